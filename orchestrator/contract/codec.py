@@ -1,0 +1,203 @@
+"""Dataclasses to protobuf messages and back, by name: a message and its dataclass have the same fields.
+
+Owns: one pair of converters per (dataclass, message) pair, built once from the dataclass's type hints and the message's
+descriptor. Leaves to others: which message goes where. The rule: decoding checks; a message that does not fit its
+dataclass (unknown enum number, missing sub-message that has no default) raises ``CodecError`` with the field's path.
+
+Supported field types: int, str, bool, bytes, float, IntEnum, another dataclass, ``X | None`` (absent sub-message or
+``optional`` scalar), ``tuple[X, ...]`` (repeated) and ``StrMap`` (``map<string, string>``). Further types can be
+registered with ``register`` (the log's packed columns do that).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
+
+from orchestrator.contract.model import StrMap
+
+D = TypeVar("D")
+M = TypeVar("M", bound=Message)
+
+_Put = Callable[[Message, Any], None]
+_Take = Callable[[Message], Any]
+
+
+class CodecError(ValueError):
+    """A message that does not fit its dataclass; the text names the field."""
+
+
+_scalars: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {}
+
+
+def register(kind: type, encode: Callable[[Any], Any], decode: Callable[[Any], Any]) -> None:
+    """Teach the codec a type that a scalar protobuf field carries (for example an array in ``bytes``)."""
+    _scalars[kind] = (encode, decode)
+
+
+class _Field(typing.NamedTuple):
+    name: str
+    put: _Put
+    take: _Take
+
+
+_plans: dict[type, tuple[_Field, ...]] = {}
+
+
+def encode(value: Any, message: M) -> M:
+    """Fill ``message`` (fresh) from the dataclass instance ``value`` and return it."""
+    for field in _plan(type(value)):
+        field.put(message, getattr(value, field.name))
+    return message
+
+
+def decode(kind: type[D], message: Message) -> D:
+    """A ``kind`` made from ``message``; raises ``CodecError``."""
+    values: dict[str, Any] = {}
+    for field in _plan(kind):
+        try:
+            values[field.name] = field.take(message)
+        except CodecError as error:
+            raise CodecError(f"{field.name}.{error}") from None
+        except ValueError as error:
+            raise CodecError(f"{field.name}: {error}") from None
+    return kind(**values)
+
+
+def _plan(kind: type) -> tuple[_Field, ...]:
+    plan = _plans.get(kind)
+    if plan is None:
+        if not dataclasses.is_dataclass(kind):
+            raise CodecError(f"{kind.__name__} is not a dataclass")
+        hints = typing.get_type_hints(kind)
+        plan = tuple(_field(field.name, hints[field.name], field) for field in dataclasses.fields(kind))
+        _plans[kind] = plan
+    return plan
+
+
+def _field(name: str, hint: Any, field: dataclasses.Field[Any]) -> _Field:
+    default: Any = None
+    has_default = field.default is not dataclasses.MISSING
+    if has_default:
+        default = field.default
+    if hint == StrMap:
+        return _Field(name, _put_map(name), lambda m: tuple(sorted(getattr(m, name).items())))
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        (inner,) = [arg for arg in typing.get_args(hint) if arg is not type(None)]
+        return _optional(name, inner)
+    if origin is tuple:
+        (inner, ellipsis) = typing.get_args(hint)
+        if ellipsis is not ...:
+            raise CodecError(f"{name}: only tuple[X, ...] is supported")
+        return _repeated(name, inner)
+    if dataclasses.is_dataclass(hint):
+        return _message(name, typing.cast(type, hint), default, has_default)
+    convert_in, convert_out = _converters(hint)
+
+    def put(message: Message, value: Any) -> None:
+        setattr(message, name, convert_in(value))
+
+    def take(message: Message) -> Any:
+        return convert_out(getattr(message, name))
+
+    def take_enum(message: Message) -> Any:
+        number = getattr(message, name)
+        # UNSPECIFIED: what a hand-written client leaves out gets the dataclass's default.
+        return default if number == 0 and has_default else convert_out(number)
+
+    return _Field(name, put, take_enum if isinstance(hint, type) and issubclass(hint, enum.IntEnum) else take)
+
+
+def _converters(hint: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    if hint in _scalars:
+        return _scalars[hint]
+    if isinstance(hint, type) and issubclass(hint, enum.IntEnum):
+        return int, hint
+    hint = getattr(hint, "__supertype__", hint)  # NewType
+    if hint in (int, str, bool, bytes, float):
+        return _same, _same
+    raise CodecError(f"no converter for {hint!r}")
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _put_map(name: str) -> _Put:
+    def put(message: Message, value: StrMap) -> None:
+        getattr(message, name).update(value)
+
+    return put
+
+
+def _optional(name: str, inner: Any) -> _Field:
+    if dataclasses.is_dataclass(inner):
+        kind = typing.cast(type, inner)
+
+        def put_message(message: Message, value: Any) -> None:
+            if value is not None:
+                sub = getattr(message, name)
+                sub.SetInParent()
+                encode(value, sub)
+
+        def take_message(message: Message) -> Any:
+            return decode(kind, getattr(message, name)) if message.HasField(name) else None
+
+        return _Field(name, put_message, take_message)
+    convert_in, convert_out = _converters(inner)
+
+    def put(message: Message, value: Any) -> None:
+        if value is not None:
+            setattr(message, name, convert_in(value))
+
+    def take(message: Message) -> Any:
+        return convert_out(getattr(message, name)) if message.HasField(name) else None
+
+    return _Field(name, put, take)
+
+
+def _repeated(name: str, inner: Any) -> _Field:
+    if dataclasses.is_dataclass(inner):
+        kind = typing.cast(type, inner)
+
+        def put_messages(message: Message, values: Any) -> None:
+            add = getattr(message, name).add
+            for value in values:
+                encode(value, add())
+
+        def take_messages(message: Message) -> Any:
+            return tuple(decode(kind, sub) for sub in getattr(message, name))
+
+        return _Field(name, put_messages, take_messages)
+    convert_in, convert_out = _converters(inner)
+
+    def put(message: Message, values: Any) -> None:
+        getattr(message, name).extend(convert_in(value) for value in values)
+
+    def take(message: Message) -> Any:
+        return tuple(convert_out(value) for value in getattr(message, name))
+
+    return _Field(name, put, take)
+
+
+def _message(name: str, kind: type, default: Any, has_default: bool) -> _Field:
+    def put(message: Message, value: Any) -> None:
+        sub = getattr(message, name)
+        sub.SetInParent()
+        encode(value, sub)
+
+    def take(message: Message) -> Any:
+        if not message.HasField(name):
+            if has_default:
+                return default
+            raise CodecError("is missing")
+        return decode(kind, getattr(message, name))
+
+    return _Field(name, put, take)

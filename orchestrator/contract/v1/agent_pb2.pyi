@@ -1,0 +1,241 @@
+from orchestrator.contract.v1 import types_pb2 as _types_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class RegisterRequest(_message.Message):
+    __slots__ = ("request_id", "node")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    node: _types_pb2.NodeSpec
+    def __init__(self, request_id: _Optional[str] = ..., node: _Optional[_Union[_types_pb2.NodeSpec, _Mapping]] = ...) -> None: ...
+
+class RegisterResponse(_message.Message):
+    __slots__ = ("index", "cluster_id", "leader", "heartbeat_ms", "lost_after_ms")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    LEADER_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_MS_FIELD_NUMBER: _ClassVar[int]
+    LOST_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    cluster_id: str
+    leader: LeaderHint
+    heartbeat_ms: int
+    lost_after_ms: int
+    def __init__(self, index: _Optional[int] = ..., cluster_id: _Optional[str] = ..., leader: _Optional[_Union[LeaderHint, _Mapping]] = ..., heartbeat_ms: _Optional[int] = ..., lost_after_ms: _Optional[int] = ...) -> None: ...
+
+class LeaderHint(_message.Message):
+    __slots__ = ("peer_id", "address", "term")
+    PEER_ID_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    peer_id: str
+    address: str
+    term: int
+    def __init__(self, peer_id: _Optional[str] = ..., address: _Optional[str] = ..., term: _Optional[int] = ...) -> None: ...
+
+class HeartbeatRequest(_message.Message):
+    __slots__ = ("node_id", "sequence", "running")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    sequence: int
+    running: int
+    def __init__(self, node_id: _Optional[str] = ..., sequence: _Optional[int] = ..., running: _Optional[int] = ...) -> None: ...
+
+class HeartbeatResponse(_message.Message):
+    __slots__ = ("sequence", "leader", "register_again")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    LEADER_FIELD_NUMBER: _ClassVar[int]
+    REGISTER_AGAIN_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    leader: LeaderHint
+    register_again: bool
+    def __init__(self, sequence: _Optional[int] = ..., leader: _Optional[_Union[LeaderHint, _Mapping]] = ..., register_again: _Optional[bool] = ...) -> None: ...
+
+class AssignmentsRequest(_message.Message):
+    __slots__ = ("node_id",)
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    def __init__(self, node_id: _Optional[str] = ...) -> None: ...
+
+class AssignmentsUpdate(_message.Message):
+    __slots__ = ("index", "full", "assignments", "removed", "superseded")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    FULL_FIELD_NUMBER: _ClassVar[int]
+    ASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_FIELD_NUMBER: _ClassVar[int]
+    SUPERSEDED_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    full: bool
+    assignments: _containers.RepeatedCompositeFieldContainer[Assignment]
+    removed: _containers.RepeatedCompositeFieldContainer[AssignmentKey]
+    superseded: _containers.RepeatedCompositeFieldContainer[AssignmentKey]
+    def __init__(self, index: _Optional[int] = ..., full: _Optional[bool] = ..., assignments: _Optional[_Iterable[_Union[Assignment, _Mapping]]] = ..., removed: _Optional[_Iterable[_Union[AssignmentKey, _Mapping]]] = ..., superseded: _Optional[_Iterable[_Union[AssignmentKey, _Mapping]]] = ...) -> None: ...
+
+class AssignmentKey(_message.Message):
+    __slots__ = ("id", "job_uid", "attempt")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    JOB_UID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    id: _types_pb2.AllocationId
+    job_uid: str
+    attempt: int
+    def __init__(self, id: _Optional[_Union[_types_pb2.AllocationId, _Mapping]] = ..., job_uid: _Optional[str] = ..., attempt: _Optional[int] = ...) -> None: ...
+
+class Assignment(_message.Message):
+    __slots__ = ("key", "desired", "group", "on_disconnect", "job_type", "ports", "device_ids", "gpu_millis", "variables", "job_version", "modify_index")
+    class VariablesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    DESIRED_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    ON_DISCONNECT_FIELD_NUMBER: _ClassVar[int]
+    JOB_TYPE_FIELD_NUMBER: _ClassVar[int]
+    PORTS_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_IDS_FIELD_NUMBER: _ClassVar[int]
+    GPU_MILLIS_FIELD_NUMBER: _ClassVar[int]
+    VARIABLES_FIELD_NUMBER: _ClassVar[int]
+    JOB_VERSION_FIELD_NUMBER: _ClassVar[int]
+    MODIFY_INDEX_FIELD_NUMBER: _ClassVar[int]
+    key: AssignmentKey
+    desired: _types_pb2.Desired
+    group: _types_pb2.GroupSpec
+    on_disconnect: _types_pb2.OnDisconnect
+    job_type: _types_pb2.JobType
+    ports: _containers.RepeatedCompositeFieldContainer[_types_pb2.PortBinding]
+    device_ids: _containers.RepeatedScalarFieldContainer[str]
+    gpu_millis: int
+    variables: _containers.ScalarMap[str, str]
+    job_version: int
+    modify_index: int
+    def __init__(self, key: _Optional[_Union[AssignmentKey, _Mapping]] = ..., desired: _Optional[_Union[_types_pb2.Desired, str]] = ..., group: _Optional[_Union[_types_pb2.GroupSpec, _Mapping]] = ..., on_disconnect: _Optional[_Union[_types_pb2.OnDisconnect, str]] = ..., job_type: _Optional[_Union[_types_pb2.JobType, str]] = ..., ports: _Optional[_Iterable[_Union[_types_pb2.PortBinding, _Mapping]]] = ..., device_ids: _Optional[_Iterable[str]] = ..., gpu_millis: _Optional[int] = ..., variables: _Optional[_Mapping[str, str]] = ..., job_version: _Optional[int] = ..., modify_index: _Optional[int] = ...) -> None: ...
+
+class TaskObservation(_message.Message):
+    __slots__ = ("task", "state", "exit_code", "reason", "restarts", "runtime_id", "oom_killed")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    RESTARTS_FIELD_NUMBER: _ClassVar[int]
+    RUNTIME_ID_FIELD_NUMBER: _ClassVar[int]
+    OOM_KILLED_FIELD_NUMBER: _ClassVar[int]
+    task: str
+    state: _types_pb2.AllocState
+    exit_code: int
+    reason: str
+    restarts: int
+    runtime_id: str
+    oom_killed: bool
+    def __init__(self, task: _Optional[str] = ..., state: _Optional[_Union[_types_pb2.AllocState, str]] = ..., exit_code: _Optional[int] = ..., reason: _Optional[str] = ..., restarts: _Optional[int] = ..., runtime_id: _Optional[str] = ..., oom_killed: _Optional[bool] = ...) -> None: ...
+
+class Observation(_message.Message):
+    __slots__ = ("key", "restarts", "state", "exit_code", "reason", "start_failed", "tasks")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    RESTARTS_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    START_FAILED_FIELD_NUMBER: _ClassVar[int]
+    TASKS_FIELD_NUMBER: _ClassVar[int]
+    key: AssignmentKey
+    restarts: int
+    state: _types_pb2.AllocState
+    exit_code: int
+    reason: str
+    start_failed: bool
+    tasks: _containers.RepeatedCompositeFieldContainer[TaskObservation]
+    def __init__(self, key: _Optional[_Union[AssignmentKey, _Mapping]] = ..., restarts: _Optional[int] = ..., state: _Optional[_Union[_types_pb2.AllocState, str]] = ..., exit_code: _Optional[int] = ..., reason: _Optional[str] = ..., start_failed: _Optional[bool] = ..., tasks: _Optional[_Iterable[_Union[TaskObservation, _Mapping]]] = ...) -> None: ...
+
+class ReportStatusesRequest(_message.Message):
+    __slots__ = ("request_id", "node_id", "observations")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    OBSERVATIONS_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    node_id: str
+    observations: _containers.RepeatedCompositeFieldContainer[Observation]
+    def __init__(self, request_id: _Optional[str] = ..., node_id: _Optional[str] = ..., observations: _Optional[_Iterable[_Union[Observation, _Mapping]]] = ...) -> None: ...
+
+class ReportStatusesResponse(_message.Message):
+    __slots__ = ("index",)
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    def __init__(self, index: _Optional[int] = ...) -> None: ...
+
+class LogsUp(_message.Message):
+    __slots__ = ("hello", "data")
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    hello: LogsHello
+    data: LogsData
+    def __init__(self, hello: _Optional[_Union[LogsHello, _Mapping]] = ..., data: _Optional[_Union[LogsData, _Mapping]] = ...) -> None: ...
+
+class LogsHello(_message.Message):
+    __slots__ = ("node_id",)
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    def __init__(self, node_id: _Optional[str] = ...) -> None: ...
+
+class LogsData(_message.Message):
+    __slots__ = ("stream_id", "data", "offset", "task", "stderr", "end", "error", "error_reason")
+    STREAM_ID_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    STDERR_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    ERROR_REASON_FIELD_NUMBER: _ClassVar[int]
+    stream_id: str
+    data: bytes
+    offset: int
+    task: str
+    stderr: bool
+    end: bool
+    error: str
+    error_reason: str
+    def __init__(self, stream_id: _Optional[str] = ..., data: _Optional[bytes] = ..., offset: _Optional[int] = ..., task: _Optional[str] = ..., stderr: _Optional[bool] = ..., end: _Optional[bool] = ..., error: _Optional[str] = ..., error_reason: _Optional[str] = ...) -> None: ...
+
+class LogsDown(_message.Message):
+    __slots__ = ("open", "close")
+    OPEN_FIELD_NUMBER: _ClassVar[int]
+    CLOSE_FIELD_NUMBER: _ClassVar[int]
+    open: LogsOpen
+    close: LogsClose
+    def __init__(self, open: _Optional[_Union[LogsOpen, _Mapping]] = ..., close: _Optional[_Union[LogsClose, _Mapping]] = ...) -> None: ...
+
+class LogsOpen(_message.Message):
+    __slots__ = ("stream_id", "key", "task", "previous", "follow", "tail_lines", "offset")
+    STREAM_ID_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUS_FIELD_NUMBER: _ClassVar[int]
+    FOLLOW_FIELD_NUMBER: _ClassVar[int]
+    TAIL_LINES_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    stream_id: str
+    key: AssignmentKey
+    task: str
+    previous: bool
+    follow: bool
+    tail_lines: int
+    offset: int
+    def __init__(self, stream_id: _Optional[str] = ..., key: _Optional[_Union[AssignmentKey, _Mapping]] = ..., task: _Optional[str] = ..., previous: _Optional[bool] = ..., follow: _Optional[bool] = ..., tail_lines: _Optional[int] = ..., offset: _Optional[int] = ...) -> None: ...
+
+class LogsClose(_message.Message):
+    __slots__ = ("stream_id",)
+    STREAM_ID_FIELD_NUMBER: _ClassVar[int]
+    stream_id: str
+    def __init__(self, stream_id: _Optional[str] = ...) -> None: ...

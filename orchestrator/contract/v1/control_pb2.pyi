@@ -1,0 +1,576 @@
+from orchestrator.contract.v1 import types_pb2 as _types_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ReadOptions(_message.Message):
+    __slots__ = ("stale",)
+    STALE_FIELD_NUMBER: _ClassVar[int]
+    stale: bool
+    def __init__(self, stale: _Optional[bool] = ...) -> None: ...
+
+class ReadInfo(_message.Message):
+    __slots__ = ("index", "stale", "age_ms", "peer_id")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    STALE_FIELD_NUMBER: _ClassVar[int]
+    AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    PEER_ID_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    stale: bool
+    age_ms: int
+    peer_id: str
+    def __init__(self, index: _Optional[int] = ..., stale: _Optional[bool] = ..., age_ms: _Optional[int] = ..., peer_id: _Optional[str] = ...) -> None: ...
+
+class WriteResponse(_message.Message):
+    __slots__ = ("index", "changed")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    changed: bool
+    def __init__(self, index: _Optional[int] = ..., changed: _Optional[bool] = ...) -> None: ...
+
+class SubmitJobRequest(_message.Message):
+    __slots__ = ("request_id", "job", "expect_version")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    EXPECT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    job: _types_pb2.JobSpec
+    expect_version: int
+    def __init__(self, request_id: _Optional[str] = ..., job: _Optional[_Union[_types_pb2.JobSpec, _Mapping]] = ..., expect_version: _Optional[int] = ...) -> None: ...
+
+class SubmitJobResponse(_message.Message):
+    __slots__ = ("index", "uid", "version", "changed")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    UID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    uid: str
+    version: int
+    changed: bool
+    def __init__(self, index: _Optional[int] = ..., uid: _Optional[str] = ..., version: _Optional[int] = ..., changed: _Optional[bool] = ...) -> None: ...
+
+class SubmitJobsRequest(_message.Message):
+    __slots__ = ("request_id", "jobs")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    jobs: _containers.RepeatedCompositeFieldContainer[_types_pb2.JobSpec]
+    def __init__(self, request_id: _Optional[str] = ..., jobs: _Optional[_Iterable[_Union[_types_pb2.JobSpec, _Mapping]]] = ...) -> None: ...
+
+class SubmitJobsResponse(_message.Message):
+    __slots__ = ("index", "jobs")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    jobs: _containers.RepeatedCompositeFieldContainer[SubmitJobResponse]
+    def __init__(self, index: _Optional[int] = ..., jobs: _Optional[_Iterable[_Union[SubmitJobResponse, _Mapping]]] = ...) -> None: ...
+
+class JobKey(_message.Message):
+    __slots__ = ("namespace", "name")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    name: str
+    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class GetJobRequest(_message.Message):
+    __slots__ = ("job", "read")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    job: JobKey
+    read: ReadOptions
+    def __init__(self, job: _Optional[_Union[JobKey, _Mapping]] = ..., read: _Optional[_Union[ReadOptions, _Mapping]] = ...) -> None: ...
+
+class GroupStatus(_message.Message):
+    __slots__ = ("group", "count", "running", "starting", "pending", "complete", "failed", "lost", "outdated")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    STARTING_FIELD_NUMBER: _ClassVar[int]
+    PENDING_FIELD_NUMBER: _ClassVar[int]
+    COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    OUTDATED_FIELD_NUMBER: _ClassVar[int]
+    group: str
+    count: int
+    running: int
+    starting: int
+    pending: int
+    complete: int
+    failed: int
+    lost: int
+    outdated: int
+    def __init__(self, group: _Optional[str] = ..., count: _Optional[int] = ..., running: _Optional[int] = ..., starting: _Optional[int] = ..., pending: _Optional[int] = ..., complete: _Optional[int] = ..., failed: _Optional[int] = ..., lost: _Optional[int] = ..., outdated: _Optional[int] = ...) -> None: ...
+
+class JobStatus(_message.Message):
+    __slots__ = ("spec", "uid", "version", "state", "stopped", "create_index", "modify_index", "create_time_ms", "modify_time_ms", "groups", "removing")
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    UID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    STOPPED_FIELD_NUMBER: _ClassVar[int]
+    CREATE_INDEX_FIELD_NUMBER: _ClassVar[int]
+    MODIFY_INDEX_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    MODIFY_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    REMOVING_FIELD_NUMBER: _ClassVar[int]
+    spec: _types_pb2.JobSpec
+    uid: str
+    version: int
+    state: str
+    stopped: bool
+    create_index: int
+    modify_index: int
+    create_time_ms: int
+    modify_time_ms: int
+    groups: _containers.RepeatedCompositeFieldContainer[GroupStatus]
+    removing: bool
+    def __init__(self, spec: _Optional[_Union[_types_pb2.JobSpec, _Mapping]] = ..., uid: _Optional[str] = ..., version: _Optional[int] = ..., state: _Optional[str] = ..., stopped: _Optional[bool] = ..., create_index: _Optional[int] = ..., modify_index: _Optional[int] = ..., create_time_ms: _Optional[int] = ..., modify_time_ms: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[GroupStatus, _Mapping]]] = ..., removing: _Optional[bool] = ...) -> None: ...
+
+class GetJobResponse(_message.Message):
+    __slots__ = ("job", "read")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    job: JobStatus
+    read: ReadInfo
+    def __init__(self, job: _Optional[_Union[JobStatus, _Mapping]] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ...) -> None: ...
+
+class ListJobsRequest(_message.Message):
+    __slots__ = ("namespace", "read")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    read: ReadOptions
+    def __init__(self, namespace: _Optional[str] = ..., read: _Optional[_Union[ReadOptions, _Mapping]] = ...) -> None: ...
+
+class ListJobsResponse(_message.Message):
+    __slots__ = ("jobs", "read")
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    jobs: _containers.RepeatedCompositeFieldContainer[JobStatus]
+    read: ReadInfo
+    def __init__(self, jobs: _Optional[_Iterable[_Union[JobStatus, _Mapping]]] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ...) -> None: ...
+
+class StopJobRequest(_message.Message):
+    __slots__ = ("request_id", "job")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    job: JobKey
+    def __init__(self, request_id: _Optional[str] = ..., job: _Optional[_Union[JobKey, _Mapping]] = ...) -> None: ...
+
+class ScaleJobRequest(_message.Message):
+    __slots__ = ("request_id", "job", "group", "count")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    job: JobKey
+    group: str
+    count: int
+    def __init__(self, request_id: _Optional[str] = ..., job: _Optional[_Union[JobKey, _Mapping]] = ..., group: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
+
+class RestartJobRequest(_message.Message):
+    __slots__ = ("request_id", "job")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    job: JobKey
+    def __init__(self, request_id: _Optional[str] = ..., job: _Optional[_Union[JobKey, _Mapping]] = ...) -> None: ...
+
+class RemoveJobRequest(_message.Message):
+    __slots__ = ("request_id", "job")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    job: JobKey
+    def __init__(self, request_id: _Optional[str] = ..., job: _Optional[_Union[JobKey, _Mapping]] = ...) -> None: ...
+
+class ExplainJobRequest(_message.Message):
+    __slots__ = ("job",)
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    job: JobKey
+    def __init__(self, job: _Optional[_Union[JobKey, _Mapping]] = ...) -> None: ...
+
+class Rejection(_message.Message):
+    __slots__ = ("constraint", "text", "nodes")
+    CONSTRAINT_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    constraint: str
+    text: str
+    nodes: int
+    def __init__(self, constraint: _Optional[str] = ..., text: _Optional[str] = ..., nodes: _Optional[int] = ...) -> None: ...
+
+class GroupExplanation(_message.Message):
+    __slots__ = ("group", "pending", "summary", "rejections", "nearest", "queue_position", "hint")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    PENDING_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    REJECTIONS_FIELD_NUMBER: _ClassVar[int]
+    NEAREST_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_POSITION_FIELD_NUMBER: _ClassVar[int]
+    HINT_FIELD_NUMBER: _ClassVar[int]
+    group: str
+    pending: int
+    summary: str
+    rejections: _containers.RepeatedCompositeFieldContainer[Rejection]
+    nearest: str
+    queue_position: int
+    hint: str
+    def __init__(self, group: _Optional[str] = ..., pending: _Optional[int] = ..., summary: _Optional[str] = ..., rejections: _Optional[_Iterable[_Union[Rejection, _Mapping]]] = ..., nearest: _Optional[str] = ..., queue_position: _Optional[int] = ..., hint: _Optional[str] = ...) -> None: ...
+
+class ExplainJobResponse(_message.Message):
+    __slots__ = ("groups", "summary", "read")
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    groups: _containers.RepeatedCompositeFieldContainer[GroupExplanation]
+    summary: str
+    read: ReadInfo
+    def __init__(self, groups: _Optional[_Iterable[_Union[GroupExplanation, _Mapping]]] = ..., summary: _Optional[str] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ...) -> None: ...
+
+class GetAllocationRequest(_message.Message):
+    __slots__ = ("id", "attempt", "read")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    id: _types_pb2.AllocationId
+    attempt: int
+    read: ReadOptions
+    def __init__(self, id: _Optional[_Union[_types_pb2.AllocationId, _Mapping]] = ..., attempt: _Optional[int] = ..., read: _Optional[_Union[ReadOptions, _Mapping]] = ...) -> None: ...
+
+class GetAllocationResponse(_message.Message):
+    __slots__ = ("allocation", "read")
+    ALLOCATION_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    allocation: _types_pb2.Allocation
+    read: ReadInfo
+    def __init__(self, allocation: _Optional[_Union[_types_pb2.Allocation, _Mapping]] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ...) -> None: ...
+
+class ListAllocationsRequest(_message.Message):
+    __slots__ = ("namespace", "job", "node_id", "live_only", "read")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    LIVE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    job: str
+    node_id: str
+    live_only: bool
+    read: ReadOptions
+    def __init__(self, namespace: _Optional[str] = ..., job: _Optional[str] = ..., node_id: _Optional[str] = ..., live_only: _Optional[bool] = ..., read: _Optional[_Union[ReadOptions, _Mapping]] = ...) -> None: ...
+
+class ListAllocationsResponse(_message.Message):
+    __slots__ = ("allocations", "read")
+    ALLOCATIONS_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    allocations: _containers.RepeatedCompositeFieldContainer[_types_pb2.Allocation]
+    read: ReadInfo
+    def __init__(self, allocations: _Optional[_Iterable[_Union[_types_pb2.Allocation, _Mapping]]] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ...) -> None: ...
+
+class LogsRequest(_message.Message):
+    __slots__ = ("id", "task", "attempt", "previous", "follow", "tail_lines", "offset")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUS_FIELD_NUMBER: _ClassVar[int]
+    FOLLOW_FIELD_NUMBER: _ClassVar[int]
+    TAIL_LINES_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    id: _types_pb2.AllocationId
+    task: str
+    attempt: int
+    previous: bool
+    follow: bool
+    tail_lines: int
+    offset: int
+    def __init__(self, id: _Optional[_Union[_types_pb2.AllocationId, _Mapping]] = ..., task: _Optional[str] = ..., attempt: _Optional[int] = ..., previous: _Optional[bool] = ..., follow: _Optional[bool] = ..., tail_lines: _Optional[int] = ..., offset: _Optional[int] = ...) -> None: ...
+
+class LogsChunk(_message.Message):
+    __slots__ = ("data", "offset", "task", "attempt", "stderr")
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    STDERR_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    offset: int
+    task: str
+    attempt: int
+    stderr: bool
+    def __init__(self, data: _Optional[bytes] = ..., offset: _Optional[int] = ..., task: _Optional[str] = ..., attempt: _Optional[int] = ..., stderr: _Optional[bool] = ...) -> None: ...
+
+class NodeInfo(_message.Message):
+    __slots__ = ("spec", "status", "cordoned", "draining", "used", "allocations", "devices", "register_index", "heartbeat_age_ms", "status_reason")
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    CORDONED_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    USED_FIELD_NUMBER: _ClassVar[int]
+    ALLOCATIONS_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    REGISTER_INDEX_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    STATUS_REASON_FIELD_NUMBER: _ClassVar[int]
+    spec: _types_pb2.NodeSpec
+    status: _types_pb2.NodeStatus
+    cordoned: bool
+    draining: bool
+    used: _types_pb2.Resources
+    allocations: int
+    devices: _containers.RepeatedCompositeFieldContainer[DeviceUse]
+    register_index: int
+    heartbeat_age_ms: int
+    status_reason: str
+    def __init__(self, spec: _Optional[_Union[_types_pb2.NodeSpec, _Mapping]] = ..., status: _Optional[_Union[_types_pb2.NodeStatus, str]] = ..., cordoned: _Optional[bool] = ..., draining: _Optional[bool] = ..., used: _Optional[_Union[_types_pb2.Resources, _Mapping]] = ..., allocations: _Optional[int] = ..., devices: _Optional[_Iterable[_Union[DeviceUse, _Mapping]]] = ..., register_index: _Optional[int] = ..., heartbeat_age_ms: _Optional[int] = ..., status_reason: _Optional[str] = ...) -> None: ...
+
+class DeviceUse(_message.Message):
+    __slots__ = ("device", "used_millis")
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    USED_MILLIS_FIELD_NUMBER: _ClassVar[int]
+    device: _types_pb2.Device
+    used_millis: int
+    def __init__(self, device: _Optional[_Union[_types_pb2.Device, _Mapping]] = ..., used_millis: _Optional[int] = ...) -> None: ...
+
+class ListNodesRequest(_message.Message):
+    __slots__ = ("read",)
+    READ_FIELD_NUMBER: _ClassVar[int]
+    read: ReadOptions
+    def __init__(self, read: _Optional[_Union[ReadOptions, _Mapping]] = ...) -> None: ...
+
+class ListNodesResponse(_message.Message):
+    __slots__ = ("nodes", "read")
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    nodes: _containers.RepeatedCompositeFieldContainer[NodeInfo]
+    read: ReadInfo
+    def __init__(self, nodes: _Optional[_Iterable[_Union[NodeInfo, _Mapping]]] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ...) -> None: ...
+
+class NodeRequest(_message.Message):
+    __slots__ = ("request_id", "node")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    node: str
+    def __init__(self, request_id: _Optional[str] = ..., node: _Optional[str] = ...) -> None: ...
+
+class PeerInfo(_message.Message):
+    __slots__ = ("id", "address", "role", "connected", "voter", "match_index", "lag", "last_contact_ms", "cert_expires_ms", "version")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    CONNECTED_FIELD_NUMBER: _ClassVar[int]
+    VOTER_FIELD_NUMBER: _ClassVar[int]
+    MATCH_INDEX_FIELD_NUMBER: _ClassVar[int]
+    LAG_FIELD_NUMBER: _ClassVar[int]
+    LAST_CONTACT_MS_FIELD_NUMBER: _ClassVar[int]
+    CERT_EXPIRES_MS_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    address: str
+    role: str
+    connected: bool
+    voter: bool
+    match_index: int
+    lag: int
+    last_contact_ms: int
+    cert_expires_ms: int
+    version: str
+    def __init__(self, id: _Optional[str] = ..., address: _Optional[str] = ..., role: _Optional[str] = ..., connected: _Optional[bool] = ..., voter: _Optional[bool] = ..., match_index: _Optional[int] = ..., lag: _Optional[int] = ..., last_contact_ms: _Optional[int] = ..., cert_expires_ms: _Optional[int] = ..., version: _Optional[str] = ...) -> None: ...
+
+class ClusterStatusRequest(_message.Message):
+    __slots__ = ("read",)
+    READ_FIELD_NUMBER: _ClassVar[int]
+    read: ReadOptions
+    def __init__(self, read: _Optional[_Union[ReadOptions, _Mapping]] = ...) -> None: ...
+
+class ClusterStatusResponse(_message.Message):
+    __slots__ = ("cluster_id", "cluster_name", "leader_id", "term", "commit_index", "applied_index", "peers", "jobs", "nodes", "allocations", "dev", "read", "elections", "feature_level")
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_NAME_FIELD_NUMBER: _ClassVar[int]
+    LEADER_ID_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_INDEX_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_INDEX_FIELD_NUMBER: _ClassVar[int]
+    PEERS_FIELD_NUMBER: _ClassVar[int]
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    ALLOCATIONS_FIELD_NUMBER: _ClassVar[int]
+    DEV_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    ELECTIONS_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_LEVEL_FIELD_NUMBER: _ClassVar[int]
+    cluster_id: str
+    cluster_name: str
+    leader_id: str
+    term: int
+    commit_index: int
+    applied_index: int
+    peers: _containers.RepeatedCompositeFieldContainer[PeerInfo]
+    jobs: int
+    nodes: int
+    allocations: int
+    dev: bool
+    read: ReadInfo
+    elections: int
+    feature_level: int
+    def __init__(self, cluster_id: _Optional[str] = ..., cluster_name: _Optional[str] = ..., leader_id: _Optional[str] = ..., term: _Optional[int] = ..., commit_index: _Optional[int] = ..., applied_index: _Optional[int] = ..., peers: _Optional[_Iterable[_Union[PeerInfo, _Mapping]]] = ..., jobs: _Optional[int] = ..., nodes: _Optional[int] = ..., allocations: _Optional[int] = ..., dev: _Optional[bool] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ..., elections: _Optional[int] = ..., feature_level: _Optional[int] = ...) -> None: ...
+
+class StateHashRequest(_message.Message):
+    __slots__ = ("at_index", "peer_id")
+    AT_INDEX_FIELD_NUMBER: _ClassVar[int]
+    PEER_ID_FIELD_NUMBER: _ClassVar[int]
+    at_index: int
+    peer_id: str
+    def __init__(self, at_index: _Optional[int] = ..., peer_id: _Optional[str] = ...) -> None: ...
+
+class StateHashResponse(_message.Message):
+    __slots__ = ("hash", "index", "peer_id")
+    HASH_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    PEER_ID_FIELD_NUMBER: _ClassVar[int]
+    hash: str
+    index: int
+    peer_id: str
+    def __init__(self, hash: _Optional[str] = ..., index: _Optional[int] = ..., peer_id: _Optional[str] = ...) -> None: ...
+
+class WatchEventsRequest(_message.Message):
+    __slots__ = ("after_index", "namespace", "kinds", "job")
+    AFTER_INDEX_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    KINDS_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    after_index: int
+    namespace: str
+    kinds: _containers.RepeatedScalarFieldContainer[str]
+    job: str
+    def __init__(self, after_index: _Optional[int] = ..., namespace: _Optional[str] = ..., kinds: _Optional[_Iterable[str]] = ..., job: _Optional[str] = ...) -> None: ...
+
+class Event(_message.Message):
+    __slots__ = ("index", "sequence", "time_ms", "kind", "namespace", "job", "allocation", "node_id", "message", "attempt")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    ALLOCATION_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    sequence: int
+    time_ms: int
+    kind: str
+    namespace: str
+    job: str
+    allocation: str
+    node_id: str
+    message: str
+    attempt: int
+    def __init__(self, index: _Optional[int] = ..., sequence: _Optional[int] = ..., time_ms: _Optional[int] = ..., kind: _Optional[str] = ..., namespace: _Optional[str] = ..., job: _Optional[str] = ..., allocation: _Optional[str] = ..., node_id: _Optional[str] = ..., message: _Optional[str] = ..., attempt: _Optional[int] = ...) -> None: ...
+
+class Variable(_message.Message):
+    __slots__ = ("namespace", "name", "value", "version", "create_index", "modify_index")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    CREATE_INDEX_FIELD_NUMBER: _ClassVar[int]
+    MODIFY_INDEX_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    name: str
+    value: str
+    version: int
+    create_index: int
+    modify_index: int
+    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ..., value: _Optional[str] = ..., version: _Optional[int] = ..., create_index: _Optional[int] = ..., modify_index: _Optional[int] = ...) -> None: ...
+
+class PutVariableRequest(_message.Message):
+    __slots__ = ("request_id", "namespace", "name", "value")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    namespace: str
+    name: str
+    value: str
+    def __init__(self, request_id: _Optional[str] = ..., namespace: _Optional[str] = ..., name: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+
+class GetVariableRequest(_message.Message):
+    __slots__ = ("namespace", "name", "read")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    name: str
+    read: ReadOptions
+    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ..., read: _Optional[_Union[ReadOptions, _Mapping]] = ...) -> None: ...
+
+class CompareAndSetVariableRequest(_message.Message):
+    __slots__ = ("request_id", "namespace", "name", "expect", "value")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    EXPECT_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    namespace: str
+    name: str
+    expect: str
+    value: str
+    def __init__(self, request_id: _Optional[str] = ..., namespace: _Optional[str] = ..., name: _Optional[str] = ..., expect: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+
+class DeleteVariableRequest(_message.Message):
+    __slots__ = ("request_id", "namespace", "name", "expect")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    EXPECT_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    namespace: str
+    name: str
+    expect: str
+    def __init__(self, request_id: _Optional[str] = ..., namespace: _Optional[str] = ..., name: _Optional[str] = ..., expect: _Optional[str] = ...) -> None: ...
+
+class VariableResponse(_message.Message):
+    __slots__ = ("variable", "index", "hit", "read")
+    VARIABLE_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    HIT_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    variable: Variable
+    index: int
+    hit: bool
+    read: ReadInfo
+    def __init__(self, variable: _Optional[_Union[Variable, _Mapping]] = ..., index: _Optional[int] = ..., hit: _Optional[bool] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ...) -> None: ...
+
+class ListVariablesRequest(_message.Message):
+    __slots__ = ("namespace", "prefix", "read")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    prefix: str
+    read: ReadOptions
+    def __init__(self, namespace: _Optional[str] = ..., prefix: _Optional[str] = ..., read: _Optional[_Union[ReadOptions, _Mapping]] = ...) -> None: ...
+
+class ListVariablesResponse(_message.Message):
+    __slots__ = ("variables", "read")
+    VARIABLES_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    variables: _containers.RepeatedCompositeFieldContainer[Variable]
+    read: ReadInfo
+    def __init__(self, variables: _Optional[_Iterable[_Union[Variable, _Mapping]]] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ...) -> None: ...

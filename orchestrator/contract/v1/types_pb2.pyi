@@ -1,0 +1,390 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class JobType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    JOB_TYPE_UNSPECIFIED: _ClassVar[JobType]
+    JOB_TYPE_SERVICE: _ClassVar[JobType]
+    JOB_TYPE_BATCH: _ClassVar[JobType]
+    JOB_TYPE_SYSTEM: _ClassVar[JobType]
+
+class OnDisconnect(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ON_DISCONNECT_UNSPECIFIED: _ClassVar[OnDisconnect]
+    ON_DISCONNECT_REPLACE: _ClassVar[OnDisconnect]
+    ON_DISCONNECT_STOP: _ClassVar[OnDisconnect]
+    ON_DISCONNECT_KEEP: _ClassVar[OnDisconnect]
+
+class RestartMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RESTART_MODE_UNSPECIFIED: _ClassVar[RestartMode]
+    RESTART_MODE_FAIL: _ClassVar[RestartMode]
+    RESTART_MODE_DELAY: _ClassVar[RestartMode]
+
+class Protocol(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PROTOCOL_UNSPECIFIED: _ClassVar[Protocol]
+    PROTOCOL_TCP: _ClassVar[Protocol]
+    PROTOCOL_UDP: _ClassVar[Protocol]
+
+class ConstraintOperator(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CONSTRAINT_OPERATOR_UNSPECIFIED: _ClassVar[ConstraintOperator]
+    CONSTRAINT_OPERATOR_EQUAL: _ClassVar[ConstraintOperator]
+    CONSTRAINT_OPERATOR_NOT_EQUAL: _ClassVar[ConstraintOperator]
+    CONSTRAINT_OPERATOR_IN: _ClassVar[ConstraintOperator]
+    CONSTRAINT_OPERATOR_NOT_IN: _ClassVar[ConstraintOperator]
+    CONSTRAINT_OPERATOR_EXISTS: _ClassVar[ConstraintOperator]
+    CONSTRAINT_OPERATOR_NOT_EXISTS: _ClassVar[ConstraintOperator]
+    CONSTRAINT_OPERATOR_GREATER: _ClassVar[ConstraintOperator]
+    CONSTRAINT_OPERATOR_LESS: _ClassVar[ConstraintOperator]
+
+class Desired(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DESIRED_UNSPECIFIED: _ClassVar[Desired]
+    DESIRED_RUN: _ClassVar[Desired]
+    DESIRED_STOP: _ClassVar[Desired]
+
+class AllocState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ALLOC_STATE_UNSPECIFIED: _ClassVar[AllocState]
+    ALLOC_STATE_PENDING: _ClassVar[AllocState]
+    ALLOC_STATE_STARTING: _ClassVar[AllocState]
+    ALLOC_STATE_RUNNING: _ClassVar[AllocState]
+    ALLOC_STATE_BACKOFF: _ClassVar[AllocState]
+    ALLOC_STATE_STOPPING: _ClassVar[AllocState]
+    ALLOC_STATE_COMPLETE: _ClassVar[AllocState]
+    ALLOC_STATE_FAILED: _ClassVar[AllocState]
+    ALLOC_STATE_STOPPED: _ClassVar[AllocState]
+    ALLOC_STATE_LOST: _ClassVar[AllocState]
+
+class NodeStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    NODE_STATUS_UNSPECIFIED: _ClassVar[NodeStatus]
+    NODE_STATUS_READY: _ClassVar[NodeStatus]
+    NODE_STATUS_LOST: _ClassVar[NodeStatus]
+JOB_TYPE_UNSPECIFIED: JobType
+JOB_TYPE_SERVICE: JobType
+JOB_TYPE_BATCH: JobType
+JOB_TYPE_SYSTEM: JobType
+ON_DISCONNECT_UNSPECIFIED: OnDisconnect
+ON_DISCONNECT_REPLACE: OnDisconnect
+ON_DISCONNECT_STOP: OnDisconnect
+ON_DISCONNECT_KEEP: OnDisconnect
+RESTART_MODE_UNSPECIFIED: RestartMode
+RESTART_MODE_FAIL: RestartMode
+RESTART_MODE_DELAY: RestartMode
+PROTOCOL_UNSPECIFIED: Protocol
+PROTOCOL_TCP: Protocol
+PROTOCOL_UDP: Protocol
+CONSTRAINT_OPERATOR_UNSPECIFIED: ConstraintOperator
+CONSTRAINT_OPERATOR_EQUAL: ConstraintOperator
+CONSTRAINT_OPERATOR_NOT_EQUAL: ConstraintOperator
+CONSTRAINT_OPERATOR_IN: ConstraintOperator
+CONSTRAINT_OPERATOR_NOT_IN: ConstraintOperator
+CONSTRAINT_OPERATOR_EXISTS: ConstraintOperator
+CONSTRAINT_OPERATOR_NOT_EXISTS: ConstraintOperator
+CONSTRAINT_OPERATOR_GREATER: ConstraintOperator
+CONSTRAINT_OPERATOR_LESS: ConstraintOperator
+DESIRED_UNSPECIFIED: Desired
+DESIRED_RUN: Desired
+DESIRED_STOP: Desired
+ALLOC_STATE_UNSPECIFIED: AllocState
+ALLOC_STATE_PENDING: AllocState
+ALLOC_STATE_STARTING: AllocState
+ALLOC_STATE_RUNNING: AllocState
+ALLOC_STATE_BACKOFF: AllocState
+ALLOC_STATE_STOPPING: AllocState
+ALLOC_STATE_COMPLETE: AllocState
+ALLOC_STATE_FAILED: AllocState
+ALLOC_STATE_STOPPED: AllocState
+ALLOC_STATE_LOST: AllocState
+NODE_STATUS_UNSPECIFIED: NodeStatus
+NODE_STATUS_READY: NodeStatus
+NODE_STATUS_LOST: NodeStatus
+
+class DeviceRequest(_message.Message):
+    __slots__ = ("count", "gpu_millis", "memory_mib", "models")
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    GPU_MILLIS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_MIB_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    count: int
+    gpu_millis: int
+    memory_mib: int
+    models: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, count: _Optional[int] = ..., gpu_millis: _Optional[int] = ..., memory_mib: _Optional[int] = ..., models: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Resources(_message.Message):
+    __slots__ = ("cpu_millis", "memory_mib", "disk_mib", "gpus")
+    CPU_MILLIS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_MIB_FIELD_NUMBER: _ClassVar[int]
+    DISK_MIB_FIELD_NUMBER: _ClassVar[int]
+    GPUS_FIELD_NUMBER: _ClassVar[int]
+    cpu_millis: int
+    memory_mib: int
+    disk_mib: int
+    gpus: DeviceRequest
+    def __init__(self, cpu_millis: _Optional[int] = ..., memory_mib: _Optional[int] = ..., disk_mib: _Optional[int] = ..., gpus: _Optional[_Union[DeviceRequest, _Mapping]] = ...) -> None: ...
+
+class PortSpec(_message.Message):
+    __slots__ = ("label", "to", "static", "protocol")
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    TO_FIELD_NUMBER: _ClassVar[int]
+    STATIC_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    label: str
+    to: int
+    static: int
+    protocol: Protocol
+    def __init__(self, label: _Optional[str] = ..., to: _Optional[int] = ..., static: _Optional[int] = ..., protocol: _Optional[_Union[Protocol, str]] = ...) -> None: ...
+
+class RestartPolicy(_message.Message):
+    __slots__ = ("attempts", "delay_ms", "mode")
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    DELAY_MS_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    attempts: int
+    delay_ms: int
+    mode: RestartMode
+    def __init__(self, attempts: _Optional[int] = ..., delay_ms: _Optional[int] = ..., mode: _Optional[_Union[RestartMode, str]] = ...) -> None: ...
+
+class StopPolicy(_message.Message):
+    __slots__ = ("signal", "timeout_ms")
+    SIGNAL_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    signal: str
+    timeout_ms: int
+    def __init__(self, signal: _Optional[str] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+
+class MountSpec(_message.Message):
+    __slots__ = ("source", "target", "read_only")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    READ_ONLY_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    target: str
+    read_only: bool
+    def __init__(self, source: _Optional[str] = ..., target: _Optional[str] = ..., read_only: _Optional[bool] = ...) -> None: ...
+
+class Constraint(_message.Message):
+    __slots__ = ("attribute", "operator", "values")
+    ATTRIBUTE_FIELD_NUMBER: _ClassVar[int]
+    OPERATOR_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    attribute: str
+    operator: ConstraintOperator
+    values: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, attribute: _Optional[str] = ..., operator: _Optional[_Union[ConstraintOperator, str]] = ..., values: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class TaskSpec(_message.Message):
+    __slots__ = ("name", "driver", "image", "command", "args", "env", "resources", "stop", "variables", "work_dir", "user", "privileged", "mounts")
+    class EnvEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class VariablesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DRIVER_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    ARGS_FIELD_NUMBER: _ClassVar[int]
+    ENV_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    STOP_FIELD_NUMBER: _ClassVar[int]
+    VARIABLES_FIELD_NUMBER: _ClassVar[int]
+    WORK_DIR_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    PRIVILEGED_FIELD_NUMBER: _ClassVar[int]
+    MOUNTS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    driver: str
+    image: str
+    command: _containers.RepeatedScalarFieldContainer[str]
+    args: _containers.RepeatedScalarFieldContainer[str]
+    env: _containers.ScalarMap[str, str]
+    resources: Resources
+    stop: StopPolicy
+    variables: _containers.ScalarMap[str, str]
+    work_dir: str
+    user: str
+    privileged: bool
+    mounts: _containers.RepeatedCompositeFieldContainer[MountSpec]
+    def __init__(self, name: _Optional[str] = ..., driver: _Optional[str] = ..., image: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., args: _Optional[_Iterable[str]] = ..., env: _Optional[_Mapping[str, str]] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., stop: _Optional[_Union[StopPolicy, _Mapping]] = ..., variables: _Optional[_Mapping[str, str]] = ..., work_dir: _Optional[str] = ..., user: _Optional[str] = ..., privileged: _Optional[bool] = ..., mounts: _Optional[_Iterable[_Union[MountSpec, _Mapping]]] = ...) -> None: ...
+
+class GroupSpec(_message.Message):
+    __slots__ = ("name", "count", "tasks", "ports", "restart", "constraints")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    TASKS_FIELD_NUMBER: _ClassVar[int]
+    PORTS_FIELD_NUMBER: _ClassVar[int]
+    RESTART_FIELD_NUMBER: _ClassVar[int]
+    CONSTRAINTS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    count: int
+    tasks: _containers.RepeatedCompositeFieldContainer[TaskSpec]
+    ports: _containers.RepeatedCompositeFieldContainer[PortSpec]
+    restart: RestartPolicy
+    constraints: _containers.RepeatedCompositeFieldContainer[Constraint]
+    def __init__(self, name: _Optional[str] = ..., count: _Optional[int] = ..., tasks: _Optional[_Iterable[_Union[TaskSpec, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[PortSpec, _Mapping]]] = ..., restart: _Optional[_Union[RestartPolicy, _Mapping]] = ..., constraints: _Optional[_Iterable[_Union[Constraint, _Mapping]]] = ...) -> None: ...
+
+class JobSpec(_message.Message):
+    __slots__ = ("namespace", "name", "type", "priority", "groups", "placement", "on_disconnect", "constraints", "metadata")
+    class MetadataEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENT_FIELD_NUMBER: _ClassVar[int]
+    ON_DISCONNECT_FIELD_NUMBER: _ClassVar[int]
+    CONSTRAINTS_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    name: str
+    type: JobType
+    priority: int
+    groups: _containers.RepeatedCompositeFieldContainer[GroupSpec]
+    placement: str
+    on_disconnect: OnDisconnect
+    constraints: _containers.RepeatedCompositeFieldContainer[Constraint]
+    metadata: _containers.ScalarMap[str, str]
+    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[_Union[JobType, str]] = ..., priority: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[GroupSpec, _Mapping]]] = ..., placement: _Optional[str] = ..., on_disconnect: _Optional[_Union[OnDisconnect, str]] = ..., constraints: _Optional[_Iterable[_Union[Constraint, _Mapping]]] = ..., metadata: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class Device(_message.Message):
+    __slots__ = ("id", "model", "memory_mib", "island", "numa")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_MIB_FIELD_NUMBER: _ClassVar[int]
+    ISLAND_FIELD_NUMBER: _ClassVar[int]
+    NUMA_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    model: str
+    memory_mib: int
+    island: int
+    numa: int
+    def __init__(self, id: _Optional[str] = ..., model: _Optional[str] = ..., memory_mib: _Optional[int] = ..., island: _Optional[int] = ..., numa: _Optional[int] = ...) -> None: ...
+
+class NodeSpec(_message.Message):
+    __slots__ = ("id", "name", "address", "engine_id", "drivers", "labels", "capacity", "devices", "port_min", "port_max", "version", "boot_id")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_ID_FIELD_NUMBER: _ClassVar[int]
+    DRIVERS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    CAPACITY_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    PORT_MIN_FIELD_NUMBER: _ClassVar[int]
+    PORT_MAX_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    BOOT_ID_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    name: str
+    address: str
+    engine_id: str
+    drivers: _containers.RepeatedScalarFieldContainer[str]
+    labels: _containers.ScalarMap[str, str]
+    capacity: Resources
+    devices: _containers.RepeatedCompositeFieldContainer[Device]
+    port_min: int
+    port_max: int
+    version: str
+    boot_id: str
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., address: _Optional[str] = ..., engine_id: _Optional[str] = ..., drivers: _Optional[_Iterable[str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., capacity: _Optional[_Union[Resources, _Mapping]] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., port_min: _Optional[int] = ..., port_max: _Optional[int] = ..., version: _Optional[str] = ..., boot_id: _Optional[str] = ...) -> None: ...
+
+class AllocationId(_message.Message):
+    __slots__ = ("namespace", "job", "group", "ordinal")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    ORDINAL_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    job: str
+    group: str
+    ordinal: int
+    def __init__(self, namespace: _Optional[str] = ..., job: _Optional[str] = ..., group: _Optional[str] = ..., ordinal: _Optional[int] = ...) -> None: ...
+
+class Allocation(_message.Message):
+    __slots__ = ("id", "job_uid", "attempt", "restarts", "job_version", "node_id", "node_name", "node_address", "desired", "state", "reason", "exit_code", "ports", "device_ids", "gpu_millis", "create_index", "modify_index", "create_time_ms", "modify_time_ms", "resources")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    JOB_UID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    RESTARTS_FIELD_NUMBER: _ClassVar[int]
+    JOB_VERSION_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    NODE_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    DESIRED_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    PORTS_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_IDS_FIELD_NUMBER: _ClassVar[int]
+    GPU_MILLIS_FIELD_NUMBER: _ClassVar[int]
+    CREATE_INDEX_FIELD_NUMBER: _ClassVar[int]
+    MODIFY_INDEX_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    MODIFY_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    id: AllocationId
+    job_uid: str
+    attempt: int
+    restarts: int
+    job_version: int
+    node_id: str
+    node_name: str
+    node_address: str
+    desired: Desired
+    state: AllocState
+    reason: str
+    exit_code: int
+    ports: _containers.RepeatedCompositeFieldContainer[PortBinding]
+    device_ids: _containers.RepeatedScalarFieldContainer[str]
+    gpu_millis: int
+    create_index: int
+    modify_index: int
+    create_time_ms: int
+    modify_time_ms: int
+    resources: Resources
+    def __init__(self, id: _Optional[_Union[AllocationId, _Mapping]] = ..., job_uid: _Optional[str] = ..., attempt: _Optional[int] = ..., restarts: _Optional[int] = ..., job_version: _Optional[int] = ..., node_id: _Optional[str] = ..., node_name: _Optional[str] = ..., node_address: _Optional[str] = ..., desired: _Optional[_Union[Desired, str]] = ..., state: _Optional[_Union[AllocState, str]] = ..., reason: _Optional[str] = ..., exit_code: _Optional[int] = ..., ports: _Optional[_Iterable[_Union[PortBinding, _Mapping]]] = ..., device_ids: _Optional[_Iterable[str]] = ..., gpu_millis: _Optional[int] = ..., create_index: _Optional[int] = ..., modify_index: _Optional[int] = ..., create_time_ms: _Optional[int] = ..., modify_time_ms: _Optional[int] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ...) -> None: ...
+
+class PortBinding(_message.Message):
+    __slots__ = ("label", "host_port", "to", "protocol")
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    HOST_PORT_FIELD_NUMBER: _ClassVar[int]
+    TO_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    label: str
+    host_port: int
+    to: int
+    protocol: Protocol
+    def __init__(self, label: _Optional[str] = ..., host_port: _Optional[int] = ..., to: _Optional[int] = ..., protocol: _Optional[_Union[Protocol, str]] = ...) -> None: ...

@@ -1,0 +1,400 @@
+"""``FileJournal``: Raft entries, term and vote on disk, in append-only segments.
+
+Owns: the segment files of one directory, when they are begun and freed, and the entries in memory. Leaves the bytes to
+``journal_format``, the file operations to ``disk``, and what an entry means to the engine. The one rule: what is staged
+since the last flush becomes durable as one frame, wholly or not at all, and ``flush`` returns only when it is.
+
+A segment's header repeats term, vote and the range of indexes held when it was begun, so whole segments can be freed from
+the old end. Freed is what holds no live entry any more; the files left behind by a crash in between are freed when the
+journal is opened next.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from orchestrator.contract.errors import CorruptError, StartupError
+from orchestrator.replication import journal_format as fmt
+from orchestrator.replication.disk import Disk, DiskFile, RealDisk
+
+DEFAULT_SEGMENT_BYTES = 16 * 1024 * 1024
+WAY_BACK = (
+    "Way back: `raftsman peers reset` for this peer (or move its whole data directory away) and start it again: it comes "
+    "back as a non-voter and catches up from the others"
+)
+"""What every message about damage ends with: the only safe repair is to catch up from a majority."""
+
+_log = structlog.get_logger("raftsman.journal")
+
+Entry = tuple[int, int, bytes]
+
+
+@dataclass(slots=True)
+class _Segment:
+    number: int
+    size: int  # bytes that belong to it
+    highest: int  # highest entry index in it that is not truncated; 0 if none
+
+
+def _name(number: int) -> str:
+    return f"{number:016d}.journal"
+
+
+def _numbers(disk: Disk, directory: Path) -> list[int]:
+    """Numbers of the segment files in the directory, ascending."""
+    return sorted(
+        int(stem)
+        for stem, dot, suffix in (name.partition(".") for name in disk.listdir(directory))
+        if suffix == "journal" and dot and stem.isdigit()
+    )
+
+
+def holds_anything(directory: Path, disk: Disk) -> bool:
+    """Whether anything was ever flushed to a journal in this directory (a begun but empty segment does not count)."""
+    numbers = _numbers(disk, directory)
+    return len(numbers) > 1 or any(disk.size(directory / _name(number)) > fmt.HEADER_BYTES for number in numbers)
+
+
+class FileJournal:
+    """Implements ``Journal`` (see ``log``). One owner; not for several threads.
+
+    Opening raises ``CorruptError`` for damage (file, offset and way back in the message), ``StartupError`` for a newer
+    format, and ``OSError`` as the disk does. A torn last flush is cut off, made durable and logged.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        disk: Disk | None = None,
+        segment_bytes: int = DEFAULT_SEGMENT_BYTES,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._directory = directory
+        self._disk: Disk = disk if disk is not None else RealDisk()
+        self._segment_bytes = segment_bytes
+        self._entropy = entropy
+        self._term = 0
+        self._voted_for = ""
+        self._first = 1
+        self._next = 1
+        self._entries: list[Entry] = []  # indexes [_next - len, _next); complete from _first on, once opened
+        self._staged: list[bytes] = []
+        self._durable = (1, 1, 0, "")  # first, next, term, vote as of the last flush: what a new segment's header says
+        self._lowered = 0  # lowest index truncated since the last flush, 0 if none
+        self._raised = 0  # highest index appended since the last flush, 0 if none
+        self._may_free = False
+        self._broken = False
+        self._segments: list[_Segment] = []
+        self._sequence = 1  # number of the next frame
+        self._file: DiskFile | None = None
+        self._codec = fmt.FrameCodec(b"")
+        self._open()
+
+    # ------------------------------------------------------------------ what it holds
+
+    @property
+    def term(self) -> int:
+        return self._term
+
+    @property
+    def voted_for(self) -> str:
+        """Peer voted for in ``term``; "" if none."""
+        return self._voted_for
+
+    @property
+    def first_index(self) -> int:
+        """Index of the first entry held; one more than ``last_index`` when there is none."""
+        return self._first
+
+    @property
+    def last_index(self) -> int:
+        return self._next - 1
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes in segment files, trimmed but not yet freed ones included; for metrics and compaction."""
+        return sum(segment.size for segment in self._segments)
+
+    @property
+    def dirty(self) -> bool:
+        """Whether anything is staged that ``flush`` would write."""
+        return bool(self._staged)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, index: int) -> Entry:
+        """The entry ``(index, term, payload)``; raises ``IndexError`` if it is not held."""
+        if not self._first <= index < self._next:
+            raise IndexError(f"entry {index} is not in the journal, which holds [{self._first}, {self._next})")
+        return self._entries[index - self._first]
+
+    def entries(self, start: int, stop: int) -> list[Entry]:
+        """The entries held at indexes in ``[start, stop)``, in order; those not held are left out."""
+        return self._entries[max(start - self._first, 0) : max(stop - self._first, 0)]
+
+    # ------------------------------------------------------------------ changes
+
+    def set_vote(self, term: int, voted_for: str) -> None:
+        """Enter ``term``, with the vote given in it ("" for none yet).
+
+        Raises ``ValueError`` if that would go back to an older term, or change or withdraw a vote within one: both would
+        let two leaders be elected.
+        """
+        if term < self._term or (term == self._term and self._voted_for not in ("", voted_for)):
+            raise ValueError(
+                f"term {term} with vote {voted_for!r} after term {self._term} with vote {self._voted_for!r}"
+            )
+        if (term, voted_for) == (self._term, self._voted_for):
+            return
+        self._staged.append(fmt.encode_vote(term, voted_for))
+        self._term, self._voted_for = term, voted_for
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Add ``(index, term, payload)`` rows. An empty journal takes any first index from 1 on (snapshot installed).
+
+        Raises ``ValueError`` if the indexes do not continue the journal; nothing is added then.
+        """
+        if not entries:
+            return
+        expected = self._next if self._first < self._next else max(1, entries[0][0])
+        for row, (index, _, _) in enumerate(entries):
+            if index != expected + row:
+                raise ValueError(f"entry {index} where entry {expected + row} is due")
+        if self._first == self._next:
+            self._first = self._next = expected
+        staged = self._staged
+        for index, term, payload in entries:
+            staged.append(fmt.encode_entry(index, term, len(payload)))
+            staged.append(payload)
+        self._entries.extend(entries)
+        self._next += len(entries)
+        self._raised = max(self._raised, self._next - 1)
+
+    def truncate_from(self, index: int) -> None:
+        """Drop the entries at ``index`` and above; with everything else staged before the flush, one atomic frame."""
+        if index >= self._next:
+            return
+        self._staged.append(fmt.encode_truncate(index))
+        self._truncate(index)
+        self._lowered = min(self._lowered or index, index)
+        self._raised = min(self._raised, index - 1)
+        self._may_free = True
+
+    def trim_before(self, index: int) -> None:
+        """Forget the entries below ``index`` (a snapshot covers them); ``flush`` then frees what is not needed.
+
+        An index above all entries empties the journal.
+        """
+        if index <= self._first:
+            return
+        self._staged.append(fmt.encode_trim(index))
+        self._trim(index)
+        self._may_free = True
+
+    def flush(self) -> None:
+        """Write what is staged as one checksummed frame and make it durable; nothing staged, nothing done.
+
+        Raises ``OSError`` as the disk does (full, failed). The journal refuses every later flush then, since what the
+        disk holds is unknown; the process must stop, and the next opening finds everything up to the last good flush.
+        """
+        if self._broken:
+            raise OSError(errno.EIO, f"the journal in {self._directory} failed before: the process must stop")
+        if not self._staged:
+            return
+        self._broken = True  # until all of it worked
+        body = b"".join(self._staged)
+        size = fmt.FRAME_BYTES + len(body)
+        segment = self._segments[-1] if self._segments else None
+        if segment is None or (segment.size > fmt.HEADER_BYTES and segment.size + size > self._segment_bytes):
+            segment = self._begin_segment()
+        file = self._file
+        assert file is not None
+        file.append(self._codec.encode(self._sequence, body))
+        file.fdatasync()
+        self._sequence += 1
+        segment.size += size
+        self._staged.clear()
+        self._durable = (self._first, self._next, self._term, self._voted_for)
+        if self._lowered:
+            for held in self._segments:
+                held.highest = min(held.highest, self._lowered - 1)
+        segment.highest = max(segment.highest, self._raised)
+        self._lowered = self._raised = 0
+        if self._may_free:
+            self._may_free = False
+            self._free_segments()
+        self._broken = False
+
+    def close(self) -> None:
+        """Release the file; what is staged is dropped."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        self._broken = True
+
+    # ------------------------------------------------------------------ shared by changes and replay
+
+    def _truncate(self, index: int) -> None:
+        present = self._next - len(self._entries)
+        del self._entries[max(index - present, 0) :]
+        self._next = max(index, self._first)
+
+    def _trim(self, index: int) -> None:
+        present = self._next - len(self._entries)
+        del self._entries[: max(index - present, 0)]
+        self._first = index
+        self._next = max(self._next, index)
+
+    # ------------------------------------------------------------------ segments
+
+    def _begin_segment(self) -> _Segment:
+        """A new last segment, durable with its name before anything is written to it."""
+        number = self._segments[-1].number + 1 if self._segments else 1
+        salt = self._entropy(fmt.SALT_BYTES)
+        first, next_index, term, voted_for = self._durable
+        header = fmt.SegmentHeader(
+            number=number, salt=salt, first_sequence=self._sequence, first_index=first, next_index=next_index,
+            term=term, voted_for=voted_for,
+        )  # fmt: skip
+        if not self._segments:
+            self._disk.makedirs(self._directory)
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        file = self._file = self._disk.open(self._directory / _name(number))
+        file.append(header.encode())
+        file.fdatasync()
+        self._disk.fsync_dir(self._directory)
+        self._codec = fmt.FrameCodec(salt)
+        segment = _Segment(number, fmt.HEADER_BYTES, 0)
+        self._segments.append(segment)
+        return segment
+
+    def _free_segments(self) -> None:
+        """Remove segments from the old end that hold no live entry; never the last one."""
+        while len(self._segments) > 1 and self._segments[0].highest < self._first:
+            self._disk.unlink(self._directory / _name(self._segments[0].number))
+            # One by one, so that a power cut leaves no gap in the middle.
+            self._disk.fsync_dir(self._directory)
+            del self._segments[0]
+
+    # ------------------------------------------------------------------ opening
+
+    def _open(self) -> None:
+        numbers = _numbers(self._disk, self._directory)
+        if not numbers:
+            return
+        self._drop_unborn(numbers)
+        for position, number in enumerate(numbers):
+            if position and number != numbers[position - 1] + 1:
+                missing = _name(numbers[position - 1] + 1)
+                raise CorruptError(f"{self._directory / missing} is missing, with later segments present. {WAY_BACK}")
+            self._read_segment(number, first=position == 0, last=position == len(numbers) - 1)
+        if not numbers:
+            return
+        present = self._next - len(self._entries)
+        if present > self._first:
+            raise CorruptError(
+                f"{self._directory}: entries {self._first} to {present - 1} are missing: "
+                f"{_name(numbers[0])} needs an earlier segment. {WAY_BACK}"
+            )
+        path = self._directory / _name(numbers[-1])
+        self._file = self._disk.open(path)
+        if self._disk.size(path) > self._segments[-1].size:
+            self._file.truncate(self._segments[-1].size)
+        # What was read may be only in the page cache (killed between write and sync), and is about to be relied on.
+        self._file.fdatasync()
+        self._disk.fsync_dir(self._directory)
+        self._durable = (self._first, self._next, self._term, self._voted_for)
+        self._free_segments()
+
+    def _drop_unborn(self, numbers: list[int]) -> None:
+        """Remove a last segment whose beginning was interrupted: nothing is written to one before its header is durable."""
+        path = self._directory / _name(numbers[-1])
+        if self._disk.size(path) > fmt.HEADER_BYTES:
+            return
+        try:
+            fmt.decode_header(self._disk.read(path))
+        except fmt.DamageError:
+            _log.warning("journal.unborn_segment_removed", file=str(path))
+            self._disk.unlink(path)
+            self._disk.fsync_dir(self._directory)
+            numbers.pop()
+        except fmt.NewerFormatError:
+            pass  # reported when it is read
+
+    def _read_segment(self, number: int, *, first: bool, last: bool) -> None:
+        path = self._directory / _name(number)
+        data = self._disk.read(path)
+        offset = 0
+        try:
+            header = fmt.decode_header(data)
+            self._check_header(header, number, first=first)
+            segment = _Segment(number, fmt.HEADER_BYTES, 0)
+            self._segments.append(segment)
+            self._codec = fmt.FrameCodec(header.salt)
+            for offset, body in self._codec.scan(data, self._sequence):
+                self._replay(body, segment)
+                self._sequence += 1
+                segment.size = offset + fmt.FRAME_BYTES + len(body)
+            offset = segment.size
+            if offset < len(data):
+                self._codec.judge_tail(data, offset, self._sequence)
+                if not last:
+                    raise fmt.DamageError(offset, "damaged frame at the end of a segment that is not the last")
+                _log.warning("journal.torn_tail_cut", file=str(path), offset=offset, bytes_cut=len(data) - offset)
+        except fmt.NewerFormatError as error:
+            raise StartupError(
+                f"{path} was written by a newer raftsman (journal format {error.version}; this one reads "
+                f"{fmt.FORMAT_VERSION}): start the newer version on this data directory"
+            ) from error
+        except fmt.DamageError as error:
+            raise CorruptError(f"{path} is damaged at byte {error.offset}: {error.what}. {WAY_BACK}") from error
+        except (ValueError, struct.error) as error:
+            raise CorruptError(
+                f"{path} is damaged: the frame at byte {offset} cannot be replayed: {error}. {WAY_BACK}"
+            ) from error
+
+    def _check_header(self, header: fmt.SegmentHeader, number: int, *, first: bool) -> None:
+        """Take over the first segment's header; every later one must say what replaying the earlier ones gave."""
+        if header.number != number:
+            raise fmt.DamageError(0, f"it calls itself segment {header.number}")
+        if first:
+            self._sequence = header.first_sequence
+            self._first, self._next = header.first_index, header.next_index
+            self._term, self._voted_for = header.term, header.voted_for
+            return
+        stated = (header.first_sequence, header.first_index, header.next_index, header.term, header.voted_for)
+        found = (self._sequence, self._first, self._next, self._term, self._voted_for)
+        if stated != found:
+            raise fmt.DamageError(0, f"its header does not continue the segment before it ({stated} after {found})")
+
+    def _replay(self, body: bytes, segment: _Segment) -> None:
+        """Do again what one frame recorded; raises ``ValueError`` if it does not fit."""
+        for kind, index, term, payload in fmt.decode_operations(body):
+            if kind == fmt.ENTRY:
+                if index != self._next:
+                    if self._first != self._next or index < 1:
+                        raise ValueError(f"entry {index} where entry {self._next} is due")
+                    self._first = self._next = index
+                self._entries.append((index, term, payload))
+                self._next += 1
+                segment.highest = index
+            elif kind == fmt.VOTE:
+                self._term, self._voted_for = term, payload.decode()
+            elif kind == fmt.TRUNCATE:
+                if index < self._next:
+                    self._truncate(index)
+                    for held in self._segments:
+                        held.highest = min(held.highest, index - 1)
+            elif index > self._first:
+                self._trim(index)

@@ -1,0 +1,326 @@
+"""The commands that the log carries, and the outcomes that applying them gives.
+
+Owns: one frozen dataclass per command, ``Entry`` (the envelope), and ``Outcome``. Leaves to others: bytes
+(``replication.codec``), meaning (``state.apply``). The rule: whatever is random, timed or minted is made by the proposer
+and travels inside; applying a command twice on two peers does exactly the same.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.contract.model import JobSpec, NodeSpec, Observation, StrMap, Variable
+
+Int64Array = npt.NDArray[np.int64]
+Int32Array = npt.NDArray[np.int32]
+UInt64Array = npt.NDArray[np.uint64]
+
+# ---------------------------------------------------------------------------- jobs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSubmission:
+    spec: JobSpec
+    uid: str  # minted by the proposer; used if this creates the job
+    expect_version: int | None = None  # None: none; 0: must not exist; n: must be at version n
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitJobs:
+    """One or many, all or none. Equal to what is there: a no-op. A changed one makes a new version."""
+
+    jobs: tuple[JobSubmission, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopJob:
+    """Every allocation gets desired STOP; the record stays for 7 days."""
+
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScaleJob:
+    namespace: str
+    name: str
+    group: str  # "" = the only one
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartJob:
+    """A new version with the same content: every instance is replaced, one at a time."""
+
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveJob:
+    """Stops what lives and forgets the job once nothing of it lives any more."""
+
+    namespace: str
+    name: str
+
+
+# ---------------------------------------------------------------------------- nodes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisterNode:
+    """Creates or updates a node; a lost node that registers is back. ``identity`` is the certificate's: the first one
+    to register a node id owns it."""
+
+    node: NodeSpec
+    identity: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CordonNode:
+    """``cordoned`` False also ends a drain."""
+
+    node_id: str
+    cordoned: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainNode:
+    """Cordons the node and moves its allocations away."""
+
+    node_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetNode:
+    """Removes the node; its allocations become LOST (also those that said ``on_disconnect: keep``)."""
+
+    node_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeMark:
+    node_id: str
+    register_index: int  # of the registration that was judged: a newer one voids the mark
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkNodes:
+    """The leader's liveness verdicts: only *lost* and *back* reach the log."""
+
+    lost: tuple[NodeMark, ...] = ()
+    back: tuple[NodeMark, ...] = ()
+
+
+# ---------------------------------------------------------------------------- plans
+
+
+class Action(enum.IntEnum):
+    """What a plan does to an allocation that exists."""
+
+    STOP = 1  # desired becomes STOP (surplus, drained, changed, superseded)
+    LOSE = 2  # observed becomes LOST (its node is lost and its job wants a replacement)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PlacementColumns:
+    """New attempts, one row each; all arrays have n rows.
+
+    job: int32, place in ``ApplyPlan.jobs``; group: int32, place in that job's ``spec.groups``; ordinal, attempt, version:
+    int32; node: int32, place in ``ApplyPlan.nodes``; device_mask: uint64 over the node's devices; gpu_millis: int32,
+    granted of each device in the mask (0 where none); ports: int32, all host ports, row i's are
+    ``ports[port_offsets[i]:port_offsets[i + 1]]`` in the order of the group's ``ports``; port_offsets: int32 (n + 1).
+    """
+
+    job: Int32Array
+    group: Int32Array
+    ordinal: Int32Array
+    attempt: Int32Array
+    version: Int32Array
+    node: Int32Array
+    device_mask: UInt64Array
+    gpu_millis: Int32Array
+    ports: Int32Array
+    port_offsets: Int32Array
+
+    def __len__(self) -> int:
+        return len(self.job)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ActionColumns:
+    """Actions on existing rows; all arrays int32 with n rows. ``reason`` is the place in ``ApplyPlan.reasons``."""
+
+    job: Int32Array
+    group: Int32Array
+    ordinal: Int32Array
+    attempt: Int32Array
+    action: Int32Array
+    reason: Int32Array
+
+    def __len__(self) -> int:
+        return len(self.job)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ApplyPlan:
+    """The leader's proposal; every row is rechecked against the state that apply finds.
+
+    Actions are applied before placements. A stale row is rejected alone, with a reason; the others go in.
+    """
+
+    based_on: int
+    jobs: tuple[str, ...]  # job uids
+    nodes: tuple[str, ...]  # node ids
+    reasons: tuple[str, ...]
+    actions: ActionColumns
+    placements: PlacementColumns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordStatuses:
+    """A node's batch of observations; each only moves its allocation forward."""
+
+    node_id: str
+    observations: tuple[Observation, ...]
+
+
+# ---------------------------------------------------------------------------- variables
+
+
+class Expectation(enum.IntEnum):
+    NONE = 0
+    ABSENT = 1  # the variable must not exist
+    VALUE = 2  # its value must equal ``expected``
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteVariable:
+    """Put, create, compare-and-set and delete (``value`` None). A failed expectation is an answer (hit False)."""
+
+    namespace: str
+    name: str
+    value: str | None
+    expectation: Expectation = Expectation.NONE
+    expected: str = ""
+
+
+# ---------------------------------------------------------------------------- housekeeping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collect:
+    """Forget what is older than the limits, as of the entry's time; at most ``max_rows`` allocations a command."""
+
+    max_rows: int = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmitPeers:
+    """First start: the cluster id and every peer's disk incarnation; later: a wiped peer that has caught up."""
+
+    cluster_id: str
+    incarnations: StrMap  # peer id -> incarnation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetFeatureLevel:
+    level: int
+
+
+Command = (
+    SubmitJobs
+    | StopJob
+    | ScaleJob
+    | RestartJob
+    | RemoveJob
+    | RegisterNode
+    | CordonNode
+    | DrainNode
+    | ForgetNode
+    | MarkNodes
+    | ApplyPlan
+    | RecordStatuses
+    | WriteVariable
+    | Collect
+    | AdmitPeers
+    | SetFeatureLevel
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One command with who asked, under which request id, and when (unix ms by the proposer's clock).
+
+    ``digest`` is a hash of the request's body: the same (identity, request_id) with another digest is refused. An empty
+    ``request_id`` means a command of the leader's own, which is not remembered.
+    """
+
+    identity: str
+    request_id: str
+    digest: bytes
+    time_ms: int
+    command: Command
+
+
+# ---------------------------------------------------------------------------- outcomes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteAnswer:
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobAnswer:
+    uid: str
+    version: int
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobsAnswer:
+    jobs: tuple[JobAnswer, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariableAnswer:
+    variable: Variable | None
+    hit: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanAnswer:
+    """How much of a plan went in; ``rejected`` has one reason per stale row (place in actions, then placements)."""
+
+    placed: int
+    acted: int
+    rejected: tuple[str, ...] = ()
+
+
+Answer = WriteAnswer | JobsAnswer | VariableAnswer | PlanAnswer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    index: int  # of the first application, when this is a repetition
+    answer: Answer
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """``reason`` is a stable code of ``contract.errors`` (NOT_FOUND, CONFLICT, ...); ``message`` says what to change."""
+
+    index: int
+    reason: str
+    message: str
+    metadata: StrMap = field(default=())
+
+
+Outcome = Applied | Rejected

@@ -1,0 +1,61 @@
+"""The records of the replicated state: jobs, nodes and the limits; allocations are rows of ``allocations.py``.
+
+Owns: the frozen records that tables hold. The rule: a record is replaced, never changed, so that views may share it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.contract.model import JobSpec, NodeSpec, NodeStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A job as the cluster knows it.
+
+    ``group_versions[i]`` is the job version at which the content (not the count) of ``spec.groups[i]`` last changed: an
+    allocation with a lower version is outdated. ``specs`` keeps the older versions that live allocations still run, so
+    that their agents can be told what to run: sorted (version, spec) pairs, the newest included.
+    """
+
+    slot: int  # number in the allocation table's ``job`` column; reused only after every row is gone
+    uid: str
+    spec: JobSpec
+    version: int
+    group_versions: tuple[int, ...]
+    specs: tuple[tuple[int, JobSpec], ...]
+    stopped: bool = False
+    removing: bool = False
+    submit_index: int  # of the version that is current: queue order within a priority
+    create_index: int
+    modify_index: int
+    create_time_ms: int
+    modify_time_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    slot: int  # number in the allocation table's ``node`` column; reused only after every row is gone
+    spec: NodeSpec
+    status: NodeStatus
+    cordoned: bool = False
+    draining: bool = False
+    identity: str  # of the certificate that registered it
+    register_index: int
+    modify_index: int
+    status_time_ms: int  # cluster time of the last change of status
+    status_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What is kept, for how long (DESIGN.md, "Nothing grows for ever")."""
+
+    allocations_per_ordinal: int = 10
+    allocation_age_ms: int = 24 * 3600 * 1000
+    stopped_job_age_ms: int = 7 * 24 * 3600 * 1000
+    events: int = 100_000
+    answers: int = 100_000
+    answer_age_ms: int = 24 * 3600 * 1000
+    variable_bytes: int = 64 * 1024
