@@ -4,9 +4,9 @@ Owns: the segment files of one directory, when they are begun and freed, and the
 ``journal_format``, the file operations to ``disk``, and what an entry means to the engine. The one rule: what is staged
 since the last flush becomes durable as one frame, wholly or not at all, and ``flush`` returns only when it is.
 
-A segment's header repeats term, vote and the range of indexes held when it was begun, so whole segments can be freed from
-the old end. Freed is what holds no live entry any more; the files left behind by a crash in between are freed when the
-journal is opened next.
+A segment's header repeats term, vote and the range of indexes held when it was begun, so whole segments can be freed
+from the old end. Freed is what holds no live entry any more; the files left behind by a crash in between are freed when
+the journal is opened next.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from orchestrator.replication.disk import Disk, DiskFile, RealDisk
 
 DEFAULT_SEGMENT_BYTES = 16 * 1024 * 1024
 WAY_BACK = (
-    "Way back: `raftsman peers reset` for this peer (or move its whole data directory away) and start it again: it comes "
-    "back as a non-voter and catches up from the others"
+    "Way back: `raftsman peers reset` for this peer (or move its whole data directory away) and start it again: it "
+    "comes back as a non-voter and catches up from the others"
 )
 """What every message about damage ends with: the only safe repair is to catch up from a majority."""
 
@@ -91,7 +91,7 @@ class FileJournal:
         self._lowered = 0  # lowest index truncated since the last flush, 0 if none
         self._raised = 0  # highest index appended since the last flush, 0 if none
         self._may_free = False
-        self._broken = False
+        self._broken = ""  # why no flush is possible any more
         self._segments: list[_Segment] = []
         self._sequence = 1  # number of the next frame
         self._file: DiskFile | None = None
@@ -146,8 +146,8 @@ class FileJournal:
     def set_vote(self, term: int, voted_for: str) -> None:
         """Enter ``term``, with the vote given in it ("" for none yet).
 
-        Raises ``ValueError`` if that would go back to an older term, or change or withdraw a vote within one: both would
-        let two leaders be elected.
+        Raises ``ValueError`` if that would go back to an older term, or change or withdraw a vote within one: both
+        would let two leaders be elected.
         """
         if term < self._term or (term == self._term and self._voted_for not in ("", voted_for)):
             raise ValueError(
@@ -207,10 +207,10 @@ class FileJournal:
         disk holds is unknown; the process must stop, and the next opening finds everything up to the last good flush.
         """
         if self._broken:
-            raise OSError(errno.EIO, f"the journal in {self._directory} failed before: the process must stop")
+            raise OSError(errno.EIO, f"the journal in {self._directory} {self._broken}")
         if not self._staged:
             return
-        self._broken = True  # until all of it worked
+        self._broken = "failed before: the process must stop"  # until all of it worked
         body = b"".join(self._staged)
         size = fmt.FRAME_BYTES + len(body)
         segment = self._segments[-1] if self._segments else None
@@ -232,14 +232,14 @@ class FileJournal:
         if self._may_free:
             self._may_free = False
             self._free_segments()
-        self._broken = False
+        self._broken = ""
 
     def close(self) -> None:
         """Release the file; what is staged is dropped."""
         if self._file is not None:
             self._file.close()
             self._file = None
-        self._broken = True
+        self._broken = "is closed"
 
     # ------------------------------------------------------------------ shared by changes and replay
 
@@ -267,6 +267,7 @@ class FileJournal:
         )  # fmt: skip
         if not self._segments:
             self._disk.makedirs(self._directory)
+            self._disk.fsync_dir(self._directory.parent)
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -293,12 +294,14 @@ class FileJournal:
         numbers = _numbers(self._disk, self._directory)
         if not numbers:
             return
-        self._drop_unborn(numbers)
+        dropped = self._drop_unborn(numbers)
         for position, number in enumerate(numbers):
             if position and number != numbers[position - 1] + 1:
                 missing = _name(numbers[position - 1] + 1)
                 raise CorruptError(f"{self._directory / missing} is missing, with later segments present. {WAY_BACK}")
-            self._read_segment(number, first=position == 0, last=position == len(numbers) - 1)
+            # A segment is begun only when the one before it is durable to its end.
+            may_be_torn = position == len(numbers) - 1 and not dropped
+            self._read_segment(number, first=position == 0, may_be_torn=may_be_torn)
         if not numbers:
             return
         present = self._next - len(self._entries)
@@ -317,11 +320,11 @@ class FileJournal:
         self._durable = (self._first, self._next, self._term, self._voted_for)
         self._free_segments()
 
-    def _drop_unborn(self, numbers: list[int]) -> None:
-        """Remove a last segment whose beginning was interrupted: nothing is written to one before its header is durable."""
+    def _drop_unborn(self, numbers: list[int]) -> bool:
+        """Remove a last segment whose beginning was interrupted: no frame is written before the header is durable."""
         path = self._directory / _name(numbers[-1])
         if self._disk.size(path) > fmt.HEADER_BYTES:
-            return
+            return False
         try:
             fmt.decode_header(self._disk.read(path))
         except fmt.DamageError:
@@ -329,10 +332,12 @@ class FileJournal:
             self._disk.unlink(path)
             self._disk.fsync_dir(self._directory)
             numbers.pop()
+            return True
         except fmt.NewerFormatError:
             pass  # reported when it is read
+        return False
 
-    def _read_segment(self, number: int, *, first: bool, last: bool) -> None:
+    def _read_segment(self, number: int, *, first: bool, may_be_torn: bool) -> None:
         path = self._directory / _name(number)
         data = self._disk.read(path)
         offset = 0
@@ -349,7 +354,7 @@ class FileJournal:
             offset = segment.size
             if offset < len(data):
                 self._codec.judge_tail(data, offset, self._sequence)
-                if not last:
+                if not may_be_torn:
                     raise fmt.DamageError(offset, "damaged frame at the end of a segment that is not the last")
                 _log.warning("journal.torn_tail_cut", file=str(path), offset=offset, bytes_cut=len(data) - offset)
         except fmt.NewerFormatError as error:

@@ -142,8 +142,8 @@ class FrameCodec:
     def scan(self, data: bytes, sequence: int) -> Iterator[tuple[int, bytes]]:
         """Yield ``(offset, body)`` of every intact frame, in order; stop at the end or at the first that is not intact.
 
-        ``sequence`` is the number that the first frame must have. Where it stopped is ``end`` of the last frame
-        yielded: the caller asks ``judge_tail`` about what follows.
+        ``sequence`` is the number that the first frame must have. If bytes are left after the last frame yielded, the
+        caller asks ``judge_tail`` about them.
         """
         offset, total, seed = HEADER_BYTES, len(data), self._seed
         unpack, extend, checked, header = _FRAME.unpack_from, google_crc32c.extend, _FRAME_CHECKED, _FRAME.size

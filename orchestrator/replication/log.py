@@ -169,8 +169,17 @@ class Journal(Protocol):
     @property
     def last_index(self) -> int: ...
 
+    def __len__(self) -> int:
+        """How many entries are held."""
+
+    def get(self, index: int) -> tuple[int, int, bytes]:
+        """The entry ``(index, term, payload)``, in constant time; raises ``IndexError`` if it is not held."""
+
+    def entries(self, start: int, stop: int) -> list[tuple[int, int, bytes]]:
+        """The entries held at indexes in ``[start, stop)``, in order."""
+
     def append(self, entries: Sequence[tuple[int, int, bytes]]) -> None:
-        """Add ``(index, term, payload)`` rows; indexes must continue the journal."""
+        """Add ``(index, term, payload)`` rows; indexes must continue the journal (an empty one takes any first)."""
 
     def truncate_from(self, index: int) -> None:
         """Drop the entries at ``index`` and above; together with the next ``append`` one atomic frame."""
@@ -182,3 +191,26 @@ class Journal(Protocol):
         """Write what is staged as one checksummed frame and fdatasync it."""
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotMeta:
+    """What a snapshot covers."""
+
+    last_index: int  # Raft entry index of the last entry it includes
+    last_term: int  # that entry's term
+    command_index: int  # command index of the state in it
+    cluster_id: str
+
+
+class SnapshotStore(Protocol):
+    """Durable storage of the newest snapshot. ``save`` may run in a thread (one call at a time takes effect)."""
+
+    def save(self, meta: SnapshotMeta, data: bytes) -> None:
+        """Durable, replacing the older one atomically, when it returns; a snapshot older than the stored one is dropped.
+
+        Raises ``OSError`` (fatal for the caller) and ``InvalidError`` if it is larger than the store accepts.
+        """
+
+    def load(self) -> tuple[SnapshotMeta, bytes] | None:
+        """The newest snapshot, ``None`` if there is none yet; raises ``CorruptError`` and ``StartupError``."""
