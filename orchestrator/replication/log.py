@@ -151,7 +151,8 @@ class Journal(Protocol):
     """Durable storage of Raft entries, term and vote: what ``engine`` needs, so the simulator can model a disk.
 
     Methods change memory and stage bytes; nothing is durable, and nothing may leave the process (no message, no
-    answer), before ``flush`` returned. An ``OSError`` in ``flush`` is fatal: the caller stops the process.
+    answer), before ``flush`` returned. An ``OSError`` in ``flush`` is fatal: the caller stops the process. All that was
+    staged since the last flush becomes durable together or not at all.
     """
 
     @property
@@ -163,54 +164,64 @@ class Journal(Protocol):
     def set_vote(self, term: int, voted_for: str) -> None: ...
 
     @property
-    def first_index(self) -> int:
-        """Index of the first entry held (the last one covered by the snapshot counts as held)."""
+    def commit_hint(self) -> int:
+        """The highest commit index that was stored: a true lower bound of what is committed, 0 if never stored."""
+
+    def set_commit_hint(self, index: int) -> None:
+        """Stage the commit index; it rides on the next flush and never makes one necessary (``dirty`` unchanged)."""
 
     @property
-    def last_index(self) -> int: ...
+    def dirty(self) -> bool:
+        """Whether entries, truncations, a reset or a vote are staged and not yet durable."""
 
-    def __len__(self) -> int:
-        """How many entries are held."""
+    @property
+    def first_index(self) -> int:
+        """Index of the first entry held (the last one covered by the snapshot counts as held); ``last_index + 1`` if
+        there is none."""
 
-    def get(self, index: int) -> tuple[int, int, bytes]:
-        """The entry ``(index, term, payload)``, in constant time; raises ``IndexError`` if it is not held."""
+    @property
+    def last_index(self) -> int:
+        """Index of the last entry held; ``first_index - 1`` if there is none."""
 
-    def entries(self, start: int, stop: int) -> list[tuple[int, int, bytes]]:
-        """The entries held at indexes in ``[start, stop)``, in order."""
+    def entries(self, start: int, stop: int) -> Sequence[tuple[int, int, bytes]]:
+        """The entries held at indexes in ``[start, stop)``, oldest first, as ``(index, term, payload)``."""
 
     def append(self, entries: Sequence[tuple[int, int, bytes]]) -> None:
-        """Add ``(index, term, payload)`` rows; indexes must continue the journal (an empty one takes any first)."""
+        """Add ``(index, term, payload)`` rows; indexes must continue the journal (an empty one may start anywhere)."""
 
     def truncate_from(self, index: int) -> None:
         """Drop the entries at ``index`` and above; together with the next ``append`` one atomic frame."""
 
     def trim_before(self, index: int) -> None:
-        """Forget entries below ``index`` (a snapshot covers them); frees whole segments."""
+        """Forget entries below ``index`` (a snapshot covers them); frees whole segments.
+
+        An index above all entries empties the journal, which may then start anywhere.
+        """
 
     def flush(self) -> None:
-        """Write what is staged as one checksummed frame and fdatasync it."""
+        """Write what is staged as one checksummed frame and fdatasync it; returns at once if nothing is staged."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Release the files. Does not flush."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotMeta:
     """What a snapshot covers."""
 
-    last_index: int  # Raft entry index of the last entry it includes
+    last_index: int  # Raft entry index of the last entry it contains
     last_term: int  # that entry's term
-    command_index: int  # command index of the state in it
-    cluster_id: str
+    index: int  # command index of the state
 
 
 class SnapshotStore(Protocol):
-    """Durable storage of the newest snapshot. ``save`` may run in a thread (one call at a time takes effect)."""
+    """Where a peer keeps its newest snapshot. The engine owns when; the store owns bytes, checksums and fsync."""
 
     def save(self, meta: SnapshotMeta, data: bytes) -> None:
-        """Durable, replacing the older one atomically, when it returns; a snapshot older than the stored one is dropped.
-
-        Raises ``OSError`` (fatal for the caller) and ``InvalidError`` if it is larger than the store accepts.
-        """
+        """Write, fsync, rename, fsync the directory; runs in a thread. Raises ``OSError`` (fatal to the process)."""
 
     def load(self) -> tuple[SnapshotMeta, bytes] | None:
-        """The newest snapshot, ``None`` if there is none yet; raises ``CorruptError`` and ``StartupError``."""
+        """The newest snapshot, checked against its checksum; None if there is none. May run in a thread.
+
+        Raises ``CorruptError`` if there is one and it is damaged.
+        """

@@ -1,0 +1,268 @@
+"""The journal in ordinary use: order, atomic frames, segments and what is freed; on the simulated and the real disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.replication.journal import FileJournal, holds_anything
+from tests.sim.disk import SimDisk
+
+DIRECTORY = Path("/peer/journal")
+
+
+def rows(start: int, stop: int, *, term: int = 1, size: int = 10) -> list[tuple[int, int, bytes]]:
+    return [(index, term, f"{term}-{index}-".encode().ljust(size, b".")) for index in range(start, stop)]
+
+
+def segment_names(disk: SimDisk) -> list[str]:
+    return sorted(disk.listdir(DIRECTORY))
+
+
+def test_entries_term_and_vote_are_there_after_reopening_on_a_real_disk(tmp_path: Path) -> None:
+    directory = tmp_path / "journal"
+    journal = FileJournal(directory)
+    journal.set_vote(3, "p2")
+    journal.append(rows(1, 50, term=3))
+    journal.flush()
+    journal.close()
+
+    again = FileJournal(directory)
+    assert (again.term, again.voted_for) == (3, "p2")
+    assert (again.first_index, again.last_index, len(again)) == (1, 49, 49)
+    assert again.entries(1, 50) == rows(1, 50, term=3)
+    assert again.get(17) == rows(17, 18, term=3)[0]
+    again.append(rows(50, 52, term=3))
+    again.flush()
+    again.close()
+    assert FileJournal(directory).last_index == 51
+    assert (directory.stat().st_mode & 0o777, next(directory.iterdir()).stat().st_mode & 0o777) == (0o700, 0o600)
+
+
+def test_nothing_is_written_before_the_flush_and_nothing_by_an_empty_one() -> None:
+    disk = SimDisk()
+    journal = FileJournal(DIRECTORY, disk=disk)
+    journal.flush()
+    journal.append(rows(1, 3))
+    assert disk.calls == 0
+    assert journal.dirty
+    journal.flush()
+    assert not journal.dirty
+    calls = disk.calls
+    journal.flush()
+    assert disk.calls == calls
+
+
+def test_one_flush_is_one_write_and_one_sync() -> None:
+    disk = SimDisk()
+    journal = FileJournal(DIRECTORY, disk=disk)
+    journal.append(rows(1, 10))
+    journal.flush()
+    del disk.trace[:]
+    journal.set_vote(2, "p1")
+    journal.truncate_from(5)
+    journal.append(rows(5, 8, term=2))
+    journal.flush()
+    assert disk.trace == ["append", "fdatasync"]
+
+
+def test_unflushed_changes_are_gone_after_a_power_cut() -> None:
+    disk = SimDisk()
+    journal = FileJournal(DIRECTORY, disk=disk)
+    journal.append(rows(1, 3))
+    journal.flush()
+    journal.truncate_from(2)
+    journal.append(rows(2, 9, term=4))
+    disk.crash()
+    assert FileJournal(DIRECTORY, disk=disk).entries(0, 100) == rows(1, 3)
+
+
+def test_a_killed_process_leaves_its_last_flush_and_reopening_makes_it_durable() -> None:
+    disk = SimDisk()
+    journal = FileJournal(DIRECTORY, disk=disk)
+    journal.append(rows(1, 3))
+    journal.flush()
+    journal.append(rows(3, 5))
+    disk.crash_at = disk.calls + 2  # written, killed before it was synced
+    with pytest.raises(BaseException, match="power cut"):
+        journal.flush()
+    disk.crash_at = 0
+
+    assert FileJournal(DIRECTORY, disk=disk).last_index == 4
+    disk.crash(torn=False)
+    assert FileJournal(DIRECTORY, disk=disk).last_index == 4
+
+
+def test_truncating_replaces_the_tail() -> None:
+    disk = SimDisk()
+    journal = FileJournal(DIRECTORY, disk=disk)
+    journal.append(rows(1, 10))
+    journal.truncate_from(6)
+    journal.append(rows(6, 8, term=2))
+    journal.flush()
+    expected = rows(1, 6) + rows(6, 8, term=2)
+    assert journal.entries(1, 100) == expected
+    assert FileJournal(DIRECTORY, disk=disk).entries(1, 100) == expected
+
+
+def test_entries_outside_the_window_are_refused_by_get_and_left_out_of_slices() -> None:
+    journal = FileJournal(DIRECTORY, disk=SimDisk())
+    journal.append(rows(1, 20))
+    journal.trim_before(10)
+    for index in (0, 9, 20):
+        with pytest.raises(IndexError):
+            journal.get(index)
+    assert journal.entries(0, 12) == rows(10, 12)
+    assert journal.entries(18, 99) == rows(18, 20)
+    assert journal.entries(1, 5) == []
+
+
+def test_a_gap_is_refused_and_adds_nothing() -> None:
+    journal = FileJournal(DIRECTORY, disk=SimDisk())
+    journal.append(rows(1, 3))
+    with pytest.raises(ValueError, match="entry 4 where entry 3 is due"):
+        journal.append(rows(4, 5))
+    with pytest.raises(ValueError, match="entry 9 where entry 4 is due"):
+        journal.append([*rows(3, 4), *rows(9, 10)])
+    assert journal.last_index == 2
+
+
+@pytest.mark.parametrize(("term", "voted_for"), [(4, "p1"), (5, "p2"), (5, "")])
+def test_going_back_on_a_vote_is_refused(term: int, voted_for: str) -> None:
+    journal = FileJournal(DIRECTORY, disk=SimDisk())
+    journal.set_vote(5, "")
+    journal.set_vote(5, "p1")
+    journal.set_vote(5, "p1")
+    with pytest.raises(ValueError, match="after term 5"):
+        journal.set_vote(term, voted_for)
+    assert (journal.term, journal.voted_for) == (5, "p1")
+
+
+def test_an_overlong_vote_is_refused_and_changes_nothing() -> None:
+    journal = FileJournal(DIRECTORY, disk=SimDisk())
+    with pytest.raises(ValueError, match="at most 255 bytes"):
+        journal.set_vote(5, "p" * 256)
+    assert (journal.term, journal.dirty) == (0, False)
+
+
+def test_an_emptied_journal_goes_on_behind_an_installed_snapshot() -> None:
+    disk = SimDisk()
+    journal = FileJournal(DIRECTORY, disk=disk)
+    journal.set_vote(7, "p3")
+    journal.append(rows(1, 10))
+    journal.flush()
+    journal.truncate_from(journal.first_index)
+    assert (journal.first_index, journal.last_index, len(journal)) == (1, 0, 0)
+    journal.append(rows(500, 502, term=7))
+    journal.flush()
+    again = FileJournal(DIRECTORY, disk=disk)
+    assert (again.first_index, again.last_index, again.term, again.voted_for) == (500, 501, 7, "p3")
+
+
+def test_trimming_above_everything_empties_the_journal() -> None:
+    disk = SimDisk()
+    journal = FileJournal(DIRECTORY, disk=disk)
+    journal.append(rows(1, 10))
+    journal.trim_before(100)
+    journal.flush()
+    assert (journal.first_index, journal.last_index, len(journal)) == (100, 99, 0)
+    again = FileJournal(DIRECTORY, disk=disk)
+    assert (again.first_index, again.last_index, len(again)) == (100, 99, 0)
+
+
+def test_segments_are_freed_when_only_trimmed_entries_are_in_them_and_the_vote_survives() -> None:
+    disk = SimDisk()
+    journal = FileJournal(DIRECTORY, disk=disk, segment_bytes=2000)
+    journal.set_vote(3, "p1")
+    for index in range(1, 201):
+        journal.append(rows(index, index + 1, term=3, size=50))
+        journal.flush()
+    before = segment_names(disk)
+    assert len(before) > 5
+    journal.trim_before(150)
+    journal.flush()
+    after = segment_names(disk)
+    assert after == before[-len(after) :]
+    assert len(after) < len(before) / 2
+    assert journal.size_bytes == sum(disk.size(DIRECTORY / name) for name in after)
+
+    disk.crash(torn=False)
+    again = FileJournal(DIRECTORY, disk=disk, segment_bytes=2000)
+    assert again.entries(0, 999) == rows(150, 201, term=3, size=50)
+    assert (again.term, again.voted_for) == (3, "p1")
+
+
+def test_segments_that_a_crash_kept_from_being_freed_are_freed_at_the_next_opening() -> None:
+    disk = SimDisk()
+    journal = FileJournal(DIRECTORY, disk=disk, segment_bytes=2000)
+    for index in range(1, 101):
+        journal.append(rows(index, index + 1, size=50))
+        journal.flush()
+    journal.trim_before(100)
+    disk.crash_at = disk.calls + 3  # append, fdatasync, unlink
+    with pytest.raises(BaseException, match="unlink"):
+        journal.flush()
+    disk.crash(torn=False)
+    assert len(segment_names(disk)) > 2
+    assert FileJournal(DIRECTORY, disk=disk, segment_bytes=2000).entries(0, 999) == rows(100, 101, size=50)
+    assert len(segment_names(disk)) == 1
+
+
+def test_a_truncation_across_segments_survives_reopening_and_freeing() -> None:
+    disk = SimDisk()
+    journal = FileJournal(DIRECTORY, disk=disk, segment_bytes=1500)
+    for index in range(1, 61):
+        journal.append(rows(index, index + 1, size=50))
+        journal.flush()
+    journal.truncate_from(5)
+    journal.append(rows(5, 40, term=2, size=50))
+    journal.flush()
+    journal.trim_before(5)
+    journal.flush()
+    assert FileJournal(DIRECTORY, disk=disk, segment_bytes=1500).entries(0, 99) == rows(5, 40, term=2, size=50)
+    assert len(segment_names(disk)) == 2, "the rewritten tail, and the trim behind it"
+
+
+def test_a_flush_larger_than_a_segment_is_stored_whole() -> None:
+    disk = SimDisk()
+    journal = FileJournal(DIRECTORY, disk=disk, segment_bytes=1000)
+    for start in (1, 3, 5):
+        journal.append(rows(start, start + 2, size=5000))
+        journal.flush()
+    assert len(segment_names(disk)) == 3
+    assert FileJournal(DIRECTORY, disk=disk).entries(0, 9) == rows(1, 7, size=5000)
+
+
+def test_a_closed_journal_drops_what_is_staged_and_refuses_to_flush() -> None:
+    disk = SimDisk()
+    journal = FileJournal(DIRECTORY, disk=disk)
+    journal.append(rows(1, 2))
+    journal.flush()
+    journal.append(rows(2, 3))
+    journal.close()
+    with pytest.raises(OSError, match="closed"):
+        journal.flush()
+    assert FileJournal(DIRECTORY, disk=disk).last_index == 1
+
+
+def test_a_journal_holds_something_only_after_its_first_flush() -> None:
+    disk = SimDisk()
+    assert not holds_anything(DIRECTORY, disk)
+    journal = FileJournal(DIRECTORY, disk=disk)
+    assert not holds_anything(DIRECTORY, disk)
+    journal.set_vote(1, "p1")
+    journal.flush()
+    assert holds_anything(DIRECTORY, disk)
+
+
+def test_equal_operations_give_equal_bytes_with_an_equal_salt() -> None:
+    contents = []
+    for _ in range(2):
+        disk = SimDisk()
+        journal = FileJournal(DIRECTORY, disk=disk, entropy=lambda size: b"s" * size)
+        journal.set_vote(1, "p1")
+        journal.append(rows(1, 9))
+        journal.flush()
+        contents.append(disk.read(DIRECTORY / segment_names(disk)[0]))
+    assert contents[0] == contents[1]

@@ -1,0 +1,173 @@
+"""What the journal makes of damaged files: a torn end is cut and logged, everything else stops the peer."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+import structlog
+
+from orchestrator.contract.errors import CorruptError, StartupError
+from orchestrator.replication import journal_format as fmt
+from orchestrator.replication.journal import FileJournal
+from tests.sim.disk import SimDisk
+from tests.unit.replication.test_journal import DIRECTORY, rows, segment_names
+
+
+def filled(flushes: int, *, segment_bytes: int = 1 << 20, size: int = 50) -> tuple[SimDisk, list[int]]:
+    """A disk with a journal of one entry a flush, and the file length after each flush (of the last segment then)."""
+    disk = SimDisk()
+    journal = FileJournal(DIRECTORY, disk=disk, segment_bytes=segment_bytes)
+    ends = []
+    for index in range(1, flushes + 1):
+        journal.append(rows(index, index + 1, size=size))
+        journal.flush()
+        ends.append(disk.size(DIRECTORY / segment_names(disk)[-1]))
+    journal.close()
+    return disk, ends
+
+
+def test_a_frame_cut_short_at_any_byte_is_recovered_and_logged() -> None:
+    original, ends = filled(3)
+    path = DIRECTORY / segment_names(original)[0]
+    for size in range(ends[1] + 1, ends[2]):
+        disk = original.copy()
+        disk.cut(path, size)
+        with structlog.testing.capture_logs() as logs:
+            journal = FileJournal(DIRECTORY, disk=disk)
+        assert journal.last_index == 2
+        assert [(entry["event"], entry["offset"], entry["bytes_cut"]) for entry in logs] == [
+            ("journal.torn_tail_cut", ends[1], size - ends[1])
+        ]
+        disk.crash(torn=False)
+        assert disk.size(path) == ends[1]
+        journal.append(rows(3, 4, term=2))
+        journal.flush()
+        with structlog.testing.capture_logs() as logs:
+            assert FileJournal(DIRECTORY, disk=disk).get(3) == rows(3, 4, term=2)[0]
+        assert logs == []
+
+
+def test_a_flipped_byte_anywhere_before_the_last_frame_stops_the_peer() -> None:
+    original, ends = filled(3)
+    path = DIRECTORY / segment_names(original)[0]
+    for offset in range(ends[1]):
+        disk = original.copy()
+        disk.flip(path, offset)
+        with pytest.raises(CorruptError) as caught:
+            FileJournal(DIRECTORY, disk=disk)
+        assert str(path) in caught.value.message
+        assert "at byte" in caught.value.message
+        assert "raftsman peers reset" in caught.value.message
+        assert disk.size(path) == ends[2], "a damaged journal must be left as it is"
+
+
+def test_a_flipped_byte_in_the_complete_last_frame_stops_the_peer_because_it_was_flushed() -> None:
+    original, ends = filled(3)
+    path = DIRECTORY / segment_names(original)[0]
+    for offset in range(ends[1], ends[2]):
+        disk = original.copy()
+        disk.flip(path, offset)
+        with pytest.raises(CorruptError, match=f"at byte {ends[1]}"):
+            FileJournal(DIRECTORY, disk=disk)
+
+
+def test_a_last_frame_with_an_unwritten_sector_counts_as_torn() -> None:
+    original, ends = filled(3, size=3000)
+    path = DIRECTORY / segment_names(original)[0]
+    for start in range(ends[1] // 512 * 512, ends[2], 512):
+        disk = original.copy()
+        for offset in range(max(start, ends[1]), min(start + 512, ends[2])):
+            disk.flip(path, offset, disk.read(path)[offset])
+        assert FileJournal(DIRECTORY, disk=disk).last_index == 2
+
+
+def test_a_torn_end_of_a_segment_that_is_not_the_last_stops_the_peer() -> None:
+    disk, _ = filled(60, segment_bytes=1500)
+    path = DIRECTORY / segment_names(disk)[1]
+    disk.cut(path, disk.size(path) - 5)
+    with pytest.raises(CorruptError, match="not the last"):
+        FileJournal(DIRECTORY, disk=disk)
+
+
+def test_a_segment_that_ends_a_whole_frame_early_stops_the_peer() -> None:
+    disk, ends = filled(60, segment_bytes=1500)
+    path = DIRECTORY / segment_names(disk)[1]
+    disk.cut(path, disk.size(path) - (ends[1] - ends[0]))
+    with pytest.raises(CorruptError, match="does not continue the segment before it"):
+        FileJournal(DIRECTORY, disk=disk)
+
+
+@pytest.mark.parametrize("position", [0, 1])
+def test_a_missing_segment_stops_the_peer(position: int) -> None:
+    disk, _ = filled(60, segment_bytes=1500)
+    disk.unlink(DIRECTORY / segment_names(disk)[position])
+    with pytest.raises(CorruptError, match="missing"):
+        FileJournal(DIRECTORY, disk=disk)
+
+
+@pytest.mark.parametrize("size", [0, 100, fmt.HEADER_BYTES - 1])
+def test_a_segment_whose_beginning_was_interrupted_is_removed(size: int) -> None:
+    disk, _ = filled(60, segment_bytes=1500)
+    names = segment_names(disk)
+    unborn = DIRECTORY / f"{int(names[-1].partition('.')[0]) + 1:016d}.journal"
+    disk.open(unborn).append(b"\0" * size)
+    with structlog.testing.capture_logs() as logs:
+        journal = FileJournal(DIRECTORY, disk=disk, segment_bytes=1500)
+    assert [entry["event"] for entry in logs] == ["journal.unborn_segment_removed"]
+    assert segment_names(disk) == names
+    assert journal.last_index == 60
+
+
+def test_a_newer_format_is_refused_with_the_way_on() -> None:
+    disk, _ = filled(1)
+    path = DIRECTORY / segment_names(disk)[0]
+    header = bytearray(disk.read(path)[: fmt.HEADER_BYTES])
+    header[8] = 9
+    header[-4:] = fmt._crc(bytes(header[:-4])).to_bytes(4, "little")
+    for offset, byte in enumerate(header):
+        disk.flip(path, offset, disk.read(path)[offset] ^ byte)
+    with pytest.raises(StartupError, match="newer raftsman") as caught:
+        FileJournal(DIRECTORY, disk=disk)
+    assert not isinstance(caught.value, CorruptError)
+
+
+def test_a_stored_payload_that_looks_like_frames_does_not_turn_a_torn_end_into_damage() -> None:
+    donor, _ = filled(5)
+    copy_of_a_journal = donor.read(DIRECTORY / segment_names(donor)[0])
+    disk = SimDisk()
+    journal = FileJournal(DIRECTORY, disk=disk)
+    journal.append(rows(1, 2))
+    journal.flush()
+    journal.append([(2, 1, copy_of_a_journal)])
+    journal.flush()
+    path = DIRECTORY / segment_names(disk)[0]
+    disk.cut(path, disk.size(path) - 1)
+    assert FileJournal(DIRECTORY, disk=disk).last_index == 1
+
+
+@pytest.mark.parametrize("failure", [errno.ENOSPC, errno.EIO])
+def test_a_failed_flush_raises_stays_failed_and_leaves_a_recoverable_file(failure: int) -> None:
+    original, _ = filled(3)
+    for call in (1, 2):  # append, fdatasync
+        disk = original.copy()
+        journal = FileJournal(DIRECTORY, disk=disk)
+        journal.append(rows(4, 9))
+        disk.fail_at, disk.fail_errno = disk.calls + call, failure
+        with pytest.raises(OSError) as caught:
+            journal.flush()
+        assert caught.value.errno == failure
+        with pytest.raises(OSError, match="the process must stop"):
+            journal.flush()
+        again = FileJournal(DIRECTORY, disk=disk)
+        assert again.entries(1, 4) == rows(1, 4, size=50)
+        assert again.last_index in (3, 8)
+        again.append(rows(again.last_index + 1, again.last_index + 2))
+        again.flush()
+
+
+def test_a_failed_read_is_an_os_error_and_not_damage(tmp_path: Path) -> None:
+    (tmp_path / "0000000000000001.journal").mkdir()
+    with pytest.raises(OSError):
+        FileJournal(tmp_path)
