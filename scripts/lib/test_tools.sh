@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# What the full test run needs beside Python, installed where the machine lets us (Debian, root): a static busybox for
+# images without a registry, Chromium for the status page. Where it cannot, the tests that need it say so and skip.
+set -u
+want=()
+[ -x /bin/busybox ] || [ -x /usr/bin/busybox ] || want+=(busybox-static)
+command -v chromium >/dev/null || command -v chromium-browser >/dev/null || want+=(chromium)
+command -v docker >/dev/null && docker info >/dev/null 2>&1 && { command -v debootstrap >/dev/null || want+=(debootstrap); }
+[ ${#want[@]} -eq 0 ] && exit 0
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+  echo "test: installing ${want[*]}" >&2
+  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${want[@]}"; } >/dev/null 2>&1 ||
+    echo "test: could not install ${want[*]}" >&2
+else
+  echo "test: not installed: ${want[*]}" >&2
+fi
+exit 0

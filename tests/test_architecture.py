@@ -1,0 +1,79 @@
+"""The architecture, held by a machine: what import-linter cannot see (runtime imports, empty packages, the map)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PURE = (
+    "orchestrator.contract.model",
+    "orchestrator.contract.transitions",
+    "orchestrator.state",
+    "orchestrator.reconcile",
+    "orchestrator.scheduling",
+    "orchestrator.plan",
+    "agent.reconcile",
+)
+IO_LIBRARIES = ("asyncio", "grpc", "google.protobuf", "pysyncobj", "docker", "structlog", "pydantic", "psutil")
+
+
+def modules_of(name: str) -> list[str]:
+    """The module itself, or every module below it when it is a package."""
+    path = ROOT / name.replace(".", "/")
+    if not path.is_dir():
+        return [name]
+    files = sorted(path.rglob("*.py"))
+    return [".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in files]
+
+
+def loaded_by(imports: list[str]) -> set[str]:
+    code = "\n".join([f"import {name}" for name in imports] + ["import sys", "print('\\n'.join(sys.modules))"])
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_deciding_loads_no_io_library(name: str) -> None:
+    loaded = loaded_by(modules_of(name))
+    found = {module for module in loaded for library in IO_LIBRARIES if f"{module}.".startswith(f"{library}.")}
+    # numpy's own start-up may touch the standard library; third-party I/O and asyncio it does not.
+    assert not found
+
+
+def test_a_client_install_needs_neither_numpy_nor_pysyncobj_nor_docker() -> None:
+    names = [*modules_of("orchestrator.client"), *modules_of("orchestrator.cli"), "raftsman"]
+    loaded = loaded_by(names)
+    assert not loaded & {"numpy", "pysyncobj", "docker", "psutil"}
+
+
+def test_the_agent_needs_neither_numpy_nor_pysyncobj() -> None:
+    assert not loaded_by(modules_of("agent")) & {"numpy", "pysyncobj"}
+
+
+def test_listing_jobs_loads_neither_pydantic_nor_numpy() -> None:
+    code = (
+        "import sys\nfrom orchestrator.cli.main import main\n"
+        "sys.argv = ['raftsman', 'ps', '--help']\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "import orchestrator.client.sync\n"
+        "print('\\n'.join(sorted(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "orchestrator.cli.main" in loaded
+    assert not loaded & {"pydantic", "numpy", "yaml", "fastapi"}
+
+
+def test_package_files_are_empty() -> None:
+    """The import linter does not see through a package's ``__init__``; ``raftsman`` is the one public door."""
+    full = [
+        path.relative_to(ROOT)
+        for package in ("orchestrator", "agent")
+        for path in (ROOT / package).rglob("__init__.py")
+        if path.read_text().strip()
+    ]
+    assert full == []
