@@ -1,0 +1,254 @@
+"""What the control plane answers, as frozen dataclasses: one per result message of ``control.proto``.
+
+Owns: the shapes that ``api`` fills in and ``client`` hands out; field names equal those of the messages, so that
+``contract.codec`` converts both ways. Leaves to others: computing them (``api``), showing them (``cli``, ``gateway``).
+The rule: values only, no I/O; times are unix milliseconds unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from orchestrator.contract.model import Allocation, Device, JobSpec, NodeSpec, NodeStatus, Resources, Variable
+
+NOTHING = Resources()
+
+JobState = Literal["pending", "running", "complete", "failed", "stopping", "stopped"]
+PeerRole = Literal["leader", "follower", "candidate", "joining", "unreachable"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadInfo:
+    """How a read was answered. ``age_ms``: since that peer last knew of a majority; -1 = never."""
+
+    index: int = 0
+    stale: bool = False
+    age_ms: int = 0
+    peer_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteResult:
+    """``index`` of the write (of the first one, when repeated); ``changed`` False: it was so already."""
+
+    index: int = 0
+    changed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitResult:
+    """``changed`` False: equal to what is there, nothing was done."""
+
+    index: int = 0
+    uid: str = ""
+    version: int = 0
+    changed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitManyResult:
+    index: int = 0
+    jobs: tuple[SubmitResult, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupStatus:
+    """Instances of one group, each counted once by its newest attempt. ``starting``: placed, not yet running."""
+
+    group: str
+    count: int = 0
+    running: int = 0
+    starting: int = 0
+    pending: int = 0
+    complete: int = 0
+    failed: int = 0
+    lost: int = 0
+    outdated: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStatus:
+    """A job and how it stands. ``state`` is one of ``JobState``."""
+
+    spec: JobSpec
+    uid: str = ""
+    version: int = 0
+    state: str = "pending"
+    stopped: bool = False
+    create_index: int = 0
+    modify_index: int = 0
+    create_time_ms: int = 0
+    modify_time_ms: int = 0
+    groups: tuple[GroupStatus, ...] = ()
+    removing: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobAnswer:
+    """Message ``GetJobResponse``."""
+
+    job: JobStatus
+    read: ReadInfo = ReadInfo()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobList:
+    """Message ``ListJobsResponse``."""
+
+    jobs: tuple[JobStatus, ...] = ()
+    read: ReadInfo = ReadInfo()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """``nodes`` that one constraint ruled out, each counted under the first that failed."""
+
+    constraint: str
+    text: str = ""
+    nodes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupExplanation:
+    """Why ``pending`` instances of a group have no node, the nearest miss, and what would change it."""
+
+    group: str
+    pending: int = 0
+    summary: str = ""
+    rejections: tuple[Rejection, ...] = ()
+    nearest: str = ""
+    queue_position: int = 0
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """Message ``ExplainJobResponse``."""
+
+    groups: tuple[GroupExplanation, ...] = ()
+    summary: str = ""
+    read: ReadInfo = ReadInfo()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllocationAnswer:
+    """Message ``GetAllocationResponse``."""
+
+    allocation: Allocation
+    read: ReadInfo = ReadInfo()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllocationList:
+    """Message ``ListAllocationsResponse``."""
+
+    allocations: tuple[Allocation, ...] = ()
+    read: ReadInfo = ReadInfo()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogsChunk:
+    """A piece of one task's log; ``offset`` is that of its first byte."""
+
+    data: bytes = b""
+    offset: int = 0
+    task: str = ""
+    attempt: int = 0
+    stderr: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceUse:
+    device: Device
+    used_millis: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeInfo:
+    """A node, what is given away of it, and how it stands. ``heartbeat_age_ms`` -1: only the leader knows."""
+
+    spec: NodeSpec
+    status: NodeStatus = NodeStatus.READY
+    cordoned: bool = False
+    draining: bool = False
+    used: Resources = NOTHING
+    allocations: int = 0
+    devices: tuple[DeviceUse, ...] = ()
+    register_index: int = 0
+    heartbeat_age_ms: int = -1
+    status_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeList:
+    """Message ``ListNodesResponse``."""
+
+    nodes: tuple[NodeInfo, ...] = ()
+    read: ReadInfo = ReadInfo()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerInfo:
+    """A peer as the answering peer sees it. ``role`` is one of ``PeerRole``; ``lag`` in log entries, -1 = unknown."""
+
+    id: str
+    address: str = ""
+    role: str = "unreachable"
+    connected: bool = False
+    voter: bool = True
+    match_index: int = 0
+    lag: int = -1
+    last_contact_ms: int = -1
+    cert_expires_ms: int = 0
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterStatus:
+    """Message ``ClusterStatusResponse``. ``dev``: drills are allowed without ``--really``."""
+
+    cluster_id: str = ""
+    cluster_name: str = ""
+    leader_id: str = ""
+    term: int = 0
+    commit_index: int = 0
+    applied_index: int = 0
+    peers: tuple[PeerInfo, ...] = ()
+    jobs: int = 0
+    nodes: int = 0
+    allocations: int = 0
+    dev: bool = False
+    read: ReadInfo = ReadInfo()
+    elections: int = 0
+    feature_level: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateHash:
+    """Message ``StateHashResponse``."""
+
+    hash: str = ""
+    index: int = 0
+    peer_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariableResult:
+    """Message ``VariableResponse``: the variable as it is after the call (None when it does not exist).
+
+    ``hit``: whether the stated expectation held; for a read, whether the variable exists.
+    """
+
+    variable: Variable | None = None
+    index: int = 0
+    hit: bool = False
+    read: ReadInfo = ReadInfo()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariableList:
+    """Message ``ListVariablesResponse``."""
+
+    variables: tuple[Variable, ...] = ()
+    read: ReadInfo = ReadInfo()
