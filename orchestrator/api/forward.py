@@ -1,0 +1,403 @@
+"""Any peer answers any call: serve it here, or pass the raw bytes on to the peer that leads.
+
+Owns: the generic gRPC handlers of a service (decode, authorise, route, errors as rich status), the channels to other
+peers, and waiting for a leader. Leaves to others: what a method does (``control``, ``agents``), who may call
+(``identity``). The rule: one hop only; a forwarded call is answered where it arrives or refused with NOT_LEADER, which
+means that nothing was done. A call is repeated here only when that is safe: every write carries a request id (minted
+here when the caller sent none), so a repetition is done at most once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import grpc.aio
+import structlog
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+
+from orchestrator.api.identity import Caller, authorize, caller_of
+from orchestrator.contract.channel import FORWARDED_IDENTITY, TlsFiles, dial
+from orchestrator.contract.errors import (
+    InvalidError,
+    NoLeaderError,
+    NotLeaderError,
+    RaftsmanError,
+    UnknownOutcomeError,
+)
+from orchestrator.contract.status import from_rpc_error, to_status
+from orchestrator.replication.log import ReplicatedLog
+
+logger = structlog.get_logger(__name__)
+
+WRITE_PATIENCE_S = 2.0
+"""How long a call waits for a leader to appear: an election or two."""
+READ_PATIENCE_S = 1.2
+"""Reads give up earlier: whoever asks ``ps`` without a quorum gets stale data within 2 s."""
+PAUSE_S = 0.05
+MARGIN_S = 0.05
+"""Give up this long before the caller's own deadline, so that it hears why."""
+DEFAULT_TIMEOUT_S = 30.0
+"""For calls that come without a deadline; streams have none then."""
+
+
+class Route(enum.Enum):
+    HERE = "here"  # this peer answers, from its own state (after a read barrier, unless stale)
+    LEADER = "leader"
+    FRESH = "fresh"  # the leader, unless the request says stale: it alone knows the whole answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call as a method sees it. ``deadline`` is in ``time.monotonic`` seconds; None: a stream without one."""
+
+    caller: Caller
+    deadline: float | None
+
+    def timeout_s(self, most: float = DEFAULT_TIMEOUT_S) -> float:
+        """Seconds left, at most ``most``, less the margin that answering takes."""
+        if self.deadline is None:
+            return most
+        return max(0.001, min(most, self.deadline - time.monotonic() - MARGIN_S))
+
+
+Unary = Callable[[Any, Call], Awaitable[Message]]
+Streaming = Callable[[Any, Call], AsyncIterator[Message]]
+Duplex = Callable[[AsyncIterator[Any], Call], AsyncIterator[Message]]
+
+
+class _Method:
+    """One method of a service: its shape, its route and who implements it."""
+
+    def __init__(self, descriptor: MethodDescriptor, route: Route, servicer: object) -> None:
+        self.name: str = descriptor.name
+        self.service: str = descriptor.containing_service.full_name
+        self.path = f"/{self.service}/{self.name}"
+        self.route = route
+        self.request: type[Message] = GetMessageClass(descriptor.input_type)
+        self.takes_stream: bool = descriptor.client_streaming
+        self.gives_stream: bool = descriptor.server_streaming
+        self.writes = "request_id" in descriptor.input_type.fields_by_name
+        self.patience_s = WRITE_PATIENCE_S if self.writes or route is Route.LEADER else READ_PATIENCE_S
+        self.serve: Any = getattr(servicer, _snake(self.name))
+
+    def parse(self, raw: bytes) -> Message:
+        try:
+            return self.request.FromString(raw)
+        except DecodeError:
+            raise InvalidError(f"the body of {self.name} is not a {self.request.DESCRIPTOR.full_name}") from None
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+class Forwarder:
+    """Channels to the other peers, and where the leader is. One per process; everything on the loop."""
+
+    def __init__(self, log: ReplicatedLog, *, peer_id: str, addresses: Mapping[str, str], tls: TlsFiles | None) -> None:
+        self._log = log
+        self._peer_id = peer_id
+        self.addresses = dict(addresses)
+        self._tls = tls
+        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._seen: tuple[bool, str] = (False, "")
+        self._moved: asyncio.Event = asyncio.Event()
+        self._unsubscribe: Callable[[], None] | None = None
+
+    def start(self) -> None:
+        self._unsubscribe = self._log.subscribe(self._look)
+        self._look()
+
+    async def stop(self) -> None:
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
+        channels, self._channels = list(self._channels.values()), {}
+        for one in channels:
+            await one.close(None)
+
+    @property
+    def others(self) -> list[str]:
+        return [peer for peer in self.addresses if peer != self._peer_id]
+
+    def channel(self, peer_id: str) -> grpc.aio.Channel:
+        found = self._channels.get(peer_id)
+        if found is None:
+            found = self._channels[peer_id] = dial(self.addresses[peer_id], self._tls)
+        return found
+
+    def leader_elsewhere(self) -> str:
+        """The other peer that leads as far as this one knows; "" when unknown or when this one leads."""
+        leader = self._log.leader_id
+        return leader if leader != self._peer_id and leader in self.addresses else ""
+
+    async def wait_moved(self, timeout_s: float) -> None:
+        """Return when the leader changed, or after ``timeout_s``."""
+        event = self._moved
+        try:
+            async with asyncio.timeout(timeout_s):
+                await event.wait()
+        except TimeoutError:
+            pass
+
+    async def call(self, peer_id: str, path: str, raw: bytes, call: Call, *, timeout_s: float) -> bytes:
+        """One unary call to another peer on behalf of ``call.caller``; raises ``RaftsmanError``.
+
+        Given up with ``UnknownOutcomeError`` as soon as another leader is known: a frozen peer would hold the call
+        until its deadline.
+        """
+        rpc = self.channel(peer_id).unary_unary(path, None, None)
+        pending = rpc(raw, timeout=timeout_s, metadata=((FORWARDED_IDENTITY, str(call.caller.identity)),))
+        answer = asyncio.ensure_future(_outcome(pending))
+        try:
+            while not answer.done():
+                moved = asyncio.ensure_future(self._moved.wait())
+                try:
+                    await asyncio.wait((answer, moved), return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    moved.cancel()
+                if not answer.done() and self._log.leader_id not in ("", peer_id):
+                    raise UnknownOutcomeError(f"{peer_id} stopped leading before it answered", reason="UNKNOWN_OUTCOME")
+            return answer.result()
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from None
+        finally:
+            if not answer.done():
+                pending.cancel()
+                answer.cancel()
+
+    async def stream(
+        self, peer_id: str, path: str, raw: bytes, call: Call, *, bound_to_leader: bool
+    ) -> AsyncIterator[bytes]:
+        """Messages of a streaming call to another peer; ``bound_to_leader``: ends when another peer leads."""
+        rpc = self.channel(peer_id).unary_stream(path, None, None)
+        timeout_s = None if call.deadline is None else call.timeout_s()
+        pending = rpc(raw, timeout=timeout_s, metadata=((FORWARDED_IDENTITY, str(call.caller.identity)),))
+        watcher = asyncio.ensure_future(self._cancel_when_moved(peer_id, pending)) if bound_to_leader else None
+        try:
+            async for message in pending:
+                yield message
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from None
+        except asyncio.CancelledError:
+            if watcher is not None and watcher.done() and not watcher.cancelled():
+                raise NotLeaderError(f"{peer_id} stopped leading", leader_id=self._log.leader_id) from None
+            raise
+        finally:
+            if watcher is not None:
+                watcher.cancel()
+            pending.cancel()
+
+    async def _cancel_when_moved(self, peer_id: str, pending: Any) -> None:
+        while self._log.leader_id in ("", peer_id):
+            await self._moved.wait()
+        pending.cancel()
+
+    def _look(self) -> None:
+        seen = (self._log.is_leader(), self._log.leader_id)
+        if seen != self._seen:
+            self._seen = seen
+            event, self._moved = self._moved, asyncio.Event()
+            event.set()
+
+
+async def _outcome(pending: Awaitable[bytes]) -> bytes:
+    return await pending
+
+
+class Service:
+    """A gRPC service whose methods are served here or at the leader, as ``routes`` says.
+
+    ``servicer`` has one coroutine function ``snake_case(request, call)`` per method, or an async generator function
+    where the method streams its answer. Methods that are missing in ``routes`` are routed to the leader.
+    """
+
+    def __init__(
+        self,
+        descriptor: ServiceDescriptor,
+        servicer: object,
+        routes: Mapping[str, Route],
+        *,
+        log: ReplicatedLog,
+        forwarder: Forwarder,
+        secure: bool,
+    ) -> None:
+        unknown = routes.keys() - {method.name for method in descriptor.methods}
+        if unknown:
+            raise ValueError(f"routes of methods that {descriptor.full_name} does not have: {sorted(unknown)}")
+        self.name: str = descriptor.full_name
+        self._log = log
+        self._forwarder = forwarder
+        self._secure = secure
+        self._methods = [_Method(m, routes.get(m.name, Route.LEADER), servicer) for m in descriptor.methods]
+
+    def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
+        """What ``grpc.aio.Server.add_generic_rpc_handlers`` takes. Requests and answers cross it as raw bytes."""
+        return grpc.method_handlers_generic_handler(self.name, {m.name: self._method_handler(m) for m in self._methods})
+
+    def _method_handler(self, method: _Method) -> grpc.RpcMethodHandler[Any, Any]:
+        if method.takes_stream:
+
+            async def duplex(raws: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+                async def run() -> AsyncIterator[bytes]:
+                    call = self._begin(method, context)
+                    async for message in method.serve(_parsed(method, raws), call):
+                        yield message.SerializeToString()
+
+                async for raw in self._guard_stream(method, context, run()):
+                    yield raw
+
+            return grpc.stream_stream_rpc_method_handler(duplex)
+        if method.gives_stream:
+
+            async def streaming(raw: bytes, context: Any) -> AsyncIterator[bytes]:
+                async for answer in self._guard_stream(method, context, self._stream(method, raw, context)):
+                    yield answer
+
+            return grpc.unary_stream_rpc_method_handler(streaming)
+
+        async def unary(raw: bytes, context: Any) -> bytes:
+            try:
+                return await self._unary(method, raw, context)
+            except RaftsmanError as error:
+                await context.abort_with_status(to_status(error))
+            except Exception:
+                logger.exception("call failed", method=method.name)
+                await context.abort_with_status(to_status(_internal(method)))
+            raise AssertionError("abort_with_status raises")
+
+        return grpc.unary_unary_rpc_method_handler(unary)
+
+    def _begin(self, method: _Method, context: Any) -> Call:
+        caller = caller_of(context, secure=self._secure)
+        authorize(caller, self.name, method.name)
+        left = context.time_remaining()
+        if left is None and not method.gives_stream:
+            left = DEFAULT_TIMEOUT_S
+        return Call(caller=caller, deadline=None if left is None else time.monotonic() + left)
+
+    async def _guard_stream(
+        self, method: _Method, context: Any, messages: AsyncIterator[bytes]
+    ) -> AsyncIterator[bytes]:
+        try:
+            async for message in messages:
+                yield message
+        except RaftsmanError as error:
+            await context.abort_with_status(to_status(error))
+        except Exception as error:
+            if isinstance(error, grpc.aio.AbortError):
+                raise
+            logger.exception("call failed", method=method.name)
+            await context.abort_with_status(to_status(_internal(method)))
+
+    # ------------------------------------------------------------------ unary
+
+    async def _unary(self, method: _Method, raw: bytes, context: Any) -> bytes:
+        call = self._begin(method, context)
+        request: Any = method.parse(raw)
+        if method.writes and not request.request_id:
+            # A hand-written call (grpcurl): from here on it is safe to repeat it.
+            request.request_id = f"minted-{uuid.uuid4().hex}"
+            raw = request.SerializeToString()
+        if method.route is Route.HERE or (method.route is Route.FRESH and request.read.stale):
+            return _encoded(await method.serve(request, call))
+        patience = _Patience(method, call)
+        while True:
+            try:
+                if self._log.is_leader():
+                    return _encoded(await method.serve(request, call))
+                if call.caller.forwarded:
+                    raise NotLeaderError("this peer does not lead", leader_id=self._log.leader_id)
+                leader = self._forwarder.leader_elsewhere()
+                if not leader:
+                    raise NoLeaderError("no leader is known: a majority of the peers must be up and reach each other")
+                return await self._forwarder.call(leader, method.path, raw, call, timeout_s=call.timeout_s())
+            except (NotLeaderError, NoLeaderError, UnknownOutcomeError) as error:
+                if call.caller.forwarded or not patience.lasts(error):
+                    raise patience.verdict(error) from None
+            await self._forwarder.wait_moved(PAUSE_S)
+
+    # ------------------------------------------------------------------ streams
+
+    async def _stream(self, method: _Method, raw: bytes, context: Any) -> AsyncIterator[bytes]:
+        call = self._begin(method, context)
+        request = method.parse(raw)
+        leader = ""
+        if method.route is not Route.HERE:
+            leader = await self._await_leader(method, call)
+        if not leader:
+            async for message in method.serve(request, call):
+                yield message.SerializeToString()
+            return
+        async for answer in self._forwarder.stream(leader, method.path, raw, call, bound_to_leader=True):
+            yield answer
+
+    async def _await_leader(self, method: _Method, call: Call) -> str:
+        """The other peer to ask, "" if this one leads; raises ``NoLeaderError`` or, forwarded, ``NotLeaderError``."""
+        patience = _Patience(method, call)
+        while not self._log.is_leader():
+            if call.caller.forwarded:
+                raise NotLeaderError("this peer does not lead", leader_id=self._log.leader_id)
+            leader = self._forwarder.leader_elsewhere()
+            if leader:
+                return leader
+            error = NoLeaderError("no leader is known: a majority of the peers must be up and reach each other")
+            if not patience.lasts(error):
+                raise error
+            await self._forwarder.wait_moved(PAUSE_S)
+        return ""
+
+
+class _Patience:
+    """How long one call goes on looking for a leader, and what to say when that was too long."""
+
+    def __init__(self, method: _Method, call: Call) -> None:
+        self._writes = method.writes
+        self._deadline = call.deadline
+        self._seconds = method.patience_s
+        self._until: float | None = None
+        self._unknown: RaftsmanError | None = None
+
+    def lasts(self, error: RaftsmanError) -> bool:
+        """Whether to try again; the time counts from the first failure."""
+        now = time.monotonic()
+        if isinstance(error, UnknownOutcomeError):
+            self._unknown = error
+        if self._until is None:
+            self._until = now + self._seconds
+            if self._deadline is not None:
+                self._until = min(self._until, self._deadline - MARGIN_S)
+        return now + PAUSE_S < self._until
+
+    def verdict(self, error: RaftsmanError) -> RaftsmanError:
+        """A try that may have been done outweighs later ones that certainly were not."""
+        if not self._writes:
+            return error if isinstance(error, NotLeaderError) else NoLeaderError(error.message)
+        if self._unknown is not None:
+            return UnknownOutcomeError(
+                f"{self._unknown.message}; it may or may not be done: repeat it with the same request id"
+            )
+        return error
+
+
+async def _parsed(method: _Method, raws: AsyncIterator[bytes]) -> AsyncIterator[Message]:
+    async for raw in raws:
+        yield method.parse(raw)
+
+
+def _encoded(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+def _internal(method: _Method) -> RaftsmanError:
+    return RaftsmanError(f"{method.name} failed inside the peer; its log says why")
