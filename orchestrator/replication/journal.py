@@ -5,8 +5,8 @@ Owns: the segment files of one directory, when they are begun and freed, and the
 since the last flush becomes durable as one frame, wholly or not at all, and ``flush`` returns only when it is.
 
 A segment's header repeats term, vote and the range of indexes held when it was begun, so whole segments can be freed
-from the old end. Freed is what holds no live entry any more; the files left behind by a crash in between are freed when
-the journal is opened next.
+from the old end, once they only hold entries below the first; those that a crash leaves behind are freed when the journal
+is opened next.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Entry = tuple[int, int, bytes]
 class _Segment:
     number: int
     size: int  # bytes that belong to it
-    highest: int  # highest entry index in it that is not truncated; 0 if none
+    highest: int  # highest entry index ever written to it, truncated or not; 0 if none
 
 
 def _name(number: int) -> str:
@@ -88,7 +88,6 @@ class FileJournal:
         self._entries: list[Entry] = []  # indexes [_next - len, _next); complete from _first on, once opened
         self._staged: list[bytes] = []
         self._durable = (1, 1, 0, "")  # first, next, term, vote as of the last flush: what a new segment's header says
-        self._lowered = 0  # lowest index truncated since the last flush, 0 if none
         self._raised = 0  # highest index appended since the last flush, 0 if none
         self._may_free = False
         self._broken = ""  # why no flush is possible any more
@@ -185,8 +184,6 @@ class FileJournal:
             return
         self._staged.append(fmt.encode_truncate(index))
         self._truncate(index)
-        self._lowered = min(self._lowered or index, index)
-        self._raised = min(self._raised, index - 1)
         self._may_free = True
 
     def trim_before(self, index: int) -> None:
@@ -224,11 +221,8 @@ class FileJournal:
         segment.size += size
         self._staged.clear()
         self._durable = (self._first, self._next, self._term, self._voted_for)
-        if self._lowered:
-            for held in self._segments:
-                held.highest = min(held.highest, self._lowered - 1)
         segment.highest = max(segment.highest, self._raised)
-        self._lowered = self._raised = 0
+        self._raised = 0
         if self._may_free:
             self._may_free = False
             self._free_segments()
@@ -281,7 +275,7 @@ class FileJournal:
         return segment
 
     def _free_segments(self) -> None:
-        """Remove segments from the old end that hold no live entry; never the last one."""
+        """Remove segments from the old end that hold only entries below the first; never the last one."""
         while len(self._segments) > 1 and self._segments[0].highest < self._first:
             self._disk.unlink(self._directory / _name(self._segments[0].number))
             # One by one, so that a power cut leaves no gap in the middle.
@@ -393,13 +387,10 @@ class FileJournal:
                     self._first = self._next = index
                 self._entries.append((index, term, payload))
                 self._next += 1
-                segment.highest = index
+                segment.highest = max(segment.highest, index)
             elif kind == fmt.VOTE:
                 self._term, self._voted_for = term, payload.decode()
             elif kind == fmt.TRUNCATE:
-                if index < self._next:
-                    self._truncate(index)
-                    for held in self._segments:
-                        held.highest = min(held.highest, index - 1)
+                self._truncate(index)
             elif index > self._first:
                 self._trim(index)

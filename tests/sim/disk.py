@@ -62,7 +62,8 @@ class SimDisk:
     """Implements ``orchestrator.replication.disk.Disk``.
 
     ``crash_at``: number of the changing call (from 1) in whose middle power is lost: ``PowerCutError`` is raised, and
-    the test calls ``crash``. ``fail_at``: number of the call that raises ``OSError(fail_errno)`` after doing a random part.
+    the test calls ``crash``. ``fail_at``: number of the call that raises ``OSError(fail_errno)`` after doing a random
+    part.
     ``calls`` counts them all, ``trace`` names them.
     """
 

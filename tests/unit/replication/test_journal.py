@@ -43,15 +43,13 @@ def test_entries_term_and_vote_are_there_after_reopening_on_a_real_disk(tmp_path
 def test_nothing_is_written_before_the_flush_and_nothing_by_an_empty_one() -> None:
     disk = SimDisk()
     journal = FileJournal(DIRECTORY, disk=disk)
-    journal.flush()
-    journal.append(rows(1, 3))
-    assert disk.calls == 0
-    assert journal.dirty
-    journal.flush()
-    assert not journal.dirty
-    calls = disk.calls
-    journal.flush()
-    assert disk.calls == calls
+    dirty = []
+    for entries in ([], rows(1, 3), []):
+        journal.append(entries)
+        dirty.append((journal.dirty, len(disk.trace)))
+        journal.flush()
+    steps = len(disk.trace)
+    assert dirty == [(False, 0), (True, 0), (False, steps)]
 
 
 def test_one_flush_is_one_write_and_one_sync() -> None:
@@ -218,9 +216,11 @@ def test_a_truncation_across_segments_survives_reopening_and_freeing() -> None:
     journal.truncate_from(5)
     journal.append(rows(5, 40, term=2, size=50))
     journal.flush()
-    journal.trim_before(5)
+    journal.append(rows(40, 70, term=2, size=50))
     journal.flush()
-    assert FileJournal(DIRECTORY, disk=disk, segment_bytes=1500).entries(0, 99) == rows(5, 40, term=2, size=50)
+    journal.trim_before(61)
+    journal.flush()
+    assert FileJournal(DIRECTORY, disk=disk, segment_bytes=1500).entries(0, 99) == rows(61, 70, term=2, size=50)
     assert len(segment_names(disk)) == 2, "the rewritten tail, and the trim behind it"
 
 
