@@ -1,0 +1,160 @@
+"""Certificates: what they say, who can read their keys, and that they work for mutual TLS."""
+
+from __future__ import annotations
+
+import datetime
+import ssl
+import stat
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import pytest
+from click.testing import CliRunner
+from cryptography import x509
+
+from orchestrator.contract.channel import Identity, Kind, TlsFiles, dial, identity_of, server_credentials
+from orchestrator.contract.errors import CorruptError, InvalidError, NotFoundError
+from orchestrator.ops import certs
+from orchestrator.ops.certs_command import command
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Path:
+    certs.create_authority(tmp_path, "test")
+    return tmp_path
+
+
+def test_a_certificate_names_kind_name_cluster_and_hosts(authority: Path) -> None:
+    directory = certs.issue(authority, "peer", "p1", ["127.0.0.1", "peer-1"])
+    info = certs.read(directory / "cert.pem")
+    assert (info.subject, info.cluster) == ("peer:p1", "test")
+    assert info.hosts == ("peer.raftsman", "peer-1", "127.0.0.1")
+
+
+def test_certificates_live_a_year_and_began_in_the_past(authority: Path) -> None:
+    directory = certs.issue(authority, "agent", "n1")
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = x509.load_pem_x509_certificate((directory / "cert.pem").read_bytes())
+    assert certificate.not_valid_before_utc < now - datetime.timedelta(minutes=5)
+    assert 363 <= certs.read(directory / "cert.pem").days_left(now) <= 365
+    assert certs.expiry(directory / "cert.pem") == certificate.not_valid_after_utc
+
+
+@pytest.mark.parametrize(("kind", "serves"), [("peer", True), ("agent", False), ("client", False), ("gateway", False)])
+def test_only_a_peer_may_serve(authority: Path, kind: Kind, serves: bool) -> None:
+    directory = certs.issue(authority, kind, "x")
+    certificate = x509.load_pem_x509_certificate((directory / "cert.pem").read_bytes())
+    usages = set(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+    assert (x509.oid.ExtendedKeyUsageOID.SERVER_AUTH in usages) is serves
+    assert x509.oid.ExtendedKeyUsageOID.CLIENT_AUTH in usages
+
+
+def test_keys_are_readable_by_their_owner_alone(authority: Path) -> None:
+    directory = certs.issue(authority, "client", "admin")
+    for key in (directory / "key.pem", authority / "authority" / "ca-key.pem"):
+        assert stat.S_IMODE(key.stat().st_mode) == 0o600
+
+
+def test_issuing_twice_keeps_the_first(authority: Path) -> None:
+    first = (certs.issue(authority, "agent", "n1") / "cert.pem").read_bytes()
+    assert (certs.issue(authority, "agent", "n1") / "cert.pem").read_bytes() == first
+    ca = (authority / "authority" / "ca.pem").read_bytes()
+    certs.create_authority(authority, "test")
+    assert (authority / "authority" / "ca.pem").read_bytes() == ca
+
+
+def test_the_authority_of_another_cluster_is_refused(authority: Path) -> None:
+    with pytest.raises(InvalidError, match="cluster 'test', not 'other'"):
+        certs.create_authority(authority, "other")
+
+
+@pytest.mark.parametrize("name", ["../x", "", "A", "a" * 64, "a/b"])
+def test_names_that_could_leave_the_directory_are_refused(authority: Path, name: str) -> None:
+    with pytest.raises(InvalidError):
+        certs.issue(authority, "agent", name)
+
+
+def test_issuing_without_the_authority_key_says_where_to_do_it(authority: Path) -> None:
+    (authority / "authority" / "ca-key.pem").unlink()
+    with pytest.raises(NotFoundError, match="where the authority lives"):
+        certs.issue(authority, "agent", "n1")
+
+
+def test_a_damaged_certificate_is_named(authority: Path) -> None:
+    path = certs.issue(authority, "agent", "n1") / "cert.pem"
+    path.write_text("nonsense")
+    with pytest.raises(CorruptError, match=r"cert\.pem is not a certificate"):
+        certs.read(path)
+
+
+def test_each_claim_gets_its_own_certificate_and_the_key_leaves_the_pool(authority: Path, tmp_path: Path) -> None:
+    for number in (1, 2):
+        certs.issue(authority, "agent", f"agent-{number}")
+    subjects = {certs.read(certs.claim(authority / "agents", tmp_path / f"own-{i}").cert).subject for i in range(2)}
+    assert subjects == {"agent:agent-1", "agent:agent-2"}
+    assert list((authority / "agents").rglob("key.pem")) == []
+    with pytest.raises(NotFoundError, match="no unclaimed certificate"):
+        certs.claim(authority / "agents", tmp_path / "own-3")
+
+
+def test_claiming_again_keeps_what_was_claimed(authority: Path, tmp_path: Path) -> None:
+    certs.issue(authority, "agent", "agent-1")
+    first = certs.claim(authority / "agents", tmp_path / "own").cert.read_bytes()
+    assert certs.claim(authority / "agents", tmp_path / "own").cert.read_bytes() == first
+
+
+def test_a_claim_fills_a_directory_that_exists(authority: Path, tmp_path: Path) -> None:
+    """A mounted volume is an empty directory that cannot be replaced."""
+    certs.issue(authority, "agent", "agent-1")
+    (tmp_path / "own").mkdir()
+    files = certs.claim(authority / "agents", tmp_path / "own")
+    assert stat.S_IMODE(files.key.stat().st_mode) == 0o600
+
+
+async def _who_am_i(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+    return str(identity_of(context.auth_context())).encode()
+
+
+async def test_peers_and_clients_prove_who_they_are_over_mutual_tls(authority: Path, tmp_path: Path) -> None:
+    server = grpc.aio.server()
+    methods = {"WhoAmI": grpc.unary_unary_rpc_method_handler(_who_am_i)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("x", methods),))
+    peer = certs.issue(authority, "peer", "p1", ["127.0.0.1"])
+    port = server.add_secure_port("127.0.0.1:0", server_credentials(TlsFiles.in_directory(peer)))
+    await server.start()
+    try:
+        admin = TlsFiles.in_directory(certs.issue(authority, "client", "admin"))
+        async with dial(f"127.0.0.1:{port}", admin) as channel:
+            answer = await channel.unary_unary("/x/WhoAmI", bytes, bytes)(b"", timeout=10)
+            assert answer == str(Identity("client", "admin")).encode()
+        certs.create_authority(tmp_path / "foreign", "test")
+        stranger = TlsFiles.in_directory(certs.issue(tmp_path / "foreign", "client", "admin"))
+        mixed = TlsFiles(admin.ca, stranger.cert, stranger.key)
+        async with dial(f"127.0.0.1:{port}", mixed) as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await channel.unary_unary("/x/WhoAmI", bytes, bytes)(b"", timeout=10)
+            assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+    finally:
+        await server.stop(None)
+
+
+def test_openssl_accepts_the_chain(authority: Path) -> None:
+    directory = certs.issue(authority, "peer", "p1", ["localhost"])
+    context = ssl.create_default_context(cafile=str(directory / "ca.pem"))
+    context.load_cert_chain(directory / "cert.pem", directory / "key.pem")
+    assert context.cert_store_stats()["x509_ca"] == 1
+
+
+def test_the_command_makes_issues_and_shows(tmp_path: Path) -> None:
+    run = CliRunner()
+    base = ["--dir", str(tmp_path / "c")]
+    made = run.invoke(command, ["init", *base, "--cluster", "prod", "--peer", "p1=10.0.0.1,peer-1", "--agents", "2"])
+    assert made.exit_code == 0, made.output
+    issued = run.invoke(command, ["issue", *base, "gateway", "g1"])
+    assert Path(issued.output.strip()) == tmp_path / "c" / "gateways" / "g1"
+    shown = run.invoke(command, ["show", *base])
+    for subject in ("authority", "peer:p1", "agent:agent-1", "agent:agent-2", "client:admin", "gateway:g1"):
+        assert subject in shown.output
+    again = run.invoke(command, ["init", *base, "--cluster", "prod", "--agents", "2"])
+    assert again.exit_code == 0, again.output
