@@ -62,7 +62,7 @@ def judge(nodes: Sequence[NodeLiveness], *, since_election_ms: int, bound_ms: in
     if braked:
         message = (
             f"{len(suspects)} of {len(ready)} ready nodes fell silent together: no node is marked lost until half of "
-            "them are heard again; check the network of this peer, or `raftsman node forget NODE` those that are really gone"
+            "them are heard again; check the network of this peer, or `raftsman node forget NODE` what is really gone"
         )
         gone = []
     back = [
