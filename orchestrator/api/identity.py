@@ -2,8 +2,8 @@
 
 Owns: reading the caller from a call's certificate (or, on a forwarded call, from the metadata that a peer vouches for)
 and the table of which kind may use which service. Leaves to others: what an identity may do *within* a method
-(``agents`` checks that an agent speaks for its own node). Tokens, users and policy enter here: a further way to fill ``Caller`` and
-a finer table. The rule: forwarded identity is believed only when the calling certificate is a peer's.
+(``agents`` checks that an agent speaks for its own node). Tokens, users and policy enter here: a further way to fill
+``Caller`` and a finer table. The rule: forwarded identity is believed only when the calling certificate is a peer's.
 """
 
 from __future__ import annotations

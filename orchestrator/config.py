@@ -1,0 +1,167 @@
+"""Settings of a peer: what they are, where they come from, and what is wrong with them.
+
+Owns: ``PeerSettings`` and the precedence flag over environment (``RAFTSMAN_PEER_*``) over YAML file. Leaves to others:
+the flags themselves (``daemon``), using the values. The rule: every problem is found before anything is opened, and
+each message names the setting, what was expected and one example.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+import yaml
+from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from orchestrator.contract.errors import StartupError
+
+NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
+ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[^:\s\[\]/]+):([0-9]{1,5})")
+MAX_PEERS = 9
+
+
+class PeerSettings(BaseSettings):
+    """Everything that a peer can be told. Addresses are ``host:port``; IPv6 hosts stand in brackets."""
+
+    model_config = SettingsConfigDict(env_prefix="RAFTSMAN_PEER_", frozen=True, extra="forbid")
+
+    id: str
+    peers: Annotated[dict[str, str], NoDecode]
+    listen: str = "0.0.0.0:7400"
+    http: str = "0.0.0.0:7480"
+    data: Path
+    cluster: str = "raftsman"
+    tls: Path | None = None
+    insecure: bool = False
+    fast_failover: bool = False
+    dev: bool = False
+    allow_privileged: bool = False
+    allow_host_paths: bool = False
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @pydantic.field_validator("peers", mode="before")
+    @classmethod
+    def _peers(cls, value: object) -> object:
+        return parse_peers(value) if isinstance(value, str) else value
+
+    @pydantic.field_validator("peers")
+    @classmethod
+    def _peer_list(cls, value: dict[str, str]) -> dict[str, str]:
+        if not value:
+            raise ValueError("is empty; expected every peer, this one too: p1=host:7400,p2=host:7400,p3=host:7400")
+        if len(value) > MAX_PEERS:
+            raise ValueError(f"has {len(value)} peers; expected at most {MAX_PEERS} (three or five are right)")
+        for peer_id, address in value.items():
+            if not NAME.fullmatch(peer_id):
+                raise ValueError(f"{peer_id!r} is no peer id; expected a-z, 0-9, '.', '_', '-', at most 63")
+            if not is_address(address):
+                raise ValueError(f"{peer_id}={address!r}; expected host:port, for example {peer_id}=10.0.0.1:7400")
+        addresses = list(value.values())
+        twice = sorted({address for address in addresses if addresses.count(address) > 1})
+        if twice:
+            raise ValueError(f"{twice[0]} is the address of two peers")
+        return value
+
+    @pydantic.field_validator("listen", "http")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if not is_address(value):
+            raise ValueError(f"{value!r}; expected host:port, for example 0.0.0.0:7400")
+        return value
+
+    @pydantic.field_validator("id", "cluster")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        if not NAME.fullmatch(value):
+            raise ValueError(f"{value!r}; expected a-z, 0-9, '.', '_', '-', at most 63")
+        return value
+
+    @pydantic.model_validator(mode="after")
+    def _together(self) -> PeerSettings:
+        if self.id not in self.peers:
+            known = ", ".join(sorted(self.peers))
+            raise ValueError(f"--id {self.id} is not among --peers ({known}); the list holds every peer, this one too")
+        if self.tls is None and not self.insecure:
+            raise ValueError(
+                "--tls DIR is missing (ca.pem, cert.pem and key.pem; `raftsman certs` makes them); "
+                "--insecure runs without, for tests on loopback only"
+            )
+        if self.tls is not None and self.insecure:
+            raise ValueError("--tls and --insecure exclude each other; leave one out")
+        return self
+
+
+def load(flags: Mapping[str, Any], *, file: Path | None = None) -> PeerSettings:
+    """The settings from ``flags`` (None: not given), the environment and the YAML ``file``; raises ``StartupError``."""
+    from_file = _read(file) if file is not None else {}
+    unknown = sorted(from_file.keys() - PeerSettings.model_fields.keys())
+    if unknown:
+        raise StartupError(
+            f"--config {file}: unknown key {unknown[0]!r}; expected one of {', '.join(PeerSettings.model_fields)}"
+        )
+
+    class Layered(PeerSettings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return (init_settings, env_settings, InitSettingsSource(settings_cls, from_file))
+
+    try:
+        return Layered(**{name: value for name, value in flags.items() if value is not None})
+    except pydantic.ValidationError as error:
+        raise StartupError("; ".join(_told(problem) for problem in error.errors())) from None
+
+
+def parse_peers(text: str) -> dict[str, str]:
+    """``p1=host:port,p2=host:port``; raises ``ValueError`` with the part that is wrong."""
+    found: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        peer_id, equals, address = part.partition("=")
+        if not equals:
+            raise ValueError(f"{part!r}; expected id=host:port, for example p1=10.0.0.1:7400")
+        if peer_id in found:
+            raise ValueError(f"{peer_id} is there twice")
+        found[peer_id] = address
+    return found
+
+
+def is_address(text: str) -> bool:
+    match = ADDRESS.fullmatch(text)
+    return match is not None and 0 <= int(match.group(2)) <= 65535
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """Host (without brackets) and port of a checked ``host:port``."""
+    host, _, port = text.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StartupError(f"--config {file}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StartupError(f"--config {file}: not YAML: {error}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise StartupError(f"--config {file}: expected a mapping of settings")
+    return {str(key).replace("-", "_"): value for key, value in content.items()}
+
+
+def _told(problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"])
+    text = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "missing":
+        return f"--{where.replace('_', '-')} is missing (or RAFTSMAN_PEER_{where.upper()})"
+    return f"--{where.replace('_', '-')}: {text}" if where else text
