@@ -1,0 +1,389 @@
+"""What is wrong with a JobSpec, whoever wrote it: the semantic rules, shared by job files and by the server.
+
+Owns: defaults of what was left unset (``normalise``) and every rule that a value must keep (``find``). Leaves to
+others: the shape of YAML (``jobfile.file``), the operator's policy on privileges and host paths (``api``). The rule: it
+never raises on any JobSpec, it finds all problems and not only the first, and it needs neither pydantic nor YAML.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+
+from orchestrator.contract.model import (
+    DEFAULT_NAMESPACE,
+    WHOLE_DEVICE,
+    Constraint,
+    ConstraintOperator,
+    GroupSpec,
+    JobSpec,
+    JobType,
+    PortSpec,
+    Resources,
+    StrMap,
+    TaskSpec,
+)
+from orchestrator.jobfile import limits
+
+Path = tuple[str | int, ...]
+MAX_PROBLEMS = 50
+"""More than these help nobody, and a hostile job must not make a huge answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """``path`` leads to the value within the JobSpec: ``("groups", 0, "tasks", 1, "image")``."""
+
+    path: Path
+    text: str
+
+    def __str__(self) -> str:
+        return f"{dotted(self.path)}: {self.text}" if self.path else self.text
+
+
+def dotted(path: Path) -> str:
+    """``groups[0].tasks[1].image``."""
+    text = ""
+    for step in path:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+    return text
+
+
+def near_miss(word: str, known: Collection[str]) -> str:
+    """``; did you mean 'image'?``, or nothing when nothing is near."""
+    close = difflib.get_close_matches(word.lower()[:100], sorted(known), n=1, cutoff=0.6)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def normalise(spec: JobSpec) -> JobSpec:
+    """``spec`` with defaults for what is unset, mappings sorted, signals spelled ``SIGTERM``. Idempotent."""
+    groups = tuple(_normal_group(group, alone=len(spec.groups) == 1) for group in spec.groups)
+    return replace(
+        spec,
+        namespace=spec.namespace or DEFAULT_NAMESPACE,
+        groups=groups,
+        metadata=tuple(sorted(spec.metadata)),
+    )
+
+
+def problems(spec: JobSpec, *, placements: Collection[str] | None) -> list[str]:
+    """Every problem of a normalised ``spec`` as one line with its place; empty when it is good.
+
+    ``placements``: names of the policies that exist, or None where that is not known (a client).
+    """
+    return [str(problem) for problem in find(spec, placements=placements)]
+
+
+def find(spec: JobSpec, *, placements: Collection[str] | None) -> list[Problem]:
+    """Like ``problems``, with paths; at most ``MAX_PROBLEMS``."""
+    found: list[Problem] = []
+    for problem in _job(spec, placements):
+        found.append(problem)
+        if len(found) == MAX_PROBLEMS:
+            break
+    return found
+
+
+# ---------------------------------------------------------------------------- defaults
+
+
+def _normal_group(group: GroupSpec, *, alone: bool) -> GroupSpec:
+    return replace(
+        group,
+        name=group.name or (limits.DEFAULT_GROUP if alone else ""),
+        tasks=tuple(_normal_task(task, alone=len(group.tasks) == 1) for task in group.tasks),
+        ports=tuple(_normal_port(port) for port in group.ports),
+    )
+
+
+def _normal_port(port: PortSpec) -> PortSpec:
+    if port.label:
+        return port
+    return replace(port, label=str(port.to or port.static or "main"))
+
+
+def _normal_task(task: TaskSpec, *, alone: bool) -> TaskSpec:
+    signal = task.stop.signal.upper() or "SIGTERM"
+    if not signal.startswith("SIG"):
+        signal = f"SIG{signal}"
+    return replace(
+        task,
+        name=task.name or (limits.DEFAULT_TASK if alone else ""),
+        env=tuple(sorted(task.env)),
+        variables=tuple(sorted(task.variables)),
+        resources=_normal_resources(task.resources),
+        stop=replace(task.stop, signal=signal),
+    )
+
+
+def _normal_resources(resources: Resources) -> Resources:
+    gpus = resources.gpus
+    if gpus is not None:
+        gpus = None if gpus.count == 0 else replace(gpus, gpu_millis=gpus.gpu_millis or WHOLE_DEVICE)
+    return replace(
+        resources,
+        cpu_millis=resources.cpu_millis or limits.DEFAULT_CPU_MILLIS,
+        memory_mib=resources.memory_mib or limits.DEFAULT_MEMORY_MIB,
+        gpus=gpus,
+    )
+
+
+# ---------------------------------------------------------------------------- rules
+
+_Found = Iterator[Problem]
+
+
+def _job(spec: JobSpec, placements: Collection[str] | None) -> _Found:
+    yield from _name(("namespace",), spec.namespace)
+    yield from _name(("name",), spec.name)
+    yield from _between(("priority",), spec.priority, 0, limits.MAX_PRIORITY)
+    if placements is not None and spec.placement and spec.placement not in placements:
+        known = ", ".join(sorted(placements))
+        hint = near_miss(spec.placement, placements)
+        yield Problem(("placement",), f"no such placement '{_short(spec.placement)}'{hint} (there are: {known})")
+    elif spec.placement:
+        yield from _name(("placement",), spec.placement)
+    yield from _constraints(("constraints",), spec.constraints)
+    yield from _metadata(("metadata",), spec.metadata)
+    if not spec.groups:
+        yield Problem(("groups",), "a job needs at least one group")
+    if len(spec.groups) > limits.MAX_GROUPS:
+        yield Problem(("groups",), f"at most {limits.MAX_GROUPS} groups, not {len(spec.groups)}")
+    yield from _unique("groups", "group", [group.name for group in spec.groups])
+    for number, group in enumerate(spec.groups):
+        yield from _group(("groups", number), group, spec.type)
+
+
+def _group(at: Path, group: GroupSpec, job_type: JobType) -> _Found:
+    yield from _name((*at, "name"), group.name)
+    if job_type is JobType.SYSTEM and group.count not in (0, 1):
+        yield Problem((*at, "count"), "a system job runs once on every node: leave 'count' out")
+    yield from _between((*at, "count"), group.count, 0, limits.MAX_COUNT)
+    yield from _constraints((*at, "constraints"), group.constraints)
+    yield from _between((*at, "restart", "attempts"), group.restart.attempts, 0, limits.MAX_ATTEMPTS)
+    yield from _between((*at, "restart", "delay_ms"), group.restart.delay_ms, 0, limits.MAX_DELAY_MS)
+    yield from _ports((*at, "ports"), group.ports)
+    if not group.tasks:
+        yield Problem((*at, "tasks"), "a group needs at least one task")
+    if len(group.tasks) > limits.MAX_TASKS:
+        yield Problem((*at, "tasks"), f"at most {limits.MAX_TASKS} tasks, not {len(group.tasks)}")
+    for problem in _unique("tasks", "task", [task.name for task in group.tasks]):
+        yield Problem((*at, *problem.path), problem.text)
+    with_gpus = [number for number, task in enumerate(group.tasks) if task.resources.gpus is not None]
+    for number in with_gpus[1:]:
+        yield Problem(
+            (*at, "tasks", number, "resources", "gpus"),
+            f"only one task of a group may ask for gpus, and '{group.tasks[with_gpus[0]].name}' does already",
+        )
+    for number, task in enumerate(group.tasks):
+        yield from _task((*at, "tasks", number), task)
+
+
+def _ports(at: Path, ports: tuple[PortSpec, ...]) -> _Found:
+    if len(ports) > limits.MAX_PORTS:
+        yield Problem(at, f"at most {limits.MAX_PORTS} ports, not {len(ports)}")
+    labels: set[str] = set()
+    statics: set[tuple[int, int]] = set()
+    for number, port in enumerate(ports):
+        here = (*at, number)
+        if not limits.PORT_LABEL.fullmatch(port.label):
+            yield Problem((*here, "label"), f"expected {limits.PORT_LABEL_RULE}, got {_quoted(port.label)}")
+        elif port.label.replace("-", "_") in labels:
+            yield Problem((*here, "label"), f"port label '{port.label}' is used twice")
+        labels.add(port.label.replace("-", "_"))
+        if port.to:
+            yield from _between((*here, "to"), port.to, 1, limits.MAX_PORT)
+        if port.static:
+            yield from _between((*here, "static"), port.static, 1, limits.MAX_PORT)
+            if (port.static, port.protocol) in statics:
+                yield Problem((*here, "static"), f"host port {port.static} is used twice")
+            statics.add((port.static, port.protocol))
+
+
+def _task(at: Path, task: TaskSpec) -> _Found:
+    yield from _name((*at, "name"), task.name)
+    yield from _what_runs(at, task)
+    yield from _environment(at, task)
+    yield from _resources((*at, "resources"), task.resources)
+    if task.stop.signal not in limits.SIGNALS:
+        hint = near_miss(task.stop.signal.upper(), limits.SIGNALS) or near_miss(
+            f"SIG{task.stop.signal.upper()}", limits.SIGNALS
+        )
+        yield Problem((*at, "stop", "signal"), f"no such signal {_quoted(task.stop.signal)}{hint}")
+    yield from _between((*at, "stop", "timeout_ms"), task.stop.timeout_ms, 0, limits.MAX_STOP_TIMEOUT_MS)
+    if task.work_dir:
+        yield from _absolute((*at, "work_dir"), task.work_dir)
+    if task.user and not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}(:[A-Za-z0-9_.-]{1,64})?", task.user):
+        yield Problem(
+            (*at, "user"), f"expected a user such as '1000', '1000:1000' or 'nobody', got {_quoted(task.user)}"
+        )
+    if len(task.mounts) > limits.MAX_MOUNTS:
+        yield Problem((*at, "mounts"), f"at most {limits.MAX_MOUNTS} volumes, not {len(task.mounts)}")
+    targets: set[str] = set()
+    for number, mount in enumerate(task.mounts):
+        yield from _absolute((*at, "mounts", number, "source"), mount.source)
+        yield from _absolute((*at, "mounts", number, "target"), mount.target)
+        if mount.target in targets:
+            yield Problem((*at, "mounts", number, "target"), f"'{_short(mount.target)}' is mounted twice")
+        targets.add(mount.target)
+
+
+def _what_runs(at: Path, task: TaskSpec) -> _Found:
+    if not task.image and not task.command:
+        if task.driver == "process" and not task.command:
+            yield Problem((*at, "command"), "the process driver needs a command")
+        else:
+            yield Problem(at, "a task needs an image or a command")
+    if task.driver:
+        yield from _name((*at, "driver"), task.driver)
+    if task.driver == "docker" and not task.image and task.command:
+        yield Problem((*at, "driver"), "the docker driver needs an image")
+    if task.driver == "process" and task.image:
+        yield Problem((*at, "driver"), "the process driver runs commands, not images: leave out one of them")
+    if task.image and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,511}", task.image):
+        yield Problem((*at, "image"), f"expected an image such as 'nginx:1.27', got {_quoted(task.image)}")
+    for field in ("command", "args"):
+        words: tuple[str, ...] = getattr(task, field)
+        if len(words) > limits.MAX_ARGUMENTS:
+            yield Problem((*at, field), f"at most {limits.MAX_ARGUMENTS} words, not {len(words)}")
+        for number, word in enumerate(words):
+            if "\0" in word:
+                yield Problem((*at, field, number), "must not contain a NUL character")
+            elif len(word.encode("utf-8", "replace")) >= limits.MAX_ARGUMENT_BYTES:
+                yield Problem((*at, field, number), f"must be shorter than {limits.MAX_ARGUMENT_BYTES} bytes")
+    if task.command and not task.command[0]:
+        yield Problem((*at, "command", 0), "must not be empty")
+
+
+def _environment(at: Path, task: TaskSpec) -> _Found:
+    if len(task.env) + len(task.variables) > limits.MAX_ENV:
+        yield Problem((*at, "env"), f"at most {limits.MAX_ENV} entries, not {len(task.env) + len(task.variables)}")
+    size = sum(len(name) + len(value.encode("utf-8", "replace")) + 2 for name, value in task.env)
+    if size > limits.MAX_ENV_BYTES:
+        yield Problem((*at, "env"), f"at most {limits.MAX_ENV_BYTES} bytes in all, not {size}")
+    names = {name for name, _ in task.env}
+    for name, value in task.env:
+        yield from _env_name((*at, "env", name), name)
+        if "\0" in value:
+            yield Problem((*at, "env", name), "must not contain a NUL character")
+        elif len(name) + len(value.encode("utf-8", "replace")) + 2 > limits.MAX_ARGUMENT_BYTES:
+            yield Problem((*at, "env", name), f"must be shorter than {limits.MAX_ARGUMENT_BYTES} bytes")
+    for name, variable in task.variables:
+        yield from _env_name((*at, "variables", name), name)
+        if name in names:
+            yield Problem((*at, "variables", name), f"'{_short(name)}' is set in 'env' too")
+        if not limits.VARIABLE_NAME.fullmatch(variable):
+            yield Problem((*at, "variables", name), f"expected {limits.VARIABLE_NAME_RULE}, got {_quoted(variable)}")
+
+
+def _env_name(at: Path, name: str) -> _Found:
+    if not limits.ENV_NAME.fullmatch(name):
+        yield Problem(at, f"expected a name of {limits.ENV_NAME_RULE}, got {_quoted(name)}")
+    elif name.startswith(limits.RESERVED_ENV_PREFIX):
+        yield Problem(at, f"names beginning with {limits.RESERVED_ENV_PREFIX} are set by Raftsman itself")
+
+
+def _resources(at: Path, resources: Resources) -> _Found:
+    yield from _between(
+        (*at, "cpu_millis"), resources.cpu_millis, 1, limits.MAX_CPU_MILLIS, "must be between 1m and 10000 cores"
+    )
+    yield from _between((*at, "memory_mib"), resources.memory_mib, 1, limits.MAX_MEMORY_MIB, "must be from 1Mi to 1Pi")
+    yield from _between((*at, "disk_mib"), resources.disk_mib, 0, limits.MAX_DISK_MIB, "must be from 0 to 1Pi")
+    gpus = resources.gpus
+    if gpus is None:
+        return
+    yield from _between((*at, "gpus", "count"), gpus.count, 1, limits.MAX_DEVICES)
+    yield from _between(
+        (*at, "gpus", "gpu_millis"), gpus.gpu_millis, 1, WHOLE_DEVICE, "must be from 1m to 1 (one whole device)"
+    )
+    if gpus.count > 1 and 0 < gpus.gpu_millis < WHOLE_DEVICE:
+        yield Problem((*at, "gpus", "gpu_millis"), "a share is of one device: leave it out, or ask for 'count: 1'")
+    yield from _between((*at, "gpus", "memory_mib"), gpus.memory_mib, 0, limits.MAX_MEMORY_MIB)
+    if len(gpus.models) > limits.MAX_DEVICES:
+        yield Problem((*at, "gpus", "models"), f"at most {limits.MAX_DEVICES} models")
+    for number, model in enumerate(gpus.models):
+        if not model.strip() or len(model) > 128:
+            yield Problem((*at, "gpus", "models", number), f"expected a model such as 'A100', got {_quoted(model)}")
+
+
+_COMPARES = (ConstraintOperator.GREATER, ConstraintOperator.LESS)
+_ONE_VALUE = (ConstraintOperator.EQUAL, ConstraintOperator.NOT_EQUAL, *_COMPARES)
+_NO_VALUE = (ConstraintOperator.EXISTS, ConstraintOperator.NOT_EXISTS)
+
+
+def _constraints(at: Path, constraints: tuple[Constraint, ...]) -> _Found:
+    if len(constraints) > limits.MAX_CONSTRAINTS:
+        yield Problem(at, f"at most {limits.MAX_CONSTRAINTS} constraints, not {len(constraints)}")
+    for number, constraint in enumerate(constraints):
+        here = (*at, number)
+        if not limits.ATTRIBUTE.fullmatch(constraint.attribute):
+            yield Problem(
+                (*here, "attribute"), f"expected {limits.ATTRIBUTE_RULE}, got {_quoted(constraint.attribute)}"
+            )
+        values, operator = constraint.values, constraint.operator
+        if operator in _ONE_VALUE and len(values) != 1:
+            yield Problem((*here, "values"), f"expected one value, got {len(values)}")
+        elif operator in _NO_VALUE and values:
+            yield Problem((*here, "values"), f"expected no value, got {len(values)}")
+        elif not values and operator not in _NO_VALUE:
+            yield Problem((*here, "values"), "expected at least one value")
+        if operator in _COMPARES and len(values) == 1 and not re.fullmatch(r"-?\d{1,18}(\.\d{1,9})?", values[0]):
+            yield Problem((*here, "values"), f"expected a number to compare with, got {_quoted(values[0])}")
+        if len(values) > limits.MAX_CONSTRAINT_VALUES:
+            yield Problem((*here, "values"), f"at most {limits.MAX_CONSTRAINT_VALUES} values, not {len(values)}")
+        if any(len(value) > limits.MAX_TEXT for value in values):
+            yield Problem((*here, "values"), f"a value has at most {limits.MAX_TEXT} characters")
+
+
+def _metadata(at: Path, metadata: StrMap) -> _Found:
+    if len(metadata) > limits.MAX_METADATA:
+        yield Problem(at, f"at most {limits.MAX_METADATA} entries, not {len(metadata)}")
+    size = sum(len(key.encode("utf-8", "replace")) + len(value.encode("utf-8", "replace")) for key, value in metadata)
+    if size > limits.MAX_METADATA_BYTES:
+        yield Problem(at, f"at most {limits.MAX_METADATA_BYTES} bytes in all, not {size}")
+    for key, _ in metadata:
+        if not key or len(key) > 253:
+            yield Problem((*at, key), "expected a key of 1 to 253 characters")
+
+
+# ---------------------------------------------------------------------------- small rules
+
+
+def _name(at: Path, name: str) -> _Found:
+    if not name:
+        yield Problem(at, "is missing")
+    elif not limits.NAME.fullmatch(name):
+        yield Problem(at, f"expected {limits.NAME_RULE}, got {_quoted(name)}{_name_hint(name)}")
+
+
+def _name_hint(name: str) -> str:
+    guess = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:63].strip("-")
+    return f"; did you mean '{guess}'?" if guess and limits.NAME.fullmatch(guess) else ""
+
+
+def _unique(field: str, what: str, names: list[str]) -> _Found:
+    seen: set[str] = set()
+    for number, name in enumerate(names):
+        if name and name in seen:
+            yield Problem((field, number, "name"), f"{what} '{_short(name)}' is there twice")
+        seen.add(name)
+
+
+def _between(at: Path, value: int, low: int, high: int, text: str = "") -> _Found:
+    if not low <= value <= high:
+        yield Problem(at, f"{text or f'must be from {low} to {high}'}, not {value}")
+
+
+def _absolute(at: Path, path: str) -> _Found:
+    if not path.startswith("/") or "\0" in path or len(path) > limits.MAX_TEXT or ".." in path.split("/"):
+        yield Problem(at, f"expected an absolute path without '..', got {_quoted(path)}")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _quoted(text: str) -> str:
+    return repr(_short(text))
