@@ -1,0 +1,269 @@
+"""The writes of ``Control``: checked here, minted here, decided by ``state.apply`` on every peer.
+
+Owns: validation at the server (whoever the client is), the operator's policy on privileges, request ids and digests,
+uids, cutting a large submit into commands. Leaves to others: reads (``reads``), meaning (``state.apply``), where a
+call is served (``forward``). The rule: nothing is believed because a client checked it, and every write is one
+proposal with the caller's identity and request id, so that repeating it does nothing twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from orchestrator.api.forward import Call, Route
+from orchestrator.api.requests import body_digest, job_key, namespace_of, write
+from orchestrator.contract import codec
+from orchestrator.contract.errors import InvalidError, PreconditionError, RaftsmanError
+from orchestrator.contract.model import JobSpec
+from orchestrator.contract.v1 import control_pb2 as pb
+from orchestrator.jobfile import check, limits
+from orchestrator.replication.log import ReplicatedLog
+from orchestrator.replication.propose import Proposer
+from orchestrator.state import commands as cmd
+
+A = TypeVar("A", bound=cmd.Answer)
+
+MAX_JOBS = 20_000
+CHUNK_JOBS = 250
+CHUNK_BYTES = 1024 * 1024
+"""A larger submit becomes several commands, so that no peer spends an election timeout on applying one."""
+SLICE = 100
+"""Jobs that are checked before the loop gets air."""
+
+ROUTES: dict[str, Route] = {
+    "GetJob": Route.HERE,
+    "ListJobs": Route.HERE,
+    "GetAllocation": Route.HERE,
+    "ListAllocations": Route.HERE,
+    "Logs": Route.HERE,
+    "ListNodes": Route.FRESH,
+    "ClusterStatus": Route.FRESH,
+    "StateHash": Route.HERE,
+    "WatchEvents": Route.HERE,
+    "GetVariable": Route.HERE,
+    "ListVariables": Route.HERE,
+}
+"""Everything else changes something, or needs what only the leader knows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What the operator lets jobs ask for, and the placements that exist."""
+
+    allow_privileged: bool
+    allow_host_paths: bool
+    placements: Collection[str]
+
+
+class Writes:
+    """``resolve_node`` turns an id, unique prefix or unique name into a node id (``reads``)."""
+
+    def __init__(
+        self, log: ReplicatedLog, proposer: Proposer, policy: Policy, *, resolve_node: Callable[[str], str | None]
+    ) -> None:
+        self._log = log
+        self._proposer = proposer
+        self._policy = policy
+        self._resolve_node = resolve_node
+
+    # ------------------------------------------------------------------ jobs
+
+    async def submit_job(self, request: pb.SubmitJobRequest, call: Call) -> pb.SubmitJobResponse:
+        (spec,) = await self._checked([request.job])
+        expect = request.expect_version if request.HasField("expect_version") else None
+        if expect is not None and expect < 0:
+            raise InvalidError(f"expect_version: {expect}; expected 0 (must not exist) or a version", field="expect")
+        job = cmd.JobSubmission(spec=spec, uid=uuid.uuid4().hex, expect_version=expect)
+        done, answer = await self._write(request, call, cmd.SubmitJobs(jobs=(job,)), cmd.JobsAnswer)
+        one = answer.jobs[0]
+        return pb.SubmitJobResponse(index=done.index, uid=one.uid, version=one.version, changed=one.changed)
+
+    async def submit_jobs(self, request: pb.SubmitJobsRequest, call: Call) -> pb.SubmitJobsResponse:
+        """All or none as far as the jobs themselves go: every one is checked before the first is proposed.
+
+        A large submit is several commands, each with a request id derived from the caller's: if the leader dies between
+        them, repeating the call completes it.
+        """
+        if not request.jobs:
+            raise InvalidError("jobs: is empty; expected at least one", field="jobs")
+        if len(request.jobs) > MAX_JOBS:
+            raise InvalidError(f"jobs: {len(request.jobs)}; at most {MAX_JOBS} in one call", field="jobs")
+        specs = await self._checked(request.jobs)
+        seen: dict[tuple[str, str], int] = {}
+        for place, spec in enumerate(specs):
+            key = (spec.namespace, spec.name)
+            if key in seen:
+                raise InvalidError(
+                    f"jobs[{place}].name: {spec.name!r} is also the name of jobs[{seen[key]}]", field=f"jobs[{place}]"
+                )
+            seen[key] = place
+        sizes = [job.ByteSize() for job in request.jobs]
+        chunks = list(_chunks(specs, sizes))
+        digest = body_digest(request)
+        answers: list[cmd.JobAnswer] = []
+        index = 0
+        for number, chunk in enumerate(chunks):
+            command = cmd.SubmitJobs(jobs=tuple(cmd.JobSubmission(spec=spec, uid=uuid.uuid4().hex) for spec in chunk))
+            suffix = "" if len(chunks) == 1 else f"/{number}"
+            done, answer = await self._write(request, call, command, cmd.JobsAnswer, suffix=suffix, digest=digest)
+            index = index or done.index
+            answers.extend(answer.jobs)
+        return pb.SubmitJobsResponse(
+            index=index,
+            jobs=[pb.SubmitJobResponse(index=index, uid=a.uid, version=a.version, changed=a.changed) for a in answers],
+        )
+
+    async def stop_job(self, request: pb.StopJobRequest, call: Call) -> pb.WriteResponse:
+        namespace, name = job_key(request.job)
+        return await self._change(request, call, cmd.StopJob(namespace=namespace, name=name))
+
+    async def scale_job(self, request: pb.ScaleJobRequest, call: Call) -> pb.WriteResponse:
+        namespace, name = job_key(request.job)
+        if not 0 <= request.count <= limits.MAX_COUNT:
+            raise InvalidError(f"count: {request.count}; expected 0 to {limits.MAX_COUNT}", field="count")
+        command = cmd.ScaleJob(namespace=namespace, name=name, group=request.group, count=request.count)
+        return await self._change(request, call, command)
+
+    async def restart_job(self, request: pb.RestartJobRequest, call: Call) -> pb.WriteResponse:
+        namespace, name = job_key(request.job)
+        return await self._change(request, call, cmd.RestartJob(namespace=namespace, name=name))
+
+    async def remove_job(self, request: pb.RemoveJobRequest, call: Call) -> pb.WriteResponse:
+        namespace, name = job_key(request.job)
+        return await self._change(request, call, cmd.RemoveJob(namespace=namespace, name=name))
+
+    # ------------------------------------------------------------------ nodes
+
+    async def cordon_node(self, request: pb.NodeRequest, call: Call) -> pb.WriteResponse:
+        return await self._change(request, call, cmd.CordonNode(node_id=await self._node(request), cordoned=True))
+
+    async def uncordon_node(self, request: pb.NodeRequest, call: Call) -> pb.WriteResponse:
+        return await self._change(request, call, cmd.CordonNode(node_id=await self._node(request), cordoned=False))
+
+    async def drain_node(self, request: pb.NodeRequest, call: Call) -> pb.WriteResponse:
+        return await self._change(request, call, cmd.DrainNode(node_id=await self._node(request)))
+
+    async def forget_node(self, request: pb.NodeRequest, call: Call) -> pb.WriteResponse:
+        return await self._change(request, call, cmd.ForgetNode(node_id=await self._node(request)))
+
+    async def _node(self, request: pb.NodeRequest) -> str:
+        if not request.node:
+            raise InvalidError("node: is empty; expected an id, the beginning of one, or a name", field="node")
+        found = self._resolve_node(request.node)
+        if found is None:
+            # Registered a moment ago by way of another leader, perhaps: look again in a state that surely has it.
+            await self._log.read_barrier()
+            found = self._resolve_node(request.node)
+        # Unknown: let the state refuse it, for a repeated forget has its first answer there.
+        return found if found is not None else request.node
+
+    # ------------------------------------------------------------------ variables
+
+    async def put_variable(self, request: pb.PutVariableRequest, call: Call) -> pb.VariableResponse:
+        return await self._variable(request, call, value=request.value)
+
+    async def create_variable(self, request: pb.PutVariableRequest, call: Call) -> pb.VariableResponse:
+        return await self._variable(request, call, value=request.value, expectation=cmd.Expectation.ABSENT)
+
+    async def compare_and_set_variable(
+        self, request: pb.CompareAndSetVariableRequest, call: Call
+    ) -> pb.VariableResponse:
+        expectation = cmd.Expectation.VALUE if request.HasField("expect") else cmd.Expectation.ABSENT
+        return await self._variable(
+            request, call, value=request.value, expectation=expectation, expected=request.expect
+        )
+
+    async def delete_variable(self, request: pb.DeleteVariableRequest, call: Call) -> pb.VariableResponse:
+        expectation = cmd.Expectation.VALUE if request.HasField("expect") else cmd.Expectation.NONE
+        return await self._variable(request, call, value=None, expectation=expectation, expected=request.expect)
+
+    async def _variable(
+        self,
+        request: Any,
+        call: Call,
+        *,
+        value: str | None,
+        expectation: cmd.Expectation = cmd.Expectation.NONE,
+        expected: str = "",
+    ) -> pb.VariableResponse:
+        namespace = namespace_of(request.namespace)
+        if not limits.VARIABLE_NAME.fullmatch(request.name):
+            raise InvalidError(f"name: {request.name[:80]!r}; expected {limits.VARIABLE_NAME_RULE}", field="name")
+        command = cmd.WriteVariable(
+            namespace=namespace, name=request.name, value=value, expectation=expectation, expected=expected
+        )
+        done, answer = await self._write(request, call, command, cmd.VariableAnswer)
+        response = pb.VariableResponse(index=done.index, hit=answer.hit)
+        if answer.variable is not None:
+            codec.encode(answer.variable, response.variable)
+        return response
+
+    # ------------------------------------------------------------------ all of them
+
+    async def _checked(self, jobs: Sequence[Any]) -> list[JobSpec]:
+        """The specs with defaults filled in; raises ``InvalidError`` or ``PreconditionError`` for the first bad one."""
+        many = len(jobs) > 1
+        specs: list[JobSpec] = []
+        for place, message in enumerate(jobs):
+            if place % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+            try:
+                specs.append(checked_spec(message, self._policy))
+            except RaftsmanError as error:
+                if many:
+                    error.message = f"jobs[{place}]: {error.message}"
+                raise
+        return specs
+
+    async def _change(self, request: Any, call: Call, command: cmd.Command) -> pb.WriteResponse:
+        done, answer = await self._write(request, call, command, cmd.WriteAnswer)
+        return pb.WriteResponse(index=done.index, changed=answer.changed)
+
+    async def _write(
+        self, request: Any, call: Call, command: cmd.Command, kind: type[A], *, suffix: str = "", digest: bytes = b""
+    ) -> tuple[cmd.Applied, A]:
+        return await write(self._proposer, request, call, command, kind, suffix=suffix, digest=digest)
+
+
+def checked_spec(message: Any, policy: Policy) -> JobSpec:
+    """A submitted job, whole and allowed; raises ``InvalidError`` (with every problem) or ``PreconditionError``."""
+    if message.ByteSize() > limits.MAX_JOB_BYTES:
+        raise InvalidError(f"the job has {message.ByteSize()} bytes; at most {limits.MAX_JOB_BYTES} are taken")
+    try:
+        spec = check.normalise(codec.decode(JobSpec, message))
+    except codec.CodecError as error:
+        raise InvalidError(str(error)) from None
+    problems = check.problems(spec, placements=policy.placements)
+    if problems:
+        raise InvalidError("; ".join(problems), field=problems[0].partition(":")[0])
+    for group in spec.groups:
+        for task in group.tasks:
+            where = f"job {spec.name!r}, group {group.name!r}, task {task.name!r}"
+            if task.privileged and not policy.allow_privileged:
+                raise PreconditionError(
+                    f"{where} asks to run privileged, which this cluster's policy refuses: leave it out, or have the "
+                    "operator start the peers with --allow-privileged",
+                    policy="allow_privileged",
+                )
+            if task.mounts and not policy.allow_host_paths:
+                raise PreconditionError(
+                    f"{where} mounts the host path {task.mounts[0].source!r}, which the policy here refuses: leave "
+                    "it out, or have the operator start the peers with --allow-host-paths",
+                    policy="allow_host_paths",
+                )
+    return spec
+
+
+def _chunks(specs: Sequence[JobSpec], sizes: Sequence[int]) -> Iterable[Sequence[JobSpec]]:
+    """Runs of jobs that are one command each."""
+    start = total = 0
+    for place, size in enumerate(sizes):
+        if place > start and (place - start >= CHUNK_JOBS or total + size > CHUNK_BYTES):
+            yield specs[start:place]
+            start, total = place, 0
+        total += size
+    yield specs[start:]
