@@ -5,8 +5,8 @@ Owns: the segment files of one directory, when they are begun and freed, and the
 since the last flush becomes durable as one frame, wholly or not at all, and ``flush`` returns only when it is.
 
 A segment's header repeats term, vote and the range of indexes held when it was begun, so whole segments can be freed
-from the old end, once they only hold entries below the first; those that a crash leaves behind are freed when the journal
-is opened next.
+from the old end, once they only hold entries below the first; those that a crash leaves behind are freed when the
+journal is opened next.
 """
 
 from __future__ import annotations
@@ -83,11 +83,12 @@ class FileJournal:
         self._entropy = entropy
         self._term = 0
         self._voted_for = ""
+        self._commit_hint = 0
         self._first = 1
         self._next = 1
         self._entries: list[Entry] = []  # indexes [_next - len, _next); complete from _first on, once opened
         self._staged: list[bytes] = []
-        self._durable = (1, 1, 0, "")  # first, next, term, vote as of the last flush: what a new segment's header says
+        self._durable = self._position()  # as of the last flush: what a new segment's header says
         self._raised = 0  # highest index appended since the last flush, 0 if none
         self._may_free = False
         self._broken = ""  # why no flush is possible any more
@@ -109,6 +110,11 @@ class FileJournal:
         return self._voted_for
 
     @property
+    def commit_hint(self) -> int:
+        """The commit index that was stored last: a true lower bound of what is committed, 0 if never stored."""
+        return self._commit_hint
+
+    @property
     def first_index(self) -> int:
         """Index of the first entry held; one more than ``last_index`` when there is none."""
         return self._first
@@ -124,7 +130,7 @@ class FileJournal:
 
     @property
     def dirty(self) -> bool:
-        """Whether anything is staged that ``flush`` would write."""
+        """Whether anything but a commit hint is staged, so that ``flush`` would write."""
         return bool(self._staged)
 
     def __len__(self) -> int:
@@ -156,6 +162,10 @@ class FileJournal:
             return
         self._staged.append(fmt.encode_vote(term, voted_for))
         self._term, self._voted_for = term, voted_for
+
+    def set_commit_hint(self, index: int) -> None:
+        """Note the commit index; it rides on the next flush and never makes one necessary."""
+        self._commit_hint = index
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Add ``(index, term, payload)`` rows. An empty journal takes any first index from 1 on (snapshot installed).
@@ -208,6 +218,8 @@ class FileJournal:
         if not self._staged:
             return
         self._broken = "failed before: the process must stop"  # until all of it worked
+        if self._commit_hint != self._durable[2]:
+            self._staged.append(fmt.encode_commit(self._commit_hint))
         body = b"".join(self._staged)
         size = fmt.FRAME_BYTES + len(body)
         segment = self._segments[-1] if self._segments else None
@@ -220,7 +232,7 @@ class FileJournal:
         self._sequence += 1
         segment.size += size
         self._staged.clear()
-        self._durable = (self._first, self._next, self._term, self._voted_for)
+        self._durable = self._position()
         segment.highest = max(segment.highest, self._raised)
         self._raised = 0
         if self._may_free:
@@ -236,6 +248,10 @@ class FileJournal:
         self._broken = "is closed"
 
     # ------------------------------------------------------------------ shared by changes and replay
+
+    def _position(self) -> tuple[int, int, int, int, str]:
+        """First and next index, commit hint, term and vote: what segment headers repeat."""
+        return (self._first, self._next, self._commit_hint, self._term, self._voted_for)
 
     def _truncate(self, index: int) -> None:
         present = self._next - len(self._entries)
@@ -254,10 +270,10 @@ class FileJournal:
         """A new last segment, durable with its name before anything is written to it."""
         number = self._segments[-1].number + 1 if self._segments else 1
         salt = self._entropy(fmt.SALT_BYTES)
-        first, next_index, term, voted_for = self._durable
+        first, next_index, commit_hint, term, voted_for = self._durable
         header = fmt.SegmentHeader(
             number=number, salt=salt, first_sequence=self._sequence, first_index=first, next_index=next_index,
-            term=term, voted_for=voted_for,
+            commit_hint=commit_hint, term=term, voted_for=voted_for,
         )  # fmt: skip
         if not self._segments:
             self._disk.makedirs(self._directory)
@@ -311,7 +327,7 @@ class FileJournal:
         # What was read may be only in the page cache (killed between write and sync), and is about to be relied on.
         self._file.fdatasync()
         self._disk.fsync_dir(self._directory)
-        self._durable = (self._first, self._next, self._term, self._voted_for)
+        self._durable = self._position()
         self._free_segments()
 
     def _drop_unborn(self, numbers: list[int]) -> bool:
@@ -369,11 +385,14 @@ class FileJournal:
             raise fmt.DamageError(0, f"it calls itself segment {header.number}")
         if first:
             self._sequence = header.first_sequence
-            self._first, self._next = header.first_index, header.next_index
+            self._first, self._next, self._commit_hint = header.first_index, header.next_index, header.commit_hint
             self._term, self._voted_for = header.term, header.voted_for
             return
-        stated = (header.first_sequence, header.first_index, header.next_index, header.term, header.voted_for)
-        found = (self._sequence, self._first, self._next, self._term, self._voted_for)
+        stated = (
+            header.first_sequence, header.first_index, header.next_index, header.commit_hint, header.term,
+            header.voted_for,
+        )  # fmt: skip
+        found = (self._sequence, *self._position())
         if stated != found:
             raise fmt.DamageError(0, f"its header does not continue the segment before it ({stated} after {found})")
 
@@ -390,6 +409,8 @@ class FileJournal:
                 segment.highest = max(segment.highest, index)
             elif kind == fmt.VOTE:
                 self._term, self._voted_for = term, payload.decode()
+            elif kind == fmt.COMMIT:
+                self._commit_hint = index
             elif kind == fmt.TRUNCATE:
                 self._truncate(index)
             elif index > self._first:

@@ -7,7 +7,8 @@ counts as torn; everything else that is wrong is damage.
 A segment is one sector of header, then frames. A frame is what one flush wrote::
 
     header   magic, length of the body, sequence number, checksum of the body, checksum of this header
-    body     operations, in order: VOTE term, name | TRUNCATE index | TRIM index | ENTRY index, term, payload
+    body     operations, in order:
+             VOTE term, name | TRUNCATE index | TRIM index | ENTRY index, term, payload | COMMIT index
 
 Checksums are CRC32C and start from the segment's random salt, so that stored payloads that look like frames (somebody's
 copy of a journal) are never taken for one. Frame numbers go up by one through all segments.
@@ -29,15 +30,14 @@ FORMAT_VERSION = 1
 MAX_VOTE_BYTES = 255
 
 _SEGMENT_MAGIC = b"RAFTJRNL"
-_SEGMENT = struct.Struct(
-    "<8sHxx8sQQQQQB"
-)  # magic, version, salt, number, first sequence, first, next, term, vote length
+# magic, version, salt, number, first sequence, first index, next index, commit hint, term, length of the vote
+_SEGMENT = struct.Struct("<8sHxx8sQQQQQQB")
 _FRAME_MAGIC = b"\xf4RJ\x01"
 _FRAME = struct.Struct("<4sIQII")  # magic, body length, sequence, body checksum, header checksum
 _FRAME_CHECKED = _FRAME.size - 4
 FRAME_BYTES = _FRAME.size
 
-VOTE, TRUNCATE, TRIM, ENTRY = 1, 2, 3, 4
+VOTE, TRUNCATE, TRIM, ENTRY, COMMIT = 1, 2, 3, 4, 5
 _VOTE = struct.Struct("<BQB")
 _INDEX = struct.Struct("<BQ")
 _ENTRY = struct.Struct("<BQQI")
@@ -59,6 +59,7 @@ class SegmentHeader:
     first_sequence: int  # number of the first frame in it
     first_index: int  # lowest entry index held then
     next_index: int  # the highest held then, plus one
+    commit_hint: int
     term: int
     voted_for: str
 
@@ -66,7 +67,7 @@ class SegmentHeader:
         name = self.voted_for.encode()
         head = _SEGMENT.pack(
             _SEGMENT_MAGIC, FORMAT_VERSION, self.salt, self.number, self.first_sequence, self.first_index,
-            self.next_index, self.term, len(name),
+            self.next_index, self.commit_hint, self.term, len(name),
         )  # fmt: skip
         body = (head + name).ljust(HEADER_BYTES - 4, b"\0")
         return body + _U32.pack(_crc(body))
@@ -94,15 +95,15 @@ def decode_header(data: bytes) -> SegmentHeader:
     body = data[: HEADER_BYTES - 4]
     if len(data) < HEADER_BYTES or _U32.unpack_from(data, HEADER_BYTES - 4)[0] != _crc(body):
         raise DamageError(0, "segment header with a wrong checksum")
-    magic, version, salt, number, sequence, first, next_index, term, length = _SEGMENT.unpack_from(body)
+    magic, version, salt, number, sequence, first, next_index, commit, term, length = _SEGMENT.unpack_from(body)
     if magic != _SEGMENT_MAGIC:
         raise DamageError(0, "not a journal segment")
     if version != FORMAT_VERSION:
         raise NewerFormatError(version)
     name = body[_SEGMENT.size : _SEGMENT.size + length].decode()
     return SegmentHeader(
-        number=number, salt=salt, first_sequence=sequence, first_index=first, next_index=next_index, term=term,
-        voted_for=name,
+        number=number, salt=salt, first_sequence=sequence, first_index=first, next_index=next_index,
+        commit_hint=commit, term=term, voted_for=name,
     )  # fmt: skip
 
 
@@ -120,6 +121,10 @@ def encode_truncate(index: int) -> bytes:
 
 def encode_trim(index: int) -> bytes:
     return _INDEX.pack(TRIM, index)
+
+
+def encode_commit(index: int) -> bytes:
+    return _INDEX.pack(COMMIT, index)
 
 
 def encode_entry(index: int, term: int, length: int) -> bytes:
@@ -230,7 +235,7 @@ def decode_operations(body: bytes) -> Iterator[tuple[int, int, int, bytes]]:
             _, term, length = _VOTE.unpack_from(body, position)
             position += _VOTE.size + length
             yield VOTE, 0, term, body[position - length : position]
-        elif kind in (TRUNCATE, TRIM):
+        elif kind in (TRUNCATE, TRIM, COMMIT):
             _, index = _INDEX.unpack_from(body, position)
             position += _INDEX.size
             yield kind, index, 0, b""

@@ -6,6 +6,7 @@ operations, with the power cut at every single disk call of them).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import random
 from dataclasses import dataclass, field, replace
@@ -31,6 +32,7 @@ class Model:
     entries: list[Entry] = field(default_factory=list)
     term: int = 0
     voted_for: str = ""
+    commit_hint: int = 0
 
     @property
     def next(self) -> int:
@@ -44,11 +46,17 @@ class Model:
         assert len(journal) == journal.last_index + 1 - journal.first_index
         held = journal.entries(0, 1 << 60)
         assert held == [journal.get(index) for index in range(journal.first_index, journal.last_index + 1)]
-        return cls(first=journal.first_index, entries=held, term=journal.term, voted_for=journal.voted_for)
+        return cls(
+            first=journal.first_index, entries=held, term=journal.term, voted_for=journal.voted_for,
+            commit_hint=journal.commit_hint,
+        )  # fmt: skip
 
 
 def change(chance: random.Random, model: Model, journal: FileJournal) -> None:
     """One random change, made to both."""
+    if chance.random() < 0.2:
+        model.commit_hint += 1
+        journal.set_commit_hint(model.commit_hint)
     kind = chance.choices(["append", "truncate", "trim", "vote", "install"], [8, 3, 3, 3, 1])[0]
     if kind == "append":
         term = max(model.term, 1)
@@ -98,8 +106,7 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule()
     def flush(self) -> None:
-        self.journal.flush()
-        self.durable = self.model.copy()
+        self._flush()
 
     @rule(torn=st.booleans())
     def power_cut_between_flushes(self, torn: bool) -> None:
@@ -116,22 +123,24 @@ class JournalMachine(RuleBasedStateMachine):
     @rule(call=st.integers(1, 7), cut_again=st.booleans())
     def power_cut_within_a_flush(self, call: int, cut_again: bool) -> None:
         self.disk.crash_at = self.disk.calls + call
-        try:
-            self.journal.flush()
-            self.durable = self.model.copy()
-        except PowerCutError:
-            pass
+        with contextlib.suppress(PowerCutError):
+            self._flush()
         self._recover(power_lost=True, cut_again=cut_again)
 
     @rule(call=st.integers(1, 7), failure=st.sampled_from([errno.EIO, errno.ENOSPC]), power_lost=st.booleans())
     def disk_fails_within_a_flush(self, call: int, failure: int, power_lost: bool) -> None:
         self.disk.fail_at, self.disk.fail_errno = self.disk.calls + call, failure
         try:
-            self.journal.flush()
-            self.durable = self.model.copy()
+            self._flush()
         except OSError as error:
             assert error.errno == failure
         self._recover(power_lost=power_lost, cut_again=False)
+
+    def _flush(self) -> None:
+        dirty = self.journal.dirty
+        self.journal.flush()
+        if dirty:  # a commit hint alone waits for the next flush
+            self.durable = self.model.copy()
 
     def _recover(self, *, power_lost: bool, cut_again: bool) -> None:
         self.disk.fail_at = self.disk.crash_at = 0
@@ -167,8 +176,9 @@ def run_until_crash(seed: int, crash_at: int) -> tuple[SimDisk, Model, Model, bo
         for _ in range(25):
             for _ in range(chance.randint(1, 3)):
                 change(chance, model, journal)
+            dirty = journal.dirty
             journal.flush()
-            durable = model.copy()
+            durable = model.copy() if dirty else durable
     except PowerCutError:
         return disk, durable, model, True
     return disk, durable, model, False

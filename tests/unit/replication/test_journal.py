@@ -266,3 +266,22 @@ def test_equal_operations_give_equal_bytes_with_an_equal_salt() -> None:
         journal.flush()
         contents.append(disk.read(DIRECTORY / segment_names(disk)[0]))
     assert contents[0] == contents[1]
+
+
+def test_the_commit_hint_rides_on_the_next_flush_and_survives_freed_segments() -> None:
+    disk = SimDisk()
+    journal = FileJournal(DIRECTORY, disk=disk, segment_bytes=1500)
+    journal.set_commit_hint(7)
+    journal.flush()
+    assert (journal.commit_hint, disk.trace) == (7, [])
+    for index in range(1, 61):
+        journal.append(rows(index, index + 1, size=50))
+        journal.flush()
+    journal.trim_before(60)
+    journal.flush()
+    assert len(segment_names(disk)) == 1
+    journal.set_commit_hint(60)
+    assert FileJournal(DIRECTORY, disk=disk).commit_hint == 7
+    journal.set_vote(1, "")
+    journal.flush()
+    assert FileJournal(DIRECTORY, disk=disk).commit_hint == 60

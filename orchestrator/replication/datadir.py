@@ -1,0 +1,209 @@
+"""The data directory of a peer: whose it is, which disk it is, and that only one process uses it.
+
+Owns: the lock, ``identity.json`` and the paths below. Leaves what is stored there to ``journal`` and ``snapshots``. The
+one rule: a peer runs only on its own disk. The disk incarnation is minted with the directory and never changes; a peer
+that lost its entries must come back with another one, so that it does not vote as if it remembered (RAFT.md, S10).
+
+    lock            held (flock) by the process that uses the directory; holds its pid
+    identity.json   peer, cluster, incarnation, format; checked by a CRC32C of its own
+    journal/        snapshots/
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import google_crc32c
+import structlog
+
+from orchestrator.contract.errors import CorruptError, StartupError
+from orchestrator.replication import journal, snapshots
+from orchestrator.replication.disk import Disk, RealDisk, write_atomically
+
+FORMAT_VERSION = 1
+
+_IDENTITY = "identity.json"
+_log = structlog.get_logger("raftsman.datadir")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    format: int
+    peer_id: str
+    cluster_name: str  # as configured when the directory was made
+    cluster_id: str  # the replicated one; "" until it is known
+    incarnation: str
+
+    def encode(self) -> bytes:
+        fields = asdict(self)
+        fields["crc32c"] = _checksum(fields)
+        return (json.dumps(fields, indent=2) + "\n").encode()
+
+
+def _checksum(fields: dict[str, object]) -> str:
+    return f"{google_crc32c.value(json.dumps(fields, sort_keys=True).encode()):08x}"
+
+
+class DataDirectory:
+    """An open, locked data directory. ``close`` (or the end of the process) unlocks it."""
+
+    def __init__(self, path: Path, identity: Identity, *, fresh: bool, lock: int, disk: Disk) -> None:
+        self.path = path
+        self.fresh = fresh
+        """Nothing was ever stored here: neither a vote or entry nor a snapshot."""
+        self._identity = identity
+        self._lock = lock
+        self._disk = disk
+
+    @property
+    def peer_id(self) -> str:
+        return self._identity.peer_id
+
+    @property
+    def incarnation(self) -> str:
+        """Random identity of this disk, minted with the directory."""
+        return self._identity.incarnation
+
+    @property
+    def cluster_id(self) -> str:
+        """Replicated cluster id that this disk belongs to; "" before the first start was complete."""
+        return self._identity.cluster_id
+
+    @property
+    def journal_path(self) -> Path:
+        return self.path / "journal"
+
+    @property
+    def snapshots_path(self) -> Path:
+        return self.path / "snapshots"
+
+    def bind_cluster_id(self, cluster_id: str) -> None:
+        """Remember, durably, which cluster this disk belongs to; nothing is done if it is known already.
+
+        Raises ``StartupError`` if the disk belongs to another one, ``ValueError`` for an empty id.
+        """
+        if not cluster_id:
+            raise ValueError("a cluster id is not empty")
+        if self._identity.cluster_id == cluster_id:
+            return
+        if self._identity.cluster_id:
+            raise StartupError(
+                f"{self.path} belongs to cluster {self._identity.cluster_id}, but the peers it was told to join form "
+                f"cluster {cluster_id}: correct the peer list, or give this peer an empty data directory"
+            )
+        self._identity = replace(self._identity, cluster_id=cluster_id)
+        write_atomically(self._disk, self.path / _IDENTITY, self._identity.encode())
+
+    def close(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def open_data_directory(
+    path: Path, *, peer_id: str, cluster_name: str, mint: Callable[[], str], disk: Disk | None = None
+) -> DataDirectory:
+    """Open the directory for this peer, or make it; ``mint`` gives the random incarnation of a new one.
+
+    Raises ``StartupError`` (not usable, in use by another process, another peer's or cluster's, newer format) and
+    ``CorruptError`` (damaged, or parts of it are gone); every message says how to proceed. ``disk`` does the durable
+    writing; the lock is always the operating system's.
+    """
+    disk = disk if disk is not None else RealDisk()
+    path = path.absolute()
+    lock = _lock(path, disk)
+    try:
+        stored = journal.holds_anything(path / "journal", disk) or snapshots.holds_anything(path / "snapshots", disk)
+        if _IDENTITY in disk.listdir(path):
+            identity = _read_identity(path / _IDENTITY, disk)
+            _check_owner(path, identity, peer_id, cluster_name)
+            if identity.cluster_id and not stored:
+                raise CorruptError(
+                    f"{path} took part in cluster {identity.cluster_id}, but its journal and snapshots are gone. "
+                    f"{journal.WAY_BACK}"
+                )
+        elif stored:
+            raise CorruptError(f"{path} holds a journal or snapshots, but {_IDENTITY} is gone. {journal.WAY_BACK}")
+        else:
+            identity = Identity(
+                format=FORMAT_VERSION, peer_id=peer_id, cluster_name=cluster_name, cluster_id="", incarnation=mint()
+            )
+            write_atomically(disk, path / _IDENTITY, identity.encode())
+            disk.fsync_dir(path.parent)
+            _log.info("datadir.created", path=str(path), peer=peer_id, incarnation=identity.incarnation)
+        return DataDirectory(path, identity, fresh=not stored, lock=lock, disk=disk)
+    except BaseException:
+        os.close(lock)
+        raise
+
+
+def _lock(path: Path, disk: Disk) -> int:
+    """The descriptor that holds the lock; the kernel drops it with the process, however that ends."""
+    try:
+        disk.makedirs(path)
+        lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise StartupError(f"the data directory {path} is not a directory: name another one") from error
+    except PermissionError as error:
+        raise StartupError(
+            f"the data directory {path} cannot be written by user {os.geteuid()} ({error.strerror}): "
+            f"change its owner, or name another one"
+        ) from error
+    except OSError as error:
+        raise StartupError(f"the data directory {path} cannot be used: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.pread(lock, 32, 0).decode(errors="replace").strip()
+        os.close(lock)
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            raise StartupError(f"the data directory {path} cannot be locked: {error.strerror}") from error
+        raise StartupError(
+            f"the data directory {path} is in use by process {holder or '(unknown)'}: "
+            f"stop that one, or give this peer a data directory of its own",
+            pid=holder,
+        ) from error
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return lock
+
+
+def _read_identity(path: Path, disk: Disk) -> Identity:
+    def damaged(what: str) -> CorruptError:
+        return CorruptError(f"{path} is damaged: {what}. {journal.WAY_BACK}")
+
+    try:
+        fields = json.loads(disk.read(path))
+    except ValueError as error:
+        raise damaged(f"it is not JSON ({error})") from error
+    if not isinstance(fields, dict):
+        raise damaged("it is not a JSON object")
+    checksum = fields.pop("crc32c", None)
+    if checksum != _checksum(fields):
+        raise damaged("its checksum is wrong (it must not be edited by hand)")
+    version = fields.get("format")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise StartupError(
+            f"{path} was written by a newer raftsman (data directory format {version}; this one reads "
+            f"{FORMAT_VERSION}): start the newer version on this data directory"
+        )
+    names = ("peer_id", "cluster_name", "cluster_id", "incarnation")
+    if version != FORMAT_VERSION or not all(isinstance(fields.get(name), str) for name in names):
+        raise damaged("fields are missing")
+    return Identity(format=version, **{name: fields[name] for name in names})
+
+
+def _check_owner(path: Path, identity: Identity, peer_id: str, cluster_name: str) -> None:
+    held, asked = (identity.peer_id, identity.cluster_name), (peer_id, cluster_name)
+    if held != asked:
+        raise StartupError(
+            f"the data directory {path} belongs to peer {held[0]!r} of cluster {held[1]!r}, but this process was "
+            f"started as peer {asked[0]!r} of cluster {asked[1]!r}: start it as the former, or name another "
+            "data directory"
+        )

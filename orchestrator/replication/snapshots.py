@@ -1,0 +1,120 @@
+"""``FileSnapshots``: the newest snapshot of the replicated state, in one checked file.
+
+Owns: the file's format and its atomic replacement. Leaves the state's encoding to the state machine and trimming the
+journal to the engine. The one rule: the older snapshot stays whole until the newer one is durable, and a damaged one is
+refused, never guessed around: the entries that it covers are gone from the journal.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from pathlib import Path
+
+import google_crc32c
+import structlog
+
+from orchestrator.contract.errors import CorruptError, InvalidError, StartupError
+from orchestrator.replication.disk import Disk, RealDisk, write_atomically
+from orchestrator.replication.journal import WAY_BACK
+from orchestrator.replication.log import SnapshotMeta
+
+DEFAULT_MAX_BYTES = 1 << 30
+FORMAT_VERSION = 1
+FILE_NAME = "state.snapshot"
+
+_MAGIC = b"RAFTSNAP"
+# magic, version, last index, last term, command index, length and checksum of the data; then the header's own checksum
+_HEAD = struct.Struct("<8sHxxQQQQI")
+_CRC = struct.Struct("<I")
+
+_log = structlog.get_logger("raftsman.snapshots")
+
+
+def holds_anything(directory: Path, disk: Disk) -> bool:
+    """Whether a snapshot was ever saved in this directory."""
+    return FILE_NAME in disk.listdir(directory)
+
+
+class FileSnapshots:
+    """Implements ``SnapshotStore`` (see ``log``). Opening removes what an interrupted ``save`` left behind.
+
+    ``save`` and ``load`` may be called from any thread; they wait for each other. ``max_bytes`` caps the encoded state.
+    """
+
+    def __init__(self, directory: Path, *, disk: Disk | None = None, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
+        self._directory = directory
+        self._path = directory / FILE_NAME
+        self._disk: Disk = disk if disk is not None else RealDisk()
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._newest = -1  # last index of the stored snapshot, as far as it was looked at
+        leftovers = [name for name in self._disk.listdir(directory) if name.endswith(".tmp")]
+        for name in leftovers:
+            self._disk.unlink(directory / name)
+        if leftovers:
+            self._disk.fsync_dir(directory)
+
+    def save(self, meta: SnapshotMeta, data: bytes) -> None:
+        """Store durably in place of the older one.
+
+        One that is older than the stored one is dropped, which is logged: a snapshot from the leader was installed
+        while this one was being encoded.
+
+        Raises ``OSError`` (fatal for the caller) and ``InvalidError`` if the data is larger than ``max_bytes``.
+        """
+        if len(data) > self._max_bytes:
+            raise InvalidError(
+                f"a snapshot of {len(data)} bytes is larger than the limit of {self._max_bytes}: "
+                "remove jobs, variables or stopped allocations"
+            )
+        head = _HEAD.pack(
+            _MAGIC, FORMAT_VERSION, meta.last_index, meta.last_term, meta.index, len(data), google_crc32c.value(data)
+        )
+        with self._lock:
+            if meta.last_index < self._newest:
+                _log.info("snapshots.older_dropped", last_index=meta.last_index, stored=self._newest)
+                return
+            if self._newest < 0:
+                self._disk.makedirs(self._directory)
+                self._disk.fsync_dir(self._directory.parent)
+            write_atomically(self._disk, self._path, b"".join((head, _CRC.pack(google_crc32c.value(head)), data)))
+            self._newest = meta.last_index
+
+    def load(self) -> tuple[SnapshotMeta, bytes] | None:
+        """The stored snapshot, ``None`` if there is none.
+
+        Raises ``CorruptError`` (file and way back in the message), ``StartupError`` for a newer format, ``OSError``.
+        """
+        with self._lock:
+            if not holds_anything(self._directory, self._disk):
+                return None
+            try:
+                meta, data = self._decode(self._disk.read(self._path))
+            except _DamageError as error:
+                raise CorruptError(f"{self._path} is damaged: {error}. {WAY_BACK}") from error
+            self._newest = meta.last_index
+            return meta, data
+
+    def _decode(self, stored: bytes) -> tuple[SnapshotMeta, bytes]:
+        start = _HEAD.size + _CRC.size
+        if len(stored) < start:
+            raise _DamageError(f"it ends after {len(stored)} bytes, within its header")
+        magic, version, last_index, last_term, index, length, data_crc = _HEAD.unpack_from(stored)
+        if magic == _MAGIC and version > FORMAT_VERSION:
+            raise StartupError(
+                f"{self._path} was written by a newer raftsman (snapshot format {version}; this one reads "
+                f"{FORMAT_VERSION}): start the newer version on this data directory"
+            )
+        if magic != _MAGIC or _CRC.unpack_from(stored, _HEAD.size)[0] != google_crc32c.value(stored[: _HEAD.size]):
+            raise _DamageError("its header has a wrong checksum")
+        data = stored[start:]
+        if len(data) != length:
+            raise _DamageError(f"it holds {len(data)} bytes of state where {length} are due")
+        if google_crc32c.value(data) != data_crc:
+            raise _DamageError("its state has a wrong checksum")
+        return SnapshotMeta(last_index=last_index, last_term=last_term, index=index), data
+
+
+class _DamageError(Exception):
+    pass
