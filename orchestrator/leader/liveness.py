@@ -1,0 +1,119 @@
+"""Who was heard from: heartbeats in the leader's memory, and when to judge them next.
+
+Owns: the times of heartbeats by this process's own monotonic clock, since when this peer leads, and the brake's memory
+(so that it is told once). Leaves to others: the judgement (``reconcile.liveness``), writing it (``loop``), answering
+agents (``api.agents``). The rule: what was heard under an earlier leadership counts for nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+import structlog
+from prometheus_client import Gauge
+
+from orchestrator.contract.model import NodeStatus
+from orchestrator.reconcile.liveness import LOST_AFTER_MS, NodeLiveness, Verdict, judge
+from orchestrator.state.commands import MarkNodes
+from orchestrator.state.model import Node
+
+logger = structlog.get_logger(__name__)
+
+BRAKED = Gauge("raftsman_mass_loss_brake", "1 while so many nodes are silent together that none is marked lost")
+
+LEAST_WAIT_S = 0.25
+"""Judging again sooner than this would find nothing that a human could tell apart."""
+
+
+class Liveness:
+    """``clock`` gives seconds that never go back."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic, bound_ms: int = LOST_AFTER_MS) -> None:
+        self._clock = clock
+        self.bound_ms = bound_ms
+        self._since: float | None = None
+        self._heard: dict[str, float] = {}
+        self._lost: frozenset[str] = frozenset()
+        self._back = False
+        self._braked = False
+
+    @property
+    def leading(self) -> bool:
+        return self._since is not None
+
+    def begin(self) -> None:
+        """This peer was elected: nobody was heard yet, and everybody has one bound to be heard."""
+        self._since = self._clock()
+        self._heard.clear()
+        self._lost = frozenset()
+        self._back = False
+
+    def end(self) -> None:
+        self._since = None
+        self._heard.clear()
+        self._braked = False
+        BRAKED.set(0)
+
+    def beat(self, node_id: str) -> None:
+        """A heartbeat of that node arrived now; ignored while this peer does not lead."""
+        if self._since is None:
+            return
+        self._heard[node_id] = self._clock()
+        if node_id in self._lost:
+            self._back = True
+
+    def age_ms(self, node_id: str) -> int:
+        """Milliseconds since the node's last heartbeat to this leader; -1 if there was none."""
+        heard = self._heard.get(node_id)
+        return -1 if heard is None else int((self._clock() - heard) * 1000)
+
+    def judge(self, nodes: Iterable[Node]) -> MarkNodes | None:
+        """What to write about the registered ``nodes`` now; None: nothing."""
+        if self._since is None:
+            return None
+        now = self._clock()
+        known = list(nodes)
+        verdict = judge(
+            [
+                NodeLiveness(
+                    node_id=node.spec.id,
+                    register_index=node.register_index,
+                    status=node.status,
+                    silent_ms=None if (heard := self._heard.get(node.spec.id)) is None else int((now - heard) * 1000),
+                )
+                for node in known
+            ],
+            since_election_ms=int((now - self._since) * 1000),
+            bound_ms=self.bound_ms,
+        )
+        self._tell(verdict)
+        self._lost = frozenset(node.spec.id for node in known if node.status is NodeStatus.LOST)
+        self._back = False
+        for node_id in self._heard.keys() - {node.spec.id for node in known}:
+            del self._heard[node_id]  # forgotten
+        return verdict.mark
+
+    def next_judgement_s(self, nodes: Iterable[Node]) -> float:
+        """Seconds until the judgement can come out differently: 0 when a lost node was heard again."""
+        if self._since is None:
+            return self.bound_ms / 1000
+        if self._back:
+            return 0.0
+        now = self._clock()
+        bound_s = self.bound_ms / 1000
+        soonest = now + bound_s
+        for node in nodes:
+            if node.status is NodeStatus.READY:
+                due = max(self._heard.get(node.spec.id, self._since), self._since) + bound_s
+                soonest = min(soonest, due)
+        return max(LEAST_WAIT_S, soonest - now)
+
+    def _tell(self, verdict: Verdict) -> None:
+        BRAKED.set(1 if verdict.braked else 0)
+        if verdict.braked != self._braked:
+            self._braked = verdict.braked
+            if verdict.braked:
+                logger.warning("mass loss is braked", reason=verdict.message)
+            else:
+                logger.info("the mass loss brake is off")
