@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import ipaddress
+import json
 import os
 import re
 import shutil
@@ -132,6 +133,33 @@ def issue(directory: Path | str, kind: Kind, name: str, hosts: Sequence[str] = (
         _write(fresh / "cert.pem", certificate.public_bytes(serialization.Encoding.PEM))
         _write(fresh / "ca.pem", authority.public_bytes(serialization.Encoding.PEM))
     return target
+
+
+def write_context(target: Path, cluster: str, endpoints: Sequence[str]) -> None:
+    """Put ``context.json`` beside a client's certificate: what ``raftsman --context NAME`` finds in ``.raftsman/NAME``.
+
+    Paths in it are relative to the file, so the folder may be mounted elsewhere.
+    """
+    context = {
+        "kind": "compose",
+        "cluster": cluster,
+        "endpoints": list(endpoints),
+        "ca": "ca.pem",
+        "cert": "cert.pem",
+        "key": "key.pem",
+    }
+    path = target / "context.json"
+    fresh = target / ".context.json.new"
+    fresh.write_text(json.dumps(context, indent=2) + "\n")
+    fresh.replace(path)
+
+
+def give_to(target: Path, uid: int, gid: int) -> None:
+    """Make ``uid``:``gid`` the owner of a certificate's directory and files; only root can do this for others."""
+    for path in (target, *sorted(target.iterdir())):
+        facts = path.stat()
+        if (facts.st_uid, facts.st_gid) != (uid, gid):
+            os.chown(path, uid, gid)
 
 
 def claim(pool: Path | str, target: Path | str) -> TlsFiles:

@@ -33,6 +33,8 @@ def command() -> None:
 @click.option("--agents", type=click.IntRange(min=0), default=0, help="Also fill a pool agents/agent-1..N.")
 @click.option("--client", "clients", multiple=True, default=("admin",), show_default=True, help="Also this client's.")
 @click.option("--gateway", "gateways", multiple=True, metavar="NAME", help="Also issue this gateway's.")
+@click.option("--owner", metavar="UID:GID", help="Who owns the peers' and gateways' files (compose runs those as it).")
+@click.option("--endpoints", metavar="HOST:PORT,...", help="Also write each client's context.json with these peers.")
 def init(
     directory: Path,
     cluster: str,
@@ -40,6 +42,8 @@ def init(
     agents: int,
     clients: tuple[str, ...],
     gateways: tuple[str, ...],
+    owner: str | None,
+    endpoints: str | None,
 ) -> None:
     """Make an authority, and whatever is asked for and absent. Safe to repeat."""
     certs.create_authority(directory, cluster)
@@ -50,10 +54,27 @@ def init(
         if not (directory / "agents" / f".claimed-agent-{number}").exists():
             certs.issue(directory, "agent", f"agent-{number}")
     for name in clients:
-        certs.issue(directory, "client", name)
+        target = certs.issue(directory, "client", name)
+        if endpoints:
+            certs.write_context(target, cluster, [address for address in endpoints.split(",") if address])
+        # A folder of the host's user, mounted here: its files are that user's, not root's.
+        certs.give_to(target, target.stat().st_uid, target.stat().st_gid)
     for name in gateways:
         certs.issue(directory, "gateway", name)
+    if owner is not None:
+        uid, gid = _owner(owner)
+        for kind in ("peers", "gateways"):
+            for target in sorted((directory / kind).glob("[!.]*")):
+                certs.give_to(target, uid, gid)
     click.echo(f"authority of cluster {cluster!r} and its certificates are in {directory}", err=True)
+
+
+def _owner(text: str) -> tuple[int, int]:
+    uid, _, gid = text.partition(":")
+    try:
+        return int(uid), int(gid)
+    except ValueError:
+        raise click.BadParameter(f"expected UID:GID as numbers, got {text!r}", param_hint="--owner") from None
 
 
 @command.command()
