@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 # gRPC's fork handlers stall processes that spawn children; we never fork (DESIGN.md, Dependencies).
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
@@ -135,4 +135,4 @@ def identity_of(auth_context: Mapping[str, Iterable[bytes]]) -> Identity | None:
     names = list(auth_context.get("x509_common_name", ()))
     if len(names) != 1:
         return None
-    return Identity.parse(cast(bytes, names[0]).decode("utf-8", "replace"))
+    return Identity.parse(names[0].decode("utf-8", "replace"))
