@@ -31,7 +31,7 @@ from orchestrator.gateway import tasks
 from orchestrator.gateway.metrics import GatewayMetrics
 from orchestrator.gateway.overview import Overview
 from orchestrator.gateway.security import LOOPBACK, HostCheck
-from orchestrator.jobfile import load
+from orchestrator.jobfile import file
 
 JOB_BYTES = 1024 * 1024
 SSE_PING_S = 15
@@ -178,7 +178,7 @@ def _add_jobs(app: FastAPI, client: Client) -> None:
     async def submit_job(request: Request, response: Response) -> dict[str, Any]:
         """A job file as YAML or JSON (JSON is YAML): the same keys, the same errors."""
         text = (await _body(request)).decode("utf-8", "strict")
-        spec = load.load(text, "body")
+        spec = file.load(text, "body")
         result = await client.submit(spec)
         if not result.changed or result.version > 1:
             response.status_code = 200
