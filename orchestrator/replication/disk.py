@@ -17,10 +17,10 @@ from typing import Protocol
 
 
 class DiskFile(Protocol):
-    """A file that is open for appending."""
+    """A file that is open for writing."""
 
-    def append(self, data: bytes) -> None:
-        """Write all of ``data`` at the end; after an ``OSError`` some of it may be there."""
+    def write(self, offset: int, data: bytes) -> None:
+        """Write all of ``data`` at the offset; after an ``OSError`` some of it may be there."""
 
     def truncate(self, size: int) -> None:
         """Cut the file to ``size`` bytes; durable after ``fdatasync``."""
@@ -42,7 +42,7 @@ class Disk(Protocol):
     def read(self, path: Path) -> bytes: ...
 
     def open(self, path: Path) -> DiskFile:
-        """Open for appending; created (mode 0600) if it is not there."""
+        """Open for writing; created (mode 0600) if it is not there, else left as it is."""
 
     def rename(self, source: Path, target: Path) -> None:
         """Replace ``target`` atomically; durable after ``fsync_dir``."""
@@ -56,12 +56,12 @@ class _RealFile:
     __slots__ = ("_fd",)
 
     def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
-    def append(self, data: bytes) -> None:
-        written = os.write(self._fd, data)
+    def write(self, offset: int, data: bytes) -> None:
+        written = os.pwrite(self._fd, data, offset)
         while written < len(data):  # a short write is legal (signals, a disk that fills up): the next one says why
-            written += os.write(self._fd, data[written:])
+            written += os.pwrite(self._fd, data[written:], offset + written)
 
     def truncate(self, size: int) -> None:
         os.ftruncate(self._fd, size)
@@ -127,10 +127,10 @@ def write_atomically(disk: Disk, path: Path, data: bytes) -> None:
     """
     temporary = path.with_name(path.name + ".tmp")
     if temporary.name in disk.listdir(path.parent):
-        disk.unlink(temporary)  # files are opened for appending: a leftover must not become the new one's beginning
+        disk.unlink(temporary)  # a leftover's end must not become the new one's
     file = disk.open(temporary)
     try:
-        file.append(data)
+        file.write(0, data)
         file.fdatasync()
     finally:
         file.close()

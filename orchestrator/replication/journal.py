@@ -25,6 +25,9 @@ from orchestrator.replication import journal_format as fmt
 from orchestrator.replication.disk import Disk, DiskFile, RealDisk
 
 DEFAULT_SEGMENT_BYTES = 16 * 1024 * 1024
+ROOM_BYTES = 256 * 1024
+"""Zeros written ahead now and then: a flush within the file's length is a quarter cheaper (no change of metadata)."""
+
 WAY_BACK = (
     "Way back: `raftsman peers reset` for this peer (or move its whole data directory away) and start it again: it "
     "comes back as a non-voter and catches up from the others"
@@ -39,7 +42,7 @@ Entry = tuple[int, int, bytes]
 @dataclass(slots=True)
 class _Segment:
     number: int
-    size: int  # bytes that belong to it
+    size: int  # bytes of header and frames; the file may be longer (room)
     highest: int  # highest entry index ever written to it, truncated or not; 0 if none
 
 
@@ -59,7 +62,9 @@ def _numbers(disk: Disk, directory: Path) -> list[int]:
 def holds_anything(directory: Path, disk: Disk) -> bool:
     """Whether anything was ever flushed to a journal in this directory (a begun but empty segment does not count)."""
     numbers = _numbers(disk, directory)
-    return len(numbers) > 1 or any(disk.size(directory / _name(number)) > fmt.HEADER_BYTES for number in numbers)
+    return len(numbers) > 1 or any(
+        disk.read(directory / _name(number))[fmt.HEADER_BYTES :].strip(b"\0") for number in numbers
+    )
 
 
 class FileJournal:
@@ -95,6 +100,7 @@ class FileJournal:
         self._segments: list[_Segment] = []
         self._sequence = 1  # number of the next frame
         self._file: DiskFile | None = None
+        self._room_to = 0  # length of the last segment's file
         self._codec = fmt.FrameCodec(b"")
         self._open()
 
@@ -227,10 +233,15 @@ class FileJournal:
             segment = self._begin_segment()
         file = self._file
         assert file is not None
-        file.append(self._codec.encode(self._sequence, body))
+        frame = self._codec.encode(self._sequence, body)
+        end = segment.size + size
+        if end > self._room_to:
+            self._room_to = max(end, min(end + ROOM_BYTES, self._segment_bytes))
+            frame = frame.ljust(self._room_to - segment.size, b"\0")
+        file.write(segment.size, frame)
         file.fdatasync()
         self._sequence += 1
-        segment.size += size
+        segment.size = end
         self._staged.clear()
         self._durable = self._position()
         segment.highest = max(segment.highest, self._raised)
@@ -282,12 +293,13 @@ class FileJournal:
             self._file.close()
             self._file = None
         file = self._file = self._disk.open(self._directory / _name(number))
-        file.append(header.encode())
+        file.write(0, header.encode())
         file.fdatasync()
         self._disk.fsync_dir(self._directory)
         self._codec = fmt.FrameCodec(salt)
         segment = _Segment(number, fmt.HEADER_BYTES, 0)
         self._segments.append(segment)
+        self._room_to = segment.size
         return segment
 
     def _free_segments(self) -> None:
@@ -322,8 +334,9 @@ class FileJournal:
             )
         path = self._directory / _name(numbers[-1])
         self._file = self._disk.open(path)
-        if self._disk.size(path) > self._segments[-1].size:
-            self._file.truncate(self._segments[-1].size)
+        self._room_to = self._segments[-1].size
+        if self._disk.size(path) > self._room_to:
+            self._file.truncate(self._room_to)  # room always reads as zeros
         # What was read may be only in the page cache (killed between write and sync), and is about to be relied on.
         self._file.fdatasync()
         self._disk.fsync_dir(self._directory)
@@ -362,11 +375,11 @@ class FileJournal:
                 self._sequence += 1
                 segment.size = offset + fmt.FRAME_BYTES + len(body)
             offset = segment.size
-            if offset < len(data):
-                self._codec.judge_tail(data, offset, self._sequence)
-                if not may_be_torn:
-                    raise fmt.DamageError(offset, "damaged frame at the end of a segment that is not the last")
-                _log.warning("journal.torn_tail_cut", file=str(path), offset=offset, bytes_cut=len(data) - offset)
+            torn = self._codec.torn_bytes(data, offset, self._sequence)
+            if torn and not may_be_torn:
+                raise fmt.DamageError(offset, "damaged frame at the end of a segment that is not the last")
+            if torn:
+                _log.warning("journal.torn_tail_cut", file=str(path), offset=offset, bytes_cut=torn)
         except fmt.NewerFormatError as error:
             raise StartupError(
                 f"{path} was written by a newer raftsman (journal format {error.version}; this one reads "

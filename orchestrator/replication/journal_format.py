@@ -1,14 +1,16 @@
 """Bytes of the journal: segment headers, frames, operations, and how a damaged end is told from a torn one.
 
 Owns: encoding and checked decoding of one segment. Leaves to ``journal`` what the operations mean, and the files. The
-one rule: every byte is covered by a checksum, and only what a crash in the middle of the last flush can leave behind
+one rule: every byte is covered by a check, and only what a crash in the middle of the last flush can leave behind
 counts as torn; everything else that is wrong is damage.
 
-A segment is one sector of header, then frames. A frame is what one flush wrote::
+A segment is one sector of header, then frames, then zeros (room that is allocated ahead: writing within a file's length
+is cheaper to make durable). A frame is what one flush wrote::
 
     header   magic, length of the body, sequence number, checksum of the body, checksum of this header
     body     operations, in order:
              VOTE term, name | TRUNCATE index | TRIM index | ENTRY index, term, payload | COMMIT index
+    trailer  one byte, not zero, so that zeros behind an unfinished frame are never taken for its end
 
 Checksums are CRC32C and start from the segment's random salt, so that stored payloads that look like frames (somebody's
 copy of a journal) are never taken for one. Frame numbers go up by one through all segments.
@@ -31,11 +33,14 @@ MAX_VOTE_BYTES = 255
 
 _SEGMENT_MAGIC = b"RAFTJRNL"
 # magic, version, salt, number, first sequence, first index, next index, commit hint, term, length of the vote
+# magic, version, salt, number, first sequence, first index, next index, commit hint, term, length of the vote
 _SEGMENT = struct.Struct("<8sHxx8sQQQQQQB")
 _FRAME_MAGIC = b"\xf4RJ\x01"
 _FRAME = struct.Struct("<4sIQII")  # magic, body length, sequence, body checksum, header checksum
 _FRAME_CHECKED = _FRAME.size - 4
-FRAME_BYTES = _FRAME.size
+_TRAILER = b"\xf5"
+FRAME_BYTES = _FRAME.size + len(_TRAILER)
+"""What a frame takes beside its body."""
 
 VOTE, TRUNCATE, TRIM, ENTRY, COMMIT = 1, 2, 3, 4, 5
 _VOTE = struct.Struct("<BQB")
@@ -142,15 +147,16 @@ class FrameCodec:
         seed = self._seed
         extend = google_crc32c.extend
         head = _FRAME.pack(_FRAME_MAGIC, len(body), sequence, extend(seed, body), 0)[:_FRAME_CHECKED]
-        return b"".join((head, _U32.pack(extend(seed, head)), body))
+        return b"".join((head, _U32.pack(extend(seed, head)), body, _TRAILER))
 
     def scan(self, data: bytes, sequence: int) -> Iterator[tuple[int, bytes]]:
         """Yield ``(offset, body)`` of every intact frame, in order; stop at the end or at the first that is not intact.
 
-        ``sequence`` is the number that the first frame must have. If bytes are left after the last frame yielded, the
-        caller asks ``judge_tail`` about them.
+        ``sequence`` is the number that the first frame must have. What follows the last frame yielded, the caller asks
+        ``torn_bytes``.
         """
         offset, total, seed = HEADER_BYTES, len(data), self._seed
+        trailer = _TRAILER[0]
         unpack, extend, checked, header = _FRAME.unpack_from, google_crc32c.extend, _FRAME_CHECKED, _FRAME.size
         while total - offset >= header:
             magic, length, number, body_crc, head_crc = unpack(data, offset)
@@ -158,44 +164,47 @@ class FrameCodec:
                 return
             start = offset + header
             body = data[start : start + length]
-            if len(body) != length or extend(seed, body) != body_crc:
+            following = start + length + 1
+            if following > total or data[following - 1] != trailer or extend(seed, body) != body_crc:
                 return
             yield offset, body
-            offset = start + length
+            offset = following
             sequence += 1
 
-    def judge_tail(self, data: bytes, offset: int, sequence: int) -> None:
-        """Return if what begins at ``offset`` (not an intact frame) can be the torn rest of the last flush.
+    def torn_bytes(self, data: bytes, offset: int, sequence: int) -> int:
+        """How many bytes of an unfinished flush begin at ``offset``, where no intact frame is; 0 if only zeros do.
 
         A crash in the middle of a flush leaves a frame that ends early, or one in which whole sectors were never
         written and read as zeros. Raises ``DamageError`` for everything else: something intact follows, or the frame is
         complete and wrong.
         """
+        end = len(data.rstrip(b"\0"))
+        if end <= offset:
+            return 0
         follower = self._find_frame(data, offset + 1, sequence)
         if follower is not None:
             raise DamageError(offset, f"damaged frame, with an intact one after it at byte {follower}")
-        if len(data) - offset < FRAME_BYTES:
-            return
-        end = len(data)
+        if end - offset < _FRAME.size:
+            return end - offset
         magic, length, number, _, head_crc = _FRAME.unpack_from(data, offset)
         head = data[offset : offset + _FRAME_CHECKED]
         if magic == _FRAME_MAGIC and google_crc32c.extend(self._seed, head) == head_crc:
             if number != sequence:
                 raise DamageError(offset, f"frame {number} where frame {sequence} is due")
             if offset + FRAME_BYTES + length > end:
-                return
-            end = offset + FRAME_BYTES + length
+                return end - offset
         if not _has_unwritten_sector(data, offset, end):
             raise DamageError(offset, "complete frame with a wrong checksum")
+        return end - offset
 
     def _find_frame(self, data: bytes, start: int, after: int) -> int | None:
         """Offset of the first intact frame at or behind ``start`` whose number is greater than ``after``."""
         found = data.find(_FRAME_MAGIC, start)
         while found >= 0:
-            if len(data) - found >= FRAME_BYTES:
+            if len(data) - found >= _FRAME.size:
                 _, length, number, body_crc, head_crc = _FRAME.unpack_from(data, found)
                 extend = google_crc32c.extend
-                body_start = found + FRAME_BYTES
+                body_start = found + _FRAME.size
                 if (
                     number > after
                     and extend(self._seed, data[found : found + _FRAME_CHECKED]) == head_crc

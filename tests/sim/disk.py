@@ -37,8 +37,14 @@ class _SimFile:
         self._disk = disk
         self._inode = inode
 
-    def append(self, data: bytes) -> None:
-        self._disk.step("append", lambda part: self._inode.written.extend(data[: int(len(data) * part)]))
+    def write(self, offset: int, data: bytes) -> None:
+        def put(part: float) -> None:
+            done = data[: int(len(data) * part)]
+            written = self._inode.written
+            written.extend(bytes(max(0, offset + len(done) - len(written)) if done else 0))
+            written[offset : offset + len(done)] = done
+
+        self._disk.step("write", put)
 
     def truncate(self, size: int) -> None:
         def cut(part: float) -> None:
@@ -95,8 +101,9 @@ class SimDisk:
     def crash(self, *, torn: bool = True) -> None:
         """Power is lost: only what was flushed is left and, with ``torn``, random parts of what was not.
 
-        Torn means: of every file's unflushed bytes a random prefix is there, now and then with one sector of it
-        unwritten; of every directory's unflushed changes of names, each did or did not happen.
+        Torn means: of what was written to a file and not flushed, a prefix (to the byte) or some sectors are there, and
+        its length may be the old or the new one; of a directory's unflushed changes of names, each did or did not
+        happen.
         """
         chance = self._random
         names = dict(self._durable)
@@ -116,17 +123,23 @@ class SimDisk:
         self.crash_at = self.fail_at = 0
 
     def _after_power_cut(self, inode: _Inode, *, torn: bool) -> bytes:
-        flushed, written = inode.durable, bytes(inode.written)
-        if not torn or written == flushed:
-            return flushed
-        if not written.startswith(flushed):  # cut and not synced: either length is possible
-            return flushed if self._random.random() < 0.5 else written
-        kept = bytearray(written[: self._random.randint(len(flushed), len(written))])
-        if self._random.random() < 0.3 and len(kept) > len(flushed):
-            at = self._random.randrange(len(flushed), len(kept))
-            start, stop = max(at // 512 * 512, len(flushed)), min((at // 512 + 1) * 512, len(kept))
-            kept[start:stop] = bytes(stop - start)
-        return bytes(kept)
+        old, new = inode.durable, bytes(inode.written)
+        if not torn or old == new:
+            return old
+        chance = self._random
+        if len(new) < len(old):  # cutting a file is a change of metadata: done or not
+            return chance.choice([old, new])
+        longest = len(new)
+        size = chance.choice([len(old), longest, chance.randint(len(old), longest)])
+        old = old.ljust(longest, b"\0")
+        if chance.random() < 0.5:
+            differ = [at for at in range(longest) if old[at] != new[at]] or [0]
+            cut = chance.randint(differ[0], differ[-1] + 1)
+            return (new[:cut] + old[cut:])[: max(size, cut)]
+        share = chance.choice([0.3, 0.7, 0.95])
+        sectors = range(0, longest, 512)
+        mixed = b"".join((new if chance.random() < share else old)[at : at + 512] for at in sectors)
+        return mixed[:size]
 
     def flip(self, path: Path, offset: int, mask: int = 0x01) -> None:
         """Bit rot: change one byte of a stored file."""

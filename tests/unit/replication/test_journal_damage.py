@@ -15,31 +15,38 @@ from tests.sim.disk import SimDisk
 from tests.unit.replication.test_journal import DIRECTORY, rows, segment_names
 
 
+def length(disk: SimDisk, name: str) -> int:
+    """Bytes of a segment without the room behind them."""
+    return len(disk.read(DIRECTORY / name).rstrip(b"\0"))
+
+
 def filled(flushes: int, *, segment_bytes: int = 1 << 20, size: int = 50) -> tuple[SimDisk, list[int]]:
-    """A disk with a journal of one entry a flush, and the file length after each flush (of the last segment then)."""
+    """A disk with a journal of one entry a flush, and where in the last segment then each flush ended."""
     disk = SimDisk()
     journal = FileJournal(DIRECTORY, disk=disk, segment_bytes=segment_bytes)
     ends = []
     for index in range(1, flushes + 1):
         journal.append(rows(index, index + 1, size=size))
         journal.flush()
-        ends.append(disk.size(DIRECTORY / segment_names(disk)[-1]))
+        ends.append(length(disk, segment_names(disk)[-1]))
     journal.close()
     return disk, ends
 
 
-def test_a_frame_cut_short_at_any_byte_is_recovered_and_logged() -> None:
+@pytest.mark.parametrize("room", [True, False])
+def test_a_frame_cut_short_at_any_byte_is_recovered_and_logged(room: bool) -> None:
     original, ends = filled(3)
     path = DIRECTORY / segment_names(original)[0]
     for size in range(ends[1] + 1, ends[2]):
         disk = original.copy()
         disk.cut(path, size)
+        if room:
+            disk.open(path).write(size, bytes(3000))
         with structlog.testing.capture_logs() as logs:
             journal = FileJournal(DIRECTORY, disk=disk)
         assert journal.last_index == 2
-        assert [(entry["event"], entry["offset"], entry["bytes_cut"]) for entry in logs] == [
-            ("journal.torn_tail_cut", ends[1], size - ends[1])
-        ]
+        assert [(entry["event"], entry["offset"]) for entry in logs] == [("journal.torn_tail_cut", ends[1])]
+        assert 0 < logs[0]["bytes_cut"] <= size - ends[1]
         disk.crash(torn=False)
         assert disk.size(path) == ends[1]
         journal.append(rows(3, 4, term=2))
@@ -47,6 +54,13 @@ def test_a_frame_cut_short_at_any_byte_is_recovered_and_logged() -> None:
         with structlog.testing.capture_logs() as logs:
             assert FileJournal(DIRECTORY, disk=disk).get(3) == rows(3, 4, term=2)[0]
         assert logs == []
+
+
+def test_a_clean_end_is_not_logged() -> None:
+    disk, _ = filled(3)
+    with structlog.testing.capture_logs() as logs:
+        assert FileJournal(DIRECTORY, disk=disk).last_index == 3
+    assert logs == []
 
 
 def test_a_flipped_byte_anywhere_before_the_last_frame_stops_the_peer() -> None:
@@ -60,7 +74,7 @@ def test_a_flipped_byte_anywhere_before_the_last_frame_stops_the_peer() -> None:
         assert str(path) in caught.value.message
         assert "at byte" in caught.value.message
         assert "raftsman peers reset" in caught.value.message
-        assert disk.size(path) == ends[2], "a damaged journal must be left as it is"
+        assert disk.size(path) == original.size(path), "a damaged journal must be left as it is"
 
 
 def test_a_flipped_byte_in_the_complete_last_frame_stops_the_peer_because_it_was_flushed() -> None:
@@ -86,7 +100,7 @@ def test_a_last_frame_with_an_unwritten_sector_counts_as_torn() -> None:
 def test_a_torn_end_of_a_segment_that_is_not_the_last_stops_the_peer() -> None:
     disk, _ = filled(60, segment_bytes=1500)
     path = DIRECTORY / segment_names(disk)[1]
-    disk.cut(path, disk.size(path) - 5)
+    disk.cut(path, length(disk, path.name) - 5)
     with pytest.raises(CorruptError, match="not the last"):
         FileJournal(DIRECTORY, disk=disk)
 
@@ -94,7 +108,7 @@ def test_a_torn_end_of_a_segment_that_is_not_the_last_stops_the_peer() -> None:
 def test_a_segment_that_ends_a_whole_frame_early_stops_the_peer() -> None:
     disk, ends = filled(60, segment_bytes=1500)
     path = DIRECTORY / segment_names(disk)[1]
-    disk.cut(path, disk.size(path) - (ends[1] - ends[0]))
+    disk.cut(path, length(disk, path.name) - (ends[1] - ends[0]))
     with pytest.raises(CorruptError, match="does not continue the segment before it"):
         FileJournal(DIRECTORY, disk=disk)
 
@@ -112,7 +126,7 @@ def test_a_segment_whose_beginning_was_interrupted_is_removed(size: int) -> None
     disk, _ = filled(60, segment_bytes=1500)
     names = segment_names(disk)
     unborn = DIRECTORY / f"{int(names[-1].partition('.')[0]) + 1:016d}.journal"
-    disk.open(unborn).append(b"\0" * size)
+    disk.open(unborn).write(0, b"\0" * size)
     with structlog.testing.capture_logs() as logs:
         journal = FileJournal(DIRECTORY, disk=disk, segment_bytes=1500)
     assert [entry["event"] for entry in logs] == ["journal.unborn_segment_removed"]
@@ -143,14 +157,14 @@ def test_a_stored_payload_that_looks_like_frames_does_not_turn_a_torn_end_into_d
     journal.append([(2, 1, copy_of_a_journal)])
     journal.flush()
     path = DIRECTORY / segment_names(disk)[0]
-    disk.cut(path, disk.size(path) - 1)
+    disk.cut(path, length(disk, path.name) - 1)
     assert FileJournal(DIRECTORY, disk=disk).last_index == 1
 
 
 @pytest.mark.parametrize("failure", [errno.ENOSPC, errno.EIO])
 def test_a_failed_flush_raises_stays_failed_and_leaves_a_recoverable_file(failure: int) -> None:
     original, _ = filled(3)
-    for call in (1, 2):  # append, fdatasync
+    for call in (1, 2):  # write, fdatasync
         disk = original.copy()
         journal = FileJournal(DIRECTORY, disk=disk)
         journal.append(rows(4, 9))

@@ -106,7 +106,7 @@ def test_a_snapshot_cut_short_or_too_long_is_refused() -> None:
         disk.cut(PATH, size)
         with pytest.raises(CorruptError, match="damaged"):
             FileSnapshots(DIRECTORY, disk=disk).load()
-    original.open(PATH).append(b"x")
+    original.open(PATH).write(original.size(PATH), b"x")
     with pytest.raises(CorruptError, match=f"holds {len(OLD[1]) + 1} bytes of state where {len(OLD[1])} are due"):
         FileSnapshots(DIRECTORY, disk=original).load()
 
@@ -138,7 +138,7 @@ def test_a_full_disk_is_an_os_error_and_the_old_one_stays() -> None:
 def test_a_directory_holds_something_only_after_a_save_was_finished() -> None:
     disk = SimDisk()
     assert not holds_anything(DIRECTORY, disk)
-    disk.crash_at = 4  # directory of the parent, create, append, fdatasync
+    disk.crash_at = 4  # directory of the parent, create, write, fdatasync
     with pytest.raises(PowerCutError):
         FileSnapshots(DIRECTORY, disk=disk).save(*OLD)
     assert not holds_anything(DIRECTORY, disk)
