@@ -1,0 +1,76 @@
+"""How peers reach each other, as the engine sees it: ``Network`` below, ``Receiver`` above.
+
+Owns: the protocols that ``transport.GrpcNetwork`` and the simulator's network implement, and ``greeting_problem``, which
+says whether two peers may talk at all. The rule of every network: between two peers, one direction at a time, frames arrive in order,
+each at most once; whatever is lost is lost together with the session, and a newer session drops the older one's tail.
+Everything is called on the loop that owns the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from orchestrator.replication.v1 import peer_pb2 as pb
+
+
+class Receiver(Protocol):
+    """The engine, as a network sees it."""
+
+    def hello(self) -> pb.Hello:
+        """What to introduce ourselves with now; the network fills in ``session``."""
+
+    def judge(self, hello: pb.Hello) -> str:
+        """Why this peer must be refused; "" if it is welcome."""
+
+    def peer_up(self, peer_id: str, hello: pb.Hello) -> None:
+        """Frames to this peer will be delivered from now on; ``hello`` is what it said."""
+
+    def peer_down(self, peer_id: str) -> None:
+        """Frames to this peer are lost from now on (and some that were sent may be)."""
+
+    def session_began(self, peer_id: str, hello: pb.Hello, *, cert_expires_ms: int) -> None:
+        """Frames from this peer follow; its older session, if any, is over."""
+
+    def session_ended(self, peer_id: str) -> None:
+        """No frame follows until the next ``session_began``."""
+
+    def received(self, peer_id: str, frame: pb.Frame) -> None: ...
+
+    def refused(self, peer_id: str, reason: str) -> None:
+        """This peer refused us, or we refused it."""
+
+
+class Network(Protocol):
+    """Sessions to a fixed set of peers."""
+
+    async def start(self, peer_id: str, peers: dict[str, str], receiver: Receiver) -> None:
+        """Begin to dial ``peers`` (id -> host:port, this peer left out) and to welcome them."""
+
+    def send(self, peer_id: str, frames: Sequence[pb.Frame]) -> None:
+        """Queue frames; dropped silently while the peer is down. A full queue ends the session."""
+
+    async def stop(self) -> None: ...
+
+
+def greeting_problem(ours: pb.Hello, theirs: pb.Hello, *, proven_id: str | None) -> str:
+    """Why the two must not talk; "" if they may. ``proven_id`` is the id in the certificate, None if there is none."""
+    if proven_id is not None and proven_id != theirs.peer_id:
+        return f"it says it is peer {theirs.peer_id!r} but its certificate is for {proven_id!r}"
+    if theirs.peer_id == ours.peer_id:
+        return f"it has the same peer id {ours.peer_id!r} as this peer: each data directory needs its own"
+    if list(theirs.peers) != list(ours.peers):
+        return (
+            f"its peer list is {', '.join(theirs.peers) or 'empty'} and this peer's is {', '.join(ours.peers)}: "
+            "start every peer with the same list"
+        )
+    if theirs.cluster_id and ours.cluster_id and theirs.cluster_id != ours.cluster_id:
+        return (
+            f"it belongs to cluster {theirs.cluster_id} and this peer to {ours.cluster_id}: "
+            "one of the data directories is from another cluster"
+        )
+    if theirs.epoch != ours.epoch:
+        return f"it is in configuration epoch {theirs.epoch} and this peer in {ours.epoch}"
+    if not theirs.incarnation:
+        return "it does not say which disk it has"
+    return ""

@@ -1,0 +1,520 @@
+from orchestrator.contract.v1 import agent_pb2 as _agent_pb2
+from orchestrator.contract.v1 import control_pb2 as _control_pb2
+from orchestrator.contract.v1 import types_pb2 as _types_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Entry(_message.Message):
+    __slots__ = ("magic", "format", "identity", "request_id", "digest", "time_ms", "submit_jobs", "stop_job", "scale_job", "restart_job", "remove_job", "register_node", "cordon_node", "drain_node", "forget_node", "mark_nodes", "apply_plan", "record_statuses", "write_variable", "collect", "admit_peers", "set_feature_level")
+    MAGIC_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    SUBMIT_JOBS_FIELD_NUMBER: _ClassVar[int]
+    STOP_JOB_FIELD_NUMBER: _ClassVar[int]
+    SCALE_JOB_FIELD_NUMBER: _ClassVar[int]
+    RESTART_JOB_FIELD_NUMBER: _ClassVar[int]
+    REMOVE_JOB_FIELD_NUMBER: _ClassVar[int]
+    REGISTER_NODE_FIELD_NUMBER: _ClassVar[int]
+    CORDON_NODE_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_NODE_FIELD_NUMBER: _ClassVar[int]
+    FORGET_NODE_FIELD_NUMBER: _ClassVar[int]
+    MARK_NODES_FIELD_NUMBER: _ClassVar[int]
+    APPLY_PLAN_FIELD_NUMBER: _ClassVar[int]
+    RECORD_STATUSES_FIELD_NUMBER: _ClassVar[int]
+    WRITE_VARIABLE_FIELD_NUMBER: _ClassVar[int]
+    COLLECT_FIELD_NUMBER: _ClassVar[int]
+    ADMIT_PEERS_FIELD_NUMBER: _ClassVar[int]
+    SET_FEATURE_LEVEL_FIELD_NUMBER: _ClassVar[int]
+    magic: int
+    format: int
+    identity: str
+    request_id: str
+    digest: bytes
+    time_ms: int
+    submit_jobs: SubmitJobs
+    stop_job: StopJob
+    scale_job: ScaleJob
+    restart_job: RestartJob
+    remove_job: RemoveJob
+    register_node: RegisterNode
+    cordon_node: CordonNode
+    drain_node: DrainNode
+    forget_node: ForgetNode
+    mark_nodes: MarkNodes
+    apply_plan: ApplyPlan
+    record_statuses: RecordStatuses
+    write_variable: WriteVariable
+    collect: Collect
+    admit_peers: AdmitPeers
+    set_feature_level: SetFeatureLevel
+    def __init__(self, magic: _Optional[int] = ..., format: _Optional[int] = ..., identity: _Optional[str] = ..., request_id: _Optional[str] = ..., digest: _Optional[bytes] = ..., time_ms: _Optional[int] = ..., submit_jobs: _Optional[_Union[SubmitJobs, _Mapping]] = ..., stop_job: _Optional[_Union[StopJob, _Mapping]] = ..., scale_job: _Optional[_Union[ScaleJob, _Mapping]] = ..., restart_job: _Optional[_Union[RestartJob, _Mapping]] = ..., remove_job: _Optional[_Union[RemoveJob, _Mapping]] = ..., register_node: _Optional[_Union[RegisterNode, _Mapping]] = ..., cordon_node: _Optional[_Union[CordonNode, _Mapping]] = ..., drain_node: _Optional[_Union[DrainNode, _Mapping]] = ..., forget_node: _Optional[_Union[ForgetNode, _Mapping]] = ..., mark_nodes: _Optional[_Union[MarkNodes, _Mapping]] = ..., apply_plan: _Optional[_Union[ApplyPlan, _Mapping]] = ..., record_statuses: _Optional[_Union[RecordStatuses, _Mapping]] = ..., write_variable: _Optional[_Union[WriteVariable, _Mapping]] = ..., collect: _Optional[_Union[Collect, _Mapping]] = ..., admit_peers: _Optional[_Union[AdmitPeers, _Mapping]] = ..., set_feature_level: _Optional[_Union[SetFeatureLevel, _Mapping]] = ...) -> None: ...
+
+class JobSubmission(_message.Message):
+    __slots__ = ("spec", "uid", "expect_version")
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    UID_FIELD_NUMBER: _ClassVar[int]
+    EXPECT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    spec: _types_pb2.JobSpec
+    uid: str
+    expect_version: int
+    def __init__(self, spec: _Optional[_Union[_types_pb2.JobSpec, _Mapping]] = ..., uid: _Optional[str] = ..., expect_version: _Optional[int] = ...) -> None: ...
+
+class SubmitJobs(_message.Message):
+    __slots__ = ("jobs",)
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    jobs: _containers.RepeatedCompositeFieldContainer[JobSubmission]
+    def __init__(self, jobs: _Optional[_Iterable[_Union[JobSubmission, _Mapping]]] = ...) -> None: ...
+
+class StopJob(_message.Message):
+    __slots__ = ("namespace", "name")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    name: str
+    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class ScaleJob(_message.Message):
+    __slots__ = ("namespace", "name", "group", "count")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    name: str
+    group: str
+    count: int
+    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ..., group: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
+
+class RestartJob(_message.Message):
+    __slots__ = ("namespace", "name")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    name: str
+    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class RemoveJob(_message.Message):
+    __slots__ = ("namespace", "name")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    name: str
+    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class RegisterNode(_message.Message):
+    __slots__ = ("node", "identity")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    node: _types_pb2.NodeSpec
+    identity: str
+    def __init__(self, node: _Optional[_Union[_types_pb2.NodeSpec, _Mapping]] = ..., identity: _Optional[str] = ...) -> None: ...
+
+class CordonNode(_message.Message):
+    __slots__ = ("node_id", "cordoned")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    CORDONED_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    cordoned: bool
+    def __init__(self, node_id: _Optional[str] = ..., cordoned: _Optional[bool] = ...) -> None: ...
+
+class DrainNode(_message.Message):
+    __slots__ = ("node_id",)
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    def __init__(self, node_id: _Optional[str] = ...) -> None: ...
+
+class ForgetNode(_message.Message):
+    __slots__ = ("node_id",)
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    def __init__(self, node_id: _Optional[str] = ...) -> None: ...
+
+class NodeMark(_message.Message):
+    __slots__ = ("node_id", "register_index", "reason")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    REGISTER_INDEX_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    register_index: int
+    reason: str
+    def __init__(self, node_id: _Optional[str] = ..., register_index: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class MarkNodes(_message.Message):
+    __slots__ = ("lost", "back")
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    BACK_FIELD_NUMBER: _ClassVar[int]
+    lost: _containers.RepeatedCompositeFieldContainer[NodeMark]
+    back: _containers.RepeatedCompositeFieldContainer[NodeMark]
+    def __init__(self, lost: _Optional[_Iterable[_Union[NodeMark, _Mapping]]] = ..., back: _Optional[_Iterable[_Union[NodeMark, _Mapping]]] = ...) -> None: ...
+
+class PlacementColumns(_message.Message):
+    __slots__ = ("job", "group", "ordinal", "attempt", "version", "node", "device_mask", "gpu_millis", "ports", "port_offsets")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    ORDINAL_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_MASK_FIELD_NUMBER: _ClassVar[int]
+    GPU_MILLIS_FIELD_NUMBER: _ClassVar[int]
+    PORTS_FIELD_NUMBER: _ClassVar[int]
+    PORT_OFFSETS_FIELD_NUMBER: _ClassVar[int]
+    job: bytes
+    group: bytes
+    ordinal: bytes
+    attempt: bytes
+    version: bytes
+    node: bytes
+    device_mask: bytes
+    gpu_millis: bytes
+    ports: bytes
+    port_offsets: bytes
+    def __init__(self, job: _Optional[bytes] = ..., group: _Optional[bytes] = ..., ordinal: _Optional[bytes] = ..., attempt: _Optional[bytes] = ..., version: _Optional[bytes] = ..., node: _Optional[bytes] = ..., device_mask: _Optional[bytes] = ..., gpu_millis: _Optional[bytes] = ..., ports: _Optional[bytes] = ..., port_offsets: _Optional[bytes] = ...) -> None: ...
+
+class ActionColumns(_message.Message):
+    __slots__ = ("job", "group", "ordinal", "attempt", "action", "reason", "version")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    ORDINAL_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    job: bytes
+    group: bytes
+    ordinal: bytes
+    attempt: bytes
+    action: bytes
+    reason: bytes
+    version: bytes
+    def __init__(self, job: _Optional[bytes] = ..., group: _Optional[bytes] = ..., ordinal: _Optional[bytes] = ..., attempt: _Optional[bytes] = ..., action: _Optional[bytes] = ..., reason: _Optional[bytes] = ..., version: _Optional[bytes] = ...) -> None: ...
+
+class ApplyPlan(_message.Message):
+    __slots__ = ("based_on", "jobs", "nodes", "reasons", "actions", "placements")
+    BASED_ON_FIELD_NUMBER: _ClassVar[int]
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    REASONS_FIELD_NUMBER: _ClassVar[int]
+    ACTIONS_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENTS_FIELD_NUMBER: _ClassVar[int]
+    based_on: int
+    jobs: _containers.RepeatedScalarFieldContainer[str]
+    nodes: _containers.RepeatedScalarFieldContainer[str]
+    reasons: _containers.RepeatedScalarFieldContainer[str]
+    actions: ActionColumns
+    placements: PlacementColumns
+    def __init__(self, based_on: _Optional[int] = ..., jobs: _Optional[_Iterable[str]] = ..., nodes: _Optional[_Iterable[str]] = ..., reasons: _Optional[_Iterable[str]] = ..., actions: _Optional[_Union[ActionColumns, _Mapping]] = ..., placements: _Optional[_Union[PlacementColumns, _Mapping]] = ...) -> None: ...
+
+class RecordStatuses(_message.Message):
+    __slots__ = ("node_id", "observations")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    OBSERVATIONS_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    observations: _containers.RepeatedCompositeFieldContainer[_agent_pb2.Observation]
+    def __init__(self, node_id: _Optional[str] = ..., observations: _Optional[_Iterable[_Union[_agent_pb2.Observation, _Mapping]]] = ...) -> None: ...
+
+class WriteVariable(_message.Message):
+    __slots__ = ("namespace", "name", "value", "expectation", "expected")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    EXPECTATION_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    name: str
+    value: str
+    expectation: int
+    expected: str
+    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ..., value: _Optional[str] = ..., expectation: _Optional[int] = ..., expected: _Optional[str] = ...) -> None: ...
+
+class Collect(_message.Message):
+    __slots__ = ("max_rows",)
+    MAX_ROWS_FIELD_NUMBER: _ClassVar[int]
+    max_rows: int
+    def __init__(self, max_rows: _Optional[int] = ...) -> None: ...
+
+class AdmitPeers(_message.Message):
+    __slots__ = ("cluster_id", "incarnations")
+    class IncarnationsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    INCARNATIONS_FIELD_NUMBER: _ClassVar[int]
+    cluster_id: str
+    incarnations: _containers.ScalarMap[str, str]
+    def __init__(self, cluster_id: _Optional[str] = ..., incarnations: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class SetFeatureLevel(_message.Message):
+    __slots__ = ("level",)
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    level: int
+    def __init__(self, level: _Optional[int] = ...) -> None: ...
+
+class WriteAnswer(_message.Message):
+    __slots__ = ("changed",)
+    CHANGED_FIELD_NUMBER: _ClassVar[int]
+    changed: bool
+    def __init__(self, changed: _Optional[bool] = ...) -> None: ...
+
+class JobAnswer(_message.Message):
+    __slots__ = ("uid", "version", "changed")
+    UID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_FIELD_NUMBER: _ClassVar[int]
+    uid: str
+    version: int
+    changed: bool
+    def __init__(self, uid: _Optional[str] = ..., version: _Optional[int] = ..., changed: _Optional[bool] = ...) -> None: ...
+
+class JobsAnswer(_message.Message):
+    __slots__ = ("jobs",)
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    jobs: _containers.RepeatedCompositeFieldContainer[JobAnswer]
+    def __init__(self, jobs: _Optional[_Iterable[_Union[JobAnswer, _Mapping]]] = ...) -> None: ...
+
+class VariableAnswer(_message.Message):
+    __slots__ = ("variable", "hit")
+    VARIABLE_FIELD_NUMBER: _ClassVar[int]
+    HIT_FIELD_NUMBER: _ClassVar[int]
+    variable: _control_pb2.Variable
+    hit: bool
+    def __init__(self, variable: _Optional[_Union[_control_pb2.Variable, _Mapping]] = ..., hit: _Optional[bool] = ...) -> None: ...
+
+class PlanAnswer(_message.Message):
+    __slots__ = ("placed", "acted", "rejected")
+    PLACED_FIELD_NUMBER: _ClassVar[int]
+    ACTED_FIELD_NUMBER: _ClassVar[int]
+    REJECTED_FIELD_NUMBER: _ClassVar[int]
+    placed: int
+    acted: int
+    rejected: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, placed: _Optional[int] = ..., acted: _Optional[int] = ..., rejected: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Rejected(_message.Message):
+    __slots__ = ("index", "reason", "message", "metadata")
+    class MetadataEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    reason: str
+    message: str
+    metadata: _containers.ScalarMap[str, str]
+    def __init__(self, index: _Optional[int] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class Remembered(_message.Message):
+    __slots__ = ("identity", "request_id", "digest", "time_ms", "index", "write", "jobs", "variable", "plan", "rejected")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    WRITE_FIELD_NUMBER: _ClassVar[int]
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    VARIABLE_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    REJECTED_FIELD_NUMBER: _ClassVar[int]
+    identity: str
+    request_id: str
+    digest: bytes
+    time_ms: int
+    index: int
+    write: WriteAnswer
+    jobs: JobsAnswer
+    variable: VariableAnswer
+    plan: PlanAnswer
+    rejected: Rejected
+    def __init__(self, identity: _Optional[str] = ..., request_id: _Optional[str] = ..., digest: _Optional[bytes] = ..., time_ms: _Optional[int] = ..., index: _Optional[int] = ..., write: _Optional[_Union[WriteAnswer, _Mapping]] = ..., jobs: _Optional[_Union[JobsAnswer, _Mapping]] = ..., variable: _Optional[_Union[VariableAnswer, _Mapping]] = ..., plan: _Optional[_Union[PlanAnswer, _Mapping]] = ..., rejected: _Optional[_Union[Rejected, _Mapping]] = ...) -> None: ...
+
+class JobVersion(_message.Message):
+    __slots__ = ("version", "spec")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    spec: _types_pb2.JobSpec
+    def __init__(self, version: _Optional[int] = ..., spec: _Optional[_Union[_types_pb2.JobSpec, _Mapping]] = ...) -> None: ...
+
+class Job(_message.Message):
+    __slots__ = ("slot", "uid", "version", "group_versions", "specs", "stopped", "removing", "submit_index", "create_index", "modify_index", "create_time_ms", "modify_time_ms")
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    UID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    GROUP_VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    SPECS_FIELD_NUMBER: _ClassVar[int]
+    STOPPED_FIELD_NUMBER: _ClassVar[int]
+    REMOVING_FIELD_NUMBER: _ClassVar[int]
+    SUBMIT_INDEX_FIELD_NUMBER: _ClassVar[int]
+    CREATE_INDEX_FIELD_NUMBER: _ClassVar[int]
+    MODIFY_INDEX_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    MODIFY_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    slot: int
+    uid: str
+    version: int
+    group_versions: _containers.RepeatedScalarFieldContainer[int]
+    specs: _containers.RepeatedCompositeFieldContainer[JobVersion]
+    stopped: bool
+    removing: bool
+    submit_index: int
+    create_index: int
+    modify_index: int
+    create_time_ms: int
+    modify_time_ms: int
+    def __init__(self, slot: _Optional[int] = ..., uid: _Optional[str] = ..., version: _Optional[int] = ..., group_versions: _Optional[_Iterable[int]] = ..., specs: _Optional[_Iterable[_Union[JobVersion, _Mapping]]] = ..., stopped: _Optional[bool] = ..., removing: _Optional[bool] = ..., submit_index: _Optional[int] = ..., create_index: _Optional[int] = ..., modify_index: _Optional[int] = ..., create_time_ms: _Optional[int] = ..., modify_time_ms: _Optional[int] = ...) -> None: ...
+
+class Node(_message.Message):
+    __slots__ = ("slot", "spec", "status", "cordoned", "draining", "identity", "register_index", "modify_index", "status_time_ms", "status_reason", "ceiling")
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    CORDONED_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    REGISTER_INDEX_FIELD_NUMBER: _ClassVar[int]
+    MODIFY_INDEX_FIELD_NUMBER: _ClassVar[int]
+    STATUS_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    STATUS_REASON_FIELD_NUMBER: _ClassVar[int]
+    CEILING_FIELD_NUMBER: _ClassVar[int]
+    slot: int
+    spec: _types_pb2.NodeSpec
+    status: _types_pb2.NodeStatus
+    cordoned: bool
+    draining: bool
+    identity: str
+    register_index: int
+    modify_index: int
+    status_time_ms: int
+    status_reason: str
+    ceiling: _types_pb2.Resources
+    def __init__(self, slot: _Optional[int] = ..., spec: _Optional[_Union[_types_pb2.NodeSpec, _Mapping]] = ..., status: _Optional[_Union[_types_pb2.NodeStatus, str]] = ..., cordoned: _Optional[bool] = ..., draining: _Optional[bool] = ..., identity: _Optional[str] = ..., register_index: _Optional[int] = ..., modify_index: _Optional[int] = ..., status_time_ms: _Optional[int] = ..., status_reason: _Optional[str] = ..., ceiling: _Optional[_Union[_types_pb2.Resources, _Mapping]] = ...) -> None: ...
+
+class Limits(_message.Message):
+    __slots__ = ("allocations_per_ordinal", "allocation_age_ms", "stopped_job_age_ms", "events", "answers", "answer_age_ms", "answer_bytes", "variable_bytes")
+    ALLOCATIONS_PER_ORDINAL_FIELD_NUMBER: _ClassVar[int]
+    ALLOCATION_AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    STOPPED_JOB_AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_BYTES_FIELD_NUMBER: _ClassVar[int]
+    VARIABLE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    allocations_per_ordinal: int
+    allocation_age_ms: int
+    stopped_job_age_ms: int
+    events: int
+    answers: int
+    answer_age_ms: int
+    answer_bytes: int
+    variable_bytes: int
+    def __init__(self, allocations_per_ordinal: _Optional[int] = ..., allocation_age_ms: _Optional[int] = ..., stopped_job_age_ms: _Optional[int] = ..., events: _Optional[int] = ..., answers: _Optional[int] = ..., answer_age_ms: _Optional[int] = ..., answer_bytes: _Optional[int] = ..., variable_bytes: _Optional[int] = ...) -> None: ...
+
+class Group(_message.Message):
+    __slots__ = ("gid", "job_slot", "name", "last_attempt")
+    GID_FIELD_NUMBER: _ClassVar[int]
+    JOB_SLOT_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    LAST_ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    gid: int
+    job_slot: int
+    name: str
+    last_attempt: bytes
+    def __init__(self, gid: _Optional[int] = ..., job_slot: _Optional[int] = ..., name: _Optional[str] = ..., last_attempt: _Optional[bytes] = ...) -> None: ...
+
+class RowPorts(_message.Message):
+    __slots__ = ("row", "ports")
+    ROW_FIELD_NUMBER: _ClassVar[int]
+    PORTS_FIELD_NUMBER: _ClassVar[int]
+    row: int
+    ports: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, row: _Optional[int] = ..., ports: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class RowReason(_message.Message):
+    __slots__ = ("row", "reason")
+    ROW_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    row: int
+    reason: str
+    def __init__(self, row: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Table(_message.Message):
+    __slots__ = ("rows", "columns", "ports", "reasons")
+    class ColumnsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: bytes
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    PORTS_FIELD_NUMBER: _ClassVar[int]
+    REASONS_FIELD_NUMBER: _ClassVar[int]
+    rows: int
+    columns: _containers.ScalarMap[str, bytes]
+    ports: _containers.RepeatedCompositeFieldContainer[RowPorts]
+    reasons: _containers.RepeatedCompositeFieldContainer[RowReason]
+    def __init__(self, rows: _Optional[int] = ..., columns: _Optional[_Mapping[str, bytes]] = ..., ports: _Optional[_Iterable[_Union[RowPorts, _Mapping]]] = ..., reasons: _Optional[_Iterable[_Union[RowReason, _Mapping]]] = ...) -> None: ...
+
+class Snapshot(_message.Message):
+    __slots__ = ("magic", "format", "index", "time_ms", "cluster_id", "feature_level", "admitted", "limits", "jobs", "nodes", "forgotten", "variables", "answers", "events", "events_dropped_index", "groups", "table")
+    class AdmittedEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    MAGIC_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_LEVEL_FIELD_NUMBER: _ClassVar[int]
+    ADMITTED_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    FORGOTTEN_FIELD_NUMBER: _ClassVar[int]
+    VARIABLES_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_DROPPED_INDEX_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    TABLE_FIELD_NUMBER: _ClassVar[int]
+    magic: int
+    format: int
+    index: int
+    time_ms: int
+    cluster_id: str
+    feature_level: int
+    admitted: _containers.ScalarMap[str, str]
+    limits: Limits
+    jobs: _containers.RepeatedCompositeFieldContainer[Job]
+    nodes: _containers.RepeatedCompositeFieldContainer[Node]
+    forgotten: _containers.RepeatedCompositeFieldContainer[Node]
+    variables: _containers.RepeatedCompositeFieldContainer[_control_pb2.Variable]
+    answers: _containers.RepeatedCompositeFieldContainer[Remembered]
+    events: _containers.RepeatedCompositeFieldContainer[_control_pb2.Event]
+    events_dropped_index: int
+    groups: _containers.RepeatedCompositeFieldContainer[Group]
+    table: Table
+    def __init__(self, magic: _Optional[int] = ..., format: _Optional[int] = ..., index: _Optional[int] = ..., time_ms: _Optional[int] = ..., cluster_id: _Optional[str] = ..., feature_level: _Optional[int] = ..., admitted: _Optional[_Mapping[str, str]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., jobs: _Optional[_Iterable[_Union[Job, _Mapping]]] = ..., nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., forgotten: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., variables: _Optional[_Iterable[_Union[_control_pb2.Variable, _Mapping]]] = ..., answers: _Optional[_Iterable[_Union[Remembered, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[_control_pb2.Event, _Mapping]]] = ..., events_dropped_index: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[Group, _Mapping]]] = ..., table: _Optional[_Union[Table, _Mapping]] = ...) -> None: ...
