@@ -53,8 +53,9 @@ def dotted(path: Path) -> str:
 
 def near_miss(word: str, known: Collection[str]) -> str:
     """``; did you mean 'image'?``, or nothing when nothing is near."""
-    close = difflib.get_close_matches(word.lower()[:100], sorted(known), n=1, cutoff=0.6)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    spelled = {name.lower(): name for name in sorted(known)}
+    close = difflib.get_close_matches(word.lower()[:100], spelled, n=1, cutoff=0.6)
+    return f"; did you mean '{spelled[close[0]]}'?" if close else ""
 
 
 def normalise(spec: JobSpec) -> JobSpec:
@@ -208,9 +209,7 @@ def _task(at: Path, task: TaskSpec) -> _Found:
     yield from _environment(at, task)
     yield from _resources((*at, "resources"), task.resources)
     if task.stop.signal not in limits.SIGNALS:
-        hint = near_miss(task.stop.signal.upper(), limits.SIGNALS) or near_miss(
-            f"SIG{task.stop.signal.upper()}", limits.SIGNALS
-        )
+        hint = near_miss(task.stop.signal, limits.SIGNALS)
         yield Problem((*at, "stop", "signal"), f"no such signal {_quoted(task.stop.signal)}{hint}")
     yield from _between((*at, "stop", "timeout_ms"), task.stop.timeout_ms, 0, limits.MAX_STOP_TIMEOUT_MS)
     if task.work_dir:
@@ -351,11 +350,19 @@ def _metadata(at: Path, metadata: StrMap) -> _Found:
 # ---------------------------------------------------------------------------- small rules
 
 
-def _name(at: Path, name: str) -> _Found:
+def name_problem(name: str) -> str:
+    """What is wrong with a name, or nothing."""
     if not name:
-        yield Problem(at, "is missing")
-    elif not limits.NAME.fullmatch(name):
-        yield Problem(at, f"expected {limits.NAME_RULE}, got {_quoted(name)}{_name_hint(name)}")
+        return "is missing"
+    if not limits.NAME.fullmatch(name):
+        return f"expected {limits.NAME_RULE}, got {_quoted(name)}{_name_hint(name)}"
+    return ""
+
+
+def _name(at: Path, name: str) -> _Found:
+    text = name_problem(name)
+    if text:
+        yield Problem(at, text)
 
 
 def _name_hint(name: str) -> str:

@@ -23,20 +23,8 @@ ATTRIBUTE_RULE = "the name of a node label, or node.id, node.name, node.driver"
 RESERVED_ENV_PREFIX = "RAFTSMAN_"
 
 SIGNALS = frozenset(
-    [
-        "SIGABRT",
-        "SIGALRM",
-        "SIGCONT",
-        "SIGHUP",
-        "SIGINT",
-        "SIGKILL",
-        "SIGPIPE",
-        "SIGQUIT",
-        "SIGTERM",
-        "SIGUSR1",
-        "SIGUSR2",
-        "SIGWINCH",
-    ]
+    f"SIG{name}"
+    for name in ("ABRT", "ALRM", "CONT", "HUP", "INT", "KILL", "PIPE", "QUIT", "TERM", "USR1", "USR2", "WINCH")
 )
 
 MAX_PRIORITY = 100

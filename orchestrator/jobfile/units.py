@@ -7,7 +7,7 @@ refused (cpu, durations) or rounded up to what is certainly enough (memory). Eve
 from __future__ import annotations
 
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_CEILING, Decimal, InvalidOperation
 
 _NUMBER = re.compile(r"\d{1,18}(\.\d{1,9})?|\.\d{1,9}")
 _SPLIT = re.compile(r"\s*([0-9.]+)\s*([A-Za-z]*)\s*")
@@ -53,7 +53,7 @@ def parse_memory(value: object) -> int:
     if factor is None or (match[2].endswith("b") and len(match[2]) == 1) or match[2] == "m":
         hint = f"; did you mean {match[1]}Mi?" if match[2] in ("m", "mb", "b") else ""
         raise ValueError(f"{MEMORY_EXPECTED}, got {shown(value)}{hint}")
-    return -int(-(Decimal(match[1]) * factor) // 2**20)
+    return int((Decimal(match[1]) * factor / 2**20).to_integral_value(ROUND_CEILING))
 
 
 def parse_duration(value: object) -> int:
