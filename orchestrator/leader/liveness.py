@@ -37,6 +37,8 @@ class Liveness:
         self._lost: frozenset[str] = frozenset()
         self._back = False
         self._braked = False
+        self.on_back: Callable[[], None] | None = None
+        """Called when a lost node was heard, so that it need not wait for the next judgement."""
 
     @property
     def leading(self) -> bool:
@@ -60,8 +62,10 @@ class Liveness:
         if self._since is None:
             return
         self._heard[node_id] = self._clock()
-        if node_id in self._lost:
+        if node_id in self._lost and not self._back:
             self._back = True
+            if self.on_back is not None:
+                self.on_back()
 
     def age_ms(self, node_id: str) -> int:
         """Milliseconds since the node's last heartbeat to this leader; -1 if there was none."""

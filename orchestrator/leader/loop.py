@@ -1,0 +1,211 @@
+"""The leader's loop: while this peer leads, look at the whole state, decide, propose; again when something changed.
+
+Owns: when to look (a change, a deadline, never a period), keeping the loop free while a large plan is made, judging
+silent nodes, collecting. Leaves to others: what should be (``plan``), whether it goes in (``state.apply``), hearing
+heartbeats (``liveness``). The rule: leadership is a hint to run, never permission; a deposed peer's proposals fail,
+and nothing that a round decided outlives the round.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+import structlog
+from prometheus_client import Counter, Histogram
+
+from orchestrator.contract.errors import NoLeaderError, NotLeaderError, RaftsmanError
+from orchestrator.leader.liveness import Liveness
+from orchestrator.replication.log import ReplicatedLog
+from orchestrator.replication.propose import Proposer, unix_ms
+from orchestrator.state.commands import Applied, ApplyPlan, Collect, Command, PlanAnswer, Rejected
+from orchestrator.state.model import Node
+from orchestrator.state.views import ClusterView
+
+logger = structlog.get_logger(__name__)
+
+PLACEMENTS = Counter("raftsman_placements", "Placements that this peer's plans brought into the state")
+STALE_ROWS = Counter("raftsman_plan_rows_rejected", "Rows of this peer's plans that were stale when they were applied")
+PLAN_SECONDS = Histogram(
+    "raftsman_plan_seconds",
+    "Time to decide one round",
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+FAILURES = Counter("raftsman_leader_loop_failures", "Rounds that ended with an unexpected error")
+
+INLINE_ROWS = 500
+"""A view with fewer allocations and asked-for instances is decided at once; a thread would cost more."""
+PAUSE_S = 0.2
+LONGEST_PAUSE_S = 5.0
+COLLECT_EVERY_S = 60.0
+IDLE_S = 30.0
+
+
+class Plan(Protocol):
+    """What ``plan.decide`` returns. ``wake_at_ms``: unix ms at which the outcome can differ by itself; 0 = never."""
+
+    @property
+    def plans(self) -> Sequence[ApplyPlan]: ...
+
+    @property
+    def wake_at_ms(self) -> int: ...
+
+
+class Cluster(Protocol):
+    """The replicated state, as far as the leader's loop reads it. Called on the loop that owns it."""
+
+    @property
+    def index(self) -> int: ...
+
+    def nodes(self) -> Iterable[Node]: ...
+
+    def view(self) -> ClusterView: ...
+
+    def collectable(self, now_ms: int) -> bool: ...
+
+
+class LeaderLoop:
+    """Run as one task for the life of the process; it sleeps while this peer does not lead."""
+
+    def __init__(
+        self,
+        log: ReplicatedLog,
+        proposer: Proposer,
+        cluster: Cluster,
+        liveness: Liveness,
+        *,
+        decide: Callable[[ClusterView, int], Plan],
+        clock_ms: Callable[[], int] = unix_ms,
+    ) -> None:
+        self._log = log
+        self._proposer = proposer
+        self._cluster = cluster
+        self._liveness = liveness
+        self._decide = decide
+        self._clock_ms = clock_ms
+        self._woken = asyncio.Event()
+        self._collect_at = 0.0
+
+    async def run(self) -> None:
+        """Never returns and never raises, except when cancelled."""
+        unsubscribe = self._log.subscribe(self._woken.set)
+        self._liveness.on_back = self._woken.set
+        try:
+            while True:
+                await self._log.leadership_changed(was=False)
+                await self._lead()
+        finally:
+            unsubscribe()
+
+    async def _lead(self) -> None:
+        term = self._log.term
+        logger.info("leading", term=term)
+        self._liveness.begin()
+        self._collect_at = time.monotonic() + COLLECT_EVERY_S
+        pause = PAUSE_S
+        try:
+            while self._log.is_leader() and self._log.term == term:
+                try:
+                    wait_s = await self._round()
+                    pause = PAUSE_S
+                except (NotLeaderError, NoLeaderError):
+                    wait_s = PAUSE_S
+                except RaftsmanError as error:
+                    # Overloaded, or an outcome that is unknown: the next round sees what came of it.
+                    logger.warning("a round was cut short", reason=error.reason, message=error.message)
+                    wait_s = PAUSE_S
+                except Exception:
+                    FAILURES.inc()
+                    logger.exception("a round failed")
+                    await asyncio.sleep(pause)
+                    wait_s, pause = 0.0, min(2 * pause, LONGEST_PAUSE_S)
+                await self._wait(wait_s)
+        finally:
+            self._liveness.end()
+            logger.info("no longer leading", term=term)
+
+    async def _wait(self, seconds: float) -> None:
+        """Until something changed, or ``seconds`` passed."""
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
+        except TimeoutError:
+            pass
+
+    async def _round(self) -> float:
+        """One look at everything; returns the seconds after which to look again even if nothing changes."""
+        self._woken.clear()
+        mark = self._liveness.judge(self._cluster.nodes())
+        if mark is not None:
+            await self._propose(mark)
+        if await self._collect():
+            return 0.0
+        view = self._cluster.view()
+        now_ms = self._clock_ms()
+        began = time.perf_counter()
+        if _is_large(view):
+            plan = await asyncio.to_thread(self._decide, view, now_ms)
+        else:
+            plan = self._decide(view, now_ms)
+        took = time.perf_counter() - began
+        PLAN_SECONDS.observe(took)
+        if plan.plans:
+            went_in = await self._apply(plan.plans)
+            # What was stale is decided anew from what made it so; if nothing at all went in, not in a hot loop.
+            return 0.0 if went_in else PAUSE_S
+        if took > 0.02:
+            # A large cluster changes all the time: spend at most half of it deciding.
+            await asyncio.sleep(took)
+        wait_s = min(IDLE_S, self._liveness.next_judgement_s(self._cluster.nodes()))
+        wait_s = min(wait_s, max(0.0, self._collect_at - time.monotonic()))
+        if plan.wake_at_ms:
+            wait_s = min(wait_s, max(0.0, (plan.wake_at_ms - self._clock_ms()) / 1000))
+        return max(wait_s, 0.001)
+
+    async def _apply(self, plans: Sequence[ApplyPlan]) -> bool:
+        """Propose the chunks one after the other; whether anything of them went in."""
+        went_in = False
+        for plan in plans:
+            answer = await self._propose(plan)
+            if not isinstance(answer, PlanAnswer):
+                continue
+            PLACEMENTS.inc(answer.placed)
+            STALE_ROWS.inc(len(answer.rejected))
+            if answer.rejected:
+                logger.info("part of a plan was stale", rows=len(answer.rejected), first=answer.rejected[0])
+            went_in = went_in or answer.placed + answer.acted > 0
+        return went_in
+
+    async def _collect(self) -> bool:
+        """Forget what is over the limits, when it is time; whether there may be more."""
+        if time.monotonic() < self._collect_at:
+            return False
+        if self._cluster.collectable(self._clock_ms()):
+            await self._propose(Collect())
+            return True
+        self._collect_at = time.monotonic() + COLLECT_EVERY_S
+        return False
+
+    async def _propose(self, command: Command) -> object:
+        outcome = await self._proposer.propose(command)
+        if isinstance(outcome, Rejected):
+            logger.warning(
+                "the leader's command was refused",
+                command=type(command).__name__,
+                reason=outcome.reason,
+                message=outcome.message,
+            )
+            return None
+        assert isinstance(outcome, Applied)
+        return outcome.answer
+
+
+def _is_large(view: ClusterView) -> bool:
+    if len(view.allocations) > INLINE_ROWS or len(view.nodes) > INLINE_ROWS or len(view.jobs) > INLINE_ROWS:
+        return True
+    return sum(group.count for job in view.jobs.values() for group in job.spec.groups) > INLINE_ROWS
