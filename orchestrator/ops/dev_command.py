@@ -1,0 +1,256 @@
+"""``raftsman dev``: a cluster on this machine, in the foreground or left running. Thin; the work is in ``ops.dev``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from orchestrator.client import contexts
+from orchestrator.contract.errors import NotFoundError, PreconditionError
+from orchestrator.ops.cluster_file import ClusterFile, ClusterRecord
+from orchestrator.ops.dev import DRIVERS, LocalCluster
+from orchestrator.ops.processes import raftsman_argv, spawn
+
+CONTEXT = "dev"
+RESTART_AFTER_S = 3.0
+"""How long a leader that the page killed stays dead, so that the gap can be seen."""
+
+
+def default_data() -> Path:
+    """``~/.local/state/raftsman/dev``, or below ``XDG_STATE_HOME``."""
+    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return (Path(state) / "raftsman" / "dev").expanduser()
+
+
+_DATA = click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="RAFTSMAN_DEV_DATA",
+    help="Where the cluster keeps everything [default: ~/.local/state/raftsman/dev].",
+)
+_OUTPUT = click.option("-o", "output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+
+
+@click.group(name="dev", invoke_without_command=True)
+@click.option("--peers", type=click.IntRange(1, 9), help="How many peers [default: 3].")
+@click.option("--agents", type=click.IntRange(0, 100), help="How many agents [default: 2].")
+@click.option("--driver", type=click.Choice(DRIVERS), default="auto", show_default=True, help="What runs the tasks.")
+@_DATA
+@click.option("--detach", is_flag=True, help="Return when the cluster is ready and leave it running.")
+@click.option("--fast-failover", is_flag=True, help="Election timeouts of 150-300 ms instead of 400-1000 ms.")
+@click.option(
+    "--gpu", metavar="SPEC", default="", help="GPUs to declare per agent, e.g. count=2,model=A100,memory=80Gi."
+)
+@click.option("--no-gateway", is_flag=True, help="Without the gateway and its page.")
+@click.pass_context
+def command(
+    context: click.Context,
+    peers: int | None,
+    agents: int | None,
+    driver: str,
+    data: Path | None,
+    detach: bool,
+    fast_failover: bool,
+    gpu: str,
+    no_gateway: bool,
+) -> None:
+    """Run a whole cluster on this machine: peers, agents, a gateway.
+
+    Ctrl-C stops it and what it runs; the data stays, and the next `raftsman dev` goes on with it.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    cluster = LocalCluster(
+        peers,
+        agents,
+        driver=driver,
+        data=data or default_data(),
+        gateway=not no_gateway,
+        fast_failover=fast_failover,
+        gpu=gpu,
+        predictable_ports=True,
+        name="dev",
+    )
+    with _foreground(cluster.data):
+        asyncio.run(_run(cluster, detach=detach))
+
+
+@command.command()
+@_DATA
+@_OUTPUT
+def status(data: Path | None, output: str) -> None:
+    """What the cluster consists of and what of it runs. Exits 1 when something does not."""
+    record = _record(data or default_data())
+    rows = [
+        {
+            "name": member.name,
+            "kind": member.kind,
+            "state": "running" if member.alive else "ended",
+            "pid": member.pid,
+            "address": member.address,
+            "http": member.http,
+            "log": member.log,
+        }
+        for member in record.members
+    ]
+    if output == "json":
+        click.echo(json.dumps({"name": record.name, "cluster_id": record.cluster_id, "members": rows}, indent=2))
+    else:
+        for row in rows:
+            click.echo(
+                f"{row['name']:<8} {row['state']:<8} pid {row['pid']:<8} {row['address'] or '-':<16} "
+                f"metrics {row['http']:<16} {row['log']}"
+            )
+    if any(row["state"] != "running" for row in rows):
+        click.get_current_context().exit(1)
+
+
+@command.command()
+@_DATA
+def stop(data: Path | None) -> None:
+    """Stop the cluster and what it runs. The data stays."""
+    cluster = LocalCluster.attach(data or default_data())
+    running = [member.name for member in cluster.record.members if member.alive]
+    asyncio.run(cluster.stop())
+    click.echo(f"stopped {', '.join(running)}" if running else "nothing was running", err=True)
+
+
+@command.command("kill-leader")
+@_DATA
+@_OUTPUT
+def kill_leader(data: Path | None, output: str) -> None:
+    """SIGKILL the peer that leads; it is started again after three seconds."""
+    cluster = LocalCluster.attach(data or default_data())
+
+    async def kill() -> str:
+        try:
+            return await cluster.kill_leader()
+        finally:
+            await cluster.close()
+
+    killed = asyncio.run(kill())
+    # On its own, since whoever asked for the kill wants to see the gap now.
+    argv = raftsman_argv("dev", "restart", killed, "--data", str(cluster.data), "--after", str(RESTART_AFTER_S))
+    spawn(argv, cluster.data / "logs" / "dev.log")
+    click.echo(json.dumps({"killed": killed}) if output == "json" else f"killed {killed}")
+
+
+@command.command()
+@click.argument("name")
+@_DATA
+@click.option("--after", type=click.FloatRange(min=0), default=0.0, help="Wait so many seconds first.")
+def restart(name: str, data: Path | None, after: float) -> None:
+    """Start a peer, agent or gateway again, with its directory and ports; ends it first if it runs."""
+    cluster = LocalCluster.attach(data or default_data())
+    time.sleep(after)
+    asyncio.run(cluster.restart(name))
+    click.echo(f"restarted {name}", err=True)
+
+
+def _record(data: Path) -> ClusterRecord:
+    record = ClusterFile(data.expanduser().resolve()).load()
+    if record is None:
+        raise NotFoundError(f"no cluster in {data}; `raftsman dev --data {data}` starts one")
+    return record
+
+
+@contextlib.contextmanager
+def _foreground(data: Path) -> Iterator[None]:
+    """One `raftsman dev` per directory: the lock ends with the process, however it ends."""
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(data / "dev.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise PreconditionError(
+                f"another `raftsman dev` runs the cluster in {data}: `raftsman dev status --data {data}` shows it, "
+                f"`raftsman dev stop --data {data}` stops it, --data DIR starts a second one elsewhere"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+async def _run(cluster: LocalCluster, *, detach: bool) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    keep = False
+    try:
+        before = time.monotonic()
+        started = await cluster.start()
+        running = [member.name for member in cluster.record.members if member.name not in started]
+        if running:
+            click.echo(f"already running in {cluster.data}: {', '.join(running)}", err=True)
+        ready = asyncio.create_task(cluster.wait_ready())
+        stop = asyncio.create_task(stopped.wait())
+        await asyncio.wait({ready, stop}, return_when=asyncio.FIRST_COMPLETED)
+        if not ready.done():
+            ready.cancel()
+            return
+        await ready
+        _write_context(cluster)
+        _tell(cluster, time.monotonic() - before)
+        keep = detach
+        if not detach:
+            click.echo("Ctrl-C stops it.", err=True)
+            await _until_stopped(cluster, stop)
+    finally:
+        if keep:
+            await cluster.close()
+        else:
+            click.echo("stopping ...", err=True)
+            await cluster.stop()
+
+
+async def _until_stopped(cluster: LocalCluster, stop: asyncio.Task[Any]) -> None:
+    """Until a signal, or until somebody else (`dev stop`) has ended every process."""
+    while not stop.done():
+        await asyncio.wait({stop}, timeout=1.0)
+        if not any(member.alive for member in cluster.record.members):
+            click.echo("every process of the cluster has ended", err=True)
+            return
+
+
+def _write_context(cluster: LocalCluster) -> None:
+    contexts.save(
+        CONTEXT,
+        {
+            "kind": "dev",
+            "cluster": cluster.name,
+            "endpoints": list(cluster.endpoints),
+            "ca": str(cluster.tls.ca),
+            "cert": str(cluster.tls.cert),
+            "key": str(cluster.tls.key),
+            "data": str(cluster.data),
+        },
+    )
+    contexts.use(CONTEXT)
+
+
+def _tell(cluster: LocalCluster, seconds: float) -> None:
+    record = cluster.record
+    peers, agents = record.of_kind("peer"), record.of_kind("agent")
+    lines = [
+        f"cluster {record.name!r} is ready after {seconds:.1f} s: {len(peers)} peers, {len(agents)} agents",
+        f"  API      {', '.join(peer.address for peer in peers)} (gRPC, mutual TLS)",
+    ]
+    if cluster.gateway_url:
+        lines.append(f"  page     {cluster.gateway_url}/")
+    lines += [
+        f"  data     {cluster.data}",
+        f"  context  {CONTEXT} (selected): `raftsman nodes`, `raftsman run -- echo hi`",
+    ]
+    click.echo("\n".join(lines), err=True)
