@@ -1,0 +1,308 @@
+"""``GrpcNetwork``: sessions between peers over gRPC.
+
+Owns: one long-lived call per ordered pair of peers, dialled again whenever it ends, and the service that answers such
+calls. Leaves the server to the daemon (``add_to_server``), certificates to its arguments, and what frames mean to the
+engine. The one rule: a session's frames arrive in order, at most once, and a new session ends the old one first.
+
+Each call carries one direction: the caller's frames. The callee answers with its Hello and then only pings, so a caller
+notices a silent peer. A peer that dials us is dialled back at once, so a restarted one is found without waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import structlog
+
+from orchestrator.replication.link import Receiver, greeting_problem
+from orchestrator.replication.v1 import peer_pb2 as pb
+from orchestrator.replication.v1 import peer_pb2_grpc as rpc
+
+_log = structlog.get_logger("raftsman.replication.transport")
+
+MAX_MESSAGE_BYTES = 24 * 1024 * 1024
+"""Above the largest write: two full batches, or a write that was filled up to ``_WRITE_BYTES``."""
+
+SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+)
+"""What the server that serves ``Peers`` must be built with at least."""
+
+_CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
+    *SERVER_OPTIONS,
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 200),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.enable_retries", 0),
+)
+_WRITE_BYTES = 8 * 1024 * 1024  # frames that share one write
+_QUEUE_BYTES = 128 * 1024 * 1024  # frames that wait for one peer; more ends the session
+_REDIAL_S = 0.15
+_GREETING_S = 3.0  # to connect and to hear the callee's Hello
+_PING_S = 2.0
+_SILENT_S = 5.0  # without an answer to pings: the session is over
+
+_EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # missing in grpc-stubs
+
+Identify = Callable[[Any], str | None]
+"""The peer id that a gRPC servicer context's certificate proves; raises or returns None if it proves none."""
+
+
+@dataclass(slots=True)
+class _Dialled:
+    """The way to one peer."""
+
+    peer_id: str
+    target: str
+    queue: deque[pb.Frame] = field(default_factory=deque)
+    queued_bytes: int = 0
+    filled: asyncio.Event = field(default_factory=asyncio.Event)  # frames wait, or the session must end
+    redial: asyncio.Event = field(default_factory=asyncio.Event)  # the peer called: it is back
+    up: bool = False
+    overflowed: bool = False
+    sessions: int = 0
+
+
+class GrpcNetwork:
+    """Implements ``Network``.
+
+    ``credentials``: of the channels to other peers; None for plain text (tests on loopback). ``identify``: proves who
+    calls, from the servicer context; None trusts the Hello (tests). ``server_name``: the name in the certificate of a
+    peer's server, by peer id, where it is not the host that is dialled. ``cert_expires_ms``: when the caller's
+    certificate ends (unix milliseconds), from the servicer context.
+    """
+
+    def __init__(
+        self,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        identify: Identify | None = None,
+        server_name: Callable[[str], str] | None = None,
+        cert_expires_ms: Callable[[Any], int] | None = None,
+    ) -> None:
+        self._credentials = credentials
+        self._identify = identify
+        self._server_name = server_name
+        self._cert_expires_ms = cert_expires_ms
+        self._receiver: Receiver | None = None
+        self._peers: dict[str, _Dialled] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._inbound: dict[str, asyncio.Task[Any] | None] = {}  # peer -> the task of its present session
+        self._servicer = _PeersServicer(self)
+        self._stopping = False
+
+    def add_to_server(self, server: grpc.aio.Server) -> None:
+        """Serve ``Peers`` there; calls are refused until ``start``."""
+        rpc.add_PeersServicer_to_server(self._servicer, server)
+
+    async def start(self, peer_id: str, peers: dict[str, str], receiver: Receiver) -> None:
+        self._receiver = receiver
+        for other, target in peers.items():
+            way = self._peers[other] = _Dialled(other, target)
+            self._tasks.append(asyncio.create_task(self._keep_dialling(way, receiver), name=f"dial-{other}"))
+
+    async def stop(self) -> None:
+        self._stopping = True
+        self._receiver = None
+        calls = [task for task in self._inbound.values() if task is not None]
+        for task in [*self._tasks, *calls]:
+            task.cancel()
+        await asyncio.gather(*self._tasks, *calls, return_exceptions=True)
+        self._tasks.clear()
+
+    def send(self, peer_id: str, frames: Sequence[pb.Frame]) -> None:
+        way = self._peers[peer_id]
+        if not way.up:
+            return
+        way.queue.extend(frames)
+        way.queued_bytes += sum(frame.ByteSize() for frame in frames)
+        if way.queued_bytes > _QUEUE_BYTES:
+            way.overflowed = True
+        way.filled.set()
+
+    # ------------------------------------------------------------------ calling
+
+    def _channel(self, way: _Dialled) -> grpc.aio.Channel:
+        if self._credentials is None:
+            return grpc.aio.insecure_channel(way.target, options=_CHANNEL_OPTIONS)
+        options: tuple[tuple[str, int | str], ...] = _CHANNEL_OPTIONS
+        if self._server_name is not None:
+            options = (*options, ("grpc.ssl_target_name_override", self._server_name(way.peer_id)))
+        return grpc.aio.secure_channel(way.target, self._credentials, options=options)
+
+    async def _keep_dialling(self, way: _Dialled, receiver: Receiver) -> None:
+        async with self._channel(way) as channel:
+            stub = rpc.PeersStub(channel)
+            while True:
+                way.redial.clear()
+                try:
+                    await self._call(way, stub, receiver)
+                except (grpc.aio.AioRpcError, TimeoutError, asyncio.InvalidStateError, _SessionOverError) as error:
+                    _refusal(way.peer_id, error, receiver)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(way.redial.wait(), _REDIAL_S)
+
+    async def _call(self, way: _Dialled, stub: Any, receiver: Receiver) -> None:
+        """One session; ends by an exception."""
+        call = stub.Raft()
+        reading: asyncio.Task[None] | None = None
+        try:
+            way.sessions += 1
+            ours = receiver.hello()
+            ours.session = way.sessions
+            async with asyncio.timeout(_GREETING_S):
+                await call.write(pb.Frames(frames=[pb.Frame(hello=ours)]))
+                welcome = await call.read()
+            if welcome is _EOF:
+                raise _SessionOverError("the peer ended the call") from None
+            reason = self._judge(way.peer_id, welcome.hello, receiver)
+            if reason:
+                receiver.refused(way.peer_id, reason)
+                raise _SessionOverError(reason)
+            way.queue.clear()
+            way.queued_bytes = 0
+            way.overflowed = False
+            way.filled.clear()
+            way.up = True
+            receiver.peer_up(way.peer_id, welcome.hello)
+            reading = asyncio.create_task(_watch(call, way))
+            await self._write(way, call, reading)
+        finally:
+            if way.up:
+                way.up = False
+                way.queue.clear()
+                receiver.peer_down(way.peer_id)
+            if reading is not None:
+                reading.cancel()
+            call.cancel()
+
+    def _judge(self, expected: str, hello: pb.Hello, receiver: Receiver) -> str:
+        if hello.peer_id != expected:
+            return (
+                f"its address answers as peer {hello.peer_id!r}: the address in the peer list belongs to another peer"
+            )
+        return receiver.judge(hello)
+
+    async def _write(self, way: _Dialled, call: Any, reading: asyncio.Task[None]) -> None:
+        loop = asyncio.get_running_loop()
+        ping_due = loop.time() + _PING_S
+        while True:
+            if not way.queue:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(ping_due):
+                        await way.filled.wait()
+            if reading.done():
+                await reading
+                raise _SessionOverError("the peer ended the call")
+            if way.overflowed:
+                raise _SessionOverError(f"{way.queued_bytes} bytes wait for it: it is too slow")
+            frames: list[pb.Frame] = []
+            size = 0
+            while way.queue and size < _WRITE_BYTES:
+                frame = way.queue.popleft()
+                size += frame.ByteSize()
+                frames.append(frame)
+            way.queued_bytes -= size
+            if not way.queue:
+                way.filled.clear()
+            if frames:
+                await call.write(pb.Frames(frames=frames))
+            if loop.time() >= ping_due:
+                ping_due = loop.time() + _PING_S
+                await call.write(pb.Frames())
+
+    # ------------------------------------------------------------------ being called
+
+    async def answer(self, requests: AsyncIterator[pb.Frames], context: Any) -> AsyncIterator[pb.Welcome]:
+        """One inbound session."""
+        receiver = self._receiver
+        if receiver is None:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "this peer is starting or stopping")
+            return
+        first = await anext(requests, None)
+        if first is None or len(first.frames) != 1 or not first.frames[0].HasField("hello"):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message of a session is a Hello")
+            return
+        hello = first.frames[0].hello
+        peer_id = hello.peer_id
+        reason = self._judge_caller(hello, context, receiver)
+        if reason:
+            receiver.refused(peer_id, reason)
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, reason)
+            return
+        before = self._inbound.get(peer_id)
+        task = asyncio.current_task()
+        self._inbound[peer_id] = task
+        if before is not None:
+            before.cancel()
+        expires = self._cert_expires_ms(context) if self._cert_expires_ms is not None else 0
+        receiver.session_began(peer_id, hello, cert_expires_ms=expires)
+        self._peers[peer_id].redial.set()
+        try:
+            yield pb.Welcome(hello=receiver.hello())
+            while True:
+                async with asyncio.timeout(_SILENT_S):
+                    batch = await anext(requests, None)
+                if batch is None or self._inbound.get(peer_id) is not task:
+                    return
+                if not batch.frames:
+                    yield pb.Welcome()
+                    continue
+                for frame in batch.frames:
+                    receiver.received(peer_id, frame)
+        except TimeoutError:
+            _log.warning("replication.peer_silent", peer=peer_id)
+        finally:
+            if self._inbound.get(peer_id) is task:
+                self._inbound[peer_id] = None
+                if not self._stopping:
+                    receiver.session_ended(peer_id)
+
+    def _judge_caller(self, hello: pb.Hello, context: Any, receiver: Receiver) -> str:
+        if hello.peer_id not in self._peers:
+            return f"{hello.peer_id!r} is not in this peer's list ({', '.join(sorted(receiver.hello().peers))})"
+        if self._identify is not None:
+            proven = self._identify(context)
+            if proven is None:
+                return "its certificate is not a peer's"
+            return greeting_problem(receiver.hello(), hello, proven_id=proven)
+        return receiver.judge(hello)
+
+
+class _SessionOverError(Exception):
+    """The session ends for this reason."""
+
+
+async def _watch(call: Any, way: _Dialled) -> None:
+    """Wait for the callee's answers to pings; returns or raises when the session is over, and ends writing then."""
+    try:
+        while True:
+            async with asyncio.timeout(_SILENT_S):
+                if await call.read() is _EOF:
+                    return
+    finally:
+        way.filled.set()
+        call.cancel()
+
+
+def _refusal(peer_id: str, error: Exception, receiver: Receiver) -> None:
+    if isinstance(error, grpc.aio.AioRpcError) and error.code() == grpc.StatusCode.FAILED_PRECONDITION:
+        receiver.refused(peer_id, f"peer {peer_id} refuses this peer: {error.details()}")
+
+
+class _PeersServicer(rpc.PeersServicer):
+    def __init__(self, network: GrpcNetwork) -> None:
+        self._network = network
+
+    async def Raft(self, request_iterator: AsyncIterator[pb.Frames], context: Any) -> AsyncIterator[pb.Welcome]:  # noqa: N802
+        async for welcome in self._network.answer(request_iterator, context):
+            yield welcome
