@@ -179,7 +179,12 @@ class Logs:
         self._find = find
 
     async def logs(self, request: pb.LogsRequest, call: Call) -> AsyncIterator[Message]:
-        target = await self._find(request, call)
+        try:
+            target = await self._find(request, call)
+        except NotFoundError as error:
+            if call.caller.forwarded:  # the caller knows the allocation, this peer does not yet
+                raise PreconditionError(error.message, reason=NOT_HERE) from None
+            raise
         if self._hub.has(target.node_id) or call.caller.forwarded:
             async for chunk in self._here(request, target):
                 yield chunk
@@ -215,14 +220,14 @@ class Logs:
                         began = True
                         yield pb.LogsChunk.FromString(chunk)
                     return
-                except (PreconditionError, NotFoundError, UnknownOutcomeError, NoLeaderError) as error:
+                except (PreconditionError, UnknownOutcomeError, NoLeaderError) as error:
                     # Not connected there, not there yet, or that peer is away: the next one.
                     if began or (isinstance(error, PreconditionError) and error.reason != NOT_HERE):
                         raise
             if asyncio.get_running_loop().time() >= give_up:
                 raise PreconditionError(
-                    f"the logs are on node {target.node_name}, and its agent has no stream to a peer that can be reached: "
-                    "they can be read when it is back",
+                    f"the logs are on node {target.node_name}, whose agent has no stream to a peer that can be "
+                    "reached: they can be read when it is back",
                     reason="NODE_UNREACHABLE",
                 )
             if await self._hub.wait_for(target.node_id, 0.25):

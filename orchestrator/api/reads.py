@@ -1,0 +1,283 @@
+"""The reads of ``Control``: answered by whichever peer is asked, from its own state.
+
+Owns: the read barrier (or the age of a stale answer), the listings, the cluster's status. Leaves to others: how a row
+looks (``render``), watching (``watch``), why something waits (``explain``). The rule: linearizable unless the caller says
+stale; a large listing gives the loop air between its parts, from records that were taken together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.api import render
+from orchestrator.api.forward import READ_PATIENCE_S, Call
+from orchestrator.api.logs import LogTarget
+from orchestrator.api.requests import job_key, namespace_of
+from orchestrator.contract import codec
+from orchestrator.contract.errors import InvalidError, NoLeaderError, NotFoundError
+from orchestrator.contract.model import AllocationId, NodeStatus
+from orchestrator.contract.v1 import control_pb2 as pb
+from orchestrator.replication.log import PeerProgress, ReplicatedLog
+from orchestrator.state.state import State
+
+SLICE = 200
+"""Rows or jobs of a listing that are written before the loop gets air."""
+MAX_ROWS = 50_000
+ALL = "*"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a peer says of itself in ``ClusterStatus``."""
+
+    cluster_name: str
+    version: str
+    dev: bool
+    cert_expires_ms: int = 0
+
+
+class Reads:
+    """``state`` gives the current state (a snapshot may replace it); ``heartbeat_age_ms`` is the leader's memory."""
+
+    def __init__(
+        self,
+        log: ReplicatedLog,
+        state: Callable[[], State],
+        facts: Facts,
+        *,
+        heartbeat_age_ms: Callable[[str], int],
+    ) -> None:
+        self._log = log
+        self._state = state
+        self._facts = facts
+        self._heartbeat_age_ms = heartbeat_age_ms
+
+    async def info(self, read: Any, call: Call) -> pb.ReadInfo:
+        """Wait until this state may answer; raises ``NoLeaderError`` where a fresh answer cannot be had."""
+        status = self._log.status()
+        if read.stale:
+            return pb.ReadInfo(
+                index=self._state().index, stale=True, age_ms=status.last_quorum_ms, peer_id=status.peer_id
+            )
+        index = await self._log.read_barrier(timeout_s=call.timeout_s(READ_PATIENCE_S))
+        return pb.ReadInfo(index=index, peer_id=status.peer_id)
+
+    # ------------------------------------------------------------------ jobs and allocations
+
+    async def get_job(self, request: pb.GetJobRequest, call: Call) -> pb.GetJobResponse:
+        namespace, name = job_key(request.job)
+        info = await self.info(request.read, call)
+        state = self._state()
+        job = state.find_job(namespace, name)
+        if job is None:
+            raise no_job(state, namespace, name)
+        return pb.GetJobResponse(job=codec.encode(render.job_status(state, job), pb.JobStatus()), read=info)
+
+    async def list_jobs(self, request: pb.ListJobsRequest, call: Call) -> pb.ListJobsResponse:
+        namespace = _filter(request.namespace)
+        response = pb.ListJobsResponse(read=await self.info(request.read, call))
+        state = self._state()
+        jobs = [job for job in state.jobs.values() if namespace in (ALL, job.spec.namespace)]
+        jobs.sort(key=lambda job: (job.spec.namespace, job.spec.name))
+        for place, job in enumerate(jobs):
+            if place % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+                state = self._state()
+            if job.uid in state.jobs:
+                codec.encode(render.job_status(state, state.jobs[job.uid]), response.jobs.add())
+        return response
+
+    async def get_allocation(self, request: pb.GetAllocationRequest, call: Call) -> pb.GetAllocationResponse:
+        wanted = allocation_id(request.id)
+        info = await self.info(request.read, call)
+        state = self._state()
+        row = _row(state, wanted, request.attempt)
+        response = pb.GetAllocationResponse(read=info)
+        codec.encode(next(render.allocations(state, [row])), response.allocation)
+        return response
+
+    async def list_allocations(self, request: pb.ListAllocationsRequest, call: Call) -> pb.ListAllocationsResponse:
+        namespace = _filter(request.namespace)
+        info = await self.info(request.read, call)
+        state = self._state()
+        node_id = request.node_id
+        if node_id:
+            node_id = resolve_node(state, node_id) or ""
+            if not node_id:
+                raise NotFoundError(f"no node {request.node_id!r}: expected an id, the beginning of one, or a name")
+        rows = render.chosen_rows(
+            state, namespace=namespace, job=request.job, node_id=node_id, live_only=request.live_only
+        )
+        if len(rows) > MAX_ROWS:
+            raise InvalidError(
+                f"{len(rows)} allocations; one answer holds at most {MAX_ROWS}: ask for one job or node, or live_only"
+            )
+        response = pb.ListAllocationsResponse(read=info)
+        for place, record in enumerate(render.allocations(state, rows)):
+            if place % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+            codec.encode(record, response.allocations.add())
+        return response
+
+    async def log_target(self, request: pb.LogsRequest, call: Call) -> LogTarget:
+        """Which run a ``Logs`` call means. Without a majority: as far as this peer knows."""
+        wanted = allocation_id(request.id)
+        try:
+            await self._log.read_barrier(timeout_s=call.timeout_s(1.0))
+        except NoLeaderError:
+            pass
+        state = self._state()
+        row = _row(state, wanted, request.attempt)
+        previous = request.previous
+        if previous and int(state.table.restarts[row]) == 0:
+            attempt = int(state.table.attempt[row])
+            if attempt <= 1:
+                raise NotFoundError(f"{wanted} has no previous run: it was neither restarted nor placed again")
+            row, previous = _row(state, wanted, attempt - 1), False
+        node = state.node_at[int(state.table.node[row])]
+        return LogTarget(
+            node_id=node.spec.id,
+            node_name=node.spec.name,
+            lost=node.status is NodeStatus.LOST or node.spec.id not in state.nodes,
+            key=render.key_of(state, row),
+            previous=previous,
+        )
+
+    # ------------------------------------------------------------------ nodes, variables, cluster
+
+    async def list_nodes(self, request: pb.ListNodesRequest, call: Call) -> pb.ListNodesResponse:
+        response = pb.ListNodesResponse(read=await self.info(request.read, call))
+        state = self._state()
+        for place, node in enumerate(sorted(state.nodes.values(), key=lambda node: (node.spec.name, node.spec.id))):
+            if place % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+            age = self._heartbeat_age_ms(node.spec.id)
+            codec.encode(render.node_info(state, node, heartbeat_age_ms=age), response.nodes.add())
+        return response
+
+    async def get_variable(self, request: pb.GetVariableRequest, call: Call) -> pb.VariableResponse:
+        namespace = namespace_of(request.namespace)
+        info = await self.info(request.read, call)
+        found = self._state().variables.get((namespace, request.name))
+        response = pb.VariableResponse(index=info.index, hit=found is not None, read=info)
+        if found is not None:
+            codec.encode(found, response.variable)
+        return response
+
+    async def list_variables(self, request: pb.ListVariablesRequest, call: Call) -> pb.ListVariablesResponse:
+        namespace = _filter(request.namespace)
+        response = pb.ListVariablesResponse(read=await self.info(request.read, call))
+        chosen = [
+            variable
+            for (space, name), variable in sorted(self._state().variables.items())
+            if namespace in (ALL, space) and name.startswith(request.prefix)
+        ]
+        for place, variable in enumerate(chosen):
+            if place % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+            codec.encode(variable, response.variables.add())
+        return response
+
+    async def cluster_status(self, request: pb.ClusterStatusRequest, call: Call) -> pb.ClusterStatusResponse:
+        info = await self.info(request.read, call)
+        status, state = self._log.status(), self._state()
+        response = pb.ClusterStatusResponse(
+            cluster_id=status.cluster_id,
+            cluster_name=self._facts.cluster_name,
+            leader_id=status.leader_id,
+            term=status.term,
+            commit_index=status.commit_index,
+            applied_index=status.applied_index,
+            jobs=len(state.jobs),
+            nodes=len(state.nodes),
+            allocations=len(state.table.live_rows()),
+            dev=self._facts.dev,
+            read=info,
+            elections=status.elections,
+            feature_level=state.feature_level,
+        )
+        leads = status.leader_id == status.peer_id
+        for peer in status.peers:
+            response.peers.append(self._peer(peer, status.peer_id, status.leader_id, str(status.role), leads))
+        return response
+
+    def _peer(self, peer: PeerProgress, me: str, leader: str, role: str, leads: bool) -> pb.PeerInfo:
+        mine = peer.peer_id == me
+        status = self._log.status()
+        known = role if mine else _role(peer, leader)
+        lag = -1
+        if mine:
+            lag = max(0, status.commit_index - status.applied_index)
+        elif leads and peer.connected:
+            lag = max(0, status.commit_index - peer.match_index)
+        return pb.PeerInfo(
+            id=peer.peer_id,
+            address=peer.address,
+            role=known,
+            connected=mine or peer.connected,
+            voter=peer.voter,
+            match_index=peer.match_index,
+            lag=lag,
+            last_contact_ms=0 if mine else peer.last_contact_ms,
+            cert_expires_ms=self._facts.cert_expires_ms if mine else peer.cert_expires_ms,
+            version=self._facts.version if mine else "",
+        )
+
+
+def _role(peer: PeerProgress, leader: str) -> str:
+    if not peer.connected:
+        return "unreachable"
+    if not peer.voter:
+        return "joining"
+    return "leader" if peer.peer_id == leader else "follower"
+
+
+def resolve_node(state: State, text: str) -> str | None:
+    """The id that ``text`` means: an id, a name that one node has, or the beginning of one id. None: none.
+
+    Raises ``InvalidError`` when it may mean several.
+    """
+    if text in state.nodes:
+        return text
+    for kind, found in (
+        ("name", [node.spec.id for node in state.nodes.values() if node.spec.name == text]),
+        ("beginning of an id", [node_id for node_id in state.nodes if node_id.startswith(text)]),
+    ):
+        if len(found) > 1:
+            raise InvalidError(f"node: {text!r} is the {kind} of {len(found)} nodes: give more of the id", field="node")
+        if found:
+            return found[0]
+    return None
+
+
+def no_job(state: State, namespace: str, name: str) -> NotFoundError:
+    elsewhere = sorted(space for space, other in state.job_names if other == name and space != namespace)
+    hint = f"; there is one in namespace {elsewhere[0]!r}" if elsewhere else ""
+    return NotFoundError(f"no job {name!r} in namespace {namespace!r}{hint}")
+
+
+def allocation_id(message: Any) -> AllocationId:
+    """The id in a request, its namespace filled in; raises ``InvalidError``."""
+    if not message.job or not message.group:
+        raise InvalidError("id: expected job and group, as in web/api/0", field="id")
+    return AllocationId(
+        namespace=namespace_of(message.namespace), job=message.job, group=message.group, ordinal=message.ordinal
+    )
+
+
+def _row(state: State, wanted: AllocationId, attempt: int) -> int:
+    row = render.find_row(state, wanted, attempt)
+    if row >= 0:
+        return row
+    if state.find_job(wanted.namespace, wanted.job) is None:
+        raise no_job(state, wanted.namespace, wanted.job)
+    if attempt:
+        raise NotFoundError(f"{wanted} has no attempt {attempt} (any more): the last 10 are kept for a day")
+    raise NotFoundError(f"{wanted} was never placed: `raftsman why {wanted.job}` says what it waits for")
+
+
+def _filter(namespace: str) -> str:
+    return ALL if namespace == ALL else namespace_of(namespace)
