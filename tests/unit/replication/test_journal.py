@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -285,3 +286,17 @@ def test_the_commit_hint_rides_on_the_next_flush_and_survives_freed_segments() -
     journal.set_vote(1, "")
     journal.flush()
     assert FileJournal(DIRECTORY, disk=disk).commit_hint == 60
+
+
+def test_room_is_written_ahead_so_that_most_flushes_leave_the_length_alone_but_never_beyond_the_segment() -> None:
+    disk = SimDisk()
+    journal = FileJournal(DIRECTORY, disk=disk, segment_bytes=300_000)
+    lengths = []
+    for index in range(1, 5001):
+        journal.append(rows(index, index + 1, size=200))
+        journal.flush()
+        lengths.append(disk.size(DIRECTORY / segment_names(disk)[-1]))
+    changes = sum(before != after for before, after in itertools.pairwise(lengths))
+    assert changes <= 2 * len(segment_names(disk))
+    assert max(lengths) == 300_000
+    assert FileJournal(DIRECTORY, disk=disk).last_index == 5000
