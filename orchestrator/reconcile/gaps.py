@@ -1,0 +1,169 @@
+"""Which instances are missing, and what is asked for them.
+
+Owns: comparing wanted instances with those that are there, attempts' numbers, missing variables, nodes to avoid. Leaves
+to others: what an ended attempt means (``failures``), finding nodes (``scheduling``). The rule: an instance with any
+live attempt is not missing, so there are never two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from orchestrator.contract.model import JobType
+from orchestrator.reconcile.failures import Ended, Fate, fates
+from orchestrator.reconcile.table import BoolArray, Scene, is_system, key_of
+from orchestrator.reconcile.work import NO_NODE, Ask, GroupWork, Int64Array
+from orchestrator.state.commands import Int32Array
+from orchestrator.state.model import Job
+from orchestrator.state.views import ClusterView
+
+NOBODY = np.zeros(0, dtype=np.int32)
+
+
+def find_gaps(scene: Scene, now_ms: int) -> tuple[list[Ask], dict[tuple[int, int], GroupWork], int | None]:
+    """Asks in no order yet, notes per group, and the next backoff deadline (None: nobody waits)."""
+    instances = scene.instances
+    fate, due = _fates(scene, now_ms)
+    wanted = _wanted(scene)
+    settled = wanted & (instances.live | (fate != Fate.AGAIN))
+    asks: list[Ask] = []
+    notes: dict[tuple[int, int], GroupWork] = {}
+    for number in _groups_with_gaps(scene, settled):
+        missing = _missing(scene, settled, number)
+        job, place = scene.groups.jobs[number], scene.groups.places[number]
+        blocked = _blocked(scene.view, job, place)
+        notes[key_of(scene.groups, number)] = GroupWork(missing=len(missing), blocked=blocked)
+        if not blocked:
+            asks.extend(_asks(scene, number, missing))
+    ended = wanted & ~instances.live
+    for at in np.flatnonzero(ended & ((fate == Fate.WAIT) | (fate == Fate.FAILED))).tolist():
+        note = notes.setdefault(key_of(scene.groups, int(instances.group[at])), GroupWork())
+        if fate[at] == Fate.WAIT:
+            note.wake_at_ms = int(due[at]) if note.waiting == 0 else min(note.wake_at_ms, int(due[at]))
+            note.waiting += 1
+        else:
+            note.failed_at = int(instances.newest[at])
+            note.failed += 1
+    deadlines = due[ended & (fate == Fate.WAIT)]
+    return asks, notes, int(deadlines.min()) if len(deadlines) else None
+
+
+def _fates(scene: Scene, now_ms: int) -> tuple[Int32Array, Int64Array]:
+    """Per instance: what follows from the end of its newest attempt; AGAIN where that is live, lost or outdated."""
+    columns, groups, instances = scene.view.allocations, scene.groups, scene.instances
+    fate = np.full(len(instances.group), Fate.AGAIN, dtype=np.int32)
+    due = np.zeros(len(instances.group), dtype=np.int64)
+    if not len(fate):
+        return fate, due
+    newest = instances.newest
+    current = columns.version[newest] >= groups.version[instances.group]
+    judged = np.flatnonzero(~instances.live & current & ~scene.lose[newest])
+    at = newest[judged]
+    ended = Ended(
+        job_type=groups.job_type[instances.group[judged]],
+        desired=columns.desired[at],
+        state=columns.state[at],
+        start_failed=columns.start_failed[at],
+        failures=columns.failures[at],
+        create_ms=columns.create_time_ms[at],
+        modify_ms=columns.modify_time_ms[at],
+    )
+    fate[judged], due[judged] = fates(ended, now_ms)
+    return fate, due
+
+
+def _wanted(scene: Scene) -> BoolArray:
+    """bool per instance: should there be one?"""
+    groups, instances = scene.groups, scene.instances
+    if not len(instances.group):
+        return np.zeros(0, dtype=np.bool_)
+    wanted: BoolArray = instances.ordinal < groups.count[instances.group]
+    for number in np.flatnonzero(is_system(groups)).tolist():
+        here = slice(int(instances.bounds[number]), int(instances.bounds[number + 1]))
+        wanted[here] = np.isin(instances.ordinal[here], _targets(scene, number))
+    return wanted
+
+
+def _targets(scene: Scene, number: int) -> Int64Array:
+    """The ordinals that a group should have, ascending."""
+    if scene.groups.job_type[number] == JobType.SYSTEM:
+        return np.array(sorted(scene.system_nodes.get(number, frozenset())), dtype=np.int64)
+    return np.arange(int(scene.groups.count[number]), dtype=np.int64)
+
+
+def _groups_with_gaps(scene: Scene, settled: BoolArray) -> list[int]:
+    groups = scene.groups
+    if not len(groups):
+        return []
+    present = np.bincount(scene.instances.group[settled], minlength=len(groups))
+    target = groups.count.copy()
+    for number in np.flatnonzero(is_system(groups)).tolist():
+        target[number] = len(scene.system_nodes.get(number, frozenset()))
+    numbers: list[int] = np.flatnonzero(present < target).tolist()
+    return numbers
+
+
+def _missing(scene: Scene, settled: BoolArray, number: int) -> Int64Array:
+    targets = _targets(scene, number)
+    begin, end = scene.instances.bounds[number : number + 2].tolist()
+    if begin == end:
+        return targets
+    return targets[~np.isin(targets, scene.instances.ordinal[begin:end][settled[begin:end]])]
+
+
+def _asks(scene: Scene, number: int, missing: Int64Array) -> list[Ask]:
+    """One ask for the group, and one per node to be avoided for instances that could not start there."""
+    columns, instances = scene.view.allocations, scene.instances
+    job, place = scene.groups.jobs[number], scene.groups.places[number]
+    pinned = bool(scene.groups.job_type[number] == JobType.SYSTEM)
+    ordinals = missing.astype(np.int32)
+    attempts = _next_attempts(scene.view, job, place, ordinals)
+    begin, end = instances.bounds[number : number + 2].tolist()
+    if begin == end:
+        return [Ask(job=job, group=place, ordinals=ordinals, attempts=attempts, peers=NOBODY, pinned=pinned)]
+
+    newest, there = instances.newest[begin:end], instances.ordinal[begin:end]
+    peers = columns.node[newest[instances.live[begin:end]]]
+    latest = newest[np.lexsort((there, columns.create_index[newest]))[-1]]
+    avoid = np.full(len(missing), NO_NODE, dtype=np.int64)
+    if not pinned:
+        failed = columns.start_failed[newest] & (columns.version[newest] >= scene.groups.version[number])
+        at = np.searchsorted(there, missing)
+        known = at < len(there)
+        known[known] = there[at[known]] == missing[known]
+        known[known] = failed[at[known]]
+        avoid[known] = columns.node[newest[at[known]]]
+    return [
+        Ask(
+            job=job,
+            group=place,
+            ordinals=ordinals[avoid == slot],
+            attempts=attempts[avoid == slot],
+            avoid=slot,
+            peers=peers,
+            last_node=int(columns.node[latest]),
+            pinned=pinned,
+        )
+        for slot in np.unique(avoid).tolist()
+    ]
+
+
+def _next_attempts(view: ClusterView, job: Job, place: int, ordinals: Int32Array) -> Int32Array:
+    attempts = np.ones(len(ordinals), dtype=np.int32)
+    last = view.last_attempt.get((job.slot, job.spec.groups[place].name))
+    if last is not None:
+        highest = np.asarray(last, dtype=np.int32)
+        inside = ordinals < len(highest)
+        attempts[inside] = highest[ordinals[inside]] + 1
+    return attempts
+
+
+def _blocked(view: ClusterView, job: Job, place: int) -> str:
+    """Why nothing of the group may be placed, or "" (also the case that reads only the tasks)."""
+    names: Mapping[str, None] = {name: None for task in job.spec.groups[place].tasks for _, name in task.variables}
+    absent = sorted(name for name in names if (job.spec.namespace, name) not in view.variables)
+    if not absent:
+        return ""
+    return f"variable {absent[0]} missing" if len(absent) == 1 else f"variables {', '.join(absent)} missing"

@@ -1,0 +1,141 @@
+"""One round of reconciling: from a whole view of the cluster to what should change. Level-triggered and pure.
+
+Owns: what is lost, surplus, drained or outdated, and the order in which asks are served. Leaves to others: what is
+missing (``gaps``), ended attempts (``failures``), the pace of rollouts and drains (``pace``), where asks go
+(``scheduling``). The rule: a round looks only at the state, never at what an earlier round did, so a lost wake-up or a
+new leader costs one round.
+
+An instance that is being stopped keeps its room until its agent says that it ended, so its replacement is asked for in
+a later round. One that is lost gives up its room in the very entry that says so, and is asked for again at once.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from orchestrator.contract.constraints import matches
+from orchestrator.contract.model import Desired, JobType
+from orchestrator.reconcile.gaps import find_gaps
+from orchestrator.reconcile.pace import Pace, choose_victim
+from orchestrator.reconcile.table import GONE, BoolArray, Scene, constraints_of, is_system, key_of, look
+from orchestrator.reconcile.work import Actions, Ask, GroupWork, Work
+from orchestrator.state.commands import Action, Int32Array
+from orchestrator.state.views import ClusterView
+
+REASONS = (
+    "its node was lost",
+    "the job was stopped",
+    "scaled down",
+    "the group was removed from the job",
+    "its node is being drained",
+    "replaced by a newer version of the job",
+    "its node no longer matches the job",
+)
+LOST, STOPPED, SURPLUS, REMOVED, DRAINED, OUTDATED, UNMATCHED = range(len(REASONS))
+STAYS = -1
+
+
+def reconcile(view: ClusterView, now_ms: int) -> Work:
+    """What to do now; ``now_ms`` is unix time and counts no earlier than the cluster's own."""
+    scene = look(view)
+    asks, notes, wake_at_ms = find_gaps(scene, max(now_ms, view.time_ms))
+    stops = _immediate_stops(scene)
+    _give_way(scene, stops, notes)
+    return Work(
+        actions=_actions(scene, stops), asks=tuple(sorted(asks, key=_turn)), wake_at_ms=wake_at_ms, groups=notes
+    )
+
+
+def _turn(ask: Ask) -> tuple[int, int, str, str, int, int]:
+    """Priority, then first come first served; the rest only makes the order total."""
+    spec = ask.job.spec
+    return -spec.priority, ask.job.submit_index, spec.name, spec.namespace, ask.group, ask.avoid
+
+
+def _immediate_stops(scene: Scene) -> Int32Array:
+    """int32 per row: the reason to stop it at once, or STAYS. Service allocations on draining nodes go one at a time
+    (``_give_way``), batch and system ones all at once."""
+    columns, groups, rows = scene.view.allocations, scene.groups, scene.rows
+    reason = np.full(len(columns), STAYS, dtype=np.int32)
+    running = scene.live & (columns.desired == Desired.RUN)
+    known = running & (rows.group != GONE)
+    reason[running & ~known] = REMOVED
+    if not bool(known.any()):
+        return reason
+    group = np.where(known, rows.group, 0)
+    system = is_system(groups)[group]
+    reason[known & rows.node_draining & (groups.job_type[group] != JobType.SERVICE)] = DRAINED
+    reason[known & ~system & (columns.ordinal >= groups.count[group])] = SURPLUS
+    for number in scene.system_nodes:
+        reason[_misplaced(scene, known & (rows.group == number), number)] = UNMATCHED
+    reason[known & ~groups.active[group]] = STOPPED
+    return reason
+
+
+def _misplaced(scene: Scene, mine: BoolArray, number: int) -> list[int]:
+    """Positions of a system group's rows whose node the job no longer matches. A cordoned or lost one still does."""
+    columns, nodes = scene.view.allocations, scene.view.nodes_by_slot
+    constraints = constraints_of(scene.groups, number)
+    found = []
+    for position in np.flatnonzero(mine).tolist():
+        slot = int(columns.node[position])
+        if slot not in scene.system_nodes[number] and slot in nodes and not matches(nodes[slot].spec, constraints):
+            found.append(position)
+    return found
+
+
+def _give_way(scene: Scene, stops: Int32Array, notes: dict[tuple[int, int], GroupWork]) -> None:
+    """Choose at most one allocation per group to give way; adds it to ``stops`` and notes what holds others up.
+
+    What ``keep`` holds on a lost node takes no part: it can neither stop nor be waited for.
+    """
+    columns, groups, rows, instances = scene.view.allocations, scene.groups, scene.rows, scene.instances
+    if not len(instances.group):
+        return
+    newest = instances.newest
+    reachable = instances.live & (stops[newest] == STAYS) & ~rows.node_lost[newest]
+    running = reachable & (columns.desired[newest] == Desired.RUN)
+    outdated = running & (columns.version[newest] < groups.version[instances.group])
+    draining = running & rows.node_draining[newest]
+    for number in np.unique(instances.group[outdated | draining]).tolist():
+        here = slice(int(instances.bounds[number]), int(instances.bounds[number + 1]))
+        note = notes.setdefault(key_of(groups, number), GroupWork())
+        gaps = note.missing
+        stopping = reachable[here] & ~running[here]
+        if number in scene.system_nodes:
+            # A node that never had room for it must not hold up the others: only what was there before counts.
+            expected = np.isin(instances.ordinal[here], list(scene.system_nodes[number]))
+            gaps = int((expected & ~instances.live[here]).sum()) - note.failed - note.waiting
+        else:
+            stopping &= instances.ordinal[here] < groups.count[number]
+        victim, note.halted = choose_victim(
+            Pace(
+                state=columns.state[newest[here]],
+                ordinal=instances.ordinal[here],
+                running=running[here],
+                outdated=outdated[here],
+                draining=draining[here],
+                stopping=stopping,
+                gaps=gaps,
+                waiting=note.waiting,
+                failed=note.failed,
+            )
+        )
+        note.outdated = int(outdated[here].sum())
+        if victim is not None:
+            place = here.start + victim
+            stops[newest[place]] = DRAINED if draining[place] else OUTDATED
+
+
+def _actions(scene: Scene, stops: Int32Array) -> Actions:
+    columns = scene.view.allocations
+    lost = np.flatnonzero(scene.lose)
+    stopped = np.flatnonzero(stops != STAYS)
+    stopped = stopped[np.lexsort((-columns.ordinal[stopped], columns.group[stopped], columns.job[stopped]))]
+    kinds = [np.full(len(lost), Action.LOSE), np.full(len(stopped), Action.STOP)]
+    return Actions(
+        positions=np.concatenate([lost, stopped]).astype(np.int64),
+        actions=np.concatenate(kinds).astype(np.int32),
+        reasons=np.concatenate([np.full(len(lost), LOST), stops[stopped]]).astype(np.int32),
+        texts=REASONS,
+    )

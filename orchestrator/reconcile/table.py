@@ -1,0 +1,249 @@
+"""The view's allocations seen from the jobs as they are now: which current group each row belongs to.
+
+Owns: numbering the current groups, mapping rows of older versions to them by group name, and folding rows into
+instances. The rule: no judgement here; what should change is for ``rounds`` to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.contract.constraints import matches
+from orchestrator.contract.model import Constraint, JobType, NodeStatus, OnDisconnect
+from orchestrator.contract.transitions import TERMINAL
+from orchestrator.reconcile.work import Int64Array
+from orchestrator.state.commands import Int32Array
+from orchestrator.state.model import Job, Node
+from orchestrator.state.views import ClusterView
+
+BoolArray = npt.NDArray[np.bool_]
+
+GONE = -1
+"""Group number of a row whose group is no longer in its job."""
+
+_IS_LIVE = np.ones(128, dtype=np.bool_)
+_IS_LIVE[[int(state) for state in TERMINAL]] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Groups:
+    """Every group of every job, numbered by job slot and place; arrays by that number.
+
+    count: wanted instances (0 when the job is stopped or being removed; not used for system jobs); version: rows below
+    it are outdated; active: neither stopped nor being removed; ``jobs[i]``, ``places[i]``: whose and which.
+    """
+
+    jobs: tuple[Job, ...]
+    places: tuple[int, ...]
+    count: Int64Array
+    version: Int32Array
+    job_type: npt.NDArray[np.int8]
+    active: BoolArray
+
+    def __len__(self) -> int:
+        return len(self.jobs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Rows:
+    """Per row of ``view.allocations``: its group's number or GONE, whether it is live, whether its job says ``keep``,
+    and the state of its node."""
+
+    group: Int64Array
+    live: BoolArray
+    keep: BoolArray
+    node_lost: BoolArray
+    node_draining: BoolArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Instances:
+    """One entry per (group, ordinal) that has rows and whose group exists, by group and ordinal.
+
+    newest: position of its newest attempt; live: whether any attempt of it is live. ``bounds[g]:bounds[g + 1]`` are the
+    instances of group g.
+    """
+
+    group: Int64Array
+    ordinal: Int64Array
+    newest: Int64Array
+    live: BoolArray
+    bounds: Int64Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Scene:
+    """One round's view of everything. live: per row, as the round sees it (rows it gives up as lost are not live);
+    system_nodes: for each active system group, the slots of the nodes that should run it."""
+
+    view: ClusterView
+    groups: Groups
+    rows: Rows
+    live: BoolArray
+    lose: BoolArray
+    instances: Instances
+    system_nodes: Mapping[int, frozenset[int]]
+
+
+def look(view: ClusterView) -> Scene:
+    """The scene of a round: rows of lost nodes are given up here, unless their job says ``keep``."""
+    groups = number_groups(view)
+    rows = read_rows(view, groups)
+    lose = rows.live & rows.node_lost & ~rows.keep
+    live = rows.live & ~lose
+    return Scene(
+        view=view,
+        groups=groups,
+        rows=rows,
+        live=live,
+        lose=lose,
+        instances=fold(view, groups, rows, live),
+        system_nodes=_system_nodes(view.nodes_by_slot, groups),
+    )
+
+
+def number_groups(view: ClusterView) -> Groups:
+    jobs: list[Job] = []
+    places: list[int] = []
+    counts: list[int] = []
+    versions: list[int] = []
+    types: list[int] = []
+    active: list[bool] = []
+    for slot in sorted(view.jobs_by_slot):
+        job = view.jobs_by_slot[slot]
+        running = not (job.stopped or job.removing)
+        for place, group in enumerate(job.spec.groups):
+            jobs.append(job)
+            places.append(place)
+            counts.append(group.count if running else 0)
+            versions.append(job.group_versions[place])
+            types.append(job.spec.type)
+            active.append(running)
+    return Groups(
+        jobs=tuple(jobs),
+        places=tuple(places),
+        count=np.array(counts, dtype=np.int64),
+        version=np.array(versions, dtype=np.int32),
+        job_type=np.array(types, dtype=np.int8),
+        active=np.array(active, dtype=np.bool_),
+    )
+
+
+def read_rows(view: ClusterView, groups: Groups) -> Rows:
+    """Map every row; runs of one (job, version, group) are looked up once."""
+    columns = view.allocations
+    n = len(columns)
+    first: dict[int, int] = {}
+    for number, job in enumerate(groups.jobs):
+        first.setdefault(job.slot, number)
+    starts = _run_starts(columns.job, columns.version, columns.group)
+    run_group: list[int] = []
+    run_keep: list[bool] = []
+    slots, versions, places = (array[starts].tolist() for array in (columns.job, columns.version, columns.group))
+    for slot, version, place in zip(slots, versions, places, strict=True):
+        owner = view.jobs_by_slot.get(slot)
+        current = GONE if owner is None else _current_place(owner, version, place)
+        run_group.append(GONE if current == GONE else first[slot] + current)
+        run_keep.append(owner is not None and owner.spec.on_disconnect is OnDisconnect.KEEP)
+    lengths = np.diff(np.append(starts, n))
+    lost, draining = _node_flags(view.nodes_by_slot)
+    return Rows(
+        group=np.repeat(np.array(run_group, dtype=np.int64), lengths),
+        live=_IS_LIVE[columns.state],
+        keep=np.repeat(np.array(run_keep, dtype=np.bool_), lengths),
+        node_lost=lost[np.minimum(columns.node, len(lost) - 1)],
+        node_draining=draining[np.minimum(columns.node, len(draining) - 1)],
+    )
+
+
+def fold(view: ClusterView, groups: Groups, rows: Rows, live: BoolArray) -> Instances:
+    """The instances; ``live`` as the round sees it (rows about to be lost are not)."""
+    columns = view.allocations
+    positions = np.flatnonzero(rows.group != GONE)
+    key = (rows.group[positions] << 32) | columns.ordinal[positions].astype(np.int64)
+    if len(key) and bool((key[1:] < key[:-1]).any()):
+        # Groups changed places between versions, so the table's order is not ours.
+        order = np.lexsort((columns.attempt[positions], key))
+        positions, key = positions[order], key[order]
+    starts = _run_starts(key)
+    ends = np.append(starts[1:], len(key))
+    group = key[starts] >> 32
+    return Instances(
+        group=group,
+        ordinal=key[starts] & 0xFFFFFFFF,
+        newest=positions[ends - 1] if len(key) else positions,
+        live=np.logical_or.reduceat(live[positions], starts) if len(key) else np.zeros(0, dtype=np.bool_),
+        bounds=np.searchsorted(group, np.arange(len(groups) + 1)).astype(np.int64),
+    )
+
+
+def is_system(groups: Groups) -> BoolArray:
+    flags: BoolArray = groups.job_type == JobType.SYSTEM
+    return flags
+
+
+def key_of(groups: Groups, number: int) -> tuple[int, int]:
+    """(job slot, place in its groups)."""
+    return groups.jobs[number].slot, groups.places[number]
+
+
+def constraints_of(groups: Groups, number: int) -> tuple[Constraint, ...]:
+    spec = groups.jobs[number].spec
+    return spec.constraints + spec.groups[groups.places[number]].constraints
+
+
+def _system_nodes(nodes: Mapping[int, Node], groups: Groups) -> dict[int, frozenset[int]]:
+    found: dict[int, frozenset[int]] = {}
+    for number in np.flatnonzero(is_system(groups) & groups.active).tolist():
+        constraints = constraints_of(groups, number)
+        spec = groups.jobs[number].spec.groups[groups.places[number]]
+        drivers = {task.driver_name for task in spec.tasks}
+        found[number] = frozenset(
+            slot
+            for slot, node in nodes.items()
+            if node.status is NodeStatus.READY
+            and not (node.cordoned or node.draining)
+            and drivers <= set(node.spec.drivers)
+            and matches(node.spec, constraints)
+        )
+    return found
+
+
+def _current_place(job: Job, version: int, place: int) -> int:
+    if version == job.version:
+        return place if place < len(job.spec.groups) else GONE
+    spec = next((spec for number, spec in job.specs if number == version), None)
+    if spec is None:
+        # Not expected: the state keeps the spec of every version that a row names. The place is a fair guess.
+        return place if place < len(job.spec.groups) else GONE
+    if place >= len(spec.groups):
+        return GONE
+    name = spec.groups[place].name
+    return next((at for at, group in enumerate(job.spec.groups) if group.name == name), GONE)
+
+
+def _node_flags(nodes: Mapping[int, Node]) -> tuple[BoolArray, BoolArray]:
+    """By slot; the last entry, beyond every slot, is that of rows whose node was forgotten: neither."""
+    size = max(nodes, default=-1) + 2
+    lost = np.zeros(size, dtype=np.bool_)
+    draining = np.zeros(size, dtype=np.bool_)
+    for slot, node in nodes.items():
+        lost[slot] = node.status is NodeStatus.LOST
+        draining[slot] = node.draining
+    return lost, draining
+
+
+def _run_starts(*arrays: npt.NDArray[np.signedinteger]) -> Int64Array:
+    """Positions at which any of the arrays differs from the position before; [0, ...], empty for empty arrays."""
+    n = len(arrays[0])
+    if n == 0:
+        return np.zeros(0, dtype=np.int64)
+    changed = np.zeros(n, dtype=np.bool_)
+    changed[0] = True
+    for array in arrays:
+        changed[1:] |= array[1:] != array[:-1]
+    return np.flatnonzero(changed).astype(np.int64)

@@ -1,0 +1,97 @@
+"""Host ports: unique per engine, which several nodes may share.
+
+Owns: which ports are taken on which engine, whether a wish's ports fit, and which numbers it gets. The rule: a fixed
+port is taken or the node is out; a free one is the lowest of the node's range that nobody on the engine has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from orchestrator.state.model import Node
+
+
+class _Engine:
+    """One host: the ports taken, and for each range of its nodes how many are left and where to look next."""
+
+    def __init__(self) -> None:
+        self.taken: set[int] = set()
+        self.left: dict[tuple[int, int], int] = {}
+        self.next: dict[tuple[int, int], int] = {}
+
+    def take(self, port: int) -> None:
+        if port not in self.taken:
+            self.taken.add(port)
+            for span in self.left:
+                if span[0] <= port <= span[1]:
+                    self.left[span] -= 1
+
+    def lowest(self, span: tuple[int, int], besides: set[int]) -> int:
+        port = self.next[span]
+        # Ports are only ever taken within a round, so the search never has to look back.
+        while port in self.taken:
+            port += 1
+        self.next[span] = port
+        while port in self.taken or port in besides:
+            port += 1
+        return port
+
+
+class Ports:
+    """The ports of all nodes, which are numbered as in the problem."""
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self._engines: dict[str, _Engine] = {}
+        self._engine: list[_Engine] = []
+        self._span: list[tuple[int, int]] = []
+        self._nodes_of: dict[int, list[int]] = {}
+        for number, node in enumerate(nodes):
+            # A node that does not name its engine has one of its own.
+            engine = self._engines.setdefault(engine_key(node), _Engine())
+            span = (node.spec.port_min, node.spec.port_max)
+            engine.left.setdefault(span, max(0, span[1] - span[0] + 1))
+            engine.next.setdefault(span, span[0])
+            self._engine.append(engine)
+            self._span.append(span)
+            self._nodes_of.setdefault(id(engine), []).append(number)
+
+    def occupy(self, node: int, ports: Iterable[int]) -> None:
+        for port in ports:
+            self._engine[node].take(port)
+
+    def neighbours(self, node: int) -> list[int]:
+        """Every node on the same engine, itself included."""
+        return self._nodes_of[id(self._engine[node])]
+
+    def taken(self, node: int, wanted: tuple[int, ...]) -> list[int]:
+        """Which of the fixed ports are taken, be it by the wish itself, which names one twice."""
+        taken = self._engine[node].taken
+        return [port for at, port in enumerate(wanted) if port and (port in taken or port in wanted[:at])]
+
+    def missing(self, node: int, wanted: tuple[int, ...]) -> int:
+        """How many free ports the node's range lacks for the wish."""
+        engine, span = self._engine[node], self._span[node]
+        picks = wanted.count(0)
+        if not picks:
+            return 0
+        fixed = {port for port in wanted if port and span[0] <= port <= span[1] and port not in engine.taken}
+        return max(0, picks - (engine.left[span] - len(fixed)))
+
+    def fit(self, node: int, wanted: tuple[int, ...]) -> bool:
+        return not self.taken(node, wanted) and self.missing(node, wanted) == 0
+
+    def take(self, node: int, wanted: tuple[int, ...]) -> tuple[int, ...]:
+        """Take them, fixed and picked, in the wish's order; the caller has seen that they fit."""
+        engine, span = self._engine[node], self._span[node]
+        fixed = {port for port in wanted if port}
+        given = []
+        for port in wanted:
+            number = port or engine.lowest(span, fixed)
+            engine.take(number)
+            given.append(number)
+        return tuple(given)
+
+
+def engine_key(node: Node) -> str:
+    """The engine's id; a node without one is its own engine (ids of engines hold no space)."""
+    return node.spec.engine_id or f"node {node.spec.id}"

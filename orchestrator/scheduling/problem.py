@@ -1,0 +1,103 @@
+"""The nodes as arrays: what each has, and what is free of it now. One problem per round; solving uses it up.
+
+Owns: building the arrays from a view, taking room for a placement. Leaves to others: what fits (``filters``), where to
+put it (``policies``). The rules: nodes are in the order of their slots, which is that of their first registration, so
+that nothing depends on the order of a mapping; only live allocations hold room.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.contract.model import NodeStatus
+from orchestrator.contract.transitions import TERMINAL
+from orchestrator.scheduling.devices import Devices
+from orchestrator.scheduling.labels import Labels
+from orchestrator.scheduling.ports import Ports
+from orchestrator.scheduling.wish import DIMENSIONS, BoolArray, Int64Array, Wish
+from orchestrator.state.model import Node
+from orchestrator.state.views import ClusterView
+
+_IS_LIVE = np.ones(128, dtype=np.bool_)
+_IS_LIVE[[int(state) for state in TERMINAL]] = False
+
+
+class Problem:
+    """``nodes`` by number; arrays by that number.
+
+    slots: int32; capacity, free: int64 (nodes, dimensions) in cpu millis, memory MiB, disk MiB (free may be negative
+    where a node shrank); open: bool, READY and neither cordoned nor draining.
+    """
+
+    def __init__(self, view: ClusterView, given_up: Int64Array | None = None) -> None:
+        """``given_up``: positions of allocations that this round declares lost, so that they hold nothing any more."""
+        self.nodes: tuple[Node, ...] = tuple(view.nodes_by_slot[slot] for slot in sorted(view.nodes_by_slot))
+        nodes = self.nodes
+        self.slots: npt.NDArray[np.int32] = np.array([node.slot for node in nodes], dtype=np.int32)
+        self.number_of_slot = {node.slot: number for number, node in enumerate(nodes)}
+        capacities = [
+            (node.spec.capacity.cpu_millis, node.spec.capacity.memory_mib, node.spec.capacity.disk_mib)
+            for node in nodes
+        ]
+        self.capacity: Int64Array = np.array(capacities, dtype=np.int64).reshape(len(nodes), len(DIMENSIONS))
+        self.free: Int64Array = self.capacity.copy()
+        self.open: BoolArray = np.array(
+            [node.status is NodeStatus.READY and not (node.cordoned or node.draining) for node in nodes],
+            dtype=np.bool_,
+        )
+        self.devices = Devices([node.spec.devices for node in nodes])
+        self.ports = Ports(nodes)
+        self.labels = Labels(nodes)
+        self.drivers = [frozenset(node.spec.drivers) for node in nodes]
+        self._occupy(view, given_up)
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def numbers(self, slots: npt.NDArray[np.int32]) -> Int64Array:
+        """int64: the numbers of the nodes with these slots; unknown ones are left out."""
+        if not len(slots) or not len(self.slots):
+            return np.zeros(0, dtype=np.int64)
+        at = np.minimum(np.searchsorted(self.slots, slots), len(self.slots) - 1)
+        found: Int64Array = at[self.slots[at] == slots].astype(np.int64)
+        return found
+
+    def take(self, node: int, wish: Wish) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Take room for one instance, which the caller has seen to fit: device numbers and host ports it gets."""
+        self.free[node] -= wish.request
+        numbers: tuple[int, ...] = ()
+        if wish.gpus is not None:
+            best = self.devices.best(node, wish.gpus)
+            assert best is not None, "the caller checks that it fits"
+            numbers = best.numbers
+            self.devices.take(node, numbers, wish.gpus.gpu_millis)
+        return numbers, self.ports.take(node, wish.ports) if wish.ports else ()
+
+    def _occupy(self, view: ClusterView, given_up: Int64Array | None) -> None:
+        columns = view.allocations
+        live = _IS_LIVE[columns.state]
+        if given_up is not None:
+            live[given_up] = False
+        positions = np.flatnonzero(live)
+        if not len(positions) or not len(self.nodes):
+            return
+        at = np.minimum(np.searchsorted(self.slots, columns.node[positions]), len(self.slots) - 1)
+        known = self.slots[at] == columns.node[positions]
+        positions, at = positions[known], at[known]
+        for dimension, column in enumerate((columns.cpu_millis, columns.memory_mib, columns.disk_mib)):
+            # Sums are exact: a float64 holds whole numbers up to 2^53.
+            used = np.bincount(at, weights=column[positions], minlength=len(self.nodes))
+            self.free[:, dimension] -= used.astype(np.int64)
+        holding = columns.device_mask[positions] != 0
+        holders, where = positions[holding], at[holding]
+        for number in range(self.devices.free.shape[1]):
+            has = (columns.device_mask[holders] >> np.uint64(number)) & np.uint64(1) == 1
+            has &= self.devices.capacity[where] > number * 1000
+            np.subtract.at(self.devices.free[:, number], where[has], columns.gpu_millis[holders[has]])
+        if columns.ports:
+            number_of_row = dict(zip(columns.row[positions].tolist(), at.tolist(), strict=True))
+            for row, ports in columns.ports.items():
+                node = number_of_row.get(row)
+                if node is not None:
+                    self.ports.occupy(node, ports)

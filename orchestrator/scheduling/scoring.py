@@ -1,0 +1,45 @@
+"""Scores that several policies share: utilisation after the placement, and filling nodes in order.
+
+Owns: the formulas, in whole numbers, so that they are the same on every machine. The formula: each resource's share in
+use once the instance is placed, in millionths of the node's capacity, rounded down; then
+
+- without devices: (cpu + memory) // 2
+- with devices: (cpu + memory + 2 * gpu) // 4, where gpu counts shares of devices given away
+
+Disk is a limit, not a score: it says little about how busy a node is.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from orchestrator.scheduling.problem import Problem
+from orchestrator.scheduling.wish import CPU, MEMORY, Int64Array, Wish
+
+SCALE = 1_000_000
+
+
+def utilisation(problem: Problem, wish: Wish, nodes: Int64Array, times: Int64Array | int = 1) -> Int64Array:
+    """int64 per given node, 0 to SCALE: how full it is after ``times`` more instances."""
+    cpu = _share(problem, nodes, CPU, wish.request[CPU] * times)
+    memory = _share(problem, nodes, MEMORY, wish.request[MEMORY] * times)
+    if wish.gpus is None:
+        return (cpu + memory) // 2
+    capacity = np.maximum(problem.devices.capacity[nodes], 1)
+    used = problem.devices.used(nodes) + wish.gpus.count * wish.gpus.gpu_millis * times
+    gpu: Int64Array = used * SCALE // capacity
+    return (cpu + memory + 2 * gpu) // 4
+
+
+def _share(problem: Problem, nodes: Int64Array, dimension: int, more: Int64Array | int) -> Int64Array:
+    capacity = problem.capacity[nodes, dimension]
+    used = capacity - problem.free[nodes, dimension] + more
+    share: Int64Array = used * SCALE // np.maximum(capacity, 1)
+    return share
+
+
+def fill_in_order(order: Int64Array, times: Int64Array, wanted: int) -> Int64Array:
+    """``wanted`` instances (fewer if they do not fit) poured into nodes in the given order: the node of each."""
+    room = np.minimum(times[order], wanted)
+    before = np.cumsum(room) - room
+    return np.repeat(order, np.clip(wanted - before, 0, room))

@@ -1,0 +1,249 @@
+"""Placing the asks of one round, each on what the earlier ones left.
+
+Owns: the order within a priority, the cached scores, committing. Leaves to others: which node is best (``policies``),
+where an instance fits (``filters``). The rules: a placement takes its room before the next is considered; an ask that
+does not fit is passed over, and smaller or later ones may still be placed; the result is a function of the view.
+
+Equal wishes are a class with one row of scores over all nodes. A placement notes the nodes that it touched; a class
+refreshes just those before it is used again. Many instances of a plain class are placed in closed form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from orchestrator.scheduling import registry
+from orchestrator.scheduling.devices import mask_of
+from orchestrator.scheduling.filters import has_room, suitable, times_that_fit
+from orchestrator.scheduling.policy import NOWHERE, Policy, Turn
+from orchestrator.scheduling.problem import Problem
+from orchestrator.scheduling.scoring import SCALE
+from orchestrator.scheduling.wish import Ask, Int64Array, Wish, wish_of
+
+CLOSED_FORM_FROM = 8
+"""From so many instances on the closed form is faster than choosing one by one; both give the same."""
+CLASSES_MAX = 512
+"""Score rows that are kept; what falls out is computed again. A row is 8 bytes per node."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Placements:
+    """What found a node, in the order of placing, as columns of one length, and what did not.
+
+    ask: place in the asks; at: place in that ask's ordinals; node: number in the problem; device_mask over the node's
+    devices; gpu_millis: taken of each; ports: host ports in the group's order. unplaced: per ask, how many instances
+    found no room (a system job's nodes that are not suitable are not counted).
+    """
+
+    ask: list[int] = field(default_factory=list)
+    at: list[int] = field(default_factory=list)
+    node: list[int] = field(default_factory=list)
+    device_mask: list[int] = field(default_factory=list)
+    gpu_millis: list[int] = field(default_factory=list)
+    ports: list[tuple[int, ...]] = field(default_factory=list)
+    unplaced: list[int] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.ask)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Class:
+    """A wish's suitable nodes and the score of each node (NOWHERE where it does not fit), as of ``seen`` touches."""
+
+    wish: Wish
+    policy: Policy
+    nodes: Int64Array
+    scores: Int64Array
+    seen: int
+
+
+def solve(problem: Problem, asks: Sequence[Ask], *, closed_form_from: int = CLOSED_FORM_FROM) -> Placements:
+    """Place what fits of ``asks``, which come in the order of service; takes the room out of ``problem``."""
+    solver = _Solver(problem, asks, closed_form_from)
+    solver.run()
+    return solver.result
+
+
+class _Solver:
+    def __init__(self, problem: Problem, asks: Sequence[Ask], closed_form_from: int) -> None:
+        self._problem = problem
+        self._asks = asks
+        self._closed_form_from = closed_form_from
+        interned: dict[Wish, Wish] = {}
+        self._wishes: list[Wish] = []
+        for ask in asks:
+            spec = ask.job.spec
+            wish = wish_of(spec, spec.groups[ask.group], default_policy=registry.DEFAULT)
+            self._wishes.append(interned.setdefault(wish, wish))
+        self._classes: dict[Wish, _Class] = {}
+        self._touched: list[int] = []
+        self._turn_key = (-1, -1)
+        self._turn = self._anyone = Turn(counts=np.zeros(len(problem), dtype=np.int64), last=-1)
+        self.result = Placements(unplaced=[0] * len(asks))
+
+    def run(self) -> None:
+        order = self._order()
+        place = 0
+        while place < len(order):
+            index = order[place]
+            ask, wish = self._asks[index], self._wishes[index]
+            policy = registry.get(wish.policy)
+            place += 1
+            if ask.pinned:
+                self._place_pinned(index, wish, policy)
+                continue
+            batch = [index]
+            if not policy.knows_groups and ask.avoid < 0:
+                # What comes next, asks for the same and is judged without regard to its job may be placed in one go.
+                while place < len(order) and self._alike(index, order[place]):
+                    batch.append(order[place])
+                    place += 1
+            self._place(batch, wish, policy)
+
+    def _order(self) -> list[int]:
+        """The asks as they came, but those of policies with ``big_first`` trade places within a priority."""
+        order = list(range(len(self._asks)))
+        bands: dict[int, list[int]] = {}
+        for index, wish in enumerate(self._wishes):
+            if registry.get(wish.policy).big_first:
+                bands.setdefault(self._asks[index].job.spec.priority, []).append(index)
+        for places in bands.values():
+            largest_first = sorted(places, key=lambda index: (-self._size(self._wishes[index]), index))
+            for place, index in zip(places, largest_first, strict=True):
+                order[place] = index
+        return order
+
+    def _size(self, wish: Wish) -> int:
+        """What one instance asks for, as shares of the whole cluster, added up."""
+        totals = self._problem.capacity.sum(axis=0).tolist()
+        size = sum(amount * SCALE // max(int(total), 1) for amount, total in zip(wish.request, totals, strict=True))
+        if wish.gpus is not None:
+            devices = int(self._problem.devices.capacity.sum())
+            size += wish.gpus.count * wish.gpus.gpu_millis * SCALE // max(devices, 1)
+        return size
+
+    def _alike(self, index: int, other: int) -> bool:
+        ask = self._asks[other]
+        return self._wishes[other] is self._wishes[index] and ask.avoid < 0 and not ask.pinned
+
+    # ------------------------------------------------------------------------ one class
+
+    def _class(self, wish: Wish, policy: Policy) -> _Class:
+        """The wish's class with scores as of now."""
+        known = self._classes.pop(wish, None)
+        if known is None:
+            nodes = np.flatnonzero(suitable(self._problem, wish)).astype(np.int64)
+            scores = np.full(len(self._problem), NOWHERE, dtype=np.int64)
+            known = _Class(wish=wish, policy=policy, nodes=nodes, scores=scores, seen=len(self._touched))
+            self._refresh(known, nodes)
+            if len(self._classes) >= CLASSES_MAX:
+                del self._classes[next(iter(self._classes))]
+        elif known.seen < len(self._touched):
+            touched = np.array(sorted(set(self._touched[known.seen :])), dtype=np.int64)
+            known.seen = len(self._touched)
+            at = np.searchsorted(known.nodes, touched)
+            inside = at < len(known.nodes)
+            inside[inside] = known.nodes[at[inside]] == touched[inside]
+            self._refresh(known, touched[inside])
+        self._classes[wish] = known  # used last: it falls out last
+        return known
+
+    def _refresh(self, known: _Class, nodes: Int64Array) -> None:
+        if not len(nodes):
+            return
+        room = has_room(self._problem, known.wish, nodes)
+        known.scores[nodes] = NOWHERE
+        fitting = nodes[room]
+        if len(fitting):
+            known.scores[fitting] = known.policy.scores(self._problem, known.wish, fitting)
+
+    # ------------------------------------------------------------------------ placing
+
+    def _place(self, batch: list[int], wish: Wish, policy: Policy) -> None:
+        """Place the asks of a batch, all with this wish, in order."""
+        ask = self._asks[batch[0]]
+        turn = self._turn_of(ask) if policy.knows_groups else self._anyone
+        slots = [(index, at) for index in batch for at in range(len(self._asks[index].ordinals))]
+        if wish.plain and ask.avoid < 0 and len(slots) >= self._closed_form_from:
+            placed = self._place_many(slots, wish, policy, turn)
+        else:
+            avoid = self._problem.number_of_slot.get(ask.avoid, -1)
+            placed = self._place_each(slots, wish, policy, turn, avoid)
+        for index, _ in slots[placed:]:
+            self.result.unplaced[index] += 1
+
+    def _place_many(self, slots: list[tuple[int, int]], wish: Wish, policy: Policy, turn: Turn) -> int:
+        problem, known = self._problem, self._class(wish, policy)
+        times = np.zeros(len(problem), dtype=np.int64)
+        times[known.nodes] = times_that_fit(problem, wish, known.nodes)
+        nodes = policy.place_many(problem, wish, known.scores, times, len(slots), turn)
+        if not len(nodes):
+            return 0
+        counts = np.bincount(nodes, minlength=len(problem))
+        problem.free -= counts[:, None] * np.array(wish.request, dtype=np.int64)
+        turn.counts += counts
+        turn.last = int(nodes[-1])
+        self._touched.extend(np.flatnonzero(counts).tolist())
+        placed = len(nodes)
+        result = self.result
+        result.ask.extend(index for index, _ in slots[:placed])
+        result.at.extend(at for _, at in slots[:placed])
+        result.node.extend(nodes.tolist())
+        result.device_mask.extend([0] * placed)
+        result.gpu_millis.extend([0] * placed)
+        result.ports.extend([()] * placed)
+        return placed
+
+    def _place_each(self, slots: list[tuple[int, int]], wish: Wish, policy: Policy, turn: Turn, avoid: int) -> int:
+        for placed, (index, at) in enumerate(slots):
+            scores = self._class(wish, policy).scores
+            if avoid >= 0 and scores[avoid] != NOWHERE:
+                elsewhere = scores.copy()
+                elsewhere[avoid] = NOWHERE
+                if elsewhere.max() != NOWHERE:
+                    scores = elsewhere
+            if not len(scores) or scores.max() == NOWHERE:
+                return placed
+            self._take(index, at, policy.choose(scores, turn), wish, turn)
+        return len(slots)
+
+    def _place_pinned(self, index: int, wish: Wish, policy: Policy) -> None:
+        """One instance for each node whose slot is an ordinal of the ask."""
+        for at, slot in enumerate(self._asks[index].ordinals.tolist()):
+            number = self._problem.number_of_slot.get(slot)
+            known = self._class(wish, policy)
+            if number is None or not len(known.nodes) or number not in known.nodes:
+                continue
+            if known.scores[number] == NOWHERE:
+                self.result.unplaced[index] += 1
+            else:
+                self._take(index, at, number, wish, self._anyone)
+
+    def _take(self, index: int, at: int, node: int, wish: Wish, turn: Turn) -> None:
+        numbers, ports = self._problem.take(node, wish)
+        if ports:
+            self._touched.extend(self._problem.ports.neighbours(node))
+        else:
+            self._touched.append(node)
+        turn.counts[node] += 1
+        turn.last = node
+        result = self.result
+        result.ask.append(index)
+        result.at.append(at)
+        result.node.append(node)
+        result.device_mask.append(mask_of(numbers))
+        result.gpu_millis.append(wish.gpus.gpu_millis if wish.gpus is not None else 0)
+        result.ports.append(ports)
+
+    def _turn_of(self, ask: Ask) -> Turn:
+        """The asks of one group follow each other, so the last turn is all that need be kept."""
+        key = (ask.job.slot, ask.group)
+        if key != self._turn_key:
+            self._turn_key = key
+            counts = np.bincount(self._problem.numbers(ask.peers), minlength=len(self._problem)).astype(np.int64)
+            self._turn = Turn(counts=counts, last=self._problem.number_of_slot.get(ask.last_node, -1))
+        return self._turn

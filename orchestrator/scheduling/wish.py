@@ -1,0 +1,79 @@
+"""What one instance asks of a node, as a value: equal wishes are one class and share all cached work.
+
+Owns: ``Ask`` (what the planner hands in), ``Wish`` and how a group becomes one. The rule: a wish holds everything that
+decides where an instance fits, and nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.contract.model import Constraint, DeviceRequest, GroupSpec, JobSpec
+from orchestrator.state.commands import Int32Array
+from orchestrator.state.model import Job
+
+Int64Array = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+DIMENSIONS = ("cpu", "memory", "disk")
+CPU, MEMORY, DISK = range(3)
+
+
+class Ask(Protocol):
+    """Instances of one job group that need nodes, in ``reconcile``'s words (``reconcile.work.Ask`` says more)."""
+
+    @property
+    def job(self) -> Job: ...
+    @property
+    def group(self) -> int: ...
+    @property
+    def ordinals(self) -> Int32Array: ...
+    @property
+    def attempts(self) -> Int32Array: ...
+    @property
+    def avoid(self) -> int: ...
+    @property
+    def peers(self) -> Int32Array: ...
+    @property
+    def last_node(self) -> int: ...
+    @property
+    def pinned(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """``request``: cpu millis, memory MiB, disk MiB; ``ports``: static host ports in the group's order, 0 where one is
+    to be picked; ``drivers``: sorted; ``policy``: the name of a registered one."""
+
+    request: tuple[int, int, int]
+    gpus: DeviceRequest | None
+    ports: tuple[int, ...]
+    drivers: tuple[str, ...]
+    constraints: tuple[Constraint, ...]
+    policy: str
+
+    @property
+    def plain(self) -> bool:
+        """Whether the three dimensions alone decide how often it fits on a suitable node."""
+        return self.gpus is None and not self.ports
+
+    @property
+    def devices(self) -> int:
+        return self.gpus.count if self.gpus is not None else 0
+
+
+def wish_of(job: JobSpec, group: GroupSpec, *, default_policy: str) -> Wish:
+    resources = group.resources
+    gpus = resources.gpus if resources.gpus is not None and resources.gpus.count > 0 else None
+    return Wish(
+        request=(resources.cpu_millis, resources.memory_mib, resources.disk_mib),
+        gpus=gpus,
+        ports=tuple(port.static for port in group.ports),
+        drivers=tuple(sorted({task.driver_name for task in group.tasks})),
+        constraints=job.constraints + group.constraints,
+        policy=job.placement or default_policy,
+    )
