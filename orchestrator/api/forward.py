@@ -150,11 +150,13 @@ class Forwarder:
         except TimeoutError:
             pass
 
-    async def call(self, peer_id: str, path: str, raw: bytes, call: Call, *, timeout_s: float) -> bytes:
+    async def call(
+        self, peer_id: str, path: str, raw: bytes, call: Call, *, timeout_s: float, follow: bool = True
+    ) -> bytes:
         """One unary call to another peer on behalf of ``call.caller``; raises ``RaftsmanError``.
 
-        Given up with ``UnknownOutcomeError`` as soon as another leader is known: a frozen peer would hold the call
-        until its deadline.
+        ``follow``: given up with ``UnknownOutcomeError`` as soon as another leader is known, for a frozen peer would
+        hold the call until its deadline.
         """
         rpc = self.channel(peer_id).unary_unary(path, None, None)
         pending = rpc(raw, timeout=timeout_s, metadata=((FORWARDED_IDENTITY, str(call.caller.identity)),))
@@ -166,7 +168,7 @@ class Forwarder:
                     await asyncio.wait((answer, moved), return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     moved.cancel()
-                if not answer.done() and self._log.leader_id not in ("", peer_id):
+                if follow and not answer.done() and self._log.leader_id not in ("", peer_id):
                     raise UnknownOutcomeError(f"{peer_id} stopped leading before it answered", reason="UNKNOWN_OUTCOME")
             return answer.result()
         except grpc.aio.AioRpcError as error:

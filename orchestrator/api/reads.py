@@ -1,13 +1,14 @@
 """The reads of ``Control``: answered by whichever peer is asked, from its own state.
 
 Owns: the read barrier (or the age of a stale answer), the listings, the cluster's status. Leaves to others: how a row
-looks (``render``), watching (``watch``), why something waits (``explain``). The rule: linearizable unless the caller says
+looks (``render``), watching (``watch``), why something waits (``explain``). The rule: linearizable unless told
 stale; a large listing gives the loop air between its parts, from records that were taken together.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from orchestrator.contract.model import AllocationId, NodeStatus
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.replication.log import PeerProgress, ReplicatedLog
 from orchestrator.state.state import State
+from orchestrator.state.status import job_status
 
 SLICE = 200
 """Rows or jobs of a listing that are written before the loop gets air."""
@@ -74,7 +76,7 @@ class Reads:
         job = state.find_job(namespace, name)
         if job is None:
             raise no_job(state, namespace, name)
-        return pb.GetJobResponse(job=codec.encode(render.job_status(state, job), pb.JobStatus()), read=info)
+        return pb.GetJobResponse(job=codec.encode(job_status(state, job), pb.JobStatus()), read=info)
 
     async def list_jobs(self, request: pb.ListJobsRequest, call: Call) -> pb.ListJobsResponse:
         namespace = _filter(request.namespace)
@@ -87,7 +89,7 @@ class Reads:
                 await asyncio.sleep(0)
                 state = self._state()
             if job.uid in state.jobs:
-                codec.encode(render.job_status(state, state.jobs[job.uid]), response.jobs.add())
+                codec.encode(job_status(state, state.jobs[job.uid]), response.jobs.add())
         return response
 
     async def get_allocation(self, request: pb.GetAllocationRequest, call: Call) -> pb.GetAllocationResponse:
@@ -125,10 +127,8 @@ class Reads:
     async def log_target(self, request: pb.LogsRequest, call: Call) -> LogTarget:
         """Which run a ``Logs`` call means. Without a majority: as far as this peer knows."""
         wanted = allocation_id(request.id)
-        try:
+        with contextlib.suppress(NoLeaderError):
             await self._log.read_barrier(timeout_s=call.timeout_s(1.0))
-        except NoLeaderError:
-            pass
         state = self._state()
         row = _row(state, wanted, request.attempt)
         previous = request.previous

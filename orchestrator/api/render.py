@@ -1,7 +1,7 @@
 """Rows and records of the state as the dataclasses that callers see. No I/O; called on the loop that owns the state.
 
-Owns: how a row becomes an ``Allocation`` or an ``Assignment``, a job's counts, a node's use. Leaves to others: which
-rows (``reads``, ``agents``). The rule: nothing here keeps a reference to a column; every answer is a copy.
+Owns: how a row becomes an ``Allocation`` or an ``Assignment``, a node's use. Leaves to others: which rows (``reads``,
+``agents``), a job's counts (``state.status``). The rule: nothing here keeps a reference to a column.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from orchestrator.contract import answers as ans
-from orchestrator.contract.constraints import matches
 from orchestrator.contract.model import (
     Allocation,
     AllocationId,
@@ -20,19 +19,13 @@ from orchestrator.contract.model import (
     AssignmentKey,
     Desired,
     GroupSpec,
-    JobType,
     NodeSpec,
-    NodeStatus,
     PortBinding,
     Resources,
 )
-from orchestrator.state.allocations import Columns
+from orchestrator.state.allocations import LAST_LIVE, Columns
 from orchestrator.state.model import Job, Node
 from orchestrator.state.state import State
-
-_RUNNING = int(AllocState.RUNNING)
-_STOPPING, _COMPLETE = int(AllocState.STOPPING), int(AllocState.COMPLETE)
-_FAILED, _LOST = int(AllocState.FAILED), int(AllocState.LOST)
 
 
 def key_of(state: State, row: int) -> AssignmentKey:
@@ -129,76 +122,6 @@ def assignment(state: State, row: int) -> Assignment:
     )
 
 
-def job_status(state: State, job: Job) -> ans.JobStatus:
-    groups = tuple(_group_status(state, job, place) for place in range(len(job.spec.groups)))
-    return ans.JobStatus(
-        spec=job.spec,
-        uid=job.uid,
-        version=job.version,
-        state=_job_state(state, job, groups),
-        stopped=job.stopped,
-        create_index=job.create_index,
-        modify_index=job.modify_index,
-        create_time_ms=job.create_time_ms,
-        modify_time_ms=job.modify_time_ms,
-        groups=groups,
-        removing=job.removing,
-    )
-
-
-def _group_status(state: State, job: Job, place: int) -> ans.GroupStatus:
-    """Counts by the newest attempt of each ordinal that is wanted; what a scale-down leaves behind is not counted."""
-    group, table = job.spec.groups[place], state.table
-    by_ordinal = state.ordinals.rows(state.ordinals.gids[(job.slot, group.name)])
-    system = job.spec.type is JobType.SYSTEM
-    if not system:
-        by_ordinal = by_ordinal[: group.count]
-    rows = by_ordinal[by_ordinal >= 0]
-    states = table.state[rows]
-    live = states <= _STOPPING
-    running, complete = int((states == _RUNNING).sum()), int((states == _COMPLETE).sum())
-    failed, lost = int((states == _FAILED).sum()), int((states == _LOST).sum())
-    starting = int(live.sum()) - running
-    count = group.count
-    if system:
-        constraints = job.spec.constraints + group.constraints
-        wanted = sum(
-            1
-            for node in state.nodes.values()
-            if node.status is NodeStatus.READY and not node.cordoned and matches(node.spec, constraints)
-        )
-        count = max(wanted, running + starting)
-    active = not (job.stopped or job.removing)
-    return ans.GroupStatus(
-        group=group.name,
-        count=count,
-        running=running,
-        starting=starting,
-        pending=max(0, count - running - starting - complete - failed - lost) if active else 0,
-        complete=complete,
-        failed=failed,
-        lost=lost,
-        outdated=int((live & (table.version[rows] < job.group_versions[place])).sum()),
-    )
-
-
-def _job_state(state: State, job: Job, groups: tuple[ans.GroupStatus, ...]) -> str:
-    running = sum(group.running for group in groups)
-    starting = sum(group.starting for group in groups)
-    if job.stopped or job.removing:
-        return "stopping" if len(state.live_rows(job.slot)) else "stopped"
-    waiting = sum(group.pending + group.lost for group in groups)
-    failed = sum(group.failed for group in groups)
-    complete = sum(group.complete for group in groups)
-    if failed and not running and not starting and not waiting:
-        return "failed"
-    if job.spec.type is JobType.BATCH:
-        if complete and complete == sum(group.count for group in groups):
-            return "complete"
-        return "running" if running or (starting + waiting and complete) else "pending"
-    return "running" if running or not any(group.count for group in groups) else "pending"
-
-
 def node_info(state: State, node: Node, *, heartbeat_age_ms: int) -> ans.NodeInfo:
     ledger, slot = state.ledger, node.slot
     return ans.NodeInfo(
@@ -255,7 +178,7 @@ def chosen_rows(state: State, *, namespace: str, job: str, node_id: str, live_on
             # A rollout may have two live attempts of one ordinal: the older one is not the newest.
             older = table.prev[rows]
             older = older[older >= 0]
-            rows = np.concatenate((rows, older[table.state[older] <= _STOPPING]))
+            rows = np.concatenate((rows, older[table.state[older] <= LAST_LIVE]))
         if node is not None:
             rows = rows[table.node[rows] == node.slot]
         order = np.lexsort((table.attempt[rows], table.ordinal[rows], table.gid[rows]))

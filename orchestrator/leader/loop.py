@@ -44,13 +44,13 @@ IDLE_S = 30.0
 
 
 class Plan(Protocol):
-    """What ``plan.decide`` returns. ``wake_at_ms``: unix ms at which the outcome can differ by itself; 0 = never."""
+    """What ``plan.decide`` returns. ``wake_at_ms``: unix ms at which the outcome can differ by itself; None: never."""
 
     @property
     def plans(self) -> Sequence[ApplyPlan]: ...
 
     @property
-    def wake_at_ms(self) -> int: ...
+    def wake_at_ms(self) -> int | None: ...
 
 
 class Cluster(Protocol):
@@ -163,7 +163,7 @@ class LeaderLoop:
             await asyncio.sleep(took)
         wait_s = min(IDLE_S, self._liveness.next_judgement_s(self._cluster.nodes()))
         wait_s = min(wait_s, max(0.0, self._collect_at - time.monotonic()))
-        if plan.wake_at_ms:
+        if plan.wake_at_ms is not None:
             wait_s = min(wait_s, max(0.0, (plan.wake_at_ms - self._clock_ms()) / 1000))
         return max(wait_s, 0.001)
 

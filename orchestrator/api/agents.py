@@ -1,0 +1,271 @@
+"""``Agents``: what nodes say to the leader, and what each of them is told to run.
+
+Owns: registration, heartbeats, status batches, the streams of assignments, and that an agent speaks only for its own
+node. Leaves to others: judging silence (``leader.liveness``), logs (``logs``), meaning (``state.apply``). The rule: a
+full set goes out only after a majority confirmed that this peer leads, because agents remove what it does not name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from google.protobuf.message import Message
+from prometheus_client import Counter
+
+from orchestrator.api import render
+from orchestrator.api.forward import Call, Route
+from orchestrator.api.requests import write
+from orchestrator.contract import codec
+from orchestrator.contract.errors import InvalidError, NotFoundError, NotLeaderError, PermissionError_
+from orchestrator.contract.model import AllocState, AssignmentKey, NodeSpec, NodeStatus, Observation
+from orchestrator.contract.v1 import agent_pb2 as pb
+from orchestrator.replication.log import ReplicatedLog
+from orchestrator.replication.propose import Proposer
+from orchestrator.state import commands as cmd
+from orchestrator.state.model import Node
+from orchestrator.state.state import State
+
+HEARTBEATS = Counter("raftsman_heartbeats", "Heartbeats of agents that this peer answered as the leader")
+
+HEARTBEAT_MS = 3_000
+APPLY_WAIT_S = 5.0
+
+ROUTES: dict[str, Route] = {"ServeLogs": Route.HERE}
+"""Everything else is the leader's."""
+
+
+class Listener(Protocol):
+    """The leader's memory of heartbeats (``leader.liveness``)."""
+
+    @property
+    def bound_ms(self) -> int: ...
+
+    def beat(self, node_id: str) -> None: ...
+
+
+class Agents:
+    """``state`` gives the current state; ``addresses`` are the peers', as agents dial them."""
+
+    def __init__(
+        self,
+        log: ReplicatedLog,
+        proposer: Proposer,
+        state: Callable[[], State],
+        listener: Listener,
+        *,
+        addresses: dict[str, str],
+    ) -> None:
+        self._log = log
+        self._proposer = proposer
+        self._state = state
+        self._listener = listener
+        self._addresses = addresses
+        self._streams = _Streams(log, state)
+
+    def start(self) -> None:
+        self._streams.start()
+
+    def stop(self) -> None:
+        self._streams.stop()
+
+    # ------------------------------------------------------------------ calls
+
+    async def register(self, request: pb.RegisterRequest, call: Call) -> pb.RegisterResponse:
+        try:
+            spec = codec.decode(NodeSpec, request.node)
+        except codec.CodecError as error:
+            raise InvalidError(f"node.{error}") from None
+        command = cmd.RegisterNode(node=spec, identity=str(call.caller.identity))
+        done, _ = await write(self._proposer, request, call, command, cmd.WriteAnswer)
+        self._listener.beat(spec.id)
+        return pb.RegisterResponse(
+            index=done.index,
+            cluster_id=self._log.status().cluster_id,
+            leader=self._leader(),
+            heartbeat_ms=HEARTBEAT_MS,
+            lost_after_ms=self._listener.bound_ms,
+        )
+
+    async def heartbeat(self, request: pb.HeartbeatRequest, call: Call) -> pb.HeartbeatResponse:
+        """Heard at once, answered only after a majority confirmed: the agent's own bound counts answered ones."""
+        node = self._state().nodes.get(request.node_id)
+        if node is not None:
+            _own(node, call)
+            self._listener.beat(request.node_id)
+        await self._log.confirm_leadership(timeout_s=call.timeout_s(5.0))
+        HEARTBEATS.inc()
+        return pb.HeartbeatResponse(
+            sequence=request.sequence,
+            leader=self._leader(),
+            register_again=request.node_id not in self._state().nodes,
+        )
+
+    async def report_statuses(self, request: pb.ReportStatusesRequest, call: Call) -> pb.ReportStatusesResponse:
+        self._node(request.node_id, call)
+        try:
+            observations = tuple(codec.decode(Observation, one) for one in request.observations)
+        except codec.CodecError as error:
+            raise InvalidError(f"observations.{error}") from None
+        command = cmd.RecordStatuses(node_id=request.node_id, observations=observations)
+        done, _ = await write(self._proposer, request, call, command, cmd.WriteAnswer)
+        return pb.ReportStatusesResponse(index=done.index)
+
+    async def assignments(self, request: pb.AssignmentsRequest, call: Call) -> AsyncIterator[Message]:
+        term = self._log.term
+        await self._log.read_barrier(timeout_s=call.timeout_s(5.0))
+        node = self._node(request.node_id, call)
+        told = _Told()
+        with self._streams.open(node.slot) as changed:
+            while True:
+                if not self._log.is_leader() or self._log.term != term:
+                    raise NotLeaderError("this peer stopped leading", leader_id=self._log.leader_id)
+                changed.clear()
+                update = told.update(self._state(), self._node(request.node_id, call))
+                if update is not None:
+                    yield update
+                await changed.wait()
+
+    async def check_speaker(self, call: Call, node_id: str) -> None:
+        """Refuse a caller that is not this node's agent; waits a while for a registration to arrive at this peer."""
+        try:
+            async with asyncio.timeout(call.timeout_s(APPLY_WAIT_S)):
+                while node_id not in self._state().nodes:
+                    await self._log.changed(after=self._state().index)
+        except TimeoutError:
+            pass
+        self._node(node_id, call)
+
+    def _node(self, node_id: str, call: Call) -> Node:
+        node = self._state().nodes.get(node_id)
+        if node is None:
+            raise NotFoundError(f"node {node_id!r} is not registered (any more): register first")
+        _own(node, call)
+        return node
+
+    def _leader(self) -> pb.LeaderHint:
+        leader = self._log.leader_id
+        return pb.LeaderHint(peer_id=leader, address=self._addresses.get(leader, ""), term=self._log.term)
+
+
+def _own(node: Node, call: Call) -> None:
+    if call.caller.secure and str(call.caller.identity) != node.identity:
+        raise PermissionError_(
+            f"{call.caller.identity} may not speak for node {node.spec.id}, which {node.identity} registered"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    desired: int
+    version: int
+
+
+class _Told:
+    """What one agent was told on one stream, so that it is told each thing once."""
+
+    def __init__(self) -> None:
+        self._first = True
+        self._sent: dict[AssignmentKey, _Sent] = {}
+        self._superseded: set[AssignmentKey] = set()
+
+    def update(self, state: State, node: Node) -> pb.AssignmentsUpdate | None:
+        """A full set the first time, then what changed since; None if nothing did."""
+        table = state.table
+        update = pb.AssignmentsUpdate(index=state.index, full=self._first)
+        live: dict[AssignmentKey, _Sent] = {}
+        for row in state.ledger.live[node.slot].tolist():
+            key = render.key_of(state, row)
+            now = _Sent(int(table.desired[row]), int(table.version[row]))
+            live[key] = now
+            if self._sent.get(key) != now:
+                codec.encode(render.assignment(state, row), update.assignments.add())
+        for key in self._sent.keys() - live.keys():
+            row = render.find_row(state, key.id, key.attempt)
+            # What its agent reported as ended is kept there, with its output; what was given up must not run.
+            if row < 0 or render.key_of(state, row) != key or int(table.state[row]) == int(AllocState.LOST):
+                codec.encode(key, update.removed.add())
+        self._sent = live
+        superseded = set(_superseded(state, node))
+        for key in sorted(superseded - self._superseded, key=lambda key: (key.id, key.attempt)):
+            codec.encode(key, update.superseded.add())
+        self._superseded = superseded
+        news = self._first or update.assignments or update.removed or update.superseded
+        self._first = False
+        return update if news else None
+
+
+def _superseded(state: State, node: Node) -> list[AssignmentKey]:
+    """Given-up allocations of lost nodes that share this node's engine."""
+    if not node.spec.engine_id:
+        return []
+    slots = [
+        other.slot
+        for other in state.nodes.values()
+        if other.spec.engine_id == node.spec.engine_id and other.slot != node.slot and other.status is NodeStatus.LOST
+    ]
+    if not slots:
+        return []
+    table = state.table
+    used = slice(0, table.high)
+    lost = np.isin(table.node[used], slots) & (table.state[used] == int(AllocState.LOST))
+    return [render.key_of(state, row) for row in np.flatnonzero(lost).tolist()]
+
+
+class _Streams:
+    """Wakes the streams of the nodes that something changed for, and no others."""
+
+    def __init__(self, log: ReplicatedLog, state: Callable[[], State]) -> None:
+        self._log = log
+        self._state = state
+        self._events: dict[int, set[asyncio.Event]] = {}
+        self._seen: tuple[State | None, int, int, int] = (None, 0, 0, 0)
+        self._unsubscribe: Callable[[], None] | None = None
+
+    def start(self) -> None:
+        self._unsubscribe = self._log.subscribe(self._look)
+
+    def stop(self) -> None:
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
+
+    def open(self, slot: int) -> _Subscription:
+        return _Subscription(self._events, slot)
+
+    def _look(self) -> None:
+        if not self._events:
+            return
+        state = self._state()
+        term = self._log.term if self._log.is_leader() else -1
+        old_state, old_index, old_term, old_nodes = self._seen
+        self._seen = (state, state.index, term, len(state.nodes))
+        if state is not old_state or term != old_term or len(state.nodes) < old_nodes:
+            slots = list(self._events)
+        else:
+            slots = np.flatnonzero(state.ledger.touched > old_index).tolist()
+        for slot in slots:
+            for event in self._events.get(slot, ()):
+                event.set()
+
+
+class _Subscription:
+    """An event that is set when a node slot is touched; a context manager."""
+
+    def __init__(self, events: dict[int, set[asyncio.Event]], slot: int) -> None:
+        self._events = events
+        self._slot = slot
+        self._event = asyncio.Event()
+
+    def __enter__(self) -> asyncio.Event:
+        self._events.setdefault(self._slot, set()).add(self._event)
+        return self._event
+
+    def __exit__(self, *_: object) -> None:
+        mine = self._events[self._slot]
+        mine.discard(self._event)
+        if not mine:
+            del self._events[self._slot]
