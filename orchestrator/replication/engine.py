@@ -387,7 +387,7 @@ class EngineLog:
         elif kind == "append_reply":
             reply = frame.append_reply
             ours = guard.append_reply(peer_id, reply)
-            if ours and reply.success and peer_id in self._senders and reply.next_index > self._storage.first_index:
+            if ours and reply.success and self._senders.delivered(peer_id, reply.next_index, self._storage.first_index):
                 self._snapshot_sent(peer_id, reply.next_index)
         elif kind == "vote_request":
             guard.vote_request(peer_id, frame.vote_request)
@@ -836,6 +836,10 @@ class EngineLog:
             if self._guards.disk_incarnations:
                 self._core.forget_match(peer_id)
             self._guard.acked.pop(peer_id, None)
+        if not self._membership.complete and not self._membership.missing() and not self._core.is_leader:
+            # Everybody is here for the first start: no reason to wait long.
+            soon = self._clock() + self._rng.uniform(0, self._config.leader_lost_s)
+            self._core.election_deadline = min(self._core.election_deadline, soon)
 
     def _lost(self, peer_id: str) -> None:
         """A stream broke. If it was the leader's, it probably died: ask soon whether the others think so too."""

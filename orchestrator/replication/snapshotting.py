@@ -106,6 +106,18 @@ class SnapshotSenders:
             else:
                 self._chunk(peer_id, transfer, b"")
 
+    def delivered(self, peer_id: str, next_index: int, first_index: int) -> bool:
+        """Whether a peer that acknowledged everything below ``next_index`` is done with its transfer.
+
+        It has the snapshot, or all that it would need it for. If the journal here has moved on since (it begins at
+        ``first_index``), the next transfer follows.
+        """
+        transfer = self._transfers.get(peer_id)
+        if transfer is None:
+            return False
+        covered = transfer.snapshot is not None and next_index > transfer.snapshot.meta.last_index
+        return covered or next_index > first_index
+
     def end(self, peer_id: str) -> None:
         self._transfers.pop(peer_id, None)
 

@@ -37,16 +37,13 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
 
 _CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     *SERVER_OPTIONS,
-    ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 1000),
-    ("grpc.max_reconnect_backoff_ms", 200),
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_http_proxy", 0),
     ("grpc.enable_retries", 0),
 )
 _WRITE_BYTES = 8 * 1024 * 1024  # frames that share one write
 _QUEUE_BYTES = 128 * 1024 * 1024  # frames that wait for one peer; more ends the session
-_REDIAL_S = 0.15
+_REDIAL_S = (0.05, 0.4)  # after the first and after many failures; doubled in between
 _GREETING_S = 3.0  # to connect and to hear the callee's Hello
 _PING_S = 2.0
 _SILENT_S = 5.0  # without an answer to pings: the session is over
@@ -68,6 +65,7 @@ class _Dialled:
     filled: asyncio.Event = field(default_factory=asyncio.Event)  # frames wait, or the session must end
     redial: asyncio.Event = field(default_factory=asyncio.Event)  # the peer called: it is back
     up: bool = False
+    greeted: bool = False  # the present attempt got as far as a session
     overflowed: bool = False
     sessions: int = 0
 
@@ -140,16 +138,31 @@ class GrpcNetwork:
         return grpc.aio.secure_channel(way.target, self._credentials, options=options)
 
     async def _keep_dialling(self, way: _Dialled, receiver: Receiver) -> None:
-        async with self._channel(way) as channel:
-            stub = rpc.PeersStub(channel)
-            while True:
-                way.redial.clear()
+        pause = _REDIAL_S[0]
+        while True:
+            way.redial.clear()
+            way.greeted = False
+            # A channel of its own for every session: gRPC's would wait a second or more before it tries again.
+            async with self._channel(way) as channel:
+                session = asyncio.ensure_future(self._call(way, rpc.PeersStub(channel), receiver))
+                back = asyncio.ensure_future(way.redial.wait())
                 try:
-                    await self._call(way, stub, receiver)
+                    await asyncio.wait((session, back), return_when=asyncio.FIRST_COMPLETED)
+                    if way.up:
+                        await session
+                    elif not session.done():
+                        pause = 0.0  # it is back, and this attempt may still wait for what it was before
+                    else:
+                        session.result()
                 except (grpc.aio.AioRpcError, TimeoutError, asyncio.InvalidStateError, _SessionOverError) as error:
                     _refusal(way.peer_id, error, receiver)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(way.redial.wait(), _REDIAL_S)
+                finally:
+                    session.cancel()
+                    back.cancel()
+                    await asyncio.gather(session, back, return_exceptions=True)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(way.redial.wait(), pause)
+            pause = _REDIAL_S[0] if way.greeted else min(max(2 * pause, _REDIAL_S[0]), _REDIAL_S[1])
 
     async def _call(self, way: _Dialled, stub: Any, receiver: Receiver) -> None:
         """One session; ends by an exception."""
@@ -172,7 +185,7 @@ class GrpcNetwork:
             way.queued_bytes = 0
             way.overflowed = False
             way.filled.clear()
-            way.up = True
+            way.up = way.greeted = True
             receiver.peer_up(way.peer_id, welcome.hello)
             reading = asyncio.create_task(_watch(call, way))
             await self._write(way, call, reading)

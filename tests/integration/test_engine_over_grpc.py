@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -35,12 +36,11 @@ class Cluster:
         self.addresses: dict[str, str] = {}
         self.peers: dict[str, Peer] = {}
 
-    async def reserve(self, count: int) -> None:
-        for number in range(1, count + 1):
-            server = grpc.aio.server()
-            port = server.add_insecure_port("127.0.0.1:0")
-            await server.stop(None)
-            self.addresses[f"p{number}"] = f"127.0.0.1:{port}"
+    def reserve(self, count: int) -> None:
+        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+        for number, held in enumerate(sockets, start=1):
+            self.addresses[f"p{number}"] = f"127.0.0.1:{held.getsockname()[1]}"
+            held.close()
 
     async def start(self, peer_id: str, *, addresses: dict[str, str] | None = None) -> Peer:
         directory = self.directory / peer_id
@@ -87,7 +87,7 @@ async def until(condition: Callable[[], bool], *, within_s: float = 20.0) -> Non
 @pytest.fixture
 async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
     cluster = Cluster(tmp_path, EngineConfig(compact_entries=200, tail_entries=20))
-    await cluster.reserve(3)
+    cluster.reserve(3)
     yield cluster
     for peer_id in list(cluster.peers):
         await cluster.stop(peer_id)
