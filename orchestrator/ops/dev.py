@@ -35,7 +35,7 @@ from orchestrator.contract.errors import (
     StartupError,
     TimeoutError_,
 )
-from orchestrator.contract.v1 import types_pb2
+from orchestrator.contract.model import NodeStatus
 from orchestrator.ops import certs, leftovers
 from orchestrator.ops.cluster_file import ClusterFile, ClusterRecord, Member
 from orchestrator.ops.ports import LOOPBACK, PortBlock, Ports
@@ -75,9 +75,7 @@ class LocalCluster:
         if driver not in DRIVERS:
             raise InvalidError(f"driver {driver!r}: expected one of {', '.join(DRIVERS)}")
         if peers is not None and not 1 <= peers <= 9:
-            raise InvalidError(
-                f"{peers} peers: expected 1 to 9 (an even number tolerates no more than the odd below it)"
-            )
+            raise InvalidError(f"{peers} peers: expected 1 to 9 (three or five are right)")
         if agents is not None and not 0 <= agents <= 100:
             raise InvalidError(f"{agents} agents: expected 0 to 100")
         self._peers, self._agents = peers, agents
@@ -122,6 +120,12 @@ class LocalCluster:
     @property
     def agents(self) -> tuple[Member, ...]:
         return self.record.of_kind("agent")
+
+    def peer_names(self) -> tuple[str, ...]:
+        return tuple(peer.name for peer in self.peers)
+
+    def agent_names(self) -> tuple[str, ...]:
+        return tuple(agent.name for agent in self.agents)
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -201,9 +205,7 @@ class LocalCluster:
                         + last_lines(Path(member.log))
                     )
             if time.monotonic() > deadline:
-                raise TimeoutError_(
-                    f"the cluster is not ready after {timeout_s:g} s: {missing}; logs in {self.data}/logs"
-                )
+                raise TimeoutError_(f"not ready after {timeout_s:g} s: {missing}; logs in {self.data}/logs")
             await asyncio.sleep(0.05)
 
     async def stop(self) -> None:
@@ -262,11 +264,11 @@ class LocalCluster:
         await self._kill(agent, "agent")
         await leftovers.kill(self.data, agent, self.record.cluster_id, member.node_id)
 
-    def pause_peer(self, peer: str) -> None:
+    async def pause_peer(self, peer: str) -> None:
         """SIGSTOP: it holds its connections and hears nothing."""
         self._signal(peer, "peer", signal.SIGSTOP)
 
-    def resume_peer(self, peer: str) -> None:
+    async def resume_peer(self, peer: str) -> None:
         self._signal(peer, "peer", signal.SIGCONT)
 
     async def restart(self, name: str) -> None:
@@ -393,16 +395,17 @@ class LocalCluster:
 
     async def _missing(self) -> str:
         """What is not ready yet, "" when all is."""
+        client = self.client.at_most(2.0)
         try:
-            status = await self.client.cluster_status(timeout_s=2.0)
-            nodes = (await self.client.list_nodes(timeout_s=2.0)).nodes
+            status = await client.cluster_status()
+            nodes = (await client.list_nodes()).nodes
         except RaftsmanError as error:
             return error.message
         connected = {peer.id for peer in status.peers if peer.role in ("leader", "follower")}
         absent = [peer.name for peer in self.peers if peer.name not in connected]
         if absent:
             return f"peers not connected: {', '.join(absent)}"
-        ready = {node.spec.name: node.spec.id for node in nodes if node.status == types_pb2.NODE_STATUS_READY}
+        ready = {node.spec.name: node.spec.id for node in nodes if node.status == NodeStatus.READY}
         absent = [agent.name for agent in self.agents if agent.name not in ready]
         if absent:
             return f"nodes not ready: {', '.join(absent)}"

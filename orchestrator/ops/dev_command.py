@@ -48,9 +48,7 @@ _OUTPUT = click.option("-o", "output", type=click.Choice(["table", "json"]), def
 @_DATA
 @click.option("--detach", is_flag=True, help="Return when the cluster is ready and leave it running.")
 @click.option("--fast-failover", is_flag=True, help="Election timeouts of 150-300 ms instead of 400-1000 ms.")
-@click.option(
-    "--gpu", metavar="SPEC", default="", help="GPUs to declare per agent, e.g. count=2,model=A100,memory=80Gi."
-)
+@click.option("--gpu", metavar="SPEC", default="", help="GPUs to declare per agent: count=2,model=A100,memory=80Gi.")
 @click.option("--no-gateway", is_flag=True, help="Without the gateway and its page.")
 @click.pass_context
 def command(
@@ -225,19 +223,18 @@ async def _until_stopped(cluster: LocalCluster, stop: asyncio.Task[Any]) -> None
 
 
 def _write_context(cluster: LocalCluster) -> None:
-    contexts.save(
-        CONTEXT,
-        {
-            "kind": "dev",
-            "cluster": cluster.name,
-            "endpoints": list(cluster.endpoints),
-            "ca": str(cluster.tls.ca),
-            "cert": str(cluster.tls.cert),
-            "key": str(cluster.tls.key),
-            "data": str(cluster.data),
-        },
+    tls = cluster.tls
+    contexts.add(
+        contexts.Context(
+            name=CONTEXT,
+            endpoints=cluster.endpoints,
+            ca=str(tls.ca),
+            cert=str(tls.cert),
+            key=str(tls.key),
+            kind="dev",
+            data=str(cluster.data),
+        )
     )
-    contexts.use(CONTEXT)
 
 
 def _tell(cluster: LocalCluster, seconds: float) -> None:

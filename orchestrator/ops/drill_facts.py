@@ -1,8 +1,8 @@
 """What a drill saw, and what follows from it.
 
 Owns: the recorded facts and the judgement, a function of them alone, so a test can plant any fact. Leaves to others:
-seeing (``drill_load``, ``drill_watch``). The rule: nothing is judged from what the control plane says about itself, only
-from what its clients were told, what they find afterwards, and what the engine did.
+seeing (``drill_load``, ``drill_watch``). The rule: nothing is judged from what the control plane says about itself,
+only from what its clients were told, what they find afterwards, and what the engine did.
 """
 
 from __future__ import annotations
@@ -142,9 +142,8 @@ def judge(facts: Facts) -> Verdict:
     doubled, double_seconds = _doubled(facts.runs, problems)
     equal = bool(facts.hashes) and all(len(set(hashes.values())) == 1 for hashes in facts.hashes)
     if not equal:
-        problems.append(
-            f"state hashes differ: {next((dict(h) for h in facts.hashes if len(set(h.values())) != 1), 'none compared')}"
-        )
+        first = next((dict(hashes) for hashes in facts.hashes if len(set(hashes.values())) != 1), "none compared")
+        problems.append(f"state hashes differ: {first}")
     return Verdict(
         rounds=facts.rounds,
         unavailable_ms=Spread.of(facts.unavailable_ms),
@@ -216,7 +215,7 @@ def _doubled(runs: Iterable[Run], problems: list[str]) -> tuple[int, float]:
             ]
             if before:
                 doubled += 1
-                until = max(horizon if earlier.ended_s is None else earlier.ended_s for earlier in before)
+                until = max(horizon if old.ended_s is None else old.ended_s for old in before)
                 end = horizon if run.ended_s is None else run.ended_s
                 seconds += max(0.0, min(until, end) - run.started_s)
                 problems.append(f"doubled: {instance} ran as {before[-1].run_id[:20]} and {run.run_id[:20]} at once")

@@ -1,7 +1,7 @@
-"""Independent observers of what really ran: the engine's events for containers, the services' own records for processes.
+"""Independent observers of what really ran: the engine's events for containers, own records for processes.
 
-Owns: turning what the engine and the kernel said into ``drill_facts.Run`` rows. Leaves to others: judging them. The rule:
-neither the control plane nor an agent is asked.
+Owns: turning what the engine and the kernel said into ``drill_facts.Run`` rows. Leaves to others: judging them. The
+rule: neither the control plane nor an agent is asked.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class RecordObserver:
 
 
 def runs_of_record(instance: str, text: str) -> list[Run]:
-    """A start that found the lock free proves that all earlier runs have ended; a ``double-end`` tells when they did."""
+    """A start that found the lock free proves that earlier runs have ended; ``double-end`` tells when they did."""
     lines = [(what, pid, int(at) / 1e9) for what, pid, at in (line.split() for line in text.splitlines())]
     doubles = {pid for what, pid, _ in lines if what == "double-begin"}
     runs: list[Run] = []

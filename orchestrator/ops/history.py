@@ -1,7 +1,7 @@
 """Client histories as JSON lines, in RAFT.md's format: what was called, what was answered, and when.
 
-Owns: the file's format. The rule: an operation is one line, written when it is over; its times are of one monotonic clock;
-``ok`` is None whenever the outcome is not certain.
+Owns: the file's format. The rule: an operation is one line, written when it is over; its times are of one monotonic
+clock; ``ok`` is None whenever the outcome is not certain.
 """
 
 from __future__ import annotations

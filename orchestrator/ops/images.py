@@ -1,6 +1,6 @@
-"""A small image to run where no particular one is asked for: a local one, else pulled, else a static busybox imported.
+"""A small image where no particular one is asked for: a local one, else pulled, else a static busybox imported.
 
-Owns: choosing and, if need be, making it. The rule: it says which way it went; an image that was there is never changed.
+Owns: choosing and, if need be, making it. The rule: it says which way it went; what was there is never changed.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ LOCAL = (OWN, "busybox:stable", "busybox:latest", "busybox:1.36")
 PULLED = "busybox:1.36"
 PULL_TIMEOUT_S = 20.0
 APPLETS = (
-    "[", "awk", "basename", "cat", "chmod", "cp", "cut", "date", "dd", "dirname", "echo", "env", "expr", "false", "find",
-    "grep", "gunzip", "gzip", "head", "hostname", "httpd", "id", "kill", "ln", "ls", "mkdir", "mv", "nc", "nproc", "od",
-    "printenv", "printf", "ps", "pwd", "rm", "sed", "seq", "sh", "sleep", "sort", "stat", "sync", "tail", "tar", "tee",
-    "test", "top", "touch", "tr", "true", "uname", "uniq", "wc", "wget", "which", "xargs", "yes",
+    "[", "awk", "basename", "cat", "chmod", "cp", "cut", "date", "dd", "dirname", "echo", "env", "expr",
+    "false", "find", "grep", "gunzip", "gzip", "head", "hostname", "httpd", "id", "kill", "ln", "ls", "mkdir",
+    "mv", "nc", "nproc", "od", "printenv", "printf", "ps", "pwd", "rm", "sed", "seq", "sh", "sleep", "sort",
+    "stat", "sync", "tail", "tar", "tee", "test", "top", "touch", "tr", "true", "uname", "uniq", "wc", "wget",
+    "which", "xargs", "yes",
 )  # fmt: skip
 
 
@@ -84,7 +85,7 @@ def _is_static(elf: bytes) -> bool:
 
 
 def busybox_root(busybox: Path, files: dict[str, bytes] | None = None) -> bytes:
-    """A root file system with busybox and its applets, and ``files`` (absolute path: content), as an uncompressed tar."""
+    """A root file system with busybox, its applets and ``files`` (absolute path: content), as an uncompressed tar."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name in ("bin", "etc", "tmp", "var", "var/www"):

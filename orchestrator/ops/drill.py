@@ -1,0 +1,322 @@
+"""A drill: break something, again and again, under load, and account for every write, container and request.
+
+Owns: the rounds. Leaves to others: what is broken (``drill_kinds``), what loads the cluster (``drill_load``,
+``drill_jobs``), who watches (``drill_watch``), the verdict (``drill_facts``). The rule: nothing that goes wrong is
+retried away; whatever a client of the cluster would have seen ends up in the facts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.contract.errors import NotFoundError, PreconditionError, RaftsmanError, TimeoutError_
+from orchestrator.contract.model import Allocation, NodeStatus
+from orchestrator.ops.drill_facts import Facts, Found, Verdict, judge
+from orchestrator.ops.drill_jobs import Workload, address_of, running
+from orchestrator.ops.drill_kinds import KINDS, Kind, Strike
+from orchestrator.ops.drill_load import Writers
+from orchestrator.ops.drill_target import Target
+from orchestrator.ops.drill_watch import DockerObserver, HttpLoad, Observer, RecordObserver, answered
+from orchestrator.ops.engine import Engine, EngineError
+from orchestrator.ops.history import History
+from orchestrator.ops.images import find_or_make
+
+WRITERS = 4
+WRITES_PER_ROUND = 50
+STEP_TIMEOUT_S = 60.0
+POLL_S = 0.03
+HASH_TRIES = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    kind: str
+    rounds: int
+    history: Path | None = None
+    image: str = ""
+    keep_no_trace: bool = True
+    """Remove the drill's variables afterwards (a throw-away cluster goes as a whole)."""
+
+
+class Drill:
+    """One run of ``options.kind`` on ``target``. ``say`` gets one line of progress at a time."""
+
+    def __init__(self, target: Target, options: Options, say: Callable[[str], None]) -> None:
+        self._target = target
+        self._options = options
+        self._kind: Kind = KINDS[options.kind]
+        self._say = say
+        self._name = f"drill-{secrets.token_hex(3)}"
+        self.facts = Facts()
+        self._load = HttpLoad()
+        self._records = Path(tempfile.gettempdir()) / f"raftsman-{self._name}"
+        self._service_runs: list[Allocation] = []
+        self._probes: list[str] = []
+
+    async def run(self) -> Verdict:
+        """Raises ``TimeoutError_`` when the cluster does not get over a strike, and whatever a client may raise."""
+        async with contextlib.AsyncExitStack() as stack:
+            self._client = await stack.enter_async_context(self._target.new_client())
+            clients = [await stack.enter_async_context(self._target.new_client()) for _ in range(WRITERS)]
+            history = stack.enter_context(History(self._options.history))
+            self._workload = await self._choose_workload()
+            observer = await stack.enter_async_context(self._observed())
+            writers = Writers(clients, self.facts, history, f"{self._name}/")
+            stack.push_async_callback(self._clean_up)
+            await self._start_service()
+            writers.start()
+            try:
+                await writers.reached(WRITES_PER_ROUND, STEP_TIMEOUT_S)
+                for number in range(1, self._options.rounds + 1):
+                    await self._round(number, writers)
+            finally:
+                await writers.stop()
+                await self._load.stop()
+            self.facts.requests, self.facts.requests_failed = self._load.requests, self._load.failed
+            self.facts.runs = await observer.runs()
+            await self._audit()
+        verdict = judge(self.facts)
+        for problem in (*verdict.problems, *self._load.failures):
+            self._say(problem)
+        return verdict
+
+    # ------------------------------------------------------------------------ before the first round
+
+    async def _choose_workload(self) -> Workload:
+        nodes = [node for node in (await self._client.list_nodes()).nodes if node.status is NodeStatus.READY]
+        if not nodes:
+            raise PreconditionError("the cluster has no ready node to run the drill's service on; start an agent")
+        drivers = set.intersection(*(set(node.spec.drivers) for node in nodes))
+        if "docker" in drivers:
+            try:
+                async with Engine() as engine:
+                    image = await find_or_make(engine, self._options.image)
+                self._say(f"the service runs in Docker: {image.how}")
+                return Workload(driver="docker", image=image.name)
+            except (EngineError, NotFoundError) as error:
+                if drivers == {"docker"}:
+                    raise
+                self._say(f"not in Docker: {error.message}")
+        for driver in ("process", "fake"):
+            if driver in drivers:
+                self._say(f"the service runs with driver {driver}")
+                return Workload(driver=driver, records=self._records)
+        raise PreconditionError(
+            f"no driver that a drill can use is on every node; they have {', '.join(sorted(drivers))}"
+        )
+
+    @contextlib.asynccontextmanager
+    async def _observed(self) -> AsyncIterator[Observer]:
+        observer: Observer = RecordObserver(self._records)
+        if self._workload.driver == "docker":
+            observer = DockerObserver((await self._client.cluster_status()).cluster_id, self._name)
+        await observer.start()
+        try:
+            yield observer
+        finally:
+            await observer.stop()
+            shutil.rmtree(self._records, ignore_errors=True)
+
+    async def _start_service(self) -> None:
+        count = max(2, len(self._target.agent_names()))
+        await self._client.submit(self._workload.service(f"{self._name}-web", count))
+        self._count = count
+        await self._healthy()
+
+    # ------------------------------------------------------------------------ a round
+
+    async def _round(self, number: int, writers: Writers) -> None:
+        acked_before, began = writers.acked, time.monotonic()
+        victim = self._victim() if self._kind.strikes_agent else ""
+        moved = [run for run in self._service_runs if self._kind.loses_node and run.node_name == victim]
+        if moved:
+            self._aim(without=victim)
+            for run in moved:
+                self.facts.replacements[str(run.id)] += 1
+        strike = await self._kind.strike(self._target, victim)
+        waits = [
+            writers.acked_after(strike.at_ns, STEP_TIMEOUT_S),
+            self._probe(number, victim if self._kind.mends_first else ""),
+            *(self._replaced(run) for run in moved),
+        ]
+        if self._kind.mends_first:
+            waits.append(self._mended(strike))
+        acked_ns, placed_ns, *replaced_ns = await _all(waits)
+        if not self._kind.mends_first:
+            await self._kind.mend(self._target, strike)
+        self.facts.unavailable_ms.append((acked_ns - strike.at_ns) / 1e6)
+        self.facts.placement_ms.append((placed_ns - strike.at_ns) / 1e6)
+        self.facts.replaced_ms += [(at_ns - strike.at_ns) / 1e6 for at_ns in replaced_ns[: len(moved)]]
+        await self._healthy()
+        await writers.reached(acked_before + WRITES_PER_ROUND, STEP_TIMEOUT_S)
+        await self._compare_hashes()
+        await self._remove_probes()
+        self.facts.rounds = number
+        self._tell(number, strike, writers.acked - acked_before, time.monotonic() - began)
+
+    async def _mended(self, strike: Strike) -> int:
+        await self._kind.mend(self._target, strike)
+        return time.monotonic_ns()
+
+    def _tell(self, number: int, strike: Strike, acked: int, seconds: float) -> None:
+        facts = self.facts
+        text = (
+            f"round {number}/{self._options.rounds}: {' '.join((*strike.peers, *strike.agents))}  "
+            f"next write after {facts.unavailable_ms[-1]:.0f} ms, next placement after {facts.placement_ms[-1]:.0f} ms"
+        )
+        if self._kind.loses_node and facts.replaced_ms:
+            text += f", replaced after {facts.replaced_ms[-1]:.0f} ms"
+        same = "equal" if len(set(facts.hashes[-1].values())) == 1 else "DIFFERENT"
+        self._say(
+            f"{text}; {acked} writes, {self._load.requests} requests ({self._load.failed} failed), "
+            f"hashes {same}, {seconds:.1f} s"
+        )
+
+    def _victim(self) -> str:
+        """The agent that runs most of the service."""
+        names = [run.node_name for run in self._service_runs]
+        known = [name for name in self._target.agent_names() if name in names]
+        if not known:
+            raise PreconditionError("no agent that this drill can reach runs an instance of its service")
+        return max(known, key=names.count)
+
+    async def _probe(self, number: int, node: str) -> int:
+        """Submit a fresh job; monotonic ns at which it was seen running."""
+        name = f"{self._name}-p{number}"
+        self._probes.append(name)
+        await self._client.submit(self._workload.probe(name, node))
+        deadline = time.monotonic() + STEP_TIMEOUT_S
+        while True:
+            with contextlib.suppress(RaftsmanError):
+                allocations = (await self._client.list_allocations(job=name)).allocations
+                if running(allocations):
+                    return time.monotonic_ns()
+            if time.monotonic() > deadline:
+                raise TimeoutError_(f"job {name} does not run {STEP_TIMEOUT_S:g} s after it was submitted")
+            await asyncio.sleep(POLL_S)
+
+    async def _replaced(self, lost: Allocation) -> int:
+        """Monotonic ns at which the next attempt of ``lost`` answered HTTP (ran, where nothing answers)."""
+        deadline = time.monotonic() + STEP_TIMEOUT_S
+        while True:
+            with contextlib.suppress(RaftsmanError):
+                allocations = (await self._client.list_allocations(job=lost.id.job)).allocations
+                for run in running(allocations):
+                    if run.id == lost.id and run.attempt > lost.attempt:
+                        if not self._workload.answers_http:
+                            return time.monotonic_ns()
+                        at = await answered(address_of(run), max(1.0, deadline - time.monotonic()))
+                        return int(at * 1e9)
+            if time.monotonic() > deadline:
+                raise TimeoutError_(f"{lost.id} was not replaced within {STEP_TIMEOUT_S:g} s after its node was lost")
+            await asyncio.sleep(POLL_S)
+
+    async def _remove_probes(self) -> None:
+        while self._probes:
+            await self._client.remove_job(self._probes.pop())
+
+    # ------------------------------------------------------------------------ looking at the cluster
+
+    async def _healthy(self) -> None:
+        """Every peer follows, every node is ready, every instance of the service runs and answers; aims the load."""
+        deadline = time.monotonic() + STEP_TIMEOUT_S
+        since = time.monotonic()
+        while True:
+            try:
+                missing = await self._missing(time.monotonic() - since)
+            except RaftsmanError as error:
+                missing = error.message
+            if not missing:
+                return
+            if time.monotonic() > deadline:
+                raise TimeoutError_(f"the cluster is not whole again {STEP_TIMEOUT_S:g} s after the strike: {missing}")
+            await asyncio.sleep(0.05)
+
+    async def _missing(self, elapsed_s: float) -> str:
+        client = self._client.at_most(5.0)
+        status = await client.cluster_status()
+        for peer in status.peers:
+            if peer.role not in ("leader", "follower") or not peer.connected:
+                return f"peer {peer.id} is {peer.role}"
+        nodes = {node.spec.name: node for node in (await client.list_nodes()).nodes}
+        for name in self._target.agent_names():
+            node = nodes.get(name)
+            if node is None or node.status is not NodeStatus.READY:
+                return f"node {name} is {node.status.name.lower() if node else 'unknown'}"
+        service = (await client.list_allocations(job=f"{self._name}-web")).allocations
+        runs = running(service)
+        if len(runs) != self._count:
+            return f"{len(runs)} of {self._count} instances of the service run"
+        if self._workload.answers_http:
+            for run in runs:
+                if address_of(run) not in self._load.targets:
+                    await answered(address_of(run), 10.0)
+        self._service_runs = runs
+        self._aim()
+        return ""
+
+    def _aim(self, without: str = "") -> None:
+        if self._workload.answers_http:
+            self._load.aim(address_of(run) for run in self._service_runs if run.node_name != without)
+
+    async def _compare_hashes(self) -> None:
+        """At one index that no peer has reached yet: each answers when it is exactly there."""
+        for attempt in range(HASH_TRIES):
+            index = (await self._client.cluster_status()).read.index + 20 * 2**attempt
+            names = self._target.peer_names()
+            calls = [self._client.state_hash(at_index=index, peer_id=name) for name in names]
+            try:
+                hashes = await asyncio.gather(*calls)
+            except RaftsmanError as error:
+                problem = error.message  # a peer was quicker: aim further ahead
+                continue
+            self.facts.hashes.append({answer.peer_id: answer.hash for answer in hashes})
+            return
+        raise TimeoutError_(f"the peers' state hashes cannot be compared: {problem}")
+
+    # ------------------------------------------------------------------------ afterwards
+
+    async def _audit(self) -> None:
+        """What is there of everything that was acknowledged, read from the leader, writer by writer."""
+        for number in range(WRITERS):
+            prefix = f"{self._name}/{number}-"
+            listed = (await self._client.list_variables(prefix=prefix)).variables
+            for variable in listed:
+                self.facts.found[variable.name] = Found(variable.value, variable.version, variable.create_index)
+
+    async def _clean_up(self) -> None:
+        """Remove the drill's jobs and, where the cluster stays, its variables. Never hides what went wrong before."""
+        try:
+            await self._remove_probes()
+            with contextlib.suppress(NotFoundError):
+                await self._client.remove_job(f"{self._name}-web")
+            if self._options.keep_no_trace:
+                names = iter([v.name for v in (await self._client.list_variables(prefix=f"{self._name}/")).variables])
+
+                async def remove() -> None:
+                    for name in names:
+                        await self._client.delete_variable(name)
+
+                await asyncio.gather(*(remove() for _ in range(16)))
+        except RaftsmanError as error:
+            self._say(f"could not clean up: {error.message}; remove job {self._name}-web with `raftsman rm`")
+
+
+async def _all(waits: Iterable[Coroutine[Any, Any, int]]) -> list[int]:
+    """Their results in order; the first failure ends the others and is raised as it is."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

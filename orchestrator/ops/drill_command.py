@@ -1,0 +1,141 @@
+"""``raftsman drill``: choose the cluster, run the drill, print what it cost. Thin; the work is in ``ops.drill``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from orchestrator.client import contexts
+from orchestrator.contract.errors import NotFoundError, PreconditionError
+from orchestrator.ops.dev import DRIVERS, LocalCluster
+from orchestrator.ops.drill import Drill, Options
+from orchestrator.ops.drill_facts import Spread, Verdict
+from orchestrator.ops.drill_kinds import KINDS
+from orchestrator.ops.drill_target import ComposeCluster
+
+ALLOWED = ("dev", "compose")
+
+
+@click.command("drill")
+@click.argument("kind", type=click.Choice(tuple(KINDS)))
+@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="How often to strike.")
+@click.option("--history", type=click.Path(path_type=Path, dir_okay=False), help="Write every operation to this file.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, last.")
+@click.option("--throwaway", is_flag=True, help="Use a fresh cluster and remove it, whatever the context.")
+@click.option(
+    "--driver", type=click.Choice(DRIVERS), default="auto", show_default=True, help="Of a throw-away cluster."
+)
+@click.option("--peers", type=click.IntRange(1, 9), default=3, show_default=True, help="Of a throw-away cluster.")
+@click.option("--agents", type=click.IntRange(1, 20), default=2, show_default=True, help="Of a throw-away cluster.")
+@click.option("--fast-failover", is_flag=True, help="Of a throw-away cluster: election timeouts of 150-300 ms.")
+@click.option("--image", default="", help="Image of the service under load (must have busybox httpd).")
+@click.option("--really", metavar="NAME", help="Drill a context that is neither dev nor compose: repeat its name.")
+@click.pass_context
+def command(
+    context: click.Context,
+    kind: str,
+    rounds: int,
+    history: Path | None,
+    as_json: bool,
+    throwaway: bool,
+    driver: str,
+    peers: int,
+    agents: int,
+    fast_failover: bool,
+    image: str,
+    really: str | None,
+) -> None:
+    """Break something under load, again and again, and account for every write, container and request.
+
+    Runs on the current context's cluster if `raftsman dev` or compose made it; without a context on a throw-away one.
+    Exits 0 only when nothing was lost, duplicated, restarted or doubled, and all peers hold the same state.
+    """
+    found = None if throwaway else _context(context, really)
+    options = Options(kind=kind, rounds=rounds, history=history, image=image, keep_no_trace=found is not None)
+    fresh = None
+    if found is None:
+        fresh = LocalCluster(peers, agents, driver=driver, fast_failover=fast_failover)
+    verdict = asyncio.run(_run(found, fresh, options))
+    if as_json:
+        click.echo(json.dumps(verdict.as_json(replaces=KINDS[kind].loses_node)))
+    else:
+        click.echo(_summary(verdict, KINDS[kind].loses_node))
+    context.exit(0 if verdict.passed else 1)
+
+
+def _context(context: click.Context, really: str | None) -> contexts.Context | None:
+    """The cluster to drill; None when there is no context. Raises ``PreconditionError`` for one that is not ours."""
+    settings: Any = context.find_root().obj
+    name = getattr(settings, "context", None)
+    try:
+        found = contexts.resolve(name)
+    except NotFoundError:
+        if name:
+            raise
+        return None
+    if found.kind not in ALLOWED and really != found.name:
+        raise PreconditionError(
+            f"context {found.name!r} is not a dev or compose cluster: a drill kills its processes. "
+            f"--really {found.name} does it all the same, --throwaway uses a fresh cluster"
+        )
+    return found
+
+
+async def _run(found: contexts.Context | None, fresh: LocalCluster | None, options: Options) -> Verdict:
+    if fresh is not None:
+        _say(f"starting a throw-away cluster in {fresh.data}")
+        async with fresh:
+            return await Drill(fresh, options, _say).run()
+    assert found is not None
+    if found.data:
+        local = LocalCluster.attach(found.data)
+        try:
+            return await Drill(local, options, _say).run()
+        finally:
+            await local.close()
+    if found.kind == "compose" and found.tls is not None:
+        project = await ComposeCluster.find(_project(found), found.endpoints, found.tls)
+        try:
+            return await Drill(project, options, _say).run()
+        finally:
+            await project.close()
+    raise PreconditionError(
+        f"context {found.name!r} names no processes on this machine, so there is nothing here that could be killed; "
+        "run the drill where `raftsman dev` or docker compose runs the cluster"
+    )
+
+
+def _project(found: contexts.Context) -> Path:
+    """The folder of docker-compose.yml: its certificates lie in ``.raftsman/compose`` below it."""
+    return Path(found.ca).resolve().parents[2]
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _summary(verdict: Verdict, replaces: bool) -> str:
+    def spread(values: Spread) -> str:
+        return f"p50 {values.p50:g}  p99 {values.p99:g}  max {values.max:g} ms"
+
+    lines = [
+        f"rounds                {verdict.rounds}",
+        f"until the next write  {spread(verdict.unavailable_ms)}",
+        f"until placed          {spread(verdict.placement_ms)}",
+    ]
+    if replaces:
+        lines.append(f"until replaced        {spread(verdict.replaced_ms)}")
+        lines.append(f"ran double for        {verdict.double_seconds:g} s")
+    lines += [
+        f"writes                {verdict.writes_acked} acknowledged, {verdict.writes_lost} lost, "
+        f"{verdict.writes_duplicated} duplicated",
+        f"containers            {verdict.containers_restarted} restarted, {verdict.containers_doubled} doubled",
+        f"HTTP requests         {verdict.requests}, {verdict.requests_failed} failed",
+        f"state hashes          {'equal on every peer' if verdict.state_hash_equal else 'DIFFERENT'}",
+        "passed" if verdict.passed else "FAILED",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,96 @@
+"""What a drill runs on the cluster: a service under load, and a small job after each strike.
+
+Owns: their specs for every driver, and where they answer. The rule: the cheapest thing that shows the truth, since a
+drill should load the control plane and not the machine.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.contract.model import (
+    Allocation,
+    AllocState,
+    Constraint,
+    ConstraintOperator,
+    GroupSpec,
+    JobSpec,
+    JobType,
+    PortSpec,
+    Resources,
+    StopPolicy,
+    TaskSpec,
+)
+
+GROUP = "main"
+PORT = "http"
+CONTAINER_PORT = 8080
+RESOURCES = Resources(cpu_millis=20, memory_mib=32)
+SERVICE_SCRIPT = Path(__file__).with_name("drill_service.py")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """``driver``: docker, process or fake; ``image`` for docker; ``records`` for processes (``drill_service``)."""
+
+    driver: str
+    image: str = ""
+    records: Path = Path()
+
+    @property
+    def answers_http(self) -> bool:
+        return self.driver != "fake"
+
+    def service(self, name: str, count: int) -> JobSpec:
+        """``count`` instances that answer HTTP on the port labelled ``http``."""
+        www = "mkdir -p /tmp/www && echo ok > /tmp/www/index.html"
+        script = f"{www} && exec httpd -f -p {CONTAINER_PORT} -h /tmp/www"
+        ports = (PortSpec(label=PORT, to=CONTAINER_PORT if self.driver == "docker" else 0),)
+        return self._job(name, count, ("sh", "-c", script), ports=ports, placement="spread")
+
+    def probe(self, name: str, node: str = "") -> JobSpec:
+        """One instance that does nothing, on ``node`` if that is given."""
+        constraints: tuple[Constraint, ...] = ()
+        if node:
+            constraints = (Constraint(attribute="node.name", operator=ConstraintOperator.EQUAL, values=(node,)),)
+        return self._job(name, 1, ("sleep", "86400"), constraints=constraints)
+
+    def _job(
+        self,
+        name: str,
+        count: int,
+        in_container: tuple[str, ...],
+        *,
+        ports: tuple[PortSpec, ...] = (),
+        placement: str = "",
+        constraints: tuple[Constraint, ...] = (),
+    ) -> JobSpec:
+        command = in_container
+        if self.driver == "process":
+            # -I and -S: the service is standard library only, and should start as fast as it can.
+            command = (sys.executable, "-I", "-S", str(SERVICE_SCRIPT), str(self.records))
+        task = TaskSpec(
+            name=GROUP,
+            driver=self.driver,
+            image=self.image if self.driver == "docker" else "",
+            command=command,
+            resources=RESOURCES,
+            stop=StopPolicy(timeout_ms=1_000),
+        )
+        group = GroupSpec(name=GROUP, count=count, tasks=(task,), ports=ports)
+        return JobSpec(
+            name=name, type=JobType.SERVICE, groups=(group,), placement=placement, constraints=constraints, priority=50
+        )
+
+
+def address_of(allocation: Allocation) -> str:
+    """``host:port`` of the service instance, "" when it has none."""
+    port = next((port.host_port for port in allocation.ports if port.label == PORT), 0)
+    return f"{allocation.node_address or '127.0.0.1'}:{port}" if port else ""
+
+
+def running(allocations: Iterable[Allocation]) -> list[Allocation]:
+    return [allocation for allocation in allocations if allocation.state is AllocState.RUNNING]

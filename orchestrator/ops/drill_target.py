@@ -1,0 +1,134 @@
+"""Clusters that a drill may hurt: what it needs to do to one, and compose's containers as such a cluster.
+
+Owns: the ``Target`` protocol and ``ComposeCluster``. ``LocalCluster`` is a target as it is. The rule: a drill names the
+process that it kills, and finds it by what the operator's tools recorded, never by searching for something similar.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from pathlib import Path
+from typing import Protocol
+
+from orchestrator.client.aio import Client
+from orchestrator.contract.channel import TlsFiles
+from orchestrator.contract.errors import NotFoundError, RaftsmanError, TimeoutError_
+from orchestrator.ops.engine import Container, Engine
+from orchestrator.ops.leftovers import CLUSTER_LABEL, NODE_LABEL, running
+
+PROJECT_LABEL = "com.docker.compose.project"
+SERVICE_LABEL = "com.docker.compose.service"
+DIRECTORY_LABEL = "com.docker.compose.project.working_dir"
+
+
+class Target(Protocol):
+    """A cluster whose processes can be hurt. Peers and agents go by the names that the API shows."""
+
+    def new_client(self) -> Client: ...
+
+    def peer_names(self) -> tuple[str, ...]: ...
+
+    def agent_names(self) -> tuple[str, ...]: ...
+
+    async def leader(self, timeout_s: float = 30.0) -> str: ...
+
+    async def kill_peer(self, peer: str) -> None: ...
+
+    async def pause_peer(self, peer: str) -> None: ...
+
+    async def resume_peer(self, peer: str) -> None: ...
+
+    async def kill_agent(self, agent: str) -> None: ...
+
+    async def lose_node(self, agent: str) -> None:
+        """As a power cut: the agent and all that it runs."""
+
+    async def restart(self, name: str) -> None: ...
+
+
+class ComposeCluster:
+    """The containers of a compose project, found by compose's own labels; hurt through the engine."""
+
+    def __init__(self, project: str, endpoints: tuple[str, ...], tls: TlsFiles) -> None:
+        self.project = project
+        self._endpoints, self._tls = endpoints, tls
+        self._engine = Engine()
+        self._peers: dict[str, str] = {}
+        self._agents: dict[str, str] = {}
+        self._node_ids: dict[str, str] = {}
+        self._cluster_id = ""
+
+    @classmethod
+    async def find(cls, directory: Path, endpoints: tuple[str, ...], tls: TlsFiles) -> ComposeCluster:
+        """The project that was started from ``directory`` (absolute, resolved). Raises ``NotFoundError``."""
+        async with Engine() as engine:
+            found = await engine.containers({PROJECT_LABEL: ""})
+        here = [c for c in found if c.labels.get(DIRECTORY_LABEL) == str(directory)]
+        if not here:
+            raise NotFoundError(f"no compose project from {directory} on this engine; run it from its own folder")
+        cluster = cls(here[0].labels[PROJECT_LABEL], endpoints, tls)
+        await cluster._look(here)
+        return cluster
+
+    async def _look(self, containers: list[Container]) -> None:
+        async with self.new_client() as client:
+            status = await client.cluster_status()
+            nodes = (await client.list_nodes()).nodes
+        self._cluster_id = status.cluster_id
+        by_service = {c.labels.get(SERVICE_LABEL, ""): c.id for c in containers}
+        self._peers = {peer.id: by_service[peer.id] for peer in status.peers if peer.id in by_service}
+        for node in nodes:
+            # An agent in a container is called as its host, which compose leaves to be the container's short id.
+            for container in containers:
+                if container.id.startswith(node.spec.name) or container.name == node.spec.name:
+                    self._agents[node.spec.name] = container.id
+                    self._node_ids[node.spec.name] = node.spec.id
+        if len(self._peers) != len(status.peers):
+            raise NotFoundError(f"compose project {self.project} does not contain every peer of the cluster")
+
+    def new_client(self) -> Client:
+        return Client(self._endpoints, tls=self._tls)
+
+    def peer_names(self) -> tuple[str, ...]:
+        return tuple(sorted(self._peers))
+
+    def agent_names(self) -> tuple[str, ...]:
+        return tuple(sorted(self._agents))
+
+    async def leader(self, timeout_s: float = 30.0) -> str:
+        deadline = time.monotonic() + timeout_s
+        async with self.new_client() as client:
+            while True:
+                with contextlib.suppress(RaftsmanError):
+                    leader = (await client.cluster_status()).leader_id
+                    if leader in self._peers:
+                        return leader
+                if time.monotonic() > deadline:
+                    raise TimeoutError_(f"no leader within {timeout_s:g} s")
+                await asyncio.sleep(0.05)
+
+    async def kill_peer(self, peer: str) -> None:
+        await self._engine.kill(self._peers[peer])
+
+    async def pause_peer(self, peer: str) -> None:
+        await self._engine.pause(self._peers[peer])
+
+    async def resume_peer(self, peer: str) -> None:
+        await self._engine.unpause(self._peers[peer])
+
+    async def kill_agent(self, agent: str) -> None:
+        await self._engine.kill(self._agents[agent])
+
+    async def lose_node(self, agent: str) -> None:
+        await self.kill_agent(agent)
+        labels = {CLUSTER_LABEL: self._cluster_id, NODE_LABEL: self._node_ids[agent]}
+        tasks = running(await self._engine.containers(labels))
+        await asyncio.gather(*(self._engine.kill(container.id) for container in tasks))
+
+    async def restart(self, name: str) -> None:
+        await self._engine.start((self._peers | self._agents)[name])
+
+    async def close(self) -> None:
+        await self._engine.__aexit__()
