@@ -1,28 +1,38 @@
 """The allocation table: a structure of numpy arrays, one row per allocation attempt.
 
-Owns: the columns, the free-list and the indexes (per job, per node, per (job, group, ordinal)). The rule: arrays change
-in place on the loop that owns the state; nobody else reads them, everybody else gets ``Columns`` copies.
+Owns: the columns and which rows are free. Leaves to others: which row is the newest of an ordinal (``ordinals``), what
+a node has given away (``ledger``), meaning (``apply``). The rule: arrays change in place on the loop that owns the
+state; nobody else reads them, everybody else gets ``Columns`` copies.
+
+Rows are handed out smallest first, so that which row a placement gets follows from the table's content alone: a
+snapshot needs no free-list, and a peer that starts from one goes on exactly like the others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from orchestrator.contract.model import AllocState
+
+LAST_LIVE = int(AllocState.STOPPING)
+"""Numbers up to here are live, numbers above are terminal (``contract.transitions``)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Columns:
-    """A copy of rows; every array has the same length n. Row order: by (job, group, ordinal, attempt).
+    """A copy of rows; every array has the same length n. Row order: by (job slot, group by first use, ordinal).
 
     row: int32, the table's row number; job: int32, ``Job.slot``; group: int32, place in ``spec.groups`` of the row's
     version; ordinal, attempt, version, restarts: int32; node: int32, ``Node.slot``; desired, state: int8, numbers of
     ``Desired`` and ``AllocState``; cpu_millis, memory_mib, disk_mib: int64, what it takes; device_mask: uint64 over the
     node's devices; gpu_millis: int32 of each device in the mask; exit_code: int32; start_failed: bool, it ended before
     it ever ran; failures: int32, failed starts in a row of this ordinal, this one included; create_index, modify_index,
-    create_time_ms, modify_time_ms: int64. ``ports`` and ``reasons`` are keyed by ``row`` and hold only what is not empty.
+    create_time_ms, modify_time_ms: int64. ``ports`` and ``reasons`` are keyed by ``row``, with what is not empty.
     """
 
     row: npt.NDArray[np.int32]
@@ -52,3 +62,175 @@ class Columns:
 
     def __len__(self) -> int:
         return len(self.row)
+
+
+STORED: tuple[tuple[str, str], ...] = (
+    ("job", "<i4"),
+    ("gid", "<i4"),
+    ("group", "<i4"),
+    ("ordinal", "<i4"),
+    ("attempt", "<i4"),
+    ("version", "<i4"),
+    ("restarts", "<i4"),
+    ("node", "<i4"),
+    ("desired", "<i1"),
+    ("state", "<i1"),
+    ("cpu_millis", "<i8"),
+    ("memory_mib", "<i8"),
+    ("disk_mib", "<i8"),
+    ("device_mask", "<u8"),
+    ("gpu_millis", "<i4"),
+    ("exit_code", "<i4"),
+    ("start_failed", "|b1"),
+    ("failures", "<i4"),
+    ("create_index", "<i8"),
+    ("modify_index", "<i8"),
+    ("create_time_ms", "<i8"),
+    ("modify_time_ms", "<i8"),
+)
+"""Name and dtype of every column that a snapshot holds, in the order in which it is hashed."""
+
+VIEWED: tuple[str, ...] = tuple(name for name, _ in STORED if name != "gid")
+
+FREE = -1
+"""In column ``job``: nobody's row. Its other columns are 0, so that equal tables have equal bytes."""
+
+
+class AllocationTable:
+    """Rows in ``[0, high)`` may be in use. ``gid`` numbers the row's (job, group name), see ``ordinals``.
+
+    Not stored: ``prev``, the row of the attempt before it, or -1; ``told``, the last index at which something changed
+    that its agent must hear of (a hint for streams).
+    """
+
+    __slots__ = (
+        "_free", "attempt", "count", "cpu_millis", "create_index", "create_time_ms", "desired", "device_mask",
+        "disk_mib", "exit_code", "failures", "gid", "gpu_millis", "group", "high", "job", "memory_mib", "modify_index",
+        "modify_time_ms", "node", "ordinal", "ports", "prev", "reasons", "restarts", "start_failed", "state", "told",
+        "version",
+    )  # fmt: skip
+
+    job: npt.NDArray[np.int32]
+    gid: npt.NDArray[np.int32]
+    group: npt.NDArray[np.int32]
+    ordinal: npt.NDArray[np.int32]
+    attempt: npt.NDArray[np.int32]
+    version: npt.NDArray[np.int32]
+    restarts: npt.NDArray[np.int32]
+    node: npt.NDArray[np.int32]
+    desired: npt.NDArray[np.int8]
+    state: npt.NDArray[np.int8]
+    cpu_millis: npt.NDArray[np.int64]
+    memory_mib: npt.NDArray[np.int64]
+    disk_mib: npt.NDArray[np.int64]
+    device_mask: npt.NDArray[np.uint64]
+    gpu_millis: npt.NDArray[np.int32]
+    exit_code: npt.NDArray[np.int32]
+    start_failed: npt.NDArray[np.bool_]
+    failures: npt.NDArray[np.int32]
+    create_index: npt.NDArray[np.int64]
+    modify_index: npt.NDArray[np.int64]
+    create_time_ms: npt.NDArray[np.int64]
+    modify_time_ms: npt.NDArray[np.int64]
+    prev: npt.NDArray[np.int32]
+    told: npt.NDArray[np.int64]
+
+    def __init__(self, columns: Mapping[str, npt.NDArray[Any]] | None = None) -> None:
+        """An empty table, or one with these ``STORED`` columns (copied; ``prev`` is then for ``ordinals`` to fill)."""
+        self.high = 0 if columns is None else len(columns["job"])
+        capacity = max(16, self.high)
+        for name, dtype in STORED:
+            array = np.zeros(capacity, dtype=dtype)
+            if columns is not None:
+                array[: self.high] = columns[name]
+            setattr(self, name, array)
+        self.job[self.high :] = FREE
+        self.prev = np.full(capacity, -1, dtype=np.int32)
+        self.told = np.zeros(capacity, dtype=np.int64)
+        self._free = np.flatnonzero(self.job[: self.high] == FREE).astype(np.int32)[::-1]
+        self.count = self.high - len(self._free)
+        self.ports: dict[int, tuple[int, ...]] = {}
+        self.reasons: dict[int, str] = {}
+
+    def take(self, wanted: int) -> npt.NDArray[np.int32]:
+        """int32 (wanted,): free rows, smallest first. The caller fills every column."""
+        reused = min(wanted, len(self._free))
+        rows = np.empty(wanted, dtype=np.int32)
+        if reused:
+            # The free rows are kept in falling order, so the smallest are at the end.
+            rows[:reused] = self._free[-reused:][::-1]
+            self._free = self._free[:-reused].copy()
+        if wanted > reused:
+            fresh = wanted - reused
+            self._reserve(self.high + fresh)
+            rows[reused:] = np.arange(self.high, self.high + fresh, dtype=np.int32)
+            self.high += fresh
+        self.count += wanted
+        return rows
+
+    def drop(self, rows: npt.NDArray[np.int32]) -> None:
+        """Give rows back (each once); they become zeros. The caller has taken them out of every index."""
+        for name, _ in STORED:
+            getattr(self, name)[rows] = 0
+        self.job[rows] = FREE
+        self.prev[rows] = -1
+        self.told[rows] = 0
+        for row in rows.tolist():
+            self.ports.pop(row, None)
+            self.reasons.pop(row, None)
+        self._free = np.sort(np.concatenate((self._free, rows)))[::-1].astype(np.int32)
+        self.count -= len(rows)
+        if self.count == 0:
+            # Without this a table that was large once would stay large for ever.
+            self._clear()
+
+    def used(self) -> npt.NDArray[np.int32]:
+        """int32: every row in use, ascending."""
+        rows: npt.NDArray[np.int32] = np.flatnonzero(self.job[: self.high] != FREE).astype(np.int32)
+        return rows
+
+    def is_live(self, row: int) -> bool:
+        return self.job[row] != FREE and int(self.state[row]) <= LAST_LIVE
+
+    def live_rows(self) -> npt.NDArray[np.int32]:
+        """int32: every row whose allocation may still run, ascending."""
+        live = (self.job[: self.high] != FREE) & (self.state[: self.high] <= LAST_LIVE)
+        rows: npt.NDArray[np.int32] = np.flatnonzero(live).astype(np.int32)
+        return rows
+
+    def copy(self, rows: npt.NDArray[np.int32]) -> Columns:
+        """The ``Columns`` of these rows, in this order."""
+        chosen = set(rows.tolist()) if len(self.ports) + len(self.reasons) else set()
+        return Columns(
+            row=rows.copy(),
+            ports={row: ports for row, ports in self.ports.items() if row in chosen},
+            reasons={row: reason for row, reason in self.reasons.items() if row in chosen},
+            **{name: getattr(self, name)[rows] for name in VIEWED},
+        )
+
+    def stored(self) -> dict[str, npt.NDArray[Any]]:
+        """Copies of all ``STORED`` columns, ``high`` rows each."""
+        return {name: getattr(self, name)[: self.high].copy() for name, _ in STORED}
+
+    def _clear(self) -> None:
+        self.high = 0
+        for name, dtype in STORED:
+            setattr(self, name, np.zeros(16, dtype=dtype))
+        self.job[:] = FREE
+        self.prev = np.full(16, -1, dtype=np.int32)
+        self.told = np.zeros(16, dtype=np.int64)
+        self._free = np.empty(0, dtype=np.int32)
+
+    def _reserve(self, rows: int) -> None:
+        capacity = len(self.job)
+        if rows <= capacity:
+            return
+        # By a third and not by half: with a million rows a column is several megabytes, and half of it would lie idle.
+        larger = max(rows, capacity + capacity // 3 + 16)
+        for name in (*(name for name, _ in STORED), "prev", "told"):
+            old = getattr(self, name)
+            new = np.zeros(larger, dtype=old.dtype)
+            new[:capacity] = old
+            setattr(self, name, new)
+        self.job[capacity:] = FREE
+        self.prev[capacity:] = -1

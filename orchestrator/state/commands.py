@@ -1,8 +1,8 @@
 """The commands that the log carries, and the outcomes that applying them gives.
 
 Owns: one frozen dataclass per command, ``Entry`` (the envelope), and ``Outcome``. Leaves to others: bytes
-(``replication.codec``), meaning (``state.apply``). The rule: whatever is random, timed or minted is made by the proposer
-and travels inside; applying a command twice on two peers does exactly the same.
+(``replication.codec``), meaning (``state.apply``). The rule: whatever is random, timed or minted is made by the
+proposer and travels inside; applying a command twice on two peers does exactly the same.
 """
 
 from __future__ import annotations
@@ -131,9 +131,9 @@ class Action(enum.IntEnum):
 class PlacementColumns:
     """New attempts, one row each; all arrays have n rows.
 
-    job: int32, place in ``ApplyPlan.jobs``; group: int32, place in that job's ``spec.groups``; ordinal, attempt, version:
-    int32; node: int32, place in ``ApplyPlan.nodes``; device_mask: uint64 over the node's devices; gpu_millis: int32,
-    granted of each device in the mask (0 where none); ports: int32, all host ports, row i's are
+    job: int32, place in ``ApplyPlan.jobs``; group: int32, place in that job's ``spec.groups``; ordinal, attempt,
+    version: int32; node: int32, place in ``ApplyPlan.nodes``; device_mask: uint64 over the node's devices; gpu_millis:
+    int32, granted of each device in the mask (0 where none); ports: int32, all host ports, row i's are
     ``ports[port_offsets[i]:port_offsets[i + 1]]`` in the order of the group's ``ports``; port_offsets: int32 (n + 1).
     """
 
@@ -154,7 +154,12 @@ class PlacementColumns:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ActionColumns:
-    """Actions on existing rows; all arrays int32 with n rows. ``reason`` is the place in ``ApplyPlan.reasons``."""
+    """Actions on existing rows; all arrays int32 with n rows. ``reason`` is the place in ``ApplyPlan.reasons``.
+
+    ``group`` is the place in ``spec.groups`` of the row's own version, as in ``Columns``. ``version`` is that version;
+    without it a row is found by its group's place alone, which is ambiguous once groups change places between versions
+    (then the oldest version that fits is meant).
+    """
 
     job: Int32Array
     group: Int32Array
@@ -162,6 +167,7 @@ class ActionColumns:
     attempt: Int32Array
     action: Int32Array
     reason: Int32Array
+    version: Int32Array | None = None
 
     def __len__(self) -> int:
         return len(self.job)
@@ -315,7 +321,7 @@ class Applied:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
-    """``reason`` is a stable code of ``contract.errors`` (NOT_FOUND, CONFLICT, ...); ``message`` says what to change."""
+    """``reason`` is a stable code of ``contract.errors`` (NOT_FOUND, ...); ``message`` says what to change."""
 
     index: int
     reason: str

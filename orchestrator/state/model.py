@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.contract.model import JobSpec, NodeSpec, NodeStatus
+from orchestrator.contract.model import JobSpec, NodeSpec, NodeStatus, Resources
+
+_NOTHING = Resources()
+
+MAX_COUNT = 100_000
+"""Instances of one group at most; also the bound of an ordinal."""
+MAX_COMMAND_ROWS = 20_000
+"""Rows of one plan, jobs of one submit, observations of one batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,8 +22,8 @@ class Job:
     """A job as the cluster knows it.
 
     ``group_versions[i]`` is the job version at which the content (not the count) of ``spec.groups[i]`` last changed: an
-    allocation with a lower version is outdated. ``specs`` keeps the older versions that live allocations still run, so
-    that their agents can be told what to run: sorted (version, spec) pairs, the newest included.
+    allocation with a lower version is outdated. ``specs`` keeps the older versions that rows of the table still name,
+    so that agents can be told what to run and records can be read: sorted (version, spec) pairs, the newest included.
     """
 
     slot: int  # number in the allocation table's ``job`` column; reused only after every row is gone
@@ -46,6 +53,8 @@ class Node:
     modify_index: int
     status_time_ms: int  # cluster time of the last change of status
     status_reason: str = ""
+    # What may be in use without breaking an invariant: the capacity, or what was in use when a registration lowered it.
+    ceiling: Resources = _NOTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,4 +67,5 @@ class Limits:
     events: int = 100_000
     answers: int = 100_000
     answer_age_ms: int = 24 * 3600 * 1000
+    answer_bytes: int = 64 * 1024 * 1024
     variable_bytes: int = 64 * 1024

@@ -1,13 +1,38 @@
-"""Copies of the state that other threads, planners and streams may keep: values with the index they belong to."""
+"""Copies of the state that other threads, planners and streams may keep: values with the index they belong to.
+
+Owns: turning tables into what planners (``ClusterView``), clients (``Allocation``, ``JobStatus``, ``NodeInfo``) and
+agents (``AssignmentsUpdate``) see. The rule: nothing returned here shares an array with the state.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from orchestrator.contract.model import JobUid, NodeId
-from orchestrator.state.allocations import Columns
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.contract.answers import DeviceUse, JobStatus, NodeInfo
+from orchestrator.contract.model import (
+    Allocation,
+    AllocationId,
+    AllocState,
+    Assignment,
+    AssignmentKey,
+    Desired,
+    DeviceRequest,
+    GroupSpec,
+    JobUid,
+    NodeId,
+    NodeStatus,
+    PortBinding,
+    Resources,
+    StrMap,
+)
+from orchestrator.state.allocations import FREE, LAST_LIVE, Columns
 from orchestrator.state.model import Job, Node
+from orchestrator.state.state import Rows, State
+from orchestrator.state.status import job_status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -15,8 +40,8 @@ class ClusterView:
     """Everything that deciding needs, as of ``index``. Deciding is a function of this, liveness and the time.
 
     ``allocations`` holds every live row and the newest attempt of every (job, group, ordinal), whatever its state;
-    ``last_attempt[(job slot, group name)]`` is an int32 array by ordinal: the highest attempt ever placed (0 = none), which
-    survives scale-down and collection. ``variables``: the names that exist, as (namespace, name).
+    ``last_attempt[(job slot, group name)]`` is an int32 array by ordinal: the highest attempt ever placed (0 = none),
+    which survives scale-down and collection. ``variables``: the names that exist, as (namespace, name).
     """
 
     index: int
@@ -26,5 +51,286 @@ class ClusterView:
     nodes: Mapping[NodeId, Node]
     nodes_by_slot: Mapping[int, Node]
     allocations: Columns
-    last_attempt: Mapping[tuple[int, str], object]
+    last_attempt: Mapping[tuple[int, str], npt.NDArray[np.int32]]
     variables: frozenset[tuple[str, str]]
+
+
+def cluster_view(state: State) -> ClusterView:
+    """The planner's copy. ``nodes_by_slot`` holds the forgotten nodes that rows still name, ``nodes`` does not."""
+    ordinals = state.ordinals
+    parts = []
+    last_attempt = {}
+    jobs = {}
+    for slot in sorted(state.job_at):
+        job = state.job_at[slot]
+        jobs[slot] = job
+        for gid in ordinals.by_job.get(slot, ()):
+            parts.append(ordinals.rows(gid))
+            last_attempt[ordinals.names[gid]] = ordinals.attempts(gid)
+    rows = np.concatenate(parts) if parts else np.empty(0, dtype=np.int32)
+    nodes = {slot: state.node_at[slot] for slot in sorted(state.node_at)}
+    return ClusterView(
+        index=state.index,
+        time_ms=state.time_ms,
+        jobs={JobUid(job.uid): job for job in jobs.values()},
+        jobs_by_slot=jobs,
+        nodes={NodeId(node.spec.id): node for slot, node in nodes.items() if slot not in state.forgotten},
+        nodes_by_slot=nodes,
+        allocations=state.table.copy(rows[rows >= 0]),
+        last_attempt=last_attempt,
+        variables=frozenset(state.variables),
+    )
+
+
+# ---------------------------------------------------------------------------- allocations
+
+
+def allocation(state: State, row: int) -> Allocation:
+    """One row of the table, made readable."""
+    table = state.table
+    node = state.node_at[int(table.node[row])]
+    millis = int(table.gpu_millis[row])
+    devices = _device_ids(node, int(table.device_mask[row]))
+    return Allocation(
+        id=allocation_id(state, row),
+        job_uid=state.job_at[int(table.job[row])].uid,
+        attempt=int(table.attempt[row]),
+        restarts=int(table.restarts[row]),
+        job_version=int(table.version[row]),
+        node_id=node.spec.id,
+        node_name=node.spec.name,
+        node_address=node.spec.address,
+        desired=Desired(int(table.desired[row])),
+        state=AllocState(int(table.state[row])),
+        reason=table.reasons.get(row, ""),
+        exit_code=int(table.exit_code[row]),
+        ports=_bindings(state, row),
+        device_ids=devices,
+        gpu_millis=millis,
+        create_index=int(table.create_index[row]),
+        modify_index=int(table.modify_index[row]),
+        create_time_ms=int(table.create_time_ms[row]),
+        modify_time_ms=int(table.modify_time_ms[row]),
+        resources=Resources(
+            cpu_millis=int(table.cpu_millis[row]),
+            memory_mib=int(table.memory_mib[row]),
+            disk_mib=int(table.disk_mib[row]),
+            gpus=DeviceRequest(count=len(devices), gpu_millis=millis) if devices else None,
+        ),
+    )
+
+
+def allocation_id(state: State, row: int) -> AllocationId:
+    table = state.table
+    spec = state.job_at[int(table.job[row])].spec
+    group = state.ordinals.names[int(table.gid[row])][1]
+    return AllocationId(namespace=spec.namespace, job=spec.name, group=group, ordinal=int(table.ordinal[row]))
+
+
+def find_allocation(state: State, wanted: AllocationId, attempt: int = 0) -> Allocation | None:
+    """The newest attempt (0) or a certain one, if the table still has it."""
+    job = state.find_job(wanted.namespace, wanted.job)
+    gid = None if job is None else state.ordinals.gids.get((job.slot, wanted.group))
+    if gid is None:
+        return None
+    row = state.ordinals.find(gid, wanted.ordinal)
+    while attempt and row >= 0 and int(state.table.attempt[row]) != attempt:
+        row = int(state.table.prev[row])
+    return allocation(state, row) if row >= 0 else None
+
+
+def allocations(
+    state: State, *, namespace: str = "*", job: str = "", node_id: str = "", live_only: bool = False
+) -> list[Allocation]:
+    """Those that match, by id and attempt. ``namespace`` "*", ``job`` "" and ``node_id`` "" match all."""
+    table = state.table
+    if job and namespace != "*":
+        found = state.find_job(namespace, job)
+        rows = state.job_rows(found.slot) if found else np.empty(0, dtype=np.int32)
+    else:
+        rows = table.used()
+        slots = [
+            slot
+            for slot, known in state.job_at.items()
+            if namespace in ("*", known.spec.namespace) and job in ("", known.spec.name)
+        ]
+        if len(slots) < len(state.job_at):
+            rows = rows[np.isin(table.job[rows], slots)]
+    if node_id:
+        here = [slot for slot, node in state.node_at.items() if node.spec.id == node_id]
+        rows = rows[np.isin(table.node[rows], here)]
+    if live_only:
+        rows = rows[table.state[rows] <= LAST_LIVE]
+    return sorted((allocation(state, row) for row in rows.tolist()), key=lambda found: (found.id, found.attempt))
+
+
+def live_count(state: State) -> int:
+    """How many allocations may still run."""
+    return sum(map(len, state.ledger.live))
+
+
+# ---------------------------------------------------------------------------- jobs and nodes
+
+
+def job_statuses(state: State, namespace: str = "*") -> list[JobStatus]:
+    """All jobs of a namespace ("*": of all), by namespace and name."""
+    return [
+        job_status(state, state.jobs[state.job_names[key]])
+        for key in sorted(state.job_names)
+        if namespace in ("*", key[0])
+    ]
+
+
+def node_info(state: State, node: Node) -> NodeInfo:
+    """A node with what is given away of it; ``heartbeat_age_ms`` is the caller's to fill in."""
+    ledger, slot = state.ledger, node.slot
+    return NodeInfo(
+        spec=node.spec,
+        status=node.status,
+        cordoned=node.cordoned,
+        draining=node.draining,
+        used=Resources(
+            cpu_millis=int(ledger.cpu_millis[slot]),
+            memory_mib=int(ledger.memory_mib[slot]),
+            disk_mib=int(ledger.disk_mib[slot]),
+        ),
+        allocations=len(ledger.live[slot]),
+        devices=tuple(
+            DeviceUse(device=device, used_millis=int(ledger.device_millis[slot, place]))
+            for place, device in enumerate(node.spec.devices)
+        ),
+        register_index=node.register_index,
+        status_reason=node.status_reason,
+    )
+
+
+def node_infos(state: State) -> list[NodeInfo]:
+    """All nodes, by name and id."""
+    nodes = sorted(state.nodes.values(), key=lambda node: (node.spec.name, node.spec.id))
+    return [node_info(state, node) for node in nodes]
+
+
+# ---------------------------------------------------------------------------- assignments
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssignmentsUpdate:
+    """What an agent is told (message ``AssignmentsUpdate``).
+
+    ``full``: replaces everything that it knew. ``removed``: nothing may run under these keys any more (LOST here, but
+    perhaps still running there). ``superseded``: LOST allocations of other nodes on the same engine: stop their
+    containers before starting anything.
+    """
+
+    index: int
+    full: bool
+    assignments: tuple[Assignment, ...] = ()
+    removed: tuple[AssignmentKey, ...] = ()
+    superseded: tuple[AssignmentKey, ...] = ()
+
+
+def assignments_index(state: State, node_id: str) -> int:
+    """The last index at which this node's agent had something to hear, 0 for an unknown node: cheap, ask it first."""
+    node = state.nodes.get(node_id)
+    return 0 if node is None else int(state.ledger.touched[node.slot])
+
+
+def assignments_for(state: State, node_id: str, after_index: int = 0) -> AssignmentsUpdate:
+    """Everything that a node's agent has to know (``after_index`` 0), or what changed since that index."""
+    full = after_index <= 0
+    node = state.nodes.get(node_id)
+    if node is None:
+        return AssignmentsUpdate(index=state.index, full=full)
+    table = state.table
+    rows = np.sort(state.ledger.live[node.slot])
+    removed: Rows = np.empty(0, dtype=np.int32)
+    if not full:
+        rows = rows[table.told[rows] > after_index]
+        if state.ledger.lost_touched[node.slot] > after_index:
+            removed = _lost_rows(state, [node.slot], after_index)
+    return AssignmentsUpdate(
+        index=state.index,
+        full=full,
+        assignments=tuple(_assignment(state, row, node) for row in rows.tolist()),
+        removed=tuple(_key(state, row) for row in removed.tolist()),
+        superseded=superseded_for(state, node_id, after_index),
+    )
+
+
+def superseded_for(state: State, node_id: str, after_index: int = 0) -> tuple[AssignmentKey, ...]:
+    """LOST allocations of lost or forgotten nodes on this node's engine, of which containers may still run there."""
+    node = state.nodes.get(node_id)
+    if node is None or not node.spec.engine_id:
+        return ()
+    slots = [
+        slot
+        for slot in state.engine_nodes.get(node.spec.engine_id, ())
+        if slot != node.slot and (slot in state.forgotten or state.node_at[slot].status is NodeStatus.LOST)
+    ]
+    if not slots or int(state.ledger.lost_touched[slots].max()) <= after_index:
+        return ()
+    return tuple(_key(state, row) for row in _lost_rows(state, slots, after_index).tolist())
+
+
+def _lost_rows(state: State, slots: list[int], after_index: int) -> Rows:
+    table = state.table
+    high = table.high
+    lost = (table.job[:high] != FREE) & (table.state[:high] == int(AllocState.LOST)) & (table.told[:high] > after_index)
+    rows = np.flatnonzero(lost).astype(np.int32)
+    chosen: Rows = rows[np.isin(table.node[rows], slots)]
+    return chosen
+
+
+def _key(state: State, row: int) -> AssignmentKey:
+    return AssignmentKey(
+        id=allocation_id(state, row),
+        job_uid=state.job_at[int(state.table.job[row])].uid,
+        attempt=int(state.table.attempt[row]),
+    )
+
+
+def _assignment(state: State, row: int, node: Node) -> Assignment:
+    table = state.table
+    job = state.job_at[int(table.job[row])]
+    group = _group_spec(state, row)
+    return Assignment(
+        key=_key(state, row),
+        desired=Desired(int(table.desired[row])),
+        group=group,
+        on_disconnect=job.spec.on_disconnect,
+        job_type=job.spec.type,
+        ports=_bindings(state, row),
+        device_ids=_device_ids(node, int(table.device_mask[row])),
+        gpu_millis=int(table.gpu_millis[row]),
+        variables=_values(state, job.spec.namespace, group),
+        job_version=int(table.version[row]),
+        modify_index=int(table.told[row]),
+    )
+
+
+def _group_spec(state: State, row: int) -> GroupSpec:
+    """The group as of the row's version."""
+    job = state.job_at[int(state.table.job[row])]
+    return state.spec_of(job, int(state.table.version[row])).groups[int(state.table.group[row])]
+
+
+def _values(state: State, namespace: str, group: GroupSpec) -> StrMap:
+    """The values of the variables that the group's tasks name, as far as they exist."""
+    names: Iterable[str] = sorted({name for task in group.tasks for _, name in task.variables})
+    return tuple(
+        (name, state.variables[(namespace, name)].value) for name in names if (namespace, name) in state.variables
+    )
+
+
+def _bindings(state: State, row: int) -> tuple[PortBinding, ...]:
+    ports = state.table.ports.get(row)
+    if not ports:
+        return ()
+    return tuple(
+        PortBinding(label=spec.label, host_port=port, to=spec.to, protocol=spec.protocol)
+        for spec, port in zip(_group_spec(state, row).ports, ports, strict=True)
+    )
+
+
+def _device_ids(node: Node, mask: int) -> tuple[str, ...]:
+    return tuple(device.id for place, device in enumerate(node.spec.devices) if mask >> place & 1)

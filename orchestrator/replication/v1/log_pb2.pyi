@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class Entry(_message.Message):
+class LogEntry(_message.Message):
     __slots__ = ("magic", "format", "identity", "request_id", "digest", "time_ms", "submit_jobs", "stop_job", "scale_job", "restart_job", "remove_job", "register_node", "cordon_node", "drain_node", "forget_node", "mark_nodes", "apply_plan", "record_statuses", "write_variable", "collect", "admit_peers", "set_feature_level")
     MAGIC_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]

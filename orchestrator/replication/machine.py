@@ -1,0 +1,83 @@
+"""``ClusterMachine``: the replicated state as the log sees it, bytes in, outcome out.
+
+Owns: decoding what is committed, applying it, and snapshots as bytes. Leaves to others: the log (``engine``,
+``memory``), meaning (``state``). The rule: whatever the log holds, ``apply`` returns, except for a command of a newer
+format, which must stop the peer, and for a machine that is out of memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from orchestrator.contract.codec import CodecError
+from orchestrator.contract.errors import CorruptError
+from orchestrator.contract.model import str_map
+from orchestrator.replication.codec import decode_entry, decode_snapshot, encode_entry, encode_snapshot
+from orchestrator.replication.log import FutureFormatError
+from orchestrator.state.apply import apply, apply_malformed
+from orchestrator.state.commands import AdmitPeers, Entry, Outcome
+from orchestrator.state.model import Limits
+from orchestrator.state.snapshot import SnapshotError, capture, image_hash, restore
+from orchestrator.state.state import State, new_state
+
+
+class ClusterMachine:
+    """Implements ``replication.log.StateMachine``. ``state`` may be read on the loop that owns it, and nowhere else;
+    ``restore`` puts another object there."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.state: State = new_state(limits)
+
+    @property
+    def index(self) -> int:
+        return self.state.index
+
+    def apply(self, payload: bytes) -> Outcome:
+        """Apply one command. Raises ``FutureFormatError`` and nothing else."""
+        try:
+            entry = decode_entry(payload)
+        except CodecError as error:
+            return apply_malformed(self.state, str(error)[:500])
+        return apply(self.state, entry)
+
+    def capture(self) -> Callable[[], bytes]:
+        image = capture(self.state)
+        return lambda: encode_snapshot(image)
+
+    def restore(self, data: bytes) -> None:
+        """Raises ``CorruptError`` and leaves the state as it was if ``data`` is no snapshot that this version reads."""
+        try:
+            self.state = restore(decode_snapshot(data))
+        except FutureFormatError as error:
+            raise CorruptError(str(error)) from error
+        except (CodecError, SnapshotError) as error:
+            raise CorruptError(
+                f"the snapshot is damaged ({error}): remove it and let this peer catch up from the others"
+            ) from error
+
+    def state_hash(self) -> str:
+        return self.capture_hash()()
+
+    def capture_hash(self) -> Callable[[], str]:
+        """Copy the state as it is now, and return what computes its hash, which may run in a thread."""
+        image = capture(self.state)
+        return lambda: image_hash(image)
+
+    def admitted(self) -> dict[str, str]:
+        return dict(self.state.admitted)
+
+    def cluster_id(self) -> str:
+        return self.state.cluster_id
+
+
+def admission_payload(cluster_id: str, incarnations: dict[str, str], *, time_ms: int = 0) -> bytes:
+    """The command that admits peers (id -> disk incarnation) to the cluster, as the log proposes it by itself."""
+    return encode_entry(
+        Entry(
+            identity="",
+            request_id="",
+            digest=b"",
+            time_ms=time_ms,
+            command=AdmitPeers(cluster_id=cluster_id, incarnations=str_map(incarnations)),
+        )
+    )

@@ -1,0 +1,85 @@
+"""Exactly once: the first outcome of every request, so that a repeated one gets it again and does nothing.
+
+Owns: the remembered outcomes, oldest first, and their bounds in number, age and bytes. The rule: what is remembered and
+when it is forgotten follow from the log alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from orchestrator.state.commands import Applied, JobsAnswer, Outcome, PlanAnswer, Rejected, VariableAnswer
+from orchestrator.state.model import Limits
+
+Key = tuple[str, str]
+"""(identity, request id): a request id means something only together with who chose it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    digest: bytes
+    time_ms: int  # cluster time of the first application
+    outcome: Outcome
+
+
+class Answers:
+    """Remembered outcomes by (identity, request id), in the order of their application."""
+
+    __slots__ = ("_bytes", "_kept")
+
+    def __init__(self, kept: Iterable[tuple[Key, Remembered]] = ()) -> None:
+        self._kept: dict[Key, Remembered] = dict(kept)
+        self._bytes = sum(_size(remembered) for remembered in self._kept.values())
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, key: Key) -> Remembered | None:
+        return self._kept.get(key)
+
+    def put(self, key: Key, remembered: Remembered, limits: Limits) -> None:
+        self._kept[key] = remembered
+        self._bytes += _size(remembered)
+        self.expire(remembered.time_ms, limits)
+
+    def expire(self, now_ms: int, limits: Limits) -> int:
+        """Forget the oldest ones that are over a limit; returns how many."""
+        forgotten = 0
+        oldest_ms = now_ms - limits.answer_age_ms
+        while self._kept:
+            key = next(iter(self._kept))
+            remembered = self._kept[key]
+            if not self._over(remembered, oldest_ms, limits):
+                break
+            del self._kept[key]
+            self._bytes -= _size(remembered)
+            forgotten += 1
+        return forgotten
+
+    def has_expired(self, now_ms: int, limits: Limits) -> bool:
+        first = next(iter(self._kept.values()), None)
+        return first is not None and self._over(first, now_ms - limits.answer_age_ms, limits)
+
+    def items(self) -> list[tuple[Key, Remembered]]:
+        """A copy, oldest first."""
+        return list(self._kept.items())
+
+    def _over(self, oldest: Remembered, oldest_ms: int, limits: Limits) -> bool:
+        return len(self._kept) > limits.answers or self._bytes > limits.answer_bytes or oldest.time_ms < oldest_ms
+
+
+def _size(remembered: Remembered) -> int:
+    """Roughly what it takes in memory; only the parts that a caller can make large count."""
+    base = 300
+    match remembered.outcome:
+        case Rejected(message=message):
+            return base + len(message)
+        case Applied(answer=VariableAnswer(variable=variable)):
+            return base + (len(variable.value) + len(variable.name) if variable else 0)
+        case Applied(answer=JobsAnswer(jobs=jobs)):
+            return base + 150 * len(jobs)
+        case Applied(answer=PlanAnswer(rejected=rejected)):
+            return base + sum(map(len, rejected))
+        case _:
+            return base

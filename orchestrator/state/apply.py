@@ -1,0 +1,127 @@
+"""``apply``: one committed command changes the state, on every peer alike.
+
+Owns: the envelope (order, cluster time, exactly once) and the way to the part that owns the noun (``apply_*``). Leaves
+to others: bytes (``replication.codec``), when (``replication``). The rule: total and deterministic. Whatever a command
+says, apply answers ``Applied`` or ``Rejected``; it reads no clock, no randomness, no order of a set or a hash.
+
+Every command, also a rejected or a malformed one, moves ``state.index`` on by one.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from orchestrator.state import apply_jobs, apply_nodes, apply_plan, apply_statuses, apply_variables, housekeeping
+from orchestrator.state.answers import Remembered
+from orchestrator.state.check import range_problem
+from orchestrator.state.commands import (
+    AdmitPeers,
+    Applied,
+    ApplyPlan,
+    Collect,
+    CordonNode,
+    DrainNode,
+    Entry,
+    ForgetNode,
+    MarkNodes,
+    Outcome,
+    RecordStatuses,
+    RegisterNode,
+    Rejected,
+    RemoveJob,
+    RestartJob,
+    ScaleJob,
+    SetFeatureLevel,
+    StopJob,
+    SubmitJobs,
+    WriteVariable,
+)
+from orchestrator.state.state import State
+
+MAX_TIME_MS = 2**48
+"""Year 10889. A clock beyond it is broken, and would hold cluster time there for ever."""
+
+
+def apply(state: State, entry: Entry) -> Outcome:
+    """Apply one command and answer it. Never raises, whatever the entry holds."""
+    state.index += 1
+    problem = _envelope_problem(entry)
+    if problem:
+        return state.reject("INVALID", problem)
+    state.time_ms = max(state.time_ms, entry.time_ms)
+    state.events.begin(state.index, state.time_ms)
+    key = (entry.identity, entry.request_id)
+    if entry.request_id:
+        first = state.answers.get(key)
+        if first is not None:
+            return _again(state, entry, first)
+    outcome = _apply_command(state, entry)
+    if entry.request_id:
+        state.answers.put(key, Remembered(digest=entry.digest, time_ms=state.time_ms, outcome=outcome), state.limits)
+    state.events.trim()
+    return outcome
+
+
+def apply_malformed(state: State, message: str) -> Rejected:
+    """What the log holds at this place is no command: it is answered, and the state goes on."""
+    state.index += 1
+    return state.reject("MALFORMED", message)
+
+
+def _envelope_problem(entry: Entry) -> str:
+    return (
+        range_problem("length of the identity", len(entry.identity), 0, 256)
+        or range_problem("length of the request id", len(entry.request_id), 0, 256)
+        or range_problem("length of the digest", len(entry.digest), 0, 64)
+        or range_problem("the proposer's time in ms", entry.time_ms, 0, MAX_TIME_MS)
+    )
+
+
+def _again(state: State, entry: Entry, first: Remembered) -> Outcome:
+    if first.digest != entry.digest:
+        return state.reject(
+            "REQUEST_ID_REUSED",
+            f"request id {entry.request_id!r} was used before with another body: take a fresh one for another request",
+        )
+    if isinstance(first.outcome, Applied):
+        return Applied(index=first.outcome.index, answer=first.outcome.answer, repeated=True)
+    return first.outcome
+
+
+def _apply_command(state: State, entry: Entry) -> Outcome:
+    command = entry.command
+    match command:
+        case SubmitJobs():
+            return apply_jobs.submit(state, command)
+        case StopJob():
+            return apply_jobs.stop(state, command)
+        case ScaleJob():
+            return apply_jobs.scale(state, command)
+        case RestartJob():
+            return apply_jobs.restart(state, command)
+        case RemoveJob():
+            return apply_jobs.remove(state, command)
+        case RegisterNode():
+            return apply_nodes.register(state, command)
+        case CordonNode():
+            return apply_nodes.cordon(state, command)
+        case DrainNode():
+            return apply_nodes.drain(state, command)
+        case ForgetNode():
+            return apply_nodes.forget(state, command)
+        case MarkNodes():
+            return apply_nodes.mark(state, command)
+        case ApplyPlan():
+            return apply_plan.apply_plan(state, command)
+        case RecordStatuses():
+            return apply_statuses.record(state, command)
+        case WriteVariable():
+            return apply_variables.write(state, command)
+        case Collect():
+            return housekeeping.collect(state, command)
+        case AdmitPeers():
+            return housekeeping.admit(state, command)
+        case SetFeatureLevel():
+            return housekeeping.raise_feature_level(state, command)
+        case _:
+            assert_never(command)

@@ -1,0 +1,235 @@
+"""What commands about jobs do: submit, stop, scale, restart, remove.
+
+The rule: a submission of many is all or none; an equal one does nothing; only a group whose content changed gets a new
+group version, so changing a count restarts nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from orchestrator.contract.model import Desired, JobSpec, JobType
+from orchestrator.state.check import id_problem, job_problem, range_problem
+from orchestrator.state.commands import (
+    JobAnswer,
+    JobsAnswer,
+    JobSubmission,
+    Outcome,
+    Rejected,
+    RemoveJob,
+    RestartJob,
+    ScaleJob,
+    StopJob,
+    SubmitJobs,
+)
+from orchestrator.state.model import MAX_COMMAND_ROWS, MAX_COUNT, Job
+from orchestrator.state.state import State
+
+
+def submit(state: State, command: SubmitJobs) -> Outcome:
+    problem = range_problem("number of jobs", len(command.jobs), 1, MAX_COMMAND_ROWS)
+    if problem:
+        return state.reject("INVALID", problem)
+    names: set[tuple[str, str]] = set()
+    uids: set[str] = set()
+    for submission in command.jobs:
+        refusal = _refusal(state, submission)
+        if refusal is not None:
+            return refusal
+        name = (submission.spec.namespace, submission.spec.name)
+        if name in names or submission.uid in uids:
+            return state.reject("INVALID", f"job {submission.spec.name!r} is in the request twice")
+        names.add(name)
+        uids.add(submission.uid)
+    return state.answer(JobsAnswer(jobs=tuple(_submit_one(state, submission) for submission in command.jobs)))
+
+
+def _refusal(state: State, submission: JobSubmission) -> Rejected | None:
+    spec = submission.spec
+    problem = job_problem(spec) or id_problem("job uid", submission.uid)
+    if problem:
+        return state.reject("INVALID", f"job {spec.name[:64]!r}: {problem}")
+    job = state.find_job(spec.namespace, spec.name)
+    expected = submission.expect_version
+    if job is None:
+        if submission.uid in state.jobs:
+            return state.reject(
+                "ALREADY_EXISTS", f"job uid {submission.uid!r} belongs to another job: mint a fresh one"
+            )
+        if expected:
+            return state.reject(
+                "CONFLICT",
+                f"job {spec.name!r} does not exist, but was expected at version {expected}: expect 0, or nothing",
+                version="0",
+            )
+        return None
+    if expected is not None and expected != job.version:
+        wanted = f"at version {expected}" if expected else "not to exist"
+        return state.reject(
+            "CONFLICT",
+            f"job {spec.name!r} is at version {job.version}, but was expected {wanted}: read it, then submit again",
+            version=str(job.version),
+        )
+    if job.removing:
+        return _being_removed(state, job)
+    return None
+
+
+def _submit_one(state: State, submission: JobSubmission) -> JobAnswer:
+    spec = submission.spec
+    job = state.find_job(spec.namespace, spec.name)
+    if job is None:
+        job = Job(
+            slot=state.take_job_slot(),
+            uid=submission.uid,
+            spec=spec,
+            version=1,
+            group_versions=(1,) * len(spec.groups),
+            specs=((1, spec),),
+            submit_index=state.index,
+            create_index=state.index,
+            modify_index=state.index,
+            create_time_ms=state.time_ms,
+            modify_time_ms=state.time_ms,
+        )
+        state.put_job(job)
+        state.events.emit("job.submitted", namespace=spec.namespace, job=spec.name, message="version 1")
+        return JobAnswer(uid=job.uid, version=1, changed=True)
+    if job.spec == spec and not job.stopped:
+        return JobAnswer(uid=job.uid, version=job.version, changed=False)
+    # Starting a stopped job again is a new version of everything: what ran (or completed) before does not count.
+    again = job.stopped
+    job = _next_version(state, job, spec, everything=again)
+    kind = "job.submitted" if again else "job.updated"
+    state.events.emit(kind, namespace=spec.namespace, job=spec.name, message=f"version {job.version}")
+    return JobAnswer(uid=job.uid, version=job.version, changed=True)
+
+
+def _next_version(state: State, job: Job, spec: JobSpec, *, everything: bool) -> Job:
+    """Replace the job's record by its next version; ``everything``: every instance is outdated, changed or not."""
+    version = job.version + 1
+    old = {group.name: (group, at) for group, at in zip(job.spec.groups, job.group_versions, strict=True)}
+    everything = everything or spec.type != job.spec.type or spec.constraints != job.spec.constraints
+    group_versions = []
+    for group in spec.groups:
+        before = old.get(group.name)
+        same = before is not None and not everything and replace(before[0], count=group.count) == group
+        group_versions.append(before[1] if same and before is not None else version)
+    if spec.on_disconnect != job.spec.on_disconnect:
+        # Agents act on it while they are cut off, so those that keep running must hear of it now.
+        rows = state.live_rows(job.slot)
+        state.stamp(rows)
+        state.tell(rows)
+    state.put_job(
+        replace(
+            job,
+            spec=spec,
+            version=version,
+            group_versions=tuple(group_versions),
+            specs=(*job.specs, (version, spec)),
+            stopped=False,
+            submit_index=state.index,
+            modify_index=state.index,
+            modify_time_ms=state.time_ms,
+        )
+    )
+    return state.jobs[job.uid]
+
+
+def stop(state: State, command: StopJob) -> Outcome:
+    job = state.find_job(command.namespace, command.name)
+    if job is None:
+        return _not_found(state, command.namespace, command.name)
+    if job.stopped:
+        return state.changed(False)
+    _stop_all(state, job)
+    _put_modified(state, replace(job, stopped=True))
+    state.events.emit("job.stopped", namespace=job.spec.namespace, job=job.spec.name)
+    return state.changed()
+
+
+def scale(state: State, command: ScaleJob) -> Outcome:
+    job = state.find_job(command.namespace, command.name)
+    if job is None:
+        return _not_found(state, command.namespace, command.name)
+    if job.removing:
+        return _being_removed(state, job)
+    if job.stopped:
+        return _stopped(state, job)
+    if job.spec.type is JobType.SYSTEM:
+        return state.reject("FAILED_PRECONDITION", f"job {command.name!r} is a system job: it runs once on every node")
+    problem = range_problem("count", command.count, 0, MAX_COUNT)
+    if problem:
+        return state.reject("INVALID", problem)
+    names = [group.name for group in job.spec.groups]
+    if not command.group and len(names) > 1:
+        return state.reject("INVALID", f"job {command.name!r} has several groups, say which: {', '.join(names)[:500]}")
+    wanted = command.group or names[0]
+    if wanted not in names:
+        return state.reject(
+            "NOT_FOUND", f"job {command.name!r} has no group {wanted[:64]!r}; it has: {', '.join(names)[:500]}"
+        )
+    groups = tuple(replace(group, count=command.count) if group.name == wanted else group for group in job.spec.groups)
+    if groups == job.spec.groups:
+        return state.changed(False)
+    job = _next_version(state, job, replace(job.spec, groups=groups), everything=False)
+    state.events.emit(
+        "job.scaled", namespace=job.spec.namespace, job=job.spec.name, message=f"{wanted} to {command.count}"
+    )
+    return state.changed()
+
+
+def restart(state: State, command: RestartJob) -> Outcome:
+    job = state.find_job(command.namespace, command.name)
+    if job is None:
+        return _not_found(state, command.namespace, command.name)
+    if job.removing:
+        return _being_removed(state, job)
+    if job.stopped:
+        return _stopped(state, job)
+    job = _next_version(state, job, job.spec, everything=True)
+    state.events.emit(
+        "job.restarted", namespace=job.spec.namespace, job=job.spec.name, message=f"version {job.version}"
+    )
+    return state.changed()
+
+
+def remove(state: State, command: RemoveJob) -> Outcome:
+    job = state.find_job(command.namespace, command.name)
+    if job is None:
+        return _not_found(state, command.namespace, command.name)
+    if job.removing:
+        return state.changed(False)
+    if not job.stopped:
+        _stop_all(state, job)
+        state.events.emit("job.stopped", namespace=job.spec.namespace, job=job.spec.name)
+    _put_modified(state, replace(job, stopped=True, removing=True))
+    state.remove_if_done(job.slot)
+    return state.changed()
+
+
+def _stop_all(state: State, job: Job) -> None:
+    rows = state.live_rows(job.slot)
+    rows = rows[state.table.desired[rows] != int(Desired.STOP)]
+    state.table.desired[rows] = int(Desired.STOP)
+    state.stamp(rows)
+    state.tell(rows)
+
+
+def _put_modified(state: State, job: Job) -> None:
+    state.put_job(replace(job, modify_index=state.index, modify_time_ms=state.time_ms))
+
+
+def _not_found(state: State, namespace: str, name: str) -> Rejected:
+    return state.reject("NOT_FOUND", f"there is no job {name[:128]!r} in namespace {namespace[:128]!r}")
+
+
+def _being_removed(state: State, job: Job) -> Rejected:
+    return state.reject(
+        "FAILED_PRECONDITION",
+        f"job {job.spec.name!r} is being removed: try again once its last allocation has stopped",
+    )
+
+
+def _stopped(state: State, job: Job) -> Rejected:
+    return state.reject("FAILED_PRECONDITION", f"job {job.spec.name!r} is stopped: submit it again to start it")

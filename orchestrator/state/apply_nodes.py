@@ -1,0 +1,227 @@
+"""What commands about nodes do: register, cordon, drain, forget, and the leader's verdicts lost and back.
+
+The rule: the identity that registers a node id first owns it. A lost node keeps its rows; what becomes of them is the
+plan's decision (``Action.LOSE``), because it is the job's choice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from orchestrator.contract.model import NodeSpec, NodeStatus, Resources
+from orchestrator.state.apply_rows import lose
+from orchestrator.state.check import id_problem, node_problem, range_problem
+from orchestrator.state.commands import CordonNode, DrainNode, ForgetNode, MarkNodes, NodeMark, Outcome, RegisterNode
+from orchestrator.state.ledger import device_bits, engine_key
+from orchestrator.state.model import MAX_COMMAND_ROWS, Node
+from orchestrator.state.state import Rows, State
+
+
+def register(state: State, command: RegisterNode) -> Outcome:
+    spec = command.node
+    problem = node_problem(spec) or id_problem("identity", command.identity)
+    if problem:
+        return state.reject("INVALID", problem)
+    known = state.nodes.get(spec.id)
+    if known is not None and known.identity != command.identity:
+        return state.reject(
+            "PERMISSION_DENIED",
+            f"node {spec.id!r} belongs to {known.identity!r}: give this agent its own data directory, "
+            f"or forget the node first",
+        )
+    for slot in state.node_names.get(spec.name, ()):
+        other = state.node_at[slot]
+        if other.spec.id != spec.id and other.status is not NodeStatus.LOST:
+            return state.reject(
+                "ALREADY_EXISTS",
+                f"another node ({other.spec.id}) is called {spec.name!r}: give this agent another name, "
+                f"or stop the other one",
+            )
+    if known is None:
+        slot = state.take_node_slot()
+        state.put_node(
+            Node(
+                slot=slot,
+                spec=spec,
+                status=NodeStatus.READY,
+                identity=command.identity,
+                register_index=state.index,
+                modify_index=state.index,
+                status_time_ms=state.time_ms,
+                ceiling=spec.capacity,
+            )
+        )
+        state.ledger.touched[slot] = state.index
+        state.events.emit("node.registered", node_id=spec.id, message=spec.name)
+        return state.changed()
+    if known.spec != spec:
+        _replace_spec(state, known, spec)
+        state.events.emit("node.registered", node_id=spec.id, message=spec.name)
+    if known.status is NodeStatus.LOST:
+        _back(state, known.spec.id)
+    node = state.nodes[spec.id]
+    state.put_node(replace(node, register_index=state.index))
+    # Whoever registers begins a new stream and must be told everything.
+    state.ledger.touched[node.slot] = state.index
+    return state.changed(known.spec != spec or known.status is NodeStatus.LOST)
+
+
+def _replace_spec(state: State, node: Node, spec: NodeSpec) -> None:
+    """The machine says something else of itself, while allocations hold parts of it."""
+    ledger = state.ledger
+    rows = ledger.live[node.slot]
+    if len(rows):
+        if engine_key(node) != engine_key(replace(node, spec=spec)):
+            _move_ports(state, node, replace(node, spec=spec))
+            rows = ledger.live[node.slot]
+        if node.spec.devices != spec.devices:
+            _renumber_devices(state, node, spec, rows)
+    ceiling = Resources(
+        cpu_millis=max(spec.capacity.cpu_millis, int(ledger.cpu_millis[node.slot])),
+        memory_mib=max(spec.capacity.memory_mib, int(ledger.memory_mib[node.slot])),
+        disk_mib=max(spec.capacity.disk_mib, int(ledger.disk_mib[node.slot])),
+    )
+    state.put_node(replace(node, spec=spec, ceiling=ceiling, modify_index=state.index))
+
+
+def _move_ports(state: State, old: Node, new: Node) -> None:
+    """Another engine: ports move there. Whoever's port is taken there cannot be running: it is lost."""
+    taken = state.ledger.ports.get(engine_key(new), {})
+    rows = state.ledger.live[old.slot]
+    clash = [row for row in rows.tolist() if any(port in taken for port in state.table.ports.get(row, ()))]
+    if clash:
+        lose(state, np.array(clash, dtype=np.int32), "its node changed to an engine where its port is taken")
+    for row in state.ledger.live[old.slot].tolist():
+        for port in state.table.ports.get(row, ()):
+            _take_port(state.ledger.ports, engine_key(old), port)
+            state.ledger.ports.setdefault(engine_key(new), {})[port] = row
+
+
+def _take_port(ports: dict[str, dict[int, int]], key: str, port: int) -> None:
+    taken = ports.get(key, {})
+    taken.pop(port, None)
+    if not taken:
+        ports.pop(key, None)
+
+
+def _renumber_devices(state: State, node: Node, spec: NodeSpec, rows: Rows) -> None:
+    """Masks count places in the node's list of devices: keep them on the same ids. A vanished device is let go."""
+    table, ledger = state.table, state.ledger
+    place = {device.id: number for number, device in enumerate(spec.devices)}
+    held = rows[table.device_mask[rows] != 0]
+    bits = device_bits(table.device_mask[held])
+    masks = np.zeros(len(held), dtype=np.uint64)
+    usage = np.zeros_like(ledger.device_millis[node.slot])
+    for number, device in enumerate(node.spec.devices):
+        new = place.get(device.id)
+        if new is not None:
+            masks[bits[:, number]] |= np.uint64(1 << new)
+            usage[new] = ledger.device_millis[node.slot, number]
+    table.device_mask[held] = masks
+    table.gpu_millis[held[masks == 0]] = 0
+    ledger.device_millis[node.slot] = usage
+
+
+def cordon(state: State, command: CordonNode) -> Outcome:
+    node = state.nodes.get(command.node_id)
+    if node is None:
+        return _not_found(state, command.node_id)
+    if node.cordoned == command.cordoned and not (node.draining and not command.cordoned):
+        return state.changed(False)
+    draining = node.draining and command.cordoned
+    state.put_node(replace(node, cordoned=command.cordoned, draining=draining, modify_index=state.index))
+    state.events.emit("node.cordoned" if command.cordoned else "node.uncordoned", node_id=node.spec.id)
+    return state.changed()
+
+
+def drain(state: State, command: DrainNode) -> Outcome:
+    node = state.nodes.get(command.node_id)
+    if node is None:
+        return _not_found(state, command.node_id)
+    if node.draining:
+        return state.changed(False)
+    state.put_node(replace(node, cordoned=True, draining=True, modify_index=state.index))
+    state.events.emit("node.draining", node_id=node.spec.id)
+    return state.changed()
+
+
+def forget(state: State, command: ForgetNode) -> Outcome:
+    node = state.nodes.get(command.node_id)
+    if node is None:
+        return _not_found(state, command.node_id)
+    rows = state.ledger.live[node.slot]
+    if len(rows) and node.status is NodeStatus.READY:
+        return state.reject(
+            "FAILED_PRECONDITION",
+            f"node {node.spec.id!r} is ready and runs {len(rows)} allocations: drain it, or stop its agent and "
+            f"wait until it is lost",
+        )
+    if len(rows):
+        lose(state, rows, "its node was forgotten")
+    # Losing the last live row of a job that is being removed drops rows; the record is the same.
+    state.forget_node(node)
+    state.events.emit("node.forgotten", node_id=node.spec.id, message=node.spec.name)
+    return state.changed()
+
+
+def mark(state: State, command: MarkNodes) -> Outcome:
+    problem = range_problem("number of marks", len(command.lost) + len(command.back), 0, MAX_COMMAND_ROWS)
+    if problem:
+        return state.reject("INVALID", problem)
+    changed = False
+    for verdict in command.lost:
+        node = _marked(state, verdict)
+        if node is not None and node.status is NodeStatus.READY:
+            state.put_node(
+                replace(
+                    node,
+                    status=NodeStatus.LOST,
+                    status_time_ms=state.time_ms,
+                    status_reason=verdict.reason[:500],
+                    modify_index=state.index,
+                )
+            )
+            # Agents on the same engine may have to stop what was its.
+            state.touch_engine(node)
+            state.events.emit("node.lost", node_id=node.spec.id, message=verdict.reason)
+            changed = True
+    for verdict in command.back:
+        node = _marked(state, verdict)
+        if node is not None and node.status is NodeStatus.LOST and not _name_taken(state, node):
+            _back(state, node.spec.id)
+            changed = True
+    return state.changed(changed)
+
+
+def _marked(state: State, verdict: NodeMark) -> Node | None:
+    """The node that was judged, unless it has registered again since."""
+    node = state.nodes.get(verdict.node_id)
+    return node if node is not None and node.register_index == verdict.register_index else None
+
+
+def _name_taken(state: State, node: Node) -> bool:
+    return any(
+        slot != node.slot and state.node_at[slot].status is NodeStatus.READY
+        for slot in state.node_names.get(node.spec.name, ())
+    )
+
+
+def _back(state: State, node_id: str) -> None:
+    node = state.nodes[node_id]
+    state.put_node(
+        replace(
+            node,
+            status=NodeStatus.READY,
+            status_time_ms=state.time_ms,
+            status_reason="",
+            modify_index=state.index,
+        )
+    )
+    state.ledger.touched[node.slot] = state.index
+    state.events.emit("node.back", node_id=node_id)
+
+
+def _not_found(state: State, node_id: str) -> Outcome:
+    return state.reject("NOT_FOUND", f"there is no node {node_id[:128]!r}")

@@ -1,0 +1,468 @@
+"""What a plan does: every action and every placement is checked again against the state that apply finds.
+
+The rule: a plan was made from an older state, perhaps by a peer that no longer leads, so each row is judged alone: a
+stale one is rejected with a reason, the others go in. Actions come first: what they free is free for the placements.
+
+Rows are checked with array operations, for a command may hold 20,000. Where a node cannot take all of its rows, these
+are judged one by one in the order of the plan, so that as many as fit go in.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.contract.model import AllocState, Desired, JobType, NodeStatus
+from orchestrator.state.allocations import LAST_LIVE
+from orchestrator.state.apply_rows import describe, emit, lose, set_reason
+from orchestrator.state.commands import Action, ActionColumns, ApplyPlan, Outcome, PlacementColumns, PlanAnswer
+from orchestrator.state.ledger import device_bits, engine_key
+from orchestrator.state.model import MAX_COMMAND_ROWS, MAX_COUNT, Job, Node
+from orchestrator.state.state import Rows, State
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+def apply_plan(state: State, command: ApplyPlan) -> Outcome:
+    problem = _shape_problem(command)
+    if problem:
+        return state.reject("INVALID", problem)
+    acted, rejected = _act(state, command)
+    placed, stale = _Placing(state, command).run()
+    rejected += stale
+    if rejected:
+        state.events.emit("plan.rejected", message=f"{len(rejected)} rows were stale; the first: {rejected[0]}")
+    return state.answer(PlanAnswer(placed=placed, acted=acted, rejected=tuple(rejected)))
+
+
+def _shape_problem(command: ApplyPlan) -> str:
+    actions, placements = command.actions, command.placements
+    rows = len(actions) + len(placements)
+    if rows > MAX_COMMAND_ROWS:
+        return f"a plan has at most {MAX_COMMAND_ROWS} rows, not {rows}: cut it into chunks"
+    if len(command.jobs) > MAX_COMMAND_ROWS or len(command.nodes) > MAX_COMMAND_ROWS:
+        return f"a plan names at most {MAX_COMMAND_ROWS} jobs and nodes"
+    if len(command.reasons) > MAX_COMMAND_ROWS:
+        return f"a plan has at most {MAX_COMMAND_ROWS} reasons"
+    for columns in (actions, placements):
+        for name in columns.__slots__:
+            column = getattr(columns, name)
+            if column is None or name in ("ports", "port_offsets"):
+                continue
+            dtype = "uint64" if name == "device_mask" else "int32"
+            if column.shape != (len(columns),) or column.dtype != dtype:
+                return f"column {name} has {column.dtype} values of shape {column.shape} for {len(columns)} rows"
+    offsets = placements.port_offsets
+    if offsets.shape != (len(placements) + 1,) or placements.ports.ndim != 1:
+        return "port_offsets must have one value more than there are placements"
+    if offsets.dtype != "int32" or placements.ports.dtype != "int32":
+        return "ports and port_offsets must be int32"
+    if offsets[0] != 0 or offsets[-1] != len(placements.ports) or np.any(offsets[1:] < offsets[:-1]):
+        return "port_offsets must rise from 0 to the number of ports"
+    for what, column, bound in (
+        ("action's job", actions.job, len(command.jobs)),
+        ("action's reason", actions.reason, len(command.reasons)),
+        ("placement's job", placements.job, len(command.jobs)),
+        ("placement's node", placements.node, len(command.nodes)),
+    ):
+        if len(column) and (int(column.min()) < 0 or int(column.max()) >= bound):
+            return f"an {what} is outside of the plan's list of {bound}"
+    return ""
+
+
+# ---------------------------------------------------------------------------- actions
+
+
+def _act(state: State, command: ApplyPlan) -> tuple[int, list[str]]:
+    """Do what can be done; returns how many, and a reason for each row that was stale."""
+    actions = command.actions
+    if not len(actions):
+        return 0, []
+    found, rejected = _find_rows(state, command)
+    table = state.table
+    chosen: dict[tuple[int, str], list[int]] = {}
+    seen: set[int] = set()
+    for place in range(len(actions)):
+        row = int(found[place])
+        if row < 0:
+            continue
+        reason = command.reasons[int(actions.reason[place])]
+        problem = ""
+        kind = int(actions.action[place])
+        if row in seen:
+            problem = "is in the plan twice"
+        elif kind == Action.STOP:
+            if table.desired[row] == int(Desired.STOP):
+                problem = "was already told to stop"
+        elif kind == Action.LOSE:
+            node = state.node_at[int(table.node[row])]
+            if node.status is not NodeStatus.LOST:
+                problem = f"cannot be lost: node {node.spec.id} is ready"
+        else:
+            problem = f"gets an unknown action {kind}"
+        if problem:
+            rejected.append(f"{describe(state, row)[2]} {problem}")
+            continue
+        seen.add(row)
+        chosen.setdefault((kind, reason), []).append(row)
+    for (kind, reason), listed in chosen.items():
+        rows = np.array(listed, dtype=np.int32)
+        if kind == Action.STOP:
+            table.desired[rows] = int(Desired.STOP)
+            state.stamp(rows)
+            for row in listed:
+                set_reason(state, row, reason)
+            state.tell(rows)
+            emit(state, "alloc.stop", rows, reason)
+    for (kind, reason), listed in chosen.items():
+        if kind == Action.LOSE:
+            lose(state, np.array(listed, dtype=np.int32), reason)
+    return len(seen), rejected
+
+
+def _find_rows(state: State, command: ApplyPlan) -> tuple[Rows, list[str]]:
+    """int32 (actions): the live row that each action means, or -1; and a reason for each -1."""
+    actions, table, ordinals = command.actions, state.table, state.ordinals
+    found = np.full(len(actions), -1, dtype=np.int32)
+    keys = actions.job.astype(np.int64) << 32 | (actions.group.astype(np.int64) & 0xFFFFFFFF)
+    order = np.argsort(keys, kind="stable")
+    starts = np.flatnonzero(np.diff(keys[order], prepend=-1))
+    for part in np.split(order, starts[1:]):
+        job = state.jobs.get(command.jobs[int(actions.job[part[0]])])
+        if job is None:
+            continue
+        for gid in _candidates(state, job, int(actions.group[part[0]])):
+            ordinal = actions.ordinal[part]
+            inside = (ordinal >= 0) & (ordinal < ordinals.size[gid]) & (found[part] < 0)
+            places = part[inside]
+            rows = ordinals.newest[ordinals.base[gid] + actions.ordinal[places]]
+            fits = (
+                (rows >= 0)
+                & (table.attempt[rows] == actions.attempt[places])
+                & (table.group[rows] == actions.group[places])
+                & (table.state[rows] <= LAST_LIVE)
+            )
+            if actions.version is not None:
+                fits &= table.version[rows] == actions.version[places]
+            found[places[fits]] = rows[fits]
+    return found, [_action_refusal(state, command, actions, place) for place in np.flatnonzero(found < 0).tolist()]
+
+
+def _candidates(state: State, job: Job, group: int) -> list[int]:
+    """The gids whose group ever stood at this place, oldest version first."""
+    names = [spec.groups[group].name for _, spec in job.specs if 0 <= group < len(spec.groups)]
+    return [state.ordinals.gids[(job.slot, name)] for name in dict.fromkeys(names)]
+
+
+def _action_refusal(state: State, command: ApplyPlan, actions: ActionColumns, place: int) -> str:
+    uid = command.jobs[int(actions.job[place])]
+    job = state.jobs.get(uid)
+    if job is None:
+        return f"job {uid[:64]} is gone"
+    what = f"{job.spec.name}/{int(actions.group[place])}/{int(actions.ordinal[place])}"
+    return f"{what}: attempt {int(actions.attempt[place])} is not live any more"
+
+
+# ---------------------------------------------------------------------------- placements
+
+
+class _Placing:
+    """The placements of one plan while they are judged. ``why`` (rows): "" so far good, else the reason against."""
+
+    def __init__(self, state: State, command: ApplyPlan) -> None:
+        self.state = state
+        self.command = command
+        self.columns: PlacementColumns = command.placements
+        self.rows = len(self.columns)
+        self.ok: Bools = np.ones(self.rows, dtype=np.bool_)
+        self.why: dict[int, str] = {}
+
+    def run(self) -> tuple[int, list[str]]:
+        if not self.rows:
+            return 0, []
+        self._match_nodes()
+        self._match_groups()
+        self._match_ordinals()
+        self._match_devices()
+        self._fit()
+        self._match_ports()
+        accepted = np.flatnonzero(self.ok)
+        if len(accepted):
+            self._enter(accepted)
+        return len(accepted), [f"{self._name(place)}: {self.why[place]}" for place in sorted(self.why)]
+
+    def _name(self, place: int) -> str:
+        uid = self.command.jobs[int(self.columns.job[place])]
+        job = self.state.jobs.get(uid)
+        group = int(self.columns.group[place])
+        if job is None:
+            return f"{uid[:64]}/{group}/{int(self.columns.ordinal[place])}"
+        name = job.spec.groups[group].name if 0 <= group < len(job.spec.groups) else str(group)
+        return f"{job.spec.name}/{name}/{int(self.columns.ordinal[place])}"
+
+    def _refuse(self, places: npt.NDArray[np.intp], text: str) -> None:
+        for place in places.tolist():
+            self.why.setdefault(place, text)
+        self.ok[places] = False
+
+    def _refuse_where(self, bad: Bools, text: str) -> None:
+        places = np.flatnonzero(bad & self.ok)
+        if len(places):
+            self._refuse(places, text)
+
+    # -------------------------------------------------------------------- what is named
+
+    def _match_nodes(self) -> None:
+        """``slots`` int32 (rows): the node's slot."""
+        state = self.state
+        named: list[Node | None] = [state.nodes.get(node_id) for node_id in self.command.nodes]
+        self.slots: Rows = np.array([node.slot if node else -1 for node in named], dtype=np.int32)[self.columns.node]
+        reasons = [_node_refusal(node) for node in named]
+        if any(reasons):
+            against = np.array([bool(reason) for reason in reasons])
+            for place in np.flatnonzero(against[self.columns.node]).tolist():
+                node = int(self.columns.node[place])
+                self.why[place] = f"node {self.command.nodes[node][:64]} {reasons[node]}"
+                self.ok[place] = False
+
+    def _match_groups(self) -> None:
+        """Per row: ``gid``, ``job_slot``, ``need`` int64 (rows, 3: cpu_millis, memory_mib, disk_mib), and more."""
+        columns = self.columns
+        keys = columns.job.astype(np.int64) << 32 | (columns.group.astype(np.int64) & 0xFFFFFFFF)
+        unique, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+        facts = np.zeros((len(unique), 11), dtype=np.int64)
+        refusals: list[str] = []
+        for place, at in enumerate(first.tolist()):
+            refusals.append(self._group_facts(facts[place], int(columns.job[at]), int(columns.group[at])))
+        if any(refusals):
+            for place in np.flatnonzero(np.array([bool(text) for text in refusals])[inverse]).tolist():
+                self.why.setdefault(place, refusals[int(inverse[place])])
+                self.ok[place] = False
+        rows: Ints = facts[inverse]
+        self.gid: Rows = rows[:, 0].astype(np.int32)
+        self.job_slot: Rows = rows[:, 1].astype(np.int32)
+        self.need: Ints = rows[:, 4:7]
+        self.devices, self.gpu_millis, self.port_count = rows[:, 7], rows[:, 8], rows[:, 9]
+        self.has_static: Bools = rows[:, 10] > 0
+        self._refuse_where(columns.version != rows[:, 3], "the job has another version by now")
+        self._refuse_where(
+            (columns.ordinal < 0) | (columns.ordinal >= rows[:, 2]), "the ordinal is not below the count"
+        )
+
+    def _group_facts(self, into: Ints, job_place: int, group: int) -> str:
+        uid = self.command.jobs[job_place]
+        job = self.state.jobs.get(uid)
+        if job is None:
+            return "the job is gone"
+        if job.stopped:
+            return "the job is stopped"
+        if not 0 <= group < len(job.spec.groups):
+            return "the job has no such group by now"
+        facts = self.state.facts(job)[group]
+        into[:] = (
+            facts.gid,
+            job.slot,
+            MAX_COUNT if job.spec.type is JobType.SYSTEM else facts.instances,
+            job.version,
+            facts.cpu_millis,
+            facts.memory_mib,
+            facts.disk_mib,
+            facts.devices,
+            facts.gpu_millis,
+            len(facts.static_ports),
+            any(facts.static_ports),
+        )
+        return ""
+
+    def _match_ordinals(self) -> None:
+        """Fencing: exactly the next attempt of an ordinal of which nothing lives."""
+        ordinals, table, columns = self.state.ordinals, self.state.table, self.columns
+        inside = self.ok & (columns.ordinal < ordinals.size[self.gid])
+        places = np.where(inside, ordinals.base[self.gid] + columns.ordinal, 0)
+        last = np.where(inside, ordinals.last_attempt[places], 0)
+        newest = np.where(inside, ordinals.newest[places], -1)
+        live = (newest >= 0) & (table.state[newest] <= LAST_LIVE)
+        self._refuse_where(live, "an attempt of it is live")
+        self._refuse_where(columns.attempt != last + 1, "it is not the next attempt")
+        keys = self.gid.astype(np.int64) << 32 | columns.ordinal
+        candidates = np.flatnonzero(self.ok)
+        _, first = np.unique(keys[candidates], return_index=True)
+        if len(first) != len(candidates):
+            again = np.ones(len(candidates), dtype=np.bool_)
+            again[first] = False
+            self._refuse(candidates[again], "it is in the plan twice")
+        # The count of failed starts goes on as long as the job is the same.
+        same = (newest >= 0) & (table.version[newest] == columns.version)
+        self.failures = np.where(same, table.failures[newest], 0)
+
+    def _match_devices(self) -> None:
+        columns = self.columns
+        held = np.bitwise_count(columns.device_mask).astype(np.int64)
+        self._refuse_where(held != self.devices, "it gets another number of devices than its group asks for")
+        self._refuse_where(columns.gpu_millis != self.gpu_millis, "it gets another share of a device than it asks for")
+        with_devices = np.flatnonzero(self.ok & (columns.device_mask != 0))
+        if len(with_devices):
+            known = np.array([_all_devices(self.state.node_at[slot]) for slot in self.slots[with_devices].tolist()])
+            outside = (columns.device_mask[with_devices] & ~known.astype(np.uint64)) != 0
+            if outside.any():
+                self._refuse(with_devices[outside], "the node has no such device")
+
+    # -------------------------------------------------------------------- what fits
+
+    def _fit(self) -> None:
+        """Refuse rows that their nodes have no room for."""
+        places = np.flatnonzero(self.ok)
+        if not len(places):
+            return
+        ledger = self.state.ledger
+        slots = self.slots[places]
+        order = np.argsort(slots, kind="stable")
+        places, slots = places[order], slots[order]
+        starts = np.flatnonzero(np.diff(slots, prepend=-1))
+        nodes = slots[starts]
+        capacity = np.array([_capacity(self.state.node_at[slot]) for slot in nodes.tolist()], dtype=np.int64)
+        used = np.stack((ledger.cpu_millis[nodes], ledger.memory_mib[nodes], ledger.disk_mib[nodes]), axis=1)
+        total = np.add.reduceat(self.need[places], starts, axis=0)
+        tight = ((used + total) > capacity).any(axis=1)
+        masks = self.columns.device_mask[places]
+        if masks.any():
+            share = device_bits(masks) * self.columns.gpu_millis[places, None].astype(np.int64)
+            wanted = np.add.reduceat(share, starts, axis=0)
+            tight |= ((ledger.device_millis[nodes] + wanted) > 1000).any(axis=1)
+        ends = np.append(starts[1:], len(places))
+        for at in np.flatnonzero(tight).tolist():
+            self._fit_one_by_one(places[starts[at] : ends[at]], used[at], capacity[at], int(nodes[at]))
+
+    def _fit_one_by_one(self, places: npt.NDArray[np.intp], used: Ints, capacity: Ints, slot: int) -> None:
+        names = ("cpu", "memory", "disk")
+        devices = self.state.ledger.device_millis[slot].astype(np.int64)
+        node_id = self.state.node_at[slot].spec.id
+        for place in places.tolist():
+            after = used + self.need[place]
+            short = np.flatnonzero(after > capacity)
+            bits = device_bits(self.columns.device_mask[place : place + 1])[0]
+            share = devices + bits * np.int64(self.columns.gpu_millis[place])
+            if len(short):
+                self.why[place] = f"node {node_id} has not enough {names[int(short[0])]} left"
+                self.ok[place] = False
+            elif (share > 1000).any():
+                self.why[place] = f"a device of node {node_id} is taken"
+                self.ok[place] = False
+            else:
+                used, devices = after, share
+
+    def _match_ports(self) -> None:
+        columns = self.columns
+        offered = np.diff(columns.port_offsets)
+        self._refuse_where(offered != self.port_count, "it gets another number of ports than its group asks for")
+        taken: dict[str, set[int]] = {}
+        for place in np.flatnonzero(self.ok & (offered > 0)).tolist():
+            ports = self._ports(place)
+            key = engine_key(self.state.node_at[int(self.slots[place])])
+            engine = self.state.ledger.ports.get(key, {})
+            planned = taken.setdefault(key, set())
+            problem = ""
+            if len(set(ports)) != len(ports):
+                problem = "it gets the same host port twice"
+            elif min(ports) < 1 or max(ports) > 65_535:
+                problem = "a host port is not from 1 to 65535"
+            elif self.has_static[place] and not self._statics_fit(place, ports):
+                problem = "it does not get the static port that its group asks for"
+            else:
+                clash = next((port for port in ports if port in engine or port in planned), 0)
+                if clash:
+                    problem = f"host port {clash} is taken"
+            if problem:
+                self.why[place] = problem
+                self.ok[place] = False
+            else:
+                planned.update(ports)
+
+    def _ports(self, place: int) -> tuple[int, ...]:
+        start, end = self.columns.port_offsets[place : place + 2].tolist()
+        return tuple(self.columns.ports[start:end].tolist())
+
+    def _statics_fit(self, place: int, ports: tuple[int, ...]) -> bool:
+        job = self.state.jobs[self.command.jobs[int(self.columns.job[place])]]
+        statics = self.state.facts(job)[int(self.columns.group[place])].static_ports
+        return all(static in (0, port) for static, port in zip(statics, ports, strict=True))
+
+    # -------------------------------------------------------------------- in they go
+
+    def _enter(self, accepted: npt.NDArray[np.intp]) -> None:
+        state, table, columns = self.state, self.state.table, self.columns
+        rows = table.take(len(accepted))
+        values: dict[str, Any] = {
+            "job": self.job_slot[accepted],
+            "gid": self.gid[accepted],
+            "group": columns.group[accepted],
+            "ordinal": columns.ordinal[accepted],
+            "attempt": columns.attempt[accepted],
+            "version": columns.version[accepted],
+            "restarts": 0,
+            "node": self.slots[accepted],
+            "desired": int(Desired.RUN),
+            "state": int(AllocState.PENDING),
+            "cpu_millis": self.need[accepted, 0],
+            "memory_mib": self.need[accepted, 1],
+            "disk_mib": self.need[accepted, 2],
+            "device_mask": columns.device_mask[accepted],
+            "gpu_millis": columns.gpu_millis[accepted],
+            "exit_code": 0,
+            "start_failed": False,
+            "failures": self.failures[accepted],
+            "create_index": state.index,
+            "modify_index": state.index,
+            "create_time_ms": state.time_ms,
+            "modify_time_ms": state.time_ms,
+        }
+        for name, value in values.items():
+            getattr(table, name)[rows] = value
+        if len(columns.ports):
+            for row, place in zip(rows.tolist(), accepted.tolist(), strict=True):
+                ports = self._ports(place)
+                if ports:
+                    table.ports[row] = ports
+        state.enter_rows(rows)
+        self._tell(accepted)
+
+    def _tell(self, accepted: npt.NDArray[np.intp]) -> None:
+        columns, command = self.columns, self.command
+        specs = [job.spec if (job := self.state.jobs.get(uid)) else None for uid in command.jobs]
+        nodes = command.nodes
+        events = []
+        for job, group, ordinal, node, attempt in zip(
+            columns.job[accepted].tolist(),
+            columns.group[accepted].tolist(),
+            columns.ordinal[accepted].tolist(),
+            columns.node[accepted].tolist(),
+            columns.attempt[accepted].tolist(),
+            strict=True,
+        ):
+            spec = specs[job]
+            if spec is not None:
+                name = f"{spec.name}/{spec.groups[group].name}/{ordinal}"
+                events.append((spec.namespace, spec.name, name, nodes[node], "", attempt))
+        self.state.events.emit_rows("alloc.placed", events)
+
+
+def _node_refusal(node: Node | None) -> str:
+    if node is None:
+        return "is gone"
+    if node.status is not NodeStatus.READY:
+        return "is lost"
+    if node.draining:
+        return "is draining"
+    return "is cordoned" if node.cordoned else ""
+
+
+def _capacity(node: Node) -> tuple[int, int, int]:
+    capacity = node.spec.capacity
+    return capacity.cpu_millis, capacity.memory_mib, capacity.disk_mib
+
+
+def _all_devices(node: Node) -> int:
+    return (1 << len(node.spec.devices)) - 1

@@ -1,0 +1,120 @@
+"""What agents observed: each observation moves its allocation forward, or does nothing.
+
+Observations of what is unknown, of an older attempt, of another node's allocation, or that do not follow
+(``contract.transitions``) are ignored: an agent repeats itself after a reconnect, and that is no error.
+
+``failures`` counts failed starts of an ordinal in a row, for the leader's backoff: an attempt starts with the count of
+the attempt before it (unless the job's version changed in between), RUNNING and COMPLETE set it to 0, and FAILED
+without ever having run adds 1.
+
+A LOST allocation never comes back to life here. Its agent, when it says that it still runs, is told again that nothing
+may run under this key (``views.assignments_for``); how it really ended is added to the reason.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from orchestrator.contract.model import AllocState, Observation
+from orchestrator.contract.transitions import TERMINAL, follows
+from orchestrator.state.allocations import LAST_LIVE
+from orchestrator.state.apply_rows import describe, finish_jobs, set_reason
+from orchestrator.state.check import MAX_INT32, range_problem
+from orchestrator.state.commands import Outcome, RecordStatuses
+from orchestrator.state.events import OBSERVED
+from orchestrator.state.model import MAX_COMMAND_ROWS
+from orchestrator.state.state import State
+
+
+def record(state: State, command: RecordStatuses) -> Outcome:
+    problem = range_problem("number of observations", len(command.observations), 0, MAX_COMMAND_ROWS)
+    if problem:
+        return state.reject("INVALID", problem)
+    if command.node_id not in state.nodes:
+        return state.reject("NOT_FOUND", f"there is no node {command.node_id[:128]!r}: register first")
+    changed = False
+    for observation in command.observations:
+        changed = _observe(state, command.node_id, observation) or changed
+    return state.changed(changed)
+
+
+def find_row(state: State, observation: Observation) -> int:
+    """The row of exactly this attempt, or -1."""
+    key = observation.key
+    job = state.jobs.get(key.job_uid)
+    if job is None:
+        return -1
+    gid = state.ordinals.gids.get((job.slot, key.id.group))
+    if gid is None:
+        return -1
+    row = state.ordinals.find(gid, key.id.ordinal)
+    while row >= 0 and state.table.attempt[row] != key.attempt:
+        row = int(state.table.prev[row])
+    return row
+
+
+def _observe(state: State, node_id: str, observation: Observation) -> bool:
+    table = state.table
+    row = find_row(state, observation)
+    if row < 0 or not 0 <= observation.restarts <= MAX_INT32:
+        return False
+    if state.node_at[int(table.node[row])].spec.id != node_id:
+        return False
+    before = AllocState(int(table.state[row]))
+    if before is AllocState.LOST:
+        return _observe_lost(state, row, observation)
+    attempt = observation.key.attempt
+    after = observation.state
+    if not follows((attempt, int(table.restarts[row]), before), (attempt, observation.restarts, after)):
+        return False
+    if after is AllocState.LOST or after is AllocState.PENDING:
+        return False  # the control plane's words, not an agent's
+    table.restarts[row] = observation.restarts
+    table.exit_code[row] = max(-MAX_INT32, min(MAX_INT32, observation.exit_code))
+    set_reason(state, row, observation.reason)
+    if after is AllocState.RUNNING or after is AllocState.COMPLETE:
+        table.failures[row] = 0
+    if after is AllocState.FAILED and observation.start_failed:
+        table.start_failed[row] = True
+        table.failures[row] = min(int(table.failures[row]) + 1, MAX_INT32)
+    if after in TERMINAL:
+        rows = np.array([row], dtype=np.int32)
+        state.end_rows(rows, after)
+        _emit(state, row, after, observation.reason)
+        finish_jobs(state, rows)
+    else:
+        table.state[row] = int(after)
+        table.modify_index[row] = state.index
+        table.modify_time_ms[row] = state.time_ms
+        _emit(state, row, after, observation.reason)
+    return True
+
+
+def _observe_lost(state: State, row: int, observation: Observation) -> bool:
+    table = state.table
+    if int(observation.state) <= LAST_LIVE:
+        # Still running under a fenced attempt: its agent hears once more that it must stop.
+        state.tell(np.array([row], dtype=np.int32))
+        state.ledger.lost_touched[table.node[row]] = state.index
+        return False
+    said = f"; its agent says: {observation.state.name.lower()}"
+    reason = table.reasons.get(row, "")
+    if observation.state is AllocState.LOST or "; its agent says: " in reason:
+        return False
+    set_reason(state, row, reason + said)
+    table.exit_code[row] = max(-MAX_INT32, min(MAX_INT32, observation.exit_code))
+    table.modify_index[row] = state.index
+    return True
+
+
+def _emit(state: State, row: int, after: AllocState, reason: str) -> None:
+    namespace, job, allocation, node_id = describe(state, row)
+    state.events.emit(
+        OBSERVED[after],
+        namespace=namespace,
+        job=job,
+        allocation=allocation,
+        node_id=node_id,
+        message=reason,
+        attempt=int(state.table.attempt[row]),
+    )

@@ -1,0 +1,45 @@
+"""What commands about variables do. The rule: a failed expectation is an answer (``hit`` False), not an error."""
+
+from __future__ import annotations
+
+from orchestrator.contract.model import Variable
+from orchestrator.state.check import name_problem, variable_problem
+from orchestrator.state.commands import Expectation, Outcome, VariableAnswer, WriteVariable
+from orchestrator.state.state import State
+
+
+def write(state: State, command: WriteVariable) -> Outcome:
+    problem = name_problem("namespace", command.namespace) or variable_problem(command.name)
+    if problem:
+        return state.reject("INVALID", problem)
+    limit = state.limits.variable_bytes
+    if command.value is not None and len(command.value.encode("utf-8", "surrogatepass")) > limit:
+        return state.reject("INVALID", f"the value of {command.name!r} is larger than {limit} bytes: store a reference")
+    key = (command.namespace, command.name)
+    present = state.variables.get(key)
+    if not _holds(command, present):
+        return state.answer(VariableAnswer(variable=present, hit=False))
+    if command.value is None:
+        if present is not None:
+            del state.variables[key]
+            state.events.emit("variable.deleted", namespace=command.namespace, message=command.name)
+        return state.answer(VariableAnswer(variable=None, hit=True))
+    written = Variable(
+        namespace=command.namespace,
+        name=command.name,
+        value=command.value,
+        version=present.version + 1 if present else 1,
+        create_index=present.create_index if present else state.index,
+        modify_index=state.index,
+    )
+    state.variables[key] = written
+    state.events.emit("variable.changed", namespace=command.namespace, message=command.name)
+    return state.answer(VariableAnswer(variable=written, hit=True))
+
+
+def _holds(command: WriteVariable, present: Variable | None) -> bool:
+    if command.expectation is Expectation.ABSENT:
+        return present is None
+    if command.expectation is Expectation.VALUE:
+        return present is not None and present.value == command.expected
+    return True

@@ -1,0 +1,164 @@
+"""Bounds that ``apply`` itself insists on, so that no command, however made, can break the state.
+
+Owns: what a stored spec must satisfy for apply, the planner and the snapshot to be total: sizes, ranges, uniqueness.
+Leaves to others: what is sensible, and saying so with the place in a file (``jobfile``, which is stricter). The rule:
+each function returns the first problem as a sentence, or "" when there is none; it never raises.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from orchestrator.contract.model import (
+    MAX_DEVICES,
+    WHOLE_DEVICE,
+    Constraint,
+    GroupSpec,
+    JobSpec,
+    NodeSpec,
+    Resources,
+    TaskSpec,
+)
+from orchestrator.state.model import MAX_COUNT
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_VARIABLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,255}")
+_ID = re.compile(r"[!-~]{1,256}")
+
+MAX_GROUPS = 100
+MAX_TASKS = 32
+MAX_PORTS = 64
+MAX_PRIORITY = 100
+MAX_AMOUNT = 2**40
+"""Of anything that is summed over allocations: far above any machine, and 20,000 of them still fit in 64 bits."""
+MAX_INT32 = 2**31 - 1
+
+
+def name_problem(what: str, name: str) -> str:
+    if _NAME.fullmatch(name):
+        return ""
+    return f"{what} {name[:64]!r} must be 1 to 128 letters, digits, '.', '_', '-', beginning with a letter or digit"
+
+
+def id_problem(what: str, value: str) -> str:
+    return "" if _ID.fullmatch(value) else f"{what} {value[:64]!r} must be 1 to 256 printable characters without spaces"
+
+
+def variable_problem(name: str) -> str:
+    return (
+        "" if _VARIABLE.fullmatch(name) else f"variable name {name[:64]!r} must be 1 to 256 of letters, digits, '_./-'"
+    )
+
+
+def range_problem(what: str, value: int, low: int, high: int) -> str:
+    return "" if low <= value <= high else f"{what} must be from {low} to {high}, not {value}"
+
+
+def job_problem(spec: JobSpec) -> str:
+    return (
+        name_problem("namespace", spec.namespace)
+        or name_problem("job name", spec.name)
+        or range_problem("priority", spec.priority, 0, MAX_PRIORITY)
+        or range_problem("number of groups", len(spec.groups), 1, MAX_GROUPS)
+        or _duplicate("group", (group.name for group in spec.groups))
+        or _constraints_problem(spec.constraints)
+        or next((problem for group in spec.groups if (problem := _group_problem(group))), "")
+    )
+
+
+def _group_problem(group: GroupSpec) -> str:
+    problem = (
+        name_problem("group name", group.name)
+        or range_problem("count", group.count, 0, MAX_COUNT)
+        or range_problem("number of tasks", len(group.tasks), 1, MAX_TASKS)
+        or _duplicate("task", (task.name for task in group.tasks))
+        or range_problem("number of ports", len(group.ports), 0, MAX_PORTS)
+        or _duplicate("port", (port.label for port in group.ports))
+        or range_problem("restart attempts", group.restart.attempts, 0, MAX_INT32)
+        or range_problem("restart delay in ms", group.restart.delay_ms, 0, MAX_INT32)
+        or _constraints_problem(group.constraints)
+        or next((problem for task in group.tasks if (problem := _task_problem(task))), "")
+    )
+    if not problem:
+        for port in group.ports:
+            problem = (
+                problem
+                or range_problem(f"port {port.label}", port.to, 0, 65_535)
+                or range_problem(f"static port {port.label}", port.static, 0, 65_535)
+            )
+        fixed = [port.static for port in group.ports if port.static]
+        if len(set(fixed)) != len(fixed):
+            problem = problem or "two ports of a group ask for the same host port"
+        if sum(1 for task in group.tasks if task.resources.gpus is not None) > 1:
+            problem = problem or "at most one task of a group may ask for devices"
+    return f"group {group.name[:64]!r}: {problem}" if problem else ""
+
+
+def _task_problem(task: TaskSpec) -> str:
+    return (
+        name_problem("task name", task.name)
+        or _resources_problem(task.resources)
+        or range_problem("stop timeout in ms", task.stop.timeout_ms, 0, MAX_INT32)
+    )
+
+
+def _resources_problem(resources: Resources) -> str:
+    problem = (
+        range_problem("cpu_millis", resources.cpu_millis, 0, MAX_AMOUNT)
+        or range_problem("memory_mib", resources.memory_mib, 0, MAX_AMOUNT)
+        or range_problem("disk_mib", resources.disk_mib, 0, MAX_AMOUNT)
+    )
+    gpus = resources.gpus
+    if gpus is not None and not problem:
+        problem = (
+            range_problem("gpu count", gpus.count, 0, MAX_DEVICES)
+            or range_problem("gpu_millis", gpus.gpu_millis, 1, WHOLE_DEVICE)
+            or range_problem("gpu memory_mib", gpus.memory_mib, 0, MAX_AMOUNT)
+        )
+    return problem
+
+
+def _constraints_problem(constraints: tuple[Constraint, ...]) -> str:
+    return range_problem("number of constraints", len(constraints), 0, 1_000)
+
+
+def node_problem(spec: NodeSpec) -> str:
+    capacity = spec.capacity
+    return (
+        id_problem("node id", spec.id)
+        or id_problem("node name", spec.name)
+        or range_problem("length of the address", len(spec.address), 0, 256)
+        or range_problem("length of the engine id", len(spec.engine_id), 0, 256)
+        or range_problem("number of drivers", len(spec.drivers), 0, 64)
+        or range_problem("number of labels", len(spec.labels), 0, 1_000)
+        or range_problem("number of devices", len(spec.devices), 0, MAX_DEVICES)
+        or _duplicate("device", (device.id for device in spec.devices))
+        or range_problem("cpu_millis", capacity.cpu_millis, 0, MAX_AMOUNT)
+        or range_problem("memory_mib", capacity.memory_mib, 0, MAX_AMOUNT)
+        or range_problem("disk_mib", capacity.disk_mib, 0, MAX_AMOUNT)
+        or range_problem("lowest port", spec.port_min, 1, 65_535)
+        or range_problem("highest port", spec.port_max, spec.port_min, 65_535)
+        or next(
+            (
+                problem
+                for device in spec.devices
+                if (
+                    problem := id_problem("device id", device.id)
+                    or range_problem("device memory_mib", device.memory_mib, 0, MAX_AMOUNT)
+                    or range_problem("device island", device.island, 0, MAX_INT32)
+                    or range_problem("device numa", device.numa, -1, MAX_INT32)
+                )
+            ),
+            "",
+        )
+    )
+
+
+def _duplicate(what: str, names: Iterable[str]) -> str:
+    seen = set()
+    for name in names:
+        if name in seen:
+            return f"two {what}s are called {name[:64]!r}"
+        seen.add(name)
+    return ""

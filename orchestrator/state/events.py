@@ -1,0 +1,160 @@
+"""What happened, in order: a ring of the newest events, resumable by index.
+
+Owns: the kinds, the ring and its bound. Leaves to others: who may see what (``api``). The rule: an event says that
+something changed; it is never read to decide anything.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable
+
+from orchestrator.contract.errors import OutOfRangeError
+from orchestrator.contract.model import AllocState, Event
+
+KINDS: dict[str, str] = {
+    "job.submitted": "created, or started again after a stop",
+    "job.updated": "a new version with other content",
+    "job.scaled": "another count; nothing restarts",
+    "job.restarted": "a new version with the same content; every instance is replaced, one at a time",
+    "job.stopped": "every allocation was told to stop",
+    "job.removed": "forgotten",
+    "alloc.placed": "a new attempt on the node",
+    "alloc.stop": "told to stop by a plan; the message says why",
+    "alloc.starting": "observed by its agent, as those that follow",
+    "alloc.running": "every task runs",
+    "alloc.backoff": "ended or did not start; its agent will try again",
+    "alloc.stopping": "being stopped",
+    "alloc.complete": "every task exited with 0",
+    "alloc.failed": "gave up; the message says why",
+    "alloc.stopped": "stopped because it was asked to",
+    "alloc.lost": "its node was lost or forgotten: written by the control plane",
+    "node.registered": "a new node, or an old one that says something else of itself",
+    "node.lost": "silent for too long",
+    "node.back": "a lost node is heard of again",
+    "node.cordoned": "gets nothing new",
+    "node.uncordoned": "may get work again",
+    "node.draining": "its allocations move away",
+    "node.forgotten": "removed from the cluster",
+    "variable.changed": "the message is the variable's name, never its value",
+    "variable.deleted": "the message is the variable's name",
+    "peers.admitted": "disk incarnations that may vote",
+    "feature.raised": "every peer understands a newer feature level",
+    "plan.rejected": "part of a plan was stale; the message counts the rows and gives the first reason",
+}
+"""Every kind, and what it means."""
+
+OBSERVED: dict[AllocState, str] = {state: f"alloc.{state.name.lower()}" for state in AllocState}
+
+Record = tuple[int, int, int, str, str, str, str, str, str, int]
+"""The fields of ``Event`` in order. Tuples, because a plan of 20,000 rows makes 20,000 of them on every peer."""
+
+MAX_MESSAGE = 1_000
+
+
+class EventLog:
+    """The newest ``limit`` events. ``dropped_index``: the index of the last one that was dropped (0: none)."""
+
+    __slots__ = ("_index", "_records", "_sequence", "_start", "_time_ms", "dropped_index", "limit")
+
+    def __init__(self, limit: int, records: Iterable[Record] = (), dropped_index: int = 0) -> None:
+        self.limit = limit
+        self._records = list(records)
+        self._start = 0
+        self.dropped_index = dropped_index
+        self._index = 0
+        self._sequence = 0
+        self._time_ms = 0
+
+    def __len__(self) -> int:
+        return len(self._records) - self._start
+
+    def begin(self, index: int, time_ms: int) -> None:
+        """The following events belong to this command."""
+        self._index = index
+        self._time_ms = time_ms
+        self._sequence = 0
+
+    def emit(
+        self,
+        kind: str,
+        *,
+        namespace: str = "",
+        job: str = "",
+        allocation: str = "",
+        node_id: str = "",
+        message: str = "",
+        attempt: int = 0,
+    ) -> None:
+        self._records.append(
+            (
+                self._index,
+                self._sequence,
+                self._time_ms,
+                kind,
+                namespace,
+                job,
+                allocation,
+                node_id,
+                message[:MAX_MESSAGE],
+                attempt,
+            )
+        )
+        self._sequence += 1
+
+    def emit_rows(self, kind: str, rows: Iterable[tuple[str, str, str, str, str, int]]) -> None:
+        """Many of one kind: (namespace, job, allocation, node_id, message, attempt) each."""
+        index, time_ms, start = self._index, self._time_ms, self._sequence
+        records = [
+            (index, start + place, time_ms, kind, namespace, job, allocation, node_id, message[:MAX_MESSAGE], attempt)
+            for place, (namespace, job, allocation, node_id, message, attempt) in enumerate(rows)
+        ]
+        self._records += records
+        self._sequence = start + len(records)
+
+    def trim(self) -> None:
+        """Drop what is over the limit; called once a command."""
+        over = len(self._records) - self._start - self.limit
+        if over > 0:
+            self._start += over
+            self.dropped_index = self._records[self._start - 1][0]
+            if self._start > len(self._records) // 2:
+                # Moving the list at every command would cost more than the commands.
+                del self._records[: self._start]
+                self._start = 0
+
+    def records(self) -> list[Record]:
+        """A copy, oldest first."""
+        return self._records[self._start :]
+
+    def after(self, index: int, *, limit: int = 1_000) -> list[Event]:
+        """Events of greater indexes, oldest first: at least ``limit`` where there are as many, and whole indexes, so
+        that the last one's index is where to go on. Raises ``OutOfRangeError`` if one of them was dropped; 0 means from
+        the oldest kept and never raises.
+        """
+        if 0 < index < self.dropped_index:
+            raise OutOfRangeError(
+                f"events up to index {self.dropped_index} are collected: list again and watch from there",
+                first_index=str(self.dropped_index + 1),
+            )
+        start = bisect.bisect_right(self._records, index, lo=self._start, key=lambda record: record[0])
+        end = min(start + limit, len(self._records))
+        while 0 < end < len(self._records) and self._records[end][0] == self._records[end - 1][0]:
+            end += 1
+        return [to_event(record) for record in self._records[start:end]]
+
+
+def to_event(record: Record) -> Event:
+    index, sequence, time_ms, kind, namespace, job, allocation, node_id, message, attempt = record
+    return Event(
+        index=index,
+        sequence=sequence,
+        time_ms=time_ms,
+        kind=kind,
+        namespace=namespace,
+        job=job,
+        allocation=allocation,
+        node_id=node_id,
+        message=message,
+        attempt=attempt,
+    )

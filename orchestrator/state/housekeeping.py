@@ -1,0 +1,151 @@
+"""Nothing grows for ever: what is collected, when; and the cluster's own facts (admitted peers, feature level).
+
+The rule: what goes follows from the tables, the limits and cluster time. The newest attempt of an ordinal that still
+exists in its job never goes, because reconcile reads from it what happened last.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.contract.model import JobType
+from orchestrator.state.allocations import LAST_LIVE
+from orchestrator.state.check import id_problem, range_problem
+from orchestrator.state.commands import AdmitPeers, Collect, Outcome, SetFeatureLevel
+from orchestrator.state.model import MAX_COMMAND_ROWS, MAX_COUNT, Job
+from orchestrator.state.state import Rows, State
+from orchestrator.state.status import has_ended
+
+MAX_PEERS = 64
+
+
+def collect(state: State, command: Collect) -> Outcome:
+    changed = state.answers.expire(state.time_ms, state.limits) > 0
+    budget = max(1, min(command.max_rows, MAX_COMMAND_ROWS))
+    for job in _old_jobs(state, state.time_ms):
+        rows = len(state.job_rows(job.slot))
+        if rows > budget and changed:
+            break  # a job goes as a whole: a large one alone in its command
+        budget -= rows
+        state.remove_job(job)
+        changed = True
+    rows_to_drop = _old_rows(state, state.time_ms)[: max(0, budget)]
+    if len(rows_to_drop):
+        state.drop_rows(rows_to_drop)
+        changed = True
+    return state.changed(changed)
+
+
+def needs_collection(state: State, now_ms: int) -> bool:
+    """Whether ``Collect`` at this time would forget something. Milliseconds with a million rows: ask now and then."""
+    return (
+        state.answers.has_expired(now_ms, state.limits)
+        or bool(_old_jobs(state, now_ms))
+        or len(_old_rows(state, now_ms)) > 0
+    )
+
+
+def _old_jobs(state: State, now_ms: int) -> list[Job]:
+    """Jobs to forget, by slot: those being removed of which nothing lives, and those that ended long ago."""
+    oldest_ms = now_ms - state.limits.stopped_job_age_ms
+    found = []
+    for slot in sorted(state.job_at):
+        job = state.job_at[slot]
+        if not (job.removing or job.stopped or job.spec.type is JobType.BATCH):
+            continue
+        if not job.removing and job.modify_time_ms >= oldest_ms:
+            continue
+        rows = state.ordinals.job_rows(slot)
+        if np.any(state.table.state[rows] <= LAST_LIVE):
+            continue
+        if job.removing or (
+            (job.stopped or has_ended(state, job)) and not np.any(state.table.modify_time_ms[rows] >= oldest_ms)
+        ):
+            found.append(job)
+    return found
+
+
+def _old_rows(state: State, now_ms: int) -> Rows:
+    """int32, ascending: terminal rows beyond the kept number of their ordinal, or too old."""
+    table, ordinals = state.table, state.ordinals
+    high = table.high
+    terminal = (table.job[:high] >= 0) & (table.state[:high] > LAST_LIVE)
+    if not terminal.any():
+        return np.empty(0, dtype=np.int32)
+    old = terminal & (table.modify_time_ms[:high] < now_ms - state.limits.allocation_age_ms)
+    newest = ordinals.newest[ordinals.newest >= 0]
+    recent = np.zeros(high, dtype=np.bool_)
+    rows = newest
+    for _ in range(max(1, state.limits.allocations_per_ordinal)):
+        recent[rows] = True
+        rows = table.prev[rows]
+        rows = rows[rows >= 0]
+    candidates = np.flatnonzero(terminal & (old | ~recent)).astype(np.int32)
+    if not len(candidates):
+        return candidates
+    is_newest = np.zeros(high, dtype=np.bool_)
+    is_newest[newest] = True
+    kept: Rows = candidates[~(is_newest[candidates] & _exist(state, candidates))]
+    return kept
+
+
+def _exist(state: State, rows: Rows) -> npt.NDArray[np.bool_]:
+    """bool (rows): whether the row's ordinal is one of its job's as it is now."""
+    table = state.table
+    unique, inverse = np.unique(table.gid[rows], return_inverse=True)
+    bounds = np.zeros(len(unique), dtype=np.int32)
+    for place, gid in enumerate(unique.tolist()):
+        slot, name = state.ordinals.names[gid]
+        spec = state.job_at[slot].spec
+        counts = [group.count for group in spec.groups if group.name == name]
+        if counts:
+            # A system job has one ordinal for every node that ever matched.
+            bounds[place] = MAX_COUNT if spec.type is JobType.SYSTEM else counts[0]
+    exist: npt.NDArray[np.bool_] = table.ordinal[rows] < bounds[inverse]
+    return exist
+
+
+def admit(state: State, command: AdmitPeers) -> Outcome:
+    problem = (
+        id_problem("cluster id", command.cluster_id)
+        or range_problem("number of peers", len(command.incarnations), 1, MAX_PEERS)
+        or next(
+            (
+                problem
+                for peer, incarnation in command.incarnations
+                if (problem := id_problem("peer id", peer) or id_problem("disk incarnation", incarnation))
+            ),
+            "",
+        )
+    )
+    if problem:
+        return state.reject("INVALID", problem)
+    if state.cluster_id and state.cluster_id != command.cluster_id:
+        return state.reject(
+            "CONFLICT",
+            f"this is cluster {state.cluster_id!r}, not {command.cluster_id!r}: check the peer's data directory",
+        )
+    before = (state.cluster_id, dict(state.admitted))
+    state.cluster_id = command.cluster_id
+    state.admitted.update(command.incarnations)
+    if before == (state.cluster_id, state.admitted):
+        return state.changed(False)
+    state.events.emit("peers.admitted", message=", ".join(peer for peer, _ in sorted(command.incarnations)))
+    return state.changed()
+
+
+def raise_feature_level(state: State, command: SetFeatureLevel) -> Outcome:
+    problem = range_problem("feature level", command.level, 0, 1_000_000)
+    if problem:
+        return state.reject("INVALID", problem)
+    if command.level < state.feature_level:
+        return state.reject(
+            "FAILED_PRECONDITION",
+            f"the feature level is {state.feature_level} and never falls: use binaries that support it",
+        )
+    if command.level == state.feature_level:
+        return state.changed(False)
+    state.feature_level = command.level
+    state.events.emit("feature.raised", message=str(command.level))
+    return state.changed()

@@ -1,0 +1,350 @@
+"""``State``: every table of the replicated state, and the few moves that keep tables and indexes in step.
+
+Owns: the tables (jobs, nodes, allocations, variables, answers, events), their indexes and how a record or a row enters
+and leaves them. Leaves to others: when it may (``apply`` and its parts). The rule: one loop owns a ``State``; records
+are replaced, never changed; an index is a function of the tables, so that a restored state is the same state.
+"""
+
+from __future__ import annotations
+
+import bisect
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.contract.model import AllocState, JobSpec, Variable
+from orchestrator.state.allocations import AllocationTable
+from orchestrator.state.answers import Answers
+from orchestrator.state.commands import Answer, Applied, Rejected, WriteAnswer
+from orchestrator.state.events import EventLog
+from orchestrator.state.ledger import Ledger
+from orchestrator.state.model import Job, Limits, Node
+from orchestrator.state.ordinals import Ordinals, Slots
+
+Rows = npt.NDArray[np.int32]
+
+
+class GroupFacts(NamedTuple):
+    """What checking a placement needs of a group, summed once per job version."""
+
+    gid: int
+    instances: int
+    cpu_millis: int
+    memory_mib: int
+    disk_mib: int
+    devices: int
+    gpu_millis: int
+    static_ports: tuple[int, ...]  # by port: the fixed host port, or 0
+
+
+class State:
+    """Tables: ``jobs`` by uid, ``nodes`` by id, ``forgotten`` nodes that rows still speak of by slot, ``table``,
+    ``variables`` by (namespace, name), ``answers``, ``events``, ``limits``, ``admitted`` (peer id -> disk incarnation),
+    ``cluster_id``, ``feature_level``, ``index``, ``time_ms``. Everything else is an index over them.
+    """
+
+    __slots__ = (
+        "_facts", "_job_slots", "_node_slots", "_version_rows", "admitted", "answers", "cluster_id", "engine_nodes",
+        "events", "feature_level", "forgotten", "index", "job_at", "job_names", "jobs", "ledger", "limits", "node_at",
+        "node_names", "nodes", "ordinals", "table", "time_ms", "variables",
+    )  # fmt: skip
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.index = 0
+        self.time_ms = 0
+        self.cluster_id = ""
+        self.feature_level = 0
+        self.admitted: dict[str, str] = {}
+        self.limits = limits or Limits()
+        self.jobs: dict[str, Job] = {}
+        self.nodes: dict[str, Node] = {}
+        self.forgotten: dict[int, Node] = {}
+        self.variables: dict[tuple[str, str], Variable] = {}
+        self.table = AllocationTable()
+        self.answers = Answers()
+        self.events = EventLog(self.limits.events)
+        # Indexes.
+        self.ordinals = Ordinals()
+        self.ledger = Ledger()
+        self.job_at: dict[int, Job] = {}
+        self.job_names: dict[tuple[str, str], str] = {}
+        self.node_at: dict[int, Node] = {}  # with the forgotten ones
+        self.node_names: dict[str, list[int]] = {}  # slots; only a lost node may share its name
+        self.engine_nodes: dict[str, list[int]] = {}  # slots by engine id, with the forgotten ones
+        self._job_slots = Slots()
+        self._node_slots = Slots()
+        self._version_rows: dict[tuple[int, int], int] = {}
+        self._facts: dict[int, tuple[int, tuple[GroupFacts, ...]]] = {}
+
+    # ------------------------------------------------------------------------ answers
+
+    def changed(self, changed: bool = True) -> Applied:
+        return Applied(index=self.index, answer=WriteAnswer(changed=changed))
+
+    def answer(self, answer: Answer) -> Applied:
+        return Applied(index=self.index, answer=answer)
+
+    def reject(self, reason: str, message: str, **metadata: str) -> Rejected:
+        return Rejected(
+            index=self.index, reason=reason, message=message[:2_000], metadata=tuple(sorted(metadata.items()))
+        )
+
+    # ------------------------------------------------------------------------ jobs
+
+    def find_job(self, namespace: str, name: str) -> Job | None:
+        uid = self.job_names.get((namespace, name))
+        return None if uid is None else self.jobs[uid]
+
+    def take_job_slot(self) -> int:
+        return self._job_slots.take()
+
+    def put_job(self, job: Job) -> None:
+        """Enter a new job, or replace its record; versions that nothing names any more are left out of it."""
+        kept = tuple(
+            (version, spec)
+            for version, spec in job.specs
+            if version == job.version or (job.slot, version) in self._version_rows
+        )
+        if len(kept) != len(job.specs):
+            job = replace(job, specs=kept)
+        self.jobs[job.uid] = job
+        self.job_at[job.slot] = job
+        self.job_names[(job.spec.namespace, job.spec.name)] = job.uid
+        for group in job.spec.groups:
+            self.ordinals.add(job.slot, group.name)
+        self._facts.pop(job.slot, None)
+
+    def remove_job(self, job: Job) -> None:
+        """Forget a job of which nothing lives, with all its rows."""
+        self.drop_rows(self.job_rows(job.slot))
+        self.ordinals.forget_job(job.slot)
+        self._facts.pop(job.slot, None)
+        del self.jobs[job.uid], self.job_at[job.slot], self.job_names[(job.spec.namespace, job.spec.name)]
+        self._job_slots.release(job.slot)
+        self.events.emit("job.removed", namespace=job.spec.namespace, job=job.spec.name)
+
+    def remove_if_done(self, slot: int) -> None:
+        """Forget a job that is being removed once nothing of it lives."""
+        job = self.job_at.get(slot)
+        if job is not None and job.removing and not len(self.live_rows(slot)):
+            self.remove_job(job)
+
+    def spec_of(self, job: Job, version: int) -> JobSpec:
+        """The spec that rows of this version run (kept while there are any)."""
+        return next((spec for number, spec in job.specs if number == version), job.spec)
+
+    def facts(self, job: Job) -> tuple[GroupFacts, ...]:
+        """One per group of the current spec."""
+        cached = self._facts.get(job.slot)
+        if cached is not None and cached[0] == job.version:
+            return cached[1]
+        facts = []
+        for group in job.spec.groups:
+            need = group.resources
+            facts.append(
+                GroupFacts(
+                    gid=self.ordinals.gids[(job.slot, group.name)],
+                    instances=group.count,
+                    cpu_millis=need.cpu_millis,
+                    memory_mib=need.memory_mib,
+                    disk_mib=need.disk_mib,
+                    devices=need.gpus.count if need.gpus else 0,
+                    gpu_millis=need.gpus.gpu_millis if need.gpus and need.gpus.count else 0,
+                    static_ports=tuple(port.static for port in group.ports),
+                )
+            )
+        self._facts[job.slot] = (job.version, tuple(facts))
+        return self._facts[job.slot][1]
+
+    # ------------------------------------------------------------------------ nodes
+
+    def take_node_slot(self) -> int:
+        slot = self._node_slots.take()
+        self.ledger.reserve(slot)
+        return slot
+
+    def put_node(self, node: Node) -> None:
+        """Enter a new node, or replace its record."""
+        before = self.node_at.get(node.slot)
+        if before is None or (before.spec.name, before.spec.engine_id) != (node.spec.name, node.spec.engine_id):
+            if before is not None:
+                _unlist(self.node_names, before.spec.name, node.slot)
+                _unlist(self.engine_nodes, before.spec.engine_id, node.slot)
+            _enlist(self.node_names, node.spec.name, node.slot)
+            _enlist(self.engine_nodes, node.spec.engine_id, node.slot)
+        self.nodes[node.spec.id] = node
+        self.node_at[node.slot] = node
+
+    def forget_node(self, node: Node) -> None:
+        """Take a node of which nothing lives out of the cluster; its slot stays taken while rows name it."""
+        del self.nodes[node.spec.id]
+        self.forgotten[node.slot] = node
+        _unlist(self.node_names, node.spec.name, node.slot)
+        self._release_node_slot(node.slot)
+
+    def touch_engine(self, node: Node) -> None:
+        """Every agent on this node's engine must look again at what it is told."""
+        for slot in self.engine_nodes.get(node.spec.engine_id, ()):
+            self.ledger.touched[slot] = self.index
+
+    def _release_node_slot(self, slot: int) -> None:
+        if slot in self.forgotten and not self.ledger.rows_kept[slot]:
+            node = self.forgotten.pop(slot)
+            del self.node_at[slot]
+            _unlist(self.engine_nodes, node.spec.engine_id, slot)
+            self._node_slots.release(slot)
+
+    # ------------------------------------------------------------------------ rows
+
+    def live_rows(self, slot: int) -> Rows:
+        """int32: rows of a job whose allocations may still run; by group and ordinal."""
+        rows = self.ordinals.job_rows(slot)
+        live: Rows = rows[self.table.state[rows] <= int(AllocState.STOPPING)]
+        return live
+
+    def job_rows(self, slot: int) -> Rows:
+        """int32: every row of a job, newest attempts first."""
+        parts = []
+        rows = self.ordinals.job_rows(slot)
+        while len(rows):
+            parts.append(rows)
+            older = self.table.prev[rows]
+            rows = older[older >= 0]
+        return np.concatenate(parts) if parts else np.empty(0, dtype=np.int32)
+
+    def enter_rows(self, rows: Rows) -> None:
+        """Index new live rows whose columns and ports are filled: the newest of their ordinals, held by their nodes."""
+        table, ordinals = self.table, self.ordinals
+        gids = table.gid[rows]
+        order = np.argsort(gids, kind="stable")
+        starts = np.flatnonzero(np.diff(gids[order], prepend=-1))
+        wanted = np.maximum.reduceat(table.ordinal[rows[order]], starts) + 1
+        unique = gids[order][starts]
+        short = wanted > ordinals.size[unique]
+        for gid, size in zip(unique[short].tolist(), wanted[short].tolist(), strict=True):
+            ordinals.ensure(gid, size)
+        places = ordinals.base[gids] + table.ordinal[rows]
+        table.prev[rows] = ordinals.newest[places]
+        ordinals.newest[places] = rows
+        ordinals.last_attempt[places] = table.attempt[rows]
+        self.ledger.hold(table, rows, self.node_at)
+        self._count_versions(rows, 1)
+        self.tell(rows)
+
+    def end_rows(self, rows: Rows, state: AllocState) -> None:
+        """Live rows (each once) become terminal: what they held is free at once."""
+        self.ledger.release(self.table, rows, self.node_at)
+        self.table.state[rows] = int(state)
+        self.stamp(rows)
+
+    def tell(self, rows: Rows) -> None:
+        """The agents of these rows must hear of them."""
+        self.table.told[rows] = self.index
+        self.ledger.touch(self.table.node[rows], self.index)
+
+    def stamp(self, rows: Rows) -> None:
+        """These rows changed now."""
+        self.table.modify_index[rows] = self.index
+        self.table.modify_time_ms[rows] = self.time_ms
+
+    def drop_rows(self, rows: Rows) -> None:
+        """Forget terminal rows (each once). Their ordinals keep the highest attempt."""
+        if not len(rows):
+            return
+        table, ordinals = self.table, self.ordinals
+        gone = np.zeros(table.high, dtype=np.bool_)
+        gone[rows] = True
+        places = ordinals.base[table.gid[rows]] + table.ordinal[rows]
+        # Whoever pointed at a dropped row points at the next older one that stays: first the ordinals, ...
+        heads = np.unique(places)
+        ordinals.newest[heads] = _skip(ordinals.newest[heads], gone, table.prev)
+        # ... then the rows themselves.
+        pointing = np.flatnonzero((table.prev[: table.high] >= 0) & ~gone)
+        table.prev[pointing] = _skip(table.prev[pointing], gone, table.prev)
+        self.ledger.forget_rows(table, rows)
+        slots = np.unique(table.node[rows]).tolist()
+        self._count_versions(rows, -1)
+        table.drop(rows)
+        for slot in slots:
+            self._release_node_slot(slot)
+
+    def _count_versions(self, rows: Rows, sign: int) -> None:
+        """Count rows per (job, version); a version that no row names any more is forgotten, unless it is current."""
+        keys = self.table.job[rows].astype(np.int64) << 32 | self.table.version[rows]
+        unique, counts = np.unique(keys, return_counts=True)
+        kept = self._version_rows
+        for key, count in zip(unique.tolist(), counts.tolist(), strict=True):
+            slot, version = key >> 32, key & 0xFFFFFFFF
+            left = kept.get((slot, version), 0) + sign * count
+            if left:
+                kept[(slot, version)] = left
+                continue
+            del kept[(slot, version)]
+            job = self.job_at.get(slot)
+            if job is not None and version != job.version:
+                self.put_job(job)
+
+    def rebuild(self) -> None:
+        """Make every index anew from the tables (after a snapshot was put into them; ``ordinals`` has its groups)."""
+        table, ordinals = self.table, self.ordinals
+        self.job_at = {job.slot: job for job in self.jobs.values()}
+        self.job_names = {(job.spec.namespace, job.spec.name): job.uid for job in self.jobs.values()}
+        self.node_at = {node.slot: node for node in self.nodes.values()} | self.forgotten
+        self.node_names, self.engine_nodes = {}, {}
+        for slot in sorted(self.node_at):
+            spec = self.node_at[slot].spec
+            _enlist(self.engine_nodes, spec.engine_id, slot)
+            if slot not in self.forgotten:
+                _enlist(self.node_names, spec.name, slot)
+        self._job_slots = Slots(self.job_at)
+        self._node_slots = Slots(self.node_at)
+        self._facts = {}
+        self._version_rows = {}
+        rows = table.used()
+        table.prev[:] = -1
+        table.told[rows] = self.index
+        if len(rows):
+            order = rows[np.lexsort((table.attempt[rows], table.ordinal[rows], table.gid[rows]))]
+            places = ordinals.base[table.gid[order]] + table.ordinal[order]
+            follows = np.flatnonzero(places[1:] == places[:-1])
+            table.prev[order[follows + 1]] = order[follows]
+            newest = np.append(places[1:] != places[:-1], True)
+            ordinals.newest[places[newest]] = order[newest]
+            keys = table.job[rows].astype(np.int64) << 32 | table.version[rows]
+            unique, counts = np.unique(keys, return_counts=True)
+            self._version_rows = {
+                (key >> 32, key & 0xFFFFFFFF): count
+                for key, count in zip(unique.tolist(), counts.tolist(), strict=True)
+            }
+        self.ledger = Ledger()
+        self.ledger.rebuild(table, self.node_at, self.index)
+
+
+def new_state(limits: Limits | None = None) -> State:
+    """The state before the first command."""
+    return State(limits)
+
+
+def _enlist(index: dict[str, list[int]], key: str, slot: int) -> None:
+    if key:
+        bisect.insort(index.setdefault(key, []), slot)
+
+
+def _unlist(index: dict[str, list[int]], key: str, slot: int) -> None:
+    if key:
+        slots = index[key]
+        slots.remove(slot)
+        if not slots:
+            del index[key]
+
+
+def _skip(rows: Rows, gone: npt.NDArray[np.bool_], prev: Rows) -> Rows:
+    """Follow ``prev`` from each row until one that stays, or -1."""
+    rows = rows.copy()
+    while True:
+        hit = np.flatnonzero((rows >= 0) & gone[rows])
+        if not len(hit):
+            return rows
+        rows[hit] = prev[rows[hit]]

@@ -1,0 +1,107 @@
+"""How a job stands, computed from its ordinals' newest attempts.
+
+Owns: the counts of ``GroupStatus`` and the one word of ``JobStatus.state``. The rule: every instance counts once.
+
+``running``: RUNNING, also while it is being stopped (until its agent says that it ended). ``starting``: placed, not
+yet running (PENDING, STARTING, BACKOFF). ``complete``, ``failed``, ``lost``: the newest attempt ended so, at a version
+that is current for its group. ``pending``: everything else below ``count``. Live instances beyond ``count`` (a
+scale-down that has not finished) count as running or starting. A system job's ``count`` is the number of its instances.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from orchestrator.contract.answers import GroupStatus, JobStatus
+from orchestrator.contract.model import AllocState, JobType
+from orchestrator.state.allocations import LAST_LIVE
+from orchestrator.state.model import Job
+from orchestrator.state.state import State
+
+_STARTING = (int(AllocState.PENDING), int(AllocState.STARTING), int(AllocState.BACKOFF))
+_RUNNING = (int(AllocState.RUNNING), int(AllocState.STOPPING))
+
+
+def job_status(state: State, job: Job) -> JobStatus:
+    groups = group_statuses(state, job)
+    return JobStatus(
+        spec=job.spec,
+        uid=job.uid,
+        version=job.version,
+        state=_word(job, groups),
+        stopped=job.stopped,
+        removing=job.removing,
+        create_index=job.create_index,
+        modify_index=job.modify_index,
+        create_time_ms=job.create_time_ms,
+        modify_time_ms=job.modify_time_ms,
+        groups=groups,
+    )
+
+
+def has_ended(state: State, job: Job) -> bool:
+    """Whether a batch job has nothing left to do."""
+    return job.spec.type is JobType.BATCH and _word(job, group_statuses(state, job)) in ("complete", "failed")
+
+
+def group_statuses(state: State, job: Job) -> tuple[GroupStatus, ...]:
+    """One for each group of the current spec, then one for each former group of which something lives."""
+    known = {group.name for group in job.spec.groups}
+    statuses = [
+        _count(state, job, group.name, group.count, version)
+        for group, version in zip(job.spec.groups, job.group_versions, strict=True)
+    ]
+    for gid in state.ordinals.by_job.get(job.slot, ()):
+        name = state.ordinals.names[gid][1]
+        if name not in known:
+            former = _count(state, job, name, 0, job.version)
+            if former.running or former.starting:
+                statuses.append(former)
+    return tuple(statuses)
+
+
+def _count(state: State, job: Job, name: str, count: int, version: int) -> GroupStatus:
+    table = state.table
+    rows = state.ordinals.rows(state.ordinals.gids[(job.slot, name)])
+    rows = rows[rows >= 0]
+    observed = table.state[rows]
+    outdated = table.version[rows] < version
+    live = observed <= LAST_LIVE
+    system = job.spec.type is JobType.SYSTEM
+    wanted = np.ones(len(rows), dtype=np.bool_) if system else table.ordinal[rows] < count
+    tally = wanted & ~outdated
+    running = int(np.isin(observed, _RUNNING).sum())
+    starting = int(np.isin(observed, _STARTING).sum())
+    complete = int((tally & (observed == int(AllocState.COMPLETE))).sum())
+    failed = int((tally & (observed == int(AllocState.FAILED))).sum())
+    lost = int((tally & (observed == int(AllocState.LOST))).sum())
+    placed = int((wanted & live).sum()) + complete + failed + lost
+    if system:
+        count = placed
+    return GroupStatus(
+        group=name,
+        count=count,
+        running=running,
+        starting=starting,
+        pending=0 if job.stopped else max(0, count - placed),
+        complete=complete,
+        failed=failed,
+        lost=lost,
+        outdated=int((live & outdated).sum()),
+    )
+
+
+def _word(job: Job, groups: tuple[GroupStatus, ...]) -> str:
+    running = sum(group.running for group in groups)
+    starting = sum(group.starting for group in groups)
+    if job.stopped:
+        return "stopping" if running + starting else "stopped"
+    pending = sum(group.pending + group.lost for group in groups)
+    failed = sum(group.failed for group in groups)
+    if job.spec.type is JobType.BATCH and not (running + starting + pending):
+        return "failed" if failed else "complete"
+    if running:
+        return "running"
+    if starting + pending:
+        return "pending"
+    return "failed" if failed else "running"  # a service of no instances is as it should be
