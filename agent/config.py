@@ -1,0 +1,266 @@
+"""Settings of an agent: flag over environment (``RAFTSMAN_AGENT_*``) over YAML file, and the units users write.
+
+Owns: ``AgentSettings`` and parsing ``2``, ``500m``, ``16Gi``, ``count=2,model=A100,memory=80Gi``. Leaves to others: the
+flags (``daemon``), measuring what was not declared (``inventory``). The rule: every problem is found before anything is
+opened, and each message names the setting, what was expected and one example.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+import yaml
+from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from agent.inventory.gpu import DeclaredGpus
+from orchestrator.contract.errors import StartupError
+from orchestrator.contract.model import MAX_DEVICES
+
+NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[^:\s\[\]/]+):([0-9]{1,5})")
+DRIVER_NAMES = ("auto", "docker", "process", "fake")
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(Ki|Mi|Gi|Ti|K|M|G|T|)(?:B|)")
+_UNIT_BYTES = {
+    "Ki": 2**10,
+    "Mi": 2**20,
+    "Gi": 2**30,
+    "Ti": 2**40,
+    "K": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+}
+
+
+class AgentSettings(BaseSettings):
+    """Everything that an agent can be told. Empty or 0 where there is something to measure or to choose."""
+
+    model_config = SettingsConfigDict(env_prefix="RAFTSMAN_AGENT_", frozen=True, extra="forbid")
+
+    name: str = ""
+    peers: Annotated[tuple[str, ...], NoDecode]
+    api: str = ""
+    data: Path
+    tls: Path | None = None
+    tls_pool: Path | None = None
+    insecure: bool = False
+    driver: Annotated[tuple[str, ...], NoDecode] = ("auto",)
+    cpu: Annotated[int, NoDecode] = 0  # thousandths of a core
+    memory: Annotated[int, NoDecode] = 0  # MiB
+    disk: Annotated[int, NoDecode] = 0  # MiB
+    gpu: Annotated[tuple[DeclaredGpus, ...], NoDecode] = ()
+    label: Annotated[dict[str, str], NoDecode] = {}
+    address: str = ""
+    publish_address: str = ""
+    http: str = ""
+    ports: Annotated[tuple[int, int], NoDecode] = (20_000, 31_999)
+    allow_privileged: bool = False
+    allow_host_paths: bool = False
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @pydantic.field_validator("peers", mode="before")
+    @classmethod
+    def _peers(cls, value: object) -> object:
+        parts = _parts(value)
+        addresses = tuple(part.rpartition("=")[2] for part in parts)
+        if not addresses:
+            raise ValueError("is empty; expected host:port of every peer, for example 10.0.0.1:7400,10.0.0.2:7400")
+        for address in addresses:
+            if not is_address(address):
+                raise ValueError(f"{address!r}; expected host:port, for example 10.0.0.1:7400")
+        return addresses
+
+    @pydantic.field_validator("driver", mode="before")
+    @classmethod
+    def _driver(cls, value: object) -> object:
+        names = tuple(dict.fromkeys(_parts(value)))
+        for name in names:
+            if name not in DRIVER_NAMES:
+                raise ValueError(f"{name!r}; expected {', '.join(DRIVER_NAMES)}")
+        if not names:
+            raise ValueError(f"is empty; expected {', '.join(DRIVER_NAMES)}")
+        return names
+
+    @pydantic.field_validator("cpu", mode="before")
+    @classmethod
+    def _cpu(cls, value: object) -> object:
+        return parse_cpu(value) if isinstance(value, str) else value
+
+    @pydantic.field_validator("memory", "disk", mode="before")
+    @classmethod
+    def _size(cls, value: object) -> object:
+        return parse_size(value) if isinstance(value, str) else value
+
+    @pydantic.field_validator("gpu", mode="before")
+    @classmethod
+    def _gpu(cls, value: object) -> object:
+        groups = value.split(";") if isinstance(value, str) else value
+        if not isinstance(groups, list | tuple):
+            raise ValueError("expected count=2,model=A100,memory=80Gi")
+        parsed = tuple(parse_gpu(one) if isinstance(one, str) else one for one in groups if one)
+        if sum(group.count for group in parsed) > MAX_DEVICES:
+            raise ValueError(f"declares more than {MAX_DEVICES} devices; that is the most that one node can have")
+        return parsed
+
+    @pydantic.field_validator("label", mode="before")
+    @classmethod
+    def _label(cls, value: object) -> object:
+        if isinstance(value, dict):
+            return value
+        labels = {}
+        for part in _parts(value):
+            key, equals, content = part.partition("=")
+            if not equals or not key:
+                raise ValueError(f"{part!r}; expected key=value, for example zone=a")
+            labels[key] = content
+        return labels
+
+    @pydantic.field_validator("ports", mode="before")
+    @classmethod
+    def _ports(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        match = re.fullmatch(r"([0-9]+)-([0-9]+)", value.strip())
+        if match is None or not 1 <= int(match[1]) <= int(match[2]) <= 65535:
+            raise ValueError(f"{value!r}; expected first-last, for example 20000-31999")
+        return int(match[1]), int(match[2])
+
+    @pydantic.field_validator("http")
+    @classmethod
+    def _http(cls, value: str) -> str:
+        if value and not is_address(value):
+            raise ValueError(f"{value!r}; expected host:port, for example 127.0.0.1:7481")
+        return value
+
+    @pydantic.field_validator("name")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        if value and not NAME.fullmatch(value):
+            raise ValueError(f"{value!r}; expected letters, digits, '.', '_', '-', at most 63")
+        return value
+
+    @pydantic.model_validator(mode="after")
+    def _together(self) -> AgentSettings:
+        if "auto" in self.driver and len(self.driver) > 1:
+            raise ValueError("--driver auto chooses by itself; leave out either auto or the others")
+        given = [name for name, on in (("--tls", self.tls), ("--tls-pool", self.tls_pool)) if on]
+        given += ["--insecure"] if self.insecure else []
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} exclude each other; leave one out")
+        if not given:
+            raise ValueError(
+                "--tls DIR is missing (ca.pem, cert.pem and key.pem; `raftsman certs` makes them); "
+                "--tls-pool DIR claims one of several, --insecure runs without, for tests on loopback only"
+            )
+        return self
+
+
+def load(flags: Mapping[str, Any], *, file: Path | None = None) -> AgentSettings:
+    """The settings from ``flags`` (None: not given), the environment and the YAML ``file``; raises ``StartupError``."""
+    from_file = _read(file) if file is not None else {}
+    unknown = sorted(from_file.keys() - AgentSettings.model_fields.keys())
+    if unknown:
+        raise StartupError(
+            f"--config {file}: unknown key {unknown[0]!r}; expected one of {', '.join(AgentSettings.model_fields)}"
+        )
+
+    class Layered(AgentSettings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return (init_settings, env_settings, InitSettingsSource(settings_cls, from_file))
+
+    try:
+        return Layered(**{name: value for name, value in flags.items() if value is not None})
+    except pydantic.ValidationError as error:
+        raise StartupError("; ".join(_told(problem) for problem in error.errors())) from None
+
+
+def parse_cpu(text: str) -> int:
+    """``2``, ``1.5`` or ``500m`` as thousandths of a core."""
+    match = re.fullmatch(r"([0-9]+)m|([0-9]+(?:\.[0-9]{1,3})?)", text.strip())
+    if match is None:
+        raise ValueError(f"{text!r}; expected cores, for example 2, 1.5 or 500m")
+    return int(match[1]) if match[1] is not None else round(float(match[2]) * 1000)
+
+
+def parse_size(text: str) -> int:
+    """``16Gi``, ``512Mi`` or plain MiB as MiB."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r}; expected a size, for example 512Mi or 16Gi")
+    unit = match[2]
+    return int(float(match[1]) * _UNIT_BYTES[unit] / 2**20) if unit else int(float(match[1]))
+
+
+def parse_gpu(text: str) -> DeclaredGpus:
+    """``count=2,model=A100,memory=80Gi[,island=0]``."""
+    values = dict.fromkeys(("count", "model", "memory", "island"), "")
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        key, equals, value = part.partition("=")
+        if not equals or key not in values:
+            raise ValueError(f"{part!r}; expected count=, model=, memory= or island=, as in count=2,memory=80Gi")
+        values[key] = value
+    count = values["count"] or "1"
+    if not count.isdigit() or not 1 <= int(count) <= MAX_DEVICES:
+        raise ValueError(f"count={count!r}; expected 1 to {MAX_DEVICES}")
+    if values["island"] and not values["island"].isdigit():
+        raise ValueError(f"island={values['island']!r}; expected a number")
+    return DeclaredGpus(
+        count=int(count),
+        model=values["model"] or "fake",
+        memory_mib=parse_size(values["memory"] or "16Gi"),
+        island=int(values["island"]) if values["island"] else None,
+    )
+
+
+def is_address(text: str) -> bool:
+    match = ADDRESS.fullmatch(text)
+    return match is not None and 0 <= int(match.group(2)) <= 65535
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """Host (without brackets) and port of a checked ``host:port``."""
+    host, _, port = text.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _parts(value: object) -> list[str]:
+    if isinstance(value, str):
+        value = value.split(",")
+    if not isinstance(value, list | tuple):
+        raise ValueError("expected a list")
+    return [part.strip() for one in value for part in str(one).split(",") if part.strip()]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StartupError(f"--config {file}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StartupError(f"--config {file}: not YAML: {error}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise StartupError(f"--config {file}: expected a mapping of settings")
+    return {str(key).replace("-", "_"): value for key, value in content.items()}
+
+
+def _told(problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"])
+    text = str(problem["msg"]).removeprefix("Value error, ")
+    flag = where.replace("_", "-")
+    if problem["type"] == "missing":
+        return f"--{flag} is missing (or RAFTSMAN_AGENT_{where.upper()})"
+    return f"--{flag}: {text}" if where else text

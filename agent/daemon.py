@@ -1,0 +1,316 @@
+"""Builds and runs an agent: the one place that reads settings and connects the parts; also ``raftsman agent``.
+
+Owns: the order of starting and stopping. The rule: what can be refused is refused before anything is started, with the
+way to proceed. SIGTERM and SIGINT end the agent only: what it started goes on, and the next agent on the same data
+directory adopts it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import structlog
+
+from agent import certificates
+from agent.config import AgentSettings, load, split_address
+from agent.driver import Driver
+from agent.inventory import gpu, machine
+from agent.metrics import Metrics, MetricsServer
+from agent.outbox import Outbox
+from agent.registry import DRIVERS, DriverSettings
+from agent.runspec import NodeFacts
+from agent.session import Session
+from agent.store import Store, boot_id
+from agent.supervisor import Supervisor
+from orchestrator.contract.channel import TlsFiles
+from orchestrator.contract.errors import RaftsmanError, StartupError
+from orchestrator.contract.model import NodeSpec, Resources, str_map
+
+VERSION = "0.1.0"
+LOOPBACK = ("127.", "localhost", "::1")
+
+log = structlog.get_logger("agent")
+
+
+class Agent:
+    """One agent. ``run`` serves until ``stop`` is set; raises ``StartupError``."""
+
+    def __init__(self, settings: AgentSettings) -> None:
+        self.settings = settings
+        self.stop = asyncio.Event()
+        self.metrics = Metrics()
+        self.outbox = Outbox()
+
+    async def run(self) -> None:
+        settings = self.settings
+        async with contextlib.AsyncExitStack() as stack:
+            store = Store(settings.data)
+            stack.callback(store.close)
+            tls, name = self._certificate(store, stack)
+            address = settings.address or _own_address(settings.peers)
+            drivers = await self._drivers(address)
+            if settings.gpu:
+                devices = gpu.declared(settings.gpu, name)
+            else:
+                devices = await asyncio.to_thread(lambda: gpu.measured(gpu.load_nvml()))
+            capacity = Resources(
+                cpu_millis=settings.cpu or machine.cpu_millis(),
+                memory_mib=settings.memory or machine.memory_mib(),
+                disk_mib=settings.disk or machine.disk_mib(settings.data),
+            )
+            this_boot = boot_id()
+            supervisor = Supervisor(
+                store=store,
+                drivers=drivers,
+                node=NodeFacts(
+                    node_id=store.node_id,
+                    name=name,
+                    address=address,
+                    api=settings.api or ",".join(settings.peers),
+                ),
+                metrics=self.metrics,
+                report=self.outbox.add,
+                acknowledged=lambda key: not self.outbox.has(key),
+            )
+
+            def node() -> NodeSpec:
+                """As of now: drivers come and go."""
+                return NodeSpec(
+                    id=store.node_id,
+                    name=name,
+                    address=address,
+                    engine_id=next((info.engine_id for info in supervisor.infos.values() if info.engine_id), ""),
+                    drivers=tuple(sorted(one for one, available in supervisor.available.items() if available)),
+                    labels=str_map(settings.label),
+                    capacity=capacity,
+                    devices=devices,
+                    port_min=settings.ports[0],
+                    port_max=settings.ports[1],
+                    version=VERSION,
+                    boot_id=this_boot,
+                )
+
+            session = Session(
+                peers=settings.peers,
+                tls=tls,
+                store=store,
+                supervisor=supervisor,
+                outbox=self.outbox,
+                node=node,
+                metrics=self.metrics,
+                boot_id=this_boot,
+            )
+            http = await self._serve_http(stack, store, session, supervisor, name)
+            store.write_json(
+                "agent.json",
+                {"pid": os.getpid(), "node_id": store.node_id, "name": name, "http": http, "started_s": time.time()},
+            )
+            stack.push_async_callback(supervisor.close)
+            await supervisor.start(without_contact=session.contact_lost)
+            log.info(
+                "agent_started",
+                node=store.node_id,
+                name=name,
+                drivers=list(node().drivers),
+                cpu_millis=capacity.cpu_millis,
+                memory_mib=capacity.memory_mib,
+                devices=len(devices),
+                http=http,
+            )
+            await self._until_stopped(session)
+            log.info("agent_stopped", left_running=supervisor.running_count())
+
+    async def _until_stopped(self, session: Session) -> None:
+        loop = asyncio.get_running_loop()
+        serving = loop.create_task(session.run())
+        stopping = loop.create_task(self.stop.wait())
+        try:
+            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            if not serving.done():
+                serving.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await serving
+
+    def _certificate(self, store: Store, stack: contextlib.AsyncExitStack) -> tuple[TlsFiles | None, str]:
+        settings = self.settings
+        name = settings.name
+        if settings.tls_pool is not None:
+            claim = certificates.claim(settings.tls_pool, store.noted("certificate"))
+            stack.callback(claim.release)
+            store.note("certificate", claim.name)
+            return claim.files, name or claim.name
+        name = name or socket.gethostname().partition(".")[0]
+        if settings.tls is None:
+            return None, name
+        files = TlsFiles.in_directory(settings.tls)
+        for path in (files.ca, files.cert, files.key):
+            if not os.access(path, os.R_OK):
+                raise StartupError(f"cannot read {path}; --tls expects ca.pem, cert.pem and key.pem (raftsman certs)")
+        return files, name
+
+    async def _drivers(self, address: str) -> dict[str, Driver]:
+        settings = self.settings
+        publish = settings.publish_address or ("127.0.0.1" if address.startswith(LOOPBACK) else "0.0.0.0")
+        options = DriverSettings(
+            data=settings.data,
+            publish_address=publish,
+            allow_privileged=settings.allow_privileged,
+            allow_host_paths=settings.allow_host_paths,
+        )
+        auto = "auto" in settings.driver
+        names = ("docker", "process") if auto else settings.driver
+        drivers: dict[str, Driver] = {}
+        for name in names:
+            try:
+                driver = DRIVERS[name](options)
+            except ImportError as error:
+                if auto:
+                    continue
+                raise StartupError(f"driver {name} needs {error.name}: pip install 'raftsman[agent]'") from error
+            info = await driver.probe()
+            if not info.available and auto:
+                log.info("driver_absent", driver=name, reason=info.reason)
+                await driver.close()
+                continue
+            if not info.available:
+                log.warning("driver_down", driver=name, reason=info.reason)
+            drivers[name] = driver
+        return drivers
+
+    async def _serve_http(
+        self,
+        stack: contextlib.AsyncExitStack,
+        store: Store,
+        session: Session,
+        supervisor: Supervisor,
+        name: str,
+    ) -> str:
+        if not self.settings.http:
+            return ""
+
+        def health() -> dict[str, object]:
+            return {
+                "status": "ok",
+                "node_id": store.node_id,
+                "name": name,
+                "cluster_id": store.cluster_id,
+                "peer": session.connected_to,
+                "running": supervisor.running_count(),
+                "drivers": supervisor.available,
+            }
+
+        server = MetricsServer(self.metrics, health)
+        host, port = split_address(self.settings.http)
+        try:
+            bound = await server.start(host, port)
+        except OSError as error:
+            raise StartupError(f"cannot listen on --http {self.settings.http}: {error.strerror}") from error
+        stack.push_async_callback(server.close)
+        return bound
+
+
+def _own_address(peers: tuple[str, ...]) -> str:
+    """The address of this machine that peers see; loopback where they are on this machine."""
+    for peer in peers:
+        host, port = split_address(peer)
+        with contextlib.suppress(OSError):
+            family, _, _, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.connect(target)
+                return str(probe.getsockname()[0])
+    return "127.0.0.1"
+
+
+def configure_logging(level: str) -> None:
+    """JSON lines on stderr."""
+    number = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+async def serve(settings: AgentSettings) -> None:
+    """Run an agent until SIGTERM or SIGINT."""
+    agent = Agent(settings)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, agent.stop.set)
+    await agent.run()
+
+
+def run(settings: AgentSettings) -> None:
+    """``serve`` on uvloop where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(serve(settings))
+    else:
+        uvloop.run(serve(settings))
+
+
+@click.command("agent")
+@click.option("--name", help="Name of this node. Default: the host's, or the claimed certificate's.")
+@click.option("--peers", help="host:port of every peer, separated by commas.")
+@click.option("--api", help="Addresses that tasks see as RAFTSMAN_API. Default: those of --peers.")
+@click.option("--data", type=click.Path(path_type=Path), help="Data directory; one agent each.")
+@click.option("--tls", type=click.Path(path_type=Path), help="Directory with ca.pem, cert.pem and key.pem.")
+@click.option("--tls-pool", type=click.Path(path_type=Path), help="Claim one of the certificates in this directory.")
+@click.option("--insecure", is_flag=True, default=None, help="No TLS; for tests on loopback only.")
+@click.option(
+    "--driver", multiple=True, help="auto (docker where an engine answers, and process), docker, process, fake."
+)
+@click.option("--cpu", help="Cores to offer (2, 500m). Default: measured, less a tenth.")
+@click.option("--memory", help="Memory to offer (16Gi). Default: measured, less a tenth.")
+@click.option("--disk", help="Disk to offer (100Gi). Default: free space, less a tenth.")
+@click.option(
+    "--gpu", multiple=True, help="Declare GPUs instead of measuring: count=2,model=A100,memory=80Gi[,island=0]."
+)
+@click.option("--label", multiple=True, help="key=value, for constraints. Repeatable.")
+@click.option("--address", help="Where published ports answer. Default: this host's address towards the peers.")
+@click.option("--publish-address", help="Address that containers' ports bind. Default: 0.0.0.0, on loopback 127.0.0.1.")
+@click.option("--http", help="host:port for /metrics and /healthz. Default: off.")
+@click.option("--ports", help="Host ports to hand out. Default: 20000-31999.")
+@click.option("--allow-privileged", is_flag=True, default=None, help="Let tasks ask for privileged containers.")
+@click.option("--allow-host-paths", is_flag=True, default=None, help="Let tasks mount paths of this host.")
+@click.option("--config", type=click.Path(path_type=Path), help="YAML file with these settings.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
+def command(config: Path | None, **flags: Any) -> None:
+    """Run an agent: offer this machine to the cluster and run what is placed on it.
+
+    Every flag can be set in the environment as RAFTSMAN_AGENT_<NAME>. SIGTERM stops the agent and leaves its tasks
+    running; the next agent with the same --data adopts them.
+    """
+    try:
+        settings = load(
+            {name: value or None if isinstance(value, tuple) else value for name, value in flags.items()}, file=config
+        )
+        configure_logging(settings.log_level)
+        run(settings)
+    except RaftsmanError as error:
+        click.echo(f"raftsman agent: {error.message}", err=True)
+        raise SystemExit(int(error.exit_code)) from None
+
+
+if __name__ == "__main__":
+    command(prog_name="raftsman agent")

@@ -1,0 +1,188 @@
+"""The ``Driver`` protocol: how the agent runs, finds, stops and reads one task, whatever runs it.
+
+Owns: the words between supervisor and drivers (``RunSpec``, ``Instance``, ``Exit``), the deterministic names, and the
+errors that drivers may raise. Leaves to others: which run should exist (``agent.reconcile``), when to call a driver
+(``agent.supervisor``), how it is done (``agent.drivers``). The rule: every call is idempotent and names its run by the
+deterministic name, so whoever repeats a call after a crash finds what the first one did.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from orchestrator.contract.model import AssignmentKey, PortBinding, StrMap, TaskSpec
+
+MIB = 1024 * 1024
+LOG_FILE_BYTES = 10 * MIB
+LOG_FILES = 3
+"""Every driver keeps at most ``LOG_FILES`` files of ``LOG_FILE_BYTES`` of one run's output; the oldest goes first."""
+
+
+class StartError(Exception):
+    """A run could not be started. ``reason`` is for the user; ``permanent``: the same spec can never start here."""
+
+    def __init__(self, reason: str, *, permanent: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.permanent = permanent
+
+
+class DriverUnavailableError(Exception):
+    """What runs the tasks does not answer now. It says nothing about the tasks: they may well be running."""
+
+
+class LogsGoneError(Exception):
+    """There is no such run here, or its output is gone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class RunId:
+    """One run of one task: an allocation's attempt, the local restart within it, the task's name."""
+
+    key: AssignmentKey
+    restarts: int
+    task: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSpec:
+    """Everything a driver needs to start one run. ``env`` is complete; ``ports`` are those that this task publishes."""
+
+    cluster_id: str
+    node_id: str
+    run: RunId
+    task: TaskSpec
+    env: StrMap = ()
+    ports: tuple[PortBinding, ...] = ()
+    device_ids: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return run_name(self.cluster_id, self.run)
+
+
+class InstanceState(enum.Enum):
+    CREATED = "created"  # prepared but never started: ``start`` goes on from here
+    RUNNING = "running"
+    EXITED = "exited"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exit:
+    """How a run ended. ``code`` is what a shell would say (128 + signal); -1 when nobody can know."""
+
+    code: int
+    signal: int = 0
+    oom_killed: bool = False
+    reason: str = ""  # only where code and signal do not say it
+    ended_ms: int = 0  # unix milliseconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """A run that a driver found: a container, a process. ``runtime_id`` stays the same while it is not restarted."""
+
+    name: str
+    driver: str
+    cluster_id: str
+    node_id: str
+    run: RunId
+    runtime_id: str
+    state: InstanceState
+    exit: Exit | None = None
+
+    @property
+    def running(self) -> bool:
+        return self.state is InstanceState.RUNNING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriverInfo:
+    """``engine_id`` is equal for two agents exactly when their runs share one engine (and its host ports)."""
+
+    available: bool
+    version: str = ""
+    engine_id: str = ""
+    reason: str = ""  # why it is not available, or what it does not isolate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogChunk:
+    """``offset`` is the place of the first byte of ``data`` in the run's whole output, both streams together."""
+
+    data: bytes
+    offset: int
+    stderr: bool = False
+
+
+class Driver(Protocol):
+    """Runs tasks. All methods may raise ``DriverUnavailableError``.
+
+    Room for more: a later ``exec`` is one further method with the same naming.
+    """
+
+    @property
+    def name(self) -> str:
+        """What ``TaskSpec.driver`` calls it."""
+
+    async def probe(self) -> DriverInfo:
+        """Whether it can run tasks now. Never raises."""
+
+    async def prepare(self, spec: RunSpec) -> None:
+        """Do what may take long (fetch an image). May be cancelled at any time. Raises ``StartError``."""
+
+    async def start(self, spec: RunSpec) -> Instance:
+        """Start the run, or return what already runs or ran under its name. Raises ``StartError``."""
+
+    async def stop(self, name: str, *, signal: str, timeout_ms: int) -> None:
+        """Send ``signal``, kill after ``timeout_ms``; return when it has ended. Unknown or ended: nothing to do."""
+
+    async def remove(self, name: str) -> None:
+        """Forget the run and its output, killing it if it still runs. Unknown: nothing to do."""
+
+    async def inspect(self, name: str) -> Instance | None:
+        """The run as it is now, or None if it is unknown."""
+
+    async def list(self, cluster_id: str) -> tuple[Instance, ...]:
+        """Every run of the cluster on this engine, other agents' runs included."""
+
+    def changes(self) -> AsyncIterator[str]:
+        """Names of runs that may have changed, as promptly as possible. A hint: some may be missing or repeated."""
+
+    def logs(self, name: str, *, follow: bool, tail_lines: int, offset: int) -> AsyncIterator[LogChunk]:
+        """Output from ``offset`` on, or the last ``tail_lines`` (0: all); ends with the run when following.
+
+        Raises ``LogsGoneError`` for an unknown run.
+        """
+
+    async def close(self) -> None:
+        """Let go of connections. Runs go on."""
+
+
+def run_name(cluster_id: str, run: RunId) -> str:
+    """``raftsman-<cluster8>-<ns>-<job>-<group>-<ordinal>-<attempt>-<task>[-r<restarts>]-<uid6>``.
+
+    The end tells a job from a removed one of the same name, whose attempts also began at 1.
+    """
+    key = run.key
+    restarts = f"-r{run.restarts}" if run.restarts else ""
+    uid = hashlib.sha256(key.job_uid.encode()).hexdigest()[:6]
+    return (
+        f"raftsman-{cluster_id[:8]}-{key.id.namespace}-{key.id.job}-{key.id.group}-{key.id.ordinal}"
+        f"-{key.attempt}-{run.task}{restarts}-{uid}"
+    )
+
+
+def exit_reason(exit_: Exit, memory_mib: int) -> str:
+    """One phrase for why a run ended: ``exit code 3``, ``out of memory (limit 64 MiB)``, ``killed by signal 9``."""
+    if exit_.oom_killed:
+        return f"out of memory (limit {memory_mib} MiB)" if memory_mib else "out of memory"
+    if exit_.reason:
+        return exit_.reason
+    if exit_.signal:
+        return f"killed by signal {exit_.signal}"
+    return f"exit code {exit_.code}"

@@ -1,0 +1,420 @@
+"""The process driver: tasks as plain processes, each under a small supervisor of its own (``process_shim``).
+
+Owns: run directories ``<data>/process/<name>``, starting shims, reading what they wrote. It does **not** isolate: a
+task sees the machine's files, network and processes, memory and cpu are accounted by the scheduler but not limited, and
+GPUs are only named in the environment. It does limit what can be limited without privileges: no core files, a bounded
+log, and the kernel is asked to take tasks first when memory runs out. The rule: nothing that matters lives in the
+agent's memory; ``list`` reads it all back, so an agent that was killed adopts what runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import pwd
+import shutil
+import signal as signals
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from agent.driver import (
+    LOG_FILE_BYTES,
+    LOG_FILES,
+    DriverInfo,
+    DriverUnavailableError,
+    Exit,
+    Instance,
+    InstanceState,
+    LogChunk,
+    LogsGoneError,
+    RunId,
+    RunSpec,
+    StartError,
+)
+from agent.drivers import process_logs, process_shim
+from orchestrator.contract.model import AllocationId, AssignmentKey
+
+INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SHELL", "USER")
+"""All that a task takes over from the agent's environment: the rest is the agent's own business."""
+
+START_S = 20.0
+POLL_S = 0.1
+KILL_GRACE_S = 5.0
+
+
+class ProcessDriver:
+    name = "process"
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        log_file_bytes: int = LOG_FILE_BYTES,
+        log_files: int = LOG_FILES,
+        use_pidfd: bool = True,
+    ) -> None:
+        self._root = directory
+        self._log_file_bytes = log_file_bytes
+        self._log_files = log_files
+        self._use_pidfd = use_pidfd and hasattr(os, "pidfd_open")
+        self._changed: asyncio.Queue[str] = asyncio.Queue()
+        self._watched: dict[str, asyncio.Event] = {}
+        self._pollers: set[asyncio.Task[None]] = set()
+        self._pidfds: dict[str, int] = {}
+
+    async def probe(self) -> DriverInfo:
+        try:
+            self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            return DriverInfo(available=False, reason=f"cannot use {self._root}: {error.strerror}")
+        return DriverInfo(
+            available=True,
+            version="1",
+            reason="no isolation: memory and cpu are counted but not limited, files and network are shared",
+        )
+
+    async def prepare(self, spec: RunSpec) -> None:
+        if not (spec.task.command or spec.task.args):
+            raise StartError(f"task {spec.task.name} has no command for the process driver to run", permanent=True)
+        if spec.task.mounts:
+            raise StartError("the process driver mounts nothing: use absolute host paths, or docker", permanent=True)
+
+    async def start(self, spec: RunSpec) -> Instance:
+        await self.prepare(spec)
+        directory = self._root / spec.name
+        found = self._read(spec.name)
+        if found is not None and found.state is not InstanceState.CREATED:
+            self._watch(found)
+            return found
+        try:
+            self._write_spec(directory, spec)
+            await self._launch(directory, spec)
+        except OSError as error:
+            raise DriverUnavailableError(f"cannot write {directory}: {error.strerror}") from error
+        except StartError:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+        started = self._read(spec.name)
+        if started is None or started.state is InstanceState.CREATED:
+            raise StartError("the task's supervisor did not record that it started")
+        self._watch(started)
+        return started
+
+    def _write_spec(self, directory: Path, spec: RunSpec) -> None:
+        task = spec.task
+        argv = [*task.command, *task.args]
+        env = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        env.update(spec.env)
+        uid, gid, groups = _user(task.user)
+        shutil.rmtree(directory, ignore_errors=True)
+        work = directory / "work"
+        work.mkdir(parents=True, mode=0o700)
+        if uid >= 0:
+            # The task owns its working directory, and may walk to it without being able to list anything above.
+            directory.chmod(0o711)
+            os.chown(work, uid, gid)
+        records = [f"arg={argument}" for argument in argv]
+        records += [f"env={name}={value}" for name, value in sorted(env.items())]
+        records += [
+            f"cwd={task.work_dir or work}",
+            f"uid={uid}",
+            f"gid={gid}",
+            f"groups={','.join(map(str, groups))}",
+            f"log_bytes={self._log_file_bytes}",
+            f"log_files={self._log_files}",
+        ]
+        if any("\0" in record for record in records):
+            raise StartError("an argument or variable contains a NUL byte, which no process can take", permanent=True)
+        _write_private(directory / "spec", "\0".join(records).encode("utf-8", "surrogateescape"))
+        key = spec.run.key
+        meta = {
+            "cluster": spec.cluster_id,
+            "node": spec.node_id,
+            "namespace": key.id.namespace,
+            "job": key.id.job,
+            "group": key.id.group,
+            "ordinal": key.id.ordinal,
+            "job_uid": key.job_uid,
+            "attempt": key.attempt,
+            "restarts": spec.run.restarts,
+            "task": spec.run.task,
+        }
+        _write_private(directory / "meta.json", json.dumps(meta).encode())
+
+    async def _launch(self, directory: Path, spec: RunSpec) -> None:
+        launcher = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-I",
+            "-S",
+            process_shim.__file__,
+            str(directory),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            async with asyncio.timeout(START_S):
+                answer, _ = await launcher.communicate()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                launcher.kill()
+            raise StartError(f"the task's supervisor did not answer within {START_S:.0f} s") from None
+        text = answer.decode("utf-8", "replace").strip()
+        if not text.startswith("ok "):
+            command = (*spec.task.command, *spec.task.args)[0]
+            detail = text.removeprefix("error ") or "its supervisor ended without a word"
+            raise StartError(f"cannot run {command!r}: {detail}")
+
+    async def stop(self, name: str, *, signal: str, timeout_ms: int) -> None:
+        found = self._read(name)
+        if found is None or not found.running:
+            return
+        ended = self._watch(found)
+        directory = self._root / name
+        number = _signal_number(signal)
+        try:
+            _write_private(directory / "stop", f"{number} {timeout_ms}".encode())
+            os.kill(_pids(directory)[0], signals.SIGUSR1)
+        except (OSError, ValueError):
+            pass  # it ends just now; the wait below sees it
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_ms / 1000 + KILL_GRACE_S):
+                await ended.wait()
+                return
+        # The supervisor hangs (stopped by a debugger, say): end the task's own group, then the supervisor.
+        self._kill_tree(directory)
+        await ended.wait()
+
+    async def remove(self, name: str) -> None:
+        await self.stop(name, signal="SIGKILL", timeout_ms=0)
+        if self._read(name) is not None:
+            shutil.rmtree(self._root / name, ignore_errors=True)
+        self._watched.pop(name, None)
+
+    async def inspect(self, name: str) -> Instance | None:
+        found = self._read(name)
+        if found is not None and found.running:
+            self._watch(found)
+        return found
+
+    async def list(self, cluster_id: str) -> tuple[Instance, ...]:
+        found = []
+        try:
+            names = sorted(path.name for path in self._root.iterdir()) if self._root.is_dir() else []
+        except OSError as error:
+            raise DriverUnavailableError(f"cannot read {self._root}: {error.strerror}") from error
+        for name in names:
+            instance = self._read(name)
+            if instance is not None and instance.cluster_id == cluster_id:
+                found.append(instance)
+                if instance.running:
+                    self._watch(instance)
+        return tuple(found)
+
+    async def changes(self) -> AsyncIterator[str]:
+        while True:
+            yield await self._changed.get()
+
+    async def logs(self, name: str, *, follow: bool, tail_lines: int, offset: int) -> AsyncIterator[LogChunk]:
+        directory = self._root / name
+        if self._read(name) is None:
+            raise LogsGoneError(f"{name} is unknown on this node")
+        reader = process_logs.LogReader(directory, offset=offset)
+        if tail_lines > 0:
+            for chunk in process_logs.tail(list(reader.read()), tail_lines):
+                yield chunk
+        while True:
+            # Ask first, read then: output written before the end is not missed.
+            now = self._read(name)
+            idle = True
+            for chunk in reader.read():
+                idle = False
+                yield chunk
+            if now is None or (idle and not (follow and now.running)):
+                return
+            if idle:
+                await asyncio.sleep(POLL_S)
+
+    async def close(self) -> None:
+        for task in self._pollers:
+            task.cancel()
+        await asyncio.gather(*self._pollers, return_exceptions=True)
+        loop = asyncio.get_running_loop()
+        for descriptor in self._pidfds.values():
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+        self._pidfds.clear()
+
+    # ------------------------------------------------------------------------ what is on disk
+
+    def _read(self, name: str) -> Instance | None:
+        directory = self._root / name
+        try:
+            meta = json.loads((directory / "meta.json").read_bytes())
+            run = RunId(
+                key=AssignmentKey(
+                    id=AllocationId(
+                        namespace=meta["namespace"], job=meta["job"], group=meta["group"], ordinal=meta["ordinal"]
+                    ),
+                    job_uid=meta["job_uid"],
+                    attempt=meta["attempt"],
+                ),
+                restarts=meta["restarts"],
+                task=meta["task"],
+            )
+            cluster_id, node_id = meta["cluster"], meta["node"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        pids = _pids(directory)
+        # The order matters: the lock is released after ``exit`` was written.
+        alive = _locked(directory / "lock")
+        exit_ = _exit(directory)
+        state = InstanceState.EXITED
+        if exit_ is None and alive:
+            state = InstanceState.RUNNING if pids[0] else InstanceState.CREATED
+        elif exit_ is None and not pids[0]:
+            state = InstanceState.CREATED
+        elif exit_ is None:
+            self._kill_tree(directory)
+            exit_ = Exit(code=-1, reason="its supervisor was killed or the machine restarted: exit code unknown")
+        return Instance(
+            name=name,
+            driver=self.name,
+            cluster_id=cluster_id,
+            node_id=node_id,
+            run=run,
+            runtime_id=str(pids[2] or ""),
+            state=state,
+            exit=exit_ if state is InstanceState.EXITED else None,
+        )
+
+    def _kill_tree(self, directory: Path) -> None:
+        """End what is left of a task whose supervisor is dead or hangs. Start times guard against reused pids."""
+        shim, shim_start, child, child_start = _pids(directory)
+        if child and process_shim.start_time(child) == child_start:
+            with contextlib.suppress(OSError):
+                os.killpg(child, signals.SIGKILL)
+        if shim and process_shim.start_time(shim) == shim_start:
+            for pid in [*process_shim.descendants(shim), shim]:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signals.SIGKILL)
+
+    # ------------------------------------------------------------------------ noticing ends
+
+    def _watch(self, instance: Instance) -> asyncio.Event:
+        """An event that is set once the run has ended; the name goes to ``changes`` then."""
+        event = self._watched.get(instance.name)
+        if event is not None and (not event.is_set() or not instance.running):
+            return event
+        event = self._watched[instance.name] = asyncio.Event()
+        if not instance.running:
+            event.set()
+            return event
+        directory = self._root / instance.name
+        loop = asyncio.get_running_loop()
+        if self._use_pidfd:
+            try:
+                descriptor = os.pidfd_open(_pids(directory)[0])
+            except OSError:
+                descriptor = -1
+            # Still locked after opening: the descriptor is the supervisor's, not a later process's.
+            if descriptor >= 0 and _locked(directory / "lock"):
+                self._pidfds[instance.name] = descriptor
+                loop.add_reader(descriptor, self._on_end, instance.name, event)
+                return event
+            if descriptor >= 0:
+                os.close(descriptor)
+        task = loop.create_task(self._poll(instance.name, event))
+        self._pollers.add(task)
+        task.add_done_callback(self._pollers.discard)
+        return event
+
+    def _on_end(self, name: str, event: asyncio.Event) -> None:
+        descriptor = self._pidfds.pop(name, -1)
+        if descriptor >= 0:
+            asyncio.get_running_loop().remove_reader(descriptor)
+            os.close(descriptor)
+        event.set()
+        self._changed.put_nowait(name)
+
+    async def _poll(self, name: str, event: asyncio.Event) -> None:
+        while _locked(self._root / name / "lock"):
+            await asyncio.sleep(POLL_S)
+        self._on_end(name, event)
+
+
+def _pids(directory: Path) -> tuple[int, int, int, int]:
+    """(shim, its start time, task, its start time); zeros while unknown."""
+    try:
+        numbers = [int(word) for word in (directory / "run").read_text().split()]
+        return numbers[0], numbers[1], numbers[2], numbers[3]
+    except (OSError, ValueError, IndexError):
+        return 0, 0, 0, 0
+
+
+def _exit(directory: Path) -> Exit | None:
+    try:
+        code, signal, ended_ms = (int(word) for word in (directory / "exit").read_text().split())
+    except (OSError, ValueError):
+        return None
+    return Exit(code=code, signal=signal, ended_ms=ended_ms)
+
+
+def _locked(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    new = path.with_suffix(".new")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(content)
+    new.rename(path)
+
+
+def _signal_number(name: str) -> int:
+    try:
+        return int(signals.Signals[name.upper() if name.upper().startswith("SIG") else "SIG" + name.upper()])
+    except KeyError:
+        return int(signals.SIGTERM)
+
+
+def _user(user: str) -> tuple[int, int, list[int]]:
+    """(uid, gid, groups) of ``name`` or ``uid[:gid]``; -1 where nothing changes."""
+    if not user:
+        return -1, -1, []
+    name, _, group = user.partition(":")
+    try:
+        entry = pwd.getpwuid(int(name)) if name.isdigit() else pwd.getpwnam(name)
+        uid, gid, groups = entry.pw_uid, entry.pw_gid, os.getgrouplist(entry.pw_name, entry.pw_gid)
+    except KeyError:
+        if not name.isdigit():
+            raise StartError(f"user {name!r} does not exist on this node", permanent=True) from None
+        uid, gid, groups = int(name), int(name), []
+    if group:
+        if not group.isdigit():
+            raise StartError(f"user {user!r}: write the group as a number", permanent=True)
+        gid = int(group)
+    if uid == os.geteuid():
+        return -1, -1, []
+    if os.geteuid() != 0:
+        raise StartError(
+            f"task wants user {user!r}, but the agent runs as uid {os.geteuid()}: only root can switch users",
+            permanent=True,
+        )
+    return uid, gid, groups

@@ -1,0 +1,83 @@
+"""Observations on their way to the control plane: in order, in batches, kept until acknowledged.
+
+Owns: what was not yet acknowledged. Leaves to others: sending (``agent.session``). The rule: per allocation the order
+holds; a batch keeps its request id until it is acknowledged, so that sending it twice reports it once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from orchestrator.contract.model import AllocState, AssignmentKey, Observation
+
+MAX_BATCH = 1000
+MAX_PER_ALLOCATION = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    request_id: str
+    observations: tuple[Observation, ...]
+
+
+class Outbox:
+    def __init__(self) -> None:
+        self._pending: dict[AssignmentKey, deque[Observation]] = {}
+        self._sending: Batch | None = None
+        self._filled = asyncio.Event()
+
+    def __len__(self) -> int:
+        return sum(len(queue) for queue in self._pending.values())
+
+    def add(self, observation: Observation) -> None:
+        queue = self._pending.setdefault(observation.key, deque(maxlen=MAX_PER_ALLOCATION))
+        if queue and queue[-1].restarts == observation.restarts and queue[-1].state <= AllocState.STARTING:
+            queue.pop()  # "starting" is no news once it runs
+        queue.append(observation)
+        self._filled.set()
+
+    def resend(self, observations: Iterable[Observation]) -> None:
+        """Say again how things are; what already waits to be said is newer."""
+        for observation in observations:
+            sending = self._sending is not None and any(
+                one.key == observation.key for one in self._sending.observations
+            )
+            if observation.key not in self._pending and not sending and observation.state is not AllocState.PENDING:
+                self.add(observation)
+
+    def has(self, key: AssignmentKey) -> bool:
+        """Whether something about the allocation is not acknowledged yet."""
+        return key in self._pending or (
+            self._sending is not None and any(one.key == key for one in self._sending.observations)
+        )
+
+    def batch(self) -> Batch | None:
+        """What to send now: the unacknowledged batch again, else a new one, else None."""
+        if self._sending is None and self._pending:
+            taken: list[Observation] = []
+            for key in list(self._pending):
+                queue = self._pending[key]
+                # One per allocation and batch: the order within a batch then never matters.
+                taken.append(queue.popleft())
+                if not queue:
+                    del self._pending[key]
+                if len(taken) >= MAX_BATCH:
+                    break
+            self._sending = Batch(str(uuid.uuid4()), tuple(taken))
+        if not self._pending:
+            self._filled.clear()
+        return self._sending
+
+    def done(self, batch: Batch) -> None:
+        """The batch was acknowledged, or can never be."""
+        if self._sending is batch:
+            self._sending = None
+
+    async def wait(self) -> None:
+        """Until there may be something to send."""
+        if self._sending is None:
+            await self._filled.wait()

@@ -1,0 +1,462 @@
+"""PURE: what should happen to one allocation now: (what is assigned, what was found running) -> actions, observation.
+
+Owns: the restart policy, fencing by attempt, stopping, adoption, when an allocation is complete, failed or stopped.
+Leaves to others: doing it (``agent.supervisor``), remembering it (``agent.store``). The rule: level-triggered. Every
+step starts from the whole record and everything found, so a lost notice costs a tick and a repeated step does nothing.
+
+The restart policy: a failure (service: any exit; batch: an exit other than 0) ends the whole group, waits ``delay_ms``
+and starts it again, ``attempts`` times. After that ``fail`` gives up, and ``delay`` waits one whole interval
+(``attempts * delay_ms``, at least one second) and begins to count again. A service that ran longer than
+``STABLE_MS`` and the interval has proved itself: its count begins at 0. A batch job's never does.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from agent.driver import Instance, InstanceState, exit_reason
+from orchestrator.contract.model import (
+    AllocState,
+    Assignment,
+    AssignmentKey,
+    Desired,
+    JobType,
+    Observation,
+    RestartMode,
+    TaskObservation,
+    TaskSpec,
+)
+from orchestrator.contract.transitions import is_terminal
+
+STABLE_MS = 60_000
+DISCONNECT_GRACE_MS = 5_000
+KEPT_PER_ORDINAL = 2
+KEPT_TERMINAL = 200
+KEPT_MS = 24 * 3600 * 1000
+
+
+class Hold(enum.IntEnum):
+    """Why the agent itself keeps an allocation from running, whatever is desired."""
+
+    NONE = 0
+    DISCONNECTED = 1  # on_disconnect: stop; runs again once a full set says that it should
+    FORGOTTEN = 2  # the control plane knows nothing of it (any more): stop, remove, forget
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """Why the present run of the group failed; the first failing task decides."""
+
+    reason: str
+    exit_code: int = 0
+    never_ran: bool = False
+    permanent: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """Everything the agent knows of one allocation; kept on disk for as long as it is of interest."""
+
+    assignment: Assignment
+    state: AllocState = AllocState.PENDING
+    restarts: int = 0
+    used: int = 0  # restarts counted against the policy
+    reason: str = ""
+    exit_code: int = 0
+    start_failed: bool = False
+    launched: tuple[str, ...] = ()  # tasks whose start succeeded in this run
+    cause: Cause | None = None
+    due_ms: int = 0  # BACKOFF: not before (unix milliseconds)
+    running_since_ms: int = 0
+    ended_ms: int = 0
+    hold: Hold = Hold.NONE
+    tasks: tuple[TaskObservation, ...] = ()
+
+    @property
+    def key(self) -> AssignmentKey:
+        return self.assignment.key
+
+    @property
+    def live(self) -> bool:
+        return not is_terminal(self.state)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether its containers may run: fencing spares exactly these."""
+        return self.live and self.assignment.desired is Desired.RUN and self.hold is Hold.NONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    task: TaskSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    instance: Instance
+    signal: str
+    timeout_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remove:
+    instance: Instance
+
+
+Action = Start | Stop | Remove
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """``forget``: nothing is left to do or to know. ``wake_ms``: look again then, 0 = only when something changes."""
+
+    record: Record
+    actions: tuple[Action, ...] = ()
+    wake_ms: int = 0
+    forget: bool = False
+
+
+def step(record: Record, found: Sequence[Instance], now_ms: int, *, blockers: Sequence[str] = ()) -> Step:
+    """What to do for ``record`` given everything found under its key. ``blockers``: runs that must end first."""
+    record = _adopt(record, found)
+    current = _of(found, record.restarts)
+    older = [one for one in found if one.run.restarts < record.restarts]
+    running = [one for one in found if one.running]
+    if record.hold is Hold.FORGOTTEN:
+        if running:
+            return Step(record=record, actions=_stops(record, running))
+        return Step(record=record, actions=tuple(Remove(instance=one) for one in found), forget=True)
+    if not record.live:
+        return Step(record=record, actions=_stops(record, running) if running else _outdated(record, found))
+    record = replace(record, tasks=_task_observations(record, current))
+    if record.hold is Hold.DISCONNECTED and record.assignment.desired is Desired.RUN:
+        return _disconnected(record, running)
+    stale = [one for one in older if one.running]
+    if stale:
+        return Step(record=record, actions=_stops(record, stale))
+    if record.assignment.desired is Desired.STOP:
+        return _stopping(record, current, running, now_ms)
+    if record.state is AllocState.BACKOFF:
+        # A clock that was set back must not turn 15 s into a day.
+        due = min(record.due_ms, now_ms + _longest_wait(record))
+        if now_ms < due:
+            return Step(record=replace(record, due_ms=due), wake_ms=due, actions=_outdated(record, found))
+        record = _begin_again(record)
+        current = _of(found, record.restarts)
+    return _run(record, current, running, found, now_ms, blockers)
+
+
+def _run(
+    record: Record,
+    current: Sequence[Instance],
+    running: Sequence[Instance],
+    found: Sequence[Instance],
+    now_ms: int,
+    blockers: Sequence[str],
+) -> Step:
+    cause = record.cause or _failure(record, current)
+    if cause is not None:
+        record = replace(record, cause=cause)
+        if running:
+            return Step(record=record, actions=_stops(record, running))
+        return _after_failure(record, cause, now_ms)
+    tasks = record.assignment.group.tasks
+    by_task = {one.run.task: one for one in current if one.state is not InstanceState.CREATED}
+    if tasks and all(task.name in by_task and by_task[task.name].state is InstanceState.EXITED for task in tasks):
+        # Not a failure, so a batch job whose tasks all exited with 0.
+        return Step(record=replace(record, state=AllocState.COMPLETE, reason="", exit_code=0, ended_ms=now_ms))
+    missing = [task for task in tasks if task.name not in by_task]
+    if missing and blockers:
+        return Step(record=replace(record, reason="waits until " + ", ".join(blockers) + " has ended"))
+    actions = (*_outdated(record, found), *(Start(task=task) for task in missing))
+    if missing or not tasks:
+        reason = "" if tasks else "the group has no tasks"
+        state = AllocState.STARTING if tasks else AllocState.COMPLETE
+        return Step(record=replace(record, state=state, reason=reason), actions=actions)
+    if record.state is not AllocState.RUNNING:
+        record = replace(record, state=AllocState.RUNNING, reason="", running_since_ms=now_ms)
+    return Step(record=record, actions=actions)
+
+
+def _stopping(record: Record, current: Sequence[Instance], running: Sequence[Instance], now_ms: int) -> Step:
+    if running:
+        reason = record.reason if record.state is AllocState.STOPPING else "told to stop"
+        return Step(
+            record=replace(record, state=AllocState.STOPPING, reason=reason),
+            actions=_stops(record, running),
+        )
+    tasks = record.assignment.group.tasks
+    exits = {one.run.task: one.exit.code for one in current if one.exit is not None}
+    done = bool(tasks) and all(exits.get(task.name) == 0 for task in tasks)
+    if record.assignment.job_type is JobType.BATCH and done:
+        return Step(record=replace(record, state=AllocState.COMPLETE, reason="", exit_code=0, ended_ms=now_ms))
+    return Step(
+        record=replace(
+            record,
+            state=AllocState.STOPPED,
+            reason="stopped as told",
+            exit_code=next((code for code in exits.values() if code), 0),
+            ended_ms=now_ms,
+        )
+    )
+
+
+def _disconnected(record: Record, running: Sequence[Instance]) -> Step:
+    if running:
+        stops = tuple(
+            replace(stop, timeout_ms=min(stop.timeout_ms, DISCONNECT_GRACE_MS)) for stop in _stops(record, running)
+        )
+        return Step(record=record, actions=stops)
+    if record.state in (AllocState.PENDING, AllocState.STARTING, AllocState.RUNNING):
+        record = replace(
+            record,
+            state=AllocState.BACKOFF,
+            reason="stopped without contact to a majority (on_disconnect: stop); waits for the control plane",
+        )
+    return Step(record=record)
+
+
+def _failure(record: Record, current: Sequence[Instance]) -> Cause | None:
+    """The first reason why this run of the group cannot go on, or None."""
+    batch = record.assignment.job_type is JobType.BATCH
+    memory = {task.name: task.resources.memory_mib for task in record.assignment.group.tasks}
+    several = len(memory) > 1
+    ended = sorted(
+        ((one.exit.ended_ms, one.run.task, one.exit) for one in current if one.exit is not None),
+        key=lambda entry: entry[:2],
+    )
+    for _, task, exit_ in ended:
+        if batch and exit_.code == 0 and not exit_.oom_killed:
+            continue
+        reason = exit_reason(exit_, memory.get(task, 0))
+        return Cause(reason=f"task {task}: {reason}" if several else reason, exit_code=exit_.code)
+    present = {one.run.task for one in current}
+    vanished = [task for task in record.launched if task not in present]
+    if vanished:
+        return Cause(reason=f"task {vanished[0]} was removed behind the agent's back", exit_code=-1)
+    return None
+
+
+def _after_failure(record: Record, cause: Cause, now_ms: int) -> Step:
+    policy = record.assignment.group.restart
+    interval = max(1000, policy.attempts * policy.delay_ms)
+    ran_ms = now_ms - record.running_since_ms if record.running_since_ms else 0
+    proved = record.assignment.job_type is not JobType.BATCH and ran_ms >= max(STABLE_MS, interval)
+    used = 0 if proved else record.used
+    failed = replace(record, exit_code=cause.exit_code, start_failed=cause.never_ran, cause=None, used=used)
+    if not cause.permanent and used < policy.attempts:
+        failed = replace(failed, state=AllocState.BACKOFF, reason=cause.reason, used=used + 1)
+        return _backoff(failed, now_ms + policy.delay_ms)
+    if not cause.permanent and policy.mode is RestartMode.DELAY:
+        failed = replace(failed, state=AllocState.BACKOFF, reason=cause.reason, used=0)
+        return _backoff(failed, now_ms + interval)
+    times = f" (restarted {used} time{'s' if used != 1 else ''})" if used else ""
+    return Step(record=replace(failed, state=AllocState.FAILED, reason=cause.reason + times, ended_ms=now_ms))
+
+
+def _backoff(record: Record, due_ms: int) -> Step:
+    return Step(record=replace(record, due_ms=due_ms), wake_ms=due_ms)
+
+
+def _begin_again(record: Record) -> Record:
+    return replace(
+        record,
+        state=AllocState.STARTING,
+        restarts=record.restarts + 1,
+        reason="",
+        start_failed=False,
+        launched=(),
+        cause=None,
+        due_ms=0,
+        running_since_ms=0,
+        tasks=(),
+    )
+
+
+def _longest_wait(record: Record) -> int:
+    policy = record.assignment.group.restart
+    return max(1000, policy.delay_ms, policy.attempts * policy.delay_ms)
+
+
+def _adopt(record: Record, found: Sequence[Instance]) -> Record:
+    """Take up what runs: the record may be older than the last start (the agent died in between), or lost."""
+    newest = max((one.run.restarts for one in found), default=0)
+    if newest > record.restarts and record.live:
+        record = replace(_begin_again(record), restarts=newest)
+    names = {one.run.task for one in _of(found, record.restarts) if one.state is not InstanceState.CREATED}
+    if record.live and record.state is not AllocState.BACKOFF and names - set(record.launched):
+        record = replace(record, launched=tuple(sorted(names | set(record.launched))))
+    return record
+
+
+def _of(found: Iterable[Instance], restarts: int) -> list[Instance]:
+    return [one for one in found if one.run.restarts == restarts]
+
+
+def _outdated(record: Record, found: Sequence[Instance]) -> tuple[Action, ...]:
+    """Ended runs before the previous one: ``logs --previous`` needs that one, nobody the others."""
+    return tuple(Remove(instance=one) for one in found if not one.running and one.run.restarts < record.restarts - 1)
+
+
+def _stops(record: Record, running: Sequence[Instance]) -> tuple[Stop, ...]:
+    policies = {task.name: task.stop for task in record.assignment.group.tasks}
+    stops = []
+    for one in running:
+        policy = policies.get(one.run.task)
+        stops.append(
+            Stop(
+                instance=one,
+                signal=policy.signal if policy else "SIGTERM",
+                timeout_ms=policy.timeout_ms if policy else 10_000,
+            )
+        )
+    return tuple(stops)
+
+
+def _task_observations(record: Record, current: Sequence[Instance]) -> tuple[TaskObservation, ...]:
+    by_task = {one.run.task: one for one in current}
+    seen = []
+    for task in record.assignment.group.tasks:
+        one = by_task.get(task.name)
+        if one is None:
+            continue
+        if one.exit is None:
+            state, code, reason, oom = AllocState.STARTING, 0, "", False
+            if one.running:
+                state = AllocState.RUNNING
+        else:
+            code, oom = one.exit.code, one.exit.oom_killed
+            state = AllocState.COMPLETE if code == 0 else AllocState.FAILED
+            reason = exit_reason(one.exit, task.resources.memory_mib) if code else ""
+        seen.append(
+            TaskObservation(
+                task=task.name,
+                state=state,
+                exit_code=code,
+                reason=reason,
+                restarts=record.restarts,
+                runtime_id=one.runtime_id,
+                oom_killed=oom,
+            )
+        )
+    return tuple(seen)
+
+
+# ---------------------------------------------------------------------------- what came of actions, what was told
+
+
+def started(record: Record, task: str) -> Record:
+    return replace(record, launched=tuple(sorted({*record.launched, task})))
+
+
+def start_failed(record: Record, task: str, reason: str, *, permanent: bool) -> Record:
+    """A start was refused. The group never ran unless one of its tasks already did."""
+    several = len(record.assignment.group.tasks) > 1
+    text = f"task {task}: {reason}" if several else reason
+    never_ran = not record.launched
+    return replace(record, cause=Cause(reason=text, never_ran=never_ran, permanent=permanent))
+
+
+def assigned(record: Record | None, assignment: Assignment) -> Record:
+    """What an assignment makes of what was known; an older version of it changes nothing."""
+    if record is None:
+        return Record(assignment=assignment)
+    if assignment.modify_index < record.assignment.modify_index:
+        return record
+    hold = record.hold if record.hold is Hold.DISCONNECTED else Hold.NONE
+    return replace(record, assignment=assignment, hold=hold)
+
+
+def disconnected(record: Record) -> Record:
+    return replace(record, hold=Hold.DISCONNECTED) if record.live and record.hold is Hold.NONE else record
+
+
+def reconnected(record: Record) -> Record:
+    """A full set wants an allocation that was stopped for lack of contact: it runs again, and that costs no attempt."""
+    return replace(record, hold=Hold.NONE) if record.hold is Hold.DISCONNECTED else record
+
+
+def forgotten(record: Record) -> Record:
+    return replace(record, hold=Hold.FORGOTTEN)
+
+
+def observation(record: Record) -> Observation:
+    return Observation(
+        key=record.key,
+        restarts=record.restarts,
+        state=record.state,
+        exit_code=record.exit_code if record.state not in (AllocState.STARTING, AllocState.RUNNING) else 0,
+        reason=record.reason,
+        start_failed=record.start_failed,
+        tasks=record.tasks,
+    )
+
+
+# ---------------------------------------------------------------------------- across allocations
+
+
+def fenced(record: Record, found: Iterable[Instance], records: dict[AssignmentKey, Record]) -> list[Instance]:
+    """Runs that must end before ``record`` may start: the same allocation, another attempt or another job's life.
+
+    An older attempt that the control plane still wants (make-before-break) is none of them, nor is a newer one.
+    """
+    key = record.key
+    ended_first = []
+    for one in found:
+        other = one.run.key
+        if not one.running or other.id != key.id or other == key:
+            continue
+        if other.job_uid == key.job_uid and other.attempt > key.attempt:
+            continue
+        known = records.get(other)
+        if known is None or not known.wanted:
+            ended_first.append(one)
+    return ended_first
+
+
+def surplus(
+    full: Iterable[AssignmentKey], records: dict[AssignmentKey, Record], found: Iterable[Instance], node_id: str
+) -> tuple[list[AssignmentKey], list[Instance]]:
+    """After a full set that a majority confirmed: (records to forget, instances of this node that nobody knows).
+
+    Ended allocations keep their record and output until ``expired`` says otherwise: the set need not list them.
+    """
+    known = set(full)
+    forget = [key for key, record in records.items() if key not in known and record.live]
+    unknown = [
+        one for one in found if one.node_id == node_id and one.run.key not in known and one.run.key not in records
+    ]
+    return forget, unknown
+
+
+def superseded(
+    keys: Iterable[AssignmentKey], found: Iterable[Instance], records: dict[AssignmentKey, Record]
+) -> list[Instance]:
+    """Runs on this engine, whoever started them, whose allocation was replaced elsewhere."""
+    limits: dict[tuple[object, str], int] = {}
+    for key in keys:
+        place = (key.id, key.job_uid)
+        limits[place] = max(limits.get(place, -1), key.attempt)
+    replaced = []
+    for one in found:
+        key = one.run.key
+        known = records.get(key)
+        if key.attempt <= limits.get((key.id, key.job_uid), -1) and (known is None or not known.wanted):
+            replaced.append(one)
+    return replaced
+
+
+def expired(records: Iterable[Record], now_ms: int) -> list[AssignmentKey]:
+    """Ended allocations whose output nobody needs to keep: more than two per ordinal, 200 in all, or a day old."""
+    ended = sorted(
+        (one for one in records if not one.live), key=lambda one: (-one.ended_ms, one.key.id, one.key.attempt)
+    )
+    per_ordinal: dict[object, int] = {}
+    drop = []
+    for place, record in enumerate(ended):
+        count = per_ordinal[record.key.id] = per_ordinal.get(record.key.id, 0) + 1
+        if count > KEPT_PER_ORDINAL or place >= KEPT_TERMINAL or now_ms - record.ended_ms > KEPT_MS:
+            drop.append(record.key)
+    return drop

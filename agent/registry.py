@@ -1,0 +1,48 @@
+"""Which drivers exist: the name that a task may ask for, and how to build it.
+
+Owns: the table. A new driver is one file in ``agent.drivers`` and one line here. The rule: building is lazy, so an
+agent that runs processes only never imports the Docker SDK.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.driver import Driver
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriverSettings:
+    """What an operator decides for all drivers of one agent."""
+
+    data: Path
+    publish_address: str = "127.0.0.1"
+    allow_privileged: bool = False
+    allow_host_paths: bool = False
+
+
+def _docker(settings: DriverSettings) -> Driver:
+    from agent.drivers.docker import DockerDriver
+
+    return DockerDriver(
+        publish_address=settings.publish_address,
+        allow_privileged=settings.allow_privileged,
+        allow_host_paths=settings.allow_host_paths,
+    )
+
+
+def _process(settings: DriverSettings) -> Driver:
+    from agent.drivers.process import ProcessDriver
+
+    return ProcessDriver(settings.data / "process")
+
+
+def _fake(settings: DriverSettings) -> Driver:
+    from agent.drivers.fake import FakeDriver
+
+    return FakeDriver()
+
+
+DRIVERS: dict[str, Callable[[DriverSettings], Driver]] = {"docker": _docker, "process": _process, "fake": _fake}

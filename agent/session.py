@@ -1,0 +1,313 @@
+"""The agent's side of the conversation with the control plane: find the leader, register, beat, listen, report.
+
+Owns: which peer is dialled, the loops of one session, the clock of ``on_disconnect: stop``. Leaves to others: what is
+run (``supervisor``), what is still to be said (``outbox``). The rule: losing a peer costs nothing but the time to dial
+the next one. Leaders are killed all the time; every loop may fail at any moment and the whole session begins anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import uuid
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+import structlog
+
+from agent.log_server import serve_logs
+from agent.metrics import Metrics
+from agent.outbox import Outbox
+from agent.store import Store, boot_clock_ms
+from agent.supervisor import Supervisor
+from orchestrator.contract import codec
+from orchestrator.contract.channel import TlsFiles, dial
+from orchestrator.contract.errors import (
+    ConflictError,
+    InvalidError,
+    NotFoundError,
+    OverloadedError,
+    StartupError,
+)
+from orchestrator.contract.model import Assignment, AssignmentKey, NodeSpec
+from orchestrator.contract.status import from_rpc_error
+from orchestrator.contract.v1 import agent_pb2, agent_pb2_grpc
+
+CONTACT_MS = 8_000
+"""``on_disconnect: stop``: so long after sending the last acknowledged heartbeat (a node is lost after 15 s)."""
+
+HEARTBEAT_MS = 3_000
+FIRST_CALL_S = 2.0
+WRITE_S = 10.0
+NEXT_PEER_S = 0.02
+ROUND_S = 0.2
+BAD_HINT_MS = 30_000
+GATHER_S = 0.02
+
+
+class _Ended(Exception):
+    """The session is over; ``hint`` is where to go next, "" for the next peer of the list."""
+
+    def __init__(self, why: str, *, hint: str = "", register: bool = False) -> None:
+        super().__init__(why)
+        self.hint = hint
+        self.register = register
+
+
+class Session:
+    """Runs until cancelled. Raises ``StartupError`` where this agent must not serve these peers."""
+
+    def __init__(
+        self,
+        *,
+        peers: tuple[str, ...],
+        tls: TlsFiles | None,
+        store: Store,
+        supervisor: Supervisor,
+        outbox: Outbox,
+        node: Callable[[], NodeSpec],
+        metrics: Metrics,
+        boot_id: str,
+        clock_ms: Callable[[], int] = boot_clock_ms,
+    ) -> None:
+        self._peers = peers
+        self._tls = tls
+        self._store = store
+        self._supervisor = supervisor
+        self._outbox = outbox
+        self._node = node
+        self._metrics = metrics
+        self._boot_id = boot_id
+        self._clock_ms = clock_ms
+        self._log = structlog.get_logger("agent.session")
+        self._registered: NodeSpec | None = None
+        self._registering: tuple[str, NodeSpec] | None = None
+        self._heartbeat_ms = HEARTBEAT_MS
+        self._sequence = 0
+        self._next = random.randrange(len(peers))
+        self._bad_hints: dict[str, int] = {}
+        self._everything = True
+        self._handshakes = 0
+        contact = store.load_contact(boot_id)
+        self._contact_ms = contact if contact is not None else clock_ms() - CONTACT_MS
+        self.connected_to = ""
+
+    @property
+    def contact_lost(self) -> bool:
+        return self._clock_ms() - self._contact_ms >= CONTACT_MS
+
+    async def run(self) -> None:
+        guard = asyncio.get_running_loop().create_task(self._guard_contact())
+        failures = 0
+        hint = ""
+        try:
+            while True:
+                address = hint or self._peers[self._next % len(self._peers)]
+                try:
+                    await self._serve(address)
+                except _Ended as end:
+                    served = bool(self.connected_to)
+                    self.connected_to = ""
+                    self._metrics.connected.set(0)
+                    if end.register:
+                        self._registered = None
+                    if address == hint and not served:
+                        self._bad_hints[hint] = self._clock_ms() + BAD_HINT_MS
+                    failures = 0 if served else failures + 1
+                    hint = end.hint
+                    if not hint:
+                        self._next += 1
+                    self._log.info("session_ended", peer=address, why=str(end), next=hint)
+                    if not hint:
+                        # One quick turn around all peers, then a breath before the next one.
+                        whole_round = failures and failures % len(self._peers) == 0
+                        await asyncio.sleep(ROUND_S * random.uniform(0.8, 1.2) if whole_round else NEXT_PEER_S)
+        finally:
+            guard.cancel()
+
+    async def _serve(self, address: str) -> None:
+        try:
+            channel = dial(address, self._tls)
+        except OSError as error:
+            raise StartupError(f"cannot read the certificate {error.filename}: {error.strerror}") from error
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            stub = agent_pb2_grpc.AgentsStub(channel)
+            await self._first_contact(stub, address)
+            self.connected_to = address
+            self._metrics.connected.set(1)
+            self._metrics.reconnects.inc()
+            self._log.info("session_started", peer=address)
+            self._outbox.resend(self._supervisor.observations(everything=self._everything))
+            self._everything = False
+            loop = asyncio.get_running_loop()
+            tasks = [
+                loop.create_task(work)
+                for work in (
+                    self._heartbeats(stub, address),
+                    self._assignments(stub),
+                    self._reports(stub),
+                    self._logs(stub),
+                    self._register_changes(stub),
+                )
+            ]
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()  # raises why it ended
+            raise _Ended("a loop of the session ended")
+        except grpc.aio.AioRpcError as error:
+            raise self._ended(error) from error
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            with contextlib.suppress(asyncio.CancelledError):
+                await channel.close(None)
+
+    def _ended(self, error: grpc.aio.AioRpcError) -> _Ended:
+        cause = from_rpc_error(error)
+        text = f"{cause.reason}: {cause.message}"
+        if self._registered is None and _is_handshake(cause.message):
+            # A certificate of another authority fails at every peer, every time; a restarting peer does not.
+            self._handshakes += 1
+            if self._handshakes >= 2 * len(self._peers):
+                raise StartupError(
+                    f"no peer accepts the TLS handshake ({cause.message}); the certificate in --tls must come from the "
+                    "authority of this cluster: see raftsman certs"
+                ) from error
+        else:
+            self._handshakes = 0
+        return _Ended(text, register=isinstance(cause, NotFoundError))
+
+    # ------------------------------------------------------------------------ the loops of one session
+
+    async def _first_contact(self, stub: Any, address: str) -> None:
+        if self._registered is None:
+            await self._register(stub)
+        else:
+            await self._beat(stub, address, timeout_s=FIRST_CALL_S)
+
+    async def _register(self, stub: Any) -> None:
+        spec = self._node()
+        if self._registering is None or self._registering[1] != spec:
+            self._registering = (str(uuid.uuid4()), spec)
+        request = agent_pb2.RegisterRequest(request_id=self._registering[0])
+        codec.encode(spec, request.node)
+        response = await stub.Register(request, timeout=WRITE_S if self._registered else FIRST_CALL_S * 2)
+        self._store.join(response.cluster_id)
+        self._heartbeat_ms = response.heartbeat_ms or HEARTBEAT_MS
+        self._registered = spec
+        self._registering = None
+        self._log.info("registered", node=spec.id, name=spec.name, cluster=response.cluster_id, index=response.index)
+
+    async def _register_changes(self, stub: Any) -> None:
+        """Drivers come and go: the control plane must know before it places there."""
+        while True:
+            await self._supervisor.drivers_changed.wait()
+            self._supervisor.drivers_changed.clear()
+            if self._node() != self._registered:
+                await self._register(stub)
+
+    async def _beat(self, stub: Any, address: str, *, timeout_s: float) -> None:
+        self._sequence += 1
+        sent_ms = self._clock_ms()
+        request = agent_pb2.HeartbeatRequest(
+            node_id=self._store.node_id, sequence=self._sequence, running=self._supervisor.running_count()
+        )
+        try:
+            response = await stub.Heartbeat(request, timeout=timeout_s)
+        except grpc.aio.AioRpcError:
+            self._metrics.heartbeats.labels("failed").inc()
+            raise
+        self._metrics.heartbeats.labels("acknowledged").inc()
+        if response.register_again:
+            raise _Ended("the control plane does not know this node", hint=address, register=True)
+        self._contact_ms = max(self._contact_ms, sent_ms)
+        self._store.save_contact(self._boot_id, self._contact_ms)
+        leader = response.leader.address
+        if leader and leader != address and self._bad_hints.get(leader, 0) <= sent_ms:
+            raise _Ended(f"{response.leader.peer_id} leads", hint=leader)
+
+    async def _heartbeats(self, stub: Any, address: str) -> None:
+        while True:
+            began = self._clock_ms()
+            await self._beat(stub, address, timeout_s=max(1.0, self._heartbeat_ms * 2 / 3000))
+            spent_ms = self._clock_ms() - began
+            await asyncio.sleep(max(0.0, self._heartbeat_ms - spent_ms) / 1000)
+
+    async def _assignments(self, stub: Any) -> None:
+        updates: AsyncIterator[agent_pb2.AssignmentsUpdate] = stub.Assignments(
+            agent_pb2.AssignmentsRequest(node_id=self._store.node_id)
+        )
+        first = True
+        async for update in updates:
+            if first and not update.full:
+                raise _Ended("the assignments did not begin with a full set")
+            first = False
+            try:
+                taken = self._supervisor.apply(
+                    index=update.index,
+                    full=update.full,
+                    assignments=[codec.decode(Assignment, one) for one in update.assignments],
+                    removed=[codec.decode(AssignmentKey, one) for one in update.removed],
+                    superseded=[codec.decode(AssignmentKey, one) for one in update.superseded],
+                )
+            except codec.CodecError as error:
+                # A newer control plane, perhaps: keep what runs, and do not pretend to have understood.
+                self._log.error("assignments_unreadable", error=str(error))
+                await asyncio.sleep(1.0)
+                raise _Ended(f"assignments that this agent cannot read: {error}") from error
+            if not taken and update.full:
+                raise _Ended(f"a full set as of {update.index} is older than what is known")
+        raise _Ended("the peer ended the assignments: it leads no more")
+
+    async def _reports(self, stub: Any) -> None:
+        while True:
+            await self._outbox.wait()
+            await asyncio.sleep(GATHER_S)
+            batch = self._outbox.batch()
+            if batch is None:
+                continue
+            request = agent_pb2.ReportStatusesRequest(request_id=batch.request_id, node_id=self._store.node_id)
+            for observation in batch.observations:
+                codec.encode(observation, request.observations.add())
+            try:
+                await stub.ReportStatuses(request, timeout=WRITE_S)
+            except grpc.aio.AioRpcError as error:
+                cause = from_rpc_error(error)
+                if isinstance(cause, OverloadedError):
+                    await asyncio.sleep(cause.retry_after_ms / 1000 * random.uniform(1.0, 1.5))
+                    continue
+                if isinstance(cause, InvalidError | ConflictError):
+                    self._log.error("report_refused", error=cause.message, observations=len(batch.observations))
+                    self._outbox.done(batch)
+                    continue
+                raise
+            self._metrics.observations.inc(len(batch.observations))
+            self._outbox.done(batch)
+
+    async def _logs(self, stub: Any) -> None:
+        while True:
+            try:
+                await serve_logs(stub, self._store.node_id, self._supervisor)
+            except grpc.aio.AioRpcError as error:
+                self._log.info("logs_stream_ended", why=from_rpc_error(error).message)
+            await asyncio.sleep(ROUND_S)
+
+    # ------------------------------------------------------------------------ on_disconnect: stop
+
+    async def _guard_contact(self) -> None:
+        """Stop what must not run twice, in time; the clock counts a suspended machine's sleep, too."""
+        while True:
+            left_ms = self._contact_ms + CONTACT_MS - self._clock_ms()
+            if left_ms <= 0:
+                self._supervisor.contact_lost()
+            await asyncio.sleep(min(1.0, max(0.05, left_ms / 1000)))
+
+
+def _is_handshake(message: str) -> bool:
+    text = message.lower()
+    return "handshake" in text or "certificate" in text

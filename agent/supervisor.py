@@ -1,0 +1,564 @@
+"""Carries out what ``agent.reconcile`` decides: one worker per allocation, so that a slow image holds up nobody else.
+
+Owns: the records (with ``agent.store``), the view of what drivers run, the workers. Leaves to others: deciding
+(``reconcile``), talking to peers (``session``), running (``drivers``). The rule: it works the same with and without a
+control plane. After a restart it goes on from its records; a missing answer of an engine says nothing about tasks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import structlog
+
+from agent import reconcile
+from agent.driver import (
+    Driver,
+    DriverInfo,
+    DriverUnavailableError,
+    Instance,
+    InstanceState,
+    LogChunk,
+    LogsGoneError,
+    RunId,
+    StartError,
+    run_name,
+)
+from agent.metrics import Metrics
+from agent.reconcile import Hold, Record, Remove, Start, Stop
+from agent.runspec import NodeFacts, run_spec
+from agent.store import Store
+from orchestrator.contract.model import (
+    AllocationId,
+    AllocState,
+    Assignment,
+    AssignmentKey,
+    Desired,
+    Observation,
+    OnDisconnect,
+)
+
+REFRESH_S = 10.0
+RETRY_S = 1.0
+EXPIRE_S = 60.0
+SUPERSEDED_GRACE_MS = 5_000
+
+T = TypeVar("T")
+log = structlog.get_logger("agent.supervisor")
+
+
+@dataclass(slots=True)
+class _Worker:
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+
+
+class Supervisor:
+    """``report`` gets every observation worth sending; ``acknowledged`` says whether a key has none waiting."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        drivers: Mapping[str, Driver],
+        node: NodeFacts,
+        metrics: Metrics,
+        report: Callable[[Observation], None],
+        acknowledged: Callable[[AssignmentKey], bool] = lambda _key: True,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        refresh_s: float = REFRESH_S,
+    ) -> None:
+        self.records: dict[AssignmentKey, Record] = {}
+        self.available: dict[str, bool] = dict.fromkeys(drivers, False)
+        self.infos: dict[str, DriverInfo] = {}
+        self.drivers_changed = asyncio.Event()
+        self._store = store
+        self._drivers = drivers
+        self._node = node
+        self._metrics = metrics
+        self._report = report
+        self._acknowledged = acknowledged
+        self._now_ms = now_ms
+        self._refresh_s = refresh_s
+        self._found: dict[AssignmentKey, dict[str, Instance]] = {}
+        self._keys: dict[str, AssignmentKey] = {}
+        self._siblings: dict[AllocationId, set[AssignmentKey]] = {}
+        self._workers: dict[AssignmentKey, _Worker] = {}
+        self._background: set[asyncio.Task[None]] = set()
+        self._clearing: asyncio.Task[None] | None = None
+        self._index = 0
+        self._listed: set[str] = set()
+        self._closing = False
+
+    @property
+    def index(self) -> int:
+        """Of the newest assignments that were taken up."""
+        return self._index
+
+    async def start(self, *, without_contact: bool = False) -> None:
+        """Read the records, look at what runs, and take it up; ``without_contact``: as ``contact_lost`` says."""
+        records, damaged = self._store.load()
+        for text in damaged:
+            log.warning("record_unreadable", record=text)
+        for record in records:
+            self._remember(record)
+        if without_contact:
+            self.contact_lost()
+        for name in self._drivers:
+            await self._refresh_all(name)
+        for instances in self._found.values():
+            for one in instances.values():
+                if one.running:
+                    self._metrics.adopted.labels(one.driver).inc()
+        for key in list(self.records):
+            self._wake(key)
+        for name in self._drivers:
+            self._spawn(self._watch(name))
+            self._spawn(self._keep_refreshing(name))
+        self._spawn(self._keep_expiring())
+        log.info("supervisor_started", records=len(self.records), running=self.running_count())
+
+    async def close(self) -> None:
+        """Stop supervising. What runs goes on, and is adopted by the next agent on this data directory."""
+        self._closing = True
+        tasks = [*self._background, *(worker.task for worker in self._workers.values() if worker.task)]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for driver in self._drivers.values():
+            await driver.close()
+
+    # ------------------------------------------------------------------------ what the control plane says
+
+    def apply(
+        self,
+        *,
+        index: int,
+        full: bool,
+        assignments: Iterable[Assignment],
+        removed: Iterable[AssignmentKey] = (),
+        superseded: Iterable[AssignmentKey] = (),
+    ) -> bool:
+        """Take up an update. False: it is older than what is known, and nothing was done."""
+        if index < self._index:
+            return False
+        self._index = index
+        superseded = tuple(superseded)
+        if superseded:
+            self._clearing = self._spawn(self._clear(superseded, self._clearing))
+        listed = list(assignments)
+        for assignment in listed:
+            before = self.records.get(assignment.key)
+            record = reconcile.assigned(before, assignment)
+            if full:
+                record = reconcile.reconnected(record)
+            if before is not None and not record.live:
+                self._report(reconcile.observation(record))  # the control plane missed how it ended
+            self._remember(record)
+            if record != before:
+                self._store.save(record)
+            self._wake_siblings(assignment.key.id)
+        for key in removed:
+            if key in self.records:
+                self._remember(reconcile.forgotten(self.records[key]))
+                self._wake_siblings(key.id)
+        if full:
+            keys = [assignment.key for assignment in listed]
+            instances = [one for found in self._found.values() for one in found.values()]
+            forget, unknown = reconcile.surplus(keys, self.records, instances, self._node.node_id)
+            for key in forget:
+                log.info("allocation_unknown_to_control_plane", allocation=str(key.id), attempt=key.attempt)
+                self._remember(reconcile.forgotten(self.records[key]))
+                self._wake_siblings(key.id)
+            if unknown:
+                self._spawn(self._end_all(unknown, remove=True))
+        return True
+
+    def contact_lost(self) -> None:
+        """Too long without a majority: stop what must not run twice."""
+        for key, record in list(self.records.items()):
+            if record.assignment.on_disconnect is OnDisconnect.STOP and record.live and record.hold is Hold.NONE:
+                log.warning("stopped_without_contact", allocation=str(key.id), attempt=key.attempt)
+                held = reconcile.disconnected(record)
+                self._remember(held)
+                self._store.save(held)
+                self._wake(key)
+
+    def observations(self, *, everything: bool) -> list[Observation]:
+        """How things are now: of live allocations, or of all that are known."""
+        return [
+            reconcile.observation(record)
+            for record in self.records.values()
+            if (everything or record.live) and record.hold is not Hold.FORGOTTEN
+        ]
+
+    def running_count(self) -> int:
+        """Allocations with something running."""
+        return sum(any(one.running for one in found.values()) for found in self._found.values())
+
+    async def logs(
+        self, key: AssignmentKey, task: str, *, previous: bool, follow: bool, tail_lines: int, offset: int
+    ) -> AsyncIterator[LogChunk]:
+        """Output of a task's present (or previous) run. Raises ``LogsGoneError``, ``DriverUnavailableError``."""
+        record = self.records.get(key)
+        if record is None:
+            raise LogsGoneError(f"{key.id} attempt {key.attempt} is unknown on node {self._node.name}")
+        names = [spec.name for spec in record.assignment.group.tasks]
+        wanted = task or (names[0] if names else "")
+        if wanted not in names:
+            raise LogsGoneError(f"{key.id} has no task {wanted!r}; it has {', '.join(names)}")
+        spec = next(one for one in record.assignment.group.tasks if one.name == wanted)
+        restarts = record.restarts - 1 if previous else record.restarts
+        if restarts < 0:
+            raise LogsGoneError(f"{key.id} has no previous run: it was not restarted in attempt {key.attempt}")
+        driver = self._drivers.get(spec.driver_name)
+        name = run_name(self._store.cluster_id, RunId(key=key, restarts=restarts, task=wanted))
+        if driver is None or await driver.inspect(name) is None:
+            why = f": {record.reason}" if record.reason else ""
+            raise LogsGoneError(f"{key.id} task {wanted} has no output (state {record.state.name}{why})")
+        async for chunk in driver.logs(name, follow=follow, tail_lines=tail_lines, offset=offset):
+            yield chunk
+
+    # ------------------------------------------------------------------------ workers
+
+    def _remember(self, record: Record) -> None:
+        self.records[record.key] = record
+        self._siblings.setdefault(record.key.id, set()).add(record.key)
+
+    def _wake_siblings(self, id_: AllocationId) -> None:
+        for key in self._siblings.get(id_, ()):
+            if key in self.records:
+                self._wake(key)
+
+    def _wake(self, key: AssignmentKey) -> None:
+        if self._closing or key not in self.records:
+            return
+        worker = self._workers.get(key)
+        if worker is None:
+            worker = self._workers[key] = _Worker()
+            worker.task = asyncio.get_running_loop().create_task(self._work(key, worker))
+        worker.wake.set()
+
+    async def _work(self, key: AssignmentKey, worker: _Worker) -> None:
+        """Step until the allocation is forgotten or has ended; a later wake begins anew."""
+        try:
+            while key in self.records:
+                worker.wake.clear()
+                try:
+                    wait_s = await self._step(key, worker)
+                except DriverUnavailableError as error:
+                    log.warning("driver_unavailable", allocation=str(key.id), error=str(error))
+                    wait_s = RETRY_S
+                record = self.records.get(key)
+                if record is None or (not record.live and wait_s is None and not worker.wake.is_set()):
+                    return
+                if wait_s is None:
+                    await worker.wake.wait()
+                elif wait_s > 0 and not worker.wake.is_set():
+                    try:
+                        async with asyncio.timeout(wait_s):
+                            await worker.wake.wait()
+                    except TimeoutError:
+                        pass
+        except Exception:
+            # A bug in one allocation's road must not end the others; the refresh wakes it again.
+            log.exception("worker_failed", allocation=str(key.id), attempt=key.attempt)
+        finally:
+            if self._workers.get(key) is worker:
+                del self._workers[key]
+
+    async def _step(self, key: AssignmentKey, worker: _Worker) -> float | None:
+        """One round. Returns seconds until the next one: 0 = at once, None = when something changes."""
+        record = self.records[key]
+        used = {task.driver_name for task in record.assignment.group.tasks} & set(self._drivers)
+        if any(name not in self._listed or not self.available[name] for name in used):
+            return RETRY_S  # nobody knows what runs: neither start nor judge
+        blockers: list[Instance] = []
+        if record.wanted:
+            around = [one for other in self._siblings.get(key.id, ()) for one in self._found.get(other, {}).values()]
+            blockers = reconcile.fenced(record, around, self.records)
+            unowned = [one for one in blockers if one.run.key not in self.records]
+            if unowned:
+                await self._end_all(unowned, remove=True)
+                return 0.0
+        found = list(self._found.get(key, {}).values())
+        step = reconcile.step(record, found, self._now_ms(), blockers=[one.name for one in blockers])
+        self._put(step.record)
+        for stop in (action for action in step.actions if isinstance(action, Stop)):
+            log.info("stopping", name=stop.instance.name, signal=stop.signal, timeout_ms=stop.timeout_ms)
+        await asyncio.gather(*(self._stop(action) for action in step.actions if isinstance(action, Stop)))
+        for action in step.actions:
+            if isinstance(action, Remove):
+                await self._remove(action.instance)
+            elif isinstance(action, Start) and not await self._start(key, action, worker):
+                break
+        if step.forget:
+            self._forget(key)
+            return None
+        if any(isinstance(action, Stop | Start) for action in step.actions):
+            return 0.0
+        return max(0.0, (step.wake_ms - self._now_ms()) / 1000) if step.wake_ms else None
+
+    async def _start(self, key: AssignmentKey, action: Start, worker: _Worker) -> bool:
+        """Start one task. False: the rest of this round is void."""
+        while self._clearing is not None and not self._clearing.done():
+            await asyncio.wait({self._clearing})
+        record = self.records[key]
+        if not record.wanted:
+            return False
+        task = action.task
+        driver = self._drivers.get(task.driver_name)
+        try:
+            if driver is None:
+                has = ", ".join(sorted(self._drivers)) or "none"
+                raise StartError(f"this node has no driver {task.driver_name!r} (it has {has})", permanent=True)
+            spec = run_spec(record, task, self._store.cluster_id, self._node)
+            if not await self._while_wanted(key, worker, driver.prepare(spec)):
+                return False
+            instance = await driver.start(spec)
+        except StartError as error:
+            self._metrics.start_errors.labels(task.driver_name).inc()
+            log.warning("start_failed", allocation=str(key.id), attempt=key.attempt, task=task.name, error=error.reason)
+            now = self.records.get(key)
+            if now is not None:
+                self._put(reconcile.start_failed(now, task.name, error.reason, permanent=error.permanent))
+            return False
+        except DriverUnavailableError:
+            self._set_available(task.driver_name, False)
+            raise
+        self._metrics.starts.labels(task.driver_name).inc()
+        log.info("started", name=instance.name, runtime_id=instance.runtime_id)
+        self._see(instance, wake=False)
+        now = self.records.get(key)
+        if now is None:
+            return False
+        self._put(reconcile.started(now, task.name))
+        return True
+
+    async def _while_wanted(self, key: AssignmentKey, worker: _Worker, slow: Coroutine[Any, Any, None]) -> bool:
+        """Await something that may take long, but not for longer than the allocation should run."""
+        doing = asyncio.get_running_loop().create_task(slow)
+        try:
+            while not doing.done():
+                waking = asyncio.get_running_loop().create_task(worker.wake.wait())
+                await asyncio.wait({doing, waking}, return_when=asyncio.FIRST_COMPLETED)
+                waking.cancel()
+                if doing.done():
+                    break
+                worker.wake.clear()
+                record = self.records.get(key)
+                if record is None or not record.wanted:
+                    return False
+            await doing
+            return True
+        finally:
+            worker.wake.set()  # whoever woke us meant the worker's next round, too
+            if not doing.done():
+                doing.cancel()
+                await asyncio.gather(doing, return_exceptions=True)
+
+    async def _stop(self, action: Stop) -> None:
+        one = action.instance
+        driver = self._drivers[one.driver]
+        try:
+            await driver.stop(one.name, signal=action.signal, timeout_ms=action.timeout_ms)
+            self._metrics.stops.labels(one.driver).inc()
+            after = await driver.inspect(one.name)
+        except DriverUnavailableError:
+            self._set_available(one.driver, False)
+            raise
+        if after is not None:
+            self._see(after)
+        else:
+            self._unsee(one.name)
+
+    async def _remove(self, one: Instance) -> None:
+        await self._drivers[one.driver].remove(one.name)
+        self._unsee(one.name)
+
+    async def _end_all(self, instances: Iterable[Instance], *, remove: bool) -> None:
+        async def end(one: Instance) -> None:
+            log.info("ending", name=one.name, node=one.node_id, remove=remove)
+            await self._stop(Stop(instance=one, signal="SIGTERM", timeout_ms=SUPERSEDED_GRACE_MS))
+            if remove:
+                await self._remove(one)
+
+        try:
+            await asyncio.gather(*(end(one) for one in instances))
+        except DriverUnavailableError as error:
+            log.warning("driver_unavailable", error=str(error))
+
+    async def _clear(self, keys: tuple[AssignmentKey, ...], before: asyncio.Task[None] | None) -> None:
+        """End replaced runs on this engine, whoever started them; until then nothing starts."""
+        if before is not None and not before.done():
+            await asyncio.wait({before})
+        for name, driver in self._drivers.items():
+            while True:
+                try:
+                    found = await driver.list(self._store.cluster_id)
+                    replaced = [one for one in reconcile.superseded(keys, found, self.records) if one.running]
+                    for one in replaced:
+                        log.info("superseded", name=one.name, node=one.node_id)
+                        await driver.stop(one.name, signal="SIGTERM", timeout_ms=SUPERSEDED_GRACE_MS)
+                    break
+                except DriverUnavailableError as error:
+                    self._set_available(name, False)
+                    log.warning("driver_unavailable", driver=name, error=str(error))
+                    if name not in self._listed:
+                        break  # it never answered, so nothing can be started through it either
+                    await asyncio.sleep(RETRY_S)
+
+    def _put(self, record: Record) -> None:
+        before = self.records.get(record.key)
+        self.records[record.key] = record
+        if before == record:
+            return
+        if before is None or replace(before, tasks=(), cause=None) != replace(record, tasks=(), cause=None):
+            self._store.save(record)
+        if record.state is AllocState.PENDING or record.hold is Hold.FORGOTTEN:
+            return
+        if before is None or (before.state, before.restarts) != (record.state, record.restarts):
+            log.info(
+                "allocation",
+                allocation=str(record.key.id),
+                attempt=record.key.attempt,
+                restarts=record.restarts,
+                state=record.state.name,
+                reason=record.reason,
+            )
+            self._report(reconcile.observation(record))
+            self._count_states()
+
+    def _forget(self, key: AssignmentKey) -> None:
+        self.records.pop(key, None)
+        self._store.forget(key)
+        if not self._found.get(key):
+            self._drop_sibling(key)
+        self._count_states()
+        self._wake_siblings(key.id)
+
+    def _drop_sibling(self, key: AssignmentKey) -> None:
+        siblings = self._siblings.get(key.id)
+        if siblings is not None:
+            siblings.discard(key)
+            if not siblings:
+                del self._siblings[key.id]
+
+    def _count_states(self) -> None:
+        counts = dict.fromkeys(AllocState, 0)
+        for record in self.records.values():
+            counts[record.state] += 1
+        for state, count in counts.items():
+            self._metrics.allocations.labels(state.name.lower()).set(count)
+
+    # ------------------------------------------------------------------------ what runs
+
+    def _see(self, one: Instance, *, wake: bool = True) -> None:
+        if one.node_id != self._node.node_id:
+            return
+        key = one.run.key
+        found = self._found.setdefault(key, {})
+        before = found.get(one.name)
+        if before is not None and before.state is InstanceState.EXITED and one.state is InstanceState.RUNNING:
+            return  # an old answer that came late: names are never used twice
+        found[one.name] = one
+        self._keys[one.name] = key
+        self._siblings.setdefault(key.id, set()).add(key)
+        if before is None or before.state is not one.state:
+            if one.state is InstanceState.EXITED and before is not None:
+                self._metrics.exits.labels(one.driver).inc()
+            self._metrics.running.set(sum(x.running for seen in self._found.values() for x in seen.values()))
+            if wake:
+                self._wake_siblings(key.id)
+
+    def _unsee(self, name: str) -> None:
+        key = self._keys.pop(name, None)
+        if key is None:
+            return
+        found = self._found.get(key, {})
+        found.pop(name, None)
+        if not found:
+            self._found.pop(key, None)
+            if key not in self.records:
+                self._drop_sibling(key)
+        self._metrics.running.set(sum(x.running for seen in self._found.values() for x in seen.values()))
+        self._wake_siblings(key.id)
+
+    async def _watch(self, name: str) -> None:
+        driver = self._drivers[name]
+        while True:
+            try:
+                async for changed in driver.changes():
+                    one = await driver.inspect(changed)
+                    if one is not None:
+                        self._see(one)
+                    else:
+                        self._unsee(changed)
+            except DriverUnavailableError:
+                self._set_available(name, False)
+                await asyncio.sleep(RETRY_S)
+
+    async def _keep_refreshing(self, name: str) -> None:
+        while True:
+            await asyncio.sleep(self._refresh_s if self.available[name] else RETRY_S)
+            await self._refresh_all(name)
+
+    async def _refresh_all(self, name: str) -> None:
+        """Level-triggered: see everything, whatever notices were lost. Missing names are asked for one by one."""
+        driver = self._drivers[name]
+        info = self.infos[name] = await driver.probe()
+        if not info.available:
+            self._set_available(name, False)
+            return
+        before = {seen for found in self._found.values() for seen, one in found.items() if one.driver == name}
+        try:
+            for one in await driver.list(self._store.cluster_id):
+                self._see(one)
+                before.discard(one.name)
+            for missing in before:
+                found = await driver.inspect(missing)
+                if found is None:
+                    self._unsee(missing)
+        except DriverUnavailableError as error:
+            log.warning("driver_unavailable", driver=name, error=str(error))
+            self._set_available(name, False)
+            return
+        self._listed.add(name)
+        self._set_available(name, True)
+        for key, record in list(self.records.items()):
+            if record.live and key not in self._workers:
+                self._wake(key)  # its worker failed
+
+    def _set_available(self, name: str, available: bool) -> None:
+        self._metrics.driver_available.labels(name).set(int(available))
+        if self.available[name] is available:
+            return
+        self.available[name] = available
+        self.drivers_changed.set()
+        log.info("driver_available" if available else "driver_down", driver=name)
+        if available:
+            for key in list(self.records):
+                if self.records[key].live:
+                    self._wake(key)
+
+    async def _keep_expiring(self) -> None:
+        while True:
+            await asyncio.sleep(EXPIRE_S)
+            self.expire()
+
+    def expire(self) -> None:
+        """Forget ended allocations that nobody needs any more, once the control plane knows how they ended."""
+        for key in reconcile.expired(self.records.values(), self._now_ms()):
+            if self._acknowledged(key) or self.records[key].assignment.desired is Desired.STOP:
+                self._remember(reconcile.forgotten(self.records[key]))
+                self._wake(key)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task

@@ -1,0 +1,152 @@
+"""A real agent process with the process driver, against a pretended control plane: run, report, adopt, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from orchestrator.contract.model import AllocState, Desired, JobType, RestartPolicy
+from tests.integration.agent_fakes import FakePeer, assignment_of, key_of, task_of, until
+
+pytestmark = pytest.mark.cluster
+
+
+class AgentProcess:
+    def __init__(self, peer: FakePeer, data: Path, *flags: str) -> None:
+        self._argv = [sys.executable, "-m", "agent.daemon", "--insecure", "--peers", peer.address, "--data", str(data)]
+        self._argv += ["--name", "n1", "--address", "127.0.0.1", *flags]
+        self._log = data.with_suffix(".log")
+        self.process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        with self._log.open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(*self._argv, stderr=log, stdout=log)
+
+    async def end(self, number: int) -> int:
+        assert self.process is not None
+        if self.process.returncode is None:
+            self.process.send_signal(number)
+        return await self.process.wait()
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+
+@pytest.fixture
+async def peer() -> AsyncIterator[FakePeer]:
+    fake = FakePeer()
+    await fake.start()
+    yield fake
+    await fake.stop()
+
+
+@pytest.fixture
+async def agent(peer: FakePeer, tmp_path: Path) -> AsyncIterator[AgentProcess]:
+    one = AgentProcess(peer, tmp_path / "data", "--driver", "process")
+    await one.start()
+    yield one
+    if one.process is not None:
+        await one.end(signal.SIGKILL)
+    for path in (tmp_path / "data" / "process").glob("*/run"):
+        for pid in (int(word) for word in path.read_text().split()[::2]):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+
+
+async def test_a_task_survives_its_agents_death_and_is_adopted_with_its_exit_code(
+    peer: FakePeer, agent: AgentProcess, tmp_path: Path
+) -> None:
+    key = key_of()
+    gate = tmp_path / "gate"
+    script = f"echo started; while [ ! -e {gate} ]; do sleep 0.05; done; exit 3"
+    peer.assign(assignment_of(key, task_of("sh", "-c", script)))
+    running = await peer.wait_state(key, AllocState.RUNNING)
+    pid = int(running.tasks[0].runtime_id)
+    assert psutil.pid_exists(pid)
+
+    await agent.end(signal.SIGKILL)
+    assert psutil.pid_exists(pid)
+    gate.touch()
+    await until(lambda: not psutil.pid_exists(pid), "the task to end while nobody looks")
+    await agent.start()
+
+    failed = await peer.wait_state(key, AllocState.FAILED)
+    assert (failed.exit_code, failed.reason, failed.restarts) == (3, "exit code 3", 0)
+    assert b"".join(chunk.data for chunk in await peer.read_logs(key)) == b"started\n"
+
+
+async def test_a_restarted_agent_goes_on_with_the_same_process(peer: FakePeer, agent: AgentProcess) -> None:
+    key = key_of()
+    peer.assign(assignment_of(key, task_of("sleep", "1000")))
+    pid = (await peer.wait_state(key, AllocState.RUNNING)).tasks[0].runtime_id
+    assert await agent.end(signal.SIGTERM) == 0
+    assert psutil.pid_exists(int(pid))
+    peer.observations.clear()
+    await agent.start()
+    assert (await peer.wait_state(key, AllocState.RUNNING)).tasks[0].runtime_id == pid
+    peer.assign(assignment_of(key, task_of("sleep", "1000"), desired=Desired.STOP, modify_index=2))
+    await peer.wait_state(key, AllocState.STOPPED)
+    assert not psutil.pid_exists(int(pid))
+
+
+async def test_an_agent_restarts_what_fails_while_no_peer_answers(
+    peer: FakePeer, agent: AgentProcess, tmp_path: Path
+) -> None:
+    key = key_of()
+    count = tmp_path / "count"
+    script = f"echo x >> {count}; while [ ! -e {tmp_path}/gate$(wc -l < {count}) ]; do sleep 0.05; done; exit 1"
+    spec = task_of("sh", "-c", script)
+    peer.assign(assignment_of(key, spec, restart=RestartPolicy(attempts=3, delay_ms=50)))
+    await peer.wait_state(key, AllocState.RUNNING)
+    port = int(peer.address.rpartition(":")[2])
+    await peer.stop()
+    (tmp_path / "gate1").touch()
+    await until(lambda: count.read_text().count("x") == 2, "the second run, without a control plane")
+    await peer.start(port)
+    observed = await until(
+        lambda: next((o for o in peer.observations if o.restarts == 1), None), "the restart's report"
+    )
+    assert observed.key == key
+
+
+async def test_a_batch_job_reports_complete_and_serves_its_output(peer: FakePeer, agent: AgentProcess) -> None:
+    key = key_of("sum")
+    spec = task_of("sh", "-c", "echo $RAFTSMAN_ALLOC_ID on $RAFTSMAN_NODE; echo oops >&2")
+    peer.assign(assignment_of(key, spec, job_type=JobType.BATCH))
+    await peer.wait_state(key, AllocState.COMPLETE)
+    chunks = await peer.read_logs(key)
+    assert {(bytes(c.data), c.stderr) for c in chunks if c.data} == {(b"sum/main/0 on n1\n", False), (b"oops\n", True)}
+
+
+async def test_a_second_agent_on_the_same_directory_is_refused_and_told_the_pid(
+    peer: FakePeer, agent: AgentProcess, tmp_path: Path
+) -> None:
+    await until(lambda: peer.nodes, "the registration")
+    second: Any = AgentProcess(peer, tmp_path / "data", "--driver", "process")
+    await second.start()
+    assert await second.process.wait() == 1
+    assert agent.process is not None
+    assert f"in use by the agent with pid {agent.process.pid}" in second.log
+
+
+async def test_a_data_directory_of_another_cluster_is_refused(
+    peer: FakePeer, agent: AgentProcess, tmp_path: Path
+) -> None:
+    await until(lambda: peer.nodes, "the registration")
+    await agent.end(signal.SIGTERM)
+    peer.cluster_id = "another-cluster"
+    await agent.start()
+    assert agent.process is not None
+    assert await agent.process.wait() == 1
+    assert "belongs to cluster cluster-under-test, but the peers are of cluster another-cluster" in agent.log
