@@ -1,0 +1,343 @@
+"""The asyncio client: one method per call of the cluster, each surviving the death of any peer.
+
+Owns: the methods that users call. Leaves to others: requests and answers (``client.calls``), endpoints and retries
+(``client.endpoints``). The rule: every write carries one request id over all its retries, so it happens at most once.
+
+``namespace=None`` means the client's own. Every method raises ``RaftsmanError`` (``contract.errors``) and nothing else.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import AsyncIterator, Iterable, Sequence
+from types import TracebackType
+from typing import Protocol, TypeVar
+
+from orchestrator.client import calls, contexts
+from orchestrator.client.calls import Call, new_request_id
+from orchestrator.client.endpoints import Endpoints
+from orchestrator.contract import answers, model
+from orchestrator.contract.channel import TlsFiles
+from orchestrator.contract.errors import InvalidError, NoLeaderError, TimeoutError_, UnknownOutcomeError
+
+T = TypeVar("T")
+
+STALE_TIMEOUT_S = 0.8
+
+
+class _Spec(Protocol):
+    def spec(self) -> model.JobSpec: ...
+
+
+Job = model.JobSpec | _Spec
+"""What can be submitted: a JobSpec, or something that makes one (``client.job.Job``)."""
+
+
+class Client:
+    """``async with Client(["127.0.0.1:7400"], tls=TlsFiles.in_directory(...)) as client``.
+
+    ``timeout_s`` bounds every call, retries included; streams wait as long without a sign of life. ``stale_after_s``: a
+    read that gets no linearizable answer within it is repeated as a stale one (its ``read.stale`` says so).
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[str] | str,
+        *,
+        tls: TlsFiles | None = None,
+        namespace: str = model.DEFAULT_NAMESPACE,
+        timeout_s: float = 30.0,
+        stale_after_s: float | None = None,
+    ) -> None:
+        self._endpoints = Endpoints([endpoints] if isinstance(endpoints, str) else endpoints, tls)
+        self.namespace = namespace
+        self.timeout_s = timeout_s
+        self.stale_after_s = stale_after_s
+
+    @classmethod
+    def from_context(
+        cls, name: str | None = None, *, namespace: str = model.DEFAULT_NAMESPACE, timeout_s: float = 30.0
+    ) -> Client:
+        """The client of a saved context (default: the current one, or the environment's; see ``client.contexts``)."""
+        context = contexts.resolve(name)
+        return cls(context.endpoints, tls=context.tls, namespace=namespace, timeout_s=timeout_s)
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections; idempotent."""
+        await self._endpoints.close()
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        return self._endpoints.addresses
+
+    def at_most(self, timeout_s: float) -> Client:
+        """The same client, over the same connections, with another bound on each call."""
+        other = copy.copy(self)
+        other.timeout_s = timeout_s
+        return other
+
+    async def _call(self, call: Call[T]) -> T:
+        if call.is_write or call.is_stale or self.stale_after_s is None:
+            return await self._endpoints.call(call, self.timeout_s)
+        try:
+            return await self._endpoints.call(call, min(self.timeout_s, self.stale_after_s))
+        except (NoLeaderError, TimeoutError_, UnknownOutcomeError):
+            return await self._endpoints.call(call.stale(), STALE_TIMEOUT_S)
+
+    def _namespace(self, namespace: str | None) -> str:
+        return self.namespace if namespace is None else namespace
+
+    def _allocation_id(self, id: model.AllocationId | str, namespace: str | None) -> model.AllocationId:
+        if isinstance(id, model.AllocationId):
+            return id
+        try:
+            return calls.parse_allocation(id, self._namespace(namespace))
+        except ValueError as error:
+            raise InvalidError(str(error)) from None
+
+    # ------------------------------------------------------------------ jobs
+
+    async def submit(
+        self, job: Job, expect_version: int | None = None, request_id: str | None = None
+    ) -> answers.SubmitResult:
+        """Create or change a job. An equal one changes nothing; ``expect_version`` 0: it must not exist yet."""
+        return await self._call(calls.submit(_spec(job), expect_version, request_id or new_request_id()))
+
+    async def submit_many(self, jobs: Iterable[Job], request_id: str | None = None) -> answers.SubmitManyResult:
+        """Create or change all of them, or none."""
+        return await self._call(calls.submit_many([_spec(job) for job in jobs], request_id or new_request_id()))
+
+    async def get_job(self, name: str, namespace: str | None = None, stale: bool = False) -> answers.JobAnswer:
+        """One job and how it stands; raises NotFoundError."""
+        return await self._call(calls.get_job(self._namespace(namespace), name, stale))
+
+    async def list_jobs(self, namespace: str | None = None, stale: bool = False) -> answers.JobList:
+        """Jobs of a namespace, or of all (``"*"``)."""
+        return await self._call(calls.list_jobs(self._namespace(namespace), stale))
+
+    async def stop_job(
+        self, name: str, namespace: str | None = None, request_id: str | None = None
+    ) -> answers.WriteResult:
+        """Stop all instances; the job stays known for a while. Idempotent."""
+        return await self._call(calls.stop_job(self._namespace(namespace), name, request_id or new_request_id()))
+
+    async def scale_job(
+        self,
+        name: str,
+        count: int,
+        group: str = "",
+        namespace: str | None = None,
+        request_id: str | None = None,
+    ) -> answers.WriteResult:
+        """Change a group's count; nothing that runs is restarted. ``group`` may be left out where there is one."""
+        return await self._call(
+            calls.scale_job(self._namespace(namespace), name, group, count, request_id or new_request_id())
+        )
+
+    async def restart_job(
+        self, name: str, namespace: str | None = None, request_id: str | None = None
+    ) -> answers.WriteResult:
+        """Replace every instance, one at a time."""
+        return await self._call(calls.restart_job(self._namespace(namespace), name, request_id or new_request_id()))
+
+    async def remove_job(
+        self, name: str, namespace: str | None = None, request_id: str | None = None
+    ) -> answers.WriteResult:
+        """Stop it and forget it once nothing of it runs."""
+        return await self._call(calls.remove_job(self._namespace(namespace), name, request_id or new_request_id()))
+
+    async def explain_job(self, name: str, namespace: str | None = None) -> answers.Explanation:
+        """Why instances are pending, computed afresh by the leader."""
+        return await self._call(calls.explain_job(self._namespace(namespace), name))
+
+    # ------------------------------------------------------------------ allocations
+
+    async def get_allocation(
+        self, id: model.AllocationId | str, attempt: int = 0, namespace: str | None = None, stale: bool = False
+    ) -> answers.AllocationAnswer:
+        """One allocation (``"web/api/0"``); ``attempt`` 0: the newest."""
+        return await self._call(calls.get_allocation(self._allocation_id(id, namespace), attempt, stale))
+
+    async def list_allocations(
+        self,
+        job: str = "",
+        namespace: str | None = None,
+        node_id: str = "",
+        live_only: bool = False,
+        stale: bool = False,
+    ) -> answers.AllocationList:
+        """Allocations of a job, of a node, or of a namespace (``"*"``: all)."""
+        return await self._call(
+            calls.list_allocations(self._namespace(namespace), job, node_id, live_only, stale),
+        )
+
+    async def logs(
+        self,
+        id: model.AllocationId | str,
+        task: str = "",
+        attempt: int = 0,
+        previous: bool = False,
+        follow: bool = False,
+        tail_lines: int = -1,
+        namespace: str | None = None,
+    ) -> AsyncIterator[answers.LogsChunk]:
+        """The log of one task, as it comes; resumes by offset when a peer dies, without gap or repeat."""
+        where = self._allocation_id(id, namespace)
+        offset = -1
+
+        def resume() -> calls.Stream[answers.LogsChunk]:
+            return calls.logs(
+                where,
+                task=task,
+                attempt=attempt,
+                previous=previous,
+                follow=follow,
+                tail_lines=tail_lines,
+                offset=offset,
+            )
+
+        async for chunk in self._endpoints.stream(resume, self.timeout_s):
+            end = chunk.offset + len(chunk.data)
+            fresh = chunk
+            if 0 <= chunk.offset < offset:
+                skip = offset - chunk.offset
+                if skip >= len(chunk.data):
+                    continue
+                fresh = answers.LogsChunk(
+                    data=chunk.data[skip:],
+                    offset=offset,
+                    task=chunk.task,
+                    attempt=chunk.attempt,
+                    stderr=chunk.stderr,
+                )
+            task, offset = chunk.task or task, end
+            if not previous:
+                # Resume the run that was being read, not a newer one that may exist by then.
+                attempt = chunk.attempt or attempt
+            yield fresh
+
+    # ------------------------------------------------------------------ nodes
+
+    async def list_nodes(self, stale: bool = False) -> answers.NodeList:
+        return await self._call(calls.list_nodes(stale))
+
+    async def cordon_node(self, node: str, request_id: str | None = None) -> answers.WriteResult:
+        """Nothing new is placed on it. ``node``: id, unique prefix of an id, or unique name."""
+        return await self._call(calls.change_node("CordonNode", node, request_id or new_request_id()))
+
+    async def uncordon_node(self, node: str, request_id: str | None = None) -> answers.WriteResult:
+        """Undo ``cordon_node`` and ``drain_node``."""
+        return await self._call(calls.change_node("UncordonNode", node, request_id or new_request_id()))
+
+    async def drain_node(self, node: str, request_id: str | None = None) -> answers.WriteResult:
+        """Move everything elsewhere, and place nothing new on it."""
+        return await self._call(calls.change_node("DrainNode", node, request_id or new_request_id()))
+
+    async def forget_node(self, node: str, request_id: str | None = None) -> answers.WriteResult:
+        """A lost node will not come back: what was kept for it is replaced."""
+        return await self._call(calls.change_node("ForgetNode", node, request_id or new_request_id()))
+
+    # ------------------------------------------------------------------ cluster
+
+    async def cluster_status(self, stale: bool = False) -> answers.ClusterStatus:
+        return await self._call(calls.cluster_status(stale))
+
+    async def state_hash(self, at_index: int = 0, peer_id: str = "") -> answers.StateHash:
+        """The hash of a peer's state at exactly ``at_index`` (0: where the leader is now; the answer says which)."""
+        return await self._call(calls.state_hash(at_index, peer_id))
+
+    async def watch_events(
+        self,
+        after_index: int = -1,
+        namespace: str | None = None,
+        kinds: Iterable[str] = (),
+        job: str = "",
+    ) -> AsyncIterator[model.Event]:
+        """Events with a greater index than ``after_index`` (0: from the oldest kept; -1: from now on), for ever.
+
+        Survives the death of peers without gap or repeat; raises OutOfRangeError when the index is collected.
+        """
+        wanted, where = list(kinds), self._namespace(namespace)
+        if after_index < 0:
+            # "From now on" must be a number, or what happens before the first reconnect could be missed.
+            after_index = (await self.cluster_status()).read.index
+        seen: tuple[int, int] = (after_index, 1 << 62)
+
+        def resume() -> calls.Stream[model.Event]:
+            # Several events share an index: ask for the last one's index again, and skip what was seen of it.
+            again = after_index if seen[0] == after_index else seen[0] - 1
+            return calls.watch_events(again, where, wanted, job)
+
+        while True:
+            async for event in self._endpoints.stream(resume, self.timeout_s):
+                if (event.index, event.sequence) > seen:
+                    seen = (event.index, event.sequence)
+                    yield event
+
+    # ------------------------------------------------------------------ variables
+
+    async def put_variable(
+        self, name: str, value: str, namespace: str | None = None, request_id: str | None = None
+    ) -> answers.VariableResult:
+        """Set it, whether or not it exists."""
+        return await self._call(
+            calls.put_variable(self._namespace(namespace), name, value, request_id or new_request_id())
+        )
+
+    async def create_variable(
+        self, name: str, value: str, namespace: str | None = None, request_id: str | None = None
+    ) -> answers.VariableResult:
+        """Set it only if it does not exist."""
+        return await self._call(
+            calls.create_variable(self._namespace(namespace), name, value, request_id or new_request_id())
+        )
+
+    async def get_variable(
+        self, name: str, namespace: str | None = None, stale: bool = False
+    ) -> answers.VariableResult:
+        """``hit`` says whether it exists."""
+        return await self._call(calls.get_variable(self._namespace(namespace), name, stale))
+
+    async def compare_and_set_variable(
+        self,
+        name: str,
+        expect: str | None,
+        value: str,
+        namespace: str | None = None,
+        request_id: str | None = None,
+    ) -> answers.VariableResult:
+        """Set it only if its value is ``expect`` (None: if it does not exist); ``hit`` says whether it was."""
+        return await self._call(
+            calls.compare_and_set_variable(
+                self._namespace(namespace), name, expect, value, request_id or new_request_id()
+            )
+        )
+
+    async def delete_variable(
+        self,
+        name: str,
+        expect: str | None = None,
+        namespace: str | None = None,
+        request_id: str | None = None,
+    ) -> answers.VariableResult:
+        """Delete it (only if its value is ``expect``, where that is given)."""
+        return await self._call(
+            calls.delete_variable(self._namespace(namespace), name, expect, request_id or new_request_id())
+        )
+
+    async def list_variables(
+        self, prefix: str = "", namespace: str | None = None, stale: bool = False
+    ) -> answers.VariableList:
+        return await self._call(calls.list_variables(self._namespace(namespace), prefix, stale))
+
+
+def _spec(job: Job) -> model.JobSpec:
+    return job if isinstance(job, model.JobSpec) else job.spec()

@@ -1,0 +1,249 @@
+"""Every call of ``control.proto`` as a value: the method's name, its request, and how the answer becomes a dataclass.
+
+Owns: building requests and decoding answers, once for all clients. Leaves to others: sending and retrying
+(``client.aio``), blocking (``client.sync``). The rule: nothing here waits or fails on the network.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from google.protobuf.message import Message
+
+from orchestrator.contract import answers, codec, model
+from orchestrator.contract.v1 import control_pb2 as pb
+from orchestrator.contract.v1 import types_pb2
+
+T = TypeVar("T")
+K = TypeVar("K")
+
+SERVICE = "/orchestrator.contract.v1.Control/"
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One unary call. ``request_id`` is set for writes: it stays the same over all retries."""
+
+    method: str
+    request: Message
+    answer: type[Message]
+    decode: Callable[[Message], T]
+    request_id: str = ""
+
+    @property
+    def is_write(self) -> bool:
+        return bool(self.request_id)
+
+    @property
+    def is_stale(self) -> bool:
+        return bool(getattr(getattr(self.request, "read", None), "stale", False))
+
+    def stale(self) -> Call[T]:
+        """The same read, answered by any peer from its own state."""
+        request = type(self.request)()
+        request.CopyFrom(self.request)
+        request.read.stale = True  # type: ignore[attr-defined]
+        return Call(self.method, request, self.answer, self.decode)
+
+
+@dataclass(frozen=True, slots=True)
+class Stream(Generic[T]):
+    """One call that streams answers."""
+
+    method: str
+    request: Message
+    answer: type[Message]
+    decode: Callable[[Message], T] = field(repr=False)
+
+
+def new_request_id() -> str:
+    return uuid.uuid4().hex
+
+
+def _as(kind: type[K]) -> Callable[[Message], K]:
+    return lambda message: codec.decode(kind, message)
+
+
+def _read(stale: bool) -> pb.ReadOptions:
+    return pb.ReadOptions(stale=stale)
+
+
+def _key(namespace: str, name: str) -> pb.JobKey:
+    return pb.JobKey(namespace=namespace, name=name)
+
+
+def parse_allocation(text: str, namespace: str) -> model.AllocationId:
+    """``web/api/0`` (or ``web/0`` for group ``main``) within ``namespace``; raises ValueError."""
+    parts = text.split("/")
+    if len(parts) == 2 and parts[1].isdigit():
+        parts.insert(1, "main")
+    if len(parts) != 3 or not all(parts) or not parts[2].isdigit() or len(parts[2]) > 9:
+        raise ValueError(f"expected an allocation such as 'web/api/0' (job/group/ordinal), got {text!r}")
+    return model.AllocationId(namespace=namespace, job=parts[0], group=parts[1], ordinal=int(parts[2]))
+
+
+def _allocation(id: model.AllocationId) -> types_pb2.AllocationId:
+    return codec.encode(id, types_pb2.AllocationId())
+
+
+# ---------------------------------------------------------------------------- jobs
+
+
+def submit(spec: model.JobSpec, expect_version: int | None, request_id: str) -> Call[answers.SubmitResult]:
+    request = pb.SubmitJobRequest(request_id=request_id, job=codec.encode(spec, types_pb2.JobSpec()))
+    if expect_version is not None:
+        request.expect_version = expect_version
+    return Call("SubmitJob", request, pb.SubmitJobResponse, _as(answers.SubmitResult), request_id)
+
+
+def submit_many(specs: Iterable[model.JobSpec], request_id: str) -> Call[answers.SubmitManyResult]:
+    request = pb.SubmitJobsRequest(request_id=request_id)
+    for spec in specs:
+        codec.encode(spec, request.jobs.add())
+    return Call("SubmitJobs", request, pb.SubmitJobsResponse, _as(answers.SubmitManyResult), request_id)
+
+
+def get_job(namespace: str, name: str, stale: bool) -> Call[answers.JobAnswer]:
+    request = pb.GetJobRequest(job=_key(namespace, name), read=_read(stale))
+    return Call("GetJob", request, pb.GetJobResponse, _as(answers.JobAnswer))
+
+
+def list_jobs(namespace: str, stale: bool) -> Call[answers.JobList]:
+    request = pb.ListJobsRequest(namespace=namespace, read=_read(stale))
+    return Call("ListJobs", request, pb.ListJobsResponse, _as(answers.JobList))
+
+
+def stop_job(namespace: str, name: str, request_id: str) -> Call[answers.WriteResult]:
+    request = pb.StopJobRequest(request_id=request_id, job=_key(namespace, name))
+    return Call("StopJob", request, pb.WriteResponse, _as(answers.WriteResult), request_id)
+
+
+def scale_job(namespace: str, name: str, group: str, count: int, request_id: str) -> Call[answers.WriteResult]:
+    request = pb.ScaleJobRequest(request_id=request_id, job=_key(namespace, name), group=group, count=count)
+    return Call("ScaleJob", request, pb.WriteResponse, _as(answers.WriteResult), request_id)
+
+
+def restart_job(namespace: str, name: str, request_id: str) -> Call[answers.WriteResult]:
+    request = pb.RestartJobRequest(request_id=request_id, job=_key(namespace, name))
+    return Call("RestartJob", request, pb.WriteResponse, _as(answers.WriteResult), request_id)
+
+
+def remove_job(namespace: str, name: str, request_id: str) -> Call[answers.WriteResult]:
+    request = pb.RemoveJobRequest(request_id=request_id, job=_key(namespace, name))
+    return Call("RemoveJob", request, pb.WriteResponse, _as(answers.WriteResult), request_id)
+
+
+def explain_job(namespace: str, name: str) -> Call[answers.Explanation]:
+    request = pb.ExplainJobRequest(job=_key(namespace, name))
+    return Call("ExplainJob", request, pb.ExplainJobResponse, _as(answers.Explanation))
+
+
+# ---------------------------------------------------------------------------- allocations
+
+
+def get_allocation(id: model.AllocationId, attempt: int, stale: bool) -> Call[answers.AllocationAnswer]:
+    request = pb.GetAllocationRequest(id=_allocation(id), attempt=attempt, read=_read(stale))
+    return Call("GetAllocation", request, pb.GetAllocationResponse, _as(answers.AllocationAnswer))
+
+
+def list_allocations(
+    namespace: str, job: str, node_id: str, live_only: bool, stale: bool
+) -> Call[answers.AllocationList]:
+    request = pb.ListAllocationsRequest(
+        namespace=namespace, job=job, node_id=node_id, live_only=live_only, read=_read(stale)
+    )
+    return Call("ListAllocations", request, pb.ListAllocationsResponse, _as(answers.AllocationList))
+
+
+def logs(
+    id: model.AllocationId,
+    *,
+    task: str,
+    attempt: int,
+    previous: bool,
+    follow: bool,
+    tail_lines: int,
+    offset: int = -1,
+) -> Stream[answers.LogsChunk]:
+    request = pb.LogsRequest(
+        id=_allocation(id),
+        task=task,
+        attempt=attempt,
+        previous=previous,
+        follow=follow,
+        tail_lines=tail_lines,
+        offset=offset,
+    )
+    return Stream("Logs", request, pb.LogsChunk, _as(answers.LogsChunk))
+
+
+# ---------------------------------------------------------------------------- nodes
+
+
+def list_nodes(stale: bool) -> Call[answers.NodeList]:
+    return Call("ListNodes", pb.ListNodesRequest(read=_read(stale)), pb.ListNodesResponse, _as(answers.NodeList))
+
+
+def change_node(method: str, node: str, request_id: str) -> Call[answers.WriteResult]:
+    request = pb.NodeRequest(request_id=request_id, node=node)
+    return Call(method, request, pb.WriteResponse, _as(answers.WriteResult), request_id)
+
+
+# ---------------------------------------------------------------------------- cluster
+
+
+def cluster_status(stale: bool) -> Call[answers.ClusterStatus]:
+    request = pb.ClusterStatusRequest(read=_read(stale))
+    return Call("ClusterStatus", request, pb.ClusterStatusResponse, _as(answers.ClusterStatus))
+
+
+def state_hash(at_index: int, peer_id: str) -> Call[answers.StateHash]:
+    request = pb.StateHashRequest(at_index=at_index, peer_id=peer_id)
+    return Call("StateHash", request, pb.StateHashResponse, _as(answers.StateHash))
+
+
+def watch_events(after_index: int, namespace: str, kinds: Iterable[str], job: str) -> Stream[model.Event]:
+    request = pb.WatchEventsRequest(after_index=after_index, namespace=namespace, kinds=list(kinds), job=job)
+    return Stream("WatchEvents", request, pb.Event, _as(model.Event))
+
+
+# ---------------------------------------------------------------------------- variables
+
+
+def put_variable(namespace: str, name: str, value: str, request_id: str) -> Call[answers.VariableResult]:
+    request = pb.PutVariableRequest(request_id=request_id, namespace=namespace, name=name, value=value)
+    return Call("PutVariable", request, pb.VariableResponse, _as(answers.VariableResult), request_id)
+
+
+def create_variable(namespace: str, name: str, value: str, request_id: str) -> Call[answers.VariableResult]:
+    request = pb.PutVariableRequest(request_id=request_id, namespace=namespace, name=name, value=value)
+    return Call("CreateVariable", request, pb.VariableResponse, _as(answers.VariableResult), request_id)
+
+
+def get_variable(namespace: str, name: str, stale: bool) -> Call[answers.VariableResult]:
+    request = pb.GetVariableRequest(namespace=namespace, name=name, read=_read(stale))
+    return Call("GetVariable", request, pb.VariableResponse, _as(answers.VariableResult))
+
+
+def compare_and_set_variable(
+    namespace: str, name: str, expect: str | None, value: str, request_id: str
+) -> Call[answers.VariableResult]:
+    request = pb.CompareAndSetVariableRequest(request_id=request_id, namespace=namespace, name=name, value=value)
+    if expect is not None:
+        request.expect = expect
+    return Call("CompareAndSetVariable", request, pb.VariableResponse, _as(answers.VariableResult), request_id)
+
+
+def delete_variable(namespace: str, name: str, expect: str | None, request_id: str) -> Call[answers.VariableResult]:
+    request = pb.DeleteVariableRequest(request_id=request_id, namespace=namespace, name=name)
+    if expect is not None:
+        request.expect = expect
+    return Call("DeleteVariable", request, pb.VariableResponse, _as(answers.VariableResult), request_id)
+
+
+def list_variables(namespace: str, prefix: str, stale: bool) -> Call[answers.VariableList]:
+    request = pb.ListVariablesRequest(namespace=namespace, prefix=prefix, read=_read(stale))
+    return Call("ListVariables", request, pb.ListVariablesResponse, _as(answers.VariableList))

@@ -1,0 +1,295 @@
+"""The peers that a client may ask: channels, which of them answered last, and how one call survives their deaths.
+
+Owns: choosing an endpoint, hedging, retrying with one request id, and the truth about what is known when time is up.
+Leaves to others: what is called (``client.calls``). The rules: a write is repeated only with the request id that it
+began with; an error says "nothing was done" only where that is certain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from orchestrator.client.calls import SERVICE, Call, Stream
+from orchestrator.contract.channel import TlsFiles, dial
+from orchestrator.contract.errors import (
+    InvalidError,
+    NoLeaderError,
+    OverloadedError,
+    RaftsmanError,
+    StartupError,
+    TimeoutError_,
+    UnknownOutcomeError,
+)
+from orchestrator.contract.status import UNCONNECTED, from_rpc_error
+
+T = TypeVar("T")
+
+HEDGE_S = 1.0
+"""An endpoint that has not answered for so long gets company: the same call goes to the next one too."""
+STALE_HEDGE_S = 0.25
+BACKOFF_S = (0.05, 0.2)
+"""Between two rounds over all endpoints."""
+CONNECT_S = 1.0
+UNREACHABLE = "UNREACHABLE"
+"""Reason of a ``NoLeaderError`` when not one peer could be reached."""
+
+
+@dataclass(slots=True, eq=False)
+class Endpoint:
+    """One peer's address; its channel is made on first use."""
+
+    address: str
+    tls: TlsFiles | None
+    _channel: Any = None
+    _methods: dict[str, Any] = field(default_factory=dict)
+
+    def unary(self, call: Call[Any]) -> Any:
+        made = self._methods.get(call.method)
+        if made is None:
+            made = self._channel_().unary_unary(
+                SERVICE + call.method,
+                request_serializer=type(call.request).SerializeToString,
+                response_deserializer=call.answer.FromString,
+            )
+            self._methods[call.method] = made
+        return made
+
+    def stream(self, call: Stream[Any]) -> Any:
+        made = self._methods.get(call.method)
+        if made is None:
+            made = self._channel_().unary_stream(
+                SERVICE + call.method,
+                request_serializer=type(call.request).SerializeToString,
+                response_deserializer=call.answer.FromString,
+            )
+            self._methods[call.method] = made
+        return made
+
+    def _channel_(self) -> Any:
+        if self._channel is None:
+            try:
+                self._channel = dial(self.address, self.tls)
+            except OSError as error:
+                raise StartupError(
+                    f"cannot read the certificates: {error}; point the context (raftsman context add) at ca.pem, "
+                    "cert.pem and key.pem"
+                ) from None
+        return self._channel
+
+    async def connected(self, timeout_s: float) -> bool:
+        """Whether there is a connection, or can be made one in time."""
+        channel = self._channel_()
+        state = channel.get_state(try_to_connect=True)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while state is not grpc.ChannelConnectivity.READY:
+                    if state in (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN):
+                        return False
+                    await channel.wait_for_state_change(state)
+                    state = channel.get_state(try_to_connect=True)
+        except TimeoutError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        if self._channel is not None:
+            channel, self._channel = self._channel, None
+            self._methods.clear()
+            await channel.close()
+
+
+class Endpoints:
+    """All endpoints of one cluster; the one that answered last is asked first."""
+
+    def __init__(self, addresses: Sequence[str], tls: TlsFiles | None) -> None:
+        if not addresses:
+            raise InvalidError("a client needs at least one endpoint (host:port)")
+        self._all = [Endpoint(address, tls) for address in dict.fromkeys(addresses)]
+        self._first = 0
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return tuple(endpoint.address for endpoint in self._all)
+
+    async def close(self) -> None:
+        await asyncio.gather(*(endpoint.close() for endpoint in self._all))
+
+    # ------------------------------------------------------------------ one answer
+
+    async def call(self, call: Call[T], timeout_s: float) -> T:
+        """The answer, from whichever peer gives it first. Raises a ``RaftsmanError``; see the module's rules."""
+        attempts = _Attempts(self, call, timeout_s)
+        try:
+            message = await attempts.run()
+        finally:
+            attempts.cancel()
+        return call.decode(message)
+
+    def answered(self, endpoint: Endpoint) -> None:
+        self._first = self._all.index(endpoint)
+
+    def in_order(self) -> list[Endpoint]:
+        return self._all[self._first :] + self._all[: self._first]
+
+    # ------------------------------------------------------------------ a stream
+
+    async def stream(self, make: Callable[[], Stream[T]], patience_s: float) -> AsyncIterator[T]:
+        """The messages of a stream that moves to another peer when its own dies.
+
+        ``make`` is asked anew each time, so that it can say where to resume. Ends when the peer ends it; raises what is
+        not worth retrying at once, and anything else when nothing was heard for ``patience_s``.
+        """
+        heard = time.monotonic()
+        failures: dict[str, RaftsmanError] = {}
+        while True:
+            for endpoint in self.in_order():
+                call = make()
+                error: RaftsmanError
+                if not await endpoint.connected(CONNECT_S):
+                    failures[endpoint.address] = UnknownOutcomeError("cannot connect", reason=UNCONNECTED)
+                    continue
+                rpc = endpoint.stream(call)(call.request)
+                try:
+                    async for message in rpc:
+                        self.answered(endpoint)
+                        heard = time.monotonic()
+                        yield call.decode(message)
+                    return
+                except grpc.aio.AioRpcError as broken:
+                    error = from_rpc_error(broken)
+                    if not error.retryable:
+                        raise error from None
+                    failures[endpoint.address] = error
+                finally:
+                    rpc.cancel()
+                if isinstance(error, OverloadedError):
+                    await asyncio.sleep(error.retry_after_ms / 1000 * random.uniform(1.0, 1.5))
+            if time.monotonic() - heard > patience_s:
+                raise nobody(failures, patience_s)
+            await asyncio.sleep(random.uniform(*BACKOFF_S))
+
+
+class _Attempts:
+    """One call on its way: the attempts in flight, what failed, and whether something may have been done."""
+
+    def __init__(self, endpoints: Endpoints, call: Call[Any], timeout_s: float) -> None:
+        self._endpoints = endpoints
+        self._call = call
+        self._timeout_s = timeout_s
+        self._deadline = time.monotonic() + timeout_s
+        self._hedge_s = min(STALE_HEDGE_S if call.is_stale else HEDGE_S, timeout_s / 3)
+        self._flying: dict[asyncio.Task[Message], Endpoint] = {}
+        self._failures: dict[str, RaftsmanError] = {}
+        self._maybe_done = False
+
+    async def run(self) -> Message:
+        untried = self._endpoints.in_order()
+        start_at = time.monotonic()  # when the next attempt may begin
+        while True:
+            now = time.monotonic()
+            if now >= self._deadline:
+                raise self._out_of_time()
+            if now >= start_at:
+                untried = untried or self._endpoints.in_order()
+                busy = set(self._flying.values())
+                free = next((endpoint for endpoint in untried if endpoint not in busy), None)
+                if free is None:
+                    untried = []
+                else:
+                    untried.remove(free)
+                    self._start(free, self._deadline - now)
+                start_at = now + self._hedge_s
+            wait_s = max(0.0, min(start_at, self._deadline) - now)
+            if not self._flying:
+                await asyncio.sleep(wait_s)
+                continue
+            done, _ = await asyncio.wait(self._flying, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                endpoint = self._flying.pop(task)
+                failure = task.exception()
+                if failure is None:
+                    self._endpoints.answered(endpoint)
+                    return task.result()
+                delay_s = self._failed(endpoint, failure)
+                # Somebody not yet asked: at once. All asked: a pause, then a new round.
+                start_at = time.monotonic() + max(delay_s, 0.0 if untried else random.uniform(*BACKOFF_S))
+
+    def cancel(self) -> None:
+        for task in self._flying:
+            task.cancel()
+        self._flying.clear()
+
+    def _start(self, endpoint: Endpoint, timeout_s: float) -> None:
+        attempt = endpoint.unary(self._call)(self._call.request, timeout=timeout_s)
+        self._flying[asyncio.ensure_future(_answer(attempt))] = endpoint
+
+    def _failed(self, endpoint: Endpoint, failure: BaseException) -> float:
+        """Note a failed attempt; returns how long to wait, or raises what no retry would change."""
+        if not isinstance(failure, grpc.aio.AioRpcError):
+            raise failure
+        error = from_rpc_error(failure)
+        self._failures[endpoint.address] = error
+        if isinstance(error, TimeoutError_):
+            self._maybe_done = True
+            return 0.0
+        if isinstance(error, UnknownOutcomeError) and not (error.reason == UNCONNECTED and _never_sent(error)):
+            self._maybe_done = True
+        if not error.retryable:
+            raise error
+        if isinstance(error, OverloadedError):
+            return error.retry_after_ms / 1000 * random.uniform(1.0, 1.5)
+        return 0.0
+
+    def _out_of_time(self) -> RaftsmanError:
+        if self._call.is_write and (self._maybe_done or self._flying):
+            return UnknownOutcomeError(
+                f"no answer within {self._timeout_s:g} s: {self._call.method} may or may not have happened. "
+                f"Repeating it with request id {self._call.request_id} does it at most once",
+                request_id=self._call.request_id,
+            )
+        if self._flying and not self._failures:
+            return TimeoutError_(f"no answer within {self._timeout_s:g} s from {', '.join(self._endpoints.addresses)}")
+        return nobody(self._failures, self._timeout_s)
+
+
+async def _answer(attempt: Any) -> Message:
+    message: Message = await attempt
+    return message
+
+
+def _never_sent(error: RaftsmanError) -> bool:
+    """Whether gRPC says that there was no connection at all, so that nothing can have been done."""
+    return "failed to connect" in error.message or "name resolution" in error.message.lower()
+
+
+def nobody(failures: dict[str, RaftsmanError], timeout_s: float) -> RaftsmanError:
+    """The truth when time is up and nobody answered: no leader, an overload, or nobody there at all."""
+    for error in failures.values():
+        if isinstance(error, (OverloadedError, TimeoutError_)):
+            return error
+    if any(not isinstance(error, UnknownOutcomeError) or error.reason != UNCONNECTED for error in failures.values()):
+        said = next(error for error in failures.values() if error.reason != UNCONNECTED)
+        return NoLeaderError(f"no leader within {timeout_s:g} s: {said.message}")
+    told = "; ".join(f"{address}: {_short(error)}" for address, error in failures.items()) or "nobody answered"
+    return NoLeaderError(f"no peer could be reached within {timeout_s:g} s ({told})", reason=UNREACHABLE)
+
+
+def _short(error: RaftsmanError) -> str:
+    text = error.message.lower()
+    for mark, words in (
+        ("refused", "connection refused"),
+        ("certificate", "certificate refused"),
+        ("ssl", "TLS failed"),
+    ):
+        if mark in text:
+            return words
+    return error.message.removeprefix("no answer: ")[:120]

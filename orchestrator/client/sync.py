@@ -1,0 +1,175 @@
+"""The blocking client: the methods of ``client.aio``, run on a private event loop in a thread of their own.
+
+Owns: nothing but waiting. The rule: no logic here, so that both clients always behave alike. Safe to use from several
+threads; not after a fork.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import functools
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from orchestrator.client import aio, contexts
+from orchestrator.contract import model
+from orchestrator.contract.channel import TlsFiles
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class _Loop:
+    """An event loop that runs in a daemon thread until it is closed."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="raftsman-client", daemon=True)
+        self._thread.start()
+
+    @property
+    def closed(self) -> bool:
+        return self._loop.is_closed()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:  # Ctrl-C in the waiting thread: the call must not go on by itself
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        if self._loop.is_closed():
+            return
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        left = asyncio.all_tasks(self._loop)
+        for task in left:
+            task.cancel()
+        self._loop.run_until_complete(_finished(left))
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
+
+
+def _blocking(
+    method: Callable[Concatenate[aio.Client, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Client, P], T]:
+    def wait(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._loop.run(method(self._aio, *args, **kwargs))
+
+    functools.update_wrapper(wait, method)
+    return wait
+
+
+def _iterating(
+    method: Callable[Concatenate[aio.Client, P], AsyncIterator[T]],
+) -> Callable[Concatenate[Client, P], Iterator[T]]:
+    def iterate(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        source = method(self._aio, *args, **kwargs)
+        try:
+            while True:
+                try:
+                    item = self._loop.run(_next(source))
+                except StopAsyncIteration:
+                    return
+                yield item
+        finally:
+            close = getattr(source, "aclose", None)
+            if close is not None and not self._loop.closed:
+                self._loop.run(close())
+
+    functools.update_wrapper(iterate, method)
+    return iterate
+
+
+async def _finished(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _next(source: AsyncIterator[T]) -> T:
+    return await anext(source)
+
+
+class Client:
+    """``with Client(["127.0.0.1:7400"], tls=...) as client``; every method as in ``client.aio.Client``, blocking."""
+
+    def __init__(
+        self,
+        endpoints: Sequence[str] | str,
+        *,
+        tls: TlsFiles | None = None,
+        namespace: str = model.DEFAULT_NAMESPACE,
+        timeout_s: float = 30.0,
+        stale_after_s: float | None = None,
+    ) -> None:
+        self._aio = aio.Client(
+            endpoints, tls=tls, namespace=namespace, timeout_s=timeout_s, stale_after_s=stale_after_s
+        )
+        self._loop = _Loop()
+
+    @classmethod
+    def from_context(
+        cls, name: str | None = None, *, namespace: str = model.DEFAULT_NAMESPACE, timeout_s: float = 30.0
+    ) -> Client:
+        """The client of a saved context (default: the current one, or the environment's; see ``client.contexts``)."""
+        context = contexts.resolve(name)
+        return cls(context.endpoints, tls=context.tls, namespace=namespace, timeout_s=timeout_s)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections and end the thread; idempotent."""
+        if not self._loop.closed:
+            self._loop.run(self._aio.close())
+            self._loop.close()
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        return self._aio.endpoints
+
+    @property
+    def namespace(self) -> str:
+        return self._aio.namespace
+
+    def at_most(self, timeout_s: float) -> Client:
+        """The same client, over the same connections, with another bound on each call."""
+        other = copy.copy(self)
+        other._aio = self._aio.at_most(timeout_s)
+        return other
+
+    submit = _blocking(aio.Client.submit)
+    submit_many = _blocking(aio.Client.submit_many)
+    get_job = _blocking(aio.Client.get_job)
+    list_jobs = _blocking(aio.Client.list_jobs)
+    stop_job = _blocking(aio.Client.stop_job)
+    scale_job = _blocking(aio.Client.scale_job)
+    restart_job = _blocking(aio.Client.restart_job)
+    remove_job = _blocking(aio.Client.remove_job)
+    explain_job = _blocking(aio.Client.explain_job)
+    get_allocation = _blocking(aio.Client.get_allocation)
+    list_allocations = _blocking(aio.Client.list_allocations)
+    logs = _iterating(aio.Client.logs)
+    list_nodes = _blocking(aio.Client.list_nodes)
+    cordon_node = _blocking(aio.Client.cordon_node)
+    uncordon_node = _blocking(aio.Client.uncordon_node)
+    drain_node = _blocking(aio.Client.drain_node)
+    forget_node = _blocking(aio.Client.forget_node)
+    cluster_status = _blocking(aio.Client.cluster_status)
+    state_hash = _blocking(aio.Client.state_hash)
+    watch_events = _iterating(aio.Client.watch_events)
+    put_variable = _blocking(aio.Client.put_variable)
+    create_variable = _blocking(aio.Client.create_variable)
+    get_variable = _blocking(aio.Client.get_variable)
+    compare_and_set_variable = _blocking(aio.Client.compare_and_set_variable)
+    delete_variable = _blocking(aio.Client.delete_variable)
+    list_variables = _blocking(aio.Client.list_variables)

@@ -1,0 +1,192 @@
+"""A client survives the death, the slowness and the confusion of any peer, and says the truth when it cannot."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from orchestrator.client.aio import Client
+from orchestrator.client.endpoints import UNREACHABLE
+from orchestrator.contract.errors import (
+    ConflictError,
+    InvalidError,
+    NoLeaderError,
+    NotFoundError,
+    NotLeaderError,
+    OverloadedError,
+    TimeoutError_,
+    UnknownOutcomeError,
+)
+from tests.unit.client.fake import FakePeer, World, job_spec
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def peers(world: World) -> Iterator[list[FakePeer]]:
+    made = [FakePeer(world, f"p{number}") for number in (1, 2, 3)]
+    yield made
+    for peer in made:
+        peer.kill()
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """An address that takes connections and never says a word: a stopped process."""
+    with socket.create_server(("127.0.0.1", 0), backlog=16) as listener:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+def client(*peers: FakePeer | str, timeout_s: float = 20.0, **more: float) -> Client:
+    return Client([peer if isinstance(peer, str) else peer.address for peer in peers], timeout_s=timeout_s, **more)  # type: ignore[arg-type]
+
+
+async def test_a_write_is_answered(peers: list[FakePeer]) -> None:
+    async with client(*peers) as it:
+        result = await it.submit(job_spec())
+        assert (result.version, result.changed) == (1, True)
+        assert (await it.get_job("web")).job.spec == job_spec()
+
+
+async def test_a_dead_peer_is_skipped(peers: list[FakePeer]) -> None:
+    peers[0].kill()
+    async with client(*peers) as it:
+        assert (await it.submit(job_spec())).changed
+        await it.list_jobs()
+    # The one that answered is asked first from then on.
+    assert len(peers[1].calls) == 2
+
+
+async def test_a_silent_peer_is_overtaken(peers: list[FakePeer], silent: str) -> None:
+    async with client(silent, peers[0]) as it:
+        assert (await it.submit(job_spec())).changed
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NotLeaderError("ask another"),
+        NoLeaderError("electing"),
+        UnknownOutcomeError("lost"),
+        OverloadedError("full", retry_after_ms=1),
+    ],
+    ids=lambda error: error.reason,
+)
+async def test_what_is_retryable_is_tried_again_with_the_same_request_id(
+    error: NotLeaderError, peers: list[FakePeer], world: World
+) -> None:
+    for peer in peers:
+        peer.fail("SubmitJob", error)
+    async with client(*peers) as it:
+        assert (await it.submit(job_spec())).changed
+    ids = {request.request_id for peer in peers for method, request in peer.calls if method == "SubmitJob"}
+    assert len(ids) == 1
+    assert world.writes == 1
+
+
+async def test_a_write_whose_answer_is_lost_happens_once(peers: list[FakePeer], world: World) -> None:
+    from collections import deque
+
+    peers[0].after["PutVariable"] = deque([UnknownOutcomeError("stepped down")])
+    async with client(*peers) as it:
+        result = await it.put_variable("a", "1")
+    assert result.variable is not None
+    assert result.variable.version == 1
+    assert world.writes == 1
+
+
+@pytest.mark.parametrize(
+    "error", [InvalidError("no"), ConflictError("no"), NotFoundError("no")], ids=lambda error: error.reason
+)
+async def test_what_no_retry_would_change_is_raised_at_once(error: InvalidError, peers: list[FakePeer]) -> None:
+    peers[0].fail("SubmitJob", error)
+    async with client(*peers) as it:
+        with pytest.raises(type(error)):
+            await it.submit(job_spec())
+    assert sum(len(peer.calls) for peer in peers) == 1
+
+
+async def test_without_any_peer_nothing_was_done(peers: list[FakePeer]) -> None:
+    for peer in peers:
+        peer.kill()
+    async with client(*peers, timeout_s=0.3) as it:
+        with pytest.raises(NoLeaderError, match="connection refused") as caught:
+            await it.submit(job_spec())
+    assert caught.value.reason == UNREACHABLE
+
+
+async def test_without_a_majority_no_leader_is_said(peers: list[FakePeer]) -> None:
+    for peer in peers:
+        peer.no_quorum = True
+    async with client(*peers, timeout_s=0.3) as it:
+        with pytest.raises(NoLeaderError, match="no majority"):
+            await it.list_jobs()
+
+
+async def test_a_peer_that_falls_silent_is_overtaken(peers: list[FakePeer]) -> None:
+    peers[0].silent = True
+    async with client(*peers) as it:
+        assert (await it.submit(job_spec())).changed
+    assert [len(peer.calls) for peer in peers] == [1, 1, 0]
+
+
+async def test_a_write_into_silence_has_an_unknown_outcome(peers: list[FakePeer]) -> None:
+    for peer in peers:
+        peer.silent = True
+    async with client(*peers, timeout_s=0.5) as it:
+        with pytest.raises(UnknownOutcomeError, match="may or may not have happened") as caught:
+            await it.submit(job_spec(), request_id="r1")
+    assert caught.value.metadata["request_id"] == "r1"
+
+
+async def test_a_read_into_silence_times_out(peers: list[FakePeer]) -> None:
+    peers[0].silent = True
+    async with client(peers[0], timeout_s=0.5) as it:
+        with pytest.raises(TimeoutError_):
+            await it.list_jobs()
+
+
+async def test_an_address_that_only_takes_connections_is_unreachable(silent: str) -> None:
+    async with client(silent, timeout_s=1.5) as it:
+        with pytest.raises((NoLeaderError, TimeoutError_, UnknownOutcomeError)):
+            await it.submit(job_spec())
+
+
+async def test_an_unknown_outcome_stays_unknown_when_time_is_up(peers: list[FakePeer]) -> None:
+    for peer in peers:
+        peer.fail("SubmitJob", *[UnknownOutcomeError("lost")] * 1000)
+    async with client(*peers, timeout_s=0.3) as it:
+        with pytest.raises(UnknownOutcomeError, match="may or may not have happened"):
+            await it.submit(job_spec())
+
+
+async def test_reads_fall_back_to_stale_ones_when_asked_to(peers: list[FakePeer]) -> None:
+    for peer in peers:
+        peer.no_quorum = True
+    async with client(*peers, stale_after_s=0.2) as it:
+        answer = await it.list_jobs()
+    assert answer.read.stale
+    assert answer.read.age_ms == 4_200
+
+
+async def test_a_request_id_of_the_caller_is_used(peers: list[FakePeer], world: World) -> None:
+    async with client(*peers) as it:
+        await it.put_variable("a", "1", request_id="mine")
+        await it.put_variable("a", "1", request_id="mine")
+    assert world.writes == 1
+
+
+async def test_expectations_travel(peers: list[FakePeer]) -> None:
+    async with client(*peers) as it:
+        await it.submit(job_spec(), expect_version=0)
+        with pytest.raises(ConflictError):
+            await it.submit(job_spec(priority=1), expect_version=0)
+        assert (await it.compare_and_set_variable("x", None, "1")).hit
+        assert not (await it.compare_and_set_variable("x", None, "2")).hit
+        assert (await it.compare_and_set_variable("x", "1", "")).hit
+        assert (await it.compare_and_set_variable("x", "", "3")).hit
