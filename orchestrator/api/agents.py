@@ -9,23 +9,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from google.protobuf.message import Message
 from prometheus_client import Counter
 
-from orchestrator.api import render
 from orchestrator.api.forward import Call, Route
 from orchestrator.api.requests import write
 from orchestrator.contract import codec
 from orchestrator.contract.errors import InvalidError, NotFoundError, NotLeaderError, PermissionError_
-from orchestrator.contract.model import AllocState, AssignmentKey, NodeSpec, NodeStatus, Observation
+from orchestrator.contract.model import NodeSpec, Observation
 from orchestrator.contract.v1 import agent_pb2 as pb
 from orchestrator.replication.log import ReplicatedLog
 from orchestrator.replication.propose import Proposer
 from orchestrator.state import commands as cmd
+from orchestrator.state import views
 from orchestrator.state.model import Node
 from orchestrator.state.state import State
 
@@ -118,15 +117,19 @@ class Agents:
         term = self._log.term
         await self._log.read_barrier(timeout_s=call.timeout_s(5.0))
         node = self._node(request.node_id, call)
-        told = _Told()
+        told = -1  # nothing yet: an update since index 0 is the full set
         with self._streams.open(node.slot) as changed:
             while True:
                 if not self._log.is_leader() or self._log.term != term:
                     raise NotLeaderError("this peer stopped leading", leader_id=self._log.leader_id)
                 changed.clear()
-                update = told.update(self._state(), self._node(request.node_id, call))
-                if update is not None:
-                    yield update
+                self._node(request.node_id, call)
+                state = self._state()
+                if views.assignments_index(state, request.node_id) > told:
+                    update = views.assignments_for(state, request.node_id, max(told, 0))
+                    if told < 0 or update.assignments or update.removed or update.superseded:
+                        yield codec.encode(update, pb.AssignmentsUpdate())
+                    told = update.index
                 await changed.wait()
 
     async def check_speaker(self, call: Call, node_id: str) -> None:
@@ -156,63 +159,6 @@ def _own(node: Node, call: Call) -> None:
         raise PermissionError_(
             f"{call.caller.identity} may not speak for node {node.spec.id}, which {node.identity} registered"
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    desired: int
-    version: int
-
-
-class _Told:
-    """What one agent was told on one stream, so that it is told each thing once."""
-
-    def __init__(self) -> None:
-        self._first = True
-        self._sent: dict[AssignmentKey, _Sent] = {}
-        self._superseded: set[AssignmentKey] = set()
-
-    def update(self, state: State, node: Node) -> pb.AssignmentsUpdate | None:
-        """A full set the first time, then what changed since; None if nothing did."""
-        table = state.table
-        update = pb.AssignmentsUpdate(index=state.index, full=self._first)
-        live: dict[AssignmentKey, _Sent] = {}
-        for row in state.ledger.live[node.slot].tolist():
-            key = render.key_of(state, row)
-            now = _Sent(int(table.desired[row]), int(table.version[row]))
-            live[key] = now
-            if self._sent.get(key) != now:
-                codec.encode(render.assignment(state, row), update.assignments.add())
-        for key in self._sent.keys() - live.keys():
-            row = render.find_row(state, key.id, key.attempt)
-            # What its agent reported as ended is kept there, with its output; what was given up must not run.
-            if row < 0 or render.key_of(state, row) != key or int(table.state[row]) == int(AllocState.LOST):
-                codec.encode(key, update.removed.add())
-        self._sent = live
-        superseded = set(_superseded(state, node))
-        for key in sorted(superseded - self._superseded, key=lambda key: (key.id, key.attempt)):
-            codec.encode(key, update.superseded.add())
-        self._superseded = superseded
-        news = self._first or update.assignments or update.removed or update.superseded
-        self._first = False
-        return update if news else None
-
-
-def _superseded(state: State, node: Node) -> list[AssignmentKey]:
-    """Given-up allocations of lost nodes that share this node's engine."""
-    if not node.spec.engine_id:
-        return []
-    slots = [
-        other.slot
-        for other in state.nodes.values()
-        if other.spec.engine_id == node.spec.engine_id and other.slot != node.slot and other.status is NodeStatus.LOST
-    ]
-    if not slots:
-        return []
-    table = state.table
-    used = slice(0, table.high)
-    lost = np.isin(table.node[used], slots) & (table.state[used] == int(AllocState.LOST))
-    return [render.key_of(state, row) for row in np.flatnonzero(lost).tolist()]
 
 
 class _Streams:

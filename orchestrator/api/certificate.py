@@ -88,3 +88,13 @@ def _dns_names(certificate: x509.Certificate) -> list[str]:
     except x509.ExtensionNotFound:
         return []
     return list(names.get_values_for_type(x509.DNSName))
+
+
+def expires_ms_of(context: Any) -> int:
+    """When the certificate of a call's caller ends, in unix milliseconds; 0 without one."""
+    for pem in context.auth_context().get("x509_pem_cert", ()):
+        try:
+            return int(x509.load_pem_x509_certificate(pem).not_valid_after_utc.timestamp() * 1000)
+        except ValueError:
+            return 0
+    return 0

@@ -14,7 +14,7 @@ import enum
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +78,7 @@ Duplex = Callable[[AsyncIterator[Any], Call], AsyncIterator[Message]]
 class _Method:
     """One method of a service: its shape, its route and who implements it."""
 
-    def __init__(self, descriptor: MethodDescriptor, route: Route, servicer: object) -> None:
+    def __init__(self, descriptor: MethodDescriptor, route: Route, servicers: Sequence[object]) -> None:
         self.name: str = descriptor.name
         self.service: str = descriptor.containing_service.full_name
         self.path = f"/{self.service}/{self.name}"
@@ -88,7 +88,8 @@ class _Method:
         self.gives_stream: bool = descriptor.server_streaming
         self.writes = "request_id" in descriptor.input_type.fields_by_name
         self.patience_s = WRITE_PATIENCE_S if self.writes or route is Route.LEADER else READ_PATIENCE_S
-        self.serve: Any = getattr(servicer, _snake(self.name))
+        name = _snake(self.name)
+        self.serve: Any = next(getattr(servicer, name) for servicer in servicers if hasattr(servicer, name))
 
     def parse(self, raw: bytes) -> Message:
         try:
@@ -220,14 +221,14 @@ async def _outcome(pending: Awaitable[bytes]) -> bytes:
 class Service:
     """A gRPC service whose methods are served here or at the leader, as ``routes`` says.
 
-    ``servicer`` has one coroutine function ``snake_case(request, call)`` per method, or an async generator function
-    where the method streams its answer. Methods that are missing in ``routes`` are routed to the leader.
+    One of ``servicers`` has a coroutine function ``snake_case(request, call)`` for each method, or an async generator
+    function where the method streams its answer. Methods that are missing in ``routes`` are routed to the leader.
     """
 
     def __init__(
         self,
         descriptor: ServiceDescriptor,
-        servicer: object,
+        servicers: Sequence[object],
         routes: Mapping[str, Route],
         *,
         log: ReplicatedLog,
@@ -241,7 +242,7 @@ class Service:
         self._log = log
         self._forwarder = forwarder
         self._secure = secure
-        self._methods = [_Method(m, routes.get(m.name, Route.LEADER), servicer) for m in descriptor.methods]
+        self._methods = [_Method(m, routes.get(m.name, Route.LEADER), servicers) for m in descriptor.methods]
 
     def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
         """What ``grpc.aio.Server.add_generic_rpc_handlers`` takes. Requests and answers cross it as raw bytes."""

@@ -77,7 +77,7 @@ def _jobs(state: State) -> dict[str, int]:
     slots, observed = state.table.job[rows], state.table.state[rows]
     size = max(state.job_at, default=0) + 1
 
-    def per_job(chosen: np.ndarray) -> list[int]:  # type: ignore[type-arg]
+    def per_job(chosen: np.ndarray) -> list[int]:
         sums: list[int] = np.bincount(slots[chosen], minlength=size).tolist()
         return sums
 

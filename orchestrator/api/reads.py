@@ -1,7 +1,7 @@
 """The reads of ``Control``: answered by whichever peer is asked, from its own state.
 
 Owns: the read barrier (or the age of a stale answer), the listings, the cluster's status. Leaves to others: how a row
-looks (``render``), watching (``watch``), why something waits (``explain``). The rule: linearizable unless told
+looks (``state.views``), watching (``watch``), why something waits (``explain``). The rule: linearizable unless told
 stale; a large listing gives the loop air between its parts, from records that were taken together.
 """
 
@@ -10,19 +10,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from orchestrator.api import render
+import numpy as np
+
 from orchestrator.api.forward import READ_PATIENCE_S, Call
 from orchestrator.api.logs import LogTarget
 from orchestrator.api.requests import job_key, namespace_of
 from orchestrator.contract import codec
 from orchestrator.contract.errors import InvalidError, NoLeaderError, NotFoundError
-from orchestrator.contract.model import AllocationId, NodeStatus
+from orchestrator.contract.model import AllocationId, AssignmentKey, NodeStatus
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.replication.log import PeerProgress, ReplicatedLog
-from orchestrator.state.state import State
+from orchestrator.state import views
+from orchestrator.state.allocations import LAST_LIVE
+from orchestrator.state.state import Rows, State
 from orchestrator.state.status import job_status
 
 SLICE = 200
@@ -98,7 +101,7 @@ class Reads:
         state = self._state()
         row = _row(state, wanted, request.attempt)
         response = pb.GetAllocationResponse(read=info)
-        codec.encode(next(render.allocations(state, [row])), response.allocation)
+        codec.encode(views.allocation(state, row), response.allocation)
         return response
 
     async def list_allocations(self, request: pb.ListAllocationsRequest, call: Call) -> pb.ListAllocationsResponse:
@@ -110,18 +113,20 @@ class Reads:
             node_id = resolve_node(state, node_id) or ""
             if not node_id:
                 raise NotFoundError(f"no node {request.node_id!r}: expected an id, the beginning of one, or a name")
-        rows = render.chosen_rows(
-            state, namespace=namespace, job=request.job, node_id=node_id, live_only=request.live_only
-        )
+        rows = _rows(state, namespace=namespace, job=request.job, node_id=node_id, live_only=request.live_only)
         if len(rows) > MAX_ROWS:
             raise InvalidError(
                 f"{len(rows)} allocations; one answer holds at most {MAX_ROWS}: ask for one job or node, or live_only"
             )
         response = pb.ListAllocationsResponse(read=info)
-        for place, record in enumerate(render.allocations(state, rows)):
+        created = state.table.create_index[rows].tolist()
+        for place, row in enumerate(rows.tolist()):
             if place % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
-            codec.encode(record, response.allocations.add())
+                state = self._state()
+            # While others had the loop a row may have been collected, and perhaps given to another allocation.
+            if row < state.table.high and int(state.table.create_index[row]) == created[place]:
+                codec.encode(views.allocation(state, row), response.allocations.add())
         return response
 
     async def log_target(self, request: pb.LogsRequest, call: Call) -> LogTarget:
@@ -142,7 +147,11 @@ class Reads:
             node_id=node.spec.id,
             node_name=node.spec.name,
             lost=node.status is NodeStatus.LOST or node.spec.id not in state.nodes,
-            key=render.key_of(state, row),
+            key=AssignmentKey(
+                id=wanted,
+                job_uid=state.job_at[int(state.table.job[row])].uid,
+                attempt=int(state.table.attempt[row]),
+            ),
             previous=previous,
         )
 
@@ -154,8 +163,8 @@ class Reads:
         for place, node in enumerate(sorted(state.nodes.values(), key=lambda node: (node.spec.name, node.spec.id))):
             if place % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
-            age = self._heartbeat_age_ms(node.spec.id)
-            codec.encode(render.node_info(state, node, heartbeat_age_ms=age), response.nodes.add())
+            known = replace(views.node_info(state, node), heartbeat_age_ms=self._heartbeat_age_ms(node.spec.id))
+            codec.encode(known, response.nodes.add())
         return response
 
     async def get_variable(self, request: pb.GetVariableRequest, call: Call) -> pb.VariableResponse:
@@ -193,7 +202,7 @@ class Reads:
             applied_index=status.applied_index,
             jobs=len(state.jobs),
             nodes=len(state.nodes),
-            allocations=len(state.table.live_rows()),
+            allocations=views.live_count(state),
             dev=self._facts.dev,
             read=info,
             elections=status.elections,
@@ -269,14 +278,45 @@ def allocation_id(message: Any) -> AllocationId:
 
 
 def _row(state: State, wanted: AllocationId, attempt: int) -> int:
-    row = render.find_row(state, wanted, attempt)
+    """The table's row of an attempt (0: the newest); raises ``NotFoundError``."""
+    job = state.find_job(wanted.namespace, wanted.job)
+    if job is None:
+        raise no_job(state, wanted.namespace, wanted.job)
+    gid = state.ordinals.gids.get((job.slot, wanted.group))
+    if gid is None:
+        names = ", ".join(state.ordinals.names[gid][1] for gid in state.ordinals.by_job.get(job.slot, ()))
+        raise NotFoundError(f"job {wanted.job!r} has no group {wanted.group!r}; it has {names}")
+    row = state.ordinals.find(gid, wanted.ordinal)
+    while attempt and row >= 0 and int(state.table.attempt[row]) != attempt:
+        row = int(state.table.prev[row])
     if row >= 0:
         return row
-    if state.find_job(wanted.namespace, wanted.job) is None:
-        raise no_job(state, wanted.namespace, wanted.job)
     if attempt:
         raise NotFoundError(f"{wanted} has no attempt {attempt} (any more): the last 10 are kept for a day")
     raise NotFoundError(f"{wanted} was never placed: `raftsman why {wanted.job}` says what it waits for")
+
+
+def _rows(state: State, *, namespace: str, job: str, node_id: str, live_only: bool) -> Rows:
+    """int32: rows for a listing, by namespace, job, group, ordinal and attempt."""
+    table = state.table
+    keys = sorted(
+        (space, name)
+        for space, name in ([(namespace, job)] if job and namespace != ALL else state.job_names)
+        if namespace in (ALL, space) and job in ("", name) and (space, name) in state.job_names
+    )
+    parts = []
+    for key in keys:
+        rows = state.job_rows(state.jobs[state.job_names[key]].slot)
+        names = {gid: state.ordinals.names[gid][1] for gid in np.unique(table.gid[rows]).tolist()}
+        rank = {gid: place for place, gid in enumerate(sorted(names, key=names.__getitem__))}
+        group = np.array([rank[gid] for gid in table.gid[rows].tolist()], dtype=np.int64)
+        parts.append(rows[np.lexsort((table.attempt[rows], table.ordinal[rows], group))])
+    chosen: Rows = np.concatenate(parts) if parts else np.empty(0, dtype=np.int32)
+    if node_id:
+        chosen = chosen[table.node[chosen] == state.nodes[node_id].slot]
+    if live_only:
+        chosen = chosen[table.state[chosen] <= LAST_LIVE]
+    return chosen
 
 
 def _filter(namespace: str) -> str:

@@ -22,6 +22,9 @@ A = TypeVar("A", bound=cmd.Answer)
 
 MAX_REQUEST_ID = 128
 
+_OTHER_REASONS = {"REQUEST_ID_REUSED": "INVALID_ARGUMENT"}
+"""Reasons that only the state gives, and the gRPC code that they mean."""
+
 
 async def write(
     proposer: Proposer,
@@ -47,7 +50,8 @@ async def write(
         timeout_s=call.timeout_s(),
     )
     if isinstance(outcome, cmd.Rejected):
-        raise from_reason(outcome.reason, outcome.message, dict(outcome.metadata))
+        code = _OTHER_REASONS.get(outcome.reason, "INTERNAL")
+        raise from_reason(outcome.reason, outcome.message, dict(outcome.metadata), grpc_code=code)
     if not isinstance(outcome.answer, kind):
         raise RaftsmanError(f"{type(command).__name__} was answered with {type(outcome.answer).__name__}")
     return outcome, outcome.answer

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, Protocol
 
 from google.protobuf.message import Message
 
@@ -75,15 +75,22 @@ def _wanted(event: Event, namespace: str, job: str, kinds: frozenset[str]) -> bo
     return namespace == "*" or not event.namespace or event.namespace == namespace
 
 
+class HashedMachine(StateMachine, Protocol):
+    """A state machine whose hash can be computed from a copy."""
+
+    def capture_hash(self) -> Callable[[], str]:
+        """Copy the state as it is now, and return what computes its hash, which may run in a thread."""
+
+
 class HashingMachine:
     """A ``StateMachine`` that also hashes its state when an index is reached, before the next command changes it.
 
     It times ``apply`` as well: every command of every peer comes through here.
     """
 
-    def __init__(self, machine: StateMachine) -> None:
+    def __init__(self, machine: HashedMachine) -> None:
         self._machine = machine
-        self._waiting: dict[int, list[asyncio.Future[str]]] = {}
+        self._waiting: dict[int, list[asyncio.Future[Callable[[], str]]]] = {}
 
     @property
     def index(self) -> int:
@@ -116,14 +123,15 @@ class HashingMachine:
     async def hash_at(self, index: int, *, timeout_s: float) -> str:
         """The hash at exactly ``index``; raises ``ConflictError`` if that is past, ``TimeoutError_`` if it is far."""
         if index == self.index:
-            return self.state_hash()
+            return await asyncio.to_thread(self._machine.capture_hash())
         if index < self.index:
             raise _past(index, self.index)
-        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Callable[[], str]] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(index, []).append(future)
         try:
             async with asyncio.timeout(timeout_s):
-                return await future
+                captured = await future
+            return await asyncio.to_thread(captured)
         except TimeoutError:
             raise TimeoutError_(f"this peer is at index {self.index} and did not reach {index}") from None
         finally:
@@ -139,11 +147,11 @@ class HashingMachine:
             if wanted > index:
                 return
             waiters = self._waiting.pop(wanted)
-            found = self.state_hash() if wanted == index else ""
+            found = self._machine.capture_hash() if wanted == index else None
             for future in waiters:
                 if future.done():
                     continue
-                if found:
+                if found is not None:
                     future.set_result(found)
                 else:
                     future.set_exception(_past(wanted, index))

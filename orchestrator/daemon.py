@@ -1,0 +1,315 @@
+"""A peer: this builds its parts, connects them and runs them until it is told to stop. The one place that does.
+
+Owns: the order of starting and stopping, what refuses to start and how it says so, the ``raftsman peer`` command.
+Leaves to others: everything that a peer does. The rule: nothing here decides anything; whoever wants to know how the
+parts fit reads ``Peer``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import uuid
+from collections.abc import MutableMapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import click
+import grpc
+import grpc.aio
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import REGISTRY
+
+from orchestrator import plan
+from orchestrator.api import agents, control
+from orchestrator.api.certificate import check_certificate, expires_ms_of
+from orchestrator.api.explain import Explain
+from orchestrator.api.forward import Forwarder, Service
+from orchestrator.api.identity import AGENTS, CONTROL, PEERS, peer_of
+from orchestrator.api.logs import LogHub, Logs
+from orchestrator.api.metrics import PeerCollector
+from orchestrator.api.reads import Facts, Reads, resolve_node
+from orchestrator.api.status import StatusServer
+from orchestrator.api.watch import HashingMachine, StateHashes, Watch
+from orchestrator.config import PeerSettings, load, split_address
+from orchestrator.contract import channel
+from orchestrator.contract.errors import RaftsmanError, StartupError
+from orchestrator.contract.v1 import agent_pb2, control_pb2
+from orchestrator.leader.cluster import StateCluster
+from orchestrator.leader.liveness import Liveness
+from orchestrator.leader.loop import LeaderLoop
+from orchestrator.replication import transport
+from orchestrator.replication.datadir import DataDirectory, open_data_directory
+from orchestrator.replication.engine import EngineLog
+from orchestrator.replication.journal import FileJournal
+from orchestrator.replication.machine import ClusterMachine, admission_payload
+from orchestrator.replication.propose import Proposer, unix_ms
+from orchestrator.replication.settings import EngineConfig
+from orchestrator.replication.snapshots import FileSnapshots
+from orchestrator.scheduling import registry
+
+logger = structlog.get_logger("raftsman.peer")
+
+STOP_GRACE_S = 0.5
+"""Calls in flight get this long when the peer stops; the whole stop is bounded by ``STOP_S``."""
+STOP_S = 2.0
+
+
+class Peer:
+    """One peer. ``start`` raises ``StartupError`` and leaves nothing running; ``stop`` is bounded."""
+
+    def __init__(self, settings: PeerSettings) -> None:
+        self.settings = settings
+        tls = channel.TlsFiles.in_directory(settings.tls) if settings.tls is not None else None
+        secure = tls is not None
+        expires_ms = 0
+        if tls is not None:
+            expires_ms = check_certificate(tls, peer_id=settings.id, cluster=settings.cluster)
+        self._directory: DataDirectory = open_data_directory(
+            settings.data, peer_id=settings.id, cluster_name=settings.cluster, mint=lambda: uuid.uuid4().hex
+        )
+        self._tls = tls
+
+        # The replicated log and the state that it drives.
+        self._state_machine = ClusterMachine()
+        machine = HashingMachine(self._state_machine)
+        network = transport.GrpcNetwork(
+            credentials=channel.channel_credentials(tls) if tls is not None else None,
+            identify=(lambda context: peer_of(context, secure=True)) if secure else None,
+            server_name=(lambda _: channel.PEER_SERVER_NAME) if secure else None,
+            cert_expires_ms=expires_ms_of if secure else None,
+        )
+        self.log = EngineLog(
+            peer_id=settings.id,
+            peers=settings.peers,
+            machine=machine,
+            journal=FileJournal(self._directory.journal_path),
+            snapshots=FileSnapshots(self._directory.snapshots_path),
+            network=network,
+            incarnation=self._directory.incarnation,
+            fresh=self._directory.fresh,
+            admission_payload=lambda cluster, disks: admission_payload(cluster, disks, time_ms=unix_ms()),
+            config=EngineConfig.fast_failover() if settings.fast_failover else EngineConfig(),
+        )
+        proposer = Proposer(self.log)
+
+        # The leader's part.
+        self._liveness = Liveness()
+        self._loop = LeaderLoop(self.log, proposer, StateCluster(self._state), self._liveness, decide=plan.decide)
+        self._loop_task: asyncio.Task[None] | None = None
+
+        # What callers reach.
+        self._forwarder = Forwarder(self.log, peer_id=settings.id, addresses=settings.peers, tls=tls)
+        facts = Facts(cluster_name=settings.cluster, version=_version(), dev=settings.dev, cert_expires_ms=expires_ms)
+        reads = Reads(self.log, self._state, facts, heartbeat_age_ms=self._liveness.age_ms)
+        policy = control.Policy(
+            allow_privileged=settings.allow_privileged,
+            allow_host_paths=settings.allow_host_paths,
+            placements=registry.names(),
+        )
+        writes = control.Writes(self.log, proposer, policy, resolve_node=lambda text: resolve_node(self._state(), text))
+        self._agents = agents.Agents(self.log, proposer, self._state, self._liveness, addresses=settings.peers)
+        hub = LogHub(check=self._agents.check_speaker)
+        servicers = (
+            writes,
+            reads,
+            Explain(self.log, self._state),
+            Watch(self.log, self._state),
+            StateHashes(self.log, machine, self._forwarder, peer_id=settings.id),
+            Logs(hub, self._forwarder, find=reads.log_target),
+        )
+        services = [
+            Service(descriptor, parts, routes, log=self.log, forwarder=self._forwarder, secure=secure)
+            for descriptor, parts, routes in (
+                (control_pb2.DESCRIPTOR.services_by_name["Control"], servicers, control.ROUTES),
+                (agent_pb2.DESCRIPTOR.services_by_name["Agents"], (self._agents, hub), agents.ROUTES),
+            )
+        ]
+        self._server = grpc.aio.server(options=[*channel.SERVER_OPTIONS, *transport.SERVER_OPTIONS])
+        self._server.add_generic_rpc_handlers(tuple(service.handler() for service in services))
+        network.add_to_server(self._server)
+        self._health: Any = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (CONTROL, AGENTS, PEERS, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        self._status = StatusServer(status=self.log.status, registry=REGISTRY)
+        self._collector = PeerCollector(self.log.status, self._state)
+
+    def _state(self) -> Any:
+        return self._state_machine.state
+
+    async def start(self) -> None:
+        settings = self.settings
+        self._bind(settings.listen)
+        try:
+            await self._status.start(*split_address(settings.http))
+        except OSError as error:
+            raise _taken("--http", settings.http, error) from None
+        REGISTRY.register(self._collector)
+        await self._server.start()
+        self.log.subscribe(self._bind_cluster)
+        await self.log.start()
+        self._forwarder.start()
+        self._agents.start()
+        self._loop_task = asyncio.create_task(self._loop.run(), name="leader")
+        await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+        for name in (CONTROL, AGENTS):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        logger.info("serving", listen=settings.listen, http=settings.http, data=str(settings.data))
+
+    async def stop(self) -> None:
+        """Tell callers, give calls in flight a moment, close the journal."""
+        try:
+            async with asyncio.timeout(STOP_S):
+                await self._health.enter_graceful_shutdown()
+                if self._loop_task is not None:
+                    self._loop_task.cancel()
+                    await asyncio.gather(self._loop_task, return_exceptions=True)
+                self._agents.stop()
+                await self._status.stop()
+                await self._forwarder.stop()
+                await self.log.stop()
+                await self._server.stop(STOP_GRACE_S)
+        except TimeoutError:
+            logger.warning("stopping took too long; what was acknowledged is on disk")
+        finally:
+            self._directory.close()
+
+    def _bind(self, address: str) -> None:
+        host, port = split_address(address)
+        # gRPC says only "failed to bind"; the socket says why.
+        probe = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+        except OSError as error:
+            raise _taken("--listen", address, error) from None
+        finally:
+            probe.close()
+        try:
+            if self._tls is not None:
+                bound = self._server.add_secure_port(address, channel.server_credentials(self._tls))
+            else:
+                bound = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise _taken("--listen", address, error) from None
+        if bound == 0:
+            raise _taken("--listen", address, OSError("it cannot be bound"))
+
+    def _bind_cluster(self) -> None:
+        """Once the cluster has an id, this disk belongs to it; another cluster's log must not go on here."""
+        cluster_id = self._state_machine.cluster_id()
+        if cluster_id and cluster_id != self._directory.cluster_id:
+            try:
+                self._directory.bind_cluster_id(cluster_id)
+            except (StartupError, OSError) as error:
+                logger.critical("this disk belongs to another cluster", error=str(error))
+                os._exit(1)
+
+
+def _taken(flag: str, address: str, error: Exception) -> StartupError:
+    why = getattr(error, "strerror", None) or str(error)
+    return StartupError(
+        f"{flag} {address}: {why}; another process (perhaps another peer) listens there, or the address is not this "
+        "machine's: stop it, or choose another address"
+    )
+
+
+def _version() -> str:
+    try:
+        return metadata.version("raftsman")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+# ---------------------------------------------------------------------------- the process
+
+
+async def run(settings: PeerSettings) -> None:
+    """Run a peer until SIGTERM or SIGINT. Raises ``StartupError``."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    peer = Peer(settings)
+    _configure_logging(settings, peer)
+    try:
+        await peer.start()
+        # Everything made so far stays for ever; and what a state of many records costs must not be paid at every turn.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 50, 100)
+        await stopped.wait()
+        logger.info("stopping")
+    finally:
+        await peer.stop()
+
+
+def _configure_logging(settings: PeerSettings, peer: Peer | None = None) -> None:
+    def where(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event["peer"] = settings.id
+        if peer is not None and peer.log.running:
+            event.setdefault("term", peer.log.term)
+            event.setdefault("index", peer.log.status().index)
+        return event
+
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            where,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.log_level.upper())),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _run(settings: PeerSettings) -> int:
+    try:
+        try:
+            import uvloop
+        except ImportError:
+            asyncio.run(run(settings))
+        else:
+            uvloop.run(run(settings))
+    except RaftsmanError as error:
+        click.echo(f"raftsman peer: {error.message}", err=True)
+        return int(error.exit_code)
+    return 0
+
+
+@click.command("peer", help="Run a peer: one of the processes that hold the cluster's state.")
+@click.option("--id", "id_", metavar="ID", help="This peer's id, one of those in --peers.")
+@click.option("--peers", metavar="ID=HOST:PORT,...", help="Every peer of the cluster, this one too; equal everywhere.")
+@click.option("--listen", metavar="HOST:PORT", help="Where clients, agents and peers connect.  [0.0.0.0:7400]")
+@click.option("--http", metavar="HOST:PORT", help="Where /metrics and /healthz are served.  [0.0.0.0:7480]")
+@click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="Data directory, this peer's alone.")
+@click.option("--cluster", metavar="NAME", help="The cluster's name.  [raftsman]")
+@click.option("--tls", type=click.Path(path_type=Path), metavar="DIR", help="Directory with ca.pem, cert.pem, key.pem.")
+@click.option("--insecure", is_flag=True, default=None, help="No TLS: for tests on loopback only.")
+@click.option("--fast-failover", is_flag=True, default=None, help="Elections after 150-300 ms: peers in one rack.")
+@click.option("--dev", is_flag=True, default=None, help="A development cluster: drills may kill its processes.")
+@click.option("--allow-privileged", is_flag=True, default=None, help="Let jobs ask for privileged containers.")
+@click.option("--allow-host-paths", is_flag=True, default=None, help="Let jobs mount paths of the host.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[info]")
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="YAML file with any of these settings.")
+def command(id_: str | None, config: Path | None, **flags: Any) -> None:
+    """Flags win over the environment (RAFTSMAN_PEER_ID and so on), which wins over --config."""
+    file = config or (Path(os.environ["RAFTSMAN_PEER_CONFIG"]) if os.environ.get("RAFTSMAN_PEER_CONFIG") else None)
+    try:
+        settings = load({"id": id_, **flags}, file=file)
+    except StartupError as error:
+        click.echo(f"raftsman peer: {error.message}", err=True)
+        raise SystemExit(int(error.exit_code)) from None
+    raise SystemExit(_run(settings))

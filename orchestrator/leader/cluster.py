@@ -1,0 +1,33 @@
+"""The replicated state as the leader's loop sees it (``loop.Cluster``).
+
+Owns: nothing; it names the few functions of ``state`` that the loop uses, so that tests of the loop need no state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from orchestrator.state.housekeeping import needs_collection
+from orchestrator.state.model import Node
+from orchestrator.state.state import State
+from orchestrator.state.views import ClusterView, cluster_view
+
+
+class StateCluster:
+    """``state`` gives the current state; a snapshot may replace it."""
+
+    def __init__(self, state: Callable[[], State]) -> None:
+        self._state = state
+
+    @property
+    def index(self) -> int:
+        return self._state().index
+
+    def nodes(self) -> Iterable[Node]:
+        return self._state().nodes.values()
+
+    def view(self) -> ClusterView:
+        return cluster_view(self._state())
+
+    def collectable(self, now_ms: int) -> bool:
+        return needs_collection(self._state(), now_ms)
