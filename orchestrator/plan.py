@@ -18,11 +18,18 @@ from itertools import chain
 
 import numpy as np
 
+from orchestrator.contract.answers import GroupExplanation
+from orchestrator.contract.model import JobType, JobUid
+from orchestrator.reconcile.explain import remarks
 from orchestrator.reconcile.rounds import reconcile
-from orchestrator.reconcile.work import Actions, Ask, Int64Array, Work
+from orchestrator.reconcile.work import Actions, Ask, GroupWork, Int64Array, Work
+from orchestrator.scheduling import registry
+from orchestrator.scheduling.explain import explain_wish
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.solve import Placements, solve
+from orchestrator.scheduling.wish import wish_of
 from orchestrator.state.commands import Action, ActionColumns, ApplyPlan, PlacementColumns
+from orchestrator.state.model import Job
 from orchestrator.state.views import ClusterView
 
 ROWS_MAX = 20_000
@@ -48,10 +55,10 @@ class Unplaced:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Decision:
     """``plans`` to propose in order, none if there is nothing to do; ``wake_at_ms``: when to decide again although
-    nothing has changed, in unix ms (0: only a change matters)."""
+    nothing has changed, in unix ms (None: only a change matters)."""
 
     plans: tuple[ApplyPlan, ...]
-    wake_at_ms: int
+    wake_at_ms: int | None
     unplaced: Unplaced
 
 
@@ -62,7 +69,7 @@ def decide(view: ClusterView, now_ms: int) -> Decision:
     blocked = sum(note.missing for note in work.groups.values() if note.blocked)
     return Decision(
         plans=tuple(_cut(view, work, problem, placements)),
-        wake_at_ms=work.wake_at_ms or 0,
+        wake_at_ms=work.wake_at_ms,
         unplaced=Unplaced(
             no_room=sum(placements.unplaced),
             backing_off=sum(note.waiting for note in work.groups.values()),
@@ -204,3 +211,57 @@ def _placements(asks: Sequence[Ask], problem: Problem, found: Placements) -> Ite
             millis=millis,
             ports=ports,
         )
+
+
+# ---------------------------------------------------------------------------- explaining
+
+
+def explain(view: ClusterView, job_uid: str, now_ms: int) -> tuple[GroupExplanation, ...]:
+    """Why each group of a job does not run in full, and what would change it; () for an unknown job.
+
+    Judged at the end of the round that would be planned now: what the round places is not pending, and the room that it
+    takes is taken.
+    """
+    job = view.jobs.get(JobUid(job_uid))
+    if job is None:
+        return ()
+    work = reconcile(view, now_ms)
+    problem = Problem(view, _given_up(work))
+    placements = solve(problem, work.asks)
+    return tuple(
+        _explain_group(view, job, place, work, problem, placements, now_ms) for place in range(len(job.spec.groups))
+    )
+
+
+def _explain_group(
+    view: ClusterView, job: Job, place: int, work: Work, problem: Problem, placements: Placements, now_ms: int
+) -> GroupExplanation:
+    group = job.spec.groups[place]
+    note = work.groups.get((job.slot, place), GroupWork())
+    said = remarks(view, job, place, note, max(now_ms, view.time_ms))
+    mine = [at for at, ask in enumerate(work.asks) if ask.job.uid == job.uid and ask.group == place]
+    unplaced = sum(placements.unplaced[at] for at in mine)
+    held_back = note.missing if note.blocked else 0
+    placed = 0 if note.blocked else note.missing - unplaced
+    texts = list(said.texts)
+    if placed > 0 and job.spec.type is not JobType.SYSTEM:
+        texts.append(f"{placed} being placed now")
+    if not unplaced:
+        return GroupExplanation(
+            group=group.name,
+            pending=held_back + note.waiting,
+            summary="; ".join(texts) or "nothing is missing",
+            hint=said.hint,
+        )
+    wish = wish_of(job.spec, group, default_policy=registry.DEFAULT)
+    reasons = explain_wish(problem, wish)
+    waiting_before = sum(1 for at in range(mine[0]) if placements.unplaced[at])
+    return GroupExplanation(
+        group=group.name,
+        pending=unplaced + held_back + note.waiting,
+        summary="; ".join([f"{unplaced} without a node: {reasons.summary}", *texts]),
+        rejections=reasons.rejections,
+        nearest=reasons.nearest,
+        queue_position=waiting_before + 1,
+        hint=reasons.hint or said.hint,
+    )

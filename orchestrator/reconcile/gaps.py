@@ -11,9 +11,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from orchestrator.contract.model import JobType
 from orchestrator.reconcile.failures import Ended, Fate, fates
-from orchestrator.reconcile.table import BoolArray, Scene, is_system, key_of
+from orchestrator.reconcile.table import BoolArray, Scene, key_of
 from orchestrator.reconcile.work import NO_NODE, Ask, GroupWork, Int64Array
 from orchestrator.state.commands import Int32Array
 from orchestrator.state.model import Job
@@ -80,7 +79,7 @@ def _wanted(scene: Scene) -> BoolArray:
     if not len(instances.group):
         return np.zeros(0, dtype=np.bool_)
     wanted: BoolArray = instances.ordinal < groups.count[instances.group]
-    for number in np.flatnonzero(is_system(groups)).tolist():
+    for number in np.flatnonzero(groups.system).tolist():
         here = slice(int(instances.bounds[number]), int(instances.bounds[number + 1]))
         wanted[here] = np.isin(instances.ordinal[here], _targets(scene, number))
     return wanted
@@ -88,7 +87,7 @@ def _wanted(scene: Scene) -> BoolArray:
 
 def _targets(scene: Scene, number: int) -> Int64Array:
     """The ordinals that a group should have, ascending."""
-    if scene.groups.job_type[number] == JobType.SYSTEM:
+    if scene.groups.system[number]:
         return np.array(sorted(scene.system_nodes.get(number, frozenset())), dtype=np.int64)
     return np.arange(int(scene.groups.count[number]), dtype=np.int64)
 
@@ -99,7 +98,7 @@ def _groups_with_gaps(scene: Scene, settled: BoolArray) -> list[int]:
         return []
     present = np.bincount(scene.instances.group[settled], minlength=len(groups))
     target = groups.count.copy()
-    for number in np.flatnonzero(is_system(groups)).tolist():
+    for number in np.flatnonzero(groups.system).tolist():
         target[number] = len(scene.system_nodes.get(number, frozenset()))
     numbers: list[int] = np.flatnonzero(present < target).tolist()
     return numbers
@@ -117,7 +116,7 @@ def _asks(scene: Scene, number: int, missing: Int64Array) -> list[Ask]:
     """One ask for the group, and one per node to be avoided for instances that could not start there."""
     columns, instances = scene.view.allocations, scene.instances
     job, place = scene.groups.jobs[number], scene.groups.places[number]
-    pinned = bool(scene.groups.job_type[number] == JobType.SYSTEM)
+    pinned = bool(scene.groups.system[number])
     ordinals = missing.astype(np.int32)
     attempts = _next_attempts(scene.view, job, place, ordinals)
     begin, end = instances.bounds[number : number + 2].tolist()

@@ -17,7 +17,7 @@ from orchestrator.contract.constraints import matches
 from orchestrator.contract.model import Desired, JobType
 from orchestrator.reconcile.gaps import find_gaps
 from orchestrator.reconcile.pace import Pace, choose_victim
-from orchestrator.reconcile.table import GONE, BoolArray, Scene, constraints_of, is_system, key_of, look
+from orchestrator.reconcile.table import GONE, BoolArray, Scene, constraints_of, key_of, look
 from orchestrator.reconcile.work import Actions, Ask, GroupWork, Work
 from orchestrator.state.commands import Action, Int32Array
 from orchestrator.state.views import ClusterView
@@ -63,7 +63,7 @@ def _immediate_stops(scene: Scene) -> Int32Array:
     if not bool(known.any()):
         return reason
     group = np.where(known, rows.group, 0)
-    system = is_system(groups)[group]
+    system = groups.system[group]
     reason[known & rows.node_draining & (groups.job_type[group] != JobType.SERVICE)] = DRAINED
     reason[known & ~system & (columns.ordinal >= groups.count[group])] = SURPLUS
     for number in scene.system_nodes:

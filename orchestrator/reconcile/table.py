@@ -42,6 +42,7 @@ class Groups:
     count: Int64Array
     version: Int32Array
     job_type: npt.NDArray[np.int8]
+    system: BoolArray
     active: BoolArray
 
     def __len__(self) -> int:
@@ -102,7 +103,7 @@ def look(view: ClusterView) -> Scene:
         live=live,
         lose=lose,
         instances=fold(view, groups, rows, live),
-        system_nodes=_system_nodes(view.nodes_by_slot, groups),
+        system_nodes=_system_nodes(view, groups),
     )
 
 
@@ -129,6 +130,7 @@ def number_groups(view: ClusterView) -> Groups:
         count=np.array(counts, dtype=np.int64),
         version=np.array(versions, dtype=np.int32),
         job_type=np.array(types, dtype=np.int8),
+        system=np.array(types, dtype=np.int8) == JobType.SYSTEM,
         active=np.array(active, dtype=np.bool_),
     )
 
@@ -181,11 +183,6 @@ def fold(view: ClusterView, groups: Groups, rows: Rows, live: BoolArray) -> Inst
     )
 
 
-def is_system(groups: Groups) -> BoolArray:
-    flags: BoolArray = groups.job_type == JobType.SYSTEM
-    return flags
-
-
 def key_of(groups: Groups, number: int) -> tuple[int, int]:
     """(job slot, place in its groups)."""
     return groups.jobs[number].slot, groups.places[number]
@@ -196,15 +193,15 @@ def constraints_of(groups: Groups, number: int) -> tuple[Constraint, ...]:
     return spec.constraints + spec.groups[groups.places[number]].constraints
 
 
-def _system_nodes(nodes: Mapping[int, Node], groups: Groups) -> dict[int, frozenset[int]]:
+def _system_nodes(view: ClusterView, groups: Groups) -> dict[int, frozenset[int]]:
     found: dict[int, frozenset[int]] = {}
-    for number in np.flatnonzero(is_system(groups) & groups.active).tolist():
+    for number in np.flatnonzero(groups.system & groups.active).tolist():
         constraints = constraints_of(groups, number)
         spec = groups.jobs[number].spec.groups[groups.places[number]]
         drivers = {task.driver_name for task in spec.tasks}
         found[number] = frozenset(
-            slot
-            for slot, node in nodes.items()
+            node.slot
+            for node in view.nodes.values()
             if node.status is NodeStatus.READY
             and not (node.cordoned or node.draining)
             and drivers <= set(node.spec.drivers)

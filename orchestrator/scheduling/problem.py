@@ -32,7 +32,8 @@ class Problem:
 
     def __init__(self, view: ClusterView, given_up: Int64Array | None = None) -> None:
         """``given_up``: positions of allocations that this round declares lost, so that they hold nothing any more."""
-        self.nodes: tuple[Node, ...] = tuple(view.nodes_by_slot[slot] for slot in sorted(view.nodes_by_slot))
+        # Not ``nodes_by_slot``: that also names forgotten nodes of which there still are records.
+        self.nodes: tuple[Node, ...] = tuple(sorted(view.nodes.values(), key=lambda node: node.slot))
         nodes = self.nodes
         self.slots: npt.NDArray[np.int32] = np.array([node.slot for node in nodes], dtype=np.int32)
         self.number_of_slot = {node.slot: number for number, node in enumerate(nodes)}

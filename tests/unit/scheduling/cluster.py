@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -181,9 +181,7 @@ class Cluster:
             return mixed
 
         jobs, nodes = order(self.jobs), order(self.nodes)
-        last: Mapping[tuple[int, str], object] = {
-            key: np.array(values, dtype=np.int32) for key, values in order(list(self.last_attempts.items()))
-        }
+        last = {key: np.array(values, dtype=np.int32) for key, values in order(list(self.last_attempts.items()))}
         return ClusterView(
             index=self.index,
             time_ms=self.time_ms,

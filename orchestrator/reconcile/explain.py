@@ -1,0 +1,91 @@
+"""What keeps a group from running that is no matter of room: backoff, failures, missing variables, halted rollouts.
+
+Owns: these words. Leaves to others: room (``scheduling.explain``), joining both (``plan.explain``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from orchestrator.contract.model import AllocState, NodeStatus
+from orchestrator.contract.transitions import TERMINAL
+from orchestrator.reconcile.failures import START_RETRIES
+from orchestrator.reconcile.work import GroupWork
+from orchestrator.state.model import Job
+from orchestrator.state.views import ClusterView
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remarks:
+    """Short statements, the most important first, and what would help ("" = nothing that anybody could do)."""
+
+    texts: tuple[str, ...]
+    hint: str
+
+
+def remarks(view: ClusterView, job: Job, group: int, note: GroupWork, now_ms: int) -> Remarks:
+    texts: list[str] = []
+    hint = ""
+    name = job.spec.name
+    if job.removing:
+        return Remarks(texts=("the job is being removed",), hint="")
+    if job.stopped:
+        return Remarks(texts=("the job is stopped",), hint=f"raftsman run its file again, or `raftsman rm {name}`")
+    if note.blocked:
+        variable = note.blocked.removeprefix("variables ").removeprefix("variable ").split(",")[0].split(" ")[0]
+        texts.append(note.blocked)
+        hint = f"raftsman var put {variable} VALUE"
+    if note.failed:
+        texts.append(f"{note.failed} failed for good: {_why(view, note.failed_at)}")
+        hint = hint or f"change the job, or `raftsman restart {name}`"
+    if note.waiting:
+        seconds = max(0, note.wake_at_ms - now_ms) / 1000
+        texts.append(f"{note.waiting} could not start and will be tried again in {seconds:.0f} s")
+    if note.halted:
+        texts.append(f"the rollout is halted: {note.halted}; {note.outdated} still run the version before")
+        hint = hint or f"run a corrected file, or the one before; `raftsman logs {name}` shows what failed"
+    elif note.outdated:
+        texts.append(f"the rollout goes on: {note.outdated} still run the version before")
+    texts.extend(_live_remarks(view, job, group))
+    return Remarks(texts=tuple(texts), hint=hint)
+
+
+def _why(view: ClusterView, position: int) -> str:
+    columns = view.allocations
+    reason = columns.reasons.get(int(columns.row[position]), "")
+    code = int(columns.exit_code[position])
+    said = reason or (f"exit code {code}" if code else "no reason was given")
+    if columns.start_failed[position]:
+        return f"{said} (it never started, {int(columns.failures[position])} of {START_RETRIES + 1} attempts)"
+    return said
+
+
+def _live_remarks(view: ClusterView, job: Job, group: int) -> list[str]:
+    """What has a node and does not run."""
+    columns = view.allocations
+    mine = np.flatnonzero(columns.job == job.slot)
+    counts: dict[str, int] = {}
+    for position in mine.tolist():
+        state = AllocState(int(columns.state[position]))
+        spec = next((spec for version, spec in job.specs if version == int(columns.version[position])), job.spec)
+        place = int(columns.group[position])
+        same = place < len(spec.groups) and spec.groups[place].name == job.spec.groups[group].name
+        if not same or state in TERMINAL or state is AllocState.RUNNING:
+            continue
+        node = view.nodes_by_slot.get(int(columns.node[position]))
+        where = node.spec.name if node is not None else "a forgotten node"
+        if node is not None and node.status is NodeStatus.LOST:
+            text = f"on {where}, which is lost (`raftsman node forget {where}` if it is gone for good)"
+        elif state is AllocState.BACKOFF:
+            reason = columns.reasons.get(int(columns.row[position]), "")
+            text = f"restarting on {where}" + (f": {reason}" if reason else "")
+        elif state is AllocState.STOPPING:
+            text = f"stopping on {where}"
+        elif state is AllocState.PENDING:
+            text = f"placed on {where}, not taken up by its agent yet"
+        else:
+            text = f"starting on {where}"
+        counts[text] = counts.get(text, 0) + 1
+    return [f"{count} {text}" for text, count in sorted(counts.items())]

@@ -1,0 +1,274 @@
+"""The scheduler against its oracle: the same nodes, devices, ports and scores, for every policy, on random clusters."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from orchestrator.contract.model import (
+    Constraint,
+    ConstraintOperator,
+    Device,
+    DeviceRequest,
+    GroupSpec,
+    JobType,
+    NodeStatus,
+)
+from orchestrator.plan import decide
+from orchestrator.reconcile.rounds import reconcile
+from orchestrator.scheduling import registry
+from orchestrator.scheduling.devices import best_set, mask_of
+from orchestrator.scheduling.filters import has_room, suitable
+from orchestrator.scheduling.problem import Problem
+from orchestrator.scheduling.solve import Placements, solve
+from orchestrator.scheduling.wish import wish_of
+from orchestrator.state.views import ClusterView
+from tests.unit.scheduling.cluster import Cluster, group_spec
+from tests.unit.scheduling.oracle import Machine, Oracle, best_devices, fullness, oracle_of
+
+QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+OPERATORS = st.sampled_from(
+    [
+        Constraint(attribute="zone", operator=ConstraintOperator.EQUAL, values=("a",)),
+        Constraint(attribute="zone", operator=ConstraintOperator.NOT_EQUAL, values=("a",)),
+        Constraint(attribute="zone", operator=ConstraintOperator.IN, values=("a", "b")),
+        Constraint(attribute="zone", operator=ConstraintOperator.NOT_IN, values=("b",)),
+        Constraint(attribute="ssd", operator=ConstraintOperator.EXISTS),
+        Constraint(attribute="ssd", operator=ConstraintOperator.NOT_EXISTS),
+        Constraint(attribute="cores", operator=ConstraintOperator.GREATER, values=("8",)),
+        Constraint(attribute="cores", operator=ConstraintOperator.LESS, values=("16",)),
+        Constraint(attribute="node.name", operator=ConstraintOperator.NOT_EQUAL, values=("n0",)),
+    ]
+)
+
+
+@st.composite
+def inventories(draw: st.DrawFn) -> tuple[Device, ...]:
+    count = draw(st.sampled_from([0, 0, 1, 2, 4, 6]))
+    model = draw(st.sampled_from(["NVIDIA H100 80GB", "NVIDIA A100", "Tesla T4"]))
+    size = draw(st.sampled_from([1, 2, 4]))
+    return tuple(
+        Device(
+            id=f"d{at}",
+            model=model,
+            memory_mib=draw(st.sampled_from([16_000, 80_000])),
+            island=at // size,
+            numa=at // 4,
+        )
+        for at in range(count)
+    )
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> DeviceRequest | None:
+    count = draw(st.sampled_from([0, 0, 1, 2, 3]))
+    if not count:
+        return None
+    return DeviceRequest(
+        count=count,
+        gpu_millis=draw(st.sampled_from([1000, 1000, 500, 300])),
+        memory_mib=draw(st.sampled_from([0, 40_000])),
+        models=draw(st.sampled_from([(), ("h100",), ("T4", "a100")])),
+    )
+
+
+@st.composite
+def groups(draw: st.DrawFn, name: str, plain: bool) -> GroupSpec:
+    ports: tuple[int, ...] = () if plain else draw(st.sampled_from([(), (), (0,), (80,), (0, 80), (0, 0), (20_001, 0)]))
+    return group_spec(
+        name,
+        count=draw(st.integers(0, 30 if plain else 7)),
+        cpu=draw(st.sampled_from([0, 100, 250, 700, 1500])),
+        memory=draw(st.sampled_from([0, 64, 300, 1000])),
+        disk=draw(st.sampled_from([0, 0, 4000])),
+        gpu=None if plain else draw(requests()),
+        ports=ports,
+        constraints=tuple(draw(st.lists(OPERATORS, max_size=1))),
+    )
+
+
+@st.composite
+def clusters(draw: st.DrawFn, policy: str | None = None, plain: bool = False) -> Cluster:
+    """Up to 6 nodes, up to 5 jobs, some of which run already, not always in a tidy way."""
+    cluster = Cluster()
+    for at in range(draw(st.integers(0, 6))):
+        labels = draw(
+            st.fixed_dictionaries(
+                {},
+                optional={
+                    "zone": st.sampled_from("abc"),
+                    "ssd": st.just("1"),
+                    "cores": st.sampled_from(["4", "16", "x"]),
+                },
+            )
+        )
+        cluster.node(
+            f"n{at}",
+            cpu=draw(st.sampled_from([0, 1000, 2000, 4000])),
+            memory=draw(st.sampled_from([512, 1024, 4096])),
+            disk=draw(st.sampled_from([0, 8000, 50_000])),
+            labels=labels,
+            devices=() if plain else draw(inventories()),
+            engine_id=draw(st.sampled_from(["", "", "shared"])),
+            port_min=20_000,
+            port_max=draw(st.sampled_from([20_002, 20_050])),
+            status=draw(st.sampled_from([NodeStatus.READY] * 5 + [NodeStatus.LOST])),
+            cordoned=draw(st.integers(0, 9)) == 0,
+            draining=draw(st.integers(0, 9)) == 0,
+        )
+    for at in range(draw(st.integers(1, 5))):
+        job = cluster.job(
+            f"j{at}",
+            *(draw(groups(f"g{number}", plain)) for number in range(draw(st.integers(1, 2)))),
+            placement=policy or draw(st.sampled_from(["", *registry.names()])),
+            priority=draw(st.sampled_from([50, 50, 80])),
+            type=draw(st.sampled_from([JobType.SERVICE] * 4 + [JobType.BATCH, JobType.SYSTEM])),
+        )
+        if cluster.nodes and job.spec.type is not JobType.SYSTEM:
+            _some_run(draw, cluster, job)
+    return cluster
+
+
+def _some_run(draw: st.DrawFn, cluster: Cluster, job: Any) -> None:
+    for group, spec in enumerate(job.spec.groups):
+        for ordinal in range(draw(st.integers(0, min(3, spec.count)))):
+            node = cluster.nodes[draw(st.integers(0, len(cluster.nodes) - 1))]
+            request = spec.resources.gpus
+            if spec.ports or (request is not None and len(node.spec.devices) < request.count):
+                continue
+            mask = (1 << request.count) - 1 if request is not None else 0
+            millis = request.gpu_millis if request is not None else 0
+            cluster.alloc(
+                job,
+                node,
+                ordinal,
+                group=group,
+                device_mask=mask,
+                gpu_millis=millis,
+                create_index=draw(st.integers(1, 9)),
+            )
+
+
+def scheduled(view: ClusterView, closed_form_from: int) -> tuple[list[tuple[Any, ...]], Placements, Problem]:
+    work = reconcile(view, 0)
+    problem = Problem(view)
+    found = solve(problem, work.asks, closed_form_from=closed_form_from)
+    rows = [
+        (
+            found.ask[at],
+            int(work.asks[found.ask[at]].ordinals[found.at[at]]),
+            problem.nodes[found.node[at]].spec.id,
+            found.device_mask[at],
+            found.ports[at],
+        )
+        for at in range(len(found))
+    ]
+    return rows, found, problem
+
+
+def expected(view: ClusterView) -> tuple[list[tuple[Any, ...]], Oracle]:
+    oracle = oracle_of(view)
+    chosen = oracle.place(reconcile(view, 0).asks)
+    return [
+        (choice.ask, choice.ordinal, choice.node, mask_of(choice.devices), choice.ports) for choice in chosen
+    ], oracle
+
+
+@pytest.mark.parametrize("policy", registry.names())
+@given(data=st.data())
+@QUICK
+def test_every_policy_chooses_what_its_oracle_chooses(policy: str, data: st.DataObject) -> None:
+    view = data.draw(clusters(policy)).view()
+    assert scheduled(view, 8)[0] == expected(view)[0]
+
+
+@pytest.mark.parametrize("policy", registry.names())
+@given(data=st.data())
+@QUICK
+def test_the_closed_form_places_exactly_as_one_by_one_does(policy: str, data: st.DataObject) -> None:
+    view = data.draw(clusters(policy, plain=True)).view()
+    one_by_one = scheduled(view, 10**9)[0]
+    assert scheduled(view, 1)[0] == one_by_one
+    assert one_by_one == expected(view)[0]
+
+
+@given(cluster=clusters())
+@QUICK
+def test_policies_mixed_in_one_round_see_each_others_placements(cluster: Cluster) -> None:
+    view = cluster.view()
+    assert scheduled(view, 4)[0] == expected(view)[0]
+
+
+@given(cluster=clusters())
+@QUICK
+def test_scores_and_feasibility_equal_the_oracles_node_by_node(cluster: Cluster) -> None:
+    view = cluster.view()
+    problem, oracle = Problem(view), oracle_of(view)
+    everybody = np.arange(len(problem), dtype=np.int64)
+    for job in cluster.jobs:
+        for group in job.spec.groups:
+            wish = wish_of(job.spec, group, default_policy="binpack")
+            fits = suitable(problem, wish) & has_room(problem, wish, everybody)
+            assert fits.tolist() == [oracle.fits(machine, job.spec, group) for machine in oracle.machines]
+            where = np.flatnonzero(fits)
+            binpack = registry.get("binpack").scores(problem, wish, where).tolist() if len(where) else []
+            for score, number in zip(binpack, where.tolist(), strict=True):
+                machine = oracle.machines[number]
+                last_resort = group.resources.gpus is None and bool(machine.devices)
+                assert score == fullness(machine, group) - 2_000_000 * last_resort
+
+
+@given(cluster=clusters())
+@QUICK
+def test_what_is_committed_never_exceeds_what_was_free(cluster: Cluster) -> None:
+    view = cluster.view()
+    before = Problem(view)
+    free, devices = before.free.copy(), before.devices.free.copy()
+    _, found, problem = scheduled(view, 8)
+    used = np.unique(np.array(found.node, dtype=np.int64))
+    assert (problem.free[used] >= 0).all()
+    assert (problem.devices.free[used] >= np.minimum(devices[used], 0)).all()
+    assert (problem.free <= free).all()
+    seen: set[tuple[str, int]] = set()
+    for node, ports in zip(found.node, found.ports, strict=True):
+        spec = problem.nodes[node].spec
+        for port in ports:
+            host = (spec.engine_id or spec.id, port)
+            assert host not in seen
+            seen.add(host)
+
+
+@given(cluster=clusters(), seed=st.integers(0, 2**32))
+@QUICK
+def test_the_order_of_mappings_does_not_change_the_plan(cluster: Cluster, seed: int) -> None:
+    straight, shuffled = decide(cluster.view(), 0), decide(cluster.view(random.Random(seed)), 0)
+    assert straight.unplaced == shuffled.unplaced
+    assert straight.wake_at_ms == shuffled.wake_at_ms
+    assert len(straight.plans) == len(shuffled.plans)
+    for left, right in zip(straight.plans, shuffled.plans, strict=True):
+        assert (left.jobs, left.nodes, left.reasons) == (right.jobs, right.nodes, right.reasons)
+        for columns in ("actions", "placements"):
+            ours, theirs = getattr(left, columns), getattr(right, columns)
+            for name in ours.__slots__:
+                np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
+
+
+@given(inventory=inventories(), request=requests(), data=st.data())
+@QUICK
+def test_the_set_of_devices_is_the_best_of_all_sets(
+    inventory: tuple[Device, ...], request: DeviceRequest | None, data: st.DataObject
+) -> None:
+    if request is None:
+        return
+    free = [data.draw(st.sampled_from([1000, 1000, 700, 300, 0])) for _ in inventory]
+    cluster = Cluster()
+    record = cluster.node("n", devices=inventory)
+    machine = Machine(record=record, cpu=0, memory=0, disk=0, devices=free, engine="")
+    found = best_set(inventory, free, request)
+    assert (found.numbers if found is not None else None) == best_devices(machine, request)

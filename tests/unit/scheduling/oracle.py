@@ -1,0 +1,290 @@
+"""The scheduler as one would write it on a blackboard: one instance at a time, every node looked at, nothing cached.
+
+Written from the documentation of the policies, without a line of their code, so that two independent readings of one
+text must agree. Slow on purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+from orchestrator.contract.model import Constraint, ConstraintOperator, DeviceRequest, GroupSpec, JobSpec, NodeStatus
+from orchestrator.scheduling.wish import Ask
+from orchestrator.state.model import Node
+from orchestrator.state.views import ClusterView
+
+MILLION = 1_000_000
+TERMINAL = {60, 70, 80, 90}
+
+
+@dataclass
+class Machine:
+    record: Node
+    cpu: int
+    memory: int
+    disk: int
+    devices: list[int]
+    engine: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One placement: which ask and ordinal went where, with what, at which score."""
+
+    ask: int
+    ordinal: int
+    node: str
+    devices: tuple[int, ...]
+    ports: tuple[int, ...]
+    score: tuple[int, ...]
+
+
+@dataclass
+class Oracle:
+    machines: list[Machine]
+    taken: dict[str, set[int]] = field(default_factory=dict)
+    counts: dict[tuple[str, str], dict[int, int]] = field(default_factory=dict)
+    last: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def place(self, asks: Sequence[Ask]) -> list[Choice]:
+        chosen: list[Choice] = []
+        for index in self.order(asks):
+            ask = asks[index]
+            job, group = ask.job.spec, ask.job.spec.groups[ask.group]
+            key = (ask.job.uid, group.name)
+            if key not in self.counts:
+                self.counts[key] = {}
+                for slot in ask.peers.tolist():
+                    self.counts[key][slot] = self.counts[key].get(slot, 0) + 1
+                self.last[key] = ask.last_node
+            for ordinal in ask.ordinals.tolist():
+                choice = self.place_one(index, ask, job, group, ordinal)
+                if choice is not None:
+                    chosen.append(choice)
+        return chosen
+
+    def order(self, asks: Sequence[Ask]) -> list[int]:
+        """Largest first among the asks of one priority that say first-fit-decreasing, in the places that these have."""
+        order = list(range(len(asks)))
+        for priority in {ask.job.spec.priority for ask in asks}:
+            places = [
+                at
+                for at, ask in enumerate(asks)
+                if ask.job.spec.priority == priority and ask.job.spec.placement == "first-fit-decreasing"
+            ]
+            for place, index in zip(places, sorted(places, key=lambda at: (-self.size(asks[at]), at)), strict=True):
+                order[place] = index
+        return order
+
+    def size(self, ask: Ask) -> int:
+        need = ask.job.spec.groups[ask.group].resources
+        total = [machine.record.spec.capacity for machine in self.machines]
+        size = need.cpu_millis * MILLION // max(1, sum(c.cpu_millis for c in total))
+        size += need.memory_mib * MILLION // max(1, sum(c.memory_mib for c in total))
+        size += need.disk_mib * MILLION // max(1, sum(c.disk_mib for c in total))
+        if need.gpus is not None:
+            devices = 1000 * sum(len(machine.devices) for machine in self.machines)
+            size += need.gpus.count * need.gpus.gpu_millis * MILLION // max(1, devices)
+        return size
+
+    def place_one(self, index: int, ask: Ask, job: JobSpec, group: GroupSpec, ordinal: int) -> Choice | None:
+        candidates = [machine for machine in self.machines if self.fits(machine, job, group)]
+        if ask.pinned:
+            candidates = [machine for machine in candidates if machine.record.slot == ordinal]
+        elsewhere = [machine for machine in candidates if machine.record.slot != ask.avoid]
+        candidates = elsewhere or candidates
+        if not candidates:
+            return None
+        key = (ask.job.uid, group.name)
+        scored = [(self.badness(machine, job, group, key), machine.record.slot, machine) for machine in candidates]
+        badness, _, machine = min(scored, key=lambda entry: entry[:2])
+        need = group.resources
+        machine.cpu -= need.cpu_millis
+        machine.memory -= need.memory_mib
+        machine.disk -= need.disk_mib
+        devices: tuple[int, ...] = ()
+        if need.gpus is not None:
+            devices = best_devices(machine, need.gpus) or ()
+            for number in devices:
+                machine.devices[number] -= need.gpus.gpu_millis
+        ports = self.take_ports(machine, group)
+        counts = self.counts[key]
+        counts[machine.record.slot] = counts.get(machine.record.slot, 0) + 1
+        self.last[key] = machine.record.slot
+        return Choice(index, ordinal, machine.record.spec.id, devices, ports, badness)
+
+    # ------------------------------------------------------------------------ does it fit
+
+    def fits(self, machine: Machine, job: JobSpec, group: GroupSpec) -> bool:
+        record, need = machine.record, group.resources
+        if record.status is not NodeStatus.READY or record.cordoned or record.draining:
+            return False
+        if not {task.driver_name for task in group.tasks} <= set(record.spec.drivers):
+            return False
+        if not all(holds(record, constraint) for constraint in job.constraints + group.constraints):
+            return False
+        if machine.cpu < need.cpu_millis or machine.memory < need.memory_mib or machine.disk < need.disk_mib:
+            return False
+        if need.gpus is not None and best_devices(machine, need.gpus) is None:
+            return False
+        taken = self.taken.setdefault(machine.engine, set())
+        fixed = [port.static for port in group.ports if port.static]
+        if len(set(fixed)) != len(fixed) or any(port in taken for port in fixed):
+            return False
+        free = [
+            port
+            for port in range(record.spec.port_min, record.spec.port_max + 1)
+            if port not in taken and port not in fixed
+        ]
+        return len(free) >= sum(1 for port in group.ports if not port.static)
+
+    def take_ports(self, machine: Machine, group: GroupSpec) -> tuple[int, ...]:
+        taken = self.taken.setdefault(machine.engine, set())
+        fixed = {port.static for port in group.ports if port.static}
+        given = []
+        for port in group.ports:
+            number = port.static
+            if not number:
+                number = machine.record.spec.port_min
+                while number in taken or number in fixed:
+                    number += 1
+            taken.add(number)
+            given.append(number)
+        return tuple(given)
+
+    # ------------------------------------------------------------------------ how good is it
+
+    def badness(self, machine: Machine, job: JobSpec, group: GroupSpec, key: tuple[str, str]) -> tuple[int, ...]:
+        """Lower is better."""
+        full = fullness(machine, group)
+        devices = machine.record.spec.devices
+        slot = machine.record.slot
+        match job.placement or "binpack":
+            case "binpack":
+                last_resort = group.resources.gpus is None and bool(devices)
+                return int(last_resort), -full
+            case "spread":
+                return self.counts[key].get(slot, 0), full
+            case "round-robin":
+                return int(slot <= self.last[key]), slot
+            case "first-fit-decreasing":
+                return (slot,)
+            case "gpu-locality":
+                if group.resources.gpus is None:
+                    return int(bool(devices)), -full
+                chosen = best_devices(machine, group.resources.gpus) or ()
+                return pair_cost(machine, chosen), worth(machine, chosen), -full
+        raise AssertionError(job.placement)
+
+
+def fullness(machine: Machine, group: GroupSpec) -> int:
+    need, capacity = group.resources, machine.record.spec.capacity
+    cpu = (capacity.cpu_millis - machine.cpu + need.cpu_millis) * MILLION // max(1, capacity.cpu_millis)
+    memory = (capacity.memory_mib - machine.memory + need.memory_mib) * MILLION // max(1, capacity.memory_mib)
+    if need.gpus is None:
+        return (cpu + memory) // 2
+    total = 1000 * len(machine.devices)
+    gpu = (total - sum(machine.devices) + need.gpus.count * need.gpus.gpu_millis) * MILLION // max(1, total)
+    return (cpu + memory + 2 * gpu) // 4
+
+
+def best_devices(machine: Machine, request: DeviceRequest) -> tuple[int, ...] | None:
+    inventory = machine.record.spec.devices
+    usable = []
+    for number, device in enumerate(inventory):
+        named = not request.models or any(model.lower() in device.model.lower() for model in request.models)
+        if named and device.memory_mib >= request.memory_mib and machine.devices[number] >= request.gpu_millis:
+            usable.append(number)
+    sets = list(combinations(usable, request.count))
+    if not sets:
+        return None
+    return min(
+        sets,
+        key=lambda chosen: (
+            pair_cost(machine, chosen),
+            sum(machine.devices[number] for number in chosen),
+            sum(inventory[number].memory_mib for number in chosen),
+            max(chosen) - min(chosen),
+            -worth(machine, chosen),
+            chosen,
+        ),
+    )
+
+
+def pair_cost(machine: Machine, chosen: tuple[int, ...]) -> int:
+    inventory = machine.record.spec.devices
+    cost = 0
+    for left in chosen:
+        for right in chosen:
+            if left < right and inventory[left].island != inventory[right].island:
+                cost += 1 if inventory[left].numa == inventory[right].numa else 2
+    return cost
+
+
+def worth(machine: Machine, chosen: tuple[int, ...]) -> int:
+    """What the rest is worth: per island, the square of its whole free devices."""
+    inventory = machine.record.spec.devices
+    total = 0
+    for island in {device.island for device in inventory}:
+        whole = [
+            number
+            for number, device in enumerate(inventory)
+            if device.island == island and number not in chosen and machine.devices[number] == 1000
+        ]
+        total += len(whole) ** 2
+    return total
+
+
+def holds(record: Node, constraint: Constraint) -> bool:
+    labels = dict(record.spec.labels) | {"node.id": record.spec.id, "node.name": record.spec.name}
+    value, values = labels.get(constraint.attribute), constraint.values
+    match constraint.operator:
+        case ConstraintOperator.EQUAL:
+            return value == values[0]
+        case ConstraintOperator.NOT_EQUAL:
+            return value != values[0]
+        case ConstraintOperator.IN:
+            return value in values
+        case ConstraintOperator.NOT_IN:
+            return value not in values
+        case ConstraintOperator.EXISTS:
+            return value is not None
+        case ConstraintOperator.NOT_EXISTS:
+            return value is None
+        case ConstraintOperator.GREATER:
+            return value is not None and value.isdigit() and int(value) > int(values[0])
+        case ConstraintOperator.LESS:
+            return value is not None and value.isdigit() and int(value) < int(values[0])
+
+
+def oracle_of(view: ClusterView) -> Oracle:
+    machines = []
+    for node in sorted(view.nodes.values(), key=lambda node: node.slot):
+        capacity = node.spec.capacity
+        machines.append(
+            Machine(
+                record=node,
+                cpu=capacity.cpu_millis,
+                memory=capacity.memory_mib,
+                disk=capacity.disk_mib,
+                devices=[1000] * len(node.spec.devices),
+                engine=node.spec.engine_id or f"only {node.slot}",
+            )
+        )
+    oracle = Oracle(machines)
+    by_slot = {machine.record.slot: machine for machine in machines}
+    columns = view.allocations
+    for at in range(len(columns)):
+        machine = by_slot.get(int(columns.node[at]))
+        if int(columns.state[at]) in TERMINAL or machine is None:
+            continue
+        machine.cpu -= int(columns.cpu_millis[at])
+        machine.memory -= int(columns.memory_mib[at])
+        machine.disk -= int(columns.disk_mib[at])
+        for number in range(len(machine.devices)):
+            if int(columns.device_mask[at]) >> number & 1:
+                machine.devices[number] -= int(columns.gpu_millis[at])
+        oracle.taken.setdefault(machine.engine, set()).update(columns.ports.get(int(columns.row[at]), ()))
+    return oracle
