@@ -1,7 +1,7 @@
 """Certificates: one authority per cluster, one certificate per peer, agent, client and gateway.
 
-Owns: making and reading PEM files in the layout below, and the pool from which compose's agents claim theirs. Leaves to
-others: what an identity may do (``api``), dialling and listening (``contract.channel``). The rule: the authority's key
+Owns: making and reading PEM files in the layout below. Leaves to others: what an identity may do (``api``), dialling
+and listening (``contract.channel``), claiming one of a pool (``agent.certificates``). The rule: the authority's key
 stays in ``authority/`` and is never copied; every key file is readable by its owner alone.
 
     DIR/authority/ca.pem ca-key.pem         DIR/peers/p1/ca.pem cert.pem key.pem
@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from orchestrator.contract.channel import KINDS, PEER_SERVER_NAME, Kind, TlsFiles
+from orchestrator.contract.channel import KINDS, PEER_SERVER_NAME, Kind
 from orchestrator.contract.errors import CorruptError, InvalidError, NotFoundError
 
 VALID = datetime.timedelta(days=365)
@@ -160,32 +160,6 @@ def give_to(target: Path, uid: int, gid: int) -> None:
         facts = path.stat()
         if (facts.st_uid, facts.st_gid) != (uid, gid):
             os.chown(path, uid, gid)
-
-
-def claim(pool: Path | str, target: Path | str) -> TlsFiles:
-    """Take one certificate out of ``pool`` (``agents/`` of an authority) for this machine; at most one gets each.
-
-    Does nothing when ``target`` has one already. The rename inside the pool decides between two that claim at once;
-    the key leaves the pool, so another agent never reads it. Raises ``NotFoundError`` when the pool is empty.
-    """
-    destination = Path(target)
-    if (destination / "cert.pem").exists():
-        return TlsFiles.in_directory(destination)
-    base = Path(pool)
-    for candidate in sorted(base.iterdir()) if base.is_dir() else []:
-        if candidate.name.startswith(".") or not (candidate / "cert.pem").exists():
-            continue
-        taken = base / f".claimed-{candidate.name}"
-        try:
-            candidate.rename(taken)
-        except OSError:
-            continue  # somebody else was quicker
-        with _new_directory(destination) as fresh:
-            for name in ("ca.pem", "cert.pem", "key.pem"):
-                _write(fresh / name, (taken / name).read_bytes(), private=name == "key.pem")
-        (taken / "key.pem").unlink()
-        return TlsFiles.in_directory(destination)
-    raise NotFoundError(f"no unclaimed certificate in {base}; issue more with `raftsman certs init --agents N`")
 
 
 def read(path: Path | str) -> CertificateInfo:

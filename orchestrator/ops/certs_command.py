@@ -51,8 +51,7 @@ def init(
         name, _, hosts = peer.partition("=")
         certs.issue(directory, "peer", name, [host for host in hosts.split(",") if host])
     for number in range(1, agents + 1):
-        if not (directory / "agents" / f".claimed-agent-{number}").exists():
-            certs.issue(directory, "agent", f"agent-{number}")
+        certs.issue(directory, "agent", f"agent-{number}")
     for name in clients:
         target = certs.issue(directory, "client", name)
         if endpoints:
@@ -85,15 +84,6 @@ def _owner(text: str) -> tuple[int, int]:
 def issue(directory: Path, kind: Kind, name: str, hosts: tuple[str, ...]) -> None:
     """Issue the certificate of KIND:NAME (kept if it is there) and print its directory."""
     click.echo(certs.issue(directory, kind, name, hosts))
-
-
-@command.command()
-@click.argument("pool", type=click.Path(path_type=Path, file_okay=False, exists=True))
-@click.argument("target", type=click.Path(path_type=Path, file_okay=False))
-def claim(pool: Path, target: Path) -> None:
-    """Move one unclaimed certificate from POOL (DIR/agents) to TARGET; nothing to do when TARGET has one."""
-    files = certs.claim(pool, target)
-    click.echo(certs.read(files.cert).subject)
 
 
 @command.command()

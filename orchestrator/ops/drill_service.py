@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import socket
 import sys
 import threading
@@ -16,7 +17,7 @@ import time
 
 
 def main(records: str) -> None:
-    allocation = os.environ.get("RAFTSMAN_ALLOC_ID", "unknown").replace("/", "-")
+    allocation = os.environ.get("RAFTSMAN_ALLOC_ID", "unknown").replace("/", "@")
     log = os.open(f"{records}/{allocation}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     _note(log, "start")
     lock = os.open(f"{records}/{allocation}.lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -25,8 +26,12 @@ def main(records: str) -> None:
     except OSError:
         _note(log, "double-begin")
         threading.Thread(target=_wait_for, args=(lock, log), daemon=True).start()
-    server = socket.create_server(("127.0.0.1", int(os.environ["RAFTSMAN_PORT_HTTP"])), backlog=128)
-    body = f"{allocation} {os.getpid()}\n".encode()
+    port = os.environ.get("RAFTSMAN_PORT_HTTP")
+    if port is None:
+        while True:  # a job that only has to run
+            signal.pause()
+    server = socket.create_server(("127.0.0.1", int(port)), backlog=128)
+    body = f"{os.environ.get('RAFTSMAN_ALLOC_ID')} {os.getpid()}\n".encode()
     head = f"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     while True:
         connection, _ = server.accept()

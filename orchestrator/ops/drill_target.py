@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +22,8 @@ from orchestrator.ops.leftovers import CLUSTER_LABEL, NODE_LABEL, running
 PROJECT_LABEL = "com.docker.compose.project"
 SERVICE_LABEL = "com.docker.compose.service"
 DIRECTORY_LABEL = "com.docker.compose.project.working_dir"
+AGENT_FILE = "/data/agent.json"
+"""Where an agent in a container says which node it is."""
 
 
 class Target(Protocol):
@@ -79,12 +82,13 @@ class ComposeCluster:
         self._cluster_id = status.cluster_id
         by_service = {c.labels.get(SERVICE_LABEL, ""): c.id for c in containers}
         self._peers = {peer.id: by_service[peer.id] for peer in status.peers if peer.id in by_service}
-        for node in nodes:
-            # An agent in a container is called as its host, which compose leaves to be the container's short id.
-            for container in containers:
-                if container.id.startswith(node.spec.name) or container.name == node.spec.name:
-                    self._agents[node.spec.name] = container.id
-                    self._node_ids[node.spec.name] = node.spec.id
+        names = {node.spec.id: node.spec.name for node in nodes}
+        for container in containers:
+            if container.running and container.labels.get(SERVICE_LABEL, "").startswith("agent"):
+                node_id = json.loads(await self._engine.read_file(container.id, AGENT_FILE))["node_id"]
+                if node_id in names:
+                    self._agents[names[node_id]] = container.id
+                    self._node_ids[names[node_id]] = node_id
         if len(self._peers) != len(status.peers):
             raise NotFoundError(f"compose project {self.project} does not contain every peer of the cluster")
 

@@ -19,7 +19,6 @@ from orchestrator.ops.engine import ContainerEvent, Engine, EngineError
 from orchestrator.ops.leftovers import CLUSTER_LABEL
 
 ALLOCATION_LABEL = "raftsman.allocation"
-TASK_LABEL = "raftsman.task"
 ENDED = ("die", "destroy")
 
 
@@ -94,8 +93,8 @@ def runs_of_events(events: Iterable[ContainerEvent]) -> list[Run]:
 
 
 def instance_of(labels: Mapping[str, str]) -> str:
-    """What must not run twice: one task of one allocation."""
-    return "/".join(filter(None, (labels.get(ALLOCATION_LABEL, ""), labels.get(TASK_LABEL, ""))))
+    """What must not run twice: an allocation (a drill's have one task each)."""
+    return labels.get(ALLOCATION_LABEL, "")
 
 
 class RecordObserver:
@@ -108,9 +107,8 @@ class RecordObserver:
         self._records.mkdir(parents=True, exist_ok=True)
 
     async def runs(self) -> list[Run]:
-        return [
-            run for path in sorted(self._records.glob("*.log")) for run in runs_of_record(path.stem, path.read_text())
-        ]
+        logs = sorted(self._records.glob("*.log"))
+        return [run for log in logs for run in runs_of_record(log.stem.replace("@", "/"), log.read_text())]
 
     async def stop(self) -> None:
         return

@@ -7,8 +7,10 @@ a container or image that was not named to it.
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import tarfile
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -109,6 +111,19 @@ class Engine:
             )
             for row in rows
         ]
+
+    async def read_file(self, container: str, path: str) -> bytes:
+        """One file out of a container, its volumes included."""
+        params = {"path": path}
+        try:
+            response = await self._http.get(f"{API}/containers/{container}/archive", params=params)
+        except (httpx.HTTPError, OSError) as error:
+            raise EngineError(f"no Docker engine answers at {self.host}: {error!r}") from None
+        if response.status_code != 200:
+            raise EngineError(f"{path} in container {container[:12]}: {response.text.strip()}")
+        with tarfile.open(fileobj=io.BytesIO(response.content)) as tar:
+            member = tar.extractfile(tar.getmembers()[0])
+            return member.read() if member is not None else b""
 
     async def kill(self, container: str) -> None:
         """SIGKILL; a container that is gone or ended is fine."""

@@ -88,30 +88,6 @@ def test_a_damaged_certificate_is_named(authority: Path) -> None:
         certs.read(path)
 
 
-def test_each_claim_gets_its_own_certificate_and_the_key_leaves_the_pool(authority: Path, tmp_path: Path) -> None:
-    for number in (1, 2):
-        certs.issue(authority, "agent", f"agent-{number}")
-    subjects = {certs.read(certs.claim(authority / "agents", tmp_path / f"own-{i}").cert).subject for i in range(2)}
-    assert subjects == {"agent:agent-1", "agent:agent-2"}
-    assert list((authority / "agents").rglob("key.pem")) == []
-    with pytest.raises(NotFoundError, match="no unclaimed certificate"):
-        certs.claim(authority / "agents", tmp_path / "own-3")
-
-
-def test_claiming_again_keeps_what_was_claimed(authority: Path, tmp_path: Path) -> None:
-    certs.issue(authority, "agent", "agent-1")
-    first = certs.claim(authority / "agents", tmp_path / "own").cert.read_bytes()
-    assert certs.claim(authority / "agents", tmp_path / "own").cert.read_bytes() == first
-
-
-def test_a_claim_fills_a_directory_that_exists(authority: Path, tmp_path: Path) -> None:
-    """A mounted volume is an empty directory that cannot be replaced."""
-    certs.issue(authority, "agent", "agent-1")
-    (tmp_path / "own").mkdir()
-    files = certs.claim(authority / "agents", tmp_path / "own")
-    assert stat.S_IMODE(files.key.stat().st_mode) == 0o600
-
-
 async def _who_am_i(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
     return str(identity_of(context.auth_context())).encode()
 

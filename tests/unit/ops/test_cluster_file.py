@@ -1,0 +1,127 @@
+"""The record of a local cluster, its processes and ports."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestrator.contract.errors import CorruptError, StartupError
+from orchestrator.ops.cluster_file import ClusterFile, ClusterRecord, Member
+from orchestrator.ops.ports import SEARCH, PortBlock, Ports, is_free
+from orchestrator.ops.processes import ProcessId, end, gone, is_alive, last_lines, send, spawn
+
+SLEEP = [sys.executable, "-I", "-S", "-c", "import time; print('up', flush=True); time.sleep(600)"]
+
+
+def member(name: str = "p1", pid: int = 0) -> Member:
+    return Member(
+        kind="peer", name=name, address="127.0.0.1:1", http="127.0.0.1:2", argv=("x", "y"), log="/tmp/x.log", pid=pid
+    )
+
+
+def test_the_record_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+    file = ClusterFile(tmp_path)
+    assert file.load() is None
+    record = ClusterRecord(name="dev", driver="auto", fast_failover=False, cluster_id="c", members=(member(pid=7),))
+    with file.lock():
+        file.save(record)
+    assert file.load() == record
+
+
+def test_replacing_a_member_keeps_the_others_and_their_order() -> None:
+    record = ClusterRecord(name="dev", driver="auto", fast_failover=False, members=(member("p1"), member("p2")))
+    changed = record.replacing(member("p1", pid=5)).replacing(member("p3"))
+    assert [(one.name, one.pid) for one in changed.members] == [("p1", 5), ("p2", 0), ("p3", 0)]
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"format": 1, "members": [{}]}', json.dumps({"format": 99})])
+def test_an_unreadable_record_says_what_to_do(tmp_path: Path, text: str) -> None:
+    (tmp_path / "cluster.json").write_text(text)
+    with pytest.raises(CorruptError, match=r"remove it|another --data"):
+        ClusterFile(tmp_path).load()
+
+
+async def test_a_process_outlives_the_loop_that_started_it_and_ends_when_told(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "x.log"
+    process = await asyncio.to_thread(lambda: asyncio.run(_spawn(log)))
+    assert is_alive(process)
+    async with asyncio.timeout(10):
+        while last_lines(log) != "up":
+            await asyncio.sleep(0.01)
+    await end([process])
+    assert not is_alive(process)
+
+
+async def _spawn(log: Path) -> ProcessId:
+    return spawn(SLEEP, log)
+
+
+async def test_a_pid_that_somebody_else_has_now_is_not_ours(tmp_path: Path) -> None:
+    process = spawn(SLEEP, tmp_path / "x.log")
+    other = dataclasses.replace(process, started=process.started - 60)
+    assert not is_alive(other)
+    assert not send(other, signal.SIGKILL)
+    assert is_alive(process)
+    await end([process])
+
+
+async def test_a_paused_process_ends_within_the_grace(tmp_path: Path) -> None:
+    process = spawn(SLEEP, tmp_path / "x.log")
+    send(process, signal.SIGSTOP)
+    before = time.monotonic()
+    await end([process], grace_s=60)
+    assert not is_alive(process)
+    assert time.monotonic() - before < 60
+
+
+async def test_a_killed_child_is_gone_and_not_a_zombie(tmp_path: Path) -> None:
+    process = spawn(SLEEP, tmp_path / "x.log")
+    send(process, signal.SIGKILL)
+    await gone(process)
+    assert not send(process, signal.SIGTERM)
+
+
+def test_ports_prefer_what_was_asked_and_avoid_what_listens() -> None:
+    ports = Ports()
+    wanted = ports.pick()
+    with socket.create_server(("127.0.0.1", wanted)):
+        assert not is_free(wanted)
+        assert Ports().pick(wanted) > wanted
+    assert Ports().pick(wanted) == wanted
+    assert Ports([wanted]).pick(wanted) != wanted
+
+
+def test_free_ports_are_never_ephemeral_ones() -> None:
+    low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = Ports()
+    picked = {ports.pick() for _ in range(20)}
+    assert len(picked) == 20
+    assert all(port in SEARCH and port < low for port in picked)
+
+
+def test_a_block_of_task_ports_has_one_holder_at_a_time() -> None:
+    first = PortBlock.take()
+    second = PortBlock.take(first.first)
+    try:
+        assert second.first != first.first
+    finally:
+        second.release()
+    held = first.first
+    first.release()
+    again = PortBlock.take(held)
+    assert again.first == held
+    again.release()
+
+
+def test_no_block_left_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.ops.ports.TASK_PORTS", range(20_000, 20_000))
+    with pytest.raises(StartupError, match="stop one of them"):
+        PortBlock.take()
