@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import uuid
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ from orchestrator.replication.propose import Proposer, unix_ms
 from orchestrator.replication.settings import EngineConfig
 from orchestrator.replication.snapshots import FileSnapshots
 from orchestrator.scheduling import registry
+from orchestrator.state.state import State
 
 logger = structlog.get_logger("raftsman.peer")
 
@@ -143,7 +144,12 @@ class Peer:
         self._status = StatusServer(status=self.log.status, registry=REGISTRY)
         self._collector = PeerCollector(self.log.status, self._state)
 
-    def _state(self) -> Any:
+    @property
+    def index(self) -> int:
+        """Command index of the state here."""
+        return self._state_machine.index
+
+    def _state(self) -> State:
         return self._state_machine.state
 
     async def start(self) -> None:
@@ -239,8 +245,10 @@ async def run(settings: PeerSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
+    built: list[Peer] = []
+    _configure_logging(settings, built)
     peer = Peer(settings)
-    _configure_logging(settings, peer)
+    built.append(peer)
     try:
         await peer.start()
         # Everything made so far stays for ever; and what a state of many records costs must not be paid at every turn.
@@ -253,12 +261,16 @@ async def run(settings: PeerSettings) -> None:
         await peer.stop()
 
 
-def _configure_logging(settings: PeerSettings, peer: Peer | None = None) -> None:
+def _configure_logging(settings: PeerSettings, built: Sequence[Peer]) -> None:
+    """JSON lines on stderr, with the peer and, once it runs, its term and index."""
+
     def where(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         event["peer"] = settings.id
-        if peer is not None and peer.log.running:
+        for peer in built:
+            if not peer.log.running:
+                continue
             event.setdefault("term", peer.log.term)
-            event.setdefault("index", peer.log.status().index)
+            event.setdefault("index", peer.index)
         return event
 
     structlog.configure(
@@ -313,3 +325,7 @@ def command(id_: str | None, config: Path | None, **flags: Any) -> None:
         click.echo(f"raftsman peer: {error.message}", err=True)
         raise SystemExit(int(error.exit_code)) from None
     raise SystemExit(_run(settings))
+
+
+if __name__ == "__main__":
+    command(prog_name="raftsman peer")
