@@ -1,10 +1,11 @@
 """``EngineLog``: the replicated log. One PySyncObj under guards, one journal, one loop.
 
-Owns: the turn. Whatever happens (a frame, a proposal, a deadline) asks for one turn of the loop; a turn handles what came,
-lets PySyncObj tick, flushes the journal once, and only then lets frames and answers leave. Leaves to others: what PySyncObj
-may see (``guard``), elections (``prevote``), whose disk counts (``membership``), reads (``reads``), batches
-(``proposals``), the snapshot's way (``snapshotting``), sessions (a ``Network``) and bytes on disk (``Journal``,
-``SnapshotStore``). The one rule: nothing leaves before the flush that it depends on; if that fails, the process ends.
+Owns: the turn. Whatever happens (a frame, a proposal, a deadline) asks for one turn of the loop; a turn handles
+what came, lets PySyncObj tick, flushes the journal once, and only then lets frames and answers leave. Leaves to
+others: what PySyncObj may see (``guard``), elections (``prevote``), whose disk counts (``membership``), reads
+(``reads``), batches (``proposals``), the snapshot's way (``snapshotting``), sessions (a ``Network``) and bytes on
+disk (``Journal``, ``SnapshotStore``). The one rule: nothing leaves before the flush that it depends on; if that
+fails, the process ends.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ from orchestrator.replication.pysync import CANDIDATE, FOLLOWER, LEADER, SUCCESS
 from orchestrator.replication.reads import Reads
 from orchestrator.replication.settings import EngineConfig, Guards
 from orchestrator.replication.snapshotting import Snapshot, SnapshotReceiver, SnapshotSenders, checksum
-from orchestrator.replication.storage import BATCH, NO_OP, RaftStorage
+from orchestrator.replication.storage import BATCH, RaftStorage
 from orchestrator.replication.v1 import peer_pb2 as pb
 
 _log = structlog.get_logger("raftsman.replication")
@@ -71,9 +72,9 @@ class EngineLog:
     """Implements ``ReplicatedLog``; see ``log`` for what its methods promise.
 
     ``peers`` maps every configured peer's id to its host:port, this one included. ``incarnation`` names this data
-    directory's disk and ``fresh`` says that nothing was ever stored on it. ``admission_payload`` builds the command that
-    admits disks: ``(cluster id, peer id -> incarnation) -> payload``. ``refused`` hears why sessions are refused.
-    ``run_blocking`` runs disk work off the loop. The journal is closed by ``stop``.
+    directory's disk and ``fresh`` says that nothing was ever stored on it. ``admission_payload`` builds the command
+    that admits disks: ``(cluster id, peer id -> incarnation) -> payload``. ``refused`` hears why sessions are
+    refused. ``run_blocking`` runs disk work off the loop. The journal is closed by ``stop``.
     """
 
     def __init__(
@@ -147,7 +148,7 @@ class EngineLog:
         self._submitted_at = 0.0
         self._saving = asyncio.Lock()
         self._compacting = False
-        self._installing = False
+        self._installing: tuple[int, int] | None = None  # last index and term of the snapshot
         self._loaded_index = 0
         self._pending_install: tuple[SnapshotMeta, bytes | None] | None = None
         self._waiters: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
@@ -182,7 +183,7 @@ class EngineLog:
         if held is not None:
             meta, data = held
             self._machine.restore(data)
-        self._storage = RaftStorage(self._journal, meta)
+        self._storage = RaftStorage(self._journal, meta, protected=self._guards.keep_matching_entries)
         self._membership = Membership(
             peer_id=self._peer_id, others=self._others, machine=self._machine, incarnation=self._incarnation,
             fresh=self._fresh or self._journal.term == 0, enforced=self._guards.disk_incarnations,
@@ -673,18 +674,21 @@ class EngineLog:
             reply = pb.AppendReply(term=self._core.term, next_index=self._core.commit_index + 1, success=True)
             self._send(peer_id, pb.Frame(append_reply=reply))
             return
-        wanted = 0
-        if self._installing:
+        stated = (chunk.last_index, chunk.last_term)
+        last_index, wanted = chunk.last_index, 0
+        if self._installing == stated:
             wanted = chunk.total_bytes
-        elif chunk.last_index:
+        elif self._installing or not chunk.last_index:
+            last_index = 0  # only: we are here
+        else:
             taken = self._receiver.take(peer_id, chunk)
             if isinstance(taken, tuple):
                 wanted, meta, data = taken
-                self._installing = True
+                self._installing = stated
                 self._spawn(self._install(peer_id, chunk.term, meta, data))
             else:
                 wanted = taken
-        progress = pb.SnapshotProgress(term=self._core.term, last_index=chunk.last_index, next_offset=wanted)
+        progress = pb.SnapshotProgress(term=self._core.term, last_index=last_index, next_offset=wanted)
         self._send(peer_id, pb.Frame(snapshot_progress=progress))
 
     async def _install(self, peer_id: str, term: int, meta: SnapshotMeta, data: bytes) -> None:
@@ -708,7 +712,7 @@ class EngineLog:
         except OSError as error:
             self._die(EXIT_STORAGE, "replication.disk_failed", error=str(error))
         finally:
-            self._installing = False
+            self._installing = None
             self._wake()
 
     def _outdated(self, meta: SnapshotMeta) -> bool:

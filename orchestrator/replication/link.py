@@ -1,9 +1,9 @@
 """How peers reach each other, as the engine sees it: ``Network`` below, ``Receiver`` above.
 
-Owns: the protocols that ``transport.GrpcNetwork`` and the simulator's network implement, and ``greeting_problem``, which
-says whether two peers may talk at all. The rule of every network: between two peers, one direction at a time, frames arrive in order,
-each at most once; whatever is lost is lost together with the session, and a newer session drops the older one's tail.
-Everything is called on the loop that owns the engine.
+Owns: the protocols that ``transport.GrpcNetwork`` and the simulator's network implement, and ``greeting_problem``,
+which says whether two peers may talk at all. The rule of every network: between two peers, one direction at a time,
+frames arrive in order, each at most once; whatever is lost is lost together with the session, and a newer session
+drops the older one's tail. Everything is called on the loop that owns the engine.
 """
 
 from __future__ import annotations

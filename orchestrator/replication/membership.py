@@ -1,13 +1,13 @@
 """``Membership``: whose disk may vote and whose acknowledgements count (RAFT.md, Membership and first start; S10).
 
-Owns: what peers said in their Hellos, and the rules of the first start and of wiped disks. Leaves to the state machine the
-admissions themselves, which are replicated. The one rule: a disk votes only while everything it ever acknowledged is
-still on it.
+Owns: what peers said in their Hellos, and the rules of the first start and of wiped disks. Leaves to the state
+machine the admissions themselves, which are replicated. The one rule: a disk votes only while everything it ever
+acknowledged is still on it.
 
-A disk may vote when its incarnation is admitted, by our own applied state or by a peer's (then the admission is committed
-by others). Before the first admission all configured peers must have said Hello, each without a cluster. A disk that was
-empty when this process started then also keeps out of every term that existed before: it may have voted there and been
-wiped since.
+A disk may vote when its incarnation is admitted, by our own applied state or by a peer's (then the admission is
+committed by others). Before the first admission all configured peers must have said Hello, each without a cluster.
+A disk that was empty when this process started then also keeps out of every term that existed before: it may have
+voted there and been wiped since.
 """
 
 from __future__ import annotations

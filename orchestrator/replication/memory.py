@@ -1,8 +1,8 @@
 """Everything in memory: ``MemoryLog`` (one process, applies at once), ``MemoryJournal`` and ``MemorySnapshots``.
 
-Owns: stand-ins for tests of other parts and for the simulator. ``MemoryJournal`` knows what was flushed: ``crashed``
-gives the journal that a machine would find after losing power. The one rule: they keep the protocols of ``log`` exactly;
-``tests/unit/replication`` runs one contract test over these and the real ones.
+Owns: stand-ins for tests of other parts and for the simulator. ``MemoryJournal`` knows what was flushed:
+``crashed`` gives the journal that a machine would find after losing power. The one rule: they keep the protocols of
+``log`` exactly; ``tests/unit/replication`` runs one contract test over these and the real ones.
 """
 
 from __future__ import annotations

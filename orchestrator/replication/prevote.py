@@ -1,8 +1,8 @@
 """``PreVote``: asks whether an election could be won before one is held (RAFT.md, S16).
 
-Owns: the round of questions of this peer and its answers to those of others. Leaves the election to PySyncObj, which only
-reaches its deadline when a majority said yes. The one rule: asking changes no term and no vote, so a peer that cannot win
-disturbs nobody.
+Owns: the round of questions of this peer and its answers to those of others. Leaves the election to PySyncObj,
+which only reaches its deadline when a majority said yes. The one rule: asking changes no term and no vote, so a
+peer that cannot win disturbs nobody.
 
 When two ask at the same time, the one with the longer log (then the smaller id) goes first, and the other waits: split
 votes are what makes failover slow.

@@ -1,7 +1,7 @@
 """``Proposals``: the bounded queue in front of the log, and the batch that is in flight.
 
-Owns: which proposals share the next entry. Leaves to the engine when it is made. The one rule: a proposal is either still
-queued (nothing was done) or in flight (it may happen), never both, and every one of them is answered.
+Owns: which proposals share the next entry. Leaves to the engine when it is made. The one rule: a proposal is either
+still queued (nothing was done) or in flight (it may happen), never both, and every one of them is answered.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """``RaftCore``: the one place that touches PySyncObj, and everything private of it that we rely on.
 
-Owns: how a ``SyncObj`` is built and driven. Leaves all decisions to ``guard`` and ``engine``. The one rule: every name
-below that is not PySyncObj's documented interface stands in ``_PRIVATE`` or ``_REPLACED`` with its reason, and is checked
-to exist when a core is built, so another version of PySyncObj stops the process with a clear message.
+Owns: how a ``SyncObj`` is built and driven. Leaves all decisions to ``guard`` and ``engine``. The one rule: every
+name below that is not PySyncObj's documented interface stands in ``_PRIVATE`` or ``_REPLACED`` with its reason, and
+is checked to exist when a core is built, so another version of PySyncObj stops the process with a clear message.
 
 Each core runs on a private copy of the module ``pysyncobj.syncobj``, in which a few module-level names are replaced:
 the clock and the randomness (the simulator needs its own), the journal's factory, and pickle, which raises there.

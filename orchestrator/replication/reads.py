@@ -1,8 +1,8 @@
 """``Reads``: ReadIndex on the leader (RAFT.md, Reads).
 
-Owns: the rounds of questions by which a leader makes sure that it still leads. Leaves waiting until something is applied
-to the engine. The one rule: a read is answered with a commit index that was known when its round began, and a round that
-began after the read was asked for; all reads that wait share one.
+Owns: the rounds of questions by which a leader makes sure that it still leads. Leaves waiting until something is
+applied to the engine. The one rule: a read is answered with a commit index that was known when its round began, and
+a round that began after the read was asked for; all reads that wait share one.
 """
 
 from __future__ import annotations

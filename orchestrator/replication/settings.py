@@ -57,7 +57,7 @@ class EngineConfig:
     def __post_init__(self) -> None:
         if not 0 < self.heartbeat_s * 3 < self.election_min_s < self.election_max_s:
             raise ValueError(
-                f"election timeouts {self.election_min_s}..{self.election_max_s} s need a heartbeat shorter than a third "
+                f"elections after {self.election_min_s} to {self.election_max_s} s need a heartbeat below a third "
                 f"of the lower one, not {self.heartbeat_s} s"
             )
         if self.batch_bytes < MAX_PROPOSAL_BYTES:

@@ -4,8 +4,8 @@ Owns: chunks, their order, the window, and the check of the whole (RAFT.md, S7).
 machine, where it is kept to the store, and installing it to the engine. The one rule: what the receiver hands on is
 complete and has the checksum that the sender stated first.
 
-A peer that is sent a snapshot counts as disconnected for PySyncObj, which would otherwise send it empty snapshot messages
-in a busy loop (S17); chunks, also empty ones, keep it from electing meanwhile.
+A peer that is sent a snapshot counts as disconnected for PySyncObj, which would otherwise send it empty snapshot
+messages in a busy loop (S17); chunks, also empty ones, keep it from electing meanwhile.
 """
 
 from __future__ import annotations
@@ -83,13 +83,15 @@ class SnapshotSenders:
         transfer = self._transfers.get(peer_id)
         if transfer is None or transfer.snapshot is None:
             return
-        if progress.last_index != transfer.snapshot.meta.last_index or progress.next_offset > transfer.sent:
+        total = len(transfer.snapshot.data)
+        if progress.last_index != transfer.snapshot.meta.last_index or progress.next_offset > total:
             return
         if progress.next_offset > transfer.acknowledged:
             transfer.stalled = 0
-        if progress.next_offset < transfer.acknowledged:  # the receiver lost or refused it: from the beginning
+        if not transfer.acknowledged <= progress.next_offset <= transfer.sent:
+            # Less than before: the receiver lost or refused it. More than was sent (again): it has that still.
             transfer.sent = progress.next_offset
-            transfer.whole = False
+            transfer.whole = transfer.sent == total
         transfer.acknowledged = progress.next_offset
         self._pump(peer_id, transfer)
 

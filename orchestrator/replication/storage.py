@@ -26,8 +26,9 @@ class TruncationError(Exception):
 class RaftStorage:
     """Implements what PySyncObj calls a journal; camel-case methods are its own."""
 
-    def __init__(self, journal: Journal, snapshot: SnapshotMeta | None) -> None:
+    def __init__(self, journal: Journal, snapshot: SnapshotMeta | None, *, protected: bool = True) -> None:
         self._journal = journal
+        self._protected = protected  # False only where a test shows what happens without
         self.snapshot = snapshot
         held = journal.entries(journal.first_index, journal.last_index + 1)
         self._entries: list[RaftEntry] = [(payload or NO_OP, index, term) for index, term, payload in held]
@@ -110,7 +111,7 @@ class RaftStorage:
 
     def deleteEntriesFrom(self, entryFrom: int) -> None:  # noqa: N802, N803 - PySyncObj's name
         index = self.first_index + entryFrom
-        if index <= self.commit_index:
+        if index <= self.commit_index and self._protected:
             raise TruncationError(f"entry {index} would be dropped, but {self.commit_index} is committed")
         self._journal.truncate_from(index)
         self.bytes_since_snapshot -= sum(len(row[0]) for row in self._entries[entryFrom:])

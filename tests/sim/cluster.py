@@ -1,7 +1,7 @@
 """``SimCluster``: peers in one virtual loop that can crash, lose their disk, and come back.
 
-Owns: the life of simulated processes, and the checks that must hold at any moment (``check``). Extensible by the journal
-and snapshot factories, the state machine, and the network's tap.
+Owns: the life of simulated processes, and the checks that must hold at any moment (``check``). Extensible by the
+journal and snapshot factories, the state machine, and the network's tap.
 """
 
 from __future__ import annotations
@@ -17,10 +17,6 @@ from orchestrator.replication.settings import EngineConfig, Guards
 from tests.sim.loop import run_inline
 from tests.sim.machine import ListMachine, admission_payload
 from tests.sim.network import Endpoint, SimNetwork
-
-
-class ProcessEnded(BaseException):  # noqa: N818 - not an error
-    """Raised in place of ``os._exit``."""
 
 
 @dataclass(slots=True)

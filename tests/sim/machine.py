@@ -19,11 +19,11 @@ def admission_payload(cluster_id: str, admissions: dict[str, str]) -> bytes:
 class ListMachine:
     """The outcome of a command is its position among those applied."""
 
-    def __init__(self) -> None:
+    def __init__(self, admitted: dict[str, str] | None = None) -> None:
         self.applied: list[bytes] = []
         self._index = 0
-        self._cluster_id = ""
-        self._admitted: dict[str, str] = {}
+        self._cluster_id = "" if admitted is None else "cluster"
+        self._admitted = dict(admitted or {})
         self.restores = 0
 
     @property
