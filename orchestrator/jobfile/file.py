@@ -70,6 +70,28 @@ def load(text: str | bytes, filename: str = "job.yaml") -> JobSpec:
     return spec
 
 
+def from_document(document: dict[str, Any]) -> JobSpec:
+    """The job that plain values describe, as a parsed job file would. Raises InvalidError; places are paths."""
+    mistakes: list[Mistake] = []
+    reading = _Reading(_tree_of(document), mistakes)
+    spec = reading.spec()
+    if spec is None or mistakes:
+        raise InvalidError("\n".join(dict.fromkeys(mistake.text for mistake in mistakes)))
+    return spec
+
+
+def _tree_of(value: Any) -> Any:
+    here = Place(1, 1)
+    if isinstance(value, dict):
+        made = Map(here)
+        for key, item in value.items():
+            made.add(Entry(str(key), here, _tree_of(item)))
+        return made
+    if isinstance(value, (list, tuple)):
+        return Seq(here, [_tree_of(item) for item in value])
+    return Scalar(here, value if value is None or isinstance(value, (bool, int, float)) else str(value))
+
+
 def schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of a job file, for editors and for ``raftsman schema``."""
     made = models.JobFile.model_json_schema()

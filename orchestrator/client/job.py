@@ -1,0 +1,129 @@
+"""Jobs written in Python: ``Job("web", image="nginx", count=2, cpu="500m", ports={"http": 80})``.
+
+Owns: the keyword arguments. Leaves to others: their meaning, which is that of the job file's keys (``jobfile``); a
+mistake raises the same InvalidError. The rule: anything that a job file can say, these can say too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from orchestrator.contract import model
+
+Quantity = int | float | str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One container or process; fields as the keys of a job file, resources flat."""
+
+    name: str = ""
+    image: str = ""
+    command: Sequence[str] | str = ()
+    args: Sequence[str] | str = ()
+    env: Mapping[str, str] | None = None
+    variables: Mapping[str, str] | None = None
+    cpu: Quantity | None = None
+    memory: str | None = None
+    disk: str | None = None
+    gpus: int | Mapping[str, Any] | None = None
+    driver: str = ""
+    work_dir: str = ""
+    user: str = ""
+    privileged: bool = False
+    volumes: Sequence[str] = ()
+    stop_signal: str = ""
+    stop_timeout: Quantity | None = None
+
+    def document(self) -> dict[str, Any]:
+        """As in a job file."""
+        made = {
+            key: _plain(getattr(self, key))
+            for key in ("name", "image", "command", "args", "env", "variables", "driver", "work_dir", "user", "volumes")
+            if getattr(self, key)
+        }
+        if self.privileged:
+            made["privileged"] = True
+        resources = {
+            key: _plain(getattr(self, key))
+            for key in ("cpu", "memory", "disk", "gpus")
+            if getattr(self, key) is not None
+        }
+        if resources:
+            made["resources"] = resources
+        stop: dict[str, Any] = {"signal": self.stop_signal} if self.stop_signal else {}
+        if self.stop_timeout is not None:
+            stop["timeout"] = self.stop_timeout
+        if stop:
+            made["stop"] = stop
+        return made
+
+
+_TASK_FIELDS = tuple(field.name for field in fields(Task) if field.name != "name")
+
+
+class Job:
+    """A job of one group: a single task by keywords, or several as ``tasks=[Task(...), Task(...)]``.
+
+    Raises InvalidError when made from what is not a job; TypeError for unknown keywords, as any call does.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        tasks: Sequence[Task] = (),
+        type: str = "service",
+        count: int = 1,
+        namespace: str = model.DEFAULT_NAMESPACE,
+        ports: Mapping[str, Any] | Sequence[Any] | None = None,
+        constraints: Sequence[str] = (),
+        placement: str = "",
+        on_disconnect: str = "replace",
+        priority: int = 50,
+        restart: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        **task: Any,
+    ) -> None:
+        unknown = sorted(set(task) - set(_TASK_FIELDS))
+        if unknown:
+            raise TypeError(f"Job() got an unexpected keyword argument '{unknown[0]}'")
+        if tasks and task:
+            raise TypeError(f"Job() takes either tasks= or the keywords of one task, not both ('{sorted(task)[0]}')")
+        document: dict[str, Any] = {
+            "name": name,
+            "namespace": namespace,
+            "type": type,
+            "priority": priority,
+            "on_disconnect": on_disconnect,
+            "constraints": list(constraints),
+            "count": count,
+        }
+        for key, value in (("ports", ports), ("placement", placement), ("restart", restart), ("metadata", metadata)):
+            if value:
+                document[key] = _plain(value)
+        if tasks:
+            document["tasks"] = [one.document() for one in tasks]
+        else:
+            document |= Task(**task).document()
+        # Only here: the command line makes clients without paying for pydantic.
+        from orchestrator.jobfile.file import from_document
+
+        self._spec = from_document(document)
+
+    def spec(self) -> model.JobSpec:
+        """What ``Client.submit`` sends."""
+        return self._spec
+
+    def __repr__(self) -> str:
+        return f"Job({self._spec.name!r})"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,34 @@
+"""Raftsman for Python programs: ``from raftsman import Client, Job, Task, LocalCluster``.
+
+``Client`` is the asyncio client, ``SyncClient`` the blocking one with the same methods. Everything is loaded on first
+use: importing this package costs nothing, and a client install lacks what ``LocalCluster`` needs.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from orchestrator.client.aio import Client as Client
+    from orchestrator.client.job import Job as Job
+    from orchestrator.client.job import Task as Task
+    from orchestrator.client.sync import Client as SyncClient
+    from orchestrator.ops.dev import LocalCluster as LocalCluster
+
+_HOME = {
+    "Client": ("orchestrator.client.aio", "Client"),
+    "SyncClient": ("orchestrator.client.sync", "Client"),
+    "Job": ("orchestrator.client.job", "Job"),
+    "Task": ("orchestrator.client.job", "Task"),
+    "LocalCluster": ("orchestrator.ops.dev", "LocalCluster"),
+}
+
+__all__ = ["Client", "Job", "LocalCluster", "SyncClient", "Task"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'raftsman' has no attribute {name!r}")
+    module, attribute = _HOME[name]
+    return getattr(importlib.import_module(module), attribute)
