@@ -869,6 +869,10 @@ class EngineLog:
     def term(self) -> int:
         return self._core.term
 
+    def match_index(self, peer_id: str) -> int:
+        """The last entry that this leader counts as stored at the peer."""
+        return self._core.match_index(peer_id)
+
     @property
     def role(self) -> Role:
         if self._core.is_leader:

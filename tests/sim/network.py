@@ -1,7 +1,8 @@
 """``SimNetwork``: links between simulated peers, with delays, cuts in one direction, and broken sessions.
 
-Owns: which frames arrive, when, and what a session is. It keeps the rule of ``replication.link``: in one direction frames
-arrive in order and at most once, and what is lost is lost with its session. Frames travel as bytes, so nothing is shared.
+Owns: which frames arrive, when, and what a session is. It keeps the rule of ``replication.link``: in one direction
+frames arrive in order and at most once, and what is lost is lost with its session. Frames travel as bytes, so
+nothing is shared.
 """
 
 from __future__ import annotations
