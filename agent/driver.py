@@ -80,6 +80,7 @@ class Exit:
     oom_killed: bool = False
     reason: str = ""  # only where code and signal do not say it
     ended_ms: int = 0  # unix milliseconds
+    never_ran: bool = False  # its command could not be run; ``reason`` says why
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

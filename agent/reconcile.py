@@ -231,7 +231,8 @@ def _failure(record: Record, current: Sequence[Instance]) -> Cause | None:
         if batch and exit_.code == 0 and not exit_.oom_killed:
             continue
         reason = exit_reason(exit_, memory.get(task, 0))
-        return Cause(reason=f"task {task}: {reason}" if several else reason, exit_code=exit_.code)
+        text = f"task {task}: {reason}" if several else reason
+        return Cause(reason=text, exit_code=exit_.code, never_ran=exit_.never_ran and not several)
     present = {one.run.task for one in current}
     vanished = [task for task in record.launched if task not in present]
     if vanished:

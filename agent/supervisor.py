@@ -86,6 +86,7 @@ class Supervisor:
         self._refresh_s = refresh_s
         self._found: dict[AssignmentKey, dict[str, Instance]] = {}
         self._keys: dict[str, AssignmentKey] = {}
+        self._starting: set[str] = set()
         self._siblings: dict[AllocationId, set[AssignmentKey]] = {}
         self._workers: dict[AssignmentKey, _Worker] = {}
         self._background: set[asyncio.Task[None]] = set()
@@ -319,7 +320,12 @@ class Supervisor:
             spec = run_spec(record, task, self._store.cluster_id, self._node)
             if not await self._while_wanted(key, worker, driver.prepare(spec)):
                 return False
-            instance = await driver.start(spec)
+            self._starting.add(spec.name)
+            try:
+                instance = await driver.start(spec)
+                self._see(instance, wake=False)
+            finally:
+                self._starting.discard(spec.name)
         except StartError as error:
             self._metrics.start_errors.labels(task.driver_name).inc()
             log.warning("start_failed", allocation=str(key.id), attempt=key.attempt, task=task.name, error=error.reason)
@@ -332,7 +338,6 @@ class Supervisor:
             raise
         self._metrics.starts.labels(task.driver_name).inc()
         log.info("started", name=instance.name, runtime_id=instance.runtime_id)
-        self._see(instance, wake=False)
         now = self.records.get(key)
         if now is None:
             return False
@@ -493,6 +498,8 @@ class Supervisor:
         while True:
             try:
                 async for changed in driver.changes():
+                    if changed not in self._keys and changed not in self._starting:
+                        continue  # another agent's, on the same engine
                     one = await driver.inspect(changed)
                     if one is not None:
                         self._see(one)

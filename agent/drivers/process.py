@@ -36,6 +36,7 @@ from agent.driver import (
     StartError,
 )
 from agent.drivers import process_logs, process_shim
+from agent.log_tail import tail
 from orchestrator.contract.model import AllocationId, AssignmentKey
 
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SHELL", "USER")
@@ -226,7 +227,7 @@ class ProcessDriver:
             raise LogsGoneError(f"{name} is unknown on this node")
         reader = process_logs.LogReader(directory, offset=offset)
         if tail_lines > 0:
-            for chunk in process_logs.tail(list(reader.read()), tail_lines):
+            for chunk in tail(list(reader.read()), tail_lines):
                 yield chunk
         while True:
             # Ask first, read then: output written before the end is not missed.

@@ -1,6 +1,6 @@
 """Reading what the process shim wrote: frames of (stream, length, bytes) in files named by their first offset.
 
-Owns: offsets, rotation seen from the reader's side, and "the last n lines". Leaves to others: writing
+Owns: offsets, and rotation seen from the reader's side. Leaves to others: writing
 (``process_shim``). The rule: a frame that is not complete yet is left for the next call.
 """
 
@@ -70,31 +70,3 @@ class LogReader:
                         skip = max(0, self._wanted - start)
                         yield LogChunk(data=data[skip:], offset=start + skip, stderr=stream == 2)
                 held = held[at:]
-
-
-def tail(chunks: list[LogChunk], lines: int) -> list[LogChunk]:
-    """The end of ``chunks`` that holds the last ``lines`` lines."""
-    kept: list[LogChunk] = []
-    missing = lines
-    last = True
-    for chunk in reversed(chunks):
-        data = chunk.data
-        end = len(data)
-        if last and data.endswith(b"\n"):
-            end -= 1  # the final newline ends the last line, it does not begin another
-        last = False
-        cut = end
-        while missing:
-            found = data.rfind(b"\n", 0, cut)
-            if found < 0:
-                break
-            missing -= 1
-            cut = found
-        if not missing:
-            rest = data[cut + 1 :]
-            if rest:
-                kept.append(LogChunk(data=rest, offset=chunk.offset + cut + 1, stderr=chunk.stderr))
-            break
-        kept.append(chunk)
-    kept.reverse()
-    return kept

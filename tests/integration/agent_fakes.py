@@ -288,7 +288,8 @@ class FakePeer(agent_pb2_grpc.AgentsServicer):
     async def ServeLogs(self, requests: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
         first = await anext(requests)
         assert first.HasField("hello")
-        self._down = down = asyncio.Queue()
+        down: asyncio.Queue[agent_pb2.LogsDown] = asyncio.Queue()
+        self._down = down
 
         async def read() -> None:
             async for up in requests:

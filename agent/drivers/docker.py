@@ -1,0 +1,590 @@
+"""The Docker driver: tasks as containers of one engine, possibly shared with other agents.
+
+Owns: the only use of the Docker SDK, the labels, the safe defaults. Every container loses all capabilities and may gain
+no privileges; seccomp is the engine's default; pids, memory and cpu are limited; an init reaps and forwards signals;
+output is bounded; Docker's own restarts are off. A task that asks for more (privileged, host paths) is refused unless
+the operator allowed it for this agent. The rule: the SDK blocks, so every call runs in a thread of its own with a
+deadline, and streams get a client without one. An engine that does not answer says nothing about its containers.
+
+Offsets of output count what the engine still has, so they shift when it throws an old file away (30 MiB on).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import math
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import docker
+import docker.errors
+import docker.types
+import docker.types.daemon
+import docker.utils
+import requests.exceptions
+
+from agent.driver import (
+    LOG_FILE_BYTES,
+    LOG_FILES,
+    MIB,
+    DriverInfo,
+    DriverUnavailableError,
+    Exit,
+    Instance,
+    InstanceState,
+    LogChunk,
+    LogsGoneError,
+    RunId,
+    RunSpec,
+    StartError,
+)
+from agent.log_tail import tail
+from orchestrator.contract.model import AllocationId, AssignmentKey, Protocol
+
+CALL_S = 30.0
+PULL_S = 600.0
+PULL_SILENCE_S = 120.0
+PIDS_LIMIT = 1024
+MIN_MEMORY_MIB = 6  # the engine refuses less
+MIN_NANO_CPUS = 10_000_000
+MAX_CALLS = 32
+OOM_NOTICE_S = 0.3
+LABEL = "raftsman."
+T = TypeVar("T")
+
+
+class DockerDriver:
+    name = "docker"
+
+    def __init__(
+        self, *, publish_address: str = "127.0.0.1", allow_privileged: bool = False, allow_host_paths: bool = False
+    ) -> None:
+        self._publish_address = publish_address
+        self._allow_privileged = allow_privileged
+        self._allow_host_paths = allow_host_paths
+        self._connected: docker.APIClient | None = None
+        self._streaming: docker.APIClient | None = None
+        self._calls = asyncio.Semaphore(MAX_CALLS)
+        self._pulls: dict[str, asyncio.Lock] = {}
+        self._ended: dict[str, Instance] = {}
+        self._cpus = 0
+        self._streams: set[Any] = set()
+
+    # ------------------------------------------------------------------------ Driver
+
+    async def probe(self) -> DriverInfo:
+        try:
+            info = await self._call(lambda api: api.info())
+        except (DriverUnavailableError, docker.errors.APIError) as error:
+            return DriverInfo(available=False, reason=str(error))
+        self._cpus = int(info.get("NCPU") or 0)
+        return DriverInfo(available=True, version=str(info.get("ServerVersion", "")), engine_id=str(info.get("ID", "")))
+
+    async def prepare(self, spec: RunSpec) -> None:
+        self._check_policy(spec)
+        image = spec.task.image
+        lock = self._pulls.setdefault(image, asyncio.Lock())
+        async with lock:
+            try:
+                if not await self._call(lambda api: _has_image(api, image)):
+                    async with asyncio.timeout(PULL_S):
+                        await self._call(lambda api: _pull(api, image), streaming=True, slow=True)
+            except TimeoutError:
+                raise StartError(f"image {image}: the pull took longer than {PULL_S:.0f} s") from None
+            except docker.errors.APIError as error:
+                raise StartError(f"image {image} not found: {_why(error)}") from error
+
+    async def start(self, spec: RunSpec) -> Instance:
+        self._check_policy(spec)
+        if not self._cpus:
+            await self.probe()
+        arguments = self._arguments(spec)
+        creating = asyncio.ensure_future(self._call(lambda api: _create_and_start(api, spec, arguments)))
+        try:
+            return await asyncio.shield(creating)
+        except asyncio.CancelledError:
+            # The thread cannot be stopped halfway; whoever comes next finds what it did by its name.
+            creating.add_done_callback(lambda done: done.cancelled() or done.exception())
+            raise
+
+    async def stop(self, name: str, *, signal: str, timeout_ms: int) -> None:
+        seconds = math.ceil(timeout_ms / 1000)
+
+        def stop(api: docker.APIClient) -> None:
+            with contextlib.suppress(docker.errors.NotFound):
+                if signal == "SIGKILL":
+                    with contextlib.suppress(docker.errors.APIError):  # it is not running
+                        api.kill(name, "SIGKILL")
+                api.stop(name, timeout=seconds)
+
+        try:
+            await self._call(stop, slow=True)
+        except docker.errors.APIError as error:
+            raise DriverUnavailableError(f"cannot stop {name}: {_why(error)}") from error
+
+    async def remove(self, name: str) -> None:
+        def remove(api: docker.APIClient) -> None:
+            with contextlib.suppress(docker.errors.NotFound):
+                api.remove_container(name, force=True, v=True)
+
+        try:
+            await self._call(remove)
+        except docker.errors.APIError as error:
+            if error.status_code != 409:  # 409: somebody removes it already
+                raise DriverUnavailableError(f"cannot remove {name}: {_why(error)}") from error
+
+    async def inspect(self, name: str) -> Instance | None:
+        found = await self._call(lambda api: _inspect(api, name))
+        exit_ = found.exit if found is not None else None
+        if exit_ is not None and exit_.code == 137 and not exit_.oom_killed:
+            # The engine's word that memory ran out may come a moment after the end.
+            await asyncio.sleep(OOM_NOTICE_S)
+            found = await self._call(lambda api: _inspect(api, name)) or found
+        return found
+
+    async def list(self, cluster_id: str) -> tuple[Instance, ...]:
+        def rows(api: docker.APIClient) -> Any:
+            return api.containers(all=True, filters={"label": [f"{LABEL}cluster={cluster_id}"]})
+
+        found: list[Instance] = []
+        ended: dict[str, Instance] = {}
+        asked = []
+        for row in await self._call(rows):
+            known = self._ended.get(row["Id"])
+            if row["State"] == "running":
+                run = _run_of(row["Labels"])
+                if run is not None:
+                    found.append(_instance(row["Names"][0].lstrip("/"), row["Id"], row["Labels"], run, "running", None))
+            elif known is not None and row["State"] == "exited":
+                ended[row["Id"]] = known
+            else:
+                asked.append(row["Id"])
+        for one in await asyncio.gather(*(self.inspect(id_) for id_ in asked)):
+            if one is not None and one.state is InstanceState.EXITED:
+                ended[one.runtime_id] = one
+            elif one is not None:
+                found.append(one)
+        self._ended = ended
+        return (*found, *ended.values())
+
+    async def changes(self) -> AsyncIterator[str]:
+        filters = {"type": "container", "label": [f"{LABEL}cluster"], "event": ["die", "destroy"]}
+        async for event in self._stream(lambda api: api.events(decode=True, filters=filters)):
+            name = event.get("Actor", {}).get("Attributes", {}).get("name", "")
+            if name:
+                yield name
+        raise DriverUnavailableError("the engine ended its events")
+
+    async def logs(self, name: str, *, follow: bool, tail_lines: int, offset: int) -> AsyncIterator[LogChunk]:
+        if await self.inspect(name) is None:
+            raise LogsGoneError(f"{name} is unknown on this node")
+        if tail_lines > 0:
+            everything = [chunk async for chunk in self._output(name, follow=False, offset=offset)]
+            for chunk in tail(everything, tail_lines):
+                yield chunk
+            if not follow:
+                return
+            if everything:
+                offset = everything[-1].offset + len(everything[-1].data)
+        async for chunk in self._output(name, follow=follow, offset=offset):
+            yield chunk
+
+    async def close(self) -> None:
+        for stream in list(self._streams):
+            stream.close()
+        for api in (self._connected, self._streaming):
+            if api is not None:
+                api.close()
+
+    # ------------------------------------------------------------------------ what a container is given
+
+    def _check_policy(self, spec: RunSpec) -> None:
+        task = spec.task
+        if not task.image:
+            raise StartError(f"task {task.name} has no image for the docker driver to run", permanent=True)
+        if task.privileged and not self._allow_privileged:
+            raise StartError(
+                f"task {task.name} asks for a privileged container; start this node's agent with --allow-privileged "
+                "to permit it",
+                permanent=True,
+            )
+        if task.mounts and not self._allow_host_paths:
+            raise StartError(
+                f"task {task.name} mounts the host path {task.mounts[0].source}; start this node's agent with "
+                "--allow-host-paths to permit it",
+                permanent=True,
+            )
+
+    def _arguments(self, spec: RunSpec) -> dict[str, Any]:
+        """For ``create_container``."""
+        task = spec.task
+        host: dict[str, Any] = {
+            "init": True,
+            "pids_limit": PIDS_LIMIT,
+            "restart_policy": {"Name": "no"},
+            "log_config": docker.types.LogConfig(
+                type="json-file", config={"max-size": f"{LOG_FILE_BYTES // MIB}m", "max-file": str(LOG_FILES)}
+            ),
+        }
+        if task.privileged:
+            host["privileged"] = True
+        else:
+            host["cap_drop"] = ["ALL"]
+            host["security_opt"] = ["no-new-privileges:true"]
+        if task.resources.memory_mib:
+            memory = max(MIN_MEMORY_MIB, task.resources.memory_mib) * MIB
+            host["mem_limit"] = host["memswap_limit"] = memory
+        if task.resources.cpu_millis:
+            # The engine refuses more than the machine has, and an agent may have been told to offer more.
+            nano = max(MIN_NANO_CPUS, task.resources.cpu_millis * 1_000_000)
+            host["nano_cpus"] = min(nano, self._cpus * 1_000_000_000) if self._cpus else nano
+        if task.mounts:
+            host["binds"] = {
+                mount.source: {"bind": mount.target, "mode": "ro" if mount.read_only else "rw"} for mount in task.mounts
+            }
+        exposed = []
+        bindings: dict[str, tuple[str, int]] = {}
+        for port in spec.ports:
+            inside, kind = port.to or port.host_port, "udp" if port.protocol is Protocol.UDP else "tcp"
+            exposed.append((inside, kind))
+            bindings[f"{inside}/{kind}"] = (self._publish_address, port.host_port)
+        if bindings:
+            host["port_bindings"] = bindings
+        real = [one for one in spec.device_ids if one.startswith(("GPU-", "MIG-"))]
+        if real:
+            host["device_requests"] = [docker.types.DeviceRequest(device_ids=real, capabilities=[["gpu"]])]
+        return {
+            "image": task.image,
+            "command": list(task.args) or None,
+            "entrypoint": list(task.command) or None,
+            "environment": dict(spec.env),
+            "labels": _labels(spec),
+            "ports": exposed or None,
+            "working_dir": task.work_dir or None,
+            "user": task.user or None,
+            "stop_signal": task.stop.signal or None,
+            "host": host,
+        }
+
+    # ------------------------------------------------------------------------ threads and streams
+
+    async def _call(self, work: Callable[[docker.APIClient], T], *, streaming: bool = False, slow: bool = False) -> T:
+        """``work`` in a thread; a dead engine becomes ``DriverUnavailableError``. ``slow`` calls wait for nobody."""
+        if slow:
+            return await _in_thread(lambda: work(self._api(streaming)))
+        async with self._calls:
+            return await _in_thread(lambda: work(self._api(streaming)))
+
+    def _api(self, streaming: bool) -> docker.APIClient:
+        """One client with a deadline for calls, one whose reads may be silent for longer; made when first needed."""
+        api = self._streaming if streaming else self._connected
+        if api is None:
+            api = _connect(PULL_SILENCE_S if streaming else CALL_S)
+            if streaming:
+                self._streaming = api
+            else:
+                self._connected = api
+        return api
+
+    async def _stream(self, open_: Callable[[docker.APIClient], Any]) -> AsyncIterator[Any]:
+        """Items of a blocking stream that may be silent for ever; the connection is its own and ends with it."""
+        loop = asyncio.get_running_loop()
+        queue: asyncio.Queue[tuple[str, Any]] = asyncio.Queue(64)
+
+        def open_stream() -> tuple[docker.APIClient, Any]:
+            api = _connect(None)
+            try:
+                return api, open_(api)
+            except BaseException:
+                api.close()
+                raise
+
+        api, stream = await _in_thread(open_stream)
+        self._streams.add(stream)
+
+        def put(kind: str, item: Any) -> None:
+            # Waits while the reader is slow; a loop that is gone ends the thread.
+            asyncio.run_coroutine_threadsafe(queue.put((kind, item)), loop).result()
+
+        def read() -> None:
+            with contextlib.suppress(RuntimeError, asyncio.CancelledError, BaseExceptionGroup):
+                try:
+                    for item in stream:
+                        put("item", item)
+                    put("end", None)
+                except (
+                    OSError,
+                    ValueError,
+                    requests.exceptions.RequestException,
+                    docker.errors.DockerException,
+                ) as error:
+                    put("error", error)
+
+        threading.Thread(target=read, name="docker-stream", daemon=True).start()
+        try:
+            while True:
+                kind, item = await queue.get()
+                if kind == "item":
+                    yield item
+                elif kind == "end":
+                    return
+                else:
+                    raise DriverUnavailableError(f"the engine's stream broke: {item}")
+        finally:
+            self._streams.discard(stream)
+            with contextlib.suppress(Exception):
+                stream.close()
+            api.close()
+            while not queue.empty():
+                queue.get_nowait()
+
+    async def _output(self, name: str, *, follow: bool, offset: int) -> AsyncIterator[LogChunk]:
+        place = 0
+        try:
+            async for stderr, data in self._stream(lambda api: _open_output(api, name, follow)):
+                start, place = place, place + len(data)
+                if place > offset:
+                    skip = max(0, offset - start)
+                    yield LogChunk(data=data[skip:], offset=start + skip, stderr=stderr)
+        except docker.errors.NotFound:
+            raise LogsGoneError(f"{name} is unknown on this node") from None
+
+
+def _connect(timeout_s: float | None) -> docker.APIClient:
+    parameters: dict[str, Any] = {**docker.utils.kwargs_from_env()}
+    parameters |= {"version": "auto", "timeout": timeout_s, "max_pool_size": MAX_CALLS * 2}
+    return docker.APIClient(**parameters)
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Run ``work`` in a thread that nobody has to wait for when the process ends."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def finish(result: T | None, error: BaseException | None) -> None:
+        if future.cancelled():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type]
+
+    def run() -> None:
+        result: T | None = None
+        error: BaseException | None = None
+        try:
+            result = work()
+        except (docker.errors.APIError, StartError, DriverUnavailableError) as expected:
+            error = expected
+        except (requests.exceptions.RequestException, docker.errors.DockerException, OSError) as broken:
+            error = DriverUnavailableError(f"the Docker engine does not answer: {broken}")
+        except BaseException as bug:
+            error = bug
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(finish, result, error)
+
+    threading.Thread(target=run, name="docker-call", daemon=True).start()
+    return await future
+
+
+# ---------------------------------------------------------------------------- blocking, in threads
+
+
+def _has_image(api: docker.APIClient, image: str) -> bool:
+    try:
+        api.inspect_image(image)  # type: ignore[no-untyped-call]
+    except docker.errors.NotFound:
+        return False
+    return True
+
+
+def _pull(api: docker.APIClient, image: str) -> None:
+    repository, tag = docker.utils.parse_repository_tag(image)
+    for line in api.pull(repository, tag=tag or "latest", stream=True, decode=True):
+        if "error" in line:
+            raise StartError(f"image {image} not found: {line['error']}")
+
+
+def _create_and_start(api: docker.APIClient, spec: RunSpec, arguments: dict[str, Any]) -> Instance:
+    arguments = dict(arguments)
+    host = api.create_host_config(**arguments.pop("host"))
+    try:
+        api.create_container(name=spec.name, host_config=host, **arguments)
+    except docker.errors.NotFound as error:
+        raise StartError(f"image {spec.task.image} not found: {_why(error)}") from error
+    except docker.errors.APIError as error:
+        if error.status_code != 409:
+            raise StartError(_why(error)) from error
+        found = _inspect(api, spec.name)
+        if found is None or found.run != spec.run:
+            raise StartError(f"the container name {spec.name} is taken: {_why(error)}") from error
+        if found.state is not InstanceState.CREATED:
+            return found
+    try:
+        api.start(spec.name)
+    except docker.errors.APIError as error:
+        with contextlib.suppress(docker.errors.APIError):
+            api.remove_container(spec.name, force=True, v=True)
+        raise StartError(_start_reason(spec, _why(error))) from error
+    started = _inspect(api, spec.name)
+    if started is None:
+        raise StartError(f"container {spec.name} was removed while it started")
+    if started.exit is not None and started.exit.never_ran:
+        with contextlib.suppress(docker.errors.APIError):
+            api.remove_container(spec.name, force=True, v=True)
+        raise StartError(started.exit.reason)
+    return started
+
+
+def _start_reason(spec: RunSpec, why: str) -> str:
+    text = why.lower()
+    if "port is already allocated" in text or "address already in use" in text:
+        ports = ", ".join(str(port.host_port) for port in spec.ports)
+        return f"host port {ports} is taken on this node: {why}"
+    if "executable file not found" in text or "no such file or directory" in text:
+        command = next(iter((*spec.task.command, *spec.task.args)), "")
+        what = f"command {command!r}" if command else "the image's own command"
+        return f"{what} not found in image {spec.task.image}: {why}"
+    return why
+
+
+def _inspect(api: docker.APIClient, name: str) -> Instance | None:
+    try:
+        found = api.inspect_container(name)
+    except docker.errors.NotFound:
+        return None
+    labels = found["Config"]["Labels"] or {}
+    run = _run_of(labels)
+    if run is None:
+        return None
+    state = found["State"]
+    one = _instance(found["Name"].lstrip("/"), found["Id"], labels, run, state["Status"], state)
+    if one.exit is not None and one.exit.code in (126, 127):
+        why = _init_failure(api, found["Id"])
+        if why:
+            image = found["Config"]["Image"]
+            reason = f"command not found in image {image}: {why}"
+            return replace(one, exit=replace(one.exit, reason=reason, never_ran=True))
+    return one
+
+
+def _init_failure(api: docker.APIClient, id_: str) -> str:
+    """What the init said when it could not run the command; the engine takes that for an ordinary exit."""
+    try:
+        said = api.logs(id_, stdout=False, stderr=True, tail=5)
+    except docker.errors.APIError:
+        return ""
+    for line in bytes(said).decode("utf-8", "replace").splitlines():
+        if line.startswith("[FATAL tini") and " exec " in line:
+            return line.partition("] ")[2]
+    return ""
+
+
+def _instance(
+    name: str, id_: str, labels: dict[str, str], run: RunId, status: str, state: dict[str, Any] | None
+) -> Instance:
+    exit_: Exit | None = None
+    what = InstanceState.RUNNING
+    if status == "created":
+        what = InstanceState.CREATED
+    elif status in ("exited", "dead", "removing"):
+        what = InstanceState.EXITED
+        code = int(state["ExitCode"]) if state else -1
+        exit_ = Exit(
+            code=code,
+            signal=code - 128 if 128 < code <= 128 + 64 else 0,
+            # A killed child of a task that went on and exited with 0 is no failure.
+            oom_killed=bool(state and state.get("OOMKilled")) and code != 0,
+            ended_ms=_unix_ms(state.get("FinishedAt", "")) if state else 0,
+        )
+    return Instance(
+        name=name,
+        driver=DockerDriver.name,
+        cluster_id=labels.get(LABEL + "cluster", ""),
+        node_id=labels.get(LABEL + "node", ""),
+        run=run,
+        runtime_id=id_,
+        state=what,
+        exit=exit_,
+    )
+
+
+def _labels(spec: RunSpec) -> dict[str, str]:
+    key = spec.run.key
+    values = {
+        "cluster": spec.cluster_id,
+        "node": spec.node_id,
+        "namespace": key.id.namespace,
+        "job": key.id.job,
+        "group": key.id.group,
+        "ordinal": str(key.id.ordinal),
+        "allocation": str(key.id),
+        "job_uid": key.job_uid,
+        "attempt": str(key.attempt),
+        "restarts": str(spec.run.restarts),
+        "task": spec.run.task,
+    }
+    return {LABEL + name: value for name, value in values.items()}
+
+
+def _run_of(labels: dict[str, str]) -> RunId | None:
+    try:
+        return RunId(
+            key=AssignmentKey(
+                id=AllocationId(
+                    namespace=labels[LABEL + "namespace"],
+                    job=labels[LABEL + "job"],
+                    group=labels[LABEL + "group"],
+                    ordinal=int(labels[LABEL + "ordinal"]),
+                ),
+                job_uid=labels[LABEL + "job_uid"],
+                attempt=int(labels[LABEL + "attempt"]),
+            ),
+            restarts=int(labels[LABEL + "restarts"]),
+            task=labels[LABEL + "task"],
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+def _open_output(api: docker.APIClient, name: str, follow: bool) -> Any:
+    response = api.get(
+        f"{api.base_url}/v{api.api_version}/containers/{name}/logs",
+        params={"stdout": "1", "stderr": "1", "follow": str(int(follow)), "timestamps": "0", "tail": "all"},
+        stream=True,
+        timeout=None,
+    )
+    try:
+        response.raise_for_status()
+    except requests.exceptions.HTTPError as error:
+        raise docker.errors.create_api_error_from_http_exception(error) from error
+    return docker.types.daemon.CancellableStream(_frames(response), response)
+
+
+def _frames(response: Any) -> Iterator[tuple[bool, bytes]]:
+    """(is stderr, bytes) of the engine's multiplexed stream: a type byte, three zeros, a length, the bytes."""
+    while len(header := response.raw.read(8)) == 8:
+        length = int.from_bytes(header[4:], "big")
+        data = response.raw.read(length)
+        if data:
+            yield header[0] == 2, data
+        if len(data) < length:
+            return
+
+
+def _why(error: docker.errors.APIError) -> str:
+    return str(error.explanation or error).strip()
+
+
+def _unix_ms(text: str) -> int:
+    """An engine's time (RFC 3339 with up to nine digits) as unix milliseconds; 0 if it is none."""
+    try:
+        seconds, _, fraction = text.rstrip("Z").partition(".")
+        moment = datetime.datetime.fromisoformat(seconds).replace(tzinfo=datetime.UTC)
+    except ValueError:
+        return 0
+    return int(moment.timestamp() * 1000) + int((fraction + "000")[:3])
