@@ -18,7 +18,7 @@ from typing import Any
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
-from sse_starlette.sse import EventSourceResponse, ServerSentEvent
+from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -335,7 +335,7 @@ def _add_pages(app: FastAPI, client: Client, overview: Overview, metrics: Gatewa
     @app.get("/readyz")
     async def ready() -> Response:
         try:
-            status = await client.cluster_status(stale=True, timeout_s=2.0)
+            status = await client.at_most(2.0).cluster_status(stale=True)
         except RaftsmanError as error:
             return JSONResponse({"status": "no peer answers", "error": error.message}, status_code=503)
         body = {"status": "ready" if status.leader_id else "no leader", "leader": status.leader_id}

@@ -24,6 +24,7 @@ REFRESH_S = 1.0
 REFRESH_WITHOUT_LEADER_S = 0.2
 EVENTS_SHOWN = 60
 EXPLAINED_AT_MOST = 8
+STALE_S, EXPLAIN_S = 2.0, 1.0
 GAP_NAMESPACE = "raftsman-page"
 
 
@@ -76,16 +77,15 @@ class Overview:
         if self._gap_task is not None and not self._gap_task.done():
             return self._gap
         # A first write shows that the way to the leader is open, so that the gap is the leader's and not ours.
-        await self._client.put_variable("gap", "before", namespace=GAP_NAMESPACE, timeout_s=5.0)
+        await self._client.at_most(5.0).put_variable("gap", "before", namespace=GAP_NAMESPACE)
         killed = await self._kill_leader()
         self._gap = {"state": "open", "killed": killed.get("killed", ""), "ms": 0}
         self._gap_task = asyncio.create_task(self._measure_gap(time.monotonic()))
         return self._gap
 
     async def _measure_gap(self, start: float) -> None:
-        write = asyncio.create_task(
-            self._client.put_variable("gap", f"after {time.time_ns()}", namespace=GAP_NAMESPACE, timeout_s=30.0)
-        )
+        client = self._client.at_most(30.0)
+        write = asyncio.create_task(client.put_variable("gap", f"after {time.time_ns()}", namespace=GAP_NAMESPACE))
         while not write.done():
             self._gap = {**self._gap, "ms": round((time.monotonic() - start) * 1000)}
             self._wake.set()
@@ -139,14 +139,15 @@ class Overview:
                 await asyncio.sleep(REFRESH_S)
 
     async def _picture(self) -> dict[str, Any]:
+        client = self._client.at_most(STALE_S)
         try:
-            status = await self._client.cluster_status(stale=True, timeout_s=2.0)
+            status = await client.cluster_status(stale=True)
         except RaftsmanError as error:
             return {"leader": "", "error": error.message, "gap": self._gap, "events": list(self._events)}
         # What only a leader knows is left out while there is none: the page must never wait for an election.
         nodes, jobs = await asyncio.gather(
-            self._client.list_nodes(stale=True, timeout_s=2.0),
-            self._client.list_jobs(namespace="*", stale=True, timeout_s=2.0),
+            client.list_nodes(stale=True),
+            client.list_jobs(namespace="*", stale=True),
             return_exceptions=True,
         )
         shown_jobs = () if isinstance(jobs, BaseException) else jobs.jobs
@@ -172,7 +173,7 @@ class Overview:
         for job in waiting[:EXPLAINED_AT_MOST]:
             name, namespace = job.spec.name, job.spec.namespace
             try:
-                explanation = await self._client.explain_job(name, namespace=namespace, timeout_s=1.0)
+                explanation = await self._client.at_most(EXPLAIN_S).explain_job(name, namespace=namespace)
             except RaftsmanError as error:
                 rows.append({"namespace": namespace, "job": name, "why": error.message, "hint": ""})
                 continue

@@ -38,6 +38,9 @@ class FakeClient:
         self.collected_below = 0
         self.leader = True
 
+    def at_most(self, timeout_s: float) -> FakeClient:
+        return self
+
     async def submit(self, spec: JobSpec, **_: Any) -> SubmitResult:
         self._check()
         self.jobs[spec.name] = spec
