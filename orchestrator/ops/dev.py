@@ -58,6 +58,9 @@ class LocalCluster:
             await cluster.kill_leader()
     """
 
+    keep_data: bool
+    """Whether the data directory outlives ``stop``; a temporary one does not, unless somebody wants to look at it."""
+
     def __init__(
         self,
         peers: int | None = None,
@@ -81,12 +84,13 @@ class LocalCluster:
         self._peers, self._agents = peers, agents
         self._driver, self._gateway, self._fast_failover, self._gpu = driver, gateway, fast_failover, gpu
         self._predictable, self._log_level = predictable_ports, log_level
-        self._temporary = data is None
+        temporary = data is None
+        self.keep_data = not temporary
         if data is None:
             data = Path(tempfile.gettempdir()) / f"raftsman-{secrets.token_hex(6)}"
         # Resolved, since the processes and those who look for them may live in other directories.
         self.data = Path(data).expanduser().resolve()
-        self._name = name or (self.data.name if self._temporary else "dev")
+        self._name = name or (self.data.name if temporary else "dev")
         self._file = ClusterFile(self.data)
         self._blocks: dict[str, PortBlock] = {}
         self._client: Client | None = None
@@ -221,7 +225,7 @@ class LocalCluster:
         for block in self._blocks.values():
             block.release()
         self._blocks.clear()
-        if self._temporary:
+        if not self.keep_data:
             shutil.rmtree(self.data, ignore_errors=True)
 
     async def close(self) -> None:

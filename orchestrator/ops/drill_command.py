@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 
+from orchestrator.cli.session import Session, common
 from orchestrator.client import contexts
 from orchestrator.contract.errors import NotFoundError, PreconditionError
 from orchestrator.ops.dev import DRIVERS, LocalCluster
@@ -34,9 +34,9 @@ ALLOWED = ("dev", "compose")
 @click.option("--fast-failover", is_flag=True, help="Of a throw-away cluster: election timeouts of 150-300 ms.")
 @click.option("--image", default="", help="Image of the service under load (must have busybox httpd).")
 @click.option("--really", metavar="NAME", help="Drill a context that is neither dev nor compose: repeat its name.")
-@click.pass_context
+@common
 def command(
-    context: click.Context,
+    session: Session,
     kind: str,
     rounds: int,
     history: Path | None,
@@ -54,7 +54,7 @@ def command(
     Runs on the current context's cluster if `raftsman dev` or compose made it; without a context on a throw-away one.
     Exits 0 only when nothing was lost, duplicated, restarted or doubled, and all peers hold the same state.
     """
-    found = None if throwaway else _context(context, really)
+    found = None if throwaway else _context(session, really)
     options = Options(kind=kind, rounds=rounds, history=history, image=image, keep_no_trace=found is not None)
     fresh = None
     if found is None:
@@ -64,17 +64,15 @@ def command(
         click.echo(json.dumps(verdict.as_json(replaces=KINDS[kind].loses_node)))
     else:
         click.echo(_summary(verdict, KINDS[kind].loses_node))
-    context.exit(0 if verdict.passed else 1)
+    click.get_current_context().exit(0 if verdict.passed else 1)
 
 
-def _context(context: click.Context, really: str | None) -> contexts.Context | None:
+def _context(session: Session, really: str | None) -> contexts.Context | None:
     """The cluster to drill; None when there is no context. Raises ``PreconditionError`` for one that is not ours."""
-    settings: Any = context.find_root().obj
-    name = getattr(settings, "context", None)
     try:
-        found = contexts.resolve(name)
-    except NotFoundError:
-        if name:
+        found = session.resolve()
+    except NotFoundError as error:
+        if session.context or error.reason != "NO_CONTEXT":
             raise
         return None
     if found.kind not in ALLOWED and really != found.name:
@@ -88,8 +86,17 @@ def _context(context: click.Context, really: str | None) -> contexts.Context | N
 async def _run(found: contexts.Context | None, fresh: LocalCluster | None, options: Options) -> Verdict:
     if fresh is not None:
         _say(f"starting a throw-away cluster in {fresh.data}")
-        async with fresh:
-            return await Drill(fresh, options, _say).run()
+        try:
+            async with fresh:
+                verdict = await Drill(fresh, options, _say).run()
+                fresh.keep_data = not verdict.passed
+                return verdict
+        except Exception:
+            fresh.keep_data = True
+            raise
+        finally:
+            if fresh.keep_data:
+                _say(f"logs and data of the cluster are kept in {fresh.data}")
     assert found is not None
     if found.data:
         local = LocalCluster.attach(found.data)

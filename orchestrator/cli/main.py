@@ -1,0 +1,165 @@
+"""``raftsman``: finds the command, runs it, and turns what went wrong into one line and an exit code.
+
+Owns: the list of commands and the loading of each on its call; errors, Ctrl-C and broken pipes. Commands of other layers
+(``peer``, ``dev``, ``drill`` ...) come by entry point ``raftsman.commands``. The rule: no command's module is imported
+before it is called; help comes from the table below.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+# Before gRPC is loaded: its log lines on stderr (a refused connection while a peer is down) are not for users.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+import click
+
+from orchestrator.cli.session import common
+from orchestrator.contract.errors import ExitCode, RaftsmanError
+
+_OWN: dict[str, tuple[str, str, str]] = {
+    # name: (module, attribute, help)
+    "run": ("orchestrator.cli.run", "run", "Start or change a job: from FILE, or '-- COMMAND...'."),
+    "apply": ("orchestrator.cli.run", "run", "The same as run."),
+    "ps": ("orchestrator.cli.ps", "ps", "Jobs and their allocations."),
+    "status": ("orchestrator.cli.ps", "status", "One job in detail."),
+    "logs": ("orchestrator.cli.logs", "logs", "What a job's tasks wrote."),
+    "why": ("orchestrator.cli.ps", "why", "Why a job is not running, and what would change it."),
+    "stop": ("orchestrator.cli.jobs", "stop", "Stop a job."),
+    "rm": ("orchestrator.cli.jobs", "remove", "Stop a job and forget it."),
+    "scale": ("orchestrator.cli.jobs", "scale", "Change how many instances run."),
+    "restart": ("orchestrator.cli.jobs", "restart", "Replace a job's instances, one at a time."),
+    "nodes": ("orchestrator.cli.nodes", "nodes", "Machines: their state and what is used of them."),
+    "node": ("orchestrator.cli.nodes", "node", "Cordon, drain, uncordon or forget a machine."),
+    "peers": ("orchestrator.cli.nodes", "peers", "The control plane: leader, term, lag, certificates."),
+    "events": ("orchestrator.cli.events", "events", "What happened."),
+    "var": ("orchestrator.cli.variables", "var", "Small replicated values that tasks can use."),
+    "context": ("orchestrator.cli.context", "context", "Which cluster to talk to."),
+    "schema": ("orchestrator.cli.about", "schema", "The JSON Schema of job files."),
+    "version": ("orchestrator.cli.about", "version", "Version of this program."),
+}
+_BY_ENTRY_POINT: dict[str, str] = {
+    "dev": "A whole cluster on this machine.",
+    "drill": "Kill the leader (or more) and measure what anybody notices.",
+    "doctor": "What is wrong here, and what to do about it.",
+    "peer": "Run a peer of the control plane.",
+    "agent": "Run the agent of a worker machine.",
+    "gateway": "Run the HTTP gateway.",
+    "certs": "Make an authority and certificates.",
+}
+"""Help for the commands that we know to come by entry point: listing them must not import them."""
+
+
+def _entry_points() -> dict[str, Any]:
+    from importlib.metadata import entry_points
+
+    return {point.name: point for point in entry_points(group="raftsman.commands")}
+
+
+class _Commands(click.Group):
+    """A group that imports a command when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*_OWN, *sorted(_entry_points())]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        own = _OWN.get(cmd_name)
+        if own is not None:
+            made: click.Command = getattr(importlib.import_module(own[0]), own[1])
+            return made
+        point = _entry_points().get(cmd_name)
+        if point is None:
+            return None
+        try:
+            loaded: click.Command = point.load()
+        except ImportError as error:
+            missing = getattr(error, "name", None) or str(error)
+            extra = cmd_name if cmd_name in ("peer", "agent", "gateway") else "all"
+            raise click.ClickException(
+                f"'{cmd_name}' cannot be loaded: {missing} is missing here; install it with: pip install 'raftsman[{extra}]'"
+            ) from error
+        return loaded
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            import difflib
+
+            close = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
+            hint = f"; did you mean '{close[0]}'?" if close else "; 'raftsman --help' lists them"
+            raise click.UsageError(f"no such command '{name}'{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in _OWN.items() if name != "apply"])
+        with formatter.section("Clusters and processes"):
+            points = _entry_points()
+            known = [(name, text) for name, text in _BY_ENTRY_POINT.items() if name in points]
+            others = [(name, f"(from {points[name].module})") for name in sorted(set(points) - set(_BY_ENTRY_POINT))]
+            formatter.write_dl([*known, *others])
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "RAFTSMAN"},
+    help="Raftsman: a cluster that you can start, use and kill.",
+    no_args_is_help=True,
+)
+@click.version_option(package_name="raftsman", prog_name="raftsman", message="%(prog)s %(version)s")
+@common
+def cli(session: object) -> None:
+    """Options before the command hold for it too."""
+
+
+def _hint(error: RaftsmanError) -> str:
+    if error.exit_code is not ExitCode.NO_LEADER:
+        return ""
+    return (
+        "\n  Writes need a majority of peers. See who is missing with 'raftsman peers', and start them again: "
+        "'raftsman dev' for a dev cluster, 'docker compose up -d' for compose, 'raftsman peer' elsewhere."
+    )
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code. Never raises for what a user can cause."""
+    try:
+        code = cli.main(args=arguments, prog_name="raftsman", standalone_mode=False)
+        sys.stdout.flush()
+        return int(code) if isinstance(code, int) else ExitCode.OK
+    except RaftsmanError as error:
+        click.echo(f"raftsman: {error.message}{_hint(error)}", err=True)
+        return error.exit_code
+    except click.UsageError as error:
+        where = f" (see '{error.ctx.command_path} --help')" if error.ctx is not None else ""
+        click.echo(f"raftsman: {error.format_message()}{where}", err=True)
+        return ExitCode.USAGE
+    except click.ClickException as error:
+        click.echo(f"raftsman: {error.format_message()}", err=True)
+        return ExitCode.ERROR
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("", err=True)
+        return 130
+    except BrokenPipeError:
+        # Whoever read us has enough. Python would complain once more when it flushes at exit: point it elsewhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        click.echo(f"raftsman: {error}", err=True)
+        return ExitCode.ERROR
+
+
+def main() -> None:
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()
