@@ -46,6 +46,7 @@ NEXT_PEER_S = 0.02
 ROUND_S = 0.2
 BAD_HINT_MS = 30_000
 GATHER_S = 0.02
+END_AGAIN_S = 0.2
 
 
 class _Ended(Exception):
@@ -161,11 +162,18 @@ class Session:
         except grpc.aio.AioRpcError as error:
             raise self._ended(error) from error
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            # The channel first: a call that gRPC is just failing can swallow a task's cancellation, and a session that
+            # waits for such a task would never begin again. Hence also the asking again until every task has ended.
             with contextlib.suppress(asyncio.CancelledError):
                 await channel.close(None)
+            running = set(tasks)
+            while running:
+                for task in running:
+                    task.cancel()
+                _, running = await asyncio.wait(running, timeout=END_AGAIN_S)
+            for task in tasks:
+                if not task.cancelled():
+                    task.exception()  # retrieved: the first one's is what ended the session
 
     def _ended(self, error: grpc.aio.AioRpcError) -> _Ended:
         cause = from_rpc_error(error)
