@@ -1,8 +1,8 @@
 """``raftsman``: finds the command, runs it, and turns what went wrong into one line and an exit code.
 
-Owns: the list of commands and the loading of each on its call; errors, Ctrl-C and broken pipes. Commands of other layers
-(``peer``, ``dev``, ``drill`` ...) come by entry point ``raftsman.commands``. The rule: no command's module is imported
-before it is called; help comes from the table below.
+Owns: the list of commands and the loading of each on its call; errors, Ctrl-C and broken pipes. Commands of other
+layers (``peer``, ``dev``, ``drill`` ...) come by entry point ``raftsman.commands``. The rule: no command's module is
+imported before it is called; help comes from the table below.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from orchestrator.cli.session import common
 from orchestrator.contract.errors import ExitCode, RaftsmanError
 
 _OWN: dict[str, tuple[str, str, str]] = {
-    # name: (module, attribute, help)
     "run": ("orchestrator.cli.run", "run", "Start or change a job: from FILE, or '-- COMMAND...'."),
     "apply": ("orchestrator.cli.run", "run", "The same as run."),
     "ps": ("orchestrator.cli.ps", "ps", "Jobs and their allocations."),
@@ -42,6 +41,7 @@ _OWN: dict[str, tuple[str, str, str]] = {
     "schema": ("orchestrator.cli.about", "schema", "The JSON Schema of job files."),
     "version": ("orchestrator.cli.about", "version", "Version of this program."),
 }
+"""Name: module, attribute, help."""
 _BY_ENTRY_POINT: dict[str, str] = {
     "dev": "A whole cluster on this machine.",
     "drill": "Kill the leader (or more) and measure what anybody notices.",
@@ -80,7 +80,7 @@ class _Commands(click.Group):
             missing = getattr(error, "name", None) or str(error)
             extra = cmd_name if cmd_name in ("peer", "agent", "gateway") else "all"
             raise click.ClickException(
-                f"'{cmd_name}' cannot be loaded: {missing} is missing here; install it with: pip install 'raftsman[{extra}]'"
+                f"'{cmd_name}' cannot be loaded: {missing} is missing; try: pip install 'raftsman[{extra}]'"
             ) from error
         return loaded
 
@@ -108,7 +108,7 @@ class _Commands(click.Group):
 
 @click.group(
     cls=_Commands,
-    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "RAFTSMAN"},
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Raftsman: a cluster that you can start, use and kill.",
     no_args_is_help=True,
 )
@@ -136,6 +136,9 @@ def run(arguments: list[str] | None = None) -> int:
     except RaftsmanError as error:
         click.echo(f"raftsman: {error.message}{_hint(error)}", err=True)
         return error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return ExitCode.OK
     except click.UsageError as error:
         where = f" (see '{error.ctx.command_path} --help')" if error.ctx is not None else ""
         click.echo(f"raftsman: {error.format_message()}{where}", err=True)

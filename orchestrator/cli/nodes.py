@@ -1,0 +1,222 @@
+"""``nodes``, ``node`` and ``peers``: the machines, and the control plane."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.cli.output import cores, mebibytes, show, span, table
+from orchestrator.cli.session import Session, common
+
+if TYPE_CHECKING:
+    from orchestrator.contract.answers import ClusterStatus, NodeInfo, PeerInfo
+
+WARN_CERTIFICATE_DAYS = 30
+DAY_MS = 24 * 3600 * 1000
+
+
+def _state(node: NodeInfo) -> str:
+    if node.status.name != "READY":
+        return node.status.name.lower()
+    if node.draining:
+        return "draining"
+    return "cordoned" if node.cordoned else "ready"
+
+
+def _gpus(node: NodeInfo) -> str:
+    if not node.devices:
+        return ""
+    used = sum(device.used_millis for device in node.devices) / 1000
+    return f"{used:g}/{len(node.devices)}"
+
+
+@click.command()
+@common
+@click.option("-w", "--watch", is_flag=True, help="Show again every second until Ctrl-C.")
+@click.option("--stale", is_flag=True, help="Whatever the first peer knows, at once.")
+def nodes(session: Session, watch: bool, stale: bool) -> None:
+    """Machines: their state and what is used of them (-o wide: devices and labels)."""
+    with session.client() as client:
+
+        def once() -> None:
+            listed = client.list_nodes(stale=stale)
+            if not stale:
+                session.warn_if_stale(listed.read)
+            show(
+                session.output,
+                value=lambda: {"nodes": listed.nodes, "read": listed.read},
+                names=lambda: [node.spec.name for node in listed.nodes],
+                table=lambda wide: (
+                    nodes_table(listed.nodes, wide=wide) if listed.nodes else "No nodes yet: start an agent."
+                ),
+            )
+
+        if not watch:
+            once()
+            return
+        from orchestrator.cli.watching import repeat
+
+        repeat(session, once, every_s=1.0)
+
+
+def nodes_table(listed: tuple[NodeInfo, ...], *, wide: bool) -> str:
+    headings = ["NODE", "STATE", "CPU", "MEMORY", "GPUS", "RUNNING", "HEARTBEAT", "ID", "REASON"]
+    if wide:
+        headings += ["DISK", "ADDRESS", "DRIVERS", "DEVICES", "LABELS", "VERSION"]
+    rows: list[list[object]] = []
+    for node in listed:
+        spec, capacity = node.spec, node.spec.capacity
+        row: list[object] = [
+            spec.name,
+            _state(node),
+            f"{cores(node.used.cpu_millis)}/{cores(capacity.cpu_millis)}",
+            f"{mebibytes(node.used.memory_mib)}/{mebibytes(capacity.memory_mib)}",
+            _gpus(node),
+            node.allocations,
+            f"{span(node.heartbeat_age_ms)} ago" if node.heartbeat_age_ms >= 0 else "",
+            spec.id,
+            node.status_reason,
+        ]
+        if wide:
+            devices = ", ".join(
+                f"{one.device.id} ({one.device.model or '?'}, {one.used_millis / 1000:g} used)" for one in node.devices
+            )
+            row += [
+                f"{mebibytes(node.used.disk_mib)}/{mebibytes(capacity.disk_mib)}" if capacity.disk_mib else "",
+                spec.address,
+                ",".join(spec.drivers),
+                devices,
+                ",".join(f"{key}={value}" for key, value in spec.labels),
+                spec.version,
+            ]
+        rows.append(row)
+    return table(headings, rows)
+
+
+@click.group()
+def node() -> None:
+    """Cordon, uncordon, drain or forget a machine (NODE: name, id, or the beginning of an id)."""
+
+
+@node.command()
+@common
+@click.argument("name", metavar="NODE")
+def cordon(session: Session, name: str) -> None:
+    """Place nothing new on NODE; what runs there stays."""
+    with session.client() as client:
+        changed = client.cordon_node(name).changed
+    session.note(f"{name}: cordoned" if changed else f"{name}: was cordoned already")
+
+
+@node.command()
+@common
+@click.argument("name", metavar="NODE")
+def uncordon(session: Session, name: str) -> None:
+    """Use NODE again, after 'cordon' or 'drain'."""
+    with session.client() as client:
+        changed = client.uncordon_node(name).changed
+    session.note(f"{name}: in use again" if changed else f"{name}: was in use already")
+
+
+@node.command()
+@common
+@click.argument("name", metavar="NODE")
+@click.option("--wait/--detach", default=False, help="Stay until nothing runs there.")
+def drain(session: Session, name: str, wait: bool) -> None:
+    """Move everything from NODE to others, and place nothing new on it."""
+    from orchestrator.contract.errors import NotFoundError, TimeoutError_
+
+    with session.client() as client:
+        changed = client.drain_node(name).changed
+        session.note(f"{name}: draining" if changed else f"{name}: was draining already")
+        limit_s = 300.0 if session.timeout_s is None else session.timeout_s
+        deadline = time.monotonic() + limit_s
+        while wait:
+            found = [one for one in client.list_nodes().nodes if name == one.spec.name or one.spec.id.startswith(name)]
+            if not found:
+                raise NotFoundError(f"no node '{name}'")
+            if not found[0].allocations:
+                session.note(f"{name}: nothing runs there any more")
+                return
+            if time.monotonic() >= deadline:
+                raise TimeoutError_(f"{name}: {found[0].allocations} still there after {limit_s:g} s; draining goes on")
+            time.sleep(0.3)
+
+
+@node.command()
+@common
+@click.argument("name", metavar="NODE")
+def forget(session: Session, name: str) -> None:
+    """NODE will not come back: what was kept for it is placed elsewhere."""
+    session.confirm(f"If {name} still runs somewhere, its instances run twice. Forget it?")
+    with session.client() as client:
+        changed = client.forget_node(name).changed
+    session.note(f"{name}: forgotten" if changed else f"{name}: nothing to forget")
+
+
+@click.command()
+@common
+@click.option("-w", "--watch", is_flag=True, help="Show again every second until Ctrl-C.")
+@click.option("--stale", is_flag=True, help="Whatever the first peer knows, at once.")
+def peers(session: Session, watch: bool, stale: bool) -> None:
+    """The control plane: who leads, who lags, whose certificate ends soon."""
+    with session.client() as client:
+
+        def once() -> None:
+            status = client.cluster_status(stale=stale)
+            if not stale:
+                session.warn_if_stale(status.read)
+            for peer in status.peers:
+                _warn_of_certificate(session, peer)
+            show(
+                session.output,
+                value=lambda: status,
+                names=lambda: [peer.id for peer in status.peers],
+                table=lambda wide: _peers_text(status, wide),
+            )
+
+        if not watch:
+            once()
+            return
+        from orchestrator.cli.watching import repeat
+
+        repeat(session, once, every_s=1.0)
+
+
+def _warn_of_certificate(session: Session, peer: PeerInfo) -> None:
+    if not peer.cert_expires_ms:
+        return
+    left_days = (peer.cert_expires_ms - int(time.time() * 1000)) / DAY_MS
+    if left_days < WARN_CERTIFICATE_DAYS:
+        when = f"expires in {left_days:.0f} days" if left_days > 0 else "has expired"
+        session.warn(f"the certificate of peer {peer.id} {when}; make new ones with 'raftsman certs'")
+
+
+def _peers_text(status: ClusterStatus, wide: bool) -> str:
+    leader = status.leader_id or "none"
+    head = (
+        f"cluster {status.cluster_name or status.cluster_id}: leader {click.style(leader, bold=True)}, "
+        f"term {status.term}, index {status.applied_index}, elections seen {status.elections}; "
+        f"{status.jobs} jobs, {status.nodes} nodes, {status.allocations} allocations"
+    )
+    headings = ["PEER", "ROLE", "LAG", "CONTACT", "ADDRESS", "CERTIFICATE", "VERSION"]
+    if wide:
+        headings += ["VOTER", "MATCH"]
+    rows: list[list[object]] = []
+    for peer in status.peers:
+        left_ms = peer.cert_expires_ms - int(time.time() * 1000)
+        row: list[object] = [
+            peer.id,
+            peer.role,
+            peer.lag if peer.lag >= 0 else "?",
+            f"{span(peer.last_contact_ms)} ago" if peer.last_contact_ms >= 0 else "never",
+            peer.address,
+            f"{left_ms // DAY_MS} days" if peer.cert_expires_ms else "",
+            peer.version,
+        ]
+        if wide:
+            row += ["yes" if peer.voter else "no", peer.match_index]
+        rows.append(row)
+    return f"{head}\n\n{table(headings, rows)}"

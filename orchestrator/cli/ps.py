@@ -1,0 +1,174 @@
+"""``ps``, ``status`` and ``why``: what runs, how it stands, and why not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestrator.cli.output import age, cores, mebibytes, show, table
+from orchestrator.cli.session import Session, common
+from orchestrator.cli.views import allocations_table, gpus_text, is_live, jobs_table, newest
+
+if TYPE_CHECKING:
+    from orchestrator.client.sync import Client
+    from orchestrator.contract.answers import Explanation, JobStatus
+    from orchestrator.contract.model import Allocation
+
+WATCH_S = 1.0
+
+
+@click.command()
+@common
+@click.option("-a", "--all", "everything", is_flag=True, help="Finished jobs and allocations too.")
+@click.option("-A", "--all-namespaces", is_flag=True, help="All namespaces.")
+@click.option("-w", "--watch", is_flag=True, help="Show again every second until Ctrl-C.")
+@click.option("--stale", is_flag=True, help="Whatever the first peer knows, at once.")
+def ps(session: Session, everything: bool, all_namespaces: bool, watch: bool, stale: bool) -> None:
+    """Jobs and their allocations."""
+    namespace = "*" if all_namespaces else session.place
+    with session.client() as client:
+        if not watch:
+            _ps(session, client, namespace, everything, stale)
+            return
+        from orchestrator.cli.watching import repeat
+
+        repeat(session, lambda: _ps(session, client, namespace, everything, stale), every_s=WATCH_S)
+
+
+def _ps(session: Session, client: Client, namespace: str, everything: bool, stale: bool) -> None:
+    listed = client.list_jobs(namespace=namespace, stale=stale)
+    # A second wait for a leader that is not there would break the promise of an answer within two seconds.
+    placed = client.list_allocations(namespace=namespace, stale=stale or listed.read.stale)
+    if not stale:
+        session.warn_if_stale(listed.read)
+    jobs = [job for job in listed.jobs if everything or job.state not in ("stopped", "complete")]
+    shown = {(job.spec.namespace, job.spec.name) for job in jobs}
+    allocations = [
+        allocation
+        for allocation in (placed.allocations if everything else newest(placed.allocations))
+        if (allocation.id.namespace, allocation.id.job) in shown
+        and (everything or is_live(allocation) or allocation.state.name in ("FAILED", "LOST"))
+    ]
+
+    def text(wide: bool) -> str:
+        if not jobs:
+            hidden = len(listed.jobs) - len(jobs)
+            return f"No jobs run here ({hidden} finished: --all shows them)." if hidden else "No jobs yet."
+        parts = [jobs_table(jobs, wide=wide, namespaces=namespace == "*")]
+        if allocations:
+            parts.append(allocations_table(allocations, wide=wide))
+        return "\n\n".join(parts)
+
+    show(
+        session.output,
+        value=lambda: {"jobs": jobs, "allocations": allocations, "read": listed.read},
+        names=lambda: [job.spec.name for job in jobs],
+        table=text,
+    )
+
+
+@click.command()
+@common
+@click.argument("job")
+@click.option("--stale", is_flag=True, help="Whatever the first peer knows, at once.")
+def status(session: Session, job: str, stale: bool) -> None:
+    """One JOB in detail: groups, allocations with their history, and what is in the way."""
+    name = job.split("/")[0]
+    with session.client() as client:
+        found = client.get_job(name, stale=stale)
+        placed = client.list_allocations(job=name, stale=stale or found.read.stale)
+        if not stale:
+            session.warn_if_stale(found.read)
+        allocations = [one for one in placed.allocations if job in (name, str(one.id), f"{name}/{one.id.group}")]
+        pending = any(group.pending for group in found.job.groups)
+        why_not = client.explain_job(name) if pending and not found.read.stale and "/" not in job else None
+    show(
+        session.output,
+        value=lambda: {"job": found.job, "allocations": allocations, "why": why_not, "read": found.read},
+        names=lambda: [str(one.id) for one in allocations],
+        table=lambda wide: _status(found.job, allocations, why_not, wide),
+    )
+
+
+def _status(job: JobStatus, allocations: list[Allocation], why_not: Explanation | None, wide: bool) -> str:
+    spec = job.spec
+    facts = [
+        ("Job", spec.name),
+        ("Namespace", spec.namespace),
+        ("Type", spec.type.name.lower()),
+        ("State", "removing" if job.removing else job.state),
+        ("Version", str(job.version)),
+        ("Created", f"{age(job.create_time_ms)} ago" if job.create_time_ms else ""),
+        ("Placement", spec.placement or "the cluster's default"),
+        ("Lost nodes", spec.on_disconnect.name.lower()),
+        ("Priority", str(spec.priority)),
+        ("Uid", job.uid),
+    ]
+    parts = ["\n".join(f"{click.style(f'{name}:'.ljust(12), bold=True)}{text}" for name, text in facts if text)]
+    by_name = {group.name: group for group in spec.groups}
+    rows: list[list[Any]] = []
+    for group in job.groups:
+        said = by_name.get(group.group)
+        needs = said.resources if said is not None else None
+        rows.append(
+            [
+                group.group, group.count, group.running, group.starting or "", group.pending or "",
+                group.complete or "", group.failed or "", group.lost or "", group.outdated or "",
+                cores(needs.cpu_millis) if needs else "", mebibytes(needs.memory_mib) if needs else "",
+                gpus_text(needs.gpus) if needs else "",
+            ]
+        )  # fmt: skip
+    headings = [
+        "GROUP", "COUNT", "RUNNING", "STARTING", "PENDING", "COMPLETE", "FAILED", "LOST", "OUTDATED", "CPU", "MEMORY",
+        "GPUS",
+    ]  # fmt: skip
+    parts.append(table(headings, rows))
+    if allocations:
+        order = sorted(allocations, key=lambda one: (one.id, -one.attempt))
+        parts.append(allocations_table(order, wide=wide))
+    if why_not is not None:
+        parts.append(explanation_text(why_not))
+    return "\n\n".join(parts)
+
+
+@click.command()
+@common
+@click.argument("job")
+def why(session: Session, job: str) -> None:
+    """Why JOB (or some of it) is not running, and what would change it."""
+    name = job.split("/")[0]
+    with session.client() as client:
+        explanation = client.explain_job(name)
+        allocations = newest(client.list_allocations(job=name).allocations)
+    troubled = [one for one in allocations if one.reason and one.state.name not in ("RUNNING", "COMPLETE", "STOPPED")]
+
+    def text(wide: bool) -> str:
+        parts = [explanation_text(explanation)]
+        if troubled:
+            parts.append(allocations_table(troubled, wide=True))
+        return "\n\n".join(part for part in parts if part) or "Nothing is in the way."
+
+    show(
+        session.output,
+        value=lambda: {"explanation": explanation, "allocations": troubled},
+        names=lambda: [group.group for group in explanation.groups if group.pending],
+        table=text,
+    )
+
+
+def explanation_text(explanation: Explanation) -> str:
+    """Why instances are pending, for reading."""
+    lines = [explanation.summary] if explanation.summary else []
+    for group in explanation.groups:
+        if not group.pending:
+            continue
+        place = f", place {group.queue_position} in the queue" if group.queue_position else ""
+        head = f"{click.style(group.group, bold=True)}: {group.pending} pending{place}"
+        lines.append(f"{head}: {group.summary}" if group.summary else head)
+        lines += [f"  {one.nodes} {'node' if one.nodes == 1 else 'nodes'}: {one.text}" for one in group.rejections]
+        if group.nearest:
+            lines.append(f"  nearest: {group.nearest}")
+        if group.hint:
+            lines.append(f"  to change it: {group.hint}")
+    return "\n".join(lines)

@@ -1,0 +1,203 @@
+"""Waiting for a job: what it is waiting for, what it shows meanwhile, and how it ends.
+
+Owns: the judgement of a job's progress (``judge``, a function of values) and the loop around it. The rule: the exit
+code tells what is, not what is hoped: unplaced is 3, failed is 4, out of time is 5.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.cli.ps import explanation_text
+from orchestrator.cli.session import Session
+from orchestrator.cli.views import newest
+from orchestrator.contract.errors import ExitCode, NoLeaderError, NotFoundError, RaftsmanError
+from orchestrator.contract.model import AllocState, JobType
+
+if TYPE_CHECKING:
+    from orchestrator.client.sync import Client
+    from orchestrator.contract.answers import JobStatus
+    from orchestrator.contract.model import Allocation, JobSpec
+
+POLL_S = (0.1, 0.5)
+UNPLACED_S = 60.0
+"""Without --timeout: nothing placed and nothing moving for so long is "no room"."""
+STAYS_FAILED_S = 6.0
+"""A service that failed to start is tried again after 2 and 4 seconds; beyond that it stays failed."""
+LOG_LINES = 10
+FAILURES_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    exit_code: int
+    job: JobStatus
+    allocations: list[Allocation]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """``done``: as asked. ``failed``: at least one instance failed and nothing is under way. Else in between."""
+
+    done: bool = False
+    failed: bool = False
+    pending: int = 0
+    text: str = ""
+
+
+def judge(job: JobStatus, version: int) -> Judgement:
+    """How the job stands against what was asked for with ``version``."""
+    running = sum(group.running for group in job.groups)
+    starting = sum(group.starting for group in job.groups)
+    pending = sum(group.pending + group.lost for group in job.groups)
+    failed = sum(group.failed for group in job.groups)
+    complete = sum(group.complete for group in job.groups)
+    outdated = sum(group.outdated for group in job.groups)
+    total = sum(group.count for group in job.groups)
+    parts = [(running, "running"), (starting, "starting"), (pending, "pending"), (complete, "complete")]
+    parts += [(failed, "failed"), (outdated, "to be replaced")]
+    text = ", ".join(f"{number} {word}" for number, word in parts if number) or "nothing to run"
+    if job.version < version:
+        return Judgement(pending=pending, text=text)
+    if job.stopped:
+        return Judgement(failed=True, pending=0, text="it was stopped")
+    moving = starting + pending + outdated
+    if job.spec.type is JobType.BATCH:
+        done = job.state == "complete"
+        return Judgement(done=done, failed=job.state == "failed", pending=pending, text=text)
+    return Judgement(
+        done=not moving and not failed and running >= total,
+        failed=failed > 0 and not starting and not pending,
+        pending=pending,
+        text=text,
+    )
+
+
+class Rollout:
+    """Waits for ``spec`` at ``version``; shows how it goes on stderr."""
+
+    def __init__(self, session: Session, client: Client, spec: JobSpec, version: int) -> None:
+        self._session = session
+        self._client = client
+        self._spec = spec
+        self._version = version
+
+    def wait(self) -> Ended:
+        began = moved = time.monotonic()
+        failed_since: float | None = None
+        before: object = None
+        pause_s = POLL_S[0]
+        with _progress(self._session) as tell:
+            while True:
+                job = self._job()
+                judgement = judge(job, self._version)
+                now = time.monotonic()
+                if job.groups != before:
+                    before, moved, pause_s = job.groups, now, POLL_S[0]
+                    tell(f"{self._spec.name}: {judgement.text}")
+                if judgement.done:
+                    return self._ended(ExitCode.OK, job)
+                if not judgement.failed:
+                    failed_since = None
+                elif failed_since is None:
+                    failed_since = now
+                patient = 0.0 if self._spec.type is JobType.BATCH or job.stopped else STAYS_FAILED_S
+                if failed_since is not None and now - failed_since >= patient:
+                    break
+                limit_s = self._session.timeout_s
+                stuck = judgement.pending > 0 and now - moved >= UNPLACED_S
+                if (limit_s is not None and now - began >= limit_s) or (limit_s is None and stuck):
+                    return self._out_of_time(job, judgement, now - began)
+                time.sleep(pause_s)
+                pause_s = min(POLL_S[1], pause_s * 1.3)
+        ended = self._ended(ExitCode.ROLLOUT_FAILED, job)
+        self._show_failures(ended.allocations, judgement)
+        return ended
+
+    def _job(self) -> JobStatus:
+        found = self._client.get_job(self._spec.name, namespace=self._spec.namespace)
+        if found.read.stale:
+            raise NoLeaderError("the leader is gone and no other is elected; the job itself was accepted")
+        return found.job
+
+    def _ended(self, code: ExitCode, job: JobStatus) -> Ended:
+        placed = self._client.list_allocations(job=self._spec.name, namespace=self._spec.namespace)
+        return Ended(exit_code=code, job=job, allocations=newest(placed.allocations))
+
+    def _out_of_time(self, job: JobStatus, judgement: Judgement, waited_s: float) -> Ended:
+        name = self._spec.name
+        click.echo(f"raftsman: {name}: after {waited_s:.0f} s: {judgement.text}", err=True)
+        if not judgement.pending:
+            ended = self._ended(ExitCode.TIMEOUT, job)
+            self._show_failures([one for one in ended.allocations if one.reason], judgement, quiet=True)
+            return ended
+        try:
+            text = explanation_text(self._client.explain_job(name, namespace=self._spec.namespace))
+            click.echo("\n".join(f"  {line}" for line in text.splitlines()), err=True)
+        except RaftsmanError as error:
+            click.echo(f"  (why cannot be said: {error.message})", err=True)
+        click.echo(f"  It stays submitted and starts when there is room; 'raftsman stop {name}' gives up.", err=True)
+        return self._ended(ExitCode.UNPLACED, job)
+
+    def _show_failures(self, allocations: list[Allocation], judgement: Judgement, *, quiet: bool = False) -> None:
+        if not quiet:
+            click.echo(f"raftsman: {self._spec.name} failed: {judgement.text}", err=True)
+        failed = [one for one in allocations if one.state is AllocState.FAILED] or (allocations if quiet else [])
+        for one in failed[:FAILURES_SHOWN]:
+            where = f" on {one.node_name}" if one.node_name else ""
+            said = one.reason or (f"exit code {one.exit_code}" if one.exit_code else "no reason given")
+            click.echo(f"  {one.id}{where}: {said}", err=True)
+            for line in self._last_lines(one):
+                click.echo(f"    | {line}", err=True)
+        if len(failed) > FAILURES_SHOWN:
+            click.echo(f"  and {len(failed) - FAILURES_SHOWN} more: raftsman status {self._spec.name}", err=True)
+
+    def _last_lines(self, allocation: Allocation) -> list[str]:
+        group = next((group for group in self._spec.groups if group.name == allocation.id.group), None)
+        lines: list[str] = []
+        for task in group.tasks if group is not None else ():
+            data = bytearray()
+            try:
+                for chunk in self._client.at_most(5.0).logs(
+                    allocation.id, task=task.name, attempt=allocation.attempt, tail_lines=LOG_LINES
+                ):
+                    data += chunk.data
+            except (NotFoundError, RaftsmanError):
+                continue  # it never started, or its node is gone: there is no log to show
+            prefix = f"{task.name}: " if group is not None and len(group.tasks) > 1 else ""
+            lines += [f"{prefix}{line}" for line in data.decode("utf-8", "replace").splitlines()[-LOG_LINES:]]
+        return lines
+
+
+class _Tell:
+    """Progress lines: rewritten in place on a terminal, one below the other elsewhere."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._status: object = None
+        if session.live:
+            from rich.console import Console
+
+            self._status = Console(stderr=True, no_color=session.no_color).status("")
+
+    def __call__(self, text: str) -> None:
+        if self._status is not None:
+            self._status.update(text)  # type: ignore[attr-defined]
+        else:
+            self._session.note(text)
+
+
+@contextmanager
+def _progress(session: Session) -> Iterator[_Tell]:
+    tell = _Tell(session)
+    if tell._status is None:
+        yield tell
+    else:
+        with tell._status:  # type: ignore[attr-defined]
+            yield tell

@@ -1,0 +1,105 @@
+"""The tables of jobs, allocations and nodes, shared by several commands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from orchestrator.cli.output import age, cores, mebibytes, table
+from orchestrator.contract.transitions import TERMINAL
+
+if TYPE_CHECKING:
+    from orchestrator.contract.answers import JobStatus
+    from orchestrator.contract.model import Allocation, DeviceRequest
+
+
+def newest(allocations: Iterable[Allocation]) -> list[Allocation]:
+    """The newest attempt of every allocation, in order."""
+    found: dict[object, Allocation] = {}
+    for allocation in allocations:
+        before = found.get(allocation.id)
+        if before is None or allocation.attempt > before.attempt:
+            found[allocation.id] = allocation
+    return sorted(found.values(), key=lambda allocation: allocation.id)
+
+
+def is_live(allocation: Allocation) -> bool:
+    return allocation.state not in TERMINAL
+
+
+def jobs_table(jobs: Iterable[JobStatus], *, wide: bool, namespaces: bool) -> str:
+    headings = ["JOB", "TYPE", "STATE", "RUNNING", "VERSION", "AGE"]
+    if namespaces:
+        headings.insert(0, "NAMESPACE")
+    if wide:
+        headings += ["PENDING", "STARTING", "COMPLETE", "FAILED", "LOST", "PLACEMENT", "PRIORITY", "UID"]
+    rows = []
+    for job in jobs:
+        total = sum(group.count for group in job.groups)
+        done = sum(group.running for group in job.groups)
+        row: list[object] = [
+            job.spec.name,
+            job.spec.type.name.lower(),
+            "removing" if job.removing else job.state,
+            f"{done}" if job.spec.type.name == "SYSTEM" else f"{done}/{total}",
+            job.version,
+            age(job.create_time_ms),
+        ]
+        if namespaces:
+            row.insert(0, job.spec.namespace)
+        if wide:
+            for name in ("pending", "starting", "complete", "failed", "lost"):
+                row.append(sum(getattr(group, name) for group in job.groups) or "")
+            row += [job.spec.placement or "default", job.spec.priority, job.uid]
+        rows.append(row)
+    return table(headings, rows)
+
+
+def ports_text(allocation: Allocation) -> str:
+    """``http=127.0.0.1:20001``; what a browser needs."""
+    host = allocation.node_address or allocation.node_name
+    return " ".join(f"{port.label}={host}:{port.host_port}" for port in allocation.ports)
+
+
+def allocations_table(allocations: Iterable[Allocation], *, wide: bool) -> str:
+    headings = ["ALLOCATION", "STATE", "NODE", "PORTS", "GPUS", "ATTEMPT", "RESTARTS", "AGE", "REASON"]
+    if wide:
+        headings += ["VERSION", "CPU", "MEMORY", "NODE ID", "EXIT"]
+    rows = []
+    for allocation in allocations:
+        devices = ",".join(allocation.device_ids)
+        if devices and 0 < allocation.gpu_millis < 1000:
+            devices += f" ({allocation.gpu_millis / 1000:g})"
+        row: list[object] = [
+            allocation.id,
+            allocation.state.name.lower(),
+            allocation.node_name or allocation.node_id,
+            ports_text(allocation),
+            devices,
+            allocation.attempt,
+            allocation.restarts or "",
+            age(allocation.create_time_ms),
+            _cut(allocation.reason, wide),
+        ]
+        if wide:
+            row += [
+                allocation.job_version,
+                cores(allocation.resources.cpu_millis),
+                mebibytes(allocation.resources.memory_mib),
+                allocation.node_id,
+                allocation.exit_code if allocation.state in TERMINAL else "",
+            ]
+        rows.append(row)
+    return table(headings, rows)
+
+
+def gpus_text(gpus: DeviceRequest | None) -> str:
+    if gpus is None:
+        return ""
+    text = str(gpus.count) if gpus.gpu_millis == 1000 else f"{gpus.gpu_millis / 1000:g}"
+    return f"{text} ({', '.join(gpus.models)})" if gpus.models else text
+
+
+def _cut(text: str, wide: bool) -> str:
+    line = " ".join(text.split())
+    return line if wide or len(line) <= 80 else f"{line[:77]}..."

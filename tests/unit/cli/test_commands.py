@@ -1,0 +1,423 @@
+"""Every command against a fake peer: what it prints where, and what it exits with."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from orchestrator.contract import answers, model
+from orchestrator.contract.errors import InvalidError, NoLeaderError
+from orchestrator.contract.model import AllocationId, AllocState
+from tests.unit.cli.conftest import Cli
+from tests.unit.client.fake import FakePeer, World, job_spec
+
+JOB = "name: web\nimage: nginx\n"
+
+
+def allocation(ordinal: int = 0, state: AllocState = AllocState.RUNNING, **more: object) -> model.Allocation:
+    return replace(
+        model.Allocation(
+            id=AllocationId(namespace="default", job="web", group="main", ordinal=ordinal),
+            job_uid="u1",
+            attempt=1,
+            node_id="n1",
+            node_name="one",
+            node_address="127.0.0.1",
+            state=state,
+            ports=(model.PortBinding(label="http", host_port=20001, to=80),),
+        ),
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def job(state: str = "running", spec: model.JobSpec | None = None, **counts: int) -> answers.JobStatus:
+    return answers.JobStatus(
+        spec=spec or job_spec(),
+        uid="u1",
+        version=1,
+        state=state,
+        groups=(answers.GroupStatus(group="main", **{"count": 1, **counts}),),  # type: ignore[arg-type]
+    )
+
+
+@pytest.fixture
+def running(world: World) -> World:
+    world.jobs[("default", "web")] = job(running=1)
+    world.allocations = [allocation()]
+    world.logs["web/main/0"] = b"one\ntwo\nthree\n"
+    return world
+
+
+@pytest.fixture
+def job_file(tmp_path: Path) -> str:
+    path = tmp_path / "job.yaml"
+    path.write_text(JOB)
+    return str(path)
+
+
+# ---------------------------------------------------------------------------- ps and status
+
+
+def test_ps_shows_jobs_and_allocations(cli: Cli, running: World) -> None:
+    code, out, err = cli("ps")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0].split() == ["JOB", "TYPE", "STATE", "RUNNING", "VERSION", "AGE"] or "JOB" in out
+    assert "web/main/0" in out
+    assert "http=127.0.0.1:20001" in out
+
+
+def test_ps_hides_what_is_finished(cli: Cli, running: World) -> None:
+    running.jobs[("default", "old")] = job("stopped", job_spec("old"))
+    assert "old" not in cli("ps")[1]
+    assert "old" in cli("ps", "--all")[1]
+
+
+@pytest.mark.parametrize(("output", "load"), [("json", json.loads), ("yaml", yaml.safe_load)])
+def test_structured_output_is_parseable(cli: Cli, running: World, output: str, load: object) -> None:
+    code, out, _ = cli("ps", "-o", output)
+    value = load(out)  # type: ignore[operator]
+    assert code == 0
+    assert value["jobs"][0]["spec"]["name"] == "web"
+    assert value["jobs"][0]["spec"]["type"] == "service"
+    assert value["allocations"][0]["state"] == "running"
+
+
+def test_names_are_one_a_line(cli: Cli, running: World) -> None:
+    assert cli("-o", "name", "ps")[1] == "web\n"
+    assert cli("status", "web", "-o", "name")[1] == "web/main/0\n"
+
+
+def test_status_shows_why_something_is_pending(cli: Cli, world: World) -> None:
+    world.jobs[("default", "web")] = job("pending", pending=1)
+    world.explanation = answers.Explanation(
+        summary="nothing fits",
+        groups=(
+            answers.GroupExplanation(
+                group="main",
+                pending=1,
+                rejections=(answers.Rejection(constraint="memory", text="memory: short by 2 GiB", nodes=2),),
+                nearest="one: 2 GiB short",
+                hint="ask for less memory",
+            ),
+        ),
+    )
+    for command in ("status", "why"):
+        _, out, _ = cli(command, "web")
+        assert "2 nodes: memory: short by 2 GiB" in out
+        assert "to change it: ask for less memory" in out
+
+
+def test_an_unknown_job_is_said(cli: Cli) -> None:
+    code, out, err = cli("status", "nope")
+    assert (code, out, err) == (1, "", "raftsman: no job 'nope'\n")
+
+
+def test_without_quorum_reads_are_stale_and_say_so(cli: Cli, running: World, peer: FakePeer) -> None:
+    peer.no_quorum = True
+    began = time.monotonic()
+    code, out, err = cli("ps")
+    assert code == 0
+    assert "web/main/0" in out
+    assert "warning: no leader" in err
+    assert "4.2 s old" in err
+    # The promise is two seconds in all; only one of the two reads may wait for a leader.
+    linearizable = [request for method, request in peer.calls if not request.read.stale]
+    assert {type(request).__name__ for request in linearizable} == {"ListJobsRequest"}
+    assert time.monotonic() - began < 60
+
+
+def test_without_quorum_writes_exit_with_six_and_say_what_to_do(cli: Cli, running: World, peer: FakePeer) -> None:
+    peer.no_quorum = True
+    code, _, err = cli("stop", "web", "--timeout", "300ms")
+    assert code == 6
+    assert "raftsman peers" in err
+    assert "Traceback" not in err
+
+
+# ---------------------------------------------------------------------------- run
+
+
+def finish(world: World, state: str, allocations: list[model.Allocation], **counts: int) -> None:
+    """What the cluster makes of the next submitted job."""
+
+    def on_submit(spec: model.JobSpec) -> None:
+        world.jobs[(spec.namespace, spec.name)] = job(state, spec, **counts)
+        world.allocations = [
+            replace(one, id=replace(one.id, job=spec.name, group=spec.groups[0].name)) for one in allocations
+        ]
+
+    world.on_submit = on_submit
+
+
+def test_run_waits_until_a_service_runs(cli: Cli, world: World, job_file: str) -> None:
+    finish(world, "running", [allocation()], running=1)
+    code, out, err = cli("run", job_file)
+    assert code == 0
+    assert "web/main/0" in out
+    assert "web: submitted (version 1)" in err
+
+
+def test_run_with_detach_returns_at_once(cli: Cli, world: World, job_file: str) -> None:
+    code, out, _ = cli("apply", job_file, "--detach")
+    assert (code, out) == (0, "web\n")
+
+
+def test_run_says_why_there_is_no_room_and_exits_with_three(cli: Cli, world: World, job_file: str) -> None:
+    finish(world, "pending", [], pending=1)
+    world.explanation = answers.Explanation(
+        groups=(answers.GroupExplanation(group="main", pending=1, summary="0 of 2 nodes", hint="a larger node"),)
+    )
+    code, _, err = cli("run", job_file, "--timeout", "300ms")
+    assert code == 3
+    assert "to change it: a larger node" in err
+
+
+def test_run_exits_with_five_when_it_only_takes_too_long(cli: Cli, world: World, job_file: str) -> None:
+    finish(world, "pending", [allocation(state=AllocState.STARTING)], starting=1)
+    code, _, err = cli("run", job_file, "--timeout", "300ms")
+    assert code == 5
+    assert "1 starting" in err
+
+
+def test_run_shows_the_last_lines_of_what_failed_and_exits_with_four(cli: Cli, world: World, tmp_path: Path) -> None:
+    file = tmp_path / "b.yaml"
+    file.write_text("name: sums\ntype: batch\ncommand: [false]\n")
+    finish(world, "failed", [allocation(state=AllocState.FAILED, reason="exit code 3", exit_code=3)], failed=1)
+    world.logs["sums/main/0"] = b"".join(b"line %d\n" % number for number in range(30))
+    code, _, err = cli("run", str(file))
+    assert code == 4
+    assert "sums/main/0 on one: exit code 3" in err
+    assert "| line 29" in err
+    assert "| line 20" in err
+    assert "line 19" not in err
+
+
+def test_run_of_a_command_prints_what_it_wrote(cli: Cli, world: World) -> None:
+    finish(world, "complete", [allocation(state=AllocState.COMPLETE)], complete=1)
+    world.logs["hello/main/0"] = b"hello\n"
+    code, out, _ = cli("run", "--name", "hello", "--cpu", "200m", "--", "echo", "hello", "--version")
+    assert (code, out) == (0, "hello\n")
+    (spec,) = [job.spec for job in world.jobs.values()]
+    assert spec.type is model.JobType.BATCH
+    assert spec.groups[0].tasks[0].command == ("echo", "hello", "--version")
+    assert spec.groups[0].tasks[0].resources.cpu_millis == 200
+
+
+def test_run_invents_a_name_for_a_command(cli: Cli, world: World) -> None:
+    code, out, _ = cli("run", "-d", "--", "/bin/My_Prog")
+    assert code == 0
+    assert out.startswith("my-prog-")
+
+
+def test_a_bad_job_file_exits_with_two_and_its_place(cli: Cli, peer: FakePeer, tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text("name: web\nimge: nginx\n")
+    code, _, err = cli("run", str(file))
+    assert code == 2
+    assert f"raftsman: {file}:2:1: unknown key 'imge'; did you mean 'image'?" in err
+    assert peer.calls == []
+
+
+def test_what_the_server_refuses_exits_with_two(cli: Cli, peer: FakePeer, job_file: str) -> None:
+    peer.fail("SubmitJob", InvalidError("groups[0].tasks[0].privileged: the policy refuses it"))
+    code, _, err = cli("run", job_file)
+    assert (code, err) == (2, "raftsman: groups[0].tasks[0].privileged: the policy refuses it\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["run"], "expected either a job FILE"),
+        (["run", "--"], "expected a command after '--'"),
+        (["run", "/nowhere/job.yaml"], "cannot read /nowhere/job.yaml: No such file"),
+        (["run", "x.yaml", "--cpu", "2"], "--cpu goes with '-- COMMAND...'"),
+        (["run", "--env", "x", "--", "ls"], "expected NAME=VALUE"),
+        (["run", "--memory", "5", "--", "ls"], "expected an amount with its unit"),
+        (["scale", "web", "many"], "expected a count such as 3"),
+        (["ps", "--timeout", "0"], "more than 0"),
+        (["lgos"], "did you mean 'logs'?"),
+        (["logs", "web", "-f", "--previous"], "it cannot be followed"),
+        (["var", "cas", "x"], "expected: raftsman var cas NAME EXPECT VALUE"),
+        (["context", "add", "x", "--endpoint", "nowhere"], "expected HOST:PORT"),
+    ],
+)
+def test_wrong_usage_exits_with_two(cli: Cli, arguments: list[str], expected: str) -> None:
+    code, out, err = cli(*arguments)
+    assert (code, out) == (2, "")
+    assert expected in err
+
+
+# ---------------------------------------------------------------------------- changes
+
+
+def test_stop_scale_restart_and_rm(cli: Cli, running: World) -> None:
+    assert cli("scale", "web", "3")[0] == 0
+    assert running.jobs[("default", "web")].groups[0].count == 3
+    assert cli("restart", "web")[2] == "web: restarting\nweb: restarted\n"
+    code, _, err = cli("rm", "web")
+    assert code == 2
+    assert "Repeat with -y" in err
+    assert cli("stop", "web")[2] == "web: stopping\nweb: stopped\n"
+    assert cli("rm", "-y", "web")[0] == 0
+    assert running.jobs == {}
+
+
+def test_quiet_says_nothing(cli: Cli, running: World) -> None:
+    assert cli("-q", "stop", "web") == (0, "", "")
+
+
+# ---------------------------------------------------------------------------- logs
+
+
+def test_logs_of_one_instance_are_raw(cli: Cli, running: World) -> None:
+    assert cli("logs", "web") == (0, "one\ntwo\nthree\n", "")
+    assert cli("logs", "web/main/0", "--tail", "1")[1] == "three\n"
+    assert cli("logs", "web/0", "--tail", "0")[1] == ""
+
+
+def test_logs_of_several_instances_carry_their_names(cli: Cli, running: World) -> None:
+    running.allocations.append(allocation(1))
+    running.logs["web/main/1"] = b"eins\nzwei"
+    _, out, _ = cli("logs", "web")
+    assert sorted(out.splitlines()) == [
+        "web/main/0 | one",
+        "web/main/0 | three",
+        "web/main/0 | two",
+        "web/main/1 | eins",
+        "web/main/1 | zwei",
+    ]
+
+
+def test_following_ends_with_a_complete_allocation(cli: Cli, running: World) -> None:
+    running.allocations = [allocation(state=AllocState.COMPLETE)]
+    assert cli("logs", "-f", "web")[1] == "one\ntwo\nthree\n"
+
+
+def test_logs_of_nothing_say_where_to_look(cli: Cli, world: World) -> None:
+    world.jobs[("default", "web")] = job("pending", pending=1)
+    code, _, err = cli("logs", "web")
+    assert code == 1
+    assert "raftsman why web" in err
+
+
+# ---------------------------------------------------------------------------- nodes, peers, events, variables
+
+
+def test_nodes_show_state_and_use(cli: Cli, world: World) -> None:
+    world.nodes = [
+        answers.NodeInfo(
+            spec=model.NodeSpec(id="abc", name="one", capacity=model.Resources(cpu_millis=4000, memory_mib=8192)),
+            used=model.Resources(cpu_millis=500, memory_mib=512),
+            draining=True,
+        )
+    ]
+    _, out, _ = cli("nodes")
+    assert "draining" in out
+    assert "0.5/4" in out
+    assert "512Mi/8Gi" in out
+    assert cli("node", "drain", "one")[2] == "one: draining\n"
+    assert cli("node", "cordon", "two") == (1, "", "raftsman: no node 'two'\n")
+    assert cli("node", "forget", "one")[0] == 2
+    assert cli("node", "forget", "one", "-y")[0] == 0
+
+
+def test_peers_warn_of_certificates_that_end_soon(cli: Cli, world: World) -> None:
+    day = 24 * 3600 * 1000
+    now = int(time.time() * 1000)
+    world.status = answers.ClusterStatus(
+        cluster_name="dev",
+        leader_id="n1",
+        term=7,
+        peers=(
+            answers.PeerInfo(id="n1", role="leader", lag=0, cert_expires_ms=now + 29 * day),
+            answers.PeerInfo(id="n2", role="follower", lag=3, cert_expires_ms=now + 300 * day),
+        ),
+    )
+    _, out, err = cli("peers")
+    assert "leader n1, term 7" in out
+    assert "the certificate of peer n1 expires in 29 days" in err
+    assert "n2" not in err
+
+
+def test_events_end_with_the_stored_ones(cli: Cli, world: World) -> None:
+    world.events = [model.Event(index=n, sequence=0, time_ms=1, kind="job.submitted", job="web") for n in range(1, 11)]
+    _, out, _ = cli("events", "-o", "name")
+    assert out.splitlines() == [f"{n}.0" for n in range(1, 11)]
+    assert cli("events", "-o", "name", "--tail", "2")[1] == "9.0\n10.0\n"
+    assert cli("events", "-o", "name", "--after", "8")[1] == "9.0\n10.0\n"
+    assert json.loads(cli("events", "-o", "json", "--tail", "1")[1])["kind"] == "job.submitted"
+
+
+def test_variables_by_command(cli: Cli) -> None:
+    assert cli("var", "put", "a", "1")[0] == 0
+    assert cli("var", "get", "a")[1] == "1\n"
+    assert cli("var", "create", "a", "2")[0] == 1
+    code, _, err = cli("var", "cas", "a", "9", "2")
+    assert (code, err) == (1, "raftsman: variable 'a' was not set: it is '1'\n")
+    assert cli("var", "cas", "a", "1", "2")[0] == 0
+    assert cli("var", "cas", "--absent", "b", "3")[0] == 0
+    assert cli("var", "list", "-o", "name")[1] == "a\nb\n"
+    assert cli("var", "delete", "a")[0] == 0
+    assert cli("var", "get", "a") == (1, "", "raftsman: no variable 'a' in namespace 'default'\n")
+    assert cli("var", "get", "b", "-n", "other")[0] == 1
+
+
+# ---------------------------------------------------------------------------- contexts and the rest
+
+
+def test_contexts_by_command(cli: Cli, tmp_path: Path, peer: FakePeer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ca.pem", "cert.pem", "key.pem"):
+        (tmp_path / name).write_text("")
+    assert cli("context", "add", "far", "--endpoint", "a:1", "--tls-dir", str(tmp_path))[0] == 0
+    assert cli("context", "add", "near", "--endpoint", peer.address, "--no-use")[0] == 0
+    assert cli("context", "list", "-o", "name")[1] == "far\nnear\n"
+    _, line, _ = cli("context", "show", "far", "--grpcurl")
+    assert line == (
+        f"grpcurl -cacert {tmp_path}/ca.pem -cert {tmp_path}/cert.pem -key {tmp_path}/key.pem "
+        "-authority peer.raftsman -d '{}' a:1 orchestrator.contract.v1.Control/ListJobs\n"
+    )
+    monkeypatch.delenv("RAFTSMAN_ENDPOINTS")
+    assert cli("context", "use", "near")[0] == 0
+    assert cli("ps")[0] == 0
+    assert cli("--context", "nope", "ps")[0] == 1
+    assert cli("context", "remove", "near")[0] == 0
+    assert cli("context", "list", "-o", "name")[1] == "far\n"
+
+
+def test_the_schema_is_json(cli: Cli) -> None:
+    assert json.loads(cli("schema")[1])["title"] == "Raftsman job file"
+
+
+def test_help_names_every_command_without_loading_any(cli: Cli) -> None:
+    code, out, _ = cli("--help")
+    assert code == 0
+    for name in ("run", "ps", "context", "dev", "drill", "doctor"):
+        assert f"\n  {name} " in out
+
+
+def test_ctrl_c_exits_with_130(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    from orchestrator.client.sync import Client
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Client, "list_jobs", interrupted)
+    assert cli("ps")[0] == 130
+
+
+def test_a_dead_cluster_exits_with_six(cli: Cli, peer: FakePeer) -> None:
+    peer.kill()
+    code, _, err = cli("ps")
+    assert code == 6
+    assert "no peer could be reached" in err
+    assert "Traceback" not in err
+
+
+def test_a_transient_election_is_not_seen(cli: Cli, running: World, peer: FakePeer) -> None:
+    peer.fail("ListJobs", NoLeaderError("electing"), NoLeaderError("electing"))
+    assert cli("ps")[2] == ""

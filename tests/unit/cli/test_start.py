@@ -1,0 +1,54 @@
+"""The program itself: what it loads, and how it ends when nobody reads."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from orchestrator.contract import answers
+from tests.unit.client.fake import FakePeer, World, job_spec
+
+ROOT = Path(__file__).parents[3]
+PROGRAM = [sys.executable, "-c", "from orchestrator.cli.main import main; main()"]
+
+
+def environment(peer: FakePeer) -> dict[str, str]:
+    return {**os.environ, "RAFTSMAN_ENDPOINTS": peer.address, "RAFTSMAN_CONFIG_DIR": "/nonexistent"}
+
+
+def test_ps_loads_nothing_that_it_does_not_need() -> None:
+    peer = FakePeer(World())
+    try:
+        code = (
+            "import sys; from orchestrator.cli import main; main.run(['ps']);"
+            "print(sorted({'pydantic', 'numpy', 'yaml', 'rich', 'structlog'} & set(sys.modules)), file=sys.stderr)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, env=environment(peer), capture_output=True, text=True, check=True
+        )
+    finally:
+        peer.kill()
+    assert (done.stdout, done.stderr) == ("No jobs yet.\n", "[]\n")
+
+
+def test_a_broken_pipe_is_quiet() -> None:
+    world = World()
+    for number in range(3_000):
+        spec = job_spec(f"job-{number}")
+        world.jobs[("default", spec.name)] = answers.JobStatus(spec=spec, state="running")
+    peer = FakePeer(world)
+    try:
+        done = subprocess.run(
+            ["bash", "-c", '"$@" | head -n 1', "bash", *PROGRAM, "ps"],
+            cwd=ROOT,
+            env=environment(peer),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    finally:
+        peer.kill()
+    assert done.stdout.startswith("JOB")
+    assert done.stderr == ""
