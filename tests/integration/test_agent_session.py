@@ -1,0 +1,270 @@
+"""The agent's session against pretended peers: registering, following the leader, reporting, outages, logs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from agent.drivers.fake import FakeDriver
+from agent.metrics import Metrics
+from agent.outbox import Outbox
+from agent.runspec import NodeFacts
+from agent.session import CONTACT_MS, Session
+from agent.store import Store
+from agent.supervisor import Supervisor
+from orchestrator.contract.errors import StartupError
+from orchestrator.contract.model import AllocState, NodeSpec, OnDisconnect, Resources, TaskSpec
+from tests.integration.agent_fakes import FakePeer, assignment_of, key_of, task_of, until
+
+
+class Clock:
+    """The boot clock, moved by hand on top of the real one's standstill."""
+
+    def __init__(self) -> None:
+        self.ms = 1_000_000
+
+    def __call__(self) -> int:
+        return self.ms
+
+
+class Stack:
+    """Everything of an agent but its process."""
+
+    def __init__(self, directory: Path, peers: tuple[str, ...]) -> None:
+        self.driver = FakeDriver()
+        self.store = Store(directory)
+        self.outbox = Outbox()
+        self.metrics = Metrics()
+        self.clock = Clock()
+        facts = NodeFacts(node_id=self.store.node_id, name="n1", address="127.0.0.1", api=",".join(peers))
+        self.supervisor = Supervisor(
+            store=self.store,
+            drivers={"fake": self.driver},
+            node=facts,
+            metrics=self.metrics,
+            report=self.outbox.add,
+            acknowledged=lambda key: not self.outbox.has(key),
+            refresh_s=0.05,
+        )
+        self.session = Session(
+            peers=peers,
+            tls=None,
+            store=self.store,
+            supervisor=self.supervisor,
+            outbox=self.outbox,
+            node=self.node,
+            metrics=self.metrics,
+            boot_id="boot-1",
+            clock_ms=self.clock,
+        )
+        self.task: asyncio.Task[None] | None = None
+
+    def node(self) -> NodeSpec:
+        drivers = tuple(sorted(name for name, on in self.supervisor.available.items() if on))
+        return NodeSpec(
+            id=self.store.node_id, name="n1", drivers=drivers, capacity=Resources(cpu_millis=1000, memory_mib=1024)
+        )
+
+    async def start(self) -> None:
+        await self.supervisor.start()
+        self.task = asyncio.get_running_loop().create_task(self.session.run())
+
+    async def close(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, StartupError):
+                await self.task
+        await self.supervisor.close()
+        self.store.close()
+
+
+@pytest.fixture
+async def peers() -> AsyncIterator[list[FakePeer]]:
+    """Three of them; the first leads."""
+    three = [FakePeer() for _ in range(3)]
+    for one in three:
+        await one.start()
+    for one in three:
+        one.leader_address = three[0].address
+    yield three
+    for one in three:
+        await one.stop()
+
+
+@pytest.fixture
+async def agent(peers: list[FakePeer], tmp_path: Path) -> AsyncIterator[Stack]:
+    one = Stack(tmp_path / "data", tuple(peer.address for peer in peers))
+    await one.start()
+    yield one
+    await one.close()
+
+
+def elect(peers: list[FakePeer], leader: FakePeer) -> None:
+    for one in peers:
+        one.leader_address = leader.address
+
+
+def fake_task(**env: str) -> TaskSpec:
+    return task_of("run", driver="fake", env=env)
+
+
+async def test_it_registers_anywhere_and_goes_to_the_leader(peers: list[FakePeer], agent: Stack) -> None:
+    await until(lambda: agent.session.connected_to == peers[0].address and peers[0].streams, "the leader's session")
+    registered = [node for peer in peers for node in peer.nodes.values()]
+    assert {node.id for node in registered} == {agent.store.node_id}
+    assert registered[0].drivers == ("fake",)
+    assert agent.store.cluster_id == peers[0].cluster_id
+
+
+async def test_it_goes_on_with_the_next_leader_after_a_kill_and_reports_what_happened_meanwhile(
+    peers: list[FakePeer], agent: Stack
+) -> None:
+    key = key_of()
+    for one in peers:
+        one.assign(assignment_of(key, fake_task()))
+    await until(lambda: peers[0].last(key) and peers[0].streams, "the first report")
+    for one in peers[1:]:
+        one.nodes.update(peers[0].nodes)
+    elect(peers, peers[1])
+    await peers[0].stop()
+    observed = await peers[1].wait_state(key, AllocState.RUNNING)
+    assert observed.restarts == 0
+    assert len(agent.driver.starts) == 1
+
+
+async def test_everything_runs_on_while_no_peer_answers(peers: list[FakePeer], agent: Stack) -> None:
+    key = key_of()
+    peers[0].assign(assignment_of(key, fake_task()))
+    await peers[0].wait_state(key, AllocState.RUNNING)
+    for one in peers:
+        one.refuse = True
+        one.end_streams()
+    await until(lambda: not agent.session.connected_to, "the session's end")
+    assert agent.supervisor.running_count() == 1
+    for one in peers:
+        one.refuse = False
+    await until(lambda: agent.session.connected_to, "the next session")
+    assert agent.driver.stops == []
+    assert len(agent.driver.starts) == 1
+
+
+async def test_a_batch_of_reports_is_repeated_with_its_request_id_until_acknowledged(
+    peers: list[FakePeer], agent: Stack
+) -> None:
+    key = key_of()
+    await until(lambda: peers[0].streams, "the session")
+    for one in peers:
+        one.fail_reports = 1
+    peers[0].assign(assignment_of(key, fake_task()))
+    observed = await peers[0].wait_state(key, AllocState.RUNNING)
+    assert observed.tasks[0].runtime_id == "fake-1"
+    assert peers[0].states(key).count((0, AllocState.RUNNING)) == 1
+    await until(lambda: not agent.outbox.has(key), "the acknowledgement")
+
+
+async def test_a_node_that_was_forgotten_registers_again(peers: list[FakePeer], agent: Stack) -> None:
+    await until(lambda: peers[0].streams and peers[0].heartbeats, "the session")
+    for one in peers:
+        one.nodes.clear()
+    await until(lambda: peers[0].nodes, "the second registration")
+
+
+async def test_a_driver_that_goes_down_is_reported_by_registering_anew(peers: list[FakePeer], agent: Stack) -> None:
+    await until(lambda: peers[0].streams, "the session")
+    agent.driver.set_available(False)
+    await until(lambda: any(node.drivers == () for node in peers[0].nodes.values()), "the registration without it")
+    agent.driver.set_available(True)
+    await until(lambda: any(node.drivers == ("fake",) for node in peers[0].nodes.values()), "the one with it")
+
+
+async def test_a_leader_that_hangs_is_left(peers: list[FakePeer], agent: Stack) -> None:
+    await until(lambda: peers[0].streams and agent.session.connected_to == peers[0].address, "the leader's session")
+    for one in peers[1:]:
+        one.nodes.update(peers[0].nodes)
+    elect(peers, peers[2])
+    peers[0].silent = True
+    await until(lambda: agent.session.connected_to == peers[2].address, "the other peer's session")
+
+
+async def test_a_leader_that_cannot_be_reached_from_here_is_served_through_a_follower(
+    peers: list[FakePeer], agent: Stack
+) -> None:
+    for one in peers:
+        one.leader_address = "127.0.0.1:1"
+    key = key_of()
+    for one in peers:
+        one.assign(assignment_of(key, fake_task()))
+    await until(lambda: any(one.last(key) for one in peers), "a report to some peer")
+
+
+async def test_without_contact_for_8_s_what_asked_for_it_stops_and_returns_with_the_next_full_set(
+    peers: list[FakePeer], agent: Stack
+) -> None:
+    careful, other = key_of("careful"), key_of("other")
+    for one in peers:
+        one.assign(
+            assignment_of(careful, fake_task(), on_disconnect=OnDisconnect.STOP), assignment_of(other, fake_task())
+        )
+    await until(lambda: peers[0].last(careful) and peers[0].last(other), "both to be reported")
+    for one in peers:
+        one.silent = True
+    agent.clock.ms += CONTACT_MS - 1
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert agent.driver.stops == []
+    agent.clock.ms += 1
+    await until(lambda: agent.driver.stops, "the stop")
+    assert [name for name, _, _ in agent.driver.stops] == [agent.driver.starts[0]]
+    for one in peers:
+        one.silent = False
+        one.end_streams()
+    await until(lambda: len(agent.driver.starts) == 3, "the restart")
+    await until(lambda: any((1, AllocState.RUNNING) in one.states(careful) for one in peers), "its report")
+
+
+async def test_the_last_contact_survives_the_agent_but_not_the_machines_restart(
+    peers: list[FakePeer], agent: Stack
+) -> None:
+    await until(lambda: peers[0].heartbeats, "a heartbeat")
+    assert not agent.session.contact_lost
+    assert agent.store.load_contact("boot-1") == agent.clock.ms
+    assert agent.store.load_contact("boot-2") is None
+
+
+async def test_peers_of_another_cluster_are_refused(peers: list[FakePeer], tmp_path: Path) -> None:
+    one = Stack(tmp_path / "data", tuple(peer.address for peer in peers))
+    one.store.join("some-other-cluster")
+    await one.start()
+    try:
+        assert one.task is not None
+        with pytest.raises(StartupError, match="belongs to cluster some-other-cluster"):
+            await one.task
+    finally:
+        await one.close()
+
+
+async def test_output_is_served_over_the_stream_that_the_agent_opened(peers: list[FakePeer], agent: Stack) -> None:
+    key = key_of()
+    peers[0].assign(assignment_of(key, fake_task(FAKE_OUTPUT="one\ntwo\n")))
+    await peers[0].wait_state(key, AllocState.RUNNING)
+    stream, queue = await peers[0].open_logs(key, follow=True)
+    name = agent.driver.starts[0]
+    got = [bytes((await queue.get()).data), bytes((await queue.get()).data)]
+    agent.driver.say(name, b"three\n")
+    data = await queue.get()
+    assert [*got, bytes(data.data)] == [b"one\n", b"two\n", b"three\n"]
+    assert (data.offset, data.stream_id, data.task) == (8, stream, "main")
+    tail = await peers[0].read_logs(key, tail_lines=1)
+    assert [bytes(one.data) for one in tail] == [b"three\n", b""]
+
+
+async def test_output_that_is_not_here_ends_with_a_reason(peers: list[FakePeer], agent: Stack) -> None:
+    await until(lambda: peers[0].streams, "the session")
+    (end,) = await peers[0].read_logs(key_of("nothing"))
+    assert end.end
+    assert end.error_reason == "NOT_FOUND"
+    assert "unknown on node n1" in end.error

@@ -1,0 +1,454 @@
+"""``agent.reconcile`` as a table: what is recorded and found -> what is done and said."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent import reconcile
+from agent.driver import Exit, Instance, InstanceState, RunId, run_name
+from agent.reconcile import Hold, Record, Remove, Start, Stop, step
+from orchestrator.contract.model import (
+    AllocationId,
+    AllocState,
+    Assignment,
+    AssignmentKey,
+    Desired,
+    GroupSpec,
+    JobType,
+    Resources,
+    RestartMode,
+    RestartPolicy,
+    StopPolicy,
+    TaskSpec,
+)
+from orchestrator.contract.transitions import follows
+
+NOW = 1_000_000_000
+POLICY = RestartPolicy(attempts=2, delay_ms=15_000)
+
+
+def key(*, attempt: int = 1, uid: str = "uid", ordinal: int = 0) -> AssignmentKey:
+    return AssignmentKey(
+        id=AllocationId(namespace="default", job="web", group="api", ordinal=ordinal), job_uid=uid, attempt=attempt
+    )
+
+
+def task(name: str = "main", memory_mib: int = 64) -> TaskSpec:
+    return TaskSpec(
+        name=name,
+        command=("run",),
+        resources=Resources(memory_mib=memory_mib),
+        stop=StopPolicy(signal="SIGINT", timeout_ms=7000),
+    )
+
+
+def record(
+    *tasks: TaskSpec,
+    job_type: JobType = JobType.SERVICE,
+    desired: Desired = Desired.RUN,
+    policy: RestartPolicy = POLICY,
+    at: AssignmentKey | None = None,
+    **fields: Any,
+) -> Record:
+    assignment = Assignment(
+        key=at or key(),
+        desired=desired,
+        group=GroupSpec(name="api", tasks=tasks or (task(),), restart=policy),
+        job_type=job_type,
+    )
+    return replace(Record(assignment=assignment), **fields)
+
+
+def instance(
+    name: str = "main",
+    *,
+    restarts: int = 0,
+    exit_: Exit | None = None,
+    created: bool = False,
+    at: AssignmentKey | None = None,
+    node: str = "n1",
+) -> Instance:
+    run = RunId(key=at or key(), restarts=restarts, task=name)
+    state = InstanceState.RUNNING if exit_ is None else InstanceState.EXITED
+    return Instance(
+        name=run_name("cluster", run),
+        driver="fake",
+        cluster_id="cluster",
+        node_id=node,
+        run=run,
+        runtime_id=f"id-{name}-{restarts}",
+        state=InstanceState.CREATED if created else state,
+        exit=exit_,
+    )
+
+
+def kinds(result: reconcile.Step) -> list[str]:
+    return [type(action).__name__ for action in result.actions]
+
+
+def test_a_new_assignment_starts_every_task() -> None:
+    result = step(record(task("a"), task("b")), [], NOW)
+    assert [action.task.name for action in result.actions if isinstance(action, Start)] == ["a", "b"]
+    assert result.record.state is AllocState.STARTING
+
+
+def test_it_runs_when_every_task_runs() -> None:
+    half = step(record(task("a"), task("b"), state=AllocState.STARTING), [instance("a")], NOW)
+    assert (half.record.state, kinds(half)) == (AllocState.STARTING, ["Start"])
+    whole = step(half.record, [instance("a"), instance("b")], NOW)
+    assert (whole.record.state, whole.actions) == (AllocState.RUNNING, ())
+    assert [one.runtime_id for one in whole.record.tasks] == ["id-a-0", "id-b-0"]
+
+
+def test_a_step_that_is_repeated_does_nothing() -> None:
+    running = step(record(), [instance()], NOW).record
+    again = step(running, [instance()], NOW + 5)
+    assert again == reconcile.Step(record=running)
+
+
+def test_a_container_that_was_created_but_not_started_is_started() -> None:
+    assert kinds(step(record(), [instance(created=True)], NOW)) == ["Start"]
+
+
+def test_what_runs_already_is_adopted_without_a_start() -> None:
+    """The records were lost: the assignment comes again and finds the third run of its attempt."""
+    result = step(record(), [instance(restarts=2)], NOW)
+    assert (result.actions, result.record.state, result.record.restarts) == ((), AllocState.RUNNING, 2)
+
+
+@pytest.mark.parametrize(
+    ("job_type", "code", "expected"),
+    [
+        (JobType.SERVICE, 0, AllocState.BACKOFF),
+        (JobType.SERVICE, 3, AllocState.BACKOFF),
+        (JobType.SYSTEM, 0, AllocState.BACKOFF),
+        (JobType.BATCH, 0, AllocState.COMPLETE),
+        (JobType.BATCH, 3, AllocState.BACKOFF),
+    ],
+)
+def test_what_an_exit_means_depends_on_the_type(job_type: JobType, code: int, expected: AllocState) -> None:
+    running = record(job_type=job_type, state=AllocState.RUNNING, launched=("main",))
+    result = step(running, [instance(exit_=Exit(code=code))], NOW)
+    assert result.record.state is expected
+    assert result.actions == ()
+
+
+@pytest.mark.parametrize(
+    ("exit_", "reason"),
+    [
+        (Exit(code=3), "exit code 3"),
+        (Exit(code=137, signal=9), "killed by signal 9"),
+        (Exit(code=137, signal=9, oom_killed=True), "out of memory (limit 64 MiB)"),
+        (Exit(code=-1, reason="its supervisor was killed"), "its supervisor was killed"),
+    ],
+)
+def test_the_reason_says_how_it_ended(exit_: Exit, reason: str) -> None:
+    result = step(record(state=AllocState.RUNNING, launched=("main",)), [instance(exit_=exit_)], NOW)
+    assert (result.record.reason, result.record.exit_code) == (reason, exit_.code)
+
+
+def test_one_failing_task_stops_the_whole_group_first_and_names_itself() -> None:
+    running = record(task("a"), task("b"), state=AllocState.RUNNING, launched=("a", "b"))
+    ended = instance("a", exit_=Exit(code=3, ended_ms=5))
+    first = step(running, [ended, instance("b")], NOW)
+    assert [(a.instance.run.task, a.signal, a.timeout_ms) for a in first.actions if isinstance(a, Stop)] == [
+        ("b", "SIGINT", 7000)
+    ]
+    assert first.record.state is AllocState.RUNNING
+    # The stopped one ends with another code, and earlier by a wrong clock: the cause stays.
+    second = step(first.record, [ended, instance("b", exit_=Exit(code=130, signal=2, ended_ms=1))], NOW)
+    assert (second.record.state, second.record.reason) == (AllocState.BACKOFF, "task a: exit code 3")
+    assert second.wake_ms == NOW + 15_000
+
+
+def test_batch_tasks_of_a_group_may_end_one_after_the_other() -> None:
+    running = record(task("a"), task("b"), job_type=JobType.BATCH, state=AllocState.RUNNING, launched=("a", "b"))
+    half = step(running, [instance("a", exit_=Exit(code=0)), instance("b")], NOW)
+    assert (half.record.state, half.actions) == (AllocState.RUNNING, ())
+    whole = step(half.record, [instance("a", exit_=Exit(code=0)), instance("b", exit_=Exit(code=0))], NOW)
+    assert whole.record.state is AllocState.COMPLETE
+
+
+def test_a_backoff_waits_its_time_and_then_starts_the_next_run() -> None:
+    waiting = record(state=AllocState.BACKOFF, due_ms=NOW + 100, used=1, launched=("main",))
+    found = [instance(exit_=Exit(code=3))]
+    early = step(waiting, found, NOW + 99)
+    assert (early.record.state, early.actions, early.wake_ms) == (AllocState.BACKOFF, (), NOW + 100)
+    late = step(waiting, found, NOW + 100)
+    assert (late.record.state, late.record.restarts, kinds(late)) == (AllocState.STARTING, 1, ["Start"])
+
+
+def test_a_clock_that_was_set_back_does_not_prolong_a_backoff() -> None:
+    waiting = record(state=AllocState.BACKOFF, due_ms=NOW + 86_400_000, used=1)
+    assert step(waiting, [], NOW).wake_ms == NOW + 30_000
+
+
+def test_the_policy_allows_so_many_restarts_and_then_fails() -> None:
+    state = record(policy=RestartPolicy(attempts=2, delay_ms=10))
+    now = NOW
+    restarts = []
+    for _ in range(3):
+        state = step(state, [], now).record
+        state = reconcile.started(state, "main")
+        state = step(state, [instance(restarts=state.restarts, exit_=Exit(code=7))], now).record
+        restarts.append((state.restarts, state.state))
+        now += 10
+    assert restarts == [(0, AllocState.BACKOFF), (1, AllocState.BACKOFF), (2, AllocState.FAILED)]
+    assert (state.reason, state.exit_code) == ("exit code 7 (restarted 2 times)", 7)
+
+
+def test_delay_mode_waits_a_whole_interval_and_counts_anew() -> None:
+    policy = RestartPolicy(attempts=2, delay_ms=10_000, mode=RestartMode.DELAY)
+    exhausted = record(policy=policy, state=AllocState.RUNNING, launched=("main",), used=2, restarts=2)
+    result = step(exhausted, [instance(restarts=2, exit_=Exit(code=1))], NOW)
+    assert (result.record.state, result.record.used, result.wake_ms) == (AllocState.BACKOFF, 0, NOW + 20_000)
+
+
+def test_a_service_that_ran_long_enough_has_its_restarts_back() -> None:
+    fields: dict[str, Any] = {"state": AllocState.RUNNING, "launched": ("main",), "used": 2, "restarts": 2}
+    found = [instance(restarts=2, exit_=Exit(code=1))]
+    brief = record(running_since_ms=NOW - reconcile.STABLE_MS + 1, **fields)
+    assert step(brief, found, NOW).record.state is AllocState.FAILED
+    stable = record(running_since_ms=NOW - reconcile.STABLE_MS, **fields)
+    assert (step(stable, found, NOW).record.state, step(stable, found, NOW).record.used) == (AllocState.BACKOFF, 1)
+    batch = record(running_since_ms=NOW - reconcile.STABLE_MS, job_type=JobType.BATCH, **fields)
+    assert step(batch, found, NOW).record.state is AllocState.FAILED
+
+
+def test_a_start_that_fails_counts_as_a_failure_that_never_ran() -> None:
+    failed = reconcile.start_failed(record(state=AllocState.STARTING), "main", "image x not found", permanent=False)
+    result = step(failed, [], NOW)
+    assert (result.record.state, result.record.reason, result.record.start_failed) == (
+        AllocState.BACKOFF,
+        "image x not found",
+        True,
+    )
+    again = step(result.record, [], NOW + 15_000)
+    assert (again.record.restarts, again.record.start_failed, kinds(again)) == (1, False, ["Start"])
+
+
+def test_a_start_that_can_never_succeed_fails_at_once() -> None:
+    failed = reconcile.start_failed(record(state=AllocState.STARTING), "main", "refused by policy", permanent=True)
+    result = step(failed, [], NOW)
+    assert (result.record.state, result.record.reason) == (AllocState.FAILED, "refused by policy")
+    assert result.record.start_failed
+
+
+def test_a_group_whose_second_task_cannot_start_is_stopped_and_did_run() -> None:
+    half = reconcile.started(record(task("a"), task("b"), state=AllocState.STARTING), "a")
+    failed = reconcile.start_failed(half, "b", "no such command", permanent=False)
+    stopping = step(failed, [instance("a")], NOW)
+    assert kinds(stopping) == ["Stop"]
+    over = step(stopping.record, [instance("a", exit_=Exit(code=130))], NOW)
+    assert (over.record.reason, over.record.start_failed) == ("task b: no such command", False)
+
+
+def test_a_container_that_somebody_removed_is_a_failure_not_a_fresh_start() -> None:
+    result = step(record(state=AllocState.RUNNING, launched=("main",)), [], NOW)
+    assert result.record.state is AllocState.BACKOFF
+    assert "removed behind the agent's back" in result.record.reason
+
+
+@pytest.mark.parametrize("state", [AllocState.PENDING, AllocState.STARTING, AllocState.RUNNING, AllocState.BACKOFF])
+def test_told_to_stop_it_stops_what_runs_and_says_so(state: AllocState) -> None:
+    told = record(desired=Desired.STOP, state=state)
+    stopping = step(told, [instance()], NOW)
+    assert (stopping.record.state, kinds(stopping)) == (AllocState.STOPPING, ["Stop"])
+    done = step(stopping.record, [instance(exit_=Exit(code=143, signal=15))], NOW)
+    assert (done.record.state, done.actions) == (AllocState.STOPPED, ())
+
+
+def test_told_to_stop_before_anything_ran_it_is_stopped_at_once() -> None:
+    assert step(record(desired=Desired.STOP), [], NOW).record.state is AllocState.STOPPED
+
+
+def test_a_batch_job_that_was_done_when_told_to_stop_is_complete() -> None:
+    told = record(desired=Desired.STOP, job_type=JobType.BATCH, state=AllocState.RUNNING)
+    assert step(told, [instance(exit_=Exit(code=0))], NOW).record.state is AllocState.COMPLETE
+
+
+@pytest.mark.parametrize("state", [AllocState.COMPLETE, AllocState.FAILED, AllocState.STOPPED])
+def test_what_has_ended_never_starts_again(state: AllocState) -> None:
+    assert step(record(state=state), [], NOW).actions == ()
+    assert kinds(step(record(state=state), [instance()], NOW)) == ["Stop"]
+
+
+def test_the_previous_run_is_kept_for_its_output_and_older_ones_are_removed() -> None:
+    found = [instance(restarts=n, exit_=Exit(code=1)) for n in (0, 1, 2)] + [instance(restarts=3)]
+    result = step(record(state=AllocState.RUNNING, restarts=3, launched=("main",)), found, NOW)
+    assert [a.instance.run.restarts for a in result.actions if isinstance(a, Remove)] == [0, 1]
+
+
+def test_an_older_run_that_still_runs_is_stopped_before_anything_else() -> None:
+    result = step(record(state=AllocState.STARTING, restarts=1), [instance(restarts=0)], NOW)
+    assert kinds(result) == ["Stop"]
+
+
+def test_nothing_starts_while_something_else_must_end_first() -> None:
+    result = step(record(), [], NOW, blockers=["raftsman-old"])
+    assert (result.actions, result.record.state) == ((), AllocState.PENDING)
+    assert "raftsman-old" in result.record.reason
+
+
+# ---------------------------------------------------------------------------- on_disconnect: stop
+
+
+def test_without_contact_it_stops_with_little_grace_and_waits() -> None:
+    slow = replace(task(), stop=StopPolicy(signal="SIGTERM", timeout_ms=60_000))
+    held = reconcile.disconnected(record(slow, state=AllocState.RUNNING, launched=("main",)))
+    stopping = step(held, [instance()], NOW)
+    assert [a.timeout_ms for a in stopping.actions if isinstance(a, Stop)] == [reconcile.DISCONNECT_GRACE_MS]
+    over = step(stopping.record, [instance(exit_=Exit(code=143, signal=15))], NOW)
+    assert (over.record.state, over.actions) == (AllocState.BACKOFF, ())
+    later = step(over.record, [instance(exit_=Exit(code=143, signal=15))], NOW + 86_400_000)
+    assert (later.record.state, later.actions) == (AllocState.BACKOFF, ())
+
+
+def test_back_in_contact_it_runs_again_and_that_costs_no_restart() -> None:
+    found = [instance(exit_=Exit(code=143, signal=15))]
+    over = step(reconcile.disconnected(record(state=AllocState.RUNNING, launched=("main",))), found, NOW).record
+    again = step(reconcile.reconnected(over), found, NOW)
+    assert (again.record.state, again.record.restarts, again.record.used) == (AllocState.STARTING, 1, 0)
+
+
+def test_an_assignment_without_a_full_set_does_not_end_the_hold() -> None:
+    held = reconcile.disconnected(record(state=AllocState.RUNNING))
+    assert reconcile.assigned(held, held.assignment).hold is Hold.DISCONNECTED
+
+
+def test_an_older_assignment_changes_nothing() -> None:
+    known = record()
+    newer = replace(known, assignment=replace(known.assignment, modify_index=5, desired=Desired.STOP))
+    assert reconcile.assigned(newer, known.assignment) == newer
+
+
+# ---------------------------------------------------------------------------- across allocations
+
+
+def test_a_forgotten_allocation_is_stopped_removed_and_gone() -> None:
+    lost = reconcile.forgotten(record(state=AllocState.RUNNING))
+    assert kinds(step(lost, [instance()], NOW)) == ["Stop"]
+    over = step(lost, [instance(exit_=Exit(code=143))], NOW)
+    assert (kinds(over), over.forget) == (["Remove"], True)
+
+
+def test_an_older_attempt_must_end_before_a_newer_starts() -> None:
+    newer, old = record(at=key(attempt=2)), instance(at=key(attempt=1))
+    assert reconcile.fenced(newer, [old], {}) == [old]
+    told = record(at=key(attempt=1), desired=Desired.STOP)
+    assert reconcile.fenced(newer, [old], {told.key: told}) == [old]
+
+
+def test_a_removed_jobs_container_must_end_before_its_namesakes() -> None:
+    old = instance(at=key(attempt=9, uid="old-uid"))
+    assert reconcile.fenced(record(), [old], {}) == [old]
+
+
+def test_two_attempts_that_are_both_wanted_run_beside_each_other() -> None:
+    """Make before break: the control plane stops the older one itself."""
+    older, newer = record(at=key(attempt=1)), record(at=key(attempt=2))
+    assert reconcile.fenced(newer, [instance(at=older.key)], {older.key: older}) == []
+
+
+def test_neither_a_newer_attempt_nor_another_ordinal_nor_an_ended_run_is_in_the_way() -> None:
+    found = [
+        instance(at=key(attempt=3)),
+        instance(at=key(attempt=1, ordinal=1)),
+        instance(at=key(attempt=1), exit_=Exit(code=0)),
+    ]
+    assert reconcile.fenced(record(at=key(attempt=2)), found, {}) == []
+
+
+def test_a_full_set_makes_surplus_of_what_it_does_not_name_but_spares_the_ended_and_the_neighbours() -> None:
+    live, ended = record(at=key(ordinal=1)), record(at=key(ordinal=2), state=AllocState.COMPLETE)
+    unknown, neighbour = instance(at=key(ordinal=3)), instance(at=key(ordinal=4), node="n2")
+    records = {one.key: one for one in (record(), live, ended)}
+    found = [instance(), unknown, neighbour, instance(at=ended.key, exit_=Exit(code=0))]
+    forget, stray = reconcile.surplus([key()], records, found, "n1")
+    assert (forget, stray) == ([live.key], [unknown])
+
+
+def test_superseded_runs_are_found_whoever_started_them_up_to_the_replaced_attempt() -> None:
+    theirs = instance(at=key(attempt=2), node="n2")
+    earlier = instance(at=key(attempt=1), node="n3")
+    replacement = instance(at=key(attempt=3), node="n2")
+    other_job = instance(at=key(attempt=1, uid="another"), node="n2")
+    found = [theirs, earlier, replacement, other_job]
+    assert reconcile.superseded([key(attempt=2)], found, {}) == [theirs, earlier]
+
+
+def test_what_this_agent_should_run_is_never_superseded() -> None:
+    mine = record(at=key(attempt=2))
+    assert reconcile.superseded([key(attempt=2)], [instance(at=mine.key)], {mine.key: mine}) == []
+
+
+def test_ended_allocations_are_kept_for_a_while_and_not_for_ever() -> None:
+    def ended(attempt: int, age_ms: int, ordinal: int = 0) -> Record:
+        return record(at=key(attempt=attempt, ordinal=ordinal), state=AllocState.COMPLETE, ended_ms=NOW - age_ms)
+
+    assert reconcile.expired([ended(1, 30), ended(2, 20), ended(3, 10), record()], NOW) == [key(attempt=1)]
+    assert reconcile.expired([ended(1, reconcile.KEPT_MS + 1)], NOW) == [key(attempt=1)]
+    many = [ended(1, n, ordinal=n) for n in range(reconcile.KEPT_TERMINAL + 3)]
+    assert [one.id.ordinal for one in reconcile.expired(many, NOW)] == [200, 201, 202]
+
+
+# ---------------------------------------------------------------------------- whatever happens
+
+
+@given(st.data())
+def test_observations_only_move_forward_whatever_happens(data: st.DataObject) -> None:
+    """A random world: starts that fail or work, ends, removals, stops, lost contact; steps at any time."""
+    job_type = data.draw(st.sampled_from(list(JobType)))
+    mode = data.draw(st.sampled_from(list(RestartMode)))
+    current = record(task("a"), task("b"), job_type=job_type, policy=RestartPolicy(attempts=2, delay_ms=50, mode=mode))
+    world: dict[str, Instance] = {}
+    now = NOW
+    seen = (1, 0, AllocState.PENDING)
+    for _ in range(data.draw(st.integers(1, 40))):
+        result = step(current, list(world.values()), now)
+        current = result.record
+        now_seen = (1, current.restarts, current.state)
+        if now_seen != seen:
+            assert follows(seen, now_seen), (seen, now_seen)
+            seen = now_seen
+        for action in result.actions:
+            if isinstance(action, Start):
+                if data.draw(st.booleans(), label="start works"):
+                    one = instance(action.task.name, restarts=current.restarts)
+                    assert one.name not in world or world[one.name].state is InstanceState.CREATED
+                    world[one.name] = one
+                    current = reconcile.started(current, action.task.name)
+                else:
+                    current = reconcile.start_failed(current, action.task.name, "no", permanent=False)
+                    break
+            elif isinstance(action, Stop):
+                code = data.draw(st.sampled_from([0, 143]), label="stopped with")
+                world[action.instance.name] = replace(
+                    action.instance, state=InstanceState.EXITED, exit=Exit(code=code, ended_ms=now)
+                )
+            else:
+                world.pop(action.instance.name, None)
+        event = data.draw(st.sampled_from(["wait", "exit", "vanish", "disconnect", "reconnect", "stop", "nothing"]))
+        names = sorted(world)
+        if event == "wait":
+            now += data.draw(st.integers(1, 100))
+        elif event == "exit" and names:
+            name = data.draw(st.sampled_from(names))
+            if world[name].running:
+                code = data.draw(st.sampled_from([0, 1, 137]))
+                world[name] = replace(world[name], state=InstanceState.EXITED, exit=Exit(code=code, ended_ms=now))
+        elif event == "vanish" and names:
+            del world[data.draw(st.sampled_from(names))]
+        elif event == "disconnect":
+            current = reconcile.disconnected(current)
+        elif event == "reconnect":
+            current = reconcile.reconnected(current)
+        elif event == "stop":
+            current = replace(current, assignment=replace(current.assignment, desired=Desired.STOP))
+    running = {one.run.restarts for one in world.values() if one.running}
+    assert len(running) <= 1

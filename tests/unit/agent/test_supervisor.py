@@ -1,0 +1,322 @@
+"""The supervisor on the fake driver: what is started, stopped, adopted, reported, and what waits for what."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from agent.driver import Exit, Instance, InstanceState, LogsGoneError, RunId, run_name
+from orchestrator.contract.model import (
+    AllocState,
+    AssignmentKey,
+    Desired,
+    JobType,
+    OnDisconnect,
+    RestartPolicy,
+    TaskSpec,
+)
+from tests.integration.agent_fakes import CLUSTER, assignment_of, key_of, task_of, until
+from tests.unit.agent.conftest import NODE, Bench
+
+
+def fake_task(name: str = "main", **env: str) -> TaskSpec:
+    return task_of("run", name=name, driver="fake", env=env)
+
+
+def name_of(key: AssignmentKey, *, restarts: int = 0, task: str = "main") -> str:
+    return run_name(CLUSTER, RunId(key=key, restarts=restarts, task=task))
+
+
+def planted(key: AssignmentKey, *, node: str = NODE, cluster: str = CLUSTER) -> Instance:
+    run = RunId(key=key, restarts=0, task="main")
+    return Instance(
+        name=run_name(cluster, run),
+        driver="fake",
+        cluster_id=cluster,
+        node_id=node,
+        run=run,
+        runtime_id="planted",
+        state=InstanceState.RUNNING,
+    )
+
+
+async def test_an_assignment_is_started_and_its_states_are_reported_in_order(bench: Bench) -> None:
+    key = key_of()
+    bench.assign(assignment_of(key, fake_task("a"), fake_task("b")))
+    await bench.wait_state(key, AllocState.RUNNING)
+    assert bench.states(key) == [(0, AllocState.STARTING), (0, AllocState.RUNNING)]
+    assert bench.driver.starts == [name_of(key, task="a"), name_of(key, task="b")]
+
+
+async def test_a_failure_is_restarted_by_policy_and_then_reported_as_failed(bench: Bench) -> None:
+    key = key_of()
+    spec = fake_task(FAKE_EXIT_AFTER_MS="1", FAKE_EXIT_CODE="3")
+    bench.assign(assignment_of(key, spec, restart=RestartPolicy(attempts=2, delay_ms=1)))
+    failed = await bench.wait_state(key, AllocState.FAILED, restarts=2)
+    assert (failed.exit_code, failed.reason) == (3, "exit code 3 (restarted 2 times)")
+    assert [state for state in bench.states(key) if state[1] is AllocState.BACKOFF] == [
+        (0, AllocState.BACKOFF),
+        (1, AllocState.BACKOFF),
+    ]
+    assert len(bench.driver.starts) == 3
+
+
+async def test_a_start_error_is_the_reason_and_says_that_nothing_ran(bench: Bench) -> None:
+    key = key_of()
+    bench.assign(assignment_of(key, fake_task(FAKE_START_ERROR="image x:1 not found: no such host")))
+    failed = await bench.wait_state(key, AllocState.FAILED)
+    assert failed.start_failed
+    assert failed.reason == "image x:1 not found: no such host"
+
+
+async def test_a_driver_that_this_node_lacks_is_named(bench: Bench) -> None:
+    key = key_of()
+    bench.assign(assignment_of(key, task_of("run", driver="podman"), restart=RestartPolicy()))
+    failed = await bench.wait_state(key, AllocState.FAILED)
+    assert failed.reason == "this node has no driver 'podman' (it has fake)"
+
+
+async def test_a_variable_that_does_not_exist_is_named_with_the_command_that_makes_it(bench: Bench) -> None:
+    key = key_of()
+    spec = replace(fake_task(), variables=(("PASSWORD", "db-password"),))
+    bench.assign(assignment_of(key, spec))
+    failed = await bench.wait_state(key, AllocState.FAILED)
+    assert "raftsman var put db-password" in failed.reason
+
+
+async def test_a_slow_image_holds_up_nobody_else(bench: Bench) -> None:
+    slow, quick = key_of("slow"), key_of("quick")
+    gate = bench.driver.hold_prepare = asyncio.Event()
+    bench.assign(assignment_of(slow, fake_task()))
+    await bench.wait_state(slow, AllocState.STARTING)
+    bench.driver.hold_prepare = None
+    bench.assign(assignment_of(quick, fake_task()))
+    await bench.wait_state(quick, AllocState.RUNNING)
+    assert bench.states(slow) == [(0, AllocState.STARTING)]
+    gate.set()
+    await bench.wait_state(slow, AllocState.RUNNING)
+
+
+async def test_told_to_stop_during_a_slow_start_it_never_starts(bench: Bench) -> None:
+    key = key_of()
+    bench.driver.hold_prepare = asyncio.Event()
+    bench.assign(assignment_of(key, fake_task()))
+    await bench.wait_state(key, AllocState.STARTING)
+    bench.assign(assignment_of(key, fake_task(), desired=Desired.STOP, modify_index=1))
+    await bench.wait_state(key, AllocState.STOPPED)
+    assert bench.driver.starts == []
+
+
+async def test_stop_uses_the_tasks_signal_and_time(bench: Bench) -> None:
+    key = key_of()
+    spec = fake_task()
+    spec = replace(spec, stop=replace(spec.stop, signal="SIGINT", timeout_ms=1234))
+    bench.assign(assignment_of(key, spec))
+    await bench.wait_state(key, AllocState.RUNNING)
+    bench.assign(assignment_of(key, spec, desired=Desired.STOP, modify_index=1))
+    await bench.wait_state(key, AllocState.STOPPED)
+    assert bench.driver.stops == [(name_of(key), "SIGINT", 1234)]
+
+
+async def test_a_batch_job_completes(bench: Bench) -> None:
+    key = key_of()
+    bench.assign(assignment_of(key, fake_task(FAKE_EXIT_AFTER_MS="1"), job_type=JobType.BATCH))
+    await bench.wait_state(key, AllocState.COMPLETE)
+
+
+async def test_a_restarted_agent_adopts_what_runs_without_any_control_plane(bench: Bench) -> None:
+    key = key_of()
+    bench.assign(assignment_of(key, fake_task(), restart=RestartPolicy(attempts=1, delay_ms=1)))
+    await bench.wait_state(key, AllocState.RUNNING)
+    await bench.restart()
+    assert bench.driver.starts == [name_of(key)]
+    bench.driver.end(name_of(key), Exit(code=1))
+    await bench.wait_state(key, AllocState.RUNNING, restarts=1)
+    assert bench.driver.starts == [name_of(key), name_of(key, restarts=1)]
+
+
+async def test_what_ended_while_the_agent_was_dead_is_noticed(bench: Bench) -> None:
+    key = key_of()
+    bench.assign(assignment_of(key, fake_task()))
+    await bench.wait_state(key, AllocState.RUNNING)
+    await bench.supervisor.close()
+    bench.driver.end(name_of(key), Exit(code=9))
+    await bench.restart()
+    assert (await bench.wait_state(key, AllocState.FAILED)).reason == "exit code 9"
+
+
+async def test_a_newer_attempt_waits_until_the_older_has_ended(bench: Bench) -> None:
+    old, new = key_of(attempt=1), key_of(attempt=2)
+    bench.assign(assignment_of(old, fake_task()))
+    await bench.wait_state(old, AllocState.RUNNING)
+    bench.driver.ignore_stop = True
+    bench.assign(assignment_of(old, fake_task(), desired=Desired.STOP, modify_index=1), assignment_of(new, fake_task()))
+    await bench.wait_state(old, AllocState.STOPPING)
+    await until(lambda: bench.driver.stops, "the stop")
+    assert bench.driver.starts == [name_of(old)]
+    bench.driver.end(name_of(old), Exit(code=0))
+    await bench.wait_state(new, AllocState.RUNNING)
+
+
+async def test_a_run_of_an_older_attempt_that_nobody_recorded_is_ended_first(bench: Bench) -> None:
+    old, new = key_of(attempt=1), key_of(attempt=2)
+    bench.driver.plant(planted(old))
+    await until(lambda: bench.supervisor.running_count(), "the refresh to see it")
+    bench.assign(assignment_of(new, fake_task()))
+    await bench.wait_state(new, AllocState.RUNNING)
+    assert bench.driver.removals == [name_of(old)]
+
+
+async def test_nobodys_runs_are_removed_only_after_a_full_set_and_only_this_nodes(bench: Bench) -> None:
+    mine, nobodys = key_of("mine"), key_of("nobodys")
+    neighbours, foreign = planted(key_of("neighbours"), node="node-2"), planted(key_of("foreign"), cluster="other")
+    for one in (planted(nobodys), neighbours, foreign):
+        bench.driver.plant(one)
+    await until(lambda: bench.supervisor.running_count(), "the refresh to see it")
+    bench.assign(assignment_of(mine, fake_task()))
+    await bench.wait_state(mine, AllocState.RUNNING)
+    assert bench.driver.removals == []
+    bench.assign(assignment_of(mine, fake_task()), full=True)
+    await until(lambda: bench.driver.removals, "the removal")
+    assert bench.driver.removals == [name_of(nobodys)]
+    assert await bench.driver.list("other") == (foreign,)
+    assert neighbours in await bench.driver.list(CLUSTER)
+
+
+async def test_what_a_full_set_no_longer_names_is_stopped_removed_and_forgotten(bench: Bench) -> None:
+    kept, dropped = key_of("kept"), key_of("dropped")
+    bench.assign(assignment_of(kept, fake_task()), assignment_of(dropped, fake_task()))
+    await bench.wait_state(dropped, AllocState.RUNNING)
+    bench.assign(assignment_of(kept, fake_task()), full=True)
+    await until(lambda: dropped not in bench.supervisor.records, "it to be forgotten")
+    assert bench.driver.removals == [name_of(dropped)]
+    assert [record.key for record in bench.store.load()[0]] == [kept]
+
+
+async def test_output_of_an_ended_job_stays_readable_after_a_full_set_without_it(bench: Bench) -> None:
+    key = key_of()
+    bench.assign(assignment_of(key, fake_task(FAKE_EXIT_AFTER_MS="1", FAKE_OUTPUT="42\n"), job_type=JobType.BATCH))
+    await bench.wait_state(key, AllocState.COMPLETE)
+    bench.assign(full=True)
+    options = {"previous": False, "follow": False, "tail_lines": 0, "offset": 0}
+    text = [chunk.data async for chunk in bench.supervisor.logs(key, "main", **options)]  # type: ignore[arg-type]
+    assert text == [b"42\n"]
+
+
+async def test_an_older_update_is_ignored(bench: Bench) -> None:
+    key = key_of()
+    assert bench.assign(assignment_of(key, fake_task()))
+    bench.index = -5
+    assert not bench.assign(full=True)
+    await bench.wait_state(key, AllocState.RUNNING)
+
+
+async def test_superseded_runs_end_before_anything_new_starts(bench: Bench) -> None:
+    replaced, new = key_of("moved", attempt=1), key_of("moved", attempt=2)
+    theirs = planted(replaced, node="node-2")
+    bench.driver.plant(theirs)
+    bench.driver.ignore_stop = True
+    bench.assign(assignment_of(new, fake_task()), superseded=(replaced,))
+    await until(lambda: bench.driver.stops, "the stop of the other agent's run")
+    assert bench.driver.starts == []
+    bench.driver.end(theirs.name, Exit(code=143))
+    await bench.wait_state(new, AllocState.RUNNING)
+
+
+async def test_an_engine_that_is_down_loses_no_task_and_reports_nothing(bench: Bench) -> None:
+    key = key_of()
+    bench.assign(assignment_of(key, fake_task(), restart=RestartPolicy(attempts=1, delay_ms=1)))
+    await bench.wait_state(key, AllocState.RUNNING)
+    said = len(bench.reported)
+    bench.driver.set_available(False)
+    await until(lambda: not bench.supervisor.available["fake"], "the outage to be seen")
+    assert len(bench.reported) == said
+    assert bench.supervisor.records[key].state is AllocState.RUNNING
+    bench.driver.set_available(True)
+    await until(lambda: bench.supervisor.available["fake"], "the engine's return")
+    bench.driver.end(name_of(key), Exit(code=1))
+    await bench.wait_state(key, AllocState.RUNNING, restarts=1)
+
+
+async def test_what_is_assigned_during_an_outage_of_the_engine_starts_afterwards(bench: Bench) -> None:
+    bench.driver.set_available(False)
+    await until(lambda: not bench.supervisor.available["fake"], "the outage to be seen")
+    key = key_of()
+    bench.assign(assignment_of(key, fake_task()))
+    bench.driver.set_available(True)
+    await bench.wait_state(key, AllocState.RUNNING)
+
+
+async def test_lost_contact_stops_only_what_asked_for_it_and_a_full_set_brings_it_back(bench: Bench) -> None:
+    careful, other = key_of("careful"), key_of("other")
+    careful_assignment = assignment_of(careful, fake_task(), on_disconnect=OnDisconnect.STOP)
+    bench.assign(careful_assignment, assignment_of(other, fake_task()))
+    await bench.wait_state(careful, AllocState.RUNNING)
+    await bench.wait_state(other, AllocState.RUNNING)
+    bench.supervisor.contact_lost()
+    held = await bench.wait_state(careful, AllocState.BACKOFF)
+    assert "on_disconnect: stop" in held.reason
+    assert [name for name, _, _ in bench.driver.stops] == [name_of(careful)]
+    bench.assign(careful_assignment, assignment_of(other, fake_task()), full=True)
+    await bench.wait_state(careful, AllocState.RUNNING, restarts=1)
+
+
+async def test_an_agent_that_starts_without_contact_stops_it_before_anything_else(bench: Bench) -> None:
+    key = key_of()
+    bench.assign(assignment_of(key, fake_task(), on_disconnect=OnDisconnect.STOP))
+    await bench.wait_state(key, AllocState.RUNNING)
+    await bench.restart(without_contact=True)
+    await bench.wait_state(key, AllocState.BACKOFF)
+    assert [name for name, _, _ in bench.driver.stops] == [name_of(key)]
+
+
+async def test_a_container_removed_behind_the_agents_back_is_restarted_by_policy(bench: Bench) -> None:
+    key = key_of()
+    bench.assign(assignment_of(key, fake_task(), restart=RestartPolicy(attempts=1, delay_ms=1)))
+    await bench.wait_state(key, AllocState.RUNNING)
+    bench.driver.vanish(name_of(key))
+    await bench.wait_state(key, AllocState.RUNNING, restarts=1)
+
+
+async def test_ended_allocations_are_forgotten_once_their_end_is_acknowledged(bench: Bench) -> None:
+    keys = [key_of(attempt=attempt) for attempt in (1, 2, 3)]
+    for key in keys:
+        bench.assign(assignment_of(key, fake_task(FAKE_EXIT_AFTER_MS="1"), job_type=JobType.BATCH))
+        await bench.wait_state(key, AllocState.COMPLETE)
+    bench.supervisor.expire()
+    await until(lambda: keys[0] not in bench.supervisor.records, "the oldest to be forgotten")
+    assert bench.driver.removals == [name_of(keys[0])]
+    assert set(bench.supervisor.records) == set(keys[1:])
+
+
+async def test_logs_of_what_is_not_here_say_why(bench: Bench) -> None:
+    key = key_of()
+    bench.assign(assignment_of(key, fake_task()))
+    await bench.wait_state(key, AllocState.RUNNING)
+
+    async def read(of: AssignmentKey, task: str, *, previous: bool = False) -> None:
+        async for _ in bench.supervisor.logs(of, task, previous=previous, follow=False, tail_lines=0, offset=0):
+            pass
+
+    with pytest.raises(LogsGoneError, match="unknown on node n1"):
+        await read(key_of("nothing"), "main")
+    with pytest.raises(LogsGoneError, match="has no task 'side'; it has main"):
+        await read(key, "side")
+    with pytest.raises(LogsGoneError, match="was not restarted"):
+        await read(key, "main", previous=True)
+
+
+async def test_starts_stops_and_what_runs_are_counted(bench: Bench) -> None:
+    def value(name: str, **labels: str) -> float | None:
+        return bench.metrics.registry.get_sample_value(f"raftsman_agent_{name}", labels)
+
+    key = key_of()
+    bench.assign(assignment_of(key, fake_task()))
+    await bench.wait_state(key, AllocState.RUNNING)
+    assert (value("container_starts_total", driver="fake"), value("container_running")) == (1, 1)
+    bench.assign(assignment_of(key, fake_task(), desired=Desired.STOP, modify_index=1))
+    await bench.wait_state(key, AllocState.STOPPED)
+    assert (value("container_stops_total", driver="fake"), value("container_running")) == (1, 0)
+    assert value("allocations", state="stopped") == 1
