@@ -46,6 +46,11 @@ class Guard:
         self.acked: dict[str, int] = {}  # while leading: the last entry each peer said it has, counted or not
         self.heard: dict[str, float] = {}  # when each peer last answered us in our term
 
+    def elected(self) -> None:
+        """We lead in a new term: nobody has acknowledged anything in it."""
+        self.acked.clear()
+        self.heard.clear()
+
     # ------------------------------------------------------------------ appends
 
     def append(self, peer_id: str, append: pb.AppendEntries) -> bool:

@@ -12,10 +12,22 @@ voted there and been wiped since.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+
+import structlog
 
 from orchestrator.replication.log import StateMachine
+from orchestrator.replication.proposals import Proposal
 from orchestrator.replication.v1 import peer_pb2 as pb
+
+_log = structlog.get_logger("raftsman.replication")
+
+CAUGHT_UP = 64
+"""Entries behind the commit index with which a wiped peer counts as caught up."""
+READMIT_S = 1.0
+"""Pause before an admission that the state refused is proposed again."""
 
 
 class Membership:
@@ -116,3 +128,57 @@ class Membership:
     def with_disk_of(self, peer_id: str) -> dict[str, str]:
         """The admissions with this peer's present disk in place of its old one."""
         return dict(sorted({**self._admitted, peer_id: self.hellos[peer_id].incarnation}.items()))
+
+
+class Admissions:
+    """The leader's part: proposes to admit the disks of the first start, and wiped disks that have caught up."""
+
+    def __init__(
+        self,
+        *,
+        membership: Membership,
+        machine: StateMachine,
+        payload: Callable[[str, dict[str, str]], bytes],
+        cluster_id: str,
+        clock: Callable[[], float],
+        rng: random.Random,
+    ) -> None:
+        self._membership = membership
+        self._machine = machine
+        self._payload = payload
+        self._cluster_id = cluster_id
+        self._clock = clock
+        self._rng = rng
+        self._running = False
+        self._not_before = float("-inf")
+
+    def elected(self) -> None:
+        """A new term: what was proposed before does not stand in its way."""
+        self._running = False
+
+    def due(self, *, commit_index: int, acked: Mapping[str, int]) -> Proposal | None:
+        """The admission to propose now, if any. ``acked``: what each peer's disk is known to hold."""
+        membership = self._membership
+        if self._running or self._clock() < self._not_before:
+            return None
+        cluster_id = self._machine.cluster_id()
+        if not membership.complete:
+            if membership.missing():
+                return None
+            cluster_id = self._cluster_id or str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
+            admissions = membership.first_admission()
+        else:
+            enough = max(commit_index - CAUGHT_UP, 1)
+            ready = [peer for peer in membership.unadmitted() if acked.get(peer, 0) >= enough]
+            if not ready:
+                return None
+            admissions = membership.with_disk_of(ready[0])
+        self._running = True
+        _log.info("replication.admitting", cluster_id=cluster_id, admissions=admissions)
+
+        def done() -> None:
+            self._running = False
+            if self._membership.admitted != admissions:
+                self._not_before = self._clock() + READMIT_S
+
+        return Proposal(self._payload(cluster_id, admissions), None, done)

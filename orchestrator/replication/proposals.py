@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.contract.errors import OverloadedError, RaftsmanError
 from orchestrator.replication.log import Proposed
-
-Answer = Proposed | RaftsmanError
+from orchestrator.replication.waiting import fail, resolve
 
 
 @dataclass(slots=True, eq=False)
@@ -45,6 +44,11 @@ class Proposals:
                 retry_after_ms=200,
             )
         self._queue.append(proposal)
+        self._bytes += len(proposal.payload)
+
+    def add_first(self, proposal: Proposal) -> None:
+        """Put the engine's own proposal in front, whatever the bounds."""
+        self._queue.appendleft(proposal)
         self._bytes += len(proposal.payload)
 
     def withdraw(self, proposal: Proposal) -> bool:
@@ -85,3 +89,19 @@ class Proposals:
         self._queue.clear()
         self._bytes = 0
         return flying, queued
+
+
+def answer_all(batch: Sequence[Proposal], outcomes: Sequence[Proposed]) -> None:
+    for proposal, outcome in zip(batch, outcomes, strict=True):
+        if proposal.future is not None:
+            resolve(proposal.future, outcome)
+        if proposal.done is not None:
+            proposal.done()
+
+
+def fail_all(batch: Sequence[Proposal], error: RaftsmanError) -> None:
+    for proposal in batch:
+        if proposal.future is not None:
+            fail(proposal.future, error)
+        if proposal.done is not None:
+            proposal.done()

@@ -1,4 +1,4 @@
-"""``Reads``: ReadIndex on the leader (RAFT.md, Reads).
+"""``Reads``: ReadIndex on the leader; ``RemoteReads``: a follower's questions to it (RAFT.md, Reads).
 
 Owns: the rounds of questions by which a leader makes sure that it still leads. Leaves waiting until something is
 applied to the engine. The one rule: a read is answered with a commit index that was known when its round began, and
@@ -7,6 +7,7 @@ a round that began after the read was asked for; all reads that wait share one.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 from orchestrator.replication.v1 import peer_pb2 as pb
@@ -70,3 +71,32 @@ class Reads:
         done, self._asking, self._waiting = self._asking + self._waiting, [], []
         for answer in done:
             answer(None)
+
+
+class RemoteReads:
+    """A follower's questions for the leader's commit index that are not answered yet."""
+
+    def __init__(self, *, send: Callable[[str, pb.Frame], None]) -> None:
+        self._send = send
+        self._last = 0
+        self._open: dict[int, tuple[str, asyncio.Future[int | None]]] = {}
+
+    def ask(self, leader_id: str, future: asyncio.Future[int | None]) -> int:
+        """Returns the question's number, for ``forget``."""
+        self._last += 1
+        self._open[self._last] = (leader_id, future)
+        self._send(leader_id, pb.Frame(read_index_request=pb.ReadIndexRequest(id=self._last)))
+        return self._last
+
+    def forget(self, number: int) -> None:
+        self._open.pop(number, None)
+
+    def answered(self, reply: pb.ReadIndexReply) -> tuple[asyncio.Future[int | None], int | None] | None:
+        """Whose question this answers, and how (None: that peer does not lead)."""
+        row = self._open.pop(reply.id, None)
+        return None if row is None else (row[1], reply.commit_index if reply.ok else None)
+
+    def drop(self, peer_id: str | None = None) -> list[asyncio.Future[int | None]]:
+        """Forget the questions to this peer (None: all); returns whose they were."""
+        numbers = [number for number, row in self._open.items() if peer_id is None or row[0] == peer_id]
+        return [self._open.pop(number)[1] for number in numbers]

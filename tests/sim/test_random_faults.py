@@ -133,13 +133,13 @@ async def _schedule(seed: int, peers: int) -> tuple[int, int]:
         return len(writers.acknowledged), writers.reads
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(5))
 def test_three_peers_keep_every_acknowledged_write(seed: int) -> None:
     acknowledged, reads = run_virtual(lambda: _schedule(seed, 3))
     assert acknowledged > 50 and reads > 0, f"seed {seed} tested nothing"
 
 
-@pytest.mark.parametrize("seed", range(100, 106))
+@pytest.mark.parametrize("seed", range(100, 103))
 def test_five_peers_keep_every_acknowledged_write(seed: int) -> None:
     acknowledged, reads = run_virtual(lambda: _schedule(seed, 5))
     assert acknowledged > 50 and reads > 0, f"seed {seed} tested nothing"

@@ -1,0 +1,219 @@
+"""``SnapshotKeeper``: takes this peer's snapshots, installs those of the leader, and reads them for peers that need one.
+
+Owns: the order of durable steps. A snapshot of ours is on disk before the journal behind it is forgotten; a leader's is
+on disk before the state is replaced, and both before it is acknowledged (RAFT.md, S5, S7). Leaves the chunks to
+``snapshotting`` and threads to its host. The one rule: the store never goes back to an older snapshot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+import structlog
+
+from orchestrator.contract.errors import CorruptError
+from orchestrator.replication.guard import Guard
+from orchestrator.replication.log import SnapshotMeta, SnapshotStore, StateMachine
+from orchestrator.replication.pysync import RaftCore
+from orchestrator.replication.settings import EngineConfig
+from orchestrator.replication.snapshotting import Snapshot, SnapshotReceiver, SnapshotSenders, checksum
+from orchestrator.replication.storage import RaftStorage
+from orchestrator.replication.v1 import peer_pb2 as pb
+
+_log = structlog.get_logger("raftsman.replication")
+
+
+class Host(Protocol):
+    """The engine, as far as snapshots need it."""
+
+    @property
+    def running(self) -> bool: ...
+
+    def wake(self) -> None: ...
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None: ...
+
+    async def in_thread(self, work: Callable[[], Any]) -> Any: ...
+
+    def broken(self, error: str) -> None: ...
+
+    def replaced(self, meta: SnapshotMeta) -> None:
+        """A snapshot took the place of log and state."""
+
+
+class SnapshotKeeper:
+    def __init__(
+        self,
+        *,
+        host: Host,
+        core: RaftCore,
+        storage: RaftStorage,
+        guard: Guard,
+        machine: StateMachine,
+        store: SnapshotStore,
+        config: EngineConfig,
+        check: bool,
+        send: Callable[[str, pb.Frame], None],
+    ) -> None:
+        self._host = host
+        self._core = core
+        self._storage = storage
+        self._guard = guard
+        self._machine = machine
+        self._store = store
+        self._config = config
+        self._check = check
+        self._send = send
+        self.senders = SnapshotSenders(
+            send=send,
+            stamp=lambda: (core.term, core.commit_index),
+            chunk_bytes=config.snapshot_chunk_bytes,
+            window=config.snapshot_window,
+        )
+        self._receiver = SnapshotReceiver(check=check)
+        self._disk = asyncio.Lock()  # one at a time uses the store
+        self._compacting = False
+        self._reading = False
+        self._installing: tuple[int, int] | None = None  # last index and term of the snapshot
+        self._handed: tuple[SnapshotMeta, bytes | None] | None = None
+        self.saved = self.installed = 0
+
+    # ------------------------------------------------------------------ taking
+
+    def consider(self) -> None:
+        """After a turn: take a snapshot if enough was applied since the last one."""
+        if self._compacting or self._installing:
+            return
+        storage, config = self._storage, self._config
+        applied = self._core.applied_index
+        done = storage.snapshot.last_index if storage.snapshot is not None else 1
+        if applied <= done:
+            return
+        if applied - done < config.compact_entries and storage.bytes_since_snapshot < config.compact_bytes:
+            return
+        term = storage.term_at(applied)
+        if term is None:
+            return
+        self._compacting = True
+        meta = SnapshotMeta(last_index=applied, last_term=term, index=self._machine.index)
+        self._host.spawn(self._compact(meta, self._machine.capture()))
+
+    async def _compact(self, meta: SnapshotMeta, encode: Callable[[], bytes]) -> None:
+        try:
+            async with self._disk:
+                newest = self._storage.snapshot
+                if newest is not None and newest.last_index >= meta.last_index:
+                    return
+                await self._host.in_thread(lambda: self._store.save(meta, encode()))
+                if self._host.running:
+                    self.saved += 1
+                    self._storage.saved(
+                        meta, tail_entries=self._config.tail_entries, tail_bytes=self._config.tail_bytes
+                    )
+        finally:
+            self._compacting = False
+            self._host.wake()
+
+    # ------------------------------------------------------------------ sending
+
+    def wanted_by(self, peer_id: str) -> None:
+        """The peer needs entries that are no longer held here."""
+        if peer_id not in self.senders:
+            self.senders.begin(peer_id)
+
+    def provide(self) -> None:
+        """Read the newest snapshot for those who wait for it."""
+        if self.senders.wanting and not self._reading:
+            self._reading = True
+            self._host.spawn(self._read())
+
+    async def _read(self) -> None:
+        try:
+            async with self._disk:
+                held = await self._host.in_thread(self._store.load)
+            if held is None or held[0].last_index < self._storage.first_index:
+                raise CorruptError("there is no snapshot before the journal's first entry")
+            meta, data = held
+            snapshot = Snapshot(meta, data, await self._host.in_thread(lambda: checksum(data)))
+            _log.info("replication.sending_snapshot", last_index=meta.last_index, size=len(data))
+            self.senders.provide(snapshot)
+        finally:
+            self._reading = False
+            self._host.wake()
+
+    # ------------------------------------------------------------------ receiving
+
+    def chunk(self, peer_id: str, chunk: pb.SnapshotChunk) -> None:
+        """Part of the leader's snapshot."""
+        if chunk.last_index and chunk.last_index <= self._core.commit_index:
+            reply = pb.AppendReply(term=self._core.term, next_index=self._core.commit_index + 1, success=True)
+            self._send(peer_id, pb.Frame(append_reply=reply))
+            return
+        stated = (chunk.last_index, chunk.last_term)
+        last_index, wanted = chunk.last_index, 0
+        if self._installing == stated:
+            wanted = chunk.total_bytes
+        elif self._installing or not chunk.last_index:
+            last_index = 0  # only: we are here
+        else:
+            taken = self._receiver.take(peer_id, chunk)
+            if isinstance(taken, tuple):
+                wanted, meta, data = taken
+                self._installing = stated
+                self._host.spawn(self._install(peer_id, chunk.term, meta, data))
+            else:
+                wanted = taken
+        progress = pb.SnapshotProgress(term=self._core.term, last_index=last_index, next_offset=wanted)
+        self._send(peer_id, pb.Frame(snapshot_progress=progress))
+
+    async def _install(self, peer_id: str, term: int, meta: SnapshotMeta, data: bytes) -> None:
+        """Make the snapshot durable, then the state, then acknowledge it."""
+        try:
+            async with self._disk:
+                if self._outdated(meta):
+                    return
+                if not self._check:
+                    self._hand_over(peer_id, term, meta, data)
+                    return
+                await self._host.in_thread(lambda: self._store.save(meta, data))
+                if not self._host.running or self._core.term != term or self._outdated(meta):
+                    return  # it is on disk, and true; the next leader sends what is needed
+                try:
+                    self._machine.restore(data)
+                except CorruptError as error:
+                    _log.error("replication.snapshot_refused", leader=peer_id, error=str(error))
+                    return
+                self._hand_over(peer_id, term, meta, None)
+        finally:
+            self._installing = None
+            self._host.wake()
+
+    def _outdated(self, meta: SnapshotMeta) -> bool:
+        return meta.last_index <= self._core.commit_index
+
+    def _hand_over(self, peer_id: str, term: int, meta: SnapshotMeta, data: bytes | None) -> None:
+        """Through PySyncObj, which asks ``taken`` and ``load`` and acknowledges."""
+        self._handed = (meta, data)
+        self._guard.install(peer_id, term, meta)
+        if self.taken() and self._check:
+            self._host.broken("a snapshot that was restored could not be installed")
+        self._handed = None
+
+    def taken(self) -> bool:
+        """Whether a complete snapshot waits to be loaded."""
+        return self._handed is not None
+
+    def load(self) -> tuple[int, int]:
+        """The snapshot takes the place of the log; returns its last index and term."""
+        assert self._handed is not None
+        meta, data = self._handed
+        if data is not None:
+            self._machine.restore(data)
+        self._storage.install(meta)
+        self._handed = None
+        self.installed += 1
+        _log.info("replication.snapshot_installed", last_index=meta.last_index, index=meta.index)
+        self._host.replaced(meta)
+        return meta.last_index, meta.last_term

@@ -1,0 +1,130 @@
+"""``Elections``: when this peer asks to lead, and whom it lets.
+
+Owns: the election deadline (PySyncObj's, moved), PreVote, and what is known of the living leader. Leaves votes to
+``guard`` and PySyncObj. The one rule: PySyncObj only reaches its deadline when a majority said that they would vote.
+
+A leader that dies breaks its streams; whoever sees that asks at once, and is told no if the others still hear the
+leader. So a crash costs tens of milliseconds, and a lost packet nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+from orchestrator.replication.membership import Membership
+from orchestrator.replication.prevote import PreVote
+from orchestrator.replication.pysync import RaftCore
+from orchestrator.replication.settings import EngineConfig
+from orchestrator.replication.storage import RaftStorage
+from orchestrator.replication.v1 import peer_pb2 as pb
+
+NEVER = float("inf")
+NOW = float("-inf")
+
+
+class Elections:
+    """``reachable`` says whether any peer can be sent to."""
+
+    def __init__(
+        self,
+        *,
+        peer_id: str,
+        others: Sequence[str],
+        core: RaftCore,
+        storage: RaftStorage,
+        membership: Membership,
+        config: EngineConfig,
+        prevote: bool,
+        send: Callable[[str, pb.Frame], None],
+        reachable: Callable[[], bool],
+        clock: Callable[[], float],
+        rng: random.Random,
+    ) -> None:
+        self._others = tuple(others)
+        self._core = core
+        self._storage = storage
+        self._membership = membership
+        self._config = config
+        self._asks_first = prevote
+        self._reachable = reachable
+        self._clock = clock
+        self._rng = rng
+        self._prevote = PreVote(peer_id=peer_id, others=others, send=send)
+        self.leader_contact = NOW  # when we last heard a leader; NOW if never, or if it is gone
+        core.election_deadline = NEVER
+
+    def open(self) -> None:
+        """From now on elections may be held."""
+        self._core.election_deadline = self._clock() + self._timeout() if self._others else NOW
+
+    def consider(self) -> None:
+        """Before PySyncObj ticks: if its deadline has passed, let it elect only if it may, and would win."""
+        core, now = self._core, self._clock()
+        if core.is_leader or core.election_deadline >= now or not self._others:
+            return
+        if core.election_deadline == NOW and self._reachable():
+            return  # asked, and the majority said yes
+        if not self._membership.may_vote() or not self._reachable():
+            core.election_deadline = now + self._timeout()
+        elif self._asks_first:
+            core.election_deadline = now + self._rng.uniform(1.0, 2.0) * self._config.heartbeat_s
+            self._prevote.begin(term=core.term, standing=self._standing())
+
+    def request(self, peer_id: str, request: pb.PreVoteRequest) -> None:
+        """Another peer asks whether we would vote for it."""
+        core, now = self._core, self._clock()
+        willing = (
+            not core.is_leader
+            and self._membership.may_vote()
+            and request.term > self._membership.vote_floor
+            and now - self.leader_contact >= self._config.election_min_s
+        )
+        if self._prevote.answer(peer_id, request, willing=willing, term=core.term, standing=self._standing()):
+            # Let it try before we do.
+            core.election_deadline = max(core.election_deadline, now + 2 * self._config.heartbeat_s)
+
+    def reply(self, peer_id: str, reply: pb.PreVoteReply) -> None:
+        core = self._core
+        if reply.term > core.term:
+            core.adopt_term(peer_id, reply.term)
+        elif core.is_leader or not self._membership.counts(peer_id):
+            return
+        elif self._prevote.reply(peer_id, reply, term=core.term):
+            core.election_deadline = NOW  # the next tick holds the election
+
+    def leader_heard(self) -> None:
+        self.leader_contact = self._clock()
+        self._prevote.cancel()
+
+    def leads(self) -> None:
+        """We lead."""
+        self._prevote.cancel()
+
+    def lost(self, peer_id: str) -> None:
+        """A stream broke. If it was the leader's, it probably died: ask soon whether the others think so too."""
+        core = self._core
+        if peer_id == core.leader_id and not core.is_leader and self._asks_first:
+            self.leader_contact = NOW
+            self._ask_soon()
+
+    def met(self) -> None:
+        """A peer said Hello. If now everybody is here for the first start, there is no reason to wait long."""
+        if not self._membership.complete and not self._membership.missing() and not self._core.is_leader:
+            self._ask_soon()
+
+    def was_busy(self, began: float) -> None:
+        """A turn took this long: we were busy, not they silent, so whoever leads gets the time to be heard."""
+        core, now = self._core, self._clock()
+        if now - began > self._config.heartbeat_s and not core.is_leader:
+            core.election_deadline = max(core.election_deadline, now + self._config.election_min_s)
+
+    def _ask_soon(self) -> None:
+        soon = self._clock() + self._rng.uniform(0, self._config.leader_lost_s)
+        self._core.election_deadline = min(self._core.election_deadline, soon)
+
+    def _timeout(self) -> float:
+        return self._rng.uniform(self._config.election_min_s, self._config.election_max_s)
+
+    def _standing(self) -> tuple[int, int]:
+        return self._storage.last_term, self._storage.last_index
