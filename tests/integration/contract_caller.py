@@ -1,0 +1,180 @@
+"""Calls every method of every service on one peer, with nothing of Raftsman but stubs generated from ``proto/``.
+
+Run as a program in a directory of its own: ``contract_caller.py ADDRESS CERTS-OR-DASH PEER LOGS-ADDRESS``. Prints one
+JSON object, method -> status code name. It plays a client and an agent (node ``node-PEER``) at once; the agent's log
+stream goes to LOGS-ADDRESS, another peer. With ``-`` for the certificates it speaks plain text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from orchestrator.contract.v1 import agent_pb2 as agent
+from orchestrator.contract.v1 import agent_pb2_grpc as agent_rpc
+from orchestrator.contract.v1 import control_pb2 as pb
+from orchestrator.contract.v1 import control_pb2_grpc as rpc
+from orchestrator.replication.v1 import peer_pb2 as peer
+from orchestrator.replication.v1 import peer_pb2_grpc as peer_rpc
+
+CODES: dict[str, str] = {}
+ANSWERS: dict[str, Any] = {}
+
+
+def channel(address: str, certs: Path | None, who: str) -> grpc.aio.Channel:
+    if certs is None:
+        return grpc.aio.insecure_channel(address)
+    base = certs / who
+    credentials = grpc.ssl_channel_credentials(
+        (base / "ca.pem").read_bytes(), (base / "key.pem").read_bytes(), (base / "cert.pem").read_bytes()
+    )
+    return grpc.aio.secure_channel(address, credentials, [("grpc.ssl_target_name_override", "peer.raftsman")])
+
+
+async def call(stub: Any, name: str, request: Any) -> Any:
+    """One unary call; notes its status."""
+    try:
+        ANSWERS[name] = await getattr(stub, name)(request, timeout=15)
+        CODES[name] = "OK"
+    except grpc.aio.AioRpcError as error:
+        CODES[name] = f"{error.code().name}: {error.details()}"
+        return None
+    return ANSWERS[name]
+
+
+async def first(name: str, stream: Any) -> Any:
+    """The first message of a stream; notes its status."""
+    try:
+        async with asyncio.timeout(15):
+            message = await stream.read()
+        CODES[name] = "OK" if message is not grpc.aio.EOF else f"ended: {(await stream.code()).name}"
+    except TimeoutError:
+        CODES[name] = "nothing came"
+        return None
+    except grpc.aio.AioRpcError as error:
+        CODES[name] = f"{error.code().name}: {error.details()}"
+        return None
+    return message
+
+
+async def play_agent(stub: Any, logs_stub: Any, node: str) -> tuple[Any, Any]:
+    registered = await call(
+        stub,
+        "Register",
+        agent.RegisterRequest(
+            request_id=uuid.uuid4().hex,
+            node={
+                "id": node, "name": node, "drivers": ["fake"], "port_min": 20000, "port_max": 20010,
+                "capacity": {"cpu_millis": 1000, "memory_mib": 1000, "disk_mib": 1000},
+            },
+        ),
+    )  # fmt: skip
+    assert registered is not None, CODES
+    await call(stub, "Heartbeat", agent.HeartbeatRequest(node_id=node, sequence=1))
+    stream = stub.Assignments(agent.AssignmentsRequest(node_id=node))
+    full = await first("Assignments", stream)
+    assert full is not None and full.full, CODES
+    logs = logs_stub.ServeLogs()
+    await logs.write(agent.LogsUp(hello={"node_id": node}))
+    return stream, logs
+
+
+async def serve_one_log(logs: Any) -> None:
+    """Answer the first request for logs."""
+    down = await first("ServeLogs", logs)
+    await logs.write(
+        agent.LogsUp(data={"stream_id": down.open.stream_id, "data": b"hello\n", "task": "main", "end": True})
+    )
+
+
+async def main(address: str, certs: Path | None, me: str, logs_address: str) -> None:
+    control = rpc.ControlStub(channel(address, certs, "clients/admin"))
+    agents = agent_rpc.AgentsStub(channel(address, certs, f"agents/{me}"))
+    elsewhere = agent_rpc.AgentsStub(channel(logs_address, certs, f"agents/{me}"))
+    node = f"node-{me}"
+    assignments, logs = await play_agent(agents, elsewhere, node)
+
+    space = f"space-{me}"
+    task = {"name": "main", "driver": "fake", "command": ["x"], "resources": {"cpu_millis": 100, "memory_mib": 10}}
+    constraint = {"attribute": "node.id", "operator": 1, "values": [node]}
+    spec = {
+        "namespace": space, "name": "web", "constraints": [constraint],
+        "groups": [{"name": "main", "count": 1, "tasks": [task]}],
+    }  # fmt: skip
+    key = {"namespace": space, "name": "web"}
+    await call(control, "SubmitJob", pb.SubmitJobRequest(request_id=uuid.uuid4().hex, job=spec))
+    async with asyncio.timeout(15):
+        update = await assignments.read()
+    assigned = update.assignments[0]
+    observation = agent.Observation(key=assigned.key, state=30)
+    await call(agents, "ReportStatuses", agent.ReportStatusesRequest(node_id=node, observations=[observation]))
+    which = {"namespace": space, "job": "web", "group": "main", "ordinal": 0}
+    answering = asyncio.ensure_future(serve_one_log(logs))
+    chunk = await first("Logs", control.Logs(pb.LogsRequest(id=which, tail_lines=-1, offset=-1)))
+    assert chunk is not None and chunk.data == b"hello\n", CODES
+    await answering
+    await call(control, "GetJob", pb.GetJobRequest(job=key))
+    assert ANSWERS["GetJob"].job.groups[0].running == 1, ANSWERS["GetJob"]
+    await call(control, "ListJobs", pb.ListJobsRequest(namespace="*"))
+    await call(control, "GetAllocation", pb.GetAllocationRequest(id=which))
+    await call(control, "ListAllocations", pb.ListAllocationsRequest(namespace=space))
+    await call(control, "ExplainJob", pb.ExplainJobRequest(job=key))
+    await call(control, "ScaleJob", pb.ScaleJobRequest(job=key, count=2))
+    await call(control, "RestartJob", pb.RestartJobRequest(job=key))
+    await call(control, "StopJob", pb.StopJobRequest(job=key))
+    await call(control, "RemoveJob", pb.RemoveJobRequest(job=key))
+    batch = [{"namespace": space, "name": f"b{n}", "groups": spec["groups"]} for n in range(3)]
+    await call(control, "SubmitJobs", pb.SubmitJobsRequest(jobs=batch))
+    await call(control, "ListNodes", pb.ListNodesRequest())
+    await call(control, "CordonNode", pb.NodeRequest(node=node))
+    await call(control, "UncordonNode", pb.NodeRequest(node=node))
+    await call(control, "DrainNode", pb.NodeRequest(node=node))
+    spare = {"id": f"spare-{me}", "name": f"spare-{me}", "port_min": 20000, "port_max": 20010}
+    await agents.Register(agent.RegisterRequest(node=spare), timeout=15)
+    await call(control, "ForgetNode", pb.NodeRequest(node=f"spare-{me}"))
+    await call(control, "ClusterStatus", pb.ClusterStatusRequest())
+    await call(control, "StateHash", pb.StateHashRequest(peer_id=me))
+    await first("WatchEvents", control.WatchEvents(pb.WatchEventsRequest(namespace="*")))
+    await call(control, "PutVariable", pb.PutVariableRequest(namespace=space, name="a", value="1"))
+    await call(control, "CreateVariable", pb.PutVariableRequest(namespace=space, name="b", value="1"))
+    await call(control, "GetVariable", pb.GetVariableRequest(namespace=space, name="a"))
+    await call(
+        control,
+        "CompareAndSetVariable",
+        pb.CompareAndSetVariableRequest(namespace=space, name="a", expect="1", value="2"),
+    )
+    assert ANSWERS["CompareAndSetVariable"].hit
+    await call(control, "ListVariables", pb.ListVariablesRequest(namespace=space))
+    assert [(v.name, v.value) for v in ANSWERS["ListVariables"].variables] == [("a", "2"), ("b", "1")]
+    await call(control, "DeleteVariable", pb.DeleteVariableRequest(namespace=space, name="a"))
+    await raft_session(channel(address, certs, "clients/admin"))
+    print(json.dumps(CODES))
+
+
+async def raft_session(to: grpc.aio.Channel) -> None:
+    """Every method of ``Peers``, called by a client."""
+    stub = peer_rpc.PeersStub(to)
+    for method in peer.DESCRIPTOR.services_by_name["Peers"].methods:
+        stream = getattr(stub, method.name)()
+        try:
+            await stream.done_writing()
+            async with asyncio.timeout(15):
+                message = await stream.read()
+            CODES[method.name] = "OK" if message is not grpc.aio.EOF else (await stream.code()).name
+        except grpc.aio.AioRpcError as error:
+            CODES[method.name] = f"{error.code().name}: {error.details()}"
+        except TimeoutError:
+            CODES[method.name] = "nothing came"
+        stream.cancel()
+
+
+if __name__ == "__main__":
+    arguments = sys.argv[1:]
+    asyncio.run(main(arguments[0], None if arguments[1] == "-" else Path(arguments[1]), arguments[2], arguments[3]))

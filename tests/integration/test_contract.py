@@ -1,0 +1,73 @@
+"""The contract, as somebody else would use it: every method on every peer, with stubs made from ``proto/`` alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator.contract.v1 import agent_pb2, control_pb2
+from orchestrator.ops import certs
+from orchestrator.replication.v1 import peer_pb2
+from tests.integration.peer_processes import peer_cluster
+
+pytestmark = pytest.mark.cluster
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+CALLER = Path(__file__).with_name("contract_caller.py")
+METHODS = {
+    method.name
+    for descriptor, service in (
+        (control_pb2.DESCRIPTOR, "Control"),
+        (agent_pb2.DESCRIPTOR, "Agents"),
+        (peer_pb2.DESCRIPTOR, "Peers"),
+    )
+    for method in descriptor.services_by_name[service].methods
+}
+PEER_METHODS = {method.name for method in peer_pb2.DESCRIPTOR.services_by_name["Peers"].methods}
+
+
+@pytest.fixture(scope="module")
+def stubs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with generated code and nothing else."""
+    from grpc_tools import protoc
+
+    out = tmp_path_factory.mktemp("stubs")
+    sources = [str(path) for path in sorted((ROOT / "proto").rglob("*.proto"))]
+    code = protoc.main(["protoc", f"-I{ROOT / 'proto'}", f"--python_out={out}", f"--grpc_python_out={out}", *sources])
+    assert code == 0
+    for folder in {path.parent for path in out.rglob("*.py")}:
+        while folder != out:
+            (folder / "__init__.py").touch()  # so that this package wins over the installed one
+            folder = folder.parent
+    return out
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["insecure", "tls"])
+async def test_every_method_answers_on_every_peer(tmp_path: Path, stubs: Path, secure: bool) -> None:
+    async with peer_cluster(tmp_path, secure=secure) as cluster:
+        others = dict(zip(cluster.ids, [*cluster.ids[1:], cluster.ids[0]], strict=True))
+        for peer in cluster.ids:
+            directory = "-"
+            if secure:
+                directory = str(tmp_path / "certs")
+                certs.issue(directory, "agent", peer)
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, str(CALLER), cluster.addresses[peer], directory, peer, cluster.addresses[others[peer]],
+                cwd=stubs, env={**os.environ, "PYTHONPATH": str(stubs)},
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            out, err = await process.communicate()
+            assert process.returncode == 0, f"{peer}:\n{err.decode()}\n{cluster.log(peer)[-2000:]}"
+            codes = json.loads(out)
+            assert codes.keys() == METHODS
+            refused = {name: code for name, code in codes.items() if code != "OK"}
+            if secure:
+                # A client is no peer, and the Raft methods say so.
+                assert refused.keys() == PEER_METHODS
+            else:
+                assert refused.keys() <= PEER_METHODS
