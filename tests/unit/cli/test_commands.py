@@ -41,7 +41,7 @@ def job(state: str = "running", spec: model.JobSpec | None = None, **counts: int
         uid="u1",
         version=1,
         state=state,
-        groups=(answers.GroupStatus(group="main", **{"count": 1, **counts}),),  # type: ignore[arg-type]
+        groups=(answers.GroupStatus(group="main", **{"count": 1, **counts}),),
     )
 
 
@@ -119,7 +119,6 @@ def test_an_unknown_job_is_said(cli: Cli) -> None:
 
 def test_without_quorum_reads_are_stale_and_say_so(cli: Cli, running: World, peer: FakePeer) -> None:
     peer.no_quorum = True
-    began = time.monotonic()
     code, out, err = cli("ps")
     assert code == 0
     assert "web/main/0" in out
@@ -128,7 +127,6 @@ def test_without_quorum_reads_are_stale_and_say_so(cli: Cli, running: World, pee
     # The promise is two seconds in all; only one of the two reads may wait for a leader.
     linearizable = [request for method, request in peer.calls if not request.read.stale]
     assert {type(request).__name__ for request in linearizable} == {"ListJobsRequest"}
-    assert time.monotonic() - began < 60
 
 
 def test_without_quorum_writes_exit_with_six_and_say_what_to_do(cli: Cli, running: World, peer: FakePeer) -> None:
