@@ -86,14 +86,12 @@ def _context(session: Session, really: str | None) -> contexts.Context | None:
 async def _run(found: contexts.Context | None, fresh: LocalCluster | None, options: Options) -> Verdict:
     if fresh is not None:
         _say(f"starting a throw-away cluster in {fresh.data}")
+        fresh.keep_data = True  # until it is known that nobody will want to look at it
         try:
             async with fresh:
                 verdict = await Drill(fresh, options, _say).run()
                 fresh.keep_data = not verdict.passed
                 return verdict
-        except Exception:
-            fresh.keep_data = True
-            raise
         finally:
             if fresh.keep_data:
                 _say(f"logs and data of the cluster are kept in {fresh.data}")
