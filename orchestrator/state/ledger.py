@@ -74,6 +74,8 @@ class Ledger:
 
     def hold(self, table: AllocationTable, rows: Rows, nodes: Mapping[int, Node]) -> None:
         """Enter new live rows whose columns (and ports) are filled."""
+        if not len(rows):
+            return
         slots = table.node[rows]
         self._add(table, rows, slots, 1)
         np.add.at(self.rows_kept, slots, 1)

@@ -1,0 +1,377 @@
+"""Whatever the log holds: apply never raises, invariants hold, and equal logs give equal states."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from orchestrator.contract.model import (
+    AllocationId,
+    AllocState,
+    AssignmentKey,
+    JobType,
+    Observation,
+    OnDisconnect,
+)
+from orchestrator.replication.codec import encode_entry
+from orchestrator.replication.log import FutureFormatError
+from orchestrator.replication.machine import ClusterMachine
+from orchestrator.state.commands import (
+    ActionColumns,
+    AdmitPeers,
+    ApplyPlan,
+    Collect,
+    Command,
+    CordonNode,
+    DrainNode,
+    Entry,
+    Expectation,
+    ForgetNode,
+    JobSubmission,
+    MarkNodes,
+    NodeMark,
+    PlacementColumns,
+    RecordStatuses,
+    RegisterNode,
+    Rejected,
+    RemoveJob,
+    RestartJob,
+    ScaleJob,
+    SetFeatureLevel,
+    StopJob,
+    SubmitJobs,
+    WriteVariable,
+)
+from orchestrator.state.invariants import check
+from orchestrator.state.model import Limits
+from orchestrator.state.snapshot import capture, image_hash
+from orchestrator.state.state import State
+from orchestrator.state.views import assignments_for, cluster_view, job_statuses
+from tests.unit.state.kit import group, job, node
+
+JOBS = ("a", "b")
+GROUPS = ("x", "y")
+NODES = ("n1", "n2", "n3")
+SMALL = Limits(
+    allocations_per_ordinal=2,
+    allocation_age_ms=50,
+    stopped_job_age_ms=80,
+    events=40,
+    answers=6,
+    answer_age_ms=100,
+    answer_bytes=4_000,
+    variable_bytes=100,
+)
+STEPS = 40
+SEEDS = st.integers(0, 2**32)
+"""Commands are drawn by a seeded generator: Hypothesis' own draws prefer small and equal values, so that hardly a plan
+would find a job that still exists. A failure prints its seed."""
+QUIET = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=300, deadline=None)
+def test_any_bytes_in_the_log_are_answered(payload: bytes) -> None:
+    machine = ClusterMachine()
+    assert isinstance(machine.apply(payload), Rejected)
+    assert machine.index == 1
+
+
+@given(SEEDS)
+@QUIET
+def test_damaged_commands_are_answered_and_break_nothing(seed: int) -> None:
+    dice = Random(seed)
+    machine = ClusterMachine(SMALL)
+    prologue = _prologue(dice)
+    for step in range(20):
+        payload = bytearray(prologue[step] if step < len(prologue) else _payload(dice, machine.state, 2_000))
+        for _ in range(dice.randint(0, 3)):
+            place = dice.randint(0, len(payload) - 1)
+            payload[place] = dice.randint(0, 255)
+        before = machine.index
+        try:
+            machine.apply(bytes(payload))
+        except FutureFormatError:
+            assert machine.index == before
+            continue
+        assert machine.index == before + 1
+        assert check(machine.state) == []
+
+
+@given(SEEDS)
+@QUIET
+def test_any_commands_keep_the_invariants_and_equal_logs_give_equal_bytes(seed: int) -> None:
+    dice = Random(seed)
+    machine = ClusterMachine(SMALL)
+    log: list[bytes] = []
+    clock = 1_000
+    outcomes = []
+    middle = dice.randint(0, STEPS - 1)
+    halfway = b""
+    prologue = _prologue(dice)
+    for step in range(STEPS):
+        if step == middle:
+            halfway = machine.capture()()
+        clock += dice.choice((0, 1, 1, 5, 60))
+        log.append(prologue[step] if step < len(prologue) else _payload(dice, machine.state, clock))
+        outcomes.append(machine.apply(log[-1]))
+        assert check(machine.state) == [], outcomes[-1]
+        _look(machine.state)
+
+    again = ClusterMachine(SMALL)
+    assert [again.apply(payload) for payload in log] == outcomes
+    assert again.state_hash() == machine.state_hash()
+    assert again.capture()() == machine.capture()()
+
+    restored = ClusterMachine(SMALL)
+    restored.restore(halfway)
+    assert [restored.apply(payload) for payload in log[middle:]] == outcomes[middle:]
+    assert restored.state_hash() == machine.state_hash()
+    assert restored.capture()() == machine.capture()()
+
+
+@given(st.binary(max_size=60), SEEDS)
+@settings(max_examples=100, deadline=None)
+def test_a_damaged_snapshot_leaves_the_state_as_it_was(noise: bytes, seed: int) -> None:
+    dice = Random(seed)
+    machine = ClusterMachine()
+    machine.apply(_entry(SubmitJobs(jobs=(JobSubmission(spec=job("a", group("x", 3)), uid="u1"),)), 5))
+    machine.apply(_entry(RegisterNode(node=node("n1"), identity="agent:n1"), 6))
+    machine.apply(_entry(_plan(dice, machine.state), 7))
+    good = machine.capture()()
+    place = dice.randint(0, len(good))
+    damaged = good[:place] + noise + good[place + len(noise) :]
+    other = ClusterMachine()
+    before = other.state
+    try:
+        other.restore(damaged)
+    except Exception as error:
+        assert type(error).__name__ == "CorruptError", error
+        assert other.state is before
+
+
+def _look(state: State) -> None:
+    """Views are total too, and share nothing that changes."""
+    view = cluster_view(state)
+    assert view.index == state.index
+    assert len(view.allocations) == len(set(view.allocations.row.tolist()))
+    job_statuses(state)
+    for node_id in NODES:
+        update = assignments_for(state, node_id)
+        assert update.full
+        assignments_for(state, node_id, max(1, state.index - 3))
+    assert image_hash(capture(state)) == image_hash(capture(state))
+
+
+def _entry(command: Command, time_ms: int, request_id: str = "", digest: bytes = b"d", identity: str = "c") -> bytes:
+    return encode_entry(
+        Entry(identity=identity, request_id=request_id, digest=digest, time_ms=time_ms, command=command)
+    )
+
+
+def _prologue(dice: Random) -> list[bytes]:
+    """Something to work on: nodes and jobs that mostly fit. Without it few plans would find anything to place."""
+    nodes = [RegisterNode(node=node(name, gpus=2, engine=dice.choice(("", "e1"))), identity="i1") for name in NODES]
+    jobs = SubmitJobs(jobs=tuple(replace(_submission(dice, name, 0), expect_version=0) for name in JOBS))
+    commands: tuple[Command, ...] = (*nodes, jobs)
+    return [_entry(command, 1_000) for command in commands]
+
+
+def _payload(dice: Random, state: State, clock: int) -> bytes:
+    return _entry(
+        _command(dice, state),
+        clock,
+        dice.choice(("",) * 9 + ("r1", "r2", "r3")),
+        dice.choice((b"1", b"2")),
+    )
+
+
+def _command(dice: Random, state: State) -> Command:
+    name = dice.choice(JOBS)
+    node_id = dice.choice(NODES)
+    kind = dice.choice(_KINDS)
+    if kind is SubmitJobs:
+        names = dice.choices(JOBS, k=dice.choice((1, 1, 1, 2)))
+        return SubmitJobs(jobs=tuple(_submission(dice, name, state.index + place) for place, name in enumerate(names)))
+    if kind is ScaleJob:
+        wanted = dice.choice(("", *GROUPS))
+        return ScaleJob(namespace="default", name=name, group=wanted, count=dice.randint(-1, 4))
+    if kind in (StopJob, RestartJob, RemoveJob):
+        made: StopJob | RestartJob | RemoveJob = kind(namespace="default", name=name)
+        return made
+    if kind is RegisterNode:
+        spec = node(
+            node_id,
+            cpu=dice.choice((100, 300, 1000)),
+            gpus=dice.randint(0, 2),
+            engine=dice.choice(("", "e1", "e1")),
+        )
+        return RegisterNode(node=spec, identity=dice.choice(("i1",) * 9 + ("i2",)))
+    if kind is CordonNode:
+        return CordonNode(node_id=node_id, cordoned=dice.random() < 0.3)
+    if kind is DrainNode:
+        return DrainNode(node_id=node_id)
+    if kind is ForgetNode:
+        return ForgetNode(node_id=node_id)
+    if kind is MarkNodes:
+        known = state.nodes.get(node_id)
+        index = known.register_index if known and dice.choice((True, False)) else dice.randint(0, 30)
+        verdict = (NodeMark(node_id=node_id, register_index=index, reason="silent"),)
+        return MarkNodes(lost=verdict) if dice.choice((True, False)) else MarkNodes(back=verdict)
+    if kind is ApplyPlan:
+        return _plan(dice, state)
+    if kind is RecordStatuses:
+        return _statuses(dice, state, node_id)
+    if kind is WriteVariable:
+        return WriteVariable(
+            namespace="default",
+            name=dice.choice(("v", "w", "bad name")),
+            value=dice.choice((None, "", "x", "é", "x" * 101)),
+            expectation=dice.choice(list(Expectation)),
+            expected=dice.choice(("", "x")),
+        )
+    if kind is Collect:
+        return Collect(max_rows=dice.randint(-1, 5))
+    if kind is AdmitPeers:
+        return AdmitPeers(
+            cluster_id=dice.choice(("c", "c", "d", "")),
+            incarnations=(
+                (
+                    dice.choice(("p1", "p2")),
+                    dice.choice(("i", "j")),
+                ),
+            ),
+        )
+    return SetFeatureLevel(level=dice.randint(-1, 3))
+
+
+_KINDS: tuple[type, ...] = (
+    *(ApplyPlan,) * 10, *(RecordStatuses,) * 6, SubmitJobs, SubmitJobs, RegisterNode, RegisterNode, RegisterNode,
+    MarkNodes, MarkNodes, CordonNode, CordonNode, CordonNode, ScaleJob, StopJob, RestartJob, RemoveJob, DrainNode,
+    ForgetNode, WriteVariable, Collect, Collect, AdmitPeers, SetFeatureLevel,
+)  # fmt: skip
+
+
+def _submission(dice: Random, name: str, number: int) -> JobSubmission:
+    names = dice.sample(GROUPS, k=dice.randint(1, 2))
+    groups = tuple(
+        group(
+            group_name,
+            dice.choice((0, 1, 2, 2, 3)),
+            cpu=dice.choice((0, 100)),
+            gpus=dice.choice((0, 0, 1)),
+            share=dice.choice((500, 1000)),
+            ports=dice.choice(((), (), (0,), (80,))),
+        )
+        for group_name in names
+    )
+    spec = job(name, *groups, kind=dice.choice(list(JobType)))
+    spec = replace(spec, on_disconnect=dice.choice(list(OnDisconnect)))
+    return JobSubmission(
+        spec=spec, uid=f"u{number}-{name}", expect_version=dice.choice((None, None, None, None, 0, 1, 2))
+    )
+
+
+def _plan(dice: Random, state: State) -> ApplyPlan:
+    """Rows that are mostly plausible: real jobs, next attempts; some that are not."""
+    uids = [*sorted(state.jobs), *(["nobody"] if dice.randint(0, 4) == 0 or not state.jobs else [])]
+    nodes = [*NODES, *(["nowhere"] if dice.randint(0, 4) == 0 else [])]
+    rows, masks, ports, offsets = [], [], [], [0]
+    for _ in range(dice.randint(0, 4)):
+        place = dice.randint(0, len(uids) - 1)
+        known = state.jobs.get(uids[place])
+        number = dice.randint(0, len(known.spec.groups) - 1) if known and dice.random() < 0.9 else 1
+        ordinal = dice.choice((0, 0, 1, 1, 2, 3))
+        attempt, version, millis, mask, count = 1, 1, 0, 0, 0
+        if known is not None and number < len(known.spec.groups):
+            wanted = known.spec.groups[number]
+            attempts = state.ordinals.attempts(state.ordinals.gids[(known.slot, wanted.name)])
+            attempt = int(attempts[ordinal]) + 1 if ordinal < len(attempts) else 1
+            version = known.version
+            need = wanted.resources.gpus
+            millis = need.gpu_millis if need else 0
+            mask = dice.choice((1, 2)) if need else 0
+            count = len(wanted.ports)
+            offered = [spec.static or dice.choice((80, 81, 82)) for spec in wanted.ports]
+        else:
+            offered = []
+        if dice.randint(0, 9) == 0:
+            attempt, version, mask = (dice.randint(0, 3) for _ in range(3))
+        ports.extend(offered[:count])
+        offsets.append(len(ports))
+        rows.append((place, number, ordinal, attempt, version, dice.randint(0, len(nodes) - 1), millis))
+        masks.append(mask)
+    acts = []
+    live = state.table.live_rows().tolist()
+    for _ in range(dice.randint(0, 2) if live or dice.random() < 0.1 else 0):
+        action = dice.choice((1, 2, 3))
+        if live:
+            row = dice.choice(live)
+            table = state.table
+            uid = state.job_at[int(table.job[row])].uid
+            cells = (int(table.group[row]), int(table.ordinal[row]), int(table.attempt[row]))
+            acts.append((uids.index(uid), *cells, action, 0, int(table.version[row])))
+        else:
+            acts.append((dice.randint(0, len(uids) - 1), 0, 0, 1, action, 0, 1))
+    placed = np.array(rows, dtype=np.int32).reshape(-1, 7)
+    acted = np.array(acts, dtype=np.int32).reshape(-1, 7)
+    return ApplyPlan(
+        based_on=dice.randint(0, 5),
+        jobs=tuple(uids),
+        nodes=tuple(nodes),
+        reasons=("because",),
+        actions=ActionColumns(
+            job=acted[:, 0].copy(),
+            group=acted[:, 1].copy(),
+            ordinal=acted[:, 2].copy(),
+            attempt=acted[:, 3].copy(),
+            action=acted[:, 4].copy(),
+            reason=acted[:, 5].copy(),
+            version=acted[:, 6].copy() if dice.choice((True, False)) else None,
+        ),
+        placements=PlacementColumns(
+            job=placed[:, 0].copy(),
+            group=placed[:, 1].copy(),
+            ordinal=placed[:, 2].copy(),
+            attempt=placed[:, 3].copy(),
+            version=placed[:, 4].copy(),
+            node=placed[:, 5].copy(),
+            device_mask=np.array(masks, dtype=np.uint64),
+            gpu_millis=placed[:, 6].copy(),
+            ports=np.array(ports, dtype=np.int32),
+            port_offsets=np.array(offsets, dtype=np.int32),
+        ),
+    )
+
+
+def _statuses(dice: Random, state: State, node_id: str) -> RecordStatuses:
+    table = state.table
+    observations = []
+    used = table.used().tolist()
+    for _ in range(dice.randint(0, 3) if used else 0):
+        row = dice.choice(used)
+        known = state.job_at[int(table.job[row])]
+        node_id = state.node_at[int(table.node[row])].spec.id if dice.randint(0, 5) else node_id
+        group_name = state.ordinals.names[int(table.gid[row])][1]
+        alloc = AllocationId(
+            namespace="default", job=known.spec.name, group=group_name, ordinal=int(table.ordinal[row])
+        )
+        observations.append(
+            Observation(
+                key=AssignmentKey(
+                    id=alloc,
+                    job_uid=known.uid,
+                    attempt=int(table.attempt[row]) + dice.choice((0, 0, 0, 1, -1)),
+                ),
+                restarts=dice.choice((0, 0, 1, -1, 2**40)),
+                state=dice.choice(list(AllocState)),
+                exit_code=dice.choice((0, 1, -(2**40))),
+                reason=dice.choice(("", "exit 1")),
+                start_failed=dice.choice((True, False)),
+            )
+        )
+    return RecordStatuses(node_id=node_id, observations=tuple(observations))
