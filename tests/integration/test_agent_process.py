@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,30 +13,9 @@ import pytest
 
 from orchestrator.contract.model import AllocState, Desired, JobType, RestartPolicy
 from tests.integration.agent_fakes import FakePeer, assignment_of, key_of, task_of, until
+from tests.integration.agent_process import AgentProcess
 
 pytestmark = pytest.mark.cluster
-
-
-class AgentProcess:
-    def __init__(self, peer: FakePeer, data: Path, *flags: str) -> None:
-        self._argv = [sys.executable, "-m", "agent.daemon", "--insecure", "--peers", peer.address, "--data", str(data)]
-        self._argv += ["--name", "n1", "--address", "127.0.0.1", *flags]
-        self._log = data.with_suffix(".log")
-        self.process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> None:
-        with self._log.open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(*self._argv, stderr=log, stdout=log)
-
-    async def end(self, number: int) -> int:
-        assert self.process is not None
-        if self.process.returncode is None:
-            self.process.send_signal(number)
-        return await self.process.wait()
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text()
 
 
 @pytest.fixture
@@ -51,12 +28,12 @@ async def peer() -> AsyncIterator[FakePeer]:
 
 @pytest.fixture
 async def agent(peer: FakePeer, tmp_path: Path) -> AsyncIterator[AgentProcess]:
-    one = AgentProcess(peer, tmp_path / "data", "--driver", "process")
+    one = AgentProcess(peer, tmp_path / "n1", "--driver", "process")
     await one.start()
     yield one
     if one.process is not None:
         await one.end(signal.SIGKILL)
-    for path in (tmp_path / "data" / "process").glob("*/run"):
+    for path in (tmp_path / "n1" / "process").glob("*/run"):
         for pid in (int(word) for word in path.read_text().split()[::2]):
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -133,7 +110,7 @@ async def test_a_second_agent_on_the_same_directory_is_refused_and_told_the_pid(
     peer: FakePeer, agent: AgentProcess, tmp_path: Path
 ) -> None:
     await until(lambda: peer.nodes, "the registration")
-    second: Any = AgentProcess(peer, tmp_path / "data", "--driver", "process")
+    second: Any = AgentProcess(peer, tmp_path / "n1", "--driver", "process")
     await second.start()
     assert await second.process.wait() == 1
     assert agent.process is not None
