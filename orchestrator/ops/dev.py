@@ -38,6 +38,7 @@ from orchestrator.contract.errors import (
 from orchestrator.contract.model import NodeStatus
 from orchestrator.ops import certs, leftovers
 from orchestrator.ops.cluster_file import ClusterFile, ClusterRecord, Member
+from orchestrator.ops.http import probe
 from orchestrator.ops.ports import LOOPBACK, PortBlock, Ports
 from orchestrator.ops.processes import end, gone, last_lines, raftsman_argv, send, spawn
 
@@ -411,6 +412,9 @@ class LocalCluster:
             return f"peers not connected: {', '.join(absent)}"
         ready = {node.spec.name: node.spec.id for node in nodes if node.status == NodeStatus.READY}
         absent = [agent.name for agent in self.agents if agent.name not in ready]
+        for gateway in self.record.of_kind("gateway"):
+            if problem := await probe(gateway.address, 1.0, "/healthz"):
+                return f"gateway: {problem}"
         if absent:
             return f"nodes not ready: {', '.join(absent)}"
         with self._file.lock():

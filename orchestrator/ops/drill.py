@@ -25,9 +25,10 @@ from orchestrator.ops.drill_jobs import Workload, address_of, running
 from orchestrator.ops.drill_kinds import KINDS, Kind, Strike
 from orchestrator.ops.drill_load import Writers
 from orchestrator.ops.drill_target import Target
-from orchestrator.ops.drill_watch import DockerObserver, HttpLoad, Observer, RecordObserver, answered
+from orchestrator.ops.drill_watch import DockerObserver, HttpLoad, Observer, RecordObserver
 from orchestrator.ops.engine import Engine, EngineError
 from orchestrator.ops.history import History
+from orchestrator.ops.http import answered
 from orchestrator.ops.images import find_or_make
 
 WRITERS = 4

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from orchestrator.contract.errors import TimeoutError_
 from orchestrator.ops.drill_facts import Run
 from orchestrator.ops.engine import ContainerEvent, Engine, EngineError
+from orchestrator.ops.http import probe
 from orchestrator.ops.leftovers import CLUSTER_LABEL
 
 ALLOCATION_LABEL = "raftsman.allocation"
@@ -169,34 +169,3 @@ class HttpLoad:
                 if len(self.failures) < 100:
                     self.failures.append(f"{address}: {problem}")
             await asyncio.sleep(self._interval_s)
-
-
-async def probe(address: str, timeout_s: float) -> str:
-    """One GET; "" if it was answered with 200, else what went wrong."""
-    host, _, port = address.rpartition(":")
-    try:
-        async with asyncio.timeout(timeout_s):
-            reader, writer = await asyncio.open_connection(host, int(port))
-            try:
-                writer.write(f"GET / HTTP/1.0\r\nHost: {address}\r\n\r\n".encode())
-                await writer.drain()
-                status = await reader.readline()
-                await reader.read()
-            finally:
-                writer.close()
-    except TimeoutError:
-        return f"no answer in {timeout_s:g} s"
-    except OSError as error:
-        return str(error)
-    words = status.split()
-    return "" if len(words) > 1 and words[1] == b"200" else f"answered {status!r}"
-
-
-async def answered(address: str, timeout_s: float) -> float:
-    """Monotonic time at which ``address`` first answered 200. Raises ``TimeoutError_``."""
-    deadline = time.monotonic() + timeout_s
-    while problem := await probe(address, 1.0):
-        if time.monotonic() > deadline:
-            raise TimeoutError_(f"{address} did not answer within {timeout_s:g} s: {problem}")
-        await asyncio.sleep(0.02)
-    return time.monotonic()

@@ -18,12 +18,11 @@ from orchestrator.ops.drill_watch import (
     ALLOCATION_LABEL,
     HttpLoad,
     RecordObserver,
-    answered,
-    probe,
     runs_of_events,
     runs_of_record,
 )
 from orchestrator.ops.engine import ContainerEvent
+from orchestrator.ops.http import answered, probe
 from orchestrator.ops.ports import Ports
 
 S = 1_000_000_000
