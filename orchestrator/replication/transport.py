@@ -20,6 +20,8 @@ from typing import Any
 import grpc
 import structlog
 
+from orchestrator.contract.errors import PermissionError_
+from orchestrator.contract.status import to_status
 from orchestrator.replication.link import Receiver, greeting_problem
 from orchestrator.replication.v1 import peer_pb2 as pb
 from orchestrator.replication.v1 import peer_pb2_grpc as rpc
@@ -101,6 +103,12 @@ class GrpcNetwork:
     def add_to_server(self, server: grpc.aio.Server) -> None:
         """Serve ``Peers`` there; calls are refused until ``start``."""
         rpc.add_PeersServicer_to_server(self._servicer, server)
+
+    def stranger(self, context: Any) -> str:
+        """Why whoever calls must not even say Hello; "" if it proved to be a peer (or no proof is asked for)."""
+        if self._identify is None or self._identify(context) is not None:
+            return ""
+        return "only peers may call this: the certificate is not a peer's"
 
     async def start(self, peer_id: str, peers: dict[str, str], receiver: Receiver) -> None:
         self._receiver = receiver
@@ -317,5 +325,9 @@ class _PeersServicer(rpc.PeersServicer):
         self._network = network
 
     async def Raft(self, request_iterator: AsyncIterator[pb.Frames], context: Any) -> AsyncIterator[pb.Welcome]:  # noqa: N802
+        problem = self._network.stranger(context)
+        if problem:
+            # Before anything is read: who is no peer learns nothing and holds nothing open.
+            await context.abort_with_status(to_status(PermissionError_(problem)))
         async for welcome in self._network.answer(request_iterator, context):
             yield welcome
