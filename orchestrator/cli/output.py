@@ -6,14 +6,11 @@ table is the same text on a terminal and in a pipe, colours aside; rich is not n
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import click
-
-from orchestrator.contract.plain import plain
 
 _COLORS = {
     "running": "green", "complete": "green", "ready": "green", "leader": "green",
@@ -25,7 +22,11 @@ _COLORS = {
 
 def structured(value: Any, output: str) -> str:
     """``value`` as JSON or YAML."""
+    from orchestrator.contract.plain import plain
+
     if output == "json":
+        import json
+
         return json.dumps(plain(value), indent=2, ensure_ascii=False)
     import yaml
 

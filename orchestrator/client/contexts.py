@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -82,6 +81,8 @@ def load() -> Contexts:
 
 def save(contexts: Contexts) -> None:
     """Replace the file, atomically."""
+    import tempfile  # only writers pay for it: `ps` reads
+
     directory = config_dir()
     directory.mkdir(parents=True, exist_ok=True)
     raw = {

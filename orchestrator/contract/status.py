@@ -12,9 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
 import grpc
-from google.protobuf import duration_pb2
 from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2, status_pb2
 
 from orchestrator.contract.errors import OverloadedError, RaftsmanError, UnknownOutcomeError, from_reason
 
@@ -51,6 +49,9 @@ class Status(grpc.Status):
 
 def to_status(error: RaftsmanError) -> Status:
     """The status to abort a call with (``context.abort_with_status``); works with blocking and asyncio servers."""
+    from google.protobuf import duration_pb2
+    from google.rpc import error_details_pb2, status_pb2
+
     code = _CODE_BY_NAME[error.grpc_code]
     rich = status_pb2.Status(code=cast(int, code.value[0]), message=_cut(error.message, MAX_MESSAGE_BYTES))
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)
@@ -110,6 +111,8 @@ def _details(rpc: _Rpc) -> tuple[Any | None, str, int | None]:
     info: Any | None = None
     message = ""
     retry_ms: int | None = None
+    from google.rpc import error_details_pb2, status_pb2  # a call that goes well does not need them
+
     for key, value in rpc.trailing_metadata() or ():
         if key != DETAILS_KEY:
             continue
