@@ -273,7 +273,12 @@ class Kit:
             reason=reason,
             start_failed=start_failed,
         )
-        return self.do(RecordStatuses(node_id=node_id or self.alloc(alloc).node_id, observations=(observation,)))
+        return self.do(
+            RecordStatuses(
+                node_id=node_id or self.alloc(alloc, attempt if attempt in self.attempts(alloc) else 0).node_id,
+                observations=(observation,),
+            )
+        )
 
     # ------------------------------------------------------------------------ looking
 
@@ -283,6 +288,13 @@ class Kit:
         found = views.find_allocation(self.state, wanted, attempt)
         assert found is not None, f"there is no {alloc} (attempt {attempt or 'any'})"
         return found
+
+    def attempts(self, alloc: str) -> list[int]:
+        """The attempts that the table still has, newest first."""
+        rows = [self.row(alloc)]
+        while rows[-1] >= 0:
+            rows.append(int(self.state.table.prev[rows[-1]]))
+        return [int(self.state.table.attempt[row]) for row in rows[:-1]]
 
     def row(self, alloc: str) -> int:
         name, group_name, ordinal = alloc.split("/")

@@ -1,0 +1,313 @@
+"""The words of the scenario files: one line, one command; the answer in one line, then the events in the order they came.
+
+Lines (``key=value`` where there is a choice):
+
+    submit JOB GROUP:COUNT... [type=batch] [cpu=] [gpus=] [share=] [ports=0,80] [image=] [expect=] [id=REQUEST]
+    scale JOB COUNT, stop JOB, restart JOB, remove JOB
+    node ID [cpu=] [gpus=] [engine=] [as=IDENTITY]
+    cordon ID, uncordon ID, drain ID, forget ID, lost ID, back ID
+    plan [place JOB/GROUP/N NODE [attempt=] [version=] [devices=0+1] [ports=80+81]], [stop ALLOC], [lose ALLOC], ...
+    saw ALLOC[#ATTEMPT] STATE [from=NODE] [restarts=] [exit=] [reason=] [nostart]
+    put NAME VALUE [create|expect=VALUE], delete NAME [expect=VALUE]
+    wait SECONDS, collect, admit CLUSTER PEER=INCARNATION..., feature LEVEL
+    show JOB (how it stands), told NODE (what its agent runs), rows JOB
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from orchestrator.contract.model import AllocState, JobType
+from orchestrator.contract.transitions import is_terminal
+from orchestrator.state import views
+from orchestrator.state.commands import (
+    Action,
+    AdmitPeers,
+    Applied,
+    Collect,
+    Command,
+    CordonNode,
+    DrainNode,
+    Expectation,
+    ForgetNode,
+    JobsAnswer,
+    JobSubmission,
+    MarkNodes,
+    NodeMark,
+    Outcome,
+    PlanAnswer,
+    RegisterNode,
+    RemoveJob,
+    RestartJob,
+    ScaleJob,
+    SetFeatureLevel,
+    StopJob,
+    SubmitJobs,
+    VariableAnswer,
+    WriteAnswer,
+    WriteVariable,
+)
+from orchestrator.state.status import job_status
+from tests.unit.state.kit import Kit, Placement, group, job, node
+
+
+class Conversation:
+    """One state, and what it answers to lines."""
+
+    def __init__(self) -> None:
+        self.kit = Kit()
+        self.words: dict[str, Callable[[list[str], dict[str, str]], str]] = {
+            name.removeprefix("_say_"): getattr(self, name) for name in dir(self) if name.startswith("_say_")
+        }
+
+    def run(self, said: str) -> str:
+        """What happens at these lines; comments are skipped."""
+        answers = []
+        for line in said.splitlines():
+            if line.strip() and not line.startswith("#"):
+                answers.append(self._line(line))
+        return "\n".join(answers)
+
+    def _line(self, line: str) -> str:
+        word, *rest = line.split()
+        before = self.kit.state.index
+        if word == "plan":
+            answer = self._plan(line.removeprefix("plan"))
+        else:
+            answer = self.words[word]([part for part in rest if "=" not in part], _options(rest))
+        events = [event for event in self.kit.state.events.after(before) if event.index > before]
+        told = [
+            " ".join(
+                filter(None, (f"  {event.kind}", event.allocation or event.job or event.node_id, _said(event.message)))
+            )
+            for event in events
+        ]
+        return "\n".join([answer, *told])
+
+    def _do(self, command: Command, options: dict[str, str] | None = None) -> str:
+        said = options or {}
+        request_id = said.get("id", "")
+        return _answer(self.kit.do(command, request_id=request_id, digest=repr(command).encode()[-64:]))
+
+    # ------------------------------------------------------------------------ jobs
+
+    def _say_submit(self, words: list[str], options: dict[str, str]) -> str:
+        name, *groups = words
+        ports = tuple(int(port) for port in options.get("ports", "").split(",") if port)
+        spec = job(
+            name,
+            *(
+                group(
+                    text.partition(":")[0],
+                    int(text.partition(":")[2] or 1),
+                    cpu=int(options.get("cpu", "100")),
+                    gpus=int(options.get("gpus", "0")),
+                    share=int(options.get("share", "1000")),
+                    image=options.get("image", "nginx"),
+                    ports=ports,
+                )
+                for text in groups
+            ),
+            kind=JobType[options.get("type", "service").upper()],
+        )
+        expect = int(options["expect"]) if "expect" in options else None
+        submission = JobSubmission(spec=spec, uid=f"uid-{name}-{len(self.kit.entries)}", expect_version=expect)
+        if "id" in options:
+            submission = JobSubmission(spec=spec, uid=f"uid-{name}", expect_version=expect)
+        return self._do(SubmitJobs(jobs=(submission,)), options)
+
+    def _say_scale(self, words: list[str], options: dict[str, str]) -> str:
+        wanted = options.get("group", "")
+        return self._do(ScaleJob(namespace="default", name=words[0], group=wanted, count=int(words[1])), options)
+
+    def _say_stop(self, words: list[str], options: dict[str, str]) -> str:
+        return self._do(StopJob(namespace="default", name=words[0]), options)
+
+    def _say_restart(self, words: list[str], options: dict[str, str]) -> str:
+        return self._do(RestartJob(namespace="default", name=words[0]), options)
+
+    def _say_remove(self, words: list[str], options: dict[str, str]) -> str:
+        return self._do(RemoveJob(namespace="default", name=words[0]), options)
+
+    # ------------------------------------------------------------------------ nodes
+
+    def _say_node(self, words: list[str], options: dict[str, str]) -> str:
+        spec = node(
+            words[0],
+            cpu=int(options.get("cpu", "1000")),
+            gpus=int(options.get("gpus", "0")),
+            engine=options.get("engine", ""),
+        )
+        return self._do(RegisterNode(node=spec, identity=options.get("as", f"agent:{words[0]}")))
+
+    def _say_cordon(self, words: list[str], options: dict[str, str]) -> str:
+        return self._do(CordonNode(node_id=words[0], cordoned=True))
+
+    def _say_uncordon(self, words: list[str], options: dict[str, str]) -> str:
+        return self._do(CordonNode(node_id=words[0], cordoned=False))
+
+    def _say_drain(self, words: list[str], options: dict[str, str]) -> str:
+        return self._do(DrainNode(node_id=words[0]))
+
+    def _say_forget(self, words: list[str], options: dict[str, str]) -> str:
+        return self._do(ForgetNode(node_id=words[0]))
+
+    def _say_lost(self, words: list[str], options: dict[str, str]) -> str:
+        return self._do(MarkNodes(lost=(self._mark(words[0], options),)))
+
+    def _say_back(self, words: list[str], options: dict[str, str]) -> str:
+        return self._do(MarkNodes(back=(self._mark(words[0], options),)))
+
+    def _mark(self, node_id: str, options: dict[str, str]) -> NodeMark:
+        known = self.kit.state.nodes.get(node_id)
+        judged = int(options["registered"]) if "registered" in options else known.register_index if known else 0
+        return NodeMark(node_id=node_id, register_index=judged, reason="silent")
+
+    # ------------------------------------------------------------------------ plans and observations
+
+    def _plan(self, text: str) -> str:
+        placements, actions = [], []
+        for part in text.split(","):
+            # Commas separate rows; lists inside a row use '+'.
+            word, *rest = part.split()
+            words = [item for item in rest if "=" not in item]
+            options = _options(rest)
+            if word == "place":
+                placements.append(
+                    Placement(
+                        words[0],
+                        words[1],
+                        attempt=int(options["attempt"]) if "attempt" in options else None,
+                        version=int(options["version"]) if "version" in options else None,
+                        devices=_numbers(options["devices"]) if "devices" in options else None,
+                        ports=_numbers(options.get("ports", "")),
+                    )
+                )
+            else:
+                actions.append((Action[word.upper()], words[0], options.get("reason", "by-plan")))
+        return _answer(self.kit.do(self.kit.make_plan(*placements, actions=actions)))
+
+    def _say_saw(self, words: list[str], options: dict[str, str]) -> str:
+        alloc, _, attempt = words[0].partition("#")
+        return _answer(
+            self.kit.observe(
+                alloc,
+                AllocState[words[1].upper()],
+                node_id=options.get("from", ""),
+                attempt=int(attempt) if attempt else None,
+                restarts=int(options.get("restarts", "0")),
+                exit_code=int(options.get("exit", "0")),
+                reason=options.get("reason", ""),
+                start_failed="nostart" in words,
+            )
+        )
+
+    # ------------------------------------------------------------------------ variables and housekeeping
+
+    def _say_put(self, words: list[str], options: dict[str, str]) -> str:
+        wanted = Expectation.ABSENT if "create" in words else Expectation.NONE
+        wanted = Expectation.VALUE if "expect" in options else wanted
+        return self._do(
+            WriteVariable(
+                namespace="default",
+                name=words[0],
+                value=words[1],
+                expectation=wanted,
+                expected=options.get("expect", ""),
+            ),
+            options,
+        )
+
+    def _say_delete(self, words: list[str], options: dict[str, str]) -> str:
+        wanted = Expectation.VALUE if "expect" in options else Expectation.NONE
+        expected = options.get("expect", "")
+        return self._do(
+            WriteVariable(namespace="default", name=words[0], value=None, expectation=wanted, expected=expected),
+            options,
+        )
+
+    def _say_wait(self, words: list[str], options: dict[str, str]) -> str:
+        self.kit.now_ms += int(words[0]) * 1000
+        return "time passes"
+
+    def _say_collect(self, words: list[str], options: dict[str, str]) -> str:
+        return self._do(Collect())
+
+    def _say_admit(self, words: list[str], options: dict[str, str]) -> str:
+        return self._do(AdmitPeers(cluster_id=words[0], incarnations=tuple(sorted(options.items()))))
+
+    def _say_feature(self, words: list[str], options: dict[str, str]) -> str:
+        return self._do(SetFeatureLevel(level=int(words[0])))
+
+    # ------------------------------------------------------------------------ looking
+
+    def _say_show(self, words: list[str], options: dict[str, str]) -> str:
+        known = self.kit.state.find_job("default", words[0])
+        if known is None:
+            return "no such job"
+        status = job_status(self.kit.state, known)
+        counts = (
+            ", ".join(f"{value} {name}" for name, value in _counts(group_status)) or "nothing"
+            for group_status in status.groups
+        )
+        lines = [f"  {group_status.group}: {text}" for group_status, text in zip(status.groups, counts, strict=True)]
+        return "\n".join([f"version {status.version}, {status.state}", *lines])
+
+    def _say_told(self, words: list[str], options: dict[str, str]) -> str:
+        update = views.assignments_for(self.kit.state, words[0], int(options.get("after", "0")))
+        lines = [
+            *(
+                f"  {sub.desired.name.lower()} {sub.key.id}#{sub.key.attempt} ({sub.group.tasks[0].image})"
+                for sub in update.assignments
+            ),
+            *(f"  removed {key.id}#{key.attempt}" for key in update.removed),
+            *(f"  superseded {key.id}#{key.attempt}" for key in update.superseded),
+        ]
+        return "\n".join([f"{'everything' if update.full else 'changes'}:", *(lines or ["  nothing"])])
+
+    def _say_rows(self, words: list[str], options: dict[str, str]) -> str:
+        found = views.allocations(self.kit.state, namespace="default", job=words[0])
+        lines = [
+            f"  {row.id}#{row.attempt} v{row.job_version} {row.state.name.lower()} on {row.node_id}"
+            + (f" ports {[binding.host_port for binding in row.ports]}" if row.ports else "")
+            + (f" devices {list(row.device_ids)}" if row.device_ids else "")
+            + ("" if is_terminal(row.state) or row.desired.name == "RUN" else ", to stop")
+            + (f": {row.reason}" if row.reason else "")
+            for row in found
+        ]
+        return "\n".join([f"{len(found)} rows", *lines])
+
+
+def _options(words: list[str]) -> dict[str, str]:
+    return dict(word.split("=", 1) for word in words if "=" in word)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("+") if part)
+
+
+def _said(message: str) -> str:
+    return f"({message})" if message else ""
+
+
+def _counts(status: object) -> list[tuple[str, int]]:
+    names = ("running", "starting", "pending", "complete", "failed", "lost", "outdated")
+    return [(name, getattr(status, name)) for name in names if getattr(status, name)]
+
+
+def _answer(outcome: Outcome) -> str:
+    if not isinstance(outcome, Applied):
+        return f"rejected {outcome.reason}: {outcome.message}"
+    again = f" (repeated, first at {outcome.index})" if outcome.repeated else ""
+    match outcome.answer:
+        case WriteAnswer(changed=changed):
+            return ("done" if changed else "nothing to do") + again
+        case JobsAnswer(jobs=jobs):
+            return ", ".join(f"version {sub.version}{'' if sub.changed else ' as before'}" for sub in jobs) + again
+        case PlanAnswer(placed=placed, acted=acted, rejected=rejected):
+            return (
+                "\n".join([f"placed {placed}, acted {acted}", *(f"  stale: {reason}" for reason in rejected)]) + again
+            )
+        case VariableAnswer(variable=variable, hit=hit):
+            value = f"{variable.value!r} at version {variable.version}" if variable else "absent"
+            return f"{'hit' if hit else 'miss'}: {value}{again}"
