@@ -34,7 +34,8 @@ def apply_plan(state: State, command: ApplyPlan) -> Outcome:
     placed, stale = _Placing(state, command).run()
     rejected += stale
     if rejected:
-        state.events.emit("plan.rejected", message=f"{len(rejected)} rows were stale; the first: {rejected[0]}")
+        many = "1 row was" if len(rejected) == 1 else f"{len(rejected)} rows were"
+        state.events.emit("plan.rejected", message=f"{many} stale; the first: {rejected[0]}")
     return state.answer(PlanAnswer(placed=placed, acted=acted, rejected=tuple(rejected)))
 
 
@@ -162,7 +163,9 @@ def _action_refusal(state: State, command: ApplyPlan, actions: ActionColumns, pl
     job = state.jobs.get(uid)
     if job is None:
         return f"job {uid[:64]} is gone"
-    what = f"{job.spec.name}/{int(actions.group[place])}/{int(actions.ordinal[place])}"
+    group = int(actions.group[place])
+    names = [state.ordinals.names[gid][1] for gid in _candidates(state, job, group)]
+    what = f"{job.spec.name}/{names[-1] if names else group}/{int(actions.ordinal[place])}"
     return f"{what}: attempt {int(actions.attempt[place])} is not live any more"
 
 

@@ -1,4 +1,4 @@
-"""The words of the scenario files: one line, one command; the answer in one line, then the events in the order they came.
+"""The words of the scenario files: one line, one command; the answer in one line, then the events in their order.
 
 Lines (``key=value`` where there is a choice):
 
@@ -10,14 +10,14 @@ Lines (``key=value`` where there is a choice):
     saw ALLOC[#ATTEMPT] STATE [from=NODE] [restarts=] [exit=] [reason=] [nostart]
     put NAME VALUE [create|expect=VALUE], delete NAME [expect=VALUE]
     wait SECONDS, collect, admit CLUSTER PEER=INCARNATION..., feature LEVEL
-    show JOB (how it stands), told NODE (what its agent runs), rows JOB
+    show JOB (how it stands), told NODE [after=last] (what its agent hears), rows JOB
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from orchestrator.contract.model import AllocState, JobType
+from orchestrator.contract.model import AllocState, Event, JobType
 from orchestrator.contract.transitions import is_terminal
 from orchestrator.state import views
 from orchestrator.state.commands import (
@@ -77,9 +77,7 @@ class Conversation:
             answer = self.words[word]([part for part in rest if "=" not in part], _options(rest))
         events = [event for event in self.kit.state.events.after(before) if event.index > before]
         told = [
-            " ".join(
-                filter(None, (f"  {event.kind}", event.allocation or event.job or event.node_id, _said(event.message)))
-            )
+            " ".join(part for part in (f"  {event.kind}", _subject(event), _said(event.message)) if part)
             for event in events
         ]
         return "\n".join([answer, *told])
@@ -254,7 +252,8 @@ class Conversation:
         return "\n".join([f"version {status.version}, {status.state}", *lines])
 
     def _say_told(self, words: list[str], options: dict[str, str]) -> str:
-        update = views.assignments_for(self.kit.state, words[0], int(options.get("after", "0")))
+        after = self.kit.state.index - 1 if options.get("after") == "last" else 0
+        update = views.assignments_for(self.kit.state, words[0], after)
         lines = [
             *(
                 f"  {sub.desired.name.lower()} {sub.key.id}#{sub.key.attempt} ({sub.group.tasks[0].image})"
@@ -286,6 +285,10 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split("+") if part)
 
 
+def _subject(event: Event) -> str:
+    return event.allocation or event.job or event.node_id
+
+
 def _said(message: str) -> str:
     return f"({message})" if message else ""
 
@@ -305,9 +308,8 @@ def _answer(outcome: Outcome) -> str:
         case JobsAnswer(jobs=jobs):
             return ", ".join(f"version {sub.version}{'' if sub.changed else ' as before'}" for sub in jobs) + again
         case PlanAnswer(placed=placed, acted=acted, rejected=rejected):
-            return (
-                "\n".join([f"placed {placed}, acted {acted}", *(f"  stale: {reason}" for reason in rejected)]) + again
-            )
+            stale = [f"  stale: {reason}" for reason in rejected]
+            return "\n".join([f"placed {placed}, acted {acted}", *stale]) + again
         case VariableAnswer(variable=variable, hit=hit):
             value = f"{variable.value!r} at version {variable.version}" if variable else "absent"
             return f"{'hit' if hit else 'miss'}: {value}{again}"

@@ -1,7 +1,7 @@
 """Runs the scenario files beside this one: each reads like a conversation with ``apply``.
 
-A block is commands, ``----``, what happened; ``#`` begins the story. ``pytest tests/scenarios --rewrite`` refreshes it, and the
-reviewer reads the diff. After every command the invariants hold.
+A block is commands, ``----``, what happened; ``#`` begins the story. ``pytest tests/scenarios --rewrite`` refreshes it,
+and the reviewer reads the diff. After every command the invariants hold.
 """
 
 from __future__ import annotations
