@@ -1,4 +1,4 @@
-"""``SnapshotKeeper``: takes this peer's snapshots, installs those of the leader, and reads them for peers that need one.
+"""``SnapshotKeeper``: takes this peer's snapshots, installs the leader's, and reads them for peers that need one.
 
 Owns: the order of durable steps. A snapshot of ours is on disk before the journal behind it is forgotten; a leader's is
 on disk before the state is replaced, and both before it is acknowledged (RAFT.md, S5, S7). Leaves the chunks to

@@ -4,7 +4,8 @@ Owns: the election deadline (PySyncObj's, moved), PreVote, and what is known of 
 ``guard`` and PySyncObj. The one rule: PySyncObj only reaches its deadline when a majority said that they would vote.
 
 A leader that dies breaks its streams; whoever sees that asks at once, and is told no if the others still hear the
-leader. So a crash costs tens of milliseconds, and a lost packet nothing.
+leader. So a crash costs tens of milliseconds, and a lost packet nothing. The same holds when peers find each other
+after they were all away.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class Elections:
         self._rng = rng
         self._prevote = PreVote(peer_id=peer_id, others=others, send=send)
         self.leader_contact = NOW  # when we last heard a leader; NOW if never, or if it is gone
+        self._leaderless = True  # never heard one, or saw it go
         core.election_deadline = NEVER
 
     def open(self) -> None:
@@ -95,10 +97,12 @@ class Elections:
 
     def leader_heard(self) -> None:
         self.leader_contact = self._clock()
+        self._leaderless = False
         self._prevote.cancel()
 
     def leads(self) -> None:
         """We lead."""
+        self._leaderless = False
         self._prevote.cancel()
 
     def lost(self, peer_id: str) -> None:
@@ -106,11 +110,12 @@ class Elections:
         core = self._core
         if peer_id == core.leader_id and not core.is_leader and self._asks_first:
             self.leader_contact = NOW
+            self._leaderless = True
             self._ask_soon()
 
     def met(self) -> None:
-        """A peer said Hello. If now everybody is here for the first start, there is no reason to wait long."""
-        if not self._membership.complete and not self._membership.missing() and not self._core.is_leader:
+        """A peer said Hello. With no leader to be heard, there may be a majority now: no reason to wait long."""
+        if self._leaderless and not self._core.is_leader:
             self._ask_soon()
 
     def was_busy(self, began: float) -> None:

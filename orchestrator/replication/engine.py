@@ -389,12 +389,7 @@ class EngineLog:
             if answered is not None:
                 self._resolve_later(*answered)
         elif kind == "hello":
-            known = self._membership.hellos.get(peer_id)
-            if known is not None and (known.peer_id, known.incarnation) == (
-                frame.hello.peer_id,
-                frame.hello.incarnation,
-            ):
-                self._membership.learn(frame.hello)
+            self._membership.learn_again(peer_id, frame.hello)
         else:
             _log.error("replication.unknown_frame", peer=peer_id)
 

@@ -80,6 +80,12 @@ class Membership:
             self._admitted_by_others = True
         return before is not None and before.incarnation != hello.incarnation
 
+    def learn_again(self, peer_id: str, hello: pb.Hello) -> None:
+        """The peer told more within its session; who and which disk it is does not change there."""
+        known = self.hellos.get(peer_id)
+        if known is not None and (hello.peer_id, hello.incarnation) == (peer_id, known.incarnation):
+            self.learn(hello)
+
     def may_vote(self) -> bool:
         """Whether this peer's disk may vote (and ask for votes)."""
         if not self._enforced or self._admitted_by_others:

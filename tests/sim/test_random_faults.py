@@ -52,7 +52,7 @@ class Writers:
                 await asyncio.sleep(0.01)
             else:
                 self.acknowledged.append(payload)
-            await asyncio.sleep(self.rng.uniform(0, 0.02))
+            await asyncio.sleep(self.rng.uniform(0, 0.1))
 
     async def read(self) -> None:
         """What was acknowledged before a read began is in the state that it reads."""
@@ -114,7 +114,7 @@ async def _schedule(seed: int, peers: int) -> tuple[int, int]:
         writers = Writers(cluster, rng)
         tasks = [asyncio.create_task(writers.write(n)) for n in range(4)]
         tasks += [asyncio.create_task(writers.read()) for _ in range(2)]
-        await _faults(cluster, rng, 12.0)
+        await _faults(cluster, rng, 8.0)
         cluster.network.heal()
         for peer in cluster.peers.values():
             if not peer.running:
