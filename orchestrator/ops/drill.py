@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from dataclasses import dataclass
@@ -21,15 +20,13 @@ from typing import Any
 from orchestrator.contract.errors import NotFoundError, PreconditionError, RaftsmanError, TimeoutError_
 from orchestrator.contract.model import Allocation, NodeStatus
 from orchestrator.ops.drill_facts import Facts, Found, Verdict, judge
-from orchestrator.ops.drill_jobs import Workload, address_of, running
+from orchestrator.ops.drill_jobs import Workload, address_of, choose_workload, running
 from orchestrator.ops.drill_kinds import KINDS, Kind, Strike
 from orchestrator.ops.drill_load import Writers
 from orchestrator.ops.drill_target import Target
 from orchestrator.ops.drill_watch import DockerObserver, HttpLoad, Observer, RecordObserver
-from orchestrator.ops.engine import Engine, EngineError
 from orchestrator.ops.history import History
 from orchestrator.ops.http import answered
-from orchestrator.ops.images import find_or_make
 
 WRITERS = 4
 WRITES_PER_ROUND = 50
@@ -44,6 +41,8 @@ class Options:
     rounds: int
     history: Path | None = None
     image: str = ""
+    service_count: int = 0
+    """Instances of the service; 0: one per agent, at least two."""
     keep_no_trace: bool = True
     """Remove the drill's variables afterwards (a throw-away cluster goes as a whole)."""
 
@@ -51,7 +50,10 @@ class Options:
 class Drill:
     """One run of ``options.kind`` on ``target``. ``say`` gets one line of progress at a time."""
 
-    def __init__(self, target: Target, options: Options, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, target: Target, options: Options, say: Callable[[str], None], workload: Workload | None = None
+    ) -> None:
+        self._given = workload
         self._target = target
         self._options = options
         self._kind: Kind = KINDS[options.kind]
@@ -59,7 +61,6 @@ class Drill:
         self._name = f"drill-{secrets.token_hex(3)}"
         self.facts = Facts()
         self._load = HttpLoad()
-        self._records = Path(tempfile.gettempdir()) / f"raftsman-{self._name}"
         self._service_runs: list[Allocation] = []
         self._probes: list[str] = []
 
@@ -69,7 +70,7 @@ class Drill:
             self._client = await stack.enter_async_context(self._target.new_client())
             clients = [await stack.enter_async_context(self._target.new_client()) for _ in range(WRITERS)]
             history = stack.enter_context(History(self._options.history))
-            self._workload = await self._choose_workload()
+            self._workload = self._given or await choose_workload(self._client, self._say, image=self._options.image)
             observer = await stack.enter_async_context(self._observed())
             writers = Writers(clients, self.facts, history, f"{self._name}/")
             stack.push_async_callback(self._clean_up)
@@ -92,32 +93,9 @@ class Drill:
 
     # ------------------------------------------------------------------------ before the first round
 
-    async def _choose_workload(self) -> Workload:
-        nodes = [node for node in (await self._client.list_nodes()).nodes if node.status is NodeStatus.READY]
-        if not nodes:
-            raise PreconditionError("the cluster has no ready node to run the drill's service on; start an agent")
-        drivers = set.intersection(*(set(node.spec.drivers) for node in nodes))
-        if "docker" in drivers:
-            try:
-                async with Engine() as engine:
-                    image = await find_or_make(engine, self._options.image)
-                self._say(f"the service runs in Docker: {image.how}")
-                return Workload(driver="docker", image=image.name)
-            except (EngineError, NotFoundError) as error:
-                if drivers == {"docker"}:
-                    raise
-                self._say(f"not in Docker: {error.message}")
-        for driver in ("process", "fake"):
-            if driver in drivers:
-                self._say(f"the service runs with driver {driver}")
-                return Workload(driver=driver, records=self._records)
-        raise PreconditionError(
-            f"no driver that a drill can use is on every node; they have {', '.join(sorted(drivers))}"
-        )
-
     @contextlib.asynccontextmanager
     async def _observed(self) -> AsyncIterator[Observer]:
-        observer: Observer = RecordObserver(self._records)
+        observer: Observer = RecordObserver(self._workload.records)
         if self._workload.driver == "docker":
             observer = DockerObserver((await self._client.cluster_status()).cluster_id, self._name)
         await observer.start()
@@ -125,10 +103,11 @@ class Drill:
             yield observer
         finally:
             await observer.stop()
-            shutil.rmtree(self._records, ignore_errors=True)
+            if self._workload.driver == "process":
+                shutil.rmtree(self._workload.records, ignore_errors=True)
 
     async def _start_service(self) -> None:
-        count = max(2, len(self._target.agent_names()))
+        count = self._options.service_count or max(2, len(self._target.agent_names()))
         await self._client.submit(self._workload.service(f"{self._name}-web", count))
         self._count = count
         await self._healthy()
