@@ -106,7 +106,7 @@ class _Sheet:
         place = table.get(name)
         if place is None:
             place = table[name] = len(table)
-            self.bytes += len(name.encode()) + NAME_BYTES
+            self.bytes += len(name) + NAME_BYTES  # uids, ids and our reasons are ASCII
         return place
 
     def add_action(self, *, uid: str, cells: tuple[int, int, int, int, int], reason: str) -> None:

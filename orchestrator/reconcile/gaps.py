@@ -7,8 +7,6 @@ live attempt is not missing, so there are never two.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from orchestrator.reconcile.failures import Ended, Fate, fates
@@ -87,9 +85,9 @@ def _wanted(scene: Scene) -> BoolArray:
 
 def _targets(scene: Scene, number: int) -> Int64Array:
     """The ordinals that a group should have, ascending."""
-    if scene.groups.system[number]:
-        return np.array(sorted(scene.system_nodes.get(number, frozenset())), dtype=np.int64)
-    return np.arange(int(scene.groups.count[number]), dtype=np.int64)
+    if number in scene.system_nodes:
+        return np.array(sorted(scene.system_nodes[number]), dtype=np.int64)
+    return np.arange(0 if scene.groups.system[number] else int(scene.groups.count[number]), dtype=np.int64)
 
 
 def _groups_with_gaps(scene: Scene, settled: BoolArray) -> list[int]:
@@ -106,7 +104,7 @@ def _groups_with_gaps(scene: Scene, settled: BoolArray) -> list[int]:
 
 def _missing(scene: Scene, settled: BoolArray, number: int) -> Int64Array:
     targets = _targets(scene, number)
-    begin, end = scene.instances.bounds[number : number + 2].tolist()
+    begin, end = scene.bounds[number], scene.bounds[number + 1]
     if begin == end:
         return targets
     return targets[~np.isin(targets, scene.instances.ordinal[begin:end][settled[begin:end]])]
@@ -119,7 +117,7 @@ def _asks(scene: Scene, number: int, missing: Int64Array) -> list[Ask]:
     pinned = bool(scene.groups.system[number])
     ordinals = missing.astype(np.int32)
     attempts = _next_attempts(scene.view, job, place, ordinals)
-    begin, end = instances.bounds[number : number + 2].tolist()
+    begin, end = scene.bounds[number], scene.bounds[number + 1]
     if begin == end:
         return [Ask(job=job, group=place, ordinals=ordinals, attempts=attempts, peers=NOBODY, pinned=pinned)]
 
@@ -150,18 +148,20 @@ def _asks(scene: Scene, number: int, missing: Int64Array) -> list[Ask]:
 
 
 def _next_attempts(view: ClusterView, job: Job, place: int, ordinals: Int32Array) -> Int32Array:
-    attempts = np.ones(len(ordinals), dtype=np.int32)
     last = view.last_attempt.get((job.slot, job.spec.groups[place].name))
-    if last is not None:
-        highest = np.asarray(last, dtype=np.int32)
-        inside = ordinals < len(highest)
-        attempts[inside] = highest[ordinals[inside]] + 1
+    if last is None or not len(last):
+        return np.ones(len(ordinals), dtype=np.int32)
+    attempts = np.ones(len(ordinals), dtype=np.int32)
+    inside = ordinals < len(last)
+    attempts[inside] = last[ordinals[inside]] + 1
     return attempts
 
 
 def _blocked(view: ClusterView, job: Job, place: int) -> str:
     """Why nothing of the group may be placed, or "" (also the case that reads only the tasks)."""
-    names: Mapping[str, None] = {name: None for task in job.spec.groups[place].tasks for _, name in task.variables}
+    names = {name for task in job.spec.groups[place].tasks for _, name in task.variables}
+    if not names:
+        return ""
     absent = sorted(name for name in names if (job.spec.namespace, name) not in view.variables)
     if not absent:
         return ""

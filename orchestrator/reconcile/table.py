@@ -79,7 +79,8 @@ class Instances:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Scene:
     """One round's view of everything. live: per row, as the round sees it (rows it gives up as lost are not live);
-    system_nodes: for each active system group, the slots of the nodes that should run it."""
+    system_nodes: for each active system group, the slots of the nodes that should run it; bounds: ``instances.bounds``
+    as plain numbers, for looking at one group after the other."""
 
     view: ClusterView
     groups: Groups
@@ -88,6 +89,7 @@ class Scene:
     lose: BoolArray
     instances: Instances
     system_nodes: Mapping[int, frozenset[int]]
+    bounds: tuple[int, ...]
 
 
 def look(view: ClusterView) -> Scene:
@@ -96,14 +98,16 @@ def look(view: ClusterView) -> Scene:
     rows = read_rows(view, groups)
     lose = rows.live & rows.node_lost & ~rows.keep
     live = rows.live & ~lose
+    instances = fold(view, groups, rows, live)
     return Scene(
         view=view,
         groups=groups,
         rows=rows,
         live=live,
         lose=lose,
-        instances=fold(view, groups, rows, live),
+        instances=instances,
         system_nodes=_system_nodes(view, groups),
+        bounds=tuple(instances.bounds.tolist()),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from orchestrator.state.ledger import engine_key
 from orchestrator.state.model import Node
 
 
@@ -46,7 +47,6 @@ class Ports:
         self._span: list[tuple[int, int]] = []
         self._nodes_of: dict[int, list[int]] = {}
         for number, node in enumerate(nodes):
-            # A node that does not name its engine has one of its own.
             engine = self._engines.setdefault(engine_key(node), _Engine())
             span = (node.spec.port_min, node.spec.port_max)
             engine.left.setdefault(span, max(0, span[1] - span[0] + 1))
@@ -90,8 +90,3 @@ class Ports:
             engine.take(number)
             given.append(number)
         return tuple(given)
-
-
-def engine_key(node: Node) -> str:
-    """The engine's id; a node without one is its own engine (ids of engines hold no space)."""
-    return node.spec.engine_id or f"node {node.spec.id}"
