@@ -1,0 +1,86 @@
+"""Settings of an agent: units, precedence, and what bad ones are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.config import load, parse_cpu, parse_gpu, parse_size
+from agent.inventory.gpu import DeclaredGpus
+from orchestrator.contract.errors import StartupError
+
+GOOD: dict[str, Any] = {"peers": "a:7400,b:7400", "data": Path("/data"), "insecure": True}
+
+
+@pytest.mark.parametrize(("text", "millis"), [("2", 2000), ("1.5", 1500), ("500m", 500), ("0.25", 250)])
+def test_cpu_is_written_in_cores_or_thousandths(text: str, millis: int) -> None:
+    assert parse_cpu(text) == millis
+
+
+@pytest.mark.parametrize(
+    ("text", "mib"), [("512", 512), ("512Mi", 512), ("1.5Gi", 1536), ("2G", 1907), ("1Ti", 1 << 20)]
+)
+def test_sizes_have_units_and_plain_numbers_are_mib(text: str, mib: int) -> None:
+    assert parse_size(text) == mib
+
+
+def test_declared_gpus_have_defaults() -> None:
+    assert parse_gpu("count=2,model=A100,memory=80Gi,island=1") == DeclaredGpus(
+        count=2, model="A100", memory_mib=80 * 1024, island=1
+    )
+    assert parse_gpu("memory=8Gi") == DeclaredGpus(count=1, memory_mib=8 * 1024)
+
+
+def test_flags_win_over_the_environment_and_that_over_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "agent.yaml"
+    file.write_text("cpu: '1'\nmemory: 1Gi\ndisk: 1Gi\nlog-level: debug\n")
+    monkeypatch.setenv("RAFTSMAN_AGENT_CPU", "2")
+    monkeypatch.setenv("RAFTSMAN_AGENT_MEMORY", "2Gi")
+    monkeypatch.setenv("RAFTSMAN_AGENT_GPU", "count=1,model=A100;count=2,model=H100")
+    monkeypatch.setenv("RAFTSMAN_AGENT_LABEL", "zone=a,disk=ssd")
+    monkeypatch.setenv("RAFTSMAN_AGENT_PORTS", "30000-30100")
+    settings = load({**GOOD, "cpu": "3", "memory": None}, file=file)
+    assert (settings.cpu, settings.memory, settings.disk, settings.log_level) == (3000, 2048, 1024, "debug")
+    assert [(group.count, group.model) for group in settings.gpu] == [(1, "A100"), (2, "H100")]
+    assert settings.label == {"zone": "a", "disk": "ssd"}
+    assert settings.ports == (30_000, 30_100)
+
+
+def test_peers_may_be_written_as_for_a_peer() -> None:
+    assert load({**GOOD, "peers": "p1=a:7400,p2=b:7400"}).peers == ("a:7400", "b:7400")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"peers": None}, "--peers is missing (or RAFTSMAN_AGENT_PEERS)"),
+        ({"peers": "a"}, "--peers: 'a'; expected host:port"),
+        ({"peers": ","}, "--peers: is empty; expected host:port of every peer"),
+        ({"cpu": "two"}, "--cpu: 'two'; expected cores, for example 2, 1.5 or 500m"),
+        ({"memory": "2Zi"}, "--memory: '2Zi'; expected a size, for example 512Mi or 16Gi"),
+        ({"gpu": ("count=99",)}, "--gpu: count='99'; expected 1 to 64"),
+        ({"gpu": ("modle=A100",)}, "--gpu: 'modle=A100'; expected count=, model=, memory= or island="),
+        ({"gpu": ("count=40", "count=40")}, "--gpu: declares more than 64 devices"),
+        ({"driver": ("podman",)}, "--driver: 'podman'; expected auto, docker, process, fake"),
+        ({"driver": ("auto,docker",)}, "--driver auto chooses by itself"),
+        ({"label": ("zone",)}, "--label: 'zone'; expected key=value"),
+        ({"ports": "9-1"}, "--ports: '9-1'; expected first-last"),
+        ({"http": "7481"}, "--http: '7481'; expected host:port"),
+        ({"name": "a b"}, "--name: 'a b'; expected letters"),
+        ({"insecure": None}, "--tls DIR is missing"),
+        ({"tls": Path("/tls")}, "--tls and --insecure exclude each other"),
+    ],
+)
+def test_bad_settings_say_what_was_expected(flags: dict[str, Any], message: str) -> None:
+    with pytest.raises(StartupError) as caught:
+        load({**GOOD, **flags})
+    assert caught.value.message.startswith(message)
+
+
+def test_an_unknown_key_in_the_file_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "agent.yaml"
+    file.write_text("memroy: 1Gi\n")
+    with pytest.raises(StartupError, match="unknown key 'memroy'"):
+        load(GOOD, file=file)

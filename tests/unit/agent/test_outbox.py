@@ -1,0 +1,93 @@
+"""The outbox: order, batches, acknowledgement."""
+
+from __future__ import annotations
+
+import asyncio
+
+from agent import outbox as module
+from agent.outbox import Outbox
+from orchestrator.contract.model import AllocState, AssignmentKey, Observation
+from tests.integration.agent_fakes import key_of
+
+S = AllocState
+
+
+def seen(state: AllocState, *, restarts: int = 0, key: AssignmentKey | None = None) -> Observation:
+    return Observation(key=key or key_of(), restarts=restarts, state=state)
+
+
+def drain(box: Outbox) -> list[list[tuple[int, AllocState]]]:
+    batches = []
+    while (batch := box.batch()) is not None:
+        batches.append([(one.restarts, one.state) for one in batch.observations])
+        box.done(batch)
+    return batches
+
+
+def test_one_allocations_observations_keep_their_order_over_batches() -> None:
+    box = Outbox()
+    for one in (seen(S.RUNNING), seen(S.BACKOFF), seen(S.RUNNING, restarts=1)):
+        box.add(one)
+    assert drain(box) == [[(0, S.RUNNING)], [(0, S.BACKOFF)], [(1, S.RUNNING)]]
+
+
+def test_starting_is_no_news_once_it_runs() -> None:
+    box = Outbox()
+    box.add(seen(S.STARTING))
+    box.add(seen(S.RUNNING))
+    assert drain(box) == [[(0, S.RUNNING)]]
+
+
+def test_an_unacknowledged_batch_is_sent_again_under_the_same_id() -> None:
+    box = Outbox()
+    box.add(seen(S.RUNNING))
+    first = box.batch()
+    box.add(seen(S.COMPLETE))
+    assert first is not None
+    assert box.batch() is first
+    box.done(first)
+    second = box.batch()
+    assert second is not None
+    assert second.request_id != first.request_id
+    assert [one.state for one in second.observations] == [S.COMPLETE]
+
+
+def test_saying_again_how_things_are_does_not_overtake_what_waits() -> None:
+    box = Outbox()
+    waiting, sending, quiet = (key_of(job) for job in ("waiting", "sending", "quiet"))
+    box.add(seen(S.RUNNING, key=sending))
+    in_flight = box.batch()
+    assert in_flight is not None
+    box.add(seen(S.FAILED, key=waiting))
+    box.resend([seen(S.RUNNING, key=key) for key in (waiting, sending, quiet)] + [seen(S.PENDING, key=key_of("new"))])
+    box.done(in_flight)
+    batch = box.batch()
+    assert batch is not None
+    assert {(one.key, one.state) for one in batch.observations} == {(waiting, S.FAILED), (quiet, S.RUNNING)}
+
+
+def test_a_batch_is_bounded_and_nothing_is_lost() -> None:
+    box = Outbox()
+    for number in range(module.MAX_BATCH + 5):
+        box.add(seen(S.RUNNING, key=key_of(ordinal=number)))
+    assert [len(batch) for batch in drain(box)] == [module.MAX_BATCH, 5]
+
+
+def test_what_is_not_acknowledged_is_known() -> None:
+    box = Outbox()
+    box.add(seen(S.COMPLETE))
+    assert box.has(key_of())
+    batch = box.batch()
+    assert batch is not None
+    assert box.has(key_of())
+    box.done(batch)
+    assert not box.has(key_of())
+
+
+async def test_waiting_ends_with_the_next_observation() -> None:
+    box = Outbox()
+    waiting = asyncio.ensure_future(box.wait())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    box.add(seen(S.RUNNING))
+    await asyncio.wait_for(waiting, 5)

@@ -1,0 +1,84 @@
+"""What tasks are told: environment, ports, devices."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from agent.driver import StartError, run_name
+from agent.reconcile import Record
+from agent.runspec import NodeFacts, run_spec
+from orchestrator.contract.model import DeviceRequest, PortBinding, Resources, TaskSpec
+from tests.integration.agent_fakes import assignment_of, key_of, task_of
+
+NODE = NodeFacts(node_id="id", name="n1", address="10.0.0.1", api="10.0.0.9:7400")
+PORTS = (PortBinding(label="http-api", host_port=20_001, to=80),)
+
+
+def env_of(task: TaskSpec, *tasks: TaskSpec, record: Record | None = None) -> dict[str, str]:
+    known = record or Record(assignment=assignment_of(key_of(), *(tasks or (task,)), ports=PORTS), restarts=2)
+    return dict(run_spec(known, task, "cluster", NODE).env)
+
+
+def test_every_task_is_told_who_and_where_it_is() -> None:
+    env = env_of(task_of("run", env={"MINE": "x", "RAFTSMAN_NODE": "forged"}))
+    assert env["MINE"] == "x"
+    expected = {
+        "API": "10.0.0.9:7400",
+        "ALLOC_ID": "web/main/0",
+        "NAMESPACE": "default",
+        "ORDINAL": "0",
+        "COUNT": "1",
+        "ATTEMPT": "1",
+        "RESTARTS": "2",
+        "TASK_NAME": "main",
+        "NODE": "n1",
+    }
+    assert {name: env["RAFTSMAN_" + name] for name in expected} == expected
+
+
+def test_a_port_is_the_hosts_for_a_process_and_the_inner_one_in_a_container() -> None:
+    assert env_of(task_of("run"))["RAFTSMAN_PORT_HTTP_API"] == "20001"
+    assert env_of(task_of("run", image="x"))["RAFTSMAN_PORT_HTTP_API"] == "80"
+
+
+def test_only_the_first_container_of_a_group_publishes_its_ports() -> None:
+    tasks = (task_of("run", name="process"), task_of(name="a", image="x"), task_of(name="b", image="x"))
+    record = Record(assignment=assignment_of(key_of(), *tasks, ports=PORTS))
+    assert [run_spec(record, task, "cluster", NODE).ports for task in tasks] == [(), PORTS, ()]
+
+
+def test_devices_go_to_the_task_that_asked_for_them() -> None:
+    plain = task_of("run", name="plain")
+    asking = replace(task_of("run", name="asking"), resources=Resources(gpus=DeviceRequest(count=2)))
+    assignment = replace(assignment_of(key_of(), plain, asking), device_ids=("GPU-1", "GPU-2"), gpu_millis=1000)
+    record = Record(assignment=assignment)
+    assert env_of(asking, record=record)["NVIDIA_VISIBLE_DEVICES"] == "GPU-1,GPU-2"
+    assert "NVIDIA_VISIBLE_DEVICES" not in env_of(plain, record=record)
+    assert run_spec(record, plain, "cluster", NODE).device_ids == ()
+
+
+def test_variables_get_the_names_that_the_task_gave_them() -> None:
+    task = replace(task_of("run"), variables=(("PASSWORD", "db-password"),))
+    assignment = replace(assignment_of(key_of(), task), variables=(("db-password", "secret"),))
+    assert env_of(task, record=Record(assignment=assignment))["PASSWORD"] == "secret"
+    with pytest.raises(StartError, match="'db-password' does not exist in namespace default"):
+        env_of(task)
+
+
+def test_names_differ_by_attempt_restart_task_and_life_of_the_job() -> None:
+    record = Record(assignment=assignment_of(key_of(), task_of("run")))
+    spec = run_spec(record, task_of("run"), "0123456789", NODE)
+    assert spec.name.startswith("raftsman-01234567-default-web-main-0-1-main-")
+    others = {
+        run_name("0123456789", run)
+        for run in (
+            replace(spec.run, restarts=1),
+            replace(spec.run, task="side"),
+            replace(spec.run, key=key_of(attempt=2)),
+            replace(spec.run, key=key_of(uid="uid-2")),
+        )
+    }
+    assert len({spec.name, *others}) == 5
+    assert any("-main-r1-" in name for name in others)
