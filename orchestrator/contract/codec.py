@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import operator
 import types
 import typing
 from collections.abc import Callable
@@ -59,8 +60,17 @@ def encode(value: Any, message: M) -> M:
 
 def decode(kind: type[D], message: Message) -> D:
     """A ``kind`` made from ``message``; raises ``CodecError``."""
+    plan = _plan(kind)
+    try:
+        return kind(**{name: take(message) for name, _, take in plan})
+    except ValueError:
+        return _decode_slowly(kind, plan, message)
+
+
+def _decode_slowly(kind: type[D], plan: tuple[_Field, ...], message: Message) -> D:
+    """Field by field, to say which one does not fit."""
     values: dict[str, Any] = {}
-    for field in _plan(kind):
+    for field in plan:
         try:
             values[field.name] = field.take(message)
         except CodecError as error:
@@ -106,6 +116,9 @@ def _field(name: str, hint: Any, field: dataclasses.Field[Any]) -> _Field:
 
     def take(message: Message) -> Any:
         return convert_out(getattr(message, name))
+
+    if convert_out is _same:
+        return _Field(name, put, operator.attrgetter(name))  # most fields by far: one call less for each
 
     def take_enum(message: Message) -> Any:
         number = getattr(message, name)
