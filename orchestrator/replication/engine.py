@@ -299,6 +299,8 @@ class EngineLog:
         leading = core.is_leader and self._membership.complete and core.commit_index >= self._term_start
         if leading != self._leading:
             self._leading = leading
+            if not leading:
+                self._elections.majority_seen = self._clock()  # within the time that a leader believes without acks
             self._notify = True
             _log.info("replication.leading" if leading else "replication.not_leading", term=core.term)
 
@@ -621,7 +623,12 @@ class EngineLog:
 
     @property
     def leader_id(self) -> str:
-        return self._core.leader_id if self._running else ""
+        if not self._running:
+            return ""
+        core = self._core
+        if not core.is_leader and self._clock() - self._elections.majority_seen > 2 * self._config.election_max_s:
+            return ""  # long silent: without a majority nobody replaces it, but it leads no more
+        return core.leader_id
 
     @property
     def term(self) -> int:
@@ -677,8 +684,8 @@ class EngineLog:
 
     def _last_quorum_ms(self, now: float) -> int:
         if not self._core.is_leader:
-            contact = self._elections.leader_contact
-            return -1 if contact == float("-inf") else int((now - contact) * 1000)
+            seen = self._elections.majority_seen
+            return -1 if seen == float("-inf") else int((now - seen) * 1000)
         needed = len(self._peers) // 2  # beside ourselves
         if not needed:
             return 0
