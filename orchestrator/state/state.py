@@ -142,17 +142,19 @@ class State:
             return cached[1]
         facts = []
         for group in job.spec.groups:
-            need = group.resources
+            # A group of one task needs what its task needs; a plan of thousands of jobs feels the difference.
+            need = group.tasks[0].resources if len(group.tasks) == 1 else group.resources
+            gpus = need.gpus
             facts.append(
                 GroupFacts(
-                    gid=self.ordinals.gids[(job.slot, group.name)],
-                    instances=group.count,
-                    cpu_millis=need.cpu_millis,
-                    memory_mib=need.memory_mib,
-                    disk_mib=need.disk_mib,
-                    devices=need.gpus.count if need.gpus else 0,
-                    gpu_millis=need.gpus.gpu_millis if need.gpus and need.gpus.count else 0,
-                    static_ports=tuple(port.static for port in group.ports),
+                    self.ordinals.gids[(job.slot, group.name)],
+                    group.count,
+                    need.cpu_millis,
+                    need.memory_mib,
+                    need.disk_mib,
+                    gpus.count if gpus else 0,
+                    gpus.gpu_millis if gpus and gpus.count else 0,
+                    tuple([port.static for port in group.ports]),
                 )
             )
         self._facts[job.slot] = (job.version, tuple(facts))

@@ -20,6 +20,8 @@ from orchestrator.state.state import State
 
 _STARTING = (int(AllocState.PENDING), int(AllocState.STARTING), int(AllocState.BACKOFF))
 _RUNNING = (int(AllocState.RUNNING), int(AllocState.STOPPING))
+_ENDED = (int(AllocState.COMPLETE), int(AllocState.FAILED), int(AllocState.LOST))
+_STATES = max(AllocState) + 1
 
 
 def job_status(state: State, job: Job) -> JobStatus:
@@ -69,12 +71,11 @@ def _count(state: State, job: Job, name: str, count: int, version: int) -> Group
     live = observed <= LAST_LIVE
     system = job.spec.type is JobType.SYSTEM
     wanted = np.ones(len(rows), dtype=np.bool_) if system else table.ordinal[rows] < count
-    tally = wanted & ~outdated
-    running = int(np.isin(observed, _RUNNING).sum())
-    starting = int(np.isin(observed, _STARTING).sum())
-    complete = int((tally & (observed == int(AllocState.COMPLETE))).sum())
-    failed = int((tally & (observed == int(AllocState.FAILED))).sum())
-    lost = int((tally & (observed == int(AllocState.LOST))).sum())
+    by_state = np.bincount(observed, minlength=_STATES).tolist()
+    ended = np.bincount(observed[wanted & ~outdated], minlength=_STATES).tolist()
+    running = sum(by_state[number] for number in _RUNNING)
+    starting = sum(by_state[number] for number in _STARTING)
+    complete, failed, lost = (ended[number] for number in _ENDED)
     placed = int((wanted & live).sum()) + complete + failed + lost
     if system:
         count = placed
