@@ -11,10 +11,8 @@ that comes late harms nothing but its own rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import chain
 
 import numpy as np
 
@@ -28,7 +26,7 @@ from orchestrator.scheduling.explain import explain_wish
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.solve import Placements, solve
 from orchestrator.scheduling.wish import wish_of
-from orchestrator.state.commands import Action, ActionColumns, ApplyPlan, PlacementColumns
+from orchestrator.state.commands import Action, ActionColumns, ApplyPlan, Int32Array, PlacementColumns
 from orchestrator.state.model import Job
 from orchestrator.state.views import ClusterView
 
@@ -87,130 +85,102 @@ def _given_up(work: Work) -> Int64Array:
 # ---------------------------------------------------------------------------- cutting
 
 
-class _Sheet:
-    """One entry in the making: rows with their tables of uids, node ids and reasons."""
+def _cut(view: ClusterView, work: Work, problem: Problem, found: Placements) -> Iterator[ApplyPlan]:
+    """Entries of as many rows as they may hold: actions first, placements after them."""
+    rows = _Rows(view, work.actions, work.asks, problem, found)
+    acted = placed = 0
+    while acted < rows.actions or placed < rows.placements:
+        budget = ROWS_MAX
+        while True:
+            actions = slice(acted, min(rows.actions, acted + budget))
+            left = budget - (actions.stop - actions.start)
+            placements = slice(placed, min(rows.placements, placed + left))
+            plan = rows.plan(actions, placements)
+            if budget == 1 or _size(plan) <= BYTES_MAX:
+                break
+            budget = budget * 3 // 4
+        yield plan
+        acted, placed = actions.stop, placements.stop
 
-    def __init__(self) -> None:
-        self.jobs: dict[str, int] = {}
-        self.nodes: dict[str, int] = {}
-        self.reasons: dict[str, int] = {}
-        self.actions: list[tuple[int, int, int, int, int, int, int]] = []
-        self.placements: list[tuple[int, int, int, int, int, int, int, int]] = []
-        self.ports: list[tuple[int, ...]] = []
-        self.bytes = 0
 
-    def __len__(self) -> int:
-        return len(self.actions) + len(self.placements)
+def _size(plan: ApplyPlan) -> int:
+    rows = len(plan.actions) + len(plan.placements)
+    names = sum(len(name.encode()) + NAME_BYTES for table in (plan.jobs, plan.nodes, plan.reasons) for name in table)
+    return rows * ROW_BYTES + len(plan.placements.ports) * PORT_BYTES + names
 
-    def place_of(self, table: dict[str, int], name: str) -> int:
-        place = table.get(name)
-        if place is None:
-            place = table[name] = len(table)
-            self.bytes += len(name) + NAME_BYTES  # uids, ids and our reasons are ASCII
-        return place
 
-    def add_action(self, *, uid: str, cells: tuple[int, int, int, int, int], reason: str) -> None:
-        """``cells``: group, ordinal, attempt, action, version."""
-        self.actions.append((self.place_of(self.jobs, uid), *cells, self.place_of(self.reasons, reason)))
-        self.bytes += ROW_BYTES
+class _Rows:
+    """Every row of a round as columns, from which entries are cut. Jobs and nodes are named by slot and by number here
+    and get places in tables of their own in each entry."""
 
-    def add_placement(
-        self,
-        *,
-        uid: str,
-        node_id: str,
-        cells: tuple[int, int, int, int],
-        mask: int,
-        millis: int,
-        ports: tuple[int, ...],
+    def __init__(
+        self, view: ClusterView, actions: Actions, asks: Sequence[Ask], problem: Problem, found: Placements
     ) -> None:
-        """``cells``: group, ordinal, attempt, version."""
-        self.placements.append(
-            (self.place_of(self.jobs, uid), *cells, self.place_of(self.nodes, node_id), mask, millis)
-        )
-        self.ports.append(ports)
-        self.bytes += ROW_BYTES + PORT_BYTES * len(ports)
+        self.actions = len(actions)
+        self.placements = len(found)
+        self._view = view
+        self._problem = problem
+        self._texts = actions.texts
+        columns, at = view.allocations, actions.positions
+        self._acted = {
+            "group": columns.group[at],
+            "ordinal": columns.ordinal[at],
+            "attempt": columns.attempt[at],
+            "version": columns.version[at],
+            "action": actions.actions,
+        }
+        self._acted_job = columns.job[at]
+        self._reason = actions.reasons
+        ask = np.frombuffer(found.ask, dtype=np.int32)
+        counts = np.array([len(one) for one in asks], dtype=np.int64)
+        row = (np.cumsum(counts) - counts)[ask] + np.frombuffer(found.at, dtype=np.int32)
+        self._placed = {
+            "group": np.array([one.group for one in asks], dtype=np.int32)[ask],
+            "ordinal": np.concatenate([one.ordinals for one in asks] or [_NONE])[row],
+            "attempt": np.concatenate([one.attempts for one in asks] or [_NONE])[row],
+            "version": np.array([one.job.version for one in asks], dtype=np.int32)[ask],
+            "gpu_millis": np.frombuffer(found.gpu_millis, dtype=np.int32),
+        }
+        self._placed_job = np.array([one.job.slot for one in asks], dtype=np.int32)[ask]
+        self._node = np.frombuffer(found.node, dtype=np.int32)
+        self._mask = np.frombuffer(found.device_mask, dtype=np.uint64)
+        self._ports = np.frombuffer(found.ports, dtype=np.int32)
+        self._offsets = np.frombuffer(found.port_offsets, dtype=np.int32)
 
-    def full(self) -> bool:
-        return len(self) >= ROWS_MAX or self.bytes >= BYTES_MAX
-
-    def finish(self, based_on: int) -> ApplyPlan:
-        actions = np.array(self.actions, dtype=np.int32).reshape(-1, 7)
-        rows = np.array([row[:6] + row[7:] for row in self.placements], dtype=np.int32).reshape(-1, 7)
-        offsets = np.zeros(len(self.placements) + 1, dtype=np.int32)
-        np.cumsum([len(ports) for ports in self.ports], out=offsets[1:])
+    def plan(self, actions: slice, placements: slice) -> ApplyPlan:
+        jobs, of_job = _table(np.concatenate([self._acted_job[actions], self._placed_job[placements]]))
+        nodes, of_node = _table(self._node[placements])
+        reasons, of_reason = _table(self._reason[actions])
+        acting = actions.stop - actions.start
+        offsets = self._offsets[placements.start : placements.stop + 1]
         return ApplyPlan(
-            based_on=based_on,
-            jobs=tuple(self.jobs),
-            nodes=tuple(self.nodes),
-            reasons=tuple(self.reasons),
+            based_on=self._view.index,
+            jobs=tuple(self._view.jobs_by_slot[slot].uid for slot in jobs),
+            nodes=tuple(self._problem.nodes[number].spec.id for number in nodes),
+            reasons=tuple(self._texts[reason] for reason in reasons),
             actions=ActionColumns(
-                job=actions[:, 0].copy(),
-                group=actions[:, 1].copy(),
-                ordinal=actions[:, 2].copy(),
-                attempt=actions[:, 3].copy(),
-                action=actions[:, 4].copy(),
-                version=actions[:, 5].copy(),
-                reason=actions[:, 6].copy(),
+                job=of_job[:acting],
+                reason=of_reason,
+                **{name: column[actions] for name, column in self._acted.items()},
             ),
             placements=PlacementColumns(
-                job=rows[:, 0].copy(),
-                group=rows[:, 1].copy(),
-                ordinal=rows[:, 2].copy(),
-                attempt=rows[:, 3].copy(),
-                version=rows[:, 4].copy(),
-                node=rows[:, 5].copy(),
-                device_mask=np.array([row[6] for row in self.placements], dtype=np.uint64),
-                gpu_millis=rows[:, 6].copy(),
-                ports=np.array([port for ports in self.ports for port in ports], dtype=np.int32),
-                port_offsets=offsets,
+                job=of_job[acting:],
+                node=of_node,
+                device_mask=self._mask[placements].copy(),
+                ports=self._ports[offsets[0] : offsets[-1]].copy(),
+                port_offsets=offsets - offsets[0],
+                **{name: column[placements] for name, column in self._placed.items()},
             ),
         )
 
 
-def _cut(view: ClusterView, work: Work, problem: Problem, placements: Placements) -> Iterator[ApplyPlan]:
-    sheet = _Sheet()
-    for write in chain(_actions(view, work.actions), _placements(work.asks, problem, placements)):
-        if sheet.full():
-            yield sheet.finish(view.index)
-            sheet = _Sheet()
-        write(sheet)
-    if len(sheet):
-        yield sheet.finish(view.index)
+_NONE = np.zeros(0, dtype=np.int32)
 
 
-def _actions(view: ClusterView, actions: Actions) -> Iterator[Callable[[_Sheet], None]]:
-    columns = view.allocations
-    at = actions.positions
-    listed = (columns.job, columns.group, columns.ordinal, columns.attempt, columns.version)
-    rows = zip(
-        *(column[at].tolist() for column in listed), actions.actions.tolist(), actions.reasons.tolist(), strict=True
-    )
-    for slot, group, ordinal, attempt, version, action, reason in rows:
-        uid = view.jobs_by_slot[slot].uid if slot in view.jobs_by_slot else ""
-        if uid:
-            yield partial(
-                _Sheet.add_action,
-                uid=uid,
-                cells=(group, ordinal, attempt, action, version),
-                reason=actions.texts[reason],
-            )
-
-
-def _placements(asks: Sequence[Ask], problem: Problem, found: Placements) -> Iterator[Callable[[_Sheet], None]]:
-    rows = zip(found.ask, found.at, found.node, found.device_mask, found.gpu_millis, found.ports, strict=True)
-    listed = [(ask.ordinals.tolist(), ask.attempts.tolist()) for ask in asks]
-    for index, at, node, mask, millis, ports in rows:
-        ask, (ordinals, attempts) = asks[index], listed[index]
-        yield partial(
-            _Sheet.add_placement,
-            uid=ask.job.uid,
-            node_id=problem.nodes[node].spec.id,
-            cells=(ask.group, ordinals[at], attempts[at], ask.job.version),
-            mask=mask,
-            millis=millis,
-            ports=ports,
-        )
+def _table(values: Int32Array) -> tuple[list[int], Int32Array]:
+    """The distinct values, ascending, and for each value its place among them."""
+    distinct, places = np.unique(values, return_inverse=True)
+    return distinct.tolist(), places.astype(np.int32)
 
 
 # ---------------------------------------------------------------------------- explaining

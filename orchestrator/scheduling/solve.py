@@ -10,8 +10,9 @@ refreshes just those before it is used again. Many instances of a plain class ar
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from orchestrator.scheduling.policy import NOWHERE, Policy, Turn
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.scoring import SCALE
 from orchestrator.scheduling.wish import Ask, Int64Array, Wish, wish_of
+from orchestrator.state.commands import Int32Array
 
 CLOSED_FORM_FROM = 8
 """From so many instances on the closed form is faster than choosing one by one; both give the same."""
@@ -29,25 +31,47 @@ CLASSES_MAX = 512
 """Score rows that are kept; what falls out is computed again. A row is 8 bytes per node."""
 
 
-@dataclass(slots=True, kw_only=True)
 class Placements:
-    """What found a node, in the order of placing, as columns of one length, and what did not.
+    """What found a node, in the order of placing, as packed columns of one length, and what did not.
 
     ask: place in the asks; at: place in that ask's ordinals; node: number in the problem; device_mask over the node's
-    devices; gpu_millis: taken of each; ports: host ports in the group's order. unplaced: per ask, how many instances
-    found no room (a system job's nodes that are not suitable are not counted).
+    devices; gpu_millis: taken of each; ports: host ports of all rows, row i's are
+    ``ports[port_offsets[i]:port_offsets[i + 1]]`` in the group's order. unplaced: per ask, how many instances found no
+    room (a system job's nodes that are not suitable are not counted).
     """
 
-    ask: list[int] = field(default_factory=list)
-    at: list[int] = field(default_factory=list)
-    node: list[int] = field(default_factory=list)
-    device_mask: list[int] = field(default_factory=list)
-    gpu_millis: list[int] = field(default_factory=list)
-    ports: list[tuple[int, ...]] = field(default_factory=list)
-    unplaced: list[int] = field(default_factory=list)
+    def __init__(self, asks: int) -> None:
+        # Typed arrays: they take single values as fast as lists do, whole columns at once, and a tenth of the memory.
+        self.ask = array("i")
+        self.at = array("i")
+        self.node = array("i")
+        self.device_mask = array("Q")
+        self.gpu_millis = array("i")
+        self.ports = array("i")
+        self.port_offsets = array("i", [0])
+        self.unplaced = [0] * asks
 
     def __len__(self) -> int:
         return len(self.ask)
+
+    def add(self, ask: int, at: int, node: int, device_mask: int, gpu_millis: int, ports: tuple[int, ...]) -> None:
+        self.ask.append(ask)
+        self.at.append(at)
+        self.node.append(node)
+        self.device_mask.append(device_mask)
+        self.gpu_millis.append(gpu_millis)
+        self.ports.extend(ports)
+        self.port_offsets.append(len(self.ports))
+
+    def add_plain(self, ask: Int32Array, at: Int32Array, node: Int64Array) -> None:
+        """Rows that hold neither devices nor ports."""
+        rows = len(node)
+        self.ask.frombytes(ask.astype(np.int32).tobytes())
+        self.at.frombytes(at.astype(np.int32).tobytes())
+        self.node.frombytes(node.astype(np.int32).tobytes())
+        self.device_mask.frombytes(bytes(8 * rows))
+        self.gpu_millis.frombytes(bytes(4 * rows))
+        self.port_offsets.extend([len(self.ports)] * rows)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -83,7 +107,7 @@ class _Solver:
         self._touched: list[int] = []
         self._turn_key = (-1, -1)
         self._turn = self._anyone = Turn(counts=np.zeros(len(problem), dtype=np.int64), last=-1)
-        self.result = Placements(unplaced=[0] * len(asks))
+        self.result = Placements(len(asks))
 
     def run(self) -> None:
         order = self._order()
@@ -167,39 +191,46 @@ class _Solver:
         """Place the asks of a batch, all with this wish, in order."""
         ask = self._asks[batch[0]]
         turn = self._turn_of(ask) if policy.knows_groups else self._anyone
-        slots = [(index, at) for index in batch for at in range(len(self._asks[index].ordinals))]
-        if wish.plain and ask.avoid < 0 and len(slots) >= self._closed_form_from:
-            placed = self._place_many(slots, wish, policy, turn)
+        counts = [len(self._asks[index].ordinals) for index in batch]
+        rows = sum(counts)
+        if wish.plain and ask.avoid < 0 and rows >= self._closed_form_from:
+            placed = self._place_many(batch, counts, wish, policy, turn)
         else:
             avoid = self._problem.number_of_slot.get(ask.avoid, -1)
-            placed = self._place_each(slots, wish, policy, turn, avoid)
-        for index, _ in slots[placed:]:
-            self.result.unplaced[index] += 1
+            placed = 0
+            for index, count in zip(batch, counts, strict=True):
+                done = self._place_each(index, count, wish, policy, turn, avoid)
+                placed += done
+                if done < count:
+                    break
+        left = rows - placed
+        for index, count in zip(reversed(batch), reversed(counts), strict=True):
+            if not left:
+                break
+            self.result.unplaced[index] = min(left, count)
+            left -= self.result.unplaced[index]
 
-    def _place_many(self, slots: list[tuple[int, int]], wish: Wish, policy: Policy, turn: Turn) -> int:
+    def _place_many(self, batch: list[int], counts: list[int], wish: Wish, policy: Policy, turn: Turn) -> int:
         problem, known = self._problem, self._class(wish, policy)
         times = np.zeros(len(problem), dtype=np.int64)
         times[known.nodes] = times_that_fit(problem, wish, known.nodes)
-        nodes = policy.place_many(problem, wish, known.scores, times, len(slots), turn)
+        nodes = policy.place_many(problem, wish, known.scores, times, sum(counts), turn)
         if not len(nodes):
             return 0
-        counts = np.bincount(nodes, minlength=len(problem))
-        problem.free -= counts[:, None] * np.array(wish.request, dtype=np.int64)
-        turn.counts += counts
+        taken = np.bincount(nodes, minlength=len(problem))
+        problem.free -= taken[:, None] * np.array(wish.request, dtype=np.int64)
+        turn.counts += taken
         turn.last = int(nodes[-1])
-        self._touched.extend(np.flatnonzero(counts).tolist())
-        placed = len(nodes)
-        result = self.result
-        result.ask.extend(index for index, _ in slots[:placed])
-        result.at.extend(at for _, at in slots[:placed])
-        result.node.extend(nodes.tolist())
-        result.device_mask.extend([0] * placed)
-        result.gpu_millis.extend([0] * placed)
-        result.ports.extend([()] * placed)
-        return placed
+        self._touched.extend(np.flatnonzero(taken).tolist())
+        ask = np.repeat(np.array(batch, dtype=np.int32), counts)[: len(nodes)]
+        before = np.cumsum(counts) - counts
+        at = np.arange(len(nodes)) - np.repeat(before, counts)[: len(nodes)]
+        self.result.add_plain(ask, at.astype(np.int32), nodes)
+        return len(nodes)
 
-    def _place_each(self, slots: list[tuple[int, int]], wish: Wish, policy: Policy, turn: Turn, avoid: int) -> int:
-        for placed, (index, at) in enumerate(slots):
+    def _place_each(self, index: int, count: int, wish: Wish, policy: Policy, turn: Turn, avoid: int) -> int:
+        """Place the instances of one ask one by one; returns how many found a node."""
+        for at in range(count):
             scores = self._class(wish, policy).scores
             if avoid >= 0 and scores[avoid] != NOWHERE:
                 elsewhere = scores.copy()
@@ -207,9 +238,9 @@ class _Solver:
                 if elsewhere.max() != NOWHERE:
                     scores = elsewhere
             if not len(scores) or scores.max() == NOWHERE:
-                return placed
+                return at
             self._take(index, at, policy.choose(scores, turn), wish, turn)
-        return len(slots)
+        return count
 
     def _place_pinned(self, index: int, wish: Wish, policy: Policy) -> None:
         """One instance for each node whose slot is an ordinal of the ask."""
@@ -231,13 +262,8 @@ class _Solver:
             self._touched.append(node)
         turn.counts[node] += 1
         turn.last = node
-        result = self.result
-        result.ask.append(index)
-        result.at.append(at)
-        result.node.append(node)
-        result.device_mask.append(mask_of(numbers))
-        result.gpu_millis.append(wish.gpus.gpu_millis if wish.gpus is not None else 0)
-        result.ports.append(ports)
+        millis = wish.gpus.gpu_millis if wish.gpus is not None else 0
+        self.result.add(index, at, node, mask_of(numbers), millis, ports)
 
     def _turn_of(self, ask: Ask) -> Turn:
         """The asks of one group follow each other, so the last turn is all that need be kept."""

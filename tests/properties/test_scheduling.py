@@ -166,7 +166,7 @@ def scheduled(view: ClusterView, closed_form_from: int) -> tuple[list[tuple[Any,
             int(work.asks[found.ask[at]].ordinals[found.at[at]]),
             problem.nodes[found.node[at]].spec.id,
             found.device_mask[at],
-            found.ports[at],
+            tuple(found.ports[found.port_offsets[at] : found.port_offsets[at + 1]]),
         )
         for at in range(len(found))
     ]
@@ -237,9 +237,9 @@ def test_what_is_committed_never_exceeds_what_was_free(cluster: Cluster) -> None
     assert (problem.devices.free[used] >= np.minimum(devices[used], 0)).all()
     assert (problem.free <= free).all()
     seen: set[tuple[str, int]] = set()
-    for node, ports in zip(found.node, found.ports, strict=True):
+    for at, node in enumerate(found.node):
         spec = problem.nodes[node].spec
-        for port in ports:
+        for port in found.ports[found.port_offsets[at] : found.port_offsets[at + 1]]:
             host = (spec.engine_id or spec.id, port)
             assert host not in seen
             seen.add(host)
