@@ -13,6 +13,7 @@ from collections.abc import Callable
 import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from orchestrator.contract.errors import NoLeaderError
 from orchestrator.replication.log import LogStatus
 
 logger = structlog.get_logger(__name__)
@@ -67,10 +68,13 @@ class StatusServer:
     def _answer(self, method: str, path: str) -> tuple[str, str, bytes]:
         if method not in ("GET", "HEAD"):
             return "405 Method Not Allowed", "text/plain; charset=utf-8", b"only GET and HEAD\n"
+        try:
+            status = self._status()
+        except NoLeaderError:
+            return "503 Service Unavailable", "application/json", b'{"healthy": false, "reason": "starting"}\n'
         if path == "/metrics":
             return "200 OK", CONTENT_TYPE_LATEST, generate_latest(self._registry)
         if path == "/healthz":
-            status = self._status()
             healthy = bool(status.leader_id)
             body = {
                 "healthy": healthy,

@@ -1,0 +1,179 @@
+"""A peer that must not run says why and how to proceed, in one line, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+
+from orchestrator.contract.v1 import control_pb2 as pb
+from orchestrator.ops import certs
+from tests.integration.peer_processes import PeerCluster, eventually, peer_cluster
+
+pytestmark = pytest.mark.cluster
+
+
+async def refusal(cluster: PeerCluster, *arguments: str, peer: str = "p1") -> str:
+    """What the process says when it refuses to start: exactly one line that is no log line."""
+    argv = cluster.argv(peer)
+    for flag, value in zip(arguments[::2], arguments[1::2], strict=True):
+        if flag in argv:
+            argv[argv.index(flag) + 1] = value
+        else:
+            argv += [flag, value]
+    process = await asyncio.create_subprocess_exec(
+        *argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(30):
+            out, err = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise AssertionError("it did not refuse") from None
+    said = [line for line in err.decode().splitlines() if not line.startswith("{")]
+    assert process.returncode == 1, err.decode()
+    assert not out
+    assert len(said) == 1, err.decode()
+    assert said[0].startswith("raftsman peer: ")
+    return said[0]
+
+
+@contextlib.contextmanager
+def listening(address: str) -> Iterator[None]:
+    host, port = address.split(":")
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind((host, int(port)))
+        held.listen()
+        yield
+
+
+@pytest.mark.parametrize("flag", ["--listen", "--http"])
+async def test_a_taken_port_is_named(tmp_path: Path, flag: str) -> None:
+    cluster = PeerCluster(tmp_path, count=1)
+    address = (cluster.addresses if flag == "--listen" else cluster.http)["p1"]
+    with listening(address):
+        said = await refusal(cluster)
+    assert f"{flag} {address}" in said
+    assert "in use" in said
+
+
+async def test_a_data_directory_of_another_peer_or_cluster_is_refused(tmp_path: Path) -> None:
+    async with peer_cluster(tmp_path, count=1):
+        pass
+    cluster = PeerCluster(tmp_path, count=1)
+    said = await refusal(cluster, "--cluster", "other")
+    assert "belongs to peer 'p1' of cluster 'raftsman'" in said
+    everybody = f"p9={cluster.addresses['p1']}"
+    said = await refusal(cluster, "--id", "p9", "--peers", everybody)
+    assert "belongs to peer 'p1'" in said
+
+
+async def test_a_data_directory_in_use_is_refused(tmp_path: Path) -> None:
+    async with peer_cluster(tmp_path, count=1) as running:
+        other = PeerCluster(tmp_path, count=1)
+        said = await refusal(other)
+        assert f"in use by process {running.processes['p1'].pid}" in said
+
+
+async def test_a_peer_that_is_not_in_its_own_list_is_refused(tmp_path: Path) -> None:
+    said = await refusal(PeerCluster(tmp_path), "--id", "p7")
+    assert "--id p7 is not among --peers (p1, p2, p3)" in said
+
+
+async def test_a_bad_peer_list_is_refused_with_the_bad_part(tmp_path: Path) -> None:
+    said = await refusal(PeerCluster(tmp_path), "--peers", "p1=127.0.0.1:7400,p2")
+    assert "--peers: 'p2'; expected id=host:port" in said
+
+
+async def test_peers_with_other_lists_do_not_talk_and_say_why(tmp_path: Path) -> None:
+    cluster = PeerCluster(tmp_path, count=2)
+    try:
+        await cluster.start("p1")
+        full = cluster.addresses
+        cluster.addresses = {**full, "p3": "127.0.0.1:1"}
+        await cluster.start("p2")
+        cluster.addresses = full
+
+        async def told() -> bool:
+            return any("peer list" in cluster.log(peer) for peer in cluster.ids if (tmp_path / f"{peer}.log").exists())
+
+        await eventually(told)
+        stub = cluster.control("p1")
+        status = await stub.ClusterStatus(
+            pb.ClusterStatusRequest(read={"stale": True}), timeout=10, wait_for_ready=True
+        )
+        assert not status.leader_id
+    finally:
+        await cluster.stop()
+
+
+async def test_unfit_certificates_are_refused(tmp_path: Path) -> None:
+    cluster = PeerCluster(tmp_path, secure=True)
+    directory = tmp_path / "certs"
+    said = await refusal(cluster, "--tls", str(directory / "peers" / "p2"))
+    assert "is the certificate of peer:p2, but this process is to be peer:p1" in said
+    said = await refusal(cluster, "--cluster", "other")
+    assert "is of cluster 'raftsman', but --cluster says 'other'" in said
+    said = await refusal(cluster, "--tls", str(tmp_path / "nowhere"))
+    assert "No such file" in said and "ca.pem" in said
+    certs.create_authority(tmp_path / "foreign", "raftsman")
+    foreign = certs.issue(tmp_path / "foreign", "peer", "p1")
+    mine = directory / "peers" / "p1"
+    ours = (mine / "ca.pem").read_bytes()
+    (mine / "ca.pem").write_bytes((foreign / "ca.pem").read_bytes())
+    assert "was not signed by the authority" in await refusal(cluster)
+    (mine / "ca.pem").write_bytes(ours)
+    key = (mine / "key.pem").read_bytes()
+    (mine / "key.pem").chmod(0o600)
+    (mine / "key.pem").write_bytes((foreign / "key.pem").read_bytes())
+    assert "is not the key of" in await refusal(cluster)
+    (mine / "key.pem").write_bytes(key)
+    expire(directory, mine)
+    assert "expired on" in await refusal(cluster)
+
+
+def expire(directory: Path, peer: Path) -> None:
+    """Replace the peer's certificate by an equal one that ended an hour ago."""
+    old = x509.load_pem_x509_certificate((peer / "cert.pem").read_bytes())
+    key = serialization.load_pem_private_key((directory / "authority" / "ca-key.pem").read_bytes(), password=None)
+    now = datetime.datetime.now(datetime.UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(old.subject)
+        .issuer_name(old.issuer)
+        .public_key(old.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=2))
+        .not_valid_after(now - datetime.timedelta(hours=1))
+    )
+    for extension in old.extensions:
+        builder = builder.add_extension(extension.value, extension.critical)
+    expired = builder.sign(key, hashes.SHA256())  # type: ignore[arg-type]
+    (peer / "cert.pem").write_bytes(expired.public_bytes(serialization.Encoding.PEM))
+
+
+async def test_sigterm_ends_a_peer_with_watchers_and_it_starts_again(tmp_path: Path) -> None:
+    async with peer_cluster(tmp_path, count=1) as cluster:
+        stub = cluster.control("p1")
+        await stub.PutVariable(pb.PutVariableRequest(name="a", value="1"), timeout=10)
+        watch = stub.WatchEvents(pb.WatchEventsRequest(namespace="*"), timeout=60)
+        await watch.read()
+        process = cluster.processes.pop("p1")
+        process.terminate()
+        async with asyncio.timeout(20):
+            assert await process.wait() == 0
+        assert "Traceback" not in cluster.log("p1"), cluster.log("p1")
+        watch.cancel()
+        await cluster.start("p1")
+        await cluster.leader()
+        read = await cluster.control("p1").GetVariable(pb.GetVariableRequest(name="a"), timeout=10)
+        assert read.variable.value == "1"
