@@ -48,6 +48,7 @@ class Devices:
         self.capacity: Int64Array = np.array(
             [len(inventory) * WHOLE_DEVICE for inventory in inventories], dtype=np.int64
         )
+        self.any = width > 0
         # Nodes with the same devices (but for their ids) are alike: matching and choosing are done once for all.
         self._kinds: dict[tuple[tuple[str, int, int, int], ...], int] = {}
         self._inventory_of_kind: list[tuple[Device, ...]] = []

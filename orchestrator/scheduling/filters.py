@@ -29,11 +29,8 @@ def suitable(problem: Problem, wish: Wish) -> BoolArray:
 
 def has_room(problem: Problem, wish: Wish, nodes: Int64Array) -> BoolArray:
     """bool per given node: one more instance fits into what is free."""
-    free = problem.free[nodes]
-    mask = np.ones(len(nodes), dtype=np.bool_)
-    for dimension, amount in enumerate(wish.request):
-        # Also what is not asked for: apply takes nothing onto a node that shrank below what it has given away.
-        mask &= free[:, dimension] >= amount
+    # Also what is not asked for: apply takes nothing onto a node that shrank below what it has given away.
+    mask: BoolArray = np.all(problem.free[nodes] >= wish.request, axis=1)
     if wish.gpus is not None:
         mask &= problem.devices.enough(wish.gpus, nodes)
     if wish.ports:

@@ -15,7 +15,7 @@ from orchestrator.contract.transitions import TERMINAL
 from orchestrator.scheduling.devices import Devices
 from orchestrator.scheduling.labels import Labels
 from orchestrator.scheduling.ports import Ports
-from orchestrator.scheduling.wish import DIMENSIONS, BoolArray, Int64Array, Wish
+from orchestrator.scheduling.wish import CPU, DIMENSIONS, MEMORY, BoolArray, Int64Array, Wish
 from orchestrator.state.model import Node
 from orchestrator.state.views import ClusterView
 
@@ -43,6 +43,9 @@ class Problem:
         ]
         self.capacity: Int64Array = np.array(capacities, dtype=np.int64).reshape(len(nodes), len(DIMENSIONS))
         self.free: Int64Array = self.capacity.copy()
+        # Capacities to divide by, which are never 0.
+        self.divisor_cpu: Int64Array = np.maximum(self.capacity[:, CPU], 1)
+        self.divisor_memory: Int64Array = np.maximum(self.capacity[:, MEMORY], 1)
         self.open: BoolArray = np.array(
             [node.status is NodeStatus.READY and not (node.cordoned or node.draining) for node in nodes],
             dtype=np.bool_,

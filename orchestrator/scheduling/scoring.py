@@ -21,21 +21,17 @@ SCALE = 1_000_000
 
 def utilisation(problem: Problem, wish: Wish, nodes: Int64Array, times: Int64Array | int = 1) -> Int64Array:
     """int64 per given node, 0 to SCALE: how full it is after ``times`` more instances."""
-    cpu = _share(problem, nodes, CPU, wish.request[CPU] * times)
-    memory = _share(problem, nodes, MEMORY, wish.request[MEMORY] * times)
+    used = problem.capacity[nodes] - problem.free[nodes]
+    cpu = (used[:, CPU] + wish.request[CPU] * times) * SCALE // problem.divisor_cpu[nodes]
+    memory = (used[:, MEMORY] + wish.request[MEMORY] * times) * SCALE // problem.divisor_memory[nodes]
     if wish.gpus is None:
-        return (cpu + memory) // 2
+        both: Int64Array = (cpu + memory) // 2
+        return both
     capacity = np.maximum(problem.devices.capacity[nodes], 1)
-    used = problem.devices.used(nodes) + wish.gpus.count * wish.gpus.gpu_millis * times
-    gpu: Int64Array = used * SCALE // capacity
-    return (cpu + memory + 2 * gpu) // 4
-
-
-def _share(problem: Problem, nodes: Int64Array, dimension: int, more: Int64Array | int) -> Int64Array:
-    capacity = problem.capacity[nodes, dimension]
-    used = capacity - problem.free[nodes, dimension] + more
-    share: Int64Array = used * SCALE // np.maximum(capacity, 1)
-    return share
+    held = problem.devices.used(nodes) + wish.gpus.count * wish.gpus.gpu_millis * times
+    gpu: Int64Array = held * SCALE // capacity
+    all_three: Int64Array = (cpu + memory + 2 * gpu) // 4
+    return all_three
 
 
 def fill_in_order(order: Int64Array, times: Int64Array, wanted: int) -> Int64Array:

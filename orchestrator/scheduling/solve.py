@@ -22,7 +22,7 @@ from orchestrator.scheduling.filters import has_room, suitable, times_that_fit
 from orchestrator.scheduling.policy import NOWHERE, Policy, Turn
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.scoring import SCALE
-from orchestrator.scheduling.wish import Ask, Int64Array, Wish, wish_of
+from orchestrator.scheduling.wish import Ask, BoolArray, Int64Array, Wish, wish_of
 from orchestrator.state.commands import Int32Array
 
 CLOSED_FORM_FROM = 8
@@ -80,7 +80,7 @@ class _Class:
 
     wish: Wish
     policy: Policy
-    nodes: Int64Array
+    suitable: BoolArray
     scores: Int64Array
     seen: int
 
@@ -103,7 +103,7 @@ class _Solver:
             spec = ask.job.spec
             wish = wish_of(spec, spec.groups[ask.group], default_policy=registry.DEFAULT)
             self._wishes.append(interned.setdefault(wish, wish))
-        self._classes: dict[Wish, _Class] = {}
+        self._classes: dict[int, _Class] = {}  # by the identity of the interned wish, which costs no hashing
         self._touched: list[int] = []
         self._turn_key = (-1, -1)
         self._turn = self._anyone = Turn(counts=np.zeros(len(problem), dtype=np.int64), last=-1)
@@ -158,30 +158,28 @@ class _Solver:
 
     def _class(self, wish: Wish, policy: Policy) -> _Class:
         """The wish's class with scores as of now."""
-        known = self._classes.pop(wish, None)
+        known = self._classes.pop(id(wish), None)
         if known is None:
-            nodes = np.flatnonzero(suitable(self._problem, wish)).astype(np.int64)
+            mask = suitable(self._problem, wish)
             scores = np.full(len(self._problem), NOWHERE, dtype=np.int64)
-            known = _Class(wish=wish, policy=policy, nodes=nodes, scores=scores, seen=len(self._touched))
-            self._refresh(known, nodes)
+            known = _Class(wish=wish, policy=policy, suitable=mask, scores=scores, seen=len(self._touched))
+            self._refresh(known, np.flatnonzero(mask))
             if len(self._classes) >= CLASSES_MAX:
                 del self._classes[next(iter(self._classes))]
         elif known.seen < len(self._touched):
             touched = np.array(sorted(set(self._touched[known.seen :])), dtype=np.int64)
             known.seen = len(self._touched)
-            at = np.searchsorted(known.nodes, touched)
-            inside = at < len(known.nodes)
-            inside[inside] = known.nodes[at[inside]] == touched[inside]
-            self._refresh(known, touched[inside])
-        self._classes[wish] = known  # used last: it falls out last
+            self._refresh(known, touched[known.suitable[touched]])
+        self._classes[id(wish)] = known  # used last: it falls out last
         return known
 
     def _refresh(self, known: _Class, nodes: Int64Array) -> None:
         if not len(nodes):
             return
         room = has_room(self._problem, known.wish, nodes)
-        known.scores[nodes] = NOWHERE
         fitting = nodes[room]
+        if len(fitting) < len(nodes):
+            known.scores[nodes] = NOWHERE
         if len(fitting):
             known.scores[fitting] = known.policy.scores(self._problem, known.wish, fitting)
 
@@ -212,8 +210,7 @@ class _Solver:
 
     def _place_many(self, batch: list[int], counts: list[int], wish: Wish, policy: Policy, turn: Turn) -> int:
         problem, known = self._problem, self._class(wish, policy)
-        times = np.zeros(len(problem), dtype=np.int64)
-        times[known.nodes] = times_that_fit(problem, wish, known.nodes)
+        times = times_that_fit(problem, wish, np.arange(len(problem), dtype=np.int64))
         nodes = policy.place_many(problem, wish, known.scores, times, sum(counts), turn)
         if not len(nodes):
             return 0
@@ -247,7 +244,7 @@ class _Solver:
         for at, slot in enumerate(self._asks[index].ordinals.tolist()):
             number = self._problem.number_of_slot.get(slot)
             known = self._class(wish, policy)
-            if number is None or not len(known.nodes) or number not in known.nodes:
+            if number is None or not known.suitable[number]:
                 continue
             if known.scores[number] == NOWHERE:
                 self.result.unplaced[index] += 1

@@ -21,7 +21,7 @@ class BinPack:
 
     def scores(self, problem: Problem, wish: Wish, nodes: Int64Array) -> Int64Array:
         score = utilisation(problem, wish, nodes)
-        if wish.gpus is None:
+        if wish.gpus is None and problem.devices.any:
             score = score - (2 * SCALE) * (problem.devices.capacity[nodes] > 0)
         return score
 
