@@ -40,7 +40,7 @@ CONTACT_MS = 8_000
 """``on_disconnect: stop``: so long after sending the last acknowledged heartbeat (a node is lost after 15 s)."""
 
 HEARTBEAT_MS = 3_000
-FIRST_CALL_S = 2.0
+FIRST_CALL_S = 1.5
 WRITE_S = 10.0
 NEXT_PEER_S = 0.02
 ROUND_S = 0.2
@@ -120,7 +120,7 @@ class Session:
                     failures = 0 if served else failures + 1
                     hint = end.hint
                     if not hint:
-                        self._next += 1
+                        self._turn_from(address)
                     self._log.info("session_ended", peer=address, why=str(end), next=hint)
                     if not hint:
                         # One quick turn around all peers, then a breath before the next one.
@@ -128,6 +128,13 @@ class Session:
                         await asyncio.sleep(ROUND_S * random.uniform(0.8, 1.2) if whole_round else NEXT_PEER_S)
         finally:
             guard.cancel()
+
+    def _turn_from(self, address: str) -> None:
+        """The next peer of the list is another one than ``address``, where there is another."""
+        for _ in self._peers:
+            self._next += 1
+            if self._peers[self._next % len(self._peers)] != address:
+                return
 
     async def _serve(self, address: str) -> None:
         try:
@@ -242,7 +249,7 @@ class Session:
     async def _heartbeats(self, stub: Any, address: str) -> None:
         while True:
             began = self._clock_ms()
-            await self._beat(stub, address, timeout_s=max(1.0, self._heartbeat_ms * 2 / 3000))
+            await self._beat(stub, address, timeout_s=max(1.0, self._heartbeat_ms / 2000))
             spent_ms = self._clock_ms() - began
             await asyncio.sleep(max(0.0, self._heartbeat_ms - spent_ms) / 1000)
 

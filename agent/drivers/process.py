@@ -18,6 +18,7 @@ import pwd
 import shutil
 import signal as signals
 import sys
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -75,6 +76,7 @@ class ProcessDriver:
         return DriverInfo(
             available=True,
             version="1",
+            engine_id=_host_id(),
             reason="no isolation: memory and cpu are counted but not limited, files and network are shared",
         )
 
@@ -109,8 +111,10 @@ class ProcessDriver:
         task = spec.task
         argv = [*task.command, *task.args]
         env = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        env.update(spec.env)
         uid, gid, groups = _user(task.user)
+        if uid >= 0:
+            env |= _home(uid)
+        env.update(spec.env)
         shutil.rmtree(directory, ignore_errors=True)
         work = directory / "work"
         work.mkdir(parents=True, mode=0o700)
@@ -349,6 +353,15 @@ class ProcessDriver:
         self._on_end(name, event)
 
 
+def _host_id() -> str:
+    """Equal for processes that share host ports: one boot of one machine, one network namespace."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"host-{boot}-{Path('/proc/self/ns/net').stat().st_ino}"
+    except OSError:
+        return f"host-{uuid.getnode():x}"
+
+
 def _pids(directory: Path) -> tuple[int, int, int, int]:
     """(shim, its start time, task, its start time); zeros while unknown."""
     try:
@@ -393,6 +406,14 @@ def _signal_number(name: str) -> int:
         return int(signals.Signals[name.upper() if name.upper().startswith("SIG") else "SIG" + name.upper()])
     except KeyError:
         return int(signals.SIGTERM)
+
+
+def _home(uid: int) -> dict[str, str]:
+    try:
+        entry = pwd.getpwuid(uid)
+    except KeyError:
+        return {"HOME": "/"}
+    return {"HOME": entry.pw_dir, "USER": entry.pw_name}
 
 
 def _user(user: str) -> tuple[int, int, list[int]]:

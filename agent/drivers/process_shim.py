@@ -189,6 +189,7 @@ class Shim:
             file.write("500")
         spec = self.spec
         os.chdir(spec.cwd)
+        os.get_exec_path(spec.env)  # imports what execvpe needs while the library can still be read
         if spec.gid >= 0:
             os.setgroups(spec.groups)
             os.setgid(spec.gid)

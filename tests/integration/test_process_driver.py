@@ -1,0 +1,242 @@
+"""What only the process driver has to get right: process trees, its supervisors' deaths, files of output, users."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.driver import Instance, InstanceState, LogChunk, RunId, RunSpec, StartError
+from agent.drivers.process import ProcessDriver
+from agent.drivers.process_logs import LogReader
+from agent.drivers.process_shim import LogFiles
+from agent.log_tail import tail
+from orchestrator.contract.model import MountSpec, str_map
+from tests.integration.agent_fakes import key_of, task_of, until
+
+CLUSTER = "cluster"
+
+
+@pytest.fixture(params=[True, False], ids=["pidfd", "polling"])
+async def driver(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ProcessDriver]:
+    one = ProcessDriver(tmp_path / "process", log_file_bytes=4000, log_files=3, use_pidfd=request.param)
+    yield one
+    for found in await one.list(CLUSTER):
+        await one.remove(found.name)
+    await one.close()
+
+
+def spec_of(*command: str, **options: str) -> RunSpec:
+    task = replace(task_of(*command), **options)  # type: ignore[arg-type]
+    run = RunId(key=key_of(), restarts=0, task="main")
+    return RunSpec(cluster_id=CLUSTER, node_id="n1", run=run, task=task, env=str_map({"MINE": "x"}))
+
+
+async def ended(driver: ProcessDriver, name: str) -> Instance:
+    async def look() -> Instance | None:
+        found = await driver.inspect(name)
+        return found if found is not None and found.state is InstanceState.EXITED else None
+
+    found = await until(look, "the end")
+    assert isinstance(found, Instance)
+    return found
+
+
+async def text(driver: ProcessDriver, name: str) -> str:
+    chunks = [chunk.data async for chunk in driver.logs(name, follow=False, tail_lines=0, offset=0)]
+    return b"".join(chunks).decode()
+
+
+def pids_of(driver: ProcessDriver, name: str) -> list[int]:
+    """Supervisor, task."""
+    words = (driver._root / name / "run").read_text().split()
+    return [int(words[0]), int(words[2])]
+
+
+async def test_nothing_of_a_tree_survives_its_first_process(driver: ProcessDriver, tmp_path: Path) -> None:
+    """A child in the group, one in a session of its own, and one whose parent has already gone."""
+    script = f"sleep 1000 & echo $! >> {tmp_path}/pids; setsid sh -c 'echo $$ >> {tmp_path}/pids; exec sleep 1000' &"
+    script += f" (setsid sh -c 'echo $$ >> {tmp_path}/pids; exec sleep 1000' &); "
+    script += f"while [ $(wc -l < {tmp_path}/pids) -lt 3 ]; do sleep 0.05; done; exit 4"
+    spec = spec_of("sh", "-c", script)
+    await driver.start(spec)
+    found = await ended(driver, spec.name)
+    assert found.exit is not None
+    assert found.exit.code == 4
+    pids = [int(word) for word in (tmp_path / "pids").read_text().split()]
+    assert len(pids) == 3
+    assert [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"] == []
+
+
+async def test_a_task_dies_with_its_supervisor_and_nobody_pretends_to_know_its_code(driver: ProcessDriver) -> None:
+    spec = spec_of("sleep", "1000")
+    await driver.start(spec)
+    supervisor, task = pids_of(driver, spec.name)
+    os.kill(supervisor, signal.SIGKILL)
+    found = await ended(driver, spec.name)
+    assert found.exit is not None
+    assert (found.exit.code, found.exit.reason) == (
+        -1,
+        "its supervisor was killed or the machine restarted: exit code unknown",
+    )
+    await until(lambda: not psutil.pid_exists(task), "the task's end")
+
+
+async def test_a_hanging_supervisor_does_not_save_its_task(
+    driver: ProcessDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.drivers.process.KILL_GRACE_S", 0.2)
+    spec = spec_of("sleep", "1000")
+    await driver.start(spec)
+    supervisor, task = pids_of(driver, spec.name)
+    os.kill(supervisor, signal.SIGSTOP)
+    await driver.stop(spec.name, signal="SIGTERM", timeout_ms=0)
+    await until(lambda: not psutil.pid_exists(task) and not psutil.pid_exists(supervisor), "both ends")
+
+
+async def test_another_driver_object_takes_over_what_runs(driver: ProcessDriver, tmp_path: Path) -> None:
+    spec = spec_of("sleep", "1000")
+    started = await driver.start(spec)
+    second = ProcessDriver(tmp_path / "process")
+    try:
+        assert await second.list(CLUSTER) == (started,)
+        await second.stop(spec.name, signal="SIGTERM", timeout_ms=5000)
+        found = await ended(driver, spec.name)
+        assert found.exit is not None
+        assert found.exit.signal == signal.SIGTERM
+    finally:
+        await second.close()
+
+
+async def test_a_start_that_was_cut_short_is_begun_again(driver: ProcessDriver) -> None:
+    """The agent died after writing the run's directory and before its supervisor ran."""
+    spec = spec_of("sleep", "1000")
+    driver._write_spec(driver._root / spec.name, spec)
+    (found,) = await driver.list(CLUSTER)
+    assert found.state is InstanceState.CREATED
+    assert (await driver.start(spec)).running
+
+
+async def test_tasks_inherit_neither_the_agents_environment_nor_its_descriptors(
+    driver: ProcessDriver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RAFTSMAN_AGENT_SECRET", "hunter2")
+    with (tmp_path / "open").open("w") as file:
+        os.set_inheritable(file.fileno(), True)
+        spec = spec_of("sh", "-c", "env; ls -l /proc/self/fd")
+        await driver.start(spec)
+        await ended(driver, spec.name)
+    output = await text(driver, spec.name)
+    assert "MINE=x" in output
+    assert "hunter2" not in output
+    assert str(tmp_path / "open") not in output
+
+
+async def test_output_is_bounded_and_offsets_stay_true(driver: ProcessDriver) -> None:
+    spec = spec_of(sys.executable, "-c", "for n in range(4000): print(f'line {n:05}', flush=n % 20 == 0)")
+    await driver.start(spec)
+    await ended(driver, spec.name)
+    files = list((driver._root / spec.name).glob("log.*"))
+    assert len(files) == 3
+    chunks = [chunk async for chunk in driver.logs(spec.name, follow=False, tail_lines=0, offset=0)]
+    whole = b"".join(b"line %05d\n" % n for n in range(4000))
+    assert chunks[0].offset > 0
+    for chunk in chunks:
+        assert whole[chunk.offset : chunk.offset + len(chunk.data)] == chunk.data
+    assert chunks[-1].offset + len(chunks[-1].data) == len(whole)
+    last = [chunk async for chunk in driver.logs(spec.name, follow=False, tail_lines=3, offset=0)]
+    assert b"".join(chunk.data for chunk in last) == b"line 03997\nline 03998\nline 03999\n"
+
+
+async def test_the_working_directory_is_the_runs_own_unless_said_otherwise(
+    driver: ProcessDriver, tmp_path: Path
+) -> None:
+    spec = spec_of("pwd")
+    await driver.start(spec)
+    await ended(driver, spec.name)
+    assert (await text(driver, spec.name)).strip() == str(driver._root / spec.name / "work")
+    await driver.remove(spec.name)
+    elsewhere = spec_of("pwd", work_dir=str(tmp_path))
+    await driver.start(elsewhere)
+    await ended(driver, elsewhere.name)
+    assert (await text(driver, elsewhere.name)).strip() == str(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="switching users takes root")
+async def test_a_task_runs_as_the_user_that_it_names(driver: ProcessDriver) -> None:
+    spec = spec_of("sh", "-c", "id -u; touch here && echo $HOME", user="nobody")
+    await driver.start(spec)
+    await ended(driver, spec.name)
+    assert (await text(driver, spec.name)).splitlines()[0] == "65534"
+    assert len((await text(driver, spec.name)).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        (spec_of(), "has no command for the process driver"),
+        (spec_of("run", user="no-such-user"), "user 'no-such-user' does not exist on this node"),
+        (spec_of("run", "a\0b"), "contains a NUL byte"),
+        (
+            replace(spec_of("run"), task=replace(task_of("run"), mounts=(MountSpec(source="/", target="/x"),))),
+            "mounts nothing",
+        ),
+    ],
+    ids=["no command", "unknown user", "NUL", "mounts"],
+)
+async def test_what_can_never_run_here_is_refused_for_good(driver: ProcessDriver, spec: RunSpec, reason: str) -> None:
+    with pytest.raises(StartError, match=reason) as caught:
+        await driver.start(spec)
+    assert caught.value.permanent
+    assert await driver.list(CLUSTER) == ()
+
+
+@given(
+    writes=st.lists(st.tuples(st.sampled_from([1, 2]), st.binary(min_size=1, max_size=40)), max_size=30),
+    offset=st.integers(0, 600),
+)
+def test_what_was_written_is_read_back_from_any_offset(
+    tmp_path_factory: pytest.TempPathFactory, writes: list[tuple[int, bytes]], offset: int
+) -> None:
+    directory = tmp_path_factory.mktemp("logs")
+    back = Path.cwd()
+    reader = LogReader(directory, offset=offset)
+    got: list[LogChunk] = []
+    os.chdir(directory)
+    try:
+        files = LogFiles(64, 1000)
+        for stream, data in writes:
+            files.write(stream, data)
+            got.extend(reader.read())
+        if files.fd >= 0:
+            os.close(files.fd)
+    finally:
+        os.chdir(back)
+    whole = b"".join(data for _, data in writes)
+    assert b"".join(chunk.data for chunk in got) == whole[offset:]
+    place = offset
+    for chunk in got:
+        assert chunk.offset == place
+        place += len(chunk.data)
+
+
+@given(
+    pieces=st.lists(st.sampled_from([b"a", b"\n", b"bb\n", b"c\nd", b"\n\n"]), max_size=12),
+    lines=st.integers(1, 6),
+)
+def test_the_tail_is_the_last_lines_however_the_output_was_cut(pieces: list[bytes], lines: int) -> None:
+    chunks, place = [], 0
+    for piece in pieces:
+        chunks.append(LogChunk(data=piece, offset=place))
+        place += len(piece)
+    whole = b"".join(pieces)
+    expected = b"".join(whole.splitlines(keepends=True)[-lines:])
+    assert b"".join(chunk.data for chunk in tail(chunks, lines)) == expected
