@@ -157,9 +157,12 @@ class GrpcNetwork:
                 try:
                     await asyncio.wait((session, back), return_when=asyncio.FIRST_COMPLETED)
                     if way.up:
-                        await session
-                    elif not session.done():
+                        await asyncio.wait((session,))
+                    if not session.done():
                         pause = 0.0  # it is back, and this attempt may still wait for what it was before
+                    elif session.cancelled():
+                        # gRPC cancels a write that waits when the silent call is given up: not us, so dial again.
+                        raise _SessionOverError("the peer fell silent")
                     else:
                         session.result()
                 except (grpc.aio.AioRpcError, TimeoutError, asyncio.InvalidStateError, _SessionOverError) as error:
