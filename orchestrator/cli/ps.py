@@ -159,13 +159,12 @@ def why(session: Session, job: str) -> None:
 
 def explanation_text(explanation: Explanation) -> str:
     """Why instances are pending, for reading."""
-    lines = [explanation.summary] if explanation.summary else []
-    for group in explanation.groups:
-        if not group.pending:
-            continue
+    waiting = [group for group in explanation.groups if group.pending]
+    lines = [explanation.summary] if explanation.summary and not waiting else []
+    for group in waiting:
         place = f", place {group.queue_position} in the queue" if group.queue_position else ""
         head = f"{click.style(group.group, bold=True)}: {group.pending} pending{place}"
-        lines.append(f"{head}: {group.summary}" if group.summary else head)
+        lines.append(head if group.rejections or not group.summary else f"{head}: {group.summary}")
         lines += [f"  {one.nodes} {'node' if one.nodes == 1 else 'nodes'}: {one.text}" for one in group.rejections]
         if group.nearest:
             lines.append(f"  nearest: {group.nearest}")

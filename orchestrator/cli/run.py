@@ -93,7 +93,7 @@ def run(
                 for chunk in client.logs(one.id):
                     sys.stdout.buffer.write(chunk.data)
             sys.stdout.buffer.flush()
-        elif not session.quiet or session.output not in ("table", "wide"):
+        elif session.output not in ("table", "wide") or (ended.allocations and not session.quiet):
             show(
                 session.output,
                 value=lambda: {"job": ended.job, "allocations": ended.allocations, "exit_code": ended.exit_code},

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from orchestrator.contract.answers import ReadInfo
 
 OUTPUTS = ("table", "wide", "json", "yaml", "name")
-STALE_AFTER_S = 1.2
+STALE_AFTER_S = 1.0
 """A read without a linearizable answer by then becomes a stale one: together under two seconds."""
 
 
