@@ -216,6 +216,7 @@ class Writes:
             except RaftsmanError as error:
                 if many:
                     error.message = f"jobs[{place}]: {error.message}"
+                    error.args = (error.message,)
                 raise
         return specs
 

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from orchestrator.contract.errors import InvalidError, NoLeaderError, NotFoundError, NotLeaderError, PermissionError_
+from orchestrator.contract.v1 import agent_pb2 as pb
+from orchestrator.contract.v1 import control_pb2
+from orchestrator.state.commands import MarkNodes, NodeMark
+from tests.unit.api.harness import Api, call
+
+RUNNING, COMPLETE = 30, 60
+
+
+@pytest.fixture
+def api() -> Api:
+    return Api()
+
+
+class Stream:
+    """An open assignments stream."""
+
+    def __init__(self, api: Api, node_id: str, identity: str = "agent:n1") -> None:
+        self._messages: AsyncIterator[Any] = api.agents.assignments(
+            pb.AssignmentsRequest(node_id=node_id), call(identity)
+        )
+
+    async def next(self) -> pb.AssignmentsUpdate:
+        async with asyncio.timeout(5):
+            update: pb.AssignmentsUpdate = await anext(self._messages)
+        return update
+
+    async def quiet(self) -> bool:
+        """Whether nothing comes although everything that could come was computed; ends the stream."""
+        waiting = asyncio.ensure_future(anext(self._messages))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        silent = not waiting.done()
+        waiting.cancel()
+        return silent
+
+
+async def test_registering_tells_the_leader_and_the_bounds(api: Api) -> None:
+    answer = await api.agents.register(
+        pb.RegisterRequest(node={"id": "a", "name": "a", "port_min": 1, "port_max": 2}), call("agent:n1")
+    )
+    assert (answer.leader.peer_id, answer.leader.address) == ("p1", "host:7400")
+    assert (answer.heartbeat_ms, answer.lost_after_ms) == (3_000, 15_000)
+    assert answer.cluster_id
+    assert api.state.nodes["a"].identity == "agent:n1"
+    assert api.liveness.age_ms("a") >= 0
+
+
+async def test_a_node_belongs_to_whoever_registered_it_first(api: Api) -> None:
+    await api.register("a", identity="agent:n1")
+    with pytest.raises(PermissionError_, match="agent:n1"):
+        await api.register("a", identity="agent:n2")
+    other = call("agent:n2")
+    with pytest.raises(PermissionError_):
+        await api.agents.heartbeat(pb.HeartbeatRequest(node_id="a"), other)
+    with pytest.raises(PermissionError_):
+        await api.agents.report_statuses(pb.ReportStatusesRequest(node_id="a"), other)
+    with pytest.raises(PermissionError_):
+        await Stream(api, "a", "agent:n2").next()
+    with pytest.raises(PermissionError_):
+        await api.agents.check_speaker(other, "a")
+
+
+async def test_a_heartbeat_of_an_unknown_node_asks_it_to_register(api: Api) -> None:
+    answer = await api.agents.heartbeat(pb.HeartbeatRequest(node_id="a", sequence=4), call("agent:n1"))
+    assert (answer.register_again, answer.sequence) == (True, 4)
+    assert api.liveness.age_ms("a") == -1
+    await api.register("a")
+    answer = await api.agents.heartbeat(pb.HeartbeatRequest(node_id="a"), call("agent:n1"))
+    assert not answer.register_again
+
+
+async def test_a_heartbeat_is_not_answered_without_a_majority(api: Api) -> None:
+    await api.register("a")
+    api.log.lead(False)
+    with pytest.raises(NoLeaderError):
+        await api.agents.heartbeat(pb.HeartbeatRequest(node_id="a"), call("agent:n1"))
+
+
+async def test_assignments_begin_with_a_full_set_and_go_on_with_what_changed(api: Api) -> None:
+    await api.register("a")
+    await api.submit("web")
+    await api.place()
+    stream = Stream(api, "a")
+    full = await stream.next()
+    assert full.full
+    (first,) = full.assignments
+    assert (first.key.id.job, first.desired, first.group.tasks[0].name) == ("web", 1, "main")
+    await api.submit("db")
+    await api.place()
+    delta = await stream.next()
+    assert not delta.full
+    assert [one.key.id.job for one in delta.assignments] == ["db"]
+    await api.writes.stop_job(control_pb2.StopJobRequest(job={"name": "web"}), call())
+    stopped = await stream.next()
+    assert [(one.key.id.job, one.desired) for one in stopped.assignments] == [("web", 2)]
+
+
+async def test_what_an_agent_reports_is_not_sent_back_to_it(api: Api) -> None:
+    await api.register("a")
+    await api.submit("web")
+    await api.place()
+    stream = Stream(api, "a")
+    (assigned,) = (await stream.next()).assignments
+    await api.report("a", assigned.key, RUNNING)
+    await api.report("a", assigned.key, COMPLETE)
+    assert await stream.quiet()
+
+
+async def test_a_stream_hears_nothing_of_other_nodes(api: Api) -> None:
+    await api.register("a")
+    await api.register("b", identity="agent:n2")
+    stream = Stream(api, "b", "agent:n2")
+    assert not (await stream.next()).assignments
+    constraint = {"attribute": "node.id", "operator": 1, "values": ["a"]}
+    await api.submit("web", constraints=[constraint])
+    assert await api.place() == 1
+    assert await stream.quiet()
+
+
+async def test_an_agent_on_the_same_engine_is_told_what_a_lost_node_must_not_run(api: Api) -> None:
+    await api.register("a", engine_id="e")
+    await api.submit("web")
+    assert await api.place() == 1
+    await api.register("b", identity="agent:n2", engine_id="e")
+    stream = Stream(api, "b", "agent:n2")
+    assert not (await stream.next()).assignments
+    index = api.state.nodes["a"].register_index
+    await api.proposer.propose(MarkNodes(lost=(NodeMark(node_id="a", register_index=index, reason="silent"),)))
+    await api.place()
+    told: list[Any] = []
+    assigned: list[Any] = []
+    while not assigned:
+        update = await stream.next()
+        told += update.superseded
+        assigned += update.assignments
+    assert [(key.id.job, key.attempt) for key in told] == [("web", 1)]
+    assert [(one.key.id.job, one.key.attempt) for one in assigned] == [("web", 2)]
+
+
+async def test_an_agent_that_was_given_up_by_mistake_is_told_to_stop(api: Api) -> None:
+    await api.register("a")
+    await api.submit("web")
+    await api.place()
+    stream = Stream(api, "a")
+    await stream.next()
+    index = api.state.nodes["a"].register_index
+    await api.proposer.propose(MarkNodes(lost=(NodeMark(node_id="a", register_index=index, reason="silent"),)))
+    await api.place()
+    update = await stream.next()
+    assert [key.id.job for key in update.removed] == ["web"]
+
+
+async def test_a_stream_ends_when_leadership_is_lost(api: Api) -> None:
+    await api.register("a")
+    stream = Stream(api, "a")
+    await stream.next()
+    waiting = asyncio.ensure_future(stream.next())
+    await asyncio.sleep(0)
+    api.log.lead(False)
+    with pytest.raises(NotLeaderError):
+        await waiting
+
+
+async def test_a_stream_of_a_forgotten_node_ends(api: Api) -> None:
+    await api.register("a")
+    stream = Stream(api, "a")
+    await stream.next()
+    waiting = asyncio.ensure_future(stream.next())
+    await asyncio.sleep(0)
+    await api.writes.forget_node(control_pb2.NodeRequest(node="a"), call())
+    with pytest.raises(NotFoundError, match="register first"):
+        await waiting
+
+
+async def test_statuses_that_make_no_sense_are_refused_with_the_place(api: Api) -> None:
+    await api.register("a")
+    with pytest.raises(InvalidError, match="state"):
+        await api.report("a", {"id": {"job": "x", "group": "y"}, "attempt": 1}, 31)
+    with pytest.raises(NotFoundError):
+        await api.agents.report_statuses(pb.ReportStatusesRequest(node_id="nope"), call("agent:n1"))
+
+
+async def test_a_speaker_is_awaited_until_its_registration_arrives(api: Api) -> None:
+    checking = asyncio.ensure_future(api.agents.check_speaker(call("agent:n1"), "a"))
+    await asyncio.sleep(0)
+    assert not checking.done()
+    await api.register("a")
+    await checking

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from orchestrator.api import control
+from orchestrator.contract.errors import (
+    ConflictError,
+    InvalidError,
+    NoLeaderError,
+    NotFoundError,
+    PreconditionError,
+    RaftsmanError,
+)
+from orchestrator.contract.v1 import control_pb2 as pb
+from tests.unit.api.harness import Api, call, job
+
+
+@pytest.fixture
+def api() -> Api:
+    return Api()
+
+
+async def test_a_submitted_job_gets_a_uid_and_version_1(api: Api) -> None:
+    answer = await api.submit("web")
+    assert answer.changed
+    assert answer.version == 1
+    assert api.state.jobs[answer.uid].spec.name == "web"
+    assert api.state.jobs[answer.uid].create_time_ms == api.now_ms
+
+
+async def test_an_equal_job_changes_nothing_and_another_makes_a_version(api: Api) -> None:
+    first = await api.submit("web")
+    same = await api.submit("web")
+    assert (same.uid, same.version, same.changed) == (first.uid, 1, False)
+    other = await api.submit("web", priority=7)
+    assert (other.uid, other.version, other.changed) == (first.uid, 2, True)
+
+
+async def test_a_repeated_request_gets_the_first_answer(api: Api) -> None:
+    first = await api.submit("web", request_id="r1")
+    await api.writes.remove_job(pb.RemoveJobRequest(job={"name": "web"}), call())
+    again = await api.submit("web", request_id="r1")
+    assert again == first
+    assert not api.state.jobs
+
+
+async def test_a_request_id_with_another_body_is_refused(api: Api) -> None:
+    await api.submit("web", request_id="r1")
+    with pytest.raises(RaftsmanError) as caught:
+        await api.submit("web", request_id="r1", count=2)
+    assert caught.value.reason == "REQUEST_ID_REUSED"
+
+
+async def test_request_ids_of_two_callers_do_not_meet(api: Api) -> None:
+    request = pb.PutVariableRequest(request_id="r1", name="a", value="1")
+    first = await api.writes.put_variable(request, call("client:one"))
+    second = await api.writes.put_variable(request, call("client:two"))
+    assert second.index > first.index
+
+
+async def test_the_digest_ignores_the_order_of_maps(api: Api) -> None:
+    for order in (["a", "b", "c"], ["c", "a", "b"]):
+        request = pb.SubmitJobRequest(request_id="r1", job=job("web"))
+        for key in order:
+            request.job.metadata[key] = key
+        answer = await api.writes.submit_job(request, call())
+    assert answer.changed
+
+
+async def test_expect_version_holds_or_conflicts(api: Api) -> None:
+    request = pb.SubmitJobRequest(job=job("web"), expect_version=0)
+    await api.writes.submit_job(request, call())
+    with pytest.raises(RaftsmanError) as caught:
+        await api.writes.submit_job(pb.SubmitJobRequest(job=job("web", priority=3), expect_version=0), call())
+    assert isinstance(caught.value, ConflictError) or caught.value.reason == "ALREADY_EXISTS"
+    with pytest.raises(InvalidError, match="expect_version"):
+        await api.writes.submit_job(pb.SubmitJobRequest(job=job("web"), expect_version=-1), call())
+
+
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [
+        ({"name": "../x"}, "name"),
+        ({"name": ""}, "name"),
+        ({"namespace": "A B"}, "namespace"),
+        ({"placement": "bogus"}, "placement"),
+        ({"priority": 101}, "priority"),
+        ({"groups": []}, "groups"),
+        ({"group": {"count": -1}}, "count"),
+        ({"group": {"count": 10**9}}, "count"),
+        ({"task": {"command": [], "image": ""}}, "command"),
+        ({"task": {"resources": {"cpu_millis": -5}}}, "cpu"),
+        ({"type": 99}, "type"),
+        ({"metadata": {"a": "x" * (1 << 20)}}, "bytes"),
+    ],
+)
+async def test_a_bad_job_is_refused_with_the_place(api: Api, fields: dict[str, Any], place: str) -> None:
+    request = pb.SubmitJobRequest(job=job(**{"name": "web", **fields}))
+    with pytest.raises(InvalidError) as caught:
+        await api.writes.submit_job(request, call())
+    assert place in caught.value.message
+    assert not api.state.jobs
+
+
+async def test_privileges_take_the_operators_policy() -> None:
+    privileged = pb.SubmitJobRequest(job=job("web", task={"privileged": True, "image": "i"}))
+    mounted = pb.SubmitJobRequest(job=job("web2", task={"image": "i", "mounts": [{"source": "/a", "target": "/b"}]}))
+    refusing, allowing = Api(), Api(allow_privileged=True, allow_host_paths=True)
+    with pytest.raises(PreconditionError, match="--allow-privileged"):
+        await refusing.writes.submit_job(privileged, call())
+    with pytest.raises(PreconditionError, match="--allow-host-paths"):
+        await refusing.writes.submit_job(mounted, call())
+    assert (await allowing.writes.submit_job(privileged, call())).changed
+    assert (await allowing.writes.submit_job(mounted, call())).changed
+
+
+async def test_many_jobs_are_all_checked_before_the_first_is_taken(api: Api) -> None:
+    request = pb.SubmitJobsRequest(jobs=[job("a"), job("b", priority=1000)])
+    with pytest.raises(InvalidError, match=r"jobs\[1\]"):
+        await api.writes.submit_jobs(request, call())
+    with pytest.raises(InvalidError, match=r"jobs\[1\].*jobs\[0\]"):
+        await api.writes.submit_jobs(pb.SubmitJobsRequest(jobs=[job("a"), job("a")]), call())
+    with pytest.raises(InvalidError, match="empty"):
+        await api.writes.submit_jobs(pb.SubmitJobsRequest(), call())
+    assert not api.state.jobs
+
+
+async def test_a_large_submit_is_cut_and_a_repetition_completes_it(api: Api) -> None:
+    number = 2 * control.CHUNK_JOBS + 10
+    request = pb.SubmitJobsRequest(request_id="many", jobs=[job(f"j{place}") for place in range(number)])
+    before = api.log.status().index
+    first = await api.writes.submit_jobs(request, call(timeout_s=60))
+    assert api.log.status().index == before + 3
+    assert [answer.version for answer in first.jobs] == [1] * number
+    assert len({answer.uid for answer in first.jobs}) == number
+    again = await api.writes.submit_jobs(request, call(timeout_s=60))
+    assert [answer.uid for answer in again.jobs] == [answer.uid for answer in first.jobs]
+    assert len(api.state.jobs) == number
+
+
+async def test_what_does_not_exist_is_not_found(api: Api) -> None:
+    key = {"name": "nope"}
+    calls: list[tuple[Any, Any]] = [
+        (api.writes.stop_job, pb.StopJobRequest(job=key)),
+        (api.writes.scale_job, pb.ScaleJobRequest(job=key, count=1)),
+        (api.writes.restart_job, pb.RestartJobRequest(job=key)),
+        (api.writes.remove_job, pb.RemoveJobRequest(job=key)),
+        (api.writes.cordon_node, pb.NodeRequest(node="nope")),
+        (api.writes.forget_node, pb.NodeRequest(node="nope")),
+    ]
+    for method, request in calls:
+        with pytest.raises(NotFoundError):
+            await method(request, call())
+
+
+async def test_a_count_out_of_bounds_is_refused(api: Api) -> None:
+    await api.submit("web")
+    for count in (-1, 10**6):
+        with pytest.raises(InvalidError, match="count"):
+            await api.writes.scale_job(pb.ScaleJobRequest(job={"name": "web"}, count=count), call())
+
+
+async def test_a_node_is_found_by_id_by_name_and_by_the_beginning_of_its_id(api: Api) -> None:
+    await api.register("abc-1")
+    await api.register("abd-2")
+    for text in ("abc-1", "name-abc-1", "abc"):
+        await api.writes.cordon_node(pb.NodeRequest(node=text), call())
+        assert api.state.nodes["abc-1"].cordoned
+        await api.writes.uncordon_node(pb.NodeRequest(node=text), call())
+        assert not api.state.nodes["abc-1"].cordoned
+    with pytest.raises(InvalidError, match="2 nodes"):
+        await api.writes.cordon_node(pb.NodeRequest(node="ab"), call())
+    with pytest.raises(InvalidError, match="empty"):
+        await api.writes.cordon_node(pb.NodeRequest(), call())
+
+
+async def test_forgetting_a_node_twice_with_one_request_id_gives_the_first_answer(api: Api) -> None:
+    await api.register("abc-1")
+    request = pb.NodeRequest(request_id="r1", node="abc-1")
+    first = await api.writes.forget_node(request, call())
+    assert not api.state.nodes
+    assert await api.writes.forget_node(request, call()) == first
+
+
+async def test_compare_and_set_says_whether_it_hit_and_what_is_there(api: Api) -> None:
+    await api.writes.create_variable(pb.PutVariableRequest(name="a", value="1"), call())
+    missed = await api.writes.create_variable(pb.PutVariableRequest(name="a", value="2"), call())
+    assert (missed.hit, missed.variable.value) == (False, "1")
+    cas = pb.CompareAndSetVariableRequest(name="a", expect="0", value="2")
+    assert not (await api.writes.compare_and_set_variable(cas, call())).hit
+    cas = pb.CompareAndSetVariableRequest(name="a", expect="1", value="2")
+    hit = await api.writes.compare_and_set_variable(cas, call())
+    assert (hit.hit, hit.variable.value, hit.variable.version) == (True, "2", 2)
+    absent = pb.CompareAndSetVariableRequest(name="b", value="1")
+    assert (await api.writes.compare_and_set_variable(absent, call())).hit
+    gone = await api.writes.delete_variable(pb.DeleteVariableRequest(name="a", expect="1"), call())
+    assert not gone.hit
+    gone = await api.writes.delete_variable(pb.DeleteVariableRequest(name="a"), call())
+    assert gone.hit
+    assert not gone.HasField("variable")
+
+
+async def test_a_bad_or_large_variable_is_refused(api: Api) -> None:
+    with pytest.raises(InvalidError, match="name"):
+        await api.writes.put_variable(pb.PutVariableRequest(name="a b", value="1"), call())
+    with pytest.raises(InvalidError):
+        await api.writes.put_variable(pb.PutVariableRequest(name="a", value="x" * 65_537), call())
+    with pytest.raises(InvalidError, match="request_id"):
+        await api.writes.put_variable(pb.PutVariableRequest(request_id="r" * 129, name="a"), call())
+
+
+async def test_without_a_leader_nothing_is_written(api: Api) -> None:
+    api.log.lead(False)
+    with pytest.raises(NoLeaderError):
+        await api.submit("web")
+    assert api.log.status().index == 0
