@@ -1,0 +1,124 @@
+"""Nodes: what the scenario files do not tell."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from orchestrator.contract.model import Device, NodeSpec, NodeStatus, Resources
+from orchestrator.state import views
+from orchestrator.state.commands import ForgetNode, MarkNodes, NodeMark, RegisterNode, Rejected
+from tests.unit.state.kit import Kit, Placement, group, job, node
+
+
+def mark(kit: Kit, node_id: str) -> NodeMark:
+    return NodeMark(node_id=node_id, register_index=kit.state.nodes[node_id].register_index, reason="silent")
+
+
+def test_a_name_belongs_to_one_node_unless_the_other_is_lost() -> None:
+    kit = Kit()
+    kit.register(node("n1"))
+    twin = replace(node("n2"), name="n1")
+    assert kit.refused(RegisterNode(node=twin, identity="agent:n2")).reason == "ALREADY_EXISTS"
+    kit.ok(MarkNodes(lost=(mark(kit, "n1"),)))
+    kit.ok(RegisterNode(node=twin, identity="agent:n2"))
+    # Heard of again: the name is another's by now, so it stays lost, and registering says why.
+    kit.ok(MarkNodes(back=(mark(kit, "n1"),)))
+    assert kit.state.nodes["n1"].status is NodeStatus.LOST
+    assert kit.refused(RegisterNode(node=node("n1"), identity="agent:n1")).reason == "ALREADY_EXISTS"
+
+
+def test_a_verdict_about_an_older_registration_is_void() -> None:
+    kit = Kit()
+    kit.register(node("n1"))
+    stale = mark(kit, "n1")
+    kit.register(node("n1"))
+    kit.ok(MarkNodes(lost=(stale,)))
+    assert kit.state.nodes["n1"].status is NodeStatus.READY
+
+
+def test_less_capacity_than_is_in_use_takes_nothing_more_and_breaks_nothing() -> None:
+    kit = Kit()
+    kit.register(node("n1", cpu=1000))
+    kit.submit(job("a", group(count=3, cpu=400)))
+    kit.plan(Placement("a/api/0", "n1"), Placement("a/api/1", "n1"))
+    kit.register(node("n1", cpu=500))
+    assert kit.plan(Placement("a/api/2", "n1")).placed == 0
+    assert views.node_info(kit.state, kit.state.nodes["n1"]).used.cpu_millis == 800
+
+
+def test_devices_stay_with_their_allocations_when_the_list_changes() -> None:
+    kit = Kit()
+    kit.register(node("n1", gpus=2))
+    kit.submit(job("a", group(count=2, gpus=1)))
+    kit.plan(Placement("a/api/0", "n1", devices=(0,)), Placement("a/api/1", "n1", devices=(1,)))
+    devices = node("n1", gpus=2).devices
+    new = replace(node("n1"), devices=(Device(id="fresh"), devices[1]))
+    kit.register(new)
+    assert kit.alloc("a/api/0").device_ids == ()  # its device is gone
+    assert kit.alloc("a/api/1").device_ids == (devices[1].id,)
+    info = views.node_info(kit.state, kit.state.nodes["n1"])
+    assert [use.used_millis for use in info.devices] == [0, 1000]
+
+
+def test_a_node_that_moves_to_another_engine_takes_its_ports_along() -> None:
+    kit = Kit()
+    kit.register(node("n1", engine="e1"))
+    kit.register(node("n2", engine="e2"))
+    kit.submit(job("a", group(count=3, ports=(0,))))
+    kit.plan(
+        Placement("a/api/0", "n1", ports=(80,)),
+        Placement("a/api/1", "n1", ports=(81,)),
+        Placement("a/api/2", "n2", ports=(80,)),
+    )
+    kit.register(node("n1", engine="e2"))
+    # Port 80 of e2 is n2's: what had it on the other engine cannot be running there.
+    assert kit.alloc("a/api/0").state.name == "LOST"
+    assert kit.alloc("a/api/1").state.name == "PENDING"
+    assert sorted(kit.state.ledger.ports["engine:e2"]) == [80, 81]
+
+
+def test_a_forgotten_node_is_still_named_by_its_rows_and_its_slot_is_free_when_they_are_gone() -> None:
+    kit = Kit()
+    kit.register(node("n1"))
+    kit.submit(job("a"))
+    kit.place("a/api/0", "n1")
+    kit.ok(MarkNodes(lost=(mark(kit, "n1"),)))
+    kit.ok(ForgetNode(node_id="n1"))
+    assert kit.alloc("a/api/0").node_name == "n1"
+    kit.register(node("n1"))
+    assert kit.state.nodes["n1"].slot == 1
+    kit.state.remove_job(next(iter(kit.state.jobs.values())))
+    assert not kit.state.forgotten
+    kit.register(node("n2"))
+    assert kit.state.nodes["n2"].slot == 0
+
+
+def test_an_idle_ready_node_may_be_forgotten() -> None:
+    kit = Kit()
+    kit.register(node("n1"))
+    kit.ok(ForgetNode(node_id="n1"))
+    assert not kit.state.nodes
+    assert kit.refused(ForgetNode(node_id="n1")).reason == "NOT_FOUND"
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param(replace(node("n1"), id=""), id="no id"),
+        pytest.param(replace(node("n1"), name="a b"), id="name with a space"),
+        pytest.param(replace(node("n1"), capacity=Resources(cpu_millis=-1)), id="negative capacity"),
+        pytest.param(replace(node("n1"), capacity=Resources(memory_mib=2**50)), id="absurd capacity"),
+        pytest.param(replace(node("n1"), devices=(Device(id="g"), Device(id="g"))), id="one device twice"),
+        pytest.param(node("n1", gpus=65), id="more devices than a mask has"),
+        pytest.param(replace(node("n1"), port_min=300, port_max=200), id="port range upside down"),
+        pytest.param(replace(node("n1"), engine_id="e" * 300), id="engine id too long"),
+    ],
+)
+def test_absurd_nodes_are_refused(spec: NodeSpec) -> None:
+    kit = Kit()
+    outcome = kit.do(RegisterNode(node=spec, identity="agent:n1"))
+    assert isinstance(outcome, Rejected)
+    assert outcome.reason == "INVALID"
+    assert not kit.state.nodes
