@@ -24,8 +24,9 @@ REFRESH_S = 1.0
 REFRESH_WITHOUT_LEADER_S = 0.2
 EVENTS_SHOWN = 60
 EXPLAINED_AT_MOST = 8
-STALE_S, EXPLAIN_S = 2.0, 1.0
+STALE_S, FRESH_S, EXPLAIN_S = 2.0, 0.5, 1.0
 GAP_NAMESPACE = "raftsman-page"
+GAP_PAUSE_S = 0.02
 
 
 class Overview:
@@ -77,26 +78,42 @@ class Overview:
         if self._gap_task is not None and not self._gap_task.done():
             return self._gap
         # A first write shows that the way to the leader is open, so that the gap is the leader's and not ours.
-        await self._client.at_most(5.0).put_variable("gap", "before", namespace=GAP_NAMESPACE)
-        killed = await self._kill_leader()
-        self._gap = {"state": "open", "killed": killed.get("killed", ""), "ms": 0}
-        self._gap_task = asyncio.create_task(self._measure_gap(time.monotonic()))
+        await self._write_gap("before")
+        self._gap = {"state": "open", "killed": "the leader", "ms": 0}
+        killing = asyncio.ensure_future(self._kill_leader())
+        self._gap_task = asyncio.create_task(self._measure_gap(killing))
+        killed = await asyncio.shield(killing)
+        self._gap = {**self._gap, "killed": killed.get("killed", "")}
         return self._gap
 
-    async def _measure_gap(self, start: float) -> None:
-        client = self._client.at_most(30.0)
-        write = asyncio.create_task(client.put_variable("gap", f"after {time.time_ns()}", namespace=GAP_NAMESPACE))
-        while not write.done():
-            self._gap = {**self._gap, "ms": round((time.monotonic() - start) * 1000)}
+    async def _measure_gap(self, killing: asyncio.Future[dict[str, Any]]) -> None:
+        """Write all the while; the gap is the longest time between two acknowledgements until one follows the kill."""
+        last = time.monotonic()
+        longest = 0
+        while True:
+            killed = killing.done()
+            write = asyncio.create_task(self._write_gap(f"after {time.time_ns()}"))
+            while not write.done():
+                await asyncio.wait({write}, timeout=0.1)
+                longest = max(longest, round((time.monotonic() - last) * 1000))
+                self._gap = {**self._gap, "ms": longest}
+                self._wake.set()
+            last = time.monotonic()
+            try:
+                write.result()
+                if not killed:
+                    await asyncio.sleep(GAP_PAUSE_S)
+                    continue
+                error = killing.exception()
+                state = {"state": "closed"} if error is None else {"state": "failed", "error": str(error)}
+            except RaftsmanError as error:
+                state = {"state": "failed", "error": error.message}
+            self._gap = {**self._gap, **state, "ms": longest}
             self._wake.set()
-            await asyncio.wait({write}, timeout=0.1)
-        milliseconds = round((time.monotonic() - start) * 1000)
-        try:
-            write.result()
-            self._gap = {**self._gap, "state": "closed", "ms": milliseconds}
-        except RaftsmanError as error:
-            self._gap = {**self._gap, "state": "failed", "ms": milliseconds, "error": error.message}
-        self._wake.set()
+            return
+
+    async def _write_gap(self, value: str) -> None:
+        await self._client.at_most(30.0).put_variable("gap", value, namespace=GAP_NAMESPACE)
 
     async def _stop_collector(self) -> None:
         collector, self._collector = self._collector, None
@@ -133,6 +150,8 @@ class Overview:
             try:
                 async for event in self._client.watch_events(after_index=after, namespace="*"):
                     after = event.index
+                    if event.namespace == GAP_NAMESPACE:
+                        continue  # our own writes
                     self._events.append(plain(event))
                     self._wake.set()
             except RaftsmanError:
@@ -142,6 +161,9 @@ class Overview:
         client = self._client.at_most(STALE_S)
         try:
             status = await client.cluster_status(stale=True)
+            if status.leader_id:
+                with contextlib.suppress(RaftsmanError):  # only the leader knows how far behind the others are
+                    status = await self._client.at_most(FRESH_S).cluster_status()
         except RaftsmanError as error:
             return {"leader": "", "error": error.message, "gap": self._gap, "events": list(self._events)}
         # What only a leader knows is left out while there is none: the page must never wait for an election.

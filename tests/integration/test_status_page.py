@@ -68,7 +68,7 @@ async def test_the_page_shows_the_cluster_live_and_the_gap_when_its_leader_is_ki
 
     await page.locator("#kill").click()
     await expect(page.locator("#gap")).to_contain_text(f"killed {leader}", timeout=patient)
-    await expect(page.locator("#gap")).to_contain_text("acknowledged again after", timeout=patient)
+    await expect(page.locator("#gap")).to_contain_text("acknowledged again after a gap of", timeout=patient)
     # The page went on by itself: it shows another leader, and the killed one back after a while.
     await expect(page.locator("#leader")).not_to_have_text(leader, timeout=patient)
     await expect(page.locator("#peers tbody tr", has_text=leader)).to_contain_text("follower", timeout=60_000)
