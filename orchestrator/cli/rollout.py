@@ -30,6 +30,9 @@ UNPLACED_S = 60.0
 """Without --timeout: nothing placed and nothing moving for so long is "no room"."""
 STAYS_FAILED_S = 6.0
 """A service that failed to start is tried again after 2 and 4 seconds; beyond that it stays failed."""
+REASONS_S = 1.5
+"""Nothing moved for so long: say what it waits for."""
+REASONS_SHOWN = 5
 LOG_LINES = 10
 FAILURES_SHOWN = 3
 
@@ -87,11 +90,13 @@ class Rollout:
         self._client = client
         self._spec = spec
         self._version = version
+        self._told: set[str] = set()
 
     def wait(self) -> Ended:
         began = moved = time.monotonic()
         failed_since: float | None = None
         before: object = None
+        asked = began
         pause_s = POLL_S[0]
         with _progress(self._session) as tell:
             while True:
@@ -103,6 +108,9 @@ class Rollout:
                     tell(f"{self._spec.name}: {judgement.text}")
                 if judgement.done:
                     return self._ended(ExitCode.OK, job)
+                if now - max(moved, asked) >= REASONS_S and not job.stopped:
+                    asked = now
+                    self._tell_reasons(tell, judgement)
                 if not judgement.failed:
                     failed_since = None
                 elif failed_since is None:
@@ -119,6 +127,21 @@ class Rollout:
         ended = self._ended(ExitCode.ROLLOUT_FAILED, job)
         self._show_failures(ended.allocations, judgement)
         return ended
+
+    def _tell_reasons(self, tell: _Tell, judgement: Judgement) -> None:
+        """What it waits for, each reason once: why nothing fits, what an agent has trouble with."""
+        name, namespace = self._spec.name, self._spec.namespace
+        reasons: list[str] = []
+        if judgement.pending:
+            explanation = self._client.explain_job(name, namespace=namespace)
+            reasons += [f"{one.group}: {one.summary}" for one in explanation.groups if one.pending and one.summary]
+        for one in newest(self._client.list_allocations(job=name, namespace=namespace).allocations):
+            if one.reason and one.state not in (AllocState.RUNNING, AllocState.COMPLETE):
+                reasons.append(f"{one.id}: {one.state.name.lower()}: {one.reason}")
+        for reason in reasons[:REASONS_SHOWN]:
+            if reason not in self._told:
+                self._told.add(reason)
+                tell.line(f"  {reason}")
 
     def _job(self) -> JobStatus:
         found = self._client.get_job(self._spec.name, namespace=self._spec.namespace)
@@ -189,6 +212,13 @@ class _Tell:
     def __call__(self, text: str) -> None:
         if self._status is not None:
             self._status.update(text)  # type: ignore[attr-defined]
+        else:
+            self._session.note(text)
+
+    def line(self, text: str) -> None:
+        """A line that stays."""
+        if self._status is not None:
+            self._status.console.print(text, highlight=False, markup=False)  # type: ignore[attr-defined]
         else:
             self._session.note(text)
 

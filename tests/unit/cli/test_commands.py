@@ -175,6 +175,13 @@ def test_run_says_why_there_is_no_room_and_exits_with_three(cli: Cli, world: Wor
     assert "to change it: a larger node" in err
 
 
+def test_run_says_what_it_waits_for_each_reason_once(cli: Cli, world: World, job_file: str) -> None:
+    finish(world, "pending", [allocation(state=AllocState.BACKOFF, reason="no such image: ngnix")], starting=1)
+    code, _, err = cli("run", job_file, "--timeout", "4s")
+    assert code == 5
+    assert err.count("web/main/0: backoff: no such image: ngnix") == 1
+
+
 def test_run_exits_with_five_when_it_only_takes_too_long(cli: Cli, world: World, job_file: str) -> None:
     finish(world, "pending", [allocation(state=AllocState.STARTING)], starting=1)
     code, _, err = cli("run", job_file, "--timeout", "300ms")
