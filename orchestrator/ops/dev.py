@@ -94,6 +94,7 @@ class LocalCluster:
         self._name = name or (self.data.name if temporary else "dev")
         self._file = ClusterFile(self.data)
         self._blocks: dict[str, PortBlock] = {}
+        self._ports = Ports()
         self._client: Client | None = None
 
     @classmethod
@@ -202,6 +203,7 @@ class LocalCluster:
         while True:
             missing = await self._missing()
             if not missing:
+                self._ports.release()
                 return
             for member in self.record.members:
                 if not member.alive:
@@ -223,6 +225,7 @@ class LocalCluster:
             for kind in ("gateway", "peer", "agent"):
                 await end([member.process for member in record.members if member.kind == kind and member.alive])
             await leftovers.remove(self.data, record.cluster_id)
+        self._ports.release()
         for block in self._blocks.values():
             block.release()
         self._blocks.clear()
@@ -242,7 +245,7 @@ class LocalCluster:
         deadline = time.monotonic() + timeout_s
         while True:
             with contextlib.suppress(RaftsmanError):
-                status = await self.client.cluster_status()
+                status = await self.client.at_most(min(2.0, timeout_s)).cluster_status()
                 member = self.record.find(status.leader_id)
                 if member is not None and member.alive:
                     return member.name
@@ -293,7 +296,7 @@ class LocalCluster:
     def _plan(self, record: ClusterRecord | None) -> ClusterRecord:
         """The record with everything that was asked for. Raises ``PreconditionError`` if it contradicts."""
         if record is None:
-            ports = Ports()
+            self._ports = ports = Ports()
             members = self._new_peers(self._peers or 3, ports)
             record = ClusterRecord(
                 name=self._name, driver=self._driver, fast_failover=self._fast_failover, members=members
@@ -305,7 +308,7 @@ class LocalCluster:
                     f"{self.data} holds a cluster of {have} peers, not {self._peers}; use another --data, "
                     f"or `raftsman dev stop --data {self.data}` and remove the directory"
                 )
-            ports = Ports(_ports(record))
+            self._ports = ports = Ports(_ports(record))
         wanted = self._agents if self._agents is not None else len(record.of_kind("agent")) or 2
         for number in range(1, wanted + 1):
             if record.find(f"n{number}") is None:

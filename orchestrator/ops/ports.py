@@ -36,18 +36,42 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
 
 
 class Ports:
-    """Hands out ports that are free now, none twice."""
+    """Hands out ports that are free now, none twice, also not to another cluster that starts at the same time."""
 
     def __init__(self, taken: Iterable[int] = ()) -> None:
         self._taken = set(taken)
+        self._locks: list[int] = []
 
     def pick(self, preferred: int | None = None) -> int:
         """``preferred`` or the next free one after it; without a preference any free one. Raises ``StartupError``."""
         for port in range(preferred, preferred + 500) if preferred is not None else _shuffled(SEARCH):
-            if port not in self._taken and is_free(port):
-                self._taken.add(port)
-                return port
+            if port in self._taken or not is_free(port):
+                continue
+            descriptor = _lock(port)
+            if descriptor < 0:
+                continue
+            self._locks.append(descriptor)
+            self._taken.add(port)
+            return port
         raise StartupError(f"no free port on {LOOPBACK} from {preferred or SEARCH.start} on; stop what uses them")
+
+    def release(self) -> None:
+        """Call it once the ports are listened on: from then on that keeps others away."""
+        while self._locks:
+            os.close(self._locks.pop())
+
+
+def _lock(number: int) -> int:
+    """A descriptor that holds the lock on a port or block of ports; -1 when another process holds it."""
+    directory = Path(tempfile.gettempdir()) / f"raftsman-ports-{os.getuid()}"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    descriptor = os.open(directory / str(number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return -1
+    return descriptor
 
 
 def _shuffled(ports: range) -> Iterator[int]:
@@ -72,19 +96,13 @@ class PortBlock:
     @classmethod
     def take(cls, preferred: int | None = None) -> PortBlock:
         """The first block that no other cluster of this user holds. Raises ``StartupError``."""
-        directory = Path(tempfile.gettempdir()) / f"raftsman-ports-{os.getuid()}"
-        directory.mkdir(mode=0o700, exist_ok=True)
         firsts = list(TASK_PORTS[::BLOCK])
         if preferred in firsts:
             firsts.insert(0, preferred)
         for first in firsts:
-            descriptor = os.open(directory / str(first), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                os.close(descriptor)
-                continue
-            return cls(first, descriptor)
+            descriptor = _lock(first)
+            if descriptor >= 0:
+                return cls(first, descriptor)
         raise StartupError(
             f"all {len(firsts)} blocks of task ports are in use by clusters on this machine; stop one of them"
         )
