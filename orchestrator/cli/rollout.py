@@ -97,6 +97,7 @@ class Rollout:
         failed_since: float | None = None
         before: object = None
         asked = began
+        out_of_time = False
         pause_s = POLL_S[0]
         with _progress(self._session) as tell:
             while True:
@@ -107,7 +108,7 @@ class Rollout:
                     before, moved, pause_s = job.groups, now, POLL_S[0]
                     tell(f"{self._spec.name}: {judgement.text}")
                 if judgement.done:
-                    return self._ended(ExitCode.OK, job)
+                    break
                 if now - max(moved, asked) >= REASONS_S and not job.stopped:
                     asked = now
                     self._tell_reasons(tell, judgement)
@@ -121,9 +122,15 @@ class Rollout:
                 limit_s = self._session.timeout_s
                 stuck = judgement.pending > 0 and now - moved >= UNPLACED_S
                 if (limit_s is not None and now - began >= limit_s) or (limit_s is None and stuck):
-                    return self._out_of_time(job, judgement, now - began)
+                    out_of_time = True
+                    break
                 time.sleep(pause_s)
                 pause_s = min(POLL_S[1], pause_s * 1.3)
+        # Below the live display, which is gone by now.
+        if judgement.done:
+            return self._ended(ExitCode.OK, job)
+        if out_of_time:
+            return self._out_of_time(job, judgement, now - began)
         ended = self._ended(ExitCode.ROLLOUT_FAILED, job)
         self._show_failures(ended.allocations, judgement)
         return ended
