@@ -6,12 +6,16 @@ directory, held for the life of the process, so a dead agent's certificate is fr
 
 from __future__ import annotations
 
+import datetime
 import fcntl
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.contract.channel import TlsFiles
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+
+from orchestrator.contract.channel import Identity, TlsFiles
 from orchestrator.contract.errors import StartupError
 
 
@@ -44,6 +48,37 @@ def claim(pool: Path, preferred: str) -> Claim:
     raise StartupError(
         f"all {len(names)} certificates in {pool} are in use; issue more with `raftsman certs init --agents N`"
     )
+
+
+def check(files: TlsFiles, now: datetime.datetime) -> datetime.datetime:
+    """When the certificate ends; raises ``StartupError`` where no peer could accept it."""
+    read = []
+    for path in (files.ca, files.cert, files.key):
+        try:
+            read.append(path.read_bytes())
+        except OSError as error:
+            raise StartupError(
+                f"cannot read {path}: {error.strerror}; --tls expects ca.pem, cert.pem and key.pem (raftsman certs)"
+            ) from error
+    try:
+        authority, own = (x509.load_pem_x509_certificate(data) for data in read[:2])
+    except ValueError as error:
+        raise StartupError(f"{files.ca} or {files.cert} is no PEM certificate: {error}") from error
+    names = [str(name.value) for name in own.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
+    identity = Identity.parse(names[0]) if len(names) == 1 else None
+    if identity is None or identity.kind != "agent":
+        raise StartupError(
+            f"{files.cert} belongs to {names[0] if names else 'nobody'}; an agent needs one of agent:NAME"
+        )
+    try:
+        own.verify_directly_issued_by(authority)
+    except (InvalidSignature, ValueError, TypeError) as error:
+        raise StartupError(
+            f"{files.cert} was not issued by the authority in {files.ca}; issue one with raftsman certs"
+        ) from error
+    if own.not_valid_after_utc <= now:
+        raise StartupError(f"{files.cert} ended on {own.not_valid_after_utc:%Y-%m-%d}; issue a new one: raftsman certs")
+    return own.not_valid_after_utc
 
 
 def _number(name: str) -> int:

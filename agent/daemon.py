@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import logging
 import os
 import signal
@@ -37,6 +38,7 @@ from orchestrator.contract.errors import RaftsmanError, StartupError
 from orchestrator.contract.model import NodeSpec, Resources, str_map
 
 VERSION = "0.1.0"
+WARN_BEFORE = datetime.timedelta(days=30)
 LOOPBACK = ("127.", "localhost", "::1")
 
 log = structlog.get_logger("agent")
@@ -150,15 +152,20 @@ class Agent:
             claim = certificates.claim(settings.tls_pool, store.noted("certificate"))
             stack.callback(claim.release)
             store.note("certificate", claim.name)
+            self._check_certificate(claim.files)
             return claim.files, name or claim.name
         name = name or socket.gethostname().partition(".")[0]
         if settings.tls is None:
             return None, name
         files = TlsFiles.in_directory(settings.tls)
-        for path in (files.ca, files.cert, files.key):
-            if not os.access(path, os.R_OK):
-                raise StartupError(f"cannot read {path}; --tls expects ca.pem, cert.pem and key.pem (raftsman certs)")
+        self._check_certificate(files)
         return files, name
+
+    def _check_certificate(self, files: TlsFiles) -> None:
+        now = datetime.datetime.now(datetime.UTC)
+        ends = certificates.check(files, now)
+        if ends - now < WARN_BEFORE:
+            log.warning("certificate_ends_soon", file=str(files.cert), ends=ends.isoformat())
 
     async def _drivers(self, address: str) -> dict[str, Driver]:
         settings = self.settings

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -44,6 +45,8 @@ FIRST_CALL_S = 1.5
 WRITE_S = 10.0
 NEXT_PEER_S = 0.02
 ROUND_S = 0.2
+SHORT_S = 1.0
+GUARD_S = 0.5
 BAD_HINT_MS = 30_000
 GATHER_S = 0.02
 END_AGAIN_S = 0.2
@@ -102,11 +105,12 @@ class Session:
 
     async def run(self) -> None:
         guard = asyncio.get_running_loop().create_task(self._guard_contact())
-        failures = 0
+        short = 0  # sessions in a row that ended soon after they began
         hint = ""
         try:
             while True:
                 address = hint or self._peers[self._next % len(self._peers)]
+                began = time.monotonic()
                 try:
                     await self._serve(address)
                 except _Ended as end:
@@ -117,15 +121,16 @@ class Session:
                         self._registered = None
                     if address == hint and not served:
                         self._bad_hints[hint] = self._clock_ms() + BAD_HINT_MS
-                    failures = 0 if served else failures + 1
+                    short = short + 1 if time.monotonic() - began < SHORT_S else 0
                     hint = end.hint
-                    if not hint:
-                        self._turn_from(address)
                     self._log.info("session_ended", peer=address, why=str(end), next=hint)
                     if not hint:
+                        self._turn_from(address)
+                    if short and short % (len(self._peers) + 1) == 0:
                         # One quick turn around all peers, then a breath before the next one.
-                        whole_round = failures and failures % len(self._peers) == 0
-                        await asyncio.sleep(ROUND_S * random.uniform(0.8, 1.2) if whole_round else NEXT_PEER_S)
+                        await asyncio.sleep(ROUND_S * random.uniform(0.8, 1.2))
+                    elif not hint:
+                        await asyncio.sleep(NEXT_PEER_S)
         finally:
             guard.cancel()
 
@@ -190,8 +195,8 @@ class Session:
             self._handshakes += 1
             if self._handshakes >= 2 * len(self._peers):
                 raise StartupError(
-                    f"no peer accepts the TLS handshake ({cause.message}); the certificate in --tls must come from the "
-                    "authority of this cluster: see raftsman certs"
+                    f"the peers' certificates are not of the authority in ca.pem ({cause.message}); --peers must name "
+                    "this cluster's peers, and --tls a certificate of its authority: see raftsman certs"
                 ) from error
         else:
             self._handshakes = 0
@@ -276,7 +281,10 @@ class Session:
                 await asyncio.sleep(1.0)
                 raise _Ended(f"assignments that this agent cannot read: {error}") from error
             if not taken and update.full:
-                raise _Ended(f"a full set as of {update.index} is older than what is known")
+                raise _Ended(
+                    f"a full set as of {update.index} is older than what is known ({self._supervisor.index}); if the "
+                    "cluster was restored from an older backup, restart this agent"
+                )
         raise _Ended("the peer ended the assignments: it leads no more")
 
     async def _reports(self, stub: Any) -> None:
@@ -320,9 +328,9 @@ class Session:
             left_ms = self._contact_ms + CONTACT_MS - self._clock_ms()
             if left_ms <= 0:
                 self._supervisor.contact_lost()
-            await asyncio.sleep(min(1.0, max(0.05, left_ms / 1000)))
+            await asyncio.sleep(min(1.0, left_ms / 1000) if left_ms > 0 else GUARD_S)
 
 
 def _is_handshake(message: str) -> bool:
-    text = message.lower()
-    return "handshake" in text or "certificate" in text
+    """Whether this side refused the peer's certificate; a dying peer breaks handshakes in other words."""
+    return "CERTIFICATE_VERIFY_FAILED" in message or "SSL_ERROR_SSL" in message

@@ -8,6 +8,7 @@ control plane. After a restart it goes on from its records; a missing answer of 
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -94,6 +95,14 @@ class Supervisor:
         self._index = 0
         self._listed: set[str] = set()
         self._closing = False
+        metrics.running.set_function(
+            lambda: sum(one.running for found in self._found.values() for one in found.values())
+        )
+        for state in AllocState:
+            metrics.allocations.labels(state.name.lower()).set_function(functools.partial(self._count, state))
+
+    def _count(self, state: AllocState) -> int:
+        return sum(record.state is state for record in self.records.values())
 
     @property
     def index(self) -> int:
@@ -436,14 +445,12 @@ class Supervisor:
                 reason=record.reason,
             )
             self._report(reconcile.observation(record))
-            self._count_states()
 
     def _forget(self, key: AssignmentKey) -> None:
         self.records.pop(key, None)
         self._store.forget(key)
         if not self._found.get(key):
             self._drop_sibling(key)
-        self._count_states()
         self._wake_siblings(key.id)
 
     def _drop_sibling(self, key: AssignmentKey) -> None:
@@ -452,13 +459,6 @@ class Supervisor:
             siblings.discard(key)
             if not siblings:
                 del self._siblings[key.id]
-
-    def _count_states(self) -> None:
-        counts = dict.fromkeys(AllocState, 0)
-        for record in self.records.values():
-            counts[record.state] += 1
-        for state, count in counts.items():
-            self._metrics.allocations.labels(state.name.lower()).set(count)
 
     # ------------------------------------------------------------------------ what runs
 
@@ -476,7 +476,6 @@ class Supervisor:
         if before is None or before.state is not one.state:
             if one.state is InstanceState.EXITED and before is not None:
                 self._metrics.exits.labels(one.driver).inc()
-            self._metrics.running.set(sum(x.running for seen in self._found.values() for x in seen.values()))
             if wake:
                 self._wake_siblings(key.id)
 
@@ -490,7 +489,6 @@ class Supervisor:
             self._found.pop(key, None)
             if key not in self.records:
                 self._drop_sibling(key)
-        self._metrics.running.set(sum(x.running for seen in self._found.values() for x in seen.values()))
         self._wake_siblings(key.id)
 
     async def _watch(self, name: str) -> None:

@@ -268,3 +268,36 @@ async def test_output_that_is_not_here_ends_with_a_reason(peers: list[FakePeer],
     assert end.end
     assert end.error_reason == "NOT_FOUND"
     assert "unknown on node n1" in end.error
+
+
+async def test_heartbeats_sessions_and_acknowledged_reports_are_counted(peers: list[FakePeer], agent: Stack) -> None:
+    def value(name: str, **labels: str) -> float:
+        return agent.metrics.registry.get_sample_value(f"raftsman_agent_{name}", labels) or 0.0
+
+    key = key_of()
+    peers[0].assign(assignment_of(key, fake_task()))
+    await peers[0].wait_state(key, AllocState.RUNNING)
+    await until(lambda: value("heartbeats_total", outcome="acknowledged") >= 2, "heartbeats")
+    await until(lambda: value("observations_total") >= 1, "acknowledged reports")
+    assert (value("connected"), value("driver_available", driver="fake")) == (1, 1)
+    sessions = value("reconnects_total")
+    assert sessions >= 1
+    peers[0].end_streams()
+    await until(lambda: value("reconnects_total") > sessions, "the next session")
+
+
+async def test_peers_that_name_each_other_as_leader_are_not_asked_without_a_breath(
+    peers: list[FakePeer], agent: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await until(lambda: peers[0].streams, "the session")
+    breaths: list[float] = []
+
+    def jitter(low: float, high: float) -> float:
+        breaths.append(high)
+        return low
+
+    monkeypatch.setattr("agent.session.random.uniform", jitter)
+    for one in peers[1:]:
+        one.nodes.update(peers[0].nodes)
+    peers[0].leader_address, peers[1].leader_address = peers[1].address, peers[0].address
+    await until(lambda: len(breaths) >= 2, "a breath between the rounds")
