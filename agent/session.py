@@ -119,7 +119,7 @@ class Session:
                     self._metrics.connected.set(0)
                     if end.register:
                         self._registered = None
-                    if address == hint and not served:
+                    if address == hint and not served and not end.hint:
                         self._bad_hints[hint] = self._clock_ms() + BAD_HINT_MS
                     short = short + 1 if time.monotonic() - began < SHORT_S else 0
                     hint = end.hint
