@@ -196,7 +196,9 @@ def decode_snapshot(data: bytes) -> Image:
 def _take_columns(table: log_pb2.Table) -> dict[str, npt.NDArray[Any]]:
     columns = {}
     for name, dtype in STORED:
-        data = table.columns.get(name, b"")
+        if name not in table.columns:
+            raise CodecError(f"table.columns: there is no {name}")
+        data = table.columns[name]
         if len(data) != table.rows * np.dtype(dtype).itemsize:
             raise CodecError(f"table.columns[{name}]: {len(data)} bytes for {table.rows} rows")
         columns[name] = np.frombuffer(data, dtype=dtype)

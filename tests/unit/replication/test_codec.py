@@ -1,0 +1,335 @@
+"""Commands and snapshots as bytes: what goes in comes out, and nothing else gets in."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.contract import codec as contract_codec
+from orchestrator.contract.codec import CodecError
+from orchestrator.contract.errors import CorruptError
+from orchestrator.contract.model import (
+    AllocationId,
+    AllocState,
+    AssignmentKey,
+    Constraint,
+    ConstraintOperator,
+    Device,
+    DeviceRequest,
+    GroupSpec,
+    JobSpec,
+    JobType,
+    MountSpec,
+    NodeSpec,
+    Observation,
+    OnDisconnect,
+    PortSpec,
+    Protocol,
+    Resources,
+    RestartMode,
+    RestartPolicy,
+    StopPolicy,
+    TaskObservation,
+    TaskSpec,
+)
+from orchestrator.replication.codec import (
+    FORMAT,
+    decode_entry,
+    decode_snapshot,
+    encode_entry,
+    encode_snapshot,
+)
+from orchestrator.replication.log import FutureFormatError, StateMachine
+from orchestrator.replication.machine import ClusterMachine, admission_payload
+from orchestrator.replication.v1 import log_pb2
+from orchestrator.state import commands as cmd
+from orchestrator.state.snapshot import capture, image_hash
+from tests.unit.state.kit import Kit, Placement, group, job, node
+
+SPEC = JobSpec(
+    namespace="team",
+    name="web",
+    type=JobType.BATCH,
+    priority=7,
+    groups=(
+        GroupSpec(
+            name="api",
+            count=3,
+            tasks=(
+                TaskSpec(
+                    name="main",
+                    driver="docker",
+                    image="nginx",
+                    command=("sh", "-c"),
+                    args=("é",),
+                    env=(("A", "1"), ("B", "")),
+                    resources=Resources(
+                        cpu_millis=1,
+                        memory_mib=2,
+                        disk_mib=3,
+                        gpus=DeviceRequest(count=1, gpu_millis=500, memory_mib=4, models=("T4",)),
+                    ),
+                    stop=StopPolicy(signal="SIGINT", timeout_ms=5),
+                    variables=(("TOKEN", "token"),),
+                    work_dir="/w",
+                    user="1000",
+                    privileged=True,
+                    mounts=(MountSpec(source="/a", target="/b", read_only=False),),
+                ),
+            ),
+            ports=(PortSpec(label="http", to=80, static=8080, protocol=Protocol.UDP),),
+            restart=RestartPolicy(attempts=9, delay_ms=8, mode=RestartMode.DELAY),
+            constraints=(Constraint(attribute="zone", operator=ConstraintOperator.IN, values=("a", "b")),),
+        ),
+    ),
+    placement="spread",
+    on_disconnect=OnDisconnect.KEEP,
+    constraints=(Constraint(attribute="gpu", operator=ConstraintOperator.EXISTS),),
+    metadata=(("owner", "me"),),
+)
+NODE = NodeSpec(
+    id="n1",
+    name="one",
+    address="10.0.0.1",
+    engine_id="e",
+    drivers=("docker", "process"),
+    labels=(("zone", "a"),),
+    capacity=Resources(cpu_millis=1, memory_mib=2, disk_mib=3),
+    devices=(Device(id="g", model="T4", memory_mib=5, island=1, numa=1),),
+    port_min=1,
+    port_max=2,
+    version="v",
+    boot_id="b",
+)
+KEY = AssignmentKey(id=AllocationId(namespace="d", job="j", group="g", ordinal=4), job_uid="u", attempt=5)
+OBSERVATION = Observation(
+    key=KEY,
+    restarts=1,
+    state=AllocState.FAILED,
+    exit_code=-1,
+    reason="oom",
+    start_failed=True,
+    tasks=(TaskObservation(task="t", state=AllocState.FAILED, exit_code=137, restarts=2, oom_killed=True),),
+)
+
+
+def ints(*values: int) -> Any:
+    return np.array(values, dtype=np.int32)
+
+
+PLAN = cmd.ApplyPlan(
+    based_on=9,
+    jobs=("u",),
+    nodes=("n1", "n2"),
+    reasons=("lost",),
+    actions=cmd.ActionColumns(
+        job=ints(0), group=ints(1), ordinal=ints(2), attempt=ints(3), action=ints(1), reason=ints(0), version=ints(4)
+    ),
+    placements=cmd.PlacementColumns(
+        job=ints(0, 0),
+        group=ints(0, 1),
+        ordinal=ints(5, 99_999),
+        attempt=ints(1, 2**31 - 1),
+        version=ints(1, 1),
+        node=ints(0, 1),
+        device_mask=np.array([2**63, 1], dtype=np.uint64),
+        gpu_millis=ints(500, 0),
+        ports=ints(80, 81),
+        port_offsets=ints(0, 2, 2),
+    ),
+)
+NONE = ints()
+COMMANDS: tuple[cmd.Command, ...] = (
+    cmd.SubmitJobs(
+        jobs=(cmd.JobSubmission(spec=SPEC, uid="u", expect_version=0), cmd.JobSubmission(spec=job("b"), uid="v"))
+    ),
+    cmd.StopJob(namespace="d", name="j"),
+    cmd.ScaleJob(namespace="d", name="j", group="g", count=-1),
+    cmd.RestartJob(namespace="d", name="j"),
+    cmd.RemoveJob(namespace="d", name="j"),
+    cmd.RegisterNode(node=NODE, identity="agent:n1"),
+    cmd.CordonNode(node_id="n", cordoned=True),
+    cmd.DrainNode(node_id="n"),
+    cmd.ForgetNode(node_id="n"),
+    cmd.MarkNodes(lost=(cmd.NodeMark(node_id="n", register_index=3, reason="r"),)),
+    PLAN,
+    replace(PLAN, actions=replace(PLAN.actions, version=None)),
+    cmd.RecordStatuses(node_id="n", observations=(OBSERVATION,)),
+    cmd.WriteVariable(namespace="d", name="v", value="", expectation=cmd.Expectation.VALUE, expected="x"),
+    cmd.WriteVariable(namespace="d", name="v", value=None),
+    cmd.Collect(max_rows=7),
+    cmd.AdmitPeers(cluster_id="c", incarnations=(("a", "1"), ("b", "2"))),
+    cmd.SetFeatureLevel(level=3),
+)
+
+
+def entry(command: cmd.Command) -> cmd.Entry:
+    return cmd.Entry(identity="client:é", request_id="r", digest=b"\x00\xff", time_ms=12, command=command)
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses and arrays as tuples, so that they can be compared."""
+    if isinstance(value, np.ndarray):
+        return (str(value.dtype), value.tolist())
+    if is_dataclass(value):
+        return (type(value), *(plain(getattr(value, field.name)) for field in fields(value)))
+    return value
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: type(command).__name__)
+def test_a_command_comes_out_as_it_went_in(command: cmd.Command) -> None:
+    payload = encode_entry(entry(command))
+    assert plain(decode_entry(payload)) == plain(entry(command))
+    assert encode_entry(decode_entry(payload)) == payload
+
+
+def test_every_command_is_tried() -> None:
+    assert {type(command) for command in COMMANDS} == set(cmd.Command.__args__)
+
+
+@pytest.mark.parametrize("name", ["job", "device_mask", "ports"])
+def test_a_column_with_half_a_number_is_malformed(name: str) -> None:
+    message = log_pb2.LogEntry.FromString(encode_entry(entry(PLAN)))
+    columns = message.apply_plan.placements
+    setattr(columns, name, getattr(columns, name)[:-1])
+    with pytest.raises(CodecError, match=name):
+        decode_entry(message.SerializeToString())
+
+
+def test_an_unknown_enumeration_number_names_its_field() -> None:
+    message = log_pb2.LogEntry.FromString(encode_entry(entry(COMMANDS[0])))
+    message.submit_jobs.jobs[0].spec.type = 77  # type: ignore[assignment]
+    with pytest.raises(CodecError, match=r"jobs\..*type"):
+        decode_entry(message.SerializeToString())
+
+
+def test_a_missing_part_is_malformed() -> None:
+    message = log_pb2.LogEntry.FromString(encode_entry(entry(COMMANDS[0])))
+    message.submit_jobs.jobs[0].ClearField("spec")
+    with pytest.raises(CodecError, match="spec"):
+        decode_entry(message.SerializeToString())
+
+
+def test_an_entry_without_a_command_or_magic_is_malformed() -> None:
+    message = log_pb2.LogEntry.FromString(encode_entry(entry(COMMANDS[1])))
+    message.ClearField("stop_job")
+    with pytest.raises(CodecError, match="no command"):
+        decode_entry(message.SerializeToString())
+    message = log_pb2.LogEntry.FromString(encode_entry(entry(COMMANDS[1])))
+    message.ClearField("magic")
+    with pytest.raises(CodecError):
+        decode_entry(message.SerializeToString())
+
+
+def test_a_newer_format_stops_the_peer_before_anything_is_applied() -> None:
+    message = log_pb2.LogEntry.FromString(encode_entry(entry(COMMANDS[1])))
+    message.format = FORMAT + 1
+    machine = ClusterMachine()
+    with pytest.raises(FutureFormatError, match="newer version"):
+        machine.apply(message.SerializeToString())
+    assert machine.index == 0
+
+
+def test_a_value_that_does_not_fit_its_field_is_refused_before_it_is_proposed() -> None:
+    with pytest.raises(CodecError, match="SetFeatureLevel"):
+        encode_entry(entry(cmd.SetFeatureLevel(level=2**70)))
+
+
+def busy() -> Kit:
+    kit = Kit()
+    kit.register(node("n1", gpus=2))
+    kit.register(node("n2"))
+    kit.do(cmd.SubmitJobs(jobs=(cmd.JobSubmission(spec=SPEC, uid="u"),)), request_id="r0")
+    kit.do(cmd.SubmitJobs(jobs=(cmd.JobSubmission(spec=job("a", group(ports=(0,))), uid="v"),)), request_id="r1")
+    kit.place("a/api/0", "n1", ports=(80,))
+    kit.observe("a/api/0", AllocState.FAILED, reason="exit 1", exit_code=1)
+    kit.do(
+        kit.make_plan(Placement("a/api/0", "n2", ports=(81,)), Placement("a/api/0", "n2", ports=(81,))), request_id="r2"
+    )
+    kit.do(cmd.WriteVariable(namespace="default", name="v", value="x"), request_id="r3")
+    kit.do(cmd.WriteVariable(namespace="default", name="w", value=None), request_id="r4")
+    kit.do(cmd.StopJob(namespace="default", name="nobody"), request_id="r5")
+    kit.do(cmd.CordonNode(node_id="n2", cordoned=True), request_id="r6")
+    kit.ok(cmd.AdmitPeers(cluster_id="c", incarnations=(("a", "1"), ("b", "2"))))
+    kit.ok(cmd.MarkNodes(lost=(cmd.NodeMark(node_id="n1", register_index=1),)))
+    kit.ok(cmd.ForgetNode(node_id="n1"))
+    return kit
+
+
+def test_a_snapshot_comes_out_as_it_went_in_and_equal_states_have_equal_bytes() -> None:
+    image = capture(busy().state)
+    data = encode_snapshot(image)
+    again = decode_snapshot(data)
+    assert image_hash(again) == image_hash(image)
+    assert encode_snapshot(again) == data
+    assert encode_snapshot(capture(busy().state)) == data
+    assert dict(again.answers) == dict(image.answers)
+    assert again.forgotten
+
+
+@pytest.mark.parametrize("field", ["jobs", "nodes", "groups", "table"])
+def test_a_snapshot_that_lacks_something_is_refused_and_the_state_stays(field: str) -> None:
+    kit = busy()
+    message = log_pb2.Snapshot.FromString(encode_snapshot(capture(kit.state)))
+    message.ClearField(field)
+    machine = ClusterMachine()
+    machine.state = kit.state
+    with pytest.raises(CorruptError, match="damaged"):
+        machine.restore(message.SerializeToString())
+    assert machine.state is kit.state
+
+
+def test_a_snapshot_with_a_short_column_is_refused() -> None:
+    message = log_pb2.Snapshot.FromString(encode_snapshot(capture(busy().state)))
+    message.table.columns["attempt"] = message.table.columns["attempt"][:-4]
+    with pytest.raises(CodecError, match="attempt"):
+        decode_snapshot(message.SerializeToString())
+
+
+def test_a_snapshot_of_a_newer_format_is_refused() -> None:
+    message = log_pb2.Snapshot.FromString(encode_snapshot(capture(busy().state)))
+    message.format = FORMAT + 1
+    with pytest.raises(CorruptError, match="newer version"):
+        ClusterMachine().restore(message.SerializeToString())
+
+
+@given(st.binary(max_size=100))
+@settings(max_examples=200, deadline=None)
+def test_any_bytes_are_no_snapshot(data: bytes) -> None:
+    with pytest.raises(CorruptError):
+        ClusterMachine().restore(data)
+
+
+def test_the_machine_is_what_the_log_expects() -> None:
+    machine: StateMachine = ClusterMachine()
+    assert (machine.index, machine.cluster_id(), machine.admitted()) == (0, "", {})
+    outcome = machine.apply(admission_payload("c1", {"b": "2", "a": "1"}))
+    assert isinstance(outcome, cmd.Applied)
+    assert (machine.index, machine.cluster_id(), machine.admitted()) == (1, "c1", {"a": "1", "b": "2"})
+    other = ClusterMachine()
+    other.restore(machine.capture()())
+    assert other.state_hash() == machine.state_hash()
+    assert other.admitted() == {"a": "1", "b": "2"}
+
+
+def test_the_hash_that_is_computed_later_is_of_the_moment_of_the_copy() -> None:
+    machine = ClusterMachine()
+    machine.apply(admission_payload("c1", {"a": "1"}))
+    expected = machine.state_hash()
+    later = machine.capture_hash()
+    machine.apply(admission_payload("c1", {"a": "2"}))
+    assert later() == expected
+    assert machine.state_hash() != expected
+
+
+def test_arrays_of_another_width_are_stored_as_the_column_says() -> None:
+    wide = replace(PLAN, placements=replace(PLAN.placements, job=np.array([0, 0], dtype=np.int64)))
+    command = decode_entry(encode_entry(entry(wide))).command
+    assert isinstance(command, cmd.ApplyPlan)
+    assert command.placements.job.dtype == np.int32
+    assert contract_codec.CodecError is CodecError
