@@ -25,7 +25,8 @@ def context() -> None:
 def list_(session: Session) -> None:
     """All contexts; '*' marks the current one."""
     known = contexts.load()
-    listed = [known.contexts[name] for name in sorted(known.contexts)]
+    every = contexts.available()
+    listed = [every[name] for name in sorted(every)]
 
     def text(wide: bool) -> str:
         if not listed:

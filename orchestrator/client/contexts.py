@@ -6,6 +6,10 @@ atomically, and readable by its owner only.
 
 Environment: ``RAFTSMAN_CONFIG_DIR``; ``RAFTSMAN_CONTEXT`` (a name); ``RAFTSMAN_ENDPOINTS`` (host:port, comma separated)
 with ``RAFTSMAN_TLS_DIR`` (a directory with ca.pem, cert.pem and key.pem; unset: no TLS, which only tests serve).
+
+A folder brings contexts of its own: ``.raftsman/NAME/context.json`` in the working directory or above it (compose writes
+one, paths in it are relative to the file). They can be named, are never the current one by themselves, and a saved
+context of the same name wins.
 """
 
 from __future__ import annotations
@@ -61,15 +65,7 @@ def load() -> Contexts:
     file = path()
     try:
         raw = json.loads(file.read_text("utf-8"))
-        made = {
-            name: Context(
-                name=name,
-                endpoints=tuple(str(endpoint) for endpoint in values["endpoints"]),
-                **{key: str(values.get(key, "")) for key in ("ca", "cert", "key", "data")},
-                kind=str(values.get("kind", "remote")),
-            )
-            for name, values in raw["contexts"].items()
-        }
+        made = {name: _context(name, values) for name, values in raw["contexts"].items()}
         return Contexts(current=str(raw.get("current", "")), contexts=made)
     except FileNotFoundError:
         return Contexts()
@@ -77,6 +73,42 @@ def load() -> Contexts:
         raise StartupError(
             f"cannot read {file}: {type(error).__name__}: {error}; repair it, or remove it and add your contexts again"
         ) from None
+
+
+def _context(name: str, values: dict[str, Any]) -> Context:
+    return Context(
+        name=name,
+        endpoints=tuple(str(endpoint) for endpoint in values["endpoints"]),
+        **{key: str(values.get(key, "")) for key in ("ca", "cert", "key", "data")},
+        kind=str(values.get("kind", "remote")),
+    )
+
+
+def of_folder(start: Path | None = None) -> dict[str, Context]:
+    """The contexts that the working directory (or ``start``), or the nearest folder above it that has any, brings.
+
+    Raises StartupError when one of them is damaged.
+    """
+    here = (start or Path.cwd()).absolute()
+    for folder in (here, *here.parents):
+        files = sorted((folder / ".raftsman").glob("*/context.json"))
+        if files:
+            return {file.parent.name: _of_file(file) for file in files}
+    return {}
+
+
+def _of_file(file: Path) -> Context:
+    try:
+        context = _context(file.parent.name, json.loads(file.read_text("utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StartupError(f"cannot read {file}: {type(error).__name__}: {error}; remove it to do without") from None
+    ca, cert, key = (str(file.parent / name) if name else "" for name in (context.ca, context.cert, context.key))
+    return replace(context, ca=ca, cert=cert, key=key)
+
+
+def available() -> dict[str, Context]:
+    """Every context that can be named: the folder's and the saved ones."""
+    return of_folder() | load().contexts
 
 
 def save(contexts: Contexts) -> None:
@@ -121,7 +153,7 @@ def remove(name: str) -> None:
     """Forget a context; raises NotFoundError."""
     known = load()
     if name not in known.contexts:
-        raise _unknown(name, known)
+        raise _unknown(name, known.contexts)
     left = {key: context for key, context in known.contexts.items() if key != name}
     current = known.current if known.current != name else next(iter(sorted(left)), "")
     save(replace(known, current=current, contexts=left))
@@ -130,9 +162,11 @@ def remove(name: str) -> None:
 def use(name: str) -> None:
     """Make a context the current one; raises NotFoundError."""
     known = load()
-    if name not in known.contexts:
-        raise _unknown(name, known)
-    save(replace(known, current=name))
+    everything = available()
+    if name not in everything:
+        raise _unknown(name, everything)
+    # A folder's context that is chosen is kept: it goes on working from elsewhere.
+    save(replace(known, current=name, contexts=known.contexts | {name: everything[name]}))
 
 
 def resolve(name: str | None = None) -> Context:
@@ -149,9 +183,10 @@ def resolve(name: str | None = None) -> Context:
             "no cluster to talk to: start one with 'raftsman dev', or name one with 'raftsman context add'",
             reason="NO_CONTEXT",
         )
-    if wanted not in known.contexts:
-        raise _unknown(wanted, known)
-    return known.contexts[wanted]
+    found = known.contexts.get(wanted) or of_folder().get(wanted)
+    if found is None:
+        raise _unknown(wanted, available())
+    return found
 
 
 def _from_environment() -> Context | None:
@@ -165,6 +200,6 @@ def _from_environment() -> Context | None:
     return Context(name="environment", endpoints=endpoints, ca=str(tls.ca), cert=str(tls.cert), key=str(tls.key))
 
 
-def _unknown(name: str, known: Contexts) -> NotFoundError:
-    names = ", ".join(sorted(known.contexts)) or "none"
+def _unknown(name: str, known: dict[str, Context]) -> NotFoundError:
+    names = ", ".join(sorted(known)) or "none"
     return NotFoundError(f"no context '{name}' (there are: {names})", reason="NO_CONTEXT")

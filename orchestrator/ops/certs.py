@@ -94,7 +94,8 @@ def issue(directory: Path | str, kind: Kind, name: str, hosts: Sequence[str] = (
     """The directory with ``ca.pem``, ``cert.pem`` and ``key.pem`` of ``kind:name``; made unless it is there.
 
     A certificate that is there is kept even if ``hosts`` differ: callers verify ``PEER_SERVER_NAME``, hosts are for
-    other people's tools. Raises ``InvalidError`` (name, kind) and ``NotFoundError`` (no authority here).
+    other people's tools. One of an authority that is no more (compose's volumes were removed, the operator's folder
+    stayed) is replaced: nobody would accept it. Raises ``InvalidError`` (name, kind) and ``NotFoundError`` (no authority here).
     """
     if kind not in KINDS:
         raise InvalidError(f"kind {kind!r}: expected one of {', '.join(KINDS)}")
@@ -102,9 +103,11 @@ def issue(directory: Path | str, kind: Kind, name: str, hosts: Sequence[str] = (
         raise InvalidError(f"{kind} name {name!r}: expected a-z, 0-9, '.', '_' or '-', at most 63")
     base = Path(directory)
     target = base / f"{kind}s" / name
-    if (target / "cert.pem").exists():
+    if (target / "cert.pem").exists() and _same_authority(base / "authority", target):
         return target
     authority, authority_key = _load_authority(base / "authority")
+    for name_of_old in ("cert.pem", "key.pem", "ca.pem"):
+        (target / name_of_old).unlink(missing_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime.datetime.now(datetime.UTC)
     usages = [ExtendedKeyUsageOID.CLIENT_AUTH]
@@ -133,6 +136,13 @@ def issue(directory: Path | str, kind: Kind, name: str, hosts: Sequence[str] = (
         _write(fresh / "cert.pem", certificate.public_bytes(serialization.Encoding.PEM))
         _write(fresh / "ca.pem", authority.public_bytes(serialization.Encoding.PEM))
     return target
+
+
+def _same_authority(authority: Path, target: Path) -> bool:
+    """Whether the certificate in ``target`` is this authority's; also where the authority itself is elsewhere."""
+    if not (authority / "ca.pem").exists() or not (target / "ca.pem").exists():
+        return not (authority / "ca.pem").exists()
+    return (authority / "ca.pem").read_bytes() == (target / "ca.pem").read_bytes()
 
 
 def write_context(target: Path, cluster: str, endpoints: Sequence[str]) -> None:

@@ -134,3 +134,17 @@ def test_the_command_makes_issues_and_shows(tmp_path: Path) -> None:
         assert subject in shown.output
     again = run.invoke(command, ["init", *base, "--cluster", "prod", "--agents", "2"])
     assert again.exit_code == 0, again.output
+
+
+def test_a_certificate_of_an_authority_that_is_no_more_is_replaced(tmp_path: Path) -> None:
+    """Compose's volumes go with ``down -v``; the operator's folder stays and must not keep a dead certificate."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    for base in (old, new):
+        certs.create_authority(base, "compose")
+    kept = certs.issue(old, "client", "admin")
+    (new / "clients").mkdir()
+    kept.rename(new / "clients" / "admin")
+    target = certs.issue(new, "client", "admin")
+    assert (target / "ca.pem").read_bytes() == (new / "authority" / "ca.pem").read_bytes()
+    assert certs.issue(new, "client", "admin") == target
+    assert certs.read(target / "cert.pem").subject == "client:admin"
