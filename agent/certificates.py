@@ -6,6 +6,7 @@ directory, held for the life of the process, so a dead agent's certificate is fr
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import fcntl
 import os
@@ -19,6 +20,10 @@ from orchestrator.contract.channel import Identity, TlsFiles
 from orchestrator.contract.errors import StartupError
 
 
+USED_BY = "used-by"
+"""File beside a claimed certificate: the id of the node that used it last."""
+
+
 @dataclass(slots=True)
 class Claim:
     name: str
@@ -29,25 +34,53 @@ class Claim:
         os.close(self.descriptor)
 
 
-def claim(pool: Path, preferred: str) -> Claim:
-    """Lock a free certificate of ``pool``, the ``preferred`` one if it is free. Raises ``StartupError``."""
+def claim(pool: Path, node_id: str, preferred: str) -> Claim:
+    """Lock a certificate of ``pool``: the ``preferred`` one, which this node used before, else one that no other node
+    has used yet, else any free one. Raises ``StartupError``.
+
+    The cluster knows a node by the certificate that registered it, so a node whose own one is taken must not start.
+    """
     try:
-        names = sorted(path.name for path in pool.iterdir() if (path / "key.pem").is_file())
+        names = [path.name for path in pool.iterdir() if (path / "key.pem").is_file()]
     except OSError as error:
         raise StartupError(f"cannot read the certificates in {pool}: {error.strerror}") from error
     names = [name for name in names if not name.startswith(".")]
-    names.sort(key=lambda name: (name != preferred, _number(name), name))
+    if preferred in names:
+        found = _lock(pool / preferred)
+        if found is None:
+            raise StartupError(
+                f"the certificate {pool / preferred} of this node is in use by another agent; stop that one, or start "
+                "this one as a new node with a fresh --data directory"
+            )
+        return found
+    names.sort(key=lambda name: (_user(pool / name) not in ("", node_id), _number(name), name))
     for name in names:
-        descriptor = os.open(pool / name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-            continue
-        return Claim(name, TlsFiles.in_directory(pool / name), descriptor)
+        found = _lock(pool / name)
+        if found is not None:
+            # Read-only pools work too; then two agents that start anew at once may swap their certificates.
+            with contextlib.suppress(OSError):
+                (pool / name / USED_BY).write_text(node_id)
+            return found
     raise StartupError(
         f"all {len(names)} certificates in {pool} are in use; issue more with `raftsman certs init --agents N`"
     )
+
+
+def _lock(directory: Path) -> Claim | None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return Claim(directory.name, TlsFiles.in_directory(directory), descriptor)
+
+
+def _user(directory: Path) -> str:
+    try:
+        return (directory / USED_BY).read_text()
+    except OSError:
+        return ""
 
 
 def check(files: TlsFiles, now: datetime.datetime) -> datetime.datetime:

@@ -149,7 +149,7 @@ class Agent:
         settings = self.settings
         name = settings.name
         if settings.tls_pool is not None:
-            claim = certificates.claim(settings.tls_pool, store.noted("certificate"))
+            claim = certificates.claim(settings.tls_pool, store.node_id, store.noted("certificate"))
             stack.callback(claim.release)
             store.note("certificate", claim.name)
             self._check_certificate(claim.files)

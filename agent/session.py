@@ -31,7 +31,9 @@ from orchestrator.contract.errors import (
     InvalidError,
     NotFoundError,
     OverloadedError,
+    PermissionError_,
     StartupError,
+    UnauthenticatedError,
 )
 from orchestrator.contract.model import Assignment, AssignmentKey, NodeSpec
 from orchestrator.contract.status import from_rpc_error
@@ -95,6 +97,7 @@ class Session:
         self._bad_hints: dict[str, int] = {}
         self._everything = True
         self._handshakes = 0
+        self._refusable = True  # until the first registration; later a refusal must not end what runs
         contact = store.load_contact(boot_id)
         self._contact_ms = contact if contact is not None else clock_ms() - CONTACT_MS
         self.connected_to = ""
@@ -216,7 +219,14 @@ class Session:
             self._registering = (str(uuid.uuid4()), spec)
         request = agent_pb2.RegisterRequest(request_id=self._registering[0])
         codec.encode(spec, request.node)
-        response = await stub.Register(request, timeout=WRITE_S if self._registered else FIRST_CALL_S * 2)
+        try:
+            response = await stub.Register(request, timeout=WRITE_S if self._registered else FIRST_CALL_S * 2)
+        except grpc.aio.AioRpcError as error:
+            cause = from_rpc_error(error)
+            if self._refusable and isinstance(cause, PermissionError_ | UnauthenticatedError | InvalidError):
+                raise StartupError(f"the control plane refuses this node: {cause.message}") from error
+            raise
+        self._refusable = False
         self._store.join(response.cluster_id)
         self._heartbeat_ms = response.heartbeat_ms or HEARTBEAT_MS
         self._registered = spec

@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 
 from orchestrator.contract import codec
-from orchestrator.contract.errors import NoLeaderError
+from orchestrator.contract.errors import NoLeaderError, PermissionError_
 from orchestrator.contract.model import (
     AllocationId,
     AllocState,
@@ -115,6 +115,7 @@ class FakePeer(agent_pb2_grpc.AgentsServicer):
         self.heartbeat_ms = 100
         self.silent = False
         self.refuse = False
+        self.refuse_node = ""
         self.assignments: dict[AssignmentKey, Assignment] = {}
         self.removed: list[AssignmentKey] = []
         self.superseded: list[AssignmentKey] = []
@@ -246,6 +247,8 @@ class FakePeer(agent_pb2_grpc.AgentsServicer):
 
     async def Register(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._check(context)
+        if self.refuse_node:
+            await context.abort_with_status(to_status(PermissionError_(self.refuse_node)))
         self.register_requests.append(request)
         node = codec.decode(NodeSpec, request.node)
         self.nodes[node.id] = node

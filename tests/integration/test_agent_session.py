@@ -247,6 +247,19 @@ async def test_peers_of_another_cluster_are_refused(peers: list[FakePeer], tmp_p
         await one.close()
 
 
+async def test_a_node_that_the_control_plane_refuses_does_not_start(peers: list[FakePeer], tmp_path: Path) -> None:
+    one = Stack(tmp_path / "data", tuple(peer.address for peer in peers))
+    for peer in peers:
+        peer.refuse_node = "node belongs to agent:other: give this agent its own data directory"
+    await one.start()
+    try:
+        assert one.task is not None
+        with pytest.raises(StartupError, match="refuses this node: node belongs to agent:other"):
+            await one.task
+    finally:
+        await one.close()
+
+
 async def test_output_is_served_over_the_stream_that_the_agent_opened(peers: list[FakePeer], agent: Stack) -> None:
     key = key_of()
     peers[0].assign(assignment_of(key, fake_task(FAKE_OUTPUT="one\ntwo\n")))

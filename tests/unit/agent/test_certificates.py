@@ -24,22 +24,28 @@ def pool(tmp_path: Path) -> Path:
 
 
 def test_each_agent_claims_its_own_in_order(pool: Path) -> None:
-    claims = [claim(pool, "") for _ in range(3)]
+    claims = [claim(pool, f"node-{n}", "") for n in range(3)]
     assert [one.name for one in claims] == ["agent-1", "agent-2", "agent-10"]
     assert claims[0].files.key == pool / "agent-1" / "key.pem"
     with pytest.raises(StartupError, match=r"all 3 certificates .* are in use; issue more with"):
-        claim(pool, "")
+        claim(pool, "node-4", "")
 
 
-def test_a_released_one_is_free_again_and_the_preferred_one_comes_first(pool: Path) -> None:
-    claim(pool, "").release()
-    assert claim(pool, "agent-10").name == "agent-10"
-    assert claim(pool, "agent-10").name == "agent-1"
+def test_a_node_comes_back_to_its_own_certificate_and_to_no_other(pool: Path) -> None:
+    claim(pool, "node-a", "").release()
+    assert claim(pool, "node-a", "agent-1").name == "agent-1"
+    with pytest.raises(StartupError, match="of this node is in use by another agent"):
+        claim(pool, "node-a", "agent-1")
+
+
+def test_a_new_node_leaves_a_resting_nodes_certificate_alone_while_there_are_others(pool: Path) -> None:
+    claim(pool, "resting", "").release()
+    assert [claim(pool, f"new-{n}", "").name for n in range(3)] == ["agent-2", "agent-10", "agent-1"]
 
 
 def test_a_pool_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match=r"cannot read the certificates in .*nowhere"):
-        claim(tmp_path / "nowhere", "")
+        claim(tmp_path / "nowhere", "node-a", "")
 
 
 NOW = datetime.datetime.now(datetime.UTC)
