@@ -19,7 +19,6 @@ from cryptography.exceptions import InvalidSignature
 from orchestrator.contract.channel import Identity, TlsFiles
 from orchestrator.contract.errors import StartupError
 
-
 USED_BY = "used-by"
 """File beside a claimed certificate: the id of the node that used it last."""
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 
@@ -127,3 +129,31 @@ async def test_a_data_directory_of_another_cluster_is_refused(
     assert agent.process is not None
     assert await agent.process.wait() == 1
     assert "belongs to cluster cluster-under-test, but the peers are of cluster another-cluster" in agent.log
+
+
+async def test_without_an_engine_auto_means_processes_and_says_why(
+    peer: FakePeer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+    one = AgentProcess(peer, tmp_path / "n2", "--http", "127.0.0.1:0")
+    await one.start()
+    try:
+        (node,) = await until(lambda: list(peer.nodes.values()), "the registration")
+        assert node.drivers == ("process",)
+        assert "the Docker engine does not answer" in one.log
+        http = json.loads((tmp_path / "n2" / "agent.json").read_text())["http"]
+        async with httpx.AsyncClient(base_url=f"http://{http}") as client:
+            health = (await client.get("/healthz")).json()
+            assert (health["name"], health["node_id"], health["drivers"]) == ("n2", node.id, {"process": True})
+            assert "raftsman_agent_heartbeats_total" in (await client.get("/metrics")).text
+    finally:
+        assert await one.end(signal.SIGTERM) == 0
+
+
+async def test_an_address_that_is_taken_is_refused_and_named(peer: FakePeer, tmp_path: Path) -> None:
+    taken = peer.address
+    one = AgentProcess(peer, tmp_path / "n2", "--driver", "process", "--http", taken)
+    await one.start()
+    assert one.process is not None
+    assert await one.process.wait() == 1
+    assert f"cannot listen on --http {taken}" in one.log
