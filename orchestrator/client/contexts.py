@@ -7,9 +7,9 @@ atomically, and readable by its owner only.
 Environment: ``RAFTSMAN_CONFIG_DIR``; ``RAFTSMAN_CONTEXT`` (a name); ``RAFTSMAN_ENDPOINTS`` (host:port, comma separated)
 with ``RAFTSMAN_TLS_DIR`` (a directory with ca.pem, cert.pem and key.pem; unset: no TLS, which only tests serve).
 
-A folder brings contexts of its own: ``.raftsman/NAME/context.json`` in the working directory or above it (compose writes
-one, paths in it are relative to the file). They can be named, are never the current one by themselves, and a saved
-context of the same name wins.
+A folder brings contexts of its own: ``.raftsman/NAME/context.json`` in the working directory or above it (compose
+writes one, paths in it are relative to the file). They can be named, are never the current one by themselves, and a
+saved context of the same name wins.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ from orchestrator.contract.status import UNCONNECTED, from_rpc_error
 
 T = TypeVar("T")
 
-HEDGE_S = 1.0
+HEDGE_S = 0.5
 """An endpoint that has not answered for so long gets company: the same call goes to the next one too."""
 STALE_HEDGE_S = 0.25
 BACKOFF_S = (0.05, 0.2)

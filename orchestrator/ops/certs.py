@@ -95,7 +95,8 @@ def issue(directory: Path | str, kind: Kind, name: str, hosts: Sequence[str] = (
 
     A certificate that is there is kept even if ``hosts`` differ: callers verify ``PEER_SERVER_NAME``, hosts are for
     other people's tools. One of an authority that is no more (compose's volumes were removed, the operator's folder
-    stayed) is replaced: nobody would accept it. Raises ``InvalidError`` (name, kind) and ``NotFoundError`` (no authority here).
+    stayed) is replaced: nobody would accept it. Raises ``InvalidError`` (name, kind) and ``NotFoundError`` (no
+    authority here).
     """
     if kind not in KINDS:
         raise InvalidError(f"kind {kind!r}: expected one of {', '.join(KINDS)}")
