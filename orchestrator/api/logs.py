@@ -34,6 +34,7 @@ from orchestrator.contract.v1 import agent_pb2 as agent_pb
 from orchestrator.contract.v1 import control_pb2 as pb
 
 QUEUE_CHUNKS = 64
+MAX_CLOSED = 1_000
 SLOW_READER_S = 10.0
 HELLO_S = 10.0
 AGENT_WAIT_S = 3.0
@@ -47,6 +48,16 @@ class _Agent:
     def __init__(self) -> None:
         self.down: asyncio.Queue[agent_pb.LogsDown | None] = asyncio.Queue()
         self.readers: dict[str, asyncio.Queue[agent_pb.LogsData | RaftsmanError]] = {}
+        self._closed: set[str] = set()
+
+    def close(self, stream_id: str) -> None:
+        """Tell the agent, once, that nobody reads this any more; data may still be on its way."""
+        if stream_id in self._closed:
+            return
+        if len(self._closed) >= MAX_CLOSED:
+            self._closed.clear()
+        self._closed.add(stream_id)
+        self.down.put_nowait(agent_pb.LogsDown(close=agent_pb.LogsClose(stream_id=stream_id)))
 
     def end(self, error: RaftsmanError) -> None:
         for queue in self.readers.values():
@@ -105,14 +116,14 @@ class LogHub:
                 queue = agent.readers.get(data.stream_id)
                 if queue is None:
                     if not data.end:
-                        agent.down.put_nowait(_close(data.stream_id))
+                        agent.close(data.stream_id)
                     continue
                 try:
                     async with asyncio.timeout(SLOW_READER_S):
                         await queue.put(data)
                 except TimeoutError:
                     agent.readers.pop(data.stream_id, None)
-                    agent.down.put_nowait(_close(data.stream_id))
+                    agent.close(data.stream_id)
                     queue.get_nowait()
                     queue.put_nowait(OverloadedError("the reader was too slow: resume", retry_after_ms=1000))
         finally:
@@ -154,7 +165,7 @@ class LogHub:
         finally:
             agent.readers.pop(wanted.stream_id, None)
             if not ended:
-                agent.down.put_nowait(_close(wanted.stream_id))
+                agent.close(wanted.stream_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,7 +245,3 @@ class Logs:
                 async for here in self._here(request, target):
                     yield here
                 return
-
-
-def _close(stream_id: str) -> agent_pb.LogsDown:
-    return agent_pb.LogsDown(close=agent_pb.LogsClose(stream_id=stream_id))

@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from orchestrator.contract.model import AllocState, JobType, NodeStatus
 from orchestrator.replication.log import LogStatus
 from orchestrator.state.allocations import FREE, LAST_LIVE
+from orchestrator.state.failures import retries_of
 from orchestrator.state.model import Job
 from orchestrator.state.state import State
 
@@ -83,12 +84,28 @@ def _jobs(state: State) -> dict[str, int]:
 
     live = per_job(observed <= LAST_LIVE)
     running = per_job((observed == int(AllocState.RUNNING)) | (observed == int(AllocState.STOPPING)))
-    failed = per_job(observed == int(AllocState.FAILED))
+    ended = observed == int(AllocState.FAILED)
+    failed = per_job(ended & ~_tried_again(state, rows, ended))
     complete = per_job(observed == int(AllocState.COMPLETE))
     found = dict.fromkeys(JOB_STATES, 0)
     for slot, job in state.job_at.items():
         found[_word(job, live[slot], running[slot], failed[slot], complete[slot])] += 1
     return found
+
+
+def _tried_again(state: State, rows: np.ndarray, failed: np.ndarray) -> np.ndarray:
+    """bool per row: it failed to start and will be tried again, so its job is pending and not failed."""
+    table = state.table
+    again = failed & table.start_failed[rows]
+    if again.any():
+        retries = np.zeros(max(state.ordinals.names, default=0) + 1, dtype=np.int64)
+        for slot, job in state.job_at.items():
+            for group in job.spec.groups:
+                gid = state.ordinals.gids.get((slot, group.name))
+                if gid is not None:
+                    retries[gid] = retries_of(group.restart)
+        again &= table.failures[rows] <= retries[table.gid[rows]]
+    return again
 
 
 def _word(job: Job, live: int, running: int, failed: int, complete: int) -> str:

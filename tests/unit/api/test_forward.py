@@ -1,0 +1,304 @@
+"""Forwarding over real channels between servers in this process; who leads is told to each by its fake log."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from orchestrator.api import forward
+from orchestrator.api.control import ROUTES
+from orchestrator.api.forward import Forwarder, Route, Service
+from orchestrator.contract.channel import FORWARDED_IDENTITY, dial
+from orchestrator.contract.errors import (
+    InvalidError,
+    NoLeaderError,
+    NotLeaderError,
+    OverloadedError,
+    RaftsmanError,
+    UnknownOutcomeError,
+)
+from orchestrator.contract.status import from_rpc_error
+from orchestrator.contract.v1 import control_pb2 as pb
+from orchestrator.contract.v1 import control_pb2_grpc as rpc
+
+CONTROL = pb.DESCRIPTOR.services_by_name["Control"]
+
+
+class FakeLog:
+    """Who leads, as this peer believes."""
+
+    def __init__(self, me: str) -> None:
+        self.me = me
+        self.leader_id = ""
+        self._listeners: list[Callable[[], None]] = []
+
+    def is_leader(self) -> bool:
+        return self.leader_id == self.me
+
+    def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def follow(self, leader: str) -> None:
+        self.leader_id = leader
+        for listener in list(self._listeners):
+            listener()
+
+
+class Servicer:
+    """Answers variables and events, and remembers who asked what. ``fail`` and ``hold`` make it behave badly."""
+
+    def __init__(self, me: str) -> None:
+        self.me = me
+        self.asked: list[tuple[Any, forward.Call]] = []
+        self.fail: list[Exception] = []
+        self.hold: asyncio.Event | None = None
+
+    async def put_variable(self, request: pb.PutVariableRequest, call: forward.Call) -> pb.VariableResponse:
+        self.asked.append((request, call))
+        if self.hold is not None:
+            await self.hold.wait()
+        if self.fail:
+            raise self.fail.pop(0)
+        return pb.VariableResponse(variable={"name": request.name, "value": self.me})
+
+    get_variable = put_variable
+
+    async def list_nodes(self, request: pb.ListNodesRequest, call: forward.Call) -> pb.ListNodesResponse:
+        self.asked.append((request, call))
+        return pb.ListNodesResponse(read={"peer_id": self.me})
+
+    async def watch_events(self, request: pb.WatchEventsRequest, call: forward.Call) -> AsyncIterator[pb.Event]:
+        self.asked.append((request, call))
+        yield pb.Event(message=self.me)
+        if self.fail:
+            raise self.fail.pop(0)
+        if self.hold is not None:
+            await self.hold.wait()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self.put_variable
+
+
+class Peers:
+    def __init__(self) -> None:
+        self.logs: dict[str, FakeLog] = {}
+        self.servicers: dict[str, Servicer] = {}
+        self.stubs: dict[str, rpc.ControlStub] = {}
+        self.servers: dict[str, grpc.aio.Server] = {}
+        self.addresses: dict[str, str] = {}
+
+    def lead(self, leader: str) -> None:
+        for log in self.logs.values():
+            log.follow(leader)
+
+
+@contextlib.asynccontextmanager
+async def peers_with(routes: dict[str, Route]) -> AsyncIterator[Peers]:
+    peers = Peers()
+    names = ("p1", "p2", "p3")
+    addresses = peers.addresses
+    forwarders: list[Forwarder] = []
+    channels: list[grpc.aio.Channel] = []
+    for name in names:
+        peers.servers[name] = server = grpc.aio.server()
+        addresses[name] = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    for name in names:
+        log: Any = FakeLog(name)
+        peers.logs[name] = log
+        forwarder = Forwarder(log, peer_id=name, addresses=addresses, tls=None)
+        forwarders.append(forwarder)
+        peers.servicers[name] = Servicer(name)
+        service = Service(CONTROL, [peers.servicers[name]], routes, log=log, forwarder=forwarder, secure=False)
+        peers.servers[name].add_generic_rpc_handlers((service.handler(),))
+        await peers.servers[name].start()
+        forwarder.start()
+        channels.append(grpc.aio.insecure_channel(addresses[name]))
+        peers.stubs[name] = rpc.ControlStub(channels[-1])
+    try:
+        yield peers
+    finally:
+        for forwarder in forwarders:
+            await forwarder.stop()
+        for channel in channels:
+            await channel.close(None)
+        for server in peers.servers.values():
+            await server.stop(None)
+
+
+@pytest.fixture
+async def peers(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Peers]:
+    monkeypatch.setattr(forward, "WRITE_PATIENCE_S", 0.6)
+    monkeypatch.setattr(forward, "READ_PATIENCE_S", 0.3)
+    async with peers_with({**ROUTES, "WatchEvents": Route.LEADER}) as running:
+        yield running
+
+
+async def put(peers: Peers, at: str, **fields: Any) -> pb.VariableResponse:
+    answer: pb.VariableResponse = await peers.stubs[at].PutVariable(
+        pb.PutVariableRequest(name="a", **fields), timeout=10
+    )
+    return answer
+
+
+async def error_of(call: Any) -> RaftsmanError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return from_rpc_error(caught.value)
+
+
+async def test_a_follower_forwards_to_the_leader_and_the_leader_serves(peers: Peers) -> None:
+    peers.lead("p2")
+    for at in ("p1", "p2", "p3"):
+        assert (await put(peers, at)).variable.value == "p2"
+    assert [call.caller.forwarded for _, call in peers.servicers["p2"].asked] == [True, False, True]
+    assert not peers.servicers["p1"].asked
+
+
+async def test_a_write_without_a_request_id_gets_one_before_it_is_forwarded(peers: Peers) -> None:
+    peers.lead("p2")
+    await put(peers, "p1")
+    await put(peers, "p1", request_id="mine")
+    minted, given = (request.request_id for request, _ in peers.servicers["p2"].asked)
+    assert minted.startswith("minted-")
+    assert given == "mine"
+
+
+async def test_the_deadline_travels_with_the_call(peers: Peers) -> None:
+    peers.lead("p2")
+    await put(peers, "p1")
+    ((_, call),) = peers.servicers["p2"].asked
+    assert 0 < call.timeout_s() < 10
+
+
+async def test_reads_are_served_where_they_arrive(peers: Peers) -> None:
+    peers.lead("p2")
+    answer = await peers.stubs["p1"].GetVariable(pb.GetVariableRequest(name="a"), timeout=10)
+    assert answer.variable.value == "p1"
+
+
+async def test_a_read_that_needs_the_leader_goes_there_unless_it_may_be_stale(peers: Peers) -> None:
+    peers.lead("p2")
+    answer = await peers.stubs["p1"].ListNodes(pb.ListNodesRequest(), timeout=10)
+    assert answer.read.peer_id == "p2"
+    answer = await peers.stubs["p1"].ListNodes(pb.ListNodesRequest(read={"stale": True}), timeout=10)
+    assert answer.read.peer_id == "p1"
+
+
+async def test_a_forwarded_call_is_never_forwarded_again(peers: Peers) -> None:
+    peers.logs["p1"].follow("p2")
+    peers.logs["p2"].follow("p3")
+    metadata = ((FORWARDED_IDENTITY, "client:x"),)
+    call = peers.stubs["p2"].PutVariable(pb.PutVariableRequest(name="a"), timeout=10, metadata=metadata)
+    error = await error_of(call)
+    assert isinstance(error, NotLeaderError)
+    assert error.leader_id == "p3"
+    assert not peers.servicers["p3"].asked
+
+
+async def test_a_call_waits_for_the_election_to_end(peers: Peers) -> None:
+    waiting = asyncio.ensure_future(put(peers, "p1"))
+    await asyncio.sleep(0.05)
+    peers.lead("p3")
+    assert (await waiting).variable.value == "p3"
+
+
+async def test_a_refusal_that_nothing_was_done_is_tried_again_at_the_next_leader(peers: Peers) -> None:
+    peers.lead("p2")
+    peers.servicers["p2"].fail = [NotLeaderError("stepped down")]
+    assert (await put(peers, "p1")).variable.value == "p2"
+
+
+async def test_without_a_leader_the_caller_hears_no_leader(peers: Peers) -> None:
+    assert isinstance(await error_of(put(peers, "p1")), NoLeaderError)
+
+
+async def test_a_short_deadline_still_gets_the_reason(peers: Peers) -> None:
+    call = peers.stubs["p1"].PutVariable(pb.PutVariableRequest(name="a"), timeout=0.3)
+    assert isinstance(await error_of(call), NoLeaderError)
+
+
+async def test_a_dead_leader_makes_the_outcome_unknown_and_a_read_unanswered(peers: Peers) -> None:
+    peers.lead("p2")
+    await peers.servers["p2"].stop(None)
+    assert isinstance(await error_of(put(peers, "p1")), UnknownOutcomeError)
+    call = peers.stubs["p1"].ListNodes(pb.ListNodesRequest(), timeout=10)
+    assert isinstance(await error_of(call), NoLeaderError)
+
+
+async def test_an_unknown_outcome_is_repeated_with_the_same_request_id(peers: Peers) -> None:
+    peers.lead("p2")
+    peers.servicers["p2"].fail = [UnknownOutcomeError("stepped down in flight")]
+    assert (await put(peers, "p1", request_id="r1")).variable.value == "p2"
+    assert [request.request_id for request, _ in peers.servicers["p2"].asked] == ["r1", "r1"]
+
+
+async def test_a_frozen_leader_does_not_hold_a_call_once_another_leads(peers: Peers) -> None:
+    peers.lead("p2")
+    peers.servicers["p2"].hold = asyncio.Event()
+    waiting = asyncio.ensure_future(put(peers, "p1", request_id="r1"))
+    while not peers.servicers["p2"].asked:
+        await asyncio.sleep(0.01)
+    peers.lead("p3")
+    assert (await waiting).variable.value == "p3"
+
+
+@pytest.mark.parametrize("failure", [InvalidError("no good"), OverloadedError("full", retry_after_ms=70)])
+async def test_an_error_of_the_leader_arrives_as_it_was(peers: Peers, failure: RaftsmanError) -> None:
+    peers.lead("p2")
+    for at in ("p1", "p2"):
+        peers.servicers["p2"].fail = [failure]
+        error = await error_of(put(peers, at))
+        assert (type(error), error.reason, error.message) == (type(failure), failure.reason, failure.message)
+
+
+async def test_a_programming_error_is_internal_and_tells_nothing_more(peers: Peers) -> None:
+    peers.lead("p1")
+    peers.servicers["p1"].fail = [ZeroDivisionError("secret")]
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await put(peers, "p1")
+    assert caught.value.code() is grpc.StatusCode.INTERNAL
+    assert "secret" not in (caught.value.details() or "")
+
+
+async def test_a_body_that_is_no_message_is_invalid(peers: Peers) -> None:
+    peers.lead("p1")
+    channel = dial(peers.addresses["p1"], None)
+    call = channel.unary_unary("/orchestrator.contract.v1.Control/PutVariable", None, None)(b"\xff\xff\xff", timeout=5)
+    assert isinstance(await error_of(call), InvalidError)
+    await channel.close(None)
+
+
+async def test_a_stream_is_forwarded_and_ends_when_another_peer_leads(peers: Peers) -> None:
+    peers.lead("p2")
+    peers.servicers["p2"].hold = asyncio.Event()
+    stream = peers.stubs["p1"].WatchEvents(pb.WatchEventsRequest(), timeout=10)
+    assert (await stream.read()).message == "p2"
+    reading = asyncio.ensure_future(stream.read())
+    peers.lead("p3")
+    error = await error_of(reading)
+    assert isinstance(error, NotLeaderError)
+
+
+async def test_an_error_in_a_forwarded_stream_arrives_as_it_was(peers: Peers) -> None:
+    peers.lead("p2")
+    for at in ("p1", "p2"):
+        peers.servicers["p2"].fail = [InvalidError("no good")]
+        stream = peers.stubs[at].WatchEvents(pb.WatchEventsRequest(), timeout=10)
+        assert (await stream.read()).message == "p2"
+        assert isinstance(await error_of(stream.read()), InvalidError)
+
+
+def test_a_route_for_a_method_that_does_not_exist_is_a_mistake() -> None:
+    log: Any = FakeLog("p1")
+    forwarder = Forwarder(log, peer_id="p1", addresses={}, tls=None)
+    with pytest.raises(ValueError, match="Nope"):
+        Service(CONTROL, [Servicer("p1")], {"Nope": Route.HERE}, log=log, forwarder=forwarder, secure=False)
