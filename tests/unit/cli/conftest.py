@@ -33,6 +33,7 @@ def cli(
     for name in ("RAFTSMAN_CONTEXT", "RAFTSMAN_TLS_DIR", "RAFTSMAN_NAMESPACE", "RAFTSMAN_OUTPUT", "RAFTSMAN_TIMEOUT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("RAFTSMAN_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.chdir(tmp_path)  # the working directory may bring a context of its own (compose)
     monkeypatch.setenv("RAFTSMAN_ENDPOINTS", peer.address)
 
     def run(*arguments: str) -> tuple[int, str, str]:

@@ -17,6 +17,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("RAFTSMAN_CONTEXT", "RAFTSMAN_ENDPOINTS", "RAFTSMAN_TLS_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("RAFTSMAN_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.chdir(tmp_path)  # the working directory may bring a context of its own (compose)
     return tmp_path / "config"
 
 
