@@ -41,8 +41,9 @@ class ClusterMachine:
         return apply(self.state, entry)
 
     def capture(self) -> Callable[[], bytes]:
+        """Copy the state as it is now, and return what encodes it, once; that may run in a thread."""
         image = capture(self.state)
-        return lambda: encode_snapshot(image)
+        return lambda: encode_snapshot(image, consume=True)
 
     def restore(self, data: bytes) -> None:
         """Raises ``CorruptError`` and leaves the state as it was if ``data`` is no snapshot that this version reads."""

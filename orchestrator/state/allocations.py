@@ -200,11 +200,12 @@ class AllocationTable:
 
     def copy(self, rows: npt.NDArray[np.int32]) -> Columns:
         """The ``Columns`` of these rows, in this order."""
-        chosen = set(rows.tolist()) if len(self.ports) + len(self.reasons) else set()
+        chosen = np.zeros(self.high, dtype=np.bool_)
+        chosen[rows] = True
         return Columns(
             row=rows.copy(),
-            ports={row: ports for row, ports in self.ports.items() if row in chosen},
-            reasons={row: reason for row, reason in self.reasons.items() if row in chosen},
+            ports={row: ports for row, ports in self.ports.items() if chosen[row]},
+            reasons={row: reason for row, reason in self.reasons.items() if chosen[row]},
             **{name: getattr(self, name)[rows] for name in VIEWED},
         )
 

@@ -89,7 +89,7 @@ def _replace_spec(state: State, node: Node, spec: NodeSpec) -> None:
 def _move_ports(state: State, old: Node, new: Node) -> None:
     """Another engine: ports move there. Whoever's port is taken there cannot be running: it is lost."""
     taken = state.ledger.ports.get(engine_key(new), {})
-    rows = state.ledger.live[old.slot]
+    rows = np.sort(state.ledger.live[old.slot])
     clash = [row for row in rows.tolist() if any(port in taken for port in state.table.ports.get(row, ()))]
     if clash:
         lose(state, np.array(clash, dtype=np.int32), "its node changed to an engine where its port is taken")
@@ -151,7 +151,7 @@ def forget(state: State, command: ForgetNode) -> Outcome:
     node = state.nodes.get(command.node_id)
     if node is None:
         return _not_found(state, command.node_id)
-    rows = state.ledger.live[node.slot]
+    rows = np.sort(state.ledger.live[node.slot])  # the order in which they came is not part of the state
     if len(rows) and node.status is NodeStatus.READY:
         return state.reject(
             "FAILED_PRECONDITION",

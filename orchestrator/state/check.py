@@ -130,6 +130,8 @@ def node_problem(spec: NodeSpec) -> str:
         or id_problem("node name", spec.name)
         or range_problem("length of the address", len(spec.address), 0, 256)
         or range_problem("length of the engine id", len(spec.engine_id), 0, 256)
+        or range_problem("length of the version", len(spec.version), 0, 256)
+        or range_problem("length of the boot id", len(spec.boot_id), 0, 256)
         or range_problem("number of drivers", len(spec.drivers), 0, 64)
         or range_problem("number of labels", len(spec.labels), 0, 1_000)
         or range_problem("number of devices", len(spec.devices), 0, MAX_DEVICES)

@@ -38,7 +38,7 @@ class Ledger:
     """Arrays are by ``Node.slot``. cpu_millis, memory_mib, disk_mib: int64, in use; device_millis: int32 (slot,
     MAX_DEVICES), in use; rows_kept: int64, table rows of any state that name the slot. Hints for streams, never
     hashed: touched: int64, the last index at which something changed that the node's agent must hear of; lost_touched:
-    likewise, of its LOST rows alone.
+    likewise, of its LOST rows alone. ``live``: int32 rows by slot, in no order that anything may depend on.
     """
 
     __slots__ = (
