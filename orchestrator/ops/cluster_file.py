@@ -52,6 +52,7 @@ class ClusterRecord:
     name: str
     driver: str
     fast_failover: bool
+    gpu: str = ""  # devices that each agent declares
     cluster_id: str = ""  # once the cluster has one
     members: tuple[Member, ...]
 
@@ -92,6 +93,7 @@ class ClusterFile:
                 name=data["name"],
                 driver=data["driver"],
                 fast_failover=data["fast_failover"],
+                gpu=data["gpu"],
                 cluster_id=data["cluster_id"],
                 members=members,
             )

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import os
 import secrets
 import shutil
 import signal
@@ -23,12 +22,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import psutil
-
 from orchestrator.client.aio import Client
 from orchestrator.contract.channel import TlsFiles
 from orchestrator.contract.errors import (
-    InvalidError,
     NotFoundError,
     PreconditionError,
     RaftsmanError,
@@ -36,14 +32,13 @@ from orchestrator.contract.errors import (
     TimeoutError_,
 )
 from orchestrator.contract.model import NodeStatus
-from orchestrator.ops import certs, leftovers
+from orchestrator.ops import leftovers
 from orchestrator.ops.cluster_file import ClusterFile, ClusterRecord, Member
+from orchestrator.ops.dev_plan import Wanted, plan
 from orchestrator.ops.http import probe
-from orchestrator.ops.ports import LOOPBACK, PortBlock, Ports
-from orchestrator.ops.processes import end, gone, last_lines, raftsman_argv, send, spawn
+from orchestrator.ops.ports import PortBlock, Ports
+from orchestrator.ops.processes import end, gone, last_lines, send, spawn
 
-DRIVERS = ("auto", "docker", "process", "fake")
-GRPC_PORT, PEER_HTTP_PORT, AGENT_HTTP_PORT, GATEWAY_PORT = 7400, 7480, 7490, 8080
 READY_TIMEOUT_S = 60.0
 
 
@@ -51,8 +46,9 @@ class LocalCluster:
     """Peers, agents and, if wanted, a gateway, as processes that belong to nobody's event loop.
 
     ``data`` None: a temporary directory, removed at the end. A directory that holds a cluster already is picked up:
-    what runs is kept, what does not is started. Counts that are None are those of the record (3 peers, 2 agents at
-    first). ``predictable_ports``: 7400 and on, 8080 for the gateway, else free ports anywhere.
+    what runs is kept, what does not is started. Options that are None are as they were; at first 3 peers, 2 agents,
+    driver auto (Docker where an engine answers, and processes), no declared GPUs (``gpu="count=2,model=A100"`` per
+    agent). ``predictable_ports``: 7400 and on, 8080 for the gateway, else free ports anywhere.
 
         async with LocalCluster(peers=3, agents=2) as cluster:
             await cluster.client.put_variable("greeting", "hello")
@@ -67,31 +63,32 @@ class LocalCluster:
         peers: int | None = None,
         agents: int | None = None,
         *,
-        driver: str = "auto",
+        driver: str | None = None,
         data: Path | str | None = None,
         gateway: bool = False,
-        fast_failover: bool = False,
-        gpu: str = "",
+        fast_failover: bool | None = None,
+        gpu: str | None = None,
         predictable_ports: bool = False,
         name: str = "",
         log_level: str = "info",
     ) -> None:
-        if driver not in DRIVERS:
-            raise InvalidError(f"driver {driver!r}: expected one of {', '.join(DRIVERS)}")
-        if peers is not None and not 1 <= peers <= 9:
-            raise InvalidError(f"{peers} peers: expected 1 to 9 (three or five are right)")
-        if agents is not None and not 0 <= agents <= 100:
-            raise InvalidError(f"{agents} agents: expected 0 to 100")
-        self._peers, self._agents = peers, agents
-        self._driver, self._gateway, self._fast_failover, self._gpu = driver, gateway, fast_failover, gpu
-        self._predictable, self._log_level = predictable_ports, log_level
         temporary = data is None
         self.keep_data = not temporary
         if data is None:
             data = Path(tempfile.gettempdir()) / f"raftsman-{secrets.token_hex(6)}"
         # Resolved, since the processes and those who look for them may live in other directories.
         self.data = Path(data).expanduser().resolve()
-        self._name = name or (self.data.name if temporary else "dev")
+        self._wanted = Wanted(
+            name=name or (self.data.name if temporary else "dev"),
+            peers=peers,
+            agents=agents,
+            driver=driver,
+            fast_failover=fast_failover,
+            gpu=gpu,
+            gateway=gateway,
+            predictable_ports=predictable_ports,
+            log_level=log_level,
+        )
         self._file = ClusterFile(self.data)
         self._blocks: dict[str, PortBlock] = {}
         self._ports = Ports()
@@ -185,7 +182,8 @@ class LocalCluster:
         started = []
         self.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self._file.lock():
-            record = self._plan(self._file.load())
+            record = plan(self.data, self._file.load(), self._wanted, self._ports)
+            self._file.save(record)
             for member in record.members:
                 if not member.alive:
                     member = self._spawn(member)
@@ -293,85 +291,6 @@ class LocalCluster:
 
     # ------------------------------------------------------------------------ inside
 
-    def _plan(self, record: ClusterRecord | None) -> ClusterRecord:
-        """The record with everything that was asked for. Raises ``PreconditionError`` if it contradicts."""
-        if record is None:
-            self._ports = ports = Ports()
-            members = self._new_peers(self._peers or 3, ports)
-            record = ClusterRecord(
-                name=self._name, driver=self._driver, fast_failover=self._fast_failover, members=members
-            )
-        else:
-            have = len(record.of_kind("peer"))
-            if self._peers is not None and self._peers != have:
-                raise PreconditionError(
-                    f"{self.data} holds a cluster of {have} peers, not {self._peers}; use another --data, "
-                    f"or `raftsman dev stop --data {self.data}` and remove the directory"
-                )
-            self._ports = ports = Ports(_ports(record))
-        wanted = self._agents if self._agents is not None else len(record.of_kind("agent")) or 2
-        for number in range(1, wanted + 1):
-            if record.find(f"n{number}") is None:
-                record = record.replacing(self._new_agent(number, record, ports))
-        if self._gateway and not record.of_kind("gateway"):
-            record = record.replacing(self._new_gateway(record, ports))
-        return record
-
-    def _new_peers(self, count: int, ports: Ports) -> tuple[Member, ...]:
-        tls = self.data / "tls"
-        certs.create_authority(tls, self._name)
-        certs.issue(tls, "client", "admin")
-        names = [f"p{number}" for number in range(1, count + 1)]
-        addresses = {name: f"{LOOPBACK}:{self._port(ports, GRPC_PORT, i)}" for i, name in enumerate(names)}
-        everyone = ",".join(f"{name}={address}" for name, address in addresses.items())
-        members = []
-        for i, name in enumerate(names):
-            http = f"{LOOPBACK}:{self._port(ports, PEER_HTTP_PORT, i)}"
-            argv = [
-                *raftsman_argv("peer", "--id", name, "--peers", everyone),
-                *("--listen", addresses[name], "--http", http, "--data", str(self.data / "peers" / name)),
-                *("--cluster", self._name, "--tls", str(certs.issue(tls, "peer", name, [LOOPBACK, "localhost"]))),
-                *("--log-level", self._log_level, "--dev"),
-            ]
-            if self._fast_failover:
-                argv.append("--fast-failover")
-            members.append(self._new_member("peer", name, addresses[name], http, argv))
-        return tuple(members)
-
-    def _new_agent(self, number: int, record: ClusterRecord, ports: Ports) -> Member:
-        name = f"n{number}"
-        count = self._agents if self._agents is not None else max(2, number)
-        # The agents share this machine: each offers every core (they are shared, as on a laptop), memory in parts.
-        memory_mib = psutil.virtual_memory().total // (1024 * 1024) * 3 // 4 // max(1, count)
-        http = f"{LOOPBACK}:{self._port(ports, AGENT_HTTP_PORT, number - 1)}"
-        argv = [
-            *raftsman_argv("agent", "--name", name, "--peers", ",".join(p.address for p in record.of_kind("peer"))),
-            *("--tls", str(certs.issue(self.data / "tls", "agent", name))),
-            *("--data", str(self.data / "agents" / name), "--driver", record.driver),
-            *("--cpu", str(os.cpu_count() or 1), "--memory", f"{memory_mib}Mi"),
-            *("--address", LOOPBACK, "--http", http),
-        ]
-        if self._gpu:
-            argv += ["--gpu", self._gpu]
-        return self._new_member("agent", name, "", http, argv)
-
-    def _new_gateway(self, record: ClusterRecord, ports: Ports) -> Member:
-        address = f"{LOOPBACK}:{self._port(ports, GATEWAY_PORT, 0)}"
-        argv = [
-            *raftsman_argv("gateway", "--listen", address),
-            *("--endpoints", ",".join(peer.address for peer in record.of_kind("peer"))),
-            *("--tls", str(certs.issue(self.data / "tls", "gateway", "gateway"))),
-            *("--dev-data", str(self.data)),
-        ]
-        return self._new_member("gateway", "gateway", address, address, argv)
-
-    def _new_member(self, kind: str, name: str, address: str, http: str, argv: list[str]) -> Member:
-        log = str(self.data / "logs" / f"{name}.log")
-        return Member(kind=kind, name=name, address=address, http=http, argv=tuple(argv), log=log)  # type: ignore[arg-type]
-
-    def _port(self, ports: Ports, first: int, place: int) -> int:
-        return ports.pick(first + place if self._predictable else None)
-
     def _spawn(self, member: Member) -> Member:
         argv, inherit = list(member.argv), -1
         if member.kind == "agent":
@@ -427,9 +346,3 @@ class LocalCluster:
             )
             self._file.save(dataclasses.replace(record, cluster_id=status.cluster_id, members=members))
         return ""
-
-
-def _ports(record: ClusterRecord) -> set[int]:
-    """The ports that the record gives away, so that a further process gets another."""
-    addresses = [address for member in record.members for address in (member.address, member.http) if address]
-    return {int(address.rpartition(":")[2]) for address in addresses}

@@ -18,7 +18,8 @@ import click
 from orchestrator.client import contexts
 from orchestrator.contract.errors import NotFoundError, PreconditionError
 from orchestrator.ops.cluster_file import ClusterFile, ClusterRecord
-from orchestrator.ops.dev import DRIVERS, LocalCluster
+from orchestrator.ops.dev import LocalCluster
+from orchestrator.ops.dev_plan import DRIVERS, MAX_AGENTS, MAX_PEERS
 from orchestrator.ops.processes import raftsman_argv, spawn
 
 CONTEXT = "dev"
@@ -42,24 +43,26 @@ _OUTPUT = click.option("-o", "output", type=click.Choice(["table", "json"]), def
 
 
 @click.group(name="dev", invoke_without_command=True)
-@click.option("--peers", type=click.IntRange(1, 9), help="How many peers [default: 3].")
-@click.option("--agents", type=click.IntRange(0, 100), help="How many agents [default: 2].")
-@click.option("--driver", type=click.Choice(DRIVERS), default="auto", show_default=True, help="What runs the tasks.")
+@click.option("--peers", type=click.IntRange(1, MAX_PEERS), help="How many peers [default: 3].")
+@click.option("--agents", type=click.IntRange(0, MAX_AGENTS), help="How many agents [default: 2].")
+@click.option("--driver", type=click.Choice(DRIVERS), help="What runs the tasks [default: auto].")
 @_DATA
 @click.option("--detach", is_flag=True, help="Return when the cluster is ready and leave it running.")
-@click.option("--fast-failover", is_flag=True, help="Election timeouts of 150-300 ms instead of 400-1000 ms.")
-@click.option("--gpu", metavar="SPEC", default="", help="GPUs to declare per agent: count=2,model=A100,memory=80Gi.")
+@click.option(
+    "--fast-failover/--no-fast-failover", default=None, help="Election timeouts of 150-300 ms instead of 400-1000 ms."
+)
+@click.option("--gpu", metavar="SPEC", help="GPUs to declare per agent: count=2,model=A100,memory=80Gi.")
 @click.option("--no-gateway", is_flag=True, help="Without the gateway and its page.")
 @click.pass_context
 def command(
     context: click.Context,
     peers: int | None,
     agents: int | None,
-    driver: str,
+    driver: str | None,
     data: Path | None,
     detach: bool,
-    fast_failover: bool,
-    gpu: str,
+    fast_failover: bool | None,
+    gpu: str | None,
     no_gateway: bool,
 ) -> None:
     """Run a whole cluster on this machine: peers, agents, a gateway.

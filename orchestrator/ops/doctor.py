@@ -28,8 +28,8 @@ from orchestrator.contract.errors import RaftsmanError
 from orchestrator.contract.model import NodeStatus
 from orchestrator.ops import certs
 from orchestrator.ops.cluster_file import ClusterFile
-from orchestrator.ops.dev import GATEWAY_PORT, GRPC_PORT, PEER_HTTP_PORT
 from orchestrator.ops.dev_command import default_data
+from orchestrator.ops.dev_plan import GATEWAY_PORT, GRPC_PORT, PEER_HTTP_PORT
 from orchestrator.ops.engine import Engine, EngineError
 from orchestrator.ops.ports import is_free
 

@@ -11,7 +11,8 @@ import click
 from orchestrator.cli.session import Session, common
 from orchestrator.client import contexts
 from orchestrator.contract.errors import NotFoundError, PreconditionError
-from orchestrator.ops.dev import DRIVERS, LocalCluster
+from orchestrator.ops.dev import LocalCluster
+from orchestrator.ops.dev_plan import DRIVERS, MAX_AGENTS, MAX_PEERS
 from orchestrator.ops.drill import Drill, Options
 from orchestrator.ops.drill_facts import Spread, Verdict
 from orchestrator.ops.drill_kinds import KINDS
@@ -29,8 +30,12 @@ ALLOWED = ("dev", "compose")
 @click.option(
     "--driver", type=click.Choice(DRIVERS), default="auto", show_default=True, help="Of a throw-away cluster."
 )
-@click.option("--peers", type=click.IntRange(1, 9), default=3, show_default=True, help="Of a throw-away cluster.")
-@click.option("--agents", type=click.IntRange(1, 20), default=2, show_default=True, help="Of a throw-away cluster.")
+@click.option(
+    "--peers", type=click.IntRange(1, MAX_PEERS), default=3, show_default=True, help="Of a throw-away cluster."
+)
+@click.option(
+    "--agents", type=click.IntRange(1, MAX_AGENTS), default=2, show_default=True, help="Of a throw-away cluster."
+)
 @click.option("--fast-failover", is_flag=True, help="Of a throw-away cluster: election timeouts of 150-300 ms.")
 @click.option("--image", default="", help="Image of the service under load (must have busybox httpd).")
 @click.option("--really", metavar="NAME", help="Drill a context that is neither dev nor compose: repeat its name.")

@@ -38,9 +38,13 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
 class Ports:
     """Hands out ports that are free now, none twice, also not to another cluster that starts at the same time."""
 
-    def __init__(self, taken: Iterable[int] = ()) -> None:
-        self._taken = set(taken)
+    def __init__(self) -> None:
+        self._taken: set[int] = set()
         self._locks: list[int] = []
+
+    def avoid(self, ports: Iterable[int]) -> None:
+        """Never hand out these."""
+        self._taken.update(ports)
 
     def pick(self, preferred: int | None = None) -> int:
         """``preferred`` or the next free one after it; without a preference any free one. Raises ``StartupError``."""
