@@ -131,7 +131,7 @@ def test_an_action_finds_its_row_although_groups_changed_places() -> None:
     assert kit.alloc("a/x/0").desired.name == "STOP"
 
 
-def test_failures_are_carried_to_the_next_attempt_until_it_runs_or_the_job_changes() -> None:
+def test_failed_starts_are_counted_until_one_succeeds_or_the_job_changes() -> None:
     kit = ready(count=1)
     for expected in (1, 2):
         kit.place("a/api/0", "n1")
@@ -140,11 +140,11 @@ def test_failures_are_carried_to_the_next_attempt_until_it_runs_or_the_job_chang
     kit.place("a/api/0", "n1")
     assert _failures(kit) == 2
     kit.observe("a/api/0", AllocState.RUNNING)
-    assert _failures(kit) == 0
     kit.observe("a/api/0", AllocState.FAILED, exit_code=1)
-    assert _failures(kit) == 0  # it had run: no failed start
     kit.place("a/api/0", "n1")
+    assert _failures(kit) == 0  # the one before it had started
     kit.observe("a/api/0", AllocState.FAILED, start_failed=True)
+    assert _failures(kit) == 1
     kit.submit(job("a", group(image="fixed")))
     kit.place("a/api/0", "n1")
     assert _failures(kit) == 0
