@@ -23,7 +23,8 @@ LOG_FILES = 3
 
 
 class StartError(Exception):
-    """A run could not be started. ``reason`` is for the user; ``permanent``: the same spec can never start here."""
+    """A run could not be started. ``reason`` is for the user; ``permanent``: trying again here would not help (no such
+    image or command, refused by this node's policy), so that the leader decides at once."""
 
     def __init__(self, reason: str, *, permanent: bool = False) -> None:
         super().__init__(reason)

@@ -7,7 +7,8 @@ step starts from the whole record and everything found, so a lost notice costs a
 The restart policy: a failure (service: any exit; batch: an exit other than 0) ends the whole group, waits ``delay_ms``
 and starts it again, ``attempts`` times. After that ``fail`` gives up, and ``delay`` waits one whole interval
 (``attempts * delay_ms``, at least one second) and begins to count again. A service that ran longer than
-``STABLE_MS`` and the interval has proved itself: its count begins at 0. A batch job's never does.
+``STABLE_MS`` and the interval has proved itself: its count begins at 0. A batch job's never does. What could not be
+started for a reason that stays (no such image or command) fails at once: the leader tries again, elsewhere if it can.
 """
 
 from __future__ import annotations
@@ -232,7 +233,7 @@ def _failure(record: Record, current: Sequence[Instance]) -> Cause | None:
             continue
         reason = exit_reason(exit_, memory.get(task, 0))
         text = f"task {task}: {reason}" if several else reason
-        return Cause(reason=text, exit_code=exit_.code, never_ran=exit_.never_ran and not several)
+        return Cause(reason=text, exit_code=exit_.code, never_ran=exit_.never_ran, permanent=exit_.never_ran)
     present = {one.run.task for one in current}
     vanished = [task for task in record.launched if task not in present]
     if vanished:
@@ -353,10 +354,10 @@ def started(record: Record, task: str) -> Record:
 
 
 def start_failed(record: Record, task: str, reason: str, *, permanent: bool) -> Record:
-    """A start was refused. The group never ran unless one of its tasks already did."""
+    """A start was refused. The group never ran, unless another of its tasks did and this one might yet, too."""
     several = len(record.assignment.group.tasks) > 1
     text = f"task {task}: {reason}" if several else reason
-    never_ran = not record.launched
+    never_ran = permanent or not record.launched
     return replace(record, cause=Cause(reason=text, never_ran=never_ran, permanent=permanent))
 
 

@@ -16,6 +16,7 @@ import contextlib
 import datetime
 import math
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -53,6 +54,7 @@ MIN_MEMORY_MIB = 6  # the engine refuses less
 MIN_NANO_CPUS = 10_000_000
 MAX_CALLS = 32
 OOM_NOTICE_S = 0.3
+EXECUTED_S = 2.0
 LABEL = "raftsman."
 T = TypeVar("T")
 
@@ -96,7 +98,8 @@ class DockerDriver:
             except TimeoutError:
                 raise StartError(f"image {image}: the pull took longer than {PULL_S:.0f} s") from None
             except docker.errors.APIError as error:
-                raise StartError(f"image {image} not found: {_why(error)}") from error
+                # Wrong, unknown to its registry, or neither here nor reachable: trying here again would not help.
+                raise StartError(f"image {image} not found: {_why(error)}", permanent=True) from error
 
     async def start(self, spec: RunSpec) -> Instance:
         self._check_policy(spec)
@@ -406,7 +409,7 @@ def _pull(api: docker.APIClient, image: str) -> None:
     repository, tag = docker.utils.parse_repository_tag(image)
     for line in api.pull(repository, tag=tag or "latest", stream=True, decode=True):
         if "error" in line:
-            raise StartError(f"image {image} not found: {line['error']}")
+            raise StartError(f"image {image} not found: {line['error']}", permanent=True)
 
 
 def _create_and_start(api: docker.APIClient, spec: RunSpec, arguments: dict[str, Any]) -> Instance:
@@ -415,7 +418,7 @@ def _create_and_start(api: docker.APIClient, spec: RunSpec, arguments: dict[str,
     try:
         api.create_container(name=spec.name, host_config=host, **arguments)
     except docker.errors.NotFound as error:
-        raise StartError(f"image {spec.task.image} not found: {_why(error)}") from error
+        raise StartError(f"image {spec.task.image} not found: {_why(error)}", permanent=True) from error
     except docker.errors.APIError as error:
         if error.status_code != 409:
             raise StartError(_why(error)) from error
@@ -429,27 +432,51 @@ def _create_and_start(api: docker.APIClient, spec: RunSpec, arguments: dict[str,
     except docker.errors.APIError as error:
         with contextlib.suppress(docker.errors.APIError):
             api.remove_container(spec.name, force=True, v=True)
-        raise StartError(_start_reason(spec, _why(error))) from error
+        raise _start_error(spec, _why(error)) from error
+    _wait_until_executed(api, spec.name)
     started = _inspect(api, spec.name)
     if started is None:
         raise StartError(f"container {spec.name} was removed while it started")
     if started.exit is not None and started.exit.never_ran:
         with contextlib.suppress(docker.errors.APIError):
             api.remove_container(spec.name, force=True, v=True)
-        raise StartError(started.exit.reason)
+        raise StartError(started.exit.reason, permanent=True)
     return started
 
 
-def _start_reason(spec: RunSpec, why: str) -> str:
+def _wait_until_executed(api: docker.APIClient, name: str) -> None:
+    """Until the container's init has become two: itself and the command, or has ended because there is no such command.
+
+    The engine calls a container running as soon as its init does; until the command is executed, its process is a copy
+    of the init with the same arguments. Bounded: a slow machine only loses the certainty, not the container.
+    """
+    deadline = time.monotonic() + EXECUTED_S
+    while time.monotonic() < deadline:
+        try:
+            seen = api.top(name, ps_args="-o pid,args")
+        except docker.errors.APIError:
+            return  # it has ended, or this engine cannot tell
+        arguments = [row[-1] for row in seen.get("Processes") or ()]
+        if not arguments or any(one != arguments[0] for one in arguments):
+            return
+        time.sleep(0.01)
+
+
+def _start_error(spec: RunSpec, why: str) -> StartError:
+    """What the engine said when it did not start a container, in the user's words."""
     text = why.lower()
     if "port is already allocated" in text or "address already in use" in text:
         ports = ", ".join(str(port.host_port) for port in spec.ports)
-        return f"host port {ports} is taken on this node: {why}"
+        return StartError(f"host port {ports} is taken on this node: {why}")
+    command = next(iter((*spec.task.command, *spec.task.args)), "")
+    what = f"command {command!r}" if command else "the image's own command"
     if "executable file not found" in text or "no such file or directory" in text:
-        command = next(iter((*spec.task.command, *spec.task.args)), "")
-        what = f"command {command!r}" if command else "the image's own command"
-        return f"{what} not found in image {spec.task.image}: {why}"
-    return why
+        return StartError(f"{what} not found in image {spec.task.image}: {why}", permanent=True)
+    if "permission denied" in text or "exec format error" in text:
+        return StartError(f"{what} cannot be run in image {spec.task.image}: {why}", permanent=True)
+    if "unable to find user" in text or "unable to find group" in text:
+        return StartError(f"user {spec.task.user!r} is not in image {spec.task.image}: {why}", permanent=True)
+    return StartError(why)
 
 
 def _inspect(api: docker.APIClient, name: str) -> Instance | None:

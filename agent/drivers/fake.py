@@ -2,7 +2,8 @@
 
 Owns: a table of instances and a script per task. Nothing survives the agent. A task's environment scripts it:
 ``FAKE_EXIT_AFTER_MS`` (it ends that long after its start), ``FAKE_EXIT_CODE``, ``FAKE_START_ERROR`` (a reason),
-``FAKE_OUTPUT`` (what it says at once). The rule: it passes the same contract tests as the real drivers.
+``FAKE_START_NEVER`` (likewise, but as of an unknown image: no use in trying here again), ``FAKE_OUTPUT`` (what it says
+at once). The rule: it passes the same contract tests as the real drivers.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ class FakeDriver:
         env = dict(spec.env)
         if reason := env.get("FAKE_START_ERROR"):
             raise StartError(reason)
+        if reason := env.get("FAKE_START_NEVER"):
+            raise StartError(reason, permanent=True)
         self._numbers += 1
         instance = Instance(
             name=spec.name,

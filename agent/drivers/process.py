@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -46,6 +47,8 @@ INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SHELL", "USER")
 START_S = 20.0
 POLL_S = 0.1
 KILL_GRACE_S = 5.0
+NEVER = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENOEXEC, errno.EISDIR, errno.ELOOP)
+"""What ``exec`` says of a command (or working directory) that is not there, or is none."""
 
 
 class ProcessDriver:
@@ -173,7 +176,7 @@ class ProcessDriver:
         if not text.startswith("ok "):
             command = (*spec.task.command, *spec.task.args)[0]
             detail = text.removeprefix("error ") or "its supervisor ended without a word"
-            raise StartError(f"cannot run {command!r}: {detail}")
+            raise StartError(f"cannot run {command!r}: {detail}", permanent=_says(detail, *NEVER))
 
     async def stop(self, name: str, *, signal: str, timeout_ms: int) -> None:
         found = self._read(name)
@@ -351,6 +354,11 @@ class ProcessDriver:
         while _locked(self._root / name / "lock"):
             await asyncio.sleep(POLL_S)
         self._on_end(name, event)
+
+
+def _says(detail: str, *numbers: int) -> bool:
+    """Whether the supervisor named one of these error numbers: ``No such file or directory [2]``."""
+    return any(detail.endswith(f"[{number}]") for number in numbers)
 
 
 def _host_id() -> str:

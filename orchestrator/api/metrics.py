@@ -96,7 +96,7 @@ def _jobs(state: State) -> dict[str, int]:
 def _tried_again(state: State, rows: np.ndarray, failed: np.ndarray) -> np.ndarray:
     """bool per row: it failed to start and will be tried again, so its job is pending and not failed."""
     table = state.table
-    again = failed & table.start_failed[rows]
+    again: np.ndarray = failed & table.start_failed[rows]
     if again.any():
         retries = np.zeros(max(state.ordinals.names, default=0) + 1, dtype=np.int64)
         for slot, job in state.job_at.items():
@@ -104,8 +104,8 @@ def _tried_again(state: State, rows: np.ndarray, failed: np.ndarray) -> np.ndarr
                 gid = state.ordinals.gids.get((slot, group.name))
                 if gid is not None:
                     retries[gid] = retries_of(group.restart)
-        again &= table.failures[rows] <= retries[table.gid[rows]]
-    return again
+        return np.asarray(again & (table.failures[rows] <= retries[table.gid[rows]]))
+    return np.asarray(again)
 
 
 def _word(job: Job, live: int, running: int, failed: int, complete: int) -> str:

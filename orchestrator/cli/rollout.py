@@ -6,6 +6,7 @@ code tells what is, not what is hoped: unplaced is 3, failed is 4, out of time i
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 POLL_S = (0.1, 0.5)
 UNPLACED_S = 60.0
 """Without --timeout: nothing placed and nothing moving for so long is "no room"."""
-STAYS_FAILED_S = 6.0
-"""A service that failed to start is tried again after 2 and 4 seconds; beyond that it stays failed."""
 REASONS_S = 1.5
 """Nothing moved for so long: say what it waits for."""
 REASONS_SHOWN = 5
@@ -46,7 +45,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """``done``: as asked. ``failed``: at least one instance failed and nothing is under way. Else in between."""
+    """``done``: as asked. ``failed``: something failed for good, and nothing is under way. Else in between."""
 
     done: bool = False
     failed: bool = False
@@ -94,7 +93,6 @@ class Rollout:
 
     def wait(self) -> Ended:
         began = moved = time.monotonic()
-        failed_since: float | None = None
         before: object = None
         asked = began
         out_of_time = False
@@ -112,17 +110,15 @@ class Rollout:
                 if now - max(moved, asked) >= REASONS_S and not job.stopped:
                     asked = now
                     self._tell_reasons(tell, judgement)
-                if not judgement.failed:
-                    failed_since = None
-                elif failed_since is None:
-                    failed_since = now
-                patient = 0.0 if self._spec.type is JobType.BATCH or job.stopped else STAYS_FAILED_S
-                if failed_since is not None and now - failed_since >= patient:
+                if judgement.failed:
                     break
                 limit_s = self._session.timeout_s
-                stuck = judgement.pending > 0 and now - moved >= UNPLACED_S
-                if (limit_s is not None and now - began >= limit_s) or (limit_s is None and stuck):
-                    out_of_time = True
+                if limit_s is not None:
+                    out_of_time = now - began >= limit_s
+                elif judgement.pending and now - moved >= UNPLACED_S:
+                    out_of_time = self._unplaced(judgement)
+                    moved = now  # else what failed to start waits for its next try, which may be minutes away
+                if out_of_time:
                     break
                 time.sleep(pause_s)
                 pause_s = min(POLL_S[1], pause_s * 1.3)
@@ -146,8 +142,9 @@ class Rollout:
             if one.reason and one.state not in (AllocState.RUNNING, AllocState.COMPLETE):
                 reasons.append(f"{one.id}: {one.state.name.lower()}: {one.reason}")
         for reason in reasons[:REASONS_SHOWN]:
-            if reason not in self._told:
-                self._told.add(reason)
+            essence = re.sub(r"\d+ s\b", "", reason)  # the seconds to the next try change all the time
+            if essence not in self._told:
+                self._told.add(essence)
                 tell.line(f"  {reason}")
 
     def _job(self) -> JobStatus:
@@ -163,7 +160,7 @@ class Rollout:
     def _out_of_time(self, job: JobStatus, judgement: Judgement, waited_s: float) -> Ended:
         name = self._spec.name
         click.echo(f"raftsman: {name}: after {waited_s:.0f} s: {judgement.text}", err=True)
-        if not judgement.pending:
+        if not self._unplaced(judgement):
             ended = self._ended(ExitCode.TIMEOUT, job)
             self._show_failures([one for one in ended.allocations if one.reason], judgement, quiet=True)
             return ended
@@ -174,6 +171,13 @@ class Rollout:
             click.echo(f"  (why cannot be said: {error.message})", err=True)
         click.echo(f"  It stays submitted and starts when there is room; 'raftsman stop {name}' gives up.", err=True)
         return self._ended(ExitCode.UNPLACED, job)
+
+    def _unplaced(self, judgement: Judgement) -> bool:
+        """Whether some instance waits for a node; those that failed to start wait for their next try."""
+        if not judgement.pending:
+            return False
+        placed = self._client.list_allocations(job=self._spec.name, namespace=self._spec.namespace)
+        return judgement.pending > sum(one.state is AllocState.FAILED for one in newest(placed.allocations))
 
     def _show_failures(self, allocations: list[Allocation], judgement: Judgement, *, quiet: bool = False) -> None:
         if not quiet:

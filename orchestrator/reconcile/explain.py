@@ -11,8 +11,8 @@ import numpy as np
 
 from orchestrator.contract.model import AllocState, NodeStatus
 from orchestrator.contract.transitions import TERMINAL
-from orchestrator.reconcile.failures import START_RETRIES
 from orchestrator.reconcile.work import GroupWork
+from orchestrator.state.failures import WITHOUT_LIMIT, retries_of
 from orchestrator.state.model import Job
 from orchestrator.state.views import ClusterView
 
@@ -38,11 +38,13 @@ def remarks(view: ClusterView, job: Job, group: int, note: GroupWork, now_ms: in
         texts.append(note.blocked)
         hint = f"raftsman var put {variable} VALUE"
     if note.failed:
-        texts.append(f"{note.failed} failed for good: {_why(view, note.failed_at)}")
+        texts.append(f"{note.failed} failed for good: {_why_failed(view, job, group, note.failed_at)}")
         hint = hint or f"change the job, or `raftsman restart {name}`"
     if note.waiting:
         seconds = max(0, note.wake_at_ms - now_ms) / 1000
-        texts.append(f"{note.waiting} could not start and will be tried again in {seconds:.0f} s")
+        said = _said(view, note.waiting_at)
+        which = _which_try(view, job, group, note.waiting_at)
+        texts.append(f"{note.waiting} could not start: {said} ({which}; the next in {seconds:.0f} s)")
     if note.halted:
         texts.append(f"the rollout is halted: {note.halted}; {note.outdated} still run the version before")
         hint = hint or f"run a corrected file, or the one before; `raftsman logs {name}` shows what failed"
@@ -52,14 +54,24 @@ def remarks(view: ClusterView, job: Job, group: int, note: GroupWork, now_ms: in
     return Remarks(texts=tuple(texts), hint=hint)
 
 
-def _why(view: ClusterView, position: int) -> str:
+def _why_failed(view: ClusterView, job: Job, group: int, position: int) -> str:
+    said = _said(view, position)
+    if not view.allocations.start_failed[position]:
+        return said
+    return f"{said} (it never started; {_which_try(view, job, group, position)}, as restart.attempts says)"
+
+
+def _said(view: ClusterView, position: int) -> str:
     columns = view.allocations
     reason = columns.reasons.get(int(columns.row[position]), "")
     code = int(columns.exit_code[position])
-    said = reason or (f"exit code {code}" if code else "no reason was given")
-    if columns.start_failed[position]:
-        return f"{said} (it never started, {int(columns.failures[position])} of {START_RETRIES + 1} attempts)"
-    return said
+    return reason or (f"exit code {code}" if code else "no reason was given")
+
+
+def _which_try(view: ClusterView, job: Job, group: int, position: int) -> str:
+    retries = retries_of(job.spec.groups[group].restart)
+    number = int(view.allocations.failures[position])
+    return f"try {number}" if retries == WITHOUT_LIMIT else f"try {number} of {retries + 1}"
 
 
 def _live_remarks(view: ClusterView, job: Job, group: int) -> list[str]:

@@ -1,18 +1,18 @@
 """Which instances are missing, and what is asked for them.
 
 Owns: comparing wanted instances with those that are there, attempts' numbers, missing variables, nodes to avoid. Leaves
-to others: what an ended attempt means (``failures``), finding nodes (``scheduling``). The rule: an instance with any
-live attempt is not missing, so there are never two.
+to others: what an ended attempt means (``state.failures``), finding nodes (``scheduling``). The rule: an instance with
+any live attempt is not missing, so there are never two.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from orchestrator.reconcile.failures import Ended, Fate, fates
 from orchestrator.reconcile.table import BoolArray, Scene, key_of
 from orchestrator.reconcile.work import NO_NODE, Ask, GroupWork, Int64Array
 from orchestrator.state.commands import Int32Array
+from orchestrator.state.failures import Ended, Fate, fates
 from orchestrator.state.model import Job
 from orchestrator.state.views import ClusterView
 
@@ -38,7 +38,8 @@ def find_gaps(scene: Scene, now_ms: int) -> tuple[list[Ask], dict[tuple[int, int
     for at in np.flatnonzero(ended & ((fate == Fate.WAIT) | (fate == Fate.FAILED))).tolist():
         note = notes.setdefault(key_of(scene.groups, int(instances.group[at])), GroupWork())
         if fate[at] == Fate.WAIT:
-            note.wake_at_ms = int(due[at]) if note.waiting == 0 else min(note.wake_at_ms, int(due[at]))
+            if note.waiting == 0 or due[at] < note.wake_at_ms:
+                note.wake_at_ms, note.waiting_at = int(due[at]), int(instances.newest[at])
             note.waiting += 1
         else:
             note.failed_at = int(instances.newest[at])
@@ -64,6 +65,7 @@ def _fates(scene: Scene, now_ms: int) -> tuple[Int32Array, Int64Array]:
         state=columns.state[at],
         start_failed=columns.start_failed[at],
         failures=columns.failures[at],
+        retries=groups.retries[instances.group[judged]],
         create_ms=columns.create_time_ms[at],
         modify_ms=columns.modify_time_ms[at],
     )

@@ -1,7 +1,7 @@
 """One round of reconciling: from a whole view of the cluster to what should change. Level-triggered and pure.
 
 Owns: what is lost, surplus, drained or outdated, and the order in which asks are served. Leaves to others: what is
-missing (``gaps``), ended attempts (``failures``), the pace of rollouts and drains (``pace``), where asks go
+missing (``gaps``), ended attempts (``state.failures``), the pace of rollouts and drains (``pace``), where asks go
 (``scheduling``). The rule: a round looks only at the state, never at what an earlier round did, so a lost wake-up or a
 new leader costs one round.
 

@@ -17,6 +17,7 @@ from orchestrator.contract.model import Constraint, JobType, NodeStatus, OnDisco
 from orchestrator.contract.transitions import TERMINAL
 from orchestrator.reconcile.work import Int64Array
 from orchestrator.state.commands import Int32Array
+from orchestrator.state.failures import retries_of
 from orchestrator.state.model import Job, Node
 from orchestrator.state.views import ClusterView
 
@@ -34,13 +35,15 @@ class Groups:
     """Every group of every job, numbered by job slot and place; arrays by that number.
 
     count: wanted instances (0 when the job is stopped or being removed; not used for system jobs); version: rows below
-    it are outdated; active: neither stopped nor being removed; ``jobs[i]``, ``places[i]``: whose and which.
+    it are outdated; retries: of a start that failed; active: neither stopped nor being removed; ``jobs[i]``,
+    ``places[i]``: whose and which.
     """
 
     jobs: tuple[Job, ...]
     places: tuple[int, ...]
     count: Int64Array
     version: Int32Array
+    retries: Int32Array
     job_type: npt.NDArray[np.int8]
     system: BoolArray
     active: BoolArray
@@ -116,6 +119,7 @@ def number_groups(view: ClusterView) -> Groups:
     places: list[int] = []
     counts: list[int] = []
     versions: list[int] = []
+    retries: list[int] = []
     types: list[int] = []
     active: list[bool] = []
     for slot in sorted(view.jobs_by_slot):
@@ -126,6 +130,7 @@ def number_groups(view: ClusterView) -> Groups:
             places.append(place)
             counts.append(group.count if running else 0)
             versions.append(job.group_versions[place])
+            retries.append(retries_of(group.restart))
             types.append(job.spec.type)
             active.append(running)
     return Groups(
@@ -133,6 +138,7 @@ def number_groups(view: ClusterView) -> Groups:
         places=tuple(places),
         count=np.array(counts, dtype=np.int64),
         version=np.array(versions, dtype=np.int32),
+        retries=np.array(retries, dtype=np.int32),
         job_type=np.array(types, dtype=np.int8),
         system=np.array(types, dtype=np.int8) == JobType.SYSTEM,
         active=np.array(active, dtype=np.bool_),

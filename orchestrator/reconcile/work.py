@@ -60,14 +60,16 @@ class Actions:
 class GroupWork:
     """What ``why`` wants to know of one group besides its asks.
 
-    missing: to be placed now; waiting: in backoff until at least ``wake_at_ms``; failed: stay failed, ``failed_at`` is
-    the position of one of them; blocked: why nothing of the group is placed at all ("" = it is not); outdated: live
-    instances of an older version; halted: why the rollout does not go on ("" = it does).
+    missing: to be placed now; waiting: in backoff until at least ``wake_at_ms``, ``waiting_at`` is the position of the
+    next one; failed: stay failed, ``failed_at`` is the position of one of them; blocked: why nothing of the group is
+    placed at all ("" = it is not); outdated: live instances of an older version; halted: why the rollout does not go on
+    ("" = it does).
     """
 
     missing: int = 0
     waiting: int = 0
     wake_at_ms: int = 0
+    waiting_at: int = -1
     failed: int = 0
     failed_at: int = -1
     blocked: str = ""

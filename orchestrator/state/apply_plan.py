@@ -298,7 +298,7 @@ class _Placing:
             again[first] = False
             self._refuse(candidates[again], "it is in the plan twice")
         # The count of failed starts goes on as long as the job is the same.
-        same = (newest >= 0) & (table.version[newest] == columns.version)
+        same = (newest >= 0) & table.start_failed[newest] & (table.version[newest] == columns.version)
         self.failures = np.where(same, table.failures[newest], 0)
 
     def _match_devices(self) -> None:

@@ -3,9 +3,9 @@
 Observations of what is unknown, of an older attempt, of another node's allocation, or that do not follow
 (``contract.transitions``) are ignored: an agent repeats itself after a reconnect, and that is no error.
 
-``failures`` counts failed starts of an ordinal in a row, for the leader's backoff: an attempt starts with the count of
-the attempt before it (unless the job's version changed in between), RUNNING and COMPLETE set it to 0, and FAILED
-without ever having run adds 1.
+``failures`` counts failed starts of an ordinal in a row, for the leader's backoff: FAILED without ever having run adds
+1, and an attempt begins with the count of the attempt before it if that one failed to start (and the job's version did
+not change in between). RUNNING resets nothing: an engine's init may live a moment before it finds no command to run.
 
 A LOST allocation never comes back to life here. Its agent, when it says that it still runs, is told again that nothing
 may run under this key (``views.assignments_for``); how it really ended is added to the reason.
@@ -72,8 +72,6 @@ def _observe(state: State, node_id: str, observation: Observation) -> bool:
     table.restarts[row] = observation.restarts
     table.exit_code[row] = max(-MAX_INT32, min(MAX_INT32, observation.exit_code))
     set_reason(state, row, observation.reason)
-    if after is AllocState.RUNNING or after is AllocState.COMPLETE:
-        table.failures[row] = 0
     if after is AllocState.FAILED and observation.start_failed:
         table.start_failed[row] = True
         table.failures[row] = min(int(table.failures[row]) + 1, MAX_INT32)

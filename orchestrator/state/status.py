@@ -4,7 +4,8 @@ Owns: the counts of ``GroupStatus`` and the one word of ``JobStatus.state``. The
 
 ``running``: RUNNING, also while it is being stopped (until its agent says that it ended). ``starting``: placed, not
 yet running (PENDING, STARTING, BACKOFF). ``complete``, ``failed``, ``lost``: the newest attempt ended so, at a version
-that is current for its group. ``pending``: everything else below ``count``. Live instances beyond ``count`` (a
+that is current for its group; ``failed`` only for good: one that will be tried again is pending. ``pending``:
+everything else below ``count``. Live instances beyond ``count`` (a
 scale-down that has not finished) count as running or starting. A system job's ``count`` is the number of its instances.
 """
 
@@ -13,10 +14,11 @@ from __future__ import annotations
 import numpy as np
 
 from orchestrator.contract.answers import GroupStatus, JobStatus
-from orchestrator.contract.model import AllocState, JobType
+from orchestrator.contract.model import AllocState, JobType, RestartPolicy
 from orchestrator.state.allocations import LAST_LIVE
+from orchestrator.state.failures import Ended, retries_of, stays_failed
 from orchestrator.state.model import Job
-from orchestrator.state.state import State
+from orchestrator.state.state import Rows, State
 
 _STARTING = (int(AllocState.PENDING), int(AllocState.STARTING), int(AllocState.BACKOFF))
 _RUNNING = (int(AllocState.RUNNING), int(AllocState.STOPPING))
@@ -50,19 +52,19 @@ def group_statuses(state: State, job: Job) -> tuple[GroupStatus, ...]:
     """One for each group of the current spec, then one for each former group of which something lives."""
     known = {group.name for group in job.spec.groups}
     statuses = [
-        _count(state, job, group.name, group.count, version)
+        _count(state, job, group.name, group.count, version, group.restart)
         for group, version in zip(job.spec.groups, job.group_versions, strict=True)
     ]
     for gid in state.ordinals.by_job.get(job.slot, ()):
         name = state.ordinals.names[gid][1]
         if name not in known:
-            former = _count(state, job, name, 0, job.version)
+            former = _count(state, job, name, 0, job.version, RestartPolicy())
             if former.running or former.starting:
                 statuses.append(former)
     return tuple(statuses)
 
 
-def _count(state: State, job: Job, name: str, count: int, version: int) -> GroupStatus:
+def _count(state: State, job: Job, name: str, count: int, version: int, restart: RestartPolicy) -> GroupStatus:
     table = state.table
     rows = state.ordinals.rows(state.ordinals.gids[(job.slot, name)])
     rows = rows[rows >= 0]
@@ -76,9 +78,14 @@ def _count(state: State, job: Job, name: str, count: int, version: int) -> Group
     running = sum(by_state[number] for number in _RUNNING)
     starting = sum(by_state[number] for number in _STARTING)
     complete, failed, lost = (ended[number] for number in _ENDED)
+    again = 0
+    if failed and not job.stopped:
+        judged = rows[wanted & ~outdated & (observed == int(AllocState.FAILED))]
+        again = failed - int(stays_failed(_ended(state, job, judged, restart)).sum())
+        failed -= again
     placed = int((wanted & live).sum()) + complete + failed + lost
     if system:
-        count = placed
+        count = placed + again
     return GroupStatus(
         group=name,
         count=count,
@@ -89,6 +96,20 @@ def _count(state: State, job: Job, name: str, count: int, version: int) -> Group
         failed=failed,
         lost=lost,
         outdated=int((live & outdated).sum()),
+    )
+
+
+def _ended(state: State, job: Job, rows: Rows, restart: RestartPolicy) -> Ended:
+    table = state.table
+    return Ended(
+        job_type=np.full(len(rows), int(job.spec.type), dtype=np.int8),
+        desired=table.desired[rows],
+        state=table.state[rows],
+        start_failed=table.start_failed[rows],
+        failures=table.failures[rows],
+        retries=np.full(len(rows), retries_of(restart), dtype=np.int32),
+        create_ms=table.create_time_ms[rows],
+        modify_ms=table.modify_time_ms[rows],
     )
 
 

@@ -248,6 +248,19 @@ def test_a_group_whose_second_task_cannot_start_is_stopped_and_did_run() -> None
     assert (over.record.reason, over.record.start_failed) == ("task b: no such command", False)
 
 
+def test_a_group_whose_second_task_can_never_start_counts_as_one_that_never_ran() -> None:
+    half = reconcile.started(record(task("a"), task("b"), state=AllocState.STARTING), "a")
+    failed = reconcile.start_failed(half, "b", "no such command", permanent=True)
+    over = step(step(failed, [instance("a")], NOW).record, [instance("a", exit_=Exit(code=130))], NOW)
+    assert (over.record.state, over.record.start_failed) == (AllocState.FAILED, True)
+
+
+def test_an_init_that_found_no_command_is_not_restarted_here() -> None:
+    ended = Exit(code=127, reason="command not found in image x", never_ran=True)
+    over = step(record(state=AllocState.RUNNING, launched=("main",)), [instance(exit_=ended)], NOW).record
+    assert (over.state, over.reason, over.start_failed) == (AllocState.FAILED, "command not found in image x", True)
+
+
 def test_a_container_that_somebody_removed_is_a_failure_not_a_fresh_start() -> None:
     result = step(record(state=AllocState.RUNNING, launched=("main",)), [], NOW)
     assert result.record.state is AllocState.BACKOFF

@@ -16,11 +16,13 @@ from orchestrator.contract.model import (
     JobType,
     NodeStatus,
     OnDisconnect,
+    RestartMode,
+    RestartPolicy,
 )
-from orchestrator.reconcile.failures import STEADY_MS, backoff_ms, stays_failed
 from orchestrator.reconcile.rounds import reconcile
 from orchestrator.reconcile.work import Work
 from orchestrator.state.commands import Action
+from orchestrator.state.failures import STEADY_MS, backoff_ms
 from orchestrator.state.model import Job
 from tests.unit.scheduling.cluster import Cluster, group_spec
 
@@ -171,7 +173,8 @@ def test_priority_comes_first_then_who_came_first(cluster: Cluster) -> None:
 
 
 def failed(cluster: Cluster, **more: Any) -> Job:
-    job = cluster.job("web", type=more.pop("type", JobType.SERVICE))
+    group = group_spec(restart=more.pop("restart", RestartPolicy()))
+    job = cluster.job("web", group, type=more.pop("type", JobType.SERVICE))
     cluster.alloc(job, cluster.nodes[0], state=AllocState.FAILED, **more)
     return job
 
@@ -183,20 +186,41 @@ def test_a_failed_start_waits_for_its_backoff_and_wakes_the_leader(cluster: Clus
     assert work.wake_at_ms == NOW - 500 + 2_000
 
 
-def test_a_failed_start_is_tried_again_after_its_backoff_and_avoids_the_node(cluster: Cluster) -> None:
-    failed(cluster, start_failed=True, failures=2, modify_time_ms=NOW - 4_000)
+@pytest.mark.parametrize("kind", [JobType.SERVICE, JobType.BATCH])
+def test_a_failed_start_is_tried_again_after_its_backoff_and_avoids_the_node(cluster: Cluster, kind: JobType) -> None:
+    failed(cluster, type=kind, start_failed=True, failures=3, modify_time_ms=NOW - 8_000)
     work = round_of(cluster)
     assert asked(work) == [("web", 0, 2)]
     assert work.asks[0].avoid == cluster.nodes[0].slot
     assert work.wake_at_ms is None
 
 
-def test_the_third_failed_start_in_a_row_is_final(cluster: Cluster) -> None:
-    job = failed(cluster, start_failed=True, failures=3)
+@pytest.mark.parametrize("kind", [JobType.SERVICE, JobType.BATCH])
+@pytest.mark.parametrize("attempts", [0, 3])
+def test_the_restart_policy_says_how_often_a_failed_start_is_tried_again(
+    cluster: Cluster, kind: JobType, attempts: int
+) -> None:
+    policy = RestartPolicy(attempts=attempts)
+    job = failed(cluster, type=kind, start_failed=True, failures=attempts + 1, restart=policy)
     work = round_of(cluster)
     assert work.asks == ()
     assert work.wake_at_ms is None
     assert work.groups[(job.slot, 0)].failed == 1
+
+
+def test_restart_mode_delay_tries_a_failed_start_again_without_limit(cluster: Cluster) -> None:
+    policy = RestartPolicy(attempts=1, mode=RestartMode.DELAY)
+    failed(cluster, start_failed=True, failures=1_000, restart=policy, modify_time_ms=NOW)
+    assert round_of(cluster).wake_at_ms == NOW + 256_000
+
+
+def test_a_system_instance_that_could_not_start_is_tried_again_on_its_node(cluster: Cluster) -> None:
+    for node in cluster.nodes[1:]:
+        cluster.change(node, cordoned=True)
+    failed(cluster, type=JobType.SYSTEM, start_failed=True, failures=1, modify_time_ms=NOW - 2_000)
+    work = round_of(cluster)
+    assert asked(work) == [("web", 0, 2)]
+    assert work.asks[0].pinned
 
 
 def test_backoff_doubles_and_ends_at_256_seconds() -> None:
@@ -220,9 +244,8 @@ def test_a_service_that_failed_after_a_steady_time_is_placed_again_at_once(clust
     assert asked(round_of(cluster)) == [("web", 0, 2)]
 
 
-@pytest.mark.parametrize("start_failed", [False, True])
-def test_a_batch_instance_that_failed_stays_failed(cluster: Cluster, start_failed: bool) -> None:
-    failed(cluster, type=JobType.BATCH, start_failed=start_failed, failures=1, create_time_ms=NOW - 2 * STEADY_MS)
+def test_a_batch_instance_that_failed_after_it_ran_stays_failed(cluster: Cluster) -> None:
+    failed(cluster, type=JobType.BATCH, create_time_ms=NOW - 2 * STEADY_MS, modify_time_ms=NOW)
     assert round_of(cluster).asks == ()
 
 
@@ -241,24 +264,11 @@ def test_a_batch_instance_told_to_stop_that_ended_well_is_run_again(cluster: Clu
 
 @pytest.mark.parametrize("kind", [JobType.SERVICE, JobType.BATCH])
 def test_what_failed_at_an_older_version_is_placed_at_the_new_one(cluster: Cluster, kind: JobType) -> None:
-    job = failed(cluster, type=kind, start_failed=True, failures=3)
+    job = failed(cluster, type=kind, start_failed=True, failures=4)
     cluster.new_version(job, job.spec)
     work = round_of(cluster)
     assert asked(work) == [("web", 0, 2)]
     assert work.asks[0].avoid == -1
-
-
-def test_stays_failed_says_the_same_as_the_round() -> None:
-    facts: dict[str, Any] = {
-        "state": AllocState.FAILED,
-        "desired": Desired.RUN,
-        "create_time_ms": 0,
-        "modify_time_ms": 1_000,
-    }
-    assert not stays_failed(job_type=JobType.SERVICE, start_failed=True, failures=1, **facts)
-    assert stays_failed(job_type=JobType.SERVICE, start_failed=True, failures=3, **facts)
-    assert stays_failed(job_type=JobType.SERVICE, start_failed=False, failures=0, **facts)
-    assert stays_failed(job_type=JobType.BATCH, start_failed=True, failures=1, **facts)
 
 
 # ---------------------------------------------------------------------------- lost nodes
@@ -364,7 +374,7 @@ def test_a_rollout_replaces_one_instance_at_a_time_and_waits_until_it_runs(clust
 @pytest.mark.parametrize(
     "broken",
     [
-        {"state": AllocState.FAILED, "start_failed": True, "failures": 3},
+        {"state": AllocState.FAILED, "start_failed": True, "failures": 4},
         {"state": AllocState.FAILED, "start_failed": True, "failures": 1, "modify_time_ms": NOW},
         {"state": AllocState.BACKOFF},
         {"state": AllocState.FAILED},

@@ -178,10 +178,11 @@ def test_backoff_says_when_it_ends() -> None:
         start_failed=True,
         failures=2,
         modify_time_ms=NOW - 1_000,
+        reason="image 'nope' not found",
     )
     said = why(cluster, "web")
     assert said.pending == 1
-    assert said.summary == "1 could not start and will be tried again in 3 s"
+    assert said.summary == "1 could not start: image 'nope' not found (try 2 of 4; the next in 3 s)"
 
 
 def test_what_failed_for_good_says_its_reason_and_the_way_on() -> None:
@@ -191,12 +192,15 @@ def test_what_failed_for_good_says_its_reason_and_the_way_on() -> None:
         cluster.node("a"),
         state=AllocState.FAILED,
         start_failed=True,
-        failures=3,
+        failures=4,
         reason="image 'nope' not found",
     )
     said = why(cluster, "web")
     assert said.pending == 0
-    assert said.summary == "1 failed for good: image 'nope' not found (it never started, 3 of 3 attempts)"
+    assert (
+        said.summary
+        == "1 failed for good: image 'nope' not found (it never started; try 4 of 4, as restart.attempts says)"
+    )
     assert said.hint == "change the job, or `raftsman restart web`"
 
 

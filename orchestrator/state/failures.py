@@ -1,13 +1,16 @@
 """What becomes of an instance whose newest attempt has ended: done, placed again, after a while, or failed for good.
 
-Owns: the rescheduling rules and their constants. Leaves to others: local restarts (the agent's restart policy), where
-the next attempt goes (``scheduling``). The rules, for an attempt of the current version that nobody asked to stop:
+Owns: the rescheduling rules and their constants; they stand here and not in ``reconcile`` because a job's status must
+tell a failure that will be tried again from one that lasts. Leaves to others: local restarts (the agent's restart
+policy), where the next attempt goes (``scheduling``). The rules, for an attempt of the current version that nobody
+asked to stop:
 
 - LOST and STOPPED are placed again at once.
 - COMPLETE is done for a batch job, forever.
-- FAILED stays failed for a batch job: its restart policy has tried already.
-- A service or system instance that never started (unknown image, no such command) is tried ``START_RETRIES`` more
-  times, on other nodes if there are any, 2^n s after the n-th failure in a row; then it stays failed.
+- An instance that never started (unknown image, no such command) is tried again, on other nodes if there are any, 2^n s
+  after the n-th failure in a row, as often as its group's restart policy says (``restart.attempts``; without limit when
+  the policy's mode is DELAY); then it stays failed. Batch jobs likewise: nothing of them has run.
+- A batch instance that failed after it had run stays failed: its restart policy has tried already.
 - A service or system instance that ended after it had run is placed again at once if it had lasted ``STEADY_MS``, else
   it stays failed: whatever ends it that soon, with local restarts used up, would end it again.
 
@@ -23,10 +26,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.contract.model import AllocState, Desired, JobType
+from orchestrator.contract.model import AllocState, Desired, JobType, RestartMode, RestartPolicy
 
-START_RETRIES = 2
-"""Further attempts of an instance that failed to start."""
+WITHOUT_LIMIT = 2**31 - 1
+"""``retries`` of a restart policy with mode DELAY."""
 BACKOFF_EXPONENT_MAX = 8
 """2^8 = 256 s is the longest backoff."""
 STEADY_MS = 600_000
@@ -47,7 +50,8 @@ class Ended:
     """Newest attempts that are terminal and of their group's current version; arrays of one length.
 
     job_type, desired, state: numbers of the enumerations; start_failed: bool; failures: failed starts in a row, this
-    one included; create_ms, modify_ms: when it was placed, when it ended.
+    one included; retries: how many more tries such a start gets (``retries_of``); create_ms, modify_ms: when it was
+    placed, when it ended.
     """
 
     job_type: npt.NDArray[np.int8]
@@ -55,8 +59,14 @@ class Ended:
     state: npt.NDArray[np.int8]
     start_failed: npt.NDArray[np.bool_]
     failures: npt.NDArray[np.int32]
+    retries: npt.NDArray[np.int32]
     create_ms: Int64Array
     modify_ms: Int64Array
+
+
+def retries_of(policy: RestartPolicy) -> int:
+    """How often a start that failed is tried again."""
+    return WITHOUT_LIMIT if policy.mode is RestartMode.DELAY else max(0, min(policy.attempts, WITHOUT_LIMIT))
 
 
 def backoff_ms(failures: int) -> int:
@@ -68,7 +78,7 @@ def fates(ended: Ended, now_ms: int) -> tuple[npt.NDArray[np.int8], Int64Array]:
     """int8, numbers of ``Fate``; int64, the deadline of those that WAIT (0 elsewhere)."""
     batch = ended.job_type == JobType.BATCH
     asked = ended.desired == Desired.STOP
-    bad_start = (ended.state == AllocState.FAILED) & ended.start_failed & ~batch
+    bad_start = (ended.state == AllocState.FAILED) & ended.start_failed
     ran = (ended.state == AllocState.FAILED) | (ended.state == AllocState.COMPLETE)
     steady = ended.modify_ms - ended.create_ms >= STEADY_MS
     exponents = np.clip(ended.failures, 0, BACKOFF_EXPONENT_MAX).astype(np.int64)
@@ -77,32 +87,14 @@ def fates(ended: Ended, now_ms: int) -> tuple[npt.NDArray[np.int8], Int64Array]:
     fate = np.full(len(ended.state), Fate.AGAIN, dtype=np.int8)
     fate[ran & (batch | ~steady)] = Fate.FAILED
     fate[batch & (ended.state == AllocState.COMPLETE)] = Fate.DONE
-    fate[bad_start & (ended.failures > START_RETRIES)] = Fate.FAILED
-    retry = bad_start & (ended.failures <= START_RETRIES)
+    fate[bad_start] = Fate.FAILED
+    retry = bad_start & (ended.failures <= ended.retries)
     fate[retry] = np.where(due[retry] > now_ms, Fate.WAIT, Fate.AGAIN)
     fate[asked] = Fate.AGAIN
     return fate, np.where(fate == Fate.WAIT, due, 0)
 
 
-def stays_failed(
-    *,
-    job_type: JobType,
-    state: AllocState,
-    desired: Desired,
-    start_failed: bool,
-    failures: int,
-    create_time_ms: int,
-    modify_time_ms: int,
-) -> bool:
-    """Whether this newest attempt of the current version has failed for good, for those who report on jobs."""
-    ended = Ended(
-        job_type=np.array([job_type], dtype=np.int8),
-        desired=np.array([desired], dtype=np.int8),
-        state=np.array([state], dtype=np.int8),
-        start_failed=np.array([start_failed]),
-        failures=np.array([failures], dtype=np.int32),
-        create_ms=np.array([create_time_ms], dtype=np.int64),
-        modify_ms=np.array([modify_time_ms], dtype=np.int64),
-    )
-    fate, _ = fates(ended, modify_time_ms)
-    return bool(fate[0] == Fate.FAILED)
+def stays_failed(ended: Ended) -> npt.NDArray[np.bool_]:
+    """Which of these have failed for good, whatever the time: for those who report on jobs."""
+    fate, _ = fates(ended, 0)
+    return np.asarray(fate == Fate.FAILED)
