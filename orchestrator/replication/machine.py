@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import structlog
+
 from orchestrator.contract.codec import CodecError
 from orchestrator.contract.errors import CorruptError
 from orchestrator.contract.model import str_map
@@ -19,6 +21,8 @@ from orchestrator.state.commands import AdmitPeers, Entry, Outcome
 from orchestrator.state.model import Limits
 from orchestrator.state.snapshot import SnapshotError, capture, image_hash, restore
 from orchestrator.state.state import State, new_state
+
+_log = structlog.get_logger("raftsman.state")
 
 
 class ClusterMachine:
@@ -38,7 +42,15 @@ class ClusterMachine:
             entry = decode_entry(payload)
         except CodecError as error:
             return apply_malformed(self.state, str(error)[:500])
-        return apply(self.state, entry)
+        try:
+            return apply(self.state, entry)
+        except MemoryError:
+            raise  # this peer's own trouble: the others go on
+        except Exception as error:
+            # A mistake of ours. It happens on every peer alike, at the same place; a peer that raised would never get
+            # past this entry, nor would it after a restart. So it is answered, loudly.
+            _log.exception("apply_failed", index=self.state.index, command=type(entry.command).__name__)
+            return self.state.reject("INTERNAL", f"applying {type(entry.command).__name__} failed: {error!r}"[:500])
 
     def capture(self) -> Callable[[], bytes]:
         """Copy the state as it is now, and return what encodes it, once; that may run in a thread."""

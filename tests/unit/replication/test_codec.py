@@ -317,6 +317,18 @@ def test_the_machine_is_what_the_log_expects() -> None:
     assert other.admitted() == {"a": "1", "b": "2"}
 
 
+def test_a_mistake_in_apply_is_answered_and_does_not_hold_the_peer_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(state: object, command: object) -> None:
+        raise KeyError("planted")
+
+    monkeypatch.setattr("orchestrator.state.apply_jobs.stop", broken)
+    machine = ClusterMachine()
+    outcome = machine.apply(encode_entry(entry(cmd.StopJob(namespace="d", name="j"))))
+    assert isinstance(outcome, cmd.Rejected)
+    assert (outcome.reason, outcome.index, machine.index) == ("INTERNAL", 1, 1)
+    assert "planted" in outcome.message
+
+
 def test_the_hash_that_is_computed_later_is_of_the_moment_of_the_copy() -> None:
     machine = ClusterMachine()
     machine.apply(admission_payload("c1", {"a": "1"}))
