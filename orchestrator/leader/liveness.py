@@ -36,7 +36,8 @@ class Liveness:
         self._heard: dict[str, float] = {}
         self._lost: frozenset[str] = frozenset()
         self._back = False
-        self._braked = False
+        self.brake = ""
+        """What mass silence holds back now, "" while nothing."""
         self.on_back: Callable[[], None] | None = None
         """Called when a lost node was heard, so that it need not wait for the next judgement."""
 
@@ -54,7 +55,7 @@ class Liveness:
     def end(self) -> None:
         self._since = None
         self._heard.clear()
-        self._braked = False
+        self.brake = ""
         BRAKED.set(0)
 
     def beat(self, node_id: str) -> None:
@@ -115,9 +116,9 @@ class Liveness:
 
     def _tell(self, verdict: Verdict) -> None:
         BRAKED.set(1 if verdict.braked else 0)
-        if verdict.braked != self._braked:
-            self._braked = verdict.braked
+        if verdict.braked != bool(self.brake):
             if verdict.braked:
                 logger.warning("mass loss is braked", reason=verdict.message)
             else:
                 logger.info("the mass loss brake is off")
+        self.brake = verdict.message if verdict.braked else ""

@@ -20,7 +20,7 @@ from orchestrator.contract.errors import NoLeaderError, NotLeaderError, Raftsman
 from orchestrator.leader.liveness import Liveness
 from orchestrator.replication.log import ReplicatedLog
 from orchestrator.replication.propose import Proposer, unix_ms
-from orchestrator.state.commands import Applied, ApplyPlan, Collect, Command, PlanAnswer, Rejected
+from orchestrator.state.commands import Applied, ApplyPlan, Collect, Command, PlanAnswer, Rejected, WriteAnswer
 from orchestrator.state.model import Node
 from orchestrator.state.views import ClusterView
 
@@ -87,6 +87,8 @@ class LeaderLoop:
         self._clock_ms = clock_ms
         self._woken = asyncio.Event()
         self._collect_at = 0.0
+        self._stale_pause = PAUSE_S
+        self._judge_after = 0.0
 
     async def run(self) -> None:
         """Never returns and never raises, except when cancelled."""
@@ -104,7 +106,8 @@ class LeaderLoop:
         logger.info("leading", term=term)
         self._liveness.begin()
         self._collect_at = time.monotonic() + COLLECT_EVERY_S
-        pause = PAUSE_S
+        self._stale_pause = pause = PAUSE_S
+        self._judge_after = 0.0
         try:
             while self._log.is_leader() and self._log.term == term:
                 try:
@@ -140,9 +143,7 @@ class LeaderLoop:
     async def _round(self) -> float:
         """One look at everything; returns the seconds after which to look again even if nothing changes."""
         self._woken.clear()
-        mark = self._liveness.judge(self._cluster.nodes())
-        if mark is not None:
-            await self._propose(mark)
+        await self._judge()
         if await self._collect():
             return 0.0
         view = self._cluster.view()
@@ -155,9 +156,14 @@ class LeaderLoop:
         took = time.perf_counter() - began
         PLAN_SECONDS.observe(took)
         if plan.plans:
-            went_in = await self._apply(plan.plans)
-            # What was stale is decided anew from what made it so; if nothing at all went in, not in a hot loop.
-            return 0.0 if went_in else PAUSE_S
+            if await self._apply(plan.plans):
+                self._stale_pause = PAUSE_S
+            else:
+                # Each refused plan is a command, and a command wakes this loop: without a pause it would spin.
+                logger.warning("nothing of a plan went in", pause_s=self._stale_pause)
+                await asyncio.sleep(self._stale_pause)
+                self._stale_pause = min(2 * self._stale_pause, LONGEST_PAUSE_S)
+            return 0.0
         if took > 0.02:
             # A large cluster changes all the time: spend at most half of it deciding.
             await asyncio.sleep(took)
@@ -166,6 +172,14 @@ class LeaderLoop:
         if plan.wake_at_ms is not None:
             wait_s = min(wait_s, max(0.0, (plan.wake_at_ms - self._clock_ms()) / 1000))
         return max(wait_s, 0.001)
+
+    async def _judge(self) -> None:
+        """Write who is lost and who is back; a verdict that changes nothing is not repeated at once."""
+        if time.monotonic() < self._judge_after:
+            return
+        mark = self._liveness.judge(self._cluster.nodes())
+        if mark is not None and not await self._changes(mark):
+            self._judge_after = time.monotonic() + LONGEST_PAUSE_S
 
     async def _apply(self, plans: Sequence[ApplyPlan]) -> bool:
         """Propose the chunks one after the other; whether anything of them went in."""
@@ -185,11 +199,14 @@ class LeaderLoop:
         """Forget what is over the limits, when it is time; whether there may be more."""
         if time.monotonic() < self._collect_at:
             return False
-        if self._cluster.collectable(self._clock_ms()):
-            await self._propose(Collect())
+        if self._cluster.collectable(self._clock_ms()) and await self._changes(Collect()):
             return True
         self._collect_at = time.monotonic() + COLLECT_EVERY_S
         return False
+
+    async def _changes(self, command: Command) -> bool:
+        answer = await self._propose(command)
+        return isinstance(answer, WriteAnswer) and answer.changed
 
     async def _propose(self, command: Command) -> object:
         outcome = await self._proposer.propose(command)

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.contract.model import NodeSpec, NodeStatus
+from orchestrator.leader.liveness import BRAKED, LEAST_WAIT_S, Liveness
+from orchestrator.state.model import Node
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def node(name: str, *, lost: bool = False, slot: int = 0) -> Node:
+    return Node(
+        slot=slot,
+        spec=NodeSpec(id=name, name=name),
+        status=NodeStatus.LOST if lost else NodeStatus.READY,
+        identity="agent:x",
+        register_index=7,
+        modify_index=7,
+        status_time_ms=0,
+    )
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def liveness(clock: Clock) -> Liveness:
+    liveness = Liveness(clock=clock)
+    liveness.begin()
+    return liveness
+
+
+def test_a_node_silent_for_one_bound_is_lost(liveness: Liveness, clock: Clock) -> None:
+    clock.now += 3
+    liveness.beat("a")
+    clock.now += 14.9
+    assert liveness.judge([node("a")]) is None
+    clock.now += 0.1
+    mark = liveness.judge([node("a")])
+    assert mark is not None
+    assert [(one.node_id, one.register_index) for one in mark.lost] == [("a", 7)]
+
+
+def test_no_node_is_lost_before_one_bound_after_the_election(liveness: Liveness, clock: Clock) -> None:
+    clock.now += 100
+    liveness.begin()
+    clock.now += 14.9
+    assert liveness.judge([node("a")]) is None
+    clock.now += 0.2
+    assert liveness.judge([node("a")]) is not None
+
+
+def test_what_was_heard_under_an_earlier_leadership_counts_for_nothing(liveness: Liveness, clock: Clock) -> None:
+    liveness.beat("a")
+    liveness.end()
+    assert liveness.age_ms("a") == -1
+    liveness.beat("a")
+    assert liveness.age_ms("a") == -1
+    clock.now += 100
+    assert liveness.judge([node("a")]) is None
+
+
+def test_a_lost_node_that_is_heard_is_back_and_the_loop_is_told_once(liveness: Liveness) -> None:
+    told: list[bool] = []
+    liveness.on_back = lambda: told.append(True)
+    lost = [node("a", lost=True)]
+    assert liveness.judge(lost) is None
+    liveness.beat("a")
+    liveness.beat("a")
+    assert told == [True]
+    assert liveness.next_judgement_s(lost) == 0
+    mark = liveness.judge(lost)
+    assert mark is not None
+    assert [one.node_id for one in mark.back] == ["a"]
+
+
+def test_the_next_judgement_is_when_the_first_node_can_be_lost(liveness: Liveness, clock: Clock) -> None:
+    nodes = [node("a"), node("b", slot=1)]
+    assert liveness.next_judgement_s(nodes) == pytest.approx(15)
+    clock.now += 5
+    liveness.beat("a")
+    assert liveness.next_judgement_s(nodes) == pytest.approx(10)
+    liveness.beat("b")
+    assert liveness.next_judgement_s(nodes) == pytest.approx(15)
+    clock.now += 20
+    assert liveness.next_judgement_s(nodes) == LEAST_WAIT_S
+
+
+def test_mass_loss_is_braked_and_shown(liveness: Liveness, clock: Clock) -> None:
+    nodes = [node(name, slot=slot) for slot, name in enumerate("abcd")]
+    clock.now += 14
+    liveness.beat("a")
+    clock.now += 1
+    assert liveness.judge(nodes) is None
+    assert liveness.brake
+    assert BRAKED._value.get() == 1
+    for name in "bcd":
+        liveness.beat(name)
+    assert liveness.judge(nodes) is None
+    assert not liveness.brake
+    assert BRAKED._value.get() == 0
+
+
+def test_a_forgotten_node_is_forgotten_here_too(liveness: Liveness) -> None:
+    liveness.beat("a")
+    liveness.judge([])
+    assert liveness.age_ms("a") == -1

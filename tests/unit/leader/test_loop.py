@@ -1,0 +1,227 @@
+"""The leader's loop against an in-memory log: when it looks, what it survives, that it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+import pytest
+
+from orchestrator import plan
+from orchestrator.contract.errors import OverloadedError
+from orchestrator.contract.model import AllocState, NodeStatus
+from orchestrator.leader import loop as leader_loop
+from orchestrator.leader.cluster import StateCluster
+from orchestrator.leader.liveness import Liveness
+from orchestrator.leader.loop import LeaderLoop
+from orchestrator.state.commands import ApplyPlan
+from orchestrator.state.views import ClusterView
+from tests.unit.api.harness import Api
+
+
+@dataclass
+class Decided:
+    plans: tuple[ApplyPlan, ...] = ()
+    wake_at_ms: int | None = None
+
+
+class Leader:
+    """A running loop over ``Api``'s log and state."""
+
+    def __init__(self, decide: Callable[[ClusterView, int], leader_loop.Plan] = plan.decide) -> None:
+        self.api = Api()
+        self.api.log.lead(False)
+        self.rounds = 0
+        self.seen = -1
+        self._decide = decide
+        self.now = 1000.0
+        self.liveness = Liveness(clock=lambda: self.now)
+        self.api.agents._listener = self.liveness
+        self.loop = LeaderLoop(
+            self.api.log,
+            self.api.proposer,
+            StateCluster(self.api.state_now),
+            self.liveness,
+            decide=self._count,
+            clock_ms=lambda: self.api.now_ms,
+        )
+
+    def _count(self, view: ClusterView, now_ms: int) -> leader_loop.Plan:
+        self.rounds += 1
+        self.seen = view.index
+        return self._decide(view, now_ms)
+
+    async def until(self, check: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not check():
+                await asyncio.sleep(0.001)
+
+
+@contextlib.asynccontextmanager
+async def leading(leader: Leader) -> AsyncIterator[Leader]:
+    task = asyncio.ensure_future(leader.loop.run())
+    try:
+        await asyncio.sleep(0)
+        leader.api.log.lead(True)
+        yield leader
+        assert not task.done(), task
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_what_is_submitted_is_placed_without_anybody_asking() -> None:
+    async with leading(Leader()) as leader:
+        await leader.api.register("a")
+        await leader.api.submit("web", count=3)
+        await leader.until(lambda: len(leader.api.state.table.live_rows()) == 3)
+
+
+async def test_waiting_for_room_writes_nothing_and_a_new_node_wakes_it() -> None:
+    async with leading(Leader()) as leader:
+        await leader.api.submit("web")
+        index = leader.api.state.index
+        await leader.until(lambda: leader.seen == index)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert leader.api.state.index == index
+        await leader.api.register("a")
+        await leader.until(lambda: len(leader.api.state.table.live_rows()) == 1)
+
+
+async def test_a_peer_that_does_not_lead_decides_nothing() -> None:
+    leader = Leader()
+    async with leading(leader):
+        await leader.until(lambda: leader.rounds > 0)
+        leader.api.log.lead(False)
+        await leader.until(lambda: not leader.liveness.leading)
+        rounds = leader.rounds
+        for _ in range(10):
+            leader.api.log._notify()
+            await asyncio.sleep(0)
+        assert leader.rounds == rounds
+        leader.api.log.lead(True)
+        await leader.until(lambda: leader.rounds > rounds)
+
+
+async def test_a_silent_node_is_lost_and_its_work_goes_elsewhere() -> None:
+    async with leading(Leader()) as leader:
+        api = leader.api
+        await api.register("a")
+        await api.submit("web")
+        await leader.until(lambda: len(api.state.table.live_rows()) == 1)
+        await api.register("b", identity="agent:n2")
+        leader.now += 14
+        leader.liveness.beat("b")
+        leader.now += 1
+        api.log._notify()
+        await leader.until(lambda: api.state.nodes["a"].status is NodeStatus.LOST)
+        b = api.state.nodes["b"].slot
+
+        def moved() -> bool:
+            rows = api.state.table.live_rows()
+            return [int(api.state.table.node[row]) for row in rows] == [b]
+
+        await leader.until(moved)
+        lost = [int(state) for state in api.state.table.state[: api.state.table.high]]
+        assert int(AllocState.LOST) in lost
+        leader.liveness.beat("a")  # wakes the loop by itself
+        await leader.until(lambda: api.state.nodes["a"].status is NodeStatus.READY)
+
+
+async def test_it_wakes_at_the_time_that_the_plan_names() -> None:
+    def decide(view: ClusterView, now_ms: int) -> Decided:
+        return Decided(wake_at_ms=now_ms + 5)
+
+    leader = Leader(decide)
+    async with leading(leader):
+        await leader.until(lambda: leader.rounds >= 5)
+
+
+async def test_an_unexpected_error_is_logged_counted_and_survived(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leader_loop, "PAUSE_S", 0.001)
+    failures = [ZeroDivisionError("a bug"), OverloadedError("full", retry_after_ms=1)]
+
+    def decide(view: ClusterView, now_ms: int) -> leader_loop.Plan:
+        if failures:
+            raise failures.pop(0)
+        return plan.decide(view, now_ms)
+
+    before = leader_loop.FAILURES._value.get()
+    async with leading(Leader(decide)) as leader:
+        await leader.api.register("a")
+        await leader.api.submit("web")
+        await leader.until(lambda: len(leader.api.state.table.live_rows()) == 1)
+    assert leader_loop.FAILURES._value.get() == before + 1
+
+
+async def test_a_large_view_is_decided_off_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    import threading
+
+    monkeypatch.setattr(leader_loop, "INLINE_ROWS", 5)
+    threads: list[bool] = []
+
+    def decide(view: ClusterView, now_ms: int) -> leader_loop.Plan:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return plan.decide(view, now_ms)
+
+    async with leading(Leader(decide)) as leader:
+        await leader.api.register("a")
+        await leader.until(lambda: leader.seen == leader.api.state.index)
+        assert threads
+        assert all(threads)
+        await leader.api.submit("web", count=10)
+        await leader.until(lambda: len(leader.api.state.table.live_rows()) == 10)
+        assert not all(threads)
+
+
+async def test_a_plan_of_which_nothing_goes_in_is_not_repeated_in_a_hot_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leader_loop, "PAUSE_S", 60.0)
+    stale: list[ApplyPlan] = []
+
+    def decide(view: ClusterView, now_ms: int) -> leader_loop.Plan:
+        decision = plan.decide(view, now_ms)
+        if decision.plans and not stale:
+            stale.extend(decision.plans)
+        return Decided(plans=tuple(stale)) if stale else decision
+
+    async with leading(Leader(decide)) as leader:
+        await leader.api.register("a")
+        await leader.api.submit("web")
+        # The first goes in, the second is stale: from then on there are pauses.
+        await leader.until(lambda: bool(stale) and leader.seen == leader.api.state.index - 1)
+        rounds = leader.rounds
+        for _ in range(200):
+            await asyncio.sleep(0)
+        assert leader.rounds == rounds
+        assert len(leader.api.state.table.live_rows()) == 1
+
+
+async def test_what_is_over_the_limits_is_collected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leader_loop, "COLLECT_EVERY_S", 0.005)
+    async with leading(Leader()) as leader:
+        await leader.api.submit("web", request_id="r1")
+        assert len(leader.api.state.answers) == 1
+        leader.api.now_ms += 25 * 3600 * 1000
+        await leader.api.submit("db")
+        await leader.until(lambda: leader.api.state.answers.get(("client:admin", "r1")) is None)
+
+
+async def test_a_verdict_that_changes_nothing_is_not_repeated_in_a_hot_loop() -> None:
+    async with leading(Leader()) as leader:
+        api = leader.api
+        await api.register("a", name="same")
+        leader.now += 16
+        api.log._notify()
+        await leader.until(lambda: api.state.nodes["a"].status is NodeStatus.LOST)
+        await api.register("b", identity="agent:n2", name="same")
+        index = api.state.index
+        leader.liveness.beat("a")  # it is heard, but another node has its name now
+        await leader.until(lambda: api.state.index == index + 1)
+        for _ in range(200):
+            await asyncio.sleep(0)
+        assert api.state.index == index + 1
+        assert api.state.nodes["a"].status is NodeStatus.LOST
