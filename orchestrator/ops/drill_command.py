@@ -108,7 +108,7 @@ async def _run(found: contexts.Context | None, fresh: LocalCluster | None, optio
         finally:
             await local.close()
     if found.kind == "compose" and found.tls is not None:
-        project = await ComposeCluster.find(_project(found), found.endpoints, found.tls)
+        project = await ComposeCluster.find(found.endpoints, found.tls)
         try:
             return await Drill(project, options, _say).run()
         finally:
@@ -117,11 +117,6 @@ async def _run(found: contexts.Context | None, fresh: LocalCluster | None, optio
         f"context {found.name!r} names no processes on this machine, so there is nothing here that could be killed; "
         "run the drill where `raftsman dev` or docker compose runs the cluster"
     )
-
-
-def _project(found: contexts.Context) -> Path:
-    """The folder of docker-compose.yml: its certificates lie in ``.raftsman/compose`` below it."""
-    return Path(found.ca).resolve().parents[2]
 
 
 def _say(line: str) -> None:

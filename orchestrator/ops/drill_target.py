@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import time
-from pathlib import Path
 from typing import Protocol
 
 from orchestrator.client.aio import Client
@@ -21,7 +20,6 @@ from orchestrator.ops.leftovers import CLUSTER_LABEL, NODE_LABEL, running
 
 PROJECT_LABEL = "com.docker.compose.project"
 SERVICE_LABEL = "com.docker.compose.service"
-DIRECTORY_LABEL = "com.docker.compose.project.working_dir"
 AGENT_FILE = "/data/agent.json"
 """Where an agent in a container says which node it is."""
 
@@ -64,14 +62,19 @@ class ComposeCluster:
         self._cluster_id = ""
 
     @classmethod
-    async def find(cls, directory: Path, endpoints: tuple[str, ...], tls: TlsFiles) -> ComposeCluster:
-        """The project that was started from ``directory`` (absolute, resolved). Raises ``NotFoundError``."""
+    async def find(cls, endpoints: tuple[str, ...], tls: TlsFiles) -> ComposeCluster:
+        """The project that wrote the operator's certificate: its one-shot service mounts that folder.
+
+        Raises ``NotFoundError``.
+        """
+        folder = str(tls.cert.resolve().parent)
         async with Engine() as engine:
             found = await engine.containers({PROJECT_LABEL: ""})
-        here = [c for c in found if c.labels.get(DIRECTORY_LABEL) == str(directory)]
-        if not here:
-            raise NotFoundError(f"no compose project from {directory} on this engine; run it from its own folder")
-        cluster = cls(here[0].labels[PROJECT_LABEL], endpoints, tls)
+        project = next((c.labels[PROJECT_LABEL] for c in found if folder in c.mounts), None)
+        if project is None:
+            raise NotFoundError(f"no compose project on this engine uses {folder}; drill where compose runs it")
+        here = [c for c in found if c.labels[PROJECT_LABEL] == project]
+        cluster = cls(project, endpoints, tls)
         await cluster._look(here)
         return cluster
 

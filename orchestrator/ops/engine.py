@@ -35,6 +35,7 @@ class Container:
     name: str
     labels: Mapping[str, str]
     running: bool
+    mounts: tuple[str, ...] = ()  # the host's paths that are mounted
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,7 @@ class Engine:
                 name=row["Names"][0].lstrip("/") if row["Names"] else "",
                 labels=row["Labels"] or {},
                 running=row["State"] in ("running", "paused", "restarting"),
+                mounts=tuple(mount.get("Source", "") for mount in row.get("Mounts") or ()),
             )
             for row in rows
         ]

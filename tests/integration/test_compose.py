@@ -1,0 +1,236 @@
+"""The compose file, for real: built, started, used, scaled and hurt. One cluster for all tests of this module."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = "raftsman-test"
+IMAGE = "raftsman-test:busybox"
+
+
+def engine_answers() -> bool:
+    return (
+        shutil.which("docker") is not None and subprocess.run(["docker", "info"], capture_output=True).returncode == 0
+    )
+
+
+def compose_command() -> list[str]:
+    if shutil.which("docker-compose"):
+        return ["docker-compose"]
+    if subprocess.run(["docker", "compose", "version"], capture_output=True).returncode == 0:
+        return ["docker", "compose"]
+    return []
+
+
+COMPOSE = compose_command() if engine_answers() else []
+pytestmark = [
+    pytest.mark.compose,
+    pytest.mark.docker,
+    pytest.mark.cluster,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(not COMPOSE, reason="no Docker engine answers, or there is no docker-compose"),
+]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def eventually(check: Callable[[], Any], *, within_s: float = 60.0) -> Any:
+    """What ``check`` returns once it is true; fails with its last answer or error."""
+    deadline = time.monotonic() + within_s
+    last: object = None
+    while time.monotonic() < deadline:
+        try:
+            last = check()
+            if last:
+                return last
+        except (OSError, subprocess.CalledProcessError, ValueError) as error:
+            last = error
+        time.sleep(0.2)
+    raise AssertionError(f"not within {within_s} s; last: {last!r}")
+
+
+class Project:
+    """One compose project with ports and a client folder of its own, so that a user's cluster is left alone."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        client = folder / ".raftsman" / "compose"
+        client.mkdir(parents=True)
+        self.gateway = f"http://127.0.0.1:{(port := free_port())}"
+        self.env = {
+            **os.environ,
+            "COMPOSE_PROJECT_NAME": PROJECT,
+            "CLIENT_DIR": str(client),
+            "GATEWAY_PORT": str(port),
+            "RAFTSMAN_CONFIG_DIR": str(folder / "config"),
+        }
+        for name in ("P1", "P2", "P3"):
+            self.env[f"{name}_PORT"] = str(free_port())
+            self.env[f"{name}_METRICS_PORT"] = str(free_port())
+
+    def compose(self, *arguments: str) -> str:
+        command = [*COMPOSE, "-f", str(ROOT / "docker-compose.yml"), "--project-directory", str(ROOT), *arguments]
+        done = subprocess.run(command, env=self.env, capture_output=True, text=True)
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def raftsman(self, *arguments: str) -> Any:
+        """JSON of a command in the project's folder, as an operator would type it."""
+        command = [sys.executable, "-m", "orchestrator.cli.main", "--context", "compose", "-o", "json", *arguments]
+        done = subprocess.run(
+            command, cwd=self.folder, env={**self.env, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+        )
+        if done.returncode != 0:
+            raise ValueError(f"{' '.join(arguments)}: exit {done.returncode}: {done.stderr}")
+        return json.loads(done.stdout) if done.stdout.strip() else None
+
+    def container(self, service: str, number: int = 1) -> str:
+        return docker(
+            "ps", "-aq", "--filter", f"label=com.docker.compose.project={PROJECT}",
+            "--filter", f"label=com.docker.compose.service={service}",
+            "--filter", f"label=com.docker.compose.container-number={number}",
+        )  # fmt: skip
+
+    def http(self, path: str, body: Any = None, method: str | None = None) -> tuple[int, Any]:
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"content-type": "application/json"}
+        request = urllib.request.Request(self.gateway + path, data=data, headers=headers, method=method)
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            text = answer.read()
+            return answer.status, json.loads(text) if text else None
+
+    def ready_nodes(self) -> list[dict[str, Any]]:
+        return [node for node in self.raftsman("nodes")["nodes"] if node["status"] == "ready"]
+
+
+def docker(*arguments: str) -> str:
+    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def base_image() -> str:
+    """What the Dockerfile can build on here: the default where it is (or can be had), else one made from Debian."""
+    if subprocess.run(["docker", "image", "inspect", "python:3.11-slim"], capture_output=True).returncode == 0:
+        return "python:3.11-slim"
+    if subprocess.run(["docker", "pull", "-q", "python:3.11-slim"], capture_output=True).returncode == 0:
+        return "python:3.11-slim"
+    subprocess.run([str(ROOT / "scripts" / "make_base")], check=True, capture_output=True)
+    return "raftsman-base:local"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    project = Project(tmp_path_factory.mktemp("compose"))
+    project.env["BASE"] = base_image()
+    subprocess.run([str(ROOT / "scripts" / "lib" / "test_image.sh")], check=True, capture_output=True)
+    try:
+        project.compose("up", "-d", "--build")
+        eventually(lambda: len(project.ready_nodes()) == 3)
+        yield project
+    finally:
+        ours = docker("ps", "-aq", "--filter", "label=raftsman.cluster") if COMPOSE else ""
+        ids = cluster_containers(project, ours.split())
+        project.compose("down", "-v", "--remove-orphans", "--timeout", "5")
+        if ids:
+            docker("rm", "-f", *ids)
+
+
+def cluster_containers(project: Project, ids: list[str]) -> list[str]:
+    """Those that this project's agents started (other clusters may share the engine)."""
+    try:
+        cluster = project.raftsman("peers")["cluster_id"]
+    except ValueError:
+        return []
+    return [
+        one for one in ids if docker("inspect", "-f", '{{index .Config.Labels "raftsman.cluster"}}', one) == cluster
+    ]
+
+
+@pytest.mark.parametrize("profile", [[], ["--profile", "dind"]], ids=["shared engine", "dind"])
+def test_the_file_parses(profile: list[str]) -> None:
+    command = [*COMPOSE, "-f", str(ROOT / "docker-compose.yml"), *profile, "config"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not profile or "agent-dind-3" in done.stdout
+
+
+def test_three_peers_agree_and_three_agents_offer_what_was_declared(project: Project) -> None:
+    peers = project.raftsman("peers")["peers"]
+    assert sorted(peer["role"] for peer in peers) == ["follower", "follower", "leader"]
+    for node in project.ready_nodes():
+        assert node["spec"]["capacity"]["cpu_millis"] == 2000
+        assert len(node["devices"]) == 2
+    assert len({node["spec"]["name"] for node in project.ready_nodes()}) == 3
+    # One engine: host ports must be unique over all three.
+    assert len({node["spec"]["engine_id"] for node in project.ready_nodes()}) == 1
+
+
+def test_peers_have_no_privilege_and_agents_no_authority(project: Project) -> None:
+    assert docker("exec", project.container("p1"), "id", "-u") == "10001"
+    for service in ("agent", "p1", "gateway"):
+        mounts = json.loads(docker("inspect", "-f", "{{json .Mounts}}", project.container(service)))
+        assert not [mount for mount in mounts if "authority" in (mount.get("Name") or "")]
+
+
+def test_the_predecessors_readme_calls_work(project: Project) -> None:
+    body = {"name": "test-task", "image": IMAGE, "command": ["echo", "hello world"]}
+    status, task = project.http("/api/v1/tasks", {**body, "resources": {"cpu": 500, "memory": 256}})
+    assert (status, task["name"]) == (201, "test-task")
+    done = eventually(lambda: (t := project.http(f"/api/v1/tasks/{task['id']}")[1])["state"] == "COMPLETED" and t)
+    assert done["exit_code"] == 0
+    assert task["id"] in [row["id"] for row in project.http("/api/v1/tasks")[1]]
+    assert len(project.http("/api/v1/nodes")[1]) == 3
+    assert project.http(f"/api/v1/tasks/{task['id']}", method="DELETE")[0] == 204
+
+
+def test_killing_any_agent_or_peer_leaves_the_containers_alone(project: Project) -> None:
+    project.raftsman(
+        "run", "--name", "steady", "--type", "service", "--image", IMAGE, "--count", "2", "--", "sleep", "1000"
+    )
+    label = "label=raftsman.job=steady"
+    before = sorted(docker("ps", "-q", "--filter", label).split())
+    assert len(before) == 2
+    for service, number in (("agent", 1), ("agent", 2), ("agent", 3), ("p1", 1), ("p2", 1), ("p3", 1)):
+        victim = project.container(service, number)
+        docker("kill", victim)
+        docker("start", victim)
+        eventually(lambda: len(project.ready_nodes()) == 3)
+    eventually(lambda: len([p for p in project.raftsman("peers")["peers"] if p["connected"]]) == 3)
+    assert sorted(docker("ps", "-q", "--filter", label).split()) == before
+    project.raftsman("rm", "-y", "steady")
+    eventually(lambda: not docker("ps", "-q", "--filter", label))
+
+
+def test_agents_can_be_scaled(project: Project) -> None:
+    project.compose("up", "-d", "--no-build", "--scale", "agent=5")
+    eventually(lambda: len(project.ready_nodes()) == 5)
+    assert len({node["spec"]["name"] for node in project.ready_nodes()}) == 5
+
+
+def test_a_leader_of_the_compose_cluster_can_be_drilled(project: Project) -> None:
+    command = [sys.executable, "-m", "orchestrator.cli.main", "--context", "compose", "drill", "kill-leader"]
+    done = subprocess.run(
+        [*command, "--rounds", "2", "--json"],
+        cwd=project.folder, env={**project.env, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    verdict = json.loads(done.stdout.splitlines()[-1])
+    assert verdict["writes_lost"] == verdict["writes_duplicated"] == verdict["requests_failed"] == 0
+    assert verdict["containers_restarted"] == verdict["containers_doubled"] == 0
