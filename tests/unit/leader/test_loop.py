@@ -218,6 +218,7 @@ async def test_a_verdict_that_changes_nothing_is_not_repeated_in_a_hot_loop() ->
         api.log._notify()
         await leader.until(lambda: api.state.nodes["a"].status is NodeStatus.LOST)
         await api.register("b", identity="agent:n2", name="same")
+        await leader.until(lambda: leader.seen == api.state.index and "a" in leader.liveness._lost)
         index = api.state.index
         leader.liveness.beat("a")  # it is heard, but another node has its name now
         await leader.until(lambda: api.state.index == index + 1)
