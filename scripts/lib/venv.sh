@@ -19,6 +19,8 @@ ensure_venv() {
     echo "raftsman: installing pinned dependencies from $lock" >&2
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r "$lock"
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+    # Also where PYTHONDONTWRITEBYTECODE is set: `raftsman ps` would compile its modules each time.
+    .venv/bin/python -m compileall -q orchestrator agent raftsman
     cp "$lock" "$stamp"
   ) 9>.venv.lock
 }
