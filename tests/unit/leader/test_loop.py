@@ -65,6 +65,7 @@ async def leading(leader: Leader) -> AsyncIterator[Leader]:
     try:
         await asyncio.sleep(0)
         leader.api.log.lead(True)
+        await leader.until(lambda: leader.liveness.leading)
         yield leader
         assert not task.done(), task
     finally:
