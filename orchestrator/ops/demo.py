@@ -9,8 +9,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -18,12 +21,14 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 import click
 
 from orchestrator.client.aio import Client
-from orchestrator.contract.errors import RaftsmanError, TimeoutError_
+from orchestrator.contract.errors import NotFoundError, RaftsmanError, TimeoutError_
 from orchestrator.contract.model import AllocState, GroupSpec, JobSpec, JobType, Resources, TaskSpec
 from orchestrator.ops.dev import LocalCluster
 from orchestrator.ops.drill import Drill, Options
 from orchestrator.ops.drill_facts import Verdict
-from orchestrator.ops.drill_jobs import Workload, choose_workload
+from orchestrator.ops.drill_jobs import Workload
+from orchestrator.ops.engine import Engine, EngineError
+from orchestrator.ops.images import find_or_make
 
 PARTS, PER_PART = 5, 1_000
 SERVICES = 3
@@ -56,15 +61,15 @@ def main(as_json: bool, image: str, rounds: int) -> None:
 
 async def _story(image: str, rounds: int) -> tuple[dict[str, Any], Verdict]:
     began = time.monotonic()
+    workload = await _workload(image)
     _say("Starting three peers and two agents ...")
-    cluster = LocalCluster(peers=3, agents=2)
+    cluster = LocalCluster(peers=3, agents=2, driver=workload.driver)
     cluster.keep_data = True
     try:
         async with cluster:
             ready_s = time.monotonic() - began
             _say(f"ready after {ready_s:.1f} s; {await cluster.leader()} leads")
             client = cluster.client
-            workload = await choose_workload(client, _say, image=image)
             _say(f"Submitting a batch job of {PARTS} tasks, and a service of {SERVICES} instances under HTTP load.")
             await client.submit(_batch(workload))
             _say(f"Killing {rounds} leaders (SIGKILL) while four clients write without pause:")
@@ -84,6 +89,21 @@ async def _story(image: str, rounds: int) -> tuple[dict[str, Any], Verdict]:
         "seconds": round(time.monotonic() - began, 1),
     }
     return facts, verdict
+
+
+async def _workload(image: str) -> Workload:
+    """Docker where it answers and an image can be had, else processes. Raises ``RaftsmanError`` for a given image."""
+    try:
+        async with Engine() as engine:
+            await engine.version()
+            found = await find_or_make(engine, image)
+    except (EngineError, NotFoundError) as error:
+        if image:
+            raise
+        _say(f"Tasks run as plain processes: {error.message}")
+        return Workload(driver="process", records=Path(tempfile.gettempdir()) / f"raftsman-{secrets.token_hex(6)}")
+    _say(f"Tasks run in Docker: {found.how}")
+    return Workload(driver="docker", image=found.name)
 
 
 def _batch(workload: Workload) -> JobSpec:

@@ -93,6 +93,7 @@ class LocalCluster:
         self._blocks: dict[str, PortBlock] = {}
         self._ports = Ports()
         self._client: Client | None = None
+        self._found_running = False
 
     @classmethod
     def attach(cls, data: Path | str) -> LocalCluster:
@@ -168,9 +169,16 @@ class LocalCluster:
             await self.start()
             await self.wait_ready()
         except BaseException:
-            await self.stop()
+            await self.give_up()
             raise
         return self
+
+    async def give_up(self) -> None:
+        """After a start that failed: stop the cluster, unless some of it ran before (then it is somebody's)."""
+        if self._found_running:
+            await self.close()
+        else:
+            await self.stop()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -182,7 +190,9 @@ class LocalCluster:
         started = []
         self.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self._file.lock():
-            record = plan(self.data, self._file.load(), self._wanted, self._ports)
+            found = self._file.load()
+            self._found_running = found is not None and any(member.alive for member in found.members)
+            record = plan(self.data, found, self._wanted, self._ports)
             self._file.save(record)
             for member in record.members:
                 if not member.alive:

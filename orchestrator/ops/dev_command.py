@@ -188,7 +188,7 @@ async def _run(cluster: LocalCluster, *, detach: bool) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
-    keep = False
+    done = False
     try:
         before = time.monotonic()
         started = await cluster.start()
@@ -204,12 +204,14 @@ async def _run(cluster: LocalCluster, *, detach: bool) -> None:
         await ready
         _write_context(cluster)
         _tell(cluster, time.monotonic() - before)
-        keep = detach
+        done = True
         if not detach:
             click.echo("Ctrl-C stops it.", err=True)
             await _until_stopped(cluster, stop)
     finally:
-        if keep:
+        if not done:
+            await cluster.give_up()
+        elif detach:
             await cluster.close()
         else:
             click.echo("stopping ...", err=True)

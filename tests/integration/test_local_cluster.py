@@ -188,6 +188,11 @@ def test_a_detached_cluster_is_found_hurt_and_stopped_by_other_commands(dev: Dev
     assert again.returncode == 0, again.stderr
     assert "already running" in again.stderr
 
+    other = dev.run("dev", "--detach", "--driver", "docker")
+    assert other.returncode == 1
+    assert "runs with another driver" in other.stderr
+    assert len(dev.alive()) == 6, "a refusal stops nothing"
+
     stopped = dev.run("dev", "stop")
     assert stopped.returncode == 0, stopped.stderr
     assert dev.alive() == []
