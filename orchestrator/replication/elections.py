@@ -53,7 +53,7 @@ class Elections:
         self._rng = rng
         self._prevote = PreVote(peer_id=peer_id, others=others, send=send)
         self.leader_contact = NOW  # when we last heard a leader; NOW if never, or if it is gone
-        self.majority_seen = NOW  # when we last heard a leader or led; NOW if never; for telling how old our state may be
+        self.majority_seen = NOW  # when we last heard a leader or led; tells how old our state may be
         self._leaderless = True  # never heard one, or saw it go
         core.election_deadline = NEVER
 

@@ -1,22 +1,13 @@
 """``EngineLog``: the replicated log. One PySyncObj under guards, one journal, one loop.
 
-Owns: the turn. Whatever happens (a frame, a proposal, a deadline) asks for one turn of the loop; a turn handles what
-came, lets PySyncObj tick, flushes the journal once, and only then lets frames and answers leave. Leaves to others: what
-PySyncObj may see (``guard``), elections, whose disk counts (``membership``), reads, batches (``proposals``), snapshots
-(``compaction``), sessions (a ``Network``) and bytes on disk (``Journal``, ``SnapshotStore``). The one rule: nothing
-leaves before the flush that it depends on; if that fails, the process ends.
+Owns: what ``ReplicatedLog`` promises to callers: start and stop, writes, reads, status. Leaves to ``turns`` everything
+that happens in between. The one rule: every caller is answered, and never before what the answer says is durable.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import random
-import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any
-
-import structlog
+from collections.abc import Callable
 
 from orchestrator.contract.errors import (
     NoLeaderError,
@@ -26,45 +17,24 @@ from orchestrator.contract.errors import (
     StartupError,
     UnknownOutcomeError,
 )
-from orchestrator.replication.compaction import SnapshotKeeper
-from orchestrator.replication.elections import Elections
-from orchestrator.replication.guard import Guard
-from orchestrator.replication.link import Network, greeting_problem
 from orchestrator.replication.log import (
-    FutureFormatError,
-    Journal,
     LogStatus,
     PeerProgress,
     Proposed,
     Role,
     SnapshotMeta,
-    SnapshotStore,
-    StateMachine,
 )
-from orchestrator.replication.membership import Admissions, Membership
 from orchestrator.replication.memory import check_proposal
-from orchestrator.replication.outbox import Outbox
-from orchestrator.replication.proposals import Proposal, Proposals, answer_all, fail_all
-from orchestrator.replication.pysync import CANDIDATE, FOLLOWER, LEADER, SUCCESS, Message, RaftCore
-from orchestrator.replication.reads import Reads, RemoteReads
-from orchestrator.replication.settings import EngineConfig, Guards
-from orchestrator.replication.storage import BATCH, RaftStorage
+from orchestrator.replication.proposals import Proposal, fail_all
+from orchestrator.replication.pysync import CANDIDATE
+from orchestrator.replication.turns import EXIT_FUTURE_FORMAT, EXIT_STORAGE, NOT_RUNNING, EngineRoom
 from orchestrator.replication.v1 import peer_pb2 as pb
-from orchestrator.replication.waiting import Waiting, resolve, within
+from orchestrator.replication.waiting import within
 
-_log = structlog.get_logger("raftsman.replication")
-
-EXIT_STORAGE = 70
-"""Exit status of a process whose disk failed or whose log is broken (DESIGN.md: it never runs on)."""
-EXIT_FUTURE_FORMAT = 71
-"""Exit status of a process that found a command of a newer format in the log."""
-
-BATCH_FORMAT = 1
-_ENTRY_SLACK = 64 * 1024  # batch framing, so that no entry reaches PySyncObj's own batch size (S8)
-_NOT_RUNNING = "the log of this peer is not running"
+__all__ = ["EXIT_FUTURE_FORMAT", "EXIT_STORAGE", "EngineLog"]
 
 
-class EngineLog:
+class EngineLog(EngineRoom):
     """Implements ``ReplicatedLog``; see ``log`` for what its methods promise.
 
     ``peers`` maps every configured peer's id to its host:port, this one included. ``incarnation`` names this data
@@ -72,85 +42,6 @@ class EngineLog:
     that admits disks: ``(cluster id, peer id -> incarnation) -> payload``. ``refused`` hears why sessions are
     refused. ``run_blocking`` runs disk work off the loop. The journal is closed by ``stop``.
     """
-
-    def __init__(
-        self,
-        *,
-        peer_id: str,
-        peers: Mapping[str, str],
-        machine: StateMachine,
-        journal: Journal,
-        snapshots: SnapshotStore,
-        network: Network,
-        incarnation: str,
-        fresh: bool,
-        admission_payload: Callable[[str, dict[str, str]], bytes],
-        config: EngineConfig | None = None,
-        guards: Guards | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        rng: random.Random | None = None,
-        observe_commit_s: Callable[[float], None] | None = None,
-        refused: Callable[[str, str], None] | None = None,
-        exit_process: Callable[[int], object] = os._exit,
-        run_blocking: Callable[[Callable[[], Any]], Awaitable[Any]] = asyncio.to_thread,
-    ) -> None:
-        if peer_id not in peers:
-            raise StartupError(f"peer {peer_id!r} is not in its own peer list ({', '.join(sorted(peers))})")
-        self._peer_id = peer_id
-        self._peers = dict(sorted(peers.items()))
-        self._others = [peer for peer in self._peers if peer != peer_id]
-        self._machine = machine
-        self._journal = journal
-        self._store = snapshots
-        self._network = network
-        self._incarnation = incarnation
-        self._fresh = fresh
-        self._admission_payload = admission_payload
-        self._config = config if config is not None else EngineConfig()
-        self._guards = guards if guards is not None else Guards()
-        self._clock = clock
-        self._rng = rng if rng is not None else random.Random()
-        self._observe_commit_s = observe_commit_s
-        self._on_refused = refused
-        self._exit_process = exit_process
-        self._run_blocking = run_blocking
-
-        self.elections = 0  # leaders seen by this process
-        self.snapshots_sent = 0
-        self.refusals: dict[str, str] = {}  # peer id -> why we do not talk
-
-        self._loop: asyncio.AbstractEventLoop
-        self._running = self._stopped = False
-        self._turn_due = self._in_turn = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._inbox: list[tuple[str, pb.Frame]] = []
-        self._outbox = Outbox()
-        self._answers: list[Callable[[], None]] = []  # after the flush
-        self._notify = False
-        self._up: set[str] = set()
-        self._heard_from: dict[str, float] = {}
-        self._cert_expires: dict[str, int] = {}
-        self._seen_leader = ("", 0)
-        self._state = FOLLOWER
-        self._term_start = 0  # while leading: index of the first entry of our term
-        self._leading = False
-        self._waiting = Waiting()
-        self._reads = Reads(others=self._others, send=self._outbox.send)
-        self._remote_reads = RemoteReads(send=self._outbox.send)
-        self._proposals = Proposals(
-            max_count=self._config.max_queue_count,
-            max_bytes=self._config.max_queue_bytes,
-            batch_bytes=self._config.batch_bytes,
-        )
-        # Built by ``start``, when it is known what is stored.
-        self._core: RaftCore
-        self._storage: RaftStorage
-        self._guard: Guard
-        self._membership: Membership
-        self._admissions: Admissions
-        self._elections: Elections
-        self._snapshots: SnapshotKeeper
 
     # ================================================================== start and stop
 
@@ -175,52 +66,6 @@ class EngineLog:
         await self._network.start(self._peer_id, {peer: self._peers[peer] for peer in self._others}, self)
         self.wake()
 
-    def _build(self, snapshot: SnapshotMeta | None) -> None:
-        config, guards, send = self._config, self._guards, self._outbox.send
-        self._storage = RaftStorage(self._journal, snapshot, protected=guards.keep_matching_entries)
-        self._membership = Membership(
-            peer_id=self._peer_id, others=self._others, machine=self._machine, incarnation=self._incarnation,
-            fresh=self._fresh or self._journal.term == 0, enforced=guards.disk_incarnations,
-        )  # fmt: skip
-        self._admissions = Admissions(
-            membership=self._membership, machine=self._machine, payload=self._admission_payload,
-            cluster_id=config.cluster_id, clock=self._clock, rng=self._rng,
-        )  # fmt: skip
-        self._core = RaftCore(
-            peer_id=self._peer_id, others=self._others, owner=self, storage=self._storage,
-            applied_index=snapshot.last_index if snapshot is not None else 1,
-            election_s=(config.election_min_s, config.election_max_s), heartbeat_s=config.heartbeat_s,
-            fallback_s=config.election_max_s if guards.short_fallback else 30.0,
-            batch_bytes=config.batch_bytes + _ENTRY_SLACK, clock=self._clock, rng=self._rng,
-        )  # fmt: skip
-        self._guard = Guard(
-            core=self._core, storage=self._storage, membership=self._membership, guards=guards, send=send,
-            clock=self._clock,
-        )  # fmt: skip
-        self._elections = Elections(
-            peer_id=self._peer_id, others=self._others, core=self._core, storage=self._storage,
-            membership=self._membership, config=config, prevote=guards.prevote, send=send,
-            reachable=lambda: bool(self._up), clock=self._clock, rng=self._rng,
-        )  # fmt: skip
-        self._snapshots = SnapshotKeeper(
-            host=self, core=self._core, storage=self._storage, guard=self._guard, machine=self._machine,
-            store=self._store, config=config, check=guards.check_snapshots, send=send,
-        )  # fmt: skip
-
-    @property
-    def running(self) -> bool:
-        """Between ``start`` and ``stop`` (or the end of the process)."""
-        return self._running
-
-    def kill(self) -> None:
-        """Stop at once, as a crash would: nothing is flushed, sent or answered any more. For the simulator."""
-        self._stopped = True
-        self._running = False
-        if self._timer is not None:
-            self._timer.cancel()
-        for task in list(self._tasks):
-            task.cancel()
-
     async def stop(self) -> None:
         """End all sessions, fail what waits, close the journal. A leader just leaves: the others notice and elect."""
         if self._stopped:
@@ -234,387 +79,9 @@ class EngineLog:
             self._core.destroy()
         self._reads.fail()
         self._fail_remote_reads()
-        self._waiting.fail(NoLeaderError(_NOT_RUNNING))
+        self._waiting.fail(NoLeaderError(NOT_RUNNING))
         self._answer()
         self._journal.close()
-
-    def _die(self, code: int, event: str, error: Exception | str) -> None:
-        """End the process: what is in memory is not what is on disk, or must not be."""
-        self._running = False
-        self._answers.clear()
-        info = error if isinstance(error, Exception) and not isinstance(error, OSError) else None
-        _log.critical(event, exit_status=code, error=str(error), exc_info=info)
-        self._exit_process(code)
-
-    def broken(self, error: Exception | str) -> None:
-        self._die(EXIT_STORAGE, "replication.broken", error)
-
-    # ================================================================== the turn
-
-    def wake(self) -> None:
-        """Ask for a turn."""
-        if not self._turn_due and not self._in_turn and self._running:
-            self._turn_due = True
-            self._loop.call_soon(self._turn)
-
-    def _turn(self) -> None:
-        self._turn_due = False
-        if not self._running or self._in_turn:
-            return
-        self._in_turn = True
-        began = self._clock()
-        try:
-            self._work()
-            if self.running:
-                self._journal.flush()
-        except FutureFormatError as error:
-            self._die(EXIT_FUTURE_FORMAT, "replication.newer_command_format", error)
-        except OSError as error:
-            self._die(EXIT_STORAGE, "replication.disk_failed", error)
-        except Exception as error:
-            self.broken(error)
-        finally:
-            self._in_turn = False
-        if self.running:
-            self._release()
-            self._elections.was_busy(began)
-            self._arm()
-
-    def _work(self) -> None:
-        core = self._core
-        while self._inbox:
-            inbox, self._inbox = self._inbox, []
-            for peer_id, frame in inbox:
-                self._dispatch(peer_id, frame)
-        self._elections.consider()
-        while True:
-            heartbeat = core.is_leader and self._clock() > core.heartbeat_due
-            core.tick()
-            self._watch_leader()
-            if core.is_leader:
-                self._lead(heartbeat)
-            if self._others or not core.is_leader or core.commit_index == self._storage.last_index:
-                break  # alone, an entry is committed by the next tick
-        self._snapshots.consider()
-        leading = core.is_leader and self._membership.complete and core.commit_index >= self._term_start
-        if leading != self._leading:
-            self._leading = leading
-            if not leading:
-                self._elections.majority_seen = self._clock()  # within the time that a leader believes without acks
-            self._notify = True
-            _log.info("replication.leading" if leading else "replication.not_leading", term=core.term)
-
-    def _release(self) -> None:
-        """Everything that waited for the flush."""
-        for peer_id, frames in self._outbox.take().items():
-            if peer_id in self._up:
-                self._network.send(peer_id, frames)
-        self._answer()
-        if self._notify:
-            self._notify = False
-            self._waiting.notify()
-        self._waiting.look()
-
-    def _answer(self) -> None:
-        answers, self._answers = self._answers, []
-        for answer in answers:
-            answer()
-
-    def _arm(self) -> None:
-        """Sleep until the next deadline."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._core.is_leader and not self._others:
-            return
-        due = self._core.heartbeat_due if self._core.is_leader else self._core.election_deadline
-        if due != float("inf"):
-            # PySyncObj compares strictly, so wake a moment later.
-            self._timer = self._loop.call_later(max(0.0, due - self._clock()) + 0.0005, self._turn)
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a task; what it raises ends the process."""
-
-        async def watched() -> None:
-            try:
-                await work
-            except OSError as error:
-                self._die(EXIT_STORAGE, "replication.disk_failed", error)
-            except Exception as error:
-                self.broken(error)
-
-        task = self._loop.create_task(watched())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def in_thread(self, work: Callable[[], Any]) -> Any:
-        return await self._run_blocking(work)
-
-    # ================================================================== frames
-
-    def _dispatch(self, peer_id: str, frame: pb.Frame) -> None:
-        kind = frame.WhichOneof("kind")
-        core, guard = self._core, self._guard
-        self._heard_from[peer_id] = self._clock()
-        if kind == "append":
-            if guard.append(peer_id, frame.append):
-                self._elections.leader_heard()
-        elif kind == "append_reply":
-            self._on_append_reply(peer_id, frame.append_reply)
-        elif kind == "vote_request":
-            guard.vote_request(peer_id, frame.vote_request)
-        elif kind == "vote_reply":
-            guard.vote_reply(peer_id, frame.vote_reply)
-        elif kind == "prevote_request":
-            self._elections.request(peer_id, frame.prevote_request)
-        elif kind == "prevote_reply":
-            self._elections.reply(peer_id, frame.prevote_reply)
-        elif kind == "stale_term":
-            guard.stale_term(peer_id, frame.stale_term.term)
-        elif kind == "snapshot_chunk":
-            if guard.snapshot_heartbeat(peer_id, frame.snapshot_chunk):
-                self._elections.leader_heard()
-                self._snapshots.chunk(peer_id, frame.snapshot_chunk)
-        elif kind == "snapshot_progress":
-            if core.is_leader and guard.still_there(peer_id, frame.snapshot_progress.term):
-                self._snapshots.senders.progress(peer_id, frame.snapshot_progress)
-        elif kind == "read_probe":
-            self._on_read_probe(peer_id, frame.read_probe)
-        elif kind == "read_probe_reply":
-            answer = frame.read_probe_reply
-            if core.is_leader and guard.still_there(peer_id, answer.term) and self._membership.counts(peer_id):
-                self._reads.reply(peer_id, answer)
-        elif kind == "read_index_request":
-            self._on_read_index(peer_id, frame.read_index_request.id)
-        elif kind == "read_index_reply":
-            answered = self._remote_reads.answered(frame.read_index_reply)
-            if answered is not None:
-                self._resolve_later(*answered)
-        elif kind == "hello":
-            self._membership.learn_again(peer_id, frame.hello)
-        else:
-            _log.error("replication.unknown_frame", peer=peer_id)
-
-    def _on_append_reply(self, peer_id: str, reply: pb.AppendReply) -> None:
-        ours = self._guard.append_reply(peer_id, reply)
-        senders = self._snapshots.senders
-        if ours and reply.success and senders.delivered(peer_id, reply.next_index, self._storage.first_index):
-            self.snapshots_sent += 1
-            senders.end(peer_id)
-            self._guard.snapshot_done(peer_id, reply.next_index)
-            if peer_id in self._up:
-                self._core.peer_connected(peer_id)
-            self._core.send_soon()
-
-    def _on_read_probe(self, peer_id: str, probe: pb.ReadProbe) -> None:
-        if probe.term > self._core.term:
-            self._core.adopt_term(peer_id, probe.term)
-        if probe.term == self._core.term:
-            reply = pb.ReadProbeReply(term=probe.term, round=probe.round)
-            self._outbox.send(peer_id, pb.Frame(read_probe_reply=reply))
-        else:
-            self._guard.answer_stale(peer_id)
-
-    def _on_read_index(self, peer_id: str, number: int) -> None:
-        def answer(index: int | None) -> None:
-            reply = pb.ReadIndexReply(id=number, ok=index is not None, commit_index=index or 0)
-            self._outbox.send(peer_id, pb.Frame(read_index_reply=reply))
-
-        if self._core.is_leader:
-            self._reads.ask(answer)
-        else:
-            answer(None)
-
-    # ================================================================== leading
-
-    def _watch_leader(self) -> None:
-        """Count elections and log them; whoever asked the leader before asks again."""
-        seen = (self._core.leader_id, self._core.term)
-        if seen == self._seen_leader:
-            return
-        self._seen_leader = seen
-        self._notify = True
-        self._fail_remote_reads()
-        if seen[0]:
-            self.elections += 1
-            _log.info("replication.leader", leader=seen[0], term=seen[1])
-
-    def _lead(self, heartbeat: bool) -> None:
-        core = self._core
-        if heartbeat:  # as often as PySyncObj sends to silent followers
-            self._snapshots.senders.keep_alive()
-            self._reads.resend(term=core.term)
-        if core.commit_index >= self._term_start:
-            if self._reads.pending:
-                self._reads.pump(term=core.term, commit_index=core.commit_index)
-            admission = self._admissions.due(commit_index=core.commit_index, acked=self._guard.acked)
-            if admission is not None:
-                self._proposals.add_first(admission)
-        self._snapshots.provide()
-        self._feed()
-
-    def _feed(self) -> None:
-        """Put the next batch into the log, if none is in flight."""
-        batch = self._proposals.next_batch()
-        if not batch:
-            return
-        began = self._clock()
-
-        def landed(outcomes: object, reason: int) -> None:
-            self._proposals.landed(batch)
-            if reason == SUCCESS and isinstance(outcomes, list):
-                if self._observe_commit_s is not None:
-                    self._observe_commit_s(self._clock() - began)
-                self._answers.append(lambda: answer_all(batch, outcomes))
-            else:
-                error = UnknownOutcomeError("another leader's entry took the place of this write")
-                self._answers.append(lambda: fail_all(batch, error))
-
-        data = pb.Batch(format=BATCH_FORMAT, payloads=[row.payload for row in batch]).SerializeToString()
-        self._core.submit(BATCH + data, landed)
-
-    def _fail_proposals(self, why: str) -> None:
-        """Nobody will hear of them from here (S18): in flight means unknown, queued means not done."""
-        flying, queued = self._proposals.give_up()
-        leader = self._core.leader_id
-        if flying:
-            unknown = UnknownOutcomeError(f"{why}: repeat it with the same request id")
-            self._answers.append(lambda: fail_all(flying, unknown))
-        if queued:
-            refusal = NotLeaderError(f"{why}: nothing was done", leader_id="" if leader == self._peer_id else leader)
-            self._answers.append(lambda: fail_all(queued, refusal))
-
-    # ================================================================== PySyncObj calls
-
-    def core_sends(self, peer_id: str, message: Message) -> None:
-        if message["type"] == "append_entries" and "serialized" in message:
-            if self._guards.pause_during_dump:
-                self._core.peer_disconnected(peer_id)
-            return
-        frame = self._guard.outgoing(message)
-        if frame is not None:
-            self._outbox.send(peer_id, frame)
-
-    def core_applies(self, command: bytes) -> list[Proposed]:
-        """Apply one entry: the outcomes of its proposals."""
-        if command[:1] != BATCH:
-            return []
-        batch = pb.Batch.FromString(command[1:])
-        if batch.format != BATCH_FORMAT:
-            raise FutureFormatError(f"a batch of format {batch.format}; this version reads {BATCH_FORMAT}")
-        machine = self._machine
-        outcomes = []
-        for payload in batch.payloads:
-            outcome = machine.apply(payload)
-            outcomes.append(Proposed(machine.index, outcome))
-        self._notify = True
-        if self._membership.refresh():
-            self._tell_admissions()
-        return outcomes
-
-    def core_changed_state(self, old: int, new: int) -> None:
-        self._state = new
-        if new == LEADER:
-            self._term_start = self._storage.last_index + 1  # PySyncObj appends its no-op next
-            self._guard.elected()
-            self._elections.leads()
-            self._admissions.elected()
-        if old == LEADER:
-            self._reads.fail()
-            for peer_id in self._snapshots.senders.abort():
-                if peer_id in self._up:
-                    self._core.peer_connected(peer_id)
-            if self._guards.fail_pending:
-                self._fail_proposals("this peer lost its leadership while the write was in flight")
-
-    def core_wants_snapshot(self, peer_id: str) -> None:
-        self._snapshots.wanted_by(peer_id)
-
-    def core_takes_snapshot(self, chunk: object) -> bool:
-        return self._snapshots.taken()
-
-    def core_loads_snapshot(self) -> tuple[int, int]:
-        return self._snapshots.load()
-
-    def replaced(self, meta: SnapshotMeta) -> None:
-        """A snapshot took the place of log and state."""
-        self._notify = True
-        if self._guards.fail_pending:
-            self._fail_proposals("a snapshot replaced the log while the write was in flight")
-        if self._membership.refresh():
-            self._tell_admissions()
-
-    def _tell_admissions(self) -> None:
-        """Peers that have not applied as much learn from us that they are admitted."""
-        hello = self.hello()
-        for peer_id in self._others:
-            if peer_id in self._up:
-                self._outbox.send(peer_id, pb.Frame(hello=hello))
-
-    # ================================================================== the network calls
-
-    def hello(self) -> pb.Hello:
-        return pb.Hello(
-            cluster_id=self._machine.cluster_id(), peer_id=self._peer_id, incarnation=self._incarnation,
-            epoch=self._config.epoch, feature_level=self._config.feature_level, peers=list(self._peers),
-            term=self._core.term, admitted=self._membership.admitted,
-        )  # fmt: skip
-
-    def judge(self, hello: pb.Hello) -> str:
-        return greeting_problem(self.hello(), hello, proven_id=None)
-
-    def refused(self, peer_id: str, reason: str) -> None:
-        if self.refusals.get(peer_id) != reason:
-            self.refusals[peer_id] = reason
-            _log.error("replication.refused", peer=peer_id, reason=reason)
-            if self._on_refused is not None:
-                self._on_refused(peer_id, reason)
-
-    def peer_up(self, peer_id: str, hello: pb.Hello) -> None:
-        self._up.add(peer_id)
-        self._met(peer_id, hello)
-        self._core.peer_connected(peer_id)
-        if self._core.is_leader:
-            self._core.send_soon()
-        self._notify = True
-        self.wake()
-
-    def peer_down(self, peer_id: str) -> None:
-        self._up.discard(peer_id)
-        if self._running:
-            self._core.peer_disconnected(peer_id)
-            self._snapshots.senders.end(peer_id)
-            self._fail_remote_reads(peer_id)
-            self._elections.lost(peer_id)
-            self._notify = True
-            self.wake()
-
-    def session_began(self, peer_id: str, hello: pb.Hello, *, cert_expires_ms: int) -> None:
-        # What the session before has left in the inbox is of the old disk, or may be.
-        self._inbox = [row for row in self._inbox if row[0] != peer_id]
-        self._met(peer_id, hello)
-        self._cert_expires[peer_id] = cert_expires_ms
-        self._heard_from[peer_id] = self._clock()
-        self.wake()
-
-    def session_ended(self, peer_id: str) -> None:
-        if self._running:
-            self._elections.lost(peer_id)
-            self.wake()
-
-    def received(self, peer_id: str, frame: pb.Frame) -> None:
-        if self._running:
-            self._inbox.append((peer_id, frame))
-            self.wake()
-
-    def _met(self, peer_id: str, hello: pb.Hello) -> None:
-        self.refusals.pop(peer_id, None)
-        if self._membership.learn(hello):
-            _log.warning("replication.disk_changed", peer=peer_id, incarnation=hello.incarnation)
-            if self._guards.disk_incarnations:
-                self._core.forget_match(peer_id)
-            self._guard.acked.pop(peer_id, None)
-        self._elections.met()
 
     # ================================================================== what others see
 
@@ -656,7 +123,7 @@ class EngineLog:
     def status(self) -> LogStatus:
         """Raises ``NoLeaderError`` before ``start``."""
         if not self._running and not self._stopped:
-            raise NoLeaderError(_NOT_RUNNING)
+            raise NoLeaderError(NOT_RUNNING)
         core, now = self._core, self._clock()
         return LogStatus(
             cluster_id=self._machine.cluster_id(), peer_id=self._peer_id, role=self._role(), term=core.term,
@@ -710,10 +177,6 @@ class EngineLog:
 
     def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
         return self._waiting.subscribe(listener)
-
-    def _require_running(self) -> None:
-        if not self._running:
-            raise NoLeaderError(_NOT_RUNNING)
 
     # ================================================================== writes
 
@@ -797,12 +260,3 @@ class EngineLog:
     async def _next_leader(self, timeout_s: float) -> None:
         seen = self._seen_leader
         await self._waiting.until(lambda: self._seen_leader != seen, timeout_s)
-
-    def _resolve_later(self, future: asyncio.Future[int | None], index: int | None) -> None:
-        self._answers.append(lambda: resolve(future, index))
-        self.wake()
-
-    def _fail_remote_reads(self, peer_id: str | None = None) -> None:
-        """Whoever asked a leader that is gone asks again."""
-        for future in self._remote_reads.drop(peer_id):
-            self._resolve_later(future, None)

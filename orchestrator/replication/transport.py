@@ -48,6 +48,7 @@ _QUEUE_BYTES = 128 * 1024 * 1024  # frames that wait for one peer; more ends the
 _REDIAL_S = (0.05, 0.4)  # after the first and after many failures; doubled in between
 _GREETING_S = 3.0  # to connect and to hear the callee's Hello
 _PING_S = 2.0
+_STOP_S = 1.0  # for sessions to end when this peer stops
 _SILENT_S = 5.0  # without an answer to pings: the session is over
 
 _EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # missing in grpc-stubs
@@ -122,7 +123,10 @@ class GrpcNetwork:
         calls = [task for task in self._inbound.values() if task is not None]
         for task in [*self._tasks, *calls]:
             task.cancel()
-        await asyncio.gather(*self._tasks, *calls, return_exceptions=True)
+        if self._tasks or calls:
+            _, late = await asyncio.wait([*self._tasks, *calls], timeout=_STOP_S)
+            if late:
+                _log.warning("replication.sessions_end_late", count=len(late))
         self._tasks.clear()
 
     def send(self, peer_id: str, frames: Sequence[pb.Frame]) -> None:
@@ -147,7 +151,7 @@ class GrpcNetwork:
 
     async def _keep_dialling(self, way: _Dialled, receiver: Receiver) -> None:
         pause = _REDIAL_S[0]
-        while True:
+        while not self._stopping:
             way.redial.clear()
             way.greeted = False
             # A channel of its own for every session: gRPC's would wait a second or more before it tries again.
@@ -172,7 +176,8 @@ class GrpcNetwork:
                     back.cancel()
                     await asyncio.gather(session, back, return_exceptions=True)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(way.redial.wait(), pause)
+                async with asyncio.timeout(pause):  # wait_for would swallow a cancellation that meets the event
+                    await way.redial.wait()
             pause = _REDIAL_S[0] if way.greeted else min(max(2 * pause, _REDIAL_S[0]), _REDIAL_S[1])
 
     async def _call(self, way: _Dialled, stub: Any, receiver: Receiver) -> None:
@@ -319,8 +324,15 @@ async def _watch(call: Any, way: _Dialled) -> None:
 
 
 def _refusal(peer_id: str, error: Exception, receiver: Receiver) -> None:
-    if isinstance(error, grpc.aio.AioRpcError) and error.code() == grpc.StatusCode.FAILED_PRECONDITION:
-        receiver.refused(peer_id, f"peer {peer_id} refuses this peer: {error.details()}")
+    if not isinstance(error, grpc.aio.AioRpcError):
+        return
+    if error.code() == grpc.StatusCode.FAILED_PRECONDITION:
+        receiver.refused(peer_id, f"it refuses this peer and says: {error.details()}")
+    elif "CERTIFICATE_VERIFY_FAILED" in (error.details() or ""):
+        receiver.refused(
+            peer_id,
+            "its certificate is not of the authority in this peer's ca.pem: one of the two is another cluster's",
+        )
 
 
 class _PeersServicer(rpc.PeersServicer):
