@@ -2,8 +2,8 @@
 
 Owns: the convention for certificates (subject CN ``kind:name``, O the cluster's name) and one way to dial and one to
 listen. Leaves to others: making certificates (``ops.certs``), deciding what an identity may do (``api``). Tokens, users
-and policy will enter here, as further kinds of ``Identity``. The rule: no plaintext except when a caller passes ``None``
-on purpose (tests on loopback).
+and policy will enter here, as further kinds of ``Identity``. The rule: no plaintext except when a caller passes
+``None`` on purpose (tests on loopback).
 """
 
 from __future__ import annotations

@@ -218,7 +218,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSpec:
-    """What an agent says of its machine. ``capacity`` is what may be given away (measured or declared, less reserve)."""
+    """What an agent says of its machine. ``capacity``: what may be given away (measured or declared, less reserve)."""
 
     id: str
     name: str
