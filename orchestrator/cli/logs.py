@@ -12,7 +12,7 @@ import click
 from orchestrator.cli.session import STALE_AFTER_S, Session, common
 from orchestrator.cli.views import newest
 from orchestrator.contract.errors import InvalidError, NotFoundError, RaftsmanError
-from orchestrator.contract.model import Desired
+from orchestrator.contract.model import AllocState, Desired
 from orchestrator.contract.transitions import TERMINAL
 
 if TYPE_CHECKING:
@@ -20,23 +20,31 @@ if TYPE_CHECKING:
     from orchestrator.contract.model import AllocationId
 
 MOST_AT_ONCE = 50
-NEXT_ATTEMPT_S = 1.0
+NEXT_RUN_S = 0.5
+
+
+_Run = tuple[int, int]
+"""(attempt, restarts): each has a log of its own, which ends with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """One task of one allocation. ``prefix``: before each of its lines, where several are shown."""
+    """One task of one allocation, and the run of it that is newest now.
+
+    ``prefix``: before each of its lines, where several are shown.
+    """
 
     id: AllocationId
     task: str
     prefix: bytes
+    run: _Run
 
 
 @click.command()
 @common
 @click.argument("job", metavar="JOB[/GROUP[/ORDINAL]]")
 @click.option("-f", "--follow", is_flag=True, help="Go on as more is written, also by later attempts.")
-@click.option("--tail", "tail_lines", type=click.IntRange(0), metavar="LINES", help="Only the last lines.")
+@click.option("--tail", "tail_lines", type=click.IntRange(1), metavar="LINES", help="Only the last lines.")
 @click.option("--previous", is_flag=True, help="Of the run before the last restart.")
 @click.option("--task", default="", help="Only this task (where a group has several).")
 @click.option("--attempt", type=click.IntRange(1), default=None, help="Of this attempt; default: the newest.")
@@ -97,7 +105,7 @@ async def _sources(session: Session, client: Client, text: str, task: str) -> li
     session.warn_if_stale(found.read)
     placed = await client.list_allocations(job=parts[0], stale=found.read.stale)
     tasks = {group.name: [one.name for one in group.tasks] for group in found.job.spec.groups}
-    chosen: list[tuple[AllocationId, str]] = []
+    chosen: list[tuple[AllocationId, str, _Run]] = []
     for allocation in newest(placed.allocations):
         where = allocation.id
         if len(parts) == 2 and where.group != parts[1] and not (parts[1].isdigit() and where.ordinal == int(parts[1])):
@@ -105,7 +113,8 @@ async def _sources(session: Session, client: Client, text: str, task: str) -> li
         if len(parts) == 3 and (where.group, where.ordinal) != (parts[1], int(parts[2])):
             continue
         names = tasks.get(where.group) or [""]
-        chosen += [(where, name) for name in names if task in ("", name)]
+        run = (allocation.attempt, allocation.restarts)
+        chosen += [(where, name, run) for name in names if task in ("", name)]
     if not chosen:
         known = [name for names in tasks.values() for name in names]
         if task and task not in known:
@@ -115,14 +124,16 @@ async def _sources(session: Session, client: Client, text: str, task: str) -> li
         session.warn(f"showing {MOST_AT_ONCE} of {len(chosen)} logs; name a group or an instance for others")
         chosen = chosen[:MOST_AT_ONCE]
     several_tasks = any(len(names) > 1 for names in tasks.values()) and not task
-    width = max(len(_label(where, name, several_tasks)) for where, name in chosen)
+    width = max(len(_label(where, name, several_tasks)) for where, name, _ in chosen)
+    several = len(chosen) > 1
     return [
         _Source(
             where,
             name,
-            f"{_label(where, name, several_tasks).ljust(width)} | ".encode() if len(chosen) > 1 else b"",
+            f"{_label(where, name, several_tasks).ljust(width)} | ".encode() if several else b"",
+            run,
         )
-        for where, name in chosen
+        for where, name, run in chosen
     ]
 
 
@@ -141,23 +152,23 @@ class _Reader:
         self._attempt = attempt
 
     async def read(self, source: _Source) -> None:
-        attempt, tail = self._attempt, self._tail
+        """Until the log ends; when following, through restarts and later attempts."""
+        attempt, run, tail = self._attempt, source.run, self._tail
         while True:
             rest = b""
-            last = attempt
             async for chunk in self._client.logs(
                 source.id, source.task, attempt, previous=self._previous, follow=self._follow, tail_lines=tail
             ):
-                last = chunk.attempt or last
                 rest = self._write(source, rest + chunk.data)
             if rest:
                 _out(source.prefix + rest + (b"\n" if source.prefix else b""))
             if not self._follow or self._attempt:
                 return
-            following = await self._next_attempt(source, last)
+            following = await self._next_run(source, run)
             if following is None:
                 return
-            attempt, tail = following, -1
+            run = following
+            attempt, tail = run[0], -1
 
     def _write(self, source: _Source, data: bytes) -> bytes:
         """Write what can be written of ``data``; the rest waits for the end of its line (where lines are prefixed)."""
@@ -169,20 +180,22 @@ class _Reader:
             _out(b"".join(source.prefix + line + b"\n" for line in lines))
         return rest
 
-    async def _next_attempt(self, source: _Source, last: int) -> int | None:
-        """The attempt after ``last``, once there is one; None when there will be none."""
+    async def _next_run(self, source: _Source, last: _Run) -> _Run | None:
+        """The run after ``last``, once there is one; None when there will be none."""
         while True:
             try:
                 now = (await self._client.get_allocation(source.id)).allocation
+                if (now.attempt, now.restarts) > last:
+                    return now.attempt, now.restarts
+                if now.state in TERMINAL and (now.desired is Desired.STOP or now.state is AllocState.COMPLETE):
+                    return None
+                if now.state is AllocState.FAILED:
+                    job = (await self._client.get_job(source.id.job)).job
+                    if job.state in ("failed", "complete", "stopped"):
+                        return None
             except NotFoundError:
                 return None
-            if now.attempt > last:
-                return now.attempt
-            if now.state in TERMINAL and (now.desired is Desired.STOP or now.state.name == "COMPLETE"):
-                return None
-            if now.state not in TERMINAL and last:
-                return last  # restarted in place: the same attempt, another run
-            await asyncio.sleep(NEXT_ATTEMPT_S)
+            await asyncio.sleep(NEXT_RUN_S)
 
 
 def _out(data: bytes) -> None:

@@ -149,8 +149,7 @@ def run(arguments: list[str] | None = None) -> int:
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("", err=True)
-        return 130
+        return 130  # click has ended the line that ^C stands in
     except BrokenPipeError:
         # Whoever read us has enough. Python would complain once more when it flushes at exit: point it elsewhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

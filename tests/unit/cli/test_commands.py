@@ -282,7 +282,7 @@ def test_quiet_says_nothing(cli: Cli, running: World) -> None:
 def test_logs_of_one_instance_are_raw(cli: Cli, running: World) -> None:
     assert cli("logs", "web") == (0, "one\ntwo\nthree\n", "")
     assert cli("logs", "web/main/0", "--tail", "1")[1] == "three\n"
-    assert cli("logs", "web/0", "--tail", "0")[1] == ""
+    assert cli("logs", "web/0", "--tail", "2")[1] == "two\nthree\n"
 
 
 def test_logs_of_several_instances_carry_their_names(cli: Cli, running: World) -> None:
@@ -301,6 +301,26 @@ def test_logs_of_several_instances_carry_their_names(cli: Cli, running: World) -
 def test_following_ends_with_a_complete_allocation(cli: Cli, running: World) -> None:
     running.allocations = [allocation(state=AllocState.COMPLETE)]
     assert cli("logs", "-f", "web")[1] == "one\ntwo\nthree\n"
+
+
+def test_following_goes_on_through_a_restart_without_repeating(cli: Cli, running: World, peer: FakePeer) -> None:
+    steps = [
+        (allocation(), b""),  # ended, and nothing new yet
+        (allocation(restarts=1), b"four\n"),
+        (allocation(restarts=1, attempt=2), b"five\n"),
+        (allocation(restarts=1, attempt=2, state=AllocState.FAILED), b"five\n"),
+    ]
+
+    def on_call(method: str) -> None:
+        if method == "GetAllocation":
+            now, running.logs["web/main/0"] = steps.pop(0)
+            running.allocations = [now]
+            if now.state is AllocState.FAILED:
+                running.jobs[("default", "web")] = job("failed", failed=1)
+
+    peer.on_call = on_call
+    assert cli("logs", "-f", "web")[:2] == (0, "one\ntwo\nthree\nfour\nfive\n")
+    assert steps == []
 
 
 def test_logs_of_nothing_say_where_to_look(cli: Cli, world: World) -> None:

@@ -50,6 +50,7 @@ class FakePeer(control_pb2_grpc.ControlServicer):
         self.after: dict[str, deque[RaftsmanError | None]] = {}
         """Like ``failures``, but the write happens first: the answer is what is lost."""
         self.no_quorum = False
+        self.on_call: Callable[[str], None] = lambda method: None
         self.silent = False
         """Takes calls and never answers: a stopped process with living connections."""
         self.calls: list[tuple[str, Any]] = []
@@ -70,6 +71,7 @@ class FakePeer(control_pb2_grpc.ControlServicer):
 
     def _enter(self, method: str, request: Any, context: grpc.ServicerContext) -> None:
         with self.world.lock:
+            self.on_call(method)
             self.calls.append((method, request))
             silent, waiting = self.silent, self.failures.get(method)
             error = waiting.popleft() if waiting else None
@@ -232,10 +234,8 @@ class FakePeer(control_pb2_grpc.ControlServicer):
         self._enter("Logs", request, context)
         data = self.world.logs.get(f"{request.id.job}/{request.id.group}/{request.id.ordinal}", b"")
         start = max(request.offset, 0)
-        if request.offset < 0 and request.tail_lines >= 0:
-            start = len(b"".join(data.splitlines(keepends=True)[: -request.tail_lines or None]))
-            if request.tail_lines == 0:
-                start = len(data)
+        if request.offset < 0 and request.tail_lines > 0:
+            start = len(b"".join(data.splitlines(keepends=True)[: -request.tail_lines]))
         limit = self.cut_streams_after.popleft() if self.cut_streams_after else None
         for sent, offset in enumerate(range(start, len(data), 5)):
             if sent == limit:
