@@ -78,10 +78,15 @@ STOP_S = 2.0
 
 
 class Peer:
-    """One peer. ``start`` raises ``StartupError`` and leaves nothing running; ``stop`` is bounded."""
+    """One peer. ``start`` raises ``StartupError`` and leaves nothing running; ``stop`` is bounded.
+
+    ``unfit`` gets a ``StartupError`` when the other peers turn out to refuse this one: it must stop.
+    """
 
     def __init__(self, settings: PeerSettings) -> None:
         self.settings = settings
+        self.unfit: asyncio.Future[StartupError] = asyncio.get_running_loop().create_future()
+        self._took_part = False
         tls = channel.TlsFiles.in_directory(settings.tls) if settings.tls is not None else None
         secure = tls is not None
         expires_ms = 0
@@ -111,6 +116,7 @@ class Peer:
             incarnation=self._directory.incarnation,
             fresh=self._directory.fresh,
             admission_payload=lambda cluster, disks: admission_payload(cluster, disks, time_ms=unix_ms()),
+            refused=lambda peer_id, reason: self._judge_refusals(),
             config=EngineConfig.fast_failover() if settings.fast_failover else EngineConfig(),
         )
         proposer = Proposer(self.log)
@@ -175,6 +181,7 @@ class Peer:
         REGISTRY.register(self._collector)
         await self._server.start()
         self.log.subscribe(self._bind_cluster)
+        self.log.subscribe(self._take_part)
         await self.log.start()
         self._forwarder.start()
         self._agents.start()
@@ -233,6 +240,27 @@ class Peer:
                 logger.critical("this disk belongs to another cluster", error=str(error))
                 os._exit(1)
 
+    def _take_part(self) -> None:
+        if not self._took_part and self.log.leader_id:
+            self._took_part = True
+
+    def _judge_refusals(self) -> None:
+        """A peer that was never part of a majority must not wait for one that refuses it; one that was stays.
+
+        A misconfigured newcomer is refused by a majority and ends; to each of the others it is one peer that is away.
+        """
+        peers = self.settings.peers
+        refusals = {peer: reason for peer, reason in sorted(self.log.refusals.items()) if peer in peers}
+        if self._took_part or self.unfit.done() or 2 * (len(peers) - len(refusals)) > len(peers):
+            return
+        said = "; ".join(f"{peer}: {reason}" for peer, reason in refusals.items())
+        self.unfit.set_result(
+            StartupError(
+                f"this peer cannot take part: of the {len(peers) - 1} other peers, {len(refusals)} and this one refuse "
+                f"each other ({said}); nothing was changed: correct what differs, then start it again"
+            )
+        )
+
 
 def _taken(flag: str, address: str, error: Exception) -> StartupError:
     why = getattr(error, "strerror", None) or str(error)
@@ -265,7 +293,11 @@ async def run(settings: PeerSettings) -> None:
     try:
         await peer.start()
         _settle()
-        await stopped.wait()
+        stopping = asyncio.create_task(stopped.wait())
+        await asyncio.wait((stopping, peer.unfit), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if peer.unfit.done():
+            raise peer.unfit.result()
         logger.info("stopping")
     finally:
         await peer.stop()

@@ -139,7 +139,8 @@ class Rollout:
             explanation = self._client.explain_job(name, namespace=namespace)
             reasons += [f"{one.group}: {one.summary}" for one in explanation.groups if one.pending and one.summary]
         for one in newest(self._client.list_allocations(job=name, namespace=namespace).allocations):
-            if one.reason and one.state not in (AllocState.RUNNING, AllocState.COMPLETE):
+            # What failed is in the explanation while it will be tried again, and shown at the end else.
+            if one.reason and one.state not in (AllocState.RUNNING, AllocState.COMPLETE, AllocState.FAILED):
                 reasons.append(f"{one.id}: {one.state.name.lower()}: {one.reason}")
         for reason in reasons[:REASONS_SHOWN]:
             essence = re.sub(r"\d+ s\b", "", reason)  # the seconds to the next try change all the time

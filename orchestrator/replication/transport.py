@@ -171,6 +171,8 @@ class GrpcNetwork:
                         session.result()
                 except (grpc.aio.AioRpcError, TimeoutError, asyncio.InvalidStateError, _SessionOverError) as error:
                     _refusal(way.peer_id, error, receiver)
+                except Exception as error:  # whatever it was, this peer must be dialled again
+                    _log.error("replication.session_failed", peer=way.peer_id, exc_info=error)
                 finally:
                     session.cancel()
                     back.cancel()
