@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.output import age, cores, mebibytes, table
+from orchestrator.contract.model import JobType
 from orchestrator.contract.transitions import TERMINAL
 
 if TYPE_CHECKING:
@@ -35,13 +36,11 @@ def jobs_table(jobs: Iterable[JobStatus], *, wide: bool, namespaces: bool) -> st
         headings += ["PENDING", "STARTING", "COMPLETE", "FAILED", "LOST", "PLACEMENT", "PRIORITY", "UID"]
     rows = []
     for job in jobs:
-        total = sum(group.count for group in job.groups)
-        done = sum(group.running for group in job.groups)
         row: list[object] = [
             job.spec.name,
             job.spec.type.name.lower(),
             "removing" if job.removing else job.state,
-            f"{done}" if job.spec.type.name == "SYSTEM" else f"{done}/{total}",
+            _progress(job),
             job.version,
             age(job.create_time_ms),
         ]
@@ -53,6 +52,16 @@ def jobs_table(jobs: Iterable[JobStatus], *, wide: bool, namespaces: bool) -> st
             row += [job.spec.placement or "default", job.spec.priority, job.uid]
         rows.append(row)
     return table(headings, rows)
+
+
+def _progress(job: JobStatus) -> str:
+    """``2/3`` instances; of a batch job also how many are done."""
+    running = sum(group.running for group in job.groups)
+    total = sum(group.count for group in job.groups)
+    if job.spec.type is JobType.BATCH:
+        complete = sum(group.complete for group in job.groups)
+        return f"{running} ({complete}/{total} done)"
+    return f"{running}/{total}"
 
 
 def ports_text(allocation: Allocation) -> str:
