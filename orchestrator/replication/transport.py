@@ -292,6 +292,13 @@ class GrpcNetwork:
                     receiver.received(peer_id, frame)
         except TimeoutError:
             _log.warning("replication.peer_silent", peer=peer_id)
+        except asyncio.CancelledError:
+            if task is None or (self._inbound.get(peer_id) is task and not self._stopping):
+                raise  # not by us
+            task.uncancel()  # gRPC tells the caller nothing of a cancelled handler
+            await context.abort(
+                grpc.StatusCode.ABORTED, "a newer session took the place of this one, or the peer stops"
+            )
         finally:
             if self._inbound.get(peer_id) is task:
                 self._inbound[peer_id] = None
