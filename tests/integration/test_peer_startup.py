@@ -107,9 +107,8 @@ async def test_a_peer_with_another_list_refuses_to_run_and_the_others_stay(tmp_p
         cluster.addresses = {**full, "p4": "127.0.0.1:1"}
         said = await refusal(cluster, peer="p3")
         assert "this peer cannot take part" in said
-        assert (
-            "its peer list is p1, p2, p3 and this peer's is p1, p2, p3, p4: start every peer with the same list" in said
-        )
+        assert "p1, p2, p3, p4" in said
+        assert "start every peer with the same list" in said
         cluster.addresses = full
         await cluster.start("p3")
         await cluster.leader()
