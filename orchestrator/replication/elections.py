@@ -68,7 +68,10 @@ class Elections:
             return
         if core.election_deadline == NOW and self._reachable():
             return  # asked, and the majority said yes
-        if not self._membership.may_vote() or not self._reachable():
+        if core.election_deadline != NOW and now - core.election_deadline > self._config.heartbeat_s:
+            # The loop was held up past the deadline, and what the leader said meanwhile is still to be read.
+            core.election_deadline = now + self._config.heartbeat_s
+        elif not self._membership.may_vote() or not self._reachable():
             core.election_deadline = now + self._timeout()
         elif self._asks_first:
             core.election_deadline = now + self._rng.uniform(1.0, 2.0) * self._config.heartbeat_s

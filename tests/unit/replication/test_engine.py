@@ -21,7 +21,7 @@ from orchestrator.replication.memory import MemoryJournal
 from orchestrator.replication.settings import EngineConfig
 from orchestrator.replication.v1 import peer_pb2 as pb
 from tests.sim.cluster import SimCluster
-from tests.sim.loop import run_virtual
+from tests.sim.loop import VirtualLoop, run_virtual
 from tests.unit.replication.puppet import Puppet, append
 
 
@@ -462,6 +462,24 @@ def test_no_prevote_for_a_shorter_log_or_while_a_leader_is_heard() -> None:
             frames = await p1.say("p3", prevote_request=pb.PreVoteRequest(term=4, last_index=4, last_term=3, round=3))
             assert [frame.prevote_reply.granted for frame in frames] == [True]
             assert p1.term == 3
+
+    in_virtual_time(scenario)
+
+
+def test_loop_that_was_held_up_reads_what_the_leader_said_before_it_asks_for_an_election() -> None:
+    async def scenario() -> None:
+        async with Puppet() as p1:
+            await p1.say("p2", append=append(3, (1, 0)))
+            loop = asyncio.get_running_loop()
+            assert isinstance(loop, VirtualLoop)
+            loop.advance(5.0)  # somebody computed for five seconds
+            p1.ear.heard.clear()
+            await asyncio.sleep(0.01)
+            assert not p1.sent("prevote_request")
+            await p1.say("p2", append=append(3, (1, 0)))
+            await asyncio.sleep(EngineConfig().election_min_s / 2)
+            assert not p1.sent("prevote_request")
+            await p1.hear("prevote_request")
 
     in_virtual_time(scenario)
 
