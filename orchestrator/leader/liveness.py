@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import structlog
 from prometheus_client import Gauge
@@ -92,12 +93,15 @@ class Liveness:
             since_election_ms=int((now - self._since) * 1000),
             bound_ms=self.bound_ms,
         )
+        began = verdict.braked and not self.brake
         self._tell(verdict)
         self._lost = frozenset(node.spec.id for node in known if node.status is NodeStatus.LOST)
         self._back = False
         for node_id in self._heard.keys() - {node.spec.id for node in known}:
             del self._heard[node_id]  # forgotten
-        return verdict.mark
+        if not began:
+            return verdict.mark
+        return replace(verdict.mark or MarkNodes(), brake=verdict.message)
 
     def next_judgement_s(self, nodes: Iterable[Node]) -> float:
         """Seconds until the judgement can come out differently: 0 when a lost node was heard again."""

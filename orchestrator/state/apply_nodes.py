@@ -170,7 +170,9 @@ def mark(state: State, command: MarkNodes) -> Outcome:
     problem = range_problem("number of marks", len(command.lost) + len(command.back), 0, MAX_COMMAND_ROWS)
     if problem:
         return state.reject("INVALID", problem)
-    changed = False
+    changed = bool(command.brake)
+    if command.brake:
+        state.events.emit("node.braked", message=command.brake)
     for verdict in command.lost:
         node = _marked(state, verdict)
         if node is not None and node.status is NodeStatus.READY:

@@ -111,10 +111,12 @@ class NodeMark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarkNodes:
-    """The leader's liveness verdicts: only *lost* and *back* reach the log."""
+    """The leader's liveness verdicts: only *lost* and *back* reach the log, and that the mass-loss brake came on
+    (``brake`` says what it holds back; it becomes an event and nothing else)."""
 
     lost: tuple[NodeMark, ...] = ()
     back: tuple[NodeMark, ...] = ()
+    brake: str = ""
 
 
 # ---------------------------------------------------------------------------- plans

@@ -148,12 +148,14 @@ class NodeMark(_message.Message):
     def __init__(self, node_id: _Optional[str] = ..., register_index: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class MarkNodes(_message.Message):
-    __slots__ = ("lost", "back")
+    __slots__ = ("lost", "back", "brake")
     LOST_FIELD_NUMBER: _ClassVar[int]
     BACK_FIELD_NUMBER: _ClassVar[int]
+    BRAKE_FIELD_NUMBER: _ClassVar[int]
     lost: _containers.RepeatedCompositeFieldContainer[NodeMark]
     back: _containers.RepeatedCompositeFieldContainer[NodeMark]
-    def __init__(self, lost: _Optional[_Iterable[_Union[NodeMark, _Mapping]]] = ..., back: _Optional[_Iterable[_Union[NodeMark, _Mapping]]] = ...) -> None: ...
+    brake: str
+    def __init__(self, lost: _Optional[_Iterable[_Union[NodeMark, _Mapping]]] = ..., back: _Optional[_Iterable[_Union[NodeMark, _Mapping]]] = ..., brake: _Optional[str] = ...) -> None: ...
 
 class PlacementColumns(_message.Message):
     __slots__ = ("job", "group", "ordinal", "attempt", "version", "node", "device_mask", "gpu_millis", "ports", "port_offsets")

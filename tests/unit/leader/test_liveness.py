@@ -100,7 +100,11 @@ def test_mass_loss_is_braked_and_shown(liveness: Liveness, clock: Clock) -> None
     clock.now += 14
     liveness.beat("a")
     clock.now += 1
-    assert liveness.judge(nodes) is None
+    mark = liveness.judge(nodes)
+    assert mark is not None
+    assert "3 of 4 ready nodes" in mark.brake
+    assert not mark.lost
+    assert liveness.judge(nodes) is None  # told once
     assert liveness.brake
     assert BRAKED._value.get() == 1
     for name in "bcd":

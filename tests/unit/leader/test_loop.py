@@ -227,3 +227,23 @@ async def test_a_verdict_that_changes_nothing_is_not_repeated_in_a_hot_loop() ->
             await asyncio.sleep(0)
         assert api.state.index == index + 1
         assert api.state.nodes["a"].status is NodeStatus.LOST
+
+
+async def test_the_mass_loss_brake_is_told_by_one_event() -> None:
+    async with leading(Leader()) as leader:
+        api = leader.api
+        for number, name in enumerate("abcd"):
+            await api.register(name, identity=f"agent:n{number}")
+        leader.now += 16
+
+        def told() -> list[str]:
+            return [event.message for event in api.state.events.after(0) if event.kind == "node.braked"]
+
+        api.log._notify()
+        await leader.until(lambda: bool(told()))
+        for _ in range(3):
+            api.log._notify()
+            await leader.until(lambda: leader.seen == api.state.index)
+        assert len(told()) == 1
+        assert "4 of 4 ready nodes" in told()[0]
+        assert all(node.status is NodeStatus.READY for node in api.state.nodes.values())
