@@ -49,7 +49,7 @@ from orchestrator.api.forward import Forwarder, Service
 from orchestrator.api.identity import AGENTS, CONTROL, PEERS, peer_of
 from orchestrator.api.logs import LogHub, Logs
 from orchestrator.api.metrics import PeerCollector
-from orchestrator.api.reads import Facts, Reads, resolve_node
+from orchestrator.api.reads import Facts, Others, Reads, resolve_node
 from orchestrator.api.status import StatusServer
 from orchestrator.api.watch import HashingMachine, StateHashes, Watch
 from orchestrator.config import PeerSettings, load, split_address
@@ -129,7 +129,9 @@ class Peer:
         # What callers reach.
         self._forwarder = Forwarder(self.log, peer_id=settings.id, addresses=settings.peers, tls=tls)
         facts = Facts(cluster_name=settings.cluster, version=_version(), dev=settings.dev, cert_expires_ms=expires_ms)
-        reads = Reads(self.log, self._state, facts, heartbeat_age_ms=self._liveness.age_ms)
+        reads = Reads(
+            self.log, self._state, facts, heartbeat_age_ms=self._liveness.age_ms, others=Others(self._forwarder)
+        )
         policy = control.Policy(
             allow_privileged=settings.allow_privileged,
             allow_host_paths=settings.allow_host_paths,

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from orchestrator.api.forward import READ_PATIENCE_S, Call
+from orchestrator.api.forward import READ_PATIENCE_S, Call, Forwarder
+from orchestrator.api.identity import CONTROL
 from orchestrator.api.logs import LogTarget
 from orchestrator.api.requests import job_key, namespace_of
 from orchestrator.contract import codec
-from orchestrator.contract.errors import InvalidError, NoLeaderError, NotFoundError
+from orchestrator.contract.errors import InvalidError, NoLeaderError, NotFoundError, RaftsmanError
 from orchestrator.contract.model import AllocationId, AssignmentKey, NodeStatus
 from orchestrator.contract.v1 import control_pb2 as pb
-from orchestrator.replication.log import PeerProgress, ReplicatedLog
+from orchestrator.replication.log import LogStatus, PeerProgress, ReplicatedLog
 from orchestrator.state import views
 from orchestrator.state.allocations import LAST_LIVE
 from orchestrator.state.state import Rows, State
@@ -32,6 +34,8 @@ SLICE = 200
 """Rows or jobs of a listing that are written before the loop gets air."""
 MAX_ROWS = 50_000
 ALL = "*"
+TELL_S = 0.3
+TELL_AGAIN_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +58,13 @@ class Reads:
         facts: Facts,
         *,
         heartbeat_age_ms: Callable[[str], int],
+        others: Others,
     ) -> None:
         self._log = log
         self._state = state
         self._facts = facts
         self._heartbeat_age_ms = heartbeat_age_ms
+        self._others = others
 
     async def info(self, read: Any, call: Call) -> pb.ReadInfo:
         """Wait until this state may answer; raises ``NoLeaderError`` where a fresh answer cannot be had."""
@@ -208,32 +214,74 @@ class Reads:
             elections=status.elections,
             feature_level=state.feature_level,
         )
-        leads = status.leader_id == status.peer_id
+        told = {} if request.read.stale else await self._others.ask(status, call)
         for peer in status.peers:
-            response.peers.append(self._peer(peer, status.peer_id, status.leader_id, str(status.role), leads))
+            response.peers.append(self._peer(peer, status, told.get(peer.peer_id)))
         return response
 
-    def _peer(self, peer: PeerProgress, me: str, leader: str, role: str, leads: bool) -> pb.PeerInfo:
-        mine = peer.peer_id == me
-        status = self._log.status()
-        known = role if mine else _role(peer, leader)
+    def _peer(self, peer: PeerProgress, status: LogStatus, told: pb.PeerInfo | None) -> pb.PeerInfo:
+        """A row of the status; ``told`` is what that peer lately said of itself."""
+        mine = peer.peer_id == status.peer_id
         lag = -1
         if mine:
             lag = max(0, status.commit_index - status.applied_index)
-        elif leads and peer.connected:
+        elif status.leader_id == status.peer_id and peer.connected:
             lag = max(0, status.commit_index - peer.match_index)
+        expires_ms = self._facts.cert_expires_ms if mine else peer.cert_expires_ms
         return pb.PeerInfo(
             id=peer.peer_id,
             address=peer.address,
-            role=known,
+            role=str(status.role) if mine else _role(peer, status.leader_id),
             connected=mine or peer.connected,
             voter=peer.voter,
             match_index=peer.match_index,
             lag=lag,
             last_contact_ms=0 if mine else peer.last_contact_ms,
-            cert_expires_ms=self._facts.cert_expires_ms if mine else peer.cert_expires_ms,
-            version=self._facts.version if mine else "",
+            cert_expires_ms=expires_ms or (told.cert_expires_ms if told is not None else 0),
+            version=self._facts.version if mine else (told.version if told is not None else ""),
         )
+
+
+class Others:
+    """What the other peers say of themselves (version, certificate), asked for at most once a minute each."""
+
+    def __init__(self, forwarder: Forwarder, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._forwarder = forwarder
+        self._clock = clock
+        self._known: dict[str, tuple[float, pb.PeerInfo]] = {}
+
+    async def ask(self, status: LogStatus, call: Call) -> dict[str, pb.PeerInfo]:
+        """By peer id; those that cannot say it quickly are left out."""
+        now = self._clock()
+        due = [
+            peer.peer_id
+            for peer in status.peers
+            if peer.connected and peer.peer_id != status.peer_id and now - self._asked(peer.peer_id) > TELL_AGAIN_S
+        ]
+        if due:
+            await asyncio.gather(*(self._one(peer_id, call, now) for peer_id in due))
+        return {peer_id: info for peer_id, (_, info) in self._known.items()}
+
+    def _asked(self, peer_id: str) -> float:
+        return self._known[peer_id][0] if peer_id in self._known else float("-inf")
+
+    async def _one(self, peer_id: str, call: Call, now: float) -> None:
+        request = pb.ClusterStatusRequest(read={"stale": True})
+        try:
+            raw = await self._forwarder.call(
+                peer_id,
+                f"/{CONTROL}/ClusterStatus",
+                request.SerializeToString(),
+                call,
+                timeout_s=call.timeout_s(TELL_S),
+                follow=False,
+            )
+        except RaftsmanError:
+            return
+        answer = pb.ClusterStatusResponse.FromString(raw)
+        for peer in answer.peers:
+            if peer.id == peer_id:
+                self._known[peer_id] = (now, peer)
 
 
 def _role(peer: PeerProgress, leader: str) -> str:

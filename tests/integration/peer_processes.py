@@ -110,7 +110,7 @@ class PeerCluster:
         stubs = {peer: self.control(peer) for peer in peers}
 
         async def agreed() -> str | None:
-            found = set()
+            found: set[str] = set()
             for peer in peers:
                 try:
                     answer = await stubs[peer].ClusterStatus(

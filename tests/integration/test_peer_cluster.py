@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -21,14 +22,12 @@ TASK = {"name": "main", "command": ["true"], "resources": {"cpu_millis": 1, "mem
 GROUP = {"name": "main", "count": 1, "tasks": [TASK]}
 
 
-async def answer(
-    cluster: PeerCluster, method: str, request: object, *, peers: list[str], within_s: float = 15.0
-) -> object:
+async def answer(cluster: PeerCluster, method: str, request: Any, *, peers: list[str], within_s: float = 15.0) -> Any:
     """Ask the peers in turn until one answers; a request id makes that safe."""
     stubs = [cluster.control(peer) for peer in peers]
     turn = iter(range(10_000))
 
-    async def one() -> object | None:
+    async def one() -> Any:
         try:
             return await getattr(stubs[next(turn) % len(stubs)], method)(request, timeout=5)
         except grpc.aio.AioRpcError as error:
@@ -79,8 +78,8 @@ async def test_killing_the_leader_loses_no_acknowledged_write(tmp_path: Path) ->
         first = await cluster.control(cluster.ids[0]).StateHash(pb.StateHashRequest(), timeout=10)
         for peer in cluster.ids:
             # Asked of one peer about each: forwarded to it, which waits until it is exactly there.
-            request = pb.StateHashRequest(at_index=first.index, peer_id=peer)
-            same = await cluster.control(cluster.ids[0]).StateHash(request, timeout=10)
+            about = pb.StateHashRequest(at_index=first.index, peer_id=peer)
+            same = await cluster.control(cluster.ids[0]).StateHash(about, timeout=10)
             assert (same.hash, same.index, same.peer_id) == (first.hash, first.index, peer)
 
 
@@ -131,7 +130,7 @@ async def test_a_follower_watches_events_on_and_resumes_after_an_index(tmp_path:
 
         async def arrived() -> bool:
             await stub.PutVariable(pb.PutVariableRequest(name=f"new{next(numbers)}", value="x"), timeout=10)
-            return reading.done()
+            return bool(reading.done())
 
         await eventually(arrived)
         assert reading.result().message.startswith("new")
@@ -167,7 +166,7 @@ async def test_bad_jobs_are_refused_with_the_place_by_every_peer(tmp_path: Path)
             stub = cluster.control(peer)
             for spec, kind, named in bad:
                 with pytest.raises(grpc.aio.AioRpcError) as caught:
-                    await stub.SubmitJob(pb.SubmitJobRequest(job=spec), timeout=10)  # type: ignore[arg-type]
+                    await stub.SubmitJob(pb.SubmitJobRequest(job=spec), timeout=10)
                 error = from_rpc_error(caught.value)
                 assert isinstance(error, kind), (spec, error)
                 assert named in error.message
@@ -194,13 +193,29 @@ async def test_20000_jobs_in_one_submit_change_no_term(tmp_path: Path) -> None:
         assert (after.term, after.leader_id) == (before.term, before.leader_id)
 
 
+async def test_the_status_tells_of_every_peer_wherever_it_is_asked(tmp_path: Path) -> None:
+    async with peer_cluster(tmp_path, secure=True) as cluster:
+        leader = await cluster.leader()
+        for peer in cluster.ids:
+            status = await cluster.control(peer).ClusterStatus(pb.ClusterStatusRequest(), timeout=10)
+            assert status.leader_id == status.read.peer_id == leader
+            assert {one.id: one.role for one in status.peers} == {
+                one: "leader" if one == leader else "follower" for one in cluster.ids
+            }
+            for one in status.peers:
+                assert one.connected and one.voter
+                assert one.lag >= 0
+                assert one.version
+                assert one.cert_expires_ms > 0
+
+
 async def test_metrics_move_with_writes_and_elections(tmp_path: Path) -> None:
     async with peer_cluster(tmp_path) as cluster:
         leader = await cluster.leader()
         before = {peer: await metrics(cluster, peer) for peer in cluster.ids}
         assert {peer for peer in cluster.ids if before[peer]["raftsman_leader"] == 1} == {leader}
         await cluster.control(leader).PutVariable(pb.PutVariableRequest(name="a", value="1"), timeout=10)
-        await cluster.control(leader).SubmitJob(pb.SubmitJobRequest(job={"name": "x", "groups": [GROUP]}), timeout=10)  # type: ignore[arg-type]
+        await cluster.control(leader).SubmitJob(pb.SubmitJobRequest(job={"name": "x", "groups": [GROUP]}), timeout=10)
         after = await metrics(cluster, leader)
         for name in (
             'raftsman_proposals_total{command="WriteVariable"}',

@@ -48,15 +48,16 @@ async def refused(call: object) -> PermissionError_:
 async def test_an_agent_cannot_speak_for_another_node_on_any_peer(cluster: PeerCluster) -> None:
     for peer in cluster.ids:
         mine, other = agents(cluster, peer, "n1"), agents(cluster, peer, "n2")
-        node = {"id": f"node-{peer}", "name": f"node-{peer}", **NODE}
+        name = f"node-{peer}"
+        node = {"id": name, "name": name, **NODE}
         await mine.Register(agent_pb2.RegisterRequest(node=node), timeout=10)
-        await mine.Heartbeat(agent_pb2.HeartbeatRequest(node_id=node["id"]), timeout=10)
+        await mine.Heartbeat(agent_pb2.HeartbeatRequest(node_id=name), timeout=10)
         await refused(other.Register(agent_pb2.RegisterRequest(node=node), timeout=10))
-        await refused(other.Heartbeat(agent_pb2.HeartbeatRequest(node_id=node["id"]), timeout=10))
-        await refused(other.ReportStatuses(agent_pb2.ReportStatusesRequest(node_id=node["id"]), timeout=10))
-        await refused(other.Assignments(agent_pb2.AssignmentsRequest(node_id=node["id"]), timeout=10).read())
+        await refused(other.Heartbeat(agent_pb2.HeartbeatRequest(node_id=name), timeout=10))
+        await refused(other.ReportStatuses(agent_pb2.ReportStatusesRequest(node_id=name), timeout=10))
+        await refused(other.Assignments(agent_pb2.AssignmentsRequest(node_id=name), timeout=10).read())
         logs = other.ServeLogs(timeout=10)
-        await logs.write(agent_pb2.LogsUp(hello={"node_id": node["id"]}))
+        await logs.write(agent_pb2.LogsUp(hello={"node_id": name}))
         await refused(logs.read())
 
 

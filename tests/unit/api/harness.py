@@ -11,7 +11,7 @@ from orchestrator.api.control import Policy, Writes
 from orchestrator.api.forward import Call, Forwarder
 from orchestrator.api.identity import Caller
 from orchestrator.api.logs import LogHub, Logs
-from orchestrator.api.reads import Facts, Reads, resolve_node
+from orchestrator.api.reads import Facts, Others, Reads, resolve_node
 from orchestrator.api.watch import HashingMachine, StateHashes, Watch
 from orchestrator.contract.channel import Identity
 from orchestrator.contract.v1 import agent_pb2, types_pb2
@@ -51,11 +51,17 @@ class Api:
             self.log, self.proposer, policy, resolve_node=lambda text: resolve_node(self.machine.state, text)
         )
         facts = Facts(cluster_name="test", version="1.2.3", dev=True, cert_expires_ms=7)
-        self.reads = Reads(self.log, self.state_now, facts, heartbeat_age_ms=self.liveness.age_ms)
+        self.forwarder = Forwarder(self.log, peer_id="p1", addresses={"p1": "127.0.0.1:1"}, tls=None)
+        self.reads = Reads(
+            self.log,
+            self.state_now,
+            facts,
+            heartbeat_age_ms=self.liveness.age_ms,
+            others=Others(self.forwarder),
+        )
         self.watch = Watch(self.log, self.state_now)
         self.agents = Agents(self.log, self.proposer, self.state_now, self.liveness, addresses={"p1": "host:7400"})
         self.agents.start()
-        self.forwarder = Forwarder(self.log, peer_id="p1", addresses={"p1": "127.0.0.1:1"}, tls=None)
         self.hashes = StateHashes(self.log, self.hashing, self.forwarder, peer_id="p1")
         self.hub = LogHub(check=self.agents.check_speaker)
         self.logs = Logs(self.hub, self.forwarder, find=self.reads.log_target)
