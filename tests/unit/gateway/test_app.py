@@ -10,8 +10,8 @@ from typing import Any, cast
 
 import httpx
 import pytest
-from orchestrator.client.aio import Client
 
+from orchestrator.client.aio import Client
 from orchestrator.contract.answers import (
     AllocationList,
     ClusterStatus,
