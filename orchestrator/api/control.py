@@ -83,10 +83,12 @@ class Writes:
         return pb.SubmitJobResponse(index=done.index, uid=one.uid, version=one.version, changed=one.changed)
 
     async def submit_jobs(self, request: pb.SubmitJobsRequest, call: Call) -> pb.SubmitJobsResponse:
-        """All or none as far as the jobs themselves go: every one is checked before the first is proposed.
+        """All or none up to ``CHUNK_JOBS`` jobs and ``CHUNK_BYTES``, which are one command.
 
-        A large submit is several commands, each with a request id derived from the caller's: if the leader dies between
-        them, repeating the call completes it.
+        A larger submit is several commands, each all or none, with request ids derived from the caller's. Every job is
+        checked before the first is proposed, so that only two things can come between them: the leader dies, or a job
+        of that name is just being removed. Then the jobs of the earlier commands are in and the caller gets an error;
+        repeating the call, with the same request id or another, completes it and does nothing twice.
         """
         if not request.jobs:
             raise InvalidError("jobs: is empty; expected at least one", field="jobs")
