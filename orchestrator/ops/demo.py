@@ -29,6 +29,7 @@ from orchestrator.ops.drill_facts import Verdict
 from orchestrator.ops.drill_jobs import Workload
 from orchestrator.ops.engine import Engine, EngineError
 from orchestrator.ops.images import find_or_make
+from orchestrator.ops.interrupt import run
 
 PARTS, PER_PART = 5, 1_000
 SERVICES = 3
@@ -49,10 +50,13 @@ echo $sum
 def main(as_json: bool, image: str, rounds: int) -> None:
     """Start a cluster, run a service and a batch job, kill leaders, and account for everything."""
     try:
-        facts, verdict = asyncio.run(_story(image, rounds))
+        facts, verdict = run(_story(image, rounds))
     except RaftsmanError as error:
         click.echo(f"demo: {error.message}", err=True)
         sys.exit(1)
+    except KeyboardInterrupt:
+        click.echo("demo: interrupted; the cluster is stopped", err=True)
+        sys.exit(130)
     click.echo(_summary(facts, verdict), err=as_json)
     if as_json:
         click.echo(json.dumps(verdict.as_json(replaces=False) | facts))
@@ -64,7 +68,7 @@ async def _story(image: str, rounds: int) -> tuple[dict[str, Any], Verdict]:
     workload = await _workload(image)
     _say("Starting three peers and two agents ...")
     cluster = LocalCluster(peers=3, agents=2, driver=workload.driver)
-    cluster.keep_data = True
+    cluster.keep_after_failure = True
     try:
         async with cluster:
             ready_s = time.monotonic() - began

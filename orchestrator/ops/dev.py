@@ -57,6 +57,8 @@ class LocalCluster:
 
     keep_data: bool
     """Whether the data directory outlives ``stop``; a temporary one does not, unless somebody wants to look at it."""
+    keep_after_failure = False
+    """Keep it when ``async with`` is left by an exception (an interrupt is none)."""
 
     def __init__(
         self,
@@ -168,10 +170,15 @@ class LocalCluster:
         try:
             await self.start()
             await self.wait_ready()
-        except BaseException:
+        except BaseException as error:
+            self._note_failure(type(error))
             await self.give_up()
             raise
         return self
+
+    def _note_failure(self, kind: type[BaseException] | None) -> None:
+        if self.keep_after_failure and kind is not None and issubclass(kind, Exception):
+            self.keep_data = True
 
     async def give_up(self) -> None:
         """After a start that failed: stop the cluster, unless some of it ran before (then it is somebody's)."""
@@ -183,6 +190,7 @@ class LocalCluster:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._note_failure(kind)
         await self.stop()
 
     async def start(self) -> tuple[str, ...]:

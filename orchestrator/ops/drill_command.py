@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from orchestrator.ops.drill import Drill, Options
 from orchestrator.ops.drill_facts import Spread, Verdict
 from orchestrator.ops.drill_kinds import KINDS
 from orchestrator.ops.drill_target import ComposeCluster
+from orchestrator.ops.interrupt import run
 
 ALLOWED = ("dev", "compose")
 
@@ -64,7 +64,7 @@ def command(
     fresh = None
     if found is None:
         fresh = LocalCluster(peers, agents, driver=driver, fast_failover=fast_failover)
-    verdict = asyncio.run(_run(found, fresh, options))
+    verdict = run(_run(found, fresh, options))
     if as_json:
         click.echo(json.dumps(verdict.as_json(replaces=KINDS[kind].loses_node)))
     else:
@@ -91,7 +91,7 @@ def _context(session: Session, really: str | None) -> contexts.Context | None:
 async def _run(found: contexts.Context | None, fresh: LocalCluster | None, options: Options) -> Verdict:
     if fresh is not None:
         _say(f"starting a throw-away cluster in {fresh.data}")
-        fresh.keep_data = True  # until it is known that nobody will want to look at it
+        fresh.keep_after_failure = True
         try:
             async with fresh:
                 verdict = await Drill(fresh, options, _say).run()

@@ -190,3 +190,30 @@ async def test_a_fault_behind_the_drills_back_makes_it_exit_1(
 async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
     async for line in stream:
         yield line.decode().rstrip()
+
+
+def test_an_interrupted_drill_takes_its_cluster_with_it(tmp_path: Path) -> None:
+    argv = [
+        sys.executable,
+        "-m",
+        "orchestrator.cli.main",
+        "drill",
+        "kill-leader",
+        "--rounds",
+        "50",
+        "--driver",
+        "process",
+    ]
+    env = {**os.environ, "RAFTSMAN_CONFIG_DIR": str(tmp_path)}
+    process = subprocess.Popen(argv, env=env, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    with process.stderr as lines:
+        data = Path(next(lines).rpartition(" ")[2].strip())
+        for line in lines:
+            if line.startswith("round 1/"):
+                break
+        members = LocalCluster.attach(data).record.members
+        process.terminate()
+        assert process.wait(60) == 130
+    assert not any(member.alive for member in members)
+    assert not data.exists()
