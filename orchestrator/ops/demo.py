@@ -76,7 +76,7 @@ async def _story(image: str, rounds: int) -> tuple[dict[str, Any], Verdict]:
             client = cluster.client
             _say(f"Submitting a batch job of {PARTS} tasks, and a service of {SERVICES} instances under HTTP load.")
             await client.submit(_batch(workload))
-            _say(f"Killing {rounds} leaders (SIGKILL) while four clients write without pause:")
+            _say(f"Killing {rounds} leader{'s' * (rounds != 1)} (SIGKILL) while four clients write without pause:")
             options = Options(kind="kill-leader", rounds=rounds, service_count=SERVICES, keep_no_trace=False)
             verdict = await Drill(cluster, options, lambda line: _say(f"  {line}"), workload).run()
             total = await _collect(client)
@@ -143,12 +143,13 @@ async def _collect(client: Client) -> int:
 
 def _summary(facts: dict[str, Any], verdict: Verdict) -> str:
     where = f"containers of {facts['image']}" if facts["image"] else "processes"
+    killed = "1 leader was" if verdict.rounds == 1 else f"{verdict.rounds} leaders were"
     right = "right" if facts["batch_correct"] else "WRONG"
     return f"""
 What happened in {facts["seconds"]:g} s:
-  {verdict.rounds} leaders were killed. The next write was acknowledged after {verdict.unavailable_ms.p50:g} ms \
-(at most {verdict.unavailable_ms.max:g} ms),
-  a new job ran {verdict.placement_ms.p50:g} ms after the kill (at most {verdict.placement_ms.max:g} ms).
+  {killed} killed. The next write was acknowledged after {verdict.unavailable_ms.p50:.0f} ms \
+(at most {verdict.unavailable_ms.max:.0f} ms),
+  a new job ran {verdict.placement_ms.p50:.0f} ms after the kill (at most {verdict.placement_ms.max:.0f} ms).
   {verdict.writes_acked} writes were acknowledged: {verdict.writes_lost} lost, {verdict.writes_duplicated} duplicated.
   {SERVICES} services ran as {where}: {verdict.containers_restarted} restarted, {verdict.containers_doubled} doubled,
   {verdict.requests} HTTP requests to them, {verdict.requests_failed} failed.
