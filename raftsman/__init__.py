@@ -31,4 +31,11 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'raftsman' has no attribute {name!r}")
     module, attribute = _HOME[name]
-    return getattr(importlib.import_module(module), attribute)
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if name != "LocalCluster" or (error.name or "").partition(".")[0] in ("orchestrator", "agent"):
+            raise
+        raise ImportError(
+            f"LocalCluster needs more than a client install has ({error.name} is missing): pip install 'raftsman[all]'"
+        ) from error

@@ -6,6 +6,7 @@ import json
 
 import click
 
+from orchestrator.cli.output import show
 from orchestrator.cli.session import Session, common
 
 
@@ -26,6 +27,12 @@ def version(session: Session) -> None:
     from importlib.metadata import version as installed
 
     try:
-        click.echo(f"raftsman {installed('raftsman')}")
+        number = installed("raftsman")
     except PackageNotFoundError:
-        click.echo("raftsman (from a source tree, not installed)")
+        number = "unknown (a source tree, not installed)"
+    show(
+        session.output,
+        value=lambda: {"version": number},
+        names=lambda: [number],
+        table=lambda wide: f"raftsman {number}",
+    )

@@ -13,6 +13,7 @@ from orchestrator.cli.session import Session, common
 from orchestrator.contract.plain import plain
 
 if TYPE_CHECKING:
+    from orchestrator.client.aio import Client
     from orchestrator.contract.model import Event
 
 QUIET_S = 0.7
@@ -55,6 +56,7 @@ def events(
             source = client.watch_events(after_index or 0, namespace, kinds, job)
             if after_index == -1:
                 source = client.watch_events(until, namespace, kinds, job)
+            names = _Names(client, session.output in ("table", "wide"))
             kept: list[Event] = []
             stored = after_index != -1
             waiting: asyncio.Task[Event] | None = None
@@ -68,7 +70,7 @@ def events(
                     if stored and (event is None or event.index > until):
                         stored = False
                         for one in kept[-tail:] if tail else kept:
-                            _print(session, one)
+                            _print(session, one, await names.of(one.node_id))
                         if not follow:
                             return
                     if event is None:
@@ -76,7 +78,7 @@ def events(
                     if stored:
                         kept.append(event)
                     else:
-                        _print(session, event)
+                        _print(session, event, await names.of(event.node_id))
             finally:
                 if waiting is not None:
                     waiting.cancel()
@@ -84,7 +86,23 @@ def events(
     asyncio.run(read())
 
 
-def _print(session: Session, event: Event) -> None:
+class _Names:
+    """Names of nodes by id, asked for when the first unknown id turns up."""
+
+    def __init__(self, client: Client, wanted: bool) -> None:
+        self._client = client
+        self._wanted = wanted
+        self._known: dict[str, str] = {}
+
+    async def of(self, node_id: str) -> str:
+        """The id itself for a node that is no more."""
+        if self._wanted and node_id and node_id not in self._known:
+            listed = await self._client.list_nodes(stale=True)
+            self._known |= {node_id: node_id} | {node.spec.id: node.spec.name for node in listed.nodes}
+        return self._known.get(node_id, node_id)
+
+
+def _print(session: Session, event: Event, node: str) -> None:
     if session.output == "json":
         click.echo(json.dumps(plain(event), ensure_ascii=False))
     elif session.output == "yaml":
@@ -95,6 +113,9 @@ def _print(session: Session, event: Event) -> None:
         click.echo(f"{event.index}.{event.sequence}")
     else:
         when = datetime.fromtimestamp(event.time_ms / 1000).strftime("%Y-%m-%d %H:%M:%S")
-        about = event.allocation or event.job or event.node_id
+        about = event.allocation or event.job or node
+        message = event.message if event.message != about else ""
+        if event.allocation and node and not message:
+            message = f"on {node}"
         wide = f"  node {event.node_id}  attempt {event.attempt}" if session.output == "wide" else ""
-        click.echo(f"{event.index:>7}  {when}  {event.kind:<20}  {about:<24}  {event.message}{wide}".rstrip())
+        click.echo(f"{event.index:>7}  {when}  {event.kind:<20}  {about:<24}  {message}{wide}".rstrip())

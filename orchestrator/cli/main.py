@@ -60,6 +60,21 @@ def _entry_points() -> dict[str, Any]:
     return {point.name: point for point in entry_points(group="raftsman.commands")}
 
 
+_EXTRAS = {"peer": "peer", "certs": "peer", "agent": "agent", "gateway": "gateway"}
+"""Command: the extra that brings what it imports; the others need all of them."""
+
+
+def _missing(command: str, error: ModuleNotFoundError) -> click.ClickException | ModuleNotFoundError:
+    """What to install; a missing module of our own is a defect and stays one."""
+    module = (error.name or "").partition(".")[0]
+    if module in ("", "orchestrator", "agent", "raftsman"):
+        return error
+    extra = _EXTRAS.get(command, "all")
+    return click.ClickException(
+        f"'{command}' needs more than a client install has ({module} is missing): pip install 'raftsman[{extra}]'"
+    )
+
+
 class _Commands(click.Group):
     """A group that imports a command when it is called."""
 
@@ -76,13 +91,15 @@ class _Commands(click.Group):
             return None
         try:
             loaded: click.Command = point.load()
-        except ImportError as error:
-            missing = getattr(error, "name", None) or str(error)
-            extra = cmd_name if cmd_name in ("peer", "agent", "gateway") else "all"
-            raise click.ClickException(
-                f"'{cmd_name}' cannot be loaded: {missing} is missing; try: pip install 'raftsman[{extra}]'"
-            ) from error
+        except ModuleNotFoundError as error:
+            raise _missing(cmd_name, error) from error
         return loaded
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:  # what a command imports only once it runs
+            raise _missing(ctx.invoked_subcommand or "", error) from error
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -59,7 +59,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     widths = [max(len(line[number]) for line in lines) for number in range(len(keep))]
     text = []
     for number, line in enumerate(lines):
-        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
+        cells = [cell.ljust(width) for cell, width in zip(line[:-1], widths, strict=False)] + line[-1:]
         if number == 0:
             cells = [click.style(cell, bold=True) for cell in cells]
         else:

@@ -149,6 +149,7 @@ def _from_command(session: Session, command: tuple[str, ...], keys: dict[str, An
         if not equals:
             raise click.UsageError(f"--env: expected NAME=VALUE, got {pair!r}")
         env[name] = value
+    batch = (keys["kind"] or "batch") == "batch"
     return Job(
         keys["name"] or _invented_name(command[0]),
         namespace=session.place,
@@ -162,6 +163,8 @@ def _from_command(session: Session, command: tuple[str, ...], keys: dict[str, An
         env=env,
         ports=list(keys["ports"]),
         placement=keys["placement"] or "",
+        # "A command that runs once": what fails is told at once, and nothing is done twice behind the user's back.
+        restart={"attempts": 0} if batch else None,
     ).spec()
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from orchestrator.client import contexts
-from orchestrator.contract.errors import NotFoundError, PreconditionError
+from orchestrator.contract.errors import NotFoundError, PreconditionError, RaftsmanError
 from orchestrator.ops.cluster_file import ClusterFile, ClusterRecord
 from orchestrator.ops.dev import LocalCluster
 from orchestrator.ops.dev_plan import DRIVERS, MAX_AGENTS, MAX_PEERS
@@ -91,7 +91,7 @@ def command(
 @_OUTPUT
 def status(data: Path | None, output: str) -> None:
     """What the cluster consists of and what of it runs. Exits 1 when something does not."""
-    record = _record(data or default_data())
+    record = _record(data)
     rows = [
         {
             "name": member.name,
@@ -120,7 +120,7 @@ def status(data: Path | None, output: str) -> None:
 @_DATA
 def stop(data: Path | None) -> None:
     """Stop the cluster and what it runs. The data stays."""
-    cluster = LocalCluster.attach(data or default_data())
+    cluster = _attached(data)
     running = [member.name for member in cluster.record.members if member.alive]
     asyncio.run(cluster.stop())
     click.echo(f"stopped {', '.join(running)}" if running else "nothing was running", err=True)
@@ -131,7 +131,7 @@ def stop(data: Path | None) -> None:
 @_OUTPUT
 def kill_leader(data: Path | None, output: str) -> None:
     """SIGKILL the peer that leads; it is started again after three seconds."""
-    cluster = LocalCluster.attach(data or default_data())
+    cluster = _attached(data)
 
     async def kill() -> str:
         try:
@@ -152,17 +152,32 @@ def kill_leader(data: Path | None, output: str) -> None:
 @click.option("--after", type=click.FloatRange(min=0), default=0.0, help="Wait so many seconds first.")
 def restart(name: str, data: Path | None, after: float) -> None:
     """Start a peer, agent or gateway again, with its directory and ports; ends it first if it runs."""
-    cluster = LocalCluster.attach(data or default_data())
+    cluster = _attached(data)
     time.sleep(after)
     asyncio.run(cluster.restart(name))
     click.echo(f"restarted {name}", err=True)
 
 
-def _record(data: Path) -> ClusterRecord:
-    record = ClusterFile(data.expanduser().resolve()).load()
-    if record is None:
-        raise NotFoundError(f"no cluster in {data}; `raftsman dev --data {data}` starts one")
-    return record
+def _record(data: Path | None) -> ClusterRecord:
+    """Of the cluster in ``--data`` or the default directory; NotFoundError names the current context's if another.
+
+    It is only named: `dev stop` must not stop what nobody pointed at.
+    """
+    chosen = (data or default_data()).expanduser().resolve()
+    record = ClusterFile(chosen).load()
+    if record is not None:
+        return record
+    advice = f"`raftsman dev --data {chosen}` starts one"
+    with contextlib.suppress(RaftsmanError):
+        context = contexts.resolve()
+        if context.kind == "dev" and context.data and Path(context.data) != chosen:
+            advice = f"the one of context '{context.name}' is in {context.data}: repeat with --data {context.data}"
+    raise NotFoundError(f"no cluster in {chosen}; {advice}")
+
+
+def _attached(data: Path | None) -> LocalCluster:
+    _record(data)
+    return LocalCluster.attach(data or default_data())
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from orchestrator.client import contexts
 from orchestrator.contract import answers, model
 from orchestrator.contract.errors import InvalidError, NoLeaderError
 from orchestrator.contract.model import AllocationId, AllocState
@@ -211,6 +212,7 @@ def test_run_of_a_command_prints_what_it_wrote(cli: Cli, world: World) -> None:
     assert spec.type is model.JobType.BATCH
     assert spec.groups[0].tasks[0].command == ("echo", "hello", "--version")
     assert spec.groups[0].tasks[0].resources.cpu_millis == 200
+    assert spec.groups[0].restart.attempts == 0
 
 
 def test_run_invents_a_name_for_a_command(cli: Cli, world: World) -> None:
@@ -378,6 +380,21 @@ def test_events_end_with_the_stored_ones(cli: Cli, world: World) -> None:
     assert json.loads(cli("events", "-o", "json", "--tail", "1")[1])["kind"] == "job.submitted"
 
 
+def test_events_name_nodes(cli: Cli, world: World) -> None:
+    world.nodes = [answers.NodeInfo(spec=model.NodeSpec(id="id-1", name="n1"))]
+    world.events = [
+        model.Event(index=1, sequence=0, time_ms=1, kind="node.registered", node_id="id-1", message="n1"),
+        model.Event(index=2, sequence=0, time_ms=1, kind="alloc.placed", allocation="web/api/0", node_id="id-1"),
+        model.Event(index=3, sequence=0, time_ms=1, kind="node.forgotten", node_id="id-2"),
+    ]
+    _, out, _ = cli("events")
+    assert [line.split()[3:] for line in out.splitlines()] == [
+        ["node.registered", "n1"],
+        ["alloc.placed", "web/api/0", "on", "n1"],
+        ["node.forgotten", "id-2"],
+    ]
+
+
 def test_variables_by_command(cli: Cli) -> None:
     assert cli("var", "put", "a", "1")[0] == 0
     assert cli("var", "get", "a")[1] == "1\n"
@@ -416,6 +433,23 @@ def test_contexts_by_command(cli: Cli, tmp_path: Path, peer: FakePeer, monkeypat
 
 def test_the_schema_is_json(cli: Cli) -> None:
     assert json.loads(cli("schema")[1])["title"] == "Raftsman job file"
+
+
+def test_the_version_is_shown_as_asked(cli: Cli) -> None:
+    number = json.loads(cli("version", "-o", "json")[1])["version"]
+    assert cli("version")[1] == f"raftsman {number}\n"
+
+
+def test_dev_names_the_cluster_of_the_context(
+    cli: Cli, peer: FakePeer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAFTSMAN_ENDPOINTS")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    contexts.add(contexts.Context(name="mine", endpoints=(peer.address,), kind="dev", data=str(tmp_path / "there")))
+    code, _, err = cli("dev", "stop")
+    assert code == 1
+    assert f"no cluster in {tmp_path / 'state' / 'raftsman' / 'dev'}" in err
+    assert f"--data {tmp_path / 'there'}" in err
 
 
 def test_help_names_every_command_without_loading_any(cli: Cli) -> None:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from orchestrator.contract import answers
 from tests.unit.client.fake import FakePeer, World, job_spec
 
@@ -52,3 +54,31 @@ def test_a_broken_pipe_is_quiet() -> None:
         peer.kill()
     assert done.stdout.startswith("JOB")
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "missing", "extra"),
+    [
+        (["peer", "--help"], "numpy", "peer"),
+        (["dev", "--help"], "psutil", "all"),
+        (["certs", "--help"], "cryptography", "peer"),
+        (["agent", "--help"], "psutil", "agent"),
+        (["gateway", "--endpoints", "127.0.0.1:1", "--insecure", "--listen", "127.0.0.1:0"], "uvicorn", "gateway"),
+    ],
+)
+def test_a_client_install_says_what_a_command_needs(command: list[str], missing: str, extra: str) -> None:
+    code = (
+        f"import sys; sys.modules['{missing}'] = None; from orchestrator.cli import main; sys.exit(main.run({command}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"raftsman: '{command[0]}' needs more than a client install has ({missing} is missing): "
+        f"pip install 'raftsman[{extra}]'\n"
+    )
+
+
+def test_a_client_install_says_what_a_local_cluster_needs() -> None:
+    code = "import sys; sys.modules['psutil'] = None; from raftsman import LocalCluster"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "pip install 'raftsman[all]'" in done.stderr.splitlines()[-1]
