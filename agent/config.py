@@ -74,6 +74,12 @@ class AgentSettings(BaseSettings):
                 raise ValueError(f"{address!r}; expected host:port, for example 10.0.0.1:7400")
         return addresses
 
+    @pydantic.field_validator("data", "tls", "tls_pool")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        """What runs as a process starts in a directory of its own: a relative path would lead elsewhere there."""
+        return value.expanduser().absolute() if value is not None else None
+
     @pydantic.field_validator("driver", mode="before")
     @classmethod
     def _driver(cls, value: object) -> object:

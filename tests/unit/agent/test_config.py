@@ -48,6 +48,13 @@ def test_flags_win_over_the_environment_and_that_over_the_file(monkeypatch: pyte
     assert settings.ports == (30_000, 30_100)
 
 
+def test_relative_directories_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    settings = load({"peers": "a:7400", "data": Path("data/n1"), "tls": Path("~/tls")})
+    assert (settings.data, settings.tls) == (tmp_path / "data" / "n1", tmp_path / "home" / "tls")
+
+
 def test_peers_may_be_written_as_for_a_peer() -> None:
     assert load({**GOOD, "peers": "p1=a:7400,p2=b:7400"}).peers == ("a:7400", "b:7400")
 
