@@ -23,7 +23,7 @@ from orchestrator.ops.history import UNCONDITIONAL, History
 
 T = TypeVar("T")
 
-PAUSE_S = 0.03
+PAUSE_S = 0.08
 RETRY_S = 0.05
 REPEAT_EVERY = 10
 """Every so many creates, the same request is sent once more: it must be answered as before and do nothing."""
