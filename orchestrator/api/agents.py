@@ -16,11 +16,12 @@ from google.protobuf.message import Message
 from prometheus_client import Counter
 
 from orchestrator.api.forward import Call, Route
-from orchestrator.api.requests import write
+from orchestrator.api.requests import body_digest, write
 from orchestrator.contract import codec
 from orchestrator.contract.errors import InvalidError, NotFoundError, NotLeaderError, PermissionError_
-from orchestrator.contract.model import NodeSpec, Observation
+from orchestrator.contract.model import Assignment, GroupSpec, NodeSpec, Observation
 from orchestrator.contract.v1 import agent_pb2 as pb
+from orchestrator.contract.v1 import types_pb2
 from orchestrator.replication.log import ReplicatedLog
 from orchestrator.replication.propose import Proposer
 from orchestrator.state import commands as cmd
@@ -32,6 +33,10 @@ HEARTBEATS = Counter("raftsman_heartbeats", "Heartbeats of agents that this peer
 
 HEARTBEAT_MS = 3_000
 APPLY_WAIT_S = 5.0
+CHUNK = 250
+"""Observations in one command: applying it must not keep a peer from its heartbeats."""
+SLICE = 100
+"""Assignments that are written before the loop gets air."""
 
 ROUTES: dict[str, Route] = {"ServeLogs": Route.HERE}
 """Everything else is the leader's."""
@@ -64,6 +69,7 @@ class Agents:
         self._listener = listener
         self._addresses = addresses
         self._streams = _Streams(log, state)
+        self._writing = asyncio.Lock()
 
     def start(self) -> None:
         self._streams.start()
@@ -105,13 +111,19 @@ class Agents:
 
     async def report_statuses(self, request: pb.ReportStatusesRequest, call: Call) -> pb.ReportStatusesResponse:
         self._node(request.node_id, call)
-        try:
-            observations = tuple(codec.decode(Observation, one) for one in request.observations)
-        except codec.CodecError as error:
-            raise InvalidError(f"observations.{error}") from None
-        command = cmd.RecordStatuses(node_id=request.node_id, observations=observations)
-        done, _ = await write(self._proposer, request, call, command, cmd.WriteAnswer)
-        return pb.ReportStatusesResponse(index=done.index)
+        digest = body_digest(request)
+        index = 0
+        for number, start in enumerate(range(0, max(1, len(request.observations)), CHUNK)):
+            try:
+                chunk = request.observations[start : start + CHUNK]
+                observations = tuple(codec.decode(Observation, one) for one in chunk)
+            except codec.CodecError as error:
+                raise InvalidError(f"observations.{error}") from None
+            command = cmd.RecordStatuses(node_id=request.node_id, observations=observations)
+            suffix = f"/{number}" if number else ""
+            done, _ = await write(self._proposer, request, call, command, cmd.WriteAnswer, suffix=suffix, digest=digest)
+            index = done.index
+        return pb.ReportStatusesResponse(index=index)
 
     async def assignments(self, request: pb.AssignmentsRequest, call: Call) -> AsyncIterator[Message]:
         term = self._log.term
@@ -126,11 +138,36 @@ class Agents:
                 self._node(request.node_id, call)
                 state = self._state()
                 if views.assignments_index(state, request.node_id) > told:
-                    update = views.assignments_for(state, request.node_id, max(told, 0))
+                    async with self._writing:
+                        update = await self._update(request.node_id, max(told, 0))
                     if told < 0 or update.assignments or update.removed or update.superseded:
-                        yield codec.encode(update, pb.AssignmentsUpdate())
+                        yield update
                     told = update.index
                 await changed.wait()
+
+    async def _update(self, node_id: str, after: int) -> pb.AssignmentsUpdate:
+        """What a node's agent has to hear; a large one is written in slices, so that heartbeats pass in between.
+
+        A row that changes meanwhile is left out or as it was: it changed after ``index``, so the next update has it.
+        """
+        state = self._state()
+        rows = views.assignment_rows(state, node_id, after)
+        created = state.table.create_index[rows].tolist()
+        update = pb.AssignmentsUpdate(index=state.index, full=after == 0)
+        for kept, keys in (
+            (update.removed, views.removed_for(state, node_id, after)),
+            (update.superseded, views.superseded_for(state, node_id, after)),
+        ):
+            for key in keys:
+                codec.encode(key, kept.add())
+        groups: dict[int, tuple[GroupSpec, types_pb2.GroupSpec]] = {}
+        for place, row in enumerate(rows.tolist()):
+            if place % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+                state = self._state()
+            if row < state.table.high and int(state.table.create_index[row]) == created[place]:
+                update.assignments.append(_message(views.assignment(state, row), groups))
+        return update
 
     async def check_speaker(self, call: Call, node_id: str) -> None:
         """Refuse a caller that is not this node's agent; waits a while for a registration to arrive at this peer."""
@@ -152,6 +189,37 @@ class Agents:
     def _leader(self) -> pb.LeaderHint:
         leader = self._log.leader_id
         return pb.LeaderHint(peer_id=leader, address=self._addresses.get(leader, ""), term=self._log.term)
+
+
+def _message(assignment: Assignment, groups: dict[int, tuple[GroupSpec, types_pb2.GroupSpec]]) -> pb.Assignment:
+    """Like ``codec.encode``, by hand: a node may have thousands, with the same few groups, which are most of the bytes."""
+    known = groups.get(id(assignment.group))
+    if known is None:
+        known = (assignment.group, codec.encode(assignment.group, types_pb2.GroupSpec()))
+        groups[id(assignment.group)] = known  # holds the group, so that its id stays its own
+    key, which = assignment.key, assignment.key.id
+    message = pb.Assignment(
+        key=pb.AssignmentKey(
+            id=types_pb2.AllocationId(
+                namespace=which.namespace, job=which.job, group=which.group, ordinal=which.ordinal
+            ),
+            job_uid=key.job_uid,
+            attempt=key.attempt,
+        ),
+        desired=int(assignment.desired),  # type: ignore[arg-type]
+        group=known[1],
+        on_disconnect=int(assignment.on_disconnect),  # type: ignore[arg-type]
+        job_type=int(assignment.job_type),  # type: ignore[arg-type]
+        device_ids=assignment.device_ids,
+        gpu_millis=assignment.gpu_millis,
+        job_version=assignment.job_version,
+        modify_index=assignment.modify_index,
+    )
+    for port in assignment.ports:
+        codec.encode(port, message.ports.add())
+    if assignment.variables:
+        message.variables.update(assignment.variables)
+    return message
 
 
 def _own(node: Node, call: Call) -> None:

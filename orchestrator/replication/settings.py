@@ -46,6 +46,8 @@ class EngineConfig:
     max_queue_count: int = 8192  # proposals that wait for their turn
     max_queue_bytes: int = 64 * 1024 * 1024
     batch_bytes: int = BATCH_BYTES
+    gather_bytes: int = 256 * 1024
+    """Small proposals share an entry up to this size: applying one must not take an election timeout."""
     compact_entries: int = 20_000  # entries applied since the last snapshot that make the next one due
     compact_bytes: int = 32 * 1024 * 1024
     tail_entries: int = 10_000  # kept behind a snapshot, so that a slightly late peer needs none

@@ -129,7 +129,7 @@ class EngineRoom:
         self._proposals = Proposals(
             max_count=self._config.max_queue_count,
             max_bytes=self._config.max_queue_bytes,
-            batch_bytes=self._config.batch_bytes,
+            batch_bytes=self._config.gather_bytes,
         )
         # Built by ``start``, when it is known what is stored.
         self._core: RaftCore

@@ -237,24 +237,32 @@ def assignments_index(state: State, node_id: str) -> int:
 
 def assignments_for(state: State, node_id: str, after_index: int = 0) -> AssignmentsUpdate:
     """Everything that a node's agent has to know (``after_index`` 0), or what changed since that index."""
-    full = after_index <= 0
-    node = state.nodes.get(node_id)
-    if node is None:
-        return AssignmentsUpdate(index=state.index, full=full)
-    table = state.table
-    rows = np.sort(state.ledger.live[node.slot])
-    removed: Rows = np.empty(0, dtype=np.int32)
-    if not full:
-        rows = rows[table.told[rows] > after_index]
-        if state.ledger.lost_touched[node.slot] > after_index:
-            removed = _lost_rows(state, [node.slot], after_index)
     return AssignmentsUpdate(
         index=state.index,
-        full=full,
-        assignments=tuple(_assignment(state, row, node) for row in rows.tolist()),
-        removed=tuple(_key(state, row) for row in removed.tolist()),
+        full=after_index <= 0,
+        assignments=tuple(assignment(state, row) for row in assignment_rows(state, node_id, after_index).tolist()),
+        removed=removed_for(state, node_id, after_index),
         superseded=superseded_for(state, node_id, after_index),
     )
+
+
+def assignment_rows(state: State, node_id: str, after_index: int = 0) -> Rows:
+    """int32, ascending: the live rows of a node that its agent has to hear of; all of them for ``after_index`` 0."""
+    node = state.nodes.get(node_id)
+    if node is None:
+        return np.empty(0, dtype=np.int32)
+    rows = np.sort(state.ledger.live[node.slot])
+    if after_index > 0:
+        rows = rows[state.table.told[rows] > after_index]
+    return rows
+
+
+def removed_for(state: State, node_id: str, after_index: int) -> tuple[AssignmentKey, ...]:
+    """What must not run on this node any more although its agent may not know; () for a full set: it leaves it out."""
+    node = state.nodes.get(node_id)
+    if node is None or after_index <= 0 or state.ledger.lost_touched[node.slot] <= after_index:
+        return ()
+    return tuple(_key(state, row) for row in _lost_rows(state, [node.slot], after_index).tolist())
 
 
 def superseded_for(state: State, node_id: str, after_index: int = 0) -> tuple[AssignmentKey, ...]:
@@ -289,8 +297,10 @@ def _key(state: State, row: int) -> AssignmentKey:
     )
 
 
-def _assignment(state: State, row: int, node: Node) -> Assignment:
+def assignment(state: State, row: int) -> Assignment:
+    """What the agent of the row's node is told of it. ``group`` is one object for every row of the same version."""
     table = state.table
+    node = state.node_at[int(table.node[row])]
     job = state.job_at[int(table.job[row])]
     group = _group_spec(state, row)
     return Assignment(

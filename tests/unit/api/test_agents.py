@@ -6,9 +6,13 @@ from typing import Any
 
 import pytest
 
+from orchestrator.api import agents
+from orchestrator.contract import codec
 from orchestrator.contract.errors import InvalidError, NoLeaderError, NotFoundError, NotLeaderError, PermissionError_
+from orchestrator.contract.model import Assignment
 from orchestrator.contract.v1 import agent_pb2 as pb
-from orchestrator.contract.v1 import control_pb2
+from orchestrator.contract.v1 import control_pb2, types_pb2
+from orchestrator.state import views
 from orchestrator.state.commands import MarkNodes, NodeMark
 from tests.unit.api.harness import Api, call
 
@@ -195,3 +199,60 @@ async def test_a_speaker_is_awaited_until_its_registration_arrives(api: Api) -> 
     assert not checking.done()
     await api.register("a")
     await checking
+
+
+async def test_an_assignment_is_written_whole(api: Api) -> None:
+    device = {"id": "g0", "model": "A100", "memory_mib": 1000}
+    await api.register("a", devices=[device])
+    await api.writes.put_variable(control_pb2.PutVariableRequest(name="db-url", value="there"), call())
+    await api.submit(
+        "web",
+        on_disconnect=2,
+        task={"variables": {"DB_URL": "db-url"}, "resources": {"cpu_millis": 1, "gpus": {"count": 1}}},
+        group={"ports": [{"label": "http", "to": 80}]},
+    )
+    assert await api.place() == 1
+    (written,) = (await Stream(api, "a").next()).assignments
+    known = views.assignments_for(api.state, "a").assignments
+    assert (codec.decode(Assignment, written),) == known
+    assert written.device_ids == ["g0"]
+    assert written.ports[0].to == 80
+    assert dict(written.variables) == {"db-url": "there"}
+
+
+async def test_a_full_set_longer_than_a_slice_is_whole_though_the_state_moves_on(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agents, "SLICE", 3)
+    await api.register("a")
+    await api.submit("web", count=20)
+    assert await api.place() == 20
+    stream = Stream(api, "a")
+    reading = asyncio.ensure_future(stream.next())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not reading.done()
+    await api.writes.stop_job(control_pb2.StopJobRequest(job={"name": "web"}), call())
+    full = await reading
+    assert [one.key.id.ordinal for one in full.assignments] == list(range(20))
+    delta = await stream.next()
+    assert delta.index > full.index
+    assert [one.desired for one in delta.assignments] == [2] * 20
+
+
+async def test_a_large_batch_of_statuses_is_several_commands(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agents, "CHUNK", 4)
+    await api.register("a")
+    await api.submit("web", count=10)
+    await api.place()
+    full = await Stream(api, "a").next()
+    request = pb.ReportStatusesRequest(
+        request_id="r1",
+        node_id="a",
+        observations=[pb.Observation(key=one.key, state=types_pb2.ALLOC_STATE_RUNNING) for one in full.assignments],
+    )
+    before = api.state.index
+    first = await api.agents.report_statuses(request, call("agent:n1"))
+    assert api.state.index == before + 3 == first.index
+    assert [int(state) for state in api.state.table.state[:10]] == [RUNNING] * 10
+    assert (await api.agents.report_statuses(request, call("agent:n1"))).index == first.index
