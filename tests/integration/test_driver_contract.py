@@ -199,7 +199,7 @@ async def test_a_command_that_does_not_exist_never_ran_and_is_named(kit: Kit) ->
         await kit.start(spec)
     except StartError as error:
         assert "no-such-command" in error.reason
-        assert not error.permanent
+        assert error.permanent
         assert await kit.driver.list(kit.cluster) == ()
     else:
         ended = await kit.ended(spec.name)
