@@ -208,8 +208,14 @@ class Agent:
             return ""
 
         def health() -> dict[str, object]:
+            reason = ""
+            if not session.connected_to:
+                reason = "no session with a peer: what runs goes on, nothing new starts; are the peers up?"
+            elif not any(supervisor.available.values()):
+                reason = f"no driver can run tasks: {', '.join(supervisor.available)}; see the log"
             return {
-                "status": "ok",
+                "healthy": not reason,
+                "reason": reason,
                 "node_id": store.node_id,
                 "name": name,
                 "cluster_id": store.cluster_id,

@@ -1,7 +1,8 @@
 """What the agent counts, and the small HTTP server that shows it: ``/metrics`` and ``/healthz``.
 
 Owns: the metrics of one agent in a registry of its own (several agents may share a test process). The rule: the server
-runs on the agent's own loop and answers two fixed paths; a health check that answers proves that the loop turns.
+runs on the agent's own loop and answers two fixed paths; a health check that answers proves that the loop turns, and
+its status tells whether the agent can do its work: 200 or 503, as a peer's.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ class Metrics:
 
 
 class MetricsServer:
-    """Serves ``metrics`` at ``host:port`` (port 0: any free one); ``health`` gives the body of ``/healthz``."""
+    """Serves ``metrics`` at ``host:port`` (port 0: any free one); ``health`` gives the body of ``/healthz``.
+
+    Its status is 200 where ``healthy`` is true, else 503; the body is the same.
+    """
 
     def __init__(self, metrics: Metrics, health: Callable[[], dict[str, object]]) -> None:
         self._metrics = metrics
@@ -83,5 +87,7 @@ class MetricsServer:
         if path == "/metrics":
             return "200 OK", CONTENT_TYPE_LATEST, generate_latest(self._metrics.registry)
         if path == "/healthz":
-            return "200 OK", "application/json", json.dumps(self._health()).encode() + b"\n"
+            body = self._health()
+            status = "200 OK" if body["healthy"] else "503 Service Unavailable"
+            return status, "application/json", json.dumps(body).encode() + b"\n"
         return "404 Not Found", "text/plain", b"there is /metrics and /healthz\n"

@@ -474,7 +474,8 @@ class Supervisor:
         self._keys[one.name] = key
         self._siblings.setdefault(key.id, set()).add(key)
         if before is None or before.state is not one.state:
-            if one.state is InstanceState.EXITED and before is not None:
+            # What had ended before this agent came was counted by its predecessor; a short task ends within its start.
+            if one.state is InstanceState.EXITED and (before is not None or one.name in self._starting):
                 self._metrics.exits.labels(one.driver).inc()
             if wake:
                 self._wake_siblings(key.id)

@@ -70,14 +70,17 @@ def eventually(check: Callable[[], Any], *, within_s: float = 60.0) -> Any:
 class Project:
     """One compose project with ports and a client folder of its own, so that a user's cluster is left alone."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str = PROJECT) -> None:
         self.folder = folder
+        self.name = name
+        self.files: tuple[Path, ...] = (ROOT / "docker-compose.yml",)
+        self.profile: tuple[str, ...] = ()
         client = folder / ".raftsman" / "compose"
         client.mkdir(parents=True)
         self.gateway = f"http://127.0.0.1:{(port := free_port())}"
         self.env = {
             **os.environ,
-            "COMPOSE_PROJECT_NAME": PROJECT,
+            "COMPOSE_PROJECT_NAME": name,
             "CLIENT_DIR": str(client),
             "GATEWAY_PORT": str(port),
             "RAFTSMAN_CONFIG_DIR": str(folder / "config"),
@@ -87,7 +90,8 @@ class Project:
             self.env[f"{name}_METRICS_PORT"] = str(free_port())
 
     def compose(self, *arguments: str) -> str:
-        command = [*COMPOSE, "-f", str(ROOT / "docker-compose.yml"), "--project-directory", str(ROOT), *arguments]
+        files = [word for file in self.files for word in ("-f", str(file))]
+        command = [*COMPOSE, *files, "--project-directory", str(ROOT), *self.profile, *arguments]
         done = subprocess.run(command, env=self.env, capture_output=True, text=True)
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
         return done.stdout
@@ -104,7 +108,7 @@ class Project:
 
     def container(self, service: str, number: int = 1) -> str:
         return docker(
-            "ps", "-aq", "--filter", f"label=com.docker.compose.project={PROJECT}",
+            "ps", "-aq", "--filter", f"label=com.docker.compose.project={self.name}",
             "--filter", f"label=com.docker.compose.service={service}",
             "--filter", f"label=com.docker.compose.container-number={number}",
         )  # fmt: skip
