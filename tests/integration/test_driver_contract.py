@@ -51,7 +51,7 @@ class Kit:
         return self.spec(task_of("sh", "-c", script, image=self.image, env=env))
 
     def cannot_start(self) -> RunSpec:
-        env = {"FAKE_START_ERROR": "command 'no-such-command' not found"}
+        env = {"FAKE_START_NEVER": "command 'no-such-command' not found"}
         return self.spec(task_of("no-such-command", image=self.image, env=env))
 
     async def start(self, spec: RunSpec) -> Instance:
