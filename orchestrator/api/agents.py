@@ -192,7 +192,7 @@ class Agents:
 
 
 def _message(assignment: Assignment, groups: dict[int, tuple[GroupSpec, types_pb2.GroupSpec]]) -> pb.Assignment:
-    """Like ``codec.encode``, by hand: a node may have thousands, with the same few groups, which are most of the bytes."""
+    """Like ``codec.encode``, by hand: a node may have thousands, with the same few groups (most of the bytes)."""
     known = groups.get(id(assignment.group))
     if known is None:
         known = (assignment.group, codec.encode(assignment.group, types_pb2.GroupSpec()))
