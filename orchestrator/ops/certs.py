@@ -90,13 +90,14 @@ def create_authority(directory: Path | str, cluster: str) -> Path:
     return base / "ca.pem"
 
 
-def issue(directory: Path | str, kind: Kind, name: str, hosts: Sequence[str] = ()) -> Path:
+def issue(directory: Path | str, kind: Kind, name: str, hosts: Sequence[str] = (), *, renew: bool = False) -> Path:
     """The directory with ``ca.pem``, ``cert.pem`` and ``key.pem`` of ``kind:name``; made unless it is there.
 
     A certificate that is there is kept even if ``hosts`` differ: callers verify ``PEER_SERVER_NAME``, hosts are for
     other people's tools. One of an authority that is no more (compose's volumes were removed, the operator's folder
-    stayed) is replaced: nobody would accept it. Raises ``InvalidError`` (name, kind) and ``NotFoundError`` (no
-    authority here).
+    stayed) is replaced: nobody would accept it. ``renew`` replaces it in any case, with the old one's hosts unless some
+    are given; who uses it takes up the new one when it is started again. Raises ``InvalidError`` (name, kind) and
+    ``NotFoundError`` (no authority here).
     """
     if kind not in KINDS:
         raise InvalidError(f"kind {kind!r}: expected one of {', '.join(KINDS)}")
@@ -105,7 +106,9 @@ def issue(directory: Path | str, kind: Kind, name: str, hosts: Sequence[str] = (
     base = Path(directory)
     target = base / f"{kind}s" / name
     if (target / "cert.pem").exists() and _same_authority(base / "authority", target):
-        return target
+        if not renew:
+            return target
+        hosts = hosts or [host for host in read(target / "cert.pem").hosts if host != PEER_SERVER_NAME]
     authority, authority_key = _load_authority(base / "authority")
     for name_of_old in ("cert.pem", "key.pem", "ca.pem"):
         (target / name_of_old).unlink(missing_ok=True)

@@ -81,9 +81,10 @@ def _owner(text: str) -> tuple[int, int]:
 @click.argument("kind", type=click.Choice(KINDS))
 @click.argument("name")
 @click.option("--host", "hosts", multiple=True, help="Further DNS name or address in the certificate; repeatable.")
-def issue(directory: Path, kind: Kind, name: str, hosts: tuple[str, ...]) -> None:
-    """Issue the certificate of KIND:NAME (kept if it is there) and print its directory."""
-    click.echo(certs.issue(directory, kind, name, hosts))
+@click.option("--renew", is_flag=True, help="Replace the one that is there (same hosts unless --host is given).")
+def issue(directory: Path, kind: Kind, name: str, hosts: tuple[str, ...], renew: bool) -> None:
+    """Issue the certificate of KIND:NAME (kept if it is there, unless --renew) and print its directory."""
+    click.echo(certs.issue(directory, kind, name, hosts, renew=renew))
 
 
 @command.command()
@@ -112,5 +113,5 @@ def show(directory: Path, output: str) -> None:
     width = max(len(info.subject) for info in found)
     for info in found:
         left = info.days_left(now)
-        note = "  expires soon: issue a new one" if left < certs.WARN_BEFORE.days else ""
+        note = "  expires soon: certs issue --renew" if left < certs.WARN_BEFORE.days else ""
         click.echo(f"{info.subject:<{width}}  {info.expires:%Y-%m-%d}  {left:>5} days  {info.path}{note}")

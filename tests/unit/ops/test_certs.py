@@ -64,6 +64,17 @@ def test_issuing_twice_keeps_the_first(authority: Path) -> None:
     assert (authority / "authority" / "ca.pem").read_bytes() == ca
 
 
+def test_renewing_replaces_the_certificate_and_keeps_its_hosts(authority: Path) -> None:
+    target = certs.issue(authority, "peer", "p1", ["10.0.0.1", "a.example"])
+    before, key = certs.read(target / "cert.pem"), (target / "key.pem").read_bytes()
+    serial = x509.load_pem_x509_certificate((target / "cert.pem").read_bytes()).serial_number
+    done = CliRunner().invoke(command, ["issue", "--dir", str(authority), "peer", "p1", "--renew"])
+    assert done.output.strip() == str(target)
+    assert x509.load_pem_x509_certificate((target / "cert.pem").read_bytes()).serial_number != serial
+    assert (target / "key.pem").read_bytes() != key
+    assert set(certs.read(target / "cert.pem").hosts) == set(before.hosts)
+
+
 def test_the_authority_of_another_cluster_is_refused(authority: Path) -> None:
     with pytest.raises(InvalidError, match="cluster 'test', not 'other'"):
         certs.create_authority(authority, "other")
