@@ -266,6 +266,10 @@ class LogFiles:
         self.size = 0
 
     def write(self, stream: int, data: bytes) -> None:
+        for at in range(0, len(data), self.limit):  # however much came at once, a file stays near its limit
+            self.frame(stream, data[at : at + self.limit])
+
+    def frame(self, stream: int, data: bytes) -> None:
         frame = bytes((stream,)) + len(data).to_bytes(4, "big") + data
         try:
             if self.fd < 0 or self.size >= self.limit:
