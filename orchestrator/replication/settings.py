@@ -48,9 +48,9 @@ class EngineConfig:
     batch_bytes: int = BATCH_BYTES
     gather_bytes: int = 256 * 1024
     """Small proposals share an entry up to this size: applying one must not take an election timeout."""
-    compact_entries: int = 20_000  # entries applied since the last snapshot that make the next one due
+    compact_entries: int = 10_000  # entries applied since the last snapshot that make the next one due
     compact_bytes: int = 32 * 1024 * 1024
-    tail_entries: int = 10_000  # kept behind a snapshot, so that a slightly late peer needs none
+    tail_entries: int = 5_000  # kept behind a snapshot, so that a slightly late peer needs none
     tail_bytes: int = 16 * 1024 * 1024
     snapshot_chunk_bytes: int = 512 * 1024
     snapshot_window: int = 8  # chunks on their way to one peer
