@@ -190,7 +190,10 @@ def certificates(context: contexts.Context) -> list[Finding]:
         days = info.days_left(now)
         if days < certs.WARN_BEFORE.days:
             level: Level = "fail" if days < 0 else "warn"
-            advice = "replace it with `raftsman certs issue --renew` where the authority is, then restart its process"
+            advice = (
+                f"renew {path.parent} where the authority is (raftsman certs issue {info.subject.replace(':', ' ')} "
+                "--renew), then restart its process"
+            )
             text = f"{info.subject} {'ended' if days < 0 else 'ends'} on {info.expires:%Y-%m-%d}"
             found.append(Finding(check="certificates", level=level, text=text, advice=advice))
     key = Path(context.key)
