@@ -51,6 +51,7 @@ SHORT_S = 1.0
 GUARD_S = 0.5
 BAD_HINT_MS = 30_000
 GATHER_S = 0.02
+LOGS_AGAIN_S = 0.5
 END_AGAIN_S = 0.2
 
 
@@ -90,6 +91,7 @@ class Session:
         self._clock_ms = clock_ms
         self._log = structlog.get_logger("agent.session")
         self._registered: NodeSpec | None = None
+        self._known = asyncio.Event()  # the control plane has heard of this node, once
         self._registering: tuple[str, NodeSpec] | None = None
         self._heartbeat_ms = HEARTBEAT_MS
         self._sequence = 0
@@ -107,7 +109,9 @@ class Session:
         return self._clock_ms() - self._contact_ms >= CONTACT_MS
 
     async def run(self) -> None:
-        guard = asyncio.get_running_loop().create_task(self._guard_contact())
+        loop = asyncio.get_running_loop()
+        guard = loop.create_task(self._guard_contact())
+        logs = [loop.create_task(self._logs(address)) for address in self._peers]
         short = 0  # sessions in a row that ended soon after they began
         hint = ""
         try:
@@ -136,6 +140,9 @@ class Session:
                         await asyncio.sleep(NEXT_PEER_S)
         finally:
             guard.cancel()
+            for task in logs:
+                task.cancel()
+            await asyncio.gather(*logs, return_exceptions=True)
 
     def _turn_from(self, address: str) -> None:
         """The next peer of the list is another one than ``address``, where there is another."""
@@ -166,7 +173,6 @@ class Session:
                     self._heartbeats(stub, address),
                     self._assignments(stub),
                     self._reports(stub),
-                    self._logs(stub),
                     self._register_changes(stub),
                 )
             ]
@@ -230,6 +236,7 @@ class Session:
         self._store.join(response.cluster_id)
         self._heartbeat_ms = response.heartbeat_ms or HEARTBEAT_MS
         self._registered = spec
+        self._known.set()
         self._registering = None
         self._log.info("registered", node=spec.id, name=spec.name, cluster=response.cluster_id, index=response.index)
 
@@ -322,13 +329,26 @@ class Session:
             self._metrics.observations.inc(len(batch.observations))
             self._outbox.done(batch)
 
-    async def _logs(self, stub: Any) -> None:
-        while True:
-            try:
-                await serve_logs(stub, self._store.node_id, self._supervisor)
-            except grpc.aio.AioRpcError as error:
-                self._log.info("logs_stream_ended", why=from_rpc_error(error).message)
-            await asyncio.sleep(ROUND_S)
+    # ------------------------------------------------------------------------ logs
+
+    async def _logs(self, address: str) -> None:
+        """A stream for logs to every peer, whoever leads: output can be read at once after a failover, and also while
+        nobody leads."""
+        await self._known.wait()
+        try:
+            channel = dial(address, self._tls)
+        except OSError:
+            return  # the session says what is wrong with the certificate
+        try:
+            stub = agent_pb2_grpc.AgentsStub(channel)
+            while True:
+                try:
+                    await serve_logs(stub, self._store.node_id, self._supervisor)
+                except grpc.aio.AioRpcError as error:
+                    self._log.debug("logs_stream_ended", peer=address, why=from_rpc_error(error).message)
+                await asyncio.sleep(LOGS_AGAIN_S * random.uniform(0.8, 1.2))
+        finally:
+            await channel.close(None)
 
     # ------------------------------------------------------------------------ on_disconnect: stop
 
