@@ -1,4 +1,4 @@
-"""What every test runs under. Machines are shared and noisy: no test, also no generated one, may fail for being slow."""
+"""What every test runs under. Machines are shared and noisy: no generated test either may fail for being slow."""
 
 from __future__ import annotations
 

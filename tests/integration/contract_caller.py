@@ -21,9 +21,11 @@ from orchestrator.contract.v1 import agent_pb2 as agent
 from orchestrator.contract.v1 import agent_pb2_grpc as agent_rpc
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.contract.v1 import control_pb2_grpc as rpc
+from orchestrator.contract.v1 import types_pb2 as types
 from orchestrator.replication.v1 import peer_pb2 as peer
 from orchestrator.replication.v1 import peer_pb2_grpc as peer_rpc
 
+END: Any = vars(grpc.aio)["EOF"]  # the type stubs do not know it
 CODES: dict[str, str] = {}
 ANSWERS: dict[str, Any] = {}
 
@@ -54,7 +56,7 @@ async def first(name: str, stream: Any) -> Any:
     try:
         async with asyncio.timeout(15):
             message = await stream.read()
-        CODES[name] = "OK" if message is not grpc.aio.EOF else f"ended: {(await stream.code()).name}"
+        CODES[name] = "OK" if message is not END else f"ended: {(await stream.code()).name}"
     except TimeoutError:
         CODES[name] = "nothing came"
         return None
@@ -113,7 +115,7 @@ async def main(address: str, certs: Path | None, me: str, logs_address: str) -> 
     async with asyncio.timeout(15):
         update = await assignments.read()
     assigned = update.assignments[0]
-    observation = agent.Observation(key=assigned.key, state=30)
+    observation = agent.Observation(key=assigned.key, state=types.ALLOC_STATE_RUNNING)
     await call(agents, "ReportStatuses", agent.ReportStatusesRequest(node_id=node, observations=[observation]))
     which = {"namespace": space, "job": "web", "group": "main", "ordinal": 0}
     answering = asyncio.ensure_future(serve_one_log(logs))
@@ -167,7 +169,7 @@ async def raft_session(to: grpc.aio.Channel) -> None:
             await stream.done_writing()
             async with asyncio.timeout(15):
                 message = await stream.read()
-            CODES[method.name] = "OK" if message is not grpc.aio.EOF else (await stream.code()).name
+            CODES[method.name] = "OK" if message is not END else (await stream.code()).name
         except grpc.aio.AioRpcError as error:
             CODES[method.name] = f"{error.code().name}: {error.details()}"
         except TimeoutError:

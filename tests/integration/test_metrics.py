@@ -1,8 +1,9 @@
 """Every metric that is declared moves: on real processes while they work, break and die, or it has no business here.
 
 A recorder scrapes every process of a cluster all the while, as Prometheus would; a family has moved when one of its
-samples on one process differs from what that process began with: zero for what counts, else its first scrape. What a healthy cluster cannot be made to show on
-demand (a bug in a round, a plan overtaken by a write, an engine that goes away) has a test of its own here.
+samples on one process differs from what that process began with: zero for what counts, else its first scrape. What a
+healthy cluster cannot be made to show on demand (a bug in a round, a plan overtaken by a write, an engine that goes
+away) has a test of its own here.
 """
 
 from __future__ import annotations
