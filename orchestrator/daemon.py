@@ -95,6 +95,7 @@ class Peer:
         self._directory: DataDirectory = open_data_directory(
             settings.data, peer_id=settings.id, cluster_name=settings.cluster, mint=lambda: uuid.uuid4().hex
         )
+        _check_members(self._directory, settings)
         self._tls = tls
 
         # The replicated log and the state that it drives.
@@ -235,9 +236,9 @@ class Peer:
     def _bind_cluster(self) -> None:
         """Once the cluster has an id, this disk belongs to it; another cluster's log must not go on here."""
         cluster_id = self._state_machine.cluster_id()
-        if cluster_id and cluster_id != self._directory.cluster_id:
+        if cluster_id and not (cluster_id == self._directory.cluster_id and self._directory.members):
             try:
-                self._directory.bind_cluster_id(cluster_id)
+                self._directory.bind_cluster_id(cluster_id, sorted(self._state_machine.admitted()))
             except (StartupError, OSError) as error:
                 logger.critical("this disk belongs to another cluster", error=str(error))
                 os._exit(1)
@@ -261,6 +262,17 @@ class Peer:
                 f"this peer cannot take part: of the {len(peers) - 1} other peers, {len(refusals)} and this one refuse "
                 f"each other ({said}); nothing was changed: correct what differs, then start it again"
             )
+        )
+
+
+def _check_members(directory: DataDirectory, settings: PeerSettings) -> None:
+    """Before anything votes: with a shorter list one peer alone would take itself for the majority."""
+    listed = tuple(sorted(settings.peers))
+    if directory.members and directory.members != listed:
+        directory.close()
+        raise StartupError(
+            f"--peers lists {', '.join(listed)}, but the cluster in {settings.data} has the members "
+            f"{', '.join(directory.members)}: start every peer with that list, or name another data directory"
         )
 
 
@@ -310,6 +322,8 @@ def _settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)
+    # A large plan is made in a thread: the loop, with its heartbeats, gets its turn after 1 ms and not after 5.
+    sys.setswitchinterval(0.001)
     with contextlib.suppress(OSError, AttributeError):  # only glibc can give back what importing left behind
         ctypes.CDLL(None).malloc_trim(0)
 

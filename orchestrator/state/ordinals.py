@@ -107,8 +107,13 @@ class Ordinals:
         """int32 (ordinals): a copy of the highest attempts, up to the last ordinal that ever had one."""
         start = int(self.base[gid])
         part = self.last_attempt[start : start + int(self.size[gid])]
-        used = np.flatnonzero(part)
-        length = int(used[-1]) + 1 if len(used) else 0
+        length = len(part)
+        if length > 8:
+            used = np.flatnonzero(part)
+            length = int(used[-1]) + 1 if len(used) else 0
+        else:  # most groups are small, and a view of all of them is made for every plan
+            while length and not part[length - 1]:
+                length -= 1
         return part[:length].copy()
 
     def rows(self, gid: int) -> npt.NDArray[np.int32]:
