@@ -26,7 +26,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from orchestrator.api.identity import Caller, authorize, caller_of
-from orchestrator.contract.channel import FORWARDED_IDENTITY, TlsFiles, dial
+from orchestrator.contract.channel import FORWARDED_IDENTITY, MAX_MESSAGE_BYTES, TlsFiles, dial
 from orchestrator.contract.errors import (
     InvalidError,
     NoLeaderError,
@@ -399,7 +399,13 @@ async def _parsed(method: _Method, raws: AsyncIterator[bytes]) -> AsyncIterator[
 
 
 def _encoded(message: Message) -> bytes:
-    return message.SerializeToString()
+    raw = message.SerializeToString()
+    if len(raw) > MAX_MESSAGE_BYTES:
+        raise InvalidError(
+            f"the answer has {len(raw)} bytes, and a message may have {MAX_MESSAGE_BYTES}: ask for less of it at once, "
+            "such as one namespace, one job, one node, or what is live"
+        )
+    return raw
 
 
 def _internal(method: _Method) -> RaftsmanError:

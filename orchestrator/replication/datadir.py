@@ -15,7 +15,7 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -39,6 +39,7 @@ class Identity:
     cluster_name: str  # as configured when the directory was made
     cluster_id: str  # the replicated one; "" until it is known
     incarnation: str
+    members: str = ""  # ids of the cluster's peers, sorted, with commas between; "" until they are known
 
     def encode(self) -> bytes:
         fields = asdict(self)
@@ -83,21 +84,27 @@ class DataDirectory:
     def snapshots_path(self) -> Path:
         return self.path / "snapshots"
 
-    def bind_cluster_id(self, cluster_id: str) -> None:
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Ids of the peers of the cluster that this disk belongs to; () before the first start was complete."""
+        return tuple(self._identity.members.split(",")) if self._identity.members else ()
+
+    def bind_cluster_id(self, cluster_id: str, members: Sequence[str] = ()) -> None:
         """Remember, durably, which cluster this disk belongs to; nothing is done if it is known already.
 
         Raises ``StartupError`` if the disk belongs to another one, ``ValueError`` for an empty id.
         """
         if not cluster_id:
             raise ValueError("a cluster id is not empty")
-        if self._identity.cluster_id == cluster_id:
+        known = ",".join(sorted(members)) or self._identity.members
+        if self._identity.cluster_id == cluster_id and self._identity.members == known:
             return
-        if self._identity.cluster_id:
+        if self._identity.cluster_id not in ("", cluster_id):
             raise StartupError(
                 f"{self.path} belongs to cluster {self._identity.cluster_id}, but the peers it was told to join form "
                 f"cluster {cluster_id}: correct the peer list, or give this peer an empty data directory"
             )
-        self._identity = replace(self._identity, cluster_id=cluster_id)
+        self._identity = replace(self._identity, cluster_id=cluster_id, members=known)
         write_atomically(self._disk, self.path / _IDENTITY, self._identity.encode())
 
     def close(self) -> None:
@@ -196,7 +203,10 @@ def _read_identity(path: Path, disk: Disk) -> Identity:
     names = ("peer_id", "cluster_name", "cluster_id", "incarnation")
     if version != FORMAT_VERSION or not all(isinstance(fields.get(name), str) for name in names):
         raise damaged("fields are missing")
-    return Identity(format=version, **{name: fields[name] for name in names})
+    members = fields.get("members", "")
+    if not isinstance(members, str):
+        raise damaged("the members are no text")
+    return Identity(format=version, members=members, **{name: fields[name] for name in names})
 
 
 def _check_owner(path: Path, identity: Identity, peer_id: str, cluster_name: str) -> None:

@@ -132,6 +132,15 @@ async def test_a_peer_of_another_authority_refuses_to_run_and_the_others_stay(tm
         await cluster.stop()
 
 
+async def test_a_peer_list_other_than_the_clusters_members_is_refused(tmp_path: Path) -> None:
+    async with peer_cluster(tmp_path) as cluster:
+        pass
+    alone = f"p1={cluster.addresses['p1']}"
+    said = await refusal(cluster, "--peers", alone)
+    assert "--peers lists p1, but the cluster in" in said
+    assert "has the members p1, p2, p3" in said
+
+
 async def test_unfit_certificates_are_refused(tmp_path: Path) -> None:
     cluster = PeerCluster(tmp_path, secure=True)
     directory = tmp_path / "certs"

@@ -269,6 +269,14 @@ async def test_a_programming_error_is_internal_and_tells_nothing_more(peers: Pee
     assert "secret" not in (caught.value.details() or "")
 
 
+async def test_an_answer_that_is_too_large_says_so(peers: Peers, monkeypatch: pytest.MonkeyPatch) -> None:
+    peers.lead("p1")
+    monkeypatch.setattr(forward, "MAX_MESSAGE_BYTES", 3)
+    error = await error_of(put(peers, "p1"))
+    assert isinstance(error, InvalidError)
+    assert "ask for less" in error.message
+
+
 async def test_a_body_that_is_no_message_is_invalid(peers: Peers) -> None:
     peers.lead("p1")
     channel = dial(peers.addresses["p1"], None)
