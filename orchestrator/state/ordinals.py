@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import bisect
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -105,16 +105,16 @@ class Ordinals:
 
     def attempts(self, gid: int) -> npt.NDArray[np.int32]:
         """int32 (ordinals): a copy of the highest attempts, up to the last ordinal that ever had one."""
-        start = int(self.base[gid])
-        part = self.last_attempt[start : start + int(self.size[gid])]
-        length = len(part)
-        if length > 8:
-            used = np.flatnonzero(part)
-            length = int(used[-1]) + 1 if len(used) else 0
-        else:  # most groups are small, and a view of all of them is made for every plan
-            while length and not part[length - 1]:
-                length -= 1
-        return part[:length].copy()
+        return _used(self.last_attempt, int(self.base[gid]), int(self.size[gid])).copy()
+
+    def rows_of(self, gids: Sequence[int]) -> npt.NDArray[np.int32]:
+        """int32: the newest row of every ordinal of these groups that has one; by place of the group and ordinal."""
+        chosen = np.asarray(gids, dtype=np.int64)
+        size = self.size[chosen].astype(np.int64)
+        first = np.cumsum(size) - size
+        places = np.repeat(self.base[chosen] - first, size) + np.arange(int(size.sum()), dtype=np.int64)
+        rows: npt.NDArray[np.int32] = self.newest[places]
+        return rows[rows >= 0]
 
     def rows(self, gid: int) -> npt.NDArray[np.int32]:
         """int32: the newest row of each ordinal (-1: none), a view by ordinal."""
@@ -165,3 +165,42 @@ class Ordinals:
         last_attempt[: len(self.last_attempt)] = self.last_attempt
         newest[: len(self.newest)] = self.newest
         self.last_attempt, self.newest = last_attempt, newest
+
+
+class LastAttempts(Mapping[tuple[int, str], npt.NDArray[np.int32]]):
+    """(job slot, group name) -> int32 by ordinal, as ``Ordinals.attempts`` had it when this was made.
+
+    Large arrays are copied once and cut when somebody asks: a plan asks for few of many thousand groups.
+    """
+
+    __slots__ = ("_base", "_gids", "_size", "_values")
+
+    def __init__(self, ordinals: Ordinals) -> None:
+        self._gids = dict(ordinals.gids)
+        self._base = ordinals.base.copy()
+        self._size = ordinals.size.copy()
+        self._values = ordinals.last_attempt.copy()
+        self._values.flags.writeable = False
+
+    def __getitem__(self, key: tuple[int, str]) -> npt.NDArray[np.int32]:
+        gid = self._gids[key]
+        return _used(self._values, int(self._base[gid]), int(self._size[gid]))
+
+    def __iter__(self) -> Iterator[tuple[int, str]]:
+        return iter(self._gids)
+
+    def __len__(self) -> int:
+        return len(self._gids)
+
+
+def _used(values: npt.NDArray[np.int32], start: int, size: int) -> npt.NDArray[np.int32]:
+    """A view of one block up to the last ordinal that ever had an attempt."""
+    part = values[start : start + size]
+    length = len(part)
+    if length > 8:
+        used = np.flatnonzero(part)
+        length = int(used[-1]) + 1 if len(used) else 0
+    else:  # most groups are small
+        while length and not part[length - 1]:
+            length -= 1
+    return part[:length]

@@ -31,6 +31,7 @@ from orchestrator.contract.model import (
 )
 from orchestrator.state.allocations import FREE, LAST_LIVE, Columns
 from orchestrator.state.model import Job, Node
+from orchestrator.state.ordinals import LastAttempts
 from orchestrator.state.state import Rows, State
 from orchestrator.state.status import job_status
 
@@ -57,18 +58,11 @@ class ClusterView:
 
 def cluster_view(state: State) -> ClusterView:
     """The planner's copy. ``nodes_by_slot`` holds the forgotten nodes that rows still name, ``nodes`` does not."""
-    ordinals = state.ordinals
-    parts = []
-    last_attempt = {}
-    jobs = {}
-    for slot in sorted(state.job_at):
-        job = state.job_at[slot]
-        jobs[slot] = job
-        for gid in ordinals.by_job.get(slot, ()):
-            parts.append(ordinals.rows(gid))
-            last_attempt[ordinals.names[gid]] = ordinals.attempts(gid)
-    rows = np.concatenate(parts) if parts else np.empty(0, dtype=np.int32)
-    nodes = {slot: state.node_at[slot] for slot in sorted(state.node_at)}
+    # Whole tables at a time: this runs on the loop that owns the state, for every plan.
+    jobs = dict(sorted(state.job_at.items()))
+    by_job = state.ordinals.by_job
+    rows = state.ordinals.rows_of([gid for slot in jobs for gid in by_job.get(slot, ())])
+    nodes = dict(sorted(state.node_at.items()))
     return ClusterView(
         index=state.index,
         time_ms=state.time_ms,
@@ -76,8 +70,8 @@ def cluster_view(state: State) -> ClusterView:
         jobs_by_slot=jobs,
         nodes={NodeId(node.spec.id): node for slot, node in nodes.items() if slot not in state.forgotten},
         nodes_by_slot=nodes,
-        allocations=state.table.copy(rows[rows >= 0]),
-        last_attempt=last_attempt,
+        allocations=state.table.copy(rows),
+        last_attempt=LastAttempts(state.ordinals),
         variables=frozenset(state.variables),
     )
 
