@@ -28,10 +28,10 @@ from orchestrator.state import commands as cmd
 A = TypeVar("A", bound=cmd.Answer)
 
 MAX_JOBS = 20_000
-CHUNK_JOBS = 250
+CHUNK_JOBS = 100
 CHUNK_BYTES = 1024 * 1024
 """A larger submit becomes several commands, so that no peer spends an election timeout on applying one."""
-SLICE = 100
+SLICE = 25
 """Jobs that are checked before the loop gets air."""
 
 ROUTES: dict[str, Route] = {

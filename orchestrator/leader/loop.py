@@ -39,6 +39,7 @@ INLINE_ROWS = 500
 """A view with fewer allocations and asked-for instances is decided at once; a thread would cost more."""
 PAUSE_S = 0.2
 LONGEST_PAUSE_S = 5.0
+BRIEF_S = 0.02
 COLLECT_EVERY_S = 60.0
 IDLE_S = 30.0
 
@@ -89,6 +90,7 @@ class LeaderLoop:
         self._collect_at = 0.0
         self._stale_pause = PAUSE_S
         self._judge_after = 0.0
+        self._rest_until = 0.0
 
     async def run(self) -> None:
         """Never returns and never raises, except when cancelled."""
@@ -142,19 +144,23 @@ class LeaderLoop:
 
     async def _round(self) -> float:
         """One look at everything; returns the seconds after which to look again even if nothing changes."""
+        await asyncio.sleep(max(0.0, self._rest_until - time.monotonic()))
         self._woken.clear()
         await self._judge()
         if await self._collect():
             return 0.0
+        began = time.perf_counter()
         view = self._cluster.view()
         now_ms = self._clock_ms()
-        began = time.perf_counter()
         if _is_large(view):
             plan = await asyncio.to_thread(self._decide, view, now_ms)
         else:
             plan = self._decide(view, now_ms)
         took = time.perf_counter() - began
         PLAN_SECONDS.observe(took)
+        if took > BRIEF_S:
+            # A large cluster changes all the time: at most half of it goes into deciding, even in another thread.
+            self._rest_until = time.monotonic() + took
         if plan.plans:
             if await self._apply(plan.plans):
                 self._stale_pause = PAUSE_S
@@ -164,9 +170,6 @@ class LeaderLoop:
                 await asyncio.sleep(self._stale_pause)
                 self._stale_pause = min(2 * self._stale_pause, LONGEST_PAUSE_S)
             return 0.0
-        if took > 0.02:
-            # A large cluster changes all the time: spend at most half of it deciding.
-            await asyncio.sleep(took)
         wait_s = min(IDLE_S, self._liveness.next_judgement_s(self._cluster.nodes()))
         wait_s = min(wait_s, max(0.0, self._collect_at - time.monotonic()))
         if plan.wake_at_ms is not None:

@@ -158,3 +158,27 @@ async def peer_cluster(
         yield cluster
     finally:
         await cluster.stop()
+
+
+@contextlib.asynccontextmanager
+async def agent(cluster: PeerCluster, name: str = "n1") -> AsyncIterator[asyncio.subprocess.Process]:
+    """A running agent with the process driver, 2 cores and 2 GiB."""
+    directory = cluster.directory
+    security = ["--insecure"]
+    if cluster.secure:
+        security = ["--tls", str(certs.issue(directory / "certs", "agent", name))]
+    log = (directory / f"{name}.log").open("ab")
+    try:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "agent.daemon", "--name", name, "--peers", ",".join(cluster.addresses.values()),
+            "--data", str(directory / name), "--driver", "process", "--cpu", "2", "--memory", "2Gi", *security,
+            stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    finally:
+        log.close()
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        await process.wait()

@@ -2,43 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrator.contract.v1 import control_pb2 as pb
-from orchestrator.ops import certs
-from tests.integration.peer_processes import PeerCluster, eventually, peer_cluster
+from tests.integration.peer_processes import PeerCluster, agent, eventually, peer_cluster
 
 pytestmark = pytest.mark.cluster
-
-
-@contextlib.asynccontextmanager
-async def agent(cluster: PeerCluster, name: str = "n1") -> AsyncIterator[asyncio.subprocess.Process]:
-    directory = cluster.directory
-    security = ["--insecure"]
-    if cluster.secure:
-        security = ["--tls", str(certs.issue(directory / "certs", "agent", name))]
-    log = (directory / f"{name}.log").open("ab")
-    try:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "agent.daemon", "--name", name, "--peers", ",".join(cluster.addresses.values()),
-            "--data", str(directory / name), "--driver", "process", "--cpu", "2", "--memory", "2Gi", *security,
-            stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
-    finally:
-        log.close()
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        await process.wait()
 
 
 def job(name: str, script: str, **fields: Any) -> dict[str, Any]:

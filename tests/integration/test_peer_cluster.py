@@ -14,7 +14,7 @@ import pytest
 from orchestrator.contract.errors import InvalidError, NoLeaderError, PreconditionError, RaftsmanError
 from orchestrator.contract.status import from_rpc_error
 from orchestrator.contract.v1 import control_pb2 as pb
-from tests.integration.peer_processes import PeerCluster, eventually, peer_cluster
+from tests.integration.peer_processes import PeerCluster, agent, eventually, peer_cluster
 
 pytestmark = pytest.mark.cluster
 
@@ -176,12 +176,19 @@ async def test_bad_jobs_are_refused_with_the_place_by_every_peer(tmp_path: Path)
 
 @pytest.mark.slow
 async def test_20000_jobs_in_one_submit_change_no_term(tmp_path: Path) -> None:
-    async with peer_cluster(tmp_path) as cluster:
+    async with peer_cluster(tmp_path) as cluster, agent(cluster):
         leader = await cluster.leader()
         follower = next(peer for peer in cluster.ids if peer != leader)
         stub = cluster.control(follower)
+
+        async def registered() -> bool:
+            return bool((await stub.ListNodes(pb.ListNodesRequest(), timeout=10)).nodes)
+
+        await eventually(registered)
         before = await stub.ClusterStatus(pb.ClusterStatusRequest(), timeout=10)
-        jobs = [{"name": f"job-{number:05}", "type": 2, "groups": [GROUP]} for number in range(20_000)]
+        # Ten at once fit on the only node: the others wait.
+        group = {**GROUP, "tasks": [{**TASK, "resources": {"cpu_millis": 200, "memory_mib": 16}}]}
+        jobs = [{"name": f"job-{number:05}", "type": 2, "groups": [group]} for number in range(20_000)]
         request = pb.SubmitJobsRequest(request_id="many", jobs=jobs)
         response = await stub.SubmitJobs(request, timeout=120)
         assert len(response.jobs) == 20_000
@@ -189,6 +196,12 @@ async def test_20000_jobs_in_one_submit_change_no_term(tmp_path: Path) -> None:
         assert [job.uid for job in again.jobs] == [job.uid for job in response.jobs]
         listed = await stub.ListJobs(pb.ListJobsRequest(), timeout=60)
         assert len(listed.jobs) == 20_000
+
+        async def some_complete() -> bool:
+            done = (await metrics(cluster, follower))['raftsman_jobs{state="complete"}']
+            return done > 10
+
+        await eventually(some_complete, within_s=60)
         after = await stub.ClusterStatus(pb.ClusterStatusRequest(), timeout=10)
         assert (after.term, after.leader_id) == (before.term, before.leader_id)
 
