@@ -452,14 +452,26 @@ def _wait_until_executed(api: docker.APIClient, name: str) -> None:
     """
     deadline = time.monotonic() + EXECUTED_S
     while time.monotonic() < deadline:
+        alive: set[str] = set()
         try:
-            seen = api.top(name, ps_args="-o pid,args")
-        except docker.errors.APIError:
-            return  # it has ended, or this engine cannot tell
-        arguments = [row[-1] for row in seen.get("Processes") or ()]
-        if not arguments or any(one != arguments[0] for one in arguments):
+            # A command that could not be executed is a dead copy for as long as its init has not noticed.
+            rows = api.top(name, ps_args="-o pid,args").get("Processes") or ()
+            alive = {row[-1] for row in rows if "<defunct>" not in row[-1]}
+        except docker.errors.APIError as error:
+            # Nothing runs in it any more, but the engine may call it running for a moment longer.
+            if error.status_code not in (409, 500) or not _runs(api, name):
+                return
+        if len(alive) > 1:
             return
         time.sleep(0.01)
+
+
+def _runs(api: docker.APIClient, name: str) -> bool:
+    """Whether the engine calls the container running."""
+    try:
+        return bool(api.inspect_container(name)["State"]["Running"])
+    except docker.errors.NotFound:
+        return False
 
 
 def _start_error(spec: RunSpec, why: str) -> StartError:
