@@ -324,8 +324,6 @@ def _settle() -> None:
     gc.set_threshold(20_000, 50, 100)
     # Plans are made in a thread; whenever the loop has waited for the disk or a socket it must get the interpreter back
     # soon, or heartbeats are late (the default is 5 ms each time).
-    sys.setswitchinterval(0.0005)
-    # A large plan is made in a thread: the loop, with its heartbeats, gets its turn after 1 ms and not after 5.
     sys.setswitchinterval(0.001)
     with contextlib.suppress(OSError, AttributeError):  # only glibc can give back what importing left behind
         ctypes.CDLL(None).malloc_trim(0)
