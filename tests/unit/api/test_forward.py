@@ -36,10 +36,14 @@ class FakeLog:
     def __init__(self, me: str) -> None:
         self.me = me
         self.leader_id = ""
+        self.last_quorum_ms = 0
         self._listeners: list[Callable[[], None]] = []
 
     def is_leader(self) -> bool:
         return self.leader_id == self.me
+
+    def status(self) -> FakeLog:
+        return self
 
     def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
         self._listeners.append(listener)
@@ -138,6 +142,7 @@ async def peers_with(routes: dict[str, Route]) -> AsyncIterator[Peers]:
 async def peers(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Peers]:
     monkeypatch.setattr(forward, "WRITE_PATIENCE_S", 0.6)
     monkeypatch.setattr(forward, "READ_PATIENCE_S", 0.3)
+    monkeypatch.setattr(forward, "ALONE_PATIENCE_S", 0.01)
     async with peers_with({**ROUTES, "WatchEvents": Route.LEADER}) as running:
         yield running
 
@@ -176,7 +181,8 @@ async def test_the_deadline_travels_with_the_call(peers: Peers) -> None:
     peers.lead("p2")
     await put(peers, "p1")
     ((_, call),) = peers.servicers["p2"].asked
-    assert 0 < call.timeout_s() < 10
+    # The caller's ten seconds (gRPC rounds them up a little on the wire), not the thirty of a call without a deadline.
+    assert 0 < call.timeout_s() < 15
 
 
 async def test_reads_are_served_where_they_arrive(peers: Peers) -> None:
@@ -224,6 +230,16 @@ async def test_without_a_leader_the_caller_hears_no_leader(peers: Peers) -> None
 async def test_a_short_deadline_still_gets_the_reason(peers: Peers) -> None:
     call = peers.stubs["p1"].PutVariable(pb.PutVariableRequest(name="a"), timeout=0.3)
     assert isinstance(await error_of(call), NoLeaderError)
+
+
+async def test_a_read_at_a_peer_that_is_long_alone_gives_up_at_once(peers: Peers) -> None:
+    peers.logs["p1"].last_quorum_ms = 60_000
+    stub = peers.stubs["p1"]
+    reading = asyncio.ensure_future(stub.ListNodes(pb.ListNodesRequest(), timeout=10))
+    writing = asyncio.ensure_future(put(peers, "p1"))
+    assert isinstance(await error_of(reading), NoLeaderError)
+    assert not writing.done()  # a write waits for an election all the same
+    assert isinstance(await error_of(writing), NoLeaderError)
 
 
 async def test_a_dead_leader_makes_the_outcome_unknown_and_a_read_unanswered(peers: Peers) -> None:
