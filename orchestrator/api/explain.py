@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 
 from orchestrator import plan
-from orchestrator.api.forward import READ_PATIENCE_S, Call
+from orchestrator.api.forward import Call, read_patience_s
 from orchestrator.api.reads import no_job
 from orchestrator.api.requests import job_key
 from orchestrator.contract import codec
@@ -31,7 +31,7 @@ class Explain:
 
     async def explain_job(self, request: pb.ExplainJobRequest, call: Call) -> pb.ExplainJobResponse:
         namespace, name = job_key(request.job)
-        index = await self._log.read_barrier(timeout_s=call.timeout_s(READ_PATIENCE_S))
+        index = await self._log.read_barrier(timeout_s=call.timeout_s(read_patience_s(self._log)))
         state = self._state()
         job = state.find_job(namespace, name)
         if job is None:

@@ -43,11 +43,20 @@ WRITE_PATIENCE_S = 2.0
 """How long a call waits for a leader to appear: an election or two."""
 READ_PATIENCE_S = 1.2
 """Reads give up earlier: whoever asks ``ps`` without a quorum gets stale data within 2 s."""
+LONG_ALONE_MS = 2_500
+ALONE_PATIENCE_S = 0.3
+"""Without a majority for so long, an election is overdue: reads then give up almost at once."""
 PAUSE_S = 0.05
 MARGIN_S = 0.05
 """Give up this long before the caller's own deadline, so that it hears why."""
 DEFAULT_TIMEOUT_S = 30.0
 """For calls that come without a deadline; streams have none then."""
+
+
+def read_patience_s(log: ReplicatedLog) -> float:
+    """How long a read may wait for a majority: an election, unless there has been none for long."""
+    silent_ms = log.status().last_quorum_ms
+    return ALONE_PATIENCE_S if silent_ms < 0 or silent_ms > LONG_ALONE_MS else READ_PATIENCE_S
 
 
 class Route(enum.Enum):
@@ -87,7 +96,7 @@ class _Method:
         self.takes_stream: bool = descriptor.client_streaming
         self.gives_stream: bool = descriptor.server_streaming
         self.writes = "request_id" in descriptor.input_type.fields_by_name
-        self.patience_s = WRITE_PATIENCE_S if self.writes or route is Route.LEADER else READ_PATIENCE_S
+        self.reads = route is Route.FRESH
         name = _snake(self.name)
         self.serve: Any = next(getattr(servicer, name) for servicer in servicers if hasattr(servicer, name))
 
@@ -314,7 +323,7 @@ class Service:
             raw = request.SerializeToString()
         if method.route is Route.HERE or (method.route is Route.FRESH and request.read.stale):
             return _encoded(await method.serve(request, call))
-        patience = _Patience(method, call)
+        patience = _Patience(method, call, self._log)
         while True:
             try:
                 if self._log.is_leader():
@@ -347,7 +356,7 @@ class Service:
 
     async def _await_leader(self, method: _Method, call: Call) -> str:
         """The other peer to ask, "" if this one leads; raises ``NoLeaderError`` or, forwarded, ``NotLeaderError``."""
-        patience = _Patience(method, call)
+        patience = _Patience(method, call, self._log)
         while not self._log.is_leader():
             if call.caller.forwarded:
                 raise NotLeaderError("this peer does not lead", leader_id=self._log.leader_id)
@@ -364,10 +373,10 @@ class Service:
 class _Patience:
     """How long one call goes on looking for a leader, and what to say when that was too long."""
 
-    def __init__(self, method: _Method, call: Call) -> None:
+    def __init__(self, method: _Method, call: Call, log: ReplicatedLog) -> None:
         self._writes = method.writes
         self._deadline = call.deadline
-        self._seconds = method.patience_s
+        self._seconds = read_patience_s(log) if method.reads else WRITE_PATIENCE_S
         self._until: float | None = None
         self._unknown: RaftsmanError | None = None
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.api.forward import READ_PATIENCE_S, Call, Forwarder
+from orchestrator.api.forward import Call, Forwarder, read_patience_s
 from orchestrator.api.identity import CONTROL
 from orchestrator.api.logs import LogTarget
 from orchestrator.api.requests import job_key, namespace_of
@@ -73,7 +73,7 @@ class Reads:
             return pb.ReadInfo(
                 index=self._state().index, stale=True, age_ms=status.last_quorum_ms, peer_id=status.peer_id
             )
-        index = await self._log.read_barrier(timeout_s=call.timeout_s(READ_PATIENCE_S))
+        index = await self._log.read_barrier(timeout_s=call.timeout_s(read_patience_s(self._log)))
         return pb.ReadInfo(index=index, peer_id=status.peer_id)
 
     # ------------------------------------------------------------------ jobs and allocations
@@ -139,7 +139,7 @@ class Reads:
         """Which run a ``Logs`` call means. Without a majority: as far as this peer knows."""
         wanted = allocation_id(request.id)
         with contextlib.suppress(NoLeaderError):
-            await self._log.read_barrier(timeout_s=call.timeout_s(1.0))
+            await self._log.read_barrier(timeout_s=call.timeout_s(read_patience_s(self._log)))
         state = self._state()
         row = _row(state, wanted, request.attempt)
         previous = request.previous

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from google.protobuf.message import Message
 
-from orchestrator.api.forward import READ_PATIENCE_S, Call, Forwarder
+from orchestrator.api.forward import Call, Forwarder, read_patience_s
 from orchestrator.api.identity import CONTROL
 from orchestrator.api.metrics import APPLY_SECONDS
 from orchestrator.api.requests import namespace_of
@@ -45,7 +45,7 @@ class Watch:
         if after < -1:
             raise InvalidError(f"after_index: {after}; expected an index, 0 (oldest kept) or -1 (only new ones)")
         if after == -1:
-            after = await self._log.read_barrier(timeout_s=call.timeout_s(READ_PATIENCE_S))
+            after = await self._log.read_barrier(timeout_s=call.timeout_s(read_patience_s(self._log)))
         while True:
             events = self._state().events.after(after, limit=BATCH)
             for event in events:
@@ -174,7 +174,7 @@ class StateHashes:
             raise InvalidError(f"at_index: {request.at_index}; expected 0 (now) or an index")
         index = request.at_index
         if index == 0:
-            await self._log.read_barrier(timeout_s=call.timeout_s(READ_PATIENCE_S))
+            await self._log.read_barrier(timeout_s=call.timeout_s(read_patience_s(self._log)))
             index = self._machine.index
         found = await self._machine.hash_at(index, timeout_s=call.timeout_s(HASH_WAIT_S))
         return pb.StateHashResponse(hash=found, index=index, peer_id=self._peer_id)
