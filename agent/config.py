@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
-import yaml
-from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from agent.inventory.gpu import DeclaredGpus
-from orchestrator.contract.errors import StartupError
 from orchestrator.contract.model import MAX_DEVICES
+from orchestrator.contract.settings import load_settings
 
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[^:\s\[\]/]+):([0-9]{1,5})")
@@ -167,29 +166,7 @@ class AgentSettings(BaseSettings):
 
 def load(flags: Mapping[str, Any], *, file: Path | None = None) -> AgentSettings:
     """The settings from ``flags`` (None: not given), the environment and the YAML ``file``; raises ``StartupError``."""
-    from_file = _read(file) if file is not None else {}
-    unknown = sorted(from_file.keys() - AgentSettings.model_fields.keys())
-    if unknown:
-        raise StartupError(
-            f"--config {file}: unknown key {unknown[0]!r}; expected one of {', '.join(AgentSettings.model_fields)}"
-        )
-
-    class Layered(AgentSettings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return (init_settings, env_settings, InitSettingsSource(settings_cls, from_file))
-
-    try:
-        return Layered(**{name: value for name, value in flags.items() if value is not None})
-    except pydantic.ValidationError as error:
-        raise StartupError("; ".join(_told(problem) for problem in error.errors())) from None
+    return load_settings(AgentSettings, flags, file=file)
 
 
 def parse_cpu(text: str) -> int:
@@ -247,26 +224,3 @@ def _parts(value: object) -> list[str]:
     if not isinstance(value, list | tuple):
         raise ValueError("expected a list")
     return [part.strip() for one in value for part in str(one).split(",") if part.strip()]
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StartupError(f"--config {file}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise StartupError(f"--config {file}: not YAML: {error}") from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise StartupError(f"--config {file}: expected a mapping of settings")
-    return {str(key).replace("-", "_"): value for key, value in content.items()}
-
-
-def _told(problem: Any) -> str:
-    where = ".".join(str(part) for part in problem["loc"])
-    text = str(problem["msg"]).removeprefix("Value error, ")
-    flag = where.replace("_", "-")
-    if problem["type"] == "missing":
-        return f"--{flag} is missing (or RAFTSMAN_AGENT_{where.upper()})"
-    return f"--{flag}: {text}" if where else text
