@@ -26,7 +26,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from orchestrator.api.identity import Caller, authorize, caller_of
-from orchestrator.contract.channel import FORWARDED_IDENTITY, MAX_MESSAGE_BYTES, TlsFiles, dial
+from orchestrator.contract.channel import FORWARDED_IDENTITY, MAX_MESSAGE_BYTES, TlsFiles
 from orchestrator.contract.errors import (
     InvalidError,
     NoLeaderError,
@@ -34,6 +34,7 @@ from orchestrator.contract.errors import (
     RaftsmanError,
     UnknownOutcomeError,
 )
+from orchestrator.contract.line import Line
 from orchestrator.contract.status import from_rpc_error, to_status
 from orchestrator.replication.log import ReplicatedLog
 
@@ -119,7 +120,7 @@ class Forwarder:
         self._peer_id = peer_id
         self.addresses = dict(addresses)
         self._tls = tls
-        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._lines: dict[str, Line] = {}
         self._seen: tuple[bool, str] = (False, "")
         self._moved: asyncio.Event = asyncio.Event()
         self._unsubscribe: Callable[[], None] | None = None
@@ -132,19 +133,19 @@ class Forwarder:
         if self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
-        channels, self._channels = list(self._channels.values()), {}
-        for one in channels:
-            await one.close(None)
+        lines, self._lines = list(self._lines.values()), {}
+        for line in lines:
+            await line.close()
 
     @property
     def others(self) -> list[str]:
         return [peer for peer in self.addresses if peer != self._peer_id]
 
-    def channel(self, peer_id: str) -> grpc.aio.Channel:
-        found = self._channels.get(peer_id)
-        if found is None:
-            found = self._channels[peer_id] = dial(self.addresses[peer_id], self._tls)
-        return found
+    async def _channel(self, peer_id: str) -> grpc.aio.Channel:
+        line = self._lines.get(peer_id)
+        if line is None:
+            line = self._lines[peer_id] = Line(self.addresses[peer_id], self._tls)
+        return await line.channel()
 
     def leader_elsewhere(self) -> str:
         """The other peer that leads as far as this one knows; "" when unknown or when this one leads."""
@@ -168,7 +169,7 @@ class Forwarder:
         ``follow``: given up with ``UnknownOutcomeError`` as soon as another leader is known, for a frozen peer would
         hold the call until its deadline.
         """
-        rpc = self.channel(peer_id).unary_unary(path, None, None)
+        rpc = (await self._channel(peer_id)).unary_unary(path, None, None)
         pending = rpc(raw, timeout=timeout_s, metadata=((FORWARDED_IDENTITY, str(call.caller.identity)),))
         answer = asyncio.ensure_future(_outcome(pending))
         try:
@@ -192,7 +193,7 @@ class Forwarder:
         self, peer_id: str, path: str, raw: bytes, call: Call, *, bound_to_leader: bool
     ) -> AsyncIterator[bytes]:
         """Messages of a streaming call to another peer; ``bound_to_leader``: ends when another peer leads."""
-        rpc = self.channel(peer_id).unary_stream(path, None, None)
+        rpc = (await self._channel(peer_id)).unary_stream(path, None, None)
         timeout_s = None if call.deadline is None else call.timeout_s()
         pending = rpc(raw, timeout=timeout_s, metadata=((FORWARDED_IDENTITY, str(call.caller.identity)),))
         watcher = asyncio.ensure_future(self._cancel_when_moved(peer_id, pending)) if bound_to_leader else None

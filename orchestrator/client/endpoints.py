@@ -11,7 +11,6 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import grpc
@@ -19,7 +18,7 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from orchestrator.client.calls import SERVICE, Call, Stream
-from orchestrator.contract.channel import TlsFiles, dial
+from orchestrator.contract.channel import TlsFiles
 from orchestrator.contract.errors import (
     InvalidError,
     NoLeaderError,
@@ -29,6 +28,7 @@ from orchestrator.contract.errors import (
     TimeoutError_,
     UnknownOutcomeError,
 )
+from orchestrator.contract.line import Line
 from orchestrator.contract.status import UNCONNECTED, from_rpc_error
 
 T = TypeVar("T")
@@ -43,51 +43,43 @@ UNREACHABLE = "UNREACHABLE"
 """Reason of a ``NoLeaderError`` when not one peer could be reached."""
 
 
-@dataclass(slots=True, eq=False)
 class Endpoint:
-    """One peer's address; its channel is made on first use."""
+    """One peer as a client sees it. Everything that needs a channel raises ``StartupError`` without certificates."""
 
-    address: str
-    tls: TlsFiles | None
-    _channel: Any = None
-    _methods: dict[str, Any] = field(default_factory=dict)
+    def __init__(self, address: str, tls: TlsFiles | None) -> None:
+        self.address = address
+        self._line = Line(address, tls)
 
-    def unary(self, call: Call[Any]) -> Any:
-        made = self._methods.get(call.method)
-        if made is None:
-            made = self._channel_().unary_unary(
-                SERVICE + call.method,
-                request_serializer=type(call.request).SerializeToString,
-                response_deserializer=call.answer.FromString,
-            )
-            self._methods[call.method] = made
-        return made
+    async def unary(self, call: Call[Any], *, timeout_s: float) -> Message:
+        made = (await self._channel()).unary_unary(
+            SERVICE + call.method,
+            request_serializer=type(call.request).SerializeToString,
+            response_deserializer=call.answer.FromString,
+        )
+        message: Message = await made(call.request, timeout=timeout_s)
+        return message
 
-    def stream(self, call: Stream[Any]) -> Any:
-        made = self._methods.get(call.method)
-        if made is None:
-            made = self._channel_().unary_stream(
-                SERVICE + call.method,
-                request_serializer=type(call.request).SerializeToString,
-                response_deserializer=call.answer.FromString,
-            )
-            self._methods[call.method] = made
-        return made
+    async def stream(self, call: Stream[Any]) -> Any:
+        """The started call: an async iterator of messages with ``cancel``."""
+        made = (await self._channel()).unary_stream(
+            SERVICE + call.method,
+            request_serializer=type(call.request).SerializeToString,
+            response_deserializer=call.answer.FromString,
+        )
+        return made(call.request)
 
-    def _channel_(self) -> Any:
-        if self._channel is None:
-            try:
-                self._channel = dial(self.address, self.tls)
-            except OSError as error:
-                raise StartupError(
-                    f"cannot read the certificates: {error}; point the context (raftsman context add) at ca.pem, "
-                    "cert.pem and key.pem"
-                ) from None
-        return self._channel
+    async def _channel(self) -> grpc.aio.Channel:
+        try:
+            return await self._line.channel()
+        except OSError as error:
+            raise StartupError(
+                f"cannot read the certificates: {error}; point the context (raftsman context add) at ca.pem, "
+                "cert.pem and key.pem"
+            ) from None
 
     async def connected(self, timeout_s: float) -> bool:
         """Whether there is a connection, or can be made one in time."""
-        channel = self._channel_()
+        channel = await self._channel()
         state = channel.get_state(try_to_connect=True)
         try:
             async with asyncio.timeout(timeout_s):
@@ -101,10 +93,7 @@ class Endpoint:
         return True
 
     async def close(self) -> None:
-        if self._channel is not None:
-            channel, self._channel = self._channel, None
-            self._methods.clear()
-            await channel.close()
+        await self._line.close()
 
 
 class Endpoints:
@@ -157,7 +146,7 @@ class Endpoints:
                 if not await endpoint.connected(CONNECT_S):
                     failures[endpoint.address] = UnknownOutcomeError("cannot connect", reason=UNCONNECTED)
                     continue
-                rpc = endpoint.stream(call)(call.request)
+                rpc = await endpoint.stream(call)
                 try:
                     async for message in rpc:
                         self.answered(endpoint)
@@ -229,8 +218,7 @@ class _Attempts:
         self._flying.clear()
 
     def _start(self, endpoint: Endpoint, timeout_s: float) -> None:
-        attempt = endpoint.unary(self._call)(self._call.request, timeout=timeout_s)
-        self._flying[asyncio.ensure_future(_answer(attempt))] = endpoint
+        self._flying[asyncio.ensure_future(endpoint.unary(self._call, timeout_s=timeout_s))] = endpoint
 
     def _failed(self, endpoint: Endpoint, failure: BaseException) -> float:
         """Note a failed attempt; returns how long to wait, or raises what no retry would change."""
@@ -259,11 +247,6 @@ class _Attempts:
         if self._flying and not self._failures:
             return TimeoutError_(f"no answer within {self._timeout_s:g} s from {', '.join(self._endpoints.addresses)}")
         return nobody(self._failures, self._timeout_s)
-
-
-async def _answer(attempt: Any) -> Message:
-    message: Message = await attempt
-    return message
 
 
 def _never_sent(error: RaftsmanError) -> bool:
