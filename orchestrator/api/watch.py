@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, Protocol
 
 from google.protobuf.message import Message
@@ -104,12 +104,20 @@ class HashingMachine:
             self._answer()
         return outcome
 
-    def capture(self) -> Callable[[], bytes]:
+    def make_room(self) -> Callable[[], None]:
+        return self._machine.make_room()
+
+    def capture(self) -> Callable[[], Iterable[bytes]]:
         return self._machine.capture()
 
-    def restore(self, data: bytes) -> None:
-        self._machine.restore(data)
-        self._answer()
+    def prepare(self, data: bytes) -> Callable[[], None]:
+        put = self._machine.prepare(data)
+
+        def put_and_answer() -> None:
+            put()
+            self._answer()
+
+        return put_and_answer
 
     def state_hash(self) -> str:
         return self._machine.state_hash()

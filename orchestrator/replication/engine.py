@@ -52,7 +52,7 @@ class EngineLog(EngineRoom):
         meta: SnapshotMeta | None = None
         if held is not None:
             meta, data = held
-            self._machine.restore(data)
+            (await self._run_blocking(lambda: self._machine.prepare(data)))()
         self._build(meta)
         self._running = True
         self._turn()  # applies what is known to be committed

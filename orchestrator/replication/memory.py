@@ -8,7 +8,7 @@ Owns: stand-ins for tests of other parts and for the simulator. ``MemoryJournal`
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.contract.errors import InvalidError, NoLeaderError
@@ -138,8 +138,8 @@ class MemorySnapshots:
         self.held: tuple[SnapshotMeta, bytes] | None = None
         self.saves = 0
 
-    def save(self, meta: SnapshotMeta, data: bytes) -> None:
-        self.held = (meta, data)
+    def save(self, meta: SnapshotMeta, parts: Iterable[bytes]) -> None:
+        self.held = (meta, b"".join(parts))
         self.saves += 1
 
     def load(self) -> tuple[SnapshotMeta, bytes] | None:

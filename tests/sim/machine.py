@@ -40,21 +40,28 @@ class ListMachine:
             self.applied.append(payload)
         return self._index
 
-    def capture(self) -> Callable[[], bytes]:
-        state = [self._index, self._cluster_id, dict(self._admitted), [row.decode("latin-1") for row in self.applied]]
-        return lambda: json.dumps(state).encode()
+    def make_room(self) -> Callable[[], None]:
+        return lambda: None
 
-    def restore(self, data: bytes) -> None:
+    def capture(self) -> Callable[[], list[bytes]]:
+        state = [self._index, self._cluster_id, dict(self._admitted), [row.decode("latin-1") for row in self.applied]]
+        return lambda: [json.dumps(state).encode()]
+
+    def prepare(self, data: bytes) -> Callable[[], None]:
         try:
             index, cluster_id, admitted, applied = json.loads(data)
         except ValueError as error:
             raise CorruptError(f"not a snapshot: {error}") from error
-        self._index, self._cluster_id, self._admitted = index, cluster_id, admitted
-        self.applied = [row.encode("latin-1") for row in applied]
-        self.restores += 1
+
+        def put() -> None:
+            self._index, self._cluster_id, self._admitted = index, cluster_id, admitted
+            self.applied = [row.encode("latin-1") for row in applied]
+            self.restores += 1
+
+        return put
 
     def state_hash(self) -> str:
-        return hashlib.sha256(self.capture()()).hexdigest()
+        return hashlib.sha256(b"".join(self.capture()())).hexdigest()
 
     def admitted(self) -> dict[str, str]:
         return self._admitted

@@ -122,6 +122,6 @@ async def test_a_snapshot_that_jumps_over_the_index_ends_the_wait(api: Api) -> N
     ahead = Api()
     await ahead.submit("a")
     await ahead.submit("b")
-    api.hashing.restore(ahead.machine.capture()())
+    api.hashing.prepare(b"".join(ahead.machine.capture()()))()
     with pytest.raises(ConflictError, match="already at index 2"):
         await waiting

@@ -229,7 +229,7 @@ def test_s7_whole_snapshot_is_durable_before_it_is_acknowledged() -> None:
         source = ListMachine({"p1": "disk-p1", "p2": "disk-p2", "p3": "disk-p3"})
         for number in range(5):
             source.apply(b"%d" % number)
-        data = source.capture()()
+        data = b"".join(source.capture()())
         async with Puppet() as p1:
             half = len(data) // 2
             same = {"term": 2, "last_index": 9, "last_term": 2, "index": 5, "crc32c": checksum(data)}
