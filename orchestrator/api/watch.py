@@ -22,7 +22,9 @@ from orchestrator.contract import codec
 from orchestrator.contract.errors import ConflictError, InvalidError, NoLeaderError, NotFoundError, TimeoutError_
 from orchestrator.contract.model import Event
 from orchestrator.contract.v1 import control_pb2 as pb
+from orchestrator.jobfile.check import near_miss
 from orchestrator.replication.log import ReplicatedLog, StateMachine
+from orchestrator.state.events import KINDS
 from orchestrator.state.state import State
 
 BATCH = 1_000
@@ -41,6 +43,8 @@ class Watch:
         """Events in order. Resume after index n: those of index n itself are not sent again."""
         namespace = "*" if request.namespace == "*" else namespace_of(request.namespace)
         kinds = frozenset(request.kinds)
+        for kind in sorted(kinds - KINDS.keys()):
+            raise InvalidError(f"kinds: there is no kind of event {kind!r}{near_miss(kind, KINDS)}")
         after = request.after_index
         if after < -1:
             raise InvalidError(f"after_index: {after}; expected an index, 0 (oldest kept) or -1 (only new ones)")

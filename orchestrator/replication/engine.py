@@ -161,7 +161,7 @@ class EngineLog(EngineRoom):
         if len(heard) < needed or heard[needed - 1] == float("-inf"):
             return -1
         silent = now - heard[needed - 1]
-        return 0 if silent < 2 * self._config.heartbeat_s else int(silent * 1000)
+        return 0 if silent < 3 * self._config.heartbeat_s else int(silent * 1000)
 
     async def changed(self, *, after: int) -> int:
         if self._machine.index <= after:

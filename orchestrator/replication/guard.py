@@ -34,6 +34,7 @@ class Guard:
         guards: Guards,
         send: Callable[[str, pb.Frame], None],
         clock: Callable[[], float],
+        heartbeat_s: float,
     ) -> None:
         self._core = core
         self._storage = storage
@@ -42,6 +43,8 @@ class Guard:
         self._send = send
         self._clock = clock
         self._verified: int | None = None  # while an append is handled: the last entry known to equal the leader's
+        self._repeat_s = 1.5 * heartbeat_s
+        self._answered: tuple[pb.AppendReply, float] = (pb.AppendReply(), float("-inf"))  # our last reply, and when
         self._voters: tuple[int, set[str]] = (0, set())  # who voted for us in which term
         self.acked: dict[str, int] = {}  # while leading: the last entry each peer said it has, counted or not
         self.heard: dict[str, float] = {}  # when each peer last answered us in our term
@@ -212,7 +215,8 @@ class Guard:
         if kind == "append_entries":
             return None if "serialized" in message or "transmission" in message else self._append_frame(message)
         if kind == "next_node_idx":
-            return pb.Frame(append_reply=self._reply(message))
+            reply = self._reply(message)
+            return None if self._is_no_news(reply) else pb.Frame(append_reply=reply)
         if kind == "request_vote":
             return pb.Frame(
                 vote_request=pb.VoteRequest(
@@ -242,3 +246,14 @@ class Guard:
         return pb.AppendReply(
             term=self._core.term, next_index=next_index, reset=message["reset"], success=message["success"]
         )
+
+    def _is_no_news(self, reply: pb.AppendReply) -> bool:
+        """Whether the leader just heard exactly this. Every second answer to an idle leader's heartbeats is spared:
+        they are most of what an idle cluster costs, and a leader asks for one within its fallback time, not for each.
+        """
+        said, at = self._answered
+        now = self._clock()
+        if reply.success and now - at < self._repeat_s and reply == said:
+            return True
+        self._answered = (reply, now)
+        return False

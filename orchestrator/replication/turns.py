@@ -179,7 +179,7 @@ class EngineRoom:
         )  # fmt: skip
         self._guard = Guard(
             core=self._core, storage=self._storage, membership=self._membership, guards=guards, send=send,
-            clock=self._clock,
+            clock=self._clock, heartbeat_s=config.heartbeat_s,
         )  # fmt: skip
         self._elections = Elections(
             peer_id=self._peer_id, others=self._others, core=self._core, storage=self._storage,
