@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 import structlog
+from google.protobuf.message import DecodeError
 
 from orchestrator.contract.errors import (
     NoLeaderError,
@@ -453,9 +454,17 @@ class EngineRoom:
         """Apply one entry: the outcomes of its proposals."""
         if command[:1] != BATCH:
             return []
-        batch = pb.Batch.FromString(command[1:])
-        if batch.format != BATCH_FORMAT:
+        try:
+            batch = pb.Batch.FromString(command[1:])
+        except DecodeError:
+            batch = pb.Batch()
+        if batch.format > BATCH_FORMAT:
             raise FutureFormatError(f"a batch of format {batch.format}; this version reads {BATCH_FORMAT}")
+        if batch.format < BATCH_FORMAT:
+            # No leader of ours writes this. It is the same on every peer and after every restart, so it must stop none
+            # of them (S14): it holds no commands.
+            _log.error("replication.malformed_entry", size=len(command))
+            return []
         machine = self._machine
         outcomes = []
         for payload in batch.payloads:

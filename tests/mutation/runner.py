@@ -3,8 +3,8 @@
 Owns: running the tests against every mutant of ``operators``, and the account of it. Leaves to ``survivors`` why some
 mutants cannot be killed. The one rule: no file is ever changed.
 
-Pytest starts once and collects; a first, traced run notes which test touches which line of the module. Then every mutant
-gets a forked process, which compiles the changed module, puts the new code into the functions that are already
+Pytest starts once and collects; a first, traced run notes which test touches which line of the module. Then every
+mutant gets a forked process, which compiles the changed module, puts the new code into the functions that are already
 imported, and runs the tests that touch the line, the fastest first, until one fails. So a mutant costs some tens of
 milliseconds. (mutmut 3 needs its own copy of the tree and rewrites each function of it; cosmic-ray edits the files in
 place and starts pytest anew, two seconds each, for every mutant.)
@@ -187,7 +187,7 @@ def _traced(paths: list[Path], items: list[pytest.Item]) -> dict[Path, dict[str,
                 reports = runtestprotocol(item, log=False, nextitem=None)
             finally:
                 sys.settrace(None)
-                threading.settrace(None)  # type: ignore[arg-type]  # as documented: None ends it
+                threading.settrace(None)
             if any(report.failed for report in reports):
                 return f"{item.nodeid} fails without any mutant: {[str(r.longrepr) for r in reports if r.failed]}"
             for path in paths:
@@ -254,9 +254,7 @@ def _try(
         resource.setrlimit(resource.RLIMIT_AS, (used + 2 * _SPARE_BYTES, used + 2 * _SPARE_BYTES))
         try:
             _put_in(live, text, found[number])
-            failed = any(
-                report.failed for item in items for report in runtestprotocol(item, log=False, nextitem=None)
-            )
+            failed = any(report.failed for item in items for report in runtestprotocol(item, log=False, nextitem=None))
         except BaseException:  # also what a test must not swallow: SystemExit, KeyboardInterrupt
             failed = True
         os._exit(1 if failed else 0)
@@ -361,7 +359,7 @@ def _report(accounts: list[Account], *, as_json: bool, whole: bool) -> int:
     else:
         for a in accounts:
             print(f"{a.module:<40} {a.mutants:>5} mutants {a.killed:>5} killed {a.percent:>6} % {a.seconds:>7} s")
-        print(f"{'all':<40} {total:>5} mutants {killed:>5} killed {percent:>6} %, {len(bad)} survivors without a reason")
+        print(f"{'all':<40} {total:>5} mutants {killed:>5} killed {percent:>6} %, {len(bad)} survivors unexplained")
     return 1 if whole and (percent < NEEDED_PERCENT or bad) else 0
 
 
