@@ -7,7 +7,8 @@ stay as they are, because no test should promise wording.
 Operators (Offutt et al., An Experimental Determination of Sufficient Mutant Operators, TOSEM 1996, and what reviewers
 miss): comparisons move by one or turn round; ``and`` and ``or`` change places or lose an operand; arithmetic and bit
 operators are swapped, as are min and max, any and all; numbers grow by one, truth values flip, names change; conditions
-are negated; ``not`` and ``-`` are dropped; a return gives None; a statement with an effect is left out.
+are negated; ``not`` and ``-`` are dropped; a return gives None (where it gave something true); a statement with an
+effect is left out.
 """
 
 from __future__ import annotations
@@ -184,7 +185,7 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
                 all_of_them = copy.deepcopy(node)
                 del all_of_them.ifs[place]
                 yield "filter", all_of_them
-        case ast.Return(value=ast.expr() as value) if not (isinstance(value, ast.Constant) and value.value is None):
+        case ast.Return(value=ast.expr() as value) if not (isinstance(value, ast.Constant) and not value.value):
             yield "return", ast.Return(ast.Constant(None))
         case ast.Expr() | ast.Raise() | ast.Delete() | ast.Continue() | ast.Break():
             yield "deletion", ast.Pass()

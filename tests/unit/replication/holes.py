@@ -2,8 +2,8 @@
 
 A pair is one schedule that runs twice: under the guard, and without exactly that guard. Without means a flag of
 ``Guards`` that is off, a subclass that leaves the guard out, or PySyncObj as it comes (``plain``) where the guard is
-that we do not use a part of it. What comes out is compared with what must come out in both cases, so a pair fails when the
-guard is broken, and also when the schedule no longer reaches the hole. ``test_holes`` runs them.
+that we do not use a part of it. What comes out is compared with what must come out in both cases, so a pair fails when
+the guard is broken, and also when the schedule no longer reaches the hole. ``test_holes`` runs them.
 """
 
 from __future__ import annotations
