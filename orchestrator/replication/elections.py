@@ -1,7 +1,7 @@
 """``Elections``: when this peer asks to lead, and whom it lets.
 
 Owns: the election deadline (PySyncObj's, moved), PreVote, and what is known of the living leader and how old that is.
-Leaves votes to ``guard`` and PySyncObj. The one rule: PySyncObj only reaches its deadline when a majority said that they
+Leaves votes to ``guard`` and PySyncObj. The one rule: PySyncObj only reaches its deadline when a majority said that it
 would vote.
 
 A leader that dies breaks its streams; whoever sees that asks at once, and is told no if the others still hear the
