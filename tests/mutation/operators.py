@@ -98,7 +98,7 @@ def _visit(node: ast.AST, parent: ast.AST, function: str, put: Callable[[ast.AST
             ast.copy_location(changed, node)
             ast.fix_missing_locations(changed)
             yield Mutant(
-                getattr(node, "lineno", 0), function, operator, _source(node), _source(changed),
+                _line(node), function, operator, _source(node), _source(changed),
                 lambda changed=changed: put(changed),  # type: ignore[misc]  # mypy cannot infer a lambda's default
             )  # fmt: skip
     yield from _walk(node, inside)
@@ -195,6 +195,12 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
 
 def _chained(test: ast.expr) -> bool:
     return isinstance(test, ast.Compare) and len(test.ops) > 1
+
+
+def _line(node: ast.AST) -> int:
+    """Where it begins; a loop inside of an expression has no line of its own."""
+    place = node.target if isinstance(node, ast.comprehension) else node
+    return int(getattr(place, "lineno", 0))
 
 
 def _source(node: ast.AST) -> str:

@@ -325,9 +325,9 @@ def main() -> int:
     plugin = Plugin(modules, only=said.only, show=lambda line: print(line, file=sys.stderr, flush=True))
     tests = list(dict.fromkeys(name for module in modules for name in TARGETS[module]))
     os.chdir(ROOT)
+    off = [word for name in ("xdist", "randomly", "cacheprovider", "faulthandler") for word in ("-p", f"no:{name}")]
     status = pytest.main(
-        ["-q", "--no-header", "--no-summary", "-p", "no:xdist", "-p", "no:randomly", "-p", "no:cacheprovider",
-         "--override-ini", "addopts=", "-m", "not cluster and not docker", *tests],
+        ["-q", "--no-header", "--no-summary", "--override-ini", "addopts=", "-m", "not cluster and not docker", *off, *tests],
         plugins=[plugin],
     )  # fmt: skip
     if not plugin.accounts:

@@ -1,5 +1,6 @@
-"""Exactly once, with the real state in the simulator: a write that is repeated with its request id is done once, whatever
-happened between the two: leader changes, power cuts, snapshots, an answer that was lost.
+"""Exactly once, with the real state in the simulator: a write that is repeated with its request id is done once.
+
+Whatever happened between the two: leader changes, power cuts, snapshots, an answer that was lost.
 """
 
 from __future__ import annotations
