@@ -51,6 +51,7 @@ class LogStatus:
     first_index: int  # lowest Raft entry index still in the journal
     index: int  # command index of the state here
     last_quorum_ms: int  # milliseconds since this peer last knew of a majority (0 on a healthy leader); -1 if never
+    state_age_ms: int  # so long ago the state here held every acknowledged write, as far as known; -1 if it never did
     elections: int  # elections seen by this process
     peers: tuple[PeerProgress, ...]
 

@@ -174,7 +174,8 @@ class MemoryLog:
             cluster_id=self._machine.cluster_id() or self._cluster_id, peer_id=self._peer_id,
             role=Role.LEADER if self._leading else Role.FOLLOWER, term=self._term, leader_id=self.leader_id,
             commit_index=self._entries, applied_index=self._entries, first_index=1, index=self._machine.index,
-            last_quorum_ms=0 if self._leading else -1, elections=self._elections, peers=(me,),
+            last_quorum_ms=0 if self._leading else -1, state_age_ms=0 if self._leading else -1,
+            elections=self._elections, peers=(me,),
         )  # fmt: skip
 
     def is_leader(self) -> bool:
