@@ -199,14 +199,22 @@ class Supervisor:
         return True
 
     def contact_lost(self) -> None:
-        """Too long without a majority: stop what must not run twice."""
+        """Too long without a majority: stop what must not run twice. Stopping has a time to keep, so it goes first."""
+        held = []
         for key, record in list(self.records.items()):
             if record.assignment.on_disconnect is OnDisconnect.STOP and record.live and record.hold is Hold.NONE:
                 log.warning("stopped_without_contact", allocation=str(key.id), attempt=key.attempt)
-                held = reconcile.disconnected(record)
-                self._remember(held)
-                self._store.save(held)
+                self._remember(reconcile.disconnected(record))
                 self._wake(key)
+                held.append(key)
+        if held:
+            self._spawn(self._save_all(held))
+
+    async def _save_all(self, keys: Iterable[AssignmentKey]) -> None:
+        for key in keys:
+            await self._turns.mine()
+            if key in self.records:
+                self._store.save(self.records[key])
 
     def observations(self, *, everything: bool) -> list[Observation]:
         """How things are now: of live allocations, or of all that are known."""
