@@ -52,8 +52,10 @@ TARGETS: dict[str, tuple[str, ...]] = {
 }
 """Module -> the tests that promise something about it."""
 NEEDED_PERCENT = 90
-_GRACE_S = 3.0  # on top of ten times what the tests took: an endless loop is a killed mutant
-_SPARE_BYTES = 2 * 1024**3
+_GRACE_S = 2.0  # of CPU, on top of ten times what a test took: an endless loop is a killed mutant
+_WAIT_S = 120.0  # whatever waits so long waits for ever
+_EXAMPLES = 10  # of each generated test
+_SPARE_BYTES = 4 * 1024**3
 
 KILLED, OUT_OF_TIME, SURVIVED, UNTESTED = "killed", "out of time", "survived", "untested"
 
@@ -79,7 +81,7 @@ class Touch:
     """What one test does to one module."""
 
     lines: set[int]
-    seconds: float
+    seconds: float  # of CPU
 
 
 class Plugin:
@@ -102,6 +104,16 @@ class Plugin:
         )  # fmt: skip
         settings.load_profile("mutation")
 
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        from hypothesis import settings
+
+        for item in items:
+            test = getattr(item, "obj", None)
+            chosen = getattr(test, "_hypothesis_internal_use_settings", None)
+            if chosen is not None:
+                few = settings(chosen, max_examples=min(chosen.max_examples, _EXAMPLES))
+                setattr(test, "_hypothesis_internal_use_settings", few)  # noqa: B010 - there is no public way
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         if session.testsfailed:
@@ -123,12 +135,12 @@ class Plugin:
         account = Account(module)
         found = [mutant for mutant in mutants(ast.parse(text)) if self._only in mutant.key]
         self._show(f"{module}: {len(found)} mutants, {len(touched)} tests touch it")
-        for number, mutant in enumerate(found):
+        for mutant in found:
             names = sorted((name for name, lines in touched.items() if mutant.line in lines), key=costs.__getitem__)
             verdict = UNTESTED
             if names:
-                limit_s = _GRACE_S + 10 * sum(costs[name] for name in names)
-                verdict = _try(live, text, found, number, [by_id[name] for name in names], limit_s)
+                limits_s = {name: _GRACE_S + 10 * costs[name] for name in names}
+                verdict = _try(live, text, mutant, [(by_id[name], limits_s[name]) for name in names])
             account.mutants += 1
             if verdict in (KILLED, OUT_OF_TIME):
                 account.killed += 1
@@ -180,7 +192,9 @@ def _traced(paths: list[Path], items: list[pytest.Item]) -> dict[Path, dict[str,
         for item in items:
             for lines in wanted.values():
                 lines.clear()
-            began = time.perf_counter()
+            began = time.process_time()
+            runtestprotocol(item, log=False, nextitem=None)
+            seconds = time.process_time() - began
             threading.settrace(trace)
             sys.settrace(trace)
             try:
@@ -192,12 +206,12 @@ def _traced(paths: list[Path], items: list[pytest.Item]) -> dict[Path, dict[str,
                 return f"{item.nodeid} fails without any mutant: {[str(r.longrepr) for r in reports if r.failed]}"
             for path in paths:
                 if wanted[str(path)]:
-                    found[path][item.nodeid] = Touch(set(wanted[str(path)]), time.perf_counter() - began)
+                    found[path][item.nodeid] = Touch(set(wanted[str(path)]), seconds)
         return found
 
     found = _in_child(work)
     if isinstance(found, str):
-        raise SystemExit(found)
+        pytest.exit(found, returncode=2)
     for path, tests in found.items():
         tree = ast.parse(path.read_text())
         statement = {line: span for span in _statements(tree) for line in range(span[0], span[1] + 1)}
@@ -238,29 +252,34 @@ def _in_child(work: Callable[[], object]) -> Any:
         data = pipe.read()
     os.waitpid(pid, 0)
     if not data:
-        raise SystemExit("the traced run of the tests died")
+        pytest.exit("the traced run of the tests died", returncode=2)
     return pickle.loads(data)  # noqa: S301 - from our own fork
 
 
-def _try(
-    live: types.ModuleType, text: str, found: list[Mutant], number: int, items: list[pytest.Item], limit_s: float
-) -> str:
+def _try(live: types.ModuleType, text: str, mutant: Mutant, items: list[tuple[pytest.Item, float]]) -> str:
+    """``items``: the tests to run, with the seconds of CPU that each may take."""
     pid = os.fork()
     if pid == 0:
         _be_quiet()
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, limit_s)
+        for number in (signal.SIGALRM, signal.SIGPROF):
+            signal.signal(number, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, _WAIT_S)
         used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        resource.setrlimit(resource.RLIMIT_AS, (used + 2 * _SPARE_BYTES, used + 2 * _SPARE_BYTES))
+        resource.setrlimit(resource.RLIMIT_AS, (used + _SPARE_BYTES, used + _SPARE_BYTES))
+        failed = False
         try:
-            _put_in(live, text, found[number])
-            failed = any(report.failed for item in items for report in runtestprotocol(item, log=False, nextitem=None))
+            _put_in(live, text, mutant)
+            for item, limit_s in items:
+                signal.setitimer(signal.ITIMER_PROF, limit_s)
+                failed = any(report.failed for report in runtestprotocol(item, log=False, nextitem=None))
+                if failed:
+                    break
         except BaseException:  # also what a test must not swallow: SystemExit, KeyboardInterrupt
             failed = True
         os._exit(1 if failed else 0)
     _, status = os.waitpid(pid, 0)
     if os.WIFSIGNALED(status):
-        return OUT_OF_TIME if os.WTERMSIG(status) == signal.SIGALRM else KILLED
+        return OUT_OF_TIME if os.WTERMSIG(status) in (signal.SIGALRM, signal.SIGPROF) else KILLED
     return KILLED if os.WEXITSTATUS(status) else SURVIVED
 
 
@@ -327,7 +346,7 @@ def main() -> int:
     os.chdir(ROOT)
     off = [word for name in ("xdist", "randomly", "cacheprovider", "faulthandler") for word in ("-p", f"no:{name}")]
     status = pytest.main(
-        ["-q", "--no-header", "--no-summary", "--override-ini", "addopts=", "-m", "not cluster and not docker", *off, *tests],
+        ["-q", "--no-header", "--no-summary", "--override-ini", "addopts=", "-m", "not cluster", *off, *tests],
         plugins=[plugin],
     )  # fmt: skip
     if not plugin.accounts:
