@@ -32,7 +32,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from _pytest.runner import runtestprotocol
 
 from tests.mutation.operators import Mutant, mutants
 from tests.mutation.survivors import SURVIVORS
@@ -193,17 +192,17 @@ def _traced(paths: list[Path], items: list[pytest.Item]) -> dict[Path, dict[str,
             for lines in wanted.values():
                 lines.clear()
             began = time.process_time()
-            runtestprotocol(item, log=False, nextitem=None)
+            _fails(item)
             seconds = time.process_time() - began
             threading.settrace(trace)
             sys.settrace(trace)
             try:
-                reports = runtestprotocol(item, log=False, nextitem=None)
+                why = _fails(item)
             finally:
                 sys.settrace(None)
                 threading.settrace(None)
-            if any(report.failed for report in reports):
-                return f"{item.nodeid} fails without any mutant: {[str(r.longrepr) for r in reports if r.failed]}"
+            if why:
+                return f"{item.nodeid} fails without any mutant: {why}"
             for path in paths:
                 if wanted[str(path)]:
                     found[path][item.nodeid] = Touch(set(wanted[str(path)]), seconds)
@@ -271,7 +270,7 @@ def _try(live: types.ModuleType, text: str, mutant: Mutant, items: list[tuple[py
             _put_in(live, text, mutant)
             for item, limit_s in items:
                 signal.setitimer(signal.ITIMER_PROF, limit_s)
-                failed = any(report.failed for report in runtestprotocol(item, log=False, nextitem=None))
+                failed = bool(_fails(item))
                 if failed:
                     break
         except BaseException:  # also what a test must not swallow: SystemExit, KeyboardInterrupt
@@ -283,6 +282,28 @@ def _try(live: types.ModuleType, text: str, mutant: Mutant, items: list[tuple[py
     return KILLED if os.WEXITSTATUS(status) else SURVIVED
 
 
+class _Ear:
+    """Hears how a test went."""
+
+    def __init__(self) -> None:
+        self.failed: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self.failed.append(str(report.longrepr))
+
+
+def _fails(item: pytest.Item) -> str:
+    """Run one test with all that belongs to it; why it failed, or ""."""
+    ear = _Ear()
+    item.config.pluginmanager.register(ear)
+    try:
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+    finally:
+        item.config.pluginmanager.unregister(ear)
+    return "".join(ear.failed)
+
+
 def _be_quiet() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
@@ -292,8 +313,7 @@ def _be_quiet() -> None:
 def _put_in(live: types.ModuleType, text: str, mutant: Mutant) -> None:
     """Change the imported module: the code and defaults of its functions, and its constants, wherever imported."""
     tree = ast.parse(text)
-    again = {(twin.key, twin.line, twin.operator): twin for twin in mutants(tree)}
-    again[mutant.key, mutant.line, mutant.operator].apply()
+    {twin.key: twin for twin in mutants(tree)}[mutant.key].apply()
     changed = types.ModuleType(live.__name__)
     changed.__file__ = live.__file__
     exec(compile(tree, str(live.__file__), "exec"), changed.__dict__)
@@ -344,11 +364,9 @@ def main() -> int:
     plugin = Plugin(modules, only=said.only, show=lambda line: print(line, file=sys.stderr, flush=True))
     tests = list(dict.fromkeys(name for module in modules for name in TARGETS[module]))
     os.chdir(ROOT)
+    quiet = ["-q", "--no-header", "--no-summary", "--timeout=0", "--override-ini", "addopts=", "-m", "not cluster"]
     off = [word for name in ("xdist", "randomly", "cacheprovider", "faulthandler") for word in ("-p", f"no:{name}")]
-    status = pytest.main(
-        ["-q", "--no-header", "--no-summary", "--override-ini", "addopts=", "-m", "not cluster", *off, *tests],
-        plugins=[plugin],
-    )  # fmt: skip
+    status = pytest.main([*quiet, *off, *tests], plugins=[plugin])
     if not plugin.accounts:
         return int(status) or 1
     return _report(plugin.accounts, as_json=said.json, whole=not said.only)
