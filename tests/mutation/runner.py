@@ -59,6 +59,10 @@ _SPARE_BYTES = 4 * 1024**3
 KILLED, OUT_OF_TIME, SURVIVED, UNTESTED = "killed", "out of time", "survived", "untested"
 
 
+class BrokenTestsError(Exception):
+    """There is nothing to learn from tests that fail without any mutant."""
+
+
 @dataclass(slots=True)
 class Account:
     """Of one module. ``untested`` mutants are on lines that no test touches: they survive, too."""
@@ -116,10 +120,15 @@ class Plugin:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         if session.testsfailed:
-            raise session.Interrupted("tests could not be collected")
+            self._show("tests could not be collected: run pytest")
+            return True
         by_id = {item.nodeid: item for item in session.items}
         self._show(f"tracing {len(by_id)} tests")
-        seen = _traced([_path(module) for module in self._modules], session.items)
+        try:
+            seen = _traced([_path(module) for module in self._modules], session.items)
+        except BrokenTestsError as error:
+            self._show(str(error))
+            return True
         for module in self._modules:
             self.accounts.append(self._judge(module, by_id, seen[_path(module)]))
         return True
@@ -210,7 +219,7 @@ def _traced(paths: list[Path], items: list[pytest.Item]) -> dict[Path, dict[str,
 
     found = _in_child(work)
     if isinstance(found, str):
-        pytest.exit(found, returncode=2)
+        raise BrokenTestsError(found)
     for path, tests in found.items():
         tree = ast.parse(path.read_text())
         statement = {line: span for span in _statements(tree) for line in range(span[0], span[1] + 1)}
@@ -251,7 +260,7 @@ def _in_child(work: Callable[[], object]) -> Any:
         data = pipe.read()
     os.waitpid(pid, 0)
     if not data:
-        pytest.exit("the traced run of the tests died", returncode=2)
+        raise BrokenTestsError("the traced run of the tests died")
     return pickle.loads(data)  # noqa: S301 - from our own fork
 
 
@@ -364,7 +373,7 @@ def main() -> int:
     plugin = Plugin(modules, only=said.only, show=lambda line: print(line, file=sys.stderr, flush=True))
     tests = list(dict.fromkeys(name for module in modules for name in TARGETS[module]))
     os.chdir(ROOT)
-    quiet = ["-q", "--no-header", "--no-summary", "--timeout=0", "--override-ini", "addopts=", "-m", "not cluster"]
+    quiet = ["-p", "no:terminal", "--timeout=0", "--override-ini", "addopts=", "-m", "not cluster"]
     off = [word for name in ("xdist", "randomly", "cacheprovider", "faulthandler") for word in ("-p", f"no:{name}")]
     status = pytest.main([*quiet, *off, *tests], plugins=[plugin])
     if not plugin.accounts:
