@@ -5,7 +5,8 @@ mutants cannot be killed. The one rule: no file is ever changed.
 
 Pytest starts once and collects; a first, traced run notes which test touches which line of the module. Then every
 mutant gets a forked process, which compiles the changed module, puts the new code into the functions that are already
-imported, and runs the tests that touch the line, the fastest first, until one fails. So a mutant costs some tens of
+imported, and runs the tests that touch the line, those that killed in the same function before and the fastest first,
+until one fails. So a mutant costs some tens of
 milliseconds. (mutmut 3 needs its own copy of the tree and rewrites each function of it; cosmic-ray edits the files in
 place and starts pytest anew, two seconds each, for every mutant.)
 """
@@ -26,6 +27,7 @@ import sys
 import threading
 import time
 import types
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,10 +92,10 @@ class Touch:
 class Plugin:
     """Takes the place of pytest's own loop over the collected tests."""
 
-    def __init__(self, modules: list[str], *, only: str = "", show: Callable[[str], None]) -> None:
+    def __init__(self, modules: list[str], *, only: str, tests: tuple[str, ...]) -> None:
         self._modules = modules
+        self._tests = tests
         self._only = only
-        self._show = show
         self.accounts: list[Account] = []
 
     @pytest.hookimpl(trylast=True)
@@ -120,14 +122,14 @@ class Plugin:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         if session.testsfailed:
-            self._show("tests could not be collected: run pytest")
+            _show("tests could not be collected: run pytest")
             return True
         by_id = {item.nodeid: item for item in session.items}
-        self._show(f"tracing {len(by_id)} tests")
+        _show(f"tracing {len(by_id)} tests")
         try:
             seen = _traced([_path(module) for module in self._modules], session.items)
         except BrokenTestsError as error:
-            self._show(str(error))
+            _show(str(error))
             return True
         for module in self._modules:
             self.accounts.append(self._judge(module, by_id, seen[_path(module)]))
@@ -138,17 +140,24 @@ class Plugin:
         path = _path(module)
         text = path.read_text()
         live = importlib.import_module(module)
-        touched = {name: touch.lines for name, touch in seen.items() if name.startswith(TARGETS[module])}
+        touched = {name: touch.lines for name, touch in seen.items() if name.startswith(self._tests or TARGETS[module])}
         costs = {name: touch.seconds for name, touch in seen.items()}
         account = Account(module)
         found = [mutant for mutant in mutants(ast.parse(text)) if self._only in mutant.key]
-        self._show(f"{module}: {len(found)} mutants, {len(touched)} tests touch it")
+        killers: defaultdict[str, Counter[str]] = defaultdict(Counter)  # by function: who kills there
+        _show(f"{module}: {len(found)} mutants, {len(touched)} tests touch it")
         for mutant in found:
-            names = sorted((name for name, lines in touched.items() if mutant.line in lines), key=costs.__getitem__)
+            killed_here = killers[mutant.function]
+            names = sorted(
+                (name for name, lines in touched.items() if mutant.line in lines),
+                key=lambda name: (-killed_here[name], costs[name]),
+            )
             verdict = UNTESTED
             if names:
                 limits_s = {name: _GRACE_S + 10 * costs[name] for name in names}
-                verdict = _try(live, text, mutant, [(by_id[name], limits_s[name]) for name in names])
+                verdict, killer = _try(live, text, mutant, [(by_id[name], limits_s[name]) for name in names])
+                if verdict == KILLED:
+                    killed_here[names[killer]] += 1
             account.mutants += 1
             if verdict in (KILLED, OUT_OF_TIME):
                 account.killed += 1
@@ -161,7 +170,7 @@ class Plugin:
                         "tests": len(names), "reason": reason,
                     }
                 )  # fmt: skip
-                self._show(f"  {path.relative_to(ROOT)}:{mutant.line} {verdict}: {mutant.key}" + (
+                _show(f"  {path.relative_to(ROOT)}:{mutant.line} {verdict}: {mutant.key}" + (
                     f" ({reason})" if reason else ""
                 ))  # fmt: skip
         account.seconds = round(time.monotonic() - began, 1)
@@ -264,10 +273,12 @@ def _in_child(work: Callable[[], object]) -> Any:
     return pickle.loads(data)  # noqa: S301 - from our own fork
 
 
-def _try(live: types.ModuleType, text: str, mutant: Mutant, items: list[tuple[pytest.Item, float]]) -> str:
-    """``items``: the tests to run, with the seconds of CPU that each may take."""
+def _try(live: types.ModuleType, text: str, mutant: Mutant, items: list[tuple[pytest.Item, float]]) -> tuple[str, int]:
+    """``items``: the tests to run, with the seconds of CPU that each may take. Returns also the place of the last."""
+    read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
+        os.close(read)
         _be_quiet()
         for number in (signal.SIGALRM, signal.SIGPROF):
             signal.signal(number, signal.SIG_DFL)
@@ -277,7 +288,8 @@ def _try(live: types.ModuleType, text: str, mutant: Mutant, items: list[tuple[py
         failed = False
         try:
             _put_in(live, text, mutant)
-            for item, limit_s in items:
+            for place, (item, limit_s) in enumerate(items):
+                os.write(write, place.to_bytes(4, "big"))
                 signal.setitimer(signal.ITIMER_PROF, limit_s)
                 failed = bool(_fails(item))
                 if failed:
@@ -285,10 +297,13 @@ def _try(live: types.ModuleType, text: str, mutant: Mutant, items: list[tuple[py
         except BaseException:  # also what a test must not swallow: SystemExit, KeyboardInterrupt
             failed = True
         os._exit(1 if failed else 0)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        last = int.from_bytes(pipe.read()[-4:], "big")
     _, status = os.waitpid(pid, 0)
     if os.WIFSIGNALED(status):
-        return OUT_OF_TIME if os.WTERMSIG(status) in (signal.SIGALRM, signal.SIGPROF) else KILLED
-    return KILLED if os.WEXITSTATUS(status) else SURVIVED
+        return (OUT_OF_TIME if os.WTERMSIG(status) in (signal.SIGALRM, signal.SIGPROF) else KILLED), last
+    return (KILLED if os.WEXITSTATUS(status) else SURVIVED), last
 
 
 class _Ear:
@@ -354,6 +369,10 @@ def _functions(module: types.ModuleType) -> Iterator[tuple[str, types.FunctionTy
 # ---------------------------------------------------------------------------- the command
 
 
+def _show(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 def _chosen(word: str) -> list[str]:
     if word == "all":
         return list(TARGETS)
@@ -367,18 +386,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/mutation", description=__doc__.partition("\n")[0])
     parser.add_argument("--module", choices=names, default="all", help="apply: all of state/apply*.py (default all)")
     parser.add_argument("--only", default="", metavar="TEXT", help="only mutants whose description has this text")
+    parser.add_argument("--tests", nargs="+", metavar="PATH", help="only these tests (default: all that matter to it)")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout, last")
     said = parser.parse_args()
     modules = _chosen(said.module)
-    plugin = Plugin(modules, only=said.only, show=lambda line: print(line, file=sys.stderr, flush=True))
-    tests = list(dict.fromkeys(name for module in modules for name in TARGETS[module]))
+    plugin = Plugin(modules, only=said.only, tests=tuple(said.tests or ()))
+    tests = said.tests or list(dict.fromkeys(name for module in modules for name in TARGETS[module]))
     os.chdir(ROOT)
     quiet = ["-p", "no:terminal", "--timeout=0", "--override-ini", "addopts=", "-m", "not cluster"]
     off = [word for name in ("xdist", "randomly", "cacheprovider", "faulthandler") for word in ("-p", f"no:{name}")]
     status = pytest.main([*quiet, *off, *tests], plugins=[plugin])
     if not plugin.accounts:
         return int(status) or 1
-    return _report(plugin.accounts, as_json=said.json, whole=not said.only)
+    return _report(plugin.accounts, as_json=said.json, whole=not (said.only or said.tests))
 
 
 def _report(accounts: list[Account], *, as_json: bool, whole: bool) -> int:
