@@ -46,7 +46,7 @@ class Heard:
     def received(self, peer_id: str, frame: pb.Frame) -> None:
         self.frames.append(frame)
 
-    def refused(self, peer_id: str, reason: str) -> None:
+    def refused(self, peer_id: str, reason: str, hello: pb.Hello | None = None) -> None:
         self.events.append(("refused", peer_id, reason))
 
 
