@@ -122,6 +122,7 @@ class EpochLog:
         self._newer: dict[str, tuple[int, str]] = {}  # peer id -> (epoch, address): who is ahead of us
         self._rehearsed: dict[str, str] = {}  # peer id -> incarnation: who fetched a snapshot from here
         self._waits_for = ""
+        self._passing: set[str] = set()  # peers whose refusal only says that one of us is behind
         self._started = self._stopped = False
 
     # ================================================================== start and stop
@@ -163,7 +164,8 @@ class EpochLog:
         if (meta is None or meta.epoch == 1) and self._check_first is not None:
             self._check_first()
         epoch = meta.epoch if meta is not None else 1
-        await self._run_blocking(lambda: self._journals.keep_only(epoch))
+        if epoch == 1 or await self._run_blocking(lambda: self._journals.exists(epoch)):
+            await self._run_blocking(lambda: self._journals.keep_only(epoch))
         await self._begin(meta)
 
     async def _begin(self, meta: SnapshotMeta | None) -> None:
@@ -296,7 +298,8 @@ class EpochLog:
             if not dismissed:
                 self._journals.prepare(meta.epoch, term)
             self._store.save(meta, data)
-            self._journals.keep_only(meta.epoch)
+            if not dismissed:  # else the old one stays, as a sign that nothing was lost
+                self._journals.keep_only(meta.epoch)
 
         await self._run_blocking(store)
         _log.info("replication.epoch", epoch=meta.epoch, term=term, entry=meta.last_index, member=not dismissed)
@@ -331,26 +334,31 @@ class EpochLog:
         )  # fmt: skip
 
     def _refused(self, peer_id: str, reason: str, hello: pb.Hello | None) -> None:
-        if hello is not None and hello.cluster_id:
-            self._compare(hello)
+        if hello is not None and hello.cluster_id and self._compare(hello):
+            self._passing.add(peer_id)
+            return
+        self._passing.discard(peer_id)
         if self._on_refused is not None:
             self._on_refused(peer_id, reason)
 
-    def _compare(self, hello: pb.Hello) -> None:
-        """Somebody of a cluster and this peer are not of one mind about the peers: who is behind?"""
+    def _compare(self, hello: pb.Hello) -> bool:
+        """Somebody of a cluster and this peer are not of one mind about the peers. Whether one of us is just behind."""
         if hello.cluster_id != (self._machine.cluster_id() or hello.cluster_id):
-            return
+            return False
         member = self._peer_id in hello.peers
         stranger = not member and not self._admitted_in(self._machine.admitted())
         if stranger:
-            self._waits_for = (
+            waits_for = (
                 f"this peer is not a member of cluster {hello.cluster_id} yet (epoch {hello.epoch}: "
                 f"{', '.join(hello.peers)}); `raftsman peers add {self._peer_id}=HOST:PORT` makes it one"
             )
-            _log.info("replication.not_a_member_yet", peers=list(hello.peers), epoch=hello.epoch)
+            if waits_for != self._waits_for:
+                self._waits_for = waits_for
+                _log.warning("replication.waiting", reason=waits_for)
         elif hello.epoch > self._epoch and hello.address:
             self._newer[hello.peer_id] = (hello.epoch, hello.address)
             self._due.set()
+        return stranger or hello.epoch != self._epoch
 
     async def newest_snapshot(self, hello: pb.Hello) -> tuple[pb.SnapshotHeader, bytes]:
         cluster_id = self._machine.cluster_id()
@@ -455,8 +463,9 @@ class EpochLog:
 
     @property
     def refusals(self) -> dict[str, str]:
-        """Peer id -> why we do not talk."""
-        return self._engine.refusals if self._engine is not None else {}
+        """Peer id -> why we do not talk, where somebody must change something."""
+        found = self._engine.refusals if self._engine is not None else {}
+        return {peer: reason for peer, reason in found.items() if peer not in self._passing}
 
     def status(self) -> LogStatus:
         """Raises ``NoLeaderError`` before ``start``."""
@@ -494,6 +503,10 @@ class EpochLog:
     @property
     def term(self) -> int:
         return self._engine.term if self._engine is not None else 0
+
+    def _require_started(self) -> None:
+        if not self._started or self._stopped:
+            raise NoLeaderError(NOT_RUNNING)
 
     def _serving(self) -> EngineLog:
         if self._retiree is not None:
@@ -533,13 +546,13 @@ class EpochLog:
 
     async def changed(self, *, after: int) -> int:
         if self._machine.index <= after:
-            self._serving()
+            self._require_started()
             await self._waiting.until(lambda: self._machine.index > after)
         return self._machine.index
 
     async def leadership_changed(self, *, was: bool) -> bool:
         if self.is_leader() == was:
-            self._serving()
+            self._require_started()
             await self._waiting.until(lambda: self.is_leader() != was)
         return self.is_leader()
 

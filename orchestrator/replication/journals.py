@@ -20,6 +20,20 @@ from orchestrator.replication.journal import WAY_BACK, FileJournal, holds_anythi
 _log = structlog.get_logger("raftsman.journal")
 
 
+def any_holds_anything(path: Path, disk: Disk) -> bool:
+    """Whether anything was ever stored in a journal of the data directory, of whichever epoch."""
+    return any(holds_anything(path / name, disk) for name in _names(path, disk))
+
+
+def _names(path: Path, disk: Disk) -> list[str]:
+    found = []
+    for name in sorted(disk.listdir(path)):
+        stem, dash, number = name.partition("-")
+        if stem == "journal" and (number.isdigit() if dash else not number):
+            found.append(name)
+    return found
+
+
 class FileJournals:
     """Implements ``log.Journals`` in a data directory. ``open_one`` opens a directory's journal."""
 
@@ -55,9 +69,8 @@ class FileJournals:
 
     def keep_only(self, epoch: int) -> None:
         keep = self.directory(epoch).name
-        for name in sorted(self._disk.listdir(self._path)):
-            stem, _, number = name.partition("-")
-            if stem == "journal" and name != keep and (number.isdigit() or name == "journal"):
+        for name in _names(self._path, self._disk):
+            if name != keep:
                 self._remove(name)
                 _log.info("journal.of_another_epoch_removed", directory=name, epoch=epoch)
 

@@ -79,10 +79,8 @@ class EpochNetwork(Network, Protocol):
         """Raises ``RaftsmanError``."""
 
 
-def greeting_problem(ours: pb.Hello, theirs: pb.Hello, *, proven_id: str | None) -> str:
-    """Why the two must not talk; "" if they may. ``proven_id`` is the id in the certificate, None if there is none."""
-    if proven_id is not None and proven_id != theirs.peer_id:
-        return f"it says it is peer {theirs.peer_id!r} but its certificate is for {proven_id!r}"
+def greeting_problem(ours: pb.Hello, theirs: pb.Hello) -> str:
+    """Why the two must not talk; "" if they may."""
     if theirs.peer_id == ours.peer_id:
         return f"it has the same peer id {ours.peer_id!r} as this peer: each data directory needs its own"
     if theirs.cluster_id and ours.cluster_id and theirs.cluster_id != ours.cluster_id:

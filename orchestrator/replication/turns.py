@@ -140,6 +140,7 @@ class EngineRoom:
         self.elections = 0  # leaders seen by this process
         self.snapshots_sent = 0
         self.refusals: dict[str, str] = {}  # peer id -> why we do not talk
+        self._refusals_logged: set[tuple[str, str]] = set()
 
         self._loop: asyncio.AbstractEventLoop
         self._running = self._stopped = False
@@ -586,11 +587,12 @@ class EngineRoom:
         )  # fmt: skip
 
     def judge(self, hello: pb.Hello) -> str:
-        return greeting_problem(self.hello(), hello, proven_id=None)
+        return greeting_problem(self.hello(), hello)
 
     def refused(self, peer_id: str, reason: str, hello: pb.Hello | None = None) -> None:
-        if self.refusals.get(peer_id) != reason:
-            self.refusals[peer_id] = reason
+        self.refusals[peer_id] = reason
+        if (peer_id, reason) not in self._refusals_logged:
+            self._refusals_logged.add((peer_id, reason))
             # That the other is in another epoch passes by itself.
             say = _log.error if hello is None or hello.epoch == self._config.epoch else _log.info
             say("replication.refused", peer=peer_id, reason=reason)
@@ -636,6 +638,7 @@ class EngineRoom:
 
     def _met(self, peer_id: str, hello: pb.Hello) -> None:
         self.refusals.pop(peer_id, None)
+        self._refusals_logged.clear()
         if self._membership.learn(hello):
             _log.warning("replication.disk_changed", peer=peer_id, incarnation=hello.incarnation)
             if self._guards.disk_incarnations:

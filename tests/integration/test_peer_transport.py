@@ -29,7 +29,7 @@ class Heard:
         return pb.Hello(peer_id="p1", incarnation="disk", epoch=1, peers=PEERS)
 
     def judge(self, hello: pb.Hello) -> str:
-        return greeting_problem(self.hello(), hello, proven_id=None)
+        return greeting_problem(self.hello(), hello)
 
     def peer_up(self, peer_id: str, hello: pb.Hello) -> None:
         self.events.append(("up", peer_id))

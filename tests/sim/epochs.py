@@ -1,4 +1,4 @@
-"""``EpochCluster``: simulated peers with ``EpochLog``, real journals and snapshots on simulated disks, that come and go.
+"""``EpochCluster``: simulated peers with ``EpochLog``, real journals and snapshots on simulated disks.
 
 Owns: the life of the processes, changes of the peers, and the checks that must hold at any moment. Whoever is removed
 ends by itself, as its process would.

@@ -450,7 +450,7 @@ async def _schedule(seed: int) -> tuple[int, int]:
             members = sorted(cluster.members())
             alive = [peer for peer in cluster.peers.values() if not peer.retired]
             name = rng.choice(alive).peer_id
-            other = rng.choice([peer.peer_id for peer in alive if peer.peer_id != name])
+            other = rng.choice([peer.peer_id for peer in cluster.peers.values() if peer.peer_id != name])
             kind = rng.random()
             if kind < 0.15:
                 cluster.crash(name, power=rng.random() < 0.7)
