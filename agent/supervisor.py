@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -223,6 +223,11 @@ class Supervisor:
             for record in self.records.values()
             if (everything or record.live) and record.hold is not Hold.FORGOTTEN
         ]
+
+    def learn_peers(self, peers: Sequence[str]) -> None:
+        """What starts from now on is told these addresses of the control plane, unless the operator named others."""
+        if self._node.api_follows_peers:
+            self._node = replace(self._node, api=",".join(peers))
 
     def running_count(self) -> int:
         """Allocations with something running."""
