@@ -53,6 +53,7 @@ BAD_HINT_MS = 30_000
 GATHER_S = 0.02
 LOGS_AGAIN_S = 0.5
 END_AGAIN_S = 0.2
+DECODE_SLICE = 50
 
 
 class _Ended(Exception):
@@ -311,10 +312,10 @@ class Session:
                 raise _Ended("the assignments did not begin with a full set")
             first = False
             try:
-                taken = self._supervisor.apply(
+                taken = await self._supervisor.apply(
                     index=update.index,
                     full=update.full,
-                    assignments=[codec.decode(Assignment, one) for one in update.assignments],
+                    assignments=await _decoded(update),
                     removed=[codec.decode(AssignmentKey, one) for one in update.removed],
                     superseded=[codec.decode(AssignmentKey, one) for one in update.superseded],
                 )
@@ -390,3 +391,12 @@ class Session:
 def _is_handshake(message: str) -> bool:
     """Whether this side refused the peer's certificate; a dying peer breaks handshakes in other words."""
     return "CERTIFICATE_VERIFY_FAILED" in message or "SSL_ERROR_SSL" in message
+
+
+async def _decoded(update: agent_pb2.AssignmentsUpdate) -> list[Assignment]:
+    """In pieces: a full set may have thousands, and heartbeats go on meanwhile."""
+    assignments = []
+    for start in range(0, len(update.assignments), DECODE_SLICE):
+        assignments += [codec.decode(Assignment, one) for one in update.assignments[start : start + DECODE_SLICE]]
+        await asyncio.sleep(0)
+    return assignments

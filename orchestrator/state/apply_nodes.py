@@ -128,8 +128,8 @@ def cordon(state: State, command: CordonNode) -> Outcome:
     node = state.nodes.get(command.node_id)
     if node is None:
         return _not_found(state, command.node_id)
-    if node.cordoned == command.cordoned and not (node.draining and not command.cordoned):
-        return state.changed(False)
+    if node.cordoned == command.cordoned:
+        return state.changed(False)  # one that is draining is cordoned, too
     draining = node.draining and command.cordoned
     state.put_node(replace(node, cordoned=command.cordoned, draining=draining, modify_index=state.index))
     state.events.emit("node.cordoned" if command.cordoned else "node.uncordoned", node_id=node.spec.id)

@@ -164,7 +164,7 @@ async def test_a_fault_behind_the_drills_back_makes_it_exit_1(
 ) -> None:
     config, data = dev_cluster
     drill = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "orchestrator.cli.main", "drill", "kill-leader", "--rounds", "3", "--json"),
+        *(sys.executable, "-m", "orchestrator.cli.main", "drill", "kill-leader", "--rounds", "2", "--json"),
         env={**os.environ, "RAFTSMAN_CONFIG_DIR": str(config)},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -176,7 +176,7 @@ async def test_a_fault_behind_the_drills_back_makes_it_exit_1(
     async with asyncio.timeout(240):
         async for line in _lines(drill.stderr):
             said.append(line)
-            if line.startswith("round 1/3"):
+            if line.startswith("round 1/2"):
                 async with Engine() as engine, cluster.new_client() as client:
                     labels = {"raftsman.cluster": cluster.record.cluster_id}
                     services = [c for c in await engine.containers(labels) if "-web" in c.labels["raftsman.job"]]

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import grpc
 import grpc.aio
+import psutil
 
 from orchestrator.contract.channel import TlsFiles, dial
 from orchestrator.contract.v1 import control_pb2 as pb
@@ -209,3 +210,13 @@ async def agent(cluster: PeerCluster, name: str = "n1") -> AsyncIterator[asyncio
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         await process.wait()
+        kill_tasks(directory / name)
+
+
+def kill_tasks(data: Path) -> None:
+    """End what an agent on this data directory has left running, as agents do: its tasks outlive it."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if any(word.startswith(f"{data}/") for word in process.cmdline()):
+                for child in (*process.children(recursive=True), process):
+                    child.kill()
