@@ -32,6 +32,10 @@ class Host(Protocol):
     @property
     def running(self) -> bool: ...
 
+    @property
+    def serving(self) -> bool:
+        """Running, and its log not sealed: the state is that of the last entry applied."""
+
     def wake(self) -> None: ...
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None: ...
@@ -103,10 +107,8 @@ class SnapshotKeeper:
                 await self._host.in_thread(self._machine.make_room())
                 applied = self._core.applied_index
                 term, newest = self._storage.term_at(applied), self._storage.snapshot
-                if not self._host.running or term is None or (newest is not None and newest.last_index >= applied):
+                if not self._host.serving or term is None or (newest is not None and newest.last_index >= applied):
                     return
-                if self._machine.epoch() > self._config.epoch:
-                    return  # the log is sealed: what follows is the next epoch's first snapshot
                 meta = SnapshotMeta(
                     last_index=applied, last_term=term, index=self._machine.index, epoch=self._config.epoch
                 )

@@ -225,6 +225,11 @@ class EngineRoom:
         """Between ``start`` and ``stop`` (or the end of the process)."""
         return self._running
 
+    @property
+    def serving(self) -> bool:
+        """Running, and the log is not sealed."""
+        return self._running and self.seal is None
+
     def kill(self) -> None:
         """Stop at once, as a crash would: nothing is flushed, sent or answered any more. For the simulator."""
         self._stopped = True
@@ -312,15 +317,6 @@ class EngineRoom:
             self._notify = True
             _log.info("replication.leading" if leading else "replication.not_leading", term=core.term)
 
-    def _majority_answered(self) -> float:
-        """While leading: when the last of a majority answered in our term; -inf if not yet, now if we are alone."""
-        needed = len(self._peers) // 2  # beside ourselves
-        if not needed:
-            return self._clock()
-        counted = (self._guard.heard.get(peer, float("-inf")) for peer in self._others if self._membership.counts(peer))
-        answered = sorted(counted, reverse=True)
-        return answered[needed - 1] if len(answered) >= needed else float("-inf")
-
     def _close(self) -> None:
         """The log is sealed. PySyncObj still tells the others what is committed; callers are sent elsewhere."""
         self._core.election_deadline = float("inf")
@@ -330,6 +326,15 @@ class EngineRoom:
         if self._leading:
             self._leading = False
             self._notify = True
+
+    def _majority_answered(self) -> float:
+        """While leading: when the last of a majority answered in our term; -inf if not yet, now if we are alone."""
+        needed = len(self._peers) // 2  # beside ourselves
+        if not needed:
+            return self._clock()
+        counted = (self._guard.heard.get(peer, float("-inf")) for peer in self._others if self._membership.counts(peer))
+        answered = sorted(counted, reverse=True)
+        return answered[needed - 1] if len(answered) >= needed else float("-inf")
 
     def _release(self) -> None:
         """Everything that waited for the flush."""
