@@ -1,0 +1,396 @@
+"""``SimPeer``: one simulated peer, made of the real parts: engine, journal, snapshots, state machine, leader's loop.
+
+Owns: how a peer is put together (as ``orchestrator.daemon`` does it) and its lives: start, kill, loss of power, exit,
+a wiped disk. Leaves when these happen to ``faults``, and what must hold to ``witness``. The one rule: nothing of the
+product is replaced but the disk, the wires, the clocks, the randomness and the threads.
+
+Membership epochs: ``build_log`` is the one place that makes the log; a log that changes its members takes over there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from orchestrator import plan
+from orchestrator.contract.errors import CorruptError, NoLeaderError, RaftsmanError, UnknownOutcomeError
+from orchestrator.leader.cluster import StateCluster
+from orchestrator.leader.liveness import Liveness
+from orchestrator.leader.loop import LeaderLoop
+from orchestrator.replication import journal, snapshots
+from orchestrator.replication.engine import EngineLog
+from orchestrator.replication.journal import FileJournal
+from orchestrator.replication.log import SnapshotMeta
+from orchestrator.replication.machine import ClusterMachine, admission_payload
+from orchestrator.replication.propose import Proposer
+from orchestrator.replication.pysync import LEADER
+from orchestrator.replication.settings import EngineConfig, Guards
+from orchestrator.replication.snapshots import FileSnapshots
+from orchestrator.state.commands import Outcome
+from tests.sim.disk import PowerCutError
+from tests.sim.faulty_disk import FaultyDisk
+from tests.sim.holes import Holes
+from tests.sim.process import ProcessLoop, SimProcess
+from tests.sim.wires import Wire, Wires
+from tests.sim.witness import Witness
+
+T = TypeVar("T")
+
+
+class WatchedMachine(ClusterMachine):
+    def __init__(self, name: str, witness: Witness) -> None:
+        super().__init__()
+        self._name = name
+        self._witness = witness
+
+    def apply(self, payload: bytes) -> Outcome:
+        outcome = super().apply(payload)
+        self._witness.after_apply(self._name, self, payload, outcome)
+        return outcome
+
+    def capture(self) -> Callable[[], bytes]:
+        self._witness.captured(self._name, self)
+        return super().capture()
+
+    def restore(self, data: bytes) -> None:
+        super().restore(data)
+        self._witness.after_restore(self._name, self)
+
+
+class WatchedLog(EngineLog):
+    """The engine with a witness that looks after every turn, and the holes counted where only the engine sees them."""
+
+    def __init__(self, *, witness: Witness, holes: Holes, holders: Callable[[int, int], int], **parts: Any) -> None:
+        super().__init__(**parts)
+        self._witness = witness
+        self.holes = holes
+        self._holders = holders
+        self.name = self._peer_id
+        self.checked_commit = 0
+        self.seen_term = 0
+
+    def _turn(self) -> None:
+        refused = self.garbage_refused
+        super()._turn()
+        if self._running:
+            self._witness.after_turn(self)
+            if self.garbage_refused > refused:
+                self.holes.reached("S7")
+
+    # ------------------------------------------------------------------ what the witness sees
+
+    @property
+    def epoch(self) -> int:
+        return self._config.epoch
+
+    @property
+    def leads_core(self) -> bool:
+        return self._core.is_leader
+
+    @property
+    def core_commit(self) -> int:
+        return self._core.commit_index
+
+    @property
+    def first_entry(self) -> int:
+        return self._storage.first_index
+
+    @property
+    def last_entry(self) -> int:
+        return self._storage.last_index
+
+    def term_at(self, index: int) -> int | None:
+        return self._storage.term_at(index)
+
+    def held(self, start: int, stop: int) -> Iterator[tuple[int, int, bytes]]:
+        """``(index, term, command)`` of the entries held in ``[start, stop)``."""
+        first = self._storage.first_index
+        for command, index, term in self._storage[max(start - first, 0) : max(stop - first, 0)]:
+            yield index, term, command
+
+    def count_holders(self, index: int) -> int:
+        return self._holders(index, self._storage.term_at(index) or 0)
+
+    # ------------------------------------------------------------------ what the holes need
+
+    @property
+    def garbage_refused(self) -> int:
+        return self._snapshots._receiver.refused if self._running else 0
+
+    @property
+    def may_vote(self) -> bool:
+        return self._membership.may_vote()
+
+    @property
+    def admission_complete(self) -> bool:
+        return self._membership.complete
+
+    @property
+    def hears_leader(self) -> bool:
+        return self._core.is_leader or self._clock() - self._elections.leader_contact < self._config.election_min_s
+
+    def core_wants_snapshot(self, peer_id: str) -> None:
+        if peer_id not in self._snapshots.senders and (self._snapshots._compacting or self._snapshots._disk.locked()):
+            self.holes.reached("S17")
+        super().core_wants_snapshot(peer_id)
+
+    def core_changed_state(self, old: int, new: int) -> None:
+        if old == LEADER and self._last_quorum_ms(self._clock()) >= self._config.election_max_s * 1000:
+            self.holes.reached("S13")
+        super().core_changed_state(old, new)
+
+    def _fail_proposals(self, why: str) -> None:
+        if len(self._proposals) or self._proposals.in_flight:
+            self.holes.reached("S18")
+        super()._fail_proposals(why)
+
+
+@dataclass(slots=True)
+class Life:
+    """The parts of a running peer."""
+
+    process: SimProcess
+    wire: Wire
+    machine: WatchedMachine
+    log: WatchedLog
+    proposer: Proposer
+    liveness: Liveness
+    loop: LeaderLoop
+
+
+class SimPeer:
+    """``holders(index, term)`` counts the disks that hold an entry."""
+
+    def __init__(
+        self,
+        peer_id: str,
+        peers: list[str],
+        *,
+        loop: ProcessLoop,
+        wires: Wires,
+        witness: Witness,
+        holes: Holes,
+        rng: random.Random,
+        config: EngineConfig,
+        guards: Guards,
+        segment_bytes: int,
+        lost_after_ms: int,
+        clock_rate: float,
+        holders: Callable[[int, int], int],
+        trace: Callable[..., None],
+    ) -> None:
+        self.peer_id = peer_id
+        self._peers = peers
+        self._loop = loop
+        self._wires = wires
+        self._witness = witness
+        self._holes = holes
+        self._rng = rng
+        self._config = config
+        self._guards = guards
+        self._segment_bytes = segment_bytes
+        self._lost_after_ms = lost_after_ms
+        self._clock_rate = clock_rate
+        self._holders = holders
+        self._trace = trace
+        self.wall_offset_ms = 0
+        self.slow_disk_s = 0.0  # what a flush takes at most
+        self.slow_thread_s = 0.0  # what work in a thread takes at most
+        self.life: Life | None = None
+        self.process: SimProcess | None = None
+        self.corrupt = ""  # why it refuses to start
+        self.flipped = False  # a byte of its disk is wrong, which may not have been noticed yet
+        self.exits = 0
+        self.starts = 0
+        self.crashes = 0
+        self._disks = 0
+        self.disk: FaultyDisk
+        self.new_disk()
+
+    # ------------------------------------------------------------------ its disk
+
+    def new_disk(self) -> None:
+        """An empty disk under the same peer id."""
+        self._disks += 1
+        self.incarnation = f"{self.peer_id}-disk-{self._disks}"
+        self.disk = FaultyDisk(self._rng.getrandbits(32))
+        self.disk.cut = self._power_went
+        self.disk.flushed = self._flushed
+        self.corrupt = ""
+        self.flipped = False
+
+    @property
+    def wiped(self) -> bool:
+        return self._disks > 1
+
+    @property
+    def admitted(self) -> bool:
+        """Whether its present disk is admitted, as far as anybody has applied."""
+        newest = self._witness.newest
+        return newest is not None and newest.admitted.get(self.peer_id) == self.incarnation
+
+    def _flushed(self, step: str) -> None:
+        if self.slow_disk_s and step.startswith("journal") and self.life is not None:
+            self.life.process.block(self._rng.uniform(0, self.slow_disk_s))
+
+    def wall_ms(self) -> int:
+        return 1_700_000_000_000 + int(self._loop.time() * 1000) + self.wall_offset_ms
+
+    # ------------------------------------------------------------------ its lives
+
+    @property
+    def running(self) -> bool:
+        return self.life is not None and self.life.log.running
+
+    @property
+    def up(self) -> bool:
+        """It runs or is about to."""
+        return self.process is not None
+
+    def start(self) -> None:
+        """Begin a new life; it is ``running`` some moments later, unless its disk is damaged or a trap waits there."""
+        assert self.process is None, self.peer_id
+        self.starts += 1
+        process = self.process = SimProcess(self.peer_id, self._loop, rate=self._clock_rate)
+        self._trace("start", self.peer_id)
+        process.spawn(self._boot(process))
+
+    async def _boot(self, process: SimProcess) -> None:
+        base = Path("/") / self.peer_id
+        try:
+            stored = journal.holds_anything(base / "journal", self.disk)
+            stored = stored or snapshots.holds_anything(base / "snapshots", self.disk)
+            life = self._assemble(process, base, fresh=not stored)
+            self.life = life
+            await life.log.start()
+        except CorruptError as error:
+            self.corrupt = str(error)
+            self._trace("corrupt", self.peer_id, str(error))
+            if not self.flipped:
+                self._witness.violation(f"{self.peer_id} finds damage that nobody did: {error}")
+            self.kill(silent=False)
+        except OSError as error:
+            self._trace("disk failed at start", self.peer_id, str(error))
+            self.exits += 1
+            self.kill(silent=False)
+        except PowerCutError:
+            pass  # it is dead already
+        except RaftsmanError as error:
+            if self.process is process:
+                self._witness.violation(f"{self.peer_id} does not start: {error}")
+        else:
+            if self.process is process:
+                process.spawn(life.loop.run())
+
+    def _assemble(self, process: SimProcess, base: Path, *, fresh: bool) -> Life:
+        machine = WatchedMachine(self.peer_id, self._witness)
+        wire = Wire(self._wires, self.peer_id, process)
+        log = self.build_log(process, base, machine, wire, fresh=fresh)
+        proposer = Proposer(log, clock_ms=self.wall_ms)
+        liveness = Liveness(clock=process.clock, bound_ms=self._lost_after_ms)
+        loop = LeaderLoop(
+            log, proposer, StateCluster(lambda: machine.state), liveness, decide=plan.decide, clock_ms=self.wall_ms,
+            clock=process.clock,
+        )  # fmt: skip
+        return Life(process, wire, machine, log, proposer, liveness, loop)
+
+    def build_log(
+        self, process: SimProcess, base: Path, machine: WatchedMachine, wire: Wire, *, fresh: bool
+    ) -> WatchedLog:
+        store = WatchedSnapshots(base / "snapshots", disk=self.disk)
+        entries = FileJournal(
+            base / "journal", disk=self.disk, segment_bytes=self._segment_bytes, entropy=self._rng.randbytes
+        )
+        store.opened = lambda meta: self._opened(entries, meta)
+
+        async def run_blocking(work: Callable[[], T]) -> T:
+            await asyncio.sleep(self._rng.uniform(0, self.slow_thread_s) if self.slow_thread_s else 0)
+            return work()
+
+        return WatchedLog(
+            witness=self._witness, holes=self._holes, holders=self._holders, peer_id=self.peer_id,
+            peers={peer: f"{peer}:7400" for peer in self._peers}, machine=machine, journal=entries, snapshots=store,
+            network=wire, incarnation=self.incarnation, fresh=fresh,
+            admission_payload=lambda cluster, disks: admission_payload(cluster, disks, time_ms=self.wall_ms()),
+            config=self._config, guards=self._guards, clock=process.clock,
+            rng=random.Random(self._rng.getrandbits(64)), exit_process=self._exited, run_blocking=run_blocking,
+        )  # fmt: skip
+
+    def _opened(self, entries: FileJournal, meta: SnapshotMeta) -> None:
+        """Count S5: a snapshot that the journal does not continue."""
+        held = entries.entries(meta.last_index, meta.last_index + 1)
+        if not held or held[0][1] != meta.last_term:
+            self._holes.reached("S5")
+
+    def _exited(self, code: int) -> None:
+        self._trace("exit", self.peer_id, code)
+        self.exits += 1
+        self.kill(silent=False)
+
+    def _power_went(self) -> None:
+        self._trace("power", self.peer_id)
+        self.kill(silent=True)
+        self.disk.crash()
+
+    def crash(self) -> None:
+        """Power is lost, now."""
+        self._power_went()
+
+    def kill(self, *, silent: bool) -> None:
+        """The process is gone; what it wrote is there."""
+        process, self.process = self.process, None
+        life, self.life = self.life, None
+        if process is None:
+            return
+        self.crashes += 1
+        self._trace("dead", self.peer_id)
+        if life is not None:
+            life.log.kill()
+            life.wire.drop(silent=silent)
+        process.end(UnknownOutcomeError("the peer is gone"))
+
+    # ------------------------------------------------------------------ calls from outside
+
+    async def call(self, handler: Callable[[Life], Awaitable[T]], *, timeout_s: float) -> T:
+        """Run a handler in the peer's process. Raises what it raises, or ``UnknownOutcomeError`` if no answer comes."""
+        life = self.life
+        if life is None or not life.log.running:
+            raise NoLeaderError(f"{self.peer_id} does not answer")
+        process = life.process
+        answer: asyncio.Future[T] = self._loop.create_future()
+        process.calls[answer] = None
+
+        async def serve() -> None:
+            try:
+                value = await handler(life)
+            except Exception as error:
+                if not answer.done():
+                    answer.set_exception(error)
+            else:
+                if not answer.done():
+                    answer.set_result(value)
+
+        task = process.spawn(serve())
+        done, _ = await asyncio.wait((answer,), timeout=timeout_s)
+        process.calls.pop(answer, None)
+        if not done:
+            task.cancel()
+            answer.cancel()
+            raise UnknownOutcomeError("no answer came in time")
+        return answer.result()
+
+
+class WatchedSnapshots(FileSnapshots):
+    opened: Callable[[SnapshotMeta], None]
+    _looked = False
+
+    def load(self) -> tuple[SnapshotMeta, bytes] | None:
+        held = super().load()
+        if held is not None and not self._looked:
+            self._looked = True
+            self.opened(held[0])
+        return held
