@@ -145,7 +145,7 @@ class SimAgent:
             id=self.node_id, name=self.node_id, drivers=("docker",),
             capacity=Resources(cpu_millis=1000, memory_mib=1024, disk_mib=1000),
         )  # fmt: skip
-        await life.proposer.propose(cmd.RegisterNode(node=spec, identity=f"agent {self.node_id}"), timeout_s=1.5)
+        await life.proposer.propose(cmd.RegisterNode(node=spec, identity=f"agent-{self.node_id}"), timeout_s=1.5)
         life.liveness.beat(self.node_id)
 
     async def _assignments(self, life: Life) -> AssignmentsUpdate | None:

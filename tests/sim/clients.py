@@ -100,7 +100,7 @@ class Clients:
 
     async def _vary(self, rng: random.Random) -> None:
         process = self.history.new_process()
-        pause = rng.choice((0.01, 0.05, 0.2))
+        pause = rng.choice((0.02, 0.1, 0.3))
         while self.on:
             await asyncio.sleep(rng.uniform(0, 2 * pause))
             kind = rng.random()

@@ -31,6 +31,7 @@ from orchestrator.replication.pysync import LEADER
 from orchestrator.replication.settings import EngineConfig, Guards
 from orchestrator.replication.snapshots import FileSnapshots
 from orchestrator.state.commands import Outcome
+from orchestrator.state.model import Limits
 from tests.sim.disk import PowerCutError
 from tests.sim.faulty_disk import FaultyDisk
 from tests.sim.holes import Holes
@@ -40,10 +41,13 @@ from tests.sim.witness import Witness
 
 T = TypeVar("T")
 
+EVENTS_KEPT = 30
+"""Fewer than by default, so that they are trimmed in every run. Answers stay: exactly-once rests on them."""
+
 
 class WatchedMachine(ClusterMachine):
     def __init__(self, name: str, witness: Witness) -> None:
-        super().__init__()
+        super().__init__(Limits(events=EVENTS_KEPT))
         self._name = name
         self._witness = witness
 
@@ -52,13 +56,9 @@ class WatchedMachine(ClusterMachine):
         self._witness.after_apply(self._name, self, payload, outcome)
         return outcome
 
-    def capture(self) -> Callable[[], bytes]:
-        self._witness.captured(self._name, self)
-        return super().capture()
-
     def restore(self, data: bytes) -> None:
         super().restore(data)
-        self._witness.after_restore(self._name, self)
+        self._witness.after_restore(self._name, self, data)
 
 
 class WatchedLog(EngineLog):
@@ -306,6 +306,7 @@ class SimPeer:
             base / "journal", disk=self.disk, segment_bytes=self._segment_bytes, entropy=self._rng.randbytes
         )
         store.opened = lambda meta: self._opened(entries, meta)
+        store.saving = lambda meta, data: self._witness.snapshot(self.peer_id, meta.index, data)
 
         async def run_blocking(work: Callable[[], T]) -> T:
             await asyncio.sleep(self._rng.uniform(0, self.slow_thread_s) if self.slow_thread_s else 0)
@@ -386,7 +387,12 @@ class SimPeer:
 
 class WatchedSnapshots(FileSnapshots):
     opened: Callable[[SnapshotMeta], None]
+    saving: Callable[[SnapshotMeta, bytes], None]
     _looked = False
+
+    def save(self, meta: SnapshotMeta, data: bytes) -> None:
+        self.saving(meta, data)
+        super().save(meta, data)
 
     def load(self) -> tuple[SnapshotMeta, bytes] | None:
         held = super().load()
