@@ -32,6 +32,8 @@ class Clients:
         self._world = world
         self._rng = world.new_rng()
         self._number = 0
+        # One for each job name: an agent out of touch cannot know that its job asks for something else now.
+        self._policies = {name: self._rng.choice(tuple(OnDisconnect)) for name in JOBS}
         self.history = History()
         self.on = True
         self.acknowledged = 0
@@ -215,7 +217,7 @@ class Clients:
         batch = name == "work" and rng.random() < 0.7
         spec = JobSpec(
             name=name, type=JobType.BATCH if batch else JobType.SERVICE, groups=(group,),
-            on_disconnect=rng.choice((OnDisconnect.REPLACE, OnDisconnect.STOP, OnDisconnect.KEEP)),
+            on_disconnect=self._policies[name],
         )  # fmt: skip
         self._number += 1
         return cmd.JobSubmission(spec=spec, uid=f"uid-{self._number}")

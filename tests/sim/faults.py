@@ -97,7 +97,12 @@ class Faults:
     # ------------------------------------------------------------------ disks
 
     async def _trap(self) -> None:
-        self._someone().disk.trap = Trap(self._rng.choice(STEPS), skip=self._rng.choice((0, 0, 1, 3)))
+        rng = self._rng
+        if rng.random() < 0.3:  # between a snapshot and what the journal makes of it
+            trap = Trap(rng.choice(("journal:write", "journal:fdatasync", "journal:create")), after="snapshots:rename")
+        else:
+            trap = Trap(rng.choice(STEPS), skip=rng.choice((0, 0, 1, 3)))
+        self._someone().disk.trap = trap
 
     async def _disk_error(self) -> None:
         step = self._rng.choice([name for name in STEPS if not name.endswith("unlink")])
@@ -169,6 +174,20 @@ class Faults:
         if self._rng.random() < 0.5:
             peer, other = other, peer
         self._world.wires.slow[peer.peer_id, other.peer_id] = self._rng.choice((0.1, 1.0, 4.0)) * self._election_s
+
+    async def _flap(self) -> None:
+        """The followers pause until the leader has given up, but its sessions live on; mostly it is elected again."""
+        world, rng = self._world, self._rng
+        leader = world.leader()
+        if leader is None:
+            return
+        late = self._other(leader)
+        world.wires.slow[late.peer_id, leader.peer_id] = rng.uniform(2.0, 6.0) * self._election_s
+        await asyncio.sleep(rng.uniform(0.2, 1.0) * self._election_s)
+        for peer in world.peers.values():
+            if peer not in (leader, late) and peer.process is not None:
+                peer.process.pause(rng.uniform(1.0, 1.5) * self._election_s)
+        await asyncio.sleep(rng.uniform(1.5, 3.0) * self._election_s)
 
     async def _depose(self) -> None:
         """A leader goes on taking writes alone, while the others elect, commit and compact; then it comes back."""

@@ -24,11 +24,15 @@ STEPS = tuple(f"journal:{name}" for name in JOURNAL_STEPS) + tuple(f"snapshots:{
 
 @dataclass(slots=True)
 class Trap:
-    """Strikes at the ``skip + 1``-th call of this step. ``error`` 0: the power goes; else the errno to fail with."""
+    """Strikes at the ``skip + 1``-th call of this step, once a step called ``after`` was done ("": from now on).
+
+    ``error`` 0: the power goes; else the errno to fail with.
+    """
 
     step: str
     skip: int = 0
     error: int = 0
+    after: str = ""
 
 
 class _AreaFile:
@@ -71,12 +75,14 @@ class FaultyDisk(SimDisk):
     def step(self, name: str, act: StepAction) -> None:
         label = f"{self._area}:{name}"
         trap = self.trap
-        if trap is not None and trap.step == label:
+        if trap is not None and not trap.after and trap.step == label:
             if trap.skip == 0:
                 self.trap = None
                 self._strike(trap, label, act)
             trap.skip -= 1
         act(1)
+        if trap is not None and trap.after == label:
+            trap.after = ""
         if name in ("fdatasync", "fsync_dir"):
             self.flushed(label)
 

@@ -80,7 +80,8 @@ class Holes:
                 self.reached("S10")
         elif kind == "snapshot_chunk":
             chunk = frame.snapshot_chunk
-            if chunk.term >= log.term and chunk.commit_index > log.core_commit and log.last_entry > log.core_commit:
+            unverified = log.last_entry > log.core_commit and (log.term_at(log.last_entry) or 0) < chunk.term
+            if chunk.term >= log.term and chunk.commit_index > log.core_commit and unverified:
                 self.reached("S1")
 
     def _append(self, source: SimPeer, target: SimPeer, log: WatchedLog, append: pb.AppendEntries) -> None:

@@ -64,14 +64,22 @@ class WatchedMachine(ClusterMachine):
 class WatchedLog(EngineLog):
     """The engine with a witness that looks after every turn, and the holes counted where only the engine sees them."""
 
-    def __init__(self, *, witness: Witness, holes: Holes, holders: Callable[[int, int], int], **parts: Any) -> None:
+    def __init__(
+        self, *, witness: Witness, holes: Holes, holders: Callable[[int, int], int], append_bytes: int, **parts: Any
+    ) -> None:
         super().__init__(**parts)
+        self._append_bytes = append_bytes
         self._witness = witness
         self.holes = holes
         self._holders = holders
         self.name = self._peer_id
         self.checked_commit = 0
         self.seen_term = 0
+
+    def _build(self, snapshot: SnapshotMeta | None) -> None:
+        super()._build(snapshot)
+        # ``EngineConfig`` allows no message below one largest proposal, and a backlog of several is worth testing.
+        self._core._raft._SyncObj__conf.appendEntriesBatchSizeBytes = self._append_bytes
 
     def _turn(self) -> None:
         refused = self.garbage_refused
@@ -177,6 +185,8 @@ class SimPeer:
         rng: random.Random,
         config: EngineConfig,
         guards: Guards,
+        append_bytes: int,
+        thread_s: float,
         segment_bytes: int,
         lost_after_ms: int,
         clock_rate: float,
@@ -192,6 +202,8 @@ class SimPeer:
         self._rng = rng
         self._config = config
         self._guards = guards
+        self._append_bytes = append_bytes
+        self._thread_s = thread_s
         self._segment_bytes = segment_bytes
         self._lost_after_ms = lost_after_ms
         self._clock_rate = clock_rate
@@ -199,7 +211,7 @@ class SimPeer:
         self._trace = trace
         self.wall_offset_ms = 0
         self.slow_disk_s = 0.0  # what a flush takes at most
-        self.slow_thread_s = 0.0  # what work in a thread takes at most
+        self.slow_thread_s = 0.0  # what work in a thread takes at most, if more than usual
         self.life: Life | None = None
         self.process: SimProcess | None = None
         self.corrupt = ""  # why it refuses to start
@@ -309,12 +321,16 @@ class SimPeer:
         store.saving = lambda meta, data: self._witness.snapshot(self.peer_id, meta.index, data)
 
         async def run_blocking(work: Callable[[], T]) -> T:
-            await asyncio.sleep(self._rng.uniform(0, self.slow_thread_s) if self.slow_thread_s else 0)
-            return work()
+            # The work is done at one moment; before it and after it, turns go on without it.
+            longest = max(self._thread_s, self.slow_thread_s)
+            await asyncio.sleep(self._rng.uniform(0, longest / 2))
+            done = work()
+            await asyncio.sleep(self._rng.uniform(0, longest / 2))
+            return done
 
         return WatchedLog(
-            witness=self._witness, holes=self._holes, holders=self._holders, peer_id=self.peer_id,
-            peers={peer: f"{peer}:7400" for peer in self._peers}, machine=machine, journal=entries, snapshots=store,
+            witness=self._witness, holes=self._holes, holders=self._holders, append_bytes=self._append_bytes,
+            peer_id=self.peer_id, peers={peer: f"{peer}:7400" for peer in self._peers}, machine=machine, journal=entries, snapshots=store,
             network=wire, incarnation=self.incarnation, fresh=fresh,
             admission_payload=lambda cluster, disks: admission_payload(cluster, disks, time_ms=self.wall_ms()),
             config=self._config, guards=self._guards, clock=process.clock,

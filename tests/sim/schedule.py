@@ -31,10 +31,13 @@ FAULTS: dict[str, float] = {
     "flip": 1.0,  # a byte of a stored file changes
     "wipe": 1.0,
     "agent_away": 1.5,
+    "flap": 2.0,  # a leader loses its leadership and gets it back while acknowledgements to it are on their way
     "depose": 2.0,  # a leader with writes in flight is cut off until the others have moved on
 }
 """Fault -> weight among those that a run knows."""
 ALWAYS = ("kill", "isolate")
+MOST_COMMAND_BYTES = 2_500
+"""More than any command of a run takes but the large ones: an entry must fit into one append message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,8 @@ class Schedule:
     seed: int
     peers: int
     config: EngineConfig
+    append_bytes: int  # entries in one append message
+    thread_s: float  # what work in a thread takes at most
     segment_bytes: int
     delay_s: tuple[float, float]
     faults_s: float  # how long the faults go on
@@ -76,20 +81,23 @@ class Schedule:
             heartbeat_s=times[2],
             leader_lost_s=rng.choice((0.02, 0.05, 0.1)),
             max_queue_count=rng.choice((4, 16, 8192)),
-            gather_bytes=rng.choice((1, 300, 1000, 4000, 256 * 1024)),
+            gather_bytes=rng.choice((1, 300, 1000)),
             compact_entries=rng.choice((6, 12, 25, 60)) if tiny else 400,
             compact_bytes=rng.choice((2_000, 10_000, 1_000_000)) if tiny else 1_000_000,
-            tail_entries=rng.choice((0, 1, 4, 12)) if tiny else 100,
-            tail_bytes=rng.choice((200, 2000, 20_000)) if tiny else 1_000_000,
+            tail_entries=rng.choice((0, 1, 4, 12, 60)) if tiny else 100,
+            tail_bytes=rng.choice((200, 2000, 50_000)) if tiny else 1_000_000,
             snapshot_chunk_bytes=rng.choice((300, 1000, 4000)),
             snapshot_window=rng.choice((1, 2, 4)),
         )
         known = {name: weight for name, weight in FAULTS.items() if name in ALWAYS or rng.random() < 0.6}
         slow = rng.random() < 0.2
+        large = rng.choice((1, 2, 3)) if rng.random() < 0.04 else 0
         return cls(
             seed=seed,
             peers=peers,
             config=config,
+            append_bytes=5_000_000 if large else rng.choice((MOST_COMMAND_BYTES, 8_000, 5_000_000)),
+            thread_s=rng.choice((0.0, 0.0, 0.05, 0.5)),
             segment_bytes=rng.choice((700, 2000, 8000, 64_000)),
             delay_s=(0.001, 0.02) if slow else (0.0002, 0.002),
             faults_s=rng.uniform(4.0, 8.0) if fast else rng.uniform(6.0, 12.0),
@@ -102,7 +110,7 @@ class Schedule:
             clients=rng.randint(2, 5),
             keys=rng.randint(1, 4),
             junk=rng.choice((0.0, 0.02, 0.1)),
-            large=rng.choice((1, 2, 3)) if rng.random() < 0.04 else 0,
+            large=large,
             duplicate_votes=rng.choice((0.0, 0.3, 1.0)),
             damaged_chunks=rng.choice((0.0, 0.0, 0.05, 0.3)),
             foreign_commands=rng.choice((0.0, 0.0, 0.01, 0.05)),

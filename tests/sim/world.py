@@ -46,7 +46,8 @@ class World:
         self.peers = {
             name: SimPeer(
                 name, names, loop=loop, wires=self.wires, witness=self.witness, holes=self.holes, rng=self.new_rng(),
-                config=schedule.config, guards=guards, segment_bytes=schedule.segment_bytes,
+                config=schedule.config, guards=guards, append_bytes=schedule.append_bytes,
+                thread_s=schedule.thread_s, segment_bytes=schedule.segment_bytes,
                 lost_after_ms=schedule.lost_after_ms, clock_rate=rate, holders=self.holders, trace=self.trace,
             )
             for name, rate in zip(names, schedule.clock_rates, strict=True)
