@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterator
+import zlib
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -56,9 +57,14 @@ class WatchedMachine(ClusterMachine):
         self._witness.after_apply(self._name, self, payload, outcome)
         return outcome
 
-    def restore(self, data: bytes) -> None:
-        super().restore(data)
-        self._witness.after_restore(self._name, self, data)
+    def prepare(self, data: bytes) -> Callable[[], None]:
+        put = super().prepare(data)
+
+        def put_and_look() -> None:
+            put()
+            self._witness.after_restore(self._name, self, data)
+
+        return put_and_look
 
 
 class WatchedLog(EngineLog):
@@ -318,7 +324,7 @@ class SimPeer:
             base / "journal", disk=self.disk, segment_bytes=self._segment_bytes, entropy=self._rng.randbytes
         )
         store.opened = lambda meta: self._opened(entries, meta)
-        store.saving = lambda meta, data: self._witness.snapshot(self.peer_id, meta.index, data)
+        store.written = lambda meta, checksum: self._witness.snapshot(self.peer_id, meta.index, checksum)
 
         async def run_blocking(work: Callable[[], T]) -> T:
             # The work is done at one moment; before it and after it, turns go on without it.
@@ -403,12 +409,18 @@ class SimPeer:
 
 class WatchedSnapshots(FileSnapshots):
     opened: Callable[[SnapshotMeta], None]
-    saving: Callable[[SnapshotMeta, bytes], None]
+    written: Callable[[SnapshotMeta, int], None]
     _looked = False
 
-    def save(self, meta: SnapshotMeta, data: bytes) -> None:
-        self.saving(meta, data)
-        super().save(meta, data)
+    def save(self, meta: SnapshotMeta, parts: Iterable[bytes]) -> None:
+        def seen() -> Iterator[bytes]:
+            checksum = 0
+            for part in parts:
+                checksum = zlib.crc32(part, checksum)
+                yield part
+            self.written(meta, checksum)
+
+        super().save(meta, seen())
 
     def load(self) -> tuple[SnapshotMeta, bytes] | None:
         held = super().load()
