@@ -100,10 +100,12 @@ def _replay(seed: int, peers: int, *, verbose: bool) -> int:
     outcome = run_seed(seed, peers, tell=print if verbose else None)
     if outcome.error and not verbose:
         print("\n".join(outcome.last_lines))
+    reached = ", ".join(f"{name} {count}" for name, count in outcome.holes.items() if count)
     print(f"seed {seed}, {peers} peers: {outcome.error or 'every promise was kept'}")
+    print(f"trace {outcome.trace}; holes reached: {reached}")
     print(
-        f"trace {outcome.trace}; {outcome.virtual_s:.1f} virtual s in {outcome.wall_s:.2f} s; {outcome.acknowledged} "
-        f"writes acknowledged, {outcome.reads} reads, {outcome.elections} elections, {outcome.starts} starts"
+        f"{outcome.virtual_s:.1f} virtual s in {outcome.wall_s:.2f} s; {outcome.acknowledged} writes acknowledged, "
+        f"{outcome.reads} reads, {outcome.elections} elections, {outcome.starts} starts"
     )
     return 1 if outcome.error else 0
 

@@ -90,11 +90,12 @@ class Wires:
         self.slow.clear()
         for pair in sorted(self._sessions):
             session = self._sessions[pair]
-            held, session.held = session.held, []
-            if held and not session.broken:
-                self._loop.call_at(self._loop.time(), self._deliver_held, session, held, context=session.target.context)
+            if session.held and not session.broken:
+                self._loop.call_at(self._loop.time(), self._deliver_held, session, context=session.target.context)
 
-    def _deliver_held(self, session: _Session, held: list[list[bytes]]) -> None:
+    def _deliver_held(self, session: _Session) -> None:
+        """Taken only now: what waits for a paused target arrived later than what was held."""
+        held, session.held = session.held, []
         for number, data in enumerate(held):
             if self._blocked(session):  # cut again
                 session.held = held[number:] + session.held
