@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from orchestrator.contract.errors import RaftsmanError
 from orchestrator.contract.model import (
@@ -28,6 +30,8 @@ from orchestrator.state import views
 from orchestrator.state.views import AssignmentsUpdate
 from tests.sim.peer import Life
 from tests.sim.world import World
+
+T = TypeVar("T")
 
 STOP_SHARE = 8 / 15
 """When an agent out of touch stops what may not run twice, as a share of the bound after which its node is lost."""
@@ -71,8 +75,8 @@ class Floor:
                 self.doubles += 1  # it was out of touch, and that is what its job asked for
             else:
                 self._world.witness.violation(
-                    f"attempt {run.key.attempt} of {slot_of(run.key)} starts on {node_id} while attempt {attempt}, which "
-                    f"is never doubled ({policy.name}), runs on {other}"
+                    f"attempt {run.key.attempt} of {slot_of(run.key)} starts on {node_id} while attempt {attempt}, "
+                    f"which is never doubled ({policy.name}), runs on {other}"
                 )
         here[node_id] = (run.key.attempt, run.on_disconnect)
 
@@ -132,7 +136,7 @@ class SimAgent:
             self._take(update)
         await self._report()
 
-    async def _call(self, handler):  # type: ignore[no-untyped-def]  # whatever the handler returns
+    async def _call(self, handler: Callable[[Life], Awaitable[T]]) -> T:
         return await self._world.ask(self._rng, handler, leader=True, timeout_s=0.3 * self._bound_s)
 
     # ------------------------------------------------------------------ as ``api.agents`` does it

@@ -208,9 +208,7 @@ class Clients:
             await asyncio.sleep(0.1)
 
     def _submission(self, rng: random.Random, name: str, version: int) -> cmd.JobSubmission:
-        task = TaskSpec(
-            name="main", image=f"image-{version}", resources=Resources(cpu_millis=100, memory_mib=64)
-        )
+        task = TaskSpec(name="main", image=f"image-{version}", resources=Resources(cpu_millis=100, memory_mib=64))
         group = GroupSpec(
             name="g", count=rng.randint(1, 4), tasks=(task,), restart=RestartPolicy(attempts=1, delay_ms=100)
         )

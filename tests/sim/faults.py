@@ -242,7 +242,11 @@ class Faults:
                 elif not peer.up and not peer.corrupt:
                     peer.start()
             if world.loop.time() > deadline:
-                world.witness.violation("a peer does not come back: " + ", ".join(
-                    f"{peer.peer_id} {peer.corrupt or ('up' if peer.up else 'down')}" for peer in world.peers.values()
-                ))
+                world.witness.violation(
+                    "a peer does not come back: "
+                    + ", ".join(
+                        f"{peer.peer_id} {peer.corrupt or ('up' if peer.up else 'down')}"
+                        for peer in world.peers.values()
+                    )
+                )
             await asyncio.sleep(0.05)

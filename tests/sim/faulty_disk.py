@@ -58,13 +58,13 @@ class _AreaFile:
 
 
 class FaultyDisk(SimDisk):
-    """``cut`` is called when the power goes; ``slow`` says how long a flush takes, in seconds."""
+    """``power_went`` is called when a trap takes the power, ``flushed`` after every flush that went well."""
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
         self.trap: Trap | None = None
-        self.cut: Callable[[], None] = lambda: None
-        self.flushed: Callable[[str], None] = lambda _step: None  # called after each flush that went well
+        self.power_went: Callable[[], None] = lambda: None
+        self.flushed: Callable[[str], None] = lambda _step: None
         self.struck: dict[str, int] = {}  # step -> faults that struck there
         self.lossy = 0  # power cuts that found something unflushed
         self._area = ""
@@ -92,7 +92,7 @@ class FaultyDisk(SimDisk):
         act(self._random.choice((0.0, self._random.random(), 1.0)) if not trap.error else self._random.random())
         if trap.error:
             raise OSError(trap.error, os.strerror(trap.error))
-        self.cut()
+        self.power_went()
         raise PowerCutError(f"power cut in {label}")
 
     def crash(self, *, torn: bool = True) -> None:

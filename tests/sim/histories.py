@@ -49,7 +49,7 @@ class History:
 
 
 def judge(history: History, value_at: Callable[[str, int], str | None]) -> list[str]:
-    """Every way in which the history is not linearizable; empty if it is. ``value_at``: a key's value after an index."""
+    """Every way in which it is not linearizable; empty if it is. ``value_at``: a key's value after an index."""
     problems: list[str] = []
     done = [operation for operation in history if operation.get("ok")]
     returned = sorted(done, key=lambda operation: int(operation["return_ns"]))

@@ -14,7 +14,8 @@ from orchestrator.replication.storage import BATCH, NO_OP
 from orchestrator.replication.v1 import peer_pb2 as pb
 
 if TYPE_CHECKING:
-    from tests.sim.peer import SimPeer, WatchedLog
+    from tests.sim.peer import SimPeer
+    from tests.sim.watched import WatchedLog
 
 MEANINGS: dict[str, str] = {
     "S1": "a snapshot chunk stated a commit index above the receiver's, which held an unverified tail",

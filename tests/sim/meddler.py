@@ -18,7 +18,14 @@ class Meddler:
     """The wires' tap. The chances are those of each frame of the kind."""
 
     def __init__(
-        self, peers: Mapping[str, SimPeer], holes: Holes, rng: random.Random, *, votes: float, chunks: float, foreign: float
+        self,
+        peers: Mapping[str, SimPeer],
+        holes: Holes,
+        rng: random.Random,
+        *,
+        votes: float,
+        chunks: float,
+        foreign: float,
     ) -> None:
         self._peers = peers
         self._holes = holes

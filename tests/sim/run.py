@@ -182,7 +182,9 @@ class _Run:
     def _audit(self) -> None:
         """All peers hold one state; every acknowledged write is in it; what clients saw is linearizable."""
         world = self.world
-        hashes = {peer.peer_id: peer.life.machine.state_hash() for peer in world.peers.values() if peer.life is not None}
+        hashes = {
+            peer.peer_id: peer.life.machine.state_hash() for peer in world.peers.values() if peer.life is not None
+        }
         if len(set(hashes.values())) != 1:
             world.witness.violation(f"states differ at the end: {hashes}")
         for peer in world.peers.values():

@@ -140,7 +140,9 @@ def main(arguments: Sequence[str]) -> int:
         for outcome in outcomes:
             totals.add(outcome)
             if outcome.error:
-                print(f"FAILED {outcome.error}\n       replay: {replay_command(outcome.seed, outcome.peers)}", flush=True)
+                print(
+                    f"FAILED {outcome.error}\n       replay: {replay_command(outcome.seed, outcome.peers)}", flush=True
+                )
             now = time.monotonic()
             if now - told > 5 or totals.seeds == options.seeds:
                 told = now

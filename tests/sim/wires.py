@@ -108,7 +108,7 @@ class Wires:
             self.break_session(session)
 
     def break_session(self, session: _Session, *, silent: bool = False) -> None:
-        """The connection is lost, with some of what is on its way. ``silent``: no reset is sent, so it is noticed late."""
+        """The connection is lost, with some of what is on its way. ``silent``: no reset comes, it is noticed late."""
         if session.broken:
             return
         session.broken = True
@@ -116,9 +116,7 @@ class Wires:
         now = self._loop.time()
         session.ends = now + self._rng.uniform(0, 2 * self.delay_s[1])
         bounds = SILENCE_S if silent else NOTICE_S
-        self._loop.call_later(
-            self._rng.uniform(*bounds), self._source_notices, session, context=session.source.context
-        )
+        self._loop.call_later(self._rng.uniform(*bounds), self._source_notices, session, context=session.source.context)
         when = max(session.ends, now + self._rng.uniform(*bounds)) + 1e-6
         self._loop.call_at(when, self._target_notices, session, context=session.target.context)
 
@@ -163,9 +161,7 @@ class Wires:
         hello = source.receiver.hello()
         number = self._numbers[source.peer_id] = self._numbers.get(source.peer_id, 0) + 1
         hello.session = number
-        self._loop.call_at(
-            self._when(session), self._hello, session, hello.SerializeToString(), context=target.context
-        )
+        self._loop.call_at(self._when(session), self._hello, session, hello.SerializeToString(), context=target.context)
         self._loop.call_later(HANDSHAKE_S, self._handshake_late, session)
 
     def _handshake_late(self, session: _Session) -> None:
@@ -187,9 +183,7 @@ class Wires:
             target.incoming[source.peer_id] = session
             target.receiver.session_began(source.peer_id, hello, cert_expires_ms=0)
         back = self._loop.time() + self._rng.uniform(*self.delay_s) + self.slow.get((target.peer_id, source.peer_id), 0)
-        self._loop.call_at(
-            back, self._welcome, session, welcome.SerializeToString(), reason, context=source.context
-        )
+        self._loop.call_at(back, self._welcome, session, welcome.SerializeToString(), reason, context=source.context)
 
     def _welcome(self, session: _Session, data: bytes, reason: str) -> None:
         """At the source."""

@@ -5,9 +5,9 @@ lives of all peers. Leaves what clients saw to ``clients`` and what agents run t
 after every turn of every engine, from what the engine holds, and never changes anything.
 
 Checked after every turn: one leader a term (and epoch); a leader's log holds everything that was ever committed; what
-is committed never changes and is on a majority when a leader first commits it. Checked with every applied command: the
-same command at the same index everywhere, with the same outcome. Checked at every ``stride``-th command: equal hashes
-of the state without its past (answers, events), and now and then the invariants. Checked at every snapshot: equal bytes.
+is committed never changes and is on a majority when a leader first commits it. With every applied command: the same
+command at the same index everywhere, with the same outcome. At every ``stride``-th command: equal hashes of the state
+without its past (answers, events), and now and then the invariants. At every snapshot: equal bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from orchestrator.state.snapshot import capture, image_hash
 from orchestrator.state.state import State
 
 if TYPE_CHECKING:
-    from tests.sim.peer import WatchedLog, WatchedMachine
+    from tests.sim.watched import WatchedLog, WatchedMachine
 
 
 INVARIANTS_EVERY = 50
