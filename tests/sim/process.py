@@ -131,3 +131,4 @@ class SimProcess:
         for future in calls:
             if not future.done():
                 future.set_exception(error)
+                future.exception()  # whoever asked may be gone, too

@@ -4,8 +4,8 @@ Owns: what was committed at each raft index, applied at each command index, hash
 lives of all peers. Leaves what clients saw to ``clients`` and what agents run to ``agents``. The one rule: it judges
 after every turn of every engine, from what the engine holds, and never changes anything.
 
-Checked after every turn: one leader a term (and epoch); a leader's log holds everything that was ever committed; what
-is committed never changes and is on a majority when a leader first commits it. With every applied command: the same
+Checked after every turn: one leader a term (and epoch); a leader's log holds everything that was ever committed, and
+what it counts as stored at another peer is there; what is committed never changes and is on a majority when a leader first commits it. With every applied command: the same
 command at the same index everywhere, with the same outcome. At every ``stride``-th command: equal hashes of the state
 without its past (answers, events), and now and then the invariants. At every snapshot: equal bytes.
 """
@@ -38,10 +38,14 @@ class ViolationError(AssertionError):
 
 
 class Witness:
-    """``stride``: the state is hashed at every so many commands. ``trace`` hears of what happens."""
+    """``stride``: the state is hashed at every so many commands. ``trace`` hears of what happens. ``believes`` says
+    what a leader wrongly takes for stored elsewhere, "" if nothing."""
 
-    def __init__(self, *, peers: int, stride: int, trace: Callable[..., None]) -> None:
+    def __init__(
+        self, *, peers: int, stride: int, trace: Callable[..., None], believes: Callable[[WatchedLog], str]
+    ) -> None:
         self._peers = peers
+        self._believes = believes
         self._stride = stride
         self._trace = trace
         self.violations: list[str] = []
@@ -77,6 +81,8 @@ class Witness:
             log.checked_commit = commit
         elif commit < log.checked_commit:
             self.violation(f"{log.name}: the commit index went back from {log.checked_commit} to {commit}")
+        if log.leads_core and (wrong := self._believes(log)):
+            self.violation(wrong)
         if log.last_entry < commit:
             self.violation(f"{log.name}: entry {commit} is committed there and its log ends at {log.last_entry}")
 

@@ -19,6 +19,7 @@ from tests.sim.meddler import Meddler
 from tests.sim.peer import Life, SimPeer
 from tests.sim.process import ProcessLoop
 from tests.sim.schedule import Schedule
+from tests.sim.watched import WatchedLog
 from tests.sim.wires import Wires
 from tests.sim.witness import Witness
 
@@ -40,7 +41,7 @@ class World:
         self.digest = 0  # of the trace
         self._rng = random.Random(f"world-{schedule.seed}-{schedule.peers}")
         self.holes = Holes()
-        self.witness = Witness(peers=schedule.peers, stride=schedule.stride, trace=self.trace)
+        self.witness = Witness(peers=schedule.peers, stride=schedule.stride, trace=self.trace, believes=self.believes)
         self.wires = Wires(loop, self.new_rng(), delay_s=schedule.delay_s)
         names = [f"p{number}" for number in range(1, schedule.peers + 1)]
         self.peers = {
@@ -106,6 +107,20 @@ class World:
                 log = peer.life.log
                 count += log.first_entry > index or log.term_at(index) == term
         return count
+
+    def believes(self, leader: WatchedLog) -> str:
+        """What a leader counts as stored at a peer that does not hold it; "" if nothing."""
+        for peer in self.peers.values():
+            if peer.peer_id == leader.name or not peer.running or peer.life is None or not peer.admitted:
+                continue
+            log, match = peer.life.log, leader.match_index(peer.peer_id)
+            both_hold = match >= max(log.first_entry, leader.first_entry)
+            if log.term == leader.term and both_hold and log.term_at(match) != leader.term_at(match):
+                return (
+                    f"{leader.name} counts entry {match} of term {leader.term_at(match)} as stored at {peer.peer_id}, "
+                    f"which has it of term {log.term_at(match)}"
+                )
+        return ""
 
     async def ask(
         self, rng: random.Random, handler: Callable[[Life], Awaitable[T]], *, leader: bool, timeout_s: float = 2.0
