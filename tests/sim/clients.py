@@ -134,7 +134,7 @@ class Clients:
     async def _change(self, rng: random.Random, process: int) -> int:
         key = f"k{rng.randrange(self._world.schedule.keys)}"
         self._number += 1
-        value: str | None = f"v{self._number}"
+        value: str | None = f"v{self._number}" + "." * self._world.schedule.value_bytes
         kind = rng.random()
         expectation, expected = cmd.Expectation.NONE, ""
         if kind < 0.25:

@@ -175,6 +175,23 @@ class Faults:
             peer, other = other, peer
         self._world.wires.slow[peer.peer_id, other.peer_id] = self._rng.choice((0.1, 1.0, 4.0)) * self._election_s
 
+    async def _lag(self) -> None:
+        """Several rejected heartbeats on a slow link are answered by as many resends, and the link breaks in the middle
+        of them."""
+        world, rng = self._world, self._rng
+        leader = world.leader()
+        if leader is None:
+            return
+        peer = self._other(leader)
+        world.wires.isolate(peer.peer_id, list(world.peers))
+        await asyncio.sleep(rng.uniform(1.0, 5.0) * self._election_s)
+        world.wires.heal()
+        heartbeat_s = world.schedule.config.heartbeat_s
+        for pair in ((leader.peer_id, peer.peer_id), (peer.peer_id, leader.peer_id)):
+            world.wires.slow[pair] = rng.uniform(0.5, 3.0) * heartbeat_s
+        await asyncio.sleep(rng.uniform(0.1, 1.0) * self._election_s)
+        world.wires.break_between(leader.peer_id, peer.peer_id)
+
     async def _flap(self) -> None:
         """The followers pause until the leader has given up, but its sessions live on; mostly it is elected again."""
         world, rng = self._world, self._rng

@@ -31,6 +31,7 @@ FAULTS: dict[str, float] = {
     "flip": 1.0,  # a byte of a stored file changes
     "wipe": 1.0,
     "agent_away": 1.5,
+    "lag": 2.0,  # a follower is away while much is written, and catches up over a slow link that breaks
     "flap": 2.0,  # a leader loses its leadership and gets it back while acknowledgements to it are on their way
     "depose": 2.0,  # a leader with writes in flight is cut off until the others have moved on
 }
@@ -60,6 +61,7 @@ class Schedule:
     stride: int
     clients: int
     keys: int
+    value_bytes: int  # of a variable, besides its number
     junk: float  # of a client's writes: bytes that are no command
     large: int  # commands of the largest size
     duplicate_votes: float
@@ -84,8 +86,8 @@ class Schedule:
             gather_bytes=rng.choice((1, 300, 1000)),
             compact_entries=rng.choice((6, 12, 25, 60)) if tiny else 400,
             compact_bytes=rng.choice((2_000, 10_000, 1_000_000)) if tiny else 1_000_000,
-            tail_entries=rng.choice((0, 1, 4, 12, 60)) if tiny else 100,
-            tail_bytes=rng.choice((200, 2000, 50_000)) if tiny else 1_000_000,
+            tail_entries=rng.choice((0, 1, 4, 60, 60)) if tiny else 100,
+            tail_bytes=rng.choice((200, 50_000, 50_000)) if tiny else 1_000_000,
             snapshot_chunk_bytes=rng.choice((300, 1000, 4000)),
             snapshot_window=rng.choice((1, 2, 4)),
         )
@@ -96,7 +98,7 @@ class Schedule:
             seed=seed,
             peers=peers,
             config=config,
-            append_bytes=5_000_000 if large else rng.choice((MOST_COMMAND_BYTES, 8_000, 5_000_000)),
+            append_bytes=5_000_000 if large else rng.choice((MOST_COMMAND_BYTES, MOST_COMMAND_BYTES, 5_000_000)),
             thread_s=rng.choice((0.0, 0.0, 0.05, 0.5)),
             segment_bytes=rng.choice((700, 2000, 8000, 64_000)),
             delay_s=(0.001, 0.02) if slow else (0.0002, 0.002),
@@ -109,6 +111,7 @@ class Schedule:
             stride=rng.choice((7, 13, 20)),
             clients=rng.randint(2, 5),
             keys=rng.randint(1, 4),
+            value_bytes=rng.choice((0, 0, 300)),
             junk=rng.choice((0.0, 0.02, 0.1)),
             large=large,
             duplicate_votes=rng.choice((0.0, 0.3, 1.0)),
