@@ -4,8 +4,8 @@ Owns: what was committed at each raft index, applied at each command index, hash
 lives of all peers. Leaves what clients saw to ``clients`` and what agents run to ``agents``. The one rule: it judges
 after every turn of every engine, from what the engine holds, and never changes anything.
 
-Checked after every turn: one leader a term (and epoch); a leader's log holds everything that was ever committed; what it
-counts as stored at another peer is there; what is committed never changes and is on a majority when a leader first
+Checked after every turn: one leader a term (and epoch); a leader's log holds everything that was ever committed; what
+it counts as stored at another peer is there; what is committed never changes and is on a majority when a leader first
 commits it. With every applied command: the same command at the same index everywhere, with the same outcome. At every
 ``stride``-th command: equal hashes of the state without its past (answers, events), and now and then the invariants. At
 every snapshot: equal bytes.
