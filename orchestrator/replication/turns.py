@@ -381,6 +381,7 @@ class EngineRoom:
         task = self._loop.create_task(watched())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: work.close())  # a task that is cancelled before it began never awaits it
 
     async def in_thread(self, work: Callable[[], Any]) -> Any:
         return await self._run_blocking(work)
