@@ -12,21 +12,24 @@ import contextlib
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.client.aio import Client
 from orchestrator.contract.errors import NotFoundError, PreconditionError, RaftsmanError, TimeoutError_
 from orchestrator.contract.model import Allocation, NodeStatus
 from orchestrator.ops.drill_facts import Facts, Found, Verdict, judge
 from orchestrator.ops.drill_jobs import Workload, address_of, choose_workload, running
-from orchestrator.ops.drill_kinds import KINDS, Kind, Strike
+from orchestrator.ops.drill_kind import Kind, Strike
+from orchestrator.ops.drill_kinds import KINDS
 from orchestrator.ops.drill_load import Writers
 from orchestrator.ops.drill_target import Target
 from orchestrator.ops.drill_watch import DockerObserver, HttpLoad, Observer, RecordObserver
 from orchestrator.ops.history import History
 from orchestrator.ops.http import answered
+from orchestrator.ops.linearizability import check_history
 
 WRITERS = 4
 WRITES_PER_ROUND = 50
@@ -68,11 +71,15 @@ class Drill:
         """Raises ``TimeoutError_`` when the cluster does not get over a strike, and whatever a client may raise."""
         async with contextlib.AsyncExitStack() as stack:
             self._client = await stack.enter_async_context(self._target.new_client())
-            clients = [await stack.enter_async_context(self._target.new_client()) for _ in range(WRITERS)]
+            clients = [await stack.enter_async_context(self._client_of(number)) for number in range(WRITERS)]
+            pinned = [
+                await stack.enter_async_context(Client((endpoint,), tls=self._target.tls))
+                for endpoint in self._target.endpoints
+            ]
             history = stack.enter_context(History(self._options.history))
             self._workload = self._given or await choose_workload(self._client, self._say, image=self._options.image)
             observer = await stack.enter_async_context(self._observed())
-            writers = Writers(clients, self.facts, history, f"{self._name}/")
+            writers = Writers(clients, pinned, self.facts, history, f"{self._name}/")
             stack.push_async_callback(self._clean_up)
             await self._start_service()
             writers.start()
@@ -85,11 +92,18 @@ class Drill:
                 await self._load.stop()
             self.facts.requests, self.facts.requests_failed = self._load.requests, self._load.failed
             self.facts.runs = await observer.runs()
-            await self._audit()
+            await self._audit(writers)
+            await self._judge_history(history)
         verdict = judge(self.facts)
         for problem in (*verdict.problems, *self._load.failures):
             self._say(problem)
         return verdict
+
+    def _client_of(self, number: int) -> Client:
+        """Asks every peer if need be, another one first than the client before it."""
+        endpoints = self._target.endpoints
+        first = number % len(endpoints)
+        return Client(endpoints[first:] + endpoints[:first], tls=self._target.tls)
 
     # ------------------------------------------------------------------------ before the first round
 
@@ -122,37 +136,67 @@ class Drill:
             self._aim(without=victim)
             for run in moved:
                 self.facts.replacements[str(run.id)] += 1
-        strike = await self._kind.strike(self._target, victim)
-        waits = [
-            writers.acked_after(strike.at_ns, STEP_TIMEOUT_S),
-            self._probe(number, victim if self._kind.mends_first else ""),
-            *(self._replaced(run) for run in moved),
-        ]
-        if self._kind.mends_first:
-            waits.append(self._mended(strike))
-        acked_ns, placed_ns, *replaced_ns = await _all(waits)
-        if not self._kind.mends_first:
-            await self._kind.mend(self._target, strike)
-        self.facts.unavailable_ms.append((acked_ns - strike.at_ns) / 1e6)
-        self.facts.placement_ms.append((placed_ns - strike.at_ns) / 1e6)
-        self.facts.replaced_ms += [(at_ns - strike.at_ns) / 1e6 for at_ns in replaced_ns[: len(moved)]]
+        strike = await self._kind.strike(self._target, victim, number)
+        mending: list[int] = []  # when it began
+        try:
+            acked_ns, placed_ns, replaced_ns = await self._over(number, strike, moved, mending, writers)
+            if not mending:
+                await self._mend(strike, mending)
+        except BaseException:
+            if not mending:
+                await self._mend(strike, mending)
+            raise
+        await self._peers_back()
+        await self._compare_hashes()
+        whole_ns = time.monotonic_ns()
         await self._healthy()
         await writers.reached(acked_before + WRITES_PER_ROUND, STEP_TIMEOUT_S)
-        await self._compare_hashes()
         await self._remove_probes()
+        gap_ns = acked_ns - strike.at_ns
+        if self._kind.gradual:
+            gap_ns = writers.longest_gap_ns(strike.at_ns, time.monotonic_ns())
+        self.facts.unavailable_ms.append(gap_ns / 1e6)
+        self.facts.placement_ms.append((placed_ns - strike.at_ns) / 1e6)
+        self.facts.replaced_ms += [(at_ns - strike.at_ns) / 1e6 for at_ns in replaced_ns]
+        self.facts.ready_ms.append((whole_ns - mending[0]) / 1e6)
         self.facts.rounds = number
         self._tell(number, strike, writers.acked - acked_before, time.monotonic() - began)
 
-    async def _mended(self, strike: Strike) -> int:
-        await self._kind.mend(self._target, strike)
+    async def _over(
+        self, number: int, strike: Strike, moved: Sequence[Allocation], mending: list[int], writers: Writers
+    ) -> tuple[int, int, list[int]]:
+        """The cluster gets over it: when (monotonic ns) it acknowledged a write, placed a job, replaced ``moved``."""
+        waits = [
+            writers.acked_after(strike.at_ns, STEP_TIMEOUT_S),
+            self._probe(number, strike.agents[0] if strike.agents and self._kind.mends_first else ""),
+            *(self._replaced(run) for run in moved),
+            self._held(strike),
+        ]
+        if self._kind.mends_first:
+            waits.append(self._mend(strike, mending))
+        acked_ns, placed_ns, *more = await _all(waits)
+        return acked_ns, placed_ns, more[: len(moved)]
+
+    async def _held(self, strike: Strike) -> int:
+        """The fault lasts as long as its kind says."""
+        left_s = strike.at_ns / 1e9 + self._kind.hold_s - time.monotonic()
+        await asyncio.sleep(max(0.0, left_s))
         return time.monotonic_ns()
+
+    async def _mend(self, strike: Strike, mending: list[int]) -> int:
+        mending.append(time.monotonic_ns())
+        await self._kind.mend(self._target, strike)
+        return mending[0]
 
     def _tell(self, number: int, strike: Strike, acked: int, seconds: float) -> None:
         facts = self.facts
         text = (
             f"round {number}/{self._options.rounds}: {' '.join((*strike.peers, *strike.agents))}  "
-            f"next write after {facts.unavailable_ms[-1]:.0f} ms, next placement after {facts.placement_ms[-1]:.0f} ms"
+            f"{'no write for' if self._kind.gradual else 'next write after'} {facts.unavailable_ms[-1]:.0f} ms, "
+            f"next placement after {facts.placement_ms[-1]:.0f} ms, ready {facts.ready_ms[-1]:.0f} ms after mending"
         )
+        if strike.how:
+            text += f" ({strike.how})"
         if self._kind.loses_node and facts.replaced_ms:
             text += f", replaced after {facts.replaced_ms[-1]:.0f} ms"
         same = "equal" if len(set(facts.hashes[-1].values())) == 1 else "DIFFERENT"
@@ -208,11 +252,17 @@ class Drill:
 
     async def _healthy(self) -> None:
         """Every peer follows, every node is ready, every instance of the service runs and answers; aims the load."""
+        await self._until_none(self._missing)
+
+    async def _peers_back(self) -> None:
+        """Every peer leads or follows, with a vote."""
+        await self._until_none(self._missing_peers)
+
+    async def _until_none(self, missing_now: Callable[[], Coroutine[Any, Any, str]]) -> None:
         deadline = time.monotonic() + STEP_TIMEOUT_S
-        since = time.monotonic()
         while True:
             try:
-                missing = await self._missing(time.monotonic() - since)
+                missing = await missing_now()
             except RaftsmanError as error:
                 missing = error.message
             if not missing:
@@ -221,12 +271,17 @@ class Drill:
                 raise TimeoutError_(f"the cluster is not whole again {STEP_TIMEOUT_S:g} s after the strike: {missing}")
             await asyncio.sleep(0.05)
 
-    async def _missing(self, elapsed_s: float) -> str:
-        client = self._client.at_most(5.0)
-        status = await client.cluster_status()
+    async def _missing_peers(self) -> str:
+        status = await self._client.at_most(5.0).cluster_status()
         for peer in status.peers:
-            if peer.role not in ("leader", "follower") or not peer.connected:
-                return f"peer {peer.id} is {peer.role}"
+            if peer.role not in ("leader", "follower") or not peer.connected or not peer.voter:
+                return f"peer {peer.id} is {peer.role}{'' if peer.voter else ' without a vote'}"
+        return ""
+
+    async def _missing(self) -> str:
+        if missing := await self._missing_peers():
+            return missing
+        client = self._client.at_most(5.0)
         nodes = {node.spec.name: node for node in (await client.list_nodes()).nodes}
         for name in self._target.agent_names():
             node = nodes.get(name)
@@ -265,13 +320,19 @@ class Drill:
 
     # ------------------------------------------------------------------------ afterwards
 
-    async def _audit(self) -> None:
-        """What is there of everything that was acknowledged, read from the leader, writer by writer."""
+    async def _audit(self, writers: Writers) -> None:
+        """What is there of everything that was acknowledged: creates writer by writer, hot keys through every peer."""
+        await writers.read_back()
         for number in range(WRITERS):
             prefix = f"{self._name}/{number}-"
             listed = (await self._client.list_variables(prefix=prefix)).variables
             for variable in listed:
                 self.facts.found[variable.name] = Found(variable.value, variable.version, variable.create_index)
+
+    async def _judge_history(self, history: History) -> None:
+        report = await asyncio.to_thread(check_history, history.operations)
+        self.facts.operations, self.facts.unknown = report.operations, report.unknown
+        self.facts.violations = [str(violation) for violation in report.violations]
 
     async def _clean_up(self) -> None:
         """Remove the drill's jobs and, where the cluster stays, its variables. Never hides what went wrong before."""
