@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.client.aio import Client
-from orchestrator.contract.errors import NotFoundError, PreconditionError, RaftsmanError, TimeoutError_
-from orchestrator.contract.model import Allocation, NodeStatus
+from orchestrator.contract.errors import NotFoundError, RaftsmanError, TimeoutError_
+from orchestrator.contract.model import Allocation
 from orchestrator.ops.drill_facts import Facts, Found, Verdict, judge
+from orchestrator.ops.drill_health import STEP_TIMEOUT_S, Health
 from orchestrator.ops.drill_jobs import Workload, address_of, choose_workload, running
 from orchestrator.ops.drill_kind import Kind, Strike
 from orchestrator.ops.drill_kinds import KINDS
@@ -33,9 +34,7 @@ from orchestrator.ops.linearizability import check_history
 
 WRITERS = 4
 WRITES_PER_ROUND = 50
-STEP_TIMEOUT_S = 60.0
 POLL_S = 0.03
-HASH_TRIES = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +63,6 @@ class Drill:
         self._name = f"drill-{secrets.token_hex(3)}"
         self.facts = Facts()
         self._load = HttpLoad()
-        self._service_runs: list[Allocation] = []
         self._probes: list[str] = []
 
     async def run(self) -> Verdict:
@@ -122,18 +120,19 @@ class Drill:
 
     async def _start_service(self) -> None:
         count = self._options.service_count or max(2, len(self._target.agent_names()))
-        await self._client.submit(self._workload.service(f"{self._name}-web", count))
-        self._count = count
-        await self._healthy()
+        service = f"{self._name}-web"
+        await self._client.submit(self._workload.service(service, count))
+        self._health = Health(self._client, self._target, self._workload, self._load, service=service, count=count)
+        await self._health.whole()
 
     # ------------------------------------------------------------------------ a round
 
     async def _round(self, number: int, writers: Writers) -> None:
         acked_before, began = writers.acked, time.monotonic()
-        victim = self._victim() if self._kind.strikes_agent else ""
-        moved = [run for run in self._service_runs if self._kind.loses_node and run.node_name == victim]
+        victim = self._health.victim() if self._kind.strikes_agent else ""
+        moved = [run for run in self._health.service_runs if self._kind.loses_node and run.node_name == victim]
         if moved:
-            self._aim(without=victim)
+            self._health.aim(without=victim)
             for run in moved:
                 self.facts.replacements[str(run.id)] += 1
         strike = await self._kind.strike(self._target, victim, number)
@@ -146,10 +145,10 @@ class Drill:
             if not mending:
                 await self._mend(strike, mending)
             raise
-        await self._peers_back()
-        await self._compare_hashes()
+        await self._health.peers_back()
+        self.facts.hashes.append(await self._health.same_state())
         whole_ns = time.monotonic_ns()
-        await self._healthy()
+        await self._health.whole()
         await writers.reached(acked_before + WRITES_PER_ROUND, STEP_TIMEOUT_S)
         await self._remove_probes()
         gap_ns = acked_ns - strike.at_ns
@@ -205,14 +204,6 @@ class Drill:
             f"hashes {same}, {seconds:.1f} s"
         )
 
-    def _victim(self) -> str:
-        """The agent that runs most of the service."""
-        names = [run.node_name for run in self._service_runs]
-        known = [name for name in self._target.agent_names() if name in names]
-        if not known:
-            raise PreconditionError("no agent that this drill can reach runs an instance of its service")
-        return max(known, key=names.count)
-
     async def _probe(self, number: int, node: str) -> int:
         """Submit a fresh job; monotonic ns at which it was seen running."""
         name = f"{self._name}-p{number}"
@@ -247,76 +238,6 @@ class Drill:
     async def _remove_probes(self) -> None:
         while self._probes:
             await self._client.remove_job(self._probes.pop())
-
-    # ------------------------------------------------------------------------ looking at the cluster
-
-    async def _healthy(self) -> None:
-        """Every peer follows, every node is ready, every instance of the service runs and answers; aims the load."""
-        await self._until_none(self._missing)
-
-    async def _peers_back(self) -> None:
-        """Every peer leads or follows, with a vote."""
-        await self._until_none(self._missing_peers)
-
-    async def _until_none(self, missing_now: Callable[[], Coroutine[Any, Any, str]]) -> None:
-        deadline = time.monotonic() + STEP_TIMEOUT_S
-        while True:
-            try:
-                missing = await missing_now()
-            except RaftsmanError as error:
-                missing = error.message
-            if not missing:
-                return
-            if time.monotonic() > deadline:
-                raise TimeoutError_(f"the cluster is not whole again {STEP_TIMEOUT_S:g} s after the strike: {missing}")
-            await asyncio.sleep(0.05)
-
-    async def _missing_peers(self) -> str:
-        status = await self._client.at_most(5.0).cluster_status()
-        for peer in status.peers:
-            if peer.role not in ("leader", "follower") or not peer.connected or not peer.voter:
-                return f"peer {peer.id} is {peer.role}{'' if peer.voter else ' without a vote'}"
-        return ""
-
-    async def _missing(self) -> str:
-        if missing := await self._missing_peers():
-            return missing
-        client = self._client.at_most(5.0)
-        nodes = {node.spec.name: node for node in (await client.list_nodes()).nodes}
-        for name in self._target.agent_names():
-            node = nodes.get(name)
-            if node is None or node.status is not NodeStatus.READY:
-                return f"node {name} is {node.status.name.lower() if node else 'unknown'}"
-        service = (await client.list_allocations(job=f"{self._name}-web")).allocations
-        runs = running(service)
-        if len(runs) != self._count:
-            return f"{len(runs)} of {self._count} instances of the service run"
-        if self._workload.answers_http:
-            for run in runs:
-                if address_of(run) not in self._load.targets:
-                    await answered(address_of(run), 10.0)
-        self._service_runs = runs
-        self._aim()
-        return ""
-
-    def _aim(self, without: str = "") -> None:
-        if self._workload.answers_http:
-            self._load.aim(address_of(run) for run in self._service_runs if run.node_name != without)
-
-    async def _compare_hashes(self) -> None:
-        """At one index that no peer has reached yet: each answers when it is exactly there."""
-        for attempt in range(HASH_TRIES):
-            index = (await self._client.cluster_status()).read.index + 20 * 2**attempt
-            names = self._target.peer_names()
-            calls = [self._client.state_hash(at_index=index, peer_id=name) for name in names]
-            try:
-                hashes = await asyncio.gather(*calls)
-            except RaftsmanError as error:
-                problem = error.message  # a peer was quicker: aim further ahead
-                continue
-            self.facts.hashes.append({answer.peer_id: answer.hash for answer in hashes})
-            return
-        raise TimeoutError_(f"the peers' state hashes cannot be compared: {problem}")
 
     # ------------------------------------------------------------------------ afterwards
 

@@ -64,14 +64,22 @@ class FaultyCluster(LocalCluster):
         super()._remove_data()
 
     async def cut_power(self, peers: Sequence[str]) -> None:
-        """Of these machines at one moment; returns when they are dead and their disks are as a boot would find them."""
-        for peer in peers:
-            self.disk(peer).lose_power()
-        for member in self.peers:
-            if member.name in peers:
-                send(member.process, signal.SIGKILL)  # it may have noticed its disk, and be gone already
-        for member in self.peers:
-            if member.name in peers:
-                await gone(member.process)
+        """Of these machines at one moment. Nobody is told: their connections do not end, they fall silent."""
+        members = [member for member in self.peers if member.name in peers]
+        for member in members:
+            others = [name for name in self.peer_names() if name != member.name]
+            self.links.silence(member.name, int(member.address.rpartition(":")[2]), others)
+        for member in members:
+            self.disk(member.name).lose_power()
+        for member in members:
+            send(member.process, signal.SIGKILL)  # it may have noticed its disk, and be gone already
+        for member in members:
+            await gone(member.process)
+
+    async def boot(self, peers: Sequence[str]) -> None:
+        """These machines after a power cut, with what their disks kept. Raises ``RaftsmanError`` if that is too much."""
         for peer in peers:
             await asyncio.to_thread(self.disk(peer).power_on)
+        await asyncio.to_thread(self.links.heal)
+        for peer in peers:
+            await self.restart(peer)

@@ -70,22 +70,22 @@ def command(
         _refuse(kind, found)
     try:
         prepare(needs)
-        fresh = None
-        if found is None:
-            fresh = FaultyCluster(
-                peers or KINDS[kind].peers,
-                agents,
-                driver=_driver(kind, driver),
-                fast_failover=fast_failover,
-                links=Need.LINKS in needs,
-                disks=Need.DISKS in needs,
-            )
-        verdict = run(_run(found, fresh, options))
     except MissingError as error:
         _say(f"skipped: {error.message}")
         if as_json:
             click.echo(json.dumps({"skipped": error.message}))
         click.get_current_context().exit(EXIT_SKIPPED)
+    fresh = None
+    if found is None:
+        fresh = FaultyCluster(
+            peers or KINDS[kind].peers,
+            agents,
+            driver=_driver(kind, driver),
+            fast_failover=fast_failover,
+            links=Need.LINKS in needs,
+            disks=Need.DISKS in needs,
+        )
+    verdict = run(_run(found, fresh, options))
     if as_json:
         click.echo(json.dumps(verdict.as_json(replaces=KINDS[kind].loses_node)))
     else:

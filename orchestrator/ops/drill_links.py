@@ -37,8 +37,13 @@ class Links:
         rules = "".join(f"{rule}\n" for rule in rules_for(ways))
         run_tool([self._restore, "-w", "-n"], stdin=f"*filter\n{rules}COMMIT\n")
 
+    def silence(self, peer: str, port: int, others: Iterable[str]) -> None:
+        """From now on nobody hears the machine of ``peer``, which serves at ``port``: not even that it is gone."""
+        rules = "".join(f"{rule}\n" for rule in rules_for_silence(peer, port, others))
+        run_tool([self._restore, "-w", "-n"], stdin=f"*filter\n{rules}COMMIT\n")
+
     def heal(self) -> None:
-        """Undo all cuts."""
+        """Undo all cuts and silences."""
         run_tool([self._iptables, "-w", "-F", CHAIN])
 
     def dropped(self) -> int:
@@ -49,6 +54,12 @@ class Links:
 def rules_for(ways: Iterable[tuple[str, str]]) -> list[str]:
     """In the syntax of iptables-restore; one per direction, in a stable order."""
     return [f"-A {CHAIN} -d {link_address(one, other)} -j DROP" for one, other in sorted(set(ways))]
+
+
+def rules_for_silence(peer: str, port: int, others: Iterable[str]) -> list[str]:
+    """What goes to and comes from its port, and what it sends on connections that it dialled."""
+    served = [f"-A {CHAIN} -p tcp --{end} {port} -j DROP" for end in ("dport", "sport")]
+    return [*served, *rules_for((peer, other) for other in others)]
 
 
 def dropped_packets(listing: str) -> int:

@@ -36,10 +36,10 @@ SLOW_MS = 150
 
 
 class PowerCutOne(Kind):
-    """The leader's machine loses power: what was not flushed is gone; it boots once another one leads."""
+    """The leader's machine loses power; what was not flushed is gone. It boots once another one leads."""
 
     gradual = True
-    needs = frozenset({Need.FILES, Need.DISKS})
+    needs = frozenset({Need.FILES, Need.DISKS, Need.LINKS})
 
     async def strike(self, target: Target, agent: str, number: int) -> Strike:
         leader = await target.leader()
@@ -49,6 +49,9 @@ class PowerCutOne(Kind):
         at_ns = time.monotonic_ns()
         await faulty(target).cut_power(peers)
         return Strike(at_ns=at_ns, peers=peers)
+
+    async def mend(self, target: Target, strike: Strike) -> None:
+        await faulty(target).boot(strike.peers)
 
 
 class PowerCutAll(PowerCutOne):
