@@ -24,7 +24,6 @@ from orchestrator.ops.drill_facts import Facts, Found, Verdict, judge
 from orchestrator.ops.drill_health import STEP_TIMEOUT_S, Health
 from orchestrator.ops.drill_jobs import Workload, address_of, choose_workload, running
 from orchestrator.ops.drill_kind import Kind, Strike
-from orchestrator.ops.drill_kinds import KINDS
 from orchestrator.ops.drill_load import Writers
 from orchestrator.ops.drill_target import Target
 from orchestrator.ops.drill_watch import DockerObserver, HttpLoad, Observer, RecordObserver
@@ -39,7 +38,7 @@ POLL_S = 0.03
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    kind: str
+    kind: Kind
     rounds: int
     history: Path | None = None
     image: str = ""
@@ -58,7 +57,7 @@ class Drill:
         self._given = workload
         self._target = target
         self._options = options
-        self._kind: Kind = KINDS[options.kind]
+        self._kind = options.kind
         self._say = say
         self._name = f"drill-{secrets.token_hex(3)}"
         self.facts = Facts()

@@ -77,7 +77,7 @@ class FaultyCluster(LocalCluster):
             await gone(member.process)
 
     async def boot(self, peers: Sequence[str]) -> None:
-        """These machines after a power cut, with what their disks kept. Raises ``RaftsmanError`` if that is too much."""
+        """These machines after a power cut, with what their disks kept. Raises ``RaftsmanError`` where that is all."""
         for peer in peers:
             await asyncio.to_thread(self.disk(peer).power_on)
         await asyncio.to_thread(self.links.heal)

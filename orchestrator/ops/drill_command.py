@@ -64,7 +64,7 @@ def command(
     hold the same state; 77 when this machine cannot do it, with the reason.
     """
     found = None if throwaway else _context(session, really)
-    options = Options(kind=kind, rounds=rounds, history=history, image=image, keep_no_trace=found is not None)
+    options = Options(kind=KINDS[kind], rounds=rounds, history=history, image=image, keep_no_trace=found is not None)
     needs = KINDS[kind].needs
     if found is not None:
         _refuse(kind, found)

@@ -19,27 +19,22 @@ from typing import Any, TypeVar
 
 from orchestrator.client.aio import Client
 from orchestrator.contract import answers
-from orchestrator.contract.errors import RaftsmanError, TimeoutError_, UnknownOutcomeError
+from orchestrator.contract.errors import RaftsmanError, TimeoutError_
 from orchestrator.ops.drill_facts import Ack, Facts
-from orchestrator.ops.history import UNCONDITIONAL, History, Op, Operation, Unset
+from orchestrator.ops.drill_hot import OPS, RETRY_S, HotOperation, may_pass
+from orchestrator.ops.history import History, Operation
 
 T = TypeVar("T")
 
 PAUSE_S = 0.08
-RETRY_S = 0.05
 REPEAT_EVERY = 10
 """Every so many creates, the same request is sent once more: it must be answered as before and do nothing."""
 HOT_KEYS = 3
 HOT_CLIENTS = 6
 """On all hot keys together; more than ten on one key make a history hard to judge."""
 HOT_PAUSE_S = 0.06
-OPS = ("get", "put", "create", "cas", "delete", "delete-if")
 WEIGHTS = (8, 4, 2, 4, 1, 1)
-FIRST_TRY_S = 1.0
-"""An operation's own peer has so long; then any peer is asked."""
-NEXT_TRY_S = 5.0
-RESOLVE_S = 15.0
-"""An outcome that cannot be learnt for so long stays unknown."""
+"""How often each of ``OPS`` is chosen."""
 
 
 class Writers:
@@ -159,7 +154,7 @@ class Writers:
             try:
                 return await client.create_variable(name, value, request_id=request_id)
             except RaftsmanError as error:
-                if not _may_pass(error):
+                if not may_pass(error):
                     raise
                 await asyncio.sleep(RETRY_S)
 
@@ -188,7 +183,7 @@ class Writers:
         last: dict[str, str | None] = {}
         while True:
             key = f"{self._prefix}hot-{choose.randrange(HOT_KEYS)}"
-            operation = _Hot(choose.choices(OPS, WEIGHTS)[0], key, last.get(key), (pinned, any_peer))
+            operation = HotOperation(choose.choices(OPS, WEIGHTS)[0], key, last.get(key), (pinned, any_peer))
             noted, answer = await _whole(self._note(process, operation))
             if answer is not None:
                 last[key] = answer.variable.value if answer.variable is not None else None
@@ -196,10 +191,10 @@ class Writers:
                 process = self._process()
             await asyncio.sleep(HOT_PAUSE_S)
 
-    async def _note(self, process: int, operation: _Hot) -> tuple[bool | None, answers.VariableResult | None]:
+    async def _note(self, process: int, operation: HotOperation) -> tuple[bool | None, answers.VariableResult | None]:
         call_ns = time.monotonic_ns()
         ok, answer = await operation.outcome()
-        if answer is not None or operation.writes:  # a read without an answer says nothing
+        if answer is not None or operation.op != "get":  # a read without an answer says nothing
             self._history.add(operation.noted(process, ok, answer, call_ns, time.monotonic_ns()))
         return ok, answer
 
@@ -208,91 +203,8 @@ class Writers:
         for pinned in self._pinned:
             process = self._process()
             for number in range(HOT_KEYS):
-                read = _Hot("get", f"{self._prefix}hot-{number}", None, (pinned, pinned))
+                read = HotOperation("get", f"{self._prefix}hot-{number}", None, (pinned, pinned))
                 await self._note(process, read)
-
-
-class _Hot:
-    """One operation on a hot key: tried, and then asked for again with its request id until its outcome is known."""
-
-    def __init__(self, what: str, key: str, last: str | None, ways: tuple[Client, Client]) -> None:
-        self._what, self._key, self._last = what, key, last
-        self._pinned, self._any = ways[0].at_most(FIRST_TRY_S), ways[1].at_most(NEXT_TRY_S)
-        self._value = uuid.uuid4().hex
-        self._request_id = uuid.uuid4().hex
-
-    @property
-    def writes(self) -> bool:
-        return self._what != "get"
-
-    async def outcome(self) -> tuple[bool | None, answers.VariableResult | None]:
-        """``Operation.ok``, and the answer (None: none within ``RESOLVE_S``). Raises what no retry changes."""
-        deadline = time.monotonic() + RESOLVE_S
-        client, maybe_done = self._pinned, False
-        while True:
-            try:
-                return True, await self._call(client)
-            except RaftsmanError as error:
-                if not _may_pass(error):
-                    raise
-                maybe_done = maybe_done or isinstance(error, (TimeoutError_, UnknownOutcomeError))
-            if time.monotonic() > deadline:
-                return (None if maybe_done else False), None
-            client = self._any
-            await asyncio.sleep(RETRY_S)
-
-    async def _call(self, client: Client) -> answers.VariableResult:
-        key, value, request_id = self._key, self._value, self._request_id
-        match self._what:
-            case "get":
-                return await client.get_variable(key)
-            case "put":
-                return await client.put_variable(key, value, request_id=request_id)
-            case "create":
-                return await client.create_variable(key, value, request_id=request_id)
-            case "cas":
-                return await client.compare_and_set_variable(key, self._last, value, request_id=request_id)
-            case "delete":
-                return await client.delete_variable(key, request_id=request_id)
-            case _:
-                return await client.delete_variable(key, expect=self._last, request_id=request_id)
-
-    def noted(
-        self, process: int, ok: bool | None, answer: answers.VariableResult | None, call_ns: int, return_ns: int
-    ) -> Operation:
-        value: str | None = self._value
-        expect: str | Unset | None = UNCONDITIONAL
-        op: Op = "put"
-        match self._what:
-            case "get":
-                op, value = "get", answer.variable.value if answer is not None and answer.variable is not None else None
-            case "create":
-                op, expect = "cas", None
-            case "cas":
-                op, expect = "cas", self._last
-            case "delete":
-                op, value = "delete", None
-            case "delete-if" if self._last is not None:
-                op, value, expect = "delete", None, self._last
-            case "delete-if":  # what is expected to be absent needs no deleting: sent without an expectation
-                op, value = "delete", None
-        return Operation(
-            process=process,
-            op=op,
-            key=self._key,
-            value=value,
-            expect=expect,
-            hit=answer.hit if answer is not None else False,
-            ok=ok,
-            call_ns=call_ns,
-            return_ns=return_ns,
-            index=answer.index if answer is not None else 0,
-        )
-
-
-def _may_pass(error: RaftsmanError) -> bool:
-    """Not done, or nobody knows: the same request id makes asking again harmless."""
-    return error.retryable or isinstance(error, TimeoutError_)
 
 
 async def _whole(work: Coroutine[Any, Any, T]) -> T:

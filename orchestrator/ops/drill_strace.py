@@ -17,6 +17,7 @@ from orchestrator.contract.errors import TimeoutError_
 from orchestrator.ops.drill_tools import MissingError, tool
 
 ATTACH_S = 10.0
+DETACH_S = 2.0
 CALLS = "fsync,fdatasync"
 
 
@@ -56,11 +57,17 @@ class Tracer:
     async def detach(self) -> None:
         """The process goes on without it; idempotent."""
         process, self._process = self._process, None
-        if process is not None:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.terminate()
-            await process.wait()
+        if process is None:
+            return
+        for end in (process.terminate, process.kill):
+            # Asked to end while its process is dying, strace may wait for a thread that is no more; the kernel lets go
+            # of the process when strace is killed.
+            with contextlib.suppress(ProcessLookupError, TimeoutError):
+                end()
+                async with asyncio.timeout(DETACH_S):
+                    await process.wait()
+                return
+        await process.wait()
 
     async def exit_status(self, timeout_s: float) -> int:
         """Of the traced process, once it has ended by itself; -1 if strace saw it end otherwise.

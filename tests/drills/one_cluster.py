@@ -21,6 +21,9 @@ from orchestrator.ops.drill_kinds import KINDS
 from orchestrator.ops.drill_needs import Need, prepare
 from orchestrator.ops.drill_tools import MissingError
 from orchestrator.ops.interrupt import run
+from tests.drills.lying_disk import LyingDisk
+
+EVERY = {**KINDS, "lying-disk": LyingDisk()}
 
 
 def usable(kinds: Sequence[str]) -> list[str]:
@@ -28,7 +31,7 @@ def usable(kinds: Sequence[str]) -> list[str]:
     found = []
     for kind in kinds:
         try:
-            prepare(KINDS[kind].needs)
+            prepare(EVERY[kind].needs)
             found.append(kind)
         except MissingError as error:
             tell(kind, [], skipped=error.message)
@@ -36,18 +39,18 @@ def usable(kinds: Sequence[str]) -> list[str]:
 
 
 async def drill(kinds: Sequence[str]) -> None:
-    needs = frozenset[Need]().union(*(KINDS[kind].needs for kind in kinds))
+    needs = frozenset[Need]().union(*(EVERY[kind].needs for kind in kinds))
     async with FaultyCluster(links=Need.LINKS in needs, disks=Need.DISKS in needs) as cluster:
         for kind in kinds:
             said: list[str] = []
             began = time.monotonic()
             try:
-                verdict = await Drill(cluster, Options(kind=kind, rounds=1), said.append).run()
+                verdict = await Drill(cluster, Options(kind=EVERY[kind], rounds=1), said.append).run()
             except RaftsmanError as error:
                 tell(kind, said, failed=error.message)
                 continue
             seconds = round(time.monotonic() - began, 1)
-            tell(kind, said, verdict=verdict.as_json(replaces=KINDS[kind].loses_node), seconds=seconds)
+            tell(kind, said, verdict=verdict.as_json(replaces=EVERY[kind].loses_node), seconds=seconds)
 
 
 def tell(kind: str, said: Sequence[str], **outcome: Any) -> None:
