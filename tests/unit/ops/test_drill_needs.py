@@ -1,64 +1,16 @@
-"""What a machine lacks is said before anything starts, and told from a drill that failed."""
+"""Tools and namespaces of drills: what is missing is said, and the machine's own network and mounts stay as they are."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from orchestrator.contract.errors import PreconditionError
-from orchestrator.ops import drill_command, drill_disks, drill_namespaces
+from orchestrator.ops import drill_disks, drill_namespaces
 from orchestrator.ops.drill_disks import Disk
-from orchestrator.ops.drill_kinds import KINDS
-from orchestrator.ops.drill_needs import Need
 from orchestrator.ops.drill_strace import exited_with, failing, slow
 from orchestrator.ops.drill_tools import MissingError, run_tool, tool
-
-
-@pytest.fixture
-def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The configuration directory of commands that must not start a cluster, or touch this process's namespaces."""
-    monkeypatch.setenv("RAFTSMAN_CONFIG_DIR", str(tmp_path))
-
-    def start(*_: object, **__: object) -> None:
-        raise AssertionError("a cluster was started")
-
-    monkeypatch.setattr(drill_command, "FaultyCluster", start)
-    monkeypatch.setattr(drill_command, "prepare", lambda needs: None)
-    return tmp_path
-
-
-def test_what_is_missing_is_told_as_skipped_with_the_reason_and_status_77(
-    command: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def lacks(needs: object) -> None:
-        raise MissingError("strace is not installed (Debian: apt-get install strace)")
-
-    monkeypatch.setattr(drill_command, "prepare", lacks)
-    result = CliRunner().invoke(drill_command.command, ["fsync-error", "--json"])
-    assert result.exit_code == 77
-    assert json.loads(result.stdout) == {"skipped": "strace is not installed (Debian: apt-get install strace)"}
-    assert "skipped: strace is not installed" in result.stderr
-
-
-@pytest.mark.parametrize("kind", sorted(KINDS))
-@pytest.mark.parametrize("context", ["dev", "compose"])
-def test_a_drill_that_a_context_cannot_bear_is_refused_with_the_way_out(command: Path, kind: str, context: str) -> None:
-    data = "/nowhere" if context == "dev" else ""
-    saved = {"endpoints": ["127.0.0.1:1"], "kind": context, "data": data}
-    (command / "contexts.json").write_text(json.dumps({"current": "mine", "contexts": {"mine": saved}}))
-    result = CliRunner().invoke(drill_command.command, [kind])
-    needs = KINDS[kind].needs
-    refused = bool(needs & {Need.LINKS, Need.DISKS}) or (context == "compose" and bool(needs))
-    assert ("--throwaway makes a cluster that has" in str(result.exception)) == refused
-    assert not isinstance(result.exception, AssertionError)
-
-
-def test_containers_are_refused_where_their_ports_could_not_be_reached(command: Path) -> None:
-    result = CliRunner().invoke(drill_command.command, ["partition-leader", "--throwaway", "--driver", "docker"])
-    assert "leave --driver out" in str(result.exception)
 
 
 def test_a_missing_tool_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
