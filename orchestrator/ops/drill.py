@@ -252,7 +252,7 @@ class Drill:
     async def _judge_history(self, history: History) -> None:
         report = await asyncio.to_thread(check_history, history.operations)
         self.facts.operations, self.facts.unknown = report.operations, report.unknown
-        self.facts.violations = [str(violation) for violation in report.violations]
+        self.facts.violations = [f"{one.kind}: key {one.key}\n{one.explanation}" for one in report.violations]
 
     async def _clean_up(self) -> None:
         """Remove the drill's jobs and, where the cluster stays, its variables. Never hides what went wrong before."""

@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
-from orchestrator.contract.errors import PreconditionError, TimeoutError_
+from orchestrator.contract.errors import TimeoutError_
 from orchestrator.ops.cluster_file import Member
 from orchestrator.ops.dev import LocalCluster
 from orchestrator.ops.drill_damage import flip_in_journal, flip_in_snapshot
@@ -21,7 +22,7 @@ from orchestrator.ops.drill_kind import HOLD_S, BrokenPromiseError, Kind, Strike
 from orchestrator.ops.drill_needs import Need
 from orchestrator.ops.drill_strace import Tracer, failing, slow
 from orchestrator.ops.drill_target import Target
-from orchestrator.ops.processes import gone
+from orchestrator.ops.processes import gone, raftsman_argv
 from orchestrator.replication.journal import ROOM_BYTES, WAY_BACK
 from orchestrator.replication.turns import EXIT_STORAGE
 
@@ -147,7 +148,7 @@ class SlowDisk(Kind):
 
 class FlipBit(Kind):
     """One bit of a follower's journal (every second round: of its snapshot, if there is one) turns while it is down: it
-    must refuse to start and say the way back, which is then gone."""
+    must refuse to start and say the way back, which is then gone: `raftsman peers reset`."""
 
     gradual = True
     needs = frozenset({Need.FILES})
@@ -172,9 +173,9 @@ class FlipBit(Kind):
     async def mend(self, target: Target, strike: Strike) -> None:
         cluster = local(target)
         for peer in strike.peers:
-            damaged = _move_away(cluster, peer)
+            aside = await _reset(cluster, peer)
             await cluster.restart(peer)
-            await asyncio.to_thread(shutil.rmtree, damaged)
+            await asyncio.to_thread(shutil.rmtree, aside)
 
 
 class WipePeer(Kind):
@@ -188,7 +189,7 @@ class WipePeer(Kind):
         leader = await cluster.leader()
         at_ns = time.monotonic_ns()
         await cluster.kill_peer(leader)
-        await asyncio.to_thread(shutil.rmtree, _move_away(cluster, leader))
+        await asyncio.to_thread(_wipe, cluster.peer_directory(leader).resolve())
         return Strike(at_ns=at_ns, peers=(leader,), how="its data is gone")
 
 
@@ -227,12 +228,17 @@ def _last_words(cluster: LocalCluster, peer: str, start: int) -> str:
     raise BrokenPromiseError(f"{peer} ended without a word about its disk")
 
 
-def _move_away(cluster: LocalCluster, peer: str) -> Path:
-    """Its data directory, elsewhere on the same disk; an empty one is in its place."""
-    home = cluster.peer_directory(peer).resolve()
-    away = home.with_name(f"{home.name}-away")
-    if away.exists():
-        raise PreconditionError(f"{away} is in the way; remove it")
-    home.rename(away)
+def _wipe(home: Path) -> None:
+    shutil.rmtree(home)
     home.mkdir(mode=0o700)
-    return away
+
+
+async def _reset(cluster: LocalCluster, peer: str) -> Path:
+    """`raftsman peers reset`, as its message says; returns where the damaged data is now."""
+    home = cluster.peer_directory(peer).resolve()  # where there is a disk for it, a link leads there
+    argv = raftsman_argv("peers", "reset", "--data", str(home), "--yes", "-o", "json")
+    process = await asyncio.create_subprocess_exec(*argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, err = await process.communicate()
+    if process.returncode != 0:
+        raise BrokenPromiseError(f"the way back of {peer} is none; `raftsman peers reset` says: {err.decode().strip()}")
+    return Path(json.loads(out)["moved_to"])

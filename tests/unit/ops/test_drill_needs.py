@@ -1,4 +1,4 @@
-"""Tools and namespaces of drills: what is missing is said, and the machine's own network and mounts stay as they are."""
+"""Tools and namespaces of drills: what is missing is said; the machine's own network and mounts stay as they are."""
 
 from __future__ import annotations
 
