@@ -56,7 +56,7 @@ def test_a_journal_with_one_frame_has_nothing_to_flip(tmp_path: Path) -> None:
 
 def test_a_flipped_bit_in_a_snapshot_is_refused_with_the_way_back(tmp_path: Path) -> None:
     assert flip_in_snapshot(tmp_path) == "", "there is none"
-    FileSnapshots(tmp_path / "snapshots").save(SnapshotMeta(last_index=9, last_term=1, index=7), b"z" * 500)
+    FileSnapshots(tmp_path / "snapshots").save(SnapshotMeta(last_index=9, last_term=1, index=7), [b"z" * 500])
     assert "state.snapshot at byte" in flip_in_snapshot(tmp_path)
     with pytest.raises(CorruptError) as refused:
         FileSnapshots(tmp_path / "snapshots").load()
