@@ -78,6 +78,8 @@ def test_kill_leader_on_a_throwaway_cluster_costs_nothing_and_says_so(tmp_path: 
     for one in sorted(operations, key=lambda one: int(one["call_ns"])):
         assert per_process.get(one["process"], 0) <= one["call_ns"], "a process calls one operation at a time"
         per_process[one["process"]] = one["return_ns"]
+    judged = raftsman(tmp_path, "check-history", str(history))
+    assert judged.returncode == 0, judged.stdout
 
 
 @pytest.mark.slow
