@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -199,14 +199,22 @@ class Supervisor:
         return True
 
     def contact_lost(self) -> None:
-        """Too long without a majority: stop what must not run twice."""
+        """Too long without a majority: stop what must not run twice. Stopping has a time to keep, so it goes first."""
+        held = []
         for key, record in list(self.records.items()):
             if record.assignment.on_disconnect is OnDisconnect.STOP and record.live and record.hold is Hold.NONE:
                 log.warning("stopped_without_contact", allocation=str(key.id), attempt=key.attempt)
-                held = reconcile.disconnected(record)
-                self._remember(held)
-                self._store.save(held)
+                self._remember(reconcile.disconnected(record))
                 self._wake(key)
+                held.append(key)
+        if held:
+            self._spawn(self._save_all(held))
+
+    async def _save_all(self, keys: Iterable[AssignmentKey]) -> None:
+        for key in keys:
+            await self._turns.mine()
+            if key in self.records:
+                self._store.save(self.records[key])
 
     def observations(self, *, everything: bool) -> list[Observation]:
         """How things are now: of live allocations, or of all that are known."""
@@ -215,6 +223,11 @@ class Supervisor:
             for record in self.records.values()
             if (everything or record.live) and record.hold is not Hold.FORGOTTEN
         ]
+
+    def learn_peers(self, peers: Sequence[str]) -> None:
+        """What starts from now on is told these addresses of the control plane, unless the operator named others."""
+        if self._node.api_follows_peers:
+            self._node = replace(self._node, api=",".join(peers))
 
     def running_count(self) -> int:
         """Allocations with something running."""

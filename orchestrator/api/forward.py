@@ -26,7 +26,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from orchestrator.api.identity import Caller, authorize, caller_of
-from orchestrator.contract.channel import FORWARDED_IDENTITY, MAX_MESSAGE_BYTES, TlsFiles
+from orchestrator.contract.channel import FORWARDED_IDENTITY, MAX_MESSAGE_BYTES, WHICH_PEERS, TlsFiles
 from orchestrator.contract.errors import (
     InvalidError,
     NoLeaderError,
@@ -113,14 +113,26 @@ def _snake(name: str) -> str:
 
 
 class Forwarder:
-    """Channels to the other peers, and where the leader is. One per process; everything on the loop."""
+    """Channels to the other peers, and where the leader is. One per process; everything on the loop.
 
-    def __init__(self, log: ReplicatedLog, *, peer_id: str, addresses: Mapping[str, str], tls: TlsFiles | None) -> None:
+    ``peers`` gives the present peers' addresses by id; ``changed_peers`` says whether they are others than at first.
+    """
+
+    def __init__(
+        self,
+        log: ReplicatedLog,
+        *,
+        peer_id: str,
+        peers: Callable[[], Mapping[str, str]],
+        tls: TlsFiles | None,
+        changed_peers: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._log = log
         self._peer_id = peer_id
-        self.addresses = dict(addresses)
+        self._peers = peers
+        self.changed_peers = changed_peers
         self._tls = tls
-        self._lines: dict[str, Line] = {}
+        self._lines: dict[str, Line] = {}  # by address
         self._seen: tuple[bool, str] = (False, "")
         self._moved: asyncio.Event = asyncio.Event()
         self._unsubscribe: Callable[[], None] | None = None
@@ -138,13 +150,21 @@ class Forwarder:
             await line.close()
 
     @property
+    def addresses(self) -> Mapping[str, str]:
+        """Of all peers, by id."""
+        return self._peers()
+
+    @property
     def others(self) -> list[str]:
         return [peer for peer in self.addresses if peer != self._peer_id]
 
     async def _channel(self, peer_id: str) -> grpc.aio.Channel:
-        line = self._lines.get(peer_id)
+        address = self.addresses.get(peer_id)
+        if address is None:
+            raise NoLeaderError(f"{peer_id} is no peer any more")
+        line = self._lines.get(address)
         if line is None:
-            line = self._lines[peer_id] = Line(self.addresses[peer_id], self._tls)
+            line = self._lines[address] = Line(address, self._tls)
         return await line.channel()
 
     def leader_elsewhere(self) -> str:
@@ -280,16 +300,28 @@ class Service:
             return grpc.unary_stream_rpc_method_handler(streaming)
 
         async def unary(raw: bytes, context: Any) -> bytes:
+            beside = self._beside(context)
+            if beside:
+                context.set_trailing_metadata(beside)
             try:
                 return await self._unary(method, raw, context)
             except RaftsmanError as error:
-                await context.abort_with_status(to_status(error))
+                status = to_status(error)
+                status.trailing_metadata = (*status.trailing_metadata, *beside)
+                await context.abort_with_status(status)
             except Exception:
                 logger.exception("call failed", method=method.name)
                 await context.abort_with_status(to_status(_internal(method)))
             raise AssertionError("abort_with_status raises")
 
         return grpc.unary_unary_rpc_method_handler(unary)
+
+    def _beside(self, context: Any) -> tuple[tuple[str, str], ...]:
+        """Who asks beside its call hears who the peers are, once they are others than those it was set up with."""
+        asked = any(key == WHICH_PEERS for key, _ in context.invocation_metadata() or ())
+        if not asked or not self._forwarder.changed_peers():
+            return ()
+        return ((WHICH_PEERS, ",".join(self._forwarder.addresses.values())),)
 
     def _begin(self, method: _Method, context: Any) -> Call:
         caller = caller_of(context, secure=self._secure)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import structlog
@@ -104,7 +105,11 @@ class SnapshotKeeper:
                 term, newest = self._storage.term_at(applied), self._storage.snapshot
                 if not self._host.running or term is None or (newest is not None and newest.last_index >= applied):
                     return
-                meta = SnapshotMeta(last_index=applied, last_term=term, index=self._machine.index)
+                if self._machine.epoch() > self._config.epoch:
+                    return  # the log is sealed: what follows is the next epoch's first snapshot
+                meta = SnapshotMeta(
+                    last_index=applied, last_term=term, index=self._machine.index, epoch=self._config.epoch
+                )
                 encode = self._machine.capture()
                 await self._host.in_thread(lambda: self._store.save(meta, encode()))
                 if self._host.running:
@@ -161,6 +166,7 @@ class SnapshotKeeper:
             taken = self._receiver.take(peer_id, chunk)
             if isinstance(taken, tuple):
                 wanted, meta, parts = taken
+                meta = replace(meta, epoch=self._config.epoch)  # sessions are of one epoch
                 self._installing = stated
                 self._host.spawn(self._install(peer_id, chunk.term, meta, parts))
             else:

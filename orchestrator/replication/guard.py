@@ -235,7 +235,7 @@ class Guard:
 
     def _reply(self, message: dict[str, Any]) -> pb.AppendReply:
         next_index = message["next_node_idx"]
-        if message["success"] and self._verified is not None:
+        if self._verified is not None:  # an append that fits: nothing of it is refused
             next_index = self._verified + 1
         elif message["reset"] and self._guards.reject_to_commit:
             next_index = self._storage.commit_index + 1

@@ -64,9 +64,11 @@ def _parts(image: Image) -> Iterator[log_pb2.Snapshot]:
         time_ms=image.time_ms,
         cluster_id=image.cluster_id,
         feature_level=image.feature_level,
+        epoch=image.epoch,
         events_dropped_index=image.events_dropped_index,
     )
     first.admitted.update(image.admitted)
+    first.addresses.update(image.addresses)
     encode(image.limits, first.limits)
     first.table.SetInParent()
     first.table.rows = len(image.columns["job"])
@@ -217,7 +219,9 @@ def decode_snapshot(data: bytes) -> Image:
         time_ms=head.time_ms,
         cluster_id=head.cluster_id,
         feature_level=head.feature_level,
+        epoch=head.epoch,
         admitted=dict(head.admitted),
+        addresses=dict(head.addresses),
         limits=decode(Limits, head.limits),
         jobs=jobs,
         nodes=nodes,

@@ -25,8 +25,9 @@ FORMAT_VERSION = 1
 FILE_NAME = "state.snapshot"
 
 _MAGIC = b"RAFTSNAP"
-# magic, version, last index, last term, command index, length and checksum of the data; then the header's own checksum
-_HEAD = struct.Struct("<8sHxxQQQQI")
+# magic, version, last index, last term, command index, configuration epoch, length and checksum of the data; then the
+# header's own checksum
+_HEAD = struct.Struct("<8sHxxQQQQQI")
 _CRC = struct.Struct("<I")
 _DATA_START = _HEAD.size + _CRC.size
 _FLUSH_BYTES = 4 * 1024 * 1024
@@ -52,7 +53,7 @@ class FileSnapshots:
         self._disk: Disk = disk if disk is not None else RealDisk()
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        self._newest = -1  # last index of the stored snapshot, as far as it was looked at
+        self._newest = (0, -1)  # epoch and last index of the stored snapshot, as far as it was looked at
         leftovers = [name for name in self._disk.listdir(directory) if name.endswith(".tmp")]
         for name in leftovers:
             self._disk.unlink(directory / name)
@@ -68,14 +69,14 @@ class FileSnapshots:
         Raises ``OSError`` (fatal for the caller) and ``InvalidError`` if the data is larger than ``max_bytes``.
         """
         with self._lock:
-            if meta.last_index < self._newest:
+            if (meta.epoch, meta.last_index) < self._newest:
                 _log.info("snapshots.older_dropped", last_index=meta.last_index, stored=self._newest)
                 return
-            if self._newest < 0:
+            if self._newest[1] < 0:
                 self._disk.makedirs(self._directory)
                 self._disk.fsync_dir(self._directory.parent)
             self._replace(meta, parts)
-            self._newest = meta.last_index
+            self._newest = (meta.epoch, meta.last_index)
 
     def _replace(self, meta: SnapshotMeta, parts: Iterable[bytes]) -> None:
         """A crash at any point leaves the old file or the new one, whole: as ``disk.write_atomically``, in steps."""
@@ -96,7 +97,9 @@ class FileSnapshots:
                 if unflushed > _FLUSH_BYTES:
                     file.fdatasync()
                     unflushed = 0
-            head = _HEAD.pack(_MAGIC, FORMAT_VERSION, meta.last_index, meta.last_term, meta.index, size, crc)
+            head = _HEAD.pack(
+                _MAGIC, FORMAT_VERSION, meta.last_index, meta.last_term, meta.index, meta.epoch, size, crc
+            )
             file.write(0, head + _CRC.pack(checksum(head)))
             file.fdatasync()
         finally:
@@ -116,14 +119,14 @@ class FileSnapshots:
                 meta, data = self._read()
             except _DamageError as error:
                 raise CorruptError(f"{self._path} is damaged: {error}. {WAY_BACK}") from error
-            self._newest = meta.last_index
+            self._newest = (meta.epoch, meta.last_index)
             return meta, data
 
     def _read(self) -> tuple[SnapshotMeta, bytes]:
         stored = self._disk.read(self._path, 0, _DATA_START)
         if len(stored) < _DATA_START:
             raise _DamageError(f"it ends after {len(stored)} bytes, within its header")
-        magic, version, last_index, last_term, index, length, data_crc = _HEAD.unpack_from(stored)
+        magic, version, last_index, last_term, index, epoch, length, data_crc = _HEAD.unpack_from(stored)
         if magic == _MAGIC and version > FORMAT_VERSION:
             raise StartupError(
                 f"{self._path} was written by a newer raftsman (snapshot format {version}; this one reads "
@@ -136,7 +139,7 @@ class FileSnapshots:
             raise _DamageError(f"it holds {len(data)} bytes of state where {length} are due")
         if checksum(data) != data_crc:
             raise _DamageError("its state has a wrong checksum")
-        return SnapshotMeta(last_index=last_index, last_term=last_term, index=index), data
+        return SnapshotMeta(last_index=last_index, last_term=last_term, index=index, epoch=epoch), data
 
 
 class _DamageError(Exception):

@@ -80,6 +80,33 @@ class PeerCluster:
             "--data", str(self.directory / peer), *security, *self.flags,
         ]  # fmt: skip
 
+    async def place(self, peer: str) -> str:
+        """Start a newcomer with an empty data directory, which lists the present peers and itself; its address."""
+        port, http = free_ports(2)
+        self.http[peer] = f"127.0.0.1:{http}"
+        self.addresses[peer] = f"127.0.0.1:{port}"
+        if peer not in self.ids:
+            self.ids.append(peer)
+            if self.secure:
+                certs.issue(self.directory / "certs", "peer", peer)
+        await self.start(peer)
+        return self.addresses[peer]
+
+    def dismiss(self, peer: str) -> None:
+        """The peer was removed: whoever is started from now on does not list it."""
+        self.ids.remove(peer)
+        del self.addresses[peer]
+
+    async def ended(self, peer: str, *, within_s: float = 30.0) -> int:
+        """The exit status of a process that ends by itself."""
+        process = self.processes.pop(peer)
+        try:
+            async with asyncio.timeout(within_s):
+                return await process.wait()
+        except TimeoutError:
+            process.kill()
+            raise AssertionError(f"{peer} did not end:\n{self.log(peer)[-3000:]}") from None
+
     async def start(self, peer: str) -> None:
         log = (self.directory / f"{peer}.log").open("ab")
         try:

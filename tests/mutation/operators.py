@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import ast
 import copy
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _COMPARISONS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
     ast.Lt: (ast.LtE, ast.GtE),
@@ -56,15 +57,21 @@ class Mutant:
     before: str
     after: str
     apply: Callable[[], None]
+    nth: int = 1  # of those that read alike in the function
 
     @property
     def key(self) -> str:
-        return f"{self.function}: {self.before} -> {self.after}"
+        return f"{self.function}: {self.before} -> {self.after}" + (f" ({self.nth})" if self.nth > 1 else "")
 
 
 def mutants(tree: ast.Module) -> list[Mutant]:
     """All mutants of a module, in the order of its lines. ``tree`` is not changed until one is applied."""
-    return list(_walk(tree, "<module>"))
+    seen: Counter[str] = Counter()
+    found = []
+    for mutant in _walk(tree, "<module>"):
+        seen[mutant.key] += 1
+        found.append(replace(mutant, nth=seen[mutant.key]))
+    return found
 
 
 def _walk(parent: ast.AST, function: str) -> Iterator[Mutant]:

@@ -5,7 +5,8 @@ mutants cannot be killed. The one rule: no file is ever changed.
 
 Pytest starts once and collects; a first, traced run notes which test touches which line of the module. Then every
 mutant gets a forked process, which compiles the changed module, puts the new code into the functions that are already
-imported, and runs the tests that touch the line, the fastest first, until one fails. So a mutant costs some tens of
+imported, and runs the tests that touch the line, those that killed in the same function before and the fastest first,
+until one fails. So a mutant costs some tens of
 milliseconds. (mutmut 3 needs its own copy of the tree and rewrites each function of it; cosmic-ray edits the files in
 place and starts pytest anew, two seconds each, for every mutant.)
 """
@@ -26,13 +27,13 @@ import sys
 import threading
 import time
 import types
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from _pytest.runner import runtestprotocol
 
 from tests.mutation.operators import Mutant, mutants
 from tests.mutation.survivors import SURVIVORS
@@ -52,10 +53,16 @@ TARGETS: dict[str, tuple[str, ...]] = {
 }
 """Module -> the tests that promise something about it."""
 NEEDED_PERCENT = 90
-_GRACE_S = 3.0  # on top of ten times what the tests took: an endless loop is a killed mutant
-_SPARE_BYTES = 2 * 1024**3
+_GRACE_S = 2.0  # of CPU, on top of ten times what a test took: an endless loop is a killed mutant
+_WAIT_S = 120.0  # whatever waits so long waits for ever
+_EXAMPLES = 10  # of each generated test
+_SPARE_BYTES = 4 * 1024**3
 
 KILLED, OUT_OF_TIME, SURVIVED, UNTESTED = "killed", "out of time", "survived", "untested"
+
+
+class BrokenTestsError(Exception):
+    """There is nothing to learn from tests that fail without any mutant."""
 
 
 @dataclass(slots=True)
@@ -79,16 +86,16 @@ class Touch:
     """What one test does to one module."""
 
     lines: set[int]
-    seconds: float
+    seconds: float  # of CPU
 
 
 class Plugin:
     """Takes the place of pytest's own loop over the collected tests."""
 
-    def __init__(self, modules: list[str], *, only: str = "", show: Callable[[str], None]) -> None:
+    def __init__(self, modules: list[str], *, only: str, tests: tuple[str, ...]) -> None:
         self._modules = modules
+        self._tests = tests
         self._only = only
-        self._show = show
         self.accounts: list[Account] = []
 
     @pytest.hookimpl(trylast=True)
@@ -102,13 +109,28 @@ class Plugin:
         )  # fmt: skip
         settings.load_profile("mutation")
 
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        from hypothesis import settings
+
+        for item in items:
+            test = getattr(item, "obj", None)
+            chosen = getattr(test, "_hypothesis_internal_use_settings", None)
+            if chosen is not None:
+                few = settings(chosen, max_examples=min(chosen.max_examples, _EXAMPLES))
+                setattr(test, "_hypothesis_internal_use_settings", few)  # noqa: B010 - there is no public way
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         if session.testsfailed:
-            raise session.Interrupted("tests could not be collected")
+            _show("tests could not be collected: run pytest")
+            return True
         by_id = {item.nodeid: item for item in session.items}
-        self._show(f"tracing {len(by_id)} tests")
-        seen = _traced([_path(module) for module in self._modules], session.items)
+        _show(f"tracing {len(by_id)} tests")
+        try:
+            seen = _traced([_path(module) for module in self._modules], session.items)
+        except BrokenTestsError as error:
+            _show(str(error))
+            return True
         for module in self._modules:
             self.accounts.append(self._judge(module, by_id, seen[_path(module)]))
         return True
@@ -118,17 +140,24 @@ class Plugin:
         path = _path(module)
         text = path.read_text()
         live = importlib.import_module(module)
-        touched = {name: touch.lines for name, touch in seen.items() if name.startswith(TARGETS[module])}
+        touched = {name: touch.lines for name, touch in seen.items() if name.startswith(self._tests or TARGETS[module])}
         costs = {name: touch.seconds for name, touch in seen.items()}
         account = Account(module)
         found = [mutant for mutant in mutants(ast.parse(text)) if self._only in mutant.key]
-        self._show(f"{module}: {len(found)} mutants, {len(touched)} tests touch it")
-        for number, mutant in enumerate(found):
-            names = sorted((name for name, lines in touched.items() if mutant.line in lines), key=costs.__getitem__)
+        killers: defaultdict[str, Counter[str]] = defaultdict(Counter)  # by function: who kills there
+        _show(f"{module}: {len(found)} mutants, {len(touched)} tests touch it")
+        for mutant in found:
+            killed_here = killers[mutant.function]
+            names = sorted(
+                (name for name, lines in touched.items() if mutant.line in lines),
+                key=lambda name: (-killed_here[name], costs[name]),
+            )
             verdict = UNTESTED
             if names:
-                limit_s = _GRACE_S + 10 * sum(costs[name] for name in names)
-                verdict = _try(live, text, found, number, [by_id[name] for name in names], limit_s)
+                limits_s = {name: _GRACE_S + 10 * costs[name] for name in names}
+                verdict, killer = _try(live, text, mutant, [(by_id[name], limits_s[name]) for name in names])
+                if verdict == KILLED:
+                    killed_here[names[killer]] += 1
             account.mutants += 1
             if verdict in (KILLED, OUT_OF_TIME):
                 account.killed += 1
@@ -141,7 +170,7 @@ class Plugin:
                         "tests": len(names), "reason": reason,
                     }
                 )  # fmt: skip
-                self._show(f"  {path.relative_to(ROOT)}:{mutant.line} {verdict}: {mutant.key}" + (
+                _show(f"  {path.relative_to(ROOT)}:{mutant.line} {verdict}: {mutant.key}" + (
                     f" ({reason})" if reason else ""
                 ))  # fmt: skip
         account.seconds = round(time.monotonic() - began, 1)
@@ -180,24 +209,26 @@ def _traced(paths: list[Path], items: list[pytest.Item]) -> dict[Path, dict[str,
         for item in items:
             for lines in wanted.values():
                 lines.clear()
-            began = time.perf_counter()
+            began = time.process_time()
+            _fails(item)
+            seconds = time.process_time() - began
             threading.settrace(trace)
             sys.settrace(trace)
             try:
-                reports = runtestprotocol(item, log=False, nextitem=None)
+                why = _fails(item)
             finally:
                 sys.settrace(None)
                 threading.settrace(None)
-            if any(report.failed for report in reports):
-                return f"{item.nodeid} fails without any mutant: {[str(r.longrepr) for r in reports if r.failed]}"
+            if why:
+                return f"{item.nodeid} fails without any mutant: {why}"
             for path in paths:
                 if wanted[str(path)]:
-                    found[path][item.nodeid] = Touch(set(wanted[str(path)]), time.perf_counter() - began)
+                    found[path][item.nodeid] = Touch(set(wanted[str(path)]), seconds)
         return found
 
     found = _in_child(work)
     if isinstance(found, str):
-        raise SystemExit(found)
+        raise BrokenTestsError(found)
     for path, tests in found.items():
         tree = ast.parse(path.read_text())
         statement = {line: span for span in _statements(tree) for line in range(span[0], span[1] + 1)}
@@ -238,30 +269,63 @@ def _in_child(work: Callable[[], object]) -> Any:
         data = pipe.read()
     os.waitpid(pid, 0)
     if not data:
-        raise SystemExit("the traced run of the tests died")
+        raise BrokenTestsError("the traced run of the tests died")
     return pickle.loads(data)  # noqa: S301 - from our own fork
 
 
-def _try(
-    live: types.ModuleType, text: str, found: list[Mutant], number: int, items: list[pytest.Item], limit_s: float
-) -> str:
+def _try(live: types.ModuleType, text: str, mutant: Mutant, items: list[tuple[pytest.Item, float]]) -> tuple[str, int]:
+    """``items``: the tests to run, with the seconds of CPU that each may take. Returns also the place of the last."""
+    read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
+        os.close(read)
         _be_quiet()
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, limit_s)
+        for number in (signal.SIGALRM, signal.SIGPROF):
+            signal.signal(number, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, _WAIT_S)
         used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        resource.setrlimit(resource.RLIMIT_AS, (used + 2 * _SPARE_BYTES, used + 2 * _SPARE_BYTES))
+        resource.setrlimit(resource.RLIMIT_AS, (used + _SPARE_BYTES, used + _SPARE_BYTES))
+        failed = False
         try:
-            _put_in(live, text, found[number])
-            failed = any(report.failed for item in items for report in runtestprotocol(item, log=False, nextitem=None))
+            _put_in(live, text, mutant)
+            for place, (item, limit_s) in enumerate(items):
+                os.write(write, place.to_bytes(4, "big"))
+                signal.setitimer(signal.ITIMER_PROF, limit_s)
+                failed = bool(_fails(item))
+                if failed:
+                    break
         except BaseException:  # also what a test must not swallow: SystemExit, KeyboardInterrupt
             failed = True
         os._exit(1 if failed else 0)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        last = int.from_bytes(pipe.read()[-4:], "big")
     _, status = os.waitpid(pid, 0)
     if os.WIFSIGNALED(status):
-        return OUT_OF_TIME if os.WTERMSIG(status) == signal.SIGALRM else KILLED
-    return KILLED if os.WEXITSTATUS(status) else SURVIVED
+        return (OUT_OF_TIME if os.WTERMSIG(status) in (signal.SIGALRM, signal.SIGPROF) else KILLED), last
+    return (KILLED if os.WEXITSTATUS(status) else SURVIVED), last
+
+
+class _Ear:
+    """Hears how a test went."""
+
+    def __init__(self) -> None:
+        self.failed: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self.failed.append(str(report.longrepr))
+
+
+def _fails(item: pytest.Item) -> str:
+    """Run one test with all that belongs to it; why it failed, or ""."""
+    ear = _Ear()
+    item.config.pluginmanager.register(ear)
+    try:
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+    finally:
+        item.config.pluginmanager.unregister(ear)
+    return "".join(ear.failed)
 
 
 def _be_quiet() -> None:
@@ -273,8 +337,7 @@ def _be_quiet() -> None:
 def _put_in(live: types.ModuleType, text: str, mutant: Mutant) -> None:
     """Change the imported module: the code and defaults of its functions, and its constants, wherever imported."""
     tree = ast.parse(text)
-    again = {(twin.key, twin.line, twin.operator): twin for twin in mutants(tree)}
-    again[mutant.key, mutant.line, mutant.operator].apply()
+    {twin.key: twin for twin in mutants(tree)}[mutant.key].apply()
     changed = types.ModuleType(live.__name__)
     changed.__file__ = live.__file__
     exec(compile(tree, str(live.__file__), "exec"), changed.__dict__)
@@ -306,6 +369,10 @@ def _functions(module: types.ModuleType) -> Iterator[tuple[str, types.FunctionTy
 # ---------------------------------------------------------------------------- the command
 
 
+def _show(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 def _chosen(word: str) -> list[str]:
     if word == "all":
         return list(TARGETS)
@@ -319,23 +386,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/mutation", description=__doc__.partition("\n")[0])
     parser.add_argument("--module", choices=names, default="all", help="apply: all of state/apply*.py (default all)")
     parser.add_argument("--only", default="", metavar="TEXT", help="only mutants whose description has this text")
+    parser.add_argument("--tests", nargs="+", metavar="PATH", help="only these tests (default: all that matter to it)")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout, last")
     said = parser.parse_args()
     modules = _chosen(said.module)
-    plugin = Plugin(modules, only=said.only, show=lambda line: print(line, file=sys.stderr, flush=True))
-    tests = list(dict.fromkeys(name for module in modules for name in TARGETS[module]))
+    plugin = Plugin(modules, only=said.only, tests=tuple(said.tests or ()))
+    tests = said.tests or list(dict.fromkeys(name for module in modules for name in TARGETS[module]))
     os.chdir(ROOT)
+    quiet = ["-p", "no:terminal", "--timeout=0", "--override-ini", "addopts=", "-m", "not cluster"]
     off = [word for name in ("xdist", "randomly", "cacheprovider", "faulthandler") for word in ("-p", f"no:{name}")]
-    status = pytest.main(
-        [
-            "-q", "--no-header", "--no-summary", "--override-ini", "addopts=", "-m", "not cluster and not docker",
-            *off, *tests,
-        ],
-        plugins=[plugin],
-    )  # fmt: skip
+    status = pytest.main([*quiet, *off, *tests], plugins=[plugin])
     if not plugin.accounts:
         return int(status) or 1
-    return _report(plugin.accounts, as_json=said.json, whole=not said.only)
+    return _report(plugin.accounts, as_json=said.json, whole=not (said.only or said.tests))
 
 
 def _report(accounts: list[Account], *, as_json: bool, whole: bool) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from _pytest.mark.structures import ParameterSet
 
@@ -34,3 +37,8 @@ def test_every_hole_has_both_halves_and_they_differ() -> None:
             assert any(pair.startswith(f"{name}: {half}") for pair in ids), f"{name}: {half}"
     assert sorted({hole.name for hole in HOLES}, key=NAMES.index) == NAMES
     assert all(hole.holds != hole.fails for hole in HOLES)
+
+
+def test_page_on_guarantees_has_a_row_for_every_hole() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "guarantees.md").read_text()
+    assert re.findall(r"^\| (S\d+) \|", page, re.MULTILINE) == NAMES
