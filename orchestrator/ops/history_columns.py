@@ -1,4 +1,4 @@
-"""``Columns``: a client history as numpy arrays, one row per operation that counts; ``Operation``: one of them alone.
+"""``Columns``: a client history as numpy arrays, one row per operation that counts.
 
 Owns: what an operation demands of the register and does to it (``wants``, ``equal``, ``gives``), so that the judges
 know no names of operations. Leaves to others: the file (``history_file``), judging (``linearizability``). The rule: an
@@ -14,9 +14,8 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.ops.history import UNCONDITIONAL, Op, Unset
+from orchestrator.ops.history import Op, Operation, Unset, Value
 
-Value = str | int | None
 Int64s = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
@@ -33,25 +32,6 @@ _NUMBER_OF_OP: Final[dict[str, int]] = {name: number for number, name in enumera
 _CHUNK: Final = 10_000
 
 H = TypeVar("H", bound=Hashable)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """One client operation, with the fields of RAFT.md's history format. Times are of one monotonic clock.
-
-    ``ok``: True answered, False certainly did not happen, None unknown. ``index`` 0: the answer named none.
-    """
-
-    process: int
-    op: Op
-    key: str
-    value: Value
-    call_ns: int
-    return_ns: int
-    ok: bool | None
-    hit: bool = False
-    index: int = 0
-    expect: Value | Unset = UNCONDITIONAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

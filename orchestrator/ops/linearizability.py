@@ -19,7 +19,8 @@ from typing import Final, Literal
 import numpy as np
 
 from orchestrator.ops import counterexample
-from orchestrator.ops.history_columns import ABSENT, NOTHING, Columns, Int64s, Operation, Value, columns
+from orchestrator.ops.history import Operation, Value
+from orchestrator.ops.history_columns import ABSENT, NOTHING, Columns, Int64s, columns
 from orchestrator.ops.linear_search import Search, Step, Verdict
 
 Kind = Literal["not-linearizable", "undecided", "duplicate-index", "index-order", "index-replay"]

@@ -6,8 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from orchestrator.ops.history import UNCONDITIONAL, Op, Unset
-from orchestrator.ops.history_columns import Operation, Value
+from orchestrator.ops.history import UNCONDITIONAL, Op, Operation, Unset, Value
 
 
 def operation(

@@ -10,8 +10,8 @@ import pytest
 
 from orchestrator.contract.errors import InvalidError
 from orchestrator.ops import history_file
-from orchestrator.ops.history import UNCONDITIONAL, History
-from orchestrator.ops.history_columns import NOTHING, Columns, Int64s, Operation, columns
+from orchestrator.ops.history import History, Operation
+from orchestrator.ops.history_columns import NOTHING, Columns, Int64s, columns
 from orchestrator.ops.linearizability import check_columns
 from tests.unit.ops.histories import operation, recorded
 
@@ -29,12 +29,7 @@ def write(path: Path, *lines: object) -> Path:
 def written(path: Path, operations: list[Operation]) -> Path:
     with History(path) as history:
         for one in operations:
-            assert one.value is None or isinstance(one.value, str)
-            assert one.expect is None or one.expect is UNCONDITIONAL or isinstance(one.expect, str)
-            history.add(
-                process=one.process, op=one.op, key=one.key, value=one.value, expect=one.expect, hit=one.hit, ok=one.ok,
-                call_ns=one.call_ns, return_ns=one.return_ns, index=one.index,
-            )  # fmt: skip
+            history.add(one)
     return path
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.ops.history_columns import Operation, Value
+from orchestrator.ops.history import Operation, Value
 from orchestrator.ops.linear_search import Search, Verdict
 from orchestrator.ops.linearizability import Kind, check_history
 from tests.unit.ops.histories import explained, operation, recorded
