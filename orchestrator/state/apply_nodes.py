@@ -203,11 +203,9 @@ def _marked(state: State, verdict: NodeMark) -> Node | None:
     return node if node is not None and node.register_index == verdict.register_index else None
 
 
-def _name_taken(state: State, node: Node) -> bool:
-    return any(
-        slot != node.slot and state.node_at[slot].status is NodeStatus.READY
-        for slot in state.node_names.get(node.spec.name, ())
-    )
+def _name_taken(state: State, lost: Node) -> bool:
+    """Whether a ready node is called like this lost one."""
+    return any(state.node_at[slot].status is NodeStatus.READY for slot in state.node_names.get(lost.spec.name, ()))
 
 
 def _back(state: State, node_id: str) -> None:

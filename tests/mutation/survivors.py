@@ -8,6 +8,11 @@ promise. Whatever else survives is a missing test. A line names the function and
 from __future__ import annotations
 
 SURVIVORS: dict[str, dict[str, str]] = {
+    "orchestrator.state.apply_jobs": {
+        "_next_version: True -> False": (
+            "equivalent: a job has one version for each of its groups, whoever made the record"
+        ),
+    },
     "orchestrator.replication.guard": {
         "Guard.__init__: 0 -> 1": "equivalent: without a voter in it, the voter set of term 1 is the one of term 0",
         "Guard.still_there: 0 -> 1": "equivalent: PySyncObj looks at the index only with reset or success",

@@ -189,7 +189,7 @@ def _too_large_is_refused_before_the_log(guarded: bool) -> object:
 
 
 @hole(
-    "S9", "an append does not fit a diverged tail: from where is the leader asked to go on (3 is committed and true)?",
+    "S9", "an append does not fit a diverged tail: from which entry is the leader asked to go on (2 is committed)?",
     holds=3, fails=5,
 )  # fmt: skip
 def _rejections_go_back_to_the_commit_index(guarded: bool) -> object:

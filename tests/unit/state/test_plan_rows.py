@@ -490,12 +490,28 @@ def test_actions_on_rows_of_many_jobs_in_any_order_find_theirs() -> None:
         kit.submit(job(name, group("x", 2), group("y", 2)))
     names = [f"{name}/{part}/{ordinal}" for ordinal in (1, 0) for part in ("y", "x") for name in ("c", "a", "b")]
     kit.plan(*(Placement(name, "n1") for name in names))
-    chosen = names[::2]
+    chosen = names[:9]
     answer = kit.plan(actions=[(Action.STOP, name, name) for name in chosen])
-    assert (answer.acted, answer.rejected) == (6, ())
+    assert (answer.acted, answer.rejected) == (9, ())
     for name in names:
         row = kit.alloc(name)
         assert (row.desired, row.reason) == ((Desired.STOP, name) if name in chosen else (Desired.RUN, ""))
+
+
+def test_ordinal_that_a_group_does_not_have_never_means_another_groups_row() -> None:
+    kit = Kit()
+    kit.register(node("n1", cpu=10_000, memory=10_000))
+    for name in ("a", "b", "c"):
+        kit.submit(job(name, group(count=2)))
+        kit.plan(Placement(f"{name}/api/0", "n1"), Placement(f"{name}/api/1", "n1"))
+    plan = kit.make_plan(actions=[(Action.STOP, "b/api/0", "x")])
+    before = [kit.alloc(f"{name}/api/{ordinal}") for name in "abc" for ordinal in (0, 1)]
+    for ordinal in (*range(-20, 0), *range(2, 40)):
+        columns = replace(plan.actions, ordinal=np.array([ordinal], dtype=np.int32))
+        outcome = do(kit, replace(plan, actions=columns))
+        assert isinstance(outcome, Applied) and isinstance(outcome.answer, PlanAnswer)
+        assert outcome.answer.acted == 0, ordinal
+    assert [kit.alloc(f"{name}/api/{ordinal}") for name in "abc" for ordinal in (0, 1)] == before
 
 
 # ---------------------------------------------------------------------------- the shape of a plan
@@ -564,6 +580,16 @@ def test_place_outside_of_the_plans_lists_refuses_the_plan(where: str, value: in
     columns = replace(getattr(plan, part), **{column: np.array([value], dtype=np.int32)})
     outcome = do(kit, replace(plan, **{part: columns}))
     assert isinstance(outcome, Rejected) and outcome.reason == "INVALID"
+
+
+@pytest.mark.parametrize("values", [(-1, 0), (0, -1), (1, 0), (0, 1)], ids=str)
+def test_one_row_outside_of_the_plans_lists_refuses_all_of_it(values: tuple[int, int]) -> None:
+    kit = ready(group(count=2))
+    plan = kit.make_plan(Placement("a/api/0", "n1"), Placement("a/api/1", "n1"))
+    for column in ("job", "node"):
+        columns: Any = {column: np.array(values, dtype=np.int32)}
+        outcome = do(kit, replace(plan, placements=replace(plan.placements, **columns)))
+        assert isinstance(outcome, Rejected) and outcome.reason == "INVALID"
 
 
 def test_only_a_row_of_a_plan_needs_a_list() -> None:

@@ -154,6 +154,14 @@ def test_answer_says_whether_anything_changed(changed: bool, command: Command) -
     assert outcome.answer == WriteAnswer(changed=changed)
 
 
+def test_draining_what_is_draining_changes_nothing() -> None:
+    kit = prepared()
+    assert kit.ok(DrainNode(node_id="n1")).answer == WriteAnswer(changed=True)
+    before = kit.state.nodes["n1"]
+    assert kit.ok(DrainNode(node_id="n1")).answer == WriteAnswer(changed=False)
+    assert kit.state.nodes["n1"] is before
+
+
 def test_bounds_of_a_request_are_part_of_what_is_allowed() -> None:
     kit = prepared()
     kit.ok(SubmitJobs(jobs=(submission("running", expect=1),)))  # at the version that it has
