@@ -220,6 +220,15 @@ def test_job_that_moved_on_gets_nothing(happens: Callable[[Kit], object], reason
     assert reason in outcome.answer.rejected[0]
 
 
+def test_row_of_a_job_that_is_gone_is_named_by_its_uid() -> None:
+    kit = ready(group("x", 2))
+    plan = kit.make_plan(Placement("a/x/1", "n1"))
+    kit.ok(RemoveJob(namespace="default", name="a"))
+    outcome = do(kit, plan)
+    assert isinstance(outcome, Applied) and isinstance(outcome.answer, PlanAnswer)
+    assert outcome.answer.rejected == (f"{plan.jobs[0]}/0/1: the job is gone",)
+
+
 @pytest.mark.parametrize("number", [-1, 1, 2])
 def test_group_that_the_job_does_not_have_gets_nothing(number: int) -> None:
     kit = ready(group("x"))
