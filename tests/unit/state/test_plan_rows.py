@@ -377,6 +377,28 @@ def test_device_takes_not_one_thousandth_more_than_the_whole() -> None:
         assert [reason for answer in answers for reason in answer.rejected] == ["a/y/0: a device of node n1 is taken"]
 
 
+@pytest.mark.parametrize("millis", [(500, 500), (500, 501), (501, 500)], ids=str)
+def test_two_shares_of_one_device_fit_up_to_the_whole(millis: tuple[int, int]) -> None:
+    kit = ready(group("x", gpus=1, share=millis[0]), group("y", gpus=1, share=millis[1]))
+    answer = kit.plan(Placement("a/x/0", "n1", devices=(0,)), Placement("a/y/0", "n1", devices=(0,)))
+    assert answer.placed == (2 if sum(millis) == 1000 else 1)
+
+
+def test_node_that_is_full_in_every_resource_and_device_takes_nothing_more() -> None:
+    need = with_disk(group(count=2, cpu=600, memory=600, gpus=64), 600)
+    kit = ready(need, gpus=64)
+    answer = kit.plan(Placement("a/api/0", "n1"), Placement("a/api/1", "n1"))
+    assert (answer.placed, answer.rejected) == (1, ("a/api/1: node n1 has not enough cpu left",))
+    kit = ready(group(count=2, cpu=1, memory=1, gpus=64), gpus=64)
+    answer = kit.plan(Placement("a/api/0", "n1"), Placement("a/api/1", "n1"))
+    assert (answer.placed, answer.rejected) == (1, ("a/api/1: a device of node n1 is taken",))
+
+
+def test_node_without_devices_gives_none() -> None:
+    kit = ready(group(gpus=1), gpus=0)
+    assert rejected(kit, Placement("a/api/0", "n1", devices=(0,))) == ["a/api/0: the node has no such device"]
+
+
 def test_rows_without_devices_beside_them_give_no_device_away() -> None:
     kit = ready(group("plain", 2), group("gpu", 2, gpus=1))
     answer = kit.plan(
