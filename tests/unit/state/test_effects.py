@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from orchestrator.contract.model import (
     Desired,
     Device,
     NodeStatus,
+    Observation,
     OnDisconnect,
     Resources,
 )
@@ -23,6 +25,7 @@ from orchestrator.state.commands import (
     ForgetNode,
     MarkNodes,
     NodeMark,
+    RecordStatuses,
     RemoveJob,
     StopJob,
     VariableAnswer,
@@ -373,6 +376,25 @@ def test_observation_of_another_nodes_or_an_unknown_allocation_is_ignored() -> N
     assert kit.key("a/api/0") == key
     outcome = kit.observe("a/api/0", AllocState.RUNNING, restarts=2**31 - 1)
     assert isinstance(outcome, Applied) and outcome.answer == kit.state.changed(True).answer
+
+
+@pytest.mark.parametrize(
+    "change", [{"job_uid": "nobody"}, {"group": "other"}, {"ordinal": 2}, {"ordinal": -1}, {"attempt": 7}], ids=str
+)
+def test_observation_of_what_there_is_not_is_ignored_and_the_rest_of_the_batch_counts(change: dict[str, Any]) -> None:
+    kit = running("a", "b")
+    key = kit.key("a/api/0")
+    place = {name: value for name, value in change.items() if name in ("group", "ordinal")}
+    rest = {name: value for name, value in change.items() if name not in place}
+    unknown = replace(key, id=replace(key.id, **place), **rest)
+    batch = tuple(
+        Observation(key=each, restarts=0, state=AllocState.RUNNING, exit_code=0, reason="", start_failed=False)
+        for each in (kit.key("b/api/0"), unknown)
+    )
+    outcome = kit.ok(RecordStatuses(node_id="n1", observations=batch))
+    assert outcome.answer == kit.state.changed(True).answer  # although the last one changed nothing
+    states = {name: kit.alloc(f"{name}/api/{ordinal}").state.name for name in "ab" for ordinal in (0,)}
+    assert states == {"a": "PENDING", "b": "RUNNING"}
 
 
 def test_older_attempt_is_found_as_long_as_the_table_has_it() -> None:
