@@ -412,6 +412,35 @@ def test_older_attempt_is_found_as_long_as_the_table_has_it() -> None:
     assert (new.attempt, new.state, new.node_id) == (2, AllocState.PENDING, "n2")
 
 
+@pytest.mark.parametrize("state", [AllocState.RUNNING, AllocState.STOPPING])
+def test_agent_that_still_runs_what_is_lost_is_told_each_time_that_it_must_not(state: AllocState) -> None:
+    kit = running("a")
+    lose_node(kit, "n1")
+    kit.lose("a/api/0")
+    for _ in range(2):
+        before = kit.state.index
+        outcome = kit.observe("a/api/0", state)
+        assert isinstance(outcome, Applied) and outcome.answer == kit.state.changed(False).answer
+        assert [str(key.id) for key in views.assignments_for(kit.state, "n1", before).removed] == ["a/api/0"]
+        assert views.assignments_index(kit.state, "n1") == kit.state.index
+    assert kit.alloc("a/api/0").state is AllocState.LOST
+
+
+@pytest.mark.parametrize("reason", ["", "its node is lost", "r" * 490, "r" * 500], ids=lambda reason: str(len(reason)))
+def test_how_a_lost_allocation_ended_is_noted_once_whatever_its_reason(reason: str) -> None:
+    kit = running("a")
+    lose_node(kit, "n1")
+    kit.lose("a/api/0", reason)
+    said = "; its agent says: complete"
+    assert kit.observe("a/api/0", AllocState.LOST) == kit.state.changed(False)
+    assert kit.observe("a/api/0", AllocState.COMPLETE) == kit.state.changed(True)
+    found = kit.alloc("a/api/0").reason
+    assert found == reason[: 500 - len(said)] + said
+    for state in (AllocState.COMPLETE, AllocState.FAILED):
+        assert kit.observe("a/api/0", state) == kit.state.changed(False)
+    assert kit.alloc("a/api/0").reason == found
+
+
 @pytest.mark.parametrize(
     ("state", "started", "failures"),
     [(AllocState.FAILED, False, 1), (AllocState.FAILED, True, 0), (AllocState.COMPLETE, False, 0)],
