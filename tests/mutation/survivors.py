@@ -29,7 +29,7 @@ SURVIVORS: dict[str, dict[str, str]] = {
     "orchestrator.state.apply_plan": {
         "_find_rows: 1 -> 2": _NONE,
         "_find_rows: 32 -> 33": _SHIFT,
-        "_Placing._match_nodes: -1 -> 1": "equivalent: rows for a node that is gone are refused before a slot is looked at",
+        "_Placing._match_nodes: -1 -> 1": "equivalent: rows for a node that is gone are refused before this is used",
         "_Placing._match_nodes: 1 -> 2": _NONE,
         "_Placing._match_groups: 32 -> 33": _SHIFT,
         "_Placing._match_groups: self.ok[place] = False -> pass": (
@@ -44,7 +44,8 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "_Placing._match_ordinals: 32 -> 33": _SHIFT,
         "_Placing._fit: 1 -> 2": "equivalent: no slot is negative, so the first one always differs",
         "_Placing._fit: used + total > capacity -> used + total >= capacity": _FULL,
-        "_Placing._fit: ledger.device_millis[nodes] + wanted > 1000 -> ledger.device_millis[nodes] + wanted >= 1000": _FULL,
+        "_Placing._fit: ledger.device_millis[nodes] + wanted > 1000 -> "
+        "ledger.device_millis[nodes] + wanted >= 1000": _FULL,
         "_Placing._fit_one_by_one: 1 -> 2": "equivalent: only the first row of the slice is taken",
         "_Placing._match_ports: self.has_static[place] and (not self._statics_fit(place, ports)) -> "
         "not self._statics_fit(place, ports)": "equivalent: where no port is static, every port fits",
