@@ -162,7 +162,7 @@ class Ear:
     def received(self, peer_id: str, frame: pb.Frame) -> None:
         self.told.append(str(frame.stale_term.term))
 
-    def refused(self, peer_id: str, reason: str) -> None:
+    def refused(self, peer_id: str, reason: str, hello: pb.Hello | None = None) -> None:
         self.told.append(reason)
 
 

@@ -48,19 +48,20 @@ class WatchedMachine(ClusterMachine):
 class WatchedLog(EngineLog):
     """The engine with a witness that looks after every turn, and the holes counted where only the engine sees them."""
 
-    def __init__(
-        self, *, witness: Witness, holes: Holes, holders: Callable[[int, int], int], append_bytes: int, **parts: Any
-    ) -> None:
+    def __init__(self, *, witness: Witness, holes: Holes, append_bytes: int, **parts: Any) -> None:
         super().__init__(**parts)
         self._append_bytes = append_bytes
         self._witness = witness
         self.holes = holes
-        self._holders = holders
         self.name = self._peer_id
         self.checked_commit = 0
         self.seen_term = 0
 
     def _build(self, snapshot: SnapshotMeta | None) -> None:
+        if snapshot is not None and self._journal.last_index >= self._journal.first_index:
+            held = self._journal.entries(snapshot.last_index, snapshot.last_index + 1)
+            if not held or held[0][1] != snapshot.last_term:
+                self.holes.reached("S5")
         super()._build(snapshot)
         # ``EngineConfig`` allows no message below one largest proposal, and a backlog of several is worth testing.
         self._core._raft._SyncObj__conf.appendEntriesBatchSizeBytes = self._append_bytes
@@ -78,6 +79,10 @@ class WatchedLog(EngineLog):
     @property
     def epoch(self) -> int:
         return self._config.epoch
+
+    @property
+    def members(self) -> list[str]:
+        return list(self._peers)
 
     @property
     def leads_core(self) -> bool:
@@ -103,9 +108,6 @@ class WatchedLog(EngineLog):
         first = self._storage.first_index
         for command, index, term in self._storage[max(start - first, 0) : max(stop - first, 0)]:
             yield index, term, command
-
-    def count_holders(self, index: int) -> int:
-        return self._holders(index, self._storage.term_at(index) or 0)
 
     # ------------------------------------------------------------------ what the holes need
 
@@ -142,9 +144,7 @@ class WatchedLog(EngineLog):
 
 
 class WatchedSnapshots(FileSnapshots):
-    opened: Callable[[SnapshotMeta], None]
     written: Callable[[SnapshotMeta, int], None]
-    _looked = False
 
     def save(self, meta: SnapshotMeta, parts: Iterable[bytes]) -> None:
         def seen() -> Iterator[bytes]:
@@ -155,10 +155,3 @@ class WatchedSnapshots(FileSnapshots):
             self.written(meta, checksum)
 
         super().save(meta, seen())
-
-    def load(self) -> tuple[SnapshotMeta, bytes] | None:
-        held = super().load()
-        if held is not None and not self._looked:
-            self._looked = True
-            self.opened(held[0])
-        return held
