@@ -20,6 +20,8 @@ from tests.sim.world import World
 
 MOST_PEERS = 9
 """Machines in one run, removed ones included."""
+AFTER_SNAPSHOT = ("snapshots:fsync_dir", "journal:write", "journal:fdatasync", "journal:create")
+"""Where power goes between a snapshot's rename and what the journal makes of it."""
 
 
 class Faults:
@@ -70,6 +72,7 @@ class Faults:
         peer.kill(silent=False)
         peer.new_disk()
         peer.configured = sorted({*self._world.members(), peer.peer_id})
+        peer.cut_at_install = self._world.meddler.on and self._rng.random() < 0.3
         peer.start()
 
     def _someone(self) -> SimPeer:
@@ -110,7 +113,7 @@ class Faults:
     async def _trap(self) -> None:
         rng = self._rng
         if rng.random() < 0.3:  # between a snapshot and what the journal makes of it
-            trap = Trap(rng.choice(("journal:write", "journal:fdatasync", "journal:create")), after="snapshots:rename")
+            trap = Trap(rng.choice(AFTER_SNAPSHOT), after="snapshots:rename")
         else:
             trap = Trap(rng.choice(STEPS), skip=rng.choice((0, 0, 1, 3)))
         self._someone().disk.trap = trap
@@ -197,6 +200,7 @@ class Faults:
         world.wires.isolate(peer.peer_id, list(world.peers))
         await asyncio.sleep(rng.uniform(1.0, 5.0) * self._election_s)
         world.wires.heal()
+        peer.cut_at_install = rng.random() < 0.4
         heartbeat_s = world.schedule.config.heartbeat_s
         for pair in ((leader.peer_id, peer.peer_id), (peer.peer_id, leader.peer_id)):
             world.wires.slow[pair] = rng.uniform(0.5, 3.0) * heartbeat_s
@@ -238,14 +242,14 @@ class Faults:
         world, rng = self._world, self._rng
         members = [world.peers[name] for name in world.members()]
         leader = world.leader()
-        if leader is None or len(world.peers) >= MOST_PEERS:
+        if leader is None or len(world.peers) >= MOST_PEERS - 1:
             return
         if not all(peer.admitted and not peer.corrupt and not peer.flipped for peer in members):
             return  # an operator repairs first
-        gone = rng.choice(members).peer_id if len(members) > 3 or rng.random() < 0.7 else ""
-        new = world.add_peer().peer_id if len(members) < 4 or rng.random() < 0.4 else ""
-        task = world.loop.create_task(self._change_peers(leader, gone, new))
-        self.changes.append(task)
+        for _ in range(rng.choice((1, 1, 2))):
+            gone = rng.choice(members).peer_id if len(members) > 3 or rng.random() < 0.7 else ""
+            new = world.add_peer().peer_id if len(members) < 4 or rng.random() < 0.4 else ""
+            self.changes.append(world.loop.create_task(self._change_peers(leader, gone, new)))
         await asyncio.sleep(rng.uniform(0.0, 2.0) * self._election_s)
 
     async def _change_peers(self, leader: SimPeer, gone: str, new: str) -> None:
@@ -262,20 +266,19 @@ class Faults:
             command = cmd.ChangePeers(
                 expected_epoch=state.epoch, addresses=str_map(addresses), incarnations=str_map(disks)
             )
-            world.holes.changing()
-            world.changing += 1
-            try:
-                await life.proposer.propose(command, timeout_s=2.0)
-            finally:
-                world.changing -= 1
+            await life.proposer.propose(command, timeout_s=2.0)
 
+        await asyncio.sleep(self._rng.uniform(0.05, 0.5))  # the newcomer has to start
+        world.holes.changing()
+        world.changing += 1
         try:
-            await asyncio.sleep(self._rng.uniform(0.05, 0.5))  # the newcomer has to start
             await leader.call(change, timeout_s=6.0)
         except RaftsmanError as error:
             world.trace("not changed", error.reason)
         else:
             world.trace("changed", f"-{gone}", f"+{new}")
+        finally:
+            world.changing -= 1
 
     # ------------------------------------------------------------------ clocks and agents
 
@@ -303,6 +306,7 @@ class Faults:
             agent.away_until = 0.0
         for peer in world.peers.values():
             peer.disk.trap = None
+            peer.cut_at_install = False
             peer.slow_disk_s = peer.slow_thread_s = 0.0
             peer.wall_offset_ms = latest
             if peer.process is not None:

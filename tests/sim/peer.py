@@ -28,7 +28,7 @@ from orchestrator.replication.machine import admission_payload
 from orchestrator.replication.propose import Proposer
 from orchestrator.replication.settings import EngineConfig, Guards
 from tests.sim.disk import PowerCutError
-from tests.sim.faulty_disk import FaultyDisk
+from tests.sim.faulty_disk import FaultyDisk, Trap
 from tests.sim.holes import Holes
 from tests.sim.process import ProcessLoop, SimProcess
 from tests.sim.watched import WatchedLog, WatchedMachine, WatchedSnapshots
@@ -89,6 +89,9 @@ class SimPeer:
         self._clock_rate = clock_rate
         self._trace = trace
         self.wall_offset_ms = 0
+        self.cut_at_install = (
+            False  # power goes when a leader's snapshot is stored and the journal does not know it yet
+        )
         self.slow_disk_s = 0.0  # what a flush takes at most
         self.slow_thread_s = 0.0  # what work in a thread takes at most, if more than usual
         self.life: Life | None = None
@@ -230,10 +233,19 @@ class SimPeer:
 
         def make_engine(**parts: Any) -> WatchedLog:
             self.epoch = max(self.epoch, parts["config"].epoch)
-            return WatchedLog(witness=self._witness, holes=self._holes, append_bytes=self._append_bytes, **parts)
+            return WatchedLog(
+                witness=self._witness, holes=self._holes, append_bytes=self._append_bytes,
+                installing=self._installing, **parts,
+            )  # fmt: skip
 
         log.make_engine = make_engine
         return log
+
+    def _installing(self) -> None:
+        """A leader's snapshot took the place of log and state; the journal will know with its next flush."""
+        if self.cut_at_install:
+            self.cut_at_install = False
+            self.disk.trap = Trap(self._rng.choice(("journal:write", "journal:fdatasync")))
 
     def _retired(self, epoch: int) -> None:
         """It was removed, and a majority of the new peers goes on without it."""

@@ -48,8 +48,11 @@ class WatchedMachine(ClusterMachine):
 class WatchedLog(EngineLog):
     """The engine with a witness that looks after every turn, and the holes counted where only the engine sees them."""
 
-    def __init__(self, *, witness: Witness, holes: Holes, append_bytes: int, **parts: Any) -> None:
+    def __init__(
+        self, *, witness: Witness, holes: Holes, append_bytes: int, installing: Callable[[], None], **parts: Any
+    ) -> None:
         super().__init__(**parts)
+        self._installing = installing
         self._append_bytes = append_bytes
         self._witness = witness
         self.holes = holes
@@ -58,7 +61,8 @@ class WatchedLog(EngineLog):
         self.seen_term = 0
 
     def _build(self, snapshot: SnapshotMeta | None) -> None:
-        if snapshot is not None and self._journal.last_index >= self._journal.first_index:
+        begun = self._journal.last_index >= self._journal.first_index
+        if snapshot is not None and (begun or snapshot.epoch == 1):  # a later epoch begins with an empty journal
             held = self._journal.entries(snapshot.last_index, snapshot.last_index + 1)
             if not held or held[0][1] != snapshot.last_term:
                 self.holes.reached("S5")
@@ -131,6 +135,10 @@ class WatchedLog(EngineLog):
         if peer_id not in self._snapshots.senders and (self._snapshots._compacting or self._snapshots._disk.locked()):
             self.holes.reached("S17")
         super().core_wants_snapshot(peer_id)
+
+    def replaced(self, meta: SnapshotMeta) -> None:
+        self._installing()
+        super().replaced(meta)
 
     def core_changed_state(self, old: int, new: int) -> None:
         if old == LEADER and self._last_quorum_ms(self._clock()) >= self._config.election_max_s * 1000:

@@ -126,7 +126,7 @@ class World:
         return max(leading, key=lambda peer: peer.standing, default=None)
 
     def holders(self, leader: WatchedLog, index: int) -> int:
-        """How many peers of the epoch may hold this entry: those that run in it are asked, others believed."""
+        """How many peers of the epoch may hold an entry: those that run in it are asked, others believed."""
         count = 0
         for name in leader.members:
             log = self.peers[name].engine
@@ -148,8 +148,8 @@ class World:
             both_hold = match >= max(log.first_entry, leader.first_entry)
             if both_hold and log.term_at(match) != leader.term_at(match):
                 return (
-                    f"{leader.name} counts entry {match} of term {leader.term_at(match)} as stored at {name}, which has "
-                    f"it of term {log.term_at(match)}"
+                    f"{leader.name} counts entry {match} of term {leader.term_at(match)} as stored at {name}, "
+                    f"which has it of term {log.term_at(match)}"
                 )
         return ""
 
