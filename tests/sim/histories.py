@@ -4,7 +4,7 @@ Owns: the record and ``judge``. The one rule: an operation that certainly did no
 unknown stays with ``ok`` None.
 
 ``judge`` asks two judges. The product's checker (``orchestrator.ops.linearizability``) sees only the history. The other
-knows from ``Witness`` what the log holds: each answer names its index, so the order is given, and it remains to see that
+knows from ``Witness`` what the log holds: each answer names its index, so the order is given; it remains to see that
 it respects real time and that every answer fits the value at its index.
 """
 
