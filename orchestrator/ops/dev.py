@@ -367,7 +367,7 @@ class LocalCluster:
                 await self.client.change_peers(add, remove, request_id=request_id)
                 return
             except PreconditionError:
-                if time.monotonic() > deadline:
+                if not add or time.monotonic() > deadline:
                     raise
             await asyncio.sleep(0.1)
 
