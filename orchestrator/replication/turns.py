@@ -617,7 +617,7 @@ class EngineRoom:
         return greeting_problem(self.hello(), hello) or self._second_disk(hello)
 
     def _second_disk(self, hello: pb.Hello) -> str:
-        """A new disk must not drive away the admitted one of its peer while that lives (another machine with its id)."""
+        """A new disk must not drive away the admitted one of its peer while that lives, on another machine."""
         peer_id, admitted = hello.peer_id, self._membership.admitted.get(hello.peer_id)
         if hello.incarnation != admitted and admitted is not None and self._sessions.get(peer_id) == admitted:
             return (
