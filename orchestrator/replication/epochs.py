@@ -335,6 +335,7 @@ class EpochLog:
             cluster_id=self._machine.cluster_id(), peer_id=self._peer_id, incarnation=self._incarnation,
             epoch=self._epoch, feature_level=self._config.feature_level, peers=sorted(self._peers),
             admitted=self._machine.admitted(), addresses=self._peers, address=self._address,
+            retired=self._retiree is not None,
         )  # fmt: skip
 
     def _refused(self, peer_id: str, reason: str, hello: pb.Hello | None) -> None:
