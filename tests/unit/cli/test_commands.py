@@ -371,6 +371,14 @@ def test_peers_warn_of_certificates_that_end_soon(cli: Cli, world: World) -> Non
     assert "n2" not in err
 
 
+def test_an_unknown_word_after_peers_is_a_usage_error_and_lists_nothing(cli: Cli, world: World) -> None:
+    world.status = answers.ClusterStatus(cluster_name="dev", leader_id="n1", term=7)
+    code, out, err = cli("peers", "p1")
+    assert (code, out) == (2, "")
+    assert "p1" in err
+    assert cli("peers", "-o", "json")[0] == 0
+
+
 def test_events_end_with_the_stored_ones(cli: Cli, world: World) -> None:
     world.events = [model.Event(index=n, sequence=0, time_ms=1, kind="job.submitted", job="web") for n in range(1, 11)]
     _, out, _ = cli("events", "-o", "name")
