@@ -15,6 +15,7 @@ from orchestrator.contract.codec import CodecError
 from orchestrator.contract.errors import CorruptError
 from orchestrator.contract.model import str_map
 from orchestrator.replication.codec import decode_entry, decode_snapshot, encode_entry, encode_snapshot
+from orchestrator.replication.journal import WAY_BACK
 from orchestrator.replication.log import FutureFormatError
 from orchestrator.state.apply import apply, apply_malformed
 from orchestrator.state.commands import AdmitPeers, Entry, Outcome
@@ -64,9 +65,7 @@ class ClusterMachine:
         except FutureFormatError as error:
             raise CorruptError(str(error)) from error
         except (CodecError, SnapshotError) as error:
-            raise CorruptError(
-                f"the snapshot is damaged ({error}): remove it and let this peer catch up from the others"
-            ) from error
+            raise CorruptError(f"the snapshot holds no state ({error}). {WAY_BACK}") from error
 
     def state_hash(self) -> str:
         return self.capture_hash()()

@@ -58,6 +58,23 @@ _ENTRY_SLACK = 64 * 1024  # batch framing, so that no entry reaches PySyncObj's 
 NOT_RUNNING = "the log of this peer is not running"
 
 
+def apply_entry(machine: StateMachine, command: bytes) -> list[Proposed]:
+    """Apply one committed entry; the outcomes of its proposals, none if it carries no batch.
+
+    Raises ``FutureFormatError``.
+    """
+    if command[:1] != BATCH:
+        return []
+    batch = pb.Batch.FromString(command[1:])
+    if batch.format != BATCH_FORMAT:
+        raise FutureFormatError(f"a batch of format {batch.format}; this version reads {BATCH_FORMAT}")
+    outcomes = []
+    for payload in batch.payloads:
+        outcome = machine.apply(payload)
+        outcomes.append(Proposed(machine.index, outcome))
+    return outcomes
+
+
 class EngineRoom:
     """Everything of ``EngineLog`` but its public methods; ``EngineLog`` says what the arguments mean."""
 
@@ -451,16 +468,9 @@ class EngineRoom:
 
     def core_applies(self, command: bytes) -> list[Proposed]:
         """Apply one entry: the outcomes of its proposals."""
-        if command[:1] != BATCH:
-            return []
-        batch = pb.Batch.FromString(command[1:])
-        if batch.format != BATCH_FORMAT:
-            raise FutureFormatError(f"a batch of format {batch.format}; this version reads {BATCH_FORMAT}")
-        machine = self._machine
-        outcomes = []
-        for payload in batch.payloads:
-            outcome = machine.apply(payload)
-            outcomes.append(Proposed(machine.index, outcome))
+        outcomes = apply_entry(self._machine, command)
+        if not outcomes:
+            return outcomes
         self._notify = True
         if self._membership.refresh():
             self._tell_admissions()

@@ -121,7 +121,7 @@ def test_a_flipped_byte_anywhere_in_the_identity_is_refused(used: Path) -> None:
         file.write_bytes(whole[:offset] + bytes([byte ^ 0x01]) + whole[offset + 1 :])
         if chr(byte ^ 0x01).isspace() and chr(byte).isspace():
             continue
-        with pytest.raises(CorruptError, match=r"identity.json is damaged.*data directory away"):
+        with pytest.raises(CorruptError, match=r"identity.json is damaged.*peers reset --data DIR"):
             opened(used)
     for size in range(len(whole) - 2):
         file.write_bytes(whole[:size])
@@ -150,7 +150,7 @@ def test_a_newer_format_is_refused_with_the_way_on(used: Path) -> None:
 
 def test_a_lost_identity_beside_a_journal_is_refused(used: Path) -> None:
     (used / "identity.json").unlink()
-    with pytest.raises(CorruptError, match=r"identity.json is gone.*data directory away"):
+    with pytest.raises(CorruptError, match=r"identity.json is gone.*peers reset --data DIR"):
         opened(used)
 
 
