@@ -43,6 +43,7 @@ from prometheus_client import REGISTRY
 
 from orchestrator import plan
 from orchestrator.api import agents, control
+from orchestrator.api.backup import Backup
 from orchestrator.api.certificate import check_certificate, expires_ms_of
 from orchestrator.api.explain import Explain
 from orchestrator.api.forward import Forwarder, Service
@@ -146,6 +147,7 @@ class Peer:
             reads,
             Explain(self.log, self._state),
             Watch(self.log, self._state),
+            Backup(self.log, machine, self._state, reads, facts),
             StateHashes(self.log, machine, self._forwarder, peer_id=settings.id),
             Logs(hub, self._forwarder, find=reads.log_target),
         )

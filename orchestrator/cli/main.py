@@ -50,6 +50,7 @@ _BY_ENTRY_POINT: dict[str, str] = {
     "agent": "Run the agent of a worker machine.",
     "gateway": "Run the HTTP gateway.",
     "certs": "Make an authority and certificates.",
+    "backup": "Write the cluster's whole state to a file, or verify one.",
 }
 """Help for the commands that we know to come by entry point: listing them must not import them."""
 

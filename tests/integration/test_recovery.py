@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.ops import backup_file
 from orchestrator.ops.cluster_file import Member
 from orchestrator.ops.dev import LocalCluster
+from orchestrator.ops.restore import load
 from tests.integration.test_bad_disk import directory, is_back, killed_follower, newest_segment, written
 
 pytestmark = pytest.mark.cluster
@@ -56,3 +59,38 @@ async def test_a_damaged_peer_is_reset_catches_up_and_votes_again(local_cluster:
     await is_back(cluster, victim.name)
     listed = await raftsman(cluster, "peers", "-o", "name")
     assert listed.stdout.split() == list(cluster.peer_names())
+
+
+@pytest.mark.local_cluster(peers=3, agents=0)
+async def test_a_backup_is_taken_while_clients_write_and_without_a_majority_only_when_stale(
+    local_cluster: LocalCluster,
+) -> None:
+    cluster, file = local_cluster, local_cluster.data / "backup"
+    writing = asyncio.create_task(_write_on(cluster))
+    await cluster.client.put_variable("secret", "x" * 60_000)
+    await cluster.client.put_variable("before", "yes")
+    done = json.loads((await raftsman(cluster, "backup", file, "--json")).stdout)
+    writing.cancel()
+    assert file.stat().st_mode & 0o777 == 0o600
+    checked = json.loads((await raftsman(cluster, "backup", "--check", file, "-o", "json")).stdout)
+    assert checked == done
+    head, state = backup_file.read(file)
+    variables = load(file, state).variables
+    assert variables[("default", "before")].value == "yes"
+    assert (len(variables), head.stale) == (done["variables"], False)
+    refused = await raftsman(cluster, "backup", file, code=1)
+    assert "replace it with -f" in refused.stderr
+    for name in ("p1", "p2"):
+        await cluster.kill_peer(name)
+    await raftsman(cluster, "backup", file, "-f", "--timeout", "4s", code=6)
+    assert backup_file.read(file)[0] == head
+    stale = await raftsman(cluster, "backup", file, "-f", "--stale", "-o", "json")
+    assert json.loads(stale.stdout)["stale"] is True
+
+
+async def _write_on(cluster: LocalCluster) -> None:
+    """Write until cancelled."""
+    number = 0
+    while True:
+        await cluster.client.put_variable(f"more-{number % 50}", str(number))
+        number += 1
