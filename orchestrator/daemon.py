@@ -197,18 +197,23 @@ class Peer:
         logger.info("serving", listen=settings.listen, http=settings.http, data=str(settings.data))
 
     async def stop(self) -> None:
-        """Tell callers, give calls in flight a moment, close the journal."""
+        """Tell callers, close the journal, give calls in flight a moment.
+
+        The log goes first: the others elect at once, and every call that waits for it here is told to ask elsewhere.
+        Calls that were forwarded still get their answers, so the channels to the other peers go last.
+        """
         try:
             async with asyncio.timeout(STOP_S):
                 await self._health.enter_graceful_shutdown()
+                self._forwarder.leave()
                 if self._loop_task is not None:
                     self._loop_task.cancel()
                     await asyncio.gather(self._loop_task, return_exceptions=True)
                 self._agents.stop()
                 await self._status.stop()
-                await self._forwarder.stop()
                 await self.log.stop()
                 await self._server.stop(STOP_GRACE_S)
+                await self._forwarder.stop()
         except TimeoutError:
             logger.warning("stopping took too long; what was acknowledged is on disk")
         finally:

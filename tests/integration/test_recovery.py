@@ -15,7 +15,9 @@ from orchestrator.ops import backup_file
 from orchestrator.ops.cluster_file import Member
 from orchestrator.ops.dev import LocalCluster
 from orchestrator.ops.restore import load
+from tests.integration.client_load import Load
 from tests.integration.test_bad_disk import directory, is_back, killed_follower, newest_segment, written
+from tests.integration.test_local_cluster import SLEEPER, running
 
 pytestmark = pytest.mark.cluster
 
@@ -94,3 +96,29 @@ async def _write_on(cluster: LocalCluster) -> None:
     while True:
         await cluster.client.put_variable(f"more-{number % 50}", str(number))
         number += 1
+
+
+@pytest.mark.local_cluster(peers=3, agents=1, driver="process")
+async def test_a_rolling_restart_fails_no_call_and_loses_no_write(local_cluster: LocalCluster) -> None:
+    cluster = local_cluster
+    before = {peer.name: peer.pid for peer in cluster.peers}
+    await cluster.client.submit(SLEEPER)
+    await running(cluster, "sleeper", 2)
+    load = Load(cluster)
+    await load.started()
+    order = await cluster.rolling_restart()
+    await load.more()
+    done = await raftsman(cluster, "peers", "restart", "p2", "--data", cluster.data)
+    assert done.stderr == "p2: back, votes, caught up\n"
+    await raftsman(cluster, "peers", "wait")
+    await load.more()
+    await load.stop()
+    assert set(order) == set(before)
+    assert not {peer.pid for peer in cluster.peers} & set(before.values())
+    assert load.failures == []
+    found = {one.name: one.value for one in (await cluster.client.list_variables("roll-")).variables}
+    assert {name: found.get(name) for name in load.written} == load.written
+    assert set(load.written) <= set(load.watched), "the watch resumed without a gap"
+    assert len(load.watched) == len(set(load.watched)), "and without a repeat"
+    tasks = (await cluster.client.list_allocations(job="sleeper")).allocations
+    assert {(one.attempt, one.restarts, one.state.name) for one in tasks} == {(1, 0, "RUNNING")}
