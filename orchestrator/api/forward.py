@@ -26,7 +26,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from orchestrator.api.identity import Caller, authorize, caller_of
-from orchestrator.contract.channel import FORWARDED_IDENTITY, MAX_MESSAGE_BYTES, TlsFiles, dial
+from orchestrator.contract.channel import FORWARDED_IDENTITY, MAX_MESSAGE_BYTES, WHICH_PEERS, TlsFiles
 from orchestrator.contract.errors import (
     InvalidError,
     NoLeaderError,
@@ -34,6 +34,7 @@ from orchestrator.contract.errors import (
     RaftsmanError,
     UnknownOutcomeError,
 )
+from orchestrator.contract.line import Line
 from orchestrator.contract.status import from_rpc_error, to_status
 from orchestrator.replication.log import ReplicatedLog
 
@@ -112,14 +113,26 @@ def _snake(name: str) -> str:
 
 
 class Forwarder:
-    """Channels to the other peers, and where the leader is. One per process; everything on the loop."""
+    """Channels to the other peers, and where the leader is. One per process; everything on the loop.
 
-    def __init__(self, log: ReplicatedLog, *, peer_id: str, addresses: Mapping[str, str], tls: TlsFiles | None) -> None:
+    ``peers`` gives the present peers' addresses by id; ``changed_peers`` says whether they are others than at first.
+    """
+
+    def __init__(
+        self,
+        log: ReplicatedLog,
+        *,
+        peer_id: str,
+        peers: Callable[[], Mapping[str, str]],
+        tls: TlsFiles | None,
+        changed_peers: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._log = log
         self._peer_id = peer_id
-        self.addresses = dict(addresses)
+        self._peers = peers
+        self.changed_peers = changed_peers
         self._tls = tls
-        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._lines: dict[str, Line] = {}  # by address
         self._seen: tuple[bool, str] = (False, "")
         self._moved: asyncio.Event = asyncio.Event()
         self._unsubscribe: Callable[[], None] | None = None
@@ -141,19 +154,27 @@ class Forwarder:
         if self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
-        channels, self._channels = list(self._channels.values()), {}
-        for one in channels:
-            await one.close(None)
+        lines, self._lines = list(self._lines.values()), {}
+        for line in lines:
+            await line.close()
+
+    @property
+    def addresses(self) -> Mapping[str, str]:
+        """Of all peers, by id."""
+        return self._peers()
 
     @property
     def others(self) -> list[str]:
         return [peer for peer in self.addresses if peer != self._peer_id]
 
-    def channel(self, peer_id: str) -> grpc.aio.Channel:
-        found = self._channels.get(peer_id)
-        if found is None:
-            found = self._channels[peer_id] = dial(self.addresses[peer_id], self._tls)
-        return found
+    async def _channel(self, peer_id: str) -> grpc.aio.Channel:
+        address = self.addresses.get(peer_id)
+        if address is None:
+            raise NoLeaderError(f"{peer_id} is no peer any more")
+        line = self._lines.get(address)
+        if line is None:
+            line = self._lines[address] = Line(address, self._tls)
+        return await line.channel()
 
     def leader_elsewhere(self) -> str:
         """The other peer that leads as far as this one knows; "" when unknown or when this one leads."""
@@ -177,7 +198,7 @@ class Forwarder:
         ``follow``: given up with ``UnknownOutcomeError`` as soon as another leader is known, for a frozen peer would
         hold the call until its deadline.
         """
-        rpc = self.channel(peer_id).unary_unary(path, None, None)
+        rpc = (await self._channel(peer_id)).unary_unary(path, None, None)
         pending = rpc(raw, timeout=timeout_s, metadata=((FORWARDED_IDENTITY, str(call.caller.identity)),))
         answer = asyncio.ensure_future(_outcome(pending))
         try:
@@ -203,7 +224,7 @@ class Forwarder:
         self, peer_id: str, path: str, raw: bytes, call: Call, *, bound_to_leader: bool
     ) -> AsyncIterator[bytes]:
         """Messages of a streaming call to another peer; ``bound_to_leader``: ends when another peer leads."""
-        rpc = self.channel(peer_id).unary_stream(path, None, None)
+        rpc = (await self._channel(peer_id)).unary_stream(path, None, None)
         timeout_s = None if call.deadline is None else call.timeout_s()
         pending = rpc(raw, timeout=timeout_s, metadata=((FORWARDED_IDENTITY, str(call.caller.identity)),))
         watcher = asyncio.ensure_future(self._cancel_when_moved(peer_id, pending)) if bound_to_leader else None
@@ -290,16 +311,28 @@ class Service:
             return grpc.unary_stream_rpc_method_handler(streaming)
 
         async def unary(raw: bytes, context: Any) -> bytes:
+            beside = self._beside(context)
+            if beside:
+                context.set_trailing_metadata(beside)
             try:
                 return await self._unary(method, raw, context)
             except RaftsmanError as error:
-                await context.abort_with_status(to_status(error))
+                status = to_status(error)
+                status.trailing_metadata = (*status.trailing_metadata, *beside)
+                await context.abort_with_status(status)
             except Exception:
                 logger.exception("call failed", method=method.name)
                 await context.abort_with_status(to_status(_internal(method)))
             raise AssertionError("abort_with_status raises")
 
         return grpc.unary_unary_rpc_method_handler(unary)
+
+    def _beside(self, context: Any) -> tuple[tuple[str, str], ...]:
+        """Who asks beside its call hears who the peers are, once they are others than those it was set up with."""
+        asked = any(key == WHICH_PEERS for key, _ in context.invocation_metadata() or ())
+        if not asked or not self._forwarder.changed_peers():
+            return ()
+        return ((WHICH_PEERS, ",".join(self._forwarder.addresses.values())),)
 
     def _begin(self, method: _Method, context: Any) -> Call:
         caller = caller_of(context, secure=self._secure)

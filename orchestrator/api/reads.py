@@ -213,6 +213,8 @@ class Reads:
             read=info,
             elections=status.elections,
             feature_level=state.feature_level,
+            epoch=status.epoch,
+            waits_for=status.waits_for,
         )
         told = {} if request.read.stale else await self._others.ask(status, call)
         for peer in status.peers:

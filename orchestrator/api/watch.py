@@ -120,6 +120,12 @@ class HashingMachine:
     def cluster_id(self) -> str:
         return self._machine.cluster_id()
 
+    def epoch(self) -> int:
+        return self._machine.epoch()
+
+    def addresses(self) -> dict[str, str]:
+        return self._machine.addresses()
+
     async def hash_at(self, index: int, *, timeout_s: float) -> str:
         """The hash at exactly ``index``; raises ``ConflictError`` if that is past, ``TimeoutError_`` if it is far."""
         if index == self.index:

@@ -26,6 +26,9 @@ DAY_MS = 24 * 3600 * 1000
 
 _OWN: dict[str, tuple[str, str, str]] = {
     "wait": ("orchestrator.cli.peers_wait", "wait", "Return when every peer votes and has caught up."),
+    "add": ("orchestrator.cli.peer_changes", "add", "Take new peers in."),
+    "remove": ("orchestrator.cli.peer_changes", "remove", "Remove peers, dead or alive."),
+    "replace": ("orchestrator.cli.peer_changes", "replace", "Put a new peer in the place of another."),
 }
 """Subcommands that a client can do: name -> module, attribute, help."""
 _BY_ENTRY_POINT: dict[str, str] = {
@@ -78,14 +81,7 @@ def peers(context: click.Context, session: Session, watch: bool, stale: bool) ->
             status = client.cluster_status(stale=stale)
             if not stale:
                 session.warn_if_stale(status.read)
-            for peer in status.peers:
-                _warn_of_certificate(session, peer)
-            show(
-                session.output,
-                value=lambda: status,
-                names=lambda: [peer.id for peer in status.peers],
-                table=lambda wide: _peers_text(status, wide),
-            )
+            show_status(session, status)
 
         if not watch:
             once()
@@ -93,6 +89,19 @@ def peers(context: click.Context, session: Session, watch: bool, stale: bool) ->
         from orchestrator.cli.watching import repeat
 
         repeat(session, once, every_s=1.0)
+
+
+def show_status(session: Session, status: ClusterStatus) -> None:
+    for peer in status.peers:
+        _warn_of_certificate(session, peer)
+    if status.waits_for:
+        session.warn(status.waits_for)
+    show(
+        session.output,
+        value=lambda: status,
+        names=lambda: [peer.id for peer in status.peers],
+        table=lambda wide: _peers_text(status, wide),
+    )
 
 
 def _warn_of_certificate(session: Session, peer: PeerInfo) -> None:
@@ -108,7 +117,7 @@ def _peers_text(status: ClusterStatus, wide: bool) -> str:
     leader = status.leader_id or "none"
     head = (
         f"cluster {status.cluster_name or status.cluster_id}: leader {click.style(leader, bold=True)}, "
-        f"term {status.term}, index {status.applied_index}, elections seen {status.elections}; "
+        f"epoch {status.epoch}, term {status.term}, index {status.applied_index}, elections seen {status.elections}; "
         f"{status.jobs} jobs, {status.nodes} nodes, {status.allocations} allocations"
     )
     headings = ["PEER", "ROLE", "LAG", "CONTACT", "ADDRESS", "CERTIFICATE", "VERSION"]

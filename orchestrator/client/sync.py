@@ -165,6 +165,7 @@ class Client:
     drain_node = _blocking(aio.Client.drain_node)
     forget_node = _blocking(aio.Client.forget_node)
     cluster_status = _blocking(aio.Client.cluster_status)
+    change_peers = _blocking(aio.Client.change_peers)
     state_hash = _blocking(aio.Client.state_hash)
     watch_events = _iterating(aio.Client.watch_events)
     backup = _iterating(aio.Client.backup)

@@ -16,7 +16,7 @@ from orchestrator.contract.errors import CorruptError, NotFoundError, StartupErr
 from orchestrator.replication import datadir
 from orchestrator.replication.datadir import Identity, hold_directory, read_identity, release
 from orchestrator.replication.disk import DiskFile, RealDisk
-from orchestrator.replication.journal import FileJournal
+from orchestrator.replication.journals import FileJournals
 from orchestrator.replication.log import FutureFormatError, SnapshotMeta
 from orchestrator.replication.machine import ClusterMachine
 from orchestrator.replication.snapshots import FileSnapshots
@@ -52,6 +52,9 @@ class ReadOnlyDisk(RealDisk):
         pass
 
     def unlink(self, path: Path) -> None:
+        pass
+
+    def rmdir(self, directory: Path) -> None:
         pass
 
     def fsync_dir(self, directory: Path) -> None:
@@ -123,7 +126,7 @@ def read(path: Path) -> PeerDisk:
             if isinstance(error.__cause__, FutureFormatError):
                 raise StartupError(f"{path}: {error.message}: use the newer raftsman") from error
             raise
-    journal = FileJournal(path / "journal", disk=disk)
+    journal = FileJournals(path, disk=disk).open(meta.epoch if meta is not None else 1)
     try:
         storage = RaftStorage(journal, meta)
     except TruncationError as error:

@@ -33,8 +33,9 @@ from orchestrator.state.snapshot import GroupImage, Image
 
 ENTRY_MAGIC = 0x454D5352  # "RSME" in the file, little-endian
 SNAPSHOT_MAGIC = 0x534D5352  # "RSMS"
-FORMAT = 1
-"""Raised when a peer of today could misread what is written; additions alone do not raise it."""
+FORMAT = 2
+"""Raised when a peer of today could misread what is written; additions alone do not raise it. What an older one reads
+rightly is still written with the older number. 2: configuration epochs (``ChangePeers``, and snapshots after one)."""
 
 M = TypeVar("M", bound=Message)
 T = TypeVar("T")
@@ -76,6 +77,7 @@ _COMMANDS: dict[str, type] = {
     "write_variable": commands.WriteVariable,
     "collect": commands.Collect,
     "admit_peers": commands.AdmitPeers,
+    "change_peers": commands.ChangePeers,
     "set_feature_level": commands.SetFeatureLevel,
 }
 _FIELDS = {kind: name for name, kind in _COMMANDS.items()}
@@ -83,7 +85,7 @@ _FIELDS = {kind: name for name, kind in _COMMANDS.items()}
 
 def encode_entry(entry: Entry) -> bytes:
     """The bytes of one command, to be proposed. Raises ``CodecError`` if a value does not fit its field."""
-    message = log_pb2.LogEntry(magic=ENTRY_MAGIC, format=FORMAT)
+    message = log_pb2.LogEntry(magic=ENTRY_MAGIC, format=2 if isinstance(entry.command, commands.ChangePeers) else 1)
     try:
         message.identity = entry.identity
         message.request_id = entry.request_id
@@ -138,14 +140,16 @@ def encode_snapshot(image: Image, *, consume: bool = False) -> bytes:
     """
     message = log_pb2.Snapshot(
         magic=SNAPSHOT_MAGIC,
-        format=FORMAT,
+        format=1 if image.epoch <= 1 else 2,
         index=image.index,
         time_ms=image.time_ms,
         cluster_id=image.cluster_id,
         feature_level=image.feature_level,
+        epoch=image.epoch,
         events_dropped_index=image.events_dropped_index,
     )
     message.admitted.update(image.admitted)
+    message.addresses.update(image.addresses)
     encode(image.limits, message.limits)
     for slot in sorted(image.jobs):
         _put_job(image.jobs[slot], message.jobs.add())
@@ -188,7 +192,9 @@ def decode_snapshot(data: bytes) -> Image:
         time_ms=message.time_ms,
         cluster_id=message.cluster_id,
         feature_level=message.feature_level,
+        epoch=message.epoch,
         admitted=dict(message.admitted),
+        addresses=dict(message.addresses),
         limits=decode(Limits, message.limits),
         jobs=_by_slot(_take_job(job) for job in message.jobs),
         nodes=_by_slot(decode(Node, node) for node in message.nodes),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any, Protocol
 
 import structlog
@@ -97,7 +98,7 @@ class SnapshotKeeper:
         if term is None:
             return
         self._compacting = True
-        meta = SnapshotMeta(last_index=applied, last_term=term, index=self._machine.index)
+        meta = SnapshotMeta(last_index=applied, last_term=term, index=self._machine.index, epoch=self._config.epoch)
         self._host.spawn(self._compact(meta, self._machine.capture()))
 
     async def _compact(self, meta: SnapshotMeta, encode: Callable[[], bytes]) -> None:
@@ -161,6 +162,7 @@ class SnapshotKeeper:
             taken = self._receiver.take(peer_id, chunk)
             if isinstance(taken, tuple):
                 wanted, meta, data = taken
+                meta = replace(meta, epoch=self._config.epoch)  # sessions are of one epoch
                 self._installing = stated
                 self._host.spawn(self._install(peer_id, chunk.term, meta, data))
             else:

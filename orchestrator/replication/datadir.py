@@ -6,7 +6,7 @@ that lost its entries must come back with another one, so that it does not vote 
 
     lock            held (flock) by the process that uses the directory; holds its pid
     identity.json   peer, cluster, incarnation, format; checked by a CRC32C of its own
-    journal/        snapshots/
+    journal/ (later journal-N, of configuration epoch N)        snapshots/
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import google_crc32c
 import structlog
 
 from orchestrator.contract.errors import CorruptError, StartupError
-from orchestrator.replication import journal, snapshots
+from orchestrator.replication import journal, journals, snapshots
 from orchestrator.replication.disk import Disk, RealDisk, write_atomically
 
 FORMAT_VERSION = 1
@@ -40,6 +40,7 @@ class Identity:
     cluster_id: str  # the replicated one; "" until it is known
     incarnation: str
     members: str = ""  # ids of the cluster's peers, sorted, with commas between; "" until they are known
+    removed_epoch: int = 0  # in which the peer was removed, and has no further use for this directory
 
     def encode(self) -> bytes:
         fields = asdict(self)
@@ -77,10 +78,6 @@ class DataDirectory:
         return self._identity.cluster_id
 
     @property
-    def journal_path(self) -> Path:
-        return self.path / "journal"
-
-    @property
     def snapshots_path(self) -> Path:
         return self.path / "snapshots"
 
@@ -107,6 +104,11 @@ class DataDirectory:
         self._identity = replace(self._identity, cluster_id=cluster_id, members=known)
         write_atomically(self._disk, self.path / IDENTITY, self._identity.encode())
 
+    def mark_removed(self, epoch: int) -> None:
+        """Remember, durably, that this peer was removed from its cluster: nobody opens this directory again."""
+        self._identity = replace(self._identity, removed_epoch=epoch)
+        write_atomically(self._disk, self.path / IDENTITY, self._identity.encode())
+
     def close(self) -> None:
         if self._lock >= 0:
             os.close(self._lock)
@@ -130,6 +132,7 @@ def open_data_directory(
         if IDENTITY in disk.listdir(path):
             identity = read_identity(path, disk)
             _check_owner(path, identity, peer_id, cluster_name)
+            _check_removed(path, identity)
             check_parts(path, identity, disk)
         elif stored:
             raise CorruptError(f"{path} holds a journal or snapshots, but {IDENTITY} is gone. {journal.WAY_BACK}")
@@ -148,12 +151,12 @@ def open_data_directory(
 
 def holds_anything(path: Path, disk: Disk) -> bool:
     """Whether a vote, an entry or a snapshot was ever stored in the directory."""
-    return journal.holds_anything(path / "journal", disk) or snapshots.holds_anything(path / "snapshots", disk)
+    return journals.any_holds_anything(path, disk) or snapshots.holds_anything(path / "snapshots", disk)
 
 
 def check_parts(path: Path, identity: Identity, disk: Disk) -> None:
     """Raises ``CorruptError`` if the directory was part of a cluster and what it must remember of it is gone."""
-    if identity.cluster_id and not journal.holds_anything(path / "journal", disk):
+    if identity.cluster_id and not journals.any_holds_anything(path, disk):
         # Terms, votes and the newest entries are in the journal alone: a snapshot does not stand for it.
         gone = "its journal is gone" if holds_anything(path, disk) else "its journal and snapshots are gone"
         raise CorruptError(f"{path} took part in cluster {identity.cluster_id}, but {gone}. {journal.WAY_BACK}")
@@ -246,10 +249,21 @@ def read_identity(directory: Path, disk: Disk) -> Identity:
     names = ("peer_id", "cluster_name", "cluster_id", "incarnation")
     if version != FORMAT_VERSION or not all(isinstance(fields.get(name), str) for name in names):
         raise damaged("fields are missing")
-    members = fields.get("members", "")
-    if not isinstance(members, str):
-        raise damaged("the members are no text")
-    return Identity(format=version, members=members, **{name: fields[name] for name in names})
+    members, removed_epoch = fields.get("members", ""), fields.get("removed_epoch", 0)
+    if not isinstance(members, str) or not isinstance(removed_epoch, int):
+        raise damaged("the members are no text, or the epoch is no number")
+    return Identity(
+        format=version, members=members, removed_epoch=removed_epoch, **{name: fields[name] for name in names}
+    )
+
+
+def _check_removed(path: Path, identity: Identity) -> None:
+    if identity.removed_epoch:
+        raise StartupError(
+            f"peer {identity.peer_id} was removed from cluster {identity.cluster_id} in configuration epoch "
+            f"{identity.removed_epoch}, and {path} is of no more use: move it away; with an empty data directory "
+            "`raftsman peers add` takes the peer in again"
+        )
 
 
 def _check_owner(path: Path, identity: Identity, peer_id: str, cluster_name: str) -> None:

@@ -81,6 +81,12 @@ class ClusterMachine:
     def cluster_id(self) -> str:
         return self.state.cluster_id
 
+    def epoch(self) -> int:
+        return self.state.epoch
+
+    def addresses(self) -> dict[str, str]:
+        return dict(self.state.addresses)
+
 
 def admission_payload(cluster_id: str, incarnations: dict[str, str], *, time_ms: int = 0) -> bytes:
     """The command that admits peers (id -> disk incarnation) to the cluster, as the log proposes it by itself."""

@@ -21,6 +21,7 @@ class Proposal:
     payload: bytes
     future: asyncio.Future[Proposed] | None  # None: nobody waits
     done: Callable[[], None] | None = None  # called when it was applied or failed
+    alone: bool = False  # shares its entry with no other
     in_flight: bool = field(default=False)
 
 
@@ -69,10 +70,14 @@ class Proposals:
         size = 0
         batch: list[Proposal] = []
         while self._queue and (not batch or size + len(self._queue[0].payload) <= self._batch_bytes):
+            if batch and self._queue[0].alone:
+                break
             proposal = self._queue.popleft()
             proposal.in_flight = True
             size += len(proposal.payload)
             batch.append(proposal)
+            if proposal.alone:
+                break
         self._bytes -= size
         self.in_flight = batch
         return batch

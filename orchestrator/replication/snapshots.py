@@ -20,12 +20,14 @@ from orchestrator.replication.journal import WAY_BACK
 from orchestrator.replication.log import SnapshotMeta
 
 DEFAULT_MAX_BYTES = 1 << 30
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""1: of epoch 1, which it does not say. 2: the header ends with the configuration epoch."""
 FILE_NAME = "state.snapshot"
 
 _MAGIC = b"RAFTSNAP"
 # magic, version, last index, last term, command index, length and checksum of the data; then the header's own checksum
 _HEAD = struct.Struct("<8sHxxQQQQI")
+_EPOCH = struct.Struct("<Q")  # in version 2, between the rest of the header and its checksum
 _CRC = struct.Struct("<I")
 
 _log = structlog.get_logger("raftsman.snapshots")
@@ -48,7 +50,7 @@ class FileSnapshots:
         self._disk: Disk = disk if disk is not None else RealDisk()
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        self._newest = -1  # last index of the stored snapshot, as far as it was looked at
+        self._newest = (0, -1)  # epoch and last index of the stored snapshot, as far as it was looked at
         leftovers = [name for name in self._disk.listdir(directory) if name.endswith(".tmp")]
         for name in leftovers:
             self._disk.unlink(directory / name)
@@ -68,18 +70,21 @@ class FileSnapshots:
                 f"a snapshot of {len(data)} bytes is larger than the limit of {self._max_bytes}: "
                 "remove jobs, variables or stopped allocations"
             )
+        version = 1 if meta.epoch == 1 else 2  # an older raftsman reads what it can understand
         head = _HEAD.pack(
-            _MAGIC, FORMAT_VERSION, meta.last_index, meta.last_term, meta.index, len(data), google_crc32c.value(data)
+            _MAGIC, version, meta.last_index, meta.last_term, meta.index, len(data), google_crc32c.value(data)
         )
+        if version > 1:
+            head += _EPOCH.pack(meta.epoch)
         with self._lock:
-            if meta.last_index < self._newest:
+            if (meta.epoch, meta.last_index) < self._newest:
                 _log.info("snapshots.older_dropped", last_index=meta.last_index, stored=self._newest)
                 return
-            if self._newest < 0:
+            if self._newest[1] < 0:
                 self._disk.makedirs(self._directory)
                 self._disk.fsync_dir(self._directory.parent)
             write_atomically(self._disk, self._path, b"".join((head, _CRC.pack(google_crc32c.value(head)), data)))
-            self._newest = meta.last_index
+            self._newest = (meta.epoch, meta.last_index)
 
     def load(self) -> tuple[SnapshotMeta, bytes] | None:
         """The stored snapshot, ``None`` if there is none.
@@ -93,7 +98,7 @@ class FileSnapshots:
                 meta, data = self._decode(self._disk.read(self._path))
             except _DamageError as error:
                 raise CorruptError(f"{self._path} is damaged: {error}. {WAY_BACK}") from error
-            self._newest = meta.last_index
+            self._newest = (meta.epoch, meta.last_index)
             return meta, data
 
     def _decode(self, stored: bytes) -> tuple[SnapshotMeta, bytes]:
@@ -101,19 +106,23 @@ class FileSnapshots:
         if len(stored) < start:
             raise _DamageError(f"it ends after {len(stored)} bytes, within its header")
         magic, version, last_index, last_term, index, length, data_crc = _HEAD.unpack_from(stored)
+        if version == 2:
+            start += _EPOCH.size
         if magic == _MAGIC and version > FORMAT_VERSION:
             raise StartupError(
                 f"{self._path} was written by a newer raftsman (snapshot format {version}; this one reads "
                 f"{FORMAT_VERSION}): start the newer version on this data directory"
             )
-        if magic != _MAGIC or _CRC.unpack_from(stored, _HEAD.size)[0] != google_crc32c.value(stored[: _HEAD.size]):
+        head, crc = stored[: start - _CRC.size], stored[start - _CRC.size : start]
+        if magic != _MAGIC or len(crc) < _CRC.size or _CRC.unpack(crc)[0] != google_crc32c.value(head):
             raise _DamageError("its header has a wrong checksum")
         data = stored[start:]
         if len(data) != length:
             raise _DamageError(f"it holds {len(data)} bytes of state where {length} are due")
         if google_crc32c.value(data) != data_crc:
             raise _DamageError("its state has a wrong checksum")
-        return SnapshotMeta(last_index=last_index, last_term=last_term, index=index), data
+        epoch = int(_EPOCH.unpack_from(stored, _HEAD.size)[0]) if version == 2 else 1
+        return SnapshotMeta(last_index=last_index, last_term=last_term, index=index, epoch=epoch), data
 
 
 class _DamageError(Exception):

@@ -29,7 +29,7 @@ class Heard:
         return pb.Hello(peer_id="p1", incarnation="disk", epoch=1, peers=PEERS)
 
     def judge(self, hello: pb.Hello) -> str:
-        return greeting_problem(self.hello(), hello, proven_id=None)
+        return greeting_problem(self.hello(), hello)
 
     def peer_up(self, peer_id: str, hello: pb.Hello) -> None:
         self.events.append(("up", peer_id))
@@ -46,7 +46,7 @@ class Heard:
     def received(self, peer_id: str, frame: pb.Frame) -> None:
         self.frames.append(frame)
 
-    def refused(self, peer_id: str, reason: str) -> None:
+    def refused(self, peer_id: str, reason: str, hello: pb.Hello | None = None) -> None:
         self.events.append(("refused", peer_id, reason))
 
 

@@ -119,7 +119,7 @@ async def peers_with(routes: dict[str, Route]) -> AsyncIterator[Peers]:
     for name in names:
         log: Any = FakeLog(name)
         peers.logs[name] = log
-        forwarder = Forwarder(log, peer_id=name, addresses=addresses, tls=None)
+        forwarder = Forwarder(log, peer_id=name, peers=lambda: addresses, tls=None)
         forwarders[name] = forwarder
         peers.servicers[name] = Servicer(name)
         service = Service(CONTROL, [peers.servicers[name]], routes, log=log, forwarder=forwarder, secure=False)
@@ -354,6 +354,6 @@ async def test_a_forwarded_call_whose_channel_is_closed_has_an_unknown_outcome(p
 
 def test_a_route_for_a_method_that_does_not_exist_is_a_mistake() -> None:
     log: Any = FakeLog("p1")
-    forwarder = Forwarder(log, peer_id="p1", addresses={}, tls=None)
+    forwarder = Forwarder(log, peer_id="p1", peers=dict, tls=None)
     with pytest.raises(ValueError, match="Nope"):
         Service(CONTROL, [Servicer("p1")], {"Nope": Route.HERE}, log=log, forwarder=forwarder, secure=False)

@@ -50,7 +50,7 @@ def make(
     Returns the state with all of them applied.
     """
     directory = open_data_directory(path, peer_id=peer_id, cluster_name="home", mint=lambda: f"d-{peer_id}")
-    journal = FileJournal(directory.journal_path)
+    journal = FileJournal(directory.path / "journal")
     journal.set_vote(term, peer_id)
     rows = [(1, 0, NO_OP), (2, term, NO_OP)]
     rows += [(3 + place, term, entry(command)) for place, command in enumerate((ADMISSION, *commands))]
@@ -58,7 +58,7 @@ def make(
     journal.set_commit_hint(2 + (committed if committed >= 0 else len(commands) + 1))
     machine = ClusterMachine()
     for index, _, command in rows:
-        apply_entry(machine, command)
+        apply_entry(machine, command, epoch=1)
         if snapshot_after and index == 2 + snapshot_after:
             meta = SnapshotMeta(last_index=index, last_term=term, index=machine.index)
             FileSnapshots(directory.snapshots_path).save(meta, machine.capture()())

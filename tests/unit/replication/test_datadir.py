@@ -30,7 +30,7 @@ def used(tmp_path: Path) -> Iterator[Path]:
     """A directory that peer p1 of cluster home has voted from."""
     path = tmp_path / "data"
     directory = opened(path)
-    journal = FileJournal(directory.journal_path)
+    journal = FileJournal(directory.path / "journal")
     journal.set_vote(1, "p1")
     journal.flush()
     journal.close()
@@ -169,7 +169,7 @@ def test_a_cluster_id_is_bound_once_and_durably(tmp_path: Path) -> None:
         directory.bind_cluster_id("c-2")
     with pytest.raises(ValueError, match="not empty"):
         directory.bind_cluster_id("")
-    FileJournal(directory.journal_path).close()
+    FileJournal(directory.path / "journal").close()
     assert json.loads((tmp_path / "identity.json").read_text())["cluster_id"] == "c-1"
     directory.close()
 
