@@ -48,7 +48,7 @@ def command(session: Session, file: Path, force: bool, stale: bool, check: bool,
         "json" if as_json else session.output,
         value=lambda: _facts(file, head),
         names=lambda: [str(file)],
-        table=lambda wide: _text(file, head),
+        table=lambda wide: describe(file, head),
     )
 
 
@@ -92,7 +92,8 @@ def _facts(file: Path, head: BackupHead) -> dict[str, Any]:
     }
 
 
-def _text(file: Path, head: BackupHead) -> str:
+def describe(file: Path, head: BackupHead) -> str:
+    """One line for people."""
     stale = f" (stale: {_age(head)})" if head.stale else ""
     return (
         f"{file}: cluster {head.cluster_name}, index {head.index}, taken {_when(head.taken_ms)} at peer {head.peer_id}"

@@ -146,6 +146,7 @@ def encode_snapshot(image: Image, *, consume: bool = False) -> bytes:
         cluster_id=image.cluster_id,
         feature_level=image.feature_level,
         epoch=image.epoch,
+        attempt_floor=image.attempt_floor,
         events_dropped_index=image.events_dropped_index,
     )
     message.admitted.update(image.admitted)
@@ -195,6 +196,7 @@ def decode_snapshot(data: bytes) -> Image:
         epoch=message.epoch,
         admitted=dict(message.admitted),
         addresses=dict(message.addresses),
+        attempt_floor=message.attempt_floor,
         limits=decode(Limits, message.limits),
         jobs=_by_slot(_take_job(job) for job in message.jobs),
         nodes=_by_slot(decode(Node, node) for node in message.nodes),
