@@ -13,6 +13,7 @@ from orchestrator.cli.session import Session, common
 from orchestrator.config import is_address
 from orchestrator.contract.errors import InvalidError
 from orchestrator.ops import peer_disk
+from orchestrator.ops.quiet import quietly
 from orchestrator.ops.recovery import Survivor, address_of, best, recover, survey
 from orchestrator.replication.datadir import lock_directory, release
 from orchestrator.replication.disk import RealDisk
@@ -27,6 +28,7 @@ from orchestrator.replication.disk import RealDisk
 @click.option("--dry-run", is_flag=True, help="Only say what is there and what may be missing.")
 @click.option("--compare", is_flag=True, help="Several disks survive: say which holds the most.")
 @click.argument("directories", nargs=-1, type=click.Path(path_type=Path), metavar="[DIR...]")
+@quietly()
 def command(
     session: Session,
     data: Path | None,
@@ -70,8 +72,8 @@ def command(
         release(lock)
     peer_id = survivor.disk.identity.peer_id
     session.note(
-        f"Next: start {peer_id} with the flags that it had; then new peers with empty data directories, and 'raftsman "
-        f"peers add ID=HOST:PORT ...'. The other old disks must not be used again. A copy of what was here before: {aside}"
+        f"Next: start {peer_id} with the flags that it had; then new peers with empty data directories, and "
+        f"'raftsman peers add ID=HOST:PORT ...'. The other old disks must not be used again. A copy of before: {aside}"
     )
     _show(session, survivor, {"copy": str(aside), "address": where, "new_epoch": survivor.state.epoch}, facts)
 
@@ -86,8 +88,8 @@ def _compare(session: Session, paths: list[Path]) -> None:
     for row, one in zip(rows, survivors, strict=True):
         row["best"] = one is chosen
     session.note(
-        "The newest last entry (epoch, term, entry) among voters holds every write that any of these disks "
-        f"acknowledged as part of a majority of them: raftsman recover --data '{chosen.disk.path}'"
+        "By Raft's own measure (a vote, then the newest epoch, term and entry) one log holds the most: "
+        f"raftsman recover --data '{chosen.disk.path}'"
     )
     headings = ["DIR", "PEER", "VOTER", "EPOCH", "TERM", "LAST ENTRY", "COMMITTED", "INDEX", "BEST"]
     names = ("data", "peer", "voter", "epoch", "last_term", "last_entry", "committed_entry", "index", "best")
@@ -134,12 +136,13 @@ def _say(session: Session, survivor: Survivor) -> None:
     session.note(
         f"{disk.path}: peer {disk.identity.peer_id} of cluster {disk.identity.cluster_name}, epoch {survivor.epoch}, "
         f"with {', '.join(others) or 'nobody'}. Last entry {disk.last_index} of term {disk.last_term}, cluster time "
-        f"{when}; index {state.index}: {len(state.jobs)} jobs, {len(state.nodes)} nodes, {len(state.variables)} variables."
+        f"{when}, index {state.index}; {len(state.jobs)} jobs, {len(state.nodes)} nodes, "
+        f"{len(state.variables)} variables."
     )
     if disk.uncertain:
         session.note(
-            f"{disk.uncertain} entries behind the known commit point ({disk.commit_index}) are KEPT: dropping them could "
-            "lose an acknowledged write. Writes that nobody was told of may be among them and count from now on."
+            f"{disk.uncertain} entries behind the known commit point ({disk.commit_index}) are KEPT: dropping them "
+            "could lose an acknowledged write. Writes that nobody was told of may be among them and count from now on."
         )
     else:
         session.note("Every entry on it is known to be committed.")
@@ -149,13 +152,13 @@ def _say(session: Session, survivor: Survivor) -> None:
         )
     if others:
         session.note(
-            f"MAY BE MISSING: whatever a majority acknowledged without this disk: entries behind {disk.last_index}, and "
-            f"everything of terms above {disk.last_term}, so writes after about {when} or, if this peer was cut off "
-            "before the others, after it was."
+            f"MAY BE MISSING: whatever a majority acknowledged without this disk, so entries behind {disk.last_index} "
+            f"and of terms above {disk.last_term}: writes of the last moment or, if this peer was away when the others "
+            f"were lost, all since {when}."
         )
     session.note(
-        "Right only if a majority of the disks is lost FOR GOOD. If it can come back, start it instead: nothing is lost "
-        "then. If another disk survives, compare first: raftsman recover --compare DIR DIR."
+        "Right only if a majority of the disks is lost FOR GOOD. If it can come back, start it instead: nothing is "
+        "lost then. If another disk survives, compare first: raftsman recover --compare DIR DIR."
     )
 
 

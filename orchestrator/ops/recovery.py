@@ -66,6 +66,11 @@ def survey(path: Path) -> Survivor:
     """Read the disk and apply all that it holds, in memory. Raises as ``peer_disk.read``, and ``PreconditionError`` if
     there is no cluster in it. The caller holds the directory."""
     disk = peer_disk.read(path)
+    if disk.identity.removed_epoch:
+        raise PreconditionError(
+            f"{path}: its peer was removed from the cluster in epoch {disk.identity.removed_epoch}, so others went on "
+            "without it: look for one of their disks, or restore a backup"
+        )
     machine, storage = disk.machine, disk.storage
     epoch = disk.snapshot.epoch if disk.snapshot is not None else 1
     after = disk.snapshot.last_index if disk.snapshot is not None else 0
@@ -97,7 +102,7 @@ def address_of(survivor: Survivor, given: str | None) -> str:
     address = given or survivor.state.addresses.get(survivor.disk.identity.peer_id, "")
     if not address:
         raise StartupError(
-            f"where peer {survivor.disk.identity.peer_id} is reached is not on its disk (the peers were never changed): "
+            f"where peer {survivor.disk.identity.peer_id} is reached is not on its disk (its peers never changed): "
             "say --address HOST:PORT, as in its --peers"
         )
     return address

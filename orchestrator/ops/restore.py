@@ -27,7 +27,7 @@ from orchestrator.state.renewal import renew
 from orchestrator.state.state import State
 
 MARKER = "restoring"
-_IGNORED = ("lock", "lost+found")
+_IGNORED = ("lock", "lost+found", f"{MARKER}.tmp")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,14 +110,14 @@ def require_empty(path: Path, disk: Disk) -> None:
     names = [name for name in disk.listdir(path) if name not in _IGNORED and not name.startswith(ASIDE)]
     if names and (MARKER not in names or IDENTITY in names):
         raise PreconditionError(
-            f"{path} is not empty ({', '.join(sorted(names)[:3])}): name an empty directory; `raftsman peers reset` puts "
-            "the data of a peer aside"
+            f"{path} is not empty ({', '.join(sorted(names)[:3])}): name an empty directory; `raftsman peers reset` "
+            "puts the data of a peer aside"
         )
 
 
 def _clear(path: Path, disk: Disk) -> None:
     """Remove what an interrupted restore had made; it began with an empty directory."""
-    FileJournals(path, disk=disk).keep_only(0)
+    FileJournals(path, disk=disk).keep_only(0)  # no epoch has that number: all of them go
     for name in sorted(disk.listdir(path / "snapshots")):
         disk.unlink(path / "snapshots" / name)
     for name in sorted(disk.listdir(path)):

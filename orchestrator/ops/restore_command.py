@@ -13,6 +13,7 @@ from orchestrator.config import NAME, is_address
 from orchestrator.contract.errors import InvalidError
 from orchestrator.ops import backup_file
 from orchestrator.ops.backup_command import describe
+from orchestrator.ops.quiet import quietly
 from orchestrator.ops.restore import require_empty, restore
 from orchestrator.replication.disk import RealDisk
 
@@ -31,6 +32,7 @@ WHEN = (
 @click.option("--id", "peer_id", required=True, metavar="ID", help="The first peer's id.")
 @click.option("--address", required=True, metavar="HOST:PORT", help="Where other peers and clients will reach it.")
 @click.option("--cluster", metavar="NAME", help="The cluster's name, as in certificates.  [that of the backup]")
+@quietly()
 def command(session: Session, file: Path, data: Path, peer_id: str, address: str, cluster: str | None) -> None:
     """Make the data directory of one peer from a backup: the cluster goes on with it, and more peers are added.
 
