@@ -1,4 +1,4 @@
-"""``quietly``: what replication logs while an offline tool uses its parts is not for operators, and never for stdout."""
+"""``quietly``: what replication logs while an offline tool uses its parts is not for operators, never for stdout."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from orchestrator.contract.answers import BackupHead
 from orchestrator.contract.errors import CorruptError, PreconditionError
 from orchestrator.ops.reset import ASIDE
-from orchestrator.replication.datadir import FORMAT_VERSION, IDENTITY, Identity, lock_directory, release
+from orchestrator.replication.datadir import FORMAT_VERSION, IDENTITY, RESTORING, Identity, lock_directory, release
 from orchestrator.replication.disk import Disk, RealDisk, write_atomically
 from orchestrator.replication.journals import FileJournals
 from orchestrator.replication.log import SnapshotMeta
@@ -26,8 +26,7 @@ from orchestrator.replication.snapshots import FileSnapshots
 from orchestrator.state.renewal import renew
 from orchestrator.state.state import State
 
-MARKER = "restoring"
-_IGNORED = ("lock", "lost+found", f"{MARKER}.tmp")
+_IGNORED = ("lock", "lost+found", f"{RESTORING}.tmp")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +82,7 @@ def restore(
     lock = lock_directory(path, disk)
     try:
         require_empty(path, disk)
-        write_atomically(disk, path / MARKER, b"an unfinished `raftsman restore`: repeat it\n")
+        write_atomically(disk, path / RESTORING, b"an unfinished `raftsman restore`: repeat it\n")
         _clear(path, disk)
         meta = SnapshotMeta(
             last_index=max(1, head.entry_index), last_term=head.term, index=state.index, epoch=state.epoch
@@ -96,7 +95,7 @@ def restore(
         )  # fmt: skip
         write_atomically(disk, path / IDENTITY, identity.encode())
         disk.fsync_dir(path.parent)
-        disk.unlink(path / MARKER)
+        disk.unlink(path / RESTORING)
         disk.fsync_dir(path)
     finally:
         release(lock)
@@ -108,7 +107,7 @@ def require_empty(path: Path, disk: Disk) -> None:
     if path.exists() and not path.is_dir():
         raise PreconditionError(f"{path} is not a directory: name another one")
     names = [name for name in disk.listdir(path) if name not in _IGNORED and not name.startswith(ASIDE)]
-    if names and (MARKER not in names or IDENTITY in names):
+    if names and (RESTORING not in names or IDENTITY in names):
         raise PreconditionError(
             f"{path} is not empty ({', '.join(sorted(names)[:3])}): name an empty directory; `raftsman peers reset` "
             "puts the data of a peer aside"
