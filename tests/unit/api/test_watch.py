@@ -51,6 +51,12 @@ async def test_a_watch_resumes_after_an_index(api: Api) -> None:
     assert (await waiting).job == "d"
 
 
+async def test_an_index_that_the_cluster_never_reached_is_out_of_range(api: Api) -> None:
+    await api.submit("web")
+    with pytest.raises(OutOfRangeError, match="of another life"):
+        await Events(api, after_index=2).next()
+
+
 async def test_only_new_events_come_after_minus_1(api: Api) -> None:
     await api.submit("old")
     waiting = asyncio.ensure_future(Events(api, after_index=-1).next())
