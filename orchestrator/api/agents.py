@@ -93,7 +93,7 @@ class Agents:
             leader=self._leader(),
             heartbeat_ms=HEARTBEAT_MS,
             lost_after_ms=self._listener.bound_ms,
-            peers=self._peers().values(),
+            peers=self._told(),
         )
 
     async def heartbeat(self, request: pb.HeartbeatRequest, call: Call) -> pb.HeartbeatResponse:
@@ -108,7 +108,7 @@ class Agents:
             sequence=request.sequence,
             leader=self._leader(),
             register_again=request.node_id not in self._state().nodes,
-            peers=self._peers().values(),
+            peers=self._told(),
         )
 
     async def report_statuses(self, request: pb.ReportStatusesRequest, call: Call) -> pb.ReportStatusesResponse:
@@ -187,6 +187,10 @@ class Agents:
             raise NotFoundError(f"node {node_id!r} is not registered (any more): register first")
         _own(node, call)
         return node
+
+    def _told(self) -> list[str]:
+        """The peers, once they are others than those that agents were started with."""
+        return list(self._peers().values()) if self._log.status().epoch > 1 else []
 
     def _leader(self) -> pb.LeaderHint:
         leader = self._log.leader_id

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 
 from google.protobuf.message import Message
 
@@ -56,12 +56,13 @@ class Backup:
             # From here to the copy without a pause: head and state are of one index.
             head = self._head(info)
             encode = self._machine.capture()
-            data = await asyncio.to_thread(encode)
-            head.size_bytes = len(data)
+            parts, digest = await asyncio.to_thread(_encoded, encode)
+            head.size_bytes = sum(map(len, parts))
             yield pb.BackupPart(head=head)
-            for start in range(0, len(data), CHUNK_BYTES):
-                yield pb.BackupPart(data=data[start : start + CHUNK_BYTES])
-            yield pb.BackupPart(sha256=await asyncio.to_thread(lambda: hashlib.sha256(data).digest()))
+            for part in parts:
+                for start in range(0, len(part), CHUNK_BYTES):
+                    yield pb.BackupPart(data=part[start : start + CHUNK_BYTES])
+            yield pb.BackupPart(sha256=digest)
         finally:
             self._busy = False
 
@@ -85,3 +86,12 @@ class Backup:
             variables=len(state.variables),
             version=self._facts.version,
         )
+
+
+def _encoded(encode: Callable[[], Iterable[bytes]]) -> tuple[list[bytes], bytes]:
+    """The encoded state in order, and its SHA-256."""
+    parts, digest = [], hashlib.sha256()
+    for part in encode():
+        parts.append(part)
+        digest.update(part)
+    return parts, digest.digest()

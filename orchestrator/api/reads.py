@@ -71,7 +71,7 @@ class Reads:
         status = self._log.status()
         if read.stale:
             return pb.ReadInfo(
-                index=self._state().index, stale=True, age_ms=status.last_quorum_ms, peer_id=status.peer_id
+                index=self._state().index, stale=True, age_ms=status.state_age_ms, peer_id=status.peer_id
             )
         index = await self._log.read_barrier(timeout_s=call.timeout_s(read_patience_s(self._log)))
         return pb.ReadInfo(index=index, peer_id=status.peer_id)

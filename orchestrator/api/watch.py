@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, Protocol
 
 from google.protobuf.message import Message
@@ -29,7 +29,9 @@ from orchestrator.contract.errors import (
 )
 from orchestrator.contract.model import Event
 from orchestrator.contract.v1 import control_pb2 as pb
+from orchestrator.jobfile.check import near_miss
 from orchestrator.replication.log import ReplicatedLog, StateMachine
+from orchestrator.state.events import KINDS
 from orchestrator.state.state import State
 
 BATCH = 1_000
@@ -48,6 +50,8 @@ class Watch:
         """Events in order. Resume after index n: those of index n itself are not sent again."""
         namespace = "*" if request.namespace == "*" else namespace_of(request.namespace)
         kinds = frozenset(request.kinds)
+        for kind in sorted(kinds - KINDS.keys()):
+            raise InvalidError(f"kinds: there is no kind of event {kind!r}{near_miss(kind, KINDS)}")
         after = request.after_index
         if after < -1:
             raise InvalidError(f"after_index: {after}; expected an index, 0 (oldest kept) or -1 (only new ones)")
@@ -120,12 +124,20 @@ class HashingMachine:
             self._answer()
         return outcome
 
-    def capture(self) -> Callable[[], bytes]:
+    def make_room(self) -> Callable[[], None]:
+        return self._machine.make_room()
+
+    def capture(self) -> Callable[[], Iterable[bytes]]:
         return self._machine.capture()
 
-    def restore(self, data: bytes) -> None:
-        self._machine.restore(data)
-        self._answer()
+    def prepare(self, data: bytes) -> Callable[[], None]:
+        put = self._machine.prepare(data)
+
+        def put_and_answer() -> None:
+            put()
+            self._answer()
+
+        return put_and_answer
 
     def state_hash(self) -> str:
         return self._machine.state_hash()

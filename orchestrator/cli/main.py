@@ -46,6 +46,7 @@ _BY_ENTRY_POINT: dict[str, str] = {
     "dev": "A whole cluster on this machine.",
     "drill": "Kill the leader (or more) and measure what anybody notices.",
     "doctor": "What is wrong here, and what to do about it.",
+    "check-history": "Whether what clients were answered is linearizable.",
     "peer": "Run a peer of the control plane.",
     "agent": "Run the agent of a worker machine.",
     "gateway": "Run the HTTP gateway.",

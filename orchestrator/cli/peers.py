@@ -117,7 +117,7 @@ def _peers_text(status: ClusterStatus, wide: bool) -> str:
     leader = status.leader_id or "none"
     head = (
         f"cluster {status.cluster_name or status.cluster_id}: leader {click.style(leader, bold=True)}, "
-        f"epoch {status.epoch}, term {status.term}, index {status.applied_index}, elections seen {status.elections}; "
+        f"term {status.term}, index {status.applied_index}, epoch {status.epoch}, elections seen {status.elections}; "
         f"{status.jobs} jobs, {status.nodes} nodes, {status.allocations} allocations"
     )
     headings = ["PEER", "ROLE", "LAG", "CONTACT", "ADDRESS", "CERTIFICATE", "VERSION"]

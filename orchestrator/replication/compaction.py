@@ -8,7 +8,7 @@ on disk before the state is replaced, and both before it is acknowledged (RAFT.m
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -31,6 +31,10 @@ class Host(Protocol):
 
     @property
     def running(self) -> bool: ...
+
+    @property
+    def serving(self) -> bool:
+        """Running, and its log not sealed: the state is that of the last entry applied."""
 
     def wake(self) -> None: ...
 
@@ -94,19 +98,21 @@ class SnapshotKeeper:
             return
         if applied - done < config.compact_entries and storage.bytes_since_snapshot < config.compact_bytes:
             return
-        term = storage.term_at(applied)
-        if term is None:
-            return
         self._compacting = True
-        meta = SnapshotMeta(last_index=applied, last_term=term, index=self._machine.index, epoch=self._config.epoch)
-        self._host.spawn(self._compact(meta, self._machine.capture()))
+        self._host.spawn(self._compact())
 
-    async def _compact(self, meta: SnapshotMeta, encode: Callable[[], bytes]) -> None:
+    async def _compact(self) -> None:
         try:
             async with self._disk:
-                newest = self._storage.snapshot
-                if newest is not None and newest.last_index >= meta.last_index:
+                await self._host.in_thread(self._machine.make_room())
+                applied = self._core.applied_index
+                term, newest = self._storage.term_at(applied), self._storage.snapshot
+                if not self._host.serving or term is None or (newest is not None and newest.last_index >= applied):
                     return
+                meta = SnapshotMeta(
+                    last_index=applied, last_term=term, index=self._machine.index, epoch=self._config.epoch
+                )
+                encode = self._machine.capture()
                 await self._host.in_thread(lambda: self._store.save(meta, encode()))
                 if self._host.running:
                     self.saved += 1
@@ -161,32 +167,33 @@ class SnapshotKeeper:
         else:
             taken = self._receiver.take(peer_id, chunk)
             if isinstance(taken, tuple):
-                wanted, meta, data = taken
+                wanted, meta, parts = taken
                 meta = replace(meta, epoch=self._config.epoch)  # sessions are of one epoch
                 self._installing = stated
-                self._host.spawn(self._install(peer_id, chunk.term, meta, data))
+                self._host.spawn(self._install(peer_id, chunk.term, meta, parts))
             else:
                 wanted = taken
         progress = pb.SnapshotProgress(term=self._core.term, last_index=last_index, next_offset=wanted)
         self._send(peer_id, pb.Frame(snapshot_progress=progress))
 
-    async def _install(self, peer_id: str, term: int, meta: SnapshotMeta, data: bytes) -> None:
-        """Make the snapshot durable, then the state, then acknowledge it."""
+    async def _install(self, peer_id: str, term: int, meta: SnapshotMeta, parts: Sequence[bytes]) -> None:
+        """Read the snapshot, make it durable, then the state, then acknowledge it."""
         try:
             async with self._disk:
                 if self._outdated(meta):
                     return
                 if not self._check:
-                    self._hand_over(peer_id, term, meta, data)
+                    self._hand_over(peer_id, term, meta, b"".join(parts))
                     return
-                await self._host.in_thread(lambda: self._store.save(meta, data))
-                if not self._host.running or self._core.term != term or self._outdated(meta):
-                    return  # it is on disk, and true; the next leader sends what is needed
                 try:
-                    self._machine.restore(data)
+                    put = await self._host.in_thread(lambda: self._machine.prepare(b"".join(parts)))
                 except CorruptError as error:
                     _log.error("replication.snapshot_refused", leader=peer_id, error=str(error))
                     return
+                await self._host.in_thread(lambda: self._store.save(meta, parts))
+                if not self._host.running or self._core.term != term or self._outdated(meta):
+                    return  # it is on disk, and true; the next leader sends what is needed
+                put()
                 self._hand_over(peer_id, term, meta, None)
         finally:
             self._installing = None
@@ -212,7 +219,7 @@ class SnapshotKeeper:
         assert self._handed is not None
         meta, data = self._handed
         if data is not None:
-            self._machine.restore(data)
+            self._machine.prepare(data)()
         self._storage.install(meta)
         self._handed = None
         self.installed += 1

@@ -39,7 +39,8 @@ class Disk(Protocol):
 
     def size(self, path: Path) -> int: ...
 
-    def read(self, path: Path) -> bytes: ...
+    def read(self, path: Path, start: int = 0, size: int = -1) -> bytes:
+        """At most ``size`` bytes from ``start`` on; -1: all that follow."""
 
     def open(self, path: Path) -> DiskFile:
         """Open for writing; created (mode 0600) if it is not there, else left as it is."""
@@ -93,8 +94,10 @@ class RealDisk:
     def size(self, path: Path) -> int:
         return path.stat().st_size
 
-    def read(self, path: Path) -> bytes:
-        return path.read_bytes()
+    def read(self, path: Path, start: int = 0, size: int = -1) -> bytes:
+        with path.open("rb", buffering=0) as file:
+            file.seek(start)
+            return file.read() if size < 0 else file.read(size)
 
     def open(self, path: Path) -> DiskFile:
         return _RealFile(path)

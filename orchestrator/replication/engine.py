@@ -7,6 +7,7 @@ that happens in between. The one rule: every caller is answered, and never befor
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 
 from orchestrator.contract.errors import (
@@ -51,7 +52,7 @@ class EngineLog(EngineRoom):
         meta: SnapshotMeta | None = None
         if held is not None:
             meta, data = held
-            self._machine.restore(data)
+            (await self._run_blocking(lambda: self._machine.prepare(data)))()
         await self.begin(meta)
 
     async def begin(self, meta: SnapshotMeta | None) -> None:
@@ -156,7 +157,8 @@ class EngineLog(EngineRoom):
             term=core.term,
             leader_id=self.leader_id, commit_index=core.commit_index, applied_index=core.applied_index,
             first_index=self._storage.first_index, index=self._machine.index, last_quorum_ms=self._last_quorum_ms(now),
-            elections=self.elections, peers=tuple(self._progress(peer_id, now) for peer_id in self._peers),
+            state_age_ms=self._state_age_ms(now), elections=self.elections,
+            peers=tuple(self._progress(peer_id, now) for peer_id in self._peers),
         )  # fmt: skip
 
     def _progress(self, peer_id: str, now: float) -> PeerProgress:
@@ -178,17 +180,13 @@ class EngineLog(EngineRoom):
 
     def _last_quorum_ms(self, now: float) -> int:
         if not self._core.is_leader:
-            seen = self._elections.majority_seen
-            return -1 if seen == float("-inf") else int((now - seen) * 1000)
-        needed = len(self._peers) // 2  # beside ourselves
-        if not needed:
-            return 0
-        counted = (self._guard.heard.get(peer, float("-inf")) for peer in self._others if self._membership.counts(peer))
-        heard = sorted(counted, reverse=True)
-        if len(heard) < needed or heard[needed - 1] == float("-inf"):
-            return -1
-        silent = now - heard[needed - 1]
-        return 0 if silent < 2 * self._config.heartbeat_s else int(silent * 1000)
+            return _ms_since(self._elections.majority_seen, now)
+        answered = self._majority_answered()
+        return 0 if now - answered < 3 * self._config.heartbeat_s else _ms_since(answered, now)
+
+    def _state_age_ms(self, now: float) -> int:
+        whole_at = self._elections.whole_at
+        return _ms_since(max(whole_at, self._majority_answered()) if self._leading else whole_at, now)
 
     async def changed(self, *, after: int) -> int:
         if self._machine.index <= after:
@@ -295,3 +293,8 @@ class EngineLog(EngineRoom):
     async def _next_leader(self, timeout_s: float) -> None:
         seen = self._seen_leader
         await self._waiting.until(lambda: self._closed or self._seen_leader != seen, timeout_s)
+
+
+def _ms_since(when: float, now: float) -> int:
+    """Whole milliseconds, rounded up; -1 if it never was."""
+    return -1 if when == float("-inf") else math.ceil((now - when) * 1000)

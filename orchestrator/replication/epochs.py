@@ -18,7 +18,7 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -160,7 +160,7 @@ class EpochLog:
         meta: SnapshotMeta | None = None
         if held is not None:
             meta, data = held
-            self._machine.restore(data)
+            (await self._run_blocking(lambda: self._machine.prepare(data)))()
         if (meta is None or meta.epoch == 1) and self._check_first is not None:
             self._check_first()
         epoch = meta.epoch if meta is not None else 1
@@ -232,8 +232,9 @@ class EpochLog:
         seal = engine.seal
         assert seal is not None
         before = engine.admitted
+        await self._run_blocking(self._machine.make_room())
         encode = self._machine.capture()
-        data = await self._run_blocking(encode)
+        data: list[bytes] = await self._run_blocking(lambda: list(encode()))
         # Meanwhile the others hear from the leader that the seal is committed. Who does not fetches the snapshot.
         while engine.running and not engine.sealed_everywhere() and self._clock() < seal.at + self._config.heartbeat_s:
             await asyncio.sleep(_LOOK_S)
@@ -266,21 +267,21 @@ class EpochLog:
         before = engine.admitted
         if self._peer_id not in header.admitted and not self._admitted_in(before):
             return False
-        term = max(engine.term, header.term, 1)
-        await self._end(engine)
         try:
-            self._machine.restore(data)
+            put = await self._run_blocking(lambda: self._machine.prepare(data))
         except CorruptError as error:
             _log.error("replication.snapshot_refused", peer=peer_id, error=error.message)
-            await self._open()
-            return True
+            return False
+        term = max(engine.term, header.term, 1)
+        await self._end(engine)
+        put()
         meta = SnapshotMeta(
             last_index=header.last_index, last_term=header.last_term, index=header.index, epoch=header.epoch
         )
         if self._machine.epoch() != meta.epoch:
             raise AssertionError(f"a snapshot of epoch {meta.epoch} holds a state of epoch {self._machine.epoch()}")
         _log.info("replication.epoch_taken_over", epoch=meta.epoch, peer=peer_id, index=meta.index)
-        await self._enter(meta, data, term, before)
+        await self._enter(meta, [data], term, before)
         return True
 
     async def _end(self, engine: EngineLog) -> None:
@@ -289,7 +290,7 @@ class EpochLog:
         await engine.stop()
         self._tell()
 
-    async def _enter(self, meta: SnapshotMeta, data: bytes, term: int, before: Mapping[str, str]) -> None:
+    async def _enter(self, meta: SnapshotMeta, parts: Sequence[bytes], term: int, before: Mapping[str, str]) -> None:
         """Make the epoch durable, then begin it. ``before``: who was admitted in the one that ends here."""
         mine = self._machine.admitted().get(self._peer_id)
         dismissed = mine is None or (mine != self._incarnation and self._admitted_in(before))
@@ -297,7 +298,7 @@ class EpochLog:
         def store() -> None:
             if not dismissed:
                 self._journals.prepare(meta.epoch, term)
-            self._store.save(meta, data)
+            self._store.save(meta, parts)
             if not dismissed:  # else the old one stays, as a sign that nothing was lost
                 self._journals.keep_only(meta.epoch)
 
@@ -384,7 +385,8 @@ class EpochLog:
         if term is None:
             return None
         meta = SnapshotMeta(last_index=applied, last_term=term, index=self._machine.index, epoch=self._epoch)
-        return meta, await self._run_blocking(self._machine.capture())
+        encode = self._machine.capture()
+        return meta, await self._run_blocking(lambda: b"".join(encode()))
 
     def snapshot_taken(self, hello: pb.Hello) -> None:
         self._rehearsed[hello.peer_id] = hello.incarnation
@@ -490,7 +492,7 @@ class EpochLog:
         return LogStatus(
             cluster_id=self._machine.cluster_id(), epoch=self._epoch, peer_id=self._peer_id, role=Role.JOINING, term=0,
             leader_id="", commit_index=0, applied_index=0, first_index=0, index=self._machine.index,
-            last_quorum_ms=-1, elections=self._elections, peers=rows, waits_for=self._waits_for,
+            last_quorum_ms=-1, state_age_ms=-1, elections=self._elections, peers=rows, waits_for=self._waits_for,
         )  # fmt: skip
 
     def is_leader(self) -> bool:

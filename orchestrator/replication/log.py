@@ -12,7 +12,7 @@ leaves ``replication``, except in ``LogStatus`` for operators.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,6 +52,7 @@ class LogStatus:
     first_index: int  # lowest Raft entry index still in the journal
     index: int  # command index of the state here
     last_quorum_ms: int  # milliseconds since this peer last knew of a majority (0 on a healthy leader); -1 if never
+    state_age_ms: int  # so long ago the state here held every acknowledged write, as far as known; -1 if it never did
     elections: int  # elections seen by this process
     peers: tuple[PeerProgress, ...]
     waits_for: str = ""  # why this peer takes no part (yet), and what would change it
@@ -70,11 +71,16 @@ class StateMachine(Protocol):
         Returns the outcome that ``propose`` hands to its caller on the peer that proposed it.
         """
 
-    def capture(self) -> Callable[[], bytes]:
-        """Copy what a snapshot needs (cheap, on the loop) and return the encoder, which may run in a thread."""
+    def make_room(self) -> Callable[[], None]:
+        """Work for a thread, done before ``capture``: it gets the memory that makes copying cheap."""
 
-    def restore(self, data: bytes) -> None:
-        """Replace the state by a snapshot's; raises ``CorruptError`` and leaves the state as it was if it can't."""
+    def capture(self) -> Callable[[], Iterable[bytes]]:
+        """Copy what a snapshot needs (cheap, on the loop) and return the encoder, which may run in a thread; its parts
+        one after the other are the snapshot."""
+
+    def prepare(self, data: bytes) -> Callable[[], None]:
+        """Read a snapshot, which may run in a thread; the result, called on the loop, puts its state in place of this
+        one. Raises ``CorruptError``."""
 
     def state_hash(self) -> str:
         """Hex digest of the whole state; equal on every peer at the same index."""
@@ -245,7 +251,7 @@ class SnapshotMeta:
 class SnapshotStore(Protocol):
     """Where a peer keeps its newest snapshot. The engine owns when; the store owns bytes, checksums and fsync."""
 
-    def save(self, meta: SnapshotMeta, data: bytes) -> None:
+    def save(self, meta: SnapshotMeta, parts: Iterable[bytes]) -> None:
         """Write, fsync, rename, fsync the directory; runs in a thread. Raises ``OSError`` (fatal to the process).
 
         Never goes back: one of an older epoch, or of the same with a lower index, is dropped.

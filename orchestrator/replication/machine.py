@@ -7,16 +7,18 @@ format, which must stop the peer, and for a machine that is out of memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import structlog
 
 from orchestrator.contract.codec import CodecError
 from orchestrator.contract.errors import CorruptError
 from orchestrator.contract.model import str_map
-from orchestrator.replication.codec import decode_entry, decode_snapshot, encode_entry, encode_snapshot
+from orchestrator.replication.codec import decode_entry, encode_entry
 from orchestrator.replication.journal import WAY_BACK
 from orchestrator.replication.log import FutureFormatError
+from orchestrator.replication.snapshot_codec import decode_snapshot, encode_snapshot
+from orchestrator.state.allocations import StoredColumns, room_for
 from orchestrator.state.apply import apply, apply_malformed
 from orchestrator.state.commands import AdmitPeers, Entry, Outcome
 from orchestrator.state.model import Limits
@@ -25,6 +27,9 @@ from orchestrator.state.state import State, new_state
 
 _log = structlog.get_logger("raftsman.state")
 
+ROOM_ROWS = 20_000
+"""Rows that may be added between ``make_room`` and ``capture`` without making the latter slow."""
+
 
 class ClusterMachine:
     """Implements ``replication.log.StateMachine``. ``state`` may be read on the loop that owns it, and nowhere else;
@@ -32,6 +37,7 @@ class ClusterMachine:
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.state: State = new_state(limits)
+        self._room: StoredColumns | None = None
 
     @property
     def index(self) -> int:
@@ -53,19 +59,37 @@ class ClusterMachine:
             _log.exception("apply_failed", index=self.state.index, command=type(entry.command).__name__)
             return self.state.reject("INTERNAL", f"applying {type(entry.command).__name__} failed: {error!r}"[:500])
 
-    def capture(self) -> Callable[[], bytes]:
-        """Copy the state as it is now, and return what encodes it, once; that may run in a thread."""
-        image = capture(self.state)
-        return lambda: encode_snapshot(image, consume=True)
+    def make_room(self) -> Callable[[], None]:
+        rows = self.state.table.high + ROOM_ROWS
+
+        def work() -> None:
+            self._room = room_for(rows)
+
+        return work
+
+    def capture(self) -> Callable[[], Iterable[bytes]]:
+        """Copy the state as it is now, and return what encodes it; that may run in a thread."""
+        room, self._room = self._room, None
+        image = capture(self.state, room)
+        return lambda: encode_snapshot(image)
 
     def restore(self, data: bytes) -> None:
         """Raises ``CorruptError`` and leaves the state as it was if ``data`` is no snapshot that this version reads."""
+        self.prepare(data)()
+
+    def prepare(self, data: bytes) -> Callable[[], None]:
+        """Raises ``CorruptError`` if ``data`` is no snapshot that this version reads. May run in a thread."""
         try:
-            self.state = restore(decode_snapshot(data))
+            state = restore(decode_snapshot(data))
         except FutureFormatError as error:
             raise CorruptError(str(error)) from error
         except (CodecError, SnapshotError) as error:
             raise CorruptError(f"the snapshot holds no state ({error}). {WAY_BACK}") from error
+
+        def put() -> None:
+            self.state = state
+
+        return put
 
     def state_hash(self) -> str:
         return self.capture_hash()()

@@ -8,7 +8,7 @@ Owns: stand-ins for tests of other parts and for the simulator. ``MemoryJournal`
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.contract.errors import CorruptError, InvalidError, NoLeaderError
@@ -168,10 +168,10 @@ class MemorySnapshots:
         self.held: tuple[SnapshotMeta, bytes] | None = None
         self.saves = 0
 
-    def save(self, meta: SnapshotMeta, data: bytes) -> None:
+    def save(self, meta: SnapshotMeta, parts: Iterable[bytes]) -> None:
         if self.held is not None and (meta.epoch, meta.last_index) < (self.held[0].epoch, self.held[0].last_index):
             return
-        self.held = (meta, data)
+        self.held = (meta, b"".join(parts))
         self.saves += 1
 
     def load(self) -> tuple[SnapshotMeta, bytes] | None:
@@ -206,7 +206,8 @@ class MemoryLog:
             cluster_id=self._machine.cluster_id() or self._cluster_id, epoch=1, peer_id=self._peer_id,
             role=Role.LEADER if self._leading else Role.FOLLOWER, term=self._term, leader_id=self.leader_id,
             commit_index=self._entries, applied_index=self._entries, first_index=1, index=self._machine.index,
-            last_quorum_ms=0 if self._leading else -1, elections=self._elections, peers=(me,),
+            last_quorum_ms=0 if self._leading else -1, state_age_ms=0 if self._leading else -1,
+            elections=self._elections, peers=(me,),
         )  # fmt: skip
 
     def is_leader(self) -> bool:

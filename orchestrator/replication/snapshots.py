@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import struct
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
-import google_crc32c
 import structlog
 
 from orchestrator.contract.errors import CorruptError, InvalidError, StartupError
-from orchestrator.replication.disk import Disk, RealDisk, write_atomically
+from orchestrator.replication.disk import Disk, RealDisk
 from orchestrator.replication.journal import WAY_BACK
 from orchestrator.replication.log import SnapshotMeta
+from orchestrator.replication.snapshotting import checksum
 
 DEFAULT_MAX_BYTES = 1 << 30
 FORMAT_VERSION = 2
@@ -29,6 +30,8 @@ _MAGIC = b"RAFTSNAP"
 _HEAD = struct.Struct("<8sHxxQQQQI")
 _EPOCH = struct.Struct("<Q")  # in version 2, between the rest of the header and its checksum
 _CRC = struct.Struct("<I")
+_FLUSH_BYTES = 4 * 1024 * 1024
+"""A snapshot is flushed as it is written: all at once would hold up the journal's own flushes for as long."""
 
 _log = structlog.get_logger("raftsman.snapshots")
 
@@ -57,25 +60,14 @@ class FileSnapshots:
         if leftovers:
             self._disk.fsync_dir(directory)
 
-    def save(self, meta: SnapshotMeta, data: bytes) -> None:
-        """Store durably in place of the older one.
+    def save(self, meta: SnapshotMeta, parts: Iterable[bytes]) -> None:
+        """Store durably in place of the older one; ``parts`` one after the other are the encoded state.
 
         One that is older than the stored one is dropped, which is logged: a snapshot from the leader was installed
         while this one was being encoded.
 
         Raises ``OSError`` (fatal for the caller) and ``InvalidError`` if the data is larger than ``max_bytes``.
         """
-        if len(data) > self._max_bytes:
-            raise InvalidError(
-                f"a snapshot of {len(data)} bytes is larger than the limit of {self._max_bytes}: "
-                "remove jobs, variables or stopped allocations"
-            )
-        version = 1 if meta.epoch == 1 else 2  # an older raftsman reads what it can understand
-        head = _HEAD.pack(
-            _MAGIC, version, meta.last_index, meta.last_term, meta.index, len(data), google_crc32c.value(data)
-        )
-        if version > 1:
-            head += _EPOCH.pack(meta.epoch)
         with self._lock:
             if (meta.epoch, meta.last_index) < self._newest:
                 _log.info("snapshots.older_dropped", last_index=meta.last_index, stored=self._newest)
@@ -83,8 +75,39 @@ class FileSnapshots:
             if self._newest[1] < 0:
                 self._disk.makedirs(self._directory)
                 self._disk.fsync_dir(self._directory.parent)
-            write_atomically(self._disk, self._path, b"".join((head, _CRC.pack(google_crc32c.value(head)), data)))
+            self._replace(meta, parts)
             self._newest = (meta.epoch, meta.last_index)
+
+    def _replace(self, meta: SnapshotMeta, parts: Iterable[bytes]) -> None:
+        """A crash at any point leaves the old file or the new one, whole: as ``disk.write_atomically``, in steps."""
+        temporary = self._path.with_name(FILE_NAME + ".tmp")
+        if temporary.name in self._disk.listdir(self._directory):
+            self._disk.unlink(temporary)
+        version = 1 if meta.epoch == 1 else 2  # an older raftsman reads what it can understand
+        start = _start_of(version)
+        file = self._disk.open(temporary)
+        size = crc = unflushed = 0
+        try:
+            for part in parts:
+                if size + len(part) > self._max_bytes:
+                    raise InvalidError(
+                        f"a snapshot of more than {size + len(part)} bytes is larger than the limit of "
+                        f"{self._max_bytes}: remove jobs, variables or stopped allocations"
+                    )
+                file.write(start + size, part)
+                size, crc, unflushed = size + len(part), checksum(part, crc), unflushed + len(part)
+                if unflushed > _FLUSH_BYTES:
+                    file.fdatasync()
+                    unflushed = 0
+            head = _HEAD.pack(_MAGIC, version, meta.last_index, meta.last_term, meta.index, size, crc)
+            if version > 1:
+                head += _EPOCH.pack(meta.epoch)
+            file.write(0, head + _CRC.pack(checksum(head)))
+            file.fdatasync()
+        finally:
+            file.close()
+        self._disk.rename(temporary, self._path)
+        self._disk.fsync_dir(self._directory)
 
     def load(self) -> tuple[SnapshotMeta, bytes] | None:
         """The stored snapshot, ``None`` if there is none.
@@ -95,34 +118,38 @@ class FileSnapshots:
             if not holds_anything(self._directory, self._disk):
                 return None
             try:
-                meta, data = self._decode(self._disk.read(self._path))
+                meta, data = self._read()
             except _DamageError as error:
                 raise CorruptError(f"{self._path} is damaged: {error}. {WAY_BACK}") from error
             self._newest = (meta.epoch, meta.last_index)
             return meta, data
 
-    def _decode(self, stored: bytes) -> tuple[SnapshotMeta, bytes]:
-        start = _HEAD.size + _CRC.size
-        if len(stored) < start:
+    def _read(self) -> tuple[SnapshotMeta, bytes]:
+        stored = self._disk.read(self._path, 0, _start_of(FORMAT_VERSION))
+        if len(stored) < _start_of(1):
             raise _DamageError(f"it ends after {len(stored)} bytes, within its header")
         magic, version, last_index, last_term, index, length, data_crc = _HEAD.unpack_from(stored)
-        if version == 2:
-            start += _EPOCH.size
         if magic == _MAGIC and version > FORMAT_VERSION:
             raise StartupError(
                 f"{self._path} was written by a newer raftsman (snapshot format {version}; this one reads "
                 f"{FORMAT_VERSION}): start the newer version on this data directory"
             )
-        head, crc = stored[: start - _CRC.size], stored[start - _CRC.size : start]
-        if magic != _MAGIC or len(crc) < _CRC.size or _CRC.unpack(crc)[0] != google_crc32c.value(head):
+        start = _start_of(version)
+        head = stored[:start]
+        if magic != _MAGIC or len(head) < start or _CRC.unpack(head[-_CRC.size :])[0] != checksum(head[: -_CRC.size]):
             raise _DamageError("its header has a wrong checksum")
-        data = stored[start:]
+        data = self._disk.read(self._path, start)
         if len(data) != length:
             raise _DamageError(f"it holds {len(data)} bytes of state where {length} are due")
-        if google_crc32c.value(data) != data_crc:
+        if checksum(data) != data_crc:
             raise _DamageError("its state has a wrong checksum")
         epoch = int(_EPOCH.unpack_from(stored, _HEAD.size)[0]) if version == 2 else 1
         return SnapshotMeta(last_index=last_index, last_term=last_term, index=index, epoch=epoch), data
+
+
+def _start_of(version: int) -> int:
+    """Where the state begins in a file of this version."""
+    return _HEAD.size + _CRC.size + (_EPOCH.size if version > 1 else 0)
 
 
 class _DamageError(Exception):

@@ -10,7 +10,7 @@ messages in a busy loop (S17); chunks, also empty ones, keep it from electing me
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import google_crc32c
@@ -21,8 +21,14 @@ from orchestrator.replication.v1 import peer_pb2 as pb
 MAX_SNAPSHOT_BYTES = 4 * 1024 * 1024 * 1024
 
 
-def checksum(data: bytes | bytearray) -> int:
-    return int(google_crc32c.value(bytes(data)))
+_CRC_BYTES = 1 << 20
+
+
+def checksum(data: bytes, so_far: int = 0) -> int:
+    """CRC32C of what gave ``so_far`` and ``data`` after it, in steps that do not keep other threads waiting."""
+    for start in range(0, len(data), _CRC_BYTES):
+        so_far = google_crc32c.extend(so_far, data[start : start + _CRC_BYTES])
+    return so_far
 
 
 @dataclass(slots=True)
@@ -153,7 +159,9 @@ class SnapshotSenders:
 class _Assembly:
     key: tuple[str, int, int, int, int]  # sender, last index, last term, size, checksum
     meta: SnapshotMeta
-    data: bytearray = field(default_factory=bytearray)
+    parts: list[bytes] = field(default_factory=list)
+    size: int = 0
+    crc32c: int = 0
 
 
 class SnapshotReceiver:
@@ -164,8 +172,8 @@ class SnapshotReceiver:
         self._assembly: _Assembly | None = None
         self.refused = 0
 
-    def take(self, peer_id: str, chunk: pb.SnapshotChunk) -> tuple[int, SnapshotMeta, bytes] | int:
-        """The offset that is wanted next; or ``(offset, meta, data)`` of a snapshot that is now complete."""
+    def take(self, peer_id: str, chunk: pb.SnapshotChunk) -> tuple[int, SnapshotMeta, Sequence[bytes]] | int:
+        """The offset that is wanted next; or ``(offset, meta, parts)`` of a snapshot that is now complete."""
         key = (peer_id, chunk.last_index, chunk.last_term, chunk.total_bytes, chunk.crc32c)
         assembly = self._assembly
         if assembly is None or assembly.key != key:
@@ -173,16 +181,20 @@ class SnapshotReceiver:
                 return 0
             meta = SnapshotMeta(last_index=chunk.last_index, last_term=chunk.last_term, index=chunk.index)
             assembly = self._assembly = _Assembly(key, meta)
-        if chunk.offset != len(assembly.data):
-            return len(assembly.data)
-        if len(assembly.data) + len(chunk.data) > chunk.total_bytes:
+        data = chunk.data
+        if chunk.offset != assembly.size:
+            return assembly.size
+        if assembly.size + len(data) > chunk.total_bytes:
             self._assembly = None
             return 0
-        assembly.data += chunk.data
-        if len(assembly.data) < chunk.total_bytes:
-            return len(assembly.data)
+        assembly.parts.append(data)
+        assembly.size += len(data)
+        if self._check:
+            assembly.crc32c = checksum(data, assembly.crc32c)  # now, for the whole at the end would take too long
+        if assembly.size < chunk.total_bytes:
+            return assembly.size
         self._assembly = None
-        if self._check and checksum(assembly.data) != chunk.crc32c:
+        if self._check and assembly.crc32c != chunk.crc32c:
             self.refused += 1
             return 0
-        return chunk.total_bytes, assembly.meta, bytes(assembly.data)
+        return chunk.total_bytes, assembly.meta, assembly.parts

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from google.protobuf.message import DecodeError
 
 from orchestrator.contract.errors import (
     NoLeaderError,
@@ -77,9 +78,17 @@ def apply_entry(machine: StateMachine, command: bytes, *, epoch: int) -> list[Pr
     """
     if command[:1] != BATCH or machine.epoch() > epoch:
         return []
-    batch = pb.Batch.FromString(command[1:])
-    if batch.format != BATCH_FORMAT:
+    try:
+        batch = pb.Batch.FromString(command[1:])
+    except DecodeError:
+        batch = pb.Batch()
+    if batch.format > BATCH_FORMAT:
         raise FutureFormatError(f"a batch of format {batch.format}; this version reads {BATCH_FORMAT}")
+    if batch.format < BATCH_FORMAT:
+        # No leader of ours writes this. It is the same on every peer and after every restart, so it must stop none of
+        # them (S14): it holds no commands.
+        _log.error("replication.malformed_entry", size=len(command))
+        return []
     outcomes = []
     for payload in batch.payloads:
         outcome = machine.apply(payload)
@@ -199,7 +208,7 @@ class EngineRoom:
         )  # fmt: skip
         self._guard = Guard(
             core=self._core, storage=self._storage, membership=self._membership, guards=guards, send=send,
-            clock=self._clock,
+            clock=self._clock, heartbeat_s=config.heartbeat_s,
         )  # fmt: skip
         self._elections = Elections(
             peer_id=self._peer_id, others=self._others, core=self._core, storage=self._storage,
@@ -215,6 +224,11 @@ class EngineRoom:
     def running(self) -> bool:
         """Between ``start`` and ``stop`` (or the end of the process)."""
         return self._running
+
+    @property
+    def serving(self) -> bool:
+        """Running, and the log is not sealed."""
+        return self._running and self.seal is None
 
     def kill(self) -> None:
         """Stop at once, as a crash would: nothing is flushed, sent or answered any more. For the simulator."""
@@ -292,12 +306,14 @@ class EngineRoom:
                 self._lead(heartbeat)
             if self._others or not core.is_leader or core.commit_index == self._storage.last_index:
                 break  # alone, an entry is committed by the next tick
+        self._elections.applied()
         self._snapshots.consider()
         leading = core.is_leader and self._membership.complete and core.commit_index >= self._term_start
         if leading != self._leading:
             self._leading = leading
             if not leading:
                 self._elections.majority_seen = self._clock()  # within the time that a leader believes without acks
+                self._elections.whole_at = max(self._elections.whole_at, self._majority_answered())
             self._notify = True
             _log.info("replication.leading" if leading else "replication.not_leading", term=core.term)
 
@@ -310,6 +326,15 @@ class EngineRoom:
         if self._leading:
             self._leading = False
             self._notify = True
+
+    def _majority_answered(self) -> float:
+        """While leading: when the last of a majority answered in our term; -inf if not yet, now if we are alone."""
+        needed = len(self._peers) // 2  # beside ourselves
+        if not needed:
+            return self._clock()
+        counted = (self._guard.heard.get(peer, float("-inf")) for peer in self._others if self._membership.counts(peer))
+        answered = sorted(counted, reverse=True)
+        return answered[needed - 1] if len(answered) >= needed else float("-inf")
 
     def _release(self) -> None:
         """Everything that waited for the flush."""
@@ -356,6 +381,7 @@ class EngineRoom:
         task = self._loop.create_task(watched())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: work.close())  # a task that is cancelled before it began never awaits it
 
     async def in_thread(self, work: Callable[[], Any]) -> Any:
         return await self._run_blocking(work)
@@ -370,7 +396,7 @@ class EngineRoom:
             return
         if kind == "append":
             if guard.append(peer_id, frame.append):
-                self._elections.leader_heard()
+                self._elections.leader_heard(frame.append.commit_index)
         elif kind == "append_reply":
             self._on_append_reply(peer_id, frame.append_reply)
         elif kind == "vote_request":
@@ -385,7 +411,7 @@ class EngineRoom:
             guard.stale_term(peer_id, frame.stale_term.term)
         elif kind == "snapshot_chunk":
             if guard.snapshot_heartbeat(peer_id, frame.snapshot_chunk):
-                self._elections.leader_heard()
+                self._elections.leader_heard(frame.snapshot_chunk.commit_index)
                 self._snapshots.chunk(peer_id, frame.snapshot_chunk)
         elif kind == "snapshot_progress":
             if core.is_leader and guard.still_there(peer_id, frame.snapshot_progress.term):

@@ -14,9 +14,13 @@ from __future__ import annotations
 import bisect
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
+
+GroupImage = tuple[int, int, str, npt.NDArray[np.int32]]
+"""(gid, job slot, group name, highest attempt by ordinal)"""
 
 
 class Slots:
@@ -64,7 +68,7 @@ class Ordinals:
             self._enter(gid, job, name)
         return gid
 
-    def restore(self, groups: Iterable[tuple[int, int, str, npt.NDArray[np.int32]]]) -> None:
+    def restore(self, groups: Iterable[GroupImage]) -> None:
         """Enter stored groups: (gid, job slot, name, last attempts by ordinal)."""
         kept = list(groups)
         for gid, job, name, last_attempt in kept:
@@ -165,6 +169,38 @@ class Ordinals:
         last_attempt[: len(self.last_attempt)] = self.last_attempt
         newest[: len(self.newest)] = self.newest
         self.last_attempt, self.newest = last_attempt, newest
+
+
+class GroupImages(Sequence[GroupImage]):
+    """Every group by gid, as it was when this was made: whole arrays are copied, and cut when somebody asks."""
+
+    __slots__ = ("_base", "_gids", "_names", "_size", "_values")
+
+    def __init__(self, ordinals: Ordinals) -> None:
+        self._names = dict(ordinals.names)
+        self._gids: list[int] | None = None
+        self._base = ordinals.base.copy()
+        self._size = ordinals.size.copy()
+        self._values = ordinals.last_attempt.copy()
+        self._values.flags.writeable = False
+
+    @overload
+    def __getitem__(self, place: int) -> GroupImage: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[GroupImage]: ...
+    def __getitem__(self, place: int | slice) -> GroupImage | list[GroupImage]:
+        if self._gids is None:
+            self._gids = sorted(self._names)
+        if isinstance(place, slice):
+            return [self._image(gid) for gid in self._gids[place]]
+        return self._image(self._gids[place])
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def _image(self, gid: int) -> GroupImage:
+        job, name = self._names[gid]
+        return gid, job, name, _used(self._values, int(self._base[gid]), int(self._size[gid]))
 
 
 class LastAttempts(Mapping[tuple[int, str], npt.NDArray[np.int32]]):

@@ -7,7 +7,7 @@ bytes (``replication.codec``). The rule: ``restore(capture(state))`` goes on exa
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,14 +16,12 @@ import numpy.typing as npt
 
 from orchestrator.contract.model import Variable
 from orchestrator.state import canonical
-from orchestrator.state.allocations import FREE, LAST_LIVE, STORED, AllocationTable
+from orchestrator.state.allocations import FREE, LAST_LIVE, STORED, AllocationTable, StoredColumns
 from orchestrator.state.answers import Answers, Key, Remembered
 from orchestrator.state.events import EventLog, Record
 from orchestrator.state.model import Job, Limits, Node
+from orchestrator.state.ordinals import GroupImage, GroupImages
 from orchestrator.state.state import State
-
-GroupImage = tuple[int, int, str, npt.NDArray[np.int32]]
-"""(gid, job slot, group name, highest attempt by ordinal)"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,7 +44,7 @@ class Image:
     answers: list[tuple[Key, Remembered]]  # oldest first
     events: list[Record]  # oldest first
     events_dropped_index: int
-    groups: list[GroupImage]  # by gid
+    groups: Sequence[GroupImage]  # by gid
     columns: Mapping[str, npt.NDArray[Any]]  # allocations.STORED
     ports: Mapping[int, tuple[int, ...]]  # by row, as the following
     reasons: Mapping[int, str]
@@ -56,9 +54,9 @@ class SnapshotError(ValueError):
     """An image that is no state: it contradicts itself."""
 
 
-def capture(state: State) -> Image:
-    """Copy what there is; costs about as much as copying the memory of the tables."""
-    ordinals = state.ordinals
+def capture(state: State, room: StoredColumns | None = None) -> Image:
+    """Copy what there is; costs about as much as copying the memory of the tables. ``room``: of ``room_for``, which is
+    used up."""
     return Image(
         index=state.index,
         time_ms=state.time_ms,
@@ -76,8 +74,8 @@ def capture(state: State) -> Image:
         answers=state.answers.items(),
         events=state.events.records(),
         events_dropped_index=state.events.dropped_index,
-        groups=[(gid, *ordinals.names[gid], ordinals.attempts(gid)) for gid in sorted(ordinals.names)],
-        columns=state.table.stored(),
+        groups=GroupImages(state.ordinals),
+        columns=state.table.stored(room),
         ports=dict(state.table.ports),
         reasons=dict(state.table.reasons),
     )
@@ -134,8 +132,8 @@ def image_hash(image: Image) -> str:
         image.variables,
     ):
         canonical.put(out, value)
-    for part in (image.answers, image.groups):
-        canonical.put(out, part)
+    canonical.put(out, image.answers)
+    canonical.put(out, list(image.groups))
     canonical.put_flat(out, image.events)
     canonical.put_flat(out, sorted(image.ports.items()))
     canonical.put_flat(out, sorted(image.reasons.items()))

@@ -179,8 +179,8 @@ class SimDisk:
     def size(self, path: Path) -> int:
         return len(self._inode(path).written)
 
-    def read(self, path: Path) -> bytes:
-        return bytes(self._inode(path).written)
+    def read(self, path: Path, start: int = 0, size: int = -1) -> bytes:
+        return bytes(self._inode(path).written[start : None if size < 0 else start + size])
 
     def open(self, path: Path) -> _SimFile:
         if path not in self._seen:

@@ -55,23 +55,30 @@ class ListMachine:
             self.applied.append(payload)
         return self._index
 
-    def capture(self) -> Callable[[], bytes]:
+    def make_room(self) -> Callable[[], None]:
+        return lambda: None
+
+    def capture(self) -> Callable[[], list[bytes]]:
         peers = [self._epoch, dict(self._addresses), dict(self._admitted)]
         state = [self._index, self._cluster_id, peers, [row.decode("latin-1") for row in self.applied]]
-        return lambda: json.dumps(state).encode()
+        return lambda: [json.dumps(state).encode()]
 
-    def restore(self, data: bytes) -> None:
+    def prepare(self, data: bytes) -> Callable[[], None]:
         try:
             index, cluster_id, (epoch, addresses, admitted), applied = json.loads(data)
         except ValueError as error:
             raise CorruptError(f"not a snapshot: {error}") from error
-        self._index, self._cluster_id, self._admitted = index, cluster_id, admitted
-        self._epoch, self._addresses = epoch, addresses
-        self.applied = [row.encode("latin-1") for row in applied]
-        self.restores += 1
+
+        def put() -> None:
+            self._index, self._cluster_id, self._admitted = index, cluster_id, admitted
+            self._epoch, self._addresses = epoch, addresses
+            self.applied = [row.encode("latin-1") for row in applied]
+            self.restores += 1
+
+        return put
 
     def state_hash(self) -> str:
-        return hashlib.sha256(self.capture()()).hexdigest()
+        return hashlib.sha256(b"".join(self.capture()())).hexdigest()
 
     def admitted(self) -> dict[str, str]:
         return self._admitted

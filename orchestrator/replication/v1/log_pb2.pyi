@@ -502,6 +502,16 @@ class Table(_message.Message):
     reasons: _containers.RepeatedCompositeFieldContainer[RowReason]
     def __init__(self, rows: _Optional[int] = ..., columns: _Optional[_Mapping[str, bytes]] = ..., ports: _Optional[_Iterable[_Union[RowPorts, _Mapping]]] = ..., reasons: _Optional[_Iterable[_Union[RowReason, _Mapping]]] = ...) -> None: ...
 
+class SnapshotParts(_message.Message):
+    __slots__ = ("magic", "format", "parts")
+    MAGIC_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
+    magic: int
+    format: int
+    parts: _containers.RepeatedCompositeFieldContainer[Snapshot]
+    def __init__(self, magic: _Optional[int] = ..., format: _Optional[int] = ..., parts: _Optional[_Iterable[_Union[Snapshot, _Mapping]]] = ...) -> None: ...
+
 class Snapshot(_message.Message):
     __slots__ = ("magic", "format", "index", "time_ms", "cluster_id", "feature_level", "admitted", "epoch", "addresses", "attempt_floor", "limits", "jobs", "nodes", "forgotten", "variables", "answers", "events", "events_dropped_index", "groups", "table")
     class AdmittedEntry(_message.Message):

@@ -57,6 +57,11 @@ async def test_an_index_that_the_cluster_never_reached_is_out_of_range(api: Api)
         await Events(api, after_index=2).next()
 
 
+async def test_a_kind_that_does_not_exist_is_refused_with_the_near_miss(api: Api) -> None:
+    with pytest.raises(InvalidError, match=r"no kind of event 'node.lots'; did you mean 'node.lost'\?"):
+        await Events(api, kinds=["job.submitted", "node.lots"]).next()
+
+
 async def test_only_new_events_come_after_minus_1(api: Api) -> None:
     await api.submit("old")
     waiting = asyncio.ensure_future(Events(api, after_index=-1).next())
@@ -128,6 +133,6 @@ async def test_a_snapshot_that_jumps_over_the_index_ends_the_wait(api: Api) -> N
     ahead = Api()
     await ahead.submit("a")
     await ahead.submit("b")
-    api.hashing.restore(ahead.machine.capture()())
+    api.hashing.prepare(b"".join(ahead.machine.capture()()))()
     with pytest.raises(ConflictError, match="already at index 2"):
         await waiting

@@ -151,7 +151,7 @@ def test_check_loads_the_state_and_refuses_what_is_none(cli: Cli, world: World, 
     assert code == 1
     assert "holds no state that this raftsman can use" in err
     machine = make(tmp_path / "p1", [put("a")])
-    state = machine.capture()()
+    state = b"".join(machine.capture()())
     backup_file.write(tmp_path / "c", parts(state, index=machine.index, variables=1), force=False)
     code, out, err = cli("backup", "--check", str(tmp_path / "c"))
     assert (code, err) == (0, "")

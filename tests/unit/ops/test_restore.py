@@ -33,7 +33,7 @@ def values(machine: ClusterMachine) -> dict[tuple[str, str], str]:
 @pytest.fixture
 def backup(tmp_path: Path) -> Path:
     machine = make(tmp_path / "source", [put("a"), put("b"), put("c")])
-    state = machine.capture()()
+    state = b"".join(machine.capture()())
     head = BackupHead(
         format=1, cluster_id=CLUSTER_ID, cluster_name="home", index=machine.index, size_bytes=len(state), term=2,
         entry_index=6,

@@ -64,7 +64,7 @@ def test_a_directory_with_a_vote_is_not_fresh(used: Path) -> None:
 
 def test_a_directory_with_only_a_snapshot_is_not_fresh(tmp_path: Path) -> None:
     directory = opened(tmp_path)
-    FileSnapshots(directory.snapshots_path).save(SnapshotMeta(last_index=1, last_term=1, index=1), b"state")
+    FileSnapshots(directory.snapshots_path).save(SnapshotMeta(last_index=1, last_term=1, index=1), (b"state",))
     directory.close()
     again = opened(tmp_path)
     assert not again.fresh

@@ -158,7 +158,7 @@ class Transfer:
             taken = self.receiver.take("p1", chunk)
             if isinstance(taken, tuple):
                 assert taken[1] == self.meta
-                self.received.append(taken[2])
+                self.received.append(b"".join(taken[2]))
                 taken = taken[0]
             self.senders.progress("p2", pb.SnapshotProgress(term=1, last_index=9, next_offset=taken))
         raise AssertionError("the transfer never ends")

@@ -23,7 +23,7 @@ def saved(*snapshots: tuple[SnapshotMeta, bytes]) -> SimDisk:
     disk = SimDisk()
     store = FileSnapshots(DIRECTORY, disk=disk)
     for meta, data in snapshots:
-        store.save(meta, data)
+        store.save(meta, (data,))
     return disk
 
 
@@ -31,8 +31,8 @@ def test_the_newest_snapshot_is_there_after_reopening_on_a_real_disk(tmp_path: P
     directory = tmp_path / "snapshots"
     store = FileSnapshots(directory)
     assert store.load() is None
-    store.save(*OLD)
-    store.save(*NEW)
+    store.save(OLD[0], (OLD[1],))
+    store.save(NEW[0], (NEW[1][:700], NEW[1][700:]))
     assert FileSnapshots(directory).load() == NEW
     assert [path.name for path in directory.iterdir()] == [FILE_NAME]
     assert (directory / FILE_NAME).stat().st_mode & 0o777 == 0o600
@@ -49,10 +49,10 @@ def test_a_power_cut_at_every_disk_call_leaves_the_old_snapshot_or_the_new_one()
         call, cut = 1, True
         while cut:
             disk = SimDisk(seed * 100 + call)
-            FileSnapshots(DIRECTORY, disk=disk).save(*OLD)
+            FileSnapshots(DIRECTORY, disk=disk).save(OLD[0], (OLD[1],))
             disk.crash_at = disk.calls + call
             try:
-                FileSnapshots(DIRECTORY, disk=disk).save(*NEW)
+                FileSnapshots(DIRECTORY, disk=disk).save(NEW[0], (NEW[1][:700], NEW[1][700:]))
                 cut = False
             except PowerCutError:
                 pass
@@ -61,7 +61,7 @@ def test_a_power_cut_at_every_disk_call_leaves_the_old_snapshot_or_the_new_one()
             found = store.load()
             assert found in (OLD, NEW) if cut else found == NEW
             assert disk.listdir(DIRECTORY) == [FILE_NAME], "leftovers are removed at opening"
-            store.save(replace(NEW[0], last_index=30), b"goes on")
+            store.save(replace(NEW[0], last_index=30), (b"goes on",))
             disk.crash()
             assert FileSnapshots(DIRECTORY, disk=disk).load() == (replace(NEW[0], last_index=30), b"goes on")
             outcomes.append(found)
@@ -80,7 +80,7 @@ def test_an_older_snapshot_never_replaces_a_newer_one() -> None:
     store = FileSnapshots(DIRECTORY, disk=disk)
     store.load()
     with structlog.testing.capture_logs() as logs:
-        store.save(*OLD)
+        store.save(OLD[0], (OLD[1],))
     assert store.load() == NEW
     assert [entry["event"] for entry in logs] == ["snapshots.older_dropped"]
 
@@ -122,7 +122,7 @@ def test_a_newer_format_is_refused_with_the_way_on() -> None:
 def test_a_snapshot_above_the_limit_is_refused_and_the_old_one_stays() -> None:
     disk = saved(OLD)
     with pytest.raises(InvalidError, match="larger than the limit of 1100"):
-        FileSnapshots(DIRECTORY, disk=disk, max_bytes=1100).save(*NEW)
+        FileSnapshots(DIRECTORY, disk=disk, max_bytes=1100).save(NEW[0], (NEW[1][:700], NEW[1][700:]))
     assert FileSnapshots(DIRECTORY, disk=disk).load() == OLD
 
 
@@ -131,7 +131,7 @@ def test_a_full_disk_is_an_os_error_and_the_old_one_stays() -> None:
         disk = saved(OLD)
         disk.fail_at = disk.calls + call
         with pytest.raises(OSError, match="No space left"):
-            FileSnapshots(DIRECTORY, disk=disk).save(*NEW)
+            FileSnapshots(DIRECTORY, disk=disk).save(NEW[0], (NEW[1][:700], NEW[1][700:]))
         assert FileSnapshots(DIRECTORY, disk=disk).load() in (OLD, NEW)
 
 
@@ -140,8 +140,8 @@ def test_a_directory_holds_something_only_after_a_save_was_finished() -> None:
     assert not holds_anything(DIRECTORY, disk)
     disk.crash_at = 4  # directory of the parent, create, write, fdatasync
     with pytest.raises(PowerCutError):
-        FileSnapshots(DIRECTORY, disk=disk).save(*OLD)
+        FileSnapshots(DIRECTORY, disk=disk).save(OLD[0], (OLD[1],))
     assert not holds_anything(DIRECTORY, disk)
     disk.crash_at = 0
-    FileSnapshots(DIRECTORY, disk=disk).save(*OLD)
+    FileSnapshots(DIRECTORY, disk=disk).save(OLD[0], (OLD[1],))
     assert holds_anything(DIRECTORY, disk)

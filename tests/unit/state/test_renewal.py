@@ -33,7 +33,7 @@ def renewed(state: State) -> State:
     renew(state, peer_id="p1", incarnation="new", address="host:7400", cause="restored in a test")
     machine = ClusterMachine()
     machine.state = state
-    data = machine.capture()()
+    data = b"".join(machine.capture()())
     machine.restore(data)
     assert check(machine.state) == []
     return machine.state

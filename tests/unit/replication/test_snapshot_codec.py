@@ -1,0 +1,184 @@
+"""A whole state as bytes: in small parts, the same on every peer, and refused when anything is wrong with it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.contract.codec import CodecError
+from orchestrator.contract.errors import CorruptError
+from orchestrator.contract.model import AllocState
+from orchestrator.replication import snapshot_codec
+from orchestrator.replication.machine import ClusterMachine
+from orchestrator.replication.snapshot_codec import FORMAT, MAGIC, PART_BYTES, decode_snapshot, encode_snapshot
+from orchestrator.replication.v1 import log_pb2
+from orchestrator.state import commands as cmd
+from orchestrator.state.allocations import STORED, room_for
+from orchestrator.state.snapshot import Image, capture, image_hash
+from tests.unit.replication.test_codec import SPEC
+from tests.unit.state.kit import Kit, Placement, group, job, node
+
+
+def busy() -> Kit:
+    kit = Kit()
+    kit.register(node("n1", gpus=2))
+    kit.register(node("n2"))
+    kit.do(cmd.SubmitJobs(jobs=(cmd.JobSubmission(spec=SPEC, uid="u"),)), request_id="r0")
+    kit.do(cmd.SubmitJobs(jobs=(cmd.JobSubmission(spec=job("a", group(ports=(0,))), uid="v"),)), request_id="r1")
+    kit.place("a/api/0", "n1", ports=(80,))
+    kit.observe("a/api/0", AllocState.FAILED, reason="exit 1", exit_code=1)
+    kit.do(
+        kit.make_plan(Placement("a/api/0", "n2", ports=(81,)), Placement("a/api/0", "n2", ports=(81,))), request_id="r2"
+    )
+    kit.do(cmd.WriteVariable(namespace="default", name="v", value="x"), request_id="r3")
+    kit.do(cmd.WriteVariable(namespace="default", name="w", value=None), request_id="r4")
+    kit.do(cmd.StopJob(namespace="default", name="nobody"), request_id="r5")
+    kit.do(cmd.CordonNode(node_id="n2", cordoned=True), request_id="r6")
+    kit.ok(cmd.AdmitPeers(cluster_id="c", incarnations=(("a", "1"), ("b", "2"))))
+    kit.ok(cmd.ChangePeers(expected_epoch=1, addresses=(("a", "h:1"),), incarnations=(("a", "1"),)))
+    kit.ok(cmd.MarkNodes(lost=(cmd.NodeMark(node_id="n1", register_index=1),)))
+    kit.ok(cmd.ForgetNode(node_id="n1"))
+    return kit
+
+
+def encoded(image: Image) -> bytes:
+    return b"".join(encode_snapshot(image))
+
+
+def whole(data: bytes) -> log_pb2.Snapshot:
+    """All parts merged by hand, as format 1 had it."""
+    merged = log_pb2.Snapshot()
+    columns: dict[str, bytes] = {}
+    for part in log_pb2.SnapshotParts.FromString(data).parts:
+        for name, column in part.table.columns.items():
+            columns[name] = columns.get(name, b"") + column
+        part.table.ClearField("columns")
+        merged.MergeFrom(part)
+    for name, column in columns.items():
+        merged.table.columns[name] = column
+    merged.magic, merged.format = MAGIC, 1
+    return merged
+
+
+def test_a_snapshot_comes_out_as_it_went_in_and_equal_states_have_equal_bytes() -> None:
+    image = capture(busy().state)
+    data = encoded(image)
+    again = decode_snapshot(data)
+    assert image_hash(again) == image_hash(image)
+    assert encoded(again) == data
+    assert encoded(capture(busy().state)) == data
+    assert dict(again.answers) == dict(image.answers)
+    assert again.forgotten
+
+
+def test_a_snapshot_of_format_1_is_still_read() -> None:
+    image = capture(busy().state)
+    old = whole(encoded(image)).SerializeToString(deterministic=True)
+    assert image_hash(decode_snapshot(old)) == image_hash(image)
+
+
+def test_no_part_is_much_larger_than_it_should_be_and_order_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever writes or reads a part keeps every other thread waiting."""
+    monkeypatch.setattr(snapshot_codec, "PART_BYTES", 300)
+    kit = busy()
+    for number in range(50):
+        kit.do(cmd.WriteVariable(namespace="default", name=f"n{number}", value="x" * 50), request_id=f"q{number}")
+    kit.register(node("n3"))
+    kit.submit(job("many", group(name="g", count=200, cpu=1, memory=1)))
+    kit.ok(kit.make_plan(*(Placement(f"many/g/{ordinal}", "n3") for ordinal in range(100))))
+    image = capture(kit.state)
+    assert len(image.columns["job"]) * 8 > 300
+    parts = log_pb2.SnapshotParts.FromString(encoded(image)).parts
+    assert len(parts) > 60
+    assert max(part.ByteSize() for part in parts) < 2_000
+    again = decode_snapshot(encoded(image))
+    assert again.answers == image.answers
+    assert again.events == image.events
+    assert image_hash(again) == image_hash(image)
+
+
+def test_the_columns_of_a_large_table_are_cut_into_parts() -> None:
+    rows = PART_BYTES // 4 + 1
+    columns = {name: np.arange(rows).astype(dtype) for name, dtype in STORED}
+    image = replace(capture(Kit().state), columns=columns)
+    data = encoded(image)
+    assert max(part.ByteSize() for part in log_pb2.SnapshotParts.FromString(data).parts) < PART_BYTES + 200
+    again = decode_snapshot(data)
+    for name, _ in STORED:
+        assert np.array_equal(again.columns[name], columns[name])
+
+
+def test_a_copy_into_prepared_memory_is_the_same_copy() -> None:
+    state = busy().state
+    used = room_for(state.table.high + 10)
+    for column in used.values():
+        column[:] = 1
+    assert image_hash(capture(state, used)) == image_hash(capture(state))
+    assert image_hash(capture(state, room_for(0))) == image_hash(capture(state))
+
+
+@pytest.mark.parametrize("field", ["jobs", "nodes", "groups", "table"])
+def test_a_snapshot_that_lacks_something_is_refused_and_the_state_stays(field: str) -> None:
+    kit = busy()
+    message = whole(encoded(capture(kit.state)))
+    message.ClearField(field)
+    machine = ClusterMachine()
+    machine.state = kit.state
+    with pytest.raises(CorruptError, match=r"holds no state .*raftsman peers reset"):
+        machine.restore(message.SerializeToString(deterministic=True))
+    assert machine.state is kit.state
+
+
+@pytest.mark.parametrize("length", [-4, -1, 1, 4])
+def test_a_snapshot_with_a_short_or_long_column_is_refused(length: int) -> None:
+    message = whole(encoded(capture(busy().state)))
+    column = message.table.columns["attempt"]
+    message.table.columns["attempt"] = (column + bytes(4))[: len(column) + length]
+    with pytest.raises(CodecError, match="attempt"):
+        decode_snapshot(message.SerializeToString(deterministic=True))
+
+
+def test_more_rows_than_could_be_in_it_are_refused_before_memory_is_taken_for_them() -> None:
+    message = whole(encoded(capture(busy().state)))
+    message.table.rows = 2**40
+    with pytest.raises(CodecError, match="rows in"):
+        decode_snapshot(message.SerializeToString(deterministic=True))
+
+
+@pytest.mark.parametrize("field", ["ports", "reasons"])
+def test_what_is_said_of_a_row_that_is_not_in_use_is_refused(field: str) -> None:
+    message = whole(encoded(capture(busy().state)))
+    getattr(message.table, field)[0].row = 1_000
+    with pytest.raises(CodecError, match="row 1000 is not in use"):
+        decode_snapshot(message.SerializeToString(deterministic=True))
+
+
+def test_a_snapshot_of_a_newer_format_is_refused() -> None:
+    message = log_pb2.SnapshotParts(magic=MAGIC, format=FORMAT + 1)
+    with pytest.raises(CorruptError, match="newer version"):
+        ClusterMachine().restore(message.SerializeToString())
+
+
+def test_a_snapshot_cut_anywhere_is_refused() -> None:
+    data = encoded(capture(busy().state))
+    for size in range(len(data)):
+        with pytest.raises(CorruptError):
+            ClusterMachine().restore(data[:size])
+
+
+@given(st.binary(max_size=100))
+@settings(max_examples=200, deadline=None)
+def test_any_bytes_are_no_snapshot(data: bytes) -> None:
+    with pytest.raises(CorruptError):
+        ClusterMachine().restore(data)
+
+
+@given(st.binary(max_size=100))
+@settings(max_examples=200, deadline=None)
+def test_a_true_beginning_makes_no_snapshot_of_any_bytes(data: bytes) -> None:
+    with pytest.raises(CorruptError):
+        ClusterMachine().restore(log_pb2.SnapshotParts(magic=MAGIC, format=FORMAT).SerializeToString() + data)
