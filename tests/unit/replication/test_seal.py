@@ -89,6 +89,28 @@ def test_a_leader_answers_the_change_and_sends_away_who_waits_behind_it() -> Non
     run_virtual(main)
 
 
+def test_writes_behind_an_older_leaders_change_are_void_and_their_callers_told_so() -> None:
+    """The leader before stored the change here and died; this one commits it with its own first entries."""
+
+    async def main() -> None:
+        async with Puppet() as puppet:
+            await puppet.say("p2", append=append(4, (1, 0), [CHANGE], commit=1))
+            assert puppet.machine.epoch() == 1
+            term = await puppet.lead("p2", "p3")
+            write = asyncio.ensure_future(puppet.engine.propose(b"void"))
+            await puppet.settle()
+            last = puppet.last_index
+            assert last > 3, "the write is stored behind the change"
+            await puppet.say("p3", append_reply=pb.AppendReply(term=term, next_index=last + 1, success=True))
+            with pytest.raises(NotLeaderError, match="made this write void: nothing was done"):
+                await write
+            seal = _seal_of(puppet)
+            assert seal is not None and (seal.meta.last_index, seal.meta.last_term) == (2, 4)
+            assert puppet.machine.applied == []
+
+    run_virtual(main)
+
+
 def test_a_sealed_engine_answers_no_read_and_takes_no_write() -> None:
     async def main() -> None:
         async with Puppet() as puppet:
