@@ -81,7 +81,8 @@ class PeerCluster:
         ]  # fmt: skip
 
     async def place(self, peer: str) -> str:
-        """Start a newcomer with an empty data directory, which lists the present peers and itself; its address."""
+        """Start a newcomer with an empty data directory, which lists the present peers and itself; its address, once it
+        has found out that it must wait to be taken in."""
         port, http = free_ports(2)
         self.http[peer] = f"127.0.0.1:{http}"
         self.addresses[peer] = f"127.0.0.1:{port}"
@@ -90,6 +91,18 @@ class PeerCluster:
             if self.secure:
                 certs.issue(self.directory / "certs", "peer", peer)
         await self.start(peer)
+        stub = self.control(peer)
+
+        async def waits() -> bool:
+            try:
+                answer = await stub.ClusterStatus(
+                    pb.ClusterStatusRequest(read={"stale": True}), timeout=2, wait_for_ready=True
+                )
+            except grpc.aio.AioRpcError:
+                return False
+            return bool(answer.waits_for)
+
+        await eventually(waits)
         return self.addresses[peer]
 
     def dismiss(self, peer: str) -> None:
