@@ -178,7 +178,7 @@ async def test_what_cannot_work_is_refused_and_the_old_peers_go_on(tmp_path: Pat
             await client.change_peers({"p5": address})
         leader = await cluster.leader(among=["p1", "p2", "p3"])
         others = [peer for peer in ("p1", "p2", "p3") if peer != leader]
-        with pytest.raises(PreconditionError, match="belongs to a cluster already"):
+        with pytest.raises(PreconditionError, match="is a peer already, with the disk that it has"):
             await client.change_peers({others[0]: cluster.addresses[others[0]].replace("127.0.0.1", "localhost")},
                                           [others[0]])  # fmt: skip
         await cluster.kill(others[0])

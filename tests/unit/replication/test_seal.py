@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from orchestrator.contract.errors import NoLeaderError, NotLeaderError
 from orchestrator.replication.proposals import Proposal, Proposals
+from orchestrator.replication.settings import EngineConfig
 from orchestrator.replication.turns import Seal, apply_entry
 from orchestrator.replication.v1 import peer_pb2 as pb
-from tests.sim.loop import run_virtual
+from tests.sim.loop import run_inline, run_virtual
 from tests.sim.machine import ListMachine, change_payload
 from tests.unit.replication.puppet import Puppet, append
 
@@ -146,3 +148,28 @@ def test_a_proposal_that_must_be_alone_is() -> None:
         batches.append([row.payload for row in batch])
         proposals.landed(batch)
     assert batches == [[b"0"], [b"1", b"2"], [b"3"], [b"4"]]
+
+
+def test_a_snapshot_that_was_due_is_not_taken_of_a_sealed_state() -> None:
+    """Its thread got the memory while the log was sealed: the state is the next epoch's, not of this one's log."""
+
+    async def main() -> None:
+        held: list[asyncio.Event] = []
+
+        async def slow(work: Callable[[], Any]) -> Any:
+            if held:
+                await held[0].wait()
+            return await run_inline(work)
+
+        async with Puppet(config=EngineConfig(compact_entries=1, tail_entries=0)) as puppet:
+            puppet.engine._run_blocking = slow
+            held.append(asyncio.Event())
+            await puppet.say("p2", append=append(4, (1, 0), [b"a"], commit=2))
+            await puppet.say("p2", append=append(4, (2, 4), [CHANGE], commit=3))
+            assert _seal_of(puppet) is not None
+            held[0].set()
+            for _ in range(5):
+                await puppet.settle()
+            assert puppet.snapshots.held is None
+
+    run_virtual(main)
