@@ -136,12 +136,21 @@ class Forwarder:
         self._seen: tuple[bool, str] = (False, "")
         self._moved: asyncio.Event = asyncio.Event()
         self._unsubscribe: Callable[[], None] | None = None
+        self.leaving = False
+        """This peer is about to stop: calls that would wait for a leader are sent away at once."""
 
     def start(self) -> None:
         self._unsubscribe = self._log.subscribe(self._look)
         self._look()
 
+    def leave(self) -> None:
+        """What is on its way goes on; nothing new is taken up."""
+        self.leaving = True
+        event, self._moved = self._moved, asyncio.Event()
+        event.set()
+
     async def stop(self) -> None:
+        """Close the channels; what is still on its way there ends with an unknown outcome."""
         if self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
@@ -201,6 +210,8 @@ class Forwarder:
                     moved.cancel()
                 if follow and not answer.done() and self._log.leader_id not in ("", peer_id):
                     raise UnknownOutcomeError(f"{peer_id} stopped leading before it answered", reason="UNKNOWN_OUTCOME")
+            if answer.cancelled():
+                raise UnknownOutcomeError("this peer stopped before the leader answered")
             return answer.result()
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from None
@@ -359,6 +370,7 @@ class Service:
         patience = _Patience(method, call, self._log)
         while True:
             try:
+                self._require_staying()
                 if self._log.is_leader():
                     return _encoded(await method.serve(request, call))
                 if call.caller.forwarded:
@@ -368,7 +380,7 @@ class Service:
                     raise NoLeaderError("no leader is known: a majority of the peers must be up and reach each other")
                 return await self._forwarder.call(leader, method.path, raw, call, timeout_s=call.timeout_s())
             except (NotLeaderError, NoLeaderError, UnknownOutcomeError) as error:
-                if call.caller.forwarded or not patience.lasts(error):
+                if call.caller.forwarded or self._forwarder.leaving or not patience.lasts(error):
                     raise patience.verdict(error) from None
             await self._forwarder.wait_moved(PAUSE_S)
 
@@ -390,7 +402,10 @@ class Service:
     async def _await_leader(self, method: _Method, call: Call) -> str:
         """The other peer to ask, "" if this one leads; raises ``NoLeaderError`` or, forwarded, ``NotLeaderError``."""
         patience = _Patience(method, call, self._log)
-        while not self._log.is_leader():
+        while True:
+            self._require_staying()
+            if self._log.is_leader():
+                return ""
             if call.caller.forwarded:
                 raise NotLeaderError("this peer does not lead", leader_id=self._log.leader_id)
             leader = self._forwarder.leader_elsewhere()
@@ -400,7 +415,10 @@ class Service:
             if not patience.lasts(error):
                 raise error
             await self._forwarder.wait_moved(PAUSE_S)
-        return ""
+
+    def _require_staying(self) -> None:
+        if self._forwarder.leaving:
+            raise NoLeaderError("this peer is stopping, nothing was done: ask another one")
 
 
 class _Patience:

@@ -19,7 +19,14 @@ from orchestrator.api.identity import CONTROL
 from orchestrator.api.metrics import APPLY_SECONDS
 from orchestrator.api.requests import namespace_of
 from orchestrator.contract import codec
-from orchestrator.contract.errors import ConflictError, InvalidError, NoLeaderError, NotFoundError, TimeoutError_
+from orchestrator.contract.errors import (
+    ConflictError,
+    InvalidError,
+    NoLeaderError,
+    NotFoundError,
+    OutOfRangeError,
+    TimeoutError_,
+)
 from orchestrator.contract.model import Event
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.jobfile.check import near_miss
@@ -50,6 +57,15 @@ class Watch:
             raise InvalidError(f"after_index: {after}; expected an index, 0 (oldest kept) or -1 (only new ones)")
         if after == -1:
             after = await self._log.read_barrier(timeout_s=call.timeout_s(read_patience_s(self._log)))
+        elif after > self._state().index:
+            # From a peer that is ahead of this one, or from a life that this cluster does not go on from.
+            known = await self._log.read_barrier(timeout_s=call.timeout_s(read_patience_s(self._log)))
+            if after > known:
+                raise OutOfRangeError(
+                    f"index {after} is of another life of this cluster, which is at {known}: list again and watch from "
+                    "there",
+                    first_index=str(known),
+                )
         while True:
             events = self._state().events.after(after, limit=BATCH)
             for event in events:

@@ -168,6 +168,7 @@ class Client:
     change_peers = _blocking(aio.Client.change_peers)
     state_hash = _blocking(aio.Client.state_hash)
     watch_events = _iterating(aio.Client.watch_events)
+    backup = _iterating(aio.Client.backup)
     put_variable = _blocking(aio.Client.put_variable)
     create_variable = _blocking(aio.Client.create_variable)
     get_variable = _blocking(aio.Client.get_variable)

@@ -38,6 +38,7 @@ from orchestrator.ops.dev_plan import Wanted, newcomer, peer_directory, plan
 from orchestrator.ops.http import probe
 from orchestrator.ops.ports import PortBlock, Ports
 from orchestrator.ops.processes import end, gone, last_lines, send, spawn
+from orchestrator.ops.rolling import restart_all
 
 READY_TIMEOUT_S = 60.0
 RETIRE_S = 15.0
@@ -319,6 +320,10 @@ class LocalCluster:
 
     restart_peer = restart
     restart_agent = restart
+
+    async def rolling_restart(self, *, timeout_s: float = READY_TIMEOUT_S) -> tuple[str, ...]:
+        """Restart every peer, the leader last, each only when all are back; see ``ops.rolling``. No call fails."""
+        return await restart_all(self, timeout_s=timeout_s)
 
     # ------------------------------------------------------------------------ changing its peers
 

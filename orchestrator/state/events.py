@@ -41,6 +41,7 @@ KINDS: dict[str, str] = {
     "variable.deleted": "the message is the variable's name",
     "peers.admitted": "disk incarnations that may vote",
     "peers.changed": "a new configuration epoch; the message says who the peers are",
+    "cluster.restored": "from a backup or by `raftsman recover`; the message says which, later writes are gone",
     "feature.raised": "every peer understands a newer feature level",
     "plan.rejected": "part of a plan was stale; the message counts the rows and gives the first reason",
 }

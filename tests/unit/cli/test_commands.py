@@ -426,6 +426,24 @@ def test_an_unknown_word_after_peers_is_a_usage_error_and_lists_nothing(cli: Cli
     assert cli("peers", "-o", "json")[0] == 0
 
 
+def test_peers_wait_says_who_is_missing_and_returns_when_nobody_is(cli: Cli, world: World) -> None:
+    leader = answers.PeerInfo(id="n1", role="leader", connected=True, lag=0)
+    follower = answers.PeerInfo(id="n2", role="follower", connected=True, lag=0, voter=False)
+    world.status = answers.ClusterStatus(leader_id="n1", peers=(leader, follower))
+    code, out, err = cli("peers", "wait", "--timeout", "100ms")
+    assert (code, out) == (5, "")
+    assert "n2 has no vote yet" in err
+    world.status = answers.ClusterStatus(leader_id="n1", peers=(leader, replace(follower, voter=True)))
+    assert cli("peers", "wait", "-q") == (0, "", "")
+
+
+def test_peers_restart_wants_one_or_all(cli: Cli) -> None:
+    for arguments in ([], ["p1", "--rolling"]):
+        code, _, err = cli("peers", "restart", *arguments)
+        assert code == 2
+        assert "name a PEER, or say --rolling" in err
+
+
 def test_events_end_with_the_stored_ones(cli: Cli, world: World) -> None:
     world.events = [model.Event(index=n, sequence=0, time_ms=1, kind="job.submitted", job="web") for n in range(1, 11)]
     _, out, _ = cli("events", "-o", "name")

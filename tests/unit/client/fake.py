@@ -5,6 +5,7 @@ It speaks real gRPC on loopback, so that clients and the command line are tested
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -292,6 +293,21 @@ class FakePeer(control_pb2_grpc.ControlServicer):
     def StateHash(self, request: Any, context: Any) -> Any:  # noqa: N802
         self._enter("StateHash", request, context)
         return pb.StateHashResponse(hash="abc", index=request.at_index or self.world.index, peer_id=self.name)
+
+    def Backup(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
+        self._enter("Backup", request, context)
+        limit = self.cut_streams_after.popleft() if self.cut_streams_after else None
+        state = f"state of {self.name}".encode() * 3
+        head = pb.BackupHead(
+            format=1, cluster_name="dev", peer_id=self.name, index=self.world.index, size_bytes=len(state),
+            stale=request.read.stale, age_ms=2500 if request.read.stale else 0,
+        )  # fmt: skip
+        digest = hashlib.sha256(state).digest()
+        parts = [pb.BackupPart(head=head), *(pb.BackupPart(data=state[n : n + 7]) for n in range(0, len(state), 7))]
+        for sent, part in enumerate([*parts, pb.BackupPart(sha256=digest)]):
+            if sent == limit:
+                context.abort(grpc.StatusCode.UNAVAILABLE, "socket closed")
+            yield part
 
     def WatchEvents(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
         self._enter("WatchEvents", request, context)

@@ -73,3 +73,19 @@ async def test_a_peer_that_is_not_there_leaves_the_outcome_unknown() -> None:
     assert isinstance(error, errors.UnknownOutcomeError)
     assert error.reason == UNCONNECTED
     assert error.retryable
+
+
+async def test_a_call_that_the_other_side_cancelled_leaves_the_outcome_unknown() -> None:
+    class Cancelled:
+        def code(self) -> grpc.StatusCode:
+            return grpc.StatusCode.CANCELLED
+
+        def details(self) -> str:
+            return "CANCELLED"
+
+        def trailing_metadata(self) -> tuple[()]:
+            return ()
+
+    error = from_rpc_error(Cancelled())
+    assert isinstance(error, errors.UnknownOutcomeError)
+    assert (error.reason, error.retryable) == (UNCONNECTED, True)
