@@ -554,3 +554,35 @@ def test_a_dead_cluster_exits_with_six(cli: Cli, peer: FakePeer) -> None:
 def test_a_transient_election_is_not_seen(cli: Cli, running: World, peer: FakePeer) -> None:
     peer.fail("ListJobs", NoLeaderError("electing"), NoLeaderError("electing"))
     assert cli("ps")[2] == ""
+
+
+def test_peers_are_changed_after_a_question_and_shown(cli: Cli, world: World, peer: FakePeer) -> None:
+    world.status = answers.ClusterStatus(
+        cluster_name="dev", leader_id="p1", peers=(answers.PeerInfo(id="p1", role="leader", address=peer.address),)
+    )
+    assert cli("peers", "add", "p2=h:2")[0] == 2, "not asked"
+    code, out, err = cli("peers", "add", "-y", "p2=h:2", "p3=h:3")
+    assert code == 0 and "epoch 1: the peers are p1, p2, p3" in err
+    assert "epoch 1" in out and "h:3" in out
+    assert cli("peers", "replace", "-y", "p3", "p4=h:4")[0] == 0
+    code, out, _ = cli("peers", "remove", "-y", "p2", "p4", "-o", "name")
+    assert (code, out) == (0, "p1\n")
+
+
+@pytest.mark.parametrize("word", ["p2", "p2=", "p2=host", "=h:1", "p2=h:x"])
+def test_a_newcomer_without_an_address_is_wrong_use(cli: Cli, word: str) -> None:
+    code, _, err = cli("peers", "add", "-y", word)
+    assert code == 2 and "ID=HOST:PORT" in err
+
+
+def test_a_saved_context_follows_a_change_of_the_peers(
+    cli: Cli, world: World, peer: FakePeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.status = answers.ClusterStatus(
+        leader_id="p1", peers=(answers.PeerInfo(id="p1", role="leader", address=peer.address),)
+    )
+    monkeypatch.delenv("RAFTSMAN_ENDPOINTS")
+    assert cli("context", "add", "here", "--endpoint", peer.address, "--endpoint", "gone:1")[0] == 0
+    _, _, err = cli("peers", "add", "-y", "p2=h:2")
+    assert f"context here: {peer.address}, h:2" in err
+    assert cli("context", "show", "here", "-o", "json")[1].count("h:2") == 1

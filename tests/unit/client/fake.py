@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 
 from orchestrator.contract import answers, codec, model
+from orchestrator.contract.channel import WHICH_PEERS
 from orchestrator.contract.errors import ConflictError, NoLeaderError, NotFoundError, RaftsmanError
 from orchestrator.contract.status import to_status
 from orchestrator.contract.v1 import control_pb2 as pb
@@ -55,6 +56,8 @@ class FakePeer(control_pb2_grpc.ControlServicer):
         self.silent = False
         """Takes calls and never answers: a stopped process with living connections."""
         self.calls: list[tuple[str, Any]] = []
+        self.present_peers: list[str] = []
+        """What it says of the cluster's peers beside an answer; nothing: they are those that everybody knows."""
         self.cut_streams_after: deque[int] = deque()
         """How many messages each next stream sends before the peer "dies"."""
         self._server = grpc.server(ThreadPoolExecutor(max_workers=16), options=[("grpc.so_reuseport", 0)])
@@ -76,6 +79,8 @@ class FakePeer(control_pb2_grpc.ControlServicer):
             self.calls.append((method, request))
             silent, waiting = self.silent, self.failures.get(method)
             error = waiting.popleft() if waiting else None
+        if self.present_peers and any(key == WHICH_PEERS for key, _ in context.invocation_metadata()):
+            context.set_trailing_metadata(((WHICH_PEERS, ",".join(self.present_peers)),))
         if silent:
             gone = threading.Event()
             context.add_callback(gone.set)
@@ -273,6 +278,17 @@ class FakePeer(control_pb2_grpc.ControlServicer):
     def ClusterStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
         self._enter("ClusterStatus", request, context)
         return codec.encode(replace(self.world.status, read=self._read(request)), pb.ClusterStatusResponse())
+
+    def ChangePeers(self, request: Any, context: Any) -> Any:  # noqa: N802
+        def do() -> Any:
+            status = self.world.status
+            kept = [peer for peer in status.peers if peer.id not in request.remove]
+            added = [answers.PeerInfo(id=peer, address=at, role="follower") for peer, at in request.add.items()]
+            self.world.status = replace(status, epoch=status.epoch + 1, peers=(*kept, *added))
+            present = {peer.id: peer.address for peer in self.world.status.peers}
+            return pb.ChangePeersResponse(index=self.world.index, epoch=self.world.status.epoch, peers=present)
+
+        return self._write("ChangePeers", request, context, do)
 
     def StateHash(self, request: Any, context: Any) -> Any:  # noqa: N802
         self._enter("StateHash", request, context)
