@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from orchestrator.ops.history_columns import Operation
+from orchestrator.ops.history import Operation
 from orchestrator.ops.linearizability import check_history
 
 Row = dict[str, Any]
