@@ -56,7 +56,10 @@ def apply(state: State, entry: Entry) -> Outcome:
         first = state.answers.get(key)
         if first is not None:
             return _again(state, entry, first)
+    names = len(state.variables)
     outcome = _apply_command(state, entry)
+    if not isinstance(entry.command, WriteVariable) or len(state.variables) != names:
+        state.shown_index = state.index  # of variables a view shows the names alone
     if entry.request_id:
         state.answers.put(key, Remembered(digest=entry.digest, time_ms=state.time_ms, outcome=outcome), state.limits)
     state.events.trim()
