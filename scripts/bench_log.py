@@ -21,7 +21,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -31,7 +30,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts.lib.clusters import Cluster, Etcd, Raftsman, Write, has_etcd, percentile
+from scripts.lib.clusters import Cluster, Etcd, Raftsman, Write, has_etcd, machine, percentile
 
 CHANNELS = 16
 WARM_UP_S = 0.5
@@ -153,10 +152,6 @@ def main() -> None:
         return
     for row in rows:
         print("  ".join(f"{name} {value}" for name, value in row.items()))
-
-
-def machine(load: tuple[float, float, float]) -> dict[str, object]:
-    return {"cpus": os.cpu_count(), "python": platform.python_version(), "load_before": round(load[0], 2)}
 
 
 if __name__ == "__main__":

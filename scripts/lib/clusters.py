@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import importlib
 import os
+import platform
 import shutil
 import signal
 import socket
@@ -33,7 +34,7 @@ READY_S = 30.0
 CHANNEL_OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 2_000),  # what one attempt may take
     ("grpc.max_reconnect_backoff_ms", 200),
 )
 INSTALL_ETCD = "apt-get update && apt-get install etcd-server"
@@ -287,3 +288,8 @@ def percentile(values: Sequence[float], share: float) -> float:
     """The smallest value that is at least as large as ``share`` of all (exact, nearest rank)."""
     ordered = sorted(values)
     return ordered[max(0, -(-len(ordered) * int(share * 1000) // 1000) - 1)]
+
+
+def machine(load: tuple[float, float, float]) -> dict[str, object]:
+    """What to tell beside every figure; ``load`` as ``os.getloadavg`` gave it before."""
+    return {"cpus": os.cpu_count(), "python": platform.python_version(), "load_before": round(load[0], 2)}
