@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from orchestrator.api.forward import Call, Route
-from orchestrator.api.requests import body_digest, job_key, namespace_of, write
+from orchestrator.api.requests import body_digest, job_key, namespace_of, rejection, write
 from orchestrator.contract import codec
 from orchestrator.contract.errors import InvalidError, PreconditionError, RaftsmanError
 from orchestrator.contract.model import JobSpec
@@ -187,9 +187,9 @@ class Writes:
         return await self._variable(request, call, value=None, expectation=expectation, expected=request.expect)
 
     async def put_variables(self, request: pb.PutVariablesRequest, call: Call) -> pb.PutVariablesResponse:
-        """One proposal each, with request ids derived from the caller's, so that they share entries of the log.
+        """One entry of the log, in which each write is a command of its own (``cmd.WriteVariables``).
 
-        All are checked before the first is proposed. What only the state can refuse (a value that is too large) is told
+        All are checked before they are proposed. What only the state can refuse (a value that is too large) is told
         with its place; the others are done then, and repeating the call does nothing twice.
         """
         if not request.writes:
@@ -201,19 +201,14 @@ class Writes:
                 field="writes",
             )
         namespace = namespace_of(request.namespace)
-        commands = [_variable_write(namespace, place, one) for place, one in enumerate(request.writes)]
-        digest = body_digest(request)
-        work = [
-            self._write(request, call, command, cmd.VariableAnswer, suffix=f"/{place}", digest=digest)
-            for place, command in enumerate(commands)
-        ]
-        # Each proposes in its turn, without a pause before it: so they enter the queue in order, and together.
-        done = await asyncio.gather(*work, return_exceptions=True)
+        writes = tuple(_variable_write(namespace, place, one) for place, one in enumerate(request.writes))
+        _, answer = await self._write(request, call, cmd.WriteVariables(writes=writes), cmd.VariablesAnswer)
         response = pb.PutVariablesResponse()
-        for place, one in enumerate(done):
-            if isinstance(one, BaseException):
-                raise _at(f"writes[{place}]", one)
-            _put_answer(one, response.answers.add())
+        for place, outcome in enumerate(answer.outcomes):
+            if isinstance(outcome, cmd.Rejected):
+                raise _at(f"writes[{place}]", rejection(outcome))
+            assert isinstance(outcome.answer, cmd.VariableAnswer)
+            _put_answer(outcome.index, outcome.answer, response.answers.add())
         return response
 
     async def _variable(
@@ -230,8 +225,9 @@ class Writes:
         command = cmd.WriteVariable(
             namespace=namespace, name=request.name, value=value, expectation=expectation, expected=expected
         )
+        done, answer = await self._write(request, call, command, cmd.VariableAnswer)
         response = pb.VariableResponse()
-        _put_answer(await self._write(request, call, command, cmd.VariableAnswer), response)
+        _put_answer(done.index, answer, response)
         return response
 
     # ------------------------------------------------------------------ all of them
@@ -280,18 +276,16 @@ def _variable_write(namespace: str, place: int, write: pb.VariableWrite) -> cmd.
     )
 
 
-def _put_answer(done: tuple[cmd.Applied, cmd.VariableAnswer], response: pb.VariableResponse) -> None:
-    applied, answer = done
-    response.index, response.hit = applied.index, answer.hit
+def _put_answer(index: int, answer: cmd.VariableAnswer, response: pb.VariableResponse) -> None:
+    response.index, response.hit = index, answer.hit
     if answer.variable is not None:
         codec.encode(answer.variable, response.variable)
 
 
-def _at(place: str, error: BaseException) -> BaseException:
+def _at(place: str, error: RaftsmanError) -> RaftsmanError:
     """The same error, saying which part of the request it is about."""
-    if isinstance(error, RaftsmanError):
-        error.message = f"{place}: {error.message}"
-        error.args = (error.message,)
+    error.message = f"{place}: {error.message}"
+    error.args = (error.message,)
     return error
 
 
