@@ -30,7 +30,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts.lib.clusters import Cluster, Etcd, Raftsman, Write, has_etcd, machine, percentile
+from scripts.lib.clusters import KEYS, Cluster, Etcd, Raftsman, Write, has_etcd, machine, percentile
 
 CHANNELS = 16
 WARM_UP_S = 0.5
@@ -121,6 +121,10 @@ async def run(arguments: argparse.Namespace, folder: Path) -> list[dict[str, obj
             rows.append(Row("etcd-txn", etcd, clients, batch, transaction=True))
     try:
         await asyncio.gather(*(cluster.start() for cluster in clusters))
+        for cluster in clusters:
+            write = cluster.write_many(cluster.channel(await cluster.leader()), 100)
+            for number in range(0, KEYS, 100):  # every key is there before the first round
+                await write(number, TIMEOUT_S)
         for number in range(arguments.rounds):
             for row in rows:
                 await row.measure(arguments.seconds)
