@@ -64,17 +64,24 @@ _COMMANDS: dict[str, type] = {
     "apply_plan": commands.ApplyPlan,
     "record_statuses": commands.RecordStatuses,
     "write_variable": commands.WriteVariable,
+    "write_variables": commands.WriteVariables,
     "collect": commands.Collect,
     "admit_peers": commands.AdmitPeers,
     "change_peers": commands.ChangePeers,
     "set_feature_level": commands.SetFeatureLevel,
 }
 _FIELDS = {kind: name for name, kind in _COMMANDS.items()}
+_OF_FORMAT_2 = (commands.ChangePeers, commands.WriteVariables)
+"""Commands that a peer of format 1 would take for garbage, and go on without: it must stop before them."""
+
+
+def _format(command: commands.Command) -> int:
+    return 2 if isinstance(command, _OF_FORMAT_2) else 1
 
 
 def encode_entry(entry: Entry) -> bytes:
     """The bytes of one command, to be proposed. Raises ``CodecError`` if a value does not fit its field."""
-    message = log_pb2.LogEntry(magic=ENTRY_MAGIC, format=2 if isinstance(entry.command, commands.ChangePeers) else 1)
+    message = log_pb2.LogEntry(magic=ENTRY_MAGIC, format=_format(entry.command))
     try:
         message.identity = entry.identity
         message.request_id = entry.request_id

@@ -218,6 +218,16 @@ class WriteVariable:
     expected: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteVariables:
+    """Several writes in one entry, each as if it stood there alone.
+
+    Each has an index of its own, and the request id of the whole with its place behind a slash.
+    """
+
+    writes: tuple[WriteVariable, ...]
+
+
 # ---------------------------------------------------------------------------- housekeeping
 
 
@@ -254,7 +264,7 @@ class SetFeatureLevel:
     level: int
 
 
-Command = (
+SingleCommand = (
     SubmitJobs
     | StopJob
     | ScaleJob
@@ -273,6 +283,7 @@ Command = (
     | ChangePeers
     | SetFeatureLevel
 )
+Command = SingleCommand | WriteVariables
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,7 +336,14 @@ class PlanAnswer:
     rejected: tuple[str, ...] = ()
 
 
-Answer = WriteAnswer | JobsAnswer | VariableAnswer | PlanAnswer
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariablesAnswer:
+    """What each write of ``WriteVariables`` came to, in order. They are remembered one by one, this is not."""
+
+    outcomes: tuple[Outcome, ...]
+
+
+Answer = WriteAnswer | JobsAnswer | VariableAnswer | VariablesAnswer | PlanAnswer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
