@@ -282,6 +282,16 @@ class Client:
                     seen = (event.index, event.sequence)
                     yield event
 
+    # ------------------------------------------------------------------ limits
+
+    async def get_limits(self, stale: bool = False) -> answers.LimitsAnswer:
+        """What the cluster keeps, for how long."""
+        return await self._call(calls.get_limits(stale))
+
+    async def set_limits(self, change: model.LimitsChange, request_id: str | None = None) -> answers.WriteResult:
+        """Change some limits; what is over them is forgotten."""
+        return await self._call(calls.set_limits(change, request_id or new_request_id()))
+
     # ------------------------------------------------------------------ variables
 
     async def put_variable(

@@ -166,6 +166,8 @@ class Client:
     forget_node = _blocking(aio.Client.forget_node)
     cluster_status = _blocking(aio.Client.cluster_status)
     state_hash = _blocking(aio.Client.state_hash)
+    get_limits = _blocking(aio.Client.get_limits)
+    set_limits = _blocking(aio.Client.set_limits)
     watch_events = _iterating(aio.Client.watch_events)
     put_variable = _blocking(aio.Client.put_variable)
     create_variable = _blocking(aio.Client.create_variable)

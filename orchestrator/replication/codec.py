@@ -66,6 +66,7 @@ _COMMANDS: dict[str, type] = {
     "collect": commands.Collect,
     "admit_peers": commands.AdmitPeers,
     "set_feature_level": commands.SetFeatureLevel,
+    "set_limits": commands.SetLimits,
 }
 _FIELDS = {kind: name for name, kind in _COMMANDS.items()}
 

@@ -32,6 +32,7 @@ from orchestrator.state.commands import (
     RestartJob,
     ScaleJob,
     SetFeatureLevel,
+    SetLimits,
     StopJob,
     SubmitJobs,
     WriteVariable,
@@ -123,5 +124,7 @@ def _apply_command(state: State, entry: Entry) -> Outcome:
             return housekeeping.admit(state, command)
         case SetFeatureLevel():
             return housekeeping.raise_feature_level(state, command)
+        case SetLimits():
+            return housekeeping.set_limits(state, command)
         case _:
             assert_never(command)

@@ -142,6 +142,9 @@ async def main(address: str, certs: Path | None, me: str, logs_address: str) -> 
     await agents.Register(agent.RegisterRequest(node=spare), timeout=15)
     await call(control, "ForgetNode", pb.NodeRequest(node=f"spare-{me}"))
     await call(control, "ClusterStatus", pb.ClusterStatusRequest())
+    await call(control, "SetLimits", pb.SetLimitsRequest(change={"events": 50_000}))
+    await call(control, "GetLimits", pb.GetLimitsRequest())
+    assert ANSWERS["GetLimits"].limits.events == 50_000
     await call(control, "StateHash", pb.StateHashRequest(peer_id=me))
     await first("WatchEvents", control.WatchEvents(pb.WatchEventsRequest(namespace="*")))
     await call(control, "PutVariable", pb.PutVariableRequest(namespace=space, name="a", value="1"))

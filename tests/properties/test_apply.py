@@ -14,6 +14,8 @@ from orchestrator.contract.model import (
     AllocState,
     AssignmentKey,
     JobType,
+    Limits,
+    LimitsChange,
     Observation,
     OnDisconnect,
 )
@@ -42,12 +44,12 @@ from orchestrator.state.commands import (
     RestartJob,
     ScaleJob,
     SetFeatureLevel,
+    SetLimits,
     StopJob,
     SubmitJobs,
     WriteVariable,
 )
 from orchestrator.state.invariants import check
-from orchestrator.state.model import Limits
 from orchestrator.state.snapshot import capture, image_hash
 from orchestrator.state.state import State
 from orchestrator.state.views import assignments_for, cluster_view, job_statuses
@@ -252,6 +254,10 @@ def _command(dice: Random, state: State) -> Command:
                 ),
             ),
         )
+    if kind is SetLimits:
+        return SetLimits(
+            change=LimitsChange(events=dice.choice((None, 99, 100, 120)), answers=dice.choice((None, 100)))
+        )
     return SetFeatureLevel(level=dice.randint(-1, 3))
 
 
@@ -259,6 +265,7 @@ _KINDS: tuple[type, ...] = (
     *(ApplyPlan,) * 10, *(RecordStatuses,) * 6, SubmitJobs, SubmitJobs, RegisterNode, RegisterNode, RegisterNode,
     MarkNodes, MarkNodes, CordonNode, CordonNode, CordonNode, ScaleJob, StopJob, RestartJob, RemoveJob, DrainNode,
     ForgetNode, WriteVariable, Collect, Collect, AdmitPeers, SetFeatureLevel,
+    SetLimits,
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from orchestrator.contract.model import (
     GroupSpec,
     JobSpec,
     JobType,
+    LimitsChange,
     MountSpec,
     NodeSpec,
     Observation,
@@ -155,6 +156,7 @@ COMMANDS: tuple[cmd.Command, ...] = (
     cmd.Collect(max_rows=7),
     cmd.AdmitPeers(cluster_id="c", incarnations=(("a", "1"), ("b", "2"))),
     cmd.SetFeatureLevel(level=3),
+    cmd.SetLimits(change=LimitsChange(events=0, answers=7)),
 )
 
 
