@@ -43,6 +43,7 @@ from prometheus_client import REGISTRY
 
 from orchestrator import plan
 from orchestrator.api import agents, control
+from orchestrator.api.admission import Admission
 from orchestrator.api.certificate import check_certificate, expires_ms_of
 from orchestrator.api.explain import Explain
 from orchestrator.api.forward import Forwarder, Service
@@ -149,8 +150,11 @@ class Peer:
             StateHashes(self.log, machine, self._forwarder, peer_id=settings.id),
             Logs(hub, self._forwarder, find=reads.log_target),
         )
+        admission = Admission()
         services = [
-            Service(descriptor, parts, routes, log=self.log, forwarder=self._forwarder, secure=secure)
+            Service(
+                descriptor, parts, routes, log=self.log, forwarder=self._forwarder, admission=admission, secure=secure
+            )
             for descriptor, parts, routes in (
                 (control_pb2.DESCRIPTOR.services_by_name["Control"], servicers, control.ROUTES),
                 (agent_pb2.DESCRIPTOR.services_by_name["Agents"], (self._agents, hub), agents.ROUTES),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import random
 import re
 import time
 import uuid
@@ -25,13 +26,16 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from orchestrator.api.identity import Caller, authorize, caller_of
+from orchestrator.api.admission import RETRY_MS, Admission, Lane
+from orchestrator.api.identity import AGENTS, Caller, authorize, caller_of
 from orchestrator.contract.channel import FORWARDED_IDENTITY, MAX_MESSAGE_BYTES, TlsFiles, dial
 from orchestrator.contract.errors import (
     InvalidError,
     NoLeaderError,
     NotLeaderError,
+    OverloadedError,
     RaftsmanError,
+    TimeoutError_,
     UnknownOutcomeError,
 )
 from orchestrator.contract.status import from_rpc_error, to_status
@@ -49,6 +53,8 @@ ALONE_PATIENCE_S = 0.3
 PAUSE_S = 0.05
 MARGIN_S = 0.05
 """Give up this long before the caller's own deadline, so that it hears why."""
+LEADER_FULL_S = 0.05
+"""A leader that refused a call for want of room is spared further ones for so long: we refuse them here."""
 DEFAULT_TIMEOUT_S = 30.0
 """For calls that come without a deadline; streams have none then."""
 
@@ -120,6 +126,9 @@ class Forwarder:
         self.addresses = dict(addresses)
         self._tls = tls
         self._channels: dict[str, grpc.aio.Channel] = {}
+        self._methods: dict[tuple[str, str], Any] = {}
+        self._bound: dict[Any, str] = {}  # calls that are given up when another peer than this leads
+        self._full_until: dict[str, float] = {}  # by service: agents' calls have a lane of their own there
         self._seen: tuple[bool, str] = (False, "")
         self._moved: asyncio.Event = asyncio.Event()
         self._unsubscribe: Callable[[], None] | None = None
@@ -133,6 +142,7 @@ class Forwarder:
             self._unsubscribe()
             self._unsubscribe = None
         channels, self._channels = list(self._channels.values()), {}
+        self._methods.clear()
         for one in channels:
             await one.close(None)
 
@@ -168,25 +178,31 @@ class Forwarder:
         ``follow``: given up with ``UnknownOutcomeError`` as soon as another leader is known, for a frozen peer would
         hold the call until its deadline.
         """
-        rpc = self.channel(peer_id).unary_unary(path, None, None)
+        service = path.rpartition("/")[0]
+        if follow and time.monotonic() < self._full_until.get(service, 0.0):
+            raise OverloadedError(
+                f"{peer_id}, which leads, has more to do than it can: try again a little later",
+                retry_after_ms=random.randint(*RETRY_MS),
+            )
+        rpc = self._methods.get((peer_id, path))
+        if rpc is None:
+            rpc = self._methods[(peer_id, path)] = self.channel(peer_id).unary_unary(path, None, None)
         pending = rpc(raw, timeout=timeout_s, metadata=((FORWARDED_IDENTITY, str(call.caller.identity)),))
-        answer = asyncio.ensure_future(_outcome(pending))
+        if follow:
+            self._bound[pending] = peer_id
         try:
-            while not answer.done():
-                moved = asyncio.ensure_future(self._moved.wait())
-                try:
-                    await asyncio.wait((answer, moved), return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    moved.cancel()
-                if follow and not answer.done() and self._log.leader_id not in ("", peer_id):
-                    raise UnknownOutcomeError(f"{peer_id} stopped leading before it answered", reason="UNKNOWN_OUTCOME")
-            return answer.result()
+            return bytes(await pending)
+        except asyncio.CancelledError:
+            if follow and pending not in self._bound:
+                raise UnknownOutcomeError(f"{peer_id} stopped leading before it answered") from None
+            raise
         except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from None
+            found = from_rpc_error(error)
+            if follow and isinstance(found, OverloadedError):
+                self._full_until[service] = time.monotonic() + LEADER_FULL_S
+            raise found from None
         finally:
-            if not answer.done():
-                pending.cancel()
-                answer.cancel()
+            self._bound.pop(pending, None)
 
     async def stream(
         self, peer_id: str, path: str, raw: bytes, call: Call, *, bound_to_leader: bool
@@ -221,10 +237,10 @@ class Forwarder:
             self._seen = seen
             event, self._moved = self._moved, asyncio.Event()
             event.set()
-
-
-async def _outcome(pending: Awaitable[bytes]) -> bytes:
-    return await pending
+            if self._log.leader_id:
+                for pending in [call for call, peer in self._bound.items() if peer != self._log.leader_id]:
+                    del self._bound[pending]
+                    pending.cancel()
 
 
 class Service:
@@ -242,6 +258,7 @@ class Service:
         *,
         log: ReplicatedLog,
         forwarder: Forwarder,
+        admission: Admission,
         secure: bool,
     ) -> None:
         unknown = routes.keys() - {method.name for method in descriptor.methods}
@@ -250,6 +267,7 @@ class Service:
         self.name: str = descriptor.full_name
         self._log = log
         self._forwarder = forwarder
+        self._admission = admission
         self._secure = secure
         self._methods = [_Method(m, routes.get(m.name, Route.LEADER), servicers) for m in descriptor.methods]
 
@@ -273,14 +291,15 @@ class Service:
         if method.gives_stream:
 
             async def streaming(raw: bytes, context: Any) -> AsyncIterator[bytes]:
-                async for answer in self._guard_stream(method, context, self._stream(method, raw, context)):
+                async for answer in self._guard_stream(method, context, self._admitted(method, raw, context)):
                     yield answer
 
             return grpc.unary_stream_rpc_method_handler(streaming)
 
         async def unary(raw: bytes, context: Any) -> bytes:
             try:
-                return await self._unary(method, raw, context)
+                with self._admission.hold(self._lane(context), len(raw)):
+                    return await self._unary(method, raw, context)
             except RaftsmanError as error:
                 await context.abort_with_status(to_status(error))
             except Exception:
@@ -290,12 +309,21 @@ class Service:
 
         return grpc.unary_unary_rpc_method_handler(unary)
 
+    def _lane(self, context: Any) -> Lane:
+        """Before anything is believed: whoever only says that a call was forwarded is refused in the next step."""
+        if self.name == AGENTS:
+            return Lane.AGENT
+        metadata = context.invocation_metadata() or ()
+        return Lane.FORWARDED if any(key == FORWARDED_IDENTITY for key, _ in metadata) else Lane.CLIENT
+
     def _begin(self, method: _Method, context: Any) -> Call:
         caller = caller_of(context, secure=self._secure)
         authorize(caller, self.name, method.name)
         left = context.time_remaining()
         if left is None and not method.gives_stream:
             left = DEFAULT_TIMEOUT_S
+        if left is not None and left <= 0:
+            raise TimeoutError_("the call's deadline had passed before it was begun: nothing was done")
         return Call(caller=caller, deadline=None if left is None else time.monotonic() + left)
 
     async def _guard_stream(
@@ -340,6 +368,15 @@ class Service:
             await self._forwarder.wait_moved(PAUSE_S)
 
     # ------------------------------------------------------------------ streams
+
+    async def _admitted(self, method: _Method, raw: bytes, context: Any) -> AsyncIterator[bytes]:
+        if self.name == AGENTS:  # as many as there are nodes
+            async for answer in self._stream(method, raw, context):
+                yield answer
+            return
+        with self._admission.hold(Lane.STREAM, len(raw)):
+            async for answer in self._stream(method, raw, context):
+                yield answer
 
     async def _stream(self, method: _Method, raw: bytes, context: Any) -> AsyncIterator[bytes]:
         call = self._begin(method, context)

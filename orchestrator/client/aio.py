@@ -18,7 +18,13 @@ from orchestrator.client.calls import Call, new_request_id
 from orchestrator.client.endpoints import Endpoints
 from orchestrator.contract import answers, model
 from orchestrator.contract.channel import TlsFiles
-from orchestrator.contract.errors import InvalidError, NoLeaderError, TimeoutError_, UnknownOutcomeError
+from orchestrator.contract.errors import (
+    InvalidError,
+    NoLeaderError,
+    OverloadedError,
+    TimeoutError_,
+    UnknownOutcomeError,
+)
 
 T = TypeVar("T")
 
@@ -89,7 +95,7 @@ class Client:
             return await self._endpoints.call(call, self.timeout_s)
         try:
             return await self._endpoints.call(call, min(self.timeout_s, self.stale_after_s))
-        except (NoLeaderError, TimeoutError_, UnknownOutcomeError):
+        except (NoLeaderError, OverloadedError, TimeoutError_, UnknownOutcomeError):
             return await self._endpoints.call(call.stale(), STALE_TIMEOUT_S)
 
     def _namespace(self, namespace: str | None) -> str:

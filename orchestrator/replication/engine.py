@@ -180,7 +180,7 @@ class EngineLog(EngineRoom):
 
     # ================================================================== writes
 
-    async def propose(self, payload: bytes, *, timeout_s: float = 10.0) -> Proposed:
+    async def propose(self, payload: bytes, *, timeout_s: float = 10.0, urgent: bool = False) -> Proposed:
         check_proposal(payload)
         self._require_running()
         if not self._core.is_leader:
@@ -191,7 +191,7 @@ class EngineLog(EngineRoom):
         if not self._membership.complete:
             raise NoLeaderError("the first start is not complete yet: the peers have not agreed on their disks")
         future: asyncio.Future[Proposed] = self._loop.create_future()
-        proposal = Proposal(payload, future)
+        proposal = Proposal(payload, future, urgent=urgent)
         self._proposals.add(proposal)
         self.wake()
         timer = self._loop.call_later(timeout_s, self._expire, proposal)

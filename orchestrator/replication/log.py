@@ -120,8 +120,8 @@ class ReplicatedLog(Protocol):
     @property
     def term(self) -> int: ...
 
-    async def propose(self, payload: bytes, *, timeout_s: float = 10.0) -> Proposed:
-        """Append, replicate, apply here, and return the outcome.
+    async def propose(self, payload: bytes, *, timeout_s: float = 10.0, urgent: bool = False) -> Proposed:
+        """Append, replicate, apply here, and return the outcome. ``urgent``: the control plane's own goes first.
 
         Raises ``NotLeaderError`` (nothing was done), ``NoLeaderError`` (nothing was done), ``OverloadedError`` (the
         bounded queue is full: nothing was done), ``UnknownOutcomeError`` (step-down, snapshot install or timeout while

@@ -46,15 +46,18 @@ class Proposer:
         request_id: str = "",
         digest: bytes = b"",
         timeout_s: float = 10.0,
+        urgent: bool = False,
     ) -> Outcome:
-        """The outcome of ``command``; raises what ``ReplicatedLog.propose`` raises."""
+        """The outcome of ``command``; raises what ``ReplicatedLog.propose`` raises. The leader's own are urgent."""
         entry = Entry(
             identity=identity, request_id=request_id, digest=digest, time_ms=self._clock_ms(), command=command
         )
         payload = encode_entry(entry)
         PROPOSALS.labels(type(command).__name__).inc()
         began = time.perf_counter()
-        outcome = (await self._log.propose(payload, timeout_s=timeout_s)).outcome
+        outcome = (
+            await self._log.propose(payload, timeout_s=timeout_s, urgent=urgent or identity == LEADER_IDENTITY)
+        ).outcome
         COMMIT_LATENCY.observe(time.perf_counter() - began)
         if not isinstance(outcome, Applied | Rejected):
             raise TypeError(f"the state machine answered {type(outcome).__name__}")

@@ -12,6 +12,7 @@ import grpc.aio
 import pytest
 
 from orchestrator.api import forward
+from orchestrator.api.admission import Admission
 from orchestrator.api.control import ROUTES
 from orchestrator.api.forward import Forwarder, Route, Service
 from orchestrator.contract.channel import FORWARDED_IDENTITY, dial
@@ -121,7 +122,9 @@ async def peers_with(routes: dict[str, Route]) -> AsyncIterator[Peers]:
         forwarder = Forwarder(log, peer_id=name, addresses=addresses, tls=None)
         forwarders.append(forwarder)
         peers.servicers[name] = Servicer(name)
-        service = Service(CONTROL, [peers.servicers[name]], routes, log=log, forwarder=forwarder, secure=False)
+        service = Service(
+            CONTROL, [peers.servicers[name]], routes, log=log, forwarder=forwarder, admission=Admission(), secure=False
+        )
         peers.servers[name].add_generic_rpc_handlers((service.handler(),))
         await peers.servers[name].start()
         forwarder.start()
@@ -325,4 +328,12 @@ def test_a_route_for_a_method_that_does_not_exist_is_a_mistake() -> None:
     log: Any = FakeLog("p1")
     forwarder = Forwarder(log, peer_id="p1", addresses={}, tls=None)
     with pytest.raises(ValueError, match="Nope"):
-        Service(CONTROL, [Servicer("p1")], {"Nope": Route.HERE}, log=log, forwarder=forwarder, secure=False)
+        Service(
+            CONTROL,
+            [Servicer("p1")],
+            {"Nope": Route.HERE},
+            log=log,
+            forwarder=forwarder,
+            admission=Admission(),
+            secure=False,
+        )
