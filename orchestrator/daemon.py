@@ -46,6 +46,7 @@ from orchestrator.api import agents, control
 from orchestrator.api.admission import Admission
 from orchestrator.api.certificate import check_certificate, expires_ms_of
 from orchestrator.api.explain import Explain
+from orchestrator.api.feed import Feed
 from orchestrator.api.forward import Forwarder, Service
 from orchestrator.api.identity import AGENTS, CONTROL, PEERS, peer_of
 from orchestrator.api.logs import LogHub, Logs
@@ -146,7 +147,7 @@ class Peer:
             writes,
             reads,
             Explain(self.log, self._state),
-            Watch(self.log, self._state),
+            Watch(self.log, self._state, Feed(self.log, self._state)),
             StateHashes(self.log, machine, self._forwarder, peer_id=settings.id),
             Logs(hub, self._forwarder, find=reads.log_target),
         )

@@ -15,7 +15,8 @@ import random
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from orchestrator.api.admission import RETRY_MS, Admission, Lane
+from orchestrator.api.feed import too_slow
 from orchestrator.api.identity import AGENTS, Caller, authorize, caller_of
 from orchestrator.contract.channel import FORWARDED_IDENTITY, MAX_MESSAGE_BYTES, TlsFiles, dial
 from orchestrator.contract.errors import (
@@ -55,6 +57,8 @@ MARGIN_S = 0.05
 """Give up this long before the caller's own deadline, so that it hears why."""
 LEADER_FULL_S = 0.05
 """A leader that refused a call for want of room is spared further ones for so long: we refuse them here."""
+STALLED_S = 30.0
+"""A stream whose reader takes nothing for so long is ended."""
 DEFAULT_TIMEOUT_S = 30.0
 """For calls that come without a deadline; streams have none then."""
 
@@ -86,7 +90,7 @@ class Call:
 
 
 Unary = Callable[[Any, Call], Awaitable[Message]]
-Streaming = Callable[[Any, Call], AsyncIterator[Message]]
+Streaming = Callable[[Any, Call], AsyncIterator[Message | bytes]]
 Duplex = Callable[[AsyncIterator[Any], Call], AsyncIterator[Message]]
 
 
@@ -247,7 +251,8 @@ class Service:
     """A gRPC service whose methods are served here or at the leader, as ``routes`` says.
 
     One of ``servicers`` has a coroutine function ``snake_case(request, call)`` for each method, or an async generator
-    function where the method streams its answer. Methods that are missing in ``routes`` are routed to the leader.
+    function (of messages, or their bytes) where it streams its answer. Methods that are missing in ``routes`` are
+    routed to the leader.
     """
 
     def __init__(
@@ -290,9 +295,15 @@ class Service:
             return grpc.stream_stream_rpc_method_handler(duplex)
         if method.gives_stream:
 
-            async def streaming(raw: bytes, context: Any) -> AsyncIterator[bytes]:
-                async for answer in self._guard_stream(method, context, self._admitted(method, raw, context)):
-                    yield answer
+            async def streaming(raw: bytes, context: Any) -> None:
+                answers = self._admitted(method, raw, context)
+                try:
+                    async with aclosing(self._guard_stream(method, context, answers)) as guarded:
+                        async for answer in guarded:
+                            async with asyncio.timeout(STALLED_S):
+                                await context.write(answer)
+                except TimeoutError:
+                    await context.abort_with_status(to_status(too_slow()))
 
             return grpc.unary_stream_rpc_method_handler(streaming)
 
@@ -328,7 +339,7 @@ class Service:
 
     async def _guard_stream(
         self, method: _Method, context: Any, messages: AsyncIterator[bytes]
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         try:
             async for message in messages:
                 yield message
@@ -386,7 +397,7 @@ class Service:
             leader = await self._await_leader(method, call)
         if not leader:
             async for message in method.serve(request, call):
-                yield message.SerializeToString()
+                yield message if isinstance(message, bytes) else message.SerializeToString()
             return
         async for answer in self._forwarder.stream(leader, method.path, raw, call, bound_to_leader=True):
             yield answer
