@@ -259,3 +259,17 @@ async def test_a_watcher_that_takes_nothing_is_ended_and_goes_on_without_a_gap(
             assert event.index == index
         again.cancel()
         await channel.close(None)
+
+
+async def test_a_watch_goes_on_while_leaders_change(api: Api) -> None:
+    stream, waiting = await started(api)
+    seen = []
+    for number in range(5):
+        await api.submit(f"j{number}")
+        seen += await waiting
+        api.log.lead(False)
+        waiting = asyncio.ensure_future(take(stream, 1))
+        await asyncio.sleep(0)
+        api.log.lead(True)
+    await api.submit("last")
+    assert indexes(seen + await waiting) == list(range(1, 7))
