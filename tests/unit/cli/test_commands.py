@@ -480,3 +480,22 @@ def test_a_dead_cluster_exits_with_six(cli: Cli, peer: FakePeer) -> None:
 def test_a_transient_election_is_not_seen(cli: Cli, running: World, peer: FakePeer) -> None:
     peer.fail("ListJobs", NoLeaderError("electing"), NoLeaderError("electing"))
     assert cli("ps")[2] == ""
+
+
+def test_limits_are_shown_and_changed(cli: Cli, world: World) -> None:
+    code, out, _ = cli("limits", "get")
+    assert code == 0
+    assert "answers" in out
+    assert "100000" in out
+    code, out, err = cli("limits", "set", "events=20000", "answers=500")
+    assert (code, out) == (0, "")
+    assert "events: 20000 (was 100000)" in err
+    assert (world.limits.events, world.limits.answers) == (20_000, 500)
+    code, out, _ = cli("limits", "get", "-o", "json")
+    assert json.loads(out)["answers"] == 500
+    code, _, err = cli("limits", "set", "event=1")
+    assert code == 2
+    assert "one of allocations_per_ordinal" in err
+    code, _, err = cli("limits", "set", "events=0")
+    assert code == 2
+    assert "from 100" in err
