@@ -79,6 +79,7 @@ class Agent:
                     name=name,
                     address=address,
                     api=settings.api or ",".join(settings.peers),
+                    api_follows_peers=not settings.api,
                 ),
                 metrics=self.metrics,
                 report=self.outbox.add,

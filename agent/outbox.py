@@ -28,6 +28,7 @@ class Outbox:
     def __init__(self) -> None:
         self._pending: dict[AssignmentKey, deque[Observation]] = {}
         self._sending: Batch | None = None
+        self._sending_keys: frozenset[AssignmentKey] = frozenset()
         self._filled = asyncio.Event()
 
     def __len__(self) -> int:
@@ -43,17 +44,12 @@ class Outbox:
     def resend(self, observations: Iterable[Observation]) -> None:
         """Say again how things are; what already waits to be said is newer."""
         for observation in observations:
-            sending = self._sending is not None and any(
-                one.key == observation.key for one in self._sending.observations
-            )
-            if observation.key not in self._pending and not sending and observation.state is not AllocState.PENDING:
+            if not self.has(observation.key) and observation.state is not AllocState.PENDING:
                 self.add(observation)
 
     def has(self, key: AssignmentKey) -> bool:
         """Whether something about the allocation is not acknowledged yet."""
-        return key in self._pending or (
-            self._sending is not None and any(one.key == key for one in self._sending.observations)
-        )
+        return key in self._pending or key in self._sending_keys
 
     def batch(self) -> Batch | None:
         """What to send now: the unacknowledged batch again, else a new one, else None."""
@@ -68,6 +64,7 @@ class Outbox:
                 if len(taken) >= MAX_BATCH:
                     break
             self._sending = Batch(str(uuid.uuid4()), tuple(taken))
+            self._sending_keys = frozenset(one.key for one in taken)
         if not self._pending:
             self._filled.clear()
         return self._sending
@@ -76,6 +73,7 @@ class Outbox:
         """The batch was acknowledged, or can never be."""
         if self._sending is batch:
             self._sending = None
+            self._sending_keys = frozenset()
 
     async def wait(self) -> None:
         """Until there may be something to send."""

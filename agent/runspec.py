@@ -15,12 +15,17 @@ from orchestrator.contract.model import PortBinding, TaskSpec, str_map
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeFacts:
-    """What tasks are told about where they run. ``api``: addresses of peers, separated by commas."""
+    """What tasks are told about where they run.
+
+    ``api``: addresses of peers, separated by commas; ``api_follows_peers``: they are those of the peers as they are
+    now, and not some that the operator named.
+    """
 
     node_id: str
     name: str
     address: str
     api: str
+    api_follows_peers: bool = False
 
 
 def run_spec(record: Record, task: TaskSpec, cluster_id: str, node: NodeFacts) -> RunSpec:

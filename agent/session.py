@@ -12,7 +12,7 @@ import contextlib
 import random
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -53,6 +53,7 @@ BAD_HINT_MS = 30_000
 GATHER_S = 0.02
 LOGS_AGAIN_S = 0.5
 END_AGAIN_S = 0.2
+DECODE_SLICE = 50
 
 
 class _Ended(Exception):
@@ -80,7 +81,10 @@ class Session:
         boot_id: str,
         clock_ms: Callable[[], int] = boot_clock_ms,
     ) -> None:
-        self._peers = peers
+        self._configured = peers
+        # Those that a restarted agent knew last come first: what it was started with may all have been replaced since.
+        self._peers = tuple(dict.fromkeys([*filter(None, store.noted("peers").split(",")), *peers]))
+        self._log_tasks: dict[str, asyncio.Task[None]] = {}  # by address
         self._tls = tls
         self._store = store
         self._supervisor = supervisor
@@ -95,7 +99,7 @@ class Session:
         self._registering: tuple[str, NodeSpec] | None = None
         self._heartbeat_ms = HEARTBEAT_MS
         self._sequence = 0
-        self._next = random.randrange(len(peers))
+        self._next = random.randrange(len(self._peers))
         self._bad_hints: dict[str, int] = {}
         self._everything = True
         self._handshakes = 0
@@ -111,7 +115,7 @@ class Session:
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         guard = loop.create_task(self._guard_contact())
-        logs = [loop.create_task(self._logs(address)) for address in self._peers]
+        self._follow_logs()
         short = 0  # sessions in a row that ended soon after they began
         hint = ""
         try:
@@ -140,9 +144,30 @@ class Session:
                         await asyncio.sleep(NEXT_PEER_S)
         finally:
             guard.cancel()
+            logs, self._log_tasks = list(self._log_tasks.values()), {}
             for task in logs:
                 task.cancel()
             await asyncio.gather(*logs, return_exceptions=True)
+
+    def _learn(self, peers: Sequence[str], address: str) -> None:
+        """The cluster's peers changed, says the one at ``address``. What this agent was started with stays in the list
+        until it is sure that it reaches them by the names that they have for each other."""
+        known = tuple(dict.fromkeys(peers if address in peers else [*peers, *self._configured]))
+        if not peers or known == self._peers:
+            return
+        self._peers = known
+        self._store.note("peers", ",".join(peers))
+        self._supervisor.learn_peers(peers)
+        self._log.info("peers_changed", peers=known)
+        self._follow_logs()
+
+    def _follow_logs(self) -> None:
+        """One stream for logs to every peer, and to nobody else."""
+        for address in [address for address in self._log_tasks if address not in self._peers]:
+            self._log_tasks.pop(address).cancel()
+        for address in self._peers:
+            if address not in self._log_tasks:
+                self._log_tasks[address] = asyncio.create_task(self._logs(address))
 
     def _turn_from(self, address: str) -> None:
         """The next peer of the list is another one than ``address``, where there is another."""
@@ -215,11 +240,11 @@ class Session:
 
     async def _first_contact(self, stub: Any, address: str) -> None:
         if self._registered is None:
-            await self._register(stub)
+            await self._register(stub, address)
         else:
             await self._beat(stub, address, timeout_s=FIRST_CALL_S)
 
-    async def _register(self, stub: Any) -> None:
+    async def _register(self, stub: Any, address: str) -> None:
         spec = self._node()
         if self._registering is None or self._registering[1] != spec:
             self._registering = (str(uuid.uuid4()), spec)
@@ -238,6 +263,7 @@ class Session:
         self._registered = spec
         self._known.set()
         self._registering = None
+        self._learn(response.peers, address)
         self._log.info("registered", node=spec.id, name=spec.name, cluster=response.cluster_id, index=response.index)
 
     async def _register_changes(self, stub: Any) -> None:
@@ -246,7 +272,7 @@ class Session:
             await self._supervisor.drivers_changed.wait()
             self._supervisor.drivers_changed.clear()
             if self._node() != self._registered:
-                await self._register(stub)
+                await self._register(stub, self.connected_to)
 
     async def _beat(self, stub: Any, address: str, *, timeout_s: float) -> None:
         self._sequence += 1
@@ -264,6 +290,7 @@ class Session:
             raise _Ended("the control plane does not know this node", hint=address, register=True)
         self._contact_ms = max(self._contact_ms, sent_ms)
         self._store.save_contact(self._boot_id, self._contact_ms)
+        self._learn(response.peers, address)
         leader = response.leader.address
         if leader and leader != address and self._bad_hints.get(leader, 0) <= sent_ms:
             raise _Ended(f"{response.leader.peer_id} leads", hint=leader)
@@ -293,10 +320,10 @@ class Session:
                 raise _Ended("the assignments did not begin with a full set")
             first = False
             try:
-                taken = self._supervisor.apply(
+                taken = await self._supervisor.apply(
                     index=update.index,
                     full=update.full,
-                    assignments=[codec.decode(Assignment, one) for one in update.assignments],
+                    assignments=await _decoded(update),
                     removed=[codec.decode(AssignmentKey, one) for one in update.removed],
                     superseded=[codec.decode(AssignmentKey, one) for one in update.superseded],
                 )
@@ -372,3 +399,12 @@ class Session:
 def _is_handshake(message: str) -> bool:
     """Whether this side refused the peer's certificate; a dying peer breaks handshakes in other words."""
     return "CERTIFICATE_VERIFY_FAILED" in message or "SSL_ERROR_SSL" in message
+
+
+async def _decoded(update: agent_pb2.AssignmentsUpdate) -> list[Assignment]:
+    """In pieces: a full set may have thousands, and heartbeats go on meanwhile."""
+    assignments = []
+    for start in range(0, len(update.assignments), DECODE_SLICE):
+        assignments += [codec.decode(Assignment, one) for one in update.assignments[start : start + DECODE_SLICE]]
+        await asyncio.sleep(0)
+    return assignments

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -33,6 +33,7 @@ from agent.metrics import Metrics
 from agent.reconcile import Hold, Record, Remove, Start, Stop
 from agent.runspec import NodeFacts, run_spec
 from agent.store import Store
+from agent.turns import Turns
 from orchestrator.contract.model import (
     AllocationId,
     AllocState,
@@ -90,6 +91,7 @@ class Supervisor:
         self._starting: set[str] = set()
         self._siblings: dict[AllocationId, set[AssignmentKey]] = {}
         self._workers: dict[AssignmentKey, _Worker] = {}
+        self._turns = Turns()
         self._background: set[asyncio.Task[None]] = set()
         self._clearing: asyncio.Task[None] | None = None
         self._index = 0
@@ -144,7 +146,7 @@ class Supervisor:
 
     # ------------------------------------------------------------------------ what the control plane says
 
-    def apply(
+    async def apply(
         self,
         *,
         index: int,
@@ -153,13 +155,18 @@ class Supervisor:
         removed: Iterable[AssignmentKey] = (),
         superseded: Iterable[AssignmentKey] = (),
     ) -> bool:
-        """Take up an update. False: it is older than what is known, and nothing was done."""
+        """Take up an update. False: it is older than what is known, and nothing was done.
+
+        All of it is known at once, so that no allocation starts beside one that the same update ends; saving it and
+        waking the workers goes on piece by piece. Given up in between, the next full set makes up for the rest.
+        """
         if index < self._index:
             return False
         self._index = index
         superseded = tuple(superseded)
         if superseded:
             self._clearing = self._spawn(self._clear(superseded, self._clearing))
+        woken: dict[AssignmentKey, bool] = {}  # and whether to save it first
         listed = list(assignments)
         for assignment in listed:
             before = self.records.get(assignment.key)
@@ -169,34 +176,45 @@ class Supervisor:
             if before is not None and not record.live:
                 self._report(reconcile.observation(record))  # the control plane missed how it ended
             self._remember(record)
-            if record != before:
-                self._store.save(record)
-            self._wake_siblings(assignment.key.id)
-        for key in removed:
-            if key in self.records:
-                self._remember(reconcile.forgotten(self.records[key]))
-                self._wake_siblings(key.id)
+            woken[record.key] = record != before
+        forgotten = [key for key in removed if key in self.records]
         if full:
             keys = [assignment.key for assignment in listed]
             instances = [one for found in self._found.values() for one in found.values()]
-            forget, unknown = reconcile.surplus(keys, self.records, instances, self._node.node_id)
-            for key in forget:
+            unlisted, unknown = reconcile.surplus(keys, self.records, instances, self._node.node_id)
+            for key in unlisted:
                 log.info("allocation_unknown_to_control_plane", allocation=str(key.id), attempt=key.attempt)
-                self._remember(reconcile.forgotten(self.records[key]))
-                self._wake_siblings(key.id)
+            forgotten += unlisted
             if unknown:
                 self._spawn(self._end_all(unknown, remove=True))
+        for key in forgotten:
+            self._remember(reconcile.forgotten(self.records[key]))
+            woken[key] = False
+        for key, save in woken.items():
+            await self._turns.mine()
+            record_now = self.records.get(key)
+            if save and record_now is not None:
+                self._store.save(record_now)
+            self._wake_siblings(key.id)
         return True
 
     def contact_lost(self) -> None:
-        """Too long without a majority: stop what must not run twice."""
+        """Too long without a majority: stop what must not run twice. Stopping has a time to keep, so it goes first."""
+        held = []
         for key, record in list(self.records.items()):
             if record.assignment.on_disconnect is OnDisconnect.STOP and record.live and record.hold is Hold.NONE:
                 log.warning("stopped_without_contact", allocation=str(key.id), attempt=key.attempt)
-                held = reconcile.disconnected(record)
-                self._remember(held)
-                self._store.save(held)
+                self._remember(reconcile.disconnected(record))
                 self._wake(key)
+                held.append(key)
+        if held:
+            self._spawn(self._save_all(held))
+
+    async def _save_all(self, keys: Iterable[AssignmentKey]) -> None:
+        for key in keys:
+            await self._turns.mine()
+            if key in self.records:
+                self._store.save(self.records[key])
 
     def observations(self, *, everything: bool) -> list[Observation]:
         """How things are now: of live allocations, or of all that are known."""
@@ -205,6 +223,11 @@ class Supervisor:
             for record in self.records.values()
             if (everything or record.live) and record.hold is not Hold.FORGOTTEN
         ]
+
+    def learn_peers(self, peers: Sequence[str]) -> None:
+        """What starts from now on is told these addresses of the control plane, unless the operator named others."""
+        if self._node.api_follows_peers:
+            self._node = replace(self._node, api=",".join(peers))
 
     def running_count(self) -> int:
         """Allocations with something running."""
@@ -256,7 +279,10 @@ class Supervisor:
     async def _work(self, key: AssignmentKey, worker: _Worker) -> None:
         """Step until the allocation is forgotten or has ended; a later wake begins anew."""
         try:
-            while key in self.records:
+            while True:
+                await self._turns.mine()
+                if key not in self.records:
+                    return
                 worker.wake.clear()
                 try:
                     wait_s = await self._step(key, worker)

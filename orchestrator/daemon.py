@@ -51,6 +51,7 @@ from orchestrator.api.forward import Forwarder, Service
 from orchestrator.api.identity import AGENTS, CONTROL, PEERS, peer_of
 from orchestrator.api.logs import LogHub, Logs
 from orchestrator.api.metrics import PeerCollector
+from orchestrator.api.peers import PeerChanges
 from orchestrator.api.reads import Facts, Others, Reads, resolve_node
 from orchestrator.api.status import StatusServer
 from orchestrator.api.watch import HashingMachine, StateHashes, Watch
@@ -63,8 +64,8 @@ from orchestrator.leader.liveness import Liveness
 from orchestrator.leader.loop import LeaderLoop
 from orchestrator.replication import transport
 from orchestrator.replication.datadir import DataDirectory, open_data_directory
-from orchestrator.replication.engine import EngineLog
-from orchestrator.replication.journal import FileJournal
+from orchestrator.replication.epochs import EpochLog
+from orchestrator.replication.journals import FileJournals
 from orchestrator.replication.machine import ClusterMachine, admission_payload
 from orchestrator.replication.propose import Proposer, unix_ms
 from orchestrator.replication.settings import EngineConfig
@@ -77,18 +78,23 @@ logger = structlog.get_logger("raftsman.peer")
 STOP_GRACE_S = 0.5
 """Calls in flight get this long when the peer stops; the whole stop is bounded by ``STOP_S``."""
 STOP_S = 2.0
+GOODBYE_S = 2.0
+"""A removed peer answers so long on: clients that know no other learn here who the peers are."""
 
 
 class Peer:
     """One peer. ``start`` raises ``StartupError`` and leaves nothing running; ``stop`` is bounded.
 
-    ``unfit`` gets a ``StartupError`` when the other peers turn out to refuse this one: it must stop.
+    ``unfit`` gets a ``StartupError`` when the other peers turn out to refuse this one: it must stop. ``removed`` gets
+    the configuration epoch in which this peer was removed, once it is needed no more: it must stop as well.
     """
 
     def __init__(self, settings: PeerSettings) -> None:
         self.settings = settings
         self.unfit: asyncio.Future[StartupError] = asyncio.get_running_loop().create_future()
+        self.removed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._took_part = False
+        self._bound = ("", 0)
         tls = channel.TlsFiles.in_directory(settings.tls) if settings.tls is not None else None
         secure = tls is not None
         expires_ms = 0
@@ -97,7 +103,6 @@ class Peer:
         self._directory: DataDirectory = open_data_directory(
             settings.data, peer_id=settings.id, cluster_name=settings.cluster, mint=lambda: uuid.uuid4().hex
         )
-        _check_members(self._directory, settings)
         self._tls = tls
 
         # The replicated log and the state that it drives.
@@ -109,17 +114,19 @@ class Peer:
             server_name=(lambda _: channel.PEER_SERVER_NAME) if secure else None,
             cert_expires_ms=expires_ms_of if secure else None,
         )
-        self.log = EngineLog(
+        self.log = EpochLog(
             peer_id=settings.id,
             peers=settings.peers,
             machine=machine,
-            journal=FileJournal(self._directory.journal_path),
+            journals=FileJournals(self._directory.path),
             snapshots=FileSnapshots(self._directory.snapshots_path),
             network=network,
             incarnation=self._directory.incarnation,
             fresh=self._directory.fresh,
             admission_payload=lambda cluster, disks: admission_payload(cluster, disks, time_ms=unix_ms()),
             refused=lambda peer_id, reason: self._judge_refusals(),
+            retired=self._retired,
+            check_first=lambda: _check_members(self._directory, settings),
             config=EngineConfig.fast_failover() if settings.fast_failover else EngineConfig(),
         )
         proposer = Proposer(self.log)
@@ -130,7 +137,13 @@ class Peer:
         self._loop_task: asyncio.Task[None] | None = None
 
         # What callers reach.
-        self._forwarder = Forwarder(self.log, peer_id=settings.id, addresses=settings.peers, tls=tls)
+        self._forwarder = Forwarder(
+            self.log,
+            peer_id=settings.id,
+            peers=lambda: self.log.peers,
+            tls=tls,
+            changed_peers=lambda: self.log.epoch > 1,
+        )
         facts = Facts(cluster_name=settings.cluster, version=_version(), dev=settings.dev, cert_expires_ms=expires_ms)
         reads = Reads(
             self.log, self._state, facts, heartbeat_age_ms=self._liveness.age_ms, others=Others(self._forwarder)
@@ -141,12 +154,13 @@ class Peer:
             placements=registry.names(),
         )
         writes = control.Writes(self.log, proposer, policy, resolve_node=lambda text: resolve_node(self._state(), text))
-        self._agents = agents.Agents(self.log, proposer, self._state, self._liveness, addresses=settings.peers)
+        self._agents = agents.Agents(self.log, proposer, self._state, self._liveness, peers=lambda: self.log.peers)
         hub = LogHub(check=self._agents.check_speaker)
         servicers = (
             writes,
             reads,
             Explain(self.log, self._state),
+            PeerChanges(self.log, proposer, self._state),
             Watch(self.log, self._state, Feed(self.log, self._state)),
             StateHashes(self.log, machine, self._forwarder, peer_id=settings.id),
             Logs(hub, self._forwarder, find=reads.log_target),
@@ -240,13 +254,20 @@ class Peer:
 
     def _bind_cluster(self) -> None:
         """Once the cluster has an id, this disk belongs to it; another cluster's log must not go on here."""
-        cluster_id = self._state_machine.cluster_id()
-        if cluster_id and not (cluster_id == self._directory.cluster_id and self._directory.members):
+        now = (self._state_machine.cluster_id(), self._state_machine.epoch())
+        if now[0] and now != self._bound:
+            self._bound = now
+            cluster_id = now[0]
             try:
                 self._directory.bind_cluster_id(cluster_id, sorted(self._state_machine.admitted()))
             except (StartupError, OSError) as error:
                 logger.critical("this disk belongs to another cluster", error=str(error))
                 os._exit(1)
+
+    def _retired(self, epoch: int) -> None:
+        if not self.removed.done():
+            self._directory.mark_removed(epoch)
+            self.removed.set_result(epoch)
 
     def _take_part(self) -> None:
         if not self._took_part and self.log.leader_id:
@@ -257,7 +278,7 @@ class Peer:
 
         A misconfigured newcomer is refused by a majority and ends; to each of the others it is one peer that is away.
         """
-        peers = self.settings.peers
+        peers = self.log.peers
         refusals = {peer: reason for peer, reason in sorted(self.log.refusals.items()) if peer in peers}
         if self._took_part or self.unfit.done() or 2 * (len(peers) - len(refusals)) > len(peers):
             return
@@ -274,7 +295,6 @@ def _check_members(directory: DataDirectory, settings: PeerSettings) -> None:
     """Before anything votes: with a shorter list one peer alone would take itself for the majority."""
     listed = tuple(sorted(settings.peers))
     if directory.members and directory.members != listed:
-        directory.close()
         raise StartupError(
             f"--peers lists {', '.join(listed)}, but the cluster in {settings.data} has the members "
             f"{', '.join(directory.members)}: start every peer with that list, or name another data directory"
@@ -313,13 +333,26 @@ async def run(settings: PeerSettings) -> None:
         await peer.start()
         _settle()
         stopping = asyncio.create_task(stopped.wait())
-        await asyncio.wait((stopping, peer.unfit), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((stopping, peer.unfit, peer.removed), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         if peer.unfit.done():
             raise peer.unfit.result()
+        if peer.removed.done():
+            await _say_goodbye(settings, peer.removed.result())
         logger.info("stopping")
     finally:
         await peer.stop()
+
+
+async def _say_goodbye(settings: PeerSettings, epoch: int) -> None:
+    """This peer was removed and is needed no more."""
+    logger.warning("removed", epoch=epoch, data=str(settings.data))
+    click.echo(
+        f"raftsman peer: peer {settings.id} was removed from the cluster in configuration epoch {epoch}, and a "
+        f"majority of the present peers goes on without it. {settings.data} is of no more use: archive or remove it",
+        err=True,
+    )
+    await asyncio.sleep(GOODBYE_S)
 
 
 def _settle() -> None:

@@ -8,7 +8,7 @@ full set goes out only after a majority confirmed that this peer leads, because 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -52,7 +52,7 @@ class Listener(Protocol):
 
 
 class Agents:
-    """``state`` gives the current state; ``addresses`` are the peers', as agents dial them."""
+    """``state`` gives the current state; ``peers`` the present peers' addresses by id, as agents dial them."""
 
     def __init__(
         self,
@@ -61,13 +61,13 @@ class Agents:
         state: Callable[[], State],
         listener: Listener,
         *,
-        addresses: dict[str, str],
+        peers: Callable[[], Mapping[str, str]],
     ) -> None:
         self._log = log
         self._proposer = proposer
         self._state = state
         self._listener = listener
-        self._addresses = addresses
+        self._peers = peers
         self._streams = _Streams(log, state)
         self._writing = asyncio.Lock()
 
@@ -93,6 +93,7 @@ class Agents:
             leader=self._leader(),
             heartbeat_ms=HEARTBEAT_MS,
             lost_after_ms=self._listener.bound_ms,
+            peers=self._told(),
         )
 
     async def heartbeat(self, request: pb.HeartbeatRequest, call: Call) -> pb.HeartbeatResponse:
@@ -107,6 +108,7 @@ class Agents:
             sequence=request.sequence,
             leader=self._leader(),
             register_again=request.node_id not in self._state().nodes,
+            peers=self._told(),
         )
 
     async def report_statuses(self, request: pb.ReportStatusesRequest, call: Call) -> pb.ReportStatusesResponse:
@@ -188,9 +190,13 @@ class Agents:
         _own(node, call)
         return node
 
+    def _told(self) -> list[str]:
+        """The peers, once they are others than those that agents were started with."""
+        return list(self._peers().values()) if self._log.status().epoch > 1 else []
+
     def _leader(self) -> pb.LeaderHint:
         leader = self._log.leader_id
-        return pb.LeaderHint(peer_id=leader, address=self._addresses.get(leader, ""), term=self._log.term)
+        return pb.LeaderHint(peer_id=leader, address=self._peers().get(leader, ""), term=self._log.term)
 
 
 def _message(assignment: Assignment, groups: dict[int, tuple[GroupSpec, types_pb2.GroupSpec]]) -> pb.Assignment:

@@ -30,7 +30,7 @@ from google.protobuf.message_factory import GetMessageClass
 from orchestrator.api.admission import RETRY_MS, Admission, Lane
 from orchestrator.api.feed import too_slow
 from orchestrator.api.identity import AGENTS, Caller, authorize, caller_of
-from orchestrator.contract.channel import FORWARDED_IDENTITY, MAX_MESSAGE_BYTES, TlsFiles, dial
+from orchestrator.contract.channel import FORWARDED_IDENTITY, MAX_MESSAGE_BYTES, WHICH_PEERS, TlsFiles
 from orchestrator.contract.errors import (
     InvalidError,
     NoLeaderError,
@@ -40,6 +40,7 @@ from orchestrator.contract.errors import (
     TimeoutError_,
     UnknownOutcomeError,
 )
+from orchestrator.contract.line import Line
 from orchestrator.contract.status import from_rpc_error, to_status
 from orchestrator.replication.log import ReplicatedLog
 
@@ -122,15 +123,26 @@ def _snake(name: str) -> str:
 
 
 class Forwarder:
-    """Channels to the other peers, and where the leader is. One per process; everything on the loop."""
+    """Channels to the other peers, and where the leader is. One per process; everything on the loop.
 
-    def __init__(self, log: ReplicatedLog, *, peer_id: str, addresses: Mapping[str, str], tls: TlsFiles | None) -> None:
+    ``peers`` gives the present peers' addresses by id; ``changed_peers`` says whether they are others than at first.
+    """
+
+    def __init__(
+        self,
+        log: ReplicatedLog,
+        *,
+        peer_id: str,
+        peers: Callable[[], Mapping[str, str]],
+        tls: TlsFiles | None,
+        changed_peers: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._log = log
         self._peer_id = peer_id
-        self.addresses = dict(addresses)
+        self._peers = peers
+        self.changed_peers = changed_peers
         self._tls = tls
-        self._channels: dict[str, grpc.aio.Channel] = {}
-        self._methods: dict[tuple[str, str], Any] = {}
+        self._lines: dict[str, Line] = {}  # by address
         self._bound: dict[Any, str] = {}  # calls that are given up when another peer than this leads
         self._full_until: dict[str, float] = {}  # by service: agents' calls have a lane of their own there
         self._seen: tuple[bool, str] = (False, "")
@@ -145,20 +157,27 @@ class Forwarder:
         if self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
-        channels, self._channels = list(self._channels.values()), {}
-        self._methods.clear()
-        for one in channels:
-            await one.close(None)
+        lines, self._lines = list(self._lines.values()), {}
+        for line in lines:
+            await line.close()
+
+    @property
+    def addresses(self) -> Mapping[str, str]:
+        """Of all peers, by id."""
+        return self._peers()
 
     @property
     def others(self) -> list[str]:
         return [peer for peer in self.addresses if peer != self._peer_id]
 
-    def channel(self, peer_id: str) -> grpc.aio.Channel:
-        found = self._channels.get(peer_id)
-        if found is None:
-            found = self._channels[peer_id] = dial(self.addresses[peer_id], self._tls)
-        return found
+    async def _channel(self, peer_id: str) -> grpc.aio.Channel:
+        address = self.addresses.get(peer_id)
+        if address is None:
+            raise NoLeaderError(f"{peer_id} is no peer any more")
+        line = self._lines.get(address)
+        if line is None:
+            line = self._lines[address] = Line(address, self._tls)
+        return await line.channel()
 
     def leader_elsewhere(self) -> str:
         """The other peer that leads as far as this one knows; "" when unknown or when this one leads."""
@@ -188,9 +207,7 @@ class Forwarder:
                 f"{peer_id}, which leads, has more to do than it can: try again a little later",
                 retry_after_ms=random.randint(*RETRY_MS),
             )
-        rpc = self._methods.get((peer_id, path))
-        if rpc is None:
-            rpc = self._methods[(peer_id, path)] = self.channel(peer_id).unary_unary(path, None, None)
+        rpc = (await self._channel(peer_id)).unary_unary(path, None, None)
         pending = rpc(raw, timeout=timeout_s, metadata=((FORWARDED_IDENTITY, str(call.caller.identity)),))
         if follow:
             self._bound[pending] = peer_id
@@ -212,7 +229,7 @@ class Forwarder:
         self, peer_id: str, path: str, raw: bytes, call: Call, *, bound_to_leader: bool
     ) -> AsyncIterator[bytes]:
         """Messages of a streaming call to another peer; ``bound_to_leader``: ends when another peer leads."""
-        rpc = self.channel(peer_id).unary_stream(path, None, None)
+        rpc = (await self._channel(peer_id)).unary_stream(path, None, None)
         timeout_s = None if call.deadline is None else call.timeout_s()
         pending = rpc(raw, timeout=timeout_s, metadata=((FORWARDED_IDENTITY, str(call.caller.identity)),))
         watcher = asyncio.ensure_future(self._cancel_when_moved(peer_id, pending)) if bound_to_leader else None
@@ -308,11 +325,16 @@ class Service:
             return grpc.unary_stream_rpc_method_handler(streaming)
 
         async def unary(raw: bytes, context: Any) -> bytes:
+            beside = self._beside(context)
+            if beside:
+                context.set_trailing_metadata(beside)
             try:
                 with self._admission.hold(self._lane(context), len(raw)):
                     return await self._unary(method, raw, context)
             except RaftsmanError as error:
-                await context.abort_with_status(to_status(error))
+                status = to_status(error)
+                status.trailing_metadata = (*status.trailing_metadata, *beside)
+                await context.abort_with_status(status)
             except Exception:
                 logger.exception("call failed", method=method.name)
                 await context.abort_with_status(to_status(_internal(method)))
@@ -326,6 +348,13 @@ class Service:
             return Lane.AGENT
         metadata = context.invocation_metadata() or ()
         return Lane.FORWARDED if any(key == FORWARDED_IDENTITY for key, _ in metadata) else Lane.CLIENT
+
+    def _beside(self, context: Any) -> tuple[tuple[str, str], ...]:
+        """Who asks beside its call hears who the peers are, once they are others than those it was set up with."""
+        asked = any(key == WHICH_PEERS for key, _ in context.invocation_metadata() or ())
+        if not asked or not self._forwarder.changed_peers():
+            return ()
+        return ((WHICH_PEERS, ",".join(self._forwarder.addresses.values())),)
 
     def _begin(self, method: _Method, context: Any) -> Call:
         caller = caller_of(context, secure=self._secure)

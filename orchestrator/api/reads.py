@@ -71,7 +71,7 @@ class Reads:
         status = self._log.status()
         if read.stale:
             return pb.ReadInfo(
-                index=self._state().index, stale=True, age_ms=status.last_quorum_ms, peer_id=status.peer_id
+                index=self._state().index, stale=True, age_ms=status.state_age_ms, peer_id=status.peer_id
             )
         index = await self._log.read_barrier(timeout_s=call.timeout_s(read_patience_s(self._log)))
         return pb.ReadInfo(index=index, peer_id=status.peer_id)
@@ -218,6 +218,8 @@ class Reads:
             read=info,
             elections=status.elections,
             feature_level=state.feature_level,
+            epoch=status.epoch,
+            waits_for=status.waits_for,
         )
         told = {} if request.read.stale else await self._others.ask(status, call)
         for peer in status.peers:

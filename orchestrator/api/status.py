@@ -78,9 +78,12 @@ class StatusServer:
             healthy = bool(status.leader_id)
             body = {
                 "healthy": healthy,
-                "reason": "" if healthy else "no leader is known: a majority of the peers must be up",
+                "reason": ""
+                if healthy
+                else status.waits_for or "no leader is known: a majority of the peers must be up",
                 "peer": status.peer_id,
                 "role": str(status.role),
+                "epoch": status.epoch,
                 "leader": status.leader_id,
                 "term": status.term,
                 "index": status.index,

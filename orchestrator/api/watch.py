@@ -27,8 +27,9 @@ from orchestrator.contract.errors import (
     TimeoutError_,
 )
 from orchestrator.contract.v1 import control_pb2 as pb
+from orchestrator.jobfile.check import near_miss
 from orchestrator.replication.log import ReplicatedLog, StateMachine
-from orchestrator.state.events import Record
+from orchestrator.state.events import KINDS, Record
 from orchestrator.state.state import State
 
 BATCH = 200
@@ -49,6 +50,8 @@ class Watch:
         """Events in order. Resume after index n: those of index n itself are not sent again."""
         namespace = "*" if request.namespace == "*" else namespace_of(request.namespace)
         kinds = frozenset(request.kinds)
+        for kind in sorted(kinds - KINDS.keys()):
+            raise InvalidError(f"kinds: there is no kind of event {kind!r}{near_miss(kind, KINDS)}")
         after = request.after_index
         if after < -1:
             raise InvalidError(f"after_index: {after}; expected an index, 0 (oldest kept) or -1 (only new ones)")
@@ -148,6 +151,12 @@ class HashingMachine:
 
     def cluster_id(self) -> str:
         return self._machine.cluster_id()
+
+    def epoch(self) -> int:
+        return self._machine.epoch()
+
+    def addresses(self) -> dict[str, str]:
+        return self._machine.addresses()
 
     async def hash_at(self, index: int, *, timeout_s: float) -> str:
         """The hash at exactly ``index``; raises ``ConflictError`` if that is past, ``TimeoutError_`` if it is far."""

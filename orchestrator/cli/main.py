@@ -34,7 +34,7 @@ _OWN: dict[str, tuple[str, str, str]] = {
     "restart": ("orchestrator.cli.jobs", "restart", "Replace a job's instances, one at a time."),
     "nodes": ("orchestrator.cli.nodes", "nodes", "Machines: their state and what is used of them."),
     "node": ("orchestrator.cli.nodes", "node", "Cordon, drain, uncordon or forget a machine."),
-    "peers": ("orchestrator.cli.nodes", "peers", "The control plane: leader, term, lag, certificates."),
+    "peers": ("orchestrator.cli.peers", "peers", "The control plane: leader, term, lag, certificates; reset a peer."),
     "events": ("orchestrator.cli.events", "events", "What happened."),
     "var": ("orchestrator.cli.variables", "var", "Small replicated values that tasks can use."),
     "limits": ("orchestrator.cli.limits", "limits", "What the cluster keeps, for how long."),
@@ -47,10 +47,12 @@ _BY_ENTRY_POINT: dict[str, str] = {
     "dev": "A whole cluster on this machine.",
     "drill": "Kill the leader (or more) and measure what anybody notices.",
     "doctor": "What is wrong here, and what to do about it.",
+    "check-history": "Whether what clients were answered is linearizable.",
     "peer": "Run a peer of the control plane.",
     "agent": "Run the agent of a worker machine.",
     "gateway": "Run the HTTP gateway.",
     "certs": "Make an authority and certificates.",
+    "backup": "Write the cluster's whole state to a file, or verify one.",
 }
 """Help for the commands that we know to come by entry point: listing them must not import them."""
 

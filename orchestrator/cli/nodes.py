@@ -1,4 +1,4 @@
-"""``nodes``, ``node`` and ``peers``: the machines, and the control plane."""
+"""``nodes`` and ``node``: the machines."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ from orchestrator.cli.output import cores, mebibytes, show, span, table
 from orchestrator.cli.session import Session, common
 
 if TYPE_CHECKING:
-    from orchestrator.contract.answers import ClusterStatus, NodeInfo, PeerInfo
-
-WARN_CERTIFICATE_DAYS = 30
-DAY_MS = 24 * 3600 * 1000
+    from orchestrator.contract.answers import NodeInfo
 
 
 def _state(node: NodeInfo) -> str:
@@ -154,69 +151,3 @@ def forget(session: Session, name: str) -> None:
     with session.client() as client:
         changed = client.forget_node(name).changed
     session.note(f"{name}: forgotten" if changed else f"{name}: nothing to forget")
-
-
-@click.command()
-@common
-@click.option("-w", "--watch", is_flag=True, help="Show again every second until Ctrl-C.")
-@click.option("--stale", is_flag=True, help="Whatever the first peer knows, at once.")
-def peers(session: Session, watch: bool, stale: bool) -> None:
-    """The control plane: who leads, who lags, whose certificate ends soon."""
-    with session.client() as client:
-
-        def once() -> None:
-            status = client.cluster_status(stale=stale)
-            if not stale:
-                session.warn_if_stale(status.read)
-            for peer in status.peers:
-                _warn_of_certificate(session, peer)
-            show(
-                session.output,
-                value=lambda: status,
-                names=lambda: [peer.id for peer in status.peers],
-                table=lambda wide: _peers_text(status, wide),
-            )
-
-        if not watch:
-            once()
-            return
-        from orchestrator.cli.watching import repeat
-
-        repeat(session, once, every_s=1.0)
-
-
-def _warn_of_certificate(session: Session, peer: PeerInfo) -> None:
-    if not peer.cert_expires_ms:
-        return
-    left_days = (peer.cert_expires_ms - int(time.time() * 1000)) / DAY_MS
-    if left_days < WARN_CERTIFICATE_DAYS:
-        when = f"expires in {left_days:.0f} days" if left_days > 0 else "has expired"
-        session.warn(f"the certificate of peer {peer.id} {when}; make new ones with 'raftsman certs'")
-
-
-def _peers_text(status: ClusterStatus, wide: bool) -> str:
-    leader = status.leader_id or "none"
-    head = (
-        f"cluster {status.cluster_name or status.cluster_id}: leader {click.style(leader, bold=True)}, "
-        f"term {status.term}, index {status.applied_index}, elections seen {status.elections}; "
-        f"{status.jobs} jobs, {status.nodes} nodes, {status.allocations} allocations"
-    )
-    headings = ["PEER", "ROLE", "LAG", "CONTACT", "ADDRESS", "CERTIFICATE", "VERSION"]
-    if wide:
-        headings += ["VOTER", "MATCH"]
-    rows: list[list[object]] = []
-    for peer in status.peers:
-        left_ms = peer.cert_expires_ms - int(time.time() * 1000)
-        row: list[object] = [
-            peer.id,
-            peer.role,
-            peer.lag if peer.lag >= 0 else "?",
-            f"{span(peer.last_contact_ms)} ago" if peer.last_contact_ms >= 0 else "never",
-            peer.address,
-            f"{left_ms // DAY_MS} days" if peer.cert_expires_ms else "",
-            peer.version,
-        ]
-        if wide:
-            row += ["yes" if peer.voter else "no", peer.match_index]
-        rows.append(row)
-    return f"{head}\n\n{table(headings, rows)}"

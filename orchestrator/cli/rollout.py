@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 POLL_S = (0.1, 0.5)
 UNPLACED_S = 60.0
 """Without --timeout: nothing placed and nothing moving for so long is "no room"."""
+SETTLED_S = 2.0
+"""What started must run for so long, without a restart, before it counts as up: much fails in its first second."""
 REASONS_S = 1.5
 """Nothing moved for so long: say what it waits for."""
 REASONS_SHOWN = 5
@@ -89,6 +91,8 @@ class Rollout:
         self._client = client
         self._spec = spec
         self._version = version
+        self._runs: frozenset[tuple[str, int, int]] = frozenset()
+        self._runs_since = 0.0
         self._told: set[str] = set()
 
     def wait(self) -> Ended:
@@ -105,14 +109,14 @@ class Rollout:
                 if job.groups != before:
                     before, moved, pause_s = job.groups, now, POLL_S[0]
                     tell(f"{self._spec.name}: {judgement.text}")
-                if judgement.done:
+                limit_s = self._session.timeout_s
+                if judgement.done and (self._settled(now) or (limit_s is not None and now - began >= limit_s)):
                     break
                 if now - max(moved, asked) >= REASONS_S and not job.stopped:
                     asked = now
                     self._tell_reasons(tell, judgement)
                 if judgement.failed:
                     break
-                limit_s = self._session.timeout_s
                 if limit_s is not None:
                     out_of_time = now - began >= limit_s
                 elif judgement.pending and now - moved >= UNPLACED_S:
@@ -130,6 +134,16 @@ class Rollout:
         ended = self._ended(ExitCode.ROLLOUT_FAILED, job)
         self._show_failures(ended.allocations, judgement)
         return ended
+
+    def _settled(self, now: float) -> bool:
+        """Whether exactly these runs have been up for long enough; asked only while all are up."""
+        if self._spec.type is JobType.BATCH:
+            return True
+        placed = self._client.list_allocations(job=self._spec.name, namespace=self._spec.namespace).allocations
+        runs = frozenset((str(one.id), one.attempt, one.restarts) for one in placed if one.state is AllocState.RUNNING)
+        if runs != self._runs:
+            self._runs, self._runs_since = runs, now
+        return not runs or now - self._runs_since >= SETTLED_S
 
     def _tell_reasons(self, tell: _Tell, judgement: Judgement) -> None:
         """What it waits for, each reason once: why nothing fits, what an agent has trouble with."""

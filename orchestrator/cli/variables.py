@@ -97,8 +97,10 @@ def cas(session: Session, name: str, expect: str | None, value: str | None, abse
 @click.argument("name")
 @click.option("--expect", help="Only if this is its value.")
 def delete(session: Session, name: str, expect: str | None) -> None:
-    """Delete NAME."""
+    """Delete NAME; exit 1 if there is no such variable."""
     with session.client() as client:
+        if client.get_variable(name).variable is None:  # the deletion itself would be content with that
+            raise NotFoundError(f"no variable '{name}' in namespace '{session.place}'")
         result = client.delete_variable(name, expect)
     if not result.hit:
         raise ConflictError(f"variable '{name}' was not deleted: its value is not the expected one")

@@ -9,7 +9,7 @@ Owns: the methods that users call. Leaves to others: requests and answers (``cli
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol, TypeVar
 
@@ -255,6 +255,23 @@ class Client:
 
     async def cluster_status(self, stale: bool = False) -> answers.ClusterStatus:
         return await self._call(calls.cluster_status(stale))
+
+    async def change_peers(
+        self,
+        add: Mapping[str, str] | None = None,
+        remove: Iterable[str] = (),
+        expect_epoch: int = 0,
+        request_id: str | None = None,
+    ) -> answers.PeersChanged:
+        """Begin the next configuration epoch: with the peers of ``add`` (id -> host:port), without those of ``remove``.
+
+        Newcomers must run, with empty data directories. This client knows the new peers from then on. Raises
+        PreconditionError with what is missing; then nothing has changed.
+        """
+        call = calls.change_peers(add or {}, remove, expect_epoch, request_id or new_request_id())
+        changed = await self._call(call)
+        self._endpoints.learn([address for _, address in changed.peers])
+        return changed
 
     async def state_hash(self, at_index: int = 0, peer_id: str = "") -> answers.StateHash:
         """The hash of a peer's state at exactly ``at_index`` (0: where the leader is now; the answer says which)."""

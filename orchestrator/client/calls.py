@@ -7,7 +7,7 @@ Owns: building requests and decoding answers, once for all clients. Leaves to ot
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -198,6 +198,15 @@ def change_node(method: str, node: str, request_id: str) -> Call[answers.WriteRe
 def cluster_status(stale: bool) -> Call[answers.ClusterStatus]:
     request = pb.ClusterStatusRequest(read=_read(stale))
     return Call("ClusterStatus", request, pb.ClusterStatusResponse, _as(answers.ClusterStatus))
+
+
+def change_peers(
+    add: Mapping[str, str], remove: Iterable[str], expect_epoch: int, request_id: str
+) -> Call[answers.PeersChanged]:
+    request = pb.ChangePeersRequest(
+        request_id=request_id, add=dict(add), remove=sorted(remove), expect_epoch=expect_epoch
+    )
+    return Call("ChangePeers", request, pb.ChangePeersResponse, _as(answers.PeersChanged), request_id)
 
 
 def state_hash(at_index: int, peer_id: str) -> Call[answers.StateHash]:

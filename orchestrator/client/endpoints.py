@@ -11,7 +11,6 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import grpc
@@ -19,7 +18,7 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from orchestrator.client.calls import SERVICE, Call, Stream
-from orchestrator.contract.channel import TlsFiles, dial
+from orchestrator.contract.channel import WHICH_PEERS, TlsFiles
 from orchestrator.contract.errors import (
     InvalidError,
     NoLeaderError,
@@ -29,9 +28,13 @@ from orchestrator.contract.errors import (
     TimeoutError_,
     UnknownOutcomeError,
 )
+from orchestrator.contract.line import Line
 from orchestrator.contract.status import UNCONNECTED, from_rpc_error
 
 T = TypeVar("T")
+
+Beside = tuple[tuple[str, str], ...]
+"""Metadata of a call."""
 
 HEDGE_S = 0.5
 """An endpoint that has not answered for so long gets company: the same call goes to the next one too."""
@@ -41,55 +44,60 @@ BACKOFF_S = (0.05, 0.2)
 LONGEST_PAUSE_S = 5.0
 """What an overloaded peer asks for is doubled with every such answer to one call, up to this."""
 CONNECT_S = 1.0
+LEARN_S = 1.0
+"""So often at most a call also asks who the peers are; a client that lives long outlives all that it was made with."""
 UNREACHABLE = "UNREACHABLE"
 """Reason of a ``NoLeaderError`` when not one peer could be reached."""
 
 
-@dataclass(slots=True, eq=False)
 class Endpoint:
-    """One peer's address; its channel is made on first use."""
+    """One peer as a client sees it. Everything that needs a channel raises ``StartupError`` without certificates."""
 
-    address: str
-    tls: TlsFiles | None
-    _channel: Any = None
-    _methods: dict[str, Any] = field(default_factory=dict)
+    def __init__(self, address: str, tls: TlsFiles | None) -> None:
+        self.address = address
+        self._line = Line(address, tls)
 
-    def unary(self, call: Call[Any]) -> Any:
-        made = self._methods.get(call.method)
-        if made is None:
-            made = self._channel_().unary_unary(
-                SERVICE + call.method,
-                request_serializer=type(call.request).SerializeToString,
-                response_deserializer=call.answer.FromString,
-            )
-            self._methods[call.method] = made
-        return made
+    async def unary(
+        self, call: Call[Any], *, timeout_s: float, beside: Beside = (), told: Callable[[Any], None] | None = None
+    ) -> Message:
+        """The answer. ``beside`` goes along as metadata; ``told`` gets what came with the answer or refusal."""
+        made = (await self._channel()).unary_unary(
+            SERVICE + call.method,
+            request_serializer=type(call.request).SerializeToString,
+            response_deserializer=call.answer.FromString,
+        )
+        attempt = made(call.request, timeout=timeout_s, metadata=beside or None)
+        try:
+            message: Message = await attempt
+        except grpc.aio.AioRpcError as error:
+            if told is not None:
+                told(error.trailing_metadata())
+            raise
+        if told is not None:
+            told(await attempt.trailing_metadata())
+        return message
 
-    def stream(self, call: Stream[Any]) -> Any:
-        made = self._methods.get(call.method)
-        if made is None:
-            made = self._channel_().unary_stream(
-                SERVICE + call.method,
-                request_serializer=type(call.request).SerializeToString,
-                response_deserializer=call.answer.FromString,
-            )
-            self._methods[call.method] = made
-        return made
+    async def stream(self, call: Stream[Any]) -> Any:
+        """The started call: an async iterator of messages with ``cancel``."""
+        made = (await self._channel()).unary_stream(
+            SERVICE + call.method,
+            request_serializer=type(call.request).SerializeToString,
+            response_deserializer=call.answer.FromString,
+        )
+        return made(call.request)
 
-    def _channel_(self) -> Any:
-        if self._channel is None:
-            try:
-                self._channel = dial(self.address, self.tls)
-            except OSError as error:
-                raise StartupError(
-                    f"cannot read the certificates: {error}; point the context (raftsman context add) at ca.pem, "
-                    "cert.pem and key.pem"
-                ) from None
-        return self._channel
+    async def _channel(self) -> grpc.aio.Channel:
+        try:
+            return await self._line.channel()
+        except OSError as error:
+            raise StartupError(
+                f"cannot read the certificates: {error}; point the context (raftsman context add) at ca.pem, "
+                "cert.pem and key.pem"
+            ) from None
 
     async def connected(self, timeout_s: float) -> bool:
         """Whether there is a connection, or can be made one in time."""
-        channel = self._channel_()
+        channel = await self._channel()
         state = channel.get_state(try_to_connect=True)
         try:
             async with asyncio.timeout(timeout_s):
@@ -103,10 +111,7 @@ class Endpoint:
         return True
 
     async def close(self) -> None:
-        if self._channel is not None:
-            channel, self._channel = self._channel, None
-            self._methods.clear()
-            await channel.close()
+        await self._line.close()
 
 
 class Endpoints:
@@ -116,14 +121,46 @@ class Endpoints:
         if not addresses:
             raise InvalidError("a client needs at least one endpoint (host:port)")
         self._all = [Endpoint(address, tls) for address in dict.fromkeys(addresses)]
+        self._gone: list[Endpoint] = []  # forgotten; a call may still run there
+        self._tls = tls
+        self._given = frozenset(addresses)
         self._first = 0
+        self._asked_s = float("-inf")  # when a peer was last asked who the peers are
 
     @property
     def addresses(self) -> tuple[str, ...]:
         return tuple(endpoint.address for endpoint in self._all)
 
     async def close(self) -> None:
-        await asyncio.gather(*(endpoint.close() for endpoint in self._all))
+        await asyncio.gather(*(endpoint.close() for endpoint in [*self._all, *self._gone]))
+
+    # ------------------------------------------------------------------ peers come and go
+
+    def learn(self, addresses: Sequence[str]) -> None:
+        """The cluster's peers are these now. Those that the client was made with stay: it may reach them by names of
+        its own; others that are not among them are forgotten."""
+        known = {endpoint.address for endpoint in self._all}
+        if not addresses or (known - self._given <= set(addresses) <= known):
+            return
+        answered = self._all[self._first]
+        kept = [one for one in self._all if one.address in self._given or one.address in addresses or one is answered]
+        self._gone += [one for one in self._all if one not in kept]
+        self._all = kept + [Endpoint(address, self._tls) for address in addresses if address not in known]
+        self._first = self._all.index(answered)
+
+    def wanted(self) -> Beside:
+        """Metadata for the next call: now and then it asks who the peers are."""
+        now = time.monotonic()
+        if now - self._asked_s < LEARN_S:
+            return ()
+        self._asked_s = now
+        return ((WHICH_PEERS, "?"),)
+
+    def told(self, metadata: Any) -> None:
+        """What a peer said beside its answer or refusal."""
+        for key, value in metadata or ():
+            if key == WHICH_PEERS and isinstance(value, str):
+                self.learn(value.split(","))
 
     # ------------------------------------------------------------------ one answer
 
@@ -137,7 +174,8 @@ class Endpoints:
         return call.decode(message)
 
     def answered(self, endpoint: Endpoint) -> None:
-        self._first = self._all.index(endpoint)
+        if endpoint in self._all:
+            self._first = self._all.index(endpoint)
 
     def in_order(self) -> list[Endpoint]:
         return self._all[self._first :] + self._all[: self._first]
@@ -160,7 +198,7 @@ class Endpoints:
                 if not await endpoint.connected(CONNECT_S):
                     failures[endpoint.address] = UnknownOutcomeError("cannot connect", reason=UNCONNECTED)
                     continue
-                rpc = endpoint.stream(call)(call.request)
+                rpc = await endpoint.stream(call)
                 try:
                     async for message in rpc:
                         self.answered(endpoint)
@@ -234,8 +272,10 @@ class _Attempts:
         self._flying.clear()
 
     def _start(self, endpoint: Endpoint, timeout_s: float) -> None:
-        attempt = endpoint.unary(self._call)(self._call.request, timeout=timeout_s)
-        self._flying[asyncio.ensure_future(_answer(attempt))] = endpoint
+        beside = self._endpoints.wanted()
+        told = self._endpoints.told if beside else None
+        answer = endpoint.unary(self._call, timeout_s=timeout_s, beside=beside, told=told)
+        self._flying[asyncio.ensure_future(answer)] = endpoint
 
     def _failed(self, endpoint: Endpoint, failure: BaseException) -> float:
         """Note a failed attempt; returns how long to wait, or raises what no retry would change."""
@@ -271,11 +311,6 @@ def pause_s(error: OverloadedError, refusals: int) -> float:
     """How long to wait after so many refusals in a row; at random, so that those refused together come back apart."""
     asked = error.retry_after_ms / 1000 * 2.0 ** min(refusals - 1, 16)
     return min(asked, LONGEST_PAUSE_S) * random.uniform(1.0, 1.5)
-
-
-async def _answer(attempt: Any) -> Message:
-    message: Message = await attempt
-    return message
 
 
 def _never_sent(error: RaftsmanError) -> bool:

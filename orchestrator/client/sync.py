@@ -165,6 +165,7 @@ class Client:
     drain_node = _blocking(aio.Client.drain_node)
     forget_node = _blocking(aio.Client.forget_node)
     cluster_status = _blocking(aio.Client.cluster_status)
+    change_peers = _blocking(aio.Client.change_peers)
     state_hash = _blocking(aio.Client.state_hash)
     get_limits = _blocking(aio.Client.get_limits)
     set_limits = _blocking(aio.Client.set_limits)

@@ -10,7 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from orchestrator.contract.model import Allocation, Device, JobSpec, Limits, NodeSpec, NodeStatus, Resources, Variable
+from orchestrator.contract.model import (
+    Allocation,
+    Device,
+    JobSpec,
+    Limits,
+    NodeSpec,
+    NodeStatus,
+    Resources,
+    StrMap,
+    Variable,
+)
 
 NOTHING = Resources()
 
@@ -222,6 +232,17 @@ class ClusterStatus:
     read: ReadInfo = ReadInfo()
     elections: int = 0
     feature_level: int = 0
+    epoch: int = 0
+    waits_for: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeersChanged:
+    """Message ``ChangePeersResponse``. ``peers``: (id, host:port) pairs, sorted."""
+
+    index: int = 0
+    epoch: int = 0
+    peers: StrMap = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,10 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 FORWARDED_IDENTITY = "raftsman-forwarded-identity"
 """Metadata key with the caller's identity on forwarded calls; trusted only when a peer's certificate sent it."""
 
+WHICH_PEERS = "raftsman-peers"
+"""Metadata key: a call that carries it is answered with the addresses of the cluster's peers, separated by commas, in
+the trailing metadata, once they are others than those that everybody was set up with."""
+
 CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),

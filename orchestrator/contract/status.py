@@ -41,7 +41,9 @@ class _Rpc(Protocol):
 class Status(grpc.Status):
     """What ``context.abort_with_status`` takes; grpc compares only these three attributes."""
 
-    def __init__(self, code: grpc.StatusCode, details: str, trailing_metadata: Sequence[tuple[str, bytes]]) -> None:
+    def __init__(
+        self, code: grpc.StatusCode, details: str, trailing_metadata: Sequence[tuple[str, str | bytes]]
+    ) -> None:
         self.code = code
         self.details = details
         self.trailing_metadata = tuple(trailing_metadata)

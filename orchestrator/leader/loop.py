@@ -68,7 +68,10 @@ class Cluster(Protocol):
 
 
 class LeaderLoop:
-    """Run as one task for the life of the process; it sleeps while this peer does not lead."""
+    """Run as one task for the life of the process; it sleeps while this peer does not lead.
+
+    ``clock_ms`` gives unix milliseconds, ``clock`` seconds that never go back.
+    """
 
     def __init__(
         self,
@@ -79,6 +82,7 @@ class LeaderLoop:
         *,
         decide: Callable[[ClusterView, int], Plan],
         clock_ms: Callable[[], int] = unix_ms,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log = log
         self._proposer = proposer
@@ -86,6 +90,7 @@ class LeaderLoop:
         self._liveness = liveness
         self._decide = decide
         self._clock_ms = clock_ms
+        self._clock = clock
         self._woken = asyncio.Event()
         self._collect_at = 0.0
         self._stale_pause = PAUSE_S
@@ -107,7 +112,7 @@ class LeaderLoop:
         term = self._log.term
         logger.info("leading", term=term)
         self._liveness.begin()
-        self._collect_at = time.monotonic() + COLLECT_EVERY_S
+        self._collect_at = self._clock() + COLLECT_EVERY_S
         self._stale_pause = pause = PAUSE_S
         self._judge_after = 0.0
         try:
@@ -144,23 +149,23 @@ class LeaderLoop:
 
     async def _round(self) -> float:
         """One look at everything; returns the seconds after which to look again even if nothing changes."""
-        await asyncio.sleep(max(0.0, self._rest_until - time.monotonic()))
+        await asyncio.sleep(max(0.0, self._rest_until - self._clock()))
         self._woken.clear()
         await self._judge()
         if await self._collect():
             return 0.0
-        began = time.perf_counter()
+        began = self._clock()
         view = self._cluster.view()
         now_ms = self._clock_ms()
         if _is_large(view):
             plan = await asyncio.to_thread(self._decide, view, now_ms)
         else:
             plan = self._decide(view, now_ms)
-        took = time.perf_counter() - began
+        took = self._clock() - began
         PLAN_SECONDS.observe(took)
         if took > BRIEF_S:
             # A large cluster changes all the time: at most half of it goes into deciding, even in another thread.
-            self._rest_until = time.monotonic() + took
+            self._rest_until = self._clock() + took
         if plan.plans:
             if await self._apply(plan.plans):
                 self._stale_pause = PAUSE_S
@@ -171,18 +176,18 @@ class LeaderLoop:
                 self._stale_pause = min(2 * self._stale_pause, LONGEST_PAUSE_S)
             return 0.0
         wait_s = min(IDLE_S, self._liveness.next_judgement_s(self._cluster.nodes()))
-        wait_s = min(wait_s, max(0.0, self._collect_at - time.monotonic()))
+        wait_s = min(wait_s, max(0.0, self._collect_at - self._clock()))
         if plan.wake_at_ms is not None:
             wait_s = min(wait_s, max(0.0, (plan.wake_at_ms - self._clock_ms()) / 1000))
         return max(wait_s, 0.001)
 
     async def _judge(self) -> None:
         """Write who is lost and who is back; a verdict that changes nothing is not repeated at once."""
-        if time.monotonic() < self._judge_after:
+        if self._clock() < self._judge_after:
             return
         mark = self._liveness.judge(self._cluster.nodes())
         if mark is not None and not await self._changes(mark):
-            self._judge_after = time.monotonic() + LONGEST_PAUSE_S
+            self._judge_after = self._clock() + LONGEST_PAUSE_S
 
     async def _apply(self, plans: Sequence[ApplyPlan]) -> bool:
         """Propose the chunks one after the other; whether anything of them went in."""
@@ -200,11 +205,11 @@ class LeaderLoop:
 
     async def _collect(self) -> bool:
         """Forget what is over the limits, when it is time; whether there may be more."""
-        if time.monotonic() < self._collect_at:
+        if self._clock() < self._collect_at:
             return False
         if self._cluster.collectable(self._clock_ms()) and await self._changes(Collect()):
             return True
-        self._collect_at = time.monotonic() + COLLECT_EVERY_S
+        self._collect_at = self._clock() + COLLECT_EVERY_S
         return False
 
     async def _changes(self, command: Command) -> bool:

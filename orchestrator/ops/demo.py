@@ -27,6 +27,7 @@ from orchestrator.ops.dev import LocalCluster
 from orchestrator.ops.drill import Drill, Options
 from orchestrator.ops.drill_facts import Verdict
 from orchestrator.ops.drill_jobs import Workload
+from orchestrator.ops.drill_kinds import KINDS
 from orchestrator.ops.engine import Engine, EngineError
 from orchestrator.ops.images import find_or_make
 from orchestrator.ops.interrupt import run
@@ -77,7 +78,7 @@ async def _story(image: str, rounds: int) -> tuple[dict[str, Any], Verdict]:
             _say(f"Submitting a batch job of {PARTS} tasks, and a service of {SERVICES} instances under HTTP load.")
             await client.submit(_batch(workload))
             _say(f"Killing {rounds} leader{'s' * (rounds != 1)} (SIGKILL) while four clients write without pause:")
-            options = Options(kind="kill-leader", rounds=rounds, service_count=SERVICES, keep_no_trace=False)
+            options = Options(kind=KINDS["kill-leader"], rounds=rounds, service_count=SERVICES, keep_no_trace=False)
             verdict = await Drill(cluster, options, lambda line: _say(f"  {line}"), workload).run()
             total = await _collect(client)
             expected = sum(range(PARTS * PER_PART))

@@ -34,7 +34,7 @@ from orchestrator.contract.errors import (
 from orchestrator.contract.model import NodeStatus
 from orchestrator.ops import leftovers
 from orchestrator.ops.cluster_file import ClusterFile, ClusterRecord, Member
-from orchestrator.ops.dev_plan import Wanted, plan
+from orchestrator.ops.dev_plan import Wanted, peer_directory, plan
 from orchestrator.ops.http import probe
 from orchestrator.ops.ports import PortBlock, Ports
 from orchestrator.ops.processes import end, gone, last_lines, send, spawn
@@ -48,7 +48,9 @@ class LocalCluster:
     ``data`` None: a temporary directory, removed at the end. A directory that holds a cluster already is picked up:
     what runs is kept, what does not is started. Options that are None are as they were; at first 3 peers, 2 agents,
     driver auto (Docker where an engine answers, and processes), no declared GPUs (``gpu="count=2,model=A100"`` per
-    agent). ``predictable_ports``: 7400 and on, 8080 for the gateway, else free ports anywhere.
+    agent). ``predictable_ports``: 7400 and on, 8080 for the gateway, else free ports anywhere. ``links``: peers dial
+    each other at one address per direction (``dev_plan.link_address``) and listen on every address; for drills, in a
+    network namespace of their own.
 
         async with LocalCluster(peers=3, agents=2) as cluster:
             await cluster.client.put_variable("greeting", "hello")
@@ -71,6 +73,7 @@ class LocalCluster:
         fast_failover: bool | None = None,
         gpu: str | None = None,
         predictable_ports: bool = False,
+        links: bool = False,
         name: str = "",
         log_level: str = "info",
     ) -> None:
@@ -89,6 +92,7 @@ class LocalCluster:
             gpu=gpu,
             gateway=gateway,
             predictable_ports=predictable_ports,
+            links=links,
             log_level=log_level,
         )
         self._file = ClusterFile(self.data)
@@ -132,6 +136,10 @@ class LocalCluster:
 
     def agent_names(self) -> tuple[str, ...]:
         return tuple(agent.name for agent in self.agents)
+
+    def peer_directory(self, peer: str) -> Path:
+        """Where that peer keeps its identity, journal and snapshots."""
+        return peer_directory(self.data, peer)
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -246,7 +254,10 @@ class LocalCluster:
             block.release()
         self._blocks.clear()
         if not self.keep_data:
-            shutil.rmtree(self.data, ignore_errors=True)
+            self._remove_data()
+
+    def _remove_data(self) -> None:
+        shutil.rmtree(self.data, ignore_errors=True)
 
     async def close(self) -> None:
         """Let go of the cluster without stopping it."""

@@ -24,6 +24,7 @@ from orchestrator.ops.processes import raftsman_argv
 DRIVERS = ("auto", "docker", "process", "fake")
 GRPC_PORT, PEER_HTTP_PORT, AGENT_HTTP_PORT, GATEWAY_PORT = 7400, 7480, 7490, 8080
 MAX_PEERS, MAX_AGENTS = 9, 20
+EVERY = "0.0.0.0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,7 @@ class Wanted:
     gpu: str | None = None
     gateway: bool = False
     predictable_ports: bool = False
+    links: bool = False
     log_level: str = "info"
 
     def __post_init__(self) -> None:
@@ -119,7 +121,7 @@ class _Planner:
         if preferred is None:
             return ""
         if had:
-            return f"{LOOPBACK}:{self.ports.pick(int(had.rpartition(':')[2]))}"
+            return f"{LOOPBACK}:{self.ports.pick(_port(had))}"
         return f"{LOOPBACK}:{self.ports.pick(preferred if self.wanted.predictable_ports else None)}"
 
     def argv(self, member: Member, record: ClusterRecord) -> tuple[str, ...]:
@@ -139,14 +141,21 @@ class _Planner:
     def _peer(self, member: Member, record: ClusterRecord) -> tuple[str, ...]:
         certs.create_authority(self._tls, record.name)
         certs.issue(self._tls, "client", "admin")
-        everyone = ",".join(f"{peer.name}={peer.address}" for peer in record.of_kind("peer"))
+        everyone = ",".join(f"{peer.name}={self._reached(member, peer)}" for peer in record.of_kind("peer"))
+        listen = f"{EVERY}:{_port(member.address)}" if self.wanted.links else member.address
         tls = certs.issue(self._tls, "peer", member.name, [LOOPBACK, "localhost"])
         argv = raftsman_argv(
-            *("peer", "--id", member.name, "--peers", everyone, "--listen", member.address, "--http", member.http),
-            *("--data", str(self.data / "peers" / member.name), "--cluster", record.name, "--tls", str(tls)),
+            *("peer", "--id", member.name, "--peers", everyone, "--listen", listen, "--http", member.http),
+            *("--data", str(peer_directory(self.data, member.name)), "--cluster", record.name, "--tls", str(tls)),
             *("--log-level", self.wanted.log_level, "--dev"),
         )
         return (*argv, "--fast-failover") if record.fast_failover else argv
+
+    def _reached(self, member: Member, peer: Member) -> str:
+        """Where ``member`` dials ``peer``; itself it knows by the address that clients and agents use."""
+        if not self.wanted.links or peer.name == member.name:
+            return peer.address
+        return f"{link_address(member.name, peer.name)}:{_port(peer.address)}"
 
     def _agent(self, member: Member, record: ClusterRecord) -> tuple[str, ...]:
         # The agents share this machine: each offers every core (they are shared, as on a laptop), memory in parts.
@@ -161,6 +170,20 @@ class _Planner:
         return (*argv, "--gpu", record.gpu) if record.gpu else argv
 
 
+def peer_directory(data: Path, peer: str) -> Path:
+    """Where that peer keeps its identity, journal and snapshots."""
+    return data / "peers" / peer
+
+
+def link_address(peer: str, other: str) -> str:
+    """``127.1.2.3``: where p2 dials p3, and nobody else, so that this one direction can be cut."""
+    return f"127.1.{int(peer[1:])}.{int(other[1:])}"
+
+
+def _port(address: str) -> int:
+    return int(address.rpartition(":")[2])
+
+
 def _endpoints(record: ClusterRecord) -> str:
     return ",".join(peer.address for peer in record.of_kind("peer"))
 
@@ -168,4 +191,4 @@ def _endpoints(record: ClusterRecord) -> str:
 def _ports(members: Iterable[Member]) -> set[int]:
     """The ports that are given away, so that a further process gets another."""
     addresses = [address for member in members for address in (member.address, member.http) if address]
-    return {int(address.rpartition(":")[2]) for address in addresses}
+    return {_port(address) for address in addresses}

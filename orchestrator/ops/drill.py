@@ -12,32 +12,33 @@ import contextlib
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.contract.errors import NotFoundError, PreconditionError, RaftsmanError, TimeoutError_
-from orchestrator.contract.model import Allocation, NodeStatus
+from orchestrator.client.aio import Client
+from orchestrator.contract.errors import NotFoundError, RaftsmanError, TimeoutError_
+from orchestrator.contract.model import Allocation
 from orchestrator.ops.drill_facts import Facts, Found, Verdict, judge
+from orchestrator.ops.drill_health import STEP_TIMEOUT_S, Health
 from orchestrator.ops.drill_jobs import Workload, address_of, choose_workload, running
-from orchestrator.ops.drill_kinds import KINDS, Kind, Strike
+from orchestrator.ops.drill_kind import Kind, Strike
 from orchestrator.ops.drill_load import Writers
 from orchestrator.ops.drill_target import Target
 from orchestrator.ops.drill_watch import DockerObserver, HttpLoad, Observer, RecordObserver
 from orchestrator.ops.history import History
 from orchestrator.ops.http import answered
+from orchestrator.ops.linearizability import check_history
 
 WRITERS = 4
 WRITES_PER_ROUND = 50
-STEP_TIMEOUT_S = 60.0
 POLL_S = 0.03
-HASH_TRIES = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    kind: str
+    kind: Kind
     rounds: int
     history: Path | None = None
     image: str = ""
@@ -56,23 +57,26 @@ class Drill:
         self._given = workload
         self._target = target
         self._options = options
-        self._kind: Kind = KINDS[options.kind]
+        self._kind = options.kind
         self._say = say
         self._name = f"drill-{secrets.token_hex(3)}"
         self.facts = Facts()
         self._load = HttpLoad()
-        self._service_runs: list[Allocation] = []
         self._probes: list[str] = []
 
     async def run(self) -> Verdict:
         """Raises ``TimeoutError_`` when the cluster does not get over a strike, and whatever a client may raise."""
         async with contextlib.AsyncExitStack() as stack:
             self._client = await stack.enter_async_context(self._target.new_client())
-            clients = [await stack.enter_async_context(self._target.new_client()) for _ in range(WRITERS)]
+            clients = [await stack.enter_async_context(self._client_of(number)) for number in range(WRITERS)]
+            pinned = [
+                await stack.enter_async_context(Client((endpoint,), tls=self._target.tls))
+                for endpoint in self._target.endpoints
+            ]
             history = stack.enter_context(History(self._options.history))
             self._workload = self._given or await choose_workload(self._client, self._say, image=self._options.image)
             observer = await stack.enter_async_context(self._observed())
-            writers = Writers(clients, self.facts, history, f"{self._name}/")
+            writers = Writers(clients, pinned, self.facts, history, f"{self._name}/")
             stack.push_async_callback(self._clean_up)
             await self._start_service()
             writers.start()
@@ -85,11 +89,18 @@ class Drill:
                 await self._load.stop()
             self.facts.requests, self.facts.requests_failed = self._load.requests, self._load.failed
             self.facts.runs = await observer.runs()
-            await self._audit()
+            await self._audit(writers)
+            await self._judge_history(history)
         verdict = judge(self.facts)
         for problem in (*verdict.problems, *self._load.failures):
             self._say(problem)
         return verdict
+
+    def _client_of(self, number: int) -> Client:
+        """Asks every peer if need be, another one first than the client before it."""
+        endpoints = self._target.endpoints
+        first = number % len(endpoints)
+        return Client(endpoints[first:] + endpoints[:first], tls=self._target.tls)
 
     # ------------------------------------------------------------------------ before the first round
 
@@ -108,51 +119,82 @@ class Drill:
 
     async def _start_service(self) -> None:
         count = self._options.service_count or max(2, len(self._target.agent_names()))
-        await self._client.submit(self._workload.service(f"{self._name}-web", count))
-        self._count = count
-        await self._healthy()
+        service = f"{self._name}-web"
+        await self._client.submit(self._workload.service(service, count))
+        self._health = Health(self._client, self._target, self._workload, self._load, service=service, count=count)
+        await self._health.whole()
 
     # ------------------------------------------------------------------------ a round
 
     async def _round(self, number: int, writers: Writers) -> None:
         acked_before, began = writers.acked, time.monotonic()
-        victim = self._victim() if self._kind.strikes_agent else ""
-        moved = [run for run in self._service_runs if self._kind.loses_node and run.node_name == victim]
+        victim = self._health.victim() if self._kind.strikes_agent else ""
+        moved = [run for run in self._health.service_runs if self._kind.loses_node and run.node_name == victim]
         if moved:
-            self._aim(without=victim)
+            self._health.aim(without=victim)
             for run in moved:
                 self.facts.replacements[str(run.id)] += 1
-        strike = await self._kind.strike(self._target, victim)
-        waits = [
-            writers.acked_after(strike.at_ns, STEP_TIMEOUT_S),
-            self._probe(number, victim if self._kind.mends_first else ""),
-            *(self._replaced(run) for run in moved),
-        ]
-        if self._kind.mends_first:
-            waits.append(self._mended(strike))
-        acked_ns, placed_ns, *replaced_ns = await _all(waits)
-        if not self._kind.mends_first:
-            await self._kind.mend(self._target, strike)
-        self.facts.unavailable_ms.append((acked_ns - strike.at_ns) / 1e6)
-        self.facts.placement_ms.append((placed_ns - strike.at_ns) / 1e6)
-        self.facts.replaced_ms += [(at_ns - strike.at_ns) / 1e6 for at_ns in replaced_ns[: len(moved)]]
-        await self._healthy()
+        strike = await self._kind.strike(self._target, victim, number)
+        mending: list[int] = []  # when it began
+        try:
+            acked_ns, placed_ns, replaced_ns = await self._over(number, strike, moved, mending, writers)
+            if not mending:
+                await self._mend(strike, mending)
+        except BaseException:
+            if not mending:
+                await self._mend(strike, mending)
+            raise
+        await self._health.peers_back()
+        self.facts.hashes.append(await self._health.same_state())
+        whole_ns = time.monotonic_ns()
+        await self._health.whole()
         await writers.reached(acked_before + WRITES_PER_ROUND, STEP_TIMEOUT_S)
-        await self._compare_hashes()
         await self._remove_probes()
+        gap_ns = acked_ns - strike.at_ns
+        if self._kind.gradual:
+            gap_ns = writers.longest_gap_ns(strike.at_ns, time.monotonic_ns())
+        self.facts.unavailable_ms.append(gap_ns / 1e6)
+        self.facts.placement_ms.append((placed_ns - strike.at_ns) / 1e6)
+        self.facts.replaced_ms += [(at_ns - strike.at_ns) / 1e6 for at_ns in replaced_ns]
+        self.facts.ready_ms.append((whole_ns - mending[0]) / 1e6)
         self.facts.rounds = number
         self._tell(number, strike, writers.acked - acked_before, time.monotonic() - began)
 
-    async def _mended(self, strike: Strike) -> int:
-        await self._kind.mend(self._target, strike)
+    async def _over(
+        self, number: int, strike: Strike, moved: Sequence[Allocation], mending: list[int], writers: Writers
+    ) -> tuple[int, int, list[int]]:
+        """The cluster gets over it: when (monotonic ns) it acknowledged a write, placed a job, replaced ``moved``."""
+        waits = [
+            writers.acked_after(strike.at_ns, STEP_TIMEOUT_S),
+            self._probe(number, strike.agents[0] if strike.agents and self._kind.mends_first else ""),
+            *(self._replaced(run) for run in moved),
+            self._held(strike),
+        ]
+        if self._kind.mends_first:
+            waits.append(self._mend(strike, mending))
+        acked_ns, placed_ns, *more = await _all(waits)
+        return acked_ns, placed_ns, more[: len(moved)]
+
+    async def _held(self, strike: Strike) -> int:
+        """The fault lasts as long as its kind says."""
+        left_s = strike.at_ns / 1e9 + self._kind.hold_s - time.monotonic()
+        await asyncio.sleep(max(0.0, left_s))
         return time.monotonic_ns()
+
+    async def _mend(self, strike: Strike, mending: list[int]) -> int:
+        mending.append(time.monotonic_ns())
+        await self._kind.mend(self._target, strike)
+        return mending[0]
 
     def _tell(self, number: int, strike: Strike, acked: int, seconds: float) -> None:
         facts = self.facts
         text = (
             f"round {number}/{self._options.rounds}: {' '.join((*strike.peers, *strike.agents))}  "
-            f"next write after {facts.unavailable_ms[-1]:.0f} ms, next placement after {facts.placement_ms[-1]:.0f} ms"
+            f"{'no write for' if self._kind.gradual else 'next write after'} {facts.unavailable_ms[-1]:.0f} ms, "
+            f"next placement after {facts.placement_ms[-1]:.0f} ms, ready {facts.ready_ms[-1]:.0f} ms after mending"
         )
+        if strike.how:
+            text += f" ({strike.how})"
         if self._kind.loses_node and facts.replaced_ms:
             text += f", replaced after {facts.replaced_ms[-1]:.0f} ms"
         same = "equal" if len(set(facts.hashes[-1].values())) == 1 else "DIFFERENT"
@@ -160,14 +202,6 @@ class Drill:
             f"{text}; {acked} writes, {self._load.requests} requests ({self._load.failed} failed), "
             f"hashes {same}, {seconds:.1f} s"
         )
-
-    def _victim(self) -> str:
-        """The agent that runs most of the service."""
-        names = [run.node_name for run in self._service_runs]
-        known = [name for name in self._target.agent_names() if name in names]
-        if not known:
-            raise PreconditionError("no agent that this drill can reach runs an instance of its service")
-        return max(known, key=names.count)
 
     async def _probe(self, number: int, node: str) -> int:
         """Submit a fresh job; monotonic ns at which it was seen running."""
@@ -204,74 +238,21 @@ class Drill:
         while self._probes:
             await self._client.remove_job(self._probes.pop())
 
-    # ------------------------------------------------------------------------ looking at the cluster
-
-    async def _healthy(self) -> None:
-        """Every peer follows, every node is ready, every instance of the service runs and answers; aims the load."""
-        deadline = time.monotonic() + STEP_TIMEOUT_S
-        since = time.monotonic()
-        while True:
-            try:
-                missing = await self._missing(time.monotonic() - since)
-            except RaftsmanError as error:
-                missing = error.message
-            if not missing:
-                return
-            if time.monotonic() > deadline:
-                raise TimeoutError_(f"the cluster is not whole again {STEP_TIMEOUT_S:g} s after the strike: {missing}")
-            await asyncio.sleep(0.05)
-
-    async def _missing(self, elapsed_s: float) -> str:
-        client = self._client.at_most(5.0)
-        status = await client.cluster_status()
-        for peer in status.peers:
-            if peer.role not in ("leader", "follower") or not peer.connected:
-                return f"peer {peer.id} is {peer.role}"
-        nodes = {node.spec.name: node for node in (await client.list_nodes()).nodes}
-        for name in self._target.agent_names():
-            node = nodes.get(name)
-            if node is None or node.status is not NodeStatus.READY:
-                return f"node {name} is {node.status.name.lower() if node else 'unknown'}"
-        service = (await client.list_allocations(job=f"{self._name}-web")).allocations
-        runs = running(service)
-        if len(runs) != self._count:
-            return f"{len(runs)} of {self._count} instances of the service run"
-        if self._workload.answers_http:
-            for run in runs:
-                if address_of(run) not in self._load.targets:
-                    await answered(address_of(run), 10.0)
-        self._service_runs = runs
-        self._aim()
-        return ""
-
-    def _aim(self, without: str = "") -> None:
-        if self._workload.answers_http:
-            self._load.aim(address_of(run) for run in self._service_runs if run.node_name != without)
-
-    async def _compare_hashes(self) -> None:
-        """At one index that no peer has reached yet: each answers when it is exactly there."""
-        for attempt in range(HASH_TRIES):
-            index = (await self._client.cluster_status()).read.index + 20 * 2**attempt
-            names = self._target.peer_names()
-            calls = [self._client.state_hash(at_index=index, peer_id=name) for name in names]
-            try:
-                hashes = await asyncio.gather(*calls)
-            except RaftsmanError as error:
-                problem = error.message  # a peer was quicker: aim further ahead
-                continue
-            self.facts.hashes.append({answer.peer_id: answer.hash for answer in hashes})
-            return
-        raise TimeoutError_(f"the peers' state hashes cannot be compared: {problem}")
-
     # ------------------------------------------------------------------------ afterwards
 
-    async def _audit(self) -> None:
-        """What is there of everything that was acknowledged, read from the leader, writer by writer."""
+    async def _audit(self, writers: Writers) -> None:
+        """What is there of everything that was acknowledged: creates writer by writer, hot keys through every peer."""
+        await writers.read_back()
         for number in range(WRITERS):
             prefix = f"{self._name}/{number}-"
             listed = (await self._client.list_variables(prefix=prefix)).variables
             for variable in listed:
                 self.facts.found[variable.name] = Found(variable.value, variable.version, variable.create_index)
+
+    async def _judge_history(self, history: History) -> None:
+        report = await asyncio.to_thread(check_history, history.operations)
+        self.facts.operations, self.facts.unknown = report.operations, report.unknown
+        self.facts.violations = [f"{one.kind}: key {one.key}\n{one.explanation}" for one in report.violations]
 
     async def _clean_up(self) -> None:
         """Remove the drill's jobs and, where the cluster stays, its variables. Never hides what went wrong before."""

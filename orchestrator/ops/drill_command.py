@@ -9,13 +9,16 @@ import click
 
 from orchestrator.cli.session import Session, common
 from orchestrator.client import contexts
-from orchestrator.contract.errors import NotFoundError, PreconditionError
+from orchestrator.contract.errors import InvalidError, NotFoundError, PreconditionError
 from orchestrator.ops.dev import LocalCluster
 from orchestrator.ops.dev_plan import DRIVERS, MAX_AGENTS, MAX_PEERS
 from orchestrator.ops.drill import Drill, Options
+from orchestrator.ops.drill_cluster import FaultyCluster
 from orchestrator.ops.drill_facts import Spread, Verdict
 from orchestrator.ops.drill_kinds import KINDS
+from orchestrator.ops.drill_needs import EXIT_SKIPPED, OWN_CLUSTER, Need, prepare
 from orchestrator.ops.drill_target import ComposeCluster
+from orchestrator.ops.drill_tools import MissingError
 from orchestrator.ops.interrupt import run
 
 ALLOWED = ("dev", "compose")
@@ -31,7 +34,7 @@ ALLOWED = ("dev", "compose")
     "--driver", type=click.Choice(DRIVERS), default="auto", show_default=True, help="Of a throw-away cluster."
 )
 @click.option(
-    "--peers", type=click.IntRange(1, MAX_PEERS), default=3, show_default=True, help="Of a throw-away cluster."
+    "--peers", type=click.IntRange(1, MAX_PEERS), help="Of a throw-away cluster [default: 3; partition-half: 5]."
 )
 @click.option(
     "--agents", type=click.IntRange(1, MAX_AGENTS), default=2, show_default=True, help="Of a throw-away cluster."
@@ -48,7 +51,7 @@ def command(
     as_json: bool,
     throwaway: bool,
     driver: str,
-    peers: int,
+    peers: int | None,
     agents: int,
     fast_failover: bool,
     image: str,
@@ -57,13 +60,31 @@ def command(
     """Break something under load, again and again, and account for every write, container and request.
 
     Runs on the current context's cluster if `raftsman dev` or compose made it; without a context on a throw-away one.
-    Exits 0 only when nothing was lost, duplicated, restarted or doubled, and all peers hold the same state.
+    Exits 0 only when nothing was lost, duplicated, restarted or doubled, every answer was linearizable, and all peers
+    hold the same state; 77 when this machine cannot do it, with the reason.
     """
     found = None if throwaway else _context(session, really)
-    options = Options(kind=kind, rounds=rounds, history=history, image=image, keep_no_trace=found is not None)
+    options = Options(kind=KINDS[kind], rounds=rounds, history=history, image=image, keep_no_trace=found is not None)
+    needs = KINDS[kind].needs
+    if found is not None:
+        _refuse(kind, found)
+    try:
+        prepare(needs)
+    except MissingError as error:
+        _say(f"skipped: {error.message}")
+        if as_json:
+            click.echo(json.dumps({"skipped": error.message}))
+        click.get_current_context().exit(EXIT_SKIPPED)
     fresh = None
     if found is None:
-        fresh = LocalCluster(peers, agents, driver=driver, fast_failover=fast_failover)
+        fresh = FaultyCluster(
+            peers or KINDS[kind].peers,
+            agents,
+            driver=_driver(kind, driver),
+            fast_failover=fast_failover,
+            links=Need.LINKS in needs,
+            disks=Need.DISKS in needs,
+        )
     verdict = run(_run(found, fresh, options))
     if as_json:
         click.echo(json.dumps(verdict.as_json(replaces=KINDS[kind].loses_node)))
@@ -86,6 +107,31 @@ def _context(session: Session, really: str | None) -> contexts.Context | None:
             f"--really {found.name} does it all the same, --throwaway uses a fresh cluster"
         )
     return found
+
+
+def _refuse(kind: str, found: contexts.Context) -> None:
+    """Raises ``PreconditionError`` for a drill that cannot be done to the processes of that context."""
+    needs = KINDS[kind].needs
+    if needs & OWN_CLUSTER:
+        lacks = "links between its peers that can be cut" if Need.LINKS in needs else "disks of its peers' own"
+    elif needs and not found.data:
+        lacks = "processes and files of its peers on this machine"
+    else:
+        return
+    raise PreconditionError(
+        f"{kind} needs {lacks}, and context {found.name!r} has none; --throwaway makes a cluster that has"
+    )
+
+
+def _driver(kind: str, wanted: str) -> str:
+    """In a network of its own the cluster cannot reach what Docker publishes on the machine's."""
+    if Need.LINKS not in KINDS[kind].needs:
+        return wanted
+    if wanted == "docker":
+        raise InvalidError(
+            f"{kind} runs in a network namespace, where Docker's published ports are not: leave --driver out"
+        )
+    return "process" if wanted == "auto" else wanted
 
 
 async def _run(found: contexts.Context | None, fresh: LocalCluster | None, options: Options) -> Verdict:
@@ -131,6 +177,7 @@ def _summary(verdict: Verdict, replaces: bool) -> str:
         f"rounds                {verdict.rounds}",
         f"until the next write  {spread(verdict.unavailable_ms)}",
         f"until placed          {spread(verdict.placement_ms)}",
+        f"whole after mending   {spread(verdict.ready_ms)}",
     ]
     if replaces:
         lines.append(f"until replaced        {spread(verdict.replaced_ms)}")
@@ -140,6 +187,8 @@ def _summary(verdict: Verdict, replaces: bool) -> str:
         f"{verdict.writes_duplicated} duplicated",
         f"containers            {verdict.containers_restarted} restarted, {verdict.containers_doubled} doubled",
         f"HTTP requests         {verdict.requests}, {verdict.requests_failed} failed",
+        f"history               {verdict.operations} operations, {verdict.unknown} unknown, "
+        f"{verdict.violations} violations",
         f"state hashes          {'equal on every peer' if verdict.state_hash_equal else 'DIFFERENT'}",
         "passed" if verdict.passed else "FAILED",
     ]

@@ -50,6 +50,13 @@ class Facts:
     unavailable_ms: list[float] = field(default_factory=list)
     placement_ms: list[float] = field(default_factory=list)
     replaced_ms: list[float] = field(default_factory=list)
+    ready_ms: list[float] = field(default_factory=list)
+    """From the mending until every peer was a voter with the same state."""
+    operations: int = 0
+    """In the client history; ``unknown``: of them, those whose outcome nobody knows."""
+    unknown: int = 0
+    violations: list[str] = field(default_factory=list)
+    """Why the history is not linearizable, one line each."""
     acks: list[Ack] = field(default_factory=list)
     refused_repeats: list[str] = field(default_factory=list)
     """Names whose repeated request (same request id) was carried out again instead of being answered again."""
@@ -98,15 +105,19 @@ class Verdict:
     requests: int
     requests_failed: int
     state_hash_equal: bool
+    operations: int
+    unknown: int
+    violations: int
+    ready_ms: Spread
     replaced_ms: Spread
     double_seconds: float
     problems: tuple[str, ...]
-    """One line for people per loss, duplicate, restart, double or differing hash."""
+    """One line for people per loss, duplicate, restart, double, differing hash or violation."""
 
     @property
     def passed(self) -> bool:
         bad = self.writes_lost + self.writes_duplicated + self.containers_restarted + self.containers_doubled
-        return bad == 0 and self.state_hash_equal
+        return bad + self.violations == 0 and self.state_hash_equal
 
     def as_json(self, *, replaces: bool) -> dict[str, Any]:
         """``replaces``: with what only drills that lose a node measure."""
@@ -122,6 +133,10 @@ class Verdict:
             "requests": self.requests,
             "requests_failed": self.requests_failed,
             "state_hash_equal": self.state_hash_equal,
+            "operations": self.operations,
+            "unknown": self.unknown,
+            "violations": self.violations,
+            "ready_ms": _spread(self.ready_ms),
         }
         if replaces:
             data["replaced_ms"] = _spread(self.replaced_ms)
@@ -144,6 +159,7 @@ def judge(facts: Facts) -> Verdict:
     if not equal:
         first = next((dict(hashes) for hashes in facts.hashes if len(set(hashes.values())) != 1), "none compared")
         problems.append(f"state hashes differ: {first}")
+    problems.extend(f"not linearizable: {violation}" for violation in facts.violations)
     return Verdict(
         rounds=facts.rounds,
         unavailable_ms=Spread.of(facts.unavailable_ms),
@@ -156,6 +172,10 @@ def judge(facts: Facts) -> Verdict:
         requests=facts.requests,
         requests_failed=facts.requests_failed,
         state_hash_equal=equal,
+        operations=facts.operations,
+        unknown=facts.unknown,
+        violations=len(facts.violations),
+        ready_ms=Spread.of(facts.ready_ms),
         replaced_ms=Spread.of(facts.replaced_ms),
         double_seconds=round(double_seconds, 3),
         problems=tuple(problems),

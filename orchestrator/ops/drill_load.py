@@ -1,14 +1,16 @@
-"""The writers of a drill: they create uniquely named variables all the while and remember every answer.
+"""The clients of a drill: they create uniquely named variables, use a few hot keys, and remember every answer.
 
-Owns: what is written, how an uncertain outcome is resolved (the same request id again, until it is answered), and the
-client history. Leaves to others: the verdict (``drill_facts``). The rule: an answer is recorded exactly as it came; a
-write counts as acknowledged only when the API said so.
+Owns: what is read and written, how an uncertain outcome is resolved (the same request id again), and the client
+history. Leaves to others: the verdict (``drill_facts``, the history's checker). The rule: an answer is recorded exactly
+as it came; a write counts as acknowledged only when the API said so.
 """
 
 from __future__ import annotations
 
 import asyncio
+import bisect
 import contextlib
+import itertools
 import random
 import time
 import uuid
@@ -19,24 +21,30 @@ from orchestrator.client.aio import Client
 from orchestrator.contract import answers
 from orchestrator.contract.errors import RaftsmanError, TimeoutError_
 from orchestrator.ops.drill_facts import Ack, Facts
-from orchestrator.ops.history import UNCONDITIONAL, History
+from orchestrator.ops.drill_hot import OPS, RETRY_S, HotOperation, may_pass
+from orchestrator.ops.history import History, Operation
 
 T = TypeVar("T")
 
 PAUSE_S = 0.08
-RETRY_S = 0.05
 REPEAT_EVERY = 10
 """Every so many creates, the same request is sent once more: it must be answered as before and do nothing."""
 HOT_KEYS = 3
-HOT_PAUSE_S = 0.05
-MAX_HOT_CLIENTS = 10
+HOT_CLIENTS = 6
+"""On all hot keys together; more than ten on one key make a history hard to judge."""
+HOT_PAUSE_S = 0.06
+WEIGHTS = (8, 4, 2, 4, 1, 1)
+"""How often each of ``OPS`` is chosen."""
 
 
 class Writers:
-    """``clients`` write at once, each sequentially. Names begin with ``prefix``."""
+    """``clients`` ask any peer, ``pinned`` one each. Names begin with ``prefix``. Each process is sequential."""
 
-    def __init__(self, clients: Sequence[Client], facts: Facts, history: History, prefix: str) -> None:
+    def __init__(
+        self, clients: Sequence[Client], pinned: Sequence[Client], facts: Facts, history: History, prefix: str
+    ) -> None:
         self._clients = clients
+        self._pinned = pinned
         self._facts = facts
         self._history = history
         self._prefix = prefix
@@ -44,13 +52,22 @@ class Writers:
         self._waiters: list[tuple[int, asyncio.Future[int]]] = []
         self._count_waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._processes = 0
-        self.acked = 0
+        self._acked_at_ns: list[int] = []
+
+    @property
+    def acked(self) -> int:
+        """Creates acknowledged until now."""
+        return len(self._acked_at_ns)
 
     def start(self) -> None:
         for number, client in enumerate(self._clients):
             self._tasks.append(asyncio.create_task(self._create(number, client)))
-            if self._history.kept and number < MAX_HOT_CLIENTS:
-                self._tasks.append(asyncio.create_task(self._hot(number, client)))
+        for number in range(HOT_CLIENTS):
+            self._tasks.append(asyncio.create_task(self._hot(number)))
+
+    def longest_gap_ns(self, start_ns: int, end_ns: int) -> int:
+        """The longest time within these (monotonic ns) in which no create was acknowledged."""
+        return longest_gap(self._acked_at_ns, start_ns, end_ns)
 
     async def stop(self) -> None:
         """Let no write end undecided: each writer finishes the one that it is at."""
@@ -106,9 +123,19 @@ class Writers:
         answer = await self._until_answered(client, name, value, request_id)
         return_ns = time.monotonic_ns()
         self._history.add(
-            process=process, op="cas", key=name, value=value, expect=None, hit=answer.hit, ok=True,
-            call_ns=call_ns, return_ns=return_ns, index=answer.index,
-        )  # fmt: skip
+            Operation(
+                process=process,
+                op="cas",
+                key=name,
+                value=value,
+                expect=None,
+                hit=answer.hit,
+                ok=True,
+                call_ns=call_ns,
+                return_ns=return_ns,
+                index=answer.index,
+            )
+        )
         if not answer.hit:
             # The name is ours alone: it can only be there because a first try was carried out and not remembered.
             self._facts.refused_repeats.append(name)
@@ -127,13 +154,12 @@ class Writers:
             try:
                 return await client.create_variable(name, value, request_id=request_id)
             except RaftsmanError as error:
-                # Not done, or nobody knows: the same request id makes asking again harmless.
-                if not error.retryable and not isinstance(error, TimeoutError_):
+                if not may_pass(error):
                     raise
                 await asyncio.sleep(RETRY_S)
 
     def _acknowledged(self, call_ns: int, return_ns: int) -> None:
-        self.acked += 1
+        self._acked_at_ns.append(return_ns)
         for called_ns, future in self._waiters:
             if call_ns >= called_ns and not future.done():
                 future.set_result(return_ns)
@@ -147,63 +173,38 @@ class Writers:
         self._processes += 1
         return self._processes
 
-    async def _hot(self, number: int, client: Client) -> None:
-        """Reads, writes, compare-and-sets and deletes on few keys, for the history alone."""
+    # ------------------------------------------------------------------------ hot keys
+
+    async def _hot(self, number: int) -> None:
+        """Reads, writes, compare-and-sets and deletes on few keys, each asked of one and the same peer first."""
+        pinned, any_peer = self._pinned[number % len(self._pinned)], self._clients[number % len(self._clients)]
         choose = random.Random(number)
         process = self._process()
         last: dict[str, str | None] = {}
         while True:
             key = f"{self._prefix}hot-{choose.randrange(HOT_KEYS)}"
-            op = choose.choices(("get", "put", "cas", "delete"), (5, 3, 3, 1))[0]
-            process = await _whole(self._hot_one(client, process, op, key, last))
+            operation = HotOperation(choose.choices(OPS, WEIGHTS)[0], key, last.get(key), (pinned, any_peer))
+            noted, answer = await _whole(self._note(process, operation))
+            if answer is not None:
+                last[key] = answer.variable.value if answer.variable is not None else None
+            if noted is None:  # who does not know what it did does not go on under its number
+                process = self._process()
             await asyncio.sleep(HOT_PAUSE_S)
 
-    async def _hot_one(self, client: Client, process: int, op: str, key: str, last: dict[str, str | None]) -> int:
-        """One operation; returns the process that goes on (a new one where an outcome stays unknown)."""
-        value: str | None = None if op in ("get", "delete") else uuid.uuid4().hex
-        expect = last.get(key)
+    async def _note(self, process: int, operation: HotOperation) -> tuple[bool | None, answers.VariableResult | None]:
         call_ns = time.monotonic_ns()
-        try:
-            if op == "get":
-                answer = await client.get_variable(key)
-                value = answer.variable.value if answer.variable is not None else None
-            elif op == "put":
-                answer = await client.put_variable(key, value or "")
-            elif op == "cas":
-                answer = await client.compare_and_set_variable(key, expect, value or "")
-            else:
-                answer = await client.delete_variable(key)
-        except RaftsmanError:
-            if op != "get":  # a read without an answer says nothing
-                self._note_hot(process, op, key, value, expect, call_ns, None, None)
-            return self._process()
-        self._note_hot(process, op, key, value, expect, call_ns, True, answer)
-        last[key] = answer.variable.value if answer.variable is not None else None
-        return process
+        ok, answer = await operation.outcome()
+        if answer is not None or operation.op != "get":  # a read without an answer says nothing
+            self._history.add(operation.noted(process, ok, answer, call_ns, time.monotonic_ns()))
+        return ok, answer
 
-    def _note_hot(
-        self,
-        process: int,
-        op: str,
-        key: str,
-        value: str | None,
-        expect: str | None,
-        call_ns: int,
-        ok: bool | None,
-        answer: answers.VariableResult | None,
-    ) -> None:
-        self._history.add(
-            process=process,
-            op=op,  # type: ignore[arg-type]
-            key=key,
-            value=value,
-            expect=expect if op == "cas" else UNCONDITIONAL,
-            hit=answer.hit if answer is not None else False,
-            ok=ok,
-            call_ns=call_ns,
-            return_ns=time.monotonic_ns(),
-            index=answer.index if answer is not None else 0,
-        )
+    async def read_back(self) -> None:
+        """Every hot key through every peer, once nobody writes any more: what was lost shows now at the latest."""
+        for pinned in self._pinned:
+            process = self._process()
+            for number in range(HOT_KEYS):
+                read = HotOperation("get", f"{self._prefix}hot-{number}", None, (pinned, pinned))
+                await self._note(process, read)
 
 
 async def _whole(work: Coroutine[Any, Any, T]) -> T:
@@ -215,3 +216,10 @@ async def _whole(work: Coroutine[Any, Any, T]) -> T:
         with contextlib.suppress(RaftsmanError):
             await task
         raise
+
+
+def longest_gap(moments: Sequence[int], start: int, end: int) -> int:
+    """Between two neighbours of ``start``, ``end`` and the ascending ``moments`` that lie between them."""
+    inside = moments[bisect.bisect_right(moments, start) : bisect.bisect_left(moments, end)]
+    marks = [start, *inside, end]
+    return max(later - earlier for earlier, later in itertools.pairwise(marks))

@@ -27,6 +27,13 @@ AGENT_FILE = "/data/agent.json"
 class Target(Protocol):
     """A cluster whose processes can be hurt. Peers and agents go by the names that the API shows."""
 
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """``host:port`` of every peer, as clients reach it."""
+
+    @property
+    def tls(self) -> TlsFiles: ...
+
     def new_client(self) -> Client: ...
 
     def peer_names(self) -> tuple[str, ...]: ...
@@ -54,7 +61,7 @@ class ComposeCluster:
 
     def __init__(self, project: str, endpoints: tuple[str, ...], tls: TlsFiles) -> None:
         self.project = project
-        self._endpoints, self._tls = endpoints, tls
+        self.endpoints, self.tls = endpoints, tls
         self._engine = Engine()
         self._peers: dict[str, str] = {}
         self._agents: dict[str, str] = {}
@@ -96,7 +103,7 @@ class ComposeCluster:
             raise NotFoundError(f"compose project {self.project} does not contain every peer of the cluster")
 
     def new_client(self) -> Client:
-        return Client(self._endpoints, tls=self._tls)
+        return Client(self.endpoints, tls=self.tls)
 
     def peer_names(self) -> tuple[str, ...]:
         return tuple(sorted(self._peers))

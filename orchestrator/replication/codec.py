@@ -23,8 +23,9 @@ from orchestrator.state import commands
 from orchestrator.state.commands import Entry
 
 ENTRY_MAGIC = 0x454D5352  # "RSME" in the file, little-endian
-FORMAT = 1
-"""Raised when a peer of today could misread what is written; additions alone do not raise it."""
+FORMAT = 2
+"""Raised when a peer of today could misread what is written; additions alone do not raise it. What an older one reads
+rightly is still written with the older number. 2: configuration epochs (``ChangePeers``)."""
 
 M = TypeVar("M", bound=Message)
 
@@ -65,15 +66,24 @@ _COMMANDS: dict[str, type] = {
     "write_variable": commands.WriteVariable,
     "collect": commands.Collect,
     "admit_peers": commands.AdmitPeers,
+    "change_peers": commands.ChangePeers,
     "set_feature_level": commands.SetFeatureLevel,
     "set_limits": commands.SetLimits,
 }
 _FIELDS = {kind: name for name, kind in _COMMANDS.items()}
 
 
+_OF_FORMAT_2 = (commands.ChangePeers, commands.SetLimits)
+"""Commands that a peer of format 1 would take for garbage, and go on without: it must stop before them."""
+
+
+def _format(command: commands.Command) -> int:
+    return 2 if isinstance(command, _OF_FORMAT_2) else 1
+
+
 def encode_entry(entry: Entry) -> bytes:
     """The bytes of one command, to be proposed. Raises ``CodecError`` if a value does not fit its field."""
-    message = log_pb2.LogEntry(magic=ENTRY_MAGIC, format=FORMAT)
+    message = log_pb2.LogEntry(magic=ENTRY_MAGIC, format=_format(entry.command))
     try:
         message.identity = entry.identity
         message.request_id = entry.request_id

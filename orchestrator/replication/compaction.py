@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import structlog
@@ -30,6 +31,10 @@ class Host(Protocol):
 
     @property
     def running(self) -> bool: ...
+
+    @property
+    def serving(self) -> bool:
+        """Running, and its log not sealed: the state is that of the last entry applied."""
 
     def wake(self) -> None: ...
 
@@ -102,9 +107,11 @@ class SnapshotKeeper:
                 await self._host.in_thread(self._machine.make_room())
                 applied = self._core.applied_index
                 term, newest = self._storage.term_at(applied), self._storage.snapshot
-                if not self._host.running or term is None or (newest is not None and newest.last_index >= applied):
+                if not self._host.serving or term is None or (newest is not None and newest.last_index >= applied):
                     return
-                meta = SnapshotMeta(last_index=applied, last_term=term, index=self._machine.index)
+                meta = SnapshotMeta(
+                    last_index=applied, last_term=term, index=self._machine.index, epoch=self._config.epoch
+                )
                 encode = self._machine.capture()
                 await self._host.in_thread(lambda: self._store.save(meta, encode()))
                 if self._host.running:
@@ -161,6 +168,7 @@ class SnapshotKeeper:
             taken = self._receiver.take(peer_id, chunk)
             if isinstance(taken, tuple):
                 wanted, meta, parts = taken
+                meta = replace(meta, epoch=self._config.epoch)  # sessions are of one epoch
                 self._installing = stated
                 self._host.spawn(self._install(peer_id, chunk.term, meta, parts))
             else:

@@ -6,7 +6,7 @@ that lost its entries must come back with another one, so that it does not vote 
 
     lock            held (flock) by the process that uses the directory; holds its pid
     identity.json   peer, cluster, incarnation, format; checked by a CRC32C of its own
-    journal/        snapshots/
+    journal/ (later journal-N, of configuration epoch N)        snapshots/
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ import google_crc32c
 import structlog
 
 from orchestrator.contract.errors import CorruptError, StartupError
-from orchestrator.replication import journal, snapshots
+from orchestrator.replication import journal, journals, snapshots
 from orchestrator.replication.disk import Disk, RealDisk, write_atomically
 
 FORMAT_VERSION = 1
 
-_IDENTITY = "identity.json"
+IDENTITY = "identity.json"
 _log = structlog.get_logger("raftsman.datadir")
 
 
@@ -40,6 +40,7 @@ class Identity:
     cluster_id: str  # the replicated one; "" until it is known
     incarnation: str
     members: str = ""  # ids of the cluster's peers, sorted, with commas between; "" until they are known
+    removed_epoch: int = 0  # in which the peer was removed, and has no further use for this directory
 
     def encode(self) -> bytes:
         fields = asdict(self)
@@ -77,10 +78,6 @@ class DataDirectory:
         return self._identity.cluster_id
 
     @property
-    def journal_path(self) -> Path:
-        return self.path / "journal"
-
-    @property
     def snapshots_path(self) -> Path:
         return self.path / "snapshots"
 
@@ -105,7 +102,12 @@ class DataDirectory:
                 f"cluster {cluster_id}: correct the peer list, or give this peer an empty data directory"
             )
         self._identity = replace(self._identity, cluster_id=cluster_id, members=known)
-        write_atomically(self._disk, self.path / _IDENTITY, self._identity.encode())
+        write_atomically(self._disk, self.path / IDENTITY, self._identity.encode())
+
+    def mark_removed(self, epoch: int) -> None:
+        """Remember, durably, that this peer was removed from its cluster: nobody opens this directory again."""
+        self._identity = replace(self._identity, removed_epoch=epoch)
+        write_atomically(self._disk, self.path / IDENTITY, self._identity.encode())
 
     def close(self) -> None:
         if self._lock >= 0:
@@ -124,24 +126,21 @@ def open_data_directory(
     """
     disk = disk if disk is not None else RealDisk()
     path = path.absolute()
-    lock = _lock(path, disk)
+    lock = lock_directory(path, disk)
     try:
-        stored = journal.holds_anything(path / "journal", disk) or snapshots.holds_anything(path / "snapshots", disk)
-        if _IDENTITY in disk.listdir(path):
-            identity = _read_identity(path / _IDENTITY, disk)
+        stored = holds_anything(path, disk)
+        if IDENTITY in disk.listdir(path):
+            identity = read_identity(path, disk)
             _check_owner(path, identity, peer_id, cluster_name)
-            if identity.cluster_id and not stored:
-                raise CorruptError(
-                    f"{path} took part in cluster {identity.cluster_id}, but its journal and snapshots are gone. "
-                    f"{journal.WAY_BACK}"
-                )
+            _check_removed(path, identity)
+            check_parts(path, identity, disk)
         elif stored:
-            raise CorruptError(f"{path} holds a journal or snapshots, but {_IDENTITY} is gone. {journal.WAY_BACK}")
+            raise CorruptError(f"{path} holds a journal or snapshots, but {IDENTITY} is gone. {journal.WAY_BACK}")
         else:
             identity = Identity(
                 format=FORMAT_VERSION, peer_id=peer_id, cluster_name=cluster_name, cluster_id="", incarnation=mint()
             )
-            write_atomically(disk, path / _IDENTITY, identity.encode())
+            write_atomically(disk, path / IDENTITY, identity.encode())
             disk.fsync_dir(path.parent)
             _log.info("datadir.created", path=str(path), peer=peer_id, incarnation=identity.incarnation)
         return DataDirectory(path, identity, fresh=not stored, lock=lock, disk=disk)
@@ -150,8 +149,24 @@ def open_data_directory(
         raise
 
 
-def _lock(path: Path, disk: Disk) -> int:
-    """The descriptor that holds the lock; the kernel drops it with the process, however that ends."""
+def holds_anything(path: Path, disk: Disk) -> bool:
+    """Whether a vote, an entry or a snapshot was ever stored in the directory."""
+    return journals.any_holds_anything(path, disk) or snapshots.holds_anything(path / "snapshots", disk)
+
+
+def check_parts(path: Path, identity: Identity, disk: Disk) -> None:
+    """Raises ``CorruptError`` if the directory was part of a cluster and what it must remember of it is gone."""
+    if identity.cluster_id and not journals.any_holds_anything(path, disk):
+        # Terms, votes and the newest entries are in the journal alone: a snapshot does not stand for it.
+        gone = "its journal is gone" if holds_anything(path, disk) else "its journal and snapshots are gone"
+        raise CorruptError(f"{path} took part in cluster {identity.cluster_id}, but {gone}. {journal.WAY_BACK}")
+
+
+def lock_directory(path: Path, disk: Disk) -> int:
+    """The descriptor that holds the directory's lock; the kernel drops it with the process, however that ends.
+
+    The directory is made if there is none. Raises ``StartupError`` (in use, not usable).
+    """
     try:
         disk.makedirs(path)
         lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -164,6 +179,35 @@ def _lock(path: Path, disk: Disk) -> int:
         ) from error
     except OSError as error:
         raise StartupError(f"the data directory {path} cannot be used: {error.strerror}") from error
+    _claim(path, lock)
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return lock
+
+
+def hold_directory(path: Path) -> int:
+    """Like ``lock_directory``, to look at the data of a stopped peer: makes and writes nothing.
+
+    Without a lock file no process has ever used the directory; -1 then. Raises ``StartupError``.
+    """
+    try:
+        lock = os.open(path / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return -1
+    except OSError as error:
+        raise StartupError(f"the data directory {path} cannot be used: {error.strerror}") from error
+    _claim(path, lock)
+    return lock
+
+
+def release(lock: int) -> None:
+    """Give the lock back."""
+    if lock >= 0:
+        os.close(lock)
+
+
+def _claim(path: Path, lock: int) -> None:
+    """Take the lock, or close the descriptor and raise ``StartupError``."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -176,17 +220,19 @@ def _lock(path: Path, disk: Disk) -> int:
             f"stop that one, or give this peer a data directory of its own",
             pid=holder,
         ) from error
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-    return lock
 
 
-def _read_identity(path: Path, disk: Disk) -> Identity:
+def read_identity(directory: Path, disk: Disk) -> Identity:
+    """Whose the directory is. Raises ``CorruptError`` (gone, damaged), ``StartupError`` (newer format)."""
+    path = directory / IDENTITY
+
     def damaged(what: str) -> CorruptError:
         return CorruptError(f"{path} is damaged: {what}. {journal.WAY_BACK}")
 
     try:
         fields = json.loads(disk.read(path))
+    except FileNotFoundError as error:
+        raise CorruptError(f"{path} is gone. {journal.WAY_BACK}") from error
     except ValueError as error:
         raise damaged(f"it is not JSON ({error})") from error
     if not isinstance(fields, dict):
@@ -203,10 +249,21 @@ def _read_identity(path: Path, disk: Disk) -> Identity:
     names = ("peer_id", "cluster_name", "cluster_id", "incarnation")
     if version != FORMAT_VERSION or not all(isinstance(fields.get(name), str) for name in names):
         raise damaged("fields are missing")
-    members = fields.get("members", "")
-    if not isinstance(members, str):
-        raise damaged("the members are no text")
-    return Identity(format=version, members=members, **{name: fields[name] for name in names})
+    members, removed_epoch = fields.get("members", ""), fields.get("removed_epoch", 0)
+    if not isinstance(members, str) or not isinstance(removed_epoch, int):
+        raise damaged("the members are no text, or the epoch is no number")
+    return Identity(
+        format=version, members=members, removed_epoch=removed_epoch, **{name: fields[name] for name in names}
+    )
+
+
+def _check_removed(path: Path, identity: Identity) -> None:
+    if identity.removed_epoch:
+        raise StartupError(
+            f"peer {identity.peer_id} was removed from cluster {identity.cluster_id} in configuration epoch "
+            f"{identity.removed_epoch}, and {path} is of no more use: move it away; with an empty data directory "
+            "`raftsman peers add` takes the peer in again"
+        )
 
 
 def _check_owner(path: Path, identity: Identity, peer_id: str, cluster_name: str) -> None:

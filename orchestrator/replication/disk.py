@@ -50,6 +50,9 @@ class Disk(Protocol):
 
     def unlink(self, path: Path) -> None: ...
 
+    def rmdir(self, directory: Path) -> None:
+        """Remove an empty directory."""
+
     def fsync_dir(self, directory: Path) -> None: ...
 
 
@@ -104,6 +107,9 @@ class RealDisk:
 
     def unlink(self, path: Path) -> None:
         path.unlink()
+
+    def rmdir(self, directory: Path) -> None:
+        directory.rmdir()
 
     def fsync_dir(self, directory: Path) -> None:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -1,7 +1,8 @@
 """``Elections``: when this peer asks to lead, and whom it lets.
 
-Owns: the election deadline (PySyncObj's, moved), PreVote, and what is known of the living leader. Leaves votes to
-``guard`` and PySyncObj. The one rule: PySyncObj only reaches its deadline when a majority said that they would vote.
+Owns: the election deadline (PySyncObj's, moved), PreVote, and what is known of the living leader and how old that is.
+Leaves votes to ``guard`` and PySyncObj. The one rule: PySyncObj only reaches its deadline when a majority said that it
+would vote.
 
 A leader that dies breaks its streams; whoever sees that asks at once, and is told no if the others still hear the
 leader. So a crash costs tens of milliseconds, and a lost packet nothing. The same holds when peers find each other
@@ -53,7 +54,9 @@ class Elections:
         self._rng = rng
         self._prevote = PreVote(peer_id=peer_id, others=others, send=send)
         self.leader_contact = NOW  # when we last heard a leader; NOW if never, or if it is gone
-        self.majority_seen = NOW  # when we last heard a leader or led; tells how old our state may be
+        self.majority_seen = NOW  # when we last heard a leader or led
+        self.whole_at = NOW  # when our state last held all that was committed then: how old a stale answer is
+        self._stated = (0, NOW)  # the leader's commit index, and when it said so
         self._leaderless = True  # never heard one, or saw it go
         core.election_deadline = NEVER
 
@@ -99,10 +102,20 @@ class Elections:
         elif self._prevote.reply(peer_id, reply, term=core.term):
             core.election_deadline = NOW  # the next tick holds the election
 
-    def leader_heard(self) -> None:
+    def leader_heard(self, commit_index: int) -> None:
         self.leader_contact = self.majority_seen = self._clock()
+        self._stated = (commit_index, self.leader_contact)
         self._leaderless = False
         self._prevote.cancel()
+
+    def applied(self) -> None:
+        """After a tick: if the state holds all that the leader calls committed, it was whole when the leader said so.
+
+        A leader knows what is committed once that includes an entry of its own term (Ongaro's thesis, 6.4).
+        """
+        index, when = self._stated
+        if index <= self._core.applied_index and self._storage.term_at(index) == self._core.term:
+            self.whole_at = max(self.whole_at, when)
 
     def leads(self) -> None:
         """We lead."""

@@ -7,6 +7,7 @@ that happens in between. The one rule: every caller is answered, and never befor
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 
 from orchestrator.contract.errors import (
@@ -47,16 +48,21 @@ class EngineLog(EngineRoom):
 
     async def start(self) -> None:
         """Restore what is stored, then begin to talk. Raises ``StartupError`` (``CorruptError``) if that can't be."""
-        self._loop = asyncio.get_running_loop()
         held = await self._run_blocking(self._store.load)
         meta: SnapshotMeta | None = None
         if held is not None:
             meta, data = held
             (await self._run_blocking(lambda: self._machine.prepare(data)))()
+        await self.begin(meta)
+
+    async def begin(self, meta: SnapshotMeta | None) -> None:
+        """``start`` with a state that was restored from this snapshot already (None: an empty one)."""
+        self._loop = asyncio.get_running_loop()
         self._build(meta)
         self._running = True
         self._turn()  # applies what is known to be committed
-        self._require_running()
+        if not self._running:
+            raise NoLeaderError(NOT_RUNNING)
         if not self._others and not self._membership.may_vote():
             raise StartupError(
                 f"this disk ({self._incarnation}) is not the one that the cluster's only peer was admitted with: "
@@ -79,18 +85,21 @@ class EngineLog(EngineRoom):
             self._core.destroy()
         self._reads.fail()
         self._fail_remote_reads()
-        self._waiting.fail(NoLeaderError(NOT_RUNNING))
+        if self._owns_waiting:
+            self._waiting.fail(NoLeaderError(NOT_RUNNING))
+        else:
+            self._waiting.look()
         self._answer()
         self._journal.close()
 
     # ================================================================== what others see
 
     def is_leader(self) -> bool:
-        return self._leading and self._running
+        return self._leading and self._running and self.seal is None
 
     @property
     def leader_id(self) -> str:
-        if not self._running:
+        if not self._running or self.seal is not None:
             return ""
         core = self._core
         if not core.is_leader and self._clock() - self._elections.majority_seen > 2 * self._config.election_max_s:
@@ -102,12 +111,30 @@ class EngineLog(EngineRoom):
         return self._core.term if self._running else self._journal.term
 
     @property
+    def admitted(self) -> dict[str, str]:
+        """Peer id -> disk incarnation in this epoch."""
+        return dict(self._membership.admitted)
+
+    @property
     def snapshots_installed(self) -> int:
         return self._snapshots.installed
 
     @property
     def snapshots_saved(self) -> int:
         return self._snapshots.saved
+
+    def sealed_everywhere(self) -> bool:
+        """Whether nobody has to be told of the seal: a leader is answered by every peer that is connected since."""
+        seal, heard = self.seal, self._guard.heard
+        return (
+            not self._core.is_leader
+            or seal is None
+            or all(heard.get(peer, float("-inf")) > seal.at for peer in self._up)
+        )
+
+    def entry_term(self, index: int) -> int | None:
+        """The term of a Raft entry that is held here."""
+        return self._storage.term_at(index)
 
     def match_index(self, peer_id: str) -> int:
         """The last entry that this leader counts as stored at the peer."""
@@ -126,10 +153,12 @@ class EngineLog(EngineRoom):
             raise NoLeaderError(NOT_RUNNING)
         core, now = self._core, self._clock()
         return LogStatus(
-            cluster_id=self._machine.cluster_id(), peer_id=self._peer_id, role=self._role(), term=core.term,
+            cluster_id=self._machine.cluster_id(), epoch=self._config.epoch, peer_id=self._peer_id, role=self._role(),
+            term=core.term,
             leader_id=self.leader_id, commit_index=core.commit_index, applied_index=core.applied_index,
             first_index=self._storage.first_index, index=self._machine.index, last_quorum_ms=self._last_quorum_ms(now),
-            elections=self.elections, peers=tuple(self._progress(peer_id, now) for peer_id in self._peers),
+            state_age_ms=self._state_age_ms(now), elections=self.elections,
+            peers=tuple(self._progress(peer_id, now) for peer_id in self._peers),
         )  # fmt: skip
 
     def _progress(self, peer_id: str, now: float) -> PeerProgress:
@@ -151,17 +180,13 @@ class EngineLog(EngineRoom):
 
     def _last_quorum_ms(self, now: float) -> int:
         if not self._core.is_leader:
-            seen = self._elections.majority_seen
-            return -1 if seen == float("-inf") else int((now - seen) * 1000)
-        needed = len(self._peers) // 2  # beside ourselves
-        if not needed:
-            return 0
-        counted = (self._guard.heard.get(peer, float("-inf")) for peer in self._others if self._membership.counts(peer))
-        heard = sorted(counted, reverse=True)
-        if len(heard) < needed or heard[needed - 1] == float("-inf"):
-            return -1
-        silent = now - heard[needed - 1]
-        return 0 if silent < 2 * self._config.heartbeat_s else int(silent * 1000)
+            return _ms_since(self._elections.majority_seen, now)
+        answered = self._majority_answered()
+        return 0 if now - answered < 3 * self._config.heartbeat_s else _ms_since(answered, now)
+
+    def _state_age_ms(self, now: float) -> int:
+        whole_at = self._elections.whole_at
+        return _ms_since(max(whole_at, self._majority_answered()) if self._leading else whole_at, now)
 
     async def changed(self, *, after: int) -> int:
         if self._machine.index <= after:
@@ -172,7 +197,7 @@ class EngineLog(EngineRoom):
     async def leadership_changed(self, *, was: bool) -> bool:
         if self.is_leader() == was:
             self._require_running()
-            await self._waiting.until(lambda: self._leading != was)
+            await self._waiting.until(lambda: self.is_leader() != was)
         return self.is_leader()
 
     def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
@@ -180,7 +205,9 @@ class EngineLog(EngineRoom):
 
     # ================================================================== writes
 
-    async def propose(self, payload: bytes, *, timeout_s: float = 10.0, urgent: bool = False) -> Proposed:
+    async def propose(
+        self, payload: bytes, *, timeout_s: float = 10.0, alone: bool = False, urgent: bool = False
+    ) -> Proposed:
         check_proposal(payload)
         self._require_running()
         if not self._core.is_leader:
@@ -191,7 +218,7 @@ class EngineLog(EngineRoom):
         if not self._membership.complete:
             raise NoLeaderError("the first start is not complete yet: the peers have not agreed on their disks")
         future: asyncio.Future[Proposed] = self._loop.create_future()
-        proposal = Proposal(payload, future, urgent=urgent)
+        proposal = Proposal(payload, future, alone=alone, urgent=urgent)
         self._proposals.add(proposal)
         self.wake()
         timer = self._loop.call_later(timeout_s, self._expire, proposal)
@@ -224,8 +251,12 @@ class EngineLog(EngineRoom):
             if left <= 0:
                 raise NoLeaderError(f"no leader with a majority could be asked within {timeout_s} s")
             await self._next_leader(min(left, self._config.heartbeat_s))
-        if not await self._waiting.until(lambda: self._core.applied_index >= index, deadline - self._clock()):
+        if not await self._waiting.until(
+            lambda: not self._running or self._core.applied_index >= index, deadline - self._clock()
+        ):
             raise NoLeaderError(f"this peer could not catch up with the leader within {timeout_s} s")
+        if not self._running:
+            raise NoLeaderError(NOT_RUNNING)
         return self._machine.index
 
     async def confirm_leadership(self, *, timeout_s: float = 5.0) -> None:
@@ -251,6 +282,10 @@ class EngineLog(EngineRoom):
         finally:
             self._remote_reads.forget(number)
 
+    @property
+    def _closed(self) -> bool:
+        return not self._running or self.seal is not None
+
     def _ask_here(self) -> asyncio.Future[int | None]:
         future: asyncio.Future[int | None] = self._loop.create_future()
         self._reads.ask(lambda index: self._resolve_later(future, index))
@@ -259,4 +294,9 @@ class EngineLog(EngineRoom):
 
     async def _next_leader(self, timeout_s: float) -> None:
         seen = self._seen_leader
-        await self._waiting.until(lambda: self._seen_leader != seen, timeout_s)
+        await self._waiting.until(lambda: self._closed or self._seen_leader != seen, timeout_s)
+
+
+def _ms_since(when: float, now: float) -> int:
+    """Whole milliseconds, rounded up; -1 if it never was."""
+    return -1 if when == float("-inf") else math.ceil((now - when) * 1000)

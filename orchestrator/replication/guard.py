@@ -34,6 +34,7 @@ class Guard:
         guards: Guards,
         send: Callable[[str, pb.Frame], None],
         clock: Callable[[], float],
+        heartbeat_s: float,
     ) -> None:
         self._core = core
         self._storage = storage
@@ -42,6 +43,8 @@ class Guard:
         self._send = send
         self._clock = clock
         self._verified: int | None = None  # while an append is handled: the last entry known to equal the leader's
+        self._repeat_s = 1.5 * heartbeat_s
+        self._answered: tuple[pb.AppendReply, float] = (pb.AppendReply(), float("-inf"))  # our last reply, and when
         self._voters: tuple[int, set[str]] = (0, set())  # who voted for us in which term
         self.acked: dict[str, int] = {}  # while leading: the last entry each peer said it has, counted or not
         self.heard: dict[str, float] = {}  # when each peer last answered us in our term
@@ -80,7 +83,7 @@ class Guard:
         self, entries: list[tuple[bytes, int, int]], prev: int, prev_term: int
     ) -> tuple[list[tuple[bytes, int, int]], int, int]:
         """What is committed here is the same in every later leader's log: nothing of it needs looking at."""
-        floor = max(self._storage.commit_index, self._storage.first_index)
+        floor = self._storage.commit_index  # it is held: at least the last entry of the snapshot
         if prev >= floor:
             return entries, prev, prev_term
         for _, index, term in entries[: floor - prev]:
@@ -146,8 +149,7 @@ class Guard:
     def _in_our_term(self, peer_id: str, term: int) -> bool:
         if not self._guards.stamp_acks or term == self._core.term:
             return True
-        if term > self._core.term:
-            self._core.adopt_term(peer_id, term)
+        self._core.adopt_term(peer_id, term)
         return False
 
     # ------------------------------------------------------------------ votes and terms
@@ -181,9 +183,8 @@ class Guard:
             self._send(peer_id, pb.Frame(stale_term=pb.StaleTerm(term=self._core.term)))
 
     def stale_term(self, peer_id: str, term: int) -> None:
-        """A peer knows a later term than ours."""
-        if term > self._core.term:
-            self._core.adopt_term(peer_id, term)
+        """A peer knows a later term than ours, or did."""
+        self._core.adopt_term(peer_id, term)
 
     # ------------------------------------------------------------------ snapshots
 
@@ -193,9 +194,7 @@ class Guard:
             self.answer_stale(peer_id)
             return False
         commit = self._core.commit_index if self._guards.cap_snapshot_commit else chunk.commit_index
-        self._core.receive(
-            peer_id, {"type": "append_entries", "term": chunk.term, "commit_index": commit, "serialized": None}
-        )
+        self._core.receive(peer_id, {"type": "append_entries", "term": chunk.term, "commit_index": commit})
         return True
 
     def install(self, peer_id: str, term: int, meta: SnapshotMeta) -> None:
@@ -210,9 +209,10 @@ class Guard:
         """The frame for a message of PySyncObj; None for what is never sent."""
         kind = message["type"]
         if kind == "append_entries":
-            return None if "serialized" in message or "transmission" in message else self._append_frame(message)
+            return self._append_frame(message)
         if kind == "next_node_idx":
-            return pb.Frame(append_reply=self._reply(message))
+            reply = self._reply(message)
+            return None if self._is_no_news(reply) else pb.Frame(append_reply=reply)
         if kind == "request_vote":
             return pb.Frame(
                 vote_request=pb.VoteRequest(
@@ -235,10 +235,21 @@ class Guard:
 
     def _reply(self, message: dict[str, Any]) -> pb.AppendReply:
         next_index = message["next_node_idx"]
-        if message["success"] and self._verified is not None:
+        if self._verified is not None:  # an append that fits: nothing of it is refused
             next_index = self._verified + 1
         elif message["reset"] and self._guards.reject_to_commit:
-            next_index = max(self._storage.commit_index, self._storage.first_index) + 1
+            next_index = self._storage.commit_index + 1
         return pb.AppendReply(
             term=self._core.term, next_index=next_index, reset=message["reset"], success=message["success"]
         )
+
+    def _is_no_news(self, reply: pb.AppendReply) -> bool:
+        """Whether the leader just heard exactly this. Every second answer to an idle leader's heartbeats is spared:
+        they are most of what an idle cluster costs, and a leader asks for one within its fallback time, not for each.
+        """
+        said, at = self._answered
+        now = self._clock()
+        if reply.success and now - at < self._repeat_s and reply == said:
+            return True
+        self._answered = (reply, now)
+        return False

@@ -29,8 +29,8 @@ ROOM_BYTES = 256 * 1024
 """Zeros written ahead now and then: a flush within the file's length is a quarter cheaper (no change of metadata)."""
 
 WAY_BACK = (
-    "Way back, while a majority of the peers runs: move this peer's whole data directory away and start it again: "
-    "it catches up from the others, without a vote until it has"
+    "Way back, while a majority of the peers runs: `raftsman peers reset --data DIR` on this machine, then start this "
+    "peer again: it catches up from the others, without a vote until it has. Without a majority: `raftsman recover`"
 )
 """What every message about damage ends with: the only safe repair is to catch up from a majority."""
 

@@ -37,8 +37,21 @@ class Receiver(Protocol):
 
     def received(self, peer_id: str, frame: pb.Frame) -> None: ...
 
-    def refused(self, peer_id: str, reason: str) -> None:
-        """This peer refused us, or we refused it."""
+    def refused(self, peer_id: str, reason: str, hello: pb.Hello | None = None) -> None:
+        """This peer refused us, or we refused it; ``hello`` is what it said of itself, if it said it provably."""
+
+
+class Host(Protocol):
+    """Who answers the calls that need no session: they go on while no session can be had (``epochs``)."""
+
+    async def newest_snapshot(self, hello: pb.Hello) -> tuple[pb.SnapshotHeader, bytes]:
+        """What to send to this peer; raises ``RaftsmanError`` if it must get nothing."""
+
+    def snapshot_taken(self, hello: pb.Hello) -> None:
+        """It was sent to its end."""
+
+    async def invited(self, invitation: pb.Invitation) -> pb.InvitationReply:
+        """A peer wants to know whether this one is fit to join."""
 
 
 class Network(Protocol):
@@ -53,17 +66,23 @@ class Network(Protocol):
     async def stop(self) -> None: ...
 
 
-def greeting_problem(ours: pb.Hello, theirs: pb.Hello, *, proven_id: str | None) -> str:
-    """Why the two must not talk; "" if they may. ``proven_id`` is the id in the certificate, None if there is none."""
-    if proven_id is not None and proven_id != theirs.peer_id:
-        return f"it says it is peer {theirs.peer_id!r} but its certificate is for {proven_id!r}"
+class EpochNetwork(Network, Protocol):
+    """Also calls to any peer; and ``start`` may follow ``stop``, with other peers."""
+
+    def serve(self, host: Host) -> None:
+        """From now on and whatever happens to sessions, let ``host`` answer."""
+
+    async def fetch(self, address: str, request: pb.FetchRequest) -> tuple[pb.SnapshotHeader, bytes]:
+        """The newest snapshot of the peer at ``address``, complete and checked; raises ``RaftsmanError``."""
+
+    async def invite(self, address: str, invitation: pb.Invitation) -> pb.InvitationReply:
+        """Raises ``RaftsmanError``."""
+
+
+def greeting_problem(ours: pb.Hello, theirs: pb.Hello) -> str:
+    """Why the two must not talk; "" if they may."""
     if theirs.peer_id == ours.peer_id:
         return f"it has the same peer id {ours.peer_id!r} as this peer: each data directory needs its own"
-    if list(theirs.peers) != list(ours.peers):
-        return (
-            f"its peer list is {', '.join(theirs.peers) or 'empty'} and this peer's is {', '.join(ours.peers)}: "
-            "start every peer with the same list"
-        )
     if theirs.cluster_id and ours.cluster_id and theirs.cluster_id != ours.cluster_id:
         return (
             f"it belongs to cluster {theirs.cluster_id} and this peer to {ours.cluster_id}: "
@@ -71,6 +90,13 @@ def greeting_problem(ours: pb.Hello, theirs: pb.Hello, *, proven_id: str | None)
         )
     if theirs.epoch != ours.epoch:
         return f"it is in configuration epoch {theirs.epoch} and this peer in {ours.epoch}"
+    if theirs.peer_id not in ours.peers:
+        return f"{theirs.peer_id!r} is not in this peer's list ({', '.join(ours.peers)})"
+    if list(theirs.peers) != list(ours.peers):
+        return (
+            f"its peer list is {', '.join(theirs.peers) or 'empty'} and this peer's is {', '.join(ours.peers)}: "
+            "start every peer with the same list"
+        )
     if not theirs.incarnation:
         return "it does not say which disk it has"
     return ""

@@ -42,6 +42,7 @@ class PeerProgress:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogStatus:
     cluster_id: str
+    epoch: int  # of the configuration that this peer is in
     peer_id: str
     role: Role
     term: int
@@ -51,8 +52,10 @@ class LogStatus:
     first_index: int  # lowest Raft entry index still in the journal
     index: int  # command index of the state here
     last_quorum_ms: int  # milliseconds since this peer last knew of a majority (0 on a healthy leader); -1 if never
+    state_age_ms: int  # so long ago the state here held every acknowledged write, as far as known; -1 if it never did
     elections: int  # elections seen by this process
     peers: tuple[PeerProgress, ...]
+    waits_for: str = ""  # why this peer takes no part (yet), and what would change it
 
 
 class StateMachine(Protocol):
@@ -88,6 +91,12 @@ class StateMachine(Protocol):
     def cluster_id(self) -> str:
         """Replicated cluster id; "" before the first start is complete."""
 
+    def epoch(self) -> int:
+        """Configuration epoch of the peers; 0 before the first start is complete. Only ``apply`` raises it, by one."""
+
+    def addresses(self) -> dict[str, str]:
+        """Peer id -> host:port as replicated; empty in epoch 1, where every peer's own settings say it."""
+
 
 class FutureFormatError(Exception):
     """A well-formed command of a newer format: the peer stops before it is applied (DESIGN.md, Rules)."""
@@ -120,8 +129,11 @@ class ReplicatedLog(Protocol):
     @property
     def term(self) -> int: ...
 
-    async def propose(self, payload: bytes, *, timeout_s: float = 10.0, urgent: bool = False) -> Proposed:
-        """Append, replicate, apply here, and return the outcome. ``urgent``: the control plane's own goes first.
+    async def propose(
+        self, payload: bytes, *, timeout_s: float = 10.0, alone: bool = False, urgent: bool = False
+    ) -> Proposed:
+        """Append, replicate, apply here, and return the outcome. ``alone``: shares its Raft entry with no other;
+        ``urgent``: the control plane's own, which goes first.
 
         Raises ``NotLeaderError`` (nothing was done), ``NoLeaderError`` (nothing was done), ``OverloadedError`` (the
         bounded queue is full: nothing was done), ``UnknownOutcomeError`` (step-down, snapshot install or timeout while
@@ -210,6 +222,25 @@ class Journal(Protocol):
         """Release the files. Does not flush."""
 
 
+class Journals(Protocol):
+    """The journals of one peer's configuration epochs.
+
+    All methods may run in a thread and raise ``OSError``, which is fatal to the process.
+    """
+
+    def exists(self, epoch: int) -> bool:
+        """Whether anything was ever stored in that epoch's journal."""
+
+    def open(self, epoch: int) -> Journal:
+        """Raises ``CorruptError`` if it is damaged, or of an epoch after the first and not there."""
+
+    def prepare(self, epoch: int, term: int) -> None:
+        """Make that epoch's journal anew, durably: in ``term`` (at least 1), without a vote or entries."""
+
+    def keep_only(self, epoch: int) -> None:
+        """Remove the journals of all other epochs."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotMeta:
     """What a snapshot covers."""
@@ -217,13 +248,17 @@ class SnapshotMeta:
     last_index: int  # Raft entry index of the last entry it contains
     last_term: int  # that entry's term
     index: int  # command index of the state
+    epoch: int = 1  # of the configuration whose log it belongs to; indexes and terms go on from one to the next
 
 
 class SnapshotStore(Protocol):
     """Where a peer keeps its newest snapshot. The engine owns when; the store owns bytes, checksums and fsync."""
 
     def save(self, meta: SnapshotMeta, parts: Iterable[bytes]) -> None:
-        """Write, fsync, rename, fsync the directory; runs in a thread. Raises ``OSError`` (fatal to the process)."""
+        """Write, fsync, rename, fsync the directory; runs in a thread. Raises ``OSError`` (fatal to the process).
+
+        Never goes back: one of an older epoch, or of the same with a lower index, is dropped.
+        """
 
     def load(self) -> tuple[SnapshotMeta, bytes] | None:
         """The newest snapshot, checked against its checksum; None if there is none. May run in a thread.

@@ -15,6 +15,7 @@ from orchestrator.contract.codec import CodecError
 from orchestrator.contract.errors import CorruptError
 from orchestrator.contract.model import Limits, str_map
 from orchestrator.replication.codec import decode_entry, encode_entry
+from orchestrator.replication.journal import WAY_BACK
 from orchestrator.replication.log import FutureFormatError
 from orchestrator.replication.snapshot_codec import decode_snapshot, encode_snapshot
 from orchestrator.state.allocations import StoredColumns, room_for
@@ -82,9 +83,7 @@ class ClusterMachine:
         except FutureFormatError as error:
             raise CorruptError(str(error)) from error
         except (CodecError, SnapshotError) as error:
-            raise CorruptError(
-                f"the snapshot is damaged ({error}): remove it and let this peer catch up from the others"
-            ) from error
+            raise CorruptError(f"the snapshot holds no state ({error}). {WAY_BACK}") from error
 
         def put() -> None:
             self.state = state
@@ -104,6 +103,12 @@ class ClusterMachine:
 
     def cluster_id(self) -> str:
         return self.state.cluster_id
+
+    def epoch(self) -> int:
+        return self.state.epoch
+
+    def addresses(self) -> dict[str, str]:
+        return dict(self.state.addresses)
 
 
 def admission_payload(cluster_id: str, incarnations: dict[str, str], *, time_ms: int = 0) -> bytes:

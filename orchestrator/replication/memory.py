@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from orchestrator.contract.errors import InvalidError, NoLeaderError
+from orchestrator.contract.errors import CorruptError, InvalidError, NoLeaderError
 from orchestrator.replication.log import (
     MAX_PROPOSAL_BYTES,
     LogStatus,
@@ -128,6 +128,36 @@ class MemoryJournal:
         """The journal as found after a power cut now: what was staged is gone."""
         found = MemoryJournal(self._on_flush)
         found._now, found._durable = self._durable.copy(), self._durable.copy()
+        found.flushes = self.flushes
+        return found
+
+
+class MemoryJournals:
+    """The journals of a peer's epochs, without files. ``first``: that of epoch 1."""
+
+    def __init__(self, first: MemoryJournal | None = None) -> None:
+        self.held: dict[int, MemoryJournal] = {1: first if first is not None else MemoryJournal()}
+
+    def exists(self, epoch: int) -> bool:
+        return epoch in self.held and self.held[epoch].flushes > 0
+
+    def open(self, epoch: int) -> MemoryJournal:
+        if epoch > 1 and not self.exists(epoch):
+            raise CorruptError(f"the journal of epoch {epoch} is gone")
+        return self.held.setdefault(epoch, MemoryJournal())
+
+    def prepare(self, epoch: int, term: int) -> None:
+        journal = self.held[epoch] = MemoryJournal()
+        journal.set_vote(term, "")
+        journal.flush()
+
+    def keep_only(self, epoch: int) -> None:
+        self.held = {one: journal for one, journal in self.held.items() if one == epoch}
+
+    def crashed(self) -> MemoryJournals:
+        """As a machine would find them after losing power."""
+        found = MemoryJournals()
+        found.held = {epoch: journal.crashed() for epoch, journal in self.held.items()}
         return found
 
 
@@ -139,6 +169,8 @@ class MemorySnapshots:
         self.saves = 0
 
     def save(self, meta: SnapshotMeta, parts: Iterable[bytes]) -> None:
+        if self.held is not None and (meta.epoch, meta.last_index) < (self.held[0].epoch, self.held[0].last_index):
+            return
         self.held = (meta, b"".join(parts))
         self.saves += 1
 
@@ -171,10 +203,11 @@ class MemoryLog:
             match_index=self._entries, last_contact_ms=0, feature_level=1, cert_expires_ms=0,
         )  # fmt: skip
         return LogStatus(
-            cluster_id=self._machine.cluster_id() or self._cluster_id, peer_id=self._peer_id,
+            cluster_id=self._machine.cluster_id() or self._cluster_id, epoch=1, peer_id=self._peer_id,
             role=Role.LEADER if self._leading else Role.FOLLOWER, term=self._term, leader_id=self.leader_id,
             commit_index=self._entries, applied_index=self._entries, first_index=1, index=self._machine.index,
-            last_quorum_ms=0 if self._leading else -1, elections=self._elections, peers=(me,),
+            last_quorum_ms=0 if self._leading else -1, state_age_ms=0 if self._leading else -1,
+            elections=self._elections, peers=(me,),
         )  # fmt: skip
 
     def is_leader(self) -> bool:
@@ -198,7 +231,9 @@ class MemoryLog:
             self._elections += 1
         self._notify()
 
-    async def propose(self, payload: bytes, *, timeout_s: float = 10.0, urgent: bool = False) -> Proposed:
+    async def propose(
+        self, payload: bytes, *, timeout_s: float = 10.0, alone: bool = False, urgent: bool = False
+    ) -> Proposed:
         check_proposal(payload)
         self._require_leader()
         self._entries += 1

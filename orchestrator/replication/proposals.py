@@ -28,6 +28,7 @@ class Proposal:
     payload: bytes
     future: asyncio.Future[Proposed] | None  # None: nobody waits
     done: Callable[[], None] | None = None  # called when it was applied or failed
+    alone: bool = False  # shares its entry with no other
     urgent: bool = False  # the control plane's own: clients must not hold it up
     in_flight: bool = field(default=False)
     withdrawn: bool = field(default=False)
@@ -132,7 +133,9 @@ class Proposals:
         return batch
 
     def _fill(self, batch: list[Proposal], size: int, lane: _Lane, most: int) -> int:
-        while (proposal := lane.first()) is not None and (not batch or size + len(proposal.payload) <= most):
+        while (proposal := lane.first()) is not None:
+            if batch and (batch[-1].alone or proposal.alone or size + len(proposal.payload) > most):
+                break
             lane.pop()
             proposal.in_flight = True
             size += len(proposal.payload)

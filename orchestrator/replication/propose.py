@@ -13,7 +13,7 @@ from prometheus_client import Counter, Histogram
 
 from orchestrator.replication.codec import encode_entry
 from orchestrator.replication.log import ReplicatedLog
-from orchestrator.state.commands import Applied, Command, Entry, Outcome, Rejected
+from orchestrator.state.commands import Applied, ChangePeers, Command, Entry, Outcome, Rejected
 
 COMMIT_LATENCY = Histogram(
     "raftsman_commit_latency_seconds",
@@ -55,9 +55,10 @@ class Proposer:
         payload = encode_entry(entry)
         PROPOSALS.labels(type(command).__name__).inc()
         began = time.perf_counter()
-        outcome = (
-            await self._log.propose(payload, timeout_s=timeout_s, urgent=urgent or identity == LEADER_IDENTITY)
-        ).outcome
+        # Whatever stands behind a change of the peers in its entry would be void.
+        alone = isinstance(command, ChangePeers)
+        urgent = urgent or identity == LEADER_IDENTITY
+        outcome = (await self._log.propose(payload, timeout_s=timeout_s, alone=alone, urgent=urgent)).outcome
         COMMIT_LATENCY.observe(time.perf_counter() - began)
         if not isinstance(outcome, Applied | Rejected):
             raise TypeError(f"the state machine answered {type(outcome).__name__}")

@@ -295,7 +295,10 @@ class RaftCore:
         self._wire.on_message(self._nodes[peer_id], message)
 
     def adopt_term(self, peer_id: str, term: int) -> None:
-        """Learn that a higher term exists, without any vote: a request that nobody's log can lose to."""
+        """Learn that a higher term exists, without any vote: a request that nobody's log can lose to.
+
+        One that is not higher changes nothing.
+        """
         self.receive(peer_id, {"type": "request_vote", "term": term, "last_log_index": -1, "last_log_term": -1})
 
     def peer_connected(self, peer_id: str) -> None:

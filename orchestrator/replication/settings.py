@@ -39,7 +39,7 @@ class EngineConfig:
 
     cluster_id: str = ""
     epoch: int = 1
-    feature_level: int = 1
+    feature_level: int = 2  # 2: knows configuration epochs
     election_min_s: float = 0.4
     election_max_s: float = 1.0
     heartbeat_s: float = 0.125

@@ -34,8 +34,9 @@ from orchestrator.state.ordinals import GroupImage
 from orchestrator.state.snapshot import Image
 
 MAGIC = 0x534D5352  # "RSMS" in the file, little-endian
-FORMAT = 2
-"""Raised when a peer of today could misread what is written; additions alone do not raise it."""
+FORMAT = 3
+"""Raised when a peer of today could misread what is written; additions alone do not raise it. What an older one reads
+rightly is still written with the older number. 2: in parts. 3: of a configuration epoch after the first."""
 PART_BYTES = 256 * 1024
 """A part is ended when it has so many; one that begins with a large record (a job of 1 MiB) is larger."""
 
@@ -51,7 +52,7 @@ T = TypeVar("T")
 
 def encode_snapshot(image: Image) -> Iterator[bytes]:
     """The bytes of a whole state, piece by piece."""
-    yield log_pb2.SnapshotParts(magic=MAGIC, format=FORMAT).SerializeToString()
+    yield log_pb2.SnapshotParts(magic=MAGIC, format=2 if image.epoch <= 1 else 3).SerializeToString()
     for part in _parts(image):
         data = part.SerializeToString(deterministic=True)
         yield _PART_TAG + _varint(len(data))
@@ -64,9 +65,11 @@ def _parts(image: Image) -> Iterator[log_pb2.Snapshot]:
         time_ms=image.time_ms,
         cluster_id=image.cluster_id,
         feature_level=image.feature_level,
+        epoch=image.epoch,
         events_dropped_index=image.events_dropped_index,
     )
     first.admitted.update(image.admitted)
+    first.addresses.update(image.addresses)
     encode(image.limits, first.limits)
     first.table.SetInParent()
     first.table.rows = len(image.columns["job"])
@@ -217,7 +220,9 @@ def decode_snapshot(data: bytes) -> Image:
         time_ms=head.time_ms,
         cluster_id=head.cluster_id,
         feature_level=head.feature_level,
+        epoch=head.epoch,
         admitted=dict(head.admitted),
+        addresses=dict(head.addresses),
         limits=decode(Limits, head.limits),
         jobs=jobs,
         nodes=nodes,

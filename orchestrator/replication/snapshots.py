@@ -21,14 +21,15 @@ from orchestrator.replication.log import SnapshotMeta
 from orchestrator.replication.snapshotting import checksum
 
 DEFAULT_MAX_BYTES = 1 << 30
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""1: of epoch 1, which it does not say. 2: the header ends with the configuration epoch."""
 FILE_NAME = "state.snapshot"
 
 _MAGIC = b"RAFTSNAP"
 # magic, version, last index, last term, command index, length and checksum of the data; then the header's own checksum
 _HEAD = struct.Struct("<8sHxxQQQQI")
+_EPOCH = struct.Struct("<Q")  # in version 2, between the rest of the header and its checksum
 _CRC = struct.Struct("<I")
-_DATA_START = _HEAD.size + _CRC.size
 _FLUSH_BYTES = 4 * 1024 * 1024
 """A snapshot is flushed as it is written: all at once would hold up the journal's own flushes for as long."""
 
@@ -52,7 +53,7 @@ class FileSnapshots:
         self._disk: Disk = disk if disk is not None else RealDisk()
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        self._newest = -1  # last index of the stored snapshot, as far as it was looked at
+        self._newest = (0, -1)  # epoch and last index of the stored snapshot, as far as it was looked at
         leftovers = [name for name in self._disk.listdir(directory) if name.endswith(".tmp")]
         for name in leftovers:
             self._disk.unlink(directory / name)
@@ -68,20 +69,22 @@ class FileSnapshots:
         Raises ``OSError`` (fatal for the caller) and ``InvalidError`` if the data is larger than ``max_bytes``.
         """
         with self._lock:
-            if meta.last_index < self._newest:
+            if (meta.epoch, meta.last_index) < self._newest:
                 _log.info("snapshots.older_dropped", last_index=meta.last_index, stored=self._newest)
                 return
-            if self._newest < 0:
+            if self._newest[1] < 0:
                 self._disk.makedirs(self._directory)
                 self._disk.fsync_dir(self._directory.parent)
             self._replace(meta, parts)
-            self._newest = meta.last_index
+            self._newest = (meta.epoch, meta.last_index)
 
     def _replace(self, meta: SnapshotMeta, parts: Iterable[bytes]) -> None:
         """A crash at any point leaves the old file or the new one, whole: as ``disk.write_atomically``, in steps."""
         temporary = self._path.with_name(FILE_NAME + ".tmp")
         if temporary.name in self._disk.listdir(self._directory):
             self._disk.unlink(temporary)
+        version = 1 if meta.epoch == 1 else 2  # an older raftsman reads what it can understand
+        start = _start_of(version)
         file = self._disk.open(temporary)
         size = crc = unflushed = 0
         try:
@@ -91,12 +94,14 @@ class FileSnapshots:
                         f"a snapshot of more than {size + len(part)} bytes is larger than the limit of "
                         f"{self._max_bytes}: remove jobs, variables or stopped allocations"
                     )
-                file.write(_DATA_START + size, part)
+                file.write(start + size, part)
                 size, crc, unflushed = size + len(part), checksum(part, crc), unflushed + len(part)
                 if unflushed > _FLUSH_BYTES:
                     file.fdatasync()
                     unflushed = 0
-            head = _HEAD.pack(_MAGIC, FORMAT_VERSION, meta.last_index, meta.last_term, meta.index, size, crc)
+            head = _HEAD.pack(_MAGIC, version, meta.last_index, meta.last_term, meta.index, size, crc)
+            if version > 1:
+                head += _EPOCH.pack(meta.epoch)
             file.write(0, head + _CRC.pack(checksum(head)))
             file.fdatasync()
         finally:
@@ -116,12 +121,12 @@ class FileSnapshots:
                 meta, data = self._read()
             except _DamageError as error:
                 raise CorruptError(f"{self._path} is damaged: {error}. {WAY_BACK}") from error
-            self._newest = meta.last_index
+            self._newest = (meta.epoch, meta.last_index)
             return meta, data
 
     def _read(self) -> tuple[SnapshotMeta, bytes]:
-        stored = self._disk.read(self._path, 0, _DATA_START)
-        if len(stored) < _DATA_START:
+        stored = self._disk.read(self._path, 0, _start_of(FORMAT_VERSION))
+        if len(stored) < _start_of(1):
             raise _DamageError(f"it ends after {len(stored)} bytes, within its header")
         magic, version, last_index, last_term, index, length, data_crc = _HEAD.unpack_from(stored)
         if magic == _MAGIC and version > FORMAT_VERSION:
@@ -129,14 +134,22 @@ class FileSnapshots:
                 f"{self._path} was written by a newer raftsman (snapshot format {version}; this one reads "
                 f"{FORMAT_VERSION}): start the newer version on this data directory"
             )
-        if magic != _MAGIC or _CRC.unpack_from(stored, _HEAD.size)[0] != checksum(stored[: _HEAD.size]):
+        start = _start_of(version)
+        head = stored[:start]
+        if magic != _MAGIC or len(head) < start or _CRC.unpack(head[-_CRC.size :])[0] != checksum(head[: -_CRC.size]):
             raise _DamageError("its header has a wrong checksum")
-        data = self._disk.read(self._path, _DATA_START)
+        data = self._disk.read(self._path, start)
         if len(data) != length:
             raise _DamageError(f"it holds {len(data)} bytes of state where {length} are due")
         if checksum(data) != data_crc:
             raise _DamageError("its state has a wrong checksum")
-        return SnapshotMeta(last_index=last_index, last_term=last_term, index=index), data
+        epoch = int(_EPOCH.unpack_from(stored, _HEAD.size)[0]) if version == 2 else 1
+        return SnapshotMeta(last_index=last_index, last_term=last_term, index=index, epoch=epoch), data
+
+
+def _start_of(version: int) -> int:
+    """Where the state begins in a file of this version."""
+    return _HEAD.size + _CRC.size + (_EPOCH.size if version > 1 else 0)
 
 
 class _DamageError(Exception):

@@ -20,9 +20,16 @@ from typing import Any
 import grpc
 import structlog
 
-from orchestrator.contract.errors import PermissionError_
-from orchestrator.contract.status import to_status
-from orchestrator.replication.link import Receiver, greeting_problem
+from orchestrator.contract.errors import (
+    InvalidError,
+    NoLeaderError,
+    PermissionError_,
+    RaftsmanError,
+    TimeoutError_,
+)
+from orchestrator.contract.status import from_rpc_error, to_status
+from orchestrator.replication.link import Host, Receiver
+from orchestrator.replication.snapshotting import MAX_SNAPSHOT_BYTES, checksum
 from orchestrator.replication.v1 import peer_pb2 as pb
 from orchestrator.replication.v1 import peer_pb2_grpc as rpc
 
@@ -49,6 +56,9 @@ _REDIAL_S = (0.05, 0.4)  # after the first and after many failures; doubled in b
 _GREETING_S = 3.0  # to connect and to hear the callee's Hello
 _PING_S = 2.0
 _STOP_S = 1.0  # for sessions to end when this peer stops
+_PART_BYTES = 512 * 1024  # of a snapshot in one message
+_PART_S = 15.0  # for the next part to come; the first needs the snapshot to be read or made
+_INVITE_S = 60.0  # for a newcomer to answer: it fetches a snapshot meanwhile
 _SILENT_S = 5.0  # without an answer to pings: the session is over
 
 _EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # missing in grpc-stubs
@@ -94,6 +104,7 @@ class GrpcNetwork:
         self._identify = identify
         self._server_name = server_name
         self._cert_expires_ms = cert_expires_ms
+        self._host: Host | None = None
         self._receiver: Receiver | None = None
         self._peers: dict[str, _Dialled] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -112,6 +123,9 @@ class GrpcNetwork:
         return "only peers may call this: the certificate is not a peer's"
 
     async def start(self, peer_id: str, peers: dict[str, str], receiver: Receiver) -> None:
+        self._stopping = False
+        self._peers.clear()
+        self._inbound.clear()
         self._receiver = receiver
         for other, target in peers.items():
             way = self._peers[other] = _Dialled(other, target)
@@ -129,6 +143,79 @@ class GrpcNetwork:
                 _log.warning("replication.sessions_end_late", count=len(late))
         self._tasks.clear()
 
+    # ------------------------------------------------------------------ calls without a session
+
+    def serve(self, host: Host) -> None:
+        self._host = host
+
+    async def fetch(self, address: str, request: pb.FetchRequest) -> tuple[pb.SnapshotHeader, bytes]:
+        async with self._channel("", address) as channel:
+            call = rpc.PeersStub(channel).Fetch(request)
+            try:
+                first = await self._part(call)
+                header, data = first.header, bytearray()
+                if header.total_bytes > MAX_SNAPSHOT_BYTES:
+                    raise InvalidError(f"{address} offers a snapshot of {header.total_bytes} bytes")
+                while len(data) < header.total_bytes:
+                    part = await self._part(call)
+                    if not part.data or len(data) + len(part.data) > header.total_bytes:
+                        raise InvalidError(f"the snapshot of {address} is not as long as it says")
+                    data += part.data
+                await self._end(call)
+            except grpc.aio.AioRpcError as error:
+                raise from_rpc_error(error) from None
+            except TimeoutError:
+                raise TimeoutError_(f"{address} fell silent while it sent its snapshot") from None
+            finally:
+                call.cancel()
+        whole = bytes(data)
+        if await asyncio.to_thread(checksum, whole) != header.crc32c:
+            raise InvalidError(f"the snapshot of {address} arrived with a wrong checksum")
+        return header, whole
+
+    async def _part(self, call: Any) -> Any:
+        async with asyncio.timeout(_PART_S):
+            part = await call.read()
+        if part is _EOF:
+            raise InvalidError("the snapshot ended too early")
+        return part
+
+    async def _end(self, call: Any) -> None:
+        """Read the end, so that the sender knows that all of it arrived."""
+        async with asyncio.timeout(_PART_S):
+            if await call.read() is not _EOF:
+                raise InvalidError("the snapshot is longer than it said")
+
+    async def invite(self, address: str, invitation: pb.Invitation) -> pb.InvitationReply:
+        async with self._channel("", address) as channel:
+            try:
+                reply: pb.InvitationReply = await rpc.PeersStub(channel).Invite(invitation, timeout=_INVITE_S)
+            except grpc.aio.AioRpcError as error:
+                raise from_rpc_error(error) from None
+        return reply
+
+    async def give(self, request: pb.FetchRequest, context: Any) -> AsyncIterator[pb.SnapshotPart]:
+        """Answer a ``fetch``."""
+        host = self._called(request.hello, context)
+        header, data = await host.newest_snapshot(request.hello)
+        yield pb.SnapshotPart(header=header)
+        for offset in range(0, len(data), _PART_BYTES):
+            yield pb.SnapshotPart(data=data[offset : offset + _PART_BYTES])
+        host.snapshot_taken(request.hello)
+
+    async def greet(self, invitation: pb.Invitation, context: Any) -> pb.InvitationReply:
+        """Answer an ``invite``."""
+        return await self._called(invitation.hello, context).invited(invitation)
+
+    def _called(self, hello: pb.Hello, context: Any) -> Host:
+        """Who answers a call of the peer that said this; raises ``PermissionError_`` if it is another."""
+        proven = self._identify(context) if self._identify is not None else hello.peer_id
+        if proven != hello.peer_id:
+            raise PermissionError_(f"it says it is peer {hello.peer_id!r} but its certificate is for {proven!r}")
+        if self._host is None:
+            raise NoLeaderError("this peer is starting or stopping")
+        return self._host
+
     def send(self, peer_id: str, frames: Sequence[pb.Frame]) -> None:
         way = self._peers[peer_id]
         if not way.up:
@@ -141,13 +228,13 @@ class GrpcNetwork:
 
     # ------------------------------------------------------------------ calling
 
-    def _channel(self, way: _Dialled) -> grpc.aio.Channel:
+    def _channel(self, peer_id: str, target: str) -> grpc.aio.Channel:
         if self._credentials is None:
-            return grpc.aio.insecure_channel(way.target, options=_CHANNEL_OPTIONS)
+            return grpc.aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
         options: tuple[tuple[str, int | str], ...] = _CHANNEL_OPTIONS
         if self._server_name is not None:
-            options = (*options, ("grpc.ssl_target_name_override", self._server_name(way.peer_id)))
-        return grpc.aio.secure_channel(way.target, self._credentials, options=options)
+            options = (*options, ("grpc.ssl_target_name_override", self._server_name(peer_id)))
+        return grpc.aio.secure_channel(target, self._credentials, options=options)
 
     async def _keep_dialling(self, way: _Dialled, receiver: Receiver) -> None:
         pause = _REDIAL_S[0]
@@ -155,7 +242,7 @@ class GrpcNetwork:
             way.redial.clear()
             way.greeted = False
             # A channel of its own for every session: gRPC's would wait a second or more before it tries again.
-            async with self._channel(way) as channel:
+            async with self._channel(way.peer_id, way.target) as channel:
                 session = asyncio.ensure_future(self._call(way, rpc.PeersStub(channel), receiver))
                 back = asyncio.ensure_future(way.redial.wait())
                 try:
@@ -195,9 +282,12 @@ class GrpcNetwork:
                 welcome = await call.read()
             if welcome is _EOF:
                 raise _SessionOverError("the peer ended the call") from None
-            reason = self._judge(way.peer_id, welcome.hello, receiver)
+            if welcome.refused:
+                reason = f"it refuses this peer and says: {welcome.refused}"
+            else:
+                reason = self._judge(way.peer_id, welcome.hello, receiver)
             if reason:
-                receiver.refused(way.peer_id, reason)
+                receiver.refused(way.peer_id, reason, welcome.hello)
                 raise _SessionOverError(reason)
             way.queue.clear()
             way.queued_bytes = 0
@@ -265,10 +355,16 @@ class GrpcNetwork:
             return
         hello = first.frames[0].hello
         peer_id = hello.peer_id
-        reason = self._judge_caller(hello, context, receiver)
-        if reason:
+        proven = self._identify(context) if self._identify is not None else peer_id
+        if proven != peer_id:
+            reason = f"it says it is peer {peer_id!r} but its certificate is for {proven!r}"
             receiver.refused(peer_id, reason)
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, reason)
+            return
+        reason = receiver.judge(hello)
+        if reason:
+            receiver.refused(peer_id, reason, hello)
+            yield pb.Welcome(hello=receiver.hello(), refused=reason)
             return
         before = self._inbound.get(peer_id)
         task = asyncio.current_task()
@@ -305,16 +401,6 @@ class GrpcNetwork:
                 if not self._stopping:
                     receiver.session_ended(peer_id)
 
-    def _judge_caller(self, hello: pb.Hello, context: Any, receiver: Receiver) -> str:
-        if hello.peer_id not in self._peers:
-            return f"{hello.peer_id!r} is not in this peer's list ({', '.join(sorted(receiver.hello().peers))})"
-        if self._identify is not None:
-            proven = self._identify(context)
-            if proven is None:
-                return "its certificate is not a peer's"
-            return greeting_problem(receiver.hello(), hello, proven_id=proven)
-        return receiver.judge(hello)
-
 
 class _SessionOverError(Exception):
     """The session ends for this reason."""
@@ -348,10 +434,29 @@ class _PeersServicer(rpc.PeersServicer):
     def __init__(self, network: GrpcNetwork) -> None:
         self._network = network
 
-    async def Raft(self, request_iterator: AsyncIterator[pb.Frames], context: Any) -> AsyncIterator[pb.Welcome]:  # noqa: N802
+    async def _admit(self, context: Any) -> None:
+        """Before anything is read: who is no peer learns nothing and holds nothing open."""
         problem = self._network.stranger(context)
         if problem:
-            # Before anything is read: who is no peer learns nothing and holds nothing open.
             await context.abort_with_status(to_status(PermissionError_(problem)))
+
+    async def Fetch(self, request: pb.FetchRequest, context: Any) -> AsyncIterator[pb.SnapshotPart]:  # noqa: N802
+        await self._admit(context)
+        try:
+            async for part in self._network.give(request, context):
+                yield part
+        except RaftsmanError as error:
+            await context.abort_with_status(to_status(error))
+
+    async def Invite(self, request: pb.Invitation, context: Any) -> pb.InvitationReply:  # noqa: N802
+        await self._admit(context)
+        try:
+            return await self._network.greet(request, context)
+        except RaftsmanError as error:
+            await context.abort_with_status(to_status(error))
+        raise AssertionError("abort_with_status raises")
+
+    async def Raft(self, request_iterator: AsyncIterator[pb.Frames], context: Any) -> AsyncIterator[pb.Welcome]:  # noqa: N802
+        await self._admit(context)
         async for welcome in self._network.answer(request_iterator, context):
             yield welcome

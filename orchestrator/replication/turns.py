@@ -14,9 +14,11 @@ import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from google.protobuf.message import DecodeError
 
 from orchestrator.contract.errors import (
     NoLeaderError,
@@ -56,6 +58,44 @@ EXIT_FUTURE_FORMAT = 71
 BATCH_FORMAT = 1
 _ENTRY_SLACK = 64 * 1024  # batch framing, so that no entry reaches PySyncObj's own batch size (S8)
 NOT_RUNNING = "the log of this peer is not running"
+SEALED = "the peers of the cluster are just being changed"
+VOID = "a change of the peers came first and made this write void: nothing was done, repeat it with the same request id"
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """The end of an epoch: the state behind its last command."""
+
+    meta: SnapshotMeta  # of the next epoch
+    at: float  # on the engine's clock
+
+
+def apply_entry(machine: StateMachine, command: bytes, *, epoch: int) -> list[Proposed]:
+    """Apply one committed entry of that epoch's log; the outcomes of its proposals, none if it carries no batch.
+
+    A proposal that begins the next epoch is the last one that counts: whatever stands behind it, in its entry or later,
+    has no outcome. Raises ``FutureFormatError``.
+    """
+    if command[:1] != BATCH or machine.epoch() > epoch:
+        return []
+    try:
+        batch = pb.Batch.FromString(command[1:])
+    except DecodeError:
+        batch = pb.Batch()
+    if batch.format > BATCH_FORMAT:
+        raise FutureFormatError(f"a batch of format {batch.format}; this version reads {BATCH_FORMAT}")
+    if batch.format < BATCH_FORMAT:
+        # No leader of ours writes this. It is the same on every peer and after every restart, so it must stop none of
+        # them (S14): it holds no commands.
+        _log.error("replication.malformed_entry", size=len(command))
+        return []
+    outcomes = []
+    for payload in batch.payloads:
+        outcome = machine.apply(payload)
+        outcomes.append(Proposed(machine.index, outcome))
+        if machine.epoch() > epoch:
+            break
+    return outcomes
 
 
 class EngineRoom:
@@ -78,7 +118,9 @@ class EngineRoom:
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
         observe_commit_s: Callable[[float], None] | None = None,
-        refused: Callable[[str, str], None] | None = None,
+        refused: Callable[[str, str, pb.Hello | None], None] | None = None,
+        sealed: Callable[[], None] | None = None,
+        waiting: Waiting | None = None,
         exit_process: Callable[[int], object] = os._exit,
         run_blocking: Callable[[Callable[[], Any]], Awaitable[Any]] = asyncio.to_thread,
     ) -> None:
@@ -100,12 +142,14 @@ class EngineRoom:
         self._rng = rng if rng is not None else random.Random()
         self._observe_commit_s = observe_commit_s
         self._on_refused = refused
+        self._on_sealed = sealed
         self._exit_process = exit_process
         self._run_blocking = run_blocking
 
         self.elections = 0  # leaders seen by this process
         self.snapshots_sent = 0
         self.refusals: dict[str, str] = {}  # peer id -> why we do not talk
+        self._refusals_logged: set[tuple[str, str]] = set()
 
         self._loop: asyncio.AbstractEventLoop
         self._running = self._stopped = False
@@ -123,7 +167,9 @@ class EngineRoom:
         self._state = FOLLOWER
         self._term_start = 0  # while leading: index of the first entry of our term
         self._leading = False
-        self._waiting = Waiting()
+        self.seal: Seal | None = None  # nothing is applied any more
+        self._owns_waiting = waiting is None
+        self._waiting = waiting if waiting is not None else Waiting()
         self._reads = Reads(others=self._others, send=self._outbox.send)
         self._remote_reads = RemoteReads(send=self._outbox.send)
         self._proposals = Proposals(
@@ -163,7 +209,7 @@ class EngineRoom:
         )  # fmt: skip
         self._guard = Guard(
             core=self._core, storage=self._storage, membership=self._membership, guards=guards, send=send,
-            clock=self._clock,
+            clock=self._clock, heartbeat_s=config.heartbeat_s,
         )  # fmt: skip
         self._elections = Elections(
             peer_id=self._peer_id, others=self._others, core=self._core, storage=self._storage,
@@ -179,6 +225,11 @@ class EngineRoom:
     def running(self) -> bool:
         """Between ``start`` and ``stop`` (or the end of the process)."""
         return self._running
+
+    @property
+    def serving(self) -> bool:
+        """Running, and the log is not sealed."""
+        return self._running and self.seal is None
 
     def kill(self) -> None:
         """Stop at once, as a crash would: nothing is flushed, sent or answered any more. For the simulator."""
@@ -203,6 +254,8 @@ class EngineRoom:
     def _require_running(self) -> None:
         if not self._running:
             raise NoLeaderError(NOT_RUNNING)
+        if self.seal is not None:
+            raise NoLeaderError(SEALED)
 
     # ================================================================== the turn
 
@@ -241,23 +294,48 @@ class EngineRoom:
             inbox, self._inbox = self._inbox, []
             for peer_id, frame in inbox:
                 self._dispatch(peer_id, frame)
-        self._elections.consider()
+        if self.seal is None:
+            self._elections.consider()
         while True:
             heartbeat = core.is_leader and self._clock() > core.heartbeat_due
             core.tick()
             self._watch_leader()
+            if self.seal is not None:
+                self._close()
+                return
             if core.is_leader:
                 self._lead(heartbeat)
             if self._others or not core.is_leader or core.commit_index == self._storage.last_index:
                 break  # alone, an entry is committed by the next tick
+        self._elections.applied()
         self._snapshots.consider()
         leading = core.is_leader and self._membership.complete and core.commit_index >= self._term_start
         if leading != self._leading:
             self._leading = leading
             if not leading:
                 self._elections.majority_seen = self._clock()  # within the time that a leader believes without acks
+                self._elections.whole_at = max(self._elections.whole_at, self._majority_answered())
             self._notify = True
             _log.info("replication.leading" if leading else "replication.not_leading", term=core.term)
+
+    def _close(self) -> None:
+        """The log is sealed. PySyncObj still tells the others what is committed; callers are sent elsewhere."""
+        self._core.election_deadline = float("inf")
+        self._reads.fail()
+        self._fail_remote_reads()
+        self._fail_proposals(SEALED)
+        if self._leading:
+            self._leading = False
+            self._notify = True
+
+    def _majority_answered(self) -> float:
+        """While leading: when the last of a majority answered in our term; -inf if not yet, now if we are alone."""
+        needed = len(self._peers) // 2  # beside ourselves
+        if not needed:
+            return self._clock()
+        counted = (self._guard.heard.get(peer, float("-inf")) for peer in self._others if self._membership.counts(peer))
+        answered = sorted(counted, reverse=True)
+        return answered[needed - 1] if len(answered) >= needed else float("-inf")
 
     def _release(self) -> None:
         """Everything that waited for the flush."""
@@ -269,6 +347,9 @@ class EngineRoom:
             self._notify = False
             self._waiting.notify()
         self._waiting.look()
+        if self.seal is not None and self._on_sealed is not None:
+            told, self._on_sealed = self._on_sealed, None
+            told()
 
     def _answer(self) -> None:
         answers, self._answers = self._answers, []
@@ -301,6 +382,7 @@ class EngineRoom:
         task = self._loop.create_task(watched())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: work.close())  # a task that is cancelled before it began never awaits it
 
     async def in_thread(self, work: Callable[[], Any]) -> Any:
         return await self._run_blocking(work)
@@ -311,9 +393,11 @@ class EngineRoom:
         kind = frame.WhichOneof("kind")
         core, guard = self._core, self._guard
         self._heard_from[peer_id] = self._clock()
+        if self.seal is not None and kind not in ("append", "append_reply"):
+            return
         if kind == "append":
             if guard.append(peer_id, frame.append):
-                self._elections.leader_heard()
+                self._elections.leader_heard(frame.append.commit_index)
         elif kind == "append_reply":
             self._on_append_reply(peer_id, frame.append_reply)
         elif kind == "vote_request":
@@ -328,7 +412,7 @@ class EngineRoom:
             guard.stale_term(peer_id, frame.stale_term.term)
         elif kind == "snapshot_chunk":
             if guard.snapshot_heartbeat(peer_id, frame.snapshot_chunk):
-                self._elections.leader_heard()
+                self._elections.leader_heard(frame.snapshot_chunk.commit_index)
                 self._snapshots.chunk(peer_id, frame.snapshot_chunk)
         elif kind == "snapshot_progress":
             if core.is_leader and guard.still_there(peer_id, frame.snapshot_progress.term):
@@ -420,7 +504,10 @@ class EngineRoom:
             if reason == SUCCESS and isinstance(outcomes, list):
                 if self._observe_commit_s is not None:
                     self._observe_commit_s(self._clock() - began)
-                self._answers.append(lambda: answer_all(batch, outcomes))
+                applied, void = batch[: len(outcomes)], batch[len(outcomes) :]
+                self._answers.append(lambda: answer_all(applied, outcomes))
+                if void:
+                    self._answers.append(lambda: fail_all(void, NotLeaderError(VOID)))
             else:
                 error = UnknownOutcomeError("another leader's entry took the place of this write")
                 self._answers.append(lambda: fail_all(batch, error))
@@ -429,10 +516,15 @@ class EngineRoom:
         self._core.submit(BATCH + data, landed)
 
     def _fail_proposals(self, why: str) -> None:
-        """Nobody will hear of them from here (S18): in flight means unknown, queued means not done."""
+        """Nobody will hear of them from here (S18): in flight means unknown, queued means not done.
+
+        Behind a seal nothing happens any more, wherever it is stored.
+        """
         flying, queued = self._proposals.give_up()
         leader = self._core.leader_id
-        if flying:
+        if flying and self.seal is not None:
+            self._answers.append(lambda: fail_all(flying, NotLeaderError(VOID)))
+        elif flying:
             unknown = UnknownOutcomeError(f"{why}: repeat it with the same request id")
             self._answers.append(lambda: fail_all(flying, unknown))
         if queued:
@@ -452,20 +544,25 @@ class EngineRoom:
 
     def core_applies(self, command: bytes) -> list[Proposed]:
         """Apply one entry: the outcomes of its proposals."""
-        if command[:1] != BATCH:
-            return []
-        batch = pb.Batch.FromString(command[1:])
-        if batch.format != BATCH_FORMAT:
-            raise FutureFormatError(f"a batch of format {batch.format}; this version reads {BATCH_FORMAT}")
-        machine = self._machine
-        outcomes = []
-        for payload in batch.payloads:
-            outcome = machine.apply(payload)
-            outcomes.append(Proposed(machine.index, outcome))
+        outcomes = apply_entry(self._machine, command, epoch=self._config.epoch)
+        if not outcomes:
+            return outcomes
         self._notify = True
-        if self._membership.refresh():
+        if self._machine.epoch() > self._config.epoch:
+            self._seal()  # the peers that count here are still this epoch's
+        elif self._membership.refresh():
             self._tell_admissions()
         return outcomes
+
+    def _seal(self) -> None:
+        """The entry that is being applied is the last one of this epoch."""
+        index = self._core.applied_index + 1  # PySyncObj counts it when we return
+        term = self._storage.term_at(index)
+        if term is None or self._machine.epoch() != self._config.epoch + 1:
+            raise AssertionError(f"epoch {self._config.epoch} ends at entry {index} with {self._machine.epoch()}")
+        meta = SnapshotMeta(last_index=index, last_term=term, index=self._machine.index, epoch=self._machine.epoch())
+        self.seal = Seal(meta, self._clock())
+        _log.info("replication.sealed", epoch=self._config.epoch, entry=index, index=meta.index)
 
     def core_changed_state(self, old: int, new: int) -> None:
         self._state = new
@@ -512,18 +609,22 @@ class EngineRoom:
         return pb.Hello(
             cluster_id=self._machine.cluster_id(), peer_id=self._peer_id, incarnation=self._incarnation,
             epoch=self._config.epoch, feature_level=self._config.feature_level, peers=list(self._peers),
-            term=self._core.term, admitted=self._membership.admitted,
+            term=self._core.term, admitted=self._membership.admitted, addresses=self._peers,
+            address=self._peers[self._peer_id],
         )  # fmt: skip
 
     def judge(self, hello: pb.Hello) -> str:
-        return greeting_problem(self.hello(), hello, proven_id=None)
+        return greeting_problem(self.hello(), hello)
 
-    def refused(self, peer_id: str, reason: str) -> None:
-        if self.refusals.get(peer_id) != reason:
-            self.refusals[peer_id] = reason
-            _log.error("replication.refused", peer=peer_id, reason=reason)
-            if self._on_refused is not None:
-                self._on_refused(peer_id, reason)
+    def refused(self, peer_id: str, reason: str, hello: pb.Hello | None = None) -> None:
+        self.refusals[peer_id] = reason
+        if (peer_id, reason) not in self._refusals_logged:
+            self._refusals_logged.add((peer_id, reason))
+            # That the other is in another epoch passes by itself.
+            say = _log.error if hello is None or hello.epoch == self._config.epoch else _log.info
+            say("replication.refused", peer=peer_id, reason=reason)
+        if self._on_refused is not None:
+            self._on_refused(peer_id, reason, hello)
 
     def peer_up(self, peer_id: str, hello: pb.Hello) -> None:
         self._up.add(peer_id)
@@ -564,6 +665,7 @@ class EngineRoom:
 
     def _met(self, peer_id: str, hello: pb.Hello) -> None:
         self.refusals.pop(peer_id, None)
+        self._refusals_logged.clear()
         if self._membership.learn(hello):
             _log.warning("replication.disk_changed", peer=peer_id, incarnation=hello.incarnation)
             if self._guards.disk_incarnations:

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from orchestrator.state import apply_jobs, apply_nodes, apply_plan, apply_statuses, apply_variables, housekeeping
+from orchestrator.state import apply_jobs, apply_nodes, apply_plan, apply_statuses, apply_variables, housekeeping, peers
 from orchestrator.state.answers import Remembered
 from orchestrator.state.check import range_problem
 from orchestrator.state.commands import (
     AdmitPeers,
     Applied,
     ApplyPlan,
+    ChangePeers,
     Collect,
     CordonNode,
     DrainNode,
@@ -121,7 +122,9 @@ def _apply_command(state: State, entry: Entry) -> Outcome:
         case Collect():
             return housekeeping.collect(state, command)
         case AdmitPeers():
-            return housekeeping.admit(state, command)
+            return peers.admit(state, command)
+        case ChangePeers():
+            return peers.change(state, command)
         case SetFeatureLevel():
             return housekeeping.raise_feature_level(state, command)
         case SetLimits():

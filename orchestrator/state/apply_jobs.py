@@ -113,8 +113,10 @@ def _next_version(state: State, job: Job, spec: JobSpec, *, everything: bool) ->
     group_versions = []
     for group in spec.groups:
         before = old.get(group.name)
-        same = before is not None and not everything and replace(before[0], count=group.count) == group
-        group_versions.append(before[1] if same and before is not None else version)
+        if before is not None and not everything and replace(before[0], count=group.count) == group:
+            group_versions.append(before[1])
+        else:
+            group_versions.append(version)
     if spec.on_disconnect != job.spec.on_disconnect:
         # Agents act on it while they are cut off, so those that keep running must hear of it now.
         rows = state.live_rows(job.slot)

@@ -128,8 +128,8 @@ def cordon(state: State, command: CordonNode) -> Outcome:
     node = state.nodes.get(command.node_id)
     if node is None:
         return _not_found(state, command.node_id)
-    if node.cordoned == command.cordoned and not (node.draining and not command.cordoned):
-        return state.changed(False)
+    if node.cordoned == command.cordoned:
+        return state.changed(False)  # one that is draining is cordoned, too
     draining = node.draining and command.cordoned
     state.put_node(replace(node, cordoned=command.cordoned, draining=draining, modify_index=state.index))
     state.events.emit("node.cordoned" if command.cordoned else "node.uncordoned", node_id=node.spec.id)
@@ -203,11 +203,9 @@ def _marked(state: State, verdict: NodeMark) -> Node | None:
     return node if node is not None and node.register_index == verdict.register_index else None
 
 
-def _name_taken(state: State, node: Node) -> bool:
-    return any(
-        slot != node.slot and state.node_at[slot].status is NodeStatus.READY
-        for slot in state.node_names.get(node.spec.name, ())
-    )
+def _name_taken(state: State, lost: Node) -> bool:
+    """Whether a ready node is called like this lost one."""
+    return any(state.node_at[slot].status is NodeStatus.READY for slot in state.node_names.get(lost.spec.name, ()))
 
 
 def _back(state: State, node_id: str) -> None:

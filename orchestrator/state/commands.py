@@ -237,6 +237,19 @@ class AdmitPeers:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChangePeers:
+    """The last command of a configuration epoch: these peers, and no others, are the next one's.
+
+    ``addresses`` and ``incarnations`` have the same keys, the peers' ids. The log is sealed behind it, so it travels
+    alone (``replication.epochs``).
+    """
+
+    expected_epoch: int
+    addresses: StrMap  # peer id -> host:port
+    incarnations: StrMap  # peer id -> incarnation of the disk that may vote
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SetFeatureLevel:
     level: int
 
@@ -262,6 +275,7 @@ Command = (
     | WriteVariable
     | Collect
     | AdmitPeers
+    | ChangePeers
     | SetFeatureLevel
     | SetLimits
 )

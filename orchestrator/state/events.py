@@ -40,6 +40,7 @@ KINDS: dict[str, str] = {
     "variable.changed": "the message is the variable's name, never its value",
     "variable.deleted": "the message is the variable's name",
     "peers.admitted": "disk incarnations that may vote",
+    "peers.changed": "a new configuration epoch; the message says who the peers are",
     "limits.changed": "what is kept, for how long; the message names what changed",
     "feature.raised": "every peer understands a newer feature level",
     "plan.rejected": "part of a plan was stale; the message counts the rows and gives the first reason",

@@ -1,4 +1,4 @@
-"""Nothing grows for ever: limits, what is collected, when; and the cluster's own facts (admitted peers, feature level).
+"""Nothing grows for ever: the limits, what is collected, when; and the feature level.
 
 The rule: what goes follows from the tables, the limits and cluster time. The newest attempt of an ordinal that still
 exists in its job never goes, because reconcile reads from it what happened last.
@@ -13,13 +13,11 @@ import numpy.typing as npt
 
 from orchestrator.contract.model import JobType
 from orchestrator.state.allocations import LAST_LIVE
-from orchestrator.state.check import id_problem, range_problem
-from orchestrator.state.commands import AdmitPeers, Collect, Outcome, SetFeatureLevel, SetLimits
+from orchestrator.state.check import range_problem
+from orchestrator.state.commands import Collect, Outcome, SetFeatureLevel, SetLimits
 from orchestrator.state.model import MAX_COMMAND_ROWS, MAX_COUNT, Job
 from orchestrator.state.state import Rows, State
 from orchestrator.state.status import has_ended
-
-MAX_PEERS = 64
 
 _DAY_MS = 24 * 3600 * 1000
 LIMIT_RANGES: dict[str, tuple[int, int]] = {
@@ -119,35 +117,6 @@ def _exist(state: State, rows: Rows) -> npt.NDArray[np.bool_]:
             bounds[place] = MAX_COUNT if spec.type is JobType.SYSTEM else counts[0]
     exist: npt.NDArray[np.bool_] = table.ordinal[rows] < bounds[inverse]
     return exist
-
-
-def admit(state: State, command: AdmitPeers) -> Outcome:
-    problem = (
-        id_problem("cluster id", command.cluster_id)
-        or range_problem("number of peers", len(command.incarnations), 1, MAX_PEERS)
-        or next(
-            (
-                problem
-                for peer, incarnation in command.incarnations
-                if (problem := id_problem("peer id", peer) or id_problem("disk incarnation", incarnation))
-            ),
-            "",
-        )
-    )
-    if problem:
-        return state.reject("INVALID", problem)
-    if state.cluster_id and state.cluster_id != command.cluster_id:
-        return state.reject(
-            "CONFLICT",
-            f"this is cluster {state.cluster_id!r}, not {command.cluster_id!r}: check the peer's data directory",
-        )
-    before = (state.cluster_id, dict(state.admitted))
-    state.cluster_id = command.cluster_id
-    state.admitted.update(command.incarnations)
-    if before == (state.cluster_id, state.admitted):
-        return state.changed(False)
-    state.events.emit("peers.admitted", message=", ".join(peer for peer, _ in sorted(command.incarnations)))
-    return state.changed()
 
 
 def raise_feature_level(state: State, command: SetFeatureLevel) -> Outcome:

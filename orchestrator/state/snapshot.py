@@ -32,7 +32,9 @@ class Image:
     time_ms: int
     cluster_id: str
     feature_level: int
+    epoch: int
     admitted: Mapping[str, str]
+    addresses: Mapping[str, str]
     limits: Limits
     jobs: Mapping[int, Job]  # by slot, as the following two
     nodes: Mapping[int, Node]
@@ -59,7 +61,9 @@ def capture(state: State, room: StoredColumns | None = None) -> Image:
         time_ms=state.time_ms,
         cluster_id=state.cluster_id,
         feature_level=state.feature_level,
+        epoch=state.epoch,
         admitted=dict(state.admitted),
+        addresses=dict(state.addresses),
         limits=state.limits,
         jobs=dict(state.job_at),
         nodes={node.slot: node for node in state.nodes.values()},
@@ -85,7 +89,10 @@ def restore(image: Image) -> State:
     state.time_ms = image.time_ms
     state.cluster_id = image.cluster_id
     state.feature_level = image.feature_level
+    # Before there were epochs, who was admitted was so in the first one.
+    state.epoch = image.epoch or (1 if image.admitted else 0)
     state.admitted = dict(image.admitted)
+    state.addresses = dict(image.addresses)
     state.jobs = {image.jobs[slot].uid: image.jobs[slot] for slot in sorted(image.jobs)}
     state.nodes = {image.nodes[slot].spec.id: image.nodes[slot] for slot in sorted(image.nodes)}
     state.forgotten = dict(image.forgotten)
@@ -110,7 +117,16 @@ def image_hash(image: Image) -> str:
     digest = hashlib.sha256()
     out = bytearray()
     canonical.put(out, (image.index, image.time_ms, image.cluster_id, image.feature_level, image.events_dropped_index))
-    for value in (image.admitted, image.limits, image.jobs, image.nodes, image.forgotten, image.variables):
+    for value in (
+        image.epoch,
+        image.admitted,
+        image.addresses,
+        image.limits,
+        image.jobs,
+        image.nodes,
+        image.forgotten,
+        image.variables,
+    ):
         canonical.put(out, value)
     canonical.put(out, image.answers)
     canonical.put(out, list(image.groups))

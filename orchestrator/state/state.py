@@ -42,13 +42,14 @@ class GroupFacts(NamedTuple):
 class State:
     """Tables: ``jobs`` by uid, ``nodes`` by id, ``forgotten`` nodes that rows still speak of by slot, ``table``,
     ``variables`` by (namespace, name), ``answers``, ``events``, ``limits``, ``admitted`` (peer id -> disk incarnation),
-    ``cluster_id``, ``feature_level``, ``index``, ``time_ms``. Everything else is an index over them.
+    ``epoch`` and ``addresses`` of the peers (``state.peers``), ``cluster_id``, ``feature_level``, ``index``,
+    ``time_ms``. Everything else is an index over them.
     """
 
     __slots__ = (
-        "_facts", "_job_slots", "_node_slots", "_version_rows", "admitted", "answers", "cluster_id", "engine_nodes",
-        "events", "feature_level", "forgotten", "index", "job_at", "job_names", "jobs", "ledger", "limits", "node_at",
-        "node_names", "nodes", "ordinals", "table", "time_ms", "variables",
+        "_facts", "_job_slots", "_node_slots", "_version_rows", "addresses", "admitted", "answers", "cluster_id",
+        "engine_nodes", "epoch", "events", "feature_level", "forgotten", "index", "job_at", "job_names", "jobs",
+        "ledger", "limits", "node_at", "node_names", "nodes", "ordinals", "table", "time_ms", "variables",
     )  # fmt: skip
 
     def __init__(self, limits: Limits | None = None) -> None:
@@ -56,7 +57,9 @@ class State:
         self.time_ms = 0
         self.cluster_id = ""
         self.feature_level = 0
+        self.epoch = 0  # of the configuration of peers; 0 before the first start is complete
         self.admitted: dict[str, str] = {}
+        self.addresses: dict[str, str] = {}  # peer id -> host:port; empty in epoch 1
         self.limits = limits or Limits()
         self.jobs: dict[str, Job] = {}
         self.nodes: dict[str, Node] = {}

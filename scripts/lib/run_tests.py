@@ -1,4 +1,8 @@
-"""Runs the test suite in two passes (pure tests side by side, real processes one after the other) and sums them up."""
+"""Runs the test suite in two passes, each with two workers, and sums them up.
+
+The second has what starts real processes. Whatever needs the engine, a browser or most of the machine stays with one
+worker (``tests/conftest.py`` groups it); what mostly waits goes on beside it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from pathlib import Path
 HEAVY = "docker or compose or cluster or browser or slow"
 PASSES = (
     ["-n", "2", "-m", f"not ({HEAVY})"],
-    ["-m", HEAVY],
+    ["-n", "2", "--dist", "loadgroup", "-m", HEAVY],
 )
 
 

@@ -1,11 +1,18 @@
 #!/usr/bin/env bash
 # What the full test run needs beside Python, installed where the machine lets us (Debian, root): a static busybox for
-# images without a registry, Chromium for the status page. Where it cannot, the tests that need it say so and skip.
+# images without a registry, Chromium for the status page, what drills hurt links and disks with. Where it cannot, the tests
+# that need it say so and skip.
 set -u
 want=()
 [ -x /bin/busybox ] || [ -x /usr/bin/busybox ] || want+=(busybox-static)
 command -v chromium >/dev/null || command -v chromium-browser >/dev/null || want+=(chromium)
 command -v docker >/dev/null && docker info >/dev/null 2>&1 && { command -v debootstrap >/dev/null || want+=(debootstrap); }
+# Administrators' tools are in sbin, which users do not always search.
+has() { command -v "$1" >/dev/null || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/$1" ]; }
+has iptables || want+=(iptables)
+has strace || want+=(strace)
+has mkfs.ext4 || want+=(e2fsprogs)
+{ has mount && has losetup; } || want+=(mount)
 [ ${#want[@]} -eq 0 ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
   echo "test: installing ${want[*]}" >&2

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import grpc
 import grpc.aio
+import psutil
 
 from orchestrator.contract.channel import TlsFiles, dial
 from orchestrator.contract.v1 import control_pb2 as pb
@@ -78,6 +79,33 @@ class PeerCluster:
             "--listen", self.addresses[peer], "--http", self.http[peer],
             "--data", str(self.directory / peer), *security, *self.flags,
         ]  # fmt: skip
+
+    async def place(self, peer: str) -> str:
+        """Start a newcomer with an empty data directory, which lists the present peers and itself; its address."""
+        port, http = free_ports(2)
+        self.http[peer] = f"127.0.0.1:{http}"
+        self.addresses[peer] = f"127.0.0.1:{port}"
+        if peer not in self.ids:
+            self.ids.append(peer)
+            if self.secure:
+                certs.issue(self.directory / "certs", "peer", peer)
+        await self.start(peer)
+        return self.addresses[peer]
+
+    def dismiss(self, peer: str) -> None:
+        """The peer was removed: whoever is started from now on does not list it."""
+        self.ids.remove(peer)
+        del self.addresses[peer]
+
+    async def ended(self, peer: str, *, within_s: float = 30.0) -> int:
+        """The exit status of a process that ends by itself."""
+        process = self.processes.pop(peer)
+        try:
+            async with asyncio.timeout(within_s):
+                return await process.wait()
+        except TimeoutError:
+            process.kill()
+            raise AssertionError(f"{peer} did not end:\n{self.log(peer)[-3000:]}") from None
 
     async def start(self, peer: str) -> None:
         log = (self.directory / f"{peer}.log").open("ab")
@@ -182,3 +210,13 @@ async def agent(cluster: PeerCluster, name: str = "n1") -> AsyncIterator[asyncio
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         await process.wait()
+        kill_tasks(directory / name)
+
+
+def kill_tasks(data: Path) -> None:
+    """End what an agent on this data directory has left running, as agents do: its tasks outlive it."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if any(word.startswith(f"{data}/") for word in process.cmdline()):
+                for child in (*process.children(recursive=True), process):
+                    child.kill()

@@ -103,7 +103,7 @@ async def test_damage_before_the_last_frame_is_refused_and_the_way_back_works(lo
     assert done.returncode == 1, done.stderr
     said = next(line for line in done.stderr.splitlines() if line.startswith("raftsman peer: "))
     assert str(segment) in said
-    assert "move this peer's whole data directory away and start it again" in said
+    assert "raftsman peers reset --data DIR" in said
     # The way back, as it is told.
     home = directory(local_cluster, victim)
     home.rename(home.with_name("damaged"))

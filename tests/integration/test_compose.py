@@ -222,6 +222,19 @@ def test_killing_any_agent_or_peer_leaves_the_containers_alone(project: Project)
     eventually(lambda: not docker("ps", "-q", "--filter", label))
 
 
+def test_a_task_reaches_neither_a_peer_nor_the_gateway(project: Project) -> None:
+    project.raftsman("run", "--name", "inside", "--type", "service", "--image", IMAGE, "--", "sleep", "1000")
+    (task,) = docker("ps", "-q", "--filter", "label=raftsman.job=inside").split()
+    for service, port in (("p1", "7400"), ("gateway", "8080")):
+        where = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+        address = docker("inspect", "-f", where, project.container(service))
+        dial = f"import socket; socket.create_connection(('{address}', {port}), 10)"
+        docker("exec", project.container("agent"), "/opt/venv/bin/python", "-S", "-c", dial)
+        knock = ["docker", "exec", task, "nc", "-w", "2", address, port]
+        assert subprocess.run(knock, stdin=subprocess.DEVNULL, capture_output=True).returncode != 0
+    project.raftsman("rm", "-y", "inside")
+
+
 def test_agents_can_be_scaled(project: Project) -> None:
     project.compose("up", "-d", "--no-build", "--scale", "agent=5")
     eventually(lambda: len(project.ready_nodes()) == 5)

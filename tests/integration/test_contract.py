@@ -5,11 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
+from google.protobuf import json_format
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from orchestrator.cli.context import grpcurl_line
+from orchestrator.client.contexts import Context
 from orchestrator.contract.v1 import agent_pb2, control_pb2
 from orchestrator.ops import certs
 from orchestrator.replication.v1 import peer_pb2
@@ -71,3 +80,35 @@ async def test_every_method_answers_on_every_peer(tmp_path: Path, stubs: Path, s
                 assert refused.keys() == PEER_METHODS
             else:
                 assert refused.keys() <= PEER_METHODS
+
+
+def as_grpcurl(line: str) -> dict[str, Any]:
+    """What ``grpcurl`` does with that line: no proto files, the server's reflection instead; the answer as JSON."""
+    program, *words = shlex.split(line)
+    assert program == "grpcurl"
+    flags = dict(zip(words[:-2:2], words[1:-2:2], strict=True))
+    address, method = words[-2:]
+    assert flags.keys() == {"-cacert", "-cert", "-key", "-authority", "-d"}
+    ca, key, cert = (Path(flags[name]).read_bytes() for name in ("-cacert", "-key", "-cert"))
+    options = [("grpc.ssl_target_name_override", flags["-authority"])]  # also the name that TLS verifies
+    with grpc.secure_channel(address, grpc.ssl_channel_credentials(ca, key, cert), options) as channel:
+        pool = DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
+        service, _, name = method.partition("/")
+        found = pool.FindServiceByName(service).methods_by_name[name]
+        request, answer = GetMessageClass(found.input_type), GetMessageClass(found.output_type)
+        body = json_format.Parse(flags["-d"], request())
+        unary = channel.unary_unary(f"/{method}", request.SerializeToString, answer.FromString)
+        said: dict[str, Any] = json_format.MessageToDict(unary(body, timeout=15))
+        return said
+
+
+async def test_the_line_for_grpcurl_works_as_it_is_printed(tmp_path: Path) -> None:
+    async with peer_cluster(tmp_path, secure=True) as cluster:
+        folder = tmp_path / "certs" / "clients" / "admin"
+        context = Context(
+            name="it", endpoints=tuple(cluster.addresses.values()),
+            ca=str(folder / "ca.pem"), cert=str(folder / "cert.pem"), key=str(folder / "key.pem"),
+        )  # fmt: skip
+        answer = await asyncio.to_thread(as_grpcurl, grpcurl_line(context))
+        assert "jobs" not in answer  # there are none
+        assert answer["read"]["peerId"] in cluster.ids

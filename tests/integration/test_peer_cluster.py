@@ -186,6 +186,7 @@ async def test_20000_jobs_in_one_submit_change_no_term(tmp_path: Path) -> None:
 
         await eventually(registered)
         before = await stub.ClusterStatus(pb.ClusterStatusRequest(), timeout=10)
+        processes = dict(cluster.processes)
         # Ten at once fit on the only node: the others wait.
         group = {**GROUP, "tasks": [{**TASK, "resources": {"cpu_millis": 200, "memory_mib": 16}}]}
         jobs = [{"name": f"job-{number:05}", "type": 2, "groups": [group]} for number in range(20_000)]
@@ -204,6 +205,7 @@ async def test_20000_jobs_in_one_submit_change_no_term(tmp_path: Path) -> None:
         await eventually(some_complete, within_s=60)
         after = await stub.ClusterStatus(pb.ClusterStatusRequest(), timeout=10)
         assert (after.term, after.leader_id) == (before.term, before.leader_id)
+        assert [process.returncode for process in processes.values()] == [None] * 3
 
 
 async def test_the_status_tells_of_every_peer_wherever_it_is_asked(tmp_path: Path) -> None:

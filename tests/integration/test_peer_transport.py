@@ -29,7 +29,7 @@ class Heard:
         return pb.Hello(peer_id="p1", incarnation="disk", epoch=1, peers=PEERS)
 
     def judge(self, hello: pb.Hello) -> str:
-        return greeting_problem(self.hello(), hello, proven_id=None)
+        return greeting_problem(self.hello(), hello)
 
     def peer_up(self, peer_id: str, hello: pb.Hello) -> None:
         self.events.append(("up", peer_id))
@@ -46,7 +46,7 @@ class Heard:
     def received(self, peer_id: str, frame: pb.Frame) -> None:
         self.frames.append(frame)
 
-    def refused(self, peer_id: str, reason: str) -> None:
+    def refused(self, peer_id: str, reason: str, hello: pb.Hello | None = None) -> None:
         self.events.append(("refused", peer_id, reason))
 
 
@@ -115,11 +115,14 @@ async def test_new_session_of_a_peer_ends_its_older_one() -> None:
         new.cancel()
 
 
-async def test_peer_that_is_not_in_the_list_is_refused_with_the_list() -> None:
+async def test_peer_that_is_not_in_the_list_is_refused_with_the_list_and_the_epoch() -> None:
     async with served() as (heard, stub):
-        error = await refusal(stub, hello("p9"))
-        assert error.code() == grpc.StatusCode.FAILED_PRECONDITION
-        assert "p1, p2" in str(error.details())
+        call: Any = stub.Raft()
+        await call.write(hello("p9"))
+        welcome = await asyncio.wait_for(call.read(), 10)
+        assert "p1, p2" in welcome.refused
+        assert (welcome.hello.peer_id, welcome.hello.epoch) == ("p1", 1)
+        assert await asyncio.wait_for(call.read(), 10) is grpc.aio.EOF  # type: ignore[attr-defined]
         assert heard.events[0][:2] == ("refused", "p9")
 
 

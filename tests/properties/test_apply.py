@@ -26,6 +26,7 @@ from orchestrator.state.commands import (
     ActionColumns,
     AdmitPeers,
     ApplyPlan,
+    ChangePeers,
     Collect,
     Command,
     CordonNode,
@@ -244,6 +245,13 @@ def _command(dice: Random, state: State) -> Command:
         )
     if kind is Collect:
         return Collect(max_rows=dice.randint(-1, 5))
+    if kind is ChangePeers:
+        names = dice.sample(("a", "b", "c", "d e", ""), dice.randint(0, 4))
+        return ChangePeers(
+            expected_epoch=dice.choice((0, 1, 1, 1, 2, -1)),
+            addresses=tuple((name, dice.choice((f"h{name}:1", "h:70000", "h:1", ""))) for name in names),
+            incarnations=tuple((name, dice.choice((f"i{name}", "i", ""))) for name in names[dice.randint(0, 1) :]),
+        )
     if kind is AdmitPeers:
         return AdmitPeers(
             cluster_id=dice.choice(("c", "c", "d", "")),
@@ -264,8 +272,7 @@ def _command(dice: Random, state: State) -> Command:
 _KINDS: tuple[type, ...] = (
     *(ApplyPlan,) * 10, *(RecordStatuses,) * 6, SubmitJobs, SubmitJobs, RegisterNode, RegisterNode, RegisterNode,
     MarkNodes, MarkNodes, CordonNode, CordonNode, CordonNode, ScaleJob, StopJob, RestartJob, RemoveJob, DrainNode,
-    ForgetNode, WriteVariable, Collect, Collect, AdmitPeers, SetFeatureLevel,
-    SetLimits,
+    ForgetNode, WriteVariable, Collect, Collect, AdmitPeers, ChangePeers, SetFeatureLevel, SetLimits,
 )  # fmt: skip
 
 

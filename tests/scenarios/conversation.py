@@ -24,6 +24,7 @@ from orchestrator.state.commands import (
     Action,
     AdmitPeers,
     Applied,
+    ChangePeers,
     Collect,
     Command,
     CordonNode,
@@ -233,6 +234,17 @@ class Conversation:
 
     def _say_admit(self, words: list[str], options: dict[str, str]) -> str:
         return self._do(AdmitPeers(cluster_id=words[0], incarnations=tuple(sorted(options.items()))))
+
+    def _say_peers(self, words: list[str], options: dict[str, str]) -> str:
+        """``peers EPOCH a=host:1/disk ...``"""
+        split = {peer: text.partition("/") for peer, text in sorted(options.items())}
+        return self._do(
+            ChangePeers(
+                expected_epoch=int(words[0]),
+                addresses=tuple((peer, address) for peer, (address, _, _) in split.items()),
+                incarnations=tuple((peer, disk) for peer, (_, _, disk) in split.items()),
+            )
+        )
 
     def _say_feature(self, words: list[str], options: dict[str, str]) -> str:
         return self._do(SetFeatureLevel(level=int(words[0])))

@@ -10,8 +10,10 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 from orchestrator.replication.engine import EngineLog
+from orchestrator.replication.log import StateMachine
 from orchestrator.replication.memory import MemoryJournal, MemorySnapshots
 from orchestrator.replication.settings import EngineConfig, Guards
 from tests.sim.loop import run_inline
@@ -26,7 +28,7 @@ class SimPeer:
     journal: MemoryJournal
     snapshots: MemorySnapshots
     fresh: bool = True
-    machine: ListMachine = field(default_factory=ListMachine)
+    machine: Any = field(default_factory=ListMachine)
     log: EngineLog | None = None
     endpoint: Endpoint | None = None
     exits: list[int] = field(default_factory=list)
@@ -52,12 +54,16 @@ class SimCluster:
         config: EngineConfig | None = None,
         guards: Guards | None = None,
         start: bool = True,
+        machines: Callable[[], StateMachine] = ListMachine,
+        admission: Callable[[str, dict[str, str]], bytes] = admission_payload,
     ) -> None:
         self.rng = random.Random(seed)
         self.network = SimNetwork(self.rng)
         self.config = config if config is not None else EngineConfig()
         self.guards = guards if guards is not None else Guards()
         self._start = start
+        self._machines = machines
+        self._admission = admission
         self._disks = 0
         self.peers = {f"p{n}": self._new_peer(f"p{n}") for n in range(1, peers + 1)}
         self.leaders: dict[int, str] = {}  # term -> who led in it
@@ -67,7 +73,7 @@ class SimCluster:
         self._disks += 1
         return SimPeer(peer_id, f"disk-{self._disks}", MemoryJournal(), MemorySnapshots())
 
-    async def __aenter__(self) -> SimCluster:
+    async def __aenter__(self) -> Self:
         if self._start:
             for peer_id in self.peers:
                 await self.start(peer_id)
@@ -82,7 +88,7 @@ class SimCluster:
 
     async def start(self, peer_id: str) -> EngineLog:
         peer = self.peers[peer_id]
-        peer.machine = ListMachine()
+        peer.machine = self._machines()
         peer.endpoint = self.network.endpoint(peer_id)
         peer.log = EngineLog(
             peer_id=peer_id,
@@ -93,7 +99,7 @@ class SimCluster:
             network=peer.endpoint,
             incarnation=peer.incarnation,
             fresh=peer.fresh,
-            admission_payload=admission_payload,
+            admission_payload=self._admission,
             config=self.config,
             guards=self.guards,
             clock=asyncio.get_running_loop().time,

@@ -173,7 +173,8 @@ class SimDisk:
         self._directories.add(directory)
 
     def listdir(self, directory: Path) -> list[str]:
-        return [path.name for path in self._seen if path.parent == directory]
+        inside = (path for path in self._seen if directory in path.parents)
+        return sorted({path.relative_to(directory).parts[0] for path in inside})
 
     def size(self, path: Path) -> int:
         return len(self._inode(path).written)
@@ -206,6 +207,9 @@ class SimDisk:
 
         self._inode(path)
         self.step("unlink", remove)
+
+    def rmdir(self, directory: Path) -> None:
+        self._directories.discard(directory)
 
     def fsync_dir(self, directory: Path) -> None:
         def sync(part: float) -> None:

@@ -12,7 +12,8 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from orchestrator.replication.link import Receiver
+from orchestrator.contract.errors import NoLeaderError
+from orchestrator.replication.link import Host, Receiver
 from orchestrator.replication.v1 import peer_pb2 as pb
 
 Tap = Callable[[str, str, pb.Frame], pb.Frame | None]
@@ -37,6 +38,7 @@ class SimNetwork:
         self._rng = rng
         self.delay_s = delay_s
         self._endpoints: dict[str, Endpoint] = {}
+        self._hosts: dict[str, Host] = {}  # of running processes
         self._streams: dict[tuple[str, str], _Stream] = {}
         self.cut: set[tuple[str, str]] = set()  # directions in which nothing passes
         self.slow: dict[tuple[str, str], float] = {}  # extra delay of a direction
@@ -49,7 +51,7 @@ class SimNetwork:
     # ------------------------------------------------------------------ faults
 
     def isolate(self, peer_id: str) -> None:
-        for other in list(self._endpoints):
+        for other in self._endpoints.keys() | self._hosts.keys():
             if other != peer_id:
                 self.cut_link(peer_id, other)
                 self.cut_link(other, peer_id)
@@ -86,6 +88,24 @@ class SimNetwork:
             for source, target in [key for key in self._streams if endpoint.peer_id in key]:
                 self.break_stream(source, target)
 
+    # ------------------------------------------------------------------ calls without a session
+
+    def host(self, peer_id: str, host: Host | None) -> None:
+        """Whose process answers calls; None: it is gone."""
+        if host is None:
+            self._hosts.pop(peer_id, None)
+        else:
+            self._hosts[peer_id] = host
+
+    async def reach(self, source: str, address: str) -> Host:
+        """The host at ``address`` (its peer's id, a colon, anything), after a delay; raises ``NoLeaderError``."""
+        target = address.partition(":")[0]
+        await asyncio.sleep(self._rng.uniform(*self.delay_s) + self.slow.get((source, target), 0.0))
+        host = self._hosts.get(target)
+        if host is None or {(source, target), (target, source)} & self.cut:
+            raise NoLeaderError(f"{target} cannot be reached")
+        return host
+
     def dial(self, source: str, target: str) -> None:
         """Open a stream if both ends live and the direction is not cut."""
         here, there = self._endpoints.get(source), self._endpoints.get(target)
@@ -97,8 +117,8 @@ class SimNetwork:
         welcome = there.receiver.hello()
         reason = there.receiver.judge(hello)
         if reason:
-            there.receiver.refused(source, reason)
-            here.receiver.refused(target, reason)
+            there.receiver.refused(source, reason, hello)
+            here.receiver.refused(target, reason, welcome)
             return
         self._streams[source, target] = _Stream(source, target)
         there.receiver.session_began(source, hello, cert_expires_ms=0)
@@ -153,10 +173,28 @@ class Endpoint:
     def send(self, peer_id: str, frames: Sequence[pb.Frame]) -> None:
         self._network.carry(self.peer_id, peer_id, frames)
 
+    def serve(self, host: Host) -> None:
+        self._network.host(self.peer_id, host)
+
+    async def fetch(self, address: str, request: pb.FetchRequest) -> tuple[pb.SnapshotHeader, bytes]:
+        host = await self._network.reach(self.peer_id, address)
+        header, data = await host.newest_snapshot(request.hello)
+        await self._network.reach(self.peer_id, address)  # still
+        host.snapshot_taken(request.hello)
+        return header, data
+
+    async def invite(self, address: str, invitation: pb.Invitation) -> pb.InvitationReply:
+        host = await self._network.reach(self.peer_id, address)
+        return await host.invited(invitation)
+
     async def stop(self) -> None:
-        self.kill()
+        self._hang_up()
 
     def kill(self) -> None:
+        self._network.host(self.peer_id, None)
+        self._hang_up()
+
+    def _hang_up(self) -> None:
         if self._dialling is not None:
             self._dialling.cancel()
             self._dialling = None

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from orchestrator.contract.v1 import types_pb2 as orchestrator_dot_contract_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$orchestrator/contract/v1/agent.proto\x12\x18orchestrator.contract.v1\x1a$orchestrator/contract/v1/types.proto\"W\n\x0fRegisterRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x30\n\x04node\x18\x02 \x01(\x0b\x32\".orchestrator.contract.v1.NodeSpec\"\x98\x01\n\x10RegisterResponse\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x34\n\x06leader\x18\x03 \x01(\x0b\x32$.orchestrator.contract.v1.LeaderHint\x12\x14\n\x0cheartbeat_ms\x18\x04 \x01(\x03\x12\x15\n\rlost_after_ms\x18\x05 \x01(\x03\"<\n\nLeaderHint\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04term\x18\x03 \x01(\x03\"F\n\x10HeartbeatRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x0f\n\x07running\x18\x03 \x01(\x03\"s\n\x11HeartbeatResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x34\n\x06leader\x18\x02 \x01(\x0b\x32$.orchestrator.contract.v1.LeaderHint\x12\x16\n\x0eregister_again\x18\x03 \x01(\x08\"%\n\x12\x41ssignmentsRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\"\xe2\x01\n\x11\x41ssignmentsUpdate\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x0c\n\x04\x66ull\x18\x02 \x01(\x08\x12\x39\n\x0b\x61ssignments\x18\x03 \x03(\x0b\x32$.orchestrator.contract.v1.Assignment\x12\x38\n\x07removed\x18\x04 \x03(\x0b\x32\'.orchestrator.contract.v1.AssignmentKey\x12;\n\nsuperseded\x18\x05 \x03(\x0b\x32\'.orchestrator.contract.v1.AssignmentKey\"e\n\rAssignmentKey\x12\x32\n\x02id\x18\x01 \x01(\x0b\x32&.orchestrator.contract.v1.AllocationId\x12\x0f\n\x07job_uid\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x03\"\xa1\x04\n\nAssignment\x12\x34\n\x03key\x18\x01 \x01(\x0b\x32\'.orchestrator.contract.v1.AssignmentKey\x12\x32\n\x07\x64\x65sired\x18\x02 \x01(\x0e\x32!.orchestrator.contract.v1.Desired\x12\x32\n\x05group\x18\x03 \x01(\x0b\x32#.orchestrator.contract.v1.GroupSpec\x12=\n\ron_disconnect\x18\x04 \x01(\x0e\x32&.orchestrator.contract.v1.OnDisconnect\x12\x33\n\x08job_type\x18\x05 \x01(\x0e\x32!.orchestrator.contract.v1.JobType\x12\x34\n\x05ports\x18\x06 \x03(\x0b\x32%.orchestrator.contract.v1.PortBinding\x12\x12\n\ndevice_ids\x18\x07 \x03(\t\x12\x12\n\ngpu_millis\x18\x08 \x01(\x03\x12\x46\n\tvariables\x18\t \x03(\x0b\x32\x33.orchestrator.contract.v1.Assignment.VariablesEntry\x12\x13\n\x0bjob_version\x18\n \x01(\x03\x12\x14\n\x0cmodify_index\x18\x0b \x01(\x03\x1a\x30\n\x0eVariablesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb1\x01\n\x0fTaskObservation\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x33\n\x05state\x18\x02 \x01(\x0e\x32$.orchestrator.contract.v1.AllocState\x12\x11\n\texit_code\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x10\n\x08restarts\x18\x05 \x01(\x03\x12\x12\n\nruntime_id\x18\x06 \x01(\t\x12\x12\n\noom_killed\x18\x07 \x01(\x08\"\xfd\x01\n\x0bObservation\x12\x34\n\x03key\x18\x01 \x01(\x0b\x32\'.orchestrator.contract.v1.AssignmentKey\x12\x10\n\x08restarts\x18\x02 \x01(\x03\x12\x33\n\x05state\x18\x03 \x01(\x0e\x32$.orchestrator.contract.v1.AllocState\x12\x11\n\texit_code\x18\x04 \x01(\x03\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x14\n\x0cstart_failed\x18\x06 \x01(\x08\x12\x38\n\x05tasks\x18\x07 \x03(\x0b\x32).orchestrator.contract.v1.TaskObservation\"y\n\x15ReportStatusesRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12;\n\x0cobservations\x18\x03 \x03(\x0b\x32%.orchestrator.contract.v1.Observation\"\'\n\x16ReportStatusesResponse\x12\r\n\x05index\x18\x01 \x01(\x03\"}\n\x06LogsUp\x12\x34\n\x05hello\x18\x01 \x01(\x0b\x32#.orchestrator.contract.v1.LogsHelloH\x00\x12\x32\n\x04\x64\x61ta\x18\x02 \x01(\x0b\x32\".orchestrator.contract.v1.LogsDataH\x00\x42\t\n\x07message\"\x1c\n\tLogsHello\x12\x0f\n\x07node_id\x18\x01 \x01(\t\"\x8b\x01\n\x08LogsData\x12\x11\n\tstream_id\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x0c\n\x04task\x18\x04 \x01(\t\x12\x0e\n\x06stderr\x18\x05 \x01(\x08\x12\x0b\n\x03\x65nd\x18\x06 \x01(\x08\x12\r\n\x05\x65rror\x18\x07 \x01(\t\x12\x14\n\x0c\x65rror_reason\x18\x08 \x01(\t\"\x7f\n\x08LogsDown\x12\x32\n\x04open\x18\x01 \x01(\x0b\x32\".orchestrator.contract.v1.LogsOpenH\x00\x12\x34\n\x05\x63lose\x18\x02 \x01(\x0b\x32#.orchestrator.contract.v1.LogsCloseH\x00\x42\t\n\x07message\"\xa7\x01\n\x08LogsOpen\x12\x11\n\tstream_id\x18\x01 \x01(\t\x12\x34\n\x03key\x18\x02 \x01(\x0b\x32\'.orchestrator.contract.v1.AssignmentKey\x12\x0c\n\x04task\x18\x03 \x01(\t\x12\x10\n\x08previous\x18\x04 \x01(\x08\x12\x0e\n\x06\x66ollow\x18\x05 \x01(\x08\x12\x12\n\ntail_lines\x18\x06 \x01(\x03\x12\x0e\n\x06offset\x18\x07 \x01(\x03\"\x1e\n\tLogsClose\x12\x11\n\tstream_id\x18\x01 \x01(\t2\x89\x04\n\x06\x41gents\x12\x61\n\x08Register\x12).orchestrator.contract.v1.RegisterRequest\x1a*.orchestrator.contract.v1.RegisterResponse\x12\x64\n\tHeartbeat\x12*.orchestrator.contract.v1.HeartbeatRequest\x1a+.orchestrator.contract.v1.HeartbeatResponse\x12j\n\x0b\x41ssignments\x12,.orchestrator.contract.v1.AssignmentsRequest\x1a+.orchestrator.contract.v1.AssignmentsUpdate0\x01\x12s\n\x0eReportStatuses\x12/.orchestrator.contract.v1.ReportStatusesRequest\x1a\x30.orchestrator.contract.v1.ReportStatusesResponse\x12U\n\tServeLogs\x12 .orchestrator.contract.v1.LogsUp\x1a\".orchestrator.contract.v1.LogsDown(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$orchestrator/contract/v1/agent.proto\x12\x18orchestrator.contract.v1\x1a$orchestrator/contract/v1/types.proto\"W\n\x0fRegisterRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x30\n\x04node\x18\x02 \x01(\x0b\x32\".orchestrator.contract.v1.NodeSpec\"\xa7\x01\n\x10RegisterResponse\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x34\n\x06leader\x18\x03 \x01(\x0b\x32$.orchestrator.contract.v1.LeaderHint\x12\x14\n\x0cheartbeat_ms\x18\x04 \x01(\x03\x12\x15\n\rlost_after_ms\x18\x05 \x01(\x03\x12\r\n\x05peers\x18\x06 \x03(\t\"<\n\nLeaderHint\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04term\x18\x03 \x01(\x03\"F\n\x10HeartbeatRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x0f\n\x07running\x18\x03 \x01(\x03\"\x82\x01\n\x11HeartbeatResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x34\n\x06leader\x18\x02 \x01(\x0b\x32$.orchestrator.contract.v1.LeaderHint\x12\x16\n\x0eregister_again\x18\x03 \x01(\x08\x12\r\n\x05peers\x18\x04 \x03(\t\"%\n\x12\x41ssignmentsRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\"\xe2\x01\n\x11\x41ssignmentsUpdate\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x0c\n\x04\x66ull\x18\x02 \x01(\x08\x12\x39\n\x0b\x61ssignments\x18\x03 \x03(\x0b\x32$.orchestrator.contract.v1.Assignment\x12\x38\n\x07removed\x18\x04 \x03(\x0b\x32\'.orchestrator.contract.v1.AssignmentKey\x12;\n\nsuperseded\x18\x05 \x03(\x0b\x32\'.orchestrator.contract.v1.AssignmentKey\"e\n\rAssignmentKey\x12\x32\n\x02id\x18\x01 \x01(\x0b\x32&.orchestrator.contract.v1.AllocationId\x12\x0f\n\x07job_uid\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x03\"\xa1\x04\n\nAssignment\x12\x34\n\x03key\x18\x01 \x01(\x0b\x32\'.orchestrator.contract.v1.AssignmentKey\x12\x32\n\x07\x64\x65sired\x18\x02 \x01(\x0e\x32!.orchestrator.contract.v1.Desired\x12\x32\n\x05group\x18\x03 \x01(\x0b\x32#.orchestrator.contract.v1.GroupSpec\x12=\n\ron_disconnect\x18\x04 \x01(\x0e\x32&.orchestrator.contract.v1.OnDisconnect\x12\x33\n\x08job_type\x18\x05 \x01(\x0e\x32!.orchestrator.contract.v1.JobType\x12\x34\n\x05ports\x18\x06 \x03(\x0b\x32%.orchestrator.contract.v1.PortBinding\x12\x12\n\ndevice_ids\x18\x07 \x03(\t\x12\x12\n\ngpu_millis\x18\x08 \x01(\x03\x12\x46\n\tvariables\x18\t \x03(\x0b\x32\x33.orchestrator.contract.v1.Assignment.VariablesEntry\x12\x13\n\x0bjob_version\x18\n \x01(\x03\x12\x14\n\x0cmodify_index\x18\x0b \x01(\x03\x1a\x30\n\x0eVariablesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb1\x01\n\x0fTaskObservation\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x33\n\x05state\x18\x02 \x01(\x0e\x32$.orchestrator.contract.v1.AllocState\x12\x11\n\texit_code\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x10\n\x08restarts\x18\x05 \x01(\x03\x12\x12\n\nruntime_id\x18\x06 \x01(\t\x12\x12\n\noom_killed\x18\x07 \x01(\x08\"\xfd\x01\n\x0bObservation\x12\x34\n\x03key\x18\x01 \x01(\x0b\x32\'.orchestrator.contract.v1.AssignmentKey\x12\x10\n\x08restarts\x18\x02 \x01(\x03\x12\x33\n\x05state\x18\x03 \x01(\x0e\x32$.orchestrator.contract.v1.AllocState\x12\x11\n\texit_code\x18\x04 \x01(\x03\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x14\n\x0cstart_failed\x18\x06 \x01(\x08\x12\x38\n\x05tasks\x18\x07 \x03(\x0b\x32).orchestrator.contract.v1.TaskObservation\"y\n\x15ReportStatusesRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12;\n\x0cobservations\x18\x03 \x03(\x0b\x32%.orchestrator.contract.v1.Observation\"\'\n\x16ReportStatusesResponse\x12\r\n\x05index\x18\x01 \x01(\x03\"}\n\x06LogsUp\x12\x34\n\x05hello\x18\x01 \x01(\x0b\x32#.orchestrator.contract.v1.LogsHelloH\x00\x12\x32\n\x04\x64\x61ta\x18\x02 \x01(\x0b\x32\".orchestrator.contract.v1.LogsDataH\x00\x42\t\n\x07message\"\x1c\n\tLogsHello\x12\x0f\n\x07node_id\x18\x01 \x01(\t\"\x8b\x01\n\x08LogsData\x12\x11\n\tstream_id\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x0c\n\x04task\x18\x04 \x01(\t\x12\x0e\n\x06stderr\x18\x05 \x01(\x08\x12\x0b\n\x03\x65nd\x18\x06 \x01(\x08\x12\r\n\x05\x65rror\x18\x07 \x01(\t\x12\x14\n\x0c\x65rror_reason\x18\x08 \x01(\t\"\x7f\n\x08LogsDown\x12\x32\n\x04open\x18\x01 \x01(\x0b\x32\".orchestrator.contract.v1.LogsOpenH\x00\x12\x34\n\x05\x63lose\x18\x02 \x01(\x0b\x32#.orchestrator.contract.v1.LogsCloseH\x00\x42\t\n\x07message\"\xa7\x01\n\x08LogsOpen\x12\x11\n\tstream_id\x18\x01 \x01(\t\x12\x34\n\x03key\x18\x02 \x01(\x0b\x32\'.orchestrator.contract.v1.AssignmentKey\x12\x0c\n\x04task\x18\x03 \x01(\t\x12\x10\n\x08previous\x18\x04 \x01(\x08\x12\x0e\n\x06\x66ollow\x18\x05 \x01(\x08\x12\x12\n\ntail_lines\x18\x06 \x01(\x03\x12\x0e\n\x06offset\x18\x07 \x01(\x03\"\x1e\n\tLogsClose\x12\x11\n\tstream_id\x18\x01 \x01(\t2\x89\x04\n\x06\x41gents\x12\x61\n\x08Register\x12).orchestrator.contract.v1.RegisterRequest\x1a*.orchestrator.contract.v1.RegisterResponse\x12\x64\n\tHeartbeat\x12*.orchestrator.contract.v1.HeartbeatRequest\x1a+.orchestrator.contract.v1.HeartbeatResponse\x12j\n\x0b\x41ssignments\x12,.orchestrator.contract.v1.AssignmentsRequest\x1a+.orchestrator.contract.v1.AssignmentsUpdate0\x01\x12s\n\x0eReportStatuses\x12/.orchestrator.contract.v1.ReportStatusesRequest\x1a\x30.orchestrator.contract.v1.ReportStatusesResponse\x12U\n\tServeLogs\x12 .orchestrator.contract.v1.LogsUp\x1a\".orchestrator.contract.v1.LogsDown(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,43 +37,43 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REGISTERREQUEST']._serialized_start=104
   _globals['_REGISTERREQUEST']._serialized_end=191
   _globals['_REGISTERRESPONSE']._serialized_start=194
-  _globals['_REGISTERRESPONSE']._serialized_end=346
-  _globals['_LEADERHINT']._serialized_start=348
-  _globals['_LEADERHINT']._serialized_end=408
-  _globals['_HEARTBEATREQUEST']._serialized_start=410
-  _globals['_HEARTBEATREQUEST']._serialized_end=480
-  _globals['_HEARTBEATRESPONSE']._serialized_start=482
-  _globals['_HEARTBEATRESPONSE']._serialized_end=597
-  _globals['_ASSIGNMENTSREQUEST']._serialized_start=599
-  _globals['_ASSIGNMENTSREQUEST']._serialized_end=636
-  _globals['_ASSIGNMENTSUPDATE']._serialized_start=639
-  _globals['_ASSIGNMENTSUPDATE']._serialized_end=865
-  _globals['_ASSIGNMENTKEY']._serialized_start=867
-  _globals['_ASSIGNMENTKEY']._serialized_end=968
-  _globals['_ASSIGNMENT']._serialized_start=971
-  _globals['_ASSIGNMENT']._serialized_end=1516
-  _globals['_ASSIGNMENT_VARIABLESENTRY']._serialized_start=1468
-  _globals['_ASSIGNMENT_VARIABLESENTRY']._serialized_end=1516
-  _globals['_TASKOBSERVATION']._serialized_start=1519
-  _globals['_TASKOBSERVATION']._serialized_end=1696
-  _globals['_OBSERVATION']._serialized_start=1699
-  _globals['_OBSERVATION']._serialized_end=1952
-  _globals['_REPORTSTATUSESREQUEST']._serialized_start=1954
-  _globals['_REPORTSTATUSESREQUEST']._serialized_end=2075
-  _globals['_REPORTSTATUSESRESPONSE']._serialized_start=2077
-  _globals['_REPORTSTATUSESRESPONSE']._serialized_end=2116
-  _globals['_LOGSUP']._serialized_start=2118
-  _globals['_LOGSUP']._serialized_end=2243
-  _globals['_LOGSHELLO']._serialized_start=2245
-  _globals['_LOGSHELLO']._serialized_end=2273
-  _globals['_LOGSDATA']._serialized_start=2276
-  _globals['_LOGSDATA']._serialized_end=2415
-  _globals['_LOGSDOWN']._serialized_start=2417
-  _globals['_LOGSDOWN']._serialized_end=2544
-  _globals['_LOGSOPEN']._serialized_start=2547
-  _globals['_LOGSOPEN']._serialized_end=2714
-  _globals['_LOGSCLOSE']._serialized_start=2716
-  _globals['_LOGSCLOSE']._serialized_end=2746
-  _globals['_AGENTS']._serialized_start=2749
-  _globals['_AGENTS']._serialized_end=3270
+  _globals['_REGISTERRESPONSE']._serialized_end=361
+  _globals['_LEADERHINT']._serialized_start=363
+  _globals['_LEADERHINT']._serialized_end=423
+  _globals['_HEARTBEATREQUEST']._serialized_start=425
+  _globals['_HEARTBEATREQUEST']._serialized_end=495
+  _globals['_HEARTBEATRESPONSE']._serialized_start=498
+  _globals['_HEARTBEATRESPONSE']._serialized_end=628
+  _globals['_ASSIGNMENTSREQUEST']._serialized_start=630
+  _globals['_ASSIGNMENTSREQUEST']._serialized_end=667
+  _globals['_ASSIGNMENTSUPDATE']._serialized_start=670
+  _globals['_ASSIGNMENTSUPDATE']._serialized_end=896
+  _globals['_ASSIGNMENTKEY']._serialized_start=898
+  _globals['_ASSIGNMENTKEY']._serialized_end=999
+  _globals['_ASSIGNMENT']._serialized_start=1002
+  _globals['_ASSIGNMENT']._serialized_end=1547
+  _globals['_ASSIGNMENT_VARIABLESENTRY']._serialized_start=1499
+  _globals['_ASSIGNMENT_VARIABLESENTRY']._serialized_end=1547
+  _globals['_TASKOBSERVATION']._serialized_start=1550
+  _globals['_TASKOBSERVATION']._serialized_end=1727
+  _globals['_OBSERVATION']._serialized_start=1730
+  _globals['_OBSERVATION']._serialized_end=1983
+  _globals['_REPORTSTATUSESREQUEST']._serialized_start=1985
+  _globals['_REPORTSTATUSESREQUEST']._serialized_end=2106
+  _globals['_REPORTSTATUSESRESPONSE']._serialized_start=2108
+  _globals['_REPORTSTATUSESRESPONSE']._serialized_end=2147
+  _globals['_LOGSUP']._serialized_start=2149
+  _globals['_LOGSUP']._serialized_end=2274
+  _globals['_LOGSHELLO']._serialized_start=2276
+  _globals['_LOGSHELLO']._serialized_end=2304
+  _globals['_LOGSDATA']._serialized_start=2307
+  _globals['_LOGSDATA']._serialized_end=2446
+  _globals['_LOGSDOWN']._serialized_start=2448
+  _globals['_LOGSDOWN']._serialized_end=2575
+  _globals['_LOGSOPEN']._serialized_start=2578
+  _globals['_LOGSOPEN']._serialized_end=2745
+  _globals['_LOGSCLOSE']._serialized_start=2747
+  _globals['_LOGSCLOSE']._serialized_end=2777
+  _globals['_AGENTS']._serialized_start=2780
+  _globals['_AGENTS']._serialized_end=3301
 # @@protoc_insertion_point(module_scope)

@@ -16,18 +16,20 @@ class RegisterRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., node: _Optional[_Union[_types_pb2.NodeSpec, _Mapping]] = ...) -> None: ...
 
 class RegisterResponse(_message.Message):
-    __slots__ = ("index", "cluster_id", "leader", "heartbeat_ms", "lost_after_ms")
+    __slots__ = ("index", "cluster_id", "leader", "heartbeat_ms", "lost_after_ms", "peers")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     LEADER_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_MS_FIELD_NUMBER: _ClassVar[int]
     LOST_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
+    PEERS_FIELD_NUMBER: _ClassVar[int]
     index: int
     cluster_id: str
     leader: LeaderHint
     heartbeat_ms: int
     lost_after_ms: int
-    def __init__(self, index: _Optional[int] = ..., cluster_id: _Optional[str] = ..., leader: _Optional[_Union[LeaderHint, _Mapping]] = ..., heartbeat_ms: _Optional[int] = ..., lost_after_ms: _Optional[int] = ...) -> None: ...
+    peers: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, index: _Optional[int] = ..., cluster_id: _Optional[str] = ..., leader: _Optional[_Union[LeaderHint, _Mapping]] = ..., heartbeat_ms: _Optional[int] = ..., lost_after_ms: _Optional[int] = ..., peers: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class LeaderHint(_message.Message):
     __slots__ = ("peer_id", "address", "term")
@@ -50,14 +52,16 @@ class HeartbeatRequest(_message.Message):
     def __init__(self, node_id: _Optional[str] = ..., sequence: _Optional[int] = ..., running: _Optional[int] = ...) -> None: ...
 
 class HeartbeatResponse(_message.Message):
-    __slots__ = ("sequence", "leader", "register_again")
+    __slots__ = ("sequence", "leader", "register_again", "peers")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     LEADER_FIELD_NUMBER: _ClassVar[int]
     REGISTER_AGAIN_FIELD_NUMBER: _ClassVar[int]
+    PEERS_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     leader: LeaderHint
     register_again: bool
-    def __init__(self, sequence: _Optional[int] = ..., leader: _Optional[_Union[LeaderHint, _Mapping]] = ..., register_again: _Optional[bool] = ...) -> None: ...
+    peers: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, sequence: _Optional[int] = ..., leader: _Optional[_Union[LeaderHint, _Mapping]] = ..., register_again: _Optional[bool] = ..., peers: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class AssignmentsRequest(_message.Message):
     __slots__ = ("node_id",)

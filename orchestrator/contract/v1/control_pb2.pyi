@@ -396,7 +396,7 @@ class ClusterStatusRequest(_message.Message):
     def __init__(self, read: _Optional[_Union[ReadOptions, _Mapping]] = ...) -> None: ...
 
 class ClusterStatusResponse(_message.Message):
-    __slots__ = ("cluster_id", "cluster_name", "leader_id", "term", "commit_index", "applied_index", "peers", "jobs", "nodes", "allocations", "dev", "read", "elections", "feature_level")
+    __slots__ = ("cluster_id", "cluster_name", "leader_id", "term", "commit_index", "applied_index", "peers", "jobs", "nodes", "allocations", "dev", "read", "elections", "feature_level", "epoch", "waits_for")
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_NAME_FIELD_NUMBER: _ClassVar[int]
     LEADER_ID_FIELD_NUMBER: _ClassVar[int]
@@ -411,6 +411,8 @@ class ClusterStatusResponse(_message.Message):
     READ_FIELD_NUMBER: _ClassVar[int]
     ELECTIONS_FIELD_NUMBER: _ClassVar[int]
     FEATURE_LEVEL_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    WAITS_FOR_FIELD_NUMBER: _ClassVar[int]
     cluster_id: str
     cluster_name: str
     leader_id: str
@@ -425,7 +427,45 @@ class ClusterStatusResponse(_message.Message):
     read: ReadInfo
     elections: int
     feature_level: int
-    def __init__(self, cluster_id: _Optional[str] = ..., cluster_name: _Optional[str] = ..., leader_id: _Optional[str] = ..., term: _Optional[int] = ..., commit_index: _Optional[int] = ..., applied_index: _Optional[int] = ..., peers: _Optional[_Iterable[_Union[PeerInfo, _Mapping]]] = ..., jobs: _Optional[int] = ..., nodes: _Optional[int] = ..., allocations: _Optional[int] = ..., dev: _Optional[bool] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ..., elections: _Optional[int] = ..., feature_level: _Optional[int] = ...) -> None: ...
+    epoch: int
+    waits_for: str
+    def __init__(self, cluster_id: _Optional[str] = ..., cluster_name: _Optional[str] = ..., leader_id: _Optional[str] = ..., term: _Optional[int] = ..., commit_index: _Optional[int] = ..., applied_index: _Optional[int] = ..., peers: _Optional[_Iterable[_Union[PeerInfo, _Mapping]]] = ..., jobs: _Optional[int] = ..., nodes: _Optional[int] = ..., allocations: _Optional[int] = ..., dev: _Optional[bool] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ..., elections: _Optional[int] = ..., feature_level: _Optional[int] = ..., epoch: _Optional[int] = ..., waits_for: _Optional[str] = ...) -> None: ...
+
+class ChangePeersRequest(_message.Message):
+    __slots__ = ("request_id", "add", "remove", "expect_epoch")
+    class AddEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    ADD_FIELD_NUMBER: _ClassVar[int]
+    REMOVE_FIELD_NUMBER: _ClassVar[int]
+    EXPECT_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    add: _containers.ScalarMap[str, str]
+    remove: _containers.RepeatedScalarFieldContainer[str]
+    expect_epoch: int
+    def __init__(self, request_id: _Optional[str] = ..., add: _Optional[_Mapping[str, str]] = ..., remove: _Optional[_Iterable[str]] = ..., expect_epoch: _Optional[int] = ...) -> None: ...
+
+class ChangePeersResponse(_message.Message):
+    __slots__ = ("index", "epoch", "peers")
+    class PeersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    PEERS_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    epoch: int
+    peers: _containers.ScalarMap[str, str]
+    def __init__(self, index: _Optional[int] = ..., epoch: _Optional[int] = ..., peers: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class StateHashRequest(_message.Message):
     __slots__ = ("at_index", "peer_id")

@@ -124,6 +124,11 @@ class ControlStub:
                 request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ClusterStatusRequest.SerializeToString,
                 response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ClusterStatusResponse.FromString,
                 _registered_method=True)
+        self.ChangePeers = channel.unary_unary(
+                '/orchestrator.contract.v1.Control/ChangePeers',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ChangePeersRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ChangePeersResponse.FromString,
+                _registered_method=True)
         self.StateHash = channel.unary_unary(
                 '/orchestrator.contract.v1.Control/StateHash',
                 request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.StateHashRequest.SerializeToString,
@@ -292,6 +297,13 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ChangePeers(self, request, context):
+        """The leader checks the newcomers and that a majority of the new peers would live, then begins the next epoch.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def StateHash(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -445,6 +457,11 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.ClusterStatus,
                     request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ClusterStatusRequest.FromString,
                     response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ClusterStatusResponse.SerializeToString,
+            ),
+            'ChangePeers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangePeers,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ChangePeersRequest.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ChangePeersResponse.SerializeToString,
             ),
             'StateHash': grpc.unary_unary_rpc_method_handler(
                     servicer.StateHash,
@@ -983,6 +1000,33 @@ class Control:
             '/orchestrator.contract.v1.Control/ClusterStatus',
             orchestrator_dot_contract_dot_v1_dot_control__pb2.ClusterStatusRequest.SerializeToString,
             orchestrator_dot_contract_dot_v1_dot_control__pb2.ClusterStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangePeers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.contract.v1.Control/ChangePeers',
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.ChangePeersRequest.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.ChangePeersResponse.FromString,
             options,
             channel_credentials,
             insecure,

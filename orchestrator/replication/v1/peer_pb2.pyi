@@ -13,14 +13,84 @@ class Frames(_message.Message):
     def __init__(self, frames: _Optional[_Iterable[_Union[Frame, _Mapping]]] = ...) -> None: ...
 
 class Welcome(_message.Message):
+    __slots__ = ("hello", "refused")
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    hello: Hello
+    refused: str
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., refused: _Optional[str] = ...) -> None: ...
+
+class FetchRequest(_message.Message):
     __slots__ = ("hello",)
     HELLO_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ...) -> None: ...
 
-class Hello(_message.Message):
-    __slots__ = ("cluster_id", "peer_id", "incarnation", "epoch", "session", "feature_level", "peers", "term", "admitted")
+class SnapshotPart(_message.Message):
+    __slots__ = ("header", "data")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    header: SnapshotHeader
+    data: bytes
+    def __init__(self, header: _Optional[_Union[SnapshotHeader, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class SnapshotHeader(_message.Message):
+    __slots__ = ("epoch", "last_index", "last_term", "index", "total_bytes", "crc32c", "term", "cluster_id", "admitted")
     class AdmittedEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    LAST_INDEX_FIELD_NUMBER: _ClassVar[int]
+    LAST_TERM_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CRC32C_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    ADMITTED_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    last_index: int
+    last_term: int
+    index: int
+    total_bytes: int
+    crc32c: int
+    term: int
+    cluster_id: str
+    admitted: _containers.ScalarMap[str, str]
+    def __init__(self, epoch: _Optional[int] = ..., last_index: _Optional[int] = ..., last_term: _Optional[int] = ..., index: _Optional[int] = ..., total_bytes: _Optional[int] = ..., crc32c: _Optional[int] = ..., term: _Optional[int] = ..., cluster_id: _Optional[str] = ..., admitted: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class Invitation(_message.Message):
+    __slots__ = ("hello", "address")
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    hello: Hello
+    address: str
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., address: _Optional[str] = ...) -> None: ...
+
+class InvitationReply(_message.Message):
+    __slots__ = ("hello", "fetched_bytes", "problem")
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    FETCHED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    hello: Hello
+    fetched_bytes: int
+    problem: str
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., fetched_bytes: _Optional[int] = ..., problem: _Optional[str] = ...) -> None: ...
+
+class Hello(_message.Message):
+    __slots__ = ("cluster_id", "peer_id", "incarnation", "epoch", "session", "feature_level", "peers", "term", "admitted", "addresses", "address")
+    class AdmittedEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class AddressesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -36,6 +106,8 @@ class Hello(_message.Message):
     PEERS_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
     ADMITTED_FIELD_NUMBER: _ClassVar[int]
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
     cluster_id: str
     peer_id: str
     incarnation: str
@@ -45,7 +117,9 @@ class Hello(_message.Message):
     peers: _containers.RepeatedScalarFieldContainer[str]
     term: int
     admitted: _containers.ScalarMap[str, str]
-    def __init__(self, cluster_id: _Optional[str] = ..., peer_id: _Optional[str] = ..., incarnation: _Optional[str] = ..., epoch: _Optional[int] = ..., session: _Optional[int] = ..., feature_level: _Optional[int] = ..., peers: _Optional[_Iterable[str]] = ..., term: _Optional[int] = ..., admitted: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    addresses: _containers.ScalarMap[str, str]
+    address: str
+    def __init__(self, cluster_id: _Optional[str] = ..., peer_id: _Optional[str] = ..., incarnation: _Optional[str] = ..., epoch: _Optional[int] = ..., session: _Optional[int] = ..., feature_level: _Optional[int] = ..., peers: _Optional[_Iterable[str]] = ..., term: _Optional[int] = ..., admitted: _Optional[_Mapping[str, str]] = ..., addresses: _Optional[_Mapping[str, str]] = ..., address: _Optional[str] = ...) -> None: ...
 
 class Frame(_message.Message):
     __slots__ = ("hello", "append", "append_reply", "vote_request", "vote_reply", "prevote_request", "prevote_reply", "stale_term", "snapshot_chunk", "snapshot_progress", "read_probe", "read_probe_reply", "read_index_request", "read_index_reply")

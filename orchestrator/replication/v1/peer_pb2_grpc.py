@@ -39,6 +39,16 @@ class PeersStub:
                 request_serializer=orchestrator_dot_replication_dot_v1_dot_peer__pb2.Frames.SerializeToString,
                 response_deserializer=orchestrator_dot_replication_dot_v1_dot_peer__pb2.Welcome.FromString,
                 _registered_method=True)
+        self.Fetch = channel.unary_stream(
+                '/orchestrator.replication.v1.Peers/Fetch',
+                request_serializer=orchestrator_dot_replication_dot_v1_dot_peer__pb2.FetchRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_replication_dot_v1_dot_peer__pb2.SnapshotPart.FromString,
+                _registered_method=True)
+        self.Invite = channel.unary_unary(
+                '/orchestrator.replication.v1.Peers/Invite',
+                request_serializer=orchestrator_dot_replication_dot_v1_dot_peer__pb2.Invitation.SerializeToString,
+                response_deserializer=orchestrator_dot_replication_dot_v1_dot_peer__pb2.InvitationReply.FromString,
+                _registered_method=True)
 
 
 class PeersServicer:
@@ -51,6 +61,21 @@ class PeersServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Fetch(self, request, context):
+        """The newest snapshot of the epoch that the callee is in: for a peer of an older one, and for a newcomer to show that
+        the way works. The first part is a header and no data, the others are data and no header.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Invite(self, request, context):
+        """The leader asks a newcomer who it is, and to fetch the leader's snapshot (which it then throws away).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PeersServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -58,6 +83,16 @@ def add_PeersServicer_to_server(servicer, server):
                     servicer.Raft,
                     request_deserializer=orchestrator_dot_replication_dot_v1_dot_peer__pb2.Frames.FromString,
                     response_serializer=orchestrator_dot_replication_dot_v1_dot_peer__pb2.Welcome.SerializeToString,
+            ),
+            'Fetch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Fetch,
+                    request_deserializer=orchestrator_dot_replication_dot_v1_dot_peer__pb2.FetchRequest.FromString,
+                    response_serializer=orchestrator_dot_replication_dot_v1_dot_peer__pb2.SnapshotPart.SerializeToString,
+            ),
+            'Invite': grpc.unary_unary_rpc_method_handler(
+                    servicer.Invite,
+                    request_deserializer=orchestrator_dot_replication_dot_v1_dot_peer__pb2.Invitation.FromString,
+                    response_serializer=orchestrator_dot_replication_dot_v1_dot_peer__pb2.InvitationReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -87,6 +122,60 @@ class Peers:
             '/orchestrator.replication.v1.Peers/Raft',
             orchestrator_dot_replication_dot_v1_dot_peer__pb2.Frames.SerializeToString,
             orchestrator_dot_replication_dot_v1_dot_peer__pb2.Welcome.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Fetch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/orchestrator.replication.v1.Peers/Fetch',
+            orchestrator_dot_replication_dot_v1_dot_peer__pb2.FetchRequest.SerializeToString,
+            orchestrator_dot_replication_dot_v1_dot_peer__pb2.SnapshotPart.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Invite(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.replication.v1.Peers/Invite',
+            orchestrator_dot_replication_dot_v1_dot_peer__pb2.Invitation.SerializeToString,
+            orchestrator_dot_replication_dot_v1_dot_peer__pb2.InvitationReply.FromString,
             options,
             channel_credentials,
             insecure,

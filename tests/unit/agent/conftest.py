@@ -53,9 +53,11 @@ class Bench:
         self.supervisor = self._build()
         await self.supervisor.start(without_contact=without_contact)
 
-    def assign(self, *assignments: Assignment, full: bool = False, superseded: tuple[AssignmentKey, ...] = ()) -> bool:
+    async def assign(
+        self, *assignments: Assignment, full: bool = False, superseded: tuple[AssignmentKey, ...] = ()
+    ) -> bool:
         self.index += 1
-        return self.supervisor.apply(index=self.index, full=full, assignments=assignments, superseded=superseded)
+        return await self.supervisor.apply(index=self.index, full=full, assignments=assignments, superseded=superseded)
 
     def states(self, key: AssignmentKey) -> list[tuple[int, AllocState]]:
         return [(one.restarts, one.state) for one in self.reported if one.key == key]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
-from agent.driver import Exit, Instance, InstanceState, LogsGoneError, RunId, run_name
+from agent.driver import Exit, Instance, InstanceState, LogsGoneError, RunId, RunSpec, run_name
+from agent.reconcile import Record
 from orchestrator.contract.model import (
     AllocState,
     AssignmentKey,
@@ -44,7 +46,7 @@ def planted(key: AssignmentKey, *, node: str = NODE, cluster: str = CLUSTER) -> 
 
 async def test_an_assignment_is_started_and_its_states_are_reported_in_order(bench: Bench) -> None:
     key = key_of()
-    bench.assign(assignment_of(key, fake_task("a"), fake_task("b")))
+    await bench.assign(assignment_of(key, fake_task("a"), fake_task("b")))
     await bench.wait_state(key, AllocState.RUNNING)
     assert bench.states(key) == [(0, AllocState.STARTING), (0, AllocState.RUNNING)]
     assert bench.driver.starts == [name_of(key, task="a"), name_of(key, task="b")]
@@ -53,7 +55,7 @@ async def test_an_assignment_is_started_and_its_states_are_reported_in_order(ben
 async def test_a_failure_is_restarted_by_policy_and_then_reported_as_failed(bench: Bench) -> None:
     key = key_of()
     spec = fake_task(FAKE_EXIT_AFTER_MS="1", FAKE_EXIT_CODE="3")
-    bench.assign(assignment_of(key, spec, restart=RestartPolicy(attempts=2, delay_ms=1)))
+    await bench.assign(assignment_of(key, spec, restart=RestartPolicy(attempts=2, delay_ms=1)))
     failed = await bench.wait_state(key, AllocState.FAILED, restarts=2)
     assert (failed.exit_code, failed.reason) == (3, "exit code 3 (restarted 2 times)")
     assert [state for state in bench.states(key) if state[1] is AllocState.BACKOFF] == [
@@ -65,7 +67,7 @@ async def test_a_failure_is_restarted_by_policy_and_then_reported_as_failed(benc
 
 async def test_a_start_error_is_the_reason_and_says_that_nothing_ran(bench: Bench) -> None:
     key = key_of()
-    bench.assign(assignment_of(key, fake_task(FAKE_START_ERROR="image x:1 not found: no such host")))
+    await bench.assign(assignment_of(key, fake_task(FAKE_START_ERROR="image x:1 not found: no such host")))
     failed = await bench.wait_state(key, AllocState.FAILED)
     assert failed.start_failed
     assert failed.reason == "image x:1 not found: no such host"
@@ -73,7 +75,7 @@ async def test_a_start_error_is_the_reason_and_says_that_nothing_ran(bench: Benc
 
 async def test_a_driver_that_this_node_lacks_is_named(bench: Bench) -> None:
     key = key_of()
-    bench.assign(assignment_of(key, task_of("run", driver="podman"), restart=RestartPolicy()))
+    await bench.assign(assignment_of(key, task_of("run", driver="podman"), restart=RestartPolicy()))
     failed = await bench.wait_state(key, AllocState.FAILED)
     assert failed.reason == "this node has no driver 'podman' (it has fake)"
 
@@ -81,7 +83,7 @@ async def test_a_driver_that_this_node_lacks_is_named(bench: Bench) -> None:
 async def test_a_variable_that_does_not_exist_is_named_with_the_command_that_makes_it(bench: Bench) -> None:
     key = key_of()
     spec = replace(fake_task(), variables=(("PASSWORD", "db-password"),))
-    bench.assign(assignment_of(key, spec))
+    await bench.assign(assignment_of(key, spec))
     failed = await bench.wait_state(key, AllocState.FAILED)
     assert "raftsman var put db-password" in failed.reason
 
@@ -89,10 +91,10 @@ async def test_a_variable_that_does_not_exist_is_named_with_the_command_that_mak
 async def test_a_slow_image_holds_up_nobody_else(bench: Bench) -> None:
     slow, quick = key_of("slow"), key_of("quick")
     gate = bench.driver.hold_prepare = asyncio.Event()
-    bench.assign(assignment_of(slow, fake_task()))
+    await bench.assign(assignment_of(slow, fake_task()))
     await bench.wait_state(slow, AllocState.STARTING)
     bench.driver.hold_prepare = None
-    bench.assign(assignment_of(quick, fake_task()))
+    await bench.assign(assignment_of(quick, fake_task()))
     await bench.wait_state(quick, AllocState.RUNNING)
     assert bench.states(slow) == [(0, AllocState.STARTING)]
     gate.set()
@@ -102,9 +104,9 @@ async def test_a_slow_image_holds_up_nobody_else(bench: Bench) -> None:
 async def test_told_to_stop_during_a_slow_start_it_never_starts(bench: Bench) -> None:
     key = key_of()
     bench.driver.hold_prepare = asyncio.Event()
-    bench.assign(assignment_of(key, fake_task()))
+    await bench.assign(assignment_of(key, fake_task()))
     await bench.wait_state(key, AllocState.STARTING)
-    bench.assign(assignment_of(key, fake_task(), desired=Desired.STOP, modify_index=1))
+    await bench.assign(assignment_of(key, fake_task(), desired=Desired.STOP, modify_index=1))
     await bench.wait_state(key, AllocState.STOPPED)
     assert bench.driver.starts == []
 
@@ -113,22 +115,22 @@ async def test_stop_uses_the_tasks_signal_and_time(bench: Bench) -> None:
     key = key_of()
     spec = fake_task()
     spec = replace(spec, stop=replace(spec.stop, signal="SIGINT", timeout_ms=1234))
-    bench.assign(assignment_of(key, spec))
+    await bench.assign(assignment_of(key, spec))
     await bench.wait_state(key, AllocState.RUNNING)
-    bench.assign(assignment_of(key, spec, desired=Desired.STOP, modify_index=1))
+    await bench.assign(assignment_of(key, spec, desired=Desired.STOP, modify_index=1))
     await bench.wait_state(key, AllocState.STOPPED)
     assert bench.driver.stops == [(name_of(key), "SIGINT", 1234)]
 
 
 async def test_a_batch_job_completes(bench: Bench) -> None:
     key = key_of()
-    bench.assign(assignment_of(key, fake_task(FAKE_EXIT_AFTER_MS="1"), job_type=JobType.BATCH))
+    await bench.assign(assignment_of(key, fake_task(FAKE_EXIT_AFTER_MS="1"), job_type=JobType.BATCH))
     await bench.wait_state(key, AllocState.COMPLETE)
 
 
 async def test_a_restarted_agent_adopts_what_runs_without_any_control_plane(bench: Bench) -> None:
     key = key_of()
-    bench.assign(assignment_of(key, fake_task(), restart=RestartPolicy(attempts=1, delay_ms=1)))
+    await bench.assign(assignment_of(key, fake_task(), restart=RestartPolicy(attempts=1, delay_ms=1)))
     await bench.wait_state(key, AllocState.RUNNING)
     await bench.restart()
     assert bench.driver.starts == [name_of(key)]
@@ -139,7 +141,7 @@ async def test_a_restarted_agent_adopts_what_runs_without_any_control_plane(benc
 
 async def test_what_ended_while_the_agent_was_dead_is_noticed(bench: Bench) -> None:
     key = key_of()
-    bench.assign(assignment_of(key, fake_task()))
+    await bench.assign(assignment_of(key, fake_task()))
     await bench.wait_state(key, AllocState.RUNNING)
     await bench.supervisor.close()
     bench.driver.end(name_of(key), Exit(code=9))
@@ -149,10 +151,12 @@ async def test_what_ended_while_the_agent_was_dead_is_noticed(bench: Bench) -> N
 
 async def test_a_newer_attempt_waits_until_the_older_has_ended(bench: Bench) -> None:
     old, new = key_of(attempt=1), key_of(attempt=2)
-    bench.assign(assignment_of(old, fake_task()))
+    await bench.assign(assignment_of(old, fake_task()))
     await bench.wait_state(old, AllocState.RUNNING)
     bench.driver.ignore_stop = True
-    bench.assign(assignment_of(old, fake_task(), desired=Desired.STOP, modify_index=1), assignment_of(new, fake_task()))
+    await bench.assign(
+        assignment_of(old, fake_task(), desired=Desired.STOP, modify_index=1), assignment_of(new, fake_task())
+    )
     await bench.wait_state(old, AllocState.STOPPING)
     await until(lambda: bench.driver.stops, "the stop")
     assert bench.driver.starts == [name_of(old)]
@@ -164,7 +168,7 @@ async def test_a_run_of_an_older_attempt_that_nobody_recorded_is_ended_first(ben
     old, new = key_of(attempt=1), key_of(attempt=2)
     bench.driver.plant(planted(old))
     await until(lambda: bench.supervisor.running_count(), "the refresh to see it")
-    bench.assign(assignment_of(new, fake_task()))
+    await bench.assign(assignment_of(new, fake_task()))
     await bench.wait_state(new, AllocState.RUNNING)
     assert bench.driver.removals == [name_of(old)]
 
@@ -175,10 +179,10 @@ async def test_nobodys_runs_are_removed_only_after_a_full_set_and_only_this_node
     for one in (planted(nobodys), neighbours, foreign):
         bench.driver.plant(one)
     await until(lambda: bench.supervisor.running_count(), "the refresh to see it")
-    bench.assign(assignment_of(mine, fake_task()))
+    await bench.assign(assignment_of(mine, fake_task()))
     await bench.wait_state(mine, AllocState.RUNNING)
     assert bench.driver.removals == []
-    bench.assign(assignment_of(mine, fake_task()), full=True)
+    await bench.assign(assignment_of(mine, fake_task()), full=True)
     await until(lambda: bench.driver.removals, "the removal")
     assert bench.driver.removals == [name_of(nobodys)]
     assert await bench.driver.list("other") == (foreign,)
@@ -187,9 +191,9 @@ async def test_nobodys_runs_are_removed_only_after_a_full_set_and_only_this_node
 
 async def test_what_a_full_set_no_longer_names_is_stopped_removed_and_forgotten(bench: Bench) -> None:
     kept, dropped = key_of("kept"), key_of("dropped")
-    bench.assign(assignment_of(kept, fake_task()), assignment_of(dropped, fake_task()))
+    await bench.assign(assignment_of(kept, fake_task()), assignment_of(dropped, fake_task()))
     await bench.wait_state(dropped, AllocState.RUNNING)
-    bench.assign(assignment_of(kept, fake_task()), full=True)
+    await bench.assign(assignment_of(kept, fake_task()), full=True)
     await until(lambda: dropped not in bench.supervisor.records, "it to be forgotten")
     assert bench.driver.removals == [name_of(dropped)]
     assert [record.key for record in bench.store.load()[0]] == [kept]
@@ -197,9 +201,11 @@ async def test_what_a_full_set_no_longer_names_is_stopped_removed_and_forgotten(
 
 async def test_output_of_an_ended_job_stays_readable_after_a_full_set_without_it(bench: Bench) -> None:
     key = key_of()
-    bench.assign(assignment_of(key, fake_task(FAKE_EXIT_AFTER_MS="1", FAKE_OUTPUT="42\n"), job_type=JobType.BATCH))
+    await bench.assign(
+        assignment_of(key, fake_task(FAKE_EXIT_AFTER_MS="1", FAKE_OUTPUT="42\n"), job_type=JobType.BATCH)
+    )
     await bench.wait_state(key, AllocState.COMPLETE)
-    bench.assign(full=True)
+    await bench.assign(full=True)
     options = {"previous": False, "follow": False, "tail_lines": 0, "offset": 0}
     text = [chunk.data async for chunk in bench.supervisor.logs(key, "main", **options)]  # type: ignore[arg-type]
     assert text == [b"42\n"]
@@ -207,9 +213,9 @@ async def test_output_of_an_ended_job_stays_readable_after_a_full_set_without_it
 
 async def test_an_older_update_is_ignored(bench: Bench) -> None:
     key = key_of()
-    assert bench.assign(assignment_of(key, fake_task()))
+    assert await bench.assign(assignment_of(key, fake_task()))
     bench.index = -5
-    assert not bench.assign(full=True)
+    assert not await bench.assign(full=True)
     await bench.wait_state(key, AllocState.RUNNING)
 
 
@@ -218,7 +224,7 @@ async def test_superseded_runs_end_before_anything_new_starts(bench: Bench) -> N
     theirs = planted(replaced, node="node-2")
     bench.driver.plant(theirs)
     bench.driver.ignore_stop = True
-    bench.assign(assignment_of(new, fake_task()), superseded=(replaced,))
+    await bench.assign(assignment_of(new, fake_task()), superseded=(replaced,))
     await until(lambda: bench.driver.stops, "the stop of the other agent's run")
     assert bench.driver.starts == []
     bench.driver.end(theirs.name, Exit(code=143))
@@ -227,7 +233,7 @@ async def test_superseded_runs_end_before_anything_new_starts(bench: Bench) -> N
 
 async def test_an_engine_that_is_down_loses_no_task_and_reports_nothing(bench: Bench) -> None:
     key = key_of()
-    bench.assign(assignment_of(key, fake_task(), restart=RestartPolicy(attempts=1, delay_ms=1)))
+    await bench.assign(assignment_of(key, fake_task(), restart=RestartPolicy(attempts=1, delay_ms=1)))
     await bench.wait_state(key, AllocState.RUNNING)
     said = len(bench.reported)
     bench.driver.set_available(False)
@@ -244,7 +250,7 @@ async def test_what_is_assigned_during_an_outage_of_the_engine_starts_afterwards
     bench.driver.set_available(False)
     await until(lambda: not bench.supervisor.available["fake"], "the outage to be seen")
     key = key_of()
-    bench.assign(assignment_of(key, fake_task()))
+    await bench.assign(assignment_of(key, fake_task()))
     bench.driver.set_available(True)
     await bench.wait_state(key, AllocState.RUNNING)
 
@@ -252,20 +258,20 @@ async def test_what_is_assigned_during_an_outage_of_the_engine_starts_afterwards
 async def test_lost_contact_stops_only_what_asked_for_it_and_a_full_set_brings_it_back(bench: Bench) -> None:
     careful, other = key_of("careful"), key_of("other")
     careful_assignment = assignment_of(careful, fake_task(), on_disconnect=OnDisconnect.STOP)
-    bench.assign(careful_assignment, assignment_of(other, fake_task()))
+    await bench.assign(careful_assignment, assignment_of(other, fake_task()))
     await bench.wait_state(careful, AllocState.RUNNING)
     await bench.wait_state(other, AllocState.RUNNING)
     bench.supervisor.contact_lost()
     held = await bench.wait_state(careful, AllocState.BACKOFF)
     assert "on_disconnect: stop" in held.reason
     assert [name for name, _, _ in bench.driver.stops] == [name_of(careful)]
-    bench.assign(careful_assignment, assignment_of(other, fake_task()), full=True)
+    await bench.assign(careful_assignment, assignment_of(other, fake_task()), full=True)
     await bench.wait_state(careful, AllocState.RUNNING, restarts=1)
 
 
 async def test_an_agent_that_starts_without_contact_stops_it_before_anything_else(bench: Bench) -> None:
     key = key_of()
-    bench.assign(assignment_of(key, fake_task(), on_disconnect=OnDisconnect.STOP))
+    await bench.assign(assignment_of(key, fake_task(), on_disconnect=OnDisconnect.STOP))
     await bench.wait_state(key, AllocState.RUNNING)
     await bench.restart(without_contact=True)
     await bench.wait_state(key, AllocState.BACKOFF)
@@ -274,7 +280,7 @@ async def test_an_agent_that_starts_without_contact_stops_it_before_anything_els
 
 async def test_a_container_removed_behind_the_agents_back_is_restarted_by_policy(bench: Bench) -> None:
     key = key_of()
-    bench.assign(assignment_of(key, fake_task(), restart=RestartPolicy(attempts=1, delay_ms=1)))
+    await bench.assign(assignment_of(key, fake_task(), restart=RestartPolicy(attempts=1, delay_ms=1)))
     await bench.wait_state(key, AllocState.RUNNING)
     bench.driver.vanish(name_of(key))
     await bench.wait_state(key, AllocState.RUNNING, restarts=1)
@@ -283,7 +289,7 @@ async def test_a_container_removed_behind_the_agents_back_is_restarted_by_policy
 async def test_ended_allocations_are_forgotten_once_their_end_is_acknowledged(bench: Bench) -> None:
     keys = [key_of(attempt=attempt) for attempt in (1, 2, 3)]
     for key in keys:
-        bench.assign(assignment_of(key, fake_task(FAKE_EXIT_AFTER_MS="1"), job_type=JobType.BATCH))
+        await bench.assign(assignment_of(key, fake_task(FAKE_EXIT_AFTER_MS="1"), job_type=JobType.BATCH))
         await bench.wait_state(key, AllocState.COMPLETE)
     bench.supervisor.expire()
     await until(lambda: keys[0] not in bench.supervisor.records, "the oldest to be forgotten")
@@ -293,7 +299,7 @@ async def test_ended_allocations_are_forgotten_once_their_end_is_acknowledged(be
 
 async def test_logs_of_what_is_not_here_say_why(bench: Bench) -> None:
     key = key_of()
-    bench.assign(assignment_of(key, fake_task()))
+    await bench.assign(assignment_of(key, fake_task()))
     await bench.wait_state(key, AllocState.RUNNING)
 
     async def read(of: AssignmentKey, task: str, *, previous: bool = False) -> None:
@@ -313,10 +319,45 @@ async def test_starts_stops_and_what_runs_are_counted(bench: Bench) -> None:
         return bench.metrics.registry.get_sample_value(f"raftsman_agent_{name}", labels)
 
     key = key_of()
-    bench.assign(assignment_of(key, fake_task()))
+    await bench.assign(assignment_of(key, fake_task()))
     await bench.wait_state(key, AllocState.RUNNING)
     assert (value("container_starts_total", driver="fake"), value("container_running")) == (1, 1)
-    bench.assign(assignment_of(key, fake_task(), desired=Desired.STOP, modify_index=1))
+    await bench.assign(assignment_of(key, fake_task(), desired=Desired.STOP, modify_index=1))
     await bench.wait_state(key, AllocState.STOPPED)
     assert (value("container_stops_total", driver="fake"), value("container_running")) == (1, 0)
     assert value("allocations", state="stopped") == 1
+
+
+async def test_heartbeats_go_on_while_hundreds_of_allocations_are_taken_up(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn = 0
+    saves: Counter[int] = Counter()
+    starts: Counter[int] = Counter()
+    save, start = bench.store.save, bench.driver.start
+
+    def counted_save(record: Record) -> None:
+        saves[turn] += 1
+        save(record)
+
+    async def counted_start(spec: RunSpec) -> Instance:
+        starts[turn] += 1
+        return await start(spec)
+
+    async def heartbeats() -> None:
+        nonlocal turn
+        while True:  # as often as the loop lets anybody
+            turn += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(bench.store, "save", counted_save)
+    monkeypatch.setattr(bench.driver, "start", counted_start)
+    beating = asyncio.ensure_future(heartbeats())
+    keys = [key_of(ordinal=ordinal) for ordinal in range(500)]
+    assert await bench.assign(*(assignment_of(key, fake_task()) for key in keys), full=True)
+    await until(lambda: bench.supervisor.running_count() == len(keys), "all run", deadline_s=60)
+    beating.cancel()
+    assert starts.total() == len(keys)
+    # A few workers at different stages of their rounds, however many there are.
+    assert max(saves.values()) <= 5
+    assert max(starts.values()) <= 5

@@ -52,7 +52,7 @@ class Api:
             self.log, self.proposer, policy, resolve_node=lambda text: resolve_node(self.machine.state, text)
         )
         facts = Facts(cluster_name="test", version="1.2.3", dev=True, cert_expires_ms=7)
-        self.forwarder = Forwarder(self.log, peer_id="p1", addresses={"p1": "127.0.0.1:1"}, tls=None)
+        self.forwarder = Forwarder(self.log, peer_id="p1", peers=lambda: {"p1": "127.0.0.1:1"}, tls=None)
         self.reads = Reads(
             self.log,
             self.state_now,
@@ -62,7 +62,7 @@ class Api:
         )
         self.feed = Feed(self.log, self.state_now, most_events=20)
         self.watch = Watch(self.log, self.state_now, self.feed)
-        self.agents = Agents(self.log, self.proposer, self.state_now, self.liveness, addresses={"p1": "host:7400"})
+        self.agents = Agents(self.log, self.proposer, self.state_now, self.liveness, peers=lambda: {"p1": "host:7400"})
         self.agents.start()
         self.hashes = StateHashes(self.log, self.hashing, self.forwarder, peer_id="p1")
         self.hub = LogHub(check=self.agents.check_speaker)

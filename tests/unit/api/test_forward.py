@@ -119,7 +119,7 @@ async def peers_with(routes: dict[str, Route]) -> AsyncIterator[Peers]:
     for name in names:
         log: Any = FakeLog(name)
         peers.logs[name] = log
-        forwarder = Forwarder(log, peer_id=name, addresses=addresses, tls=None)
+        forwarder = Forwarder(log, peer_id=name, peers=lambda: addresses, tls=None)
         forwarders.append(forwarder)
         peers.servicers[name] = Servicer(name)
         service = Service(
@@ -143,11 +143,19 @@ async def peers_with(routes: dict[str, Route]) -> AsyncIterator[Peers]:
 
 @pytest.fixture
 async def peers(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Peers]:
+    # Nobody gives up on a machine that is slow; see ``impatient``.
+    monkeypatch.setattr(forward, "WRITE_PATIENCE_S", 20.0)
+    monkeypatch.setattr(forward, "READ_PATIENCE_S", 20.0)
+    async with peers_with({**ROUTES, "WatchEvents": Route.LEADER}) as running:
+        yield running
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch, peers: Peers) -> None:
+    """For tests in which everybody gives up in the end."""
     monkeypatch.setattr(forward, "WRITE_PATIENCE_S", 0.6)
     monkeypatch.setattr(forward, "READ_PATIENCE_S", 0.3)
     monkeypatch.setattr(forward, "ALONE_PATIENCE_S", 0.01)
-    async with peers_with({**ROUTES, "WatchEvents": Route.LEADER}) as running:
-        yield running
 
 
 async def put(peers: Peers, at: str, **fields: Any) -> pb.VariableResponse:
@@ -226,6 +234,7 @@ async def test_a_refusal_that_nothing_was_done_is_tried_again_at_the_next_leader
     assert (await put(peers, "p1")).variable.value == "p2"
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_without_a_leader_the_caller_hears_no_leader(peers: Peers) -> None:
     assert isinstance(await error_of(put(peers, "p1")), NoLeaderError)
 
@@ -235,6 +244,7 @@ async def test_a_short_deadline_still_gets_the_reason(peers: Peers) -> None:
     assert isinstance(await error_of(call), NoLeaderError)
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_read_at_a_peer_that_is_long_alone_gives_up_at_once(peers: Peers) -> None:
     peers.logs["p1"].last_quorum_ms = 60_000
     stub = peers.stubs["p1"]
@@ -245,6 +255,7 @@ async def test_a_read_at_a_peer_that_is_long_alone_gives_up_at_once(peers: Peers
     assert isinstance(await error_of(writing), NoLeaderError)
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_dead_leader_makes_the_outcome_unknown_and_a_read_unanswered(peers: Peers) -> None:
     peers.lead("p2")
     await peers.servers["p2"].stop(None)
@@ -326,7 +337,7 @@ async def test_an_error_in_a_forwarded_stream_arrives_as_it_was(peers: Peers) ->
 
 def test_a_route_for_a_method_that_does_not_exist_is_a_mistake() -> None:
     log: Any = FakeLog("p1")
-    forwarder = Forwarder(log, peer_id="p1", addresses={}, tls=None)
+    forwarder = Forwarder(log, peer_id="p1", peers=dict, tls=None)
     with pytest.raises(ValueError, match="Nope"):
         Service(
             CONTROL,

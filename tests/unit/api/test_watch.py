@@ -50,6 +50,11 @@ async def test_a_watch_resumes_after_an_index(api: Api) -> None:
     assert (await waiting).job == "d"
 
 
+async def test_a_kind_that_does_not_exist_is_refused_with_the_near_miss(api: Api) -> None:
+    with pytest.raises(InvalidError, match=r"no kind of event 'node.lots'; did you mean 'node.lost'\?"):
+        await Events(api, kinds=["job.submitted", "node.lots"]).next()
+
+
 async def test_only_new_events_come_after_minus_1(api: Api) -> None:
     await api.submit("old")
     waiting = asyncio.ensure_future(Events(api, after_index=-1).next())

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from orchestrator.cli import rollout
 from orchestrator.client import contexts
 from orchestrator.contract import answers, model
 from orchestrator.contract.errors import InvalidError, NoLeaderError
@@ -159,6 +160,52 @@ def test_run_waits_until_a_service_runs(cli: Cli, world: World, job_file: str) -
     assert code == 0
     assert "web/main/0" in out
     assert "web: submitted (version 1)" in err
+
+
+def test_run_of_a_service_that_fails_in_its_first_second_exits_with_four(
+    cli: Cli, world: World, peer: FakePeer, job_file: str
+) -> None:
+    finish(world, "running", [allocation()], running=1)
+    looks = 0
+
+    def fail_after_the_first_look(method: str) -> None:
+        nonlocal looks
+        looks += method == "ListAllocations"
+        if looks == 1 and method == "GetJob":
+            spec = world.jobs[("default", "web")].spec
+            world.jobs[("default", "web")] = job("failed", spec, failed=1)
+            world.allocations = [allocation(state=AllocState.FAILED, reason="exit code 3", exit_code=3)]
+
+    peer.on_call = fail_after_the_first_look
+    code, _, err = cli("run", job_file)
+    assert code == 4
+    assert "web/main/0 on one: exit code 3" in err
+
+
+def test_run_of_a_service_that_is_restarted_goes_on_waiting_until_it_has_settled(
+    cli: Cli, world: World, peer: FakePeer, job_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollout, "SETTLED_S", 0.3)
+    finish(world, "running", [allocation()], running=1)
+    looks: list[int] = []
+
+    def restart_twice(method: str) -> None:
+        if method == "ListAllocations":
+            looks.append(world.allocations[0].restarts)
+            world.allocations = [allocation(restarts=min(2, len(looks)))]
+
+    peer.on_call = restart_twice
+    assert cli("run", job_file)[0] == 0
+    assert looks[:3] == [0, 1, 2]
+    assert len(looks) > 3  # and once more at least, after which it had not been restarted again
+
+
+def test_run_with_a_short_timeout_takes_what_runs_then(
+    cli: Cli, world: World, job_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollout, "SETTLED_S", 1_000.0)
+    finish(world, "running", [allocation()], running=1)
+    assert cli("run", job_file, "--timeout", "300ms")[0] == 0
 
 
 def test_run_with_detach_returns_at_once(cli: Cli, world: World, job_file: str) -> None:
@@ -371,6 +418,14 @@ def test_peers_warn_of_certificates_that_end_soon(cli: Cli, world: World) -> Non
     assert "n2" not in err
 
 
+def test_an_unknown_word_after_peers_is_a_usage_error_and_lists_nothing(cli: Cli, world: World) -> None:
+    world.status = answers.ClusterStatus(cluster_name="dev", leader_id="n1", term=7)
+    code, out, err = cli("peers", "p1")
+    assert (code, out) == (2, "")
+    assert "p1" in err
+    assert cli("peers", "-o", "json")[0] == 0
+
+
 def test_events_end_with_the_stored_ones(cli: Cli, world: World) -> None:
     world.events = [model.Event(index=n, sequence=0, time_ms=1, kind="job.submitted", job="web") for n in range(1, 11)]
     _, out, _ = cli("events", "-o", "name")
@@ -405,6 +460,7 @@ def test_variables_by_command(cli: Cli) -> None:
     assert cli("var", "cas", "--absent", "b", "3")[0] == 0
     assert cli("var", "list", "-o", "name")[1] == "a\nb\n"
     assert cli("var", "delete", "a")[0] == 0
+    assert cli("var", "delete", "a") == (1, "", "raftsman: no variable 'a' in namespace 'default'\n")
     assert cli("var", "get", "a") == (1, "", "raftsman: no variable 'a' in namespace 'default'\n")
     assert cli("var", "get", "b", "-n", "other")[0] == 1
 

@@ -50,6 +50,14 @@ def test_the_first_plan_has_three_peers_and_two_agents_that_know_each_other(tmp_
         assert (Path(value(record, name, "--tls")) / "cert.pem").exists()
 
 
+def test_with_links_each_direction_between_peers_has_an_address_of_its_own(tmp_path: Path, ports: Ports) -> None:
+    record = plan(tmp_path, None, Wanted(name="drill", links=True), ports)
+    at = {peer.name: peer.address.rpartition(":")[2] for peer in record.of_kind("peer")}
+    assert value(record, "p2", "--listen") == f"0.0.0.0:{at['p2']}"
+    assert value(record, "p2", "--peers") == f"p1=127.1.2.1:{at['p1']},p2=127.0.0.1:{at['p2']},p3=127.1.2.3:{at['p3']}"
+    assert value(record, "n1", "--peers") == ",".join(f"127.0.0.1:{port}" for port in at.values())
+
+
 def test_predictable_ports_are_the_documented_ones_or_the_next(tmp_path: Path, ports: Ports) -> None:
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -12,6 +12,7 @@ from orchestrator.ops.drill_facts import Ack, Facts, Found, Run, Spread, judge
 KEYS = [
     "rounds", "unavailable_ms", "placement_ms", "writes_acked", "writes_lost", "writes_duplicated",
     "containers_restarted", "containers_doubled", "requests", "requests_failed", "state_hash_equal",
+    "operations", "unknown", "violations", "ready_ms",
 ]  # fmt: skip
 
 
@@ -72,6 +73,10 @@ def plant_no_hash(facts: Facts) -> None:
     facts.hashes.clear()
 
 
+def plant_violation(facts: Facts) -> None:
+    facts.violations.append("key d/hot-1: a stale read")
+
+
 @pytest.mark.parametrize(
     ("plant", "key", "value"),
     [
@@ -84,6 +89,7 @@ def plant_no_hash(facts: Facts) -> None:
         (plant_double, "containers_doubled", 1),
         (plant_other_hash, "state_hash_equal", False),
         (plant_no_hash, "state_hash_equal", False),
+        (plant_violation, "violations", 1),
     ],
 )
 def test_one_planted_fact_fails_the_drill(plant: Any, key: str, value: object) -> None:
@@ -94,7 +100,7 @@ def test_one_planted_fact_fails_the_drill(plant: Any, key: str, value: object) -
     assert len(verdict.problems) == 1
     counts = verdict.as_json(replaces=False)
     assert counts[key] == value
-    others = {"writes_lost", "writes_duplicated", "containers_restarted", "containers_doubled"} - {key}
+    others = {"writes_lost", "writes_duplicated", "containers_restarted", "containers_doubled", "violations"} - {key}
     assert {counts[other] for other in others} == {0}
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from orchestrator.replication.engine import EngineLog
 from orchestrator.replication.link import Receiver
+from orchestrator.replication.log import StateMachine
 from orchestrator.replication.memory import MemoryJournal, MemorySnapshots
 from orchestrator.replication.settings import EngineConfig, Guards
 from orchestrator.replication.v1 import peer_pb2 as pb
@@ -35,7 +36,10 @@ class _Ear:
 
 
 class Puppet:
-    """The engine is p1; p2 and so on are the test's. All disks are admitted unless ``admitted`` says otherwise."""
+    """The engine is p1; p2 and so on are the test's. All disks are admitted unless ``admitted`` says otherwise.
+
+    ``drives``: a state machine to drive in place of ``machine``.
+    """
 
     def __init__(
         self,
@@ -47,6 +51,7 @@ class Puppet:
         journal: MemoryJournal | None = None,
         snapshots: MemorySnapshots | None = None,
         fresh: bool = True,
+        drives: StateMachine | None = None,
     ) -> None:
         self.names = [f"p{n}" for n in range(1, peers + 1)]
         self.journal = journal if journal is not None else MemoryJournal()
@@ -58,7 +63,7 @@ class Puppet:
         self.engine = EngineLog(
             peer_id="p1",
             peers={name: f"{name}:1" for name in self.names},
-            machine=self.machine,
+            machine=drives if drives is not None else self.machine,
             journal=self.journal,
             snapshots=self.snapshots,
             network=self.ear,

@@ -30,7 +30,7 @@ def used(tmp_path: Path) -> Iterator[Path]:
     """A directory that peer p1 of cluster home has voted from."""
     path = tmp_path / "data"
     directory = opened(path)
-    journal = FileJournal(directory.journal_path)
+    journal = FileJournal(directory.path / "journal")
     journal.set_vote(1, "p1")
     journal.flush()
     journal.close()
@@ -121,7 +121,7 @@ def test_a_flipped_byte_anywhere_in_the_identity_is_refused(used: Path) -> None:
         file.write_bytes(whole[:offset] + bytes([byte ^ 0x01]) + whole[offset + 1 :])
         if chr(byte ^ 0x01).isspace() and chr(byte).isspace():
             continue
-        with pytest.raises(CorruptError, match=r"identity.json is damaged.*data directory away"):
+        with pytest.raises(CorruptError, match=r"identity.json is damaged.*peers reset --data DIR"):
             opened(used)
     for size in range(len(whole) - 2):
         file.write_bytes(whole[:size])
@@ -150,7 +150,7 @@ def test_a_newer_format_is_refused_with_the_way_on(used: Path) -> None:
 
 def test_a_lost_identity_beside_a_journal_is_refused(used: Path) -> None:
     (used / "identity.json").unlink()
-    with pytest.raises(CorruptError, match=r"identity.json is gone.*data directory away"):
+    with pytest.raises(CorruptError, match=r"identity.json is gone.*peers reset --data DIR"):
         opened(used)
 
 
@@ -169,7 +169,7 @@ def test_a_cluster_id_is_bound_once_and_durably(tmp_path: Path) -> None:
         directory.bind_cluster_id("c-2")
     with pytest.raises(ValueError, match="not empty"):
         directory.bind_cluster_id("")
-    FileJournal(directory.journal_path).close()
+    FileJournal(directory.path / "journal").close()
     assert json.loads((tmp_path / "identity.json").read_text())["cluster_id"] == "c-1"
     directory.close()
 

@@ -598,6 +598,35 @@ def test_equal_seeds_give_equal_runs() -> None:
     assert run_virtual(scenario) == run_virtual(scenario)
 
 
+def test_answer_that_says_nothing_new_is_spared_until_it_is_due_again() -> None:
+    async def scenario() -> None:
+        beat = EngineConfig().heartbeat_s
+        async with Puppet() as p1:
+            frames = await p1.say("p2", append=append(1, (1, 0), [b"a"], commit=1))
+            assert [frame.append_reply.next_index for frame in frames] == [3]
+            assert await p1.say("p2", append=append(1, (2, 1), commit=2)) == []
+            # A new entry and another leader's question are answered at once.
+            assert [f.append_reply.next_index for f in await p1.say("p2", append=append(1, (2, 1), [b"b"]))] == [4]
+            assert [f.append_reply.term for f in await p1.say("p3", append=append(2, (3, 1)))] == [2]
+            answered = 0
+            for _ in range(10):
+                await asyncio.sleep(beat)
+                answered += len(await p1.say("p3", append=append(2, (3, 1))))
+            assert answered == 5
+
+    in_virtual_time(scenario)
+
+
+def test_refusal_is_never_spared() -> None:
+    async def scenario() -> None:
+        async with Puppet() as p1:
+            for _ in range(3):
+                frames = await p1.say("p2", append=append(1, (7, 1), commit=1))
+                assert [(f.append_reply.success, f.append_reply.reset) for f in frames] == [(False, True)]
+
+    in_virtual_time(scenario)
+
+
 def test_idle_cluster_only_beats() -> None:
     async def scenario() -> None:
         async with SimCluster(seed=15) as cluster:
@@ -607,7 +636,8 @@ def test_idle_cluster_only_beats() -> None:
             flushes = [peer.journal.flushes for peer in cluster.running()]
             await cluster.pass_time(10)
             beats = 10 / EngineConfig().heartbeat_s
-            assert cluster.network.delivered - before <= 4.2 * beats  # to and from two followers
+            # To two followers; and back every second time, for that a leader is still heard is soon said.
+            assert cluster.network.delivered - before <= 3.2 * beats
             assert [peer.journal.flushes for peer in cluster.running()] == flushes
 
     in_virtual_time(scenario)

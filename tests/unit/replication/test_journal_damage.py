@@ -73,7 +73,7 @@ def test_a_flipped_byte_anywhere_before_the_last_frame_stops_the_peer() -> None:
             FileJournal(DIRECTORY, disk=disk)
         assert str(path) in caught.value.message
         assert "at byte" in caught.value.message
-        assert "move this peer's whole data directory away" in caught.value.message
+        assert "raftsman peers reset --data DIR" in caught.value.message
         assert disk.size(path) == original.size(path), "a damaged journal must be left as it is"
 
 

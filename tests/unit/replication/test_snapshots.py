@@ -96,7 +96,7 @@ def test_a_flipped_byte_anywhere_is_refused_with_file_and_way_back() -> None:
         if b"RAFTSNAP" in disk.read(PATH) and offset in (8, 9):
             continue  # the version: it reads as a newer one
         assert isinstance(caught.value, CorruptError)
-        assert "move this peer's whole data directory away" in caught.value.message
+        assert "raftsman peers reset --data DIR" in caught.value.message
 
 
 def test_a_snapshot_cut_short_or_too_long_is_refused() -> None:

@@ -29,6 +29,17 @@ def test_a_name_belongs_to_one_node_unless_the_other_is_lost() -> None:
     assert kit.refused(RegisterNode(node=node("n1"), identity="agent:n1")).reason == "ALREADY_EXISTS"
 
 
+def test_of_two_lost_nodes_of_one_name_the_first_that_is_heard_of_again_is_back() -> None:
+    kit = Kit()
+    kit.register(node("n1"))
+    kit.ok(MarkNodes(lost=(mark(kit, "n1"),)))
+    kit.ok(RegisterNode(node=replace(node("n2"), name="n1"), identity="agent:n2"))
+    kit.ok(MarkNodes(lost=(mark(kit, "n2"),)))
+    kit.ok(MarkNodes(back=(mark(kit, "n1"), mark(kit, "n2"))))
+    assert kit.state.nodes["n1"].status is NodeStatus.READY
+    assert kit.state.nodes["n2"].status is NodeStatus.LOST
+
+
 def test_a_verdict_about_an_older_registration_is_void() -> None:
     kit = Kit()
     kit.register(node("n1"))

@@ -1,0 +1,435 @@
+"""``scripts/mutation``: makes one small mistake at a time in a module, and sees whether a test fails.
+
+Owns: running the tests against every mutant of ``operators``, and the account of it. Leaves to ``survivors`` why some
+mutants cannot be killed. The one rule: no file is ever changed.
+
+Pytest starts once and collects; a first, traced run notes which test touches which line of the module. Then every
+mutant gets a forked process, which compiles the changed module, puts the new code into the functions that are already
+imported, and runs the tests that touch the line until one fails: those that killed in the same function before, then
+the fastest. So a mutant costs some tens of milliseconds.
+
+Why not mutmut or cosmic-ray: mutmut 3.3.1 stops with "Unable to force test failures" here, since our own pytest plugin
+has imported the installed package before mutmut's changed copy is on the path. cosmic-ray edits the files in place,
+which nobody may do to a tree that others test, and starts pytest anew for each mutant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib
+import inspect
+import json
+import os
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+import types
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.mutation.operators import Mutant, mutants
+from tests.mutation.survivors import SURVIVORS
+
+ROOT = Path(__file__).resolve().parents[2]
+_LOG_TESTS = ("tests/unit/replication", "tests/sim")
+_STATE_TESTS = ("tests/unit/state", "tests/scenarios", "tests/properties/test_apply.py")
+TARGETS: dict[str, tuple[str, ...]] = {
+    "orchestrator.replication.guard": _LOG_TESTS,
+    "orchestrator.state.apply": _STATE_TESTS,
+    "orchestrator.state.apply_jobs": _STATE_TESTS,
+    "orchestrator.state.apply_nodes": _STATE_TESTS,
+    "orchestrator.state.apply_plan": _STATE_TESTS,
+    "orchestrator.state.apply_rows": _STATE_TESTS,
+    "orchestrator.state.apply_statuses": _STATE_TESTS,
+    "orchestrator.state.apply_variables": _STATE_TESTS,
+}
+"""Module -> the tests that promise something about it."""
+NEEDED_PERCENT = 90
+_GRACE_S = 2.0  # of CPU, on top of ten times what a test took: an endless loop is a killed mutant
+_WAIT_S = 120.0  # whatever waits so long waits for ever
+_EXAMPLES = 10  # of each generated test
+_SPARE_BYTES = 4 * 1024**3
+
+KILLED, OUT_OF_TIME, SURVIVED, UNTESTED = "killed", "out of time", "survived", "untested"
+
+
+class BrokenTestsError(Exception):
+    """There is nothing to learn from tests that fail without any mutant."""
+
+
+@dataclass(slots=True)
+class Account:
+    """Of one module. ``untested`` mutants are on lines that no test touches: they survive, too."""
+
+    module: str
+    mutants: int = 0
+    killed: int = 0
+    out_of_time: int = 0  # counted as killed
+    survivors: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def percent(self) -> float:
+        return round(100 * self.killed / self.mutants, 1) if self.mutants else 100.0
+
+
+@dataclass(slots=True)
+class Touch:
+    """What one test does to one module."""
+
+    lines: set[int]
+    seconds: float  # of CPU
+
+
+class Plugin:
+    """Takes the place of pytest's own loop over the collected tests."""
+
+    def __init__(self, modules: list[str], *, only: str, tests: tuple[str, ...]) -> None:
+        self._modules = modules
+        self._tests = tests
+        self._only = only
+        self.accounts: list[Account] = []
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_configure(self) -> None:
+        from hypothesis import Phase, settings  # not before pytest, which wants to rewrite its assertions
+
+        # The same examples for every mutant; what fails need not be made small.
+        settings.register_profile(
+            "mutation", settings.get_profile("raftsman"), derandomize=True, database=None,
+            phases=(Phase.explicit, Phase.generate),
+        )  # fmt: skip
+        settings.load_profile("mutation")
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        from hypothesis import settings
+
+        for item in items:
+            test = getattr(item, "obj", None)
+            chosen = getattr(test, "_hypothesis_internal_use_settings", None)
+            if chosen is not None:
+                few = settings(chosen, max_examples=min(chosen.max_examples, _EXAMPLES))
+                setattr(test, "_hypothesis_internal_use_settings", few)  # noqa: B010 - there is no public way
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        if session.testsfailed:
+            _show("tests could not be collected: run pytest")
+            return True
+        by_id = {item.nodeid: item for item in session.items}
+        _show(f"tracing {len(by_id)} tests")
+        try:
+            seen = _traced([_path(module) for module in self._modules], session.items)
+        except BrokenTestsError as error:
+            _show(str(error))
+            return True
+        for module in self._modules:
+            self.accounts.append(self._judge(module, by_id, seen[_path(module)]))
+        return True
+
+    def _judge(self, module: str, by_id: dict[str, pytest.Item], seen: dict[str, Touch]) -> Account:
+        began = time.monotonic()
+        path = _path(module)
+        text = path.read_text()
+        live = importlib.import_module(module)
+        touched = {name: touch.lines for name, touch in seen.items() if name.startswith(self._tests or TARGETS[module])}
+        costs = {name: touch.seconds for name, touch in seen.items()}
+        account = Account(module)
+        found = [mutant for mutant in mutants(ast.parse(text)) if self._only in mutant.key]
+        killers: defaultdict[str, Counter[str]] = defaultdict(Counter)  # by function: who kills there
+        _show(f"{module}: {len(found)} mutants, {len(touched)} tests touch it")
+        for mutant in found:
+            killed_here = killers[mutant.function]
+            names = sorted(
+                (name for name, lines in touched.items() if mutant.line in lines),
+                key=lambda name: (-killed_here[name], costs[name]),
+            )
+            verdict = UNTESTED
+            if names:
+                limits_s = {name: _GRACE_S + 10 * costs[name] for name in names}
+                verdict, killer = _try(live, text, mutant, [(by_id[name], limits_s[name]) for name in names])
+                if verdict == KILLED:
+                    killed_here[names[killer]] += 1
+            account.mutants += 1
+            if verdict in (KILLED, OUT_OF_TIME):
+                account.killed += 1
+                account.out_of_time += verdict == OUT_OF_TIME
+            else:
+                reason = SURVIVORS.get(module, {}).get(mutant.key, "")
+                account.survivors.append(
+                    {
+                        "line": mutant.line, "operator": mutant.operator, "mutant": mutant.key, "verdict": verdict,
+                        "tests": len(names), "reason": reason,
+                    }
+                )  # fmt: skip
+                _show(f"  {path.relative_to(ROOT)}:{mutant.line} {verdict}: {mutant.key}" + (
+                    f" ({reason})" if reason else ""
+                ))  # fmt: skip
+        account.seconds = round(time.monotonic() - began, 1)
+        return account
+
+
+def _statements(tree: ast.AST) -> list[tuple[int, int]]:
+    """First and last line of each statement's own text (of a compound one: its head), the longest first."""
+    spans = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.stmt):
+            body = getattr(node, "body", None)
+            last = body[0].lineno - 1 if body else (node.end_lineno or node.lineno)
+            spans.append((node.lineno, max(node.lineno, last)))
+    return sorted(spans, key=lambda span: span[0] - span[1])
+
+
+def _path(module: str) -> Path:
+    return ROOT / (module.replace(".", "/") + ".py")
+
+
+def _traced(paths: list[Path], items: list[pytest.Item]) -> dict[Path, dict[str, Touch]]:
+    """By file and test: the lines of the file that the test touches. Measured in a forked process."""
+
+    def work() -> object:
+        wanted = {str(path): set[int]() for path in paths}
+
+        def trace(frame: types.FrameType, event: str, _arg: object) -> Any:
+            lines = wanted.get(frame.f_code.co_filename)
+            if lines is None:
+                return None
+            lines.add(frame.f_lineno)
+            return trace
+
+        found: dict[Path, dict[str, Touch]] = {path: {} for path in paths}
+        for item in items:
+            for lines in wanted.values():
+                lines.clear()
+            began = time.process_time()
+            _fails(item)
+            seconds = time.process_time() - began
+            threading.settrace(trace)
+            sys.settrace(trace)
+            try:
+                why = _fails(item)
+            finally:
+                sys.settrace(None)
+                threading.settrace(None)
+            if why:
+                return f"{item.nodeid} fails without any mutant: {why}"
+            for path in paths:
+                if wanted[str(path)]:
+                    found[path][item.nodeid] = Touch(set(wanted[str(path)]), seconds)
+        return found
+
+    found = _in_child(work)
+    if isinstance(found, str):
+        raise BrokenTestsError(found)
+    for path, tests in found.items():
+        tree = ast.parse(path.read_text())
+        statement = {line: span for span in _statements(tree) for line in range(span[0], span[1] + 1)}
+        importing = _import_lines(tree)
+        for touch in tests.values():
+            spans = [statement[line] for line in touch.lines if line in statement]
+            # A statement over several lines is touched as a whole; what runs at import matters to every test.
+            touch.lines = importing.union(*(range(first, last + 1) for first, last in spans))
+    return found  # type: ignore[no-any-return]  # it went through a pipe
+
+
+def _import_lines(tree: ast.Module) -> set[int]:
+    """Lines that run when the module is imported."""
+    lines: set[int] = set()
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            lines.update(range(node.lineno, node.body[0].lineno + 1))
+            for inner in ast.walk(node):
+                if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef):
+                    lines.update(range(inner.lineno, inner.body[0].lineno))
+        else:
+            lines.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return lines
+
+
+def _in_child(work: Callable[[], object]) -> Any:
+    """The value of ``work``, called in a forked process."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(read)
+        _be_quiet()
+        with os.fdopen(write, "wb") as pipe:
+            pickle.dump(work(), pipe)
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        data = pipe.read()
+    os.waitpid(pid, 0)
+    if not data:
+        raise BrokenTestsError("the traced run of the tests died")
+    return pickle.loads(data)  # noqa: S301 - from our own fork
+
+
+def _try(live: types.ModuleType, text: str, mutant: Mutant, items: list[tuple[pytest.Item, float]]) -> tuple[str, int]:
+    """``items``: the tests to run, with the seconds of CPU that each may take. Returns also the place of the last."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(read)
+        _be_quiet()
+        for number in (signal.SIGALRM, signal.SIGPROF):
+            signal.signal(number, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, _WAIT_S)
+        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        resource.setrlimit(resource.RLIMIT_AS, (used + _SPARE_BYTES, used + _SPARE_BYTES))
+        failed = False
+        try:
+            _put_in(live, text, mutant)
+            for place, (item, limit_s) in enumerate(items):
+                os.write(write, place.to_bytes(4, "big"))
+                signal.setitimer(signal.ITIMER_PROF, limit_s)
+                failed = bool(_fails(item))
+                if failed:
+                    break
+        except BaseException:  # also what a test must not swallow: SystemExit, KeyboardInterrupt
+            failed = True
+        os._exit(1 if failed else 0)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        last = int.from_bytes(pipe.read()[-4:], "big")
+    _, status = os.waitpid(pid, 0)
+    if os.WIFSIGNALED(status):
+        return (OUT_OF_TIME if os.WTERMSIG(status) in (signal.SIGALRM, signal.SIGPROF) else KILLED), last
+    return (KILLED if os.WEXITSTATUS(status) else SURVIVED), last
+
+
+class _Ear:
+    """Hears how a test went."""
+
+    def __init__(self) -> None:
+        self.failed: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self.failed.append(str(report.longrepr))
+
+
+def _fails(item: pytest.Item) -> str:
+    """Run one test with all that belongs to it; why it failed, or ""."""
+    ear = _Ear()
+    item.config.pluginmanager.register(ear)
+    try:
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+    finally:
+        item.config.pluginmanager.unregister(ear)
+    return "".join(ear.failed)
+
+
+def _be_quiet() -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+
+
+def _put_in(live: types.ModuleType, text: str, mutant: Mutant) -> None:
+    """Change the imported module: the code and defaults of its functions, and its constants, wherever imported."""
+    tree = ast.parse(text)
+    {twin.key: twin for twin in mutants(tree)}[mutant.key].apply()
+    changed = types.ModuleType(live.__name__)
+    changed.__file__ = live.__file__
+    exec(compile(tree, str(live.__file__), "exec"), changed.__dict__)
+    new = dict(_functions(changed))
+    for name, function in _functions(live):
+        twin = new[name]
+        function.__code__, function.__defaults__ = twin.__code__, twin.__defaults__
+        function.__kwdefaults__ = twin.__kwdefaults__
+    for name, old in list(vars(live).items()):
+        value = vars(changed).get(name)
+        if isinstance(old, int | str | float | tuple) and value != old:
+            for module in list(sys.modules.values()):
+                if vars(module).get(name) is old:
+                    setattr(module, name, value)
+
+
+def _functions(module: types.ModuleType) -> Iterator[tuple[str, types.FunctionType]]:
+    """Functions and methods that the module defines, by qualified name."""
+    for value in list(vars(module).values()):
+        if getattr(value, "__module__", None) != module.__name__:
+            continue
+        members = vars(value).values() if inspect.isclass(value) else (value,)
+        for member in members:
+            plain = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
+            if isinstance(plain, types.FunctionType):
+                yield plain.__qualname__, plain
+
+
+# ---------------------------------------------------------------------------- the command
+
+
+def _show(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _chosen(word: str) -> list[str]:
+    if word == "all":
+        return list(TARGETS)
+    return [module for module in TARGETS if module.rpartition(".")[2].partition("_")[0] == word] or [
+        module for module in TARGETS if module.rpartition(".")[2] == word
+    ]
+
+
+def main() -> int:
+    names = ["guard", "apply", "all", *(module.rpartition(".")[2] for module in TARGETS if "_" in module)]
+    parser = argparse.ArgumentParser(prog="scripts/mutation", description=__doc__.partition("\n")[0])
+    parser.add_argument("--module", choices=names, default="all", help="apply: all of state/apply*.py (default all)")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only mutants whose description has this text")
+    parser.add_argument("--tests", nargs="+", metavar="PATH", help="only these tests (default: all that matter to it)")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, last")
+    said = parser.parse_args()
+    modules = _chosen(said.module)
+    plugin = Plugin(modules, only=said.only, tests=tuple(said.tests or ()))
+    tests = said.tests or list(dict.fromkeys(name for module in modules for name in TARGETS[module]))
+    os.chdir(ROOT)
+    quiet = ["-p", "no:terminal", "--timeout=0", "--override-ini", "addopts=", "-m", "not cluster"]
+    off = [word for name in ("xdist", "randomly", "cacheprovider", "faulthandler") for word in ("-p", f"no:{name}")]
+    status = pytest.main([*quiet, *off, *tests], plugins=[plugin])
+    if not plugin.accounts:
+        return int(status) or 1
+    return _report(plugin.accounts, as_json=said.json, whole=not (said.only or said.tests))
+
+
+def _report(accounts: list[Account], *, as_json: bool, whole: bool) -> int:
+    total, killed = sum(a.mutants for a in accounts), sum(a.killed for a in accounts)
+    bad = [row for account in accounts for row in account.survivors if not row["reason"]]
+    percent = round(100 * killed / total, 1) if total else 100.0
+    if as_json:
+        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+        print(
+            json.dumps(
+                {
+                    "commit": commit.stdout.strip(), "mutants": total, "killed": killed, "percent": percent,
+                    "unexplained": len(bad), "load": round(os.getloadavg()[0], 2),
+                    "modules": [
+                        {
+                            "module": a.module, "mutants": a.mutants, "killed": a.killed, "percent": a.percent,
+                            "out_of_time": a.out_of_time, "seconds": a.seconds, "survivors": a.survivors,
+                        }
+                        for a in accounts
+                    ],
+                }
+            )
+        )  # fmt: skip
+    else:
+        for a in accounts:
+            print(f"{a.module:<40} {a.mutants:>5} mutants {a.killed:>5} killed {a.percent:>6} % {a.seconds:>7} s")
+        print(f"{'all':<40} {total:>5} mutants {killed:>5} killed {percent:>6} %, {len(bad)} survivors unexplained")
+    return 1 if whole and (percent < NEEDED_PERCENT or bad) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

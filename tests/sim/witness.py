@@ -1,0 +1,204 @@
+"""``Witness``: sees everything that every peer commits and applies, and says when a promise is broken.
+
+Owns: what was committed at each raft index, applied at each command index, hashed, elected and acknowledged, over all
+lives of all peers. Leaves what clients saw to ``clients`` and what agents run to ``agents``. The one rule: it judges
+after every turn of every engine, from what the engine holds, and never changes anything.
+
+Checked after every turn: one leader a term (and epoch); a leader's log holds everything that was ever committed; what
+it counts as stored at another peer is there; what is committed never changes and is on a majority when a leader first
+commits it. With every applied command: the same command at the same index everywhere, with the same outcome. At every
+``stride``-th command: equal hashes of the state without its past (answers, events), and now and then the invariants. At
+every snapshot: equal bytes.
+"""
+
+from __future__ import annotations
+
+import zlib
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from orchestrator.contract.codec import CodecError
+from orchestrator.replication.codec import decode_entry
+from orchestrator.state import invariants
+from orchestrator.state.commands import Applied, Outcome, Rejected, WriteVariable
+from orchestrator.state.snapshot import capture, image_hash
+from orchestrator.state.state import State
+
+if TYPE_CHECKING:
+    from tests.sim.watched import WatchedLog, WatchedMachine
+
+
+INVARIANTS_EVERY = 50
+"""Commands: a check takes as long as some ten commands."""
+
+
+class ViolationError(AssertionError):
+    """A promise is broken."""
+
+
+class Witness:
+    """``stride``: the state is hashed at every so many commands. ``trace`` hears of what happens. ``believes`` says
+    what a leader wrongly takes for stored elsewhere, "" if nothing."""
+
+    def __init__(
+        self, *, peers: int, stride: int, trace: Callable[..., None], believes: Callable[[WatchedLog], str]
+    ) -> None:
+        self._peers = peers
+        self._believes = believes
+        self._stride = stride
+        self._trace = trace
+        self.violations: list[str] = []
+        self.leaders: dict[tuple[int, int], str] = {}  # (epoch, term) -> peer
+        self.committed: dict[int, tuple[int, int]] = {}  # raft index -> term, checksum of the entry
+        self.highest_commit = 0
+        self.applied: dict[int, tuple[int, Outcome]] = {}  # command index -> checksum of the payload, outcome
+        self.newest: State | None = None  # of the peer that has applied most
+        self.variables: dict[str, list[tuple[int, str | None]]] = {}  # name -> (index, value), ascending
+        self.rejected: dict[str, int] = {}  # reason -> commands
+        self._hashes: dict[int, tuple[object, str]] = {}  # command index -> hash, who had it first
+        self._snapshots: dict[int, tuple[object, str]] = {}  # likewise, of a snapshot's bytes
+        self.hashed = 0  # comparisons made
+
+    def violation(self, what: str) -> None:
+        """Remember it; the run ends at its next look."""
+        self._trace("violation", what)
+        self.violations.append(what)
+
+    def require(self) -> None:
+        if self.violations:
+            raise ViolationError(self.violations[0])
+
+    # ------------------------------------------------------------------ after a turn
+
+    def after_turn(self, log: WatchedLog) -> None:
+        if log.leads_core and log.term != log.seen_term:
+            log.seen_term = log.term
+            self._elected(log)
+        commit = log.core_commit
+        if commit > log.checked_commit:
+            self._committed(log, log.checked_commit, commit)
+            log.checked_commit = commit
+        elif commit < log.checked_commit:
+            self.violation(f"{log.name}: the commit index went back from {log.checked_commit} to {commit}")
+        if log.leads_core and (wrong := self._believes(log)):
+            self.violation(wrong)
+        if log.last_entry < commit:
+            self.violation(f"{log.name}: entry {commit} is committed there and its log ends at {log.last_entry}")
+
+    def _elected(self, log: WatchedLog) -> None:
+        self._trace("elected", log.name, log.term)
+        known = self.leaders.setdefault((log.epoch, log.term), log.name)
+        if known != log.name:
+            self.violation(f"{known} and {log.name} both lead in term {log.term}")
+        # Leader completeness (Raft, section 5.4): its log holds every committed entry.
+        last = log.last_entry
+        if last < self.highest_commit:
+            self.violation(
+                f"{log.name} leads term {log.term} with a log up to {last}; entry {self.highest_commit} was committed"
+            )
+        for index, term, _ in log.held(log.first_entry, min(last, self.highest_commit) + 1):
+            known_entry = self.committed.get(index)
+            if known_entry is not None and known_entry[0] != term:
+                self.violation(
+                    f"{log.name} leads term {log.term} with entry {index} of term {term}; the committed one is of "
+                    f"term {known_entry[0]}"
+                )
+                break
+
+    def _committed(self, log: WatchedLog, after: int, commit: int) -> None:
+        """Entries in ``(after, commit]`` became committed here (or are, in a new life)."""
+        first = log.first_entry
+        for index, term, command in log.held(after + 1, commit + 1):
+            known = self.committed.get(index)
+            if index == first:  # perhaps only the mark that a snapshot leaves: its content is in the state
+                if known is not None and known[0] != term:
+                    self.violation(f"{log.name}: entry {index} is of term {term}; the committed one is of {known[0]}")
+                continue
+            entry = (term, zlib.crc32(command))
+            if known is None:
+                self.committed[index] = entry
+            elif known != entry:
+                self.violation(f"{log.name}: committed entry {index} is {entry} there and was {known} elsewhere")
+        if commit > self.highest_commit:
+            self.highest_commit = commit
+            if log.leads_core:
+                holders = log.count_holders(commit)
+                if 2 * holders <= self._peers:
+                    self.violation(f"{log.name} committed entry {commit}, which only {holders} of {self._peers} hold")
+
+    # ------------------------------------------------------------------ the state
+
+    def after_apply(self, name: str, machine: WatchedMachine, payload: bytes, outcome: Outcome) -> None:
+        state = machine.state
+        index = state.index
+        checksum = zlib.crc32(payload)
+        known = self.applied.get(index)
+        if known is None:
+            self._first_applied(state, payload, checksum, outcome)
+        else:
+            if known[0] != checksum:
+                self.violation(f"{name} applied another command at index {index} than the others")
+            elif known[1] != outcome:
+                self.violation(f"{name} answered command {index} with {outcome}, others with {known[1]}")
+        if index % self._stride == 0:
+            self._hash(name, machine)
+        if known is None and index % INVARIANTS_EVERY == 0:
+            self.check_invariants(name, state)
+
+    def _first_applied(self, state: State, payload: bytes, checksum: int, outcome: Outcome) -> None:
+        index = state.index
+        if index != len(self.applied) + 1:
+            self.violation(f"command {index} was applied before command {len(self.applied) + 1}")
+        self.applied[index] = (checksum, outcome)
+        self.newest = state
+        if isinstance(outcome, Rejected):
+            self.rejected[outcome.reason] = self.rejected.get(outcome.reason, 0) + 1
+        try:
+            entry = decode_entry(payload)
+        except CodecError:
+            return
+        if isinstance(entry.command, WriteVariable) and isinstance(outcome, Applied) and not outcome.repeated:
+            name = entry.command.name
+            held = state.variables.get((entry.command.namespace, name))
+            self.variables.setdefault(name, []).append((index, None if held is None else held.value))
+
+    def after_restore(self, name: str, machine: WatchedMachine, data: bytes) -> None:
+        if machine.index > len(self.applied):
+            self.violation(f"{name} restored a snapshot of command {machine.index}, which nobody has applied")
+        self.snapshot(name, machine.index, zlib.crc32(data))
+
+    def snapshot(self, name: str, index: int, checksum: int) -> None:
+        """Equal states give equal bytes, so all snapshots of one index have one checksum."""
+        self._same(self._snapshots, name, index, checksum)
+
+    def _hash(self, name: str, machine: WatchedMachine) -> None:
+        image = replace(capture(machine.state), answers=[], events=[])
+        self._same(self._hashes, name, machine.index, image_hash(image))
+
+    def _same(self, known: dict[int, tuple[object, str]], name: str, index: int, mine: object) -> None:
+        first = known.setdefault(index, (mine, name))
+        self.hashed += first[1] != name
+        if first[0] != mine:
+            self.violation(f"{name} and {first[1]} have different states at index {index}")
+
+    def check_invariants(self, name: str, state: State) -> None:
+        for broken in invariants.check(state):
+            self.violation(f"{name} at index {state.index}: {broken}")
+
+    # ------------------------------------------------------------------ what clients were told
+
+    def acknowledged(self, payload: bytes, index: int, *, repeated: bool) -> None:
+        """A client was told that its command is in the log there (a repetition's own payload is elsewhere)."""
+        known = self.applied.get(index)
+        if known is None:
+            self.violation(f"command {index} was acknowledged and nobody has applied it")
+        elif not repeated and known[0] != zlib.crc32(payload):
+            self.violation(f"command {index} was acknowledged and another one is there")
+
+    def value_at(self, name: str, index: int) -> str | None:
+        """The variable's value after the command at ``index``."""
+        written = self.variables.get(name, [])
+        place = bisect_right(written, index, key=lambda row: row[0])
+        return written[place - 1][1] if place else None
