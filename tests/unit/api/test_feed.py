@@ -181,8 +181,10 @@ async def served(api: Api) -> AsyncIterator[str]:
 
 
 class _Rest:
-    async def explain_job(self, request: Any, call: Any) -> Any:
-        raise NotImplementedError
+    """Every other method: nobody calls it here."""
+
+    def __getattr__(self, name: str) -> Any:
+        return None
 
 
 @pytest.mark.slow
