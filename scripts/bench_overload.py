@@ -14,8 +14,9 @@ at a higher priority than the peers, so that the load that is stated is the load
 from the peers, which makes the ratio worse, not better.
 
 Keys: `peak_ops_per_s`, `rows: [{factor, offered, goodput, ratio_to_peak, rejected, late, unsent, p50_ms, p99_ms,
-elections, rss_mib, generator_cpu_pct}]`: rates per second, latency of goodput, terms begun during the row, the largest
-peer's memory after it.
+elections, rss_mib, generator_cpu_pct, peers_cpu_pct, goodput_per_cpu_s}]`: rates per second, latency of goodput, terms
+begun during the row, the largest peer's memory after it, processor time in percent of one core. On a machine that has
+other work to do, compare `goodput_per_cpu_s` (operations done for each second of processor time that the peers got).
 """
 
 from __future__ import annotations
@@ -102,9 +103,15 @@ class Bench:
             await asyncio.sleep(0.5)
         return best
 
+    def peers_cpu_s(self) -> float:
+        times = [psutil.Process(peer.pid).cpu_times() for peer in self._cluster.peers]
+        return float(sum(one.user + one.system for one in times))
+
     async def row(self, factor: float, saturation: float, peak: float) -> dict[str, Any]:
         before = await self.elections()
+        cpu_before, began = self.peers_cpu_s(), time.perf_counter()
         tally, cpu = await self.offer(factor * saturation, self._seconds)
+        peers_cpu = (self.peers_cpu_s() - cpu_before) / (time.perf_counter() - began)
         latencies = sorted(tally.latencies)
 
         def percentile(part: float) -> float:
@@ -129,6 +136,8 @@ class Bench:
                 max(psutil.Process(peer.pid).memory_info().rss for peer in self._cluster.peers) / 2**20, 1
             ),
             "generator_cpu_pct": round(cpu * 100),
+            "peers_cpu_pct": round(peers_cpu * 100),
+            "goodput_per_cpu_s": round(goodput / peers_cpu),
         }
 
 
@@ -136,8 +145,8 @@ def rss(member: Member) -> int:
     return int(psutil.Process(member.pid).memory_info().rss)
 
 
-async def measure(seconds: float, deadline_s: float, factors: list[float]) -> dict[str, Any]:
-    async with LocalCluster(peers=3, agents=0, driver="process", log_level="warning") as cluster:
+async def measure(seconds: float, deadline_s: float, factors: list[float], data: Path | None) -> dict[str, Any]:
+    async with LocalCluster(peers=3, agents=0, driver="process", log_level="warning", data=data) as cluster:
         with contextlib.suppress(PermissionError):
             psutil.Process().nice(psutil.Process().nice() - 5)
         async with cluster.new_client() as client:
@@ -159,11 +168,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0, help="measured for each row (default 8)")
     parser.add_argument("--deadline", type=float, default=1.0, help="of each call, in seconds (default 1)")
     parser.add_argument("--factors", default="0.5,1,2,5")
+    parser.add_argument("--data", type=Path, help="an empty directory for the peers' data (default: a temporary one)")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout, last")
     said = parser.parse_args()
     factors = [float(part) for part in said.factors.split(",")]
     load = os.getloadavg()[0]
-    found = asyncio.run(measure(said.seconds, said.deadline, factors))
+    found = asyncio.run(measure(said.seconds, said.deadline, factors, said.data))
     found["load_before"] = round(load, 1)
     if said.json:
         print(json.dumps(found))
