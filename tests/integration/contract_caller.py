@@ -16,6 +16,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.message_factory import GetMessageClass
 
 from orchestrator.contract.v1 import agent_pb2 as agent
 from orchestrator.contract.v1 import agent_pb2_grpc as agent_rpc
@@ -167,9 +168,14 @@ async def raft_session(to: grpc.aio.Channel) -> None:
     """Every method of ``Peers``, called by a client."""
     stub = peer_rpc.PeersStub(to)
     for method in peer.DESCRIPTOR.services_by_name["Peers"].methods:
-        stream = getattr(stub, method.name)()
+        request = GetMessageClass(method.input_type)()
+        if not method.client_streaming and not method.server_streaming:
+            await call(stub, method.name, request)
+            continue
+        stream = getattr(stub, method.name)(*(() if method.client_streaming else (request,)))
         try:
-            await stream.done_writing()
+            if method.client_streaming:
+                await stream.done_writing()
             async with asyncio.timeout(15):
                 message = await stream.read()
             CODES[method.name] = "OK" if message is not END else (await stream.code()).name
