@@ -169,6 +169,10 @@ def _run(
         # Not a failure, so a batch job whose tasks all exited with 0.
         return Step(record=replace(record, state=AllocState.COMPLETE, reason="", exit_code=0, ended_ms=now_ms))
     missing = [task for task in tasks if task.name not in by_task]
+    if missing and record.assignment.adopt_only and record.state is AllocState.PENDING and not found:
+        # Its number may have been used and passed since: as a fencing token it must not come up again.
+        reason = "made before the cluster was restored from a backup, and not running here: it is placed anew"
+        return Step(record=replace(record, state=AllocState.FAILED, start_failed=True, reason=reason, ended_ms=now_ms))
     if missing and blockers:
         return Step(record=replace(record, reason="waits until " + ", ".join(blockers) + " has ended"))
     actions = (*_outdated(record, found), *(Start(task=task) for task in missing))

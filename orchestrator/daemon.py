@@ -44,6 +44,7 @@ from prometheus_client import REGISTRY
 from orchestrator import plan
 from orchestrator.api import agents, control
 from orchestrator.api.admission import Admission
+from orchestrator.api.backup import Backup
 from orchestrator.api.certificate import check_certificate, expires_ms_of
 from orchestrator.api.explain import Explain
 from orchestrator.api.feed import Feed
@@ -162,6 +163,7 @@ class Peer:
             Explain(self.log, self._state),
             PeerChanges(self.log, proposer, self._state),
             Watch(self.log, self._state, Feed(self.log, self._state)),
+            Backup(self.log, machine, self._state, reads, facts),
             StateHashes(self.log, machine, self._forwarder, peer_id=settings.id),
             Logs(hub, self._forwarder, find=reads.log_target),
         )
@@ -214,18 +216,23 @@ class Peer:
         logger.info("serving", listen=settings.listen, http=settings.http, data=str(settings.data))
 
     async def stop(self) -> None:
-        """Tell callers, give calls in flight a moment, close the journal."""
+        """Tell callers, close the journal, give calls in flight a moment.
+
+        The log goes first: the others elect at once, and every call that waits for it here is told to ask elsewhere.
+        Calls that were forwarded still get their answers, so the channels to the other peers go last.
+        """
         try:
             async with asyncio.timeout(STOP_S):
                 await self._health.enter_graceful_shutdown()
+                self._forwarder.leave()
                 if self._loop_task is not None:
                     self._loop_task.cancel()
                     await asyncio.gather(self._loop_task, return_exceptions=True)
                 self._agents.stop()
                 await self._status.stop()
-                await self._forwarder.stop()
                 await self.log.stop()
                 await self._server.stop(STOP_GRACE_S)
+                await self._forwarder.stop()
         except TimeoutError:
             logger.warning("stopping took too long; what was acknowledged is on disk")
         finally:

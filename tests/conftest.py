@@ -9,8 +9,7 @@ settings.register_profile("raftsman", deadline=None, suppress_health_check=[Heal
 settings.load_profile("raftsman")
 
 ENGINE = "engine"
-"""The group of tests that must not run beside each other: they share the machine's engine, or want it to themselves."""
-ALONE = frozenset({"docker", "compose", "browser", "slow"})
+"""The group of tests that need the machine's engine: beside each other they would only wait for it."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -19,7 +18,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         marks = {mark.name for mark in item.iter_markers()}
         if "xdist_group" in marks:
             continue
-        if marks & ALONE:
+        if marks & {"docker", "compose"}:
             item.add_marker(pytest.mark.xdist_group(ENGINE))
         elif "cluster" in marks:
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))

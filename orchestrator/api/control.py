@@ -44,6 +44,7 @@ ROUTES: dict[str, Route] = {
     "ClusterStatus": Route.FRESH,
     "StateHash": Route.HERE,
     "WatchEvents": Route.HERE,
+    "Backup": Route.HERE,
     "GetVariable": Route.HERE,
     "ListVariables": Route.HERE,
     "GetLimits": Route.HERE,

@@ -148,12 +148,21 @@ class Forwarder:
         self._seen: tuple[bool, str] = (False, "")
         self._moved: asyncio.Event = asyncio.Event()
         self._unsubscribe: Callable[[], None] | None = None
+        self.leaving = False
+        """This peer is about to stop: calls that would wait for a leader are sent away at once."""
 
     def start(self) -> None:
         self._unsubscribe = self._log.subscribe(self._look)
         self._look()
 
+    def leave(self) -> None:
+        """What is on its way goes on; nothing new is taken up."""
+        self.leaving = True
+        event, self._moved = self._moved, asyncio.Event()
+        event.set()
+
     async def stop(self) -> None:
+        """Close the channels; what is still on its way there ends with an unknown outcome."""
         if self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
@@ -214,9 +223,12 @@ class Forwarder:
         try:
             return bytes(await pending)
         except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise  # the caller is gone
             if follow and pending not in self._bound:
                 raise UnknownOutcomeError(f"{peer_id} stopped leading before it answered") from None
-            raise
+            raise UnknownOutcomeError("this peer stopped before the leader answered") from None
         except grpc.aio.AioRpcError as error:
             found = from_rpc_error(error)
             if follow and isinstance(found, OverloadedError):
@@ -394,6 +406,7 @@ class Service:
         patience = _Patience(method, call, self._log)
         while True:
             try:
+                self._require_staying()
                 if self._log.is_leader():
                     return _encoded(await method.serve(request, call))
                 if call.caller.forwarded:
@@ -403,7 +416,7 @@ class Service:
                     raise NoLeaderError("no leader is known: a majority of the peers must be up and reach each other")
                 return await self._forwarder.call(leader, method.path, raw, call, timeout_s=call.timeout_s())
             except (NotLeaderError, NoLeaderError, UnknownOutcomeError) as error:
-                if call.caller.forwarded or not patience.lasts(error):
+                if call.caller.forwarded or self._forwarder.leaving or not patience.lasts(error):
                     raise patience.verdict(error) from None
             await self._forwarder.wait_moved(PAUSE_S)
 
@@ -434,7 +447,10 @@ class Service:
     async def _await_leader(self, method: _Method, call: Call) -> str:
         """The other peer to ask, "" if this one leads; raises ``NoLeaderError`` or, forwarded, ``NotLeaderError``."""
         patience = _Patience(method, call, self._log)
-        while not self._log.is_leader():
+        while True:
+            self._require_staying()
+            if self._log.is_leader():
+                return ""
             if call.caller.forwarded:
                 raise NotLeaderError("this peer does not lead", leader_id=self._log.leader_id)
             leader = self._forwarder.leader_elsewhere()
@@ -444,7 +460,10 @@ class Service:
             if not patience.lasts(error):
                 raise error
             await self._forwarder.wait_moved(PAUSE_S)
-        return ""
+
+    def _require_staying(self) -> None:
+        if self._forwarder.leaving:
+            raise NoLeaderError("this peer is stopping, nothing was done: ask another one")
 
 
 class _Patience:

@@ -27,6 +27,11 @@ ALLOWED: Mapping[str, frozenset[Kind]] = {
 }
 """Service to the kinds that may call its methods. Health and reflection answer whoever passed the handshake."""
 
+NARROWER: Mapping[tuple[str, str], frozenset[Kind]] = {
+    (CONTROL, "Backup"): frozenset({"client"}),  # every variable of every namespace; a gateway has no login
+}
+"""Methods that fewer kinds may call than their service."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
@@ -64,10 +69,10 @@ def caller_of(context: Any, *, secure: bool) -> Caller:
 
 
 def authorize(caller: Caller, service: str, method: str) -> None:
-    """Raises ``PermissionError_`` unless the table lets the caller use ``service``."""
+    """Raises ``PermissionError_`` unless the table lets the caller use ``method`` of ``service``."""
     if not caller.secure:
         return
-    allowed = ALLOWED.get(service, frozenset())
+    allowed = NARROWER.get((service, method), ALLOWED.get(service, frozenset()))
     if caller.identity.kind not in allowed:
         kinds = " or ".join(sorted(allowed)) or "nobody"
         raise PermissionError_(

@@ -45,6 +45,7 @@ class PeerCollector(Collector):
         status, state = self._status(), self._state()
         yield GaugeMetricFamily("raftsman_leader", "1 on the peer that leads", value=status.leader_id == status.peer_id)
         yield GaugeMetricFamily("raftsman_term", "Raft term", value=status.term)
+        yield GaugeMetricFamily("raftsman_epoch", "Configuration epoch of the peers", value=status.epoch)
         yield GaugeMetricFamily("raftsman_index", "Commands applied to the state", value=status.index)
         yield GaugeMetricFamily("raftsman_commit_index", "Raft entry index committed", value=status.commit_index)
         yield CounterMetricFamily("raftsman_elections", "Elections seen by this process", value=status.elections)

@@ -23,6 +23,7 @@ from orchestrator.contract.errors import (
     InvalidError,
     NoLeaderError,
     NotFoundError,
+    OutOfRangeError,
     OverloadedError,
     TimeoutError_,
 )
@@ -57,6 +58,15 @@ class Watch:
             raise InvalidError(f"after_index: {after}; expected an index, 0 (oldest kept) or -1 (only new ones)")
         if after == -1:
             after = await self._log.read_barrier(timeout_s=call.timeout_s(read_patience_s(self._log)))
+        elif after > self._state().index:
+            # From a peer that is ahead of this one, or from a life that this cluster does not go on from.
+            known = await self._log.read_barrier(timeout_s=call.timeout_s(read_patience_s(self._log)))
+            if after > known:
+                raise OutOfRangeError(
+                    f"index {after} is of another life of this cluster, which is at {known}: list again and watch from "
+                    "there",
+                    first_index=str(known),
+                )
         self._feed.join()
         try:
             while (place := self._feed.place_after(after)) is None:

@@ -53,6 +53,8 @@ _BY_ENTRY_POINT: dict[str, str] = {
     "gateway": "Run the HTTP gateway.",
     "certs": "Make an authority and certificates.",
     "backup": "Write the cluster's whole state to a file, or verify one.",
+    "restore": "Every disk is lost: make a peer's data directory from a backup.",
+    "recover": "A majority is lost: go on with one surviving disk.",
 }
 """Help for the commands that we know to come by entry point: listing them must not import them."""
 
@@ -63,7 +65,11 @@ def _entry_points() -> dict[str, Any]:
     return {point.name: point for point in entry_points(group="raftsman.commands")}
 
 
-_EXTRAS = {"peer": "peer", "certs": "peer", "agent": "agent", "gateway": "gateway"}
+_EXTRAS = {
+    **dict.fromkeys(("peer", "certs", "peers", "restore", "recover"), "peer"),
+    "agent": "agent",
+    "gateway": "gateway",
+}
 """Command: the extra that brings what it imports; the others need all of them."""
 
 

@@ -25,6 +25,7 @@ WARN_CERTIFICATE_DAYS = 30
 DAY_MS = 24 * 3600 * 1000
 
 _OWN: dict[str, tuple[str, str, str]] = {
+    "wait": ("orchestrator.cli.peers_wait", "wait", "Return when every peer votes and has caught up."),
     "add": ("orchestrator.cli.peer_changes", "add", "Take new peers in."),
     "remove": ("orchestrator.cli.peer_changes", "remove", "Remove peers, dead or alive."),
     "replace": ("orchestrator.cli.peer_changes", "replace", "Put a new peer in the place of another."),
@@ -32,6 +33,7 @@ _OWN: dict[str, tuple[str, str, str]] = {
 """Subcommands that a client can do: name -> module, attribute, help."""
 _BY_ENTRY_POINT: dict[str, str] = {
     "reset": "Put a damaged data directory aside, so that its peer catches up from the others.",
+    "restart": "Restart peers of a dev cluster, one after the other, without a failed call.",
 }
 
 

@@ -315,6 +315,16 @@ class Client:
         """Change some limits; what is over them is forgotten."""
         return await self._call(calls.set_limits(change, request_id or new_request_id()))
 
+    # ------------------------------------------------------------------ backup
+
+    def backup(self, stale: bool = False) -> AsyncIterator[answers.BackupPart]:
+        """The whole state at one index, secrets and all: a head, the state's bytes, their SHA-256.
+
+        When a peer dies in between, another one begins anew with a head of its own: drop what came before. ``stale``:
+        the first peer that answers gives what it knows, as is possible without a majority.
+        """
+        return self._endpoints.stream(lambda: calls.backup(stale), self.timeout_s)
+
     # ------------------------------------------------------------------ variables
 
     async def put_variable(

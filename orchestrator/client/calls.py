@@ -219,6 +219,10 @@ def watch_events(after_index: int, namespace: str, kinds: Iterable[str], job: st
     return Stream("WatchEvents", request, pb.Event, _as(model.Event))
 
 
+def backup(stale: bool) -> Stream[answers.BackupPart]:
+    return Stream("Backup", pb.BackupRequest(read=_read(stale)), pb.BackupPart, _as(answers.BackupPart))
+
+
 # ---------------------------------------------------------------------------- variables
 
 

@@ -170,6 +170,7 @@ class Client:
     get_limits = _blocking(aio.Client.get_limits)
     set_limits = _blocking(aio.Client.set_limits)
     watch_events = _iterating(aio.Client.watch_events)
+    backup = _iterating(aio.Client.backup)
     put_variable = _blocking(aio.Client.put_variable)
     create_variable = _blocking(aio.Client.create_variable)
     get_variable = _blocking(aio.Client.get_variable)

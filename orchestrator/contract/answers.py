@@ -263,6 +263,38 @@ class LimitsAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BackupHead:
+    """What a backup holds: command ``index``, cluster time ``time_ms`` there; ``taken_ms`` is the peer's own clock."""
+
+    format: int = 0
+    cluster_id: str = ""
+    cluster_name: str = ""
+    peer_id: str = ""
+    index: int = 0
+    time_ms: int = 0
+    taken_ms: int = 0
+    age_ms: int = 0
+    stale: bool = False
+    term: int = 0
+    entry_index: int = 0
+    size_bytes: int = 0
+    jobs: int = 0
+    nodes: int = 0
+    allocations: int = 0
+    variables: int = 0
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupPart:
+    """Message ``BackupPart``. A head begins anew (the backup moved to another peer); ``sha256`` ends it."""
+
+    head: BackupHead | None = None
+    data: bytes = b""
+    sha256: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VariableResult:
     """Message ``VariableResponse``: the variable as it is after the call (None when it does not exist).
 

@@ -305,6 +305,7 @@ class Assignment:
     variables: StrMap = ()
     job_version: int = 1
     modify_index: int = 0
+    adopt_only: bool = False  # made before the cluster was restored: taken up where it runs, never started
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

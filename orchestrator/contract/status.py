@@ -25,7 +25,7 @@ MAX_PLAIN_BYTES = 600
 MAX_METADATA_BYTES = 200
 
 UNCONNECTED = "UNCONNECTED"
-"""Reason of an UNAVAILABLE that gRPC made by itself: no answer came, so a write may or may not have happened."""
+"""Reason of a status that gRPC made by itself: no answer came, so a write may or may not have happened."""
 
 _CODE_BY_NAME: dict[str, grpc.StatusCode] = {code.name: code for code in grpc.StatusCode}
 
@@ -77,8 +77,8 @@ def _cut(text: str, limit_bytes: int) -> str:
 def from_rpc_error(error: Any) -> RaftsmanError:
     """What went wrong, from a caught ``grpc.RpcError`` (blocking or asyncio).
 
-    Without our details: UNAVAILABLE becomes ``UnknownOutcomeError`` with reason ``UNCONNECTED`` (the caller knows
-    whether it wrote), anything else the class with the same gRPC code.
+    Without our details: UNAVAILABLE and CANCELLED become ``UnknownOutcomeError`` with reason ``UNCONNECTED`` (the
+    caller knows whether it wrote), anything else the class with the same gRPC code.
     """
     rpc = cast(_Rpc, error)
     code = rpc.code()
@@ -94,7 +94,8 @@ def from_rpc_error(error: Any) -> RaftsmanError:
             return from_reason(info.reason, message, metadata, grpc_code=name)
         except (TypeError, ValueError):  # metadata of a stranger that does not fit the class
             return from_reason(info.reason, message, {}, grpc_code=name)
-    if name == "UNAVAILABLE":
+    if name in ("UNAVAILABLE", "CANCELLED"):
+        # Whoever cancels a call of its own hears no status; the other side does so to calls that it must leave.
         return UnknownOutcomeError(f"no answer: {message}", reason=UNCONNECTED)
     if name == "RESOURCE_EXHAUSTED" and "pending requests" in message:
         # gRPC refused it before the peer's loop saw it (``channel.SERVER_OPTIONS``).
@@ -104,7 +105,7 @@ def from_rpc_error(error: Any) -> RaftsmanError:
         return RaftsmanError(message, reason="RESOURCE_EXHAUSTED")
     if name == "UNIMPLEMENTED":
         return RaftsmanError(f"the peer does not know this call: {message}", reason="UNIMPLEMENTED")
-    if name in ("CANCELLED", "UNKNOWN", "INTERNAL", "DATA_LOSS"):
+    if name in ("UNKNOWN", "INTERNAL", "DATA_LOSS"):
         return RaftsmanError(f"{name.lower()}: {message}", reason=name)
     found = from_reason("", message, {}, grpc_code=name)
     found.reason = type(found).reason

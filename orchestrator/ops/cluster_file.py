@@ -69,6 +69,9 @@ class ClusterRecord:
         members = tuple(member if old.name == member.name else old for old in self.members)
         return dataclasses.replace(self, members=members)
 
+    def without(self, name: str) -> ClusterRecord:
+        return dataclasses.replace(self, members=tuple(member for member in self.members if member.name != name))
+
 
 class ClusterFile:
     """``cluster.json`` in a cluster's data directory."""

@@ -34,12 +34,15 @@ from orchestrator.contract.errors import (
 from orchestrator.contract.model import NodeStatus
 from orchestrator.ops import leftovers
 from orchestrator.ops.cluster_file import ClusterFile, ClusterRecord, Member
-from orchestrator.ops.dev_plan import Wanted, peer_directory, plan
+from orchestrator.ops.dev_plan import Wanted, newcomer, peer_directory, plan
 from orchestrator.ops.http import probe
 from orchestrator.ops.ports import PortBlock, Ports
 from orchestrator.ops.processes import end, gone, last_lines, send, spawn
+from orchestrator.ops.rolling import restart_all
 
 READY_TIMEOUT_S = 60.0
+RETIRE_S = 15.0
+"""A removed peer ends by itself within this time, or it is told to."""
 
 
 class LocalCluster:
@@ -317,6 +320,70 @@ class LocalCluster:
 
     restart_peer = restart
     restart_agent = restart
+
+    async def rolling_restart(self, *, timeout_s: float = READY_TIMEOUT_S) -> tuple[str, ...]:
+        """Restart every peer, the leader last, each only when all are back; see ``ops.rolling``. No call fails."""
+        return await restart_all(self, timeout_s=timeout_s)
+
+    # ------------------------------------------------------------------------ changing its peers
+
+    async def add_peer(self) -> str:
+        """One peer more; returns its id. Raises what ``Client.change_peers`` raises; then there is none."""
+        member = self._place_peer()
+        try:
+            await self._change_peers({member.name: member.address}, [])
+        except BaseException:
+            await self._forget_peer(member.name)
+            raise
+        return member.name
+
+    async def remove_peer(self, peer: str) -> None:
+        """One peer less, dead or alive; it ends by itself. Its data stays."""
+        self._member(peer, "peer")
+        await self._change_peers({}, [peer])
+        await self._forget_peer(peer)
+
+    async def replace_peer(self, peer: str) -> str:
+        """Another peer in the place of this one, which may be dead; returns the new one's id."""
+        self._member(peer, "peer")
+        member = self._place_peer()
+        try:
+            await self._change_peers({member.name: member.address}, [peer])
+        except BaseException:
+            await self._forget_peer(member.name)
+            raise
+        await self._forget_peer(peer)
+        return member.name
+
+    def _place_peer(self) -> Member:
+        """Start a newcomer, which waits to be taken in."""
+        with self._file.lock():
+            record = self.record
+            member = self._spawn(newcomer(self.data, record, self._wanted, self._ports))
+            self._file.save(record.replacing(member))
+        return member
+
+    async def _change_peers(self, add: dict[str, str], remove: list[str]) -> None:
+        """Repeated while the newcomer is still starting: until then nothing changes."""
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        request_id = secrets.token_hex(16)
+        while True:
+            try:
+                await self.client.change_peers(add, remove, request_id=request_id)
+                return
+            except PreconditionError:
+                if not add or time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(0.1)
+
+    async def _forget_peer(self, peer: str) -> None:
+        member = self._member(peer, "peer")
+        if member.alive:
+            with contextlib.suppress(TimeoutError_):
+                await gone(member.process, RETIRE_S)
+            await end([member.process])
+        with self._file.lock():
+            self._file.save(self.record.without(peer))
 
     # ------------------------------------------------------------------------ inside
 

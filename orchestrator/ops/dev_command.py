@@ -33,7 +33,7 @@ def default_data() -> Path:
     return (Path(state) / "raftsman" / "dev").expanduser()
 
 
-_DATA = click.option(
+data_option = click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),
     envvar="RAFTSMAN_DEV_DATA",
@@ -46,7 +46,7 @@ _OUTPUT = click.option("-o", "output", type=click.Choice(["table", "json"]), def
 @click.option("--peers", type=click.IntRange(1, MAX_PEERS), help="How many peers [default: 3].")
 @click.option("--agents", type=click.IntRange(0, MAX_AGENTS), help="How many agents [default: 2].")
 @click.option("--driver", type=click.Choice(DRIVERS), help="What runs the tasks [default: auto].")
-@_DATA
+@data_option
 @click.option("--detach", is_flag=True, help="Return when the cluster is ready and leave it running.")
 @click.option(
     "--fast-failover/--no-fast-failover", default=None, help="Election timeouts of 150-300 ms instead of 400-1000 ms."
@@ -87,7 +87,7 @@ def command(
 
 
 @command.command()
-@_DATA
+@data_option
 @_OUTPUT
 def status(data: Path | None, output: str) -> None:
     """What the cluster consists of and what of it runs. Exits 1 when something does not."""
@@ -117,21 +117,21 @@ def status(data: Path | None, output: str) -> None:
 
 
 @command.command()
-@_DATA
+@data_option
 def stop(data: Path | None) -> None:
     """Stop the cluster and what it runs. The data stays."""
-    cluster = _attached(data)
+    cluster = attached(data)
     running = [member.name for member in cluster.record.members if member.alive]
     asyncio.run(cluster.stop())
     click.echo(f"stopped {', '.join(running)}" if running else "nothing was running", err=True)
 
 
 @command.command("kill-leader")
-@_DATA
+@data_option
 @_OUTPUT
 def kill_leader(data: Path | None, output: str) -> None:
     """SIGKILL the peer that leads; it is started again after three seconds."""
-    cluster = _attached(data)
+    cluster = attached(data)
 
     async def kill() -> str:
         try:
@@ -148,11 +148,11 @@ def kill_leader(data: Path | None, output: str) -> None:
 
 @command.command()
 @click.argument("name")
-@_DATA
+@data_option
 @click.option("--after", type=click.FloatRange(min=0), default=0.0, help="Wait so many seconds first.")
 def restart(name: str, data: Path | None, after: float) -> None:
     """Start a peer, agent or gateway again, with its directory and ports; ends it first if it runs."""
-    cluster = _attached(data)
+    cluster = attached(data)
     time.sleep(after)
     asyncio.run(cluster.restart(name))
     click.echo(f"restarted {name}", err=True)
@@ -175,7 +175,8 @@ def _record(data: Path | None) -> ClusterRecord:
     raise NotFoundError(f"no cluster in {chosen}; {advice}")
 
 
-def _attached(data: Path | None) -> LocalCluster:
+def attached(data: Path | None) -> LocalCluster:
+    """The cluster in ``--data`` or the default directory. Raises ``NotFoundError``."""
     _record(data)
     return LocalCluster.attach(data or default_data())
 

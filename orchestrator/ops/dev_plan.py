@@ -8,6 +8,7 @@ so an option given for a stopped cluster holds from its next start on.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -71,6 +72,19 @@ def plan(data: Path, record: ClusterRecord | None, wanted: Wanted, ports: Ports)
     return dataclasses.replace(record, members=members)
 
 
+def newcomer(data: Path, record: ClusterRecord, wanted: Wanted, ports: Ports) -> Member:
+    """A further peer, on free ports and with a data directory that nobody used; it lists the others and itself."""
+    used = {member.name for member in record.members}
+    names = (f"p{n}" for n in itertools.count(1))
+    name = next(name for name in names if name not in used and not peer_directory(data, name).exists())
+    ports.avoid(_ports(record.members))
+    address, http = (f"{LOOPBACK}:{ports.pick(None)}" for _ in range(2))
+    log = str(data / "logs" / f"{name}.log")
+    member = Member(kind="peer", name=name, address=address, http=http, argv=(), log=log)
+    planner = _Planner(data, wanted, ports, idle=False)
+    return dataclasses.replace(member, argv=planner.argv(member, record.replacing(member)))
+
+
 def _with_options(data: Path, record: ClusterRecord, wanted: Wanted) -> ClusterRecord:
     said = {"driver": wanted.driver, "fast_failover": wanted.fast_failover, "gpu": wanted.gpu}
     changed = {key: value for key, value in said.items() if value is not None and value != getattr(record, key)}
@@ -92,12 +106,13 @@ class _Planner:
     idle: bool  # nothing runs, so ports may still change
 
     def with_members(self, record: ClusterRecord) -> ClusterRecord:
-        peers = len(record.of_kind("peer")) or self.wanted.peers or 3
+        # Peers may have been replaced: the names are not always p1 and on.
+        peers = [peer.name for peer in record.of_kind("peer")] or [f"p{i + 1}" for i in range(self.wanted.peers or 3)]
         agents = self.wanted.agents
         if agents is None:
             agents = len(record.of_kind("agent")) or (0 if record.members else 2)
-        for i in range(peers):
-            record = self._member(record, "peer", f"p{i + 1}", GRPC_PORT + i, PEER_HTTP_PORT + i)
+        for i, name in enumerate(peers):
+            record = self._member(record, "peer", name, GRPC_PORT + i, PEER_HTTP_PORT + i)
         for i in range(max(agents, len(record.of_kind("agent")))):
             record = self._member(record, "agent", f"n{i + 1}", None, AGENT_HTTP_PORT + i)
         if self.wanted.gateway or record.of_kind("gateway"):

@@ -18,7 +18,7 @@ def flip_in_journal(directory: Path) -> str:
 
     Raises ``PreconditionError`` when there are not two frames to choose from.
     """
-    for segment in sorted((directory / "journal").glob("*.journal"), reverse=True):
+    for segment in sorted(directory.glob("journal*/*.journal"), reverse=True):
         data = segment.read_bytes()
         place = before_the_tail(data)
         if place:

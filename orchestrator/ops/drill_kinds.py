@@ -10,7 +10,8 @@ import asyncio
 import time
 from collections.abc import Mapping
 
-from orchestrator.ops.drill_kind import Kind, Strike
+from orchestrator.ops.drill_kind import Kind, Strike, local
+from orchestrator.ops.drill_needs import Need
 from orchestrator.ops.drill_partitions import PartitionDeaf, PartitionHalf, PartitionLeader, PartitionOneWay
 from orchestrator.ops.drill_storage import (
     DiskFull,
@@ -94,6 +95,24 @@ class KillHost(Kind):
         return Strike(at_ns=at_ns, peers=(leader,), agents=(agent,))
 
 
+class ReplacePeer(Kind):
+    """A peer's machine is lost for ever, the leader's in every other round; a new peer takes its place."""
+
+    needs = frozenset({Need.FILES})
+
+    async def strike(self, target: Target, agent: str, number: int) -> Strike:
+        leader = await target.leader()
+        followers = [peer for peer in local(target).peer_names() if peer != leader]
+        peer = leader if number % 2 or not followers else followers[number % len(followers)]
+        at_ns = time.monotonic_ns()
+        await target.kill_peer(peer)
+        return Strike(at_ns=at_ns, peers=(peer,))
+
+    async def mend(self, target: Target, strike: Strike) -> None:
+        for peer in strike.peers:
+            await local(target).replace_peer(peer)
+
+
 KINDS: Mapping[str, Kind] = {
     "kill-leader": KillLeader(),
     "kill-all": KillAll(),
@@ -112,4 +131,5 @@ KINDS: Mapping[str, Kind] = {
     "slow-disk": SlowDisk(),
     "flip-bit": FlipBit(),
     "wipe-peer": WipePeer(),
+    "replace-peer": ReplacePeer(),
 }

@@ -11,6 +11,7 @@ from orchestrator.cli.output import show
 from orchestrator.cli.session import Session, common
 from orchestrator.contract.errors import PreconditionError, StartupError
 from orchestrator.ops import peer_disk
+from orchestrator.ops.quiet import quietly
 from orchestrator.ops.reset import put_aside
 
 WHEN = (
@@ -27,6 +28,7 @@ WHEN = (
 @click.option("--id", "peer_id", metavar="ID", help="Which peer it is; needed where identity.json cannot be read.")
 @click.option("--cluster", metavar="NAME", help="Refuse if the directory is of another cluster.")
 @click.option("-f", "--force", is_flag=True, help="Also when nothing is damaged.")
+@quietly()
 def command(session: Session, data: Path, peer_id: str | None, cluster: str | None, force: bool) -> None:
     """Put the data of a peer that refuses to start aside; started again, it catches up from the others.
 

@@ -151,11 +151,11 @@ def _asks(scene: Scene, number: int, missing: Int64Array) -> list[Ask]:
 
 def _next_attempts(view: ClusterView, job: Job, place: int, ordinals: Int32Array) -> Int32Array:
     last = view.last_attempt.get((job.slot, job.spec.groups[place].name))
+    attempts = np.full(len(ordinals), view.attempt_floor + 1, dtype=np.int32)
     if last is None or not len(last):
-        return np.ones(len(ordinals), dtype=np.int32)
-    attempts = np.ones(len(ordinals), dtype=np.int32)
+        return attempts
     inside = ordinals < len(last)
-    attempts[inside] = last[ordinals[inside]] + 1
+    attempts[inside] = np.maximum(last[ordinals[inside]], view.attempt_floor) + 1
     return attempts
 
 

@@ -29,6 +29,8 @@ from orchestrator.replication.disk import Disk, RealDisk, write_atomically
 FORMAT_VERSION = 1
 
 IDENTITY = "identity.json"
+RESTORING = "restoring"
+"""Marks a directory that ``raftsman restore`` fills; the identity comes last."""
 _log = structlog.get_logger("raftsman.datadir")
 
 
@@ -134,6 +136,8 @@ def open_data_directory(
             _check_owner(path, identity, peer_id, cluster_name)
             _check_removed(path, identity)
             check_parts(path, identity, disk)
+        elif RESTORING in disk.listdir(path):
+            raise StartupError(f"a restore into {path} was not finished: repeat `raftsman restore`")
         elif stored:
             raise CorruptError(f"{path} holds a journal or snapshots, but {IDENTITY} is gone. {journal.WAY_BACK}")
         else:

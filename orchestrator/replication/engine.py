@@ -141,7 +141,7 @@ class EngineLog(EngineRoom):
         return self._core.match_index(peer_id)
 
     def _role(self) -> Role:
-        if self._core.is_leader:
+        if self._core.is_leader and self.seal is None:
             return Role.LEADER
         if not self._membership.may_vote():
             return Role.JOINING

@@ -66,6 +66,9 @@ class EpochLog:
     it: the process should end, and never use this disk again. ``config.epoch`` is not used.
     """
 
+    make_engine: Callable[..., EngineLog] = EngineLog
+    """Makes each epoch's engine; the simulator's looks into it."""
+
     def __init__(
         self,
         *,
@@ -185,7 +188,7 @@ class EpochLog:
             if self._peers != self._configured:
                 _log.warning("replication.peers_of_epoch", epoch=epoch, peers=self._peers, configured=self._configured)
         journal = await self._run_blocking(lambda: self._journals.open(epoch))
-        engine = self._engine = EngineLog(
+        engine = self._engine = self.make_engine(
             peer_id=self._peer_id, peers=self._peers, machine=self._machine, journal=journal, snapshots=self._store,
             network=self._network, incarnation=self._incarnation, fresh=self._fresh,
             admission_payload=self._admission_payload, config=replace(self._config, epoch=epoch), guards=self._guards,
@@ -332,6 +335,7 @@ class EpochLog:
             cluster_id=self._machine.cluster_id(), peer_id=self._peer_id, incarnation=self._incarnation,
             epoch=self._epoch, feature_level=self._config.feature_level, peers=sorted(self._peers),
             admitted=self._machine.admitted(), addresses=self._peers, address=self._address,
+            retired=self._retiree is not None,
         )  # fmt: skip
 
     def _refused(self, peer_id: str, reason: str, hello: pb.Hello | None) -> None:

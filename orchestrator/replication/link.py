@@ -88,6 +88,8 @@ def greeting_problem(ours: pb.Hello, theirs: pb.Hello) -> str:
             f"it belongs to cluster {theirs.cluster_id} and this peer to {ours.cluster_id}: "
             "one of the data directories is from another cluster"
         )
+    if theirs.retired:
+        return f"it was removed from the cluster in configuration epoch {theirs.epoch}"
     if theirs.epoch != ours.epoch:
         return f"it is in configuration epoch {theirs.epoch} and this peer in {ours.epoch}"
     if theirs.peer_id not in ours.peers:

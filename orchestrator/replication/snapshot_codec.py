@@ -66,6 +66,7 @@ def _parts(image: Image) -> Iterator[log_pb2.Snapshot]:
         cluster_id=image.cluster_id,
         feature_level=image.feature_level,
         epoch=image.epoch,
+        attempt_floor=image.attempt_floor,
         events_dropped_index=image.events_dropped_index,
     )
     first.admitted.update(image.admitted)
@@ -223,6 +224,7 @@ def decode_snapshot(data: bytes) -> Image:
         epoch=head.epoch,
         admitted=dict(head.admitted),
         addresses=dict(head.addresses),
+        attempt_floor=head.attempt_floor,
         limits=decode(Limits, head.limits),
         jobs=jobs,
         nodes=nodes,

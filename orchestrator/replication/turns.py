@@ -161,6 +161,7 @@ class EngineRoom:
         self._answers: list[Callable[[], None]] = []  # after the flush
         self._notify = False
         self._up: set[str] = set()
+        self._sessions: dict[str, str] = {}  # peer id -> incarnation: who talks to us
         self._heard_from: dict[str, float] = {}
         self._cert_expires: dict[str, int] = {}
         self._seen_leader = ("", 0)
@@ -614,7 +615,17 @@ class EngineRoom:
         )  # fmt: skip
 
     def judge(self, hello: pb.Hello) -> str:
-        return greeting_problem(self.hello(), hello)
+        return greeting_problem(self.hello(), hello) or self._second_disk(hello)
+
+    def _second_disk(self, hello: pb.Hello) -> str:
+        """A new disk must not drive away the admitted one of its peer while that lives, on another machine."""
+        peer_id, admitted = hello.peer_id, self._membership.admitted.get(hello.peer_id)
+        if hello.incarnation != admitted and admitted is not None and self._sessions.get(peer_id) == admitted:
+            return (
+                f"peer {peer_id} is connected, with another disk: stop that one, or take this one in by "
+                f"`raftsman peers replace {peer_id} {peer_id}=HOST:PORT`"
+            )
+        return ""
 
     def refused(self, peer_id: str, reason: str, hello: pb.Hello | None = None) -> None:
         self.refusals[peer_id] = reason
@@ -648,12 +659,14 @@ class EngineRoom:
     def session_began(self, peer_id: str, hello: pb.Hello, *, cert_expires_ms: int) -> None:
         # What the session before has left in the inbox is of the old disk, or may be.
         self._inbox = [row for row in self._inbox if row[0] != peer_id]
+        self._sessions[peer_id] = hello.incarnation
         self._met(peer_id, hello)
         self._cert_expires[peer_id] = cert_expires_ms
         self._heard_from[peer_id] = self._clock()
         self.wake()
 
     def session_ended(self, peer_id: str) -> None:
+        self._sessions.pop(peer_id, None)
         if self._running:
             self._elections.lost(peer_id)
             self.wake()

@@ -285,7 +285,7 @@ class _Placing:
         ordinals, table, columns = self.state.ordinals, self.state.table, self.columns
         inside = self.ok & (columns.ordinal < ordinals.size[self.gid])
         places = np.where(inside, ordinals.base[self.gid] + columns.ordinal, 0)
-        last = np.where(inside, ordinals.last_attempt[places], 0)
+        last = np.maximum(np.where(inside, ordinals.last_attempt[places], 0), self.state.attempt_floor)
         newest = np.where(inside, ordinals.newest[places], -1)
         live = (newest >= 0) & (table.state[newest] <= LAST_LIVE)
         self._refuse_where(live, "an attempt of it is live")

@@ -54,5 +54,4 @@ def lose(state: State, rows: Rows, reason: str) -> None:
 def finish_jobs(state: State, rows: Rows) -> None:
     """Forget jobs that are being removed and of which these were the last live rows."""
     for slot in np.unique(state.table.job[rows]).tolist():
-        if slot in state.job_at and state.job_at[slot].removing:
-            state.remove_if_done(slot)
+        state.remove_if_done(slot)

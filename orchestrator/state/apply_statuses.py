@@ -18,7 +18,7 @@ import numpy as np
 from orchestrator.contract.model import AllocState, Observation
 from orchestrator.contract.transitions import TERMINAL, follows
 from orchestrator.state.allocations import LAST_LIVE
-from orchestrator.state.apply_rows import describe, finish_jobs, set_reason
+from orchestrator.state.apply_rows import MAX_REASON, describe, finish_jobs, set_reason
 from orchestrator.state.check import MAX_INT32, range_problem
 from orchestrator.state.commands import Outcome, RecordStatuses
 from orchestrator.state.events import OBSERVED
@@ -99,7 +99,7 @@ def _observe_lost(state: State, row: int, observation: Observation) -> bool:
     reason = table.reasons.get(row, "")
     if observation.state is AllocState.LOST or "; its agent says: " in reason:
         return False
-    set_reason(state, row, reason + said)
+    set_reason(state, row, reason[: MAX_REASON - len(said)] + said)  # whole, or it would be said again and again
     table.exit_code[row] = max(-MAX_INT32, min(MAX_INT32, observation.exit_code))
     table.modify_index[row] = state.index
     return True

@@ -42,6 +42,7 @@ KINDS: dict[str, str] = {
     "peers.admitted": "disk incarnations that may vote",
     "peers.changed": "a new configuration epoch; the message says who the peers are",
     "limits.changed": "what is kept, for how long; the message names what changed",
+    "cluster.restored": "from a backup or by `raftsman recover`; the message says which, later writes are gone",
     "feature.raised": "every peer understands a newer feature level",
     "plan.rejected": "part of a plan was stale; the message counts the rows and gives the first reason",
 }

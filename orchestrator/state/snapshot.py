@@ -35,6 +35,7 @@ class Image:
     epoch: int
     admitted: Mapping[str, str]
     addresses: Mapping[str, str]
+    attempt_floor: int
     limits: Limits
     jobs: Mapping[int, Job]  # by slot, as the following two
     nodes: Mapping[int, Node]
@@ -64,6 +65,7 @@ def capture(state: State, room: StoredColumns | None = None) -> Image:
         epoch=state.epoch,
         admitted=dict(state.admitted),
         addresses=dict(state.addresses),
+        attempt_floor=state.attempt_floor,
         limits=state.limits,
         jobs=dict(state.job_at),
         nodes={node.slot: node for node in state.nodes.values()},
@@ -93,6 +95,7 @@ def restore(image: Image) -> State:
     state.epoch = image.epoch or (1 if image.admitted else 0)
     state.admitted = dict(image.admitted)
     state.addresses = dict(image.addresses)
+    state.attempt_floor = image.attempt_floor
     state.jobs = {image.jobs[slot].uid: image.jobs[slot] for slot in sorted(image.jobs)}
     state.nodes = {image.nodes[slot].spec.id: image.nodes[slot] for slot in sorted(image.nodes)}
     state.forgotten = dict(image.forgotten)
@@ -121,6 +124,7 @@ def image_hash(image: Image) -> str:
         image.epoch,
         image.admitted,
         image.addresses,
+        image.attempt_floor,
         image.limits,
         image.jobs,
         image.nodes,

@@ -42,14 +42,14 @@ class GroupFacts(NamedTuple):
 class State:
     """Tables: ``jobs`` by uid, ``nodes`` by id, ``forgotten`` nodes that rows still speak of by slot, ``table``,
     ``variables`` by (namespace, name), ``answers``, ``events``, ``limits``, ``admitted`` (peer id -> disk incarnation),
-    ``epoch`` and ``addresses`` of the peers (``state.peers``), ``cluster_id``, ``feature_level``, ``index``,
-    ``time_ms``. Everything else is an index over them.
+    ``epoch`` and ``addresses`` of the peers (``state.peers``), ``attempt_floor``, ``cluster_id``, ``feature_level``,
+    ``index``, ``time_ms``. Everything else is an index over them.
     """
 
     __slots__ = (
-        "_facts", "_job_slots", "_node_slots", "_version_rows", "addresses", "admitted", "answers", "cluster_id",
-        "engine_nodes", "epoch", "events", "feature_level", "forgotten", "index", "job_at", "job_names", "jobs",
-        "ledger", "limits", "node_at", "node_names", "nodes", "ordinals", "table", "time_ms", "variables",
+        "_facts", "_job_slots", "_node_slots", "_version_rows", "addresses", "admitted", "answers", "attempt_floor",
+        "cluster_id", "engine_nodes", "epoch", "events", "feature_level", "forgotten", "index", "job_at", "job_names",
+        "jobs", "ledger", "limits", "node_at", "node_names", "nodes", "ordinals", "table", "time_ms", "variables",
     )  # fmt: skip
 
     def __init__(self, limits: Limits | None = None) -> None:
@@ -60,6 +60,7 @@ class State:
         self.epoch = 0  # of the configuration of peers; 0 before the first start is complete
         self.admitted: dict[str, str] = {}
         self.addresses: dict[str, str] = {}  # peer id -> host:port; empty in epoch 1
+        self.attempt_floor = 0  # attempts up to this one were made before the state was restored (``renewal``)
         self.limits = limits or Limits()
         self.jobs: dict[str, Job] = {}
         self.nodes: dict[str, Node] = {}

@@ -42,7 +42,8 @@ class ClusterView:
 
     ``allocations`` holds every live row and the newest attempt of every (job, group, ordinal), whatever its state;
     ``last_attempt[(job slot, group name)]`` is an int32 array by ordinal: the highest attempt ever placed (0 = none),
-    which survives scale-down and collection. ``variables``: the names that exist, as (namespace, name).
+    which survives scale-down and collection; the next one is also above ``attempt_floor``. ``variables``: the names
+    that exist, as (namespace, name).
     """
 
     index: int
@@ -54,6 +55,7 @@ class ClusterView:
     allocations: Columns
     last_attempt: Mapping[tuple[int, str], npt.NDArray[np.int32]]
     variables: frozenset[tuple[str, str]]
+    attempt_floor: int = 0
 
 
 def cluster_view(state: State) -> ClusterView:
@@ -73,6 +75,7 @@ def cluster_view(state: State) -> ClusterView:
         allocations=state.table.copy(rows),
         last_attempt=LastAttempts(state.ordinals),
         variables=frozenset(state.variables),
+        attempt_floor=state.attempt_floor,
     )
 
 
@@ -309,6 +312,7 @@ def assignment(state: State, row: int) -> Assignment:
         variables=_values(state, job.spec.namespace, group),
         job_version=int(table.version[row]),
         modify_index=int(table.told[row]),
+        adopt_only=int(table.attempt[row]) <= state.attempt_floor,
     )
 
 

@@ -181,16 +181,21 @@ async def test_a_fault_behind_the_drills_back_makes_it_exit_1(
     assert drill.stderr is not None
     said: list[str] = []
     cluster = LocalCluster.attach(data)
-    async with asyncio.timeout(240):
-        async for line in _lines(drill.stderr):
-            said.append(line)
-            if line.startswith("round 1/2"):
-                async with Engine() as engine, cluster.new_client() as client:
-                    labels = {"raftsman.cluster": cluster.record.cluster_id}
-                    services = [c for c in await engine.containers(labels) if "-web" in c.labels["raftsman.job"]]
-                    await plant(client, engine, services[0])
-        out = (await drill.stdout.read()).decode()
-        assert await drill.wait() == 1, said
+    try:
+        async with asyncio.timeout(240):
+            async for line in _lines(drill.stderr):
+                said.append(line)
+                if line.startswith("round 1/2"):
+                    async with Engine() as engine, cluster.new_client() as client:
+                        labels = {"raftsman.cluster": cluster.record.cluster_id}
+                        services = [c for c in await engine.containers(labels) if "-web" in c.labels["raftsman.job"]]
+                        await plant(client, engine, services[0])
+            out = (await drill.stdout.read()).decode()
+            assert await drill.wait() == 1, said
+    finally:
+        if drill.returncode is None:  # whatever went wrong: it cleans up behind itself
+            drill.terminate()
+            await drill.communicate()
     verdict = json.loads(out.splitlines()[-1])
     assert verdict[key] >= 1, said
 

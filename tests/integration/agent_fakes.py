@@ -108,6 +108,7 @@ class FakePeer(agent_pb2_grpc.AgentsServicer):
         self.cluster_id = cluster_id
         self.address = ""
         self.leader_address = ""
+        self.present_peers: list[str] = []  # what it says of the peers; nothing: they are those of the beginning
         self.index = 10
         self.nodes: dict[str, NodeSpec] = {}
         self.register_requests: list[agent_pb2.RegisterRequest] = []
@@ -258,13 +259,16 @@ class FakePeer(agent_pb2_grpc.AgentsServicer):
             leader=self._hint(),
             heartbeat_ms=self.heartbeat_ms,
             lost_after_ms=15_000,
+            peers=self.present_peers,
         )
 
     async def Heartbeat(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._check(context)
         self.heartbeats += 1
         known = request.node_id in self.nodes
-        return agent_pb2.HeartbeatResponse(sequence=request.sequence, leader=self._hint(), register_again=not known)
+        return agent_pb2.HeartbeatResponse(
+            sequence=request.sequence, leader=self._hint(), register_again=not known, peers=self.present_peers
+        )
 
     async def Assignments(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
         await self._check(context)

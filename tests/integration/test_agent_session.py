@@ -314,3 +314,25 @@ async def test_peers_that_name_each_other_as_leader_are_not_asked_without_a_brea
         one.nodes.update(peers[0].nodes)
     peers[0].leader_address, peers[1].leader_address = peers[1].address, peers[0].address
     await until(lambda: len(breaths) >= 2, "a breath between the rounds")
+
+
+async def test_it_follows_when_all_peers_are_replaced_and_finds_them_after_a_restart(tmp_path: Path) -> None:
+    """The old ones tell of the new ones, then they are gone; what the agent was started with leads nowhere any more."""
+    old, new = FakePeer(), FakePeer()
+    for one in (old, new):
+        await one.start()
+    agent = Stack(tmp_path / "data", (old.address,))
+    await agent.start()
+    try:
+        await until(lambda: agent.session.connected_to == old.address)
+        old.present_peers = new.present_peers = [new.address]
+        await until(lambda: agent.store.noted("peers") == new.address, "it remembers the new peer")
+        await old.stop()
+        await until(lambda: agent.session.connected_to == new.address, "it goes to the new peer")
+        await agent.close()
+        agent = Stack(tmp_path / "data", (old.address,))
+        await agent.start()
+        await until(lambda: agent.session.connected_to == new.address, "it finds the new peer again")
+    finally:
+        await agent.close()
+        await new.stop()

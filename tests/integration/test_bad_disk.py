@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.contract.answers import PeerInfo
+from orchestrator.contract.errors import ConflictError
 from orchestrator.ops.cluster_file import Member
 from orchestrator.ops.dev import LocalCluster
 
@@ -60,9 +61,16 @@ async def is_back(cluster: LocalCluster, name: str) -> None:
 
     await until(whole, f"{name} is a voter again")
     await cluster.client.put_variable("after", "yes")
-    index = (await cluster.client.state_hash()).index
-    hashes = [(await cluster.client.state_hash(at_index=index, peer_id=one)).hash for one in cluster.peer_names()]
-    assert len(set(hashes)) == 1
+
+    async def equal() -> bool:
+        index = (await cluster.client.state_hash()).index
+        try:
+            asked = [cluster.client.state_hash(at_index=index, peer_id=one) for one in cluster.peer_names()]
+            return len({answer.hash for answer in await asyncio.gather(*asked)}) == 1
+        except ConflictError:  # something was written meanwhile, and a peer is past that index
+            return False
+
+    await until(equal, "every peer has the same state")
 
 
 def directory(cluster: LocalCluster, member: Member) -> Path:

@@ -35,8 +35,8 @@ class Cluster:
         self.addresses: dict[str, str] = {}
         self.peers: dict[str, Peer] = {}
 
-    async def start(self, *names: str) -> None:
-        """Start peers; each lists all that were ever named."""
+    async def start(self, *names: str, called: str = "") -> None:
+        """Start peers; each lists all that were ever named. ``called``: by this id, on a disk of its own."""
         for name in names:
             if name not in self.addresses:
                 with socket.create_server(("127.0.0.1", 0)) as held:
@@ -49,13 +49,19 @@ class Cluster:
             server.add_insecure_port(self.addresses[name])
             await server.start()
             log = EpochLog(
-                peer_id=name, peers=dict(self.addresses), machine=machine, journals=FileJournals(self.directory / name),
+                peer_id=called or name, peers=self._listed(name, called), machine=machine,
+                journals=FileJournals(self.directory / name),
                 snapshots=FileSnapshots(self.directory / name / "snapshots"), network=network,
                 incarnation=f"disk-of-{name}", fresh=fresh, admission_payload=admission_payload,
                 config=EngineConfig(compact_entries=50, tail_entries=10), retired=retired.append,
             )  # fmt: skip
             self.peers[name] = Peer(self.addresses[name], log, machine, server, retired)
             await log.start()
+
+    def _listed(self, name: str, called: str) -> dict[str, str]:
+        if not called:
+            return dict(self.addresses)
+        return {other: at for other, at in self.addresses.items() if other != name} | {called: self.addresses[name]}
 
     async def stop(self, name: str) -> None:
         peer = self.peers.pop(name)
@@ -163,3 +169,22 @@ async def test_a_stranger_gets_no_snapshot(cluster: Cluster) -> None:
     hello.peer_id, hello.cluster_id = "p9", "another"
     with pytest.raises(RaftsmanError, match="it has no snapshot for you"):
         await leader.log.newest_snapshot(hello)
+
+
+async def test_a_living_peer_moves_to_another_machine_under_its_id(cluster: Cluster) -> None:
+    """The new disk is kept off while the old one lives; the old one ends when the new one has taken over."""
+    await cluster.start("p1", "p2", "p3")
+    leader = await cluster.leader(epoch=1)
+    await leader.log.propose(b"kept")
+    moving = next(name for name in cluster.peers if cluster.peers[name] is not leader)
+    await cluster.start("new", called=moving)
+    await until(lambda: "peers replace" in cluster.peers["new"].log.refusals.get(leader.log.status().peer_id, ""))
+    disks = {**leader.machine.admitted(), moving: await leader.log.rehearse(moving, cluster.addresses["new"])}
+    assert disks[moving] == "disk-of-new"
+    addresses = {**leader.log.peers, moving: cluster.addresses["new"]}
+    await leader.log.propose(change_payload(1, addresses, disks), alone=True)
+    await until(lambda: cluster.peers[moving].retired == [2])
+    leader = await cluster.leader(epoch=2)
+    await leader.log.propose(b"after")
+    await until(lambda: cluster.peers["new"].machine.applied == [b"kept", b"after"])
+    assert all(row.voter for row in leader.log.status().peers)

@@ -14,6 +14,7 @@ import pytest
 from orchestrator.client.aio import Client
 from orchestrator.contract.errors import PreconditionError, RaftsmanError
 from orchestrator.contract.v1 import control_pb2 as pb
+from orchestrator.ops.dev import LocalCluster
 from tests.integration.peer_processes import PeerCluster, agent, eventually, peer_cluster
 
 pytestmark = pytest.mark.cluster
@@ -215,3 +216,18 @@ async def test_a_repeated_request_is_answered_as_the_first_time(tmp_path: Path) 
             answers.append(await eventually(call))
         assert answers[0] == answers[1]
         assert answers[0].epoch == 2
+
+
+async def test_a_local_cluster_grows_shrinks_and_replaces_a_dead_peer() -> None:
+    async with LocalCluster(peers=1, agents=0) as cluster:
+        await cluster.client.put_variable("kept", "1")
+        assert [await cluster.add_peer(), await cluster.add_peer()] == ["p2", "p3"]
+        await cluster.wait_ready()
+        dead = await cluster.kill_leader()
+        assert await cluster.replace_peer(dead) == "p4"
+        await cluster.wait_ready()
+        await cluster.remove_peer(await cluster.leader())
+        await cluster.wait_ready()
+        assert len(cluster.peers) == 2
+        found = await cluster.client.get_variable("kept")
+        assert found.variable is not None and found.variable.value == "1"

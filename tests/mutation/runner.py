@@ -41,7 +41,7 @@ from tests.mutation.operators import Mutant, mutants
 from tests.mutation.survivors import SURVIVORS
 
 ROOT = Path(__file__).resolve().parents[2]
-_LOG_TESTS = ("tests/unit/replication", "tests/sim")
+_LOG_TESTS = ("tests/unit/replication", "tests/sim/test_random_faults.py")
 _STATE_TESTS = ("tests/unit/state", "tests/scenarios", "tests/properties/test_apply.py")
 TARGETS: dict[str, tuple[str, ...]] = {
     "orchestrator.replication.guard": _LOG_TESTS,

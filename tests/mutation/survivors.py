@@ -7,12 +7,12 @@ promise. Whatever else survives is a missing test. A line names the function and
 
 from __future__ import annotations
 
+_LENGTHS = "equivalent: both have one value for each {}, whoever made them; strict only says so"
+_SHIFT = "equivalent: two numbers of 31 bits share 64 bits without touching with either shift"
+_NONE = "equivalent: every negative number means none"
+_FULL = "equivalent: what is exactly full is looked at row by row, with the same result"
+
 SURVIVORS: dict[str, dict[str, str]] = {
-    "orchestrator.state.apply_jobs": {
-        "_next_version: True -> False": (
-            "equivalent: a job has one version for each of its groups, whoever made the record"
-        ),
-    },
     "orchestrator.replication.guard": {
         "Guard.__init__: 0 -> 1": "equivalent: without a voter in it, the voter set of term 1 is the one of term 0",
         "Guard.still_there: 0 -> 1": "equivalent: PySyncObj looks at the index only with reset or success",
@@ -22,5 +22,39 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "Guard._reply: message['reset'] and self._guards.reject_to_commit -> self._guards.reject_to_commit": (
             "equivalent: the only other answer is to an installed snapshot, which ends at the commit index"
         ),
+    },
+    "orchestrator.state.apply_jobs": {
+        "_next_version: True -> False": _LENGTHS.format("group"),
+    },
+    "orchestrator.state.apply_plan": {
+        "_find_rows: 1 -> 2": _NONE,
+        "_find_rows: 32 -> 33": _SHIFT,
+        "_Placing._match_nodes: -1 -> 1": "equivalent: rows for a node that is gone are refused before this is used",
+        "_Placing._match_nodes: 1 -> 2": _NONE,
+        "_Placing._match_groups: 32 -> 33": _SHIFT,
+        "_Placing._match_groups: self.ok[place] = False -> pass": (
+            "equivalent: the facts of a refused group are zeros, and no ordinal is below a count of zero"
+        ),
+        "_Placing._match_groups: False -> True": "equivalent: as the line left out",
+        "_Placing._match_groups: rows[:, 10] > 0 -> rows[:, 10] >= 0": (
+            "equivalent: where no port is static, every port fits; the flag saves the look"
+        ),
+        "_Placing._match_ordinals: 0 -> 1": "equivalent: what is read at this place is not used",
+        "_Placing._match_ordinals: 1 -> 2": _NONE,
+        "_Placing._match_ordinals: 32 -> 33": _SHIFT,
+        "_Placing._fit: 1 -> 2": "equivalent: no slot is negative, so the first one always differs",
+        "_Placing._fit: used + total > capacity -> used + total >= capacity": _FULL,
+        "_Placing._fit: ledger.device_millis[nodes] + wanted > 1000 -> "
+        "ledger.device_millis[nodes] + wanted >= 1000": _FULL,
+        "_Placing._fit_one_by_one: 1 -> 2": "equivalent: only the first row of the slice is taken",
+        "_Placing._match_ports: self.has_static[place] and (not self._statics_fit(place, ports)) -> "
+        "not self._statics_fit(place, ports)": "equivalent: where no port is static, every port fits",
+        "_Placing._statics_fit: True -> False": _LENGTHS.format("port"),
+        "_Placing._enter: True -> False": _LENGTHS.format("row"),
+        "_Placing._tell: True -> False": _LENGTHS.format("row"),
+    },
+    "orchestrator.state.apply_statuses": {
+        "find_row: 1 -> 2": _NONE,
+        "find_row: 1 -> 2 (2)": _NONE,
     },
 }

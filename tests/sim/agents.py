@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from orchestrator.contract.errors import RaftsmanError
 from orchestrator.contract.model import (
@@ -136,7 +136,7 @@ class SimAgent:
             self._take(update)
         await self._report()
 
-    async def _call(self, handler: Callable[[Life], Awaitable[T]]) -> T:
+    async def _call(self, handler: Callable[[Life], Coroutine[Any, Any, T]]) -> T:
         return await self._world.ask(self._rng, handler, leader=True, timeout_s=0.3 * self._bound_s)
 
     # ------------------------------------------------------------------ as ``api.agents`` does it

@@ -68,7 +68,7 @@ class Clients:
                 nonlocal payload
                 entry = cmd.Entry(
                     identity="client", request_id=request_id, digest=digest, command=command,
-                    time_ms=self._world.peers[life.log.name].wall_ms(),
+                    time_ms=self._world.peers[life.wire.peer_id].wall_ms(),
                 )  # fmt: skip
                 payload = encode_entry(entry)
                 proposed = await life.log.propose(payload, timeout_s=1.5)

@@ -10,10 +10,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from orchestrator.contract.errors import RaftsmanError
+from orchestrator.contract.model import str_map
+from orchestrator.state import commands as cmd
 from tests.sim.agents import SimAgent
 from tests.sim.faulty_disk import DISK_ERRORS, STEPS, Trap
-from tests.sim.peer import SimPeer
+from tests.sim.peer import Life, SimPeer
 from tests.sim.world import World
+
+MOST_PEERS = 9
+"""Machines in one run, removed ones included."""
+AFTER_SNAPSHOT = ("snapshots:fsync_dir", "journal:write", "journal:fdatasync", "journal:create")
+"""Where power goes between a snapshot's rename and what the journal makes of it."""
 
 
 class Faults:
@@ -23,6 +31,7 @@ class Faults:
         self._rng = world.new_rng()
         self._election_s = world.schedule.config.election_max_s
         self.wipes = 0
+        self.changes: list[asyncio.Task[None]] = []
         self.done: dict[str, int] = {}
 
     async def run(self) -> None:
@@ -42,8 +51,8 @@ class Faults:
     def _repair(self) -> None:
         """What comes back by itself or by an operator while other things go wrong."""
         world, rng = self._world, self._rng
-        for peer in world.peers.values():
-            if peer.corrupt and rng.random() < 0.5:
+        for peer in self._in_service():
+            if peer.corrupt and rng.random() < 0.5 and self._may_lose(peer):
                 self._replace_disk(peer)
             elif not peer.up and not peer.corrupt and rng.random() < 0.4:
                 peer.start()
@@ -62,6 +71,8 @@ class Faults:
         self.wipes += 1
         peer.kill(silent=False)
         peer.new_disk()
+        peer.configured = sorted({*self._world.members(), peer.peer_id})
+        peer.cut_at_install = self._world.meddler.on and self._rng.random() < 0.3
         peer.start()
 
     def _someone(self) -> SimPeer:
@@ -69,10 +80,13 @@ class Faults:
         leader = self._world.leader()
         if leader is not None and self._rng.random() < 0.4:
             return leader
-        return self._rng.choice(list(self._world.peers.values()))
+        return self._rng.choice(self._in_service())
 
     def _other(self, peer: SimPeer) -> SimPeer:
-        return self._rng.choice([other for other in self._world.peers.values() if other is not peer])
+        return self._rng.choice([other for other in self._in_service() if other is not peer])
+
+    def _in_service(self) -> list[SimPeer]:
+        return [peer for peer in self._world.peers.values() if not peer.retired]
 
     # ------------------------------------------------------------------ processes
 
@@ -83,9 +97,9 @@ class Faults:
         self._someone().crash()
 
     async def _power_all(self) -> None:
-        for peer in self._world.peers.values():
+        for peer in self._in_service():
             peer.crash()
-        for peer in self._world.peers.values():
+        for peer in self._in_service():
             if not peer.corrupt and self._rng.random() < 0.8:
                 peer.start()
 
@@ -99,7 +113,7 @@ class Faults:
     async def _trap(self) -> None:
         rng = self._rng
         if rng.random() < 0.3:  # between a snapshot and what the journal makes of it
-            trap = Trap(rng.choice(("journal:write", "journal:fdatasync", "journal:create")), after="snapshots:rename")
+            trap = Trap(rng.choice(AFTER_SNAPSHOT), after="snapshots:rename")
         else:
             trap = Trap(rng.choice(STEPS), skip=rng.choice((0, 0, 1, 3)))
         self._someone().disk.trap = trap
@@ -115,15 +129,15 @@ class Faults:
         self._someone().slow_thread_s = self._rng.choice((0.1, 1.0, 3.0)) * self._election_s
 
     def _may_lose(self, peer: SimPeer) -> bool:
-        """An operator gives up one disk at a time, and never before the others are all there."""
-        return all(
-            other.admitted and not other.corrupt and not other.flipped
-            for other in self._world.peers.values()
-            if other is not peer
-        )
+        """An operator gives up one disk at a time, while all the others are whole and in the newest epoch."""
+        members = (self._world.peers[name] for name in self._world.members())
+        return all(self._is_whole(other) for other in members if other is not peer)
+
+    def _is_whole(self, peer: SimPeer) -> bool:
+        return peer.admitted and not peer.corrupt and not peer.flipped and peer.epoch == self._world.epoch
 
     async def _flip(self) -> None:
-        peer = self._rng.choice(list(self._world.peers.values()))
+        peer = self._rng.choice(self._in_service())
         if not self._may_lose(peer) or peer.corrupt:
             return
         files = [path for path in peer.disk.files() if peer.disk.size(path)]
@@ -145,7 +159,7 @@ class Faults:
         self._world.wires.isolate(self._someone().peer_id, list(self._world.peers))
 
     async def _partition(self) -> None:
-        names = list(self._world.peers)
+        names = [peer.peer_id for peer in self._in_service()]
         self._rng.shuffle(names)
         size = self._rng.randint(1, len(names) - 1)
         for one in names[:size]:
@@ -186,6 +200,7 @@ class Faults:
         world.wires.isolate(peer.peer_id, list(world.peers))
         await asyncio.sleep(rng.uniform(1.0, 5.0) * self._election_s)
         world.wires.heal()
+        peer.cut_at_install = rng.random() < 0.4
         heartbeat_s = world.schedule.config.heartbeat_s
         for pair in ((leader.peer_id, peer.peer_id), (peer.peer_id, leader.peer_id)):
             world.wires.slow[pair] = rng.uniform(0.5, 3.0) * heartbeat_s
@@ -220,6 +235,51 @@ class Faults:
             other = self._other(leader)
             world.wires.break_between(other.peer_id, leader.peer_id)
 
+    # ------------------------------------------------------------------ other peers
+
+    async def _change(self) -> None:
+        """Add, remove or replace a peer, as ``api.peers`` does it; nobody waits for the outcome."""
+        world, rng = self._world, self._rng
+        members = [world.peers[name] for name in world.members()]
+        leader = world.leader()
+        if leader is None or len(world.peers) >= MOST_PEERS - 1:
+            return
+        if not all(peer.admitted and not peer.corrupt and not peer.flipped for peer in members):
+            return  # an operator repairs first
+        for _ in range(rng.choice((1, 1, 2))):
+            gone = rng.choice(members).peer_id if len(members) > 3 or rng.random() < 0.7 else ""
+            new = world.add_peer().peer_id if len(members) < 4 or rng.random() < 0.4 else ""
+            self.changes.append(world.loop.create_task(self._change_peers(leader, gone, new)))
+        await asyncio.sleep(rng.uniform(0.0, 2.0) * self._election_s)
+
+    async def _change_peers(self, leader: SimPeer, gone: str, new: str) -> None:
+        world = self._world
+
+        async def change(life: Life) -> None:
+            log, state = life.log, life.machine.state
+            await log.read_barrier(timeout_s=2.0)
+            addresses = {peer: address for peer, address in log.peers.items() if peer != gone}
+            disks = {peer: disk for peer, disk in state.admitted.items() if peer != gone}
+            if new:
+                addresses[new] = f"{new}:7400"
+                disks[new] = await log.rehearse(new, addresses[new])
+            command = cmd.ChangePeers(
+                expected_epoch=state.epoch, addresses=str_map(addresses), incarnations=str_map(disks)
+            )
+            await life.proposer.propose(command, timeout_s=2.0)
+
+        await asyncio.sleep(self._rng.uniform(0.05, 0.5))  # the newcomer has to start
+        world.holes.changing()
+        world.changing += 1
+        try:
+            await leader.call(change, timeout_s=6.0)
+        except RaftsmanError as error:
+            world.trace("not changed", error.reason)
+        else:
+            world.trace("changed", f"-{gone}", f"+{new}")
+        finally:
+            world.changing -= 1
+
     # ------------------------------------------------------------------ clocks and agents
 
     async def _wall_clock(self) -> None:
@@ -246,14 +306,16 @@ class Faults:
             agent.away_until = 0.0
         for peer in world.peers.values():
             peer.disk.trap = None
+            peer.cut_at_install = False
             peer.slow_disk_s = peer.slow_thread_s = 0.0
             peer.wall_offset_ms = latest
             if peer.process is not None:
                 peer.process.resume()
         deadline = world.loop.time() + world.schedule.settle_s
-        while not all(peer.running for peer in world.peers.values()):
+        await asyncio.gather(*self.changes)
+        while not all(world.peers[name].running for name in world.members()):
             world.witness.require()
-            for peer in world.peers.values():
+            for peer in self._in_service():
                 if peer.corrupt and self._may_lose(peer):
                     self._replace_disk(peer)
                 elif not peer.up and not peer.corrupt:

@@ -19,7 +19,11 @@ from tests.sim.disk import PowerCutError, SimDisk, StepAction
 
 JOURNAL_STEPS = ("write", "fdatasync", "create", "fsync_dir", "unlink", "truncate")
 SNAPSHOT_STEPS = ("create", "write", "fdatasync", "rename", "fsync_dir", "unlink")
-STEPS = tuple(f"journal:{name}" for name in JOURNAL_STEPS) + tuple(f"snapshots:{name}" for name in SNAPSHOT_STEPS)
+STEPS = (
+    *(f"journal:{name}" for name in JOURNAL_STEPS),
+    *(f"snapshots:{name}" for name in SNAPSHOT_STEPS),
+    "data:fsync_dir",
+)
 
 
 @dataclass(slots=True)
@@ -70,7 +74,9 @@ class FaultyDisk(SimDisk):
         self._area = ""
 
     def touch(self, path: Path) -> None:
-        self._area = path.name if path.suffix == "" else path.parent.name
+        directory = path if path.suffix == "" else path.parent
+        # Each epoch's journal is a directory of its own; what is above them is the data directory.
+        self._area = directory.name.partition("-")[0] if directory.parent.name else "data"
 
     def step(self, name: str, act: StepAction) -> None:
         label = f"{self._area}:{name}"

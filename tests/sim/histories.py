@@ -3,8 +3,9 @@
 Owns: the record and ``judge``. The one rule: an operation that certainly did nothing is left out, one whose outcome is
 unknown stays with ``ok`` None.
 
-``judge`` is a witness check by log index: each answer names its index, so the order is given, and it remains to see
-that it respects real time and that every read saw the value of its index (which ``Witness`` knows from the log itself).
+``judge`` asks two judges. The product's checker (``orchestrator.ops.linearizability``) sees only the history. The other
+knows from ``Witness`` what the log holds: each answer names its index, so the order is given; it remains to see that
+it respects real time and that every answer fits the value at its index.
 """
 
 from __future__ import annotations
@@ -12,15 +13,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-Operation = dict[str, Any]
+from orchestrator.ops.history import Operation
+from orchestrator.ops.linearizability import check_history
+
+Row = dict[str, Any]
 
 
 class History:
     def __init__(self) -> None:
-        self._operations: dict[int, Operation] = {}
+        self._operations: dict[int, Row] = {}
         self._processes = 0
 
-    def __iter__(self) -> Iterator[Operation]:
+    def __iter__(self) -> Iterator[Row]:
         return iter(self._operations.values())
 
     def __len__(self) -> int:
@@ -31,25 +35,30 @@ class History:
         self._processes += 1
         return self._processes
 
-    def call(self, process: int, op: str, key: str, now: float, *, value: str | None = None) -> Operation:
-        operation: Operation = {"process": process, "op": op, "key": key, "call_ns": int(now * 1e9)}
+    def call(self, process: int, op: str, key: str, now: float, *, value: str | None = None) -> Row:
+        operation: Row = {"process": process, "op": op, "key": key, "call_ns": int(now * 1e9)}
         if op != "get":
             operation["value"] = value
         self._operations[id(operation)] = operation
         return operation
 
-    def drop(self, operation: Operation) -> None:
+    def drop(self, operation: Row) -> None:
         del self._operations[id(operation)]
 
-    def answered(self, operation: Operation, now: float, *, index: int, **result: object) -> None:
+    def answered(self, operation: Row, now: float, *, index: int, **result: object) -> None:
         operation.update(ok=True, return_ns=int(now * 1e9), index=index, **result)
 
-    def unknown(self, operation: Operation, now: float) -> None:
+    def unknown(self, operation: Row, now: float) -> None:
         operation.update(ok=None, return_ns=int(now * 1e9))
 
 
 def judge(history: History, value_at: Callable[[str, int], str | None]) -> list[str]:
     """Every way in which it is not linearizable; empty if it is. ``value_at``: a key's value after an index."""
+    report = check_history(Operation(**operation) for operation in history)
+    return [*(violation.explanation for violation in report.violations), *_against_the_log(history, value_at)]
+
+
+def _against_the_log(history: History, value_at: Callable[[str, int], str | None]) -> list[str]:
     problems: list[str] = []
     done = [operation for operation in history if operation.get("ok")]
     returned = sorted(done, key=lambda operation: int(operation["return_ns"]))

@@ -6,7 +6,7 @@ counts in which an engine without the guard could have gone wrong, so that a gre
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from orchestrator.replication.log import MAX_PROPOSAL_BYTES
@@ -23,13 +23,13 @@ MEANINGS: dict[str, str] = {
     "S3": "an acknowledgement of another term reached a leader",
     "S4": "a second vote of one peer in one term reached a candidate",
     "S5": "a peer opened a disk whose snapshot its journal does not continue",
-    "S6": "two membership changes in flight (needs epochs)",
+    "S6": "a change of the peers was asked for while another was under way",
     "S7": "a complete snapshot with the wrong checksum was assembled",
     "S8": "a command within 64 bytes of the largest was put into the log",
     "S9": "a divergent log rejected two appends of one session in a row",
     "S10": "a disk that was wiped was asked for its vote, or asked for one, before it was admitted",
     "S11": "the last flush was torn when a peer opened its journal",
-    "S12": "a crash with a membership change in flight (needs epochs)",
+    "S12": "a peer died while a change of the peers was under way",
     "S13": "a leader was without a majority beyond its fallback time",
     "S14": "a command that is malformed or refused was in the log",
     "S15": "a command that nobody proposed was offered in an append",
@@ -37,7 +37,6 @@ MEANINGS: dict[str, str] = {
     "S17": "a snapshot was wanted while one was being written or read",
     "S18": "proposals were pending when leadership ended or a snapshot replaced the log",
 }
-NEED_EPOCHS = ("S6", "S12")
 
 
 class Holes:
@@ -45,11 +44,20 @@ class Holes:
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = dict.fromkeys(MEANINGS, 0)
+        self.change_in_flight: Callable[[], bool] = lambda: False
         self._votes: set[tuple[str, str, int]] = set()  # voter, candidate, term
         self._rejecting: dict[tuple[str, str], int] = {}  # sender, receiver -> appends rejected in a row
 
     def reached(self, hole: str) -> None:
         self.counts[hole] += 1
+
+    def died(self) -> None:
+        if self.change_in_flight():
+            self.reached("S12")
+
+    def changing(self) -> None:
+        if self.change_in_flight():
+            self.reached("S6")
 
     def proposed(self, size: int) -> None:
         if MAX_PROPOSAL_BYTES - 64 <= size <= MAX_PROPOSAL_BYTES:
@@ -60,8 +68,9 @@ class Holes:
 
     def see(self, source: SimPeer, target: SimPeer, frame: pb.Frame) -> None:
         """A frame is about to be delivered to a running peer."""
-        assert target.life is not None
-        log = target.life.log
+        log = target.engine
+        if log is None:
+            return
         kind = frame.WhichOneof("kind")
         if kind == "append":
             self._append(source, target, log, frame.append)

@@ -3,32 +3,32 @@
 Owns: how a peer is put together (as ``orchestrator.daemon`` does it) and its lives: start, kill, loss of power, exit,
 a wiped disk. Leaves when these happen to ``faults``, and what must hold to ``witness``. The one rule: nothing of the
 product is replaced but the disk, the wires, the clocks, the randomness and the threads.
-
-Membership epochs: ``build_log`` is the one place that makes the log; a log that changes its members takes over there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from orchestrator import plan
 from orchestrator.contract.errors import CorruptError, NoLeaderError, RaftsmanError, UnknownOutcomeError
 from orchestrator.leader.cluster import StateCluster
 from orchestrator.leader.liveness import Liveness
 from orchestrator.leader.loop import LeaderLoop
-from orchestrator.replication import journal, snapshots
+from orchestrator.replication import snapshots
+from orchestrator.replication.disk import Disk
+from orchestrator.replication.epochs import EpochLog
 from orchestrator.replication.journal import FileJournal
-from orchestrator.replication.log import SnapshotMeta
+from orchestrator.replication.journals import FileJournals, any_holds_anything
 from orchestrator.replication.machine import admission_payload
 from orchestrator.replication.propose import Proposer
 from orchestrator.replication.settings import EngineConfig, Guards
 from tests.sim.disk import PowerCutError
-from tests.sim.faulty_disk import FaultyDisk
+from tests.sim.faulty_disk import FaultyDisk, Trap
 from tests.sim.holes import Holes
 from tests.sim.process import ProcessLoop, SimProcess
 from tests.sim.watched import WatchedLog, WatchedMachine, WatchedSnapshots
@@ -45,19 +45,19 @@ class Life:
     process: SimProcess
     wire: Wire
     machine: WatchedMachine
-    log: WatchedLog
+    log: EpochLog
     proposer: Proposer
     liveness: Liveness
     loop: LeaderLoop
 
 
 class SimPeer:
-    """``holders(index, term)`` counts the disks that hold an entry."""
+    """``configured``: the peers that its process is started with."""
 
     def __init__(
         self,
         peer_id: str,
-        peers: list[str],
+        configured: list[str],
         *,
         loop: ProcessLoop,
         wires: Wires,
@@ -71,11 +71,10 @@ class SimPeer:
         segment_bytes: int,
         lost_after_ms: int,
         clock_rate: float,
-        holders: Callable[[int, int], int],
         trace: Callable[..., None],
     ) -> None:
         self.peer_id = peer_id
-        self._peers = peers
+        self.configured = configured
         self._loop = loop
         self._wires = wires
         self._witness = witness
@@ -88,15 +87,19 @@ class SimPeer:
         self._segment_bytes = segment_bytes
         self._lost_after_ms = lost_after_ms
         self._clock_rate = clock_rate
-        self._holders = holders
         self._trace = trace
         self.wall_offset_ms = 0
+        self.cut_at_install = (
+            False  # power goes when a leader's snapshot is stored and the journal does not know it yet
+        )
         self.slow_disk_s = 0.0  # what a flush takes at most
         self.slow_thread_s = 0.0  # what work in a thread takes at most, if more than usual
         self.life: Life | None = None
         self.process: SimProcess | None = None
         self.corrupt = ""  # why it refuses to start
         self.flipped = False  # a byte of its disk is wrong, which may not have been noticed yet
+        self.retired = 0  # the epoch without it: its process has ended for good
+        self.epoch = 1  # the newest that its present disk has entered
         self.exits = 0
         self.starts = 0
         self.crashes = 0
@@ -115,6 +118,7 @@ class SimPeer:
         self.disk.flushed = self._flushed
         self.corrupt = ""
         self.flipped = False
+        self.epoch = 0 if self._disks > 1 else 1
 
     @property
     def wiped(self) -> bool:
@@ -140,13 +144,24 @@ class SimPeer:
         return self.life is not None and self.life.log.running
 
     @property
+    def engine(self) -> WatchedLog | None:
+        """The present epoch's, while it runs."""
+        engine = self.life.log.engine if self.life is not None else None
+        return engine if isinstance(engine, WatchedLog) and engine.running else None
+
+    @property
+    def standing(self) -> tuple[int, int]:
+        """Epoch and term."""
+        return (self.life.log.epoch, self.life.log.term) if self.life is not None else (0, 0)
+
+    @property
     def up(self) -> bool:
         """It runs or is about to."""
         return self.process is not None
 
     def start(self) -> None:
         """Begin a new life; it is ``running`` some moments later, unless its disk is damaged or a trap waits there."""
-        assert self.process is None, self.peer_id
+        assert self.process is None and not self.retired, self.peer_id
         self.starts += 1
         process = self.process = SimProcess(self.peer_id, self._loop, rate=self._clock_rate)
         self._trace("start", self.peer_id)
@@ -155,8 +170,7 @@ class SimPeer:
     async def _boot(self, process: SimProcess) -> None:
         base = Path("/") / self.peer_id
         try:
-            stored = journal.holds_anything(base / "journal", self.disk)
-            stored = stored or snapshots.holds_anything(base / "snapshots", self.disk)
+            stored = any_holds_anything(base, self.disk) or snapshots.holds_anything(base / "snapshots", self.disk)
             life = self._assemble(process, base, fresh=not stored)
             self.life = life
             await life.log.start()
@@ -193,13 +207,9 @@ class SimPeer:
 
     def build_log(
         self, process: SimProcess, base: Path, machine: WatchedMachine, wire: Wire, *, fresh: bool
-    ) -> WatchedLog:
-        store = WatchedSnapshots(base / "snapshots", disk=self.disk)
-        entries = FileJournal(
-            base / "journal", disk=self.disk, segment_bytes=self._segment_bytes, entropy=self._rng.randbytes
-        )
-        store.opened = lambda meta: self._opened(entries, meta)
-        store.written = lambda meta, checksum: self._witness.snapshot(self.peer_id, meta.index, checksum)
+    ) -> EpochLog:
+        def open_one(path: Path, disk: Disk) -> FileJournal:
+            return FileJournal(path, disk=disk, segment_bytes=self._segment_bytes, entropy=self._rng.randbytes)
 
         async def run_blocking(work: Callable[[], T]) -> T:
             # The work is done at one moment; before it and after it, turns go on without it.
@@ -209,20 +219,39 @@ class SimPeer:
             await asyncio.sleep(self._rng.uniform(0, longest / 2))
             return done
 
-        return WatchedLog(
-            witness=self._witness, holes=self._holes, holders=self._holders, append_bytes=self._append_bytes,
-            peer_id=self.peer_id, peers={peer: f"{peer}:7400" for peer in self._peers}, machine=machine,
-            journal=entries, snapshots=store, network=wire, incarnation=self.incarnation, fresh=fresh,
+        store = WatchedSnapshots(base / "snapshots", disk=self.disk)
+        store.written = lambda meta, checksum: self._witness.snapshot(self.peer_id, meta.index, checksum)
+        log = EpochLog(
+            peer_id=self.peer_id, peers={peer: f"{peer}:7400" for peer in self.configured}, machine=machine,
+            journals=FileJournals(base, disk=self.disk, open_one=open_one), snapshots=store, network=wire,
+            incarnation=self.incarnation, fresh=fresh,
             admission_payload=lambda cluster, disks: admission_payload(cluster, disks, time_ms=self.wall_ms()),
             config=self._config, guards=self._guards, clock=process.clock,
-            rng=random.Random(self._rng.getrandbits(64)), exit_process=self._exited, run_blocking=run_blocking,
+            rng=random.Random(self._rng.getrandbits(64)), retired=self._retired, exit_process=self._exited,
+            run_blocking=run_blocking,
         )  # fmt: skip
 
-    def _opened(self, entries: FileJournal, meta: SnapshotMeta) -> None:
-        """Count S5: a snapshot that the journal does not continue."""
-        held = entries.entries(meta.last_index, meta.last_index + 1)
-        if not held or held[0][1] != meta.last_term:
-            self._holes.reached("S5")
+        def make_engine(**parts: Any) -> WatchedLog:
+            self.epoch = max(self.epoch, parts["config"].epoch)
+            return WatchedLog(
+                witness=self._witness, holes=self._holes, append_bytes=self._append_bytes,
+                installing=self._installing, **parts,
+            )  # fmt: skip
+
+        log.make_engine = make_engine
+        return log
+
+    def _installing(self) -> None:
+        """A leader's snapshot took the place of log and state; the journal will know with its next flush."""
+        if self.cut_at_install:
+            self.cut_at_install = False
+            self.disk.trap = Trap(self._rng.choice(("journal:write", "journal:fdatasync")))
+
+    def _retired(self, epoch: int) -> None:
+        """It was removed, and a majority of the new peers goes on without it."""
+        self._trace("retired", self.peer_id, epoch)
+        self.retired = epoch
+        self.kill(silent=False)
 
     def _exited(self, code: int) -> None:
         self._trace("exit", self.peer_id, code)
@@ -245,6 +274,7 @@ class SimPeer:
         if process is None:
             return
         self.crashes += 1
+        self._holes.died()
         self._trace("dead", self.peer_id)
         if life is not None:
             life.log.kill()
@@ -253,30 +283,9 @@ class SimPeer:
 
     # ------------------------------------------------------------------ calls from outside
 
-    async def call(self, handler: Callable[[Life], Awaitable[T]], *, timeout_s: float) -> T:
+    async def call(self, handler: Callable[[Life], Coroutine[Any, Any, T]], *, timeout_s: float) -> T:
         """Run a handler in the peer's process. Raises what it raises, or ``UnknownOutcomeError`` if no answer comes."""
         life = self.life
         if life is None or not life.log.running:
             raise NoLeaderError(f"{self.peer_id} does not answer")
-        process = life.process
-        answer: asyncio.Future[T] = self._loop.create_future()
-        process.calls[answer] = None
-
-        async def serve() -> None:
-            try:
-                value = await handler(life)
-            except Exception as error:
-                if not answer.done():
-                    answer.set_exception(error)
-            else:
-                if not answer.done():
-                    answer.set_result(value)
-
-        task = process.spawn(serve())
-        done, _ = await asyncio.wait((answer,), timeout=timeout_s)
-        process.calls.pop(answer, None)
-        if not done:
-            task.cancel()
-            answer.cancel()
-            raise UnknownOutcomeError("no answer came in time")
-        return answer.result()
+        return await life.process.ask(handler(life), timeout_s=timeout_s)

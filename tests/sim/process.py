@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
+from orchestrator.contract.errors import UnknownOutcomeError
 from tests.sim.loop import VirtualLoop
+
+T = TypeVar("T")
 
 _PROCESS: contextvars.ContextVar[SimProcess | None] = contextvars.ContextVar("process", default=None)
 
@@ -120,6 +123,32 @@ class SimProcess:
         for handle in backlog:
             if not handle.cancelled():
                 self._loop.run_again(handle)
+
+    async def ask(self, work: Coroutine[Any, Any, T], *, timeout_s: float) -> T:
+        """Run it as part of the process and wait outside. Raises what it raises; ``UnknownOutcomeError`` if no answer
+        comes in time, or the process ends."""
+        answer: asyncio.Future[T] = self._loop.create_future()
+        self.calls[answer] = None
+
+        async def serve() -> None:
+            try:
+                value = await work
+            except Exception as error:
+                if not answer.done():
+                    answer.set_exception(error)
+            else:
+                if not answer.done():
+                    answer.set_result(value)
+
+        task = self.spawn(serve())
+        task.add_done_callback(lambda _: work.close(), context=contextvars.Context())
+        done, _ = await asyncio.wait((answer,), timeout=timeout_s)
+        self.calls.pop(answer, None)
+        if not done:
+            task.cancel()
+            answer.cancel()
+            raise UnknownOutcomeError("no answer came in time")
+        return answer.result()
 
     def end(self, error: Exception) -> None:
         """It is gone: its tasks are cancelled, and whoever waits for an answer gets the error."""

@@ -143,13 +143,19 @@ class _Run:
     def _unsettled(self) -> str:
         """Why the cluster is not as it should be; "" if it is."""
         world = self.world
-        peers = list(world.peers.values())
+        peers = [world.peers[name] for name in world.members()]
         lives = [peer.life for peer in peers if peer.life is not None and peer.running]
         if len(lives) < len(peers):
             return "not all peers run"
         if world.leader() is None:
             return "no leader"
-        states = {life.log.name: (life.machine.index, life.log.core_commit) for life in lives}
+        states = {
+            peer.peer_id: (engine.epoch, peer.life.machine.index, engine.core_commit)
+            for peer in peers
+            if (engine := peer.engine) is not None and peer.life is not None
+        }
+        if len(states) < len(peers):
+            return f"not all peers are in an epoch: {states}"
         if len(set(states.values())) > 1:
             return f"peers have not applied the same: {states}"
         if not all(peer.admitted for peer in peers):
@@ -183,7 +189,7 @@ class _Run:
         """All peers hold one state; every acknowledged write is in it; what clients saw is linearizable."""
         world = self.world
         hashes = {
-            peer.peer_id: peer.life.machine.state_hash() for peer in world.peers.values() if peer.life is not None
+            name: life.machine.state_hash() for name in world.members() if (life := world.peers[name].life) is not None
         }
         if len(set(hashes.values())) != 1:
             world.witness.violation(f"states differ at the end: {hashes}")

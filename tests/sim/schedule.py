@@ -30,6 +30,7 @@ FAULTS: dict[str, float] = {
     "wall_clock": 1.0,
     "flip": 1.0,  # a byte of a stored file changes
     "wipe": 1.0,
+    "change": 2.0,  # of the peers: one is added, removed or replaced
     "agent_away": 1.5,
     "lag": 2.0,  # a follower is away while much is written, and catches up over a slow link that breaks
     "flap": 2.0,  # a leader loses its leadership and gets it back while acknowledgements to it are on their way

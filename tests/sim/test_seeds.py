@@ -9,12 +9,12 @@ from collections import Counter
 
 import pytest
 
-from tests.sim.holes import MEANINGS, NEED_EPOCHS
+from tests.sim.holes import MEANINGS
 from tests.sim.run import replay_command, run_seed
 
 FAST = 40
 ALL = 300
-RARE = {"S2", "S5", "S8"}
+RARE = {"S2", "S5", "S6", "S8"}
 """Not in every few dozen runs: ``scripts/soak`` counts them."""
 
 
@@ -44,4 +44,4 @@ def test_few_runs_reach_nearly_every_hole() -> None:
     for seed in range(ALL, ALL + 40):
         reached.update(run_seed(seed, 3 + seed % 2 * 2).holes)
     missed = {name for name in MEANINGS if not reached[name]}
-    assert missed <= RARE | set(NEED_EPOCHS), {name: MEANINGS[name] for name in sorted(missed)}
+    assert missed <= RARE, {name: MEANINGS[name] for name in sorted(missed)}

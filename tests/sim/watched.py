@@ -49,18 +49,23 @@ class WatchedLog(EngineLog):
     """The engine with a witness that looks after every turn, and the holes counted where only the engine sees them."""
 
     def __init__(
-        self, *, witness: Witness, holes: Holes, holders: Callable[[int, int], int], append_bytes: int, **parts: Any
+        self, *, witness: Witness, holes: Holes, append_bytes: int, installing: Callable[[], None], **parts: Any
     ) -> None:
         super().__init__(**parts)
+        self._installing = installing
         self._append_bytes = append_bytes
         self._witness = witness
         self.holes = holes
-        self._holders = holders
         self.name = self._peer_id
         self.checked_commit = 0
         self.seen_term = 0
 
     def _build(self, snapshot: SnapshotMeta | None) -> None:
+        begun = self._journal.last_index >= self._journal.first_index
+        if snapshot is not None and (begun or snapshot.epoch == 1):  # a later epoch begins with an empty journal
+            held = self._journal.entries(snapshot.last_index, snapshot.last_index + 1)
+            if not held or held[0][1] != snapshot.last_term:
+                self.holes.reached("S5")
         super()._build(snapshot)
         # ``EngineConfig`` allows no message below one largest proposal, and a backlog of several is worth testing.
         self._core._raft._SyncObj__conf.appendEntriesBatchSizeBytes = self._append_bytes
@@ -78,6 +83,10 @@ class WatchedLog(EngineLog):
     @property
     def epoch(self) -> int:
         return self._config.epoch
+
+    @property
+    def members(self) -> list[str]:
+        return list(self._peers)
 
     @property
     def leads_core(self) -> bool:
@@ -104,9 +113,6 @@ class WatchedLog(EngineLog):
         for command, index, term in self._storage[max(start - first, 0) : max(stop - first, 0)]:
             yield index, term, command
 
-    def count_holders(self, index: int) -> int:
-        return self._holders(index, self._storage.term_at(index) or 0)
-
     # ------------------------------------------------------------------ what the holes need
 
     @property
@@ -130,6 +136,10 @@ class WatchedLog(EngineLog):
             self.holes.reached("S17")
         super().core_wants_snapshot(peer_id)
 
+    def replaced(self, meta: SnapshotMeta) -> None:
+        self._installing()
+        super().replaced(meta)
+
     def core_changed_state(self, old: int, new: int) -> None:
         if old == LEADER and self._last_quorum_ms(self._clock()) >= self._config.election_max_s * 1000:
             self.holes.reached("S13")
@@ -142,9 +152,7 @@ class WatchedLog(EngineLog):
 
 
 class WatchedSnapshots(FileSnapshots):
-    opened: Callable[[SnapshotMeta], None]
     written: Callable[[SnapshotMeta, int], None]
-    _looked = False
 
     def save(self, meta: SnapshotMeta, parts: Iterable[bytes]) -> None:
         def seen() -> Iterator[bytes]:
@@ -155,10 +163,3 @@ class WatchedSnapshots(FileSnapshots):
             self.written(meta, checksum)
 
         super().save(meta, seen())
-
-    def load(self) -> tuple[SnapshotMeta, bytes] | None:
-        held = super().load()
-        if held is not None and not self._looked:
-            self._looked = True
-            self.opened(held[0])
-        return held

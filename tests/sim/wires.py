@@ -13,12 +13,16 @@ from __future__ import annotations
 import asyncio
 import random
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
-from orchestrator.replication.link import Receiver
+from orchestrator.contract.errors import NoLeaderError
+from orchestrator.replication.link import Host, Receiver
 from orchestrator.replication.v1 import peer_pb2 as pb
 from tests.sim.process import ProcessLoop, SimProcess
+
+T = TypeVar("T")
 
 Tap = Callable[[str, str, pb.Frame], Sequence[pb.Frame]]
 """``(sender, receiver, frame)`` -> what is delivered in its place; called as the frame is delivered."""
@@ -26,6 +30,8 @@ Tap = Callable[[str, str, pb.Frame], Sequence[pb.Frame]]
 REDIAL_S = 0.05
 HANDSHAKE_S = 0.4
 """A handshake that takes longer is given up and tried again."""
+CALL_S = 3.0
+"""A call without a session is answered within this time, or not at all."""
 NOTICE_S = (0.0, 0.06)
 """Within this time each end notices that a session broke."""
 SILENCE_S = (0.1, 2.5)
@@ -59,6 +65,7 @@ class Wires:
         self.digest = 0  # of everything that was delivered, in order
         self.broken_sessions = 0
         self._wires: dict[str, Wire] = {}
+        self._hosts: dict[str, tuple[Host, SimProcess]] = {}  # who answers calls without a session
         self._sessions: dict[tuple[str, str], _Session] = {}  # as the source sees them
         self._numbers: dict[str, int] = {}
 
@@ -140,9 +147,10 @@ class Wires:
         self._wires[wire.peer_id] = wire
 
     def leave(self, wire: Wire, *, silent: bool) -> None:
-        """The process is gone; ``silent``: its machine too, so nobody resets its connections."""
+        """It hangs up, or its process is gone; ``silent``: its machine too, so nobody resets its connections."""
         if self._wires.get(wire.peer_id) is wire:
             del self._wires[wire.peer_id]
+        wire.incoming.clear()
         for pair in sorted(self._sessions):
             session = self._sessions[pair]
             if session.source is wire or session.target is wire:
@@ -177,7 +185,7 @@ class Wires:
         welcome = target.receiver.hello()
         reason = target.receiver.judge(hello)
         if reason:
-            target.receiver.refused(source.peer_id, reason)
+            target.receiver.refused(source.peer_id, reason, hello)
         else:
             session.begun = True
             target.incoming[source.peer_id] = session
@@ -191,11 +199,31 @@ class Wires:
         if session.broken or not source.alive or (target.peer_id, source.peer_id) in self.cut:
             return
         if reason:
-            source.receiver.refused(target.peer_id, reason)
+            source.receiver.refused(target.peer_id, reason, pb.Hello.FromString(data))
             self.break_session(session)
             return
         session.welcomed = True
         source.receiver.peer_up(target.peer_id, pb.Hello.FromString(data))
+
+    # ------------------------------------------------------------------ calls without a session
+
+    def host(self, peer_id: str, process: SimProcess, host: Host) -> None:
+        self._hosts[peer_id] = (host, process)
+
+    async def call(self, source_id: str, address: str, handler: Callable[[Host], Coroutine[Any, Any, T]]) -> T:
+        """Ask the host at an address (its peer's id, a colon, anything), there and back."""
+        target_id = address.partition(":")[0]
+        await self._way(source_id, target_id)
+        host, process = self._hosts[target_id]
+        answer = await process.ask(handler(host), timeout_s=CALL_S)
+        await self._way(target_id, source_id)
+        return answer
+
+    async def _way(self, source_id: str, target_id: str) -> None:
+        await asyncio.sleep(self._rng.uniform(*self.delay_s) + self.slow.get((source_id, target_id), 0.0))
+        known = self._hosts.get(target_id)
+        if known is None or not known[1].alive or (source_id, target_id) in self.cut:
+            raise NoLeaderError(f"{target_id} cannot be reached")
 
     # ------------------------------------------------------------------ frames
 
@@ -250,14 +278,15 @@ class Wire:
         self.receiver: Receiver
         self.incoming: dict[str, _Session] = {}
         self._dialling: asyncio.Task[None] | None = None
-        self._left = False
+        self._joined = False
 
     @property
     def alive(self) -> bool:
-        return self.process.alive and not self._left
+        return self.process.alive and self._joined
 
     async def start(self, peer_id: str, peers: dict[str, str], receiver: Receiver) -> None:
         self.receiver = receiver
+        self._joined = True
         self._wires.join(self)
         self._dialling = self.process.spawn(self._dial(sorted(peers)))
 
@@ -274,8 +303,23 @@ class Wire:
         self.drop(silent=False)
 
     def drop(self, *, silent: bool) -> None:
-        if not self._left:
-            self._left = True
+        if self._joined:
+            self._joined = False
             if self._dialling is not None:
                 self._dialling.cancel()
             self._wires.leave(self, silent=silent)
+
+    def serve(self, host: Host) -> None:
+        self._wires.host(self.peer_id, self.process, host)
+
+    async def fetch(self, address: str, request: pb.FetchRequest) -> tuple[pb.SnapshotHeader, bytes]:
+        found = await self._wires.call(self.peer_id, address, lambda host: host.newest_snapshot(request.hello))
+
+        async def taken(host: Host) -> None:
+            host.snapshot_taken(request.hello)
+
+        await self._wires.call(self.peer_id, address, taken)
+        return found
+
+    async def invite(self, address: str, invitation: pb.Invitation) -> pb.InvitationReply:
+        return await self._wires.call(self.peer_id, address, lambda host: host.invited(invitation))

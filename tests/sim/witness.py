@@ -4,7 +4,7 @@ Owns: what was committed at each raft index, applied at each command index, hash
 lives of all peers. Leaves what clients saw to ``clients`` and what agents run to ``agents``. The one rule: it judges
 after every turn of every engine, from what the engine holds, and never changes anything.
 
-Checked after every turn: one leader a term (and epoch); a leader's log holds everything that was ever committed; what
+Checked after every turn: one leader a term and epoch; a leader's log holds everything that was ever committed; what
 it counts as stored at another peer is there; what is committed never changes and is on a majority when a leader first
 commits it. With every applied command: the same command at the same index everywhere, with the same outcome. At every
 ``stride``-th command: equal hashes of the state without its past (answers, events), and now and then the invariants. At
@@ -40,19 +40,25 @@ class ViolationError(AssertionError):
 
 class Witness:
     """``stride``: the state is hashed at every so many commands. ``trace`` hears of what happens. ``believes`` says
-    what a leader wrongly takes for stored elsewhere, "" if nothing."""
+    what a leader wrongly takes for stored elsewhere, "" if nothing; ``holders`` on how many disks an entry may be."""
 
     def __init__(
-        self, *, peers: int, stride: int, trace: Callable[..., None], believes: Callable[[WatchedLog], str]
+        self,
+        *,
+        stride: int,
+        trace: Callable[..., None],
+        believes: Callable[[WatchedLog], str],
+        holders: Callable[[WatchedLog, int], int],
     ) -> None:
-        self._peers = peers
+        self._holders = holders
         self._believes = believes
         self._stride = stride
         self._trace = trace
         self.violations: list[str] = []
         self.leaders: dict[tuple[int, int], str] = {}  # (epoch, term) -> peer
-        self.committed: dict[int, tuple[int, int]] = {}  # raft index -> term, checksum of the entry
-        self.highest_commit = 0
+        # What stands behind a seal is void, and the next epoch has its own entries at those indexes.
+        self.committed: dict[tuple[int, int], tuple[int, int]] = {}  # (epoch, raft index) -> term, checksum
+        self.highest_commit: dict[int, int] = {}  # epoch -> raft index
         self.applied: dict[int, tuple[int, Outcome]] = {}  # command index -> checksum of the payload, outcome
         self.newest: State | None = None  # of the peer that has applied most
         self.variables: dict[str, list[tuple[int, str | None]]] = {}  # name -> (index, value), ascending
@@ -93,13 +99,11 @@ class Witness:
         if known != log.name:
             self.violation(f"{known} and {log.name} both lead in term {log.term}")
         # Leader completeness (Raft, section 5.4): its log holds every committed entry.
-        last = log.last_entry
-        if last < self.highest_commit:
-            self.violation(
-                f"{log.name} leads term {log.term} with a log up to {last}; entry {self.highest_commit} was committed"
-            )
-        for index, term, _ in log.held(log.first_entry, min(last, self.highest_commit) + 1):
-            known_entry = self.committed.get(index)
+        last, highest = log.last_entry, self.highest_commit.get(log.epoch, 0)
+        if last < highest:
+            self.violation(f"{log.name} leads term {log.term} with a log up to {last}; entry {highest} was committed")
+        for index, term, _ in log.held(log.first_entry, min(last, highest) + 1):
+            known_entry = self.committed.get((log.epoch, index))
             if known_entry is not None and known_entry[0] != term:
                 self.violation(
                     f"{log.name} leads term {log.term} with entry {index} of term {term}; the committed one is of "
@@ -111,22 +115,23 @@ class Witness:
         """Entries in ``(after, commit]`` became committed here (or are, in a new life)."""
         first = log.first_entry
         for index, term, command in log.held(after + 1, commit + 1):
-            known = self.committed.get(index)
+            known = self.committed.get((log.epoch, index))
             if index == first:  # perhaps only the mark that a snapshot leaves: its content is in the state
                 if known is not None and known[0] != term:
                     self.violation(f"{log.name}: entry {index} is of term {term}; the committed one is of {known[0]}")
                 continue
             entry = (term, zlib.crc32(command))
             if known is None:
-                self.committed[index] = entry
+                self.committed[log.epoch, index] = entry
             elif known != entry:
                 self.violation(f"{log.name}: committed entry {index} is {entry} there and was {known} elsewhere")
-        if commit > self.highest_commit:
-            self.highest_commit = commit
+        if commit > self.highest_commit.get(log.epoch, 0):
+            self.highest_commit[log.epoch] = commit
             if log.leads_core:
-                holders = log.count_holders(commit)
-                if 2 * holders <= self._peers:
-                    self.violation(f"{log.name} committed entry {commit}, which only {holders} of {self._peers} hold")
+                holders = self._holders(log, commit)
+                peers = len(log.members)
+                if 2 * holders <= peers:
+                    self.violation(f"{log.name} committed entry {commit}, which only {holders} of {peers} hold")
 
     # ------------------------------------------------------------------ the state
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import random
 import zlib
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from orchestrator.contract.errors import NoLeaderError
 from orchestrator.replication.settings import Guards
@@ -41,28 +41,41 @@ class World:
         self.digest = 0  # of the trace
         self._rng = random.Random(f"world-{schedule.seed}-{schedule.peers}")
         self.holes = Holes()
-        self.witness = Witness(peers=schedule.peers, stride=schedule.stride, trace=self.trace, believes=self.believes)
+        self.witness = Witness(stride=schedule.stride, trace=self.trace, believes=self.believes, holders=self.holders)
         self.wires = Wires(loop, self.new_rng(), delay_s=schedule.delay_s)
-        names = [f"p{number}" for number in range(1, schedule.peers + 1)]
-        self.peers = {
-            name: SimPeer(
-                name, names, loop=loop, wires=self.wires, witness=self.witness, holes=self.holes, rng=self.new_rng(),
-                config=schedule.config, guards=guards, append_bytes=schedule.append_bytes,
-                thread_s=schedule.thread_s, segment_bytes=schedule.segment_bytes,
-                lost_after_ms=schedule.lost_after_ms, clock_rate=rate, holders=self.holders, trace=self.trace,
-            )
-            for name, rate in zip(names, schedule.clock_rates, strict=True)
-        }  # fmt: skip
+        self._guards = guards
+        self._first = [f"p{number}" for number in range(1, schedule.peers + 1)]
+        self.peers: dict[str, SimPeer] = {}
+        for name, rate in zip(self._first, schedule.clock_rates, strict=True):
+            self.peers[name] = self._new_peer(name, self._first, rate)
         self.meddler = Meddler(
             self.peers, self.holes, self.new_rng(), votes=schedule.duplicate_votes, chunks=schedule.damaged_chunks,
             foreign=schedule.foreign_commands,
         )  # fmt: skip
         self.wires.tap = self.meddler.tap
+        self.changing = 0  # changes of the peers that are just proposed
+        self.holes.change_in_flight = lambda: bool(self.changing) or self.between_epochs
         self.steps_struck: dict[str, int] = {}
         self.lossy_cuts = 0
 
     def new_rng(self) -> random.Random:
         return random.Random(self._rng.getrandbits(64))
+
+    def _new_peer(self, name: str, configured: list[str], rate: float) -> SimPeer:
+        schedule = self.schedule
+        return SimPeer(
+            name, configured, loop=self.loop, wires=self.wires, witness=self.witness, holes=self.holes,
+            rng=self.new_rng(), config=schedule.config, guards=self._guards, append_bytes=schedule.append_bytes,
+            thread_s=schedule.thread_s, segment_bytes=schedule.segment_bytes, lost_after_ms=schedule.lost_after_ms,
+            clock_rate=rate, trace=self.trace,
+        )  # fmt: skip
+
+    def add_peer(self) -> SimPeer:
+        """A machine with an empty disk, started as one is that is to be added."""
+        name = f"p{len(self.peers) + 1}"
+        peer = self.peers[name] = self._new_peer(name, [*self.members(), name], 1.0)
+        peer.start()
+        return peer
 
     # ------------------------------------------------------------------ the record
 
@@ -92,38 +105,61 @@ class World:
     def running(self) -> list[SimPeer]:
         return [peer for peer in self.peers.values() if peer.running]
 
-    def leader(self) -> SimPeer | None:
-        """The ready leader of the highest term."""
-        leading = [peer for peer in self.running() if peer.life is not None and peer.life.log.is_leader()]
-        return max(leading, key=lambda peer: peer.life.log.term if peer.life is not None else 0, default=None)
+    def members(self) -> list[str]:
+        """The peers of the newest epoch that anybody has applied."""
+        newest = self.witness.newest
+        return sorted(newest.addresses) if newest is not None and newest.addresses else list(self._first)
 
-    def holders(self, index: int, term: int) -> int:
-        """How many of the peers may hold this entry: those that run are asked, of the others it is believed."""
+    @property
+    def epoch(self) -> int:
+        """The newest that anybody has applied."""
+        return max(1, self.witness.newest.epoch) if self.witness.newest is not None else 1
+
+    @property
+    def between_epochs(self) -> bool:
+        """Whether a peer has not entered the newest epoch."""
+        return any(self.peers[name].epoch < self.epoch for name in self.members())
+
+    def leader(self) -> SimPeer | None:
+        """The ready leader of the highest epoch and term."""
+        leading = [peer for peer in self.running() if peer.engine is not None and peer.engine.is_leader()]
+        return max(leading, key=lambda peer: peer.standing, default=None)
+
+    def holders(self, leader: WatchedLog, index: int) -> int:
+        """How many peers of the epoch may hold an entry: those that run in it are asked, others believed."""
         count = 0
-        for peer in self.peers.values():
-            if not peer.running or peer.life is None or not peer.admitted:
+        for name in leader.members:
+            log = self.peers[name].engine
+            if log is None or log.epoch != leader.epoch or not self.peers[name].admitted:
                 count += 1
             else:
-                log = peer.life.log
-                count += log.first_entry > index or log.term_at(index) == term
+                count += log.first_entry > index or log.term_at(index) == leader.term_at(index)
         return count
 
     def believes(self, leader: WatchedLog) -> str:
         """What a leader counts as stored at a peer that does not hold it; "" if nothing."""
-        for peer in self.peers.values():
-            if peer.peer_id == leader.name or not peer.running or peer.life is None or not peer.admitted:
+        for name in leader.members:
+            log = self.peers[name].engine
+            if name == leader.name or log is None or not self.peers[name].admitted:
                 continue
-            log, match = peer.life.log, leader.match_index(peer.peer_id)
+            if (log.epoch, log.term) != (leader.epoch, leader.term):
+                continue
+            match = leader.match_index(name)
             both_hold = match >= max(log.first_entry, leader.first_entry)
-            if log.term == leader.term and both_hold and log.term_at(match) != leader.term_at(match):
+            if both_hold and log.term_at(match) != leader.term_at(match):
                 return (
-                    f"{leader.name} counts entry {match} of term {leader.term_at(match)} as stored at {peer.peer_id}, "
+                    f"{leader.name} counts entry {match} of term {leader.term_at(match)} as stored at {name}, "
                     f"which has it of term {log.term_at(match)}"
                 )
         return ""
 
     async def ask(
-        self, rng: random.Random, handler: Callable[[Life], Awaitable[T]], *, leader: bool, timeout_s: float = 2.0
+        self,
+        rng: random.Random,
+        handler: Callable[[Life], Coroutine[Any, Any, T]],
+        *,
+        leader: bool,
+        timeout_s: float = 2.0,
     ) -> T:
         """Call some peer, or the one that some peer takes for the leader, as a client does."""
         running = self.running()

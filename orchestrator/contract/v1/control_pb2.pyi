@@ -485,6 +485,60 @@ class StateHashResponse(_message.Message):
     peer_id: str
     def __init__(self, hash: _Optional[str] = ..., index: _Optional[int] = ..., peer_id: _Optional[str] = ...) -> None: ...
 
+class BackupRequest(_message.Message):
+    __slots__ = ("read",)
+    READ_FIELD_NUMBER: _ClassVar[int]
+    read: ReadOptions
+    def __init__(self, read: _Optional[_Union[ReadOptions, _Mapping]] = ...) -> None: ...
+
+class BackupHead(_message.Message):
+    __slots__ = ("format", "cluster_id", "cluster_name", "peer_id", "index", "time_ms", "taken_ms", "age_ms", "stale", "term", "entry_index", "size_bytes", "jobs", "nodes", "allocations", "variables", "version")
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_NAME_FIELD_NUMBER: _ClassVar[int]
+    PEER_ID_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    TAKEN_MS_FIELD_NUMBER: _ClassVar[int]
+    AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    STALE_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_INDEX_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    ALLOCATIONS_FIELD_NUMBER: _ClassVar[int]
+    VARIABLES_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    format: int
+    cluster_id: str
+    cluster_name: str
+    peer_id: str
+    index: int
+    time_ms: int
+    taken_ms: int
+    age_ms: int
+    stale: bool
+    term: int
+    entry_index: int
+    size_bytes: int
+    jobs: int
+    nodes: int
+    allocations: int
+    variables: int
+    version: str
+    def __init__(self, format: _Optional[int] = ..., cluster_id: _Optional[str] = ..., cluster_name: _Optional[str] = ..., peer_id: _Optional[str] = ..., index: _Optional[int] = ..., time_ms: _Optional[int] = ..., taken_ms: _Optional[int] = ..., age_ms: _Optional[int] = ..., stale: _Optional[bool] = ..., term: _Optional[int] = ..., entry_index: _Optional[int] = ..., size_bytes: _Optional[int] = ..., jobs: _Optional[int] = ..., nodes: _Optional[int] = ..., allocations: _Optional[int] = ..., variables: _Optional[int] = ..., version: _Optional[str] = ...) -> None: ...
+
+class BackupPart(_message.Message):
+    __slots__ = ("head", "data", "sha256")
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    head: BackupHead
+    data: bytes
+    sha256: bytes
+    def __init__(self, head: _Optional[_Union[BackupHead, _Mapping]] = ..., data: _Optional[bytes] = ..., sha256: _Optional[bytes] = ...) -> None: ...
+
 class WatchEventsRequest(_message.Message):
     __slots__ = ("after_index", "namespace", "kinds", "job")
     AFTER_INDEX_FIELD_NUMBER: _ClassVar[int]

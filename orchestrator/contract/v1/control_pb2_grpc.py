@@ -149,6 +149,11 @@ class ControlStub:
                 request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.SetLimitsRequest.SerializeToString,
                 response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.FromString,
                 _registered_method=True)
+        self.Backup = channel.unary_stream(
+                '/orchestrator.contract.v1.Control/Backup',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.BackupRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.BackupPart.FromString,
+                _registered_method=True)
         self.PutVariable = channel.unary_unary(
                 '/orchestrator.contract.v1.Control/PutVariable',
                 request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.PutVariableRequest.SerializeToString,
@@ -328,6 +333,14 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Backup(self, request, context):
+        """The whole state at one index, variables included: a head, its bytes in order, and at last their checksum. Clients
+        only (no gateway). One at a time per peer: RESOURCE_EXHAUSTED meanwhile.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PutVariable(self, request, context):
         """Variables
         """
@@ -482,6 +495,11 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.SetLimits,
                     request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.SetLimitsRequest.FromString,
                     response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.SerializeToString,
+            ),
+            'Backup': grpc.unary_stream_rpc_method_handler(
+                    servicer.Backup,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.BackupRequest.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.BackupPart.SerializeToString,
             ),
             'PutVariable': grpc.unary_unary_rpc_method_handler(
                     servicer.PutVariable,
@@ -1135,6 +1153,33 @@ class Control:
             '/orchestrator.contract.v1.Control/SetLimits',
             orchestrator_dot_contract_dot_v1_dot_control__pb2.SetLimitsRequest.SerializeToString,
             orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Backup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/orchestrator.contract.v1.Control/Backup',
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.BackupRequest.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.BackupPart.FromString,
             options,
             channel_credentials,
             insecure,

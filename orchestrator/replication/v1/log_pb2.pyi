@@ -501,7 +501,7 @@ class SnapshotParts(_message.Message):
     def __init__(self, magic: _Optional[int] = ..., format: _Optional[int] = ..., parts: _Optional[_Iterable[_Union[Snapshot, _Mapping]]] = ...) -> None: ...
 
 class Snapshot(_message.Message):
-    __slots__ = ("magic", "format", "index", "time_ms", "cluster_id", "feature_level", "admitted", "epoch", "addresses", "limits", "jobs", "nodes", "forgotten", "variables", "answers", "events", "events_dropped_index", "groups", "table")
+    __slots__ = ("magic", "format", "index", "time_ms", "cluster_id", "feature_level", "admitted", "epoch", "addresses", "attempt_floor", "limits", "jobs", "nodes", "forgotten", "variables", "answers", "events", "events_dropped_index", "groups", "table")
     class AdmittedEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -525,6 +525,7 @@ class Snapshot(_message.Message):
     ADMITTED_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FLOOR_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     JOBS_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
@@ -544,6 +545,7 @@ class Snapshot(_message.Message):
     admitted: _containers.ScalarMap[str, str]
     epoch: int
     addresses: _containers.ScalarMap[str, str]
+    attempt_floor: int
     limits: _types_pb2.Limits
     jobs: _containers.RepeatedCompositeFieldContainer[Job]
     nodes: _containers.RepeatedCompositeFieldContainer[Node]
@@ -554,4 +556,4 @@ class Snapshot(_message.Message):
     events_dropped_index: int
     groups: _containers.RepeatedCompositeFieldContainer[Group]
     table: Table
-    def __init__(self, magic: _Optional[int] = ..., format: _Optional[int] = ..., index: _Optional[int] = ..., time_ms: _Optional[int] = ..., cluster_id: _Optional[str] = ..., feature_level: _Optional[int] = ..., admitted: _Optional[_Mapping[str, str]] = ..., epoch: _Optional[int] = ..., addresses: _Optional[_Mapping[str, str]] = ..., limits: _Optional[_Union[_types_pb2.Limits, _Mapping]] = ..., jobs: _Optional[_Iterable[_Union[Job, _Mapping]]] = ..., nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., forgotten: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., variables: _Optional[_Iterable[_Union[_control_pb2.Variable, _Mapping]]] = ..., answers: _Optional[_Iterable[_Union[Remembered, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[_control_pb2.Event, _Mapping]]] = ..., events_dropped_index: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[Group, _Mapping]]] = ..., table: _Optional[_Union[Table, _Mapping]] = ...) -> None: ...
+    def __init__(self, magic: _Optional[int] = ..., format: _Optional[int] = ..., index: _Optional[int] = ..., time_ms: _Optional[int] = ..., cluster_id: _Optional[str] = ..., feature_level: _Optional[int] = ..., admitted: _Optional[_Mapping[str, str]] = ..., epoch: _Optional[int] = ..., addresses: _Optional[_Mapping[str, str]] = ..., attempt_floor: _Optional[int] = ..., limits: _Optional[_Union[_types_pb2.Limits, _Mapping]] = ..., jobs: _Optional[_Iterable[_Union[Job, _Mapping]]] = ..., nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., forgotten: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., variables: _Optional[_Iterable[_Union[_control_pb2.Variable, _Mapping]]] = ..., answers: _Optional[_Iterable[_Union[Remembered, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[_control_pb2.Event, _Mapping]]] = ..., events_dropped_index: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[Group, _Mapping]]] = ..., table: _Optional[_Union[Table, _Mapping]] = ...) -> None: ...

@@ -82,7 +82,7 @@ class InvitationReply(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., fetched_bytes: _Optional[int] = ..., problem: _Optional[str] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("cluster_id", "peer_id", "incarnation", "epoch", "session", "feature_level", "peers", "term", "admitted", "addresses", "address")
+    __slots__ = ("cluster_id", "peer_id", "incarnation", "epoch", "session", "feature_level", "peers", "term", "admitted", "addresses", "address", "retired")
     class AdmittedEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -108,6 +108,7 @@ class Hello(_message.Message):
     ADMITTED_FIELD_NUMBER: _ClassVar[int]
     ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    RETIRED_FIELD_NUMBER: _ClassVar[int]
     cluster_id: str
     peer_id: str
     incarnation: str
@@ -119,7 +120,8 @@ class Hello(_message.Message):
     admitted: _containers.ScalarMap[str, str]
     addresses: _containers.ScalarMap[str, str]
     address: str
-    def __init__(self, cluster_id: _Optional[str] = ..., peer_id: _Optional[str] = ..., incarnation: _Optional[str] = ..., epoch: _Optional[int] = ..., session: _Optional[int] = ..., feature_level: _Optional[int] = ..., peers: _Optional[_Iterable[str]] = ..., term: _Optional[int] = ..., admitted: _Optional[_Mapping[str, str]] = ..., addresses: _Optional[_Mapping[str, str]] = ..., address: _Optional[str] = ...) -> None: ...
+    retired: bool
+    def __init__(self, cluster_id: _Optional[str] = ..., peer_id: _Optional[str] = ..., incarnation: _Optional[str] = ..., epoch: _Optional[int] = ..., session: _Optional[int] = ..., feature_level: _Optional[int] = ..., peers: _Optional[_Iterable[str]] = ..., term: _Optional[int] = ..., admitted: _Optional[_Mapping[str, str]] = ..., addresses: _Optional[_Mapping[str, str]] = ..., address: _Optional[str] = ..., retired: _Optional[bool] = ...) -> None: ...
 
 class Frame(_message.Message):
     __slots__ = ("hello", "append", "append_reply", "vote_request", "vote_reply", "prevote_request", "prevote_reply", "stale_term", "snapshot_chunk", "snapshot_progress", "read_probe", "read_probe_reply", "read_index_request", "read_index_reply")

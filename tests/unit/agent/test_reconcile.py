@@ -465,3 +465,30 @@ def test_observations_only_move_forward_whatever_happens(data: st.DataObject) ->
             current = replace(current, assignment=replace(current.assignment, desired=Desired.STOP))
     running = {one.run.restarts for one in world.values() if one.running}
     assert len(running) <= 1
+
+
+# ---------------------------------------------------------------------------- after a restore
+
+
+def adopted(**fields: Any) -> Record:
+    made = record(**fields)
+    return replace(made, assignment=replace(made.assignment, adopt_only=True))
+
+
+def test_an_attempt_from_before_a_restore_is_never_started_where_it_does_not_run() -> None:
+    result = step(adopted(), [], NOW)
+    assert (result.actions, result.record.state, result.record.start_failed) == ((), AllocState.FAILED, True)
+    assert "before the cluster was restored" in result.record.reason
+
+
+def test_an_attempt_from_before_a_restore_is_taken_up_where_it_runs_and_keeps_its_restart_policy() -> None:
+    result = step(adopted(), [instance()], NOW)
+    assert (result.record.state, result.actions) == (AllocState.RUNNING, ())
+    ended = step(result.record, [instance(exit_=Exit(code=1, ended_ms=NOW))], NOW)
+    assert ended.record.state is AllocState.BACKOFF
+    again = step(ended.record, [], NOW + POLICY.delay_ms)
+    assert (again.record.restarts, kinds(again)) == (1, ["Start"])
+
+
+def test_an_attempt_from_before_a_restore_that_should_stop_is_stopped() -> None:
+    assert step(adopted(desired=Desired.STOP), [], NOW).record.state is AllocState.STOPPED

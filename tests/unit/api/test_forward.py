@@ -101,6 +101,7 @@ class Peers:
         self.stubs: dict[str, rpc.ControlStub] = {}
         self.servers: dict[str, grpc.aio.Server] = {}
         self.addresses: dict[str, str] = {}
+        self.forwarders: dict[str, Forwarder] = {}
 
     def lead(self, leader: str) -> None:
         for log in self.logs.values():
@@ -112,7 +113,7 @@ async def peers_with(routes: dict[str, Route]) -> AsyncIterator[Peers]:
     peers = Peers()
     names = ("p1", "p2", "p3")
     addresses = peers.addresses
-    forwarders: list[Forwarder] = []
+    forwarders = peers.forwarders
     channels: list[grpc.aio.Channel] = []
     for name in names:
         peers.servers[name] = server = grpc.aio.server()
@@ -121,7 +122,7 @@ async def peers_with(routes: dict[str, Route]) -> AsyncIterator[Peers]:
         log: Any = FakeLog(name)
         peers.logs[name] = log
         forwarder = Forwarder(log, peer_id=name, peers=lambda: addresses, tls=None)
-        forwarders.append(forwarder)
+        forwarders[name] = forwarder
         peers.servicers[name] = Servicer(name)
         service = Service(
             CONTROL, [peers.servicers[name]], routes, log=log, forwarder=forwarder, admission=Admission(), secure=False
@@ -134,7 +135,7 @@ async def peers_with(routes: dict[str, Route]) -> AsyncIterator[Peers]:
     try:
         yield peers
     finally:
-        for forwarder in forwarders:
+        for forwarder in forwarders.values():
             await forwarder.stop()
         for channel in channels:
             await channel.close(None)
@@ -334,6 +335,36 @@ async def test_an_error_in_a_forwarded_stream_arrives_as_it_was(peers: Peers) ->
         stream = peers.stubs[at].WatchEvents(pb.WatchEventsRequest(), timeout=10)
         assert (await stream.read()).message == "p2"
         assert isinstance(await error_of(stream.read()), InvalidError)
+
+
+async def test_a_peer_that_leaves_sends_new_calls_away_and_finishes_those_on_their_way(peers: Peers) -> None:
+    peers.lead("p2")
+    hold = peers.servicers["p2"].hold = asyncio.Event()
+    on_its_way = asyncio.ensure_future(put(peers, "p1"))
+    while not peers.servicers["p2"].asked:
+        await asyncio.sleep(0)
+    for leaving in ("p1", "p2"):
+        peers.forwarders[leaving].leave()
+        error = await error_of(put(peers, leaving))
+        assert isinstance(error, NoLeaderError), "nothing was done"
+        assert "is stopping" in error.message
+        stream = peers.stubs[leaving].WatchEvents(pb.WatchEventsRequest(), timeout=10)
+        assert isinstance(await error_of(stream.read()), NoLeaderError)
+    hold.set()
+    assert (await on_its_way).variable.value == "p2"
+
+
+async def test_a_forwarded_call_whose_channel_is_closed_has_an_unknown_outcome(peers: Peers) -> None:
+    peers.lead("p2")
+    peers.servicers["p2"].hold = asyncio.Event()
+    on_its_way = asyncio.ensure_future(error_of(put(peers, "p1")))
+    while not peers.servicers["p2"].asked:
+        await asyncio.sleep(0)
+    peers.forwarders["p1"].leave()
+    await peers.forwarders["p1"].stop()
+    error = await on_its_way
+    assert isinstance(error, UnknownOutcomeError)
+    assert error.retryable
 
 
 def test_a_route_for_a_method_that_does_not_exist_is_a_mistake() -> None:

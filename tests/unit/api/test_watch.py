@@ -50,6 +50,12 @@ async def test_a_watch_resumes_after_an_index(api: Api) -> None:
     assert (await waiting).job == "d"
 
 
+async def test_an_index_that_the_cluster_never_reached_is_out_of_range(api: Api) -> None:
+    await api.submit("web")
+    with pytest.raises(OutOfRangeError, match="of another life"):
+        await Events(api, after_index=2).next()
+
+
 async def test_a_kind_that_does_not_exist_is_refused_with_the_near_miss(api: Api) -> None:
     with pytest.raises(InvalidError, match=r"no kind of event 'node.lots'; did you mean 'node.lost'\?"):
         await Events(api, kinds=["job.submitted", "node.lots"]).next()

@@ -426,6 +426,24 @@ def test_an_unknown_word_after_peers_is_a_usage_error_and_lists_nothing(cli: Cli
     assert cli("peers", "-o", "json")[0] == 0
 
 
+def test_peers_wait_says_who_is_missing_and_returns_when_nobody_is(cli: Cli, world: World) -> None:
+    leader = answers.PeerInfo(id="n1", role="leader", connected=True, lag=0)
+    follower = answers.PeerInfo(id="n2", role="follower", connected=True, lag=0, voter=False)
+    world.status = answers.ClusterStatus(leader_id="n1", peers=(leader, follower))
+    code, out, err = cli("peers", "wait", "--timeout", "100ms")
+    assert (code, out) == (5, "")
+    assert "n2 has no vote yet" in err
+    world.status = answers.ClusterStatus(leader_id="n1", peers=(leader, replace(follower, voter=True)))
+    assert cli("peers", "wait", "-q") == (0, "", "")
+
+
+def test_peers_restart_wants_one_or_all(cli: Cli) -> None:
+    for arguments in ([], ["p1", "--rolling"]):
+        code, _, err = cli("peers", "restart", *arguments)
+        assert code == 2
+        assert "name a PEER, or say --rolling" in err
+
+
 def test_events_end_with_the_stored_ones(cli: Cli, world: World) -> None:
     world.events = [model.Event(index=n, sequence=0, time_ms=1, kind="job.submitted", job="web") for n in range(1, 11)]
     _, out, _ = cli("events", "-o", "name")
@@ -555,3 +573,35 @@ def test_limits_are_shown_and_changed(cli: Cli, world: World) -> None:
     code, _, err = cli("limits", "set", "events=0")
     assert code == 2
     assert "from 100" in err
+
+
+def test_peers_are_changed_after_a_question_and_shown(cli: Cli, world: World, peer: FakePeer) -> None:
+    world.status = answers.ClusterStatus(
+        cluster_name="dev", leader_id="p1", peers=(answers.PeerInfo(id="p1", role="leader", address=peer.address),)
+    )
+    assert cli("peers", "add", "p2=h:2")[0] == 2, "not asked"
+    code, out, err = cli("peers", "add", "-y", "p2=h:2", "p3=h:3")
+    assert code == 0 and "epoch 1: the peers are p1, p2, p3" in err
+    assert "epoch 1" in out and "h:3" in out
+    assert cli("peers", "replace", "-y", "p3", "p4=h:4")[0] == 0
+    code, out, _ = cli("peers", "remove", "-y", "p2", "p4", "-o", "name")
+    assert (code, out) == (0, "p1\n")
+
+
+@pytest.mark.parametrize("word", ["p2", "p2=", "p2=host", "=h:1", "p2=h:x"])
+def test_a_newcomer_without_an_address_is_wrong_use(cli: Cli, word: str) -> None:
+    code, _, err = cli("peers", "add", "-y", word)
+    assert code == 2 and "ID=HOST:PORT" in err
+
+
+def test_a_saved_context_follows_a_change_of_the_peers(
+    cli: Cli, world: World, peer: FakePeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.status = answers.ClusterStatus(
+        leader_id="p1", peers=(answers.PeerInfo(id="p1", role="leader", address=peer.address),)
+    )
+    monkeypatch.delenv("RAFTSMAN_ENDPOINTS")
+    assert cli("context", "add", "here", "--endpoint", peer.address, "--endpoint", "gone:1")[0] == 0
+    _, _, err = cli("peers", "add", "-y", "p2=h:2")
+    assert f"context here: {peer.address}, h:2" in err
+    assert cli("context", "show", "here", "-o", "json")[1].count("h:2") == 1

@@ -5,6 +5,7 @@ It speaks real gRPC on loopback, so that clients and the command line are tested
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from typing import Any
 import grpc
 
 from orchestrator.contract import answers, codec, model
+from orchestrator.contract.channel import WHICH_PEERS
 from orchestrator.contract.errors import ConflictError, InvalidError, NoLeaderError, NotFoundError, RaftsmanError
 from orchestrator.contract.status import to_status
 from orchestrator.contract.v1 import control_pb2 as pb
@@ -55,6 +57,8 @@ class FakePeer(control_pb2_grpc.ControlServicer):
         self.silent = False
         """Takes calls and never answers: a stopped process with living connections."""
         self.calls: list[tuple[str, Any]] = []
+        self.present_peers: list[str] = []
+        """What it says of the cluster's peers beside an answer; nothing: they are those that everybody knows."""
         self.cut_streams_after: deque[int] = deque()
         """How many messages each next stream sends before the peer "dies"."""
         self._server = grpc.server(ThreadPoolExecutor(max_workers=16), options=[("grpc.so_reuseport", 0)])
@@ -76,6 +80,8 @@ class FakePeer(control_pb2_grpc.ControlServicer):
             self.calls.append((method, request))
             silent, waiting = self.silent, self.failures.get(method)
             error = waiting.popleft() if waiting else None
+        if self.present_peers and any(key == WHICH_PEERS for key, _ in context.invocation_metadata()):
+            context.set_trailing_metadata(((WHICH_PEERS, ",".join(self.present_peers)),))
         if silent:
             gone = threading.Event()
             context.add_callback(gone.set)
@@ -274,9 +280,35 @@ class FakePeer(control_pb2_grpc.ControlServicer):
         self._enter("ClusterStatus", request, context)
         return codec.encode(replace(self.world.status, read=self._read(request)), pb.ClusterStatusResponse())
 
+    def ChangePeers(self, request: Any, context: Any) -> Any:  # noqa: N802
+        def do() -> Any:
+            status = self.world.status
+            kept = [peer for peer in status.peers if peer.id not in request.remove]
+            added = [answers.PeerInfo(id=peer, address=at, role="follower") for peer, at in request.add.items()]
+            self.world.status = replace(status, epoch=status.epoch + 1, peers=(*kept, *added))
+            present = {peer.id: peer.address for peer in self.world.status.peers}
+            return pb.ChangePeersResponse(index=self.world.index, epoch=self.world.status.epoch, peers=present)
+
+        return self._write("ChangePeers", request, context, do)
+
     def StateHash(self, request: Any, context: Any) -> Any:  # noqa: N802
         self._enter("StateHash", request, context)
         return pb.StateHashResponse(hash="abc", index=request.at_index or self.world.index, peer_id=self.name)
+
+    def Backup(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
+        self._enter("Backup", request, context)
+        limit = self.cut_streams_after.popleft() if self.cut_streams_after else None
+        state = f"state of {self.name}".encode() * 3
+        head = pb.BackupHead(
+            format=1, cluster_name="dev", peer_id=self.name, index=self.world.index, size_bytes=len(state),
+            stale=request.read.stale, age_ms=2500 if request.read.stale else 0,
+        )  # fmt: skip
+        digest = hashlib.sha256(state).digest()
+        parts = [pb.BackupPart(head=head), *(pb.BackupPart(data=state[n : n + 7]) for n in range(0, len(state), 7))]
+        for sent, part in enumerate([*parts, pb.BackupPart(sha256=digest)]):
+            if sent == limit:
+                context.abort(grpc.StatusCode.UNAVAILABLE, "socket closed")
+            yield part
 
     def WatchEvents(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
         self._enter("WatchEvents", request, context)

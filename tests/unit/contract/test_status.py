@@ -93,3 +93,19 @@ def test_a_call_that_grpc_itself_refused_was_not_begun_and_may_be_repeated() -> 
     assert isinstance(error, errors.OverloadedError)
     assert error.retryable
     assert error.retry_after_ms > 0
+
+
+async def test_a_call_that_the_other_side_cancelled_leaves_the_outcome_unknown() -> None:
+    class Cancelled:
+        def code(self) -> grpc.StatusCode:
+            return grpc.StatusCode.CANCELLED
+
+        def details(self) -> str:
+            return "CANCELLED"
+
+        def trailing_metadata(self) -> tuple[()]:
+            return ()
+
+    error = from_rpc_error(Cancelled())
+    assert isinstance(error, errors.UnknownOutcomeError)
+    assert (error.reason, error.retryable) == (UNCONNECTED, True)

@@ -13,7 +13,7 @@ import pytest
 
 from orchestrator.contract.errors import InvalidError, PreconditionError
 from orchestrator.ops.cluster_file import ClusterRecord
-from orchestrator.ops.dev_plan import Wanted, plan
+from orchestrator.ops.dev_plan import Wanted, newcomer, peer_directory, plan
 from orchestrator.ops.ports import Ports
 
 
@@ -123,3 +123,21 @@ def test_a_cluster_that_moved_to_free_ports_tells_everybody(tmp_path: Path, port
 def test_absurd_wishes_are_refused(wanted: dict[str, object], message: str) -> None:
     with pytest.raises(InvalidError, match=message):
         Wanted(name="dev", **wanted)  # type: ignore[arg-type]
+
+
+def test_a_newcomer_has_a_name_and_a_directory_that_nobody_used(tmp_path: Path, ports: Ports) -> None:
+    record = plan(tmp_path, None, Wanted(name="dev"), ports)
+    peer_directory(tmp_path, "p4").mkdir(parents=True)  # of one that was removed
+    running = alive(record, "p1", "p2", "p3")
+    fresh = newcomer(tmp_path, running, Wanted(name="dev"), ports)
+    assert fresh.name == "p5"
+    assert fresh.address not in {member.address for member in record.members}
+    listed = fresh.argv[fresh.argv.index("--peers") + 1]
+    assert [one.partition("=")[0] for one in listed.split(",")] == ["p1", "p2", "p3", "p5"]
+
+
+def test_a_cluster_whose_peers_were_replaced_is_planned_with_those_it_has(tmp_path: Path, ports: Ports) -> None:
+    record = plan(tmp_path, None, Wanted(name="dev"), ports)
+    record = record.replacing(newcomer(tmp_path, record, Wanted(name="dev"), ports)).without("p1")
+    again = plan(tmp_path, record, Wanted(name="dev"), ports)
+    assert [peer.name for peer in again.of_kind("peer")] == ["p2", "p3", "p4"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from orchestrator.contract.model import (
     Desired,
     Device,
     NodeStatus,
+    Observation,
     OnDisconnect,
     Resources,
 )
@@ -23,6 +25,7 @@ from orchestrator.state.commands import (
     ForgetNode,
     MarkNodes,
     NodeMark,
+    RecordStatuses,
     RemoveJob,
     StopJob,
     VariableAnswer,
@@ -375,6 +378,25 @@ def test_observation_of_another_nodes_or_an_unknown_allocation_is_ignored() -> N
     assert isinstance(outcome, Applied) and outcome.answer == kit.state.changed(True).answer
 
 
+@pytest.mark.parametrize(
+    "change", [{"job_uid": "nobody"}, {"group": "other"}, {"ordinal": 2}, {"ordinal": -1}, {"attempt": 7}], ids=str
+)
+def test_observation_of_what_there_is_not_is_ignored_and_the_rest_of_the_batch_counts(change: dict[str, Any]) -> None:
+    kit = running("a", "b")
+    key = kit.key("a/api/0")
+    place = {name: value for name, value in change.items() if name in ("group", "ordinal")}
+    rest = {name: value for name, value in change.items() if name not in place}
+    unknown = replace(key, id=replace(key.id, **place), **rest)
+    batch = tuple(
+        Observation(key=each, restarts=0, state=AllocState.RUNNING, exit_code=0, reason="", start_failed=False)
+        for each in (kit.key("b/api/0"), unknown)
+    )
+    outcome = kit.ok(RecordStatuses(node_id="n1", observations=batch))
+    assert outcome.answer == kit.state.changed(True).answer  # although the last one changed nothing
+    states = {name: kit.alloc(f"{name}/api/{ordinal}").state.name for name in "ab" for ordinal in (0,)}
+    assert states == {"a": "PENDING", "b": "RUNNING"}
+
+
 def test_older_attempt_is_found_as_long_as_the_table_has_it() -> None:
     kit = running("a")
     kit.observe("a/api/0", AllocState.RUNNING)
@@ -388,6 +410,35 @@ def test_older_attempt_is_found_as_long_as_the_table_has_it() -> None:
     )  # fmt: skip
     assert old.modify_index == kit.state.index
     assert (new.attempt, new.state, new.node_id) == (2, AllocState.PENDING, "n2")
+
+
+@pytest.mark.parametrize("state", [AllocState.RUNNING, AllocState.STOPPING])
+def test_agent_that_still_runs_what_is_lost_is_told_each_time_that_it_must_not(state: AllocState) -> None:
+    kit = running("a")
+    lose_node(kit, "n1")
+    kit.lose("a/api/0")
+    for _ in range(2):
+        before = kit.state.index
+        outcome = kit.observe("a/api/0", state)
+        assert isinstance(outcome, Applied) and outcome.answer == kit.state.changed(False).answer
+        assert [str(key.id) for key in views.assignments_for(kit.state, "n1", before).removed] == ["a/api/0"]
+        assert views.assignments_index(kit.state, "n1") == kit.state.index
+    assert kit.alloc("a/api/0").state is AllocState.LOST
+
+
+@pytest.mark.parametrize("reason", ["", "its node is lost", "r" * 490, "r" * 500], ids=lambda reason: str(len(reason)))
+def test_how_a_lost_allocation_ended_is_noted_once_whatever_its_reason(reason: str) -> None:
+    kit = running("a")
+    lose_node(kit, "n1")
+    kit.lose("a/api/0", reason)
+    said = "; its agent says: complete"
+    assert kit.observe("a/api/0", AllocState.LOST) == kit.state.changed(False)
+    assert kit.observe("a/api/0", AllocState.COMPLETE) == kit.state.changed(True)
+    found = kit.alloc("a/api/0").reason
+    assert found == reason[: 500 - len(said)] + said
+    for state in (AllocState.COMPLETE, AllocState.FAILED):
+        assert kit.observe("a/api/0", state) == kit.state.changed(False)
+    assert kit.alloc("a/api/0").reason == found
 
 
 @pytest.mark.parametrize(

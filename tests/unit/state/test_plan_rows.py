@@ -175,7 +175,7 @@ def test_node_that_takes_nothing_gets_nothing(happens: Callable[[Kit], object], 
 # ---------------------------------------------------------------------------- jobs and ordinals
 
 
-@pytest.mark.parametrize(
+moved_on = pytest.mark.parametrize(
     ("happens", "reason"),
     [
         pytest.param(lambda kit: kit.ok(StopJob(namespace="default", name="a")), "the job is stopped", id="stopped"),
@@ -183,6 +183,33 @@ def test_node_that_takes_nothing_gets_nothing(happens: Callable[[Kit], object], 
         pytest.param(lambda kit: kit.ok(RemoveJob(namespace="default", name="a")), "the job is gone", id="removed"),
     ],
 )
+
+
+@moved_on
+def test_job_that_moved_on_gets_nothing_and_the_others_theirs(happens: Callable[[Kit], object], reason: str) -> None:
+    kit = ready(group("x"))
+    kit.submit(job("b", group("x", 2)))
+    plan = kit.make_plan(Placement("b/x/0", "n1"), Placement("a/x/0", "n1"), Placement("b/x/1", "n2"))
+    happens(kit)
+    outcome = do(kit, plan)
+    assert isinstance(outcome, Applied) and isinstance(outcome.answer, PlanAnswer)
+    assert (outcome.answer.placed, len(outcome.answer.rejected)) == (2, 1)
+    assert reason in outcome.answer.rejected[0]
+
+
+def test_ordinals_are_filled_one_by_one_whatever_other_groups_hold() -> None:
+    kit = Kit()
+    kit.checked = False
+    kit.register(node("n1", cpu=100_000, memory=100_000))
+    for name in ("a", "b", "c"):
+        kit.submit(job(name, group(count=70, cpu=1, memory=1)))
+    for ordinal in range(70):
+        for name in ("a", "b", "c"):
+            assert kit.place(f"{name}/api/{ordinal}", "n1").placed == 1
+    assert check(kit.state) == []
+
+
+@moved_on
 def test_job_that_moved_on_gets_nothing(happens: Callable[[Kit], object], reason: str) -> None:
     kit = ready(group("x"))
     plan = kit.make_plan(Placement("a/x/0", "n1"))
@@ -191,6 +218,15 @@ def test_job_that_moved_on_gets_nothing(happens: Callable[[Kit], object], reason
     assert isinstance(outcome, Applied) and isinstance(outcome.answer, PlanAnswer)
     assert (outcome.answer.placed, len(outcome.answer.rejected)) == (0, 1)
     assert reason in outcome.answer.rejected[0]
+
+
+def test_row_of_a_job_that_is_gone_is_named_by_its_uid() -> None:
+    kit = ready(group("x", 2))
+    plan = kit.make_plan(Placement("a/x/1", "n1"))
+    kit.ok(RemoveJob(namespace="default", name="a"))
+    outcome = do(kit, plan)
+    assert isinstance(outcome, Applied) and isinstance(outcome.answer, PlanAnswer)
+    assert outcome.answer.rejected == (f"{plan.jobs[0]}/0/1: the job is gone",)
 
 
 @pytest.mark.parametrize("number", [-1, 1, 2])
@@ -333,6 +369,45 @@ def test_devices_of_one_row_say_nothing_of_another_rows_node() -> None:
     assert (answer.placed, answer.rejected) == (2, ("a/api/1: the node has no such device",))
 
 
+def test_device_takes_not_one_thousandth_more_than_the_whole() -> None:
+    for together in (True, False):
+        kit = ready(group("x", gpus=1, share=500), group("y", gpus=1, share=501), group("z", gpus=1, share=500))
+        rows = [Placement(f"a/{name}/0", "n1", devices=(0,)) for name in ("x", "y", "z")]
+        answers = [kit.plan(*rows)] if together else [kit.plan(row) for row in rows]
+        assert [reason for answer in answers for reason in answer.rejected] == ["a/y/0: a device of node n1 is taken"]
+
+
+@pytest.mark.parametrize("millis", [(500, 500), (500, 501), (501, 500)], ids=str)
+def test_two_shares_of_one_device_fit_up_to_the_whole(millis: tuple[int, int]) -> None:
+    kit = ready(group("x", gpus=1, share=millis[0]), group("y", gpus=1, share=millis[1]))
+    answer = kit.plan(Placement("a/x/0", "n1", devices=(0,)), Placement("a/y/0", "n1", devices=(0,)))
+    assert answer.placed == (2 if sum(millis) == 1000 else 1)
+
+
+def test_node_that_is_full_in_every_resource_and_device_takes_nothing_more() -> None:
+    need = with_disk(group(count=2, cpu=600, memory=600, gpus=64), 600)
+    kit = ready(need, gpus=64)
+    answer = kit.plan(Placement("a/api/0", "n1"), Placement("a/api/1", "n1"))
+    assert (answer.placed, answer.rejected) == (1, ("a/api/1: node n1 has not enough cpu left",))
+    kit = ready(group(count=2, cpu=1, memory=1, gpus=64), gpus=64)
+    answer = kit.plan(Placement("a/api/0", "n1"), Placement("a/api/1", "n1"))
+    assert (answer.placed, answer.rejected) == (1, ("a/api/1: a device of node n1 is taken",))
+
+
+def test_node_without_devices_gives_none() -> None:
+    kit = ready(group(gpus=1), gpus=0)
+    assert rejected(kit, Placement("a/api/0", "n1", devices=(0,))) == ["a/api/0: the node has no such device"]
+
+
+def test_rows_without_devices_beside_them_give_no_device_away() -> None:
+    kit = ready(group("plain", 2), group("gpu", 2, gpus=1))
+    answer = kit.plan(
+        Placement("a/plain/0", "n1"), Placement("a/gpu/0", "n1", devices=(0,)), Placement("a/plain/1", "n1"),
+        Placement("a/gpu/1", "n1", devices=(0,)),
+    )  # fmt: skip
+    assert (answer.placed, answer.rejected) == (3, ("a/gpu/1: a device of node n1 is taken",))
+
+
 # ---------------------------------------------------------------------------- ports
 
 
@@ -451,6 +526,7 @@ def test_action_of_an_unknown_kind_is_rejected_alone() -> None:
         pytest.param({"ordinal": -1}, id="a negative ordinal"),
         pytest.param({"group": 1}, id="another group"),
         pytest.param({"group": -1}, id="a negative group"),
+        pytest.param({"group": 2}, id="a group behind the last"),
         pytest.param({"group": 7}, id="a group beyond all"),
         pytest.param({"version": 2}, id="another version"),
     ],
@@ -496,6 +572,16 @@ def test_actions_on_rows_of_many_jobs_in_any_order_find_theirs() -> None:
     for name in names:
         row = kit.alloc(name)
         assert (row.desired, row.reason) == ((Desired.STOP, name) if name in chosen else (Desired.RUN, ""))
+
+
+def test_action_reaches_a_row_until_it_has_ended() -> None:
+    kit = ready(group(count=2))
+    kit.plan(Placement("a/api/0", "n1"), Placement("a/api/1", "n1"))
+    for ordinal in (0, 1):
+        kit.observe(f"a/api/{ordinal}", AllocState.STOPPING)
+    assert kit.stop("a/api/0").acted == 1
+    lose_node(kit, "n1")
+    assert kit.lose("a/api/1").acted == 1
 
 
 def test_ordinal_that_a_group_does_not_have_never_means_another_groups_row() -> None:

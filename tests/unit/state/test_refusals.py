@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from orchestrator.contract.model import AllocState, Limits
+from orchestrator.contract.model import AllocationId, AllocState, AssignmentKey, Limits, Observation
 from orchestrator.state.apply import apply
 from orchestrator.state.commands import (
     Applied,
@@ -53,6 +53,11 @@ def submission(name: str = "new", uid: str = "u", expect: int | None = None) -> 
     return JobSubmission(spec=job(name), uid=uid, expect_version=expect)
 
 
+SEEN = Observation(
+    key=AssignmentKey(id=AllocationId(namespace=D, job="a", group="x", ordinal=0), job_uid="u", attempt=1),
+    restarts=0, state=AllocState.RUNNING, exit_code=0, reason="", start_failed=False,
+)  # fmt: skip
+
 REFUSED: list[tuple[str, str, Command]] = [
     ("no job at all", "INVALID", SubmitJobs(jobs=())),
     ("too many jobs", "INVALID", SubmitJobs(jobs=(submission(),) * (MAX_COMMAND_ROWS + 1))),
@@ -92,6 +97,7 @@ REFUSED: list[tuple[str, str, Command]] = [
         ),
     ),
     ("observe: no such node", "NOT_FOUND", RecordStatuses(node_id="nowhere", observations=())),
+    ("too many observations", "INVALID", RecordStatuses(node_id="n1", observations=(SEEN,) * (MAX_COMMAND_ROWS + 1))),
     ("variable: namespace", "INVALID", WriteVariable(namespace="a b", name="v", value="x")),
     ("variable: name", "INVALID", WriteVariable(namespace=D, name="a b", value="x")),
     ("variable: too large", "INVALID", WriteVariable(namespace=D, name="v", value="x" * 11)),
@@ -171,6 +177,8 @@ def test_bounds_of_a_request_are_part_of_what_is_allowed() -> None:
     assert isinstance(do(kit, WriteVariable(namespace=D, name="v", value="\ud800")), Applied)
     marks = tuple(NodeMark(node_id="n1", register_index=99) for _ in range(10_000))
     assert isinstance(do(kit, MarkNodes(lost=marks, back=marks)), Applied)
+    many = RecordStatuses(node_id="n1", observations=(SEEN,) * MAX_COMMAND_ROWS)
+    assert isinstance(do(kit, many), Applied)
 
 
 @pytest.mark.parametrize(
