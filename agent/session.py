@@ -298,7 +298,15 @@ class Session:
     async def _heartbeats(self, stub: Any, address: str) -> None:
         while True:
             began = self._clock_ms()
-            await self._beat(stub, address, timeout_s=max(1.0, self._heartbeat_ms / 2000))
+            try:
+                await self._beat(stub, address, timeout_s=max(1.0, self._heartbeat_ms / 2000))
+            except grpc.aio.AioRpcError as error:
+                cause = from_rpc_error(error)
+                if not isinstance(cause, OverloadedError):
+                    raise
+                # The leader is there and has too much to do: another session would only add to it.
+                await asyncio.sleep(cause.retry_after_ms / 1000 * random.uniform(1.0, 1.5))
+                continue
             spent_ms = self._clock_ms() - began
             await asyncio.sleep(max(0.0, self._heartbeat_ms - spent_ms) / 1000)
 

@@ -43,9 +43,11 @@ from prometheus_client import REGISTRY
 
 from orchestrator import plan
 from orchestrator.api import agents, control
+from orchestrator.api.admission import Admission
 from orchestrator.api.backup import Backup
 from orchestrator.api.certificate import check_certificate, expires_ms_of
 from orchestrator.api.explain import Explain
+from orchestrator.api.feed import Feed
 from orchestrator.api.forward import Forwarder, Service
 from orchestrator.api.identity import AGENTS, CONTROL, PEERS, peer_of
 from orchestrator.api.logs import LogHub, Logs
@@ -160,13 +162,16 @@ class Peer:
             reads,
             Explain(self.log, self._state),
             PeerChanges(self.log, proposer, self._state),
-            Watch(self.log, self._state),
+            Watch(self.log, self._state, Feed(self.log, self._state)),
             Backup(self.log, machine, self._state, reads, facts),
             StateHashes(self.log, machine, self._forwarder, peer_id=settings.id),
             Logs(hub, self._forwarder, find=reads.log_target),
         )
+        admission = Admission()
         services = [
-            Service(descriptor, parts, routes, log=self.log, forwarder=self._forwarder, secure=secure)
+            Service(
+                descriptor, parts, routes, log=self.log, forwarder=self._forwarder, admission=admission, secure=secure
+            )
             for descriptor, parts, routes in (
                 (control_pb2.DESCRIPTOR.services_by_name["Control"], servicers, control.ROUTES),
                 (agent_pb2.DESCRIPTOR.services_by_name["Agents"], (self._agents, hub), agents.ROUTES),

@@ -40,6 +40,7 @@ from orchestrator.contract.model import (
     Desired,
     GroupSpec,
     JobSpec,
+    Limits,
     NodeSpec,
     NodeStatus,
     Resources,
@@ -53,7 +54,7 @@ from orchestrator.replication.snapshots import FILE_NAME, FileSnapshots
 from orchestrator.state.allocations import STORED
 from orchestrator.state.answers import Remembered
 from orchestrator.state.commands import Applied, VariableAnswer
-from orchestrator.state.model import Job, Limits, Node
+from orchestrator.state.model import Job, Node
 from orchestrator.state.snapshot import Image, restore
 
 NODES, JOBS = 5_000, 1_000

@@ -85,7 +85,7 @@ class Agents:
         except codec.CodecError as error:
             raise InvalidError(f"node.{error}") from None
         command = cmd.RegisterNode(node=spec, identity=str(call.caller.identity))
-        done, _ = await write(self._proposer, request, call, command, cmd.WriteAnswer)
+        done, _ = await write(self._proposer, request, call, command, cmd.WriteAnswer, urgent=True)
         self._listener.beat(spec.id)
         return pb.RegisterResponse(
             index=done.index,
@@ -123,7 +123,9 @@ class Agents:
                 raise InvalidError(f"observations.{error}") from None
             command = cmd.RecordStatuses(node_id=request.node_id, observations=observations)
             suffix = f"/{number}" if number else ""
-            done, _ = await write(self._proposer, request, call, command, cmd.WriteAnswer, suffix=suffix, digest=digest)
+            done, _ = await write(
+                self._proposer, request, call, command, cmd.WriteAnswer, suffix=suffix, digest=digest, urgent=True
+            )
             index = done.index
         return pb.ReportStatusesResponse(index=index)
 

@@ -18,7 +18,7 @@ from orchestrator.api.forward import Call, Route
 from orchestrator.api.requests import body_digest, job_key, namespace_of, rejection, write
 from orchestrator.contract import codec
 from orchestrator.contract.errors import InvalidError, PreconditionError, RaftsmanError
-from orchestrator.contract.model import JobSpec
+from orchestrator.contract.model import JobSpec, LimitsChange
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.jobfile import check, limits
 from orchestrator.replication.log import ReplicatedLog
@@ -49,6 +49,7 @@ ROUTES: dict[str, Route] = {
     "Backup": Route.HERE,
     "GetVariable": Route.HERE,
     "ListVariables": Route.HERE,
+    "GetLimits": Route.HERE,
 }
 """Everything else changes something, or needs what only the leader knows."""
 
@@ -165,6 +166,14 @@ class Writes:
             found = self._resolve_node(request.node)
         # Unknown: let the state refuse it, for a repeated forget has its first answer there.
         return found if found is not None else request.node
+
+    # ------------------------------------------------------------------ limits
+
+    async def set_limits(self, request: pb.SetLimitsRequest, call: Call) -> pb.WriteResponse:
+        change = codec.decode(LimitsChange, request.change)
+        if change == LimitsChange():
+            raise InvalidError("change: names no limit", field="change")
+        return await self._change(request, call, cmd.SetLimits(change=change))
 
     # ------------------------------------------------------------------ variables
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import random
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,13 +27,17 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from orchestrator.api.identity import Caller, authorize, caller_of
+from orchestrator.api.admission import RETRY_MS, Admission, Lane
+from orchestrator.api.feed import too_slow
+from orchestrator.api.identity import AGENTS, Caller, authorize, caller_of
 from orchestrator.contract.channel import FORWARDED_IDENTITY, MAX_MESSAGE_BYTES, WHICH_PEERS, TlsFiles
 from orchestrator.contract.errors import (
     InvalidError,
     NoLeaderError,
     NotLeaderError,
+    OverloadedError,
     RaftsmanError,
+    TimeoutError_,
     UnknownOutcomeError,
 )
 from orchestrator.contract.line import Line
@@ -50,6 +56,10 @@ ALONE_PATIENCE_S = 0.3
 PAUSE_S = 0.05
 MARGIN_S = 0.05
 """Give up this long before the caller's own deadline, so that it hears why."""
+LEADER_FULL_S = 0.05
+"""A leader that refused a call for want of room is spared further ones for so long: we refuse them here."""
+STALLED_S = 30.0
+"""A stream whose reader takes nothing for so long is ended."""
 DEFAULT_TIMEOUT_S = 30.0
 """For calls that come without a deadline; streams have none then."""
 
@@ -81,7 +91,7 @@ class Call:
 
 
 Unary = Callable[[Any, Call], Awaitable[Message]]
-Streaming = Callable[[Any, Call], AsyncIterator[Message]]
+Streaming = Callable[[Any, Call], AsyncIterator[Message | bytes]]
 Duplex = Callable[[AsyncIterator[Any], Call], AsyncIterator[Message]]
 
 
@@ -133,6 +143,8 @@ class Forwarder:
         self.changed_peers = changed_peers
         self._tls = tls
         self._lines: dict[str, Line] = {}  # by address
+        self._bound: dict[Any, str] = {}  # calls that are given up when another peer than this leads
+        self._full_until: dict[str, float] = {}  # by service: agents' calls have a lane of their own there
         self._seen: tuple[bool, str] = (False, "")
         self._moved: asyncio.Event = asyncio.Event()
         self._unsubscribe: Callable[[], None] | None = None
@@ -198,27 +210,32 @@ class Forwarder:
         ``follow``: given up with ``UnknownOutcomeError`` as soon as another leader is known, for a frozen peer would
         hold the call until its deadline.
         """
+        service = path.rpartition("/")[0]
+        if follow and time.monotonic() < self._full_until.get(service, 0.0):
+            raise OverloadedError(
+                f"{peer_id}, which leads, has more to do than it can: try again a little later",
+                retry_after_ms=random.randint(*RETRY_MS),
+            )
         rpc = (await self._channel(peer_id)).unary_unary(path, None, None)
         pending = rpc(raw, timeout=timeout_s, metadata=((FORWARDED_IDENTITY, str(call.caller.identity)),))
-        answer = asyncio.ensure_future(_outcome(pending))
+        if follow:
+            self._bound[pending] = peer_id
         try:
-            while not answer.done():
-                moved = asyncio.ensure_future(self._moved.wait())
-                try:
-                    await asyncio.wait((answer, moved), return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    moved.cancel()
-                if follow and not answer.done() and self._log.leader_id not in ("", peer_id):
-                    raise UnknownOutcomeError(f"{peer_id} stopped leading before it answered", reason="UNKNOWN_OUTCOME")
-            if answer.cancelled():
-                raise UnknownOutcomeError("this peer stopped before the leader answered")
-            return answer.result()
+            return bytes(await pending)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise  # the caller is gone
+            if follow and pending not in self._bound:
+                raise UnknownOutcomeError(f"{peer_id} stopped leading before it answered") from None
+            raise UnknownOutcomeError("this peer stopped before the leader answered") from None
         except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from None
+            found = from_rpc_error(error)
+            if follow and isinstance(found, OverloadedError):
+                self._full_until[service] = time.monotonic() + LEADER_FULL_S
+            raise found from None
         finally:
-            if not answer.done():
-                pending.cancel()
-                answer.cancel()
+            self._bound.pop(pending, None)
 
     async def stream(
         self, peer_id: str, path: str, raw: bytes, call: Call, *, bound_to_leader: bool
@@ -253,17 +270,18 @@ class Forwarder:
             self._seen = seen
             event, self._moved = self._moved, asyncio.Event()
             event.set()
-
-
-async def _outcome(pending: Awaitable[bytes]) -> bytes:
-    return await pending
+            if self._log.leader_id:
+                for pending in [call for call, peer in self._bound.items() if peer != self._log.leader_id]:
+                    del self._bound[pending]
+                    pending.cancel()
 
 
 class Service:
     """A gRPC service whose methods are served here or at the leader, as ``routes`` says.
 
     One of ``servicers`` has a coroutine function ``snake_case(request, call)`` for each method, or an async generator
-    function where the method streams its answer. Methods that are missing in ``routes`` are routed to the leader.
+    function (of messages, or their bytes) where it streams its answer. Methods that are missing in ``routes`` are
+    routed to the leader.
     """
 
     def __init__(
@@ -274,6 +292,7 @@ class Service:
         *,
         log: ReplicatedLog,
         forwarder: Forwarder,
+        admission: Admission,
         secure: bool,
     ) -> None:
         unknown = routes.keys() - {method.name for method in descriptor.methods}
@@ -282,6 +301,7 @@ class Service:
         self.name: str = descriptor.full_name
         self._log = log
         self._forwarder = forwarder
+        self._admission = admission
         self._secure = secure
         self._methods = [_Method(m, routes.get(m.name, Route.LEADER), servicers) for m in descriptor.methods]
 
@@ -304,9 +324,15 @@ class Service:
             return grpc.stream_stream_rpc_method_handler(duplex)
         if method.gives_stream:
 
-            async def streaming(raw: bytes, context: Any) -> AsyncIterator[bytes]:
-                async for answer in self._guard_stream(method, context, self._stream(method, raw, context)):
-                    yield answer
+            async def streaming(raw: bytes, context: Any) -> None:
+                answers = self._admitted(method, raw, context)
+                try:
+                    async with aclosing(self._guard_stream(method, context, answers)) as guarded:
+                        async for answer in guarded:
+                            async with asyncio.timeout(STALLED_S):
+                                await context.write(answer)
+                except TimeoutError:
+                    await context.abort_with_status(to_status(too_slow()))
 
             return grpc.unary_stream_rpc_method_handler(streaming)
 
@@ -315,7 +341,8 @@ class Service:
             if beside:
                 context.set_trailing_metadata(beside)
             try:
-                return await self._unary(method, raw, context)
+                with self._admission.hold(self._lane(context), len(raw)):
+                    return await self._unary(method, raw, context)
             except RaftsmanError as error:
                 status = to_status(error)
                 status.trailing_metadata = (*status.trailing_metadata, *beside)
@@ -326,6 +353,13 @@ class Service:
             raise AssertionError("abort_with_status raises")
 
         return grpc.unary_unary_rpc_method_handler(unary)
+
+    def _lane(self, context: Any) -> Lane:
+        """Before anything is believed: whoever only says that a call was forwarded is refused in the next step."""
+        if self.name == AGENTS:
+            return Lane.AGENT
+        metadata = context.invocation_metadata() or ()
+        return Lane.FORWARDED if any(key == FORWARDED_IDENTITY for key, _ in metadata) else Lane.CLIENT
 
     def _beside(self, context: Any) -> tuple[tuple[str, str], ...]:
         """Who asks beside its call hears who the peers are, once they are others than those it was set up with."""
@@ -340,11 +374,13 @@ class Service:
         left = context.time_remaining()
         if left is None and not method.gives_stream:
             left = DEFAULT_TIMEOUT_S
+        if left is not None and left <= 0:
+            raise TimeoutError_("the call's deadline had passed before it was begun: nothing was done")
         return Call(caller=caller, deadline=None if left is None else time.monotonic() + left)
 
     async def _guard_stream(
         self, method: _Method, context: Any, messages: AsyncIterator[bytes]
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         try:
             async for message in messages:
                 yield message
@@ -386,6 +422,15 @@ class Service:
 
     # ------------------------------------------------------------------ streams
 
+    async def _admitted(self, method: _Method, raw: bytes, context: Any) -> AsyncIterator[bytes]:
+        if self.name == AGENTS:  # as many as there are nodes
+            async for answer in self._stream(method, raw, context):
+                yield answer
+            return
+        with self._admission.hold(Lane.STREAM, len(raw)):
+            async for answer in self._stream(method, raw, context):
+                yield answer
+
     async def _stream(self, method: _Method, raw: bytes, context: Any) -> AsyncIterator[bytes]:
         call = self._begin(method, context)
         request = method.parse(raw)
@@ -394,7 +439,7 @@ class Service:
             leader = await self._await_leader(method, call)
         if not leader:
             async for message in method.serve(request, call):
-                yield message.SerializeToString()
+                yield message if isinstance(message, bytes) else message.SerializeToString()
             return
         async for answer in self._forwarder.stream(leader, method.path, raw, call, bound_to_leader=True):
             yield answer

@@ -196,6 +196,11 @@ class Reads:
             codec.encode(variable, response.variables.add())
         return response
 
+    async def get_limits(self, request: pb.GetLimitsRequest, call: Call) -> pb.GetLimitsResponse:
+        response = pb.GetLimitsResponse(read=await self.info(request.read, call))
+        codec.encode(self._state().limits, response.limits)
+        return response
+
     async def cluster_status(self, request: pb.ClusterStatusRequest, call: Call) -> pb.ClusterStatusResponse:
         info = await self.info(request.read, call)
         status, state = self._log.status(), self._state()

@@ -35,10 +35,12 @@ async def write(
     *,
     suffix: str = "",
     digest: bytes = b"",
+    urgent: bool = False,
 ) -> tuple[cmd.Applied, A]:
     """Propose ``command`` on behalf of the caller; the outcome, or the error that the state answered.
 
-    ``suffix`` tells the commands of one request apart; ``digest`` spares hashing a large request once per command.
+    ``suffix`` tells the commands of one request apart; ``digest`` spares hashing a large request once per command;
+    ``urgent``: clients' writes must not hold it up.
     """
     if len(request.request_id) > MAX_REQUEST_ID:
         raise InvalidError(f"request_id: {len(request.request_id)} characters; at most {MAX_REQUEST_ID}")
@@ -48,6 +50,7 @@ async def write(
         request_id=request.request_id + suffix,
         digest=digest or body_digest(request),
         timeout_s=call.timeout_s(),
+        urgent=urgent,
     )
     if isinstance(outcome, cmd.Rejected):
         raise rejection(outcome)

@@ -1,8 +1,9 @@
 """``WatchEvents`` and ``StateHash``: answers that wait for an index.
 
-Owns: streaming events from the state's ring, filtered; hashing the state at exactly one index. Leaves to others: what
-an event is (``state.events``). The rule: nothing is queued per watcher: each reads the ring at its own pace; one that
-falls behind what is kept is told so with OUT_OF_RANGE.
+Owns: streaming events, filtered: those of the past from the state's ring, the newest from the shared tail; hashing the
+state at exactly one index. Leaves to others: what an event is (``state.events``), the tail (``feed``). The rule: a
+watcher that cannot keep up is ended with the index to resume after, and one whose index is collected is told so with
+OUT_OF_RANGE; none is given a gap.
 """
 
 from __future__ import annotations
@@ -12,29 +13,28 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, Protocol
 
-from google.protobuf.message import Message
-
+from orchestrator.api.feed import Feed, encoded
 from orchestrator.api.forward import Call, Forwarder, read_patience_s
 from orchestrator.api.identity import CONTROL
 from orchestrator.api.metrics import APPLY_SECONDS
 from orchestrator.api.requests import namespace_of
-from orchestrator.contract import codec
 from orchestrator.contract.errors import (
     ConflictError,
     InvalidError,
     NoLeaderError,
     NotFoundError,
     OutOfRangeError,
+    OverloadedError,
     TimeoutError_,
 )
-from orchestrator.contract.model import Event
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.jobfile.check import near_miss
 from orchestrator.replication.log import ReplicatedLog, StateMachine
-from orchestrator.state.events import KINDS
+from orchestrator.state.events import KINDS, Record
 from orchestrator.state.state import State
 
-BATCH = 1_000
+BATCH = 200
+"""Events that are sent before it is looked whether there are more."""
 LOOK_S = 5.0
 """A watcher of a quiet cluster looks this often whether its peer is still in touch with a majority."""
 OUT_OF_TOUCH_MS = 10_000
@@ -42,11 +42,12 @@ HASH_WAIT_S = 10.0
 
 
 class Watch:
-    def __init__(self, log: ReplicatedLog, state: Callable[[], State]) -> None:
+    def __init__(self, log: ReplicatedLog, state: Callable[[], State], feed: Feed) -> None:
         self._log = log
         self._state = state
+        self._feed = feed
 
-    async def watch_events(self, request: pb.WatchEventsRequest, call: Call) -> AsyncIterator[Message]:
+    async def watch_events(self, request: pb.WatchEventsRequest, call: Call) -> AsyncIterator[bytes]:
         """Events in order. Resume after index n: those of index n itself are not sent again."""
         namespace = "*" if request.namespace == "*" else namespace_of(request.namespace)
         kinds = frozenset(request.kinds)
@@ -66,19 +67,31 @@ class Watch:
                     "there",
                     first_index=str(known),
                 )
-        while True:
-            events = self._state().events.after(after, limit=BATCH)
-            for event in events:
-                if _wanted(event, namespace, request.job, kinds):
-                    yield codec.encode(event, pb.Event())
-            if events:
-                after = events[-1].index
-                continue
-            try:
-                async with asyncio.timeout(LOOK_S):
-                    await self._log.changed(after=max(after, self._state().index))
-            except TimeoutError:
-                self._still_in_touch()
+        self._feed.join()
+        try:
+            while (place := self._feed.place_after(after)) is None:
+                records = self._state().events.records_after(after, limit=BATCH)
+                for record in records:
+                    if _wanted(record, namespace, request.job, kinds):
+                        yield encoded(record)
+                if records:
+                    after = records[-1][0]
+            while True:
+                try:
+                    shared = self._feed.read(place, BATCH)
+                except OverloadedError as error:
+                    error.metadata["resume_after"] = str(after)
+                    raise
+                for one in shared:
+                    if _wanted(one.record, namespace, request.job, kinds):
+                        yield one.raw
+                if shared:
+                    after = shared[-1].record[0]
+                    place += len(shared)
+                elif not await self._feed.more(place, LOOK_S):
+                    self._still_in_touch()
+        finally:
+            self._feed.leave()
 
     def _still_in_touch(self) -> None:
         silent_ms = self._log.status().last_quorum_ms
@@ -86,13 +99,14 @@ class Watch:
             raise NoLeaderError("this peer has lost touch with the majority: watch at another one")
 
 
-def _wanted(event: Event, namespace: str, job: str, kinds: frozenset[str]) -> bool:
+def _wanted(record: Record, namespace: str, job: str, kinds: frozenset[str]) -> bool:
     """Events without a namespace are the cluster's own and always come, unless a job is asked for."""
-    if kinds and event.kind not in kinds:
+    _, _, _, kind, of_namespace, of_job, *_ = record
+    if kinds and kind not in kinds:
         return False
-    if job and event.job != job:
+    if job and of_job != job:
         return False
-    return namespace == "*" or not event.namespace or event.namespace == namespace
+    return namespace == "*" or not of_namespace or of_namespace == namespace
 
 
 class HashedMachine(StateMachine, Protocol):

@@ -18,7 +18,13 @@ from orchestrator.client.calls import Call, new_request_id
 from orchestrator.client.endpoints import Endpoints
 from orchestrator.contract import answers, model
 from orchestrator.contract.channel import TlsFiles
-from orchestrator.contract.errors import InvalidError, NoLeaderError, TimeoutError_, UnknownOutcomeError
+from orchestrator.contract.errors import (
+    InvalidError,
+    NoLeaderError,
+    OverloadedError,
+    TimeoutError_,
+    UnknownOutcomeError,
+)
 
 T = TypeVar("T")
 
@@ -89,7 +95,7 @@ class Client:
             return await self._endpoints.call(call, self.timeout_s)
         try:
             return await self._endpoints.call(call, min(self.timeout_s, self.stale_after_s))
-        except (NoLeaderError, TimeoutError_, UnknownOutcomeError):
+        except (NoLeaderError, OverloadedError, TimeoutError_, UnknownOutcomeError):
             return await self._endpoints.call(call.stale(), STALE_TIMEOUT_S)
 
     def _namespace(self, namespace: str | None) -> str:
@@ -298,6 +304,18 @@ class Client:
                 if (event.index, event.sequence) > seen:
                     seen = (event.index, event.sequence)
                     yield event
+
+    # ------------------------------------------------------------------ limits
+
+    async def get_limits(self, stale: bool = False) -> answers.LimitsAnswer:
+        """What the cluster keeps, for how long."""
+        return await self._call(calls.get_limits(stale))
+
+    async def set_limits(self, change: model.LimitsChange, request_id: str | None = None) -> answers.WriteResult:
+        """Change some limits; what is over them is forgotten."""
+        return await self._call(calls.set_limits(change, request_id or new_request_id()))
+
+    # ------------------------------------------------------------------ backup
 
     def backup(self, stale: bool = False) -> AsyncIterator[answers.BackupPart]:
         """The whole state at one index, secrets and all: a head, the state's bytes, their SHA-256.

@@ -226,6 +226,15 @@ def backup(stale: bool) -> Stream[answers.BackupPart]:
 # ---------------------------------------------------------------------------- variables
 
 
+def get_limits(stale: bool) -> Call[answers.LimitsAnswer]:
+    return Call("GetLimits", pb.GetLimitsRequest(read=_read(stale)), pb.GetLimitsResponse, _as(answers.LimitsAnswer))
+
+
+def set_limits(change: model.LimitsChange, request_id: str) -> Call[answers.WriteResult]:
+    request = pb.SetLimitsRequest(request_id=request_id, change=codec.encode(change, types_pb2.LimitsChange()))
+    return Call("SetLimits", request, pb.WriteResponse, _as(answers.WriteResult), request_id)
+
+
 def put_variable(namespace: str, name: str, value: str, request_id: str) -> Call[answers.VariableResult]:
     request = pb.PutVariableRequest(request_id=request_id, namespace=namespace, name=name, value=value)
     return Call("PutVariable", request, pb.VariableResponse, _as(answers.VariableResult), request_id)

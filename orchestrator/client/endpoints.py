@@ -41,6 +41,8 @@ HEDGE_S = 0.5
 STALE_HEDGE_S = 0.25
 BACKOFF_S = (0.05, 0.2)
 """Between two rounds over all endpoints."""
+LONGEST_PAUSE_S = 5.0
+"""What an overloaded peer asks for is doubled with every such answer to one call, up to this."""
 CONNECT_S = 1.0
 LEARN_S = 1.0
 """So often at most a call also asks who the peers are; a client that lives long outlives all that it was made with."""
@@ -187,6 +189,7 @@ class Endpoints:
         not worth retrying at once, and anything else when nothing was heard for ``patience_s``.
         """
         heard = time.monotonic()
+        refusals = 0
         failures: dict[str, RaftsmanError] = {}
         while True:
             for endpoint in self.in_order():
@@ -199,7 +202,7 @@ class Endpoints:
                 try:
                     async for message in rpc:
                         self.answered(endpoint)
-                        heard = time.monotonic()
+                        heard, refusals = time.monotonic(), 0
                         yield call.decode(message)
                     return
                 except grpc.aio.AioRpcError as broken:
@@ -210,7 +213,8 @@ class Endpoints:
                 finally:
                     rpc.cancel()
                 if isinstance(error, OverloadedError):
-                    await asyncio.sleep(error.retry_after_ms / 1000 * random.uniform(1.0, 1.5))
+                    refusals += 1
+                    await asyncio.sleep(pause_s(error, refusals))
             if time.monotonic() - heard > patience_s:
                 raise nobody(failures, patience_s)
             await asyncio.sleep(random.uniform(*BACKOFF_S))
@@ -228,6 +232,7 @@ class _Attempts:
         self._flying: dict[asyncio.Task[Message], Endpoint] = {}
         self._failures: dict[str, RaftsmanError] = {}
         self._maybe_done = False
+        self._refusals = 0
 
     async def run(self) -> Message:
         untried = self._endpoints.in_order()
@@ -286,7 +291,8 @@ class _Attempts:
         if not error.retryable:
             raise error
         if isinstance(error, OverloadedError):
-            return error.retry_after_ms / 1000 * random.uniform(1.0, 1.5)
+            self._refusals += 1
+            return pause_s(error, self._refusals)
         return 0.0
 
     def _out_of_time(self) -> RaftsmanError:
@@ -299,6 +305,12 @@ class _Attempts:
         if self._flying and not self._failures:
             return TimeoutError_(f"no answer within {self._timeout_s:g} s from {', '.join(self._endpoints.addresses)}")
         return nobody(self._failures, self._timeout_s)
+
+
+def pause_s(error: OverloadedError, refusals: int) -> float:
+    """How long to wait after so many refusals in a row; at random, so that those refused together come back apart."""
+    asked = error.retry_after_ms / 1000 * 2.0 ** min(refusals - 1, 16)
+    return min(asked, LONGEST_PAUSE_S) * random.uniform(1.0, 1.5)
 
 
 def _never_sent(error: RaftsmanError) -> bool:

@@ -167,6 +167,8 @@ class Client:
     cluster_status = _blocking(aio.Client.cluster_status)
     change_peers = _blocking(aio.Client.change_peers)
     state_hash = _blocking(aio.Client.state_hash)
+    get_limits = _blocking(aio.Client.get_limits)
+    set_limits = _blocking(aio.Client.set_limits)
     watch_events = _iterating(aio.Client.watch_events)
     backup = _iterating(aio.Client.backup)
     put_variable = _blocking(aio.Client.put_variable)

@@ -10,7 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from orchestrator.contract.model import Allocation, Device, JobSpec, NodeSpec, NodeStatus, Resources, StrMap, Variable
+from orchestrator.contract.model import (
+    Allocation,
+    Device,
+    JobSpec,
+    Limits,
+    NodeSpec,
+    NodeStatus,
+    Resources,
+    StrMap,
+    Variable,
+)
 
 NOTHING = Resources()
 
@@ -242,6 +252,14 @@ class StateHash:
     hash: str = ""
     index: int = 0
     peer_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsAnswer:
+    """Message ``GetLimitsResponse``."""
+
+    limits: Limits
+    read: ReadInfo = ReadInfo()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -374,3 +374,31 @@ class Event:
 def str_map(pairs: dict[str, str]) -> StrMap:
     """The canonical form of a mapping: sorted by key."""
     return tuple(sorted(pairs.items()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What is kept, for how long (DESIGN.md, "Nothing grows for ever")."""
+
+    allocations_per_ordinal: int = 10
+    allocation_age_ms: int = 24 * 3600 * 1000
+    stopped_job_age_ms: int = 7 * 24 * 3600 * 1000
+    events: int = 100_000
+    answers: int = 100_000
+    answer_age_ms: int = 24 * 3600 * 1000
+    answer_bytes: int = 64 * 1024 * 1024
+    variable_bytes: int = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsChange:
+    """Other values for some of ``Limits``; None: as it is."""
+
+    allocations_per_ordinal: int | None = None
+    allocation_age_ms: int | None = None
+    stopped_job_age_ms: int | None = None
+    events: int | None = None
+    answers: int | None = None
+    answer_age_ms: int | None = None
+    answer_bytes: int | None = None
+    variable_bytes: int | None = None

@@ -97,6 +97,9 @@ def from_rpc_error(error: Any) -> RaftsmanError:
     if name in ("UNAVAILABLE", "CANCELLED"):
         # Whoever cancels a call of its own hears no status; the other side does so to calls that it must leave.
         return UnknownOutcomeError(f"no answer: {message}", reason=UNCONNECTED)
+    if name == "RESOURCE_EXHAUSTED" and "pending requests" in message:
+        # gRPC refused it before the peer's loop saw it (``channel.SERVER_OPTIONS``).
+        return OverloadedError(f"the peer has more calls than it can take: {message}", retry_after_ms=200)
     if name == "RESOURCE_EXHAUSTED":
         # gRPC itself says this of a message over the size limit; trying again would not help.
         return RaftsmanError(message, reason="RESOURCE_EXHAUSTED")

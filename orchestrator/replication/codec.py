@@ -69,9 +69,10 @@ _COMMANDS: dict[str, type] = {
     "admit_peers": commands.AdmitPeers,
     "change_peers": commands.ChangePeers,
     "set_feature_level": commands.SetFeatureLevel,
+    "set_limits": commands.SetLimits,
 }
 _FIELDS = {kind: name for name, kind in _COMMANDS.items()}
-_OF_FORMAT_2 = (commands.ChangePeers, commands.WriteVariables)
+_OF_FORMAT_2 = (commands.ChangePeers, commands.SetLimits, commands.WriteVariables)
 """Commands that a peer of format 1 would take for garbage, and go on without: it must stop before them."""
 
 

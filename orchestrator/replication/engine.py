@@ -205,7 +205,9 @@ class EngineLog(EngineRoom):
 
     # ================================================================== writes
 
-    async def propose(self, payload: bytes, *, timeout_s: float = 10.0, alone: bool = False) -> Proposed:
+    async def propose(
+        self, payload: bytes, *, timeout_s: float = 10.0, alone: bool = False, urgent: bool = False
+    ) -> Proposed:
         check_proposal(payload)
         self._require_running()
         if not self._core.is_leader:
@@ -216,7 +218,7 @@ class EngineLog(EngineRoom):
         if not self._membership.complete:
             raise NoLeaderError("the first start is not complete yet: the peers have not agreed on their disks")
         future: asyncio.Future[Proposed] = self._loop.create_future()
-        proposal = Proposal(payload, future, alone=alone)
+        proposal = Proposal(payload, future, alone=alone, urgent=urgent)
         self._proposals.add(proposal)
         if not self._proposals.in_flight:
             self.wake()  # else the turn that the entry in flight lands in takes this one up

@@ -524,8 +524,10 @@ class EpochLog:
             raise NoLeaderError(NOT_RUNNING)
         return self._engine
 
-    async def propose(self, payload: bytes, *, timeout_s: float = 10.0, alone: bool = False) -> Proposed:
-        return await self._serving().propose(payload, timeout_s=timeout_s, alone=alone)
+    async def propose(
+        self, payload: bytes, *, timeout_s: float = 10.0, alone: bool = False, urgent: bool = False
+    ) -> Proposed:
+        return await self._serving().propose(payload, timeout_s=timeout_s, alone=alone, urgent=urgent)
 
     async def read_barrier(self, *, timeout_s: float = 5.0) -> int:
         deadline = self._clock() + timeout_s

@@ -129,8 +129,11 @@ class ReplicatedLog(Protocol):
     @property
     def term(self) -> int: ...
 
-    async def propose(self, payload: bytes, *, timeout_s: float = 10.0, alone: bool = False) -> Proposed:
-        """Append, replicate, apply here, and return the outcome. ``alone``: shares its Raft entry with no other.
+    async def propose(
+        self, payload: bytes, *, timeout_s: float = 10.0, alone: bool = False, urgent: bool = False
+    ) -> Proposed:
+        """Append, replicate, apply here, and return the outcome. ``alone``: shares its Raft entry with no other;
+        ``urgent``: the control plane's own, which goes first.
 
         Raises ``NotLeaderError`` (nothing was done), ``NoLeaderError`` (nothing was done), ``OverloadedError`` (the
         bounded queue is full: nothing was done), ``UnknownOutcomeError`` (step-down, snapshot install or timeout while

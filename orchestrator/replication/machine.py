@@ -13,7 +13,7 @@ import structlog
 
 from orchestrator.contract.codec import CodecError
 from orchestrator.contract.errors import CorruptError
-from orchestrator.contract.model import str_map
+from orchestrator.contract.model import Limits, str_map
 from orchestrator.replication.codec import decode_entry, encode_entry
 from orchestrator.replication.journal import WAY_BACK
 from orchestrator.replication.log import FutureFormatError
@@ -21,7 +21,6 @@ from orchestrator.replication.snapshot_codec import decode_snapshot, encode_snap
 from orchestrator.state.allocations import StoredColumns, room_for
 from orchestrator.state.apply import apply, apply_malformed
 from orchestrator.state.commands import AdmitPeers, Entry, Outcome
-from orchestrator.state.model import Limits
 from orchestrator.state.snapshot import SnapshotError, capture, image_hash, restore
 from orchestrator.state.state import State, new_state
 

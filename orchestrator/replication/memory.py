@@ -231,7 +231,9 @@ class MemoryLog:
             self._elections += 1
         self._notify()
 
-    async def propose(self, payload: bytes, *, timeout_s: float = 10.0, alone: bool = False) -> Proposed:
+    async def propose(
+        self, payload: bytes, *, timeout_s: float = 10.0, alone: bool = False, urgent: bool = False
+    ) -> Proposed:
         check_proposal(payload)
         self._require_leader()
         self._entries += 1

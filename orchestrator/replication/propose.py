@@ -46,8 +46,9 @@ class Proposer:
         request_id: str = "",
         digest: bytes = b"",
         timeout_s: float = 10.0,
+        urgent: bool = False,
     ) -> Outcome:
-        """The outcome of ``command``; raises what ``ReplicatedLog.propose`` raises."""
+        """The outcome of ``command``; raises what ``ReplicatedLog.propose`` raises. The leader's own are urgent."""
         entry = Entry(
             identity=identity, request_id=request_id, digest=digest, time_ms=self._clock_ms(), command=command
         )
@@ -56,7 +57,8 @@ class Proposer:
         began = time.perf_counter()
         # Whatever stands behind a change of the peers in its entry would be void.
         alone = isinstance(command, ChangePeers)
-        outcome = (await self._log.propose(payload, timeout_s=timeout_s, alone=alone)).outcome
+        urgent = urgent or identity == LEADER_IDENTITY
+        outcome = (await self._log.propose(payload, timeout_s=timeout_s, alone=alone, urgent=urgent)).outcome
         COMMIT_LATENCY.observe(time.perf_counter() - began)
         if not isinstance(outcome, Applied | Rejected):
             raise TypeError(f"the state machine answered {type(outcome).__name__}")

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from google.protobuf.message import DecodeError, Message
 
 from orchestrator.contract.codec import CodecError, decode, encode
-from orchestrator.contract.model import Event, JobSpec, Variable
+from orchestrator.contract.model import Event, JobSpec, Limits, Variable
 from orchestrator.replication.log import FutureFormatError
 from orchestrator.replication.v1 import log_pb2
 from orchestrator.state import commands
@@ -29,7 +29,7 @@ from orchestrator.state.allocations import STORED, StoredColumns
 from orchestrator.state.answers import Key, Remembered
 from orchestrator.state.commands import Answer, Applied, Rejected
 from orchestrator.state.events import Record
-from orchestrator.state.model import Job, Limits, Node
+from orchestrator.state.model import Job, Node
 from orchestrator.state.ordinals import GroupImage
 from orchestrator.state.snapshot import Image
 

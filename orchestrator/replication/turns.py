@@ -177,6 +177,7 @@ class EngineRoom:
             max_count=self._config.max_queue_count,
             max_bytes=self._config.max_queue_bytes,
             batch_bytes=self._config.gather_bytes,
+            rng=self._rng,
         )
         # Built by ``start``, when it is known what is stored.
         self._core: RaftCore

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from orchestrator.contract.model import Limits
 from orchestrator.state.commands import Applied, JobsAnswer, Outcome, PlanAnswer, Rejected, VariableAnswer
-from orchestrator.state.model import Limits
 
 Key = tuple[str, str]
 """(identity, request id): a request id means something only together with who chose it."""

@@ -34,6 +34,7 @@ from orchestrator.state.commands import (
     RestartJob,
     ScaleJob,
     SetFeatureLevel,
+    SetLimits,
     SingleCommand,
     StopJob,
     SubmitJobs,
@@ -155,5 +156,7 @@ def _apply_command(state: State, command: SingleCommand) -> Outcome:
             return peers.change(state, command)
         case SetFeatureLevel():
             return housekeeping.raise_feature_level(state, command)
+        case SetLimits():
+            return housekeeping.set_limits(state, command)
         case _:
             assert_never(command)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.contract.model import JobSpec, NodeSpec, Observation, StrMap, Variable
+from orchestrator.contract.model import JobSpec, LimitsChange, NodeSpec, Observation, StrMap, Variable
 
 Int64Array = npt.NDArray[np.int64]
 Int32Array = npt.NDArray[np.int32]
@@ -264,6 +264,11 @@ class SetFeatureLevel:
     level: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetLimits:
+    change: LimitsChange
+
+
 SingleCommand = (
     SubmitJobs
     | StopJob
@@ -282,6 +287,7 @@ SingleCommand = (
     | AdmitPeers
     | ChangePeers
     | SetFeatureLevel
+    | SetLimits
 )
 Command = SingleCommand | WriteVariables
 

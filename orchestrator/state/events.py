@@ -41,6 +41,7 @@ KINDS: dict[str, str] = {
     "variable.deleted": "the message is the variable's name",
     "peers.admitted": "disk incarnations that may vote",
     "peers.changed": "a new configuration epoch; the message says who the peers are",
+    "limits.changed": "what is kept, for how long; the message names what changed",
     "cluster.restored": "from a backup or by `raftsman recover`; the message says which, later writes are gone",
     "feature.raised": "every peer understands a newer feature level",
     "plan.rejected": "part of a plan was stale; the message counts the rows and gives the first reason",
@@ -126,12 +127,21 @@ class EventLog:
                 del self._records[: self._start]
                 self._start = 0
 
+    @property
+    def last_index(self) -> int:
+        """Index of the newest event; of the last dropped one if none is kept."""
+        return self._records[-1][0] if len(self) else self.dropped_index
+
     def records(self) -> list[Record]:
         """A copy, oldest first."""
         return self._records[self._start :]
 
     def after(self, index: int, *, limit: int = 1_000) -> list[Event]:
-        """Events of greater indexes, oldest first: at least ``limit`` where there are as many, and whole indexes, so
+        """``records_after`` as events."""
+        return [to_event(record) for record in self.records_after(index, limit=limit)]
+
+    def records_after(self, index: int, *, limit: int) -> list[Record]:
+        """Those of greater indexes, oldest first: at least ``limit`` where there are as many, and whole indexes, so
         that the last one's index is where to go on. Raises ``OutOfRangeError`` if one of them was dropped; 0 means from
         the oldest kept and never raises.
         """
@@ -144,7 +154,7 @@ class EventLog:
         end = min(start + limit, len(self._records))
         while 0 < end < len(self._records) and self._records[end][0] == self._records[end - 1][0]:
             end += 1
-        return [to_event(record) for record in self._records[start:end]]
+        return self._records[start:end]
 
 
 def to_event(record: Record) -> Event:

@@ -1,4 +1,4 @@
-"""Nothing grows for ever: what is collected, when; and the feature level.
+"""Nothing grows for ever: the limits, what is collected, when; and the feature level.
 
 The rule: what goes follows from the tables, the limits and cluster time. The newest attempt of an ordinal that still
 exists in its job never goes, because reconcile reads from it what happened last.
@@ -6,16 +6,31 @@ exists in its job never goes, because reconcile reads from it what happened last
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+
 import numpy as np
 import numpy.typing as npt
 
 from orchestrator.contract.model import JobType
 from orchestrator.state.allocations import LAST_LIVE
 from orchestrator.state.check import range_problem
-from orchestrator.state.commands import Collect, Outcome, SetFeatureLevel
+from orchestrator.state.commands import Collect, Outcome, SetFeatureLevel, SetLimits
 from orchestrator.state.model import MAX_COMMAND_ROWS, MAX_COUNT, Job
 from orchestrator.state.state import Rows, State
 from orchestrator.state.status import has_ended
+
+_DAY_MS = 24 * 3600 * 1000
+LIMIT_RANGES: dict[str, tuple[int, int]] = {
+    "allocations_per_ordinal": (1, 1_000),
+    "allocation_age_ms": (60_000, 3_650 * _DAY_MS),
+    "stopped_job_age_ms": (60_000, 3_650 * _DAY_MS),
+    "events": (100, 10_000_000),
+    "answers": (100, 10_000_000),
+    "answer_age_ms": (60_000, 3_650 * _DAY_MS),
+    "answer_bytes": (1024 * 1024, 16 * 1024**3),
+    "variable_bytes": (1024, 1024 * 1024),
+}
+"""Lowest and highest value of each limit: below, retries would be forgotten before they come; above, nothing bounds."""
 
 
 def collect(state: State, command: Collect) -> Outcome:
@@ -117,4 +132,25 @@ def raise_feature_level(state: State, command: SetFeatureLevel) -> Outcome:
         return state.changed(False)
     state.feature_level = command.level
     state.events.emit("feature.raised", message=str(command.level))
+    return state.changed()
+
+
+def set_limits(state: State, command: SetLimits) -> Outcome:
+    """What is over the new limits goes at once (events, answers) or with the next ``Collect``."""
+    given = {
+        field.name: value
+        for field in fields(command.change)
+        if (value := getattr(command.change, field.name)) is not None
+    }
+    for name, value in given.items():
+        problem = range_problem(name, value, *LIMIT_RANGES[name])
+        if problem:
+            return state.reject("INVALID", problem)
+    limits = replace(state.limits, **given)
+    if limits == state.limits:
+        return state.changed(False)
+    state.limits = limits
+    state.events.limit = limits.events
+    state.answers.expire(state.time_ms, limits)
+    state.events.emit("limits.changed", message=", ".join(f"{name} {value}" for name, value in sorted(given.items())))
     return state.changed()

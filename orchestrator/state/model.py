@@ -55,17 +55,3 @@ class Node:
     status_reason: str = ""
     # What may be in use without breaking an invariant: the capacity, or what was in use when a registration lowered it.
     ceiling: Resources = _NOTHING
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What is kept, for how long (DESIGN.md, "Nothing grows for ever")."""
-
-    allocations_per_ordinal: int = 10
-    allocation_age_ms: int = 24 * 3600 * 1000
-    stopped_job_age_ms: int = 7 * 24 * 3600 * 1000
-    events: int = 100_000
-    answers: int = 100_000
-    answer_age_ms: int = 24 * 3600 * 1000
-    answer_bytes: int = 64 * 1024 * 1024
-    variable_bytes: int = 64 * 1024

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.contract.model import Variable
+from orchestrator.contract.model import Limits, Variable
 from orchestrator.state import canonical
 from orchestrator.state.allocations import FREE, LAST_LIVE, STORED, AllocationTable, StoredColumns
 from orchestrator.state.answers import Answers, Key, Remembered
 from orchestrator.state.events import EventLog, Record
-from orchestrator.state.model import Job, Limits, Node
+from orchestrator.state.model import Job, Node
 from orchestrator.state.ordinals import GroupImage, GroupImages
 from orchestrator.state.state import State
 

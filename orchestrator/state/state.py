@@ -14,13 +14,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.contract.model import AllocState, JobSpec, Variable
+from orchestrator.contract.model import AllocState, JobSpec, Limits, Variable
 from orchestrator.state.allocations import AllocationTable
 from orchestrator.state.answers import Answers
 from orchestrator.state.commands import Answer, Applied, Rejected, WriteAnswer
 from orchestrator.state.events import EventLog
 from orchestrator.state.ledger import Ledger
-from orchestrator.state.model import Job, Limits, Node
+from orchestrator.state.model import Job, Node
 from orchestrator.state.ordinals import Ordinals, Slots
 
 Rows = npt.NDArray[np.int32]

@@ -16,6 +16,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.message_factory import GetMessageClass
 
 from orchestrator.contract.v1 import agent_pb2 as agent
 from orchestrator.contract.v1 import agent_pb2_grpc as agent_rpc
@@ -142,6 +143,9 @@ async def main(address: str, certs: Path | None, me: str, logs_address: str) -> 
     await agents.Register(agent.RegisterRequest(node=spare), timeout=15)
     await call(control, "ForgetNode", pb.NodeRequest(node=f"spare-{me}"))
     await call(control, "ClusterStatus", pb.ClusterStatusRequest())
+    await call(control, "SetLimits", pb.SetLimitsRequest(change={"events": 50_000}))
+    await call(control, "GetLimits", pb.GetLimitsRequest())
+    assert ANSWERS["GetLimits"].limits.events == 50_000
     await call(control, "StateHash", pb.StateHashRequest(peer_id=me))
     await first("WatchEvents", control.WatchEvents(pb.WatchEventsRequest(namespace="*")))
     await call(control, "PutVariable", pb.PutVariableRequest(namespace=space, name="a", value="1"))
@@ -171,9 +175,14 @@ async def raft_session(to: grpc.aio.Channel) -> None:
     """Every method of ``Peers``, called by a client."""
     stub = peer_rpc.PeersStub(to)
     for method in peer.DESCRIPTOR.services_by_name["Peers"].methods:
-        stream = getattr(stub, method.name)()
+        request = GetMessageClass(method.input_type)()
+        if not method.client_streaming and not method.server_streaming:
+            await call(stub, method.name, request)
+            continue
+        stream = getattr(stub, method.name)(*(() if method.client_streaming else (request,)))
         try:
-            await stream.done_writing()
+            if method.client_streaming:
+                await stream.done_writing()
             async with asyncio.timeout(15):
                 message = await stream.read()
             CODES[method.name] = "OK" if message is not END else (await stream.code()).name

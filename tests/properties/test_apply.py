@@ -14,6 +14,8 @@ from orchestrator.contract.model import (
     AllocState,
     AssignmentKey,
     JobType,
+    Limits,
+    LimitsChange,
     Observation,
     OnDisconnect,
 )
@@ -44,6 +46,7 @@ from orchestrator.state.commands import (
     RestartJob,
     ScaleJob,
     SetFeatureLevel,
+    SetLimits,
     StopJob,
     SubmitJobs,
     VariablesAnswer,
@@ -51,7 +54,6 @@ from orchestrator.state.commands import (
     WriteVariables,
 )
 from orchestrator.state.invariants import check
-from orchestrator.state.model import Limits
 from orchestrator.state.snapshot import capture, image_hash
 from orchestrator.state.state import State
 from orchestrator.state.views import assignments_for, cluster_view, job_statuses
@@ -260,6 +262,10 @@ def _command(dice: Random, state: State) -> Command:
                 ),
             ),
         )
+    if kind is SetLimits:
+        return SetLimits(
+            change=LimitsChange(events=dice.choice((None, 99, 100, 120)), answers=dice.choice((None, 100)))
+        )
     return SetFeatureLevel(level=dice.randint(-1, 3))
 
 
@@ -276,7 +282,7 @@ def _write(dice: Random) -> WriteVariable:
 _KINDS: tuple[type, ...] = (
     *(ApplyPlan,) * 10, *(RecordStatuses,) * 6, SubmitJobs, SubmitJobs, RegisterNode, RegisterNode, RegisterNode,
     MarkNodes, MarkNodes, CordonNode, CordonNode, CordonNode, ScaleJob, StopJob, RestartJob, RemoveJob, DrainNode,
-    ForgetNode, WriteVariable, WriteVariables, Collect, Collect, AdmitPeers, ChangePeers, SetFeatureLevel,
+    ForgetNode, WriteVariable, WriteVariables, Collect, Collect, AdmitPeers, ChangePeers, SetFeatureLevel, SetLimits,
 )  # fmt: skip
 
 

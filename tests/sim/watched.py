@@ -10,13 +10,13 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from orchestrator.contract.model import Limits
 from orchestrator.replication.engine import EngineLog
 from orchestrator.replication.log import SnapshotMeta
 from orchestrator.replication.machine import ClusterMachine
 from orchestrator.replication.pysync import LEADER
 from orchestrator.replication.snapshots import FileSnapshots
 from orchestrator.state.commands import Outcome
-from orchestrator.state.model import Limits
 from tests.sim.holes import Holes
 from tests.sim.witness import Witness
 

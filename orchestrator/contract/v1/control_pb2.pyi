@@ -575,6 +575,28 @@ class Event(_message.Message):
     attempt: int
     def __init__(self, index: _Optional[int] = ..., sequence: _Optional[int] = ..., time_ms: _Optional[int] = ..., kind: _Optional[str] = ..., namespace: _Optional[str] = ..., job: _Optional[str] = ..., allocation: _Optional[str] = ..., node_id: _Optional[str] = ..., message: _Optional[str] = ..., attempt: _Optional[int] = ...) -> None: ...
 
+class GetLimitsRequest(_message.Message):
+    __slots__ = ("read",)
+    READ_FIELD_NUMBER: _ClassVar[int]
+    read: ReadOptions
+    def __init__(self, read: _Optional[_Union[ReadOptions, _Mapping]] = ...) -> None: ...
+
+class GetLimitsResponse(_message.Message):
+    __slots__ = ("limits", "read")
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    limits: _types_pb2.Limits
+    read: ReadInfo
+    def __init__(self, limits: _Optional[_Union[_types_pb2.Limits, _Mapping]] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ...) -> None: ...
+
+class SetLimitsRequest(_message.Message):
+    __slots__ = ("request_id", "change")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    change: _types_pb2.LimitsChange
+    def __init__(self, request_id: _Optional[str] = ..., change: _Optional[_Union[_types_pb2.LimitsChange, _Mapping]] = ...) -> None: ...
+
 class Variable(_message.Message):
     __slots__ = ("namespace", "name", "value", "version", "create_index", "modify_index")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]

@@ -139,6 +139,16 @@ class ControlStub:
                 request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.WatchEventsRequest.SerializeToString,
                 response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.Event.FromString,
                 _registered_method=True)
+        self.GetLimits = channel.unary_unary(
+                '/orchestrator.contract.v1.Control/GetLimits',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.GetLimitsRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.GetLimitsResponse.FromString,
+                _registered_method=True)
+        self.SetLimits = channel.unary_unary(
+                '/orchestrator.contract.v1.Control/SetLimits',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.SetLimitsRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.FromString,
+                _registered_method=True)
         self.Backup = channel.unary_stream(
                 '/orchestrator.contract.v1.Control/Backup',
                 request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.BackupRequest.SerializeToString,
@@ -316,6 +326,18 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetLimits(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetLimits(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Backup(self, request, context):
         """The whole state at one index, variables included: a head, its bytes in order, and at last their checksum. Clients
         only (no gateway). One at a time per peer: RESOURCE_EXHAUSTED meanwhile.
@@ -476,6 +498,16 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.WatchEvents,
                     request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.WatchEventsRequest.FromString,
                     response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.Event.SerializeToString,
+            ),
+            'GetLimits': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLimits,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.GetLimitsRequest.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.GetLimitsResponse.SerializeToString,
+            ),
+            'SetLimits': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetLimits,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.SetLimitsRequest.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.SerializeToString,
             ),
             'Backup': grpc.unary_stream_rpc_method_handler(
                     servicer.Backup,
@@ -1085,6 +1117,60 @@ class Control:
             '/orchestrator.contract.v1.Control/WatchEvents',
             orchestrator_dot_contract_dot_v1_dot_control__pb2.WatchEventsRequest.SerializeToString,
             orchestrator_dot_contract_dot_v1_dot_control__pb2.Event.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLimits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.contract.v1.Control/GetLimits',
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.GetLimitsRequest.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.GetLimitsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetLimits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.contract.v1.Control/SetLimits',
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.SetLimitsRequest.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.FromString,
             options,
             channel_credentials,
             insecure,

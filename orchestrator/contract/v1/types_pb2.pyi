@@ -388,3 +388,43 @@ class PortBinding(_message.Message):
     to: int
     protocol: Protocol
     def __init__(self, label: _Optional[str] = ..., host_port: _Optional[int] = ..., to: _Optional[int] = ..., protocol: _Optional[_Union[Protocol, str]] = ...) -> None: ...
+
+class Limits(_message.Message):
+    __slots__ = ("allocations_per_ordinal", "allocation_age_ms", "stopped_job_age_ms", "events", "answers", "answer_age_ms", "answer_bytes", "variable_bytes")
+    ALLOCATIONS_PER_ORDINAL_FIELD_NUMBER: _ClassVar[int]
+    ALLOCATION_AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    STOPPED_JOB_AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_BYTES_FIELD_NUMBER: _ClassVar[int]
+    VARIABLE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    allocations_per_ordinal: int
+    allocation_age_ms: int
+    stopped_job_age_ms: int
+    events: int
+    answers: int
+    answer_age_ms: int
+    answer_bytes: int
+    variable_bytes: int
+    def __init__(self, allocations_per_ordinal: _Optional[int] = ..., allocation_age_ms: _Optional[int] = ..., stopped_job_age_ms: _Optional[int] = ..., events: _Optional[int] = ..., answers: _Optional[int] = ..., answer_age_ms: _Optional[int] = ..., answer_bytes: _Optional[int] = ..., variable_bytes: _Optional[int] = ...) -> None: ...
+
+class LimitsChange(_message.Message):
+    __slots__ = ("allocations_per_ordinal", "allocation_age_ms", "stopped_job_age_ms", "events", "answers", "answer_age_ms", "answer_bytes", "variable_bytes")
+    ALLOCATIONS_PER_ORDINAL_FIELD_NUMBER: _ClassVar[int]
+    ALLOCATION_AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    STOPPED_JOB_AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_BYTES_FIELD_NUMBER: _ClassVar[int]
+    VARIABLE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    allocations_per_ordinal: int
+    allocation_age_ms: int
+    stopped_job_age_ms: int
+    events: int
+    answers: int
+    answer_age_ms: int
+    answer_bytes: int
+    variable_bytes: int
+    def __init__(self, allocations_per_ordinal: _Optional[int] = ..., allocation_age_ms: _Optional[int] = ..., stopped_job_age_ms: _Optional[int] = ..., events: _Optional[int] = ..., answers: _Optional[int] = ..., answer_age_ms: _Optional[int] = ..., answer_bytes: _Optional[int] = ..., variable_bytes: _Optional[int] = ...) -> None: ...

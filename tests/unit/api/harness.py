@@ -8,6 +8,7 @@ from typing import Any
 from orchestrator import plan
 from orchestrator.api.agents import Agents
 from orchestrator.api.control import Policy, Writes
+from orchestrator.api.feed import Feed
 from orchestrator.api.forward import Call, Forwarder
 from orchestrator.api.identity import Caller
 from orchestrator.api.logs import LogHub, Logs
@@ -59,7 +60,8 @@ class Api:
             heartbeat_age_ms=self.liveness.age_ms,
             others=Others(self.forwarder),
         )
-        self.watch = Watch(self.log, self.state_now)
+        self.feed = Feed(self.log, self.state_now, most_events=20)
+        self.watch = Watch(self.log, self.state_now, self.feed)
         self.agents = Agents(self.log, self.proposer, self.state_now, self.liveness, peers=lambda: {"p1": "host:7400"})
         self.agents.start()
         self.hashes = StateHashes(self.log, self.hashing, self.forwarder, peer_id="p1")

@@ -11,7 +11,8 @@ import grpc
 import grpc.aio
 import pytest
 
-from orchestrator.api import forward
+from orchestrator.api import admission, forward
+from orchestrator.api.admission import Admission
 from orchestrator.api.control import ROUTES
 from orchestrator.api.forward import Forwarder, Route, Service
 from orchestrator.contract.channel import FORWARDED_IDENTITY, dial
@@ -21,6 +22,7 @@ from orchestrator.contract.errors import (
     NotLeaderError,
     OverloadedError,
     RaftsmanError,
+    TimeoutError_,
     UnknownOutcomeError,
 )
 from orchestrator.contract.status import from_rpc_error
@@ -122,7 +124,9 @@ async def peers_with(routes: dict[str, Route]) -> AsyncIterator[Peers]:
         forwarder = Forwarder(log, peer_id=name, peers=lambda: addresses, tls=None)
         forwarders[name] = forwarder
         peers.servicers[name] = Servicer(name)
-        service = Service(CONTROL, [peers.servicers[name]], routes, log=log, forwarder=forwarder, secure=False)
+        service = Service(
+            CONTROL, [peers.servicers[name]], routes, log=log, forwarder=forwarder, admission=Admission(), secure=False
+        )
         peers.servers[name].add_generic_rpc_handlers((service.handler(),))
         await peers.servers[name].start()
         forwarder.start()
@@ -367,4 +371,61 @@ def test_a_route_for_a_method_that_does_not_exist_is_a_mistake() -> None:
     log: Any = FakeLog("p1")
     forwarder = Forwarder(log, peer_id="p1", peers=dict, tls=None)
     with pytest.raises(ValueError, match="Nope"):
-        Service(CONTROL, [Servicer("p1")], {"Nope": Route.HERE}, log=log, forwarder=forwarder, secure=False)
+        Service(
+            CONTROL,
+            [Servicer("p1")],
+            {"Nope": Route.HERE},
+            log=log,
+            forwarder=forwarder,
+            admission=Admission(),
+            secure=False,
+        )
+
+
+async def test_a_leader_that_has_too_much_to_do_is_spared_for_a_moment(
+    peers: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forward, "LEADER_FULL_S", 60.0)
+    peers.lead("p1")
+    peers.servicers["p1"].fail = [OverloadedError("full", retry_after_ms=70)]
+    for _ in range(3):
+        error = await error_of(put(peers, "p2"))
+        assert isinstance(error, OverloadedError)
+        assert error.retry_after_ms > 0
+    assert len(peers.servicers["p1"].asked) == 1
+    # Another follower knows nothing of it.
+    await put(peers, "p3")
+    assert len(peers.servicers["p1"].asked) == 2
+
+
+async def test_a_peer_that_is_full_refuses_before_it_reads_the_request(
+    peers: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "CALLS", dict.fromkeys(admission.Lane, 0))
+    peers.lead("p1")
+    async with grpc.aio.insecure_channel(peers.addresses["p1"]) as channel:
+        garbage = channel.unary_unary(f"/{CONTROL.full_name}/PutVariable", None, None)
+        assert isinstance(await error_of(garbage(b"\xff\xff")), OverloadedError)
+    assert isinstance(await error_of(peers.stubs["p1"].WatchEvents(pb.WatchEventsRequest()).read()), OverloadedError)
+    assert peers.servicers["p1"].asked == []
+
+
+class _Late:
+    """The context of a call whose deadline has passed while it waited for the loop."""
+
+    def invocation_metadata(self) -> Any:
+        return ()
+
+    def time_remaining(self) -> float:
+        return -0.1
+
+
+def test_a_call_whose_caller_has_given_up_is_not_begun() -> None:
+    log: Any = FakeLog("p1")
+    forwarder = Forwarder(log, peer_id="p1", peers=dict, tls=None)
+    servicer = Servicer("p1")
+    service = Service(CONTROL, [servicer], {}, log=log, forwarder=forwarder, admission=Admission(), secure=False)
+    method = next(method for method in service._methods if method.name == "PutVariable")
+    with pytest.raises(TimeoutError_, match="nothing was done"):
+        service._begin(method, _Late())
+    assert servicer.asked == []

@@ -25,8 +25,7 @@ class Events:
 
     async def next(self) -> pb.Event:
         async with asyncio.timeout(5):
-            event: Any = await anext(self._stream)
-        return event  # type: ignore[no-any-return]
+            return pb.Event.FromString(await anext(self._stream))
 
 
 async def test_a_watch_gives_what_is_kept_and_then_what_happens(api: Api) -> None:

@@ -556,6 +556,25 @@ def test_a_transient_election_is_not_seen(cli: Cli, running: World, peer: FakePe
     assert cli("ps")[2] == ""
 
 
+def test_limits_are_shown_and_changed(cli: Cli, world: World) -> None:
+    code, out, _ = cli("limits", "get")
+    assert code == 0
+    assert "answers" in out
+    assert "100000" in out
+    code, out, err = cli("limits", "set", "events=20000", "answers=500")
+    assert (code, out) == (0, "")
+    assert "events: 20000 (was 100000)" in err
+    assert (world.limits.events, world.limits.answers) == (20_000, 500)
+    code, out, _ = cli("limits", "get", "-o", "json")
+    assert json.loads(out)["answers"] == 500
+    code, _, err = cli("limits", "set", "event=1")
+    assert code == 2
+    assert "one of allocations_per_ordinal" in err
+    code, _, err = cli("limits", "set", "events=0")
+    assert code == 2
+    assert "from 100" in err
+
+
 def test_peers_are_changed_after_a_question_and_shown(cli: Cli, world: World, peer: FakePeer) -> None:
     world.status = answers.ClusterStatus(
         cluster_name="dev", leader_id="p1", peers=(answers.PeerInfo(id="p1", role="leader", address=peer.address),)

@@ -10,14 +10,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import grpc
 
 from orchestrator.contract import answers, codec, model
 from orchestrator.contract.channel import WHICH_PEERS
-from orchestrator.contract.errors import ConflictError, NoLeaderError, NotFoundError, RaftsmanError
+from orchestrator.contract.errors import ConflictError, InvalidError, NoLeaderError, NotFoundError, RaftsmanError
 from orchestrator.contract.status import to_status
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.contract.v1 import control_pb2_grpc, types_pb2
@@ -36,6 +36,7 @@ class World:
     explanation: answers.Explanation = field(default_factory=answers.Explanation)
     status: answers.ClusterStatus = field(default_factory=answers.ClusterStatus)
     done: dict[str, Any] = field(default_factory=dict)
+    limits: model.Limits = field(default_factory=model.Limits)
     writes: int = 0
     index: int = 10
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -376,6 +377,22 @@ class FakePeer(control_pb2_grpc.ControlServicer):
             variable=found, index=self.world.index, hit=found is not None, read=self._read(request)
         )
         return codec.encode(answer, pb.VariableResponse())
+
+    def GetLimits(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self._enter("GetLimits", request, context)
+        answer = answers.LimitsAnswer(limits=self.world.limits, read=self._read(request))
+        return codec.encode(answer, pb.GetLimitsResponse())
+
+    def SetLimits(self, request: Any, context: Any) -> Any:  # noqa: N802
+        def do() -> Any:
+            change = codec.decode(model.LimitsChange, request.change)
+            given = {name: value for name, value in asdict(change).items() if value is not None}
+            if given.get("events") == 0:
+                raise InvalidError("events must be from 100 to 10000000, not 0")
+            self.world.limits = replace(self.world.limits, **given)
+            return pb.WriteResponse(index=self.world.index, changed=True)
+
+        return self._write("SetLimits", request, context, do)
 
     def ListVariables(self, request: Any, context: Any) -> Any:  # noqa: N802
         self._enter("ListVariables", request, context)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from orchestrator.client.aio import Client
-from orchestrator.client.endpoints import UNREACHABLE
+from orchestrator.client.endpoints import LONGEST_PAUSE_S, UNREACHABLE, pause_s
 from orchestrator.contract.errors import (
     ConflictError,
     InvalidError,
@@ -190,3 +190,26 @@ async def test_expectations_travel(peers: list[FakePeer]) -> None:
         assert not (await it.compare_and_set_variable("x", None, "2")).hit
         assert (await it.compare_and_set_variable("x", "1", "")).hit
         assert (await it.compare_and_set_variable("x", "", "3")).hit
+
+
+def test_pauses_after_refusals_grow_differ_and_are_bounded() -> None:
+    error = OverloadedError("full", retry_after_ms=200)
+    for refusals, least in ((1, 0.2), (2, 0.4), (3, 0.8), (20, LONGEST_PAUSE_S), (2_000, LONGEST_PAUSE_S)):
+        pauses = [pause_s(error, refusals) for _ in range(50)]
+        assert least <= min(pauses) < max(pauses) <= least * 1.5
+
+
+async def test_an_overload_that_lasts_is_told_at_the_deadline(peers: list[FakePeer]) -> None:
+    for peer in peers:
+        peer.fail("SubmitJob", *[OverloadedError("full", retry_after_ms=50)] * 1000)
+    async with client(*peers, timeout_s=0.5) as it:
+        with pytest.raises(OverloadedError):
+            await it.submit(job_spec())
+    assert 1 < sum(len(peer.calls) for peer in peers) < 10
+
+
+async def test_an_overloaded_read_falls_back_to_a_stale_one_when_asked_to(peers: list[FakePeer]) -> None:
+    for peer in peers:
+        peer.fail("ListJobs", *[OverloadedError("full", retry_after_ms=1_000)] * 1)
+    async with client(*peers, stale_after_s=0.2) as it:
+        assert (await it.list_jobs()).read.stale

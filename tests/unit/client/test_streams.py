@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.client import sync
 from orchestrator.client.aio import Client
-from orchestrator.contract.errors import InvalidError, NoLeaderError, OutOfRangeError
+from orchestrator.contract.errors import InvalidError, NoLeaderError, OutOfRangeError, OverloadedError
 from orchestrator.contract.model import Event
 from tests.unit.client.fake import FakePeer, World, job_spec
 
@@ -85,6 +85,21 @@ async def test_events_from_now_on_are_anchored_before_they_begin(addresses: list
         assert event.index == 8
     asked = [request.after_index for peer in peers for method, request in peer.calls if method == "WatchEvents"]
     assert set(asked) == {7}
+
+
+async def test_a_watcher_that_was_too_slow_goes_on_by_itself(
+    addresses: list[str], peers: list[FakePeer], world: World
+) -> None:
+    for peer in peers:
+        peer.fail("WatchEvents", OverloadedError("too slow", reason="SLOW_WATCHER", retry_after_ms=1))
+        peer.cut_streams_after.extend([4, 5])
+    seen: list[tuple[int, int]] = []
+    async with Client(addresses) as client:
+        async for event in client.watch_events(after_index=0):
+            seen.append((event.index, event.sequence))
+            if len(seen) == len(world.events):
+                break
+    assert seen == [(event.index, event.sequence) for event in world.events]
 
 
 async def test_a_collected_index_is_told(addresses: list[str], peers: list[FakePeer]) -> None:

@@ -75,6 +75,26 @@ async def test_a_peer_that_is_not_there_leaves_the_outcome_unknown() -> None:
     assert error.retryable
 
 
+class _Refused:
+    """What a caller catches when gRPC's core refused a call before the peer's loop saw it."""
+
+    def code(self) -> Any:
+        return grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    def details(self) -> Any:
+        return "Too many pending requests for this server"
+
+    def trailing_metadata(self) -> Any:
+        return ()
+
+
+def test_a_call_that_grpc_itself_refused_was_not_begun_and_may_be_repeated() -> None:
+    error = from_rpc_error(_Refused())
+    assert isinstance(error, errors.OverloadedError)
+    assert error.retryable
+    assert error.retry_after_ms > 0
+
+
 async def test_a_call_that_the_other_side_cancelled_leaves_the_outcome_unknown() -> None:
     class Cancelled:
         def code(self) -> grpc.StatusCode:

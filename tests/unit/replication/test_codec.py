@@ -21,6 +21,7 @@ from orchestrator.contract.model import (
     GroupSpec,
     JobSpec,
     JobType,
+    LimitsChange,
     MountSpec,
     NodeSpec,
     Observation,
@@ -157,6 +158,7 @@ COMMANDS: tuple[cmd.Command, ...] = (
     cmd.AdmitPeers(cluster_id="c", incarnations=(("a", "1"), ("b", "2"))),
     cmd.ChangePeers(expected_epoch=1, addresses=(("a", "h:1"), ("c", "h:2")), incarnations=(("a", "1"), ("c", "3"))),
     cmd.SetFeatureLevel(level=3),
+    cmd.SetLimits(change=LimitsChange(events=0, answers=7)),
 )
 
 

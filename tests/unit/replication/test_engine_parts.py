@@ -22,7 +22,7 @@ from orchestrator.replication.v1 import peer_pb2 as pb
 
 
 def queue(**bounds: int) -> Proposals:
-    return Proposals(**{"max_count": 10, "max_bytes": 1000, "batch_bytes": 100, **bounds})
+    return Proposals(**{"max_count": 10, "max_bytes": 1000, "batch_bytes": 100, **bounds}, rng=random.Random(1))
 
 
 def test_batch_takes_what_fits_and_at_least_one() -> None:
@@ -44,21 +44,62 @@ def test_queue_is_bounded_by_count_and_by_bytes() -> None:
     by_count.add(Proposal(b"", None))
     with pytest.raises(OverloadedError):
         by_count.add(Proposal(b"", None))
-    by_bytes = queue(max_bytes=10)
-    by_bytes.add(Proposal(b"x" * 10, None))
+    by_bytes = queue(max_bytes=7)
+    by_bytes.add(Proposal(b"x" * 7, None))
     with pytest.raises(OverloadedError):
         by_bytes.add(Proposal(b"x", None))
 
 
 def test_withdrawn_proposal_frees_its_room_and_one_in_flight_stays() -> None:
-    proposals = queue(max_bytes=10)
-    waits = Proposal(b"x" * 10, None)
+    proposals = queue(max_bytes=7)
+    waits = Proposal(b"x" * 7, None)
     proposals.add(waits)
     assert proposals.withdraw(waits)
     assert not proposals.withdraw(waits)
-    proposals.add(waits)
-    proposals.next_batch()
-    assert not proposals.withdraw(waits)
+    flies = Proposal(b"x" * 7, None)
+    proposals.add(flies)
+    assert proposals.next_batch() == [flies]
+    assert not proposals.withdraw(flies)
+
+
+def test_urgent_proposals_go_first_and_have_room_when_clients_filled_theirs() -> None:
+    proposals = queue(max_count=16, batch_bytes=16)
+    clients = [Proposal(b"c", None) for _ in range(14)]
+    for proposal in clients:
+        proposals.add(proposal)
+    with pytest.raises(OverloadedError) as caught:
+        proposals.add(Proposal(b"c", None))
+    assert 100 <= caught.value.retry_after_ms <= 300
+    ours = [Proposal(b"u" * 7, None, urgent=True) for _ in range(2)]
+    for proposal in ours:
+        proposals.add(proposal)
+    batch = proposals.next_batch()
+    # They come first, and yet leave clients a part of every batch.
+    assert batch[:2] == ours
+    assert batch[2:] == clients[:2]
+
+
+def test_urgent_proposals_are_bounded_too() -> None:
+    proposals = queue(max_count=3)
+    for _ in range(3):
+        proposals.add(Proposal(b"", None, urgent=True))
+    with pytest.raises(OverloadedError):
+        proposals.add(Proposal(b"", None, urgent=True))
+
+
+def test_withdrawn_proposals_do_not_pile_up_and_hold_no_bytes() -> None:
+    """Whoever waits behind a leader without a majority comes and goes: 100,000 times here, with few at a time."""
+    proposals = queue(max_count=8192, max_bytes=1 << 30)
+    stays = Proposal(b"first", None)
+    proposals.add(stays)
+    for _ in range(100_000):
+        gone = Proposal(b"x" * 1000, None)
+        proposals.add(gone)
+        assert proposals.withdraw(gone)
+        assert gone.payload == b""
+    assert (len(proposals), proposals.bytes) == (1, 5)
+    assert len(proposals._ordinary._rows) < 100
+    assert proposals.next_batch() == [stays]
 
 
 def test_given_up_batch_does_not_free_the_next_one() -> None:

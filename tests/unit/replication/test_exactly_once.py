@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from orchestrator.contract.errors import UnknownOutcomeError
+from orchestrator.contract.model import Limits
 from orchestrator.replication.machine import ClusterMachine, admission_payload
 from orchestrator.replication.propose import Proposer
 from orchestrator.replication.settings import EngineConfig
 from orchestrator.replication.v1 import peer_pb2 as pb
 from orchestrator.state.answers import Answers
 from orchestrator.state.commands import Applied, Outcome, Rejected, VariableAnswer, WriteVariable
-from orchestrator.state.model import Limits
 from tests.sim.cluster import SimCluster, SimPeer
 from tests.sim.loop import run_virtual
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -139,7 +140,7 @@ def test_a_sealed_engine_holds_no_election() -> None:
 
 
 def test_a_proposal_that_must_be_alone_is() -> None:
-    proposals = Proposals(max_count=10, max_bytes=1000, batch_bytes=1000)
+    proposals = Proposals(max_count=10, max_bytes=1000, batch_bytes=1000, rng=random.Random(1))
     rows = [Proposal(b"%d" % n, None, alone=n in (0, 3)) for n in range(5)]
     for row in rows:
         proposals.add(row)

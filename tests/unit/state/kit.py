@@ -17,6 +17,7 @@ from orchestrator.contract.model import (
     GroupSpec,
     JobSpec,
     JobType,
+    Limits,
     NodeSpec,
     Observation,
     PortSpec,
@@ -43,7 +44,6 @@ from orchestrator.state.commands import (
     SubmitJobs,
 )
 from orchestrator.state.invariants import check
-from orchestrator.state.model import Limits
 from orchestrator.state.state import State, new_state
 
 NO_INTS = np.zeros(0, dtype=np.int32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.contract.errors import OutOfRangeError
-from orchestrator.contract.model import AllocState, JobType
+from orchestrator.contract.model import AllocState, JobType, Limits, LimitsChange
 from orchestrator.state.apply import MAX_TIME_MS, apply, apply_malformed
 from orchestrator.state.commands import (
     Applied,
@@ -17,12 +17,13 @@ from orchestrator.state.commands import (
     NodeMark,
     Rejected,
     RemoveJob,
+    SetLimits,
     StopJob,
+    WriteAnswer,
     WriteVariable,
 )
 from orchestrator.state.events import KINDS
 from orchestrator.state.housekeeping import needs_collection
-from orchestrator.state.model import Limits
 from tests.unit.state.kit import Kit, group, job, node
 
 NOTHING = CordonNode(node_id="nowhere", cordoned=True)
@@ -194,3 +195,26 @@ def test_a_job_that_was_stopped_long_ago_but_ended_lately_is_kept() -> None:
     kit.now_ms += kit.state.limits.stopped_job_age_ms
     kit.observe("a/api/0", AllocState.STOPPED)
     assert not collect(kit)
+
+
+def test_lower_limits_forget_at_once_what_is_over_them() -> None:
+    kit = Kit()
+    for number in range(150):
+        kit.do(variable(f"v{number}"), request_id=f"r{number}")
+    assert (len(kit.state.events), len(kit.state.answers)) == (150, 150)
+    outcome = kit.ok(SetLimits(change=LimitsChange(events=120, answers=100)))
+    assert outcome.answer == WriteAnswer(changed=True)
+    assert (len(kit.state.events), len(kit.state.answers)) == (120, 100)
+    assert kit.state.limits == Limits(events=120, answers=100)
+    assert kit.state.events.after(0)[-1].kind == "limits.changed"
+    # And they hold from then on.
+    kit.do(variable("w"), request_id="w")
+    assert (len(kit.state.events), len(kit.state.answers)) == (120, 100)
+    assert kit.ok(SetLimits(change=LimitsChange(events=120))).answer == WriteAnswer(changed=False)
+
+
+@pytest.mark.parametrize("change", [LimitsChange(events=0), LimitsChange(answers=50), LimitsChange(answer_age_ms=-1)])
+def test_absurd_limits_are_refused_and_change_nothing(change: LimitsChange) -> None:
+    kit = Kit()
+    assert kit.refused(SetLimits(change=change)).reason == "INVALID"
+    assert kit.state.limits == Limits()

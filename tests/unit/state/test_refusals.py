@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from orchestrator.contract.model import AllocationId, AllocState, AssignmentKey, Observation
+from orchestrator.contract.model import AllocationId, AllocState, AssignmentKey, Limits, Observation
 from orchestrator.state.apply import apply
 from orchestrator.state.commands import (
     Applied,
@@ -31,7 +31,7 @@ from orchestrator.state.commands import (
     WriteVariable,
 )
 from orchestrator.state.invariants import check
-from orchestrator.state.model import MAX_COMMAND_ROWS, Limits
+from orchestrator.state.model import MAX_COMMAND_ROWS
 from tests.unit.state.kit import Kit, group, job, node
 
 D = "default"

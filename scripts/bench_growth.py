@@ -1,0 +1,199 @@
+#!/usr/bin/env python3
+"""Whether a cluster under steady load levels off: memory, file descriptors and disk of every peer over time.
+
+    .venv/bin/python scripts/bench_growth.py [--minutes 10] [--rate 60] [--json] [--plot FILE.svg]
+
+Three peers and two agents (driver `fake`) get `--rate` operations a second through the client library: 60 % writes of
+variables, 30 % reads, 10 % jobs that are submitted, scaled and removed; ten watchers follow all events. What is kept
+for long is lowered with `raftsman limits set`, so that ten minutes are enough to reach it (--answers 5000, --events
+5000); everything else, compaction too, is as in production. `--answers 0` leaves the limits alone.
+
+Keys: `minutes, operations, failed, peers: {name: {rss_mib, fds, disk_mib: {start, middle, end, max,
+slope_per_hour}}}, levelled_off`. The slope is fitted to the second half; `levelled_off`: in no peer did the mean of the
+last quarter exceed that of the third by more than a tenth (plus 8 MiB, 8 descriptors).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import random
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
+
+from plot import svg
+
+from orchestrator.client.aio import Client
+from orchestrator.contract.errors import RaftsmanError
+from orchestrator.contract.model import GroupSpec, JobSpec, LimitsChange, Resources, TaskSpec
+from orchestrator.ops.dev import LocalCluster
+
+SAMPLE_S = 3.0
+WATCHERS = 10
+MEASURES = {"rss_mib": "memory (RSS), MiB", "fds": "file descriptors", "disk_mib": "data directory, MiB"}
+SLACK = {"rss_mib": 8.0, "fds": 8.0, "disk_mib": 8.0}
+
+
+class Load:
+    """Steady, mixed; a failed operation is counted and not repeated beyond what the client does."""
+
+    def __init__(self, client: Client, rate: float) -> None:
+        self._client = client
+        self._rate = rate
+        self._dice = random.Random(1)
+        self.operations = 0
+        self.failed = 0
+        self._jobs = itertools.count()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self, seconds: float) -> None:
+        began = time.monotonic()
+        for number in itertools.count():
+            due = began + number / self._rate
+            if due > began + seconds:
+                break
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            if len(self._tasks) < 200:
+                task = asyncio.create_task(self._one())
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+        await asyncio.gather(*self._tasks)
+
+    async def _one(self) -> None:
+        self.operations += 1
+        chance, name = self._dice.random(), f"growth/{self._dice.randrange(500)}"
+        try:
+            if chance < 0.6:
+                await self._client.put_variable(name, "x" * self._dice.randrange(2_000))
+            elif chance < 0.9:
+                await self._client.get_variable(name)
+            else:
+                await self._job()
+        except RaftsmanError as error:
+            self.failed += 1
+            print(f"  {error.reason}: {error.message}", file=sys.stderr)
+
+    async def _job(self) -> None:
+        number = next(self._jobs)
+        if number % 3 == 0:
+            resources = Resources(cpu_millis=10, memory_mib=1, disk_mib=0)
+            task = TaskSpec(name="main", driver="fake", command=("run",), resources=resources)
+            spec = JobSpec(name=f"job-{number}", groups=(GroupSpec(name="main", count=2, tasks=(task,)),))
+            await self._client.submit(spec)
+        elif number % 3 == 1:
+            with contextlib.suppress(RaftsmanError):  # the job before may have failed
+                await self._client.scale_job(f"job-{number - 1}", 3)
+        else:
+            with contextlib.suppress(RaftsmanError):
+                await self._client.remove_job(f"job-{number - 2}")
+
+
+def directory_bytes(directory: Path) -> int:
+    total = 0
+    for path in directory.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total
+
+
+def sample(cluster: LocalCluster) -> dict[str, dict[str, float]]:
+    found = {}
+    for peer in cluster.peers:
+        process = psutil.Process(peer.pid)
+        found[peer.name] = {
+            "rss_mib": process.memory_info().rss / 2**20,
+            "fds": process.num_fds(),
+            "disk_mib": directory_bytes(cluster.data / "peers" / peer.name) / 2**20,
+        }
+    return found
+
+
+def judge(times: list[float], values: list[float], slack: float) -> tuple[dict[str, float], bool]:
+    series = np.asarray(values)
+    half = len(series) // 2
+    slope = float(np.polyfit(times[half:], series[half:], 1)[0]) * 3600 if len(series) > 4 else 0.0
+    third, last = series[half : half + half // 2].mean(), series[half + half // 2 :].mean()
+    figures = {
+        "start": series[0], "middle": series[half], "end": series[-1], "max": series.max(), "slope_per_hour": slope,
+    }  # fmt: skip
+    return {key: round(float(value), 1) for key, value in figures.items()}, bool(last <= third * 1.1 + slack)
+
+
+async def watch(client: Client) -> None:
+    async for _ in client.watch_events(namespace="*"):
+        pass
+
+
+async def measure(said: argparse.Namespace) -> dict[str, Any]:
+    async with LocalCluster(peers=3, agents=2, driver="fake", log_level="warning") as cluster:
+        client = cluster.client
+        if said.answers:
+            await client.set_limits(LimitsChange(answers=said.answers, events=said.events))
+        watchers = [asyncio.create_task(watch(client)) for _ in range(WATCHERS)]
+        load = Load(client, said.rate)
+        times: list[float] = []
+        samples: list[dict[str, dict[str, float]]] = []
+        began = time.monotonic()
+        running = asyncio.create_task(load.run(said.minutes * 60))
+        while not running.done():
+            times.append(time.monotonic() - began)
+            samples.append(sample(cluster))
+            await asyncio.wait((running,), timeout=SAMPLE_S)
+        await running
+        for watcher in watchers:
+            watcher.cancel()
+        await asyncio.gather(*watchers, return_exceptions=True)
+    peers: dict[str, dict[str, dict[str, float]]] = {}
+    levelled = True
+    for name in samples[0]:
+        peers[name] = {}
+        for key in MEASURES:
+            peers[name][key], flat = judge(times, [row[name][key] for row in samples], SLACK[key])
+            levelled = levelled and flat
+    if said.plot:
+        panels = {
+            text: {name: [(at, row[name][key]) for at, row in zip(times, samples, strict=True)] for name in peers}
+            for key, text in MEASURES.items()
+        }
+        title = f"Three peers under {said.rate:g} operations/s, {time.strftime('%Y-%m-%d')}"
+        said.plot.write_text(svg(title, panels))
+    return {
+        "minutes": said.minutes, "rate": said.rate, "operations": load.operations, "failed": load.failed,
+        "peers": peers, "levelled_off": levelled,
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--rate", type=float, default=60.0, help="operations a second (default 60)")
+    parser.add_argument("--answers", type=int, default=5_000, help="remembered outcomes that are kept; 0: as it is")
+    parser.add_argument("--events", type=int, default=5_000, help="events that are kept")
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, last")
+    said = parser.parse_args()
+    found = asyncio.run(measure(said))
+    found["load"] = round(os.getloadavg()[0], 1)
+    if said.json:
+        print(json.dumps(found))
+        return
+    for name, figures in found["peers"].items():
+        for key, values in figures.items():
+            print(f"{name:<4} {key:<9} " + "  ".join(f"{what} {value}" for what, value in values.items()))
+    print(f"{found['operations']} operations, {found['failed']} failed; levelled off: {found['levelled_off']}")
+
+
+if __name__ == "__main__":
+    main()
