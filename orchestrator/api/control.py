@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from orchestrator.api.forward import Call, Route
-from orchestrator.api.requests import body_digest, job_key, namespace_of, write
+from orchestrator.api.requests import body_digest, job_key, namespace_of, rejection, write
 from orchestrator.contract import codec
 from orchestrator.contract.errors import InvalidError, PreconditionError, RaftsmanError
 from orchestrator.contract.model import JobSpec, LimitsChange
@@ -28,6 +28,8 @@ from orchestrator.state import commands as cmd
 A = TypeVar("A", bound=cmd.Answer)
 
 MAX_JOBS = 20_000
+MAX_WRITES = 256
+MAX_WRITES_BYTES = 1024 * 1024
 CHUNK_JOBS = 100
 CHUNK_BYTES = 1024 * 1024
 """A larger submit becomes several commands, so that no peer spends an election timeout on applying one."""
@@ -193,6 +195,31 @@ class Writes:
         expectation = cmd.Expectation.VALUE if request.HasField("expect") else cmd.Expectation.NONE
         return await self._variable(request, call, value=None, expectation=expectation, expected=request.expect)
 
+    async def put_variables(self, request: pb.PutVariablesRequest, call: Call) -> pb.PutVariablesResponse:
+        """One entry of the log, in which each write is a command of its own (``cmd.WriteVariables``).
+
+        All are checked before they are proposed. What only the state can refuse (a value that is too large) is told
+        with its place; the others are done then, and repeating the call does nothing twice.
+        """
+        if not request.writes:
+            raise InvalidError("writes: is empty; expected at least one", field="writes")
+        if len(request.writes) > MAX_WRITES or request.ByteSize() > MAX_WRITES_BYTES:
+            raise InvalidError(
+                f"writes: {len(request.writes)} with {request.ByteSize()} bytes; at most {MAX_WRITES} with "
+                f"{MAX_WRITES_BYTES} in one call",
+                field="writes",
+            )
+        namespace = namespace_of(request.namespace)
+        writes = tuple(_variable_write(namespace, place, one) for place, one in enumerate(request.writes))
+        _, answer = await self._write(request, call, cmd.WriteVariables(writes=writes), cmd.VariablesAnswer)
+        response = pb.PutVariablesResponse()
+        for place, outcome in enumerate(answer.outcomes):
+            if isinstance(outcome, cmd.Rejected):
+                raise _at(f"writes[{place}]", rejection(outcome))
+            assert isinstance(outcome.answer, cmd.VariableAnswer)
+            _put_answer(outcome.index, outcome.answer, response.answers.add())
+        return response
+
     async def _variable(
         self,
         request: Any,
@@ -203,15 +230,13 @@ class Writes:
         expected: str = "",
     ) -> pb.VariableResponse:
         namespace = namespace_of(request.namespace)
-        if not limits.VARIABLE_NAME.fullmatch(request.name):
-            raise InvalidError(f"name: {request.name[:80]!r}; expected {limits.VARIABLE_NAME_RULE}", field="name")
+        _check_variable_name(request.name, "name")
         command = cmd.WriteVariable(
             namespace=namespace, name=request.name, value=value, expectation=expectation, expected=expected
         )
         done, answer = await self._write(request, call, command, cmd.VariableAnswer)
-        response = pb.VariableResponse(index=done.index, hit=answer.hit)
-        if answer.variable is not None:
-            codec.encode(answer.variable, response.variable)
+        response = pb.VariableResponse()
+        _put_answer(done.index, answer, response)
         return response
 
     # ------------------------------------------------------------------ all of them
@@ -226,10 +251,7 @@ class Writes:
             try:
                 specs.append(checked_spec(message, self._policy))
             except RaftsmanError as error:
-                if many:
-                    error.message = f"jobs[{place}]: {error.message}"
-                    error.args = (error.message,)
-                raise
+                raise (_at(f"jobs[{place}]", error) if many else error) from None
         return specs
 
     async def _change(self, request: Any, call: Call, command: cmd.Command) -> pb.WriteResponse:
@@ -240,6 +262,40 @@ class Writes:
         self, request: Any, call: Call, command: cmd.Command, kind: type[A], *, suffix: str = "", digest: bytes = b""
     ) -> tuple[cmd.Applied, A]:
         return await write(self._proposer, request, call, command, kind, suffix=suffix, digest=digest)
+
+
+def _check_variable_name(name: str, field: str) -> None:
+    if not limits.VARIABLE_NAME.fullmatch(name):
+        raise InvalidError(f"{field}: {name[:80]!r}; expected {limits.VARIABLE_NAME_RULE}", field=field)
+
+
+def _variable_write(namespace: str, place: int, write: pb.VariableWrite) -> cmd.WriteVariable:
+    _check_variable_name(write.name, f"writes[{place}].name")
+    expectation = cmd.Expectation.NONE
+    if write.HasField("expect"):
+        expectation = cmd.Expectation.VALUE
+    elif write.absent:
+        expectation = cmd.Expectation.ABSENT
+    return cmd.WriteVariable(
+        namespace=namespace,
+        name=write.name,
+        value=write.value if write.HasField("value") else None,
+        expectation=expectation,
+        expected=write.expect,
+    )
+
+
+def _put_answer(index: int, answer: cmd.VariableAnswer, response: pb.VariableResponse) -> None:
+    response.index, response.hit = index, answer.hit
+    if answer.variable is not None:
+        codec.encode(answer.variable, response.variable)
+
+
+def _at(place: str, error: RaftsmanError) -> RaftsmanError:
+    """The same error, saying which part of the request it is about."""
+    error.message = f"{place}: {error.message}"
+    error.args = (error.message,)
+    return error
 
 
 def checked_spec(message: Any, policy: Policy) -> JobSpec:

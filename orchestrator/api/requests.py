@@ -53,11 +53,16 @@ async def write(
         urgent=urgent,
     )
     if isinstance(outcome, cmd.Rejected):
-        code = _OTHER_REASONS.get(outcome.reason, "INTERNAL")
-        raise from_reason(outcome.reason, outcome.message, dict(outcome.metadata), grpc_code=code)
+        raise rejection(outcome)
     if not isinstance(outcome.answer, kind):
         raise RaftsmanError(f"{type(command).__name__} was answered with {type(outcome.answer).__name__}")
     return outcome, outcome.answer
+
+
+def rejection(outcome: cmd.Rejected) -> RaftsmanError:
+    """The error that the state's refusal is to a caller."""
+    code = _OTHER_REASONS.get(outcome.reason, "INTERNAL")
+    return from_reason(outcome.reason, outcome.message, dict(outcome.metadata), grpc_code=code)
 
 
 def body_digest(request: Message) -> bytes:

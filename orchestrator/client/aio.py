@@ -376,6 +376,15 @@ class Client:
             calls.delete_variable(self._namespace(namespace), name, expect, request_id or new_request_id())
         )
 
+    async def put_variables(
+        self, writes: Iterable[model.VariableWrite], namespace: str | None = None, request_id: str | None = None
+    ) -> tuple[answers.VariableResult, ...]:
+        """Many small writes (at most 256 with 1 MiB) at the price of about one call; their answers in order.
+
+        Not a transaction: each is done by itself, in this order, and others may come between them.
+        """
+        return await self._call(calls.put_variables(self._namespace(namespace), writes, request_id or new_request_id()))
+
     async def list_variables(
         self, prefix: str = "", namespace: str | None = None, stale: bool = False
     ) -> answers.VariableList:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message
 
@@ -264,6 +264,19 @@ def delete_variable(namespace: str, name: str, expect: str | None, request_id: s
     if expect is not None:
         request.expect = expect
     return Call("DeleteVariable", request, pb.VariableResponse, _as(answers.VariableResult), request_id)
+
+
+def put_variables(
+    namespace: str, writes: Iterable[model.VariableWrite], request_id: str
+) -> Call[tuple[answers.VariableResult, ...]]:
+    request = pb.PutVariablesRequest(request_id=request_id, namespace=namespace)
+    for write in writes:
+        codec.encode(write, request.writes.add())
+    return Call("PutVariables", request, pb.PutVariablesResponse, _variable_results, request_id)
+
+
+def _variable_results(message: Any) -> tuple[answers.VariableResult, ...]:
+    return tuple(codec.decode(answers.VariableResult, one) for one in message.answers)
 
 
 def list_variables(namespace: str, prefix: str, stale: bool) -> Call[answers.VariableList]:

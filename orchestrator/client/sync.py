@@ -176,4 +176,5 @@ class Client:
     get_variable = _blocking(aio.Client.get_variable)
     compare_and_set_variable = _blocking(aio.Client.compare_and_set_variable)
     delete_variable = _blocking(aio.Client.delete_variable)
+    put_variables = _blocking(aio.Client.put_variables)
     list_variables = _blocking(aio.Client.list_variables)

@@ -343,6 +343,19 @@ class Variable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VariableWrite:
+    """One of many writes in one call. ``value`` None deletes.
+
+    ``absent``: only if it does not exist; ``expect``: only if its value is this; neither: unconditional.
+    """
+
+    name: str
+    value: str | None = None
+    absent: bool = False
+    expect: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """Something that happened; ``(index, sequence)`` is unique and orders all of them."""
 

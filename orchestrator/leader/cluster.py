@@ -23,6 +23,10 @@ class StateCluster:
     def index(self) -> int:
         return self._state().index
 
+    @property
+    def shown_index(self) -> int:
+        return self._state().shown_index
+
     def nodes(self) -> Iterable[Node]:
         return self._state().nodes.values()
 

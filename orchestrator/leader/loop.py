@@ -60,6 +60,10 @@ class Cluster(Protocol):
     @property
     def index(self) -> int: ...
 
+    @property
+    def shown_index(self) -> int:
+        """Moves on with every command that may change what ``view`` shows."""
+
     def nodes(self) -> Iterable[Node]: ...
 
     def view(self) -> ClusterView: ...
@@ -96,6 +100,8 @@ class LeaderLoop:
         self._stale_pause = PAUSE_S
         self._judge_after = 0.0
         self._rest_until = 0.0
+        # What the last round decided nothing about, and until when (unix ms; None: for ever) that stays so.
+        self._settled: tuple[int, int | None] | None = None
 
     async def run(self) -> None:
         """Never returns and never raises, except when cancelled."""
@@ -115,6 +121,7 @@ class LeaderLoop:
         self._collect_at = self._clock() + COLLECT_EVERY_S
         self._stale_pause = pause = PAUSE_S
         self._judge_after = 0.0
+        self._settled = None
         try:
             while self._log.is_leader() and self._log.term == term:
                 try:
@@ -154,9 +161,15 @@ class LeaderLoop:
         await self._judge()
         if await self._collect():
             return 0.0
+        shown = self._cluster.shown_index
+        now_ms = self._clock_ms()
+        if self._settled is not None:
+            seen, until_ms = self._settled
+            if seen == shown and (until_ms is None or now_ms < until_ms):
+                return self._pause_s(until_ms)
+        self._settled = None
         began = self._clock()
         view = self._cluster.view()
-        now_ms = self._clock_ms()
         if _is_large(view):
             plan = await asyncio.to_thread(self._decide, view, now_ms)
         else:
@@ -175,10 +188,15 @@ class LeaderLoop:
                 await asyncio.sleep(self._stale_pause)
                 self._stale_pause = min(2 * self._stale_pause, LONGEST_PAUSE_S)
             return 0.0
+        self._settled = (shown, plan.wake_at_ms)
+        return self._pause_s(plan.wake_at_ms)
+
+    def _pause_s(self, wake_at_ms: int | None) -> float:
+        """How long to sleep if nothing changes."""
         wait_s = min(IDLE_S, self._liveness.next_judgement_s(self._cluster.nodes()))
         wait_s = min(wait_s, max(0.0, self._collect_at - self._clock()))
-        if plan.wake_at_ms is not None:
-            wait_s = min(wait_s, max(0.0, (plan.wake_at_ms - self._clock_ms()) / 1000))
+        if wake_at_ms is not None:
+            wait_s = min(wait_s, max(0.0, (wake_at_ms - self._clock_ms()) / 1000))
         return max(wait_s, 0.001)
 
     async def _judge(self) -> None:

@@ -64,6 +64,7 @@ _COMMANDS: dict[str, type] = {
     "apply_plan": commands.ApplyPlan,
     "record_statuses": commands.RecordStatuses,
     "write_variable": commands.WriteVariable,
+    "write_variables": commands.WriteVariables,
     "collect": commands.Collect,
     "admit_peers": commands.AdmitPeers,
     "change_peers": commands.ChangePeers,
@@ -71,9 +72,7 @@ _COMMANDS: dict[str, type] = {
     "set_limits": commands.SetLimits,
 }
 _FIELDS = {kind: name for name, kind in _COMMANDS.items()}
-
-
-_OF_FORMAT_2 = (commands.ChangePeers, commands.SetLimits)
+_OF_FORMAT_2 = (commands.ChangePeers, commands.SetLimits, commands.WriteVariables)
 """Commands that a peer of format 1 would take for garbage, and go on without: it must stop before them."""
 
 

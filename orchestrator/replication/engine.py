@@ -220,7 +220,8 @@ class EngineLog(EngineRoom):
         future: asyncio.Future[Proposed] = self._loop.create_future()
         proposal = Proposal(payload, future, alone=alone, urgent=urgent)
         self._proposals.add(proposal)
-        self.wake()
+        if not self._proposals.in_flight:
+            self.wake()  # else the turn that the entry in flight lands in takes this one up
         timer = self._loop.call_later(timeout_s, self._expire, proposal)
         try:
             return await future

@@ -397,19 +397,18 @@ class EpochLog:
 
     async def invited(self, invitation: pb.Invitation) -> pb.InvitationReply:
         reply = pb.InvitationReply(hello=self._hello())
-        if not reply.hello.cluster_id:
-            try:
-                _, data = await self._network.fetch(invitation.address, pb.FetchRequest(hello=self._hello()))
-                reply.fetched_bytes = len(data)
-            except RaftsmanError as error:
-                reply.problem = error.message
+        try:
+            _, data = await self._network.fetch(invitation.address, pb.FetchRequest(hello=self._hello()))
+            reply.fetched_bytes = len(data)
+        except RaftsmanError as error:
+            reply.problem = error.message
         return reply
 
     async def rehearse(self, peer_id: str, address: str) -> str:
         """Ask whoever listens at ``address`` whether it is fit to join as ``peer_id``; returns its disk incarnation.
 
-        It must answer, be that peer (by its certificate), have an empty disk and be able to fetch this peer's
-        snapshot. Raises ``PreconditionError`` with what was missing.
+        It must answer, be that peer (by its certificate), have a disk that never voted here and be able to fetch this
+        peer's snapshot. Raises ``PreconditionError`` with what was missing.
         """
         self._rehearsed.pop(peer_id, None)
         where = f"{peer_id} at {address}"
@@ -420,10 +419,14 @@ class EpochLog:
         hello = reply.hello
         if hello.peer_id != peer_id:
             raise PreconditionError(f"{where}: {hello.peer_id!r} answers there; correct the address")
-        if hello.cluster_id:
+        # A new disk under the id of a peer may have fetched the state already, as a lost one would: it did not vote.
+        if hello.cluster_id not in ("", self._machine.cluster_id()) or hello.retired:
             raise PreconditionError(
-                f"{where} belongs to a cluster already ({hello.cluster_id}): start it with an empty data directory"
+                f"{where} has the data of {'a removed peer' if hello.retired else f'cluster {hello.cluster_id}'}: "
+                "start it with an empty data directory"
             )
+        if hello.incarnation in self._machine.admitted().values():
+            raise PreconditionError(f"{where} is a peer already, with the disk that it has: nothing has to be changed")
         if hello.feature_level < FEATURE_LEVEL:
             raise PreconditionError(f"{where} runs an older raftsman, which cannot join: upgrade it first")
         if reply.problem:

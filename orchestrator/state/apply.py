@@ -4,7 +4,8 @@ Owns: the envelope (order, cluster time, exactly once) and the way to the part t
 to others: bytes (``replication.codec``), when (``replication``). The rule: total and deterministic. Whatever a command
 says, apply answers ``Applied`` or ``Rejected``; it reads no clock, no randomness, no order of a set or a hash.
 
-Every command, also a rejected or a malformed one, moves ``state.index`` on by one.
+Every command, also a rejected or a malformed one, moves ``state.index`` on by one; ``WriteVariables`` is as many
+commands as it has writes.
 """
 
 from __future__ import annotations
@@ -34,9 +35,12 @@ from orchestrator.state.commands import (
     ScaleJob,
     SetFeatureLevel,
     SetLimits,
+    SingleCommand,
     StopJob,
     SubmitJobs,
+    VariablesAnswer,
     WriteVariable,
+    WriteVariables,
 )
 from orchestrator.state.state import State
 
@@ -46,6 +50,9 @@ MAX_TIME_MS = 2**48
 
 def apply(state: State, entry: Entry) -> Outcome:
     """Apply one command and answer it. Never raises, whatever the entry holds."""
+    command = entry.command
+    if isinstance(command, WriteVariables):
+        return _apply_each(state, entry, command)
     state.index += 1
     problem = _envelope_problem(entry)
     if problem:
@@ -57,11 +64,34 @@ def apply(state: State, entry: Entry) -> Outcome:
         first = state.answers.get(key)
         if first is not None:
             return _again(state, entry, first)
-    outcome = _apply_command(state, entry)
+    names = len(state.variables)
+    outcome = _apply_command(state, command)
+    if not isinstance(command, WriteVariable) or len(state.variables) != names:
+        state.shown_index = state.index  # of variables a view shows the names alone
     if entry.request_id:
         state.answers.put(key, Remembered(digest=entry.digest, time_ms=state.time_ms, outcome=outcome), state.limits)
     state.events.trim()
     return outcome
+
+
+def _apply_each(state: State, entry: Entry, command: WriteVariables) -> Outcome:
+    if not command.writes:
+        state.index += 1
+        return state.reject("INVALID", "writes: is empty; expected at least one")
+    outcomes = tuple(
+        apply(
+            state,
+            Entry(
+                identity=entry.identity,
+                request_id=f"{entry.request_id}/{place}" if entry.request_id else "",
+                digest=entry.digest,
+                time_ms=entry.time_ms,
+                command=write,
+            ),
+        )
+        for place, write in enumerate(command.writes)
+    )
+    return state.answer(VariablesAnswer(outcomes=outcomes))
 
 
 def apply_malformed(state: State, message: str) -> Rejected:
@@ -90,8 +120,7 @@ def _again(state: State, entry: Entry, first: Remembered) -> Outcome:
     return first.outcome
 
 
-def _apply_command(state: State, entry: Entry) -> Outcome:
-    command = entry.command
+def _apply_command(state: State, command: SingleCommand) -> Outcome:
     match command:
         case SubmitJobs():
             return apply_jobs.submit(state, command)

@@ -218,6 +218,16 @@ class WriteVariable:
     expected: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteVariables:
+    """Several writes in one entry, each as if it stood there alone.
+
+    Each has an index of its own, and the request id of the whole with its place behind a slash.
+    """
+
+    writes: tuple[WriteVariable, ...]
+
+
 # ---------------------------------------------------------------------------- housekeeping
 
 
@@ -259,7 +269,7 @@ class SetLimits:
     change: LimitsChange
 
 
-Command = (
+SingleCommand = (
     SubmitJobs
     | StopJob
     | ScaleJob
@@ -279,6 +289,7 @@ Command = (
     | SetFeatureLevel
     | SetLimits
 )
+Command = SingleCommand | WriteVariables
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -331,7 +342,14 @@ class PlanAnswer:
     rejected: tuple[str, ...] = ()
 
 
-Answer = WriteAnswer | JobsAnswer | VariableAnswer | PlanAnswer
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariablesAnswer:
+    """What each write of ``WriteVariables`` came to, in order. They are remembered one by one, this is not."""
+
+    outcomes: tuple[Outcome, ...]
+
+
+Answer = WriteAnswer | JobsAnswer | VariableAnswer | VariablesAnswer | PlanAnswer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

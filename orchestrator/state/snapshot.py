@@ -87,7 +87,7 @@ def restore(image: Image) -> State:
     if problem:
         raise SnapshotError(problem)
     state = State(image.limits)
-    state.index = image.index
+    state.index = state.shown_index = image.index
     state.time_ms = image.time_ms
     state.cluster_id = image.cluster_id
     state.feature_level = image.feature_level

@@ -44,16 +44,19 @@ class State:
     ``variables`` by (namespace, name), ``answers``, ``events``, ``limits``, ``admitted`` (peer id -> disk incarnation),
     ``epoch`` and ``addresses`` of the peers (``state.peers``), ``attempt_floor``, ``cluster_id``, ``feature_level``,
     ``index``, ``time_ms``. Everything else is an index over them.
+
+    ``shown_index``: of the last command that may have changed what a ``ClusterView`` shows.
     """
 
     __slots__ = (
         "_facts", "_job_slots", "_node_slots", "_version_rows", "addresses", "admitted", "answers", "attempt_floor",
         "cluster_id", "engine_nodes", "epoch", "events", "feature_level", "forgotten", "index", "job_at", "job_names",
-        "jobs", "ledger", "limits", "node_at", "node_names", "nodes", "ordinals", "table", "time_ms", "variables",
+        "jobs", "ledger", "limits", "node_at", "node_names", "nodes", "ordinals", "shown_index", "table", "time_ms",
+        "variables",
     )  # fmt: skip
 
     def __init__(self, limits: Limits | None = None) -> None:
-        self.index = 0
+        self.index = self.shown_index = 0
         self.time_ms = 0
         self.cluster_id = ""
         self.feature_level = 0

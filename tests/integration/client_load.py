@@ -12,7 +12,7 @@ from orchestrator.ops.dev import LocalCluster
 
 
 class Load:
-    """One writer, one reader and one watcher per peer, each asking that peer first; another client asks it alone.
+    """For every peer a writer and a reader that ask that peer first, and one watcher.
 
     ``failures``: every call that did not get its answer, as text. ``written``: variable -> value, acknowledged.
     ``watched``: names of variables in the order in which the watcher saw them change.

@@ -159,6 +159,13 @@ async def main(address: str, certs: Path | None, me: str, logs_address: str) -> 
     assert ANSWERS["CompareAndSetVariable"].hit
     await call(control, "ListVariables", pb.ListVariablesRequest(namespace=space))
     assert [(v.name, v.value) for v in ANSWERS["ListVariables"].variables] == [("a", "2"), ("b", "1")]
+    writes: list[dict[str, object]] = [
+        {"name": "many", "value": "1", "absent": True},
+        {"name": "many", "value": "2", "expect": "1"},
+        {"name": "many"},
+    ]
+    await call(control, "PutVariables", pb.PutVariablesRequest(namespace=space, writes=writes))
+    assert [answer.hit for answer in ANSWERS["PutVariables"].answers] == [True, True, True]
     await call(control, "DeleteVariable", pb.DeleteVariableRequest(namespace=space, name="a"))
     await raft_session(channel(address, certs, "clients/admin"))
     print(json.dumps(CODES))

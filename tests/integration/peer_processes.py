@@ -81,15 +81,29 @@ class PeerCluster:
         ]  # fmt: skip
 
     async def place(self, peer: str) -> str:
-        """Start a newcomer with an empty data directory, which lists the present peers and itself; its address."""
+        """Start a newcomer with an empty data directory, which lists the present peers and itself; its address, once it
+        has found out that it must wait to be taken in (one with the id of a peer: once it answers)."""
         port, http = free_ports(2)
         self.http[peer] = f"127.0.0.1:{http}"
         self.addresses[peer] = f"127.0.0.1:{port}"
-        if peer not in self.ids:
+        known = peer in self.ids
+        if not known:
             self.ids.append(peer)
             if self.secure:
                 certs.issue(self.directory / "certs", "peer", peer)
         await self.start(peer)
+        stub = self.control(peer)
+
+        async def waits() -> bool:
+            try:
+                answer = await stub.ClusterStatus(
+                    pb.ClusterStatusRequest(read={"stale": True}), timeout=2, wait_for_ready=True
+                )
+            except grpc.aio.AioRpcError:
+                return False
+            return known or bool(answer.waits_for)
+
+        await eventually(waits)
         return self.addresses[peer]
 
     def dismiss(self, peer: str) -> None:

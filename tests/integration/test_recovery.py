@@ -137,11 +137,27 @@ async def ended(cluster: LocalCluster, name: str) -> None:
     await until(gone, f"{name} ends")
 
 
+async def listening(peer: Member) -> None:
+    """Until somebody answers at the peer's address."""
+
+    async def answers() -> bool:
+        host, _, port = peer.address.rpartition(":")
+        try:
+            _, writer = await asyncio.open_connection(host, int(port))
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+    await until(answers, f"{peer.name} listens")
+
+
 async def three_again(cluster: LocalCluster, alone: str) -> None:
     """Take the other two in with empty disks; all three hold the same then."""
     others = [peer for peer in cluster.peers if peer.name != alone]
     for peer in others:
         await cluster.restart(peer.name)
+        await listening(peer)
     added = await raftsman(cluster, "peers", "add", *(f"{peer.name}={peer.address}" for peer in others), "-y")
     assert added.returncode == 0
     await raftsman(cluster, "peers", "wait", "--timeout", "90s")

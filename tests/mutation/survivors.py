@@ -22,6 +22,9 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "Guard._reply: message['reset'] and self._guards.reject_to_commit -> self._guards.reject_to_commit": (
             "equivalent: the only other answer is to an installed snapshot, which ends at the commit index"
         ),
+        "Guard._is_no_news: now - at < self._repeat_s -> now - at <= self._repeat_s": (
+            "no promise: whether an answer is spared at exactly this moment or one later matters to nobody"
+        ),
     },
     "orchestrator.state.apply_jobs": {
         "_next_version: True -> False": _LENGTHS.format("group"),

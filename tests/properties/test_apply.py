@@ -25,6 +25,7 @@ from orchestrator.replication.machine import ClusterMachine
 from orchestrator.state.commands import (
     ActionColumns,
     AdmitPeers,
+    Applied,
     ApplyPlan,
     ChangePeers,
     Collect,
@@ -48,7 +49,9 @@ from orchestrator.state.commands import (
     SetLimits,
     StopJob,
     SubmitJobs,
+    VariablesAnswer,
     WriteVariable,
+    WriteVariables,
 )
 from orchestrator.state.invariants import check
 from orchestrator.state.snapshot import capture, image_hash
@@ -101,7 +104,8 @@ def test_damaged_commands_are_answered_and_break_nothing(seed: int) -> None:
         except FutureFormatError:
             assert machine.index == before
             continue
-        assert machine.index == before + 1
+        answer = outcome.answer if isinstance(outcome, Applied) else None
+        assert machine.index == before + (len(answer.outcomes) if isinstance(answer, VariablesAnswer) else 1)
         assert getattr(outcome, "reason", "") != "INTERNAL", outcome
         assert check(machine.state) == []
 
@@ -236,13 +240,9 @@ def _command(dice: Random, state: State) -> Command:
     if kind is RecordStatuses:
         return _statuses(dice, state, node_id)
     if kind is WriteVariable:
-        return WriteVariable(
-            namespace="default",
-            name=dice.choice(("v", "w", "bad name")),
-            value=dice.choice((None, "", "x", "é", "x" * 101)),
-            expectation=dice.choice(list(Expectation)),
-            expected=dice.choice(("", "x")),
-        )
+        return _write(dice)
+    if kind is WriteVariables:
+        return WriteVariables(writes=tuple(_write(dice) for _ in range(dice.randint(0, 3))))
     if kind is Collect:
         return Collect(max_rows=dice.randint(-1, 5))
     if kind is ChangePeers:
@@ -269,10 +269,20 @@ def _command(dice: Random, state: State) -> Command:
     return SetFeatureLevel(level=dice.randint(-1, 3))
 
 
+def _write(dice: Random) -> WriteVariable:
+    return WriteVariable(
+        namespace="default",
+        name=dice.choice(("v", "w", "bad name")),
+        value=dice.choice((None, "", "x", "é", "x" * 101)),
+        expectation=dice.choice(list(Expectation)),
+        expected=dice.choice(("", "x")),
+    )
+
+
 _KINDS: tuple[type, ...] = (
     *(ApplyPlan,) * 10, *(RecordStatuses,) * 6, SubmitJobs, SubmitJobs, RegisterNode, RegisterNode, RegisterNode,
     MarkNodes, MarkNodes, CordonNode, CordonNode, CordonNode, ScaleJob, StopJob, RestartJob, RemoveJob, DrainNode,
-    ForgetNode, WriteVariable, Collect, Collect, AdmitPeers, ChangePeers, SetFeatureLevel, SetLimits,
+    ForgetNode, WriteVariable, WriteVariables, Collect, Collect, AdmitPeers, ChangePeers, SetFeatureLevel, SetLimits,
 )  # fmt: skip
 
 

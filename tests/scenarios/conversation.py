@@ -45,8 +45,10 @@ from orchestrator.state.commands import (
     StopJob,
     SubmitJobs,
     VariableAnswer,
+    VariablesAnswer,
     WriteAnswer,
     WriteVariable,
+    WriteVariables,
 )
 from orchestrator.state.status import job_status
 from tests.unit.state.kit import Kit, Placement, group, job, node
@@ -217,6 +219,16 @@ class Conversation:
             options,
         )
 
+    def _say_put_many(self, words: list[str], options: dict[str, str]) -> str:
+        """``name:value`` each, in one entry."""
+        writes = [word.split(":", 1) for word in words if ":" in word]
+        return self._do(
+            WriteVariables(
+                writes=tuple(WriteVariable(namespace="default", name=name, value=value) for name, value in writes)
+            ),
+            options,
+        )
+
     def _say_delete(self, words: list[str], options: dict[str, str]) -> str:
         wanted = Expectation.VALUE if "expect" in options else Expectation.NONE
         expected = options.get("expect", "")
@@ -325,3 +337,5 @@ def _answer(outcome: Outcome) -> str:
         case VariableAnswer(variable=variable, hit=hit):
             value = f"{variable.value!r} at version {variable.version}" if variable else "absent"
             return f"{'hit' if hit else 'miss'}: {value}{again}"
+        case VariablesAnswer(outcomes=outcomes):
+            return "\n".join(f"{one.index}: {_answer(one)}" for one in outcomes)

@@ -27,16 +27,16 @@ class Hole:
 
 
 HOLES = {
-    "S1": Hole("cap_snapshot_commit", 3, {"depose": 5.0, "isolate": 2.0, "kill": 1.0}, range(4)),
+    "S1": Hole("cap_snapshot_commit", 3, {"depose": 5.0, "isolate": 2.0, "kill": 1.0}, range(10)),
     "S2": Hole(
-        "keep_matching_entries", 3, {"lag": 5.0, "slow_link": 1.0, "kill": 1.0}, range(60),
+        "keep_matching_entries", 3, {"lag": 5.0, "slow_link": 1.0, "kill": 1.0}, range(20),
         {"append_bytes": 2500, "large": 0},
     ),
     "S4": Hole(
         "count_voters_once", 5, {"kill": 3.0, "power_all": 3.0, "isolate": 1.0, "one_way": 1.0, "depose": 2.0},
         range(5, 15), {"duplicate_votes": 1.0},
     ),
-    "S10": Hole("disk_incarnations", 3, {"wipe": 4.0, "isolate": 3.0, "kill": 3.0}, range(30)),
+    "S10": Hole("disk_incarnations", 3, {"wipe": 4.0, "isolate": 3.0, "kill": 3.0}, range(12)),
 }  # fmt: skip
 
 

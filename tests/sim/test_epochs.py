@@ -224,6 +224,44 @@ def test_a_dead_peer_is_replaced_under_its_own_id(seed: int) -> None:
     simulate(work, seed=seed)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_dead_peer_is_replaced_under_its_own_id_in_a_later_epoch(seed: int) -> None:
+    """The new disk fetches the state by itself, as a lost one would; that must not make it look like a used one."""
+
+    async def work(cluster: EpochCluster) -> None:
+        leader = await cluster.settle(await add(cluster, "p4", "p5"))
+        dead = next(peer for peer in ("p4", "p5") if peer != leader.peer_id)
+        cluster.crash(dead)
+        cluster.place(dead, address=f"{dead}:7999")
+        cluster.network.isolate(dead)
+        await cluster.start(dead)
+        cluster.network.cut = {link for link in cluster.network.cut if link[0] == dead}  # it is not dialled yet
+        await cluster.pass_time(0.3)
+        cluster.network.heal()
+        leader = await cluster.settle(await cluster.change(add=[dead], remove=[dead]))
+        assert leader.epochs.peers[dead] == f"{dead}:7999"
+        await cluster.wait(lambda: all(row.voter for row in leader.epochs.status().peers))
+
+    simulate(work, seed=seed)
+
+
+def test_the_term_goes_on_from_epoch_to_epoch() -> None:
+    async def work(cluster: EpochCluster) -> None:
+        for _ in range(4):
+            leader = await cluster.elect()
+            cluster.network.isolate(leader.peer_id)
+            await cluster.wait(lambda leader=leader: cluster.leader() not in (None, leader))  # type: ignore[misc]
+            cluster.network.heal()
+            await cluster.pass_time(0.5)
+        before = (await cluster.elect()).epochs.term
+        assert before > 3
+        leader = await cluster.settle(await add(cluster, "p4"))
+        engines = [peer.epochs.engine for peer in cluster.running()]
+        assert all(engine is not None and engine.term > before for engine in engines)
+
+    simulate(work)
+
+
 def test_a_wiped_disk_is_admitted_again_in_a_later_epoch() -> None:
     async def work(cluster: EpochCluster) -> None:
         leader = await cluster.settle(await add(cluster, "p4", "p5"))

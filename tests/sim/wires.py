@@ -57,7 +57,7 @@ class Wires:
         self._loop = loop
         self._rng = rng
         self.delay_s = delay_s
-        self.loss = 0.0  # of a sent bundle of frames: the session breaks there
+        self.loss = 0.0  # of what is sent: the session breaks there
         self.cut: set[tuple[str, str]] = set()
         self.slow: dict[tuple[str, str], float] = {}
         self.tap: Tap | None = None
@@ -241,11 +241,14 @@ class Wires:
         session = self._sessions.get((source.peer_id, target_id))
         if session is None or session.source is not source or not session.welcomed or session.broken:
             return
-        if self.loss and self._rng.random() < self.loss:
-            self.break_session(session)
-            return
-        data = [frame.SerializeToString(deterministic=True) for frame in frames]
-        self._loop.call_at(self._when(session), self._deliver, session, data, context=session.target.context)
+        rows = [frame.SerializeToString(deterministic=True) for frame in frames]
+        # What was sent together is read together, or piece by piece, with a turn (or the end) in between.
+        together = len(rows) == 1 or self._rng.random() < 0.5
+        for data in (rows,) if together else ([row] for row in rows):
+            if self.loss and self._rng.random() < self.loss:
+                self.break_session(session)
+                return
+            self._loop.call_at(self._when(session), self._deliver, session, data, context=session.target.context)
 
     def _deliver(self, session: _Session, data: list[bytes]) -> None:
         if self._loop.time() > session.ends:

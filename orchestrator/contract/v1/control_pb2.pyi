@@ -661,6 +661,34 @@ class DeleteVariableRequest(_message.Message):
     expect: str
     def __init__(self, request_id: _Optional[str] = ..., namespace: _Optional[str] = ..., name: _Optional[str] = ..., expect: _Optional[str] = ...) -> None: ...
 
+class VariableWrite(_message.Message):
+    __slots__ = ("name", "value", "absent", "expect")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    ABSENT_FIELD_NUMBER: _ClassVar[int]
+    EXPECT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: str
+    absent: bool
+    expect: str
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ..., absent: _Optional[bool] = ..., expect: _Optional[str] = ...) -> None: ...
+
+class PutVariablesRequest(_message.Message):
+    __slots__ = ("request_id", "namespace", "writes")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    WRITES_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    namespace: str
+    writes: _containers.RepeatedCompositeFieldContainer[VariableWrite]
+    def __init__(self, request_id: _Optional[str] = ..., namespace: _Optional[str] = ..., writes: _Optional[_Iterable[_Union[VariableWrite, _Mapping]]] = ...) -> None: ...
+
+class PutVariablesResponse(_message.Message):
+    __slots__ = ("answers",)
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    answers: _containers.RepeatedCompositeFieldContainer[VariableResponse]
+    def __init__(self, answers: _Optional[_Iterable[_Union[VariableResponse, _Mapping]]] = ...) -> None: ...
+
 class VariableResponse(_message.Message):
     __slots__ = ("variable", "index", "hit", "read")
     VARIABLE_FIELD_NUMBER: _ClassVar[int]

@@ -184,6 +184,11 @@ class ControlStub:
                 request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ListVariablesRequest.SerializeToString,
                 response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ListVariablesResponse.FromString,
                 _registered_method=True)
+        self.PutVariables = channel.unary_unary(
+                '/orchestrator.contract.v1.Control/PutVariables',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.PutVariablesRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.PutVariablesResponse.FromString,
+                _registered_method=True)
 
 
 class ControlServicer:
@@ -378,6 +383,14 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PutVariables(self, request, context):
+        """Many small writes at the price of about one call. Not a transaction: each is a command of its own, in this order, with
+        an index and an answer of its own; others may come between them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -530,6 +543,11 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.ListVariables,
                     request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ListVariablesRequest.FromString,
                     response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ListVariablesResponse.SerializeToString,
+            ),
+            'PutVariables': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutVariables,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.PutVariablesRequest.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.PutVariablesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1342,6 +1360,33 @@ class Control:
             '/orchestrator.contract.v1.Control/ListVariables',
             orchestrator_dot_contract_dot_v1_dot_control__pb2.ListVariablesRequest.SerializeToString,
             orchestrator_dot_contract_dot_v1_dot_control__pb2.ListVariablesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutVariables(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.contract.v1.Control/PutVariables',
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.PutVariablesRequest.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.PutVariablesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,6 +71,16 @@ class Bench:
         found = await until(look, f"{state.name} {restarts}; seen {self.states(key)}", deadline_s=10)
         assert isinstance(found, Observation)
         return found
+
+    async def until_running(self, names: set[str]) -> None:
+        """Until exactly these runs run on the engine."""
+
+        async def running() -> set[str]:
+            return {one.name for one in await self.driver.list(CLUSTER) if one.running}
+
+        async with asyncio.timeout(10):
+            while await running() != names:
+                await asyncio.sleep(0.01)
 
 
 @pytest.fixture

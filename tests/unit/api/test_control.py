@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -200,6 +201,61 @@ async def test_compare_and_set_says_whether_it_hit_and_what_is_there(api: Api) -
     gone = await api.writes.delete_variable(pb.DeleteVariableRequest(name="a"), call())
     assert gone.hit
     assert not gone.HasField("variable")
+
+
+def batch(*writes: Mapping[str, object], request_id: str = "r1") -> pb.PutVariablesRequest:
+    return pb.PutVariablesRequest(request_id=request_id, writes=writes)
+
+
+async def test_many_writes_are_done_in_order_each_with_its_own_index_and_answer(api: Api) -> None:
+    request = batch(
+        {"name": "a", "value": "1", "absent": True},
+        {"name": "a", "value": "2", "expect": "1"},
+        {"name": "a", "value": "3", "expect": "1"},
+        {"name": "b", "value": "4"},
+        {"name": "b"},
+    )
+    answers = (await api.writes.put_variables(request, call())).answers
+    assert [answer.hit for answer in answers] == [True, True, False, True, True]
+    assert [answer.variable.value for answer in answers] == ["1", "2", "2", "4", ""]
+    first = answers[0].index
+    assert [answer.index for answer in answers] == list(range(first, first + 5))
+    assert {name: variable.value for (_, name), variable in api.state.variables.items()} == {"a": "2"}
+
+
+async def test_many_writes_repeated_get_their_first_answers(api: Api) -> None:
+    request = batch({"name": "a", "value": "1", "absent": True}, {"name": "b", "value": "2", "absent": True})
+    first = await api.writes.put_variables(request, call())
+    await api.writes.delete_variable(pb.DeleteVariableRequest(name="a"), call())
+    assert await api.writes.put_variables(request, call()) == first
+    assert {name for _, name in api.state.variables} == {"b"}
+    with pytest.raises(RaftsmanError) as caught:
+        await api.writes.put_variables(batch({"name": "a", "value": "other"}), call())
+    assert caught.value.reason == "REQUEST_ID_REUSED"
+
+
+@pytest.mark.parametrize(
+    ("request_", "problem"),
+    [
+        (batch(), "writes: is empty"),
+        (batch({"name": "a", "value": "1"}, {"name": "a b", "value": "1"}), r"writes\[1\].name: 'a b'"),
+        (batch(*({"name": f"v{at}", "value": ""} for at in range(257))), "writes: 257 with"),
+        (batch(*({"name": f"v{at}", "value": "x" * 60_000} for at in range(20))), "at most 256 with 1048576"),
+    ],
+    ids=["empty", "bad name", "too many", "too large"],
+)
+async def test_many_writes_are_checked_before_the_first_is_done(
+    api: Api, request_: pb.PutVariablesRequest, problem: str
+) -> None:
+    with pytest.raises(InvalidError, match=problem):
+        await api.writes.put_variables(request_, call())
+    assert not api.state.variables
+
+
+async def test_of_many_writes_the_state_refuses_one_by_its_place(api: Api) -> None:
+    with pytest.raises(InvalidError, match=r"writes\[1\]: the value of 'b' is larger"):
+        await api.writes.put_variables(batch({"name": "a", "value": "1"}, {"name": "b", "value": "x" * 65_537}), call())
+    assert {name for _, name in api.state.variables} == {"a"}
 
 
 async def test_a_bad_or_large_variable_is_refused(api: Api) -> None:

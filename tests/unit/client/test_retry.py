@@ -114,7 +114,7 @@ async def test_what_no_retry_would_change_is_raised_at_once(error: InvalidError,
 async def test_without_any_peer_nothing_was_done(peers: list[FakePeer]) -> None:
     for peer in peers:
         peer.kill()
-    async with client(*peers, timeout_s=0.3) as it:
+    async with client(*peers, timeout_s=2.0) as it:
         with pytest.raises(NoLeaderError, match="connection refused") as caught:
             await it.submit(job_spec())
     assert caught.value.reason == UNREACHABLE
@@ -123,7 +123,7 @@ async def test_without_any_peer_nothing_was_done(peers: list[FakePeer]) -> None:
 async def test_without_a_majority_no_leader_is_said(peers: list[FakePeer]) -> None:
     for peer in peers:
         peer.no_quorum = True
-    async with client(*peers, timeout_s=0.3) as it:
+    async with client(*peers, timeout_s=2.0) as it:
         with pytest.raises(NoLeaderError, match="no majority"):
             await it.list_jobs()
 
@@ -160,7 +160,7 @@ async def test_an_address_that_only_takes_connections_is_unreachable(silent: str
 async def test_an_unknown_outcome_stays_unknown_when_time_is_up(peers: list[FakePeer]) -> None:
     for peer in peers:
         peer.fail("SubmitJob", *[UnknownOutcomeError("lost")] * 1000)
-    async with client(*peers, timeout_s=0.3) as it:
+    async with client(*peers, timeout_s=2.0) as it:
         with pytest.raises(UnknownOutcomeError, match="may or may not have happened"):
             await it.submit(job_spec())
 

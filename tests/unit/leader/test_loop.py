@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
@@ -12,13 +13,14 @@ import pytest
 from orchestrator import plan
 from orchestrator.contract.errors import OverloadedError
 from orchestrator.contract.model import AllocState, NodeStatus
+from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.leader import loop as leader_loop
 from orchestrator.leader.cluster import StateCluster
 from orchestrator.leader.liveness import Liveness
 from orchestrator.leader.loop import LeaderLoop
 from orchestrator.state.commands import ApplyPlan
 from orchestrator.state.views import ClusterView
-from tests.unit.api.harness import Api
+from tests.unit.api.harness import Api, call
 
 
 @dataclass
@@ -139,7 +141,25 @@ async def test_it_wakes_at_the_time_that_the_plan_names() -> None:
 
     leader = Leader(decide)
     async with leading(leader):
-        await leader.until(lambda: leader.rounds >= 5)
+        for rounds in range(1, 5):
+            await leader.until(functools.partial(lambda wanted: leader.rounds >= wanted, rounds))
+            leader.api.now_ms += 5
+
+
+async def test_before_that_time_a_change_that_no_plan_can_see_is_not_looked_at() -> None:
+    """Writing variables by the thousand must not cost a plan each: of variables a plan sees the names alone."""
+    async with leading(Leader()) as leader:
+        put = leader.api.writes.put_variable
+        await put(pb.PutVariableRequest(name="a", value="1"), call())
+        await leader.until(lambda: leader.seen == leader.api.state.index)
+        rounds = leader.rounds
+        for number in range(10):
+            await put(pb.PutVariableRequest(name="a", value=str(number)), call())
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert leader.rounds == rounds
+        await put(pb.PutVariableRequest(name="b", value="1"), call())
+        await leader.until(lambda: leader.rounds > rounds)
 
 
 async def test_an_unexpected_error_is_logged_counted_and_survived(monkeypatch: pytest.MonkeyPatch) -> None:

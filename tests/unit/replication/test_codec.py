@@ -153,6 +153,7 @@ COMMANDS: tuple[cmd.Command, ...] = (
     cmd.RecordStatuses(node_id="n", observations=(OBSERVATION,)),
     cmd.WriteVariable(namespace="d", name="v", value="", expectation=cmd.Expectation.VALUE, expected="x"),
     cmd.WriteVariable(namespace="d", name="v", value=None),
+    cmd.WriteVariables(writes=(cmd.WriteVariable(namespace="d", name="v", value="1"),) * 2),
     cmd.Collect(max_rows=7),
     cmd.AdmitPeers(cluster_id="c", incarnations=(("a", "1"), ("b", "2"))),
     cmd.ChangePeers(expected_epoch=1, addresses=(("a", "h:1"), ("c", "h:2")), incarnations=(("a", "1"), ("c", "3"))),

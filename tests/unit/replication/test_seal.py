@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from orchestrator.contract.errors import NoLeaderError, NotLeaderError
 from orchestrator.replication.proposals import Proposal, Proposals
+from orchestrator.replication.settings import EngineConfig
 from orchestrator.replication.turns import Seal, apply_entry
 from orchestrator.replication.v1 import peer_pb2 as pb
-from tests.sim.loop import run_virtual
+from tests.sim.loop import run_inline, run_virtual
 from tests.sim.machine import ListMachine, change_payload
 from tests.unit.replication.puppet import Puppet, append
 
@@ -90,6 +92,28 @@ def test_a_leader_answers_the_change_and_sends_away_who_waits_behind_it() -> Non
     run_virtual(main)
 
 
+def test_writes_behind_an_older_leaders_change_are_void_and_their_callers_told_so() -> None:
+    """The leader before stored the change here and died; this one commits it with its own first entries."""
+
+    async def main() -> None:
+        async with Puppet() as puppet:
+            await puppet.say("p2", append=append(4, (1, 0), [CHANGE], commit=1))
+            assert puppet.machine.epoch() == 1
+            term = await puppet.lead("p2", "p3")
+            write = asyncio.ensure_future(puppet.engine.propose(b"void"))
+            await puppet.settle()
+            last = puppet.last_index
+            assert last > 3, "the write is stored behind the change"
+            await puppet.say("p3", append_reply=pb.AppendReply(term=term, next_index=last + 1, success=True))
+            with pytest.raises(NotLeaderError, match="made this write void: nothing was done"):
+                await write
+            seal = _seal_of(puppet)
+            assert seal is not None and (seal.meta.last_index, seal.meta.last_term) == (2, 4)
+            assert puppet.machine.applied == []
+
+    run_virtual(main)
+
+
 def test_a_sealed_engine_answers_no_read_and_takes_no_write() -> None:
     async def main() -> None:
         async with Puppet() as puppet:
@@ -125,3 +149,28 @@ def test_a_proposal_that_must_be_alone_is() -> None:
         batches.append([row.payload for row in batch])
         proposals.landed(batch)
     assert batches == [[b"0"], [b"1", b"2"], [b"3"], [b"4"]]
+
+
+def test_a_snapshot_that_was_due_is_not_taken_of_a_sealed_state() -> None:
+    """Its thread got the memory while the log was sealed: the state is the next epoch's, not of this one's log."""
+
+    async def main() -> None:
+        held: list[asyncio.Event] = []
+
+        async def slow(work: Callable[[], Any]) -> Any:
+            if held:
+                await held[0].wait()
+            return await run_inline(work)
+
+        async with Puppet(config=EngineConfig(compact_entries=1, tail_entries=0)) as puppet:
+            puppet.engine._run_blocking = slow
+            held.append(asyncio.Event())
+            await puppet.say("p2", append=append(4, (1, 0), [b"a"], commit=2))
+            await puppet.say("p2", append=append(4, (2, 4), [CHANGE], commit=3))
+            assert _seal_of(puppet) is not None
+            held[0].set()
+            for _ in range(5):
+                await puppet.settle()
+            assert puppet.snapshots.held is None
+
+    run_virtual(main)

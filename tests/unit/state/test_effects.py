@@ -26,10 +26,13 @@ from orchestrator.state.commands import (
     MarkNodes,
     NodeMark,
     RecordStatuses,
+    Rejected,
     RemoveJob,
     StopJob,
     VariableAnswer,
+    VariablesAnswer,
     WriteVariable,
+    WriteVariables,
 )
 from tests.unit.state.kit import Kit, Placement, group, job, node
 
@@ -472,6 +475,38 @@ def write(
     answer = kit.ok(command).answer
     assert isinstance(answer, VariableAnswer)
     return answer
+
+
+def test_many_writes_in_one_entry_are_as_many_commands() -> None:
+    kit, alone = Kit(), Kit()
+    writes = (
+        WriteVariable(namespace=D, name="a", value="1"),
+        WriteVariable(namespace=D, name="a", value="2", expectation=Expectation.VALUE, expected="1"),
+        WriteVariable(namespace=D, name="a b", value="2"),
+        WriteVariable(namespace=D, name="a", value=None, expectation=Expectation.VALUE, expected="1"),
+    )
+    together = kit.do(WriteVariables(writes=writes), request_id="r")
+    outcomes = tuple(alone.do(write, request_id=f"r/{place}") for place, write in enumerate(writes))
+    assert isinstance(together, Applied)
+    assert together.answer == VariablesAnswer(outcomes=outcomes)
+    assert [outcome.index for outcome in outcomes] == [1, 2, 3, 4]
+    assert kit.state.variables == alone.state.variables
+    assert [(key, one.outcome) for key, one in kit.state.answers.items()] == [
+        (key, one.outcome) for key, one in alone.state.answers.items()
+    ]
+    assert kit.kinds() == alone.kinds()
+    again = kit.do(WriteVariables(writes=writes), request_id="r")
+    assert isinstance(again, Applied)
+    assert isinstance(again.answer, VariablesAnswer)
+    assert [outcome.index for outcome in again.answer.outcomes] == [1, 2, 3, 4]
+    assert kit.state.index == 8, "repeating them is as many commands that do nothing"
+
+
+def test_no_writes_at_all_are_refused() -> None:
+    kit = Kit()
+    outcome = kit.do(WriteVariables(writes=()))
+    assert isinstance(outcome, Rejected)
+    assert (outcome.reason, outcome.index, kit.state.index) == ("INVALID", 1, 1)
 
 
 def test_variable_counts_its_versions_and_keeps_when_it_came() -> None:

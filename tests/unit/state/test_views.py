@@ -7,7 +7,8 @@ import numpy as np
 from orchestrator.contract.model import AllocState
 from orchestrator.state import views
 from orchestrator.state.allocations import VIEWED
-from orchestrator.state.commands import Action, MarkNodes, NodeMark, StopJob, WriteVariable
+from orchestrator.state.commands import Action, Command, Expectation, MarkNodes, NodeMark, StopJob, WriteVariable
+from orchestrator.state.snapshot import capture, restore
 from orchestrator.state.status import job_status
 from tests.unit.state.kit import Kit, Placement, group, job, node
 
@@ -161,3 +162,30 @@ def test_group_that_left_the_job_is_shown_while_something_of_it_lives() -> None:
     assert [status.group for status in job_status(kit.state, known).groups] == ["x", "y"]
     kit.observe("a/y/0", AllocState.STOPPED)
     assert [status.group for status in job_status(kit.state, known).groups] == ["x"]
+
+
+def test_the_shown_index_moves_with_whatever_a_view_can_show() -> None:
+    """Of variables a view has the names; a value, a missed expectation and a repetition change nothing in it."""
+    kit = running()
+
+    def moves(command: Command) -> bool:
+        shown, before = kit.state.shown_index, views.cluster_view(kit.state).variables
+        kit.ok(command)
+        moved = kit.state.shown_index != shown
+        assert moved or views.cluster_view(kit.state).variables == before
+        return moved
+
+    def write(value: str | None, expected: str | None = None) -> WriteVariable:
+        expectation = Expectation.NONE if expected is None else Expectation.VALUE
+        return WriteVariable(
+            namespace="default", name="v", value=value, expectation=expectation, expected=expected or ""
+        )
+
+    assert moves(write("1"))
+    assert not moves(write("2"))
+    assert not moves(write("3", expected="1"))
+    assert not moves(write("3", expected="2"))
+    assert moves(write(None))
+    assert not moves(write(None))
+    assert moves(StopJob(namespace="default", name="a"))
+    assert restore(capture(kit.state)).shown_index == kit.state.index
