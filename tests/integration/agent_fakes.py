@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 
 from orchestrator.contract import codec
-from orchestrator.contract.errors import NoLeaderError, PermissionError_
+from orchestrator.contract.errors import NoLeaderError, OverloadedError, PermissionError_
 from orchestrator.contract.model import (
     AllocationId,
     AllocState,
@@ -116,6 +116,8 @@ class FakePeer(agent_pb2_grpc.AgentsServicer):
         self.heartbeat_ms = 100
         self.silent = False
         self.refuse = False
+        self.busy = 0
+        """So many of the next heartbeats are refused for want of time."""
         self.refuse_node = ""
         self.assignments: dict[AssignmentKey, Assignment] = {}
         self.removed: list[AssignmentKey] = []
@@ -264,6 +266,9 @@ class FakePeer(agent_pb2_grpc.AgentsServicer):
 
     async def Heartbeat(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._check(context)
+        if self.busy:
+            self.busy -= 1
+            await context.abort_with_status(to_status(OverloadedError("too much to do", retry_after_ms=1)))
         self.heartbeats += 1
         known = request.node_id in self.nodes
         return agent_pb2.HeartbeatResponse(

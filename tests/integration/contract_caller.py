@@ -143,6 +143,8 @@ async def main(address: str, certs: Path | None, me: str, logs_address: str) -> 
     await agents.Register(agent.RegisterRequest(node=spare), timeout=15)
     await call(control, "ForgetNode", pb.NodeRequest(node=f"spare-{me}"))
     await call(control, "ClusterStatus", pb.ClusterStatusRequest())
+    await first("Backup", control.Backup(pb.BackupRequest()))
+    await call(control, "ChangePeers", pb.ChangePeersRequest())  # no change: answered, and refused
     await call(control, "SetLimits", pb.SetLimitsRequest(change={"events": 50_000}))
     await call(control, "GetLimits", pb.GetLimitsRequest())
     assert ANSWERS["GetLimits"].limits.events == 50_000
