@@ -29,6 +29,10 @@ SURVIVORS: dict[str, dict[str, str]] = {
     "orchestrator.state.apply_jobs": {
         "_next_version: True -> False": _LENGTHS.format("group"),
     },
+    "orchestrator.state.apply_nodes": {
+        "mark: node is not None and node.status is NodeStatus.LOST and (not _name_taken(state, node)) -> "
+        "node is not None and (not _name_taken(state, node))": "equivalent: a ready node takes its own name",
+    },
     "orchestrator.state.apply_plan": {
         "_find_rows: 1 -> 2": _NONE,
         "_find_rows: 32 -> 33": _SHIFT,
