@@ -36,6 +36,7 @@ SURVIVORS: dict[str, dict[str, str]] = {
     "orchestrator.state.apply_plan": {
         "_find_rows: 1 -> 2": _NONE,
         "_find_rows: 32 -> 33": _SHIFT,
+        "_find_rows: 1 -> 2 (2)": "equivalent: no key is negative, so the first one always differs",
         "_Placing._match_nodes: -1 -> 1": "equivalent: rows for a node that is gone are refused before this is used",
         "_Placing._match_nodes: 1 -> 2": _NONE,
         "_Placing._match_groups: 32 -> 33": _SHIFT,

@@ -396,8 +396,10 @@ def test_observation_of_what_there_is_not_is_ignored_and_the_rest_of_the_batch_c
     )
     outcome = kit.ok(RecordStatuses(node_id="n1", observations=batch))
     assert outcome.answer == kit.state.changed(True).answer  # although the last one changed nothing
-    states = {name: kit.alloc(f"{name}/api/{ordinal}").state.name for name in "ab" for ordinal in (0,)}
-    assert states == {"a": "PENDING", "b": "RUNNING"}
+    outcome = kit.ok(RecordStatuses(node_id="n2", observations=batch[1:]))
+    assert outcome.answer == kit.state.changed(False).answer
+    names = ("a/api/0", "a/api/1", "b/api/0", "b/api/1")
+    assert [kit.alloc(name).state.name for name in names] == ["PENDING", "PENDING", "RUNNING", "PENDING"]
 
 
 def test_older_attempt_is_found_as_long_as_the_table_has_it() -> None:

@@ -385,8 +385,7 @@ def test_two_shares_of_one_device_fit_up_to_the_whole(millis: tuple[int, int]) -
 
 
 def test_node_that_is_full_in_every_resource_and_device_takes_nothing_more() -> None:
-    need = with_disk(group(count=2, cpu=600, memory=600, gpus=64), 600)
-    kit = ready(need, gpus=64)
+    kit = ready(with_disk(group(count=2, cpu=600, memory=600), 600))
     answer = kit.plan(Placement("a/api/0", "n1"), Placement("a/api/1", "n1"))
     assert (answer.placed, answer.rejected) == (1, ("a/api/1: node n1 has not enough cpu left",))
     kit = ready(group(count=2, cpu=1, memory=1, gpus=64), gpus=64)
@@ -582,6 +581,14 @@ def test_action_reaches_a_row_until_it_has_ended() -> None:
     assert kit.stop("a/api/0").acted == 1
     lose_node(kit, "n1")
     assert kit.lose("a/api/1").acted == 1
+
+
+def test_actions_on_the_second_group_of_one_job_and_on_another_job_find_both() -> None:
+    kit = ready(group("x"), group("y"))
+    kit.submit(job("b", group("x")))
+    kit.plan(Placement("a/y/0", "n1"), Placement("b/x/0", "n1"))
+    answer = kit.plan(actions=[(Action.STOP, "a/y/0", "one"), (Action.STOP, "b/x/0", "two")])
+    assert (answer.acted, answer.rejected) == (2, ())
 
 
 def test_ordinal_that_a_group_does_not_have_never_means_another_groups_row() -> None:
