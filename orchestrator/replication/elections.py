@@ -58,6 +58,7 @@ class Elections:
         self.whole_at = NOW  # when our state last held all that was committed then: how old a stale answer is
         self._stated = (0, NOW)  # the leader's commit index, and when it said so
         self._leaderless = True  # never heard one, or saw it go
+        self._yielded: dict[str, int] = {}  # peer -> term in which we last let it try before us
         core.election_deadline = NEVER
 
     def open(self) -> None:
@@ -89,8 +90,16 @@ class Elections:
             and request.term > self._membership.vote_floor
             and now - self.leader_contact >= self._config.election_min_s
         )
-        if self._prevote.answer(peer_id, request, willing=willing, term=core.term, standing=self._standing()):
+        # Once a term: whoever asks again had our yes and could do nothing with it. A peer that is heard and hears
+        # nobody asks for ever, and nobody would be elected while it does.
+        yields = self._yielded.get(peer_id) != request.term
+        standing = self._standing()
+        granted = self._prevote.answer(
+            peer_id, request, willing=willing, yields=yields, term=core.term, standing=standing
+        )
+        if granted and yields:
             # Let it try before we do.
+            self._yielded[peer_id] = request.term
             core.election_deadline = max(core.election_deadline, now + 2 * self._config.heartbeat_s)
 
     def reply(self, peer_id: str, reply: pb.PreVoteReply) -> None:

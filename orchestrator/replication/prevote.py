@@ -39,13 +39,16 @@ class PreVote:
     def cancel(self) -> None:
         self._term = 0
 
-    def answer(self, peer_id: str, request: pb.PreVoteRequest, *, willing: bool, term: int, standing: Standing) -> bool:
-        """Answer another's question; ``willing``: we may vote and know of no living leader. Returns what we said."""
+    def answer(
+        self, peer_id: str, request: pb.PreVoteRequest, *, willing: bool, yields: bool, term: int, standing: Standing
+    ) -> bool:
+        """Answer another's question; ``willing``: we may vote and know of no living leader; ``yields``: if we say yes,
+        we give up asking ourselves. Returns what we said."""
         theirs = (request.last_term, request.last_index)
         granted = willing and request.term > term and theirs >= standing
         if granted and self._term and _order(standing, self._peer_id) < _order(theirs, peer_id):
             granted = False
-        if granted:
+        if granted and yields:
             self.cancel()
         reply = pb.PreVoteReply(round=request.round, granted=granted, term=term)
         self._send(peer_id, pb.Frame(prevote_reply=reply))

@@ -449,6 +449,21 @@ def test_broken_stream_alone_changes_no_leader() -> None:
     in_virtual_time(scenario)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_a_deposed_leader_that_hears_nobody_does_not_hold_back_the_others(seed: int) -> None:
+    """`raftsman drill partition-deaf`: it asks for ever whether it may lead, is told yes, and never hears so."""
+
+    async def scenario() -> None:
+        async with SimCluster(seed=seed, peers=3) as cluster:
+            deaf = await cluster.elect()
+            await cluster.pass_time(1.0)
+            cluster.network.tap = lambda source, target, frame: None if target == deaf.peer_id else frame
+            others = [peer for peer in cluster.running() if peer is not deaf]
+            await cluster.wait(lambda: any(peer.engine.is_leader() for peer in others), within_s=3.0)
+
+    in_virtual_time(scenario)
+
+
 def test_no_prevote_for_a_shorter_log_or_while_a_leader_is_heard() -> None:
     async def scenario() -> None:
         async with Puppet() as p1:

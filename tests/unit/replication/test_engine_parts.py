@@ -159,7 +159,7 @@ def test_of_two_that_ask_at_once_only_the_better_one_is_granted() -> None:
         peers[name].begin(term=1, standing=standings[name])
     requests = {source: frame.prevote_request for source, _, frame in sent}
     said = {
-        name: peers[name].answer(other, requests[other], willing=True, term=1, standing=standings[name])
+        name: peers[name].answer(other, requests[other], willing=True, yields=True, term=1, standing=standings[name])
         for name, other in (("p1", "p2"), ("p2", "p1"))
     }
     assert said == {"p1": True, "p2": False}
