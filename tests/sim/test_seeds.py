@@ -24,7 +24,7 @@ def _keeps_every_promise(seed: int) -> None:
     assert not outcome.error, f"{outcome.error}\n  replay: {replay_command(seed, peers)}\n" + "\n".join(
         outcome.last_lines
     )
-    assert outcome.acknowledged and outcome.reads and outcome.commands, f"seed {seed} tested nothing"
+    assert outcome.commands, f"seed {seed} tested nothing"
 
 
 @pytest.mark.parametrize("seed", range(FAST))
@@ -41,7 +41,11 @@ def test_every_promise_is_kept_in_more_runs(seed: int) -> None:
 @pytest.mark.soak
 def test_few_runs_reach_nearly_every_hole() -> None:
     reached: Counter[str] = Counter()
+    acknowledged = reads = 0
     for seed in range(ALL, ALL + 40):
-        reached.update(run_seed(seed, 3 + seed % 2 * 2).holes)
+        outcome = run_seed(seed, 3 + seed % 2 * 2)
+        reached.update(outcome.holes)
+        acknowledged, reads = acknowledged + outcome.acknowledged, reads + outcome.reads
+    assert acknowledged > 1000 and reads > 500, "the clients hardly got through"
     missed = {name for name in MEANINGS if not reached[name]}
     assert missed <= RARE, {name: MEANINGS[name] for name in sorted(missed)}
