@@ -353,6 +353,8 @@ class EpochLog:
         member = self._peer_id in hello.peers
         stranger = not member and not self._admitted_in(self._machine.admitted())
         if stranger:
+            if hello.epoch == 1 and not set(hello.peers) <= self._configured.keys():
+                return False  # the peers are still those of everybody's own list, and this one's leaves some out
             waits_for = (
                 f"this peer is not a member of cluster {hello.cluster_id} yet (epoch {hello.epoch}: "
                 f"{', '.join(hello.peers)}); `raftsman peers add {self._peer_id}=HOST:PORT` makes it one"

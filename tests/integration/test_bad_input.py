@@ -31,7 +31,7 @@ from orchestrator.contract.v1 import types_pb2
 from orchestrator.ops import certs
 from orchestrator.ops.dev import LocalCluster
 
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("bad input")]  # one cluster; the engine is not its matter
+pytestmark = pytest.mark.cluster
 
 IMAGE = "raftsman-test:busybox"
 MIB = 1024 * 1024

@@ -23,14 +23,16 @@ from prometheus_client.parser import text_string_to_metric_families
 import orchestrator.daemon  # noqa: F401  declares what a peer counts
 from agent.metrics import Metrics
 from orchestrator import plan
+from orchestrator.api.admission import CALLS, Admission, Lane
 from orchestrator.api.metrics import PeerCollector
-from orchestrator.contract.errors import RaftsmanError
+from orchestrator.contract.errors import OverloadedError, RaftsmanError
 from orchestrator.contract.model import GroupSpec, JobSpec, JobType, Resources, RestartPolicy, TaskSpec
+from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.gateway.metrics import GatewayMetrics
 from orchestrator.leader import loop as leader_loop
 from orchestrator.ops.dev import LocalCluster
 from orchestrator.state.views import ClusterView
-from tests.unit.api.harness import Api
+from tests.unit.api.harness import Api, call
 from tests.unit.leader.test_loop import Decided, Leader, leading
 
 # What the cluster test below does not show -> the test here that does.
@@ -38,6 +40,8 @@ SHOWN_ALONE = {
     "raftsman_leader_loop_failures": "test_a_round_that_fails_is_counted",
     "raftsman_plan_rows_rejected": "test_rows_of_a_plan_that_came_too_late_are_counted",
     "raftsman_agent_driver_available": "test_an_engine_that_goes_away_shows_on_its_agent",
+    "raftsman_calls_refused": "test_a_refused_call_is_counted",
+    "raftsman_watchers_cut": "test_a_watcher_that_is_too_slow_is_counted",
 }
 
 
@@ -208,6 +212,12 @@ async def die(cluster: LocalCluster, recorder: Recorder, http: httpx.AsyncClient
     await until(lambda: recorder.newest[leader]["raftsman_term"]["raftsman_term[]"] > term, "a later term")
     await until(lambda: recorder.newest[leader]["raftsman_elections"]["raftsman_elections_total[]"] >= 1, "an election")
     await cluster.restart(killed)
+    await cluster.wait_ready()
+
+    added = await cluster.add_peer()
+    await until(lambda: recorder.newest[leader]["raftsman_epoch"]["raftsman_epoch[]"] == 2, "the next epoch")
+    await cluster.remove_peer(added)
+    leader = await cluster.leader()
 
     nodes = {agent.name: agent for agent in cluster.agents}
     for name in nodes:
@@ -263,6 +273,37 @@ async def test_rows_of_a_plan_that_came_too_late_are_counted() -> None:
         await leader.api.submit("web", count=3)
         await leader.until(lambda: in_this_process("raftsman_plan_rows_rejected") != before)
         assert len(leader.api.state.table.live_rows()) == 3
+
+
+def test_a_refused_call_is_counted() -> None:
+    before = in_this_process("raftsman_calls_refused")
+    one = Admission()
+    with contextlib.ExitStack() as held:
+        for _ in range(CALLS[Lane.CLIENT]):
+            held.enter_context(one.hold(Lane.CLIENT, 0))
+        with pytest.raises(OverloadedError), one.hold(Lane.CLIENT, 0):
+            pass
+    assert in_this_process("raftsman_calls_refused") != before
+
+
+async def test_a_watcher_that_is_too_slow_is_counted() -> None:
+    before = in_this_process("raftsman_watchers_cut")
+    api = Api()  # its feed keeps 20 events
+    stream = api.watch.watch_events(pb.WatchEventsRequest(after_index=api.state.index, namespace="*"), call())
+
+    async def first() -> bytes:
+        return await anext(stream)
+
+    waiting = asyncio.create_task(first())
+    for _ in range(3):
+        await asyncio.sleep(0)  # it waits for the next event now
+    await api.submit("seen")
+    await waiting
+    for number in range(30):
+        await api.submit(f"j{number}")
+    with pytest.raises(OverloadedError):
+        await anext(stream)
+    assert in_this_process("raftsman_watchers_cut") != before
 
 
 def engine_answers() -> bool:
