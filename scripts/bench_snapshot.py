@@ -114,7 +114,8 @@ def state_image(allocations: int, limits: Limits) -> Image:
         for number in range(limits.events)
     ]  # fmt: skip
     return Image(
-        index=META.index, time_ms=1, cluster_id="bench", feature_level=0, admitted={"p1": "i1"}, limits=limits,
+        index=META.index, time_ms=1, cluster_id="bench", feature_level=0, epoch=1, admitted={"p1": "i1"}, addresses={},
+        attempt_floor=0, limits=limits,
         jobs=jobs, nodes=nodes, forgotten={}, variables={("default", "a"): variable}, answers=answers, events=events,
         events_dropped_index=0, groups=groups, columns=columns,
         ports={row: (20_000 + row % 10_000,) for row in range(0, rows, 4)},

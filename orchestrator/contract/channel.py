@@ -61,8 +61,8 @@ SERVER_OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.http2.max_ping_strikes", 0),
     # What the loop has not got to yet: from the first number on a growing part is refused, above the second all of it.
     # Refusing costs gRPC's own threads a fraction of what it costs Python, and keeps waiting short of any deadline.
-    ("grpc.server.max_pending_requests", 64),
-    ("grpc.server.max_pending_requests_hard_limit", 160),
+    ("grpc.server.max_pending_requests", 256),
+    ("grpc.server.max_pending_requests_hard_limit", 512),
     # Two processes on one port would split the calls between them: refuse instead.
     ("grpc.so_reuseport", 0),
 )
