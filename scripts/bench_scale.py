@@ -28,6 +28,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -231,7 +232,8 @@ class Bench:
             await self.control.SubmitJobs(request, timeout=120)
 
     async def placed(self) -> int:
-        return int((await self.watch.metrics(self.leader))["raftsman_placements_total"])
+        """Placements that whoever led has committed."""
+        return int(sum([(await self.watch.metrics(one))["raftsman_placements_total"] for one in self.cluster.port]))
 
     def show(self, text: str) -> None:
         if not self.said.quiet:
@@ -453,6 +455,28 @@ async def retried(call: Callable[[], Any]) -> None:
 
 
 @contextlib.asynccontextmanager
+async def profiled(said: argparse.Namespace, cluster: Raftsman) -> AsyncIterator[None]:
+    """With ``--profile DIR``: what every peer spends its time on, as py-spy's raw stacks (one file a peer)."""
+    spies = []
+    if said.profile is not None:
+        said.profile.mkdir(parents=True, exist_ok=True)
+        for member, process in cluster._running.items():
+            argv = ["py-spy", "record", "--pid", str(process.pid), "--format", "raw", "--rate", "200", "--threads"]
+            argv += ["--nonblocking", "--output", str(said.profile / f"{member}.txt"), "--duration", "3600"]
+            spies.append(
+                await asyncio.create_subprocess_exec(
+                    *argv, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+                )
+            )
+    try:
+        yield
+    finally:
+        for spy in spies:
+            spy.send_signal(signal.SIGINT)
+            await spy.wait()
+
+
+@contextlib.asynccontextmanager
 async def running(said: argparse.Namespace, folder: Path) -> AsyncIterator[Bench]:
     """Peers, nodes that have all joined, and what measures them."""
     cluster = Raftsman(folder / "peers", members=said.peers)
@@ -487,7 +511,8 @@ async def measure(said: argparse.Namespace) -> dict[str, Any]:
         folder = said.data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="raftsman-scale-")))
         async with running(said, folder) as bench:
             mode = steady if said.steady else single if said.single else backlog
-            return await mode(bench)
+            async with profiled(said, bench.cluster):
+                return await mode(bench)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -513,6 +538,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--task-memory", type=int, default=256)
     made.add_argument("--most-s", type=float, default=280.0, help="give up after so many seconds of measuring")
     made.add_argument("--data", type=Path, help="an empty directory for the peers' data (default: a temporary one)")
+    made.add_argument("--profile", type=Path, metavar="DIR", help="run py-spy (to be installed) on the peers meanwhile")
     made.add_argument("--quiet", action="store_true", help="no progress on stderr")
     made.add_argument("--json", action="store_true", help="one JSON object on stdout, last")
     return made

@@ -16,10 +16,11 @@ from google.protobuf.message import Message
 from prometheus_client import Counter
 
 from orchestrator.api.forward import Call, Route
+from orchestrator.api.observed import recorded
 from orchestrator.api.requests import body_digest, write
 from orchestrator.contract import codec
 from orchestrator.contract.errors import InvalidError, NotFoundError, NotLeaderError, PermissionError_
-from orchestrator.contract.model import Assignment, GroupSpec, NodeSpec, Observation
+from orchestrator.contract.model import Assignment, GroupSpec, NodeSpec
 from orchestrator.contract.v1 import agent_pb2 as pb
 from orchestrator.contract.v1 import types_pb2
 from orchestrator.replication.log import ReplicatedLog
@@ -33,7 +34,7 @@ HEARTBEATS = Counter("raftsman_heartbeats", "Heartbeats of agents that this peer
 
 HEARTBEAT_MS = 3_000
 APPLY_WAIT_S = 5.0
-CHUNK = 250
+CHUNK = 1_000
 """Observations in one command: applying it must not keep a peer from its heartbeats."""
 SLICE = 100
 """Assignments that are written before the loop gets air."""
@@ -116,12 +117,7 @@ class Agents:
         digest = body_digest(request)
         index = 0
         for number, start in enumerate(range(0, max(1, len(request.observations)), CHUNK)):
-            try:
-                chunk = request.observations[start : start + CHUNK]
-                observations = tuple(codec.decode(Observation, one) for one in chunk)
-            except codec.CodecError as error:
-                raise InvalidError(f"observations.{error}") from None
-            command = cmd.RecordStatuses(node_id=request.node_id, observations=observations)
+            command = recorded(request.node_id, request.observations[start : start + CHUNK])
             suffix = f"/{number}" if number else ""
             done, _ = await write(
                 self._proposer, request, call, command, cmd.WriteAnswer, suffix=suffix, digest=digest, urgent=True

@@ -23,9 +23,9 @@ from orchestrator.state import commands
 from orchestrator.state.commands import Entry
 
 ENTRY_MAGIC = 0x454D5352  # "RSME" in the file, little-endian
-FORMAT = 2
+FORMAT = 3
 """Raised when a peer of today could misread what is written; additions alone do not raise it. What an older one reads
-rightly is still written with the older number. 2: configuration epochs (``ChangePeers``)."""
+rightly is still written with the older number. 2: configuration epochs (``ChangePeers``); 3: observations in columns."""
 
 M = TypeVar("M", bound=Message)
 
@@ -63,6 +63,7 @@ _COMMANDS: dict[str, type] = {
     "mark_nodes": commands.MarkNodes,
     "apply_plan": commands.ApplyPlan,
     "record_statuses": commands.RecordStatuses,
+    "record_observed": commands.RecordObserved,
     "write_variable": commands.WriteVariable,
     "write_variables": commands.WriteVariables,
     "collect": commands.Collect,
@@ -74,9 +75,12 @@ _COMMANDS: dict[str, type] = {
 _FIELDS = {kind: name for name, kind in _COMMANDS.items()}
 _OF_FORMAT_2 = (commands.ChangePeers, commands.SetLimits, commands.WriteVariables)
 """Commands that a peer of format 1 would take for garbage, and go on without: it must stop before them."""
+_OF_FORMAT_3 = (commands.RecordObserved,)
 
 
 def _format(command: commands.Command) -> int:
+    if isinstance(command, _OF_FORMAT_3):
+        return 3
     return 2 if isinstance(command, _OF_FORMAT_2) else 1
 
 

@@ -12,7 +12,16 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from orchestrator.state import apply_jobs, apply_nodes, apply_plan, apply_statuses, apply_variables, housekeeping, peers
+from orchestrator.state import (
+    apply_jobs,
+    apply_nodes,
+    apply_observed,
+    apply_plan,
+    apply_statuses,
+    apply_variables,
+    housekeeping,
+    peers,
+)
 from orchestrator.state.answers import Remembered
 from orchestrator.state.check import range_problem
 from orchestrator.state.commands import (
@@ -27,6 +36,7 @@ from orchestrator.state.commands import (
     ForgetNode,
     MarkNodes,
     Outcome,
+    RecordObserved,
     RecordStatuses,
     RegisterNode,
     Rejected,
@@ -146,6 +156,8 @@ def _apply_command(state: State, command: SingleCommand) -> Outcome:
             return apply_plan.apply_plan(state, command)
         case RecordStatuses():
             return apply_statuses.record(state, command)
+        case RecordObserved():
+            return apply_observed.record_observed(state, command)
         case WriteVariable():
             return apply_variables.write(state, command)
         case Collect():
