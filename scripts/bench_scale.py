@@ -8,8 +8,8 @@
 The nodes are simulated (``scripts/lib/simulated_nodes.py``: the agents' calls and streams, a driver that runs nothing,
 many nodes a process); peers, log, disk and streams are real, on loopback and without TLS.
 
-Default: jobs of 1,000 equal tasks are submitted (`SubmitJobs`), placed, committed, delivered and reported running. Keys:
-`placements_per_s` (committed, from the first submit on), `seconds_committed` (the leader has committed every
+Default: jobs of 1,000 equal tasks are submitted (`SubmitJobs`), placed, committed, delivered and reported running.
+Keys: `placements_per_s` (committed, from the first submit on), `seconds_committed` (the leader has committed every
 placement), `seconds_delivered`, `seconds_reported` (every agent's report "running" was acknowledged), `peer_rss_mib`
 (the largest peer, at its highest sample), `plan_ms` and `apply_ms` (from the leader's histograms; apply is one command
 of the log), `elections` (after the start), `state_hash_equal` (all peers, at one index).
@@ -301,7 +301,10 @@ class Bench:
         return len(answers) == len(self.cluster.port) + 1
 
 
-def facts(bench: Bench, before: dict[str, float], after: dict[str, float], elections: int, cpu: float) -> dict[str, Any]:
+Metrics = dict[str, float]
+
+
+def facts(bench: Bench, before: Metrics, after: Metrics, elections: int, cpu: float) -> dict[str, Any]:
     watch = bench.watch
     both = {
         name: {part: quantile_ms(after, before, metric, share) for part, share in (("p50", 0.5), ("p99", 0.99))}
@@ -405,11 +408,11 @@ async def single(bench: Bench) -> dict[str, Any]:
             count = min(said.per_call, said.jobs - start)
             jobs = [job(f"one-{number:06d}", 1, said) for number in range(start, start + count)]
             if said.per_call == 1:
-                await retried(lambda: bench.control.SubmitJob(jobs[0], timeout=30))
+                await retried(bench.control.SubmitJob, jobs[0])
             else:
                 request = pb.SubmitJobsRequest(request_id=uuid.uuid4().hex)
                 request.jobs.extend(one.job for one in jobs)
-                await retried(lambda: bench.control.SubmitJobs(request, timeout=30))
+                await retried(bench.control.SubmitJobs, request)
             submitted += count
 
     began = time.monotonic()
@@ -442,11 +445,11 @@ async def single(bench: Bench) -> dict[str, Any]:
     return found
 
 
-async def retried(call: Callable[[], Any]) -> None:
+async def retried(call: Callable[..., Any], request: Any) -> None:
     """A peer that has too much to do says so, and the same call is made again."""
     while True:
         try:
-            await call()
+            await call(request, timeout=30)
             return
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:

@@ -15,14 +15,14 @@ import numpy as np
 from google.protobuf.message import Message
 from prometheus_client import Counter
 
+from orchestrator.api.assigned import AssignmentWriter
 from orchestrator.api.forward import Call, Route
 from orchestrator.api.observed import recorded
 from orchestrator.api.requests import body_digest, write
 from orchestrator.contract import codec
 from orchestrator.contract.errors import InvalidError, NotFoundError, NotLeaderError, PermissionError_
-from orchestrator.contract.model import Assignment, GroupSpec, NodeSpec
+from orchestrator.contract.model import NodeSpec
 from orchestrator.contract.v1 import agent_pb2 as pb
-from orchestrator.contract.v1 import types_pb2
 from orchestrator.replication.log import ReplicatedLog
 from orchestrator.replication.propose import Proposer
 from orchestrator.state import commands as cmd
@@ -36,7 +36,7 @@ HEARTBEAT_MS = 3_000
 APPLY_WAIT_S = 5.0
 CHUNK = 1_000
 """Observations in one command: applying it must not keep a peer from its heartbeats."""
-SLICE = 100
+SLICE = 500
 """Assignments that are written before the loop gets air."""
 
 ROUTES: dict[str, Route] = {"ServeLogs": Route.HERE}
@@ -71,6 +71,7 @@ class Agents:
         self._peers = peers
         self._streams = _Streams(log, state)
         self._writing = asyncio.Lock()
+        self._writer = AssignmentWriter()
 
     def start(self) -> None:
         self._streams.start()
@@ -152,7 +153,7 @@ class Agents:
         """
         state = self._state()
         rows = views.assignment_rows(state, node_id, after)
-        created = state.table.create_index[rows].tolist()
+        created = state.table.create_index[rows]
         update = pb.AssignmentsUpdate(index=state.index, full=after == 0)
         for kept, keys in (
             (update.removed, views.removed_for(state, node_id, after)),
@@ -160,13 +161,13 @@ class Agents:
         ):
             for key in keys:
                 codec.encode(key, kept.add())
-        groups: dict[int, tuple[GroupSpec, types_pb2.GroupSpec]] = {}
-        for place, row in enumerate(rows.tolist()):
-            if place % SLICE == SLICE - 1:
+        for start in range(0, len(rows), SLICE):
+            if start:
                 await asyncio.sleep(0)
                 state = self._state()
-            if row < state.table.high and int(state.table.create_index[row]) == created[place]:
-                update.assignments.append(_message(views.assignment(state, row), groups))
+            some, then = rows[start : start + SLICE], created[start : start + SLICE]
+            some, then = some[some < state.table.high], then[some < state.table.high]
+            self._writer.write(state, some[state.table.create_index[some] == then], update.assignments)
         return update
 
     async def check_speaker(self, call: Call, node_id: str) -> None:
@@ -193,37 +194,6 @@ class Agents:
     def _leader(self) -> pb.LeaderHint:
         leader = self._log.leader_id
         return pb.LeaderHint(peer_id=leader, address=self._peers().get(leader, ""), term=self._log.term)
-
-
-def _message(assignment: Assignment, groups: dict[int, tuple[GroupSpec, types_pb2.GroupSpec]]) -> pb.Assignment:
-    """Like ``codec.encode``, by hand: a node may have thousands, with the same few groups (most of the bytes)."""
-    known = groups.get(id(assignment.group))
-    if known is None:
-        known = (assignment.group, codec.encode(assignment.group, types_pb2.GroupSpec()))
-        groups[id(assignment.group)] = known  # holds the group, so that its id stays its own
-    key, which = assignment.key, assignment.key.id
-    message = pb.Assignment(
-        key=pb.AssignmentKey(
-            id=types_pb2.AllocationId(
-                namespace=which.namespace, job=which.job, group=which.group, ordinal=which.ordinal
-            ),
-            job_uid=key.job_uid,
-            attempt=key.attempt,
-        ),
-        desired=int(assignment.desired),  # type: ignore[arg-type]
-        group=known[1],
-        on_disconnect=int(assignment.on_disconnect),  # type: ignore[arg-type]
-        job_type=int(assignment.job_type),  # type: ignore[arg-type]
-        device_ids=assignment.device_ids,
-        gpu_millis=assignment.gpu_millis,
-        job_version=assignment.job_version,
-        modify_index=assignment.modify_index,
-    )
-    for port in assignment.ports:
-        codec.encode(port, message.ports.add())
-    if assignment.variables:
-        message.variables.update(assignment.variables)
-    return message
 
 
 def _own(node: Node, call: Call) -> None:

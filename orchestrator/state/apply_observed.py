@@ -171,11 +171,8 @@ def _set_reasons(state: State, rows: Rows, texts: list[str]) -> None:
 
 def _emit(state: State, command: RecordObserved, places: npt.NDArray[np.intp], rows: Rows) -> None:
     columns = command.rows
-    names = {
-        slot: (job.spec.namespace, job.spec.name)
-        for slot in np.unique(state.table.job[rows]).tolist()
-        if (job := state.job_at[slot]) is not None
-    }
+    specs = {slot: state.job_at[slot].spec for slot in np.unique(state.table.job[rows]).tolist()}
+    names = {slot: (spec.namespace, spec.name) for slot, spec in specs.items()}
     kinds = {int(one): OBSERVED[one] for one in AllocState}
     texts = [text[:MAX_MESSAGE] for text in command.reasons]
     groups, node_id = command.groups, command.node_id

@@ -74,8 +74,10 @@ class Fleet:
     def go_elsewhere(self, address: str) -> None:
         """The peer there did not serve a node: the next one may, or knows who does."""
         if self.leader == address:
-            self.leader = self.peers[(self.peers.index(address) + 1) % len(self.peers)] if address in self.peers else (
-                random.choice(self.peers)
+            self.leader = (
+                self.peers[(self.peers.index(address) + 1) % len(self.peers)]
+                if address in self.peers
+                else (random.choice(self.peers))
             )
 
     def told(self) -> dict[str, object]:
@@ -132,8 +134,7 @@ class Node:
         for key, desired in self._known.items():  # as a session of an agent begins
             self._observe(key, pb.AssignmentKey.FromString(key), RUNNING if desired == RUN else STOPPED)
         tasks = [
-            asyncio.create_task(work)
-            for work in (self._beats(stub, address), self._listen(stub), self._reports(stub))
+            asyncio.create_task(work) for work in (self._beats(stub, address), self._listen(stub), self._reports(stub))
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -39,9 +39,7 @@ def test_columns_do_what_single_observations_do(seed: int) -> None:
         report = _report(dice, rows.state, node_id)
         entry = Entry(identity="c", request_id="", digest=b"", time_ms=decoded.time_ms, command=report)
         told = [codec.encode(one, pb.Observation()) for one in report.observations]
-        other = Entry(
-            identity="c", request_id="", digest=b"", time_ms=decoded.time_ms, command=recorded(node_id, told)
-        )
+        other = Entry(identity="c", request_id="", digest=b"", time_ms=decoded.time_ms, command=recorded(node_id, told))
         assert apply(rows.state, entry) == apply(columns.state, other)
         assert rows.state.events.records() == columns.state.events.records()
         assert check(columns.state) == []
