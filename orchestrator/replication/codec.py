@@ -25,7 +25,8 @@ from orchestrator.state.commands import Entry
 ENTRY_MAGIC = 0x454D5352  # "RSME" in the file, little-endian
 FORMAT = 3
 """Raised when a peer of today could misread what is written; additions alone do not raise it. What an older one reads
-rightly is still written with the older number. 2: configuration epochs (``ChangePeers``); 3: observations in columns."""
+rightly is still written with the older number. 2: configuration epochs (``ChangePeers``); 3: observations as columns
+(``RecordObserved``)."""
 
 M = TypeVar("M", bound=Message)
 

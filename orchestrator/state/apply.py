@@ -58,6 +58,19 @@ MAX_TIME_MS = 2**48
 """Year 10889. A clock beyond it is broken, and would hold cluster time there for ever."""
 
 
+_OF_SOME_JOBS = (
+    SubmitJobs,
+    StopJob,
+    ScaleJob,
+    RestartJob,
+    RemoveJob,
+    ApplyPlan,
+    RecordStatuses,
+    RecordObserved,
+)
+"""Commands that say themselves which jobs they concern (``state.changes``)."""
+
+
 def apply(state: State, entry: Entry) -> Outcome:
     """Apply one command and answer it. Never raises, whatever the entry holds."""
     command = entry.command
@@ -78,6 +91,8 @@ def apply(state: State, entry: Entry) -> Outcome:
     outcome = _apply_command(state, command)
     if not isinstance(command, WriteVariable) or len(state.variables) != names:
         state.shown_index = state.index  # of variables a view shows the names alone
+        if not isinstance(command, _OF_SOME_JOBS):
+            state.changes.sweep(state.index)
     if entry.request_id:
         state.answers.put(key, Remembered(digest=entry.digest, time_ms=state.time_ms, outcome=outcome), state.limits)
     state.events.trim()

@@ -154,6 +154,7 @@ def _observe_all(state: State, command: RecordObserved, found: Rows) -> bool:
     live = rows[~ended]
     table.state[live] = after[~ended]
     state.stamp(live)
+    state.moved(live)
     _emit(state, command, places, rows)
     return True
 

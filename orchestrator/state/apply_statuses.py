@@ -115,6 +115,7 @@ def observe(state: State, node_id: str, observation: Seen) -> bool:
         table.state[row] = int(after)
         table.modify_index[row] = state.index
         table.modify_time_ms[row] = state.time_ms
+        state.moved(np.array([row], dtype=np.int32))
         _emit(state, row, after, observation.reason)
     return True
 
