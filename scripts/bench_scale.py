@@ -281,24 +281,17 @@ class Bench:
         return times["committed"], times["delivered"], times["reported"]
 
     async def hashes_equal(self) -> bool:
-        first = await self.control.StateHash(pb.StateHashRequest(), timeout=60)
-        answers = [first.hash]
-        for member in self.cluster.port:
-            asked = pb.StateHashRequest(at_index=first.index, peer_id=member)
-            for _ in range(20):
-                try:
-                    answer = await self.control.StateHash(asked, timeout=60)
-                    break
-                except grpc.aio.AioRpcError:
-                    await asyncio.sleep(0.5)
-                    first = await self.control.StateHash(pb.StateHashRequest(), timeout=60)
-                    asked = pb.StateHashRequest(at_index=first.index, peer_id=member)
-            else:
-                return False
-            if answer.index == first.index and answer.hash != first.hash:
-                return False
-            answers.append(answer.hash)
-        return len(answers) == len(self.cluster.port) + 1
+        """Of all peers at one index; asked again while the cluster writes on, or elects."""
+        for _ in range(40):
+            try:
+                first = await self.control.StateHash(pb.StateHashRequest(), timeout=60)
+                asked = [pb.StateHashRequest(at_index=first.index, peer_id=member) for member in self.cluster.port]
+                answers = await asyncio.gather(*(self.control.StateHash(one, timeout=60) for one in asked))
+                return {answer.hash for answer in answers} == {first.hash}
+            except grpc.aio.AioRpcError as error:
+                said = error.details()
+                await asyncio.sleep(0.5)
+        raise SystemExit(f"the peers' states could not be compared: {said}")
 
 
 Metrics = dict[str, float]
@@ -312,6 +305,7 @@ def facts(bench: Bench, before: Metrics, after: Metrics, elections: int, cpu: fl
     }
     return {
         "peer_rss_mib": round(max(watch.peak_mib.values())),
+        "leader_rss_mib": round(watch.peak_mib[bench.leader]),
         **both,
         "elections": elections,
         "peers_cpu_s": round(bench.cluster.cpu_s() - cpu, 1),

@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from prometheus_client import Counter
 
 from orchestrator.api.assigned import AssignmentWriter
+from orchestrator.api.confirming import Confirming
 from orchestrator.api.forward import Call, Route
 from orchestrator.api.observed import recorded
 from orchestrator.api.requests import body_digest, write
@@ -34,12 +35,13 @@ HEARTBEATS = Counter("raftsman_heartbeats", "Heartbeats of agents that this peer
 
 HEARTBEAT_MS = 3_000
 APPLY_WAIT_S = 5.0
+CONFIRM_S = 5.0
 CHUNK = 1_000
 """Observations in one command: applying it must not keep a peer from its heartbeats."""
 SLICE = 500
 """Assignments that are written before the loop gets air."""
 
-ROUTES: dict[str, Route] = {"ServeLogs": Route.HERE}
+ROUTES: dict[str, Route] = {"ServeLogs": Route.HERE, "Heartbeats": Route.HERE}
 """Everything else is the leader's."""
 
 
@@ -70,6 +72,7 @@ class Agents:
         self._listener = listener
         self._peers = peers
         self._streams = _Streams(log, state)
+        self._confirming = Confirming(log)
         self._writing = asyncio.Lock()
         self._writer = AssignmentWriter()
 
@@ -100,16 +103,32 @@ class Agents:
 
     async def heartbeat(self, request: pb.HeartbeatRequest, call: Call) -> pb.HeartbeatResponse:
         """Heard at once, answered only after a majority confirmed: the agent's own bound counts answered ones."""
+        self._hear(request, call)
+        await self._log.confirm_leadership(timeout_s=call.timeout_s(CONFIRM_S))
+        return self._heard(request)
+
+    async def heartbeats(self, requests: AsyncIterator[pb.HeartbeatRequest], call: Call) -> AsyncIterator[Message]:
+        """One answer to each; the stream ends when this peer leads no more."""
+        if not self._log.is_leader():
+            raise NotLeaderError("this peer does not lead", leader_id=self._log.leader_id)
+        async for request in requests:
+            self._hear(request, call)
+            await self._confirming.confirmed()
+            yield self._heard(request)
+
+    def _hear(self, request: pb.HeartbeatRequest, call: Call) -> None:
         node = self._state().nodes.get(request.node_id)
         if node is not None:
             _own(node, call)
             self._listener.beat(request.node_id)
-        await self._log.confirm_leadership(timeout_s=call.timeout_s(5.0))
+
+    def _heard(self, request: pb.HeartbeatRequest) -> pb.HeartbeatResponse:
         HEARTBEATS.inc()
+        state = self._state()
         return pb.HeartbeatResponse(
             sequence=request.sequence,
             leader=self._leader(),
-            register_again=request.node_id not in self._state().nodes,
+            register_again=request.node_id not in state.nodes,
             peers=self._told(),
         )
 
@@ -189,7 +208,7 @@ class Agents:
 
     def _told(self) -> list[str]:
         """The peers, once they are others than those that agents were started with."""
-        return list(self._peers().values()) if self._log.status().epoch > 1 else []
+        return list(self._peers().values()) if self._state().epoch > 1 else []
 
     def _leader(self) -> pb.LeaderHint:
         leader = self._log.leader_id

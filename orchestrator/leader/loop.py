@@ -188,7 +188,7 @@ class LeaderLoop:
 
     def _pause_s(self, wake_at_ms: int | None) -> float:
         """How long to sleep if nothing changes."""
-        wait_s = min(IDLE_S, self._liveness.next_judgement_s(self._cluster.nodes()))
+        wait_s = min(IDLE_S, self._liveness.next_judgement_s())
         wait_s = min(wait_s, max(0.0, self._collect_at - self._clock()))
         if wake_at_ms is not None:
             wait_s = min(wait_s, max(0.0, (wake_at_ms - self._clock_ms()) / 1000))
@@ -196,7 +196,8 @@ class LeaderLoop:
 
     async def _judge(self) -> None:
         """Write who is lost and who is back; a verdict that changes nothing is not repeated at once."""
-        if self._clock() < self._judge_after:
+        # Looking at every node after every commit would cost a large cluster more than anything else here.
+        if self._clock() < self._judge_after or not self._liveness.due():
             return
         mark = self._liveness.judge(self._cluster.nodes())
         if mark is not None and not await self._changes(mark):

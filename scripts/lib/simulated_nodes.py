@@ -21,6 +21,7 @@ import random
 import sys
 import time
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,8 @@ class Fleet:
         self.registered = self.listening = self.delivered = self.reported = self.stopped = self.sessions = 0
         self.updates = self.reports = 0
         self.arrived: list[tuple[str, float]] = []
+        self.ended: Counter[str] = Counter()
+        """Why sessions ended."""
 
     def stub(self, number: int, address: str) -> Any:
         key = (address, number // self._per_connection)
@@ -85,7 +88,8 @@ class Fleet:
         return {
             "registered": self.registered, "listening": self.listening, "delivered": self.delivered,
             "reported": self.reported, "stopped": self.stopped, "sessions": self.sessions, "updates": self.updates,
-            "reports": self.reports, "arrived": arrived, "cpu_s": time.process_time(),
+            "reports": self.reports, "arrived": arrived, "ended": dict(self.ended.most_common(5)),
+            "cpu_s": time.process_time(),
         }  # fmt: skip
 
     async def close(self) -> None:
@@ -116,12 +120,13 @@ class Node:
                 await self._serve(self._fleet.stub(self._number, address), address)
             except grpc.aio.AioRpcError as error:
                 cause = from_rpc_error(error)
+                self._fleet.ended[f"{cause.reason}: {cause.message}"[:80]] += 1
                 if isinstance(cause, NotFoundError):
                     self._registered = False
                 if not isinstance(cause, OverloadedError):
                     self._fleet.go_elsewhere(address)
-            except ConnectionResetError:
-                pass
+            except ConnectionResetError as error:
+                self._fleet.ended[str(error)] += 1
             await asyncio.sleep(AGAIN_S * random.uniform(0.5, 1.5))
 
     async def _serve(self, stub: Any, address: str) -> None:
@@ -163,25 +168,28 @@ class Node:
         answer = await stub.Heartbeat(
             pb.HeartbeatRequest(node_id=self._id, sequence=1, running=len(self._known)), timeout=CALL_S
         )
+        self._heard(answer, address)
+
+    def _heard(self, answer: pb.HeartbeatResponse, address: str) -> None:
         if answer.register_again:
             self._registered = False
-            raise ConnectionResetError
+            raise ConnectionResetError("unknown node")
         if answer.leader.address and answer.leader.address != address:
             self._fleet.leader = answer.leader.address
-            raise ConnectionResetError
+            raise ConnectionResetError("another peer leads")
 
     async def _beats(self, stub: Any, address: str) -> None:
         await asyncio.sleep(self._beat_s * random.random())
+        call = stub.Heartbeats()
+        sequence = 1
         while True:
             began = time.monotonic()
-            try:
-                await self._beat(stub, address)
-            except grpc.aio.AioRpcError as error:
-                cause = from_rpc_error(error)
-                if not isinstance(cause, OverloadedError):
-                    raise
-                await asyncio.sleep(cause.retry_after_ms / 1000 * random.uniform(1.0, 1.5))
-                continue
+            sequence += 1
+            await call.write(pb.HeartbeatRequest(node_id=self._id, sequence=sequence, running=len(self._known)))
+            answer = await call.read()
+            if not isinstance(answer, pb.HeartbeatResponse):
+                raise ConnectionResetError("the peer ended the heartbeats")
+            self._heard(answer, address)
             await asyncio.sleep(max(0.0, self._beat_s - (time.monotonic() - began)))
 
     async def _listen(self, stub: Any) -> None:
@@ -198,7 +206,7 @@ class Node:
                 self._take(update)
         finally:
             fleet.listening -= not first
-        raise ConnectionResetError
+        raise ConnectionResetError("the peer ended the assignments")
 
     def _take(self, update: pb.AssignmentsUpdate) -> None:
         fleet, known = self._fleet, self._known
