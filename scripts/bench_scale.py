@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Scale through the log: simulated nodes, three real peers, everything over the real API.
 
-    .venv/bin/python scripts/bench_scale.py --nodes 5000 --tasks 1000000 --peers 3 [--json]
-    .venv/bin/python scripts/bench_scale.py --steady [--rate 100] [--live 500000] [--seconds 20] [--json]
-    .venv/bin/python scripts/bench_scale.py --single [--jobs 100000] [--callers 64] [--per-call 50] [--json]
+    scripts/bench_scale.py --nodes 5000 --tasks 1000000 --peers 3 [--json]
+    scripts/bench_scale.py --steady [--rate 100] [--live 500000] [--seconds 20] [--json]
+    scripts/bench_scale.py --single [--jobs 100000] [--callers 64] [--per-call 50] [--json]
 
 The nodes are simulated (``scripts/lib/simulated_nodes.py``: the agents' calls and streams, a driver that runs nothing,
 many nodes a process); peers, log, disk and streams are real, on loopback and without TLS.
@@ -38,18 +38,20 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
+from scripts.lib import own_python
+
+own_python.go_on()
 
 import grpc
 import grpc.aio
-from clusters import CHANNEL_OPTIONS, Raftsman, machine, percentile
+import psutil
 
 from orchestrator.contract.channel import MAX_MESSAGE_BYTES
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.contract.v1 import control_pb2_grpc as rpc
+from scripts.lib.clusters import CHANNEL_OPTIONS, Raftsman, machine, percentile
 
 HERE = Path(__file__).resolve().parent
 SAMPLE_S = 0.5
@@ -101,11 +103,11 @@ class Nodes:
         raise SystemExit(f"simulated nodes {place} ended with {await process.wait()}")
 
     def sum(self, key: str) -> int:
-        return sum(told.get(key, 0) for told in self._told)
+        return int(sum(told.get(key, 0) for told in self._told))
 
     @property
     def cpu_s(self) -> float:
-        return sum(told.get("cpu_s", 0.0) for told in self._told)
+        return float(sum(told.get("cpu_s", 0.0) for told in self._told))
 
     async def until(self, done: Callable[[], bool], what: str, within_s: float) -> None:
         deadline = time.monotonic() + within_s
@@ -144,7 +146,7 @@ class Watch:
     async def _sample(self) -> None:
         while True:
             for member, process in self._cluster._running.items():
-                rss = psutil.Process(process.pid).memory_info().rss / 2**20
+                rss = float(psutil.Process(process.pid).memory_info().rss) / 2**20
                 self.peak_mib[member] = max(self.peak_mib.get(member, 0.0), rss)
             await asyncio.sleep(SAMPLE_S)
 

@@ -84,7 +84,7 @@ def _forward(state: State, node_id: str) -> list[Observation]:
 
 
 def _report(dice: Random, state: State, node_id: str) -> RecordStatuses:
-    """Mostly sensible (so that most are taken in one go), now and then nonsense, the same row twice or an old attempt."""
+    """Mostly sensible (most are taken in one go), now and then nonsense, the same row twice or an old attempt."""
     used = state.table.used().tolist()
     observations = []
     for row in dice.sample(used, min(len(used), dice.choice((0, 1, 3, 8)))):
