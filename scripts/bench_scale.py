@@ -506,6 +506,9 @@ async def running(said: argparse.Namespace, folder: Path) -> AsyncIterator[Bench
 
 
 async def measure(said: argparse.Namespace) -> dict[str, Any]:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # leaves no process behind
     with contextlib.ExitStack() as stack:
         folder = said.data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="raftsman-scale-")))
         async with running(said, folder) as bench:
