@@ -15,7 +15,7 @@ from orchestrator import plan
 from orchestrator.contract import codec
 from orchestrator.contract.errors import OverloadedError
 from orchestrator.contract.model import AllocState, NodeStatus
-from orchestrator.contract.v1 import agent_pb2
+from orchestrator.contract.v1 import agent_pb2, types_pb2
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.leader import loop as leader_loop
 from orchestrator.leader.cluster import StateCluster
@@ -264,7 +264,7 @@ async def test_an_allocation_that_begins_to_run_costs_no_round() -> None:
         (row,) = leader.api.state.table.live_rows().tolist()
         key = codec.encode(views.assignment(leader.api.state, row).key, agent_pb2.AssignmentKey())
         report = agent_pb2.ReportStatusesRequest(
-            request_id="r", node_id="a", observations=[agent_pb2.Observation(key=key, state=30)]
+            request_id="r", node_id="a", observations=[agent_pb2.Observation(key=key, state=types_pb2.ALLOC_STATE_RUNNING)]
         )
         await leader.api.agents.report_statuses(report, call("agent:n1"))
         assert leader.api.state.table.state[row] == AllocState.RUNNING
