@@ -264,7 +264,9 @@ async def test_an_allocation_that_begins_to_run_costs_no_round() -> None:
         (row,) = leader.api.state.table.live_rows().tolist()
         key = codec.encode(views.assignment(leader.api.state, row).key, agent_pb2.AssignmentKey())
         report = agent_pb2.ReportStatusesRequest(
-            request_id="r", node_id="a", observations=[agent_pb2.Observation(key=key, state=types_pb2.ALLOC_STATE_RUNNING)]
+            request_id="r",
+            node_id="a",
+            observations=[agent_pb2.Observation(key=key, state=types_pb2.ALLOC_STATE_RUNNING)],
         )
         await leader.api.agents.report_statuses(report, call("agent:n1"))
         assert leader.api.state.table.state[row] == AllocState.RUNNING
