@@ -307,7 +307,8 @@ def facts(bench: Bench, before: Metrics, after: Metrics, elections: int, cpu: fl
     }
     return {
         "peer_rss_mib": round(max(watch.peak_mib.values())),
-        "leader_rss_mib": round(watch.peak_mib[bench.leader]),
+        "peers_rss_mib": {one: round(most) for one, most in sorted(watch.peak_mib.items())},
+        "leader": bench.leader,
         **both,
         "elections": elections,
         "peers_cpu_s": round(bench.cluster.cpu_s() - cpu, 1),

@@ -163,6 +163,7 @@ class Agents:
                     if told < 0 or update.assignments or update.removed or update.superseded:
                         yield update
                     told = update.index
+                    del update  # thousands of streams wait here for long, and each may have been told of hundreds
                 await changed.wait()
 
     async def _update(self, node_id: str, after: int) -> pb.AssignmentsUpdate:
