@@ -209,7 +209,7 @@ class Drill:
         """Submit a fresh job; monotonic ns at which it was seen running."""
         name = f"{self._name}-p{number}"
         self._probes.append(name)
-        await self._client.submit(self._workload.probe(name, node))
+        await self._client.at_most(STEP_TIMEOUT_S).submit(self._workload.probe(name, node))
         deadline = time.monotonic() + STEP_TIMEOUT_S
         while True:
             with contextlib.suppress(RaftsmanError):
