@@ -1,4 +1,4 @@
-"""How much of a test ``scripts/test fast`` does: some of the seeds, a fifth of the generated examples.
+"""How much of a test ``scripts/test fast`` does: some of the seeds, a tenth of the generated examples.
 
 The rule: ``scripts/test`` does all of it. Fast is told by Hypothesis' profile ``fast`` (``conftest``) and the mark
 ``soak``; nothing is left out by the machine or the time of day.
@@ -14,7 +14,7 @@ from hypothesis import settings
 
 USUAL = 100
 """Hypothesis' own number of examples, that of profile ``raftsman``."""
-FAST = 20
+FAST = 10
 
 
 def examples(count: int) -> int:
