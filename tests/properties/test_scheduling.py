@@ -28,10 +28,11 @@ from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.solve import Placements, solve
 from orchestrator.scheduling.wish import wish_of
 from orchestrator.state.views import ClusterView
+from tests.effort import examples
 from tests.unit.scheduling.cluster import Cluster, group_spec
 from tests.unit.scheduling.oracle import Machine, Oracle, best_devices, fullness, oracle_of
 
-QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 OPERATORS = st.sampled_from(
     [
@@ -267,7 +268,7 @@ def test_the_order_of_mappings_does_not_change_the_plan(cluster: Cluster, seed: 
     models=st.sampled_from([(), (), ("h100",)]),
     data=st.data(),
 )
-@settings(QUICK, max_examples=250)
+@settings(QUICK, max_examples=examples(250))
 def test_the_set_of_devices_is_the_best_of_all_sets(
     inventory: tuple[Device, ...], count: int, millis: int, models: tuple[str, ...], data: st.DataObject
 ) -> None:

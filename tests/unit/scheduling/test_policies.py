@@ -14,6 +14,7 @@ from orchestrator.scheduling import registry
 from orchestrator.scheduling.devices import best_set, link_cost
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.solve import solve
+from tests.effort import examples
 from tests.unit.scheduling.cluster import Cluster, gpus, group_spec
 
 
@@ -100,7 +101,7 @@ def test_first_fit_decreasing_serves_the_large_first_within_a_priority() -> None
 
 
 @given(sizes=st.lists(st.integers(1, 10), min_size=1, max_size=8))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_first_fit_decreasing_uses_at_most_eleven_ninths_of_the_best_and_one_more(sizes: list[int]) -> None:
     cluster = Cluster()
     for at in range(len(sizes)):
@@ -190,7 +191,7 @@ def test_devices_are_contiguous_when_any_contiguous_free_run_exists(taken: set[i
     islands=st.lists(st.integers(0, 3), min_size=20, max_size=24),
     taken=st.sets(st.integers(0, 23), max_size=6),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_on_large_nodes_a_set_within_one_island_is_found_whenever_there_is_one(
     islands: list[int], taken: set[int]
 ) -> None:
