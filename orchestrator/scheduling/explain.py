@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 from orchestrator.contract.answers import Rejection
 from orchestrator.contract.constraints import attribute_of, describe, satisfied
-from orchestrator.contract.model import WHOLE_DEVICE, DeviceRequest, NodeStatus
+from orchestrator.contract.model import DeviceRequest, NodeStatus
+from orchestrator.scheduling import explain_devices
+from orchestrator.scheduling.explain_devices import device_shortage
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.wish import CPU, DIMENSIONS, Wish
 from orchestrator.state.model import Node
@@ -122,29 +124,10 @@ def _shortages(problem: Problem, wish: Wish, node: int) -> list[Refusal]:
 
 
 def _device_shortage(problem: Problem, request: DeviceRequest, node: int) -> list[Refusal]:
-    matching = problem.devices.matching(request)[node]
-    suitable = int(matching.sum())
-    free = int((matching & (problem.devices.free[node] >= request.gpu_millis)).sum())
-    if free >= request.count:
+    found = device_shortage(problem, request, node)
+    if found is None:
         return []
-    missing = (request.count - free) / request.count
-    if suitable < request.count:
-        kind = _device_kind(request)
-        text = f"has {suitable} of {request.count} {kind}"
-        # Beyond any shortage that waiting could mend.
-        return [Refusal(node=node, constraint="gpus", key="kind", text=text, short=1 + missing)]
-    share = "" if request.gpu_millis == WHOLE_DEVICE else f" with {request.gpu_millis / WHOLE_DEVICE:g} of it"
-    text = f"{free} of {request.count} free{share}"
-    return [Refusal(node=node, constraint="gpus", key="free", text=text, short=missing)]
-
-
-def _device_kind(request: DeviceRequest) -> str:
-    kind = "GPUs"
-    if request.models:
-        kind += f" of model {' or '.join(request.models)}"
-    if request.memory_mib:
-        kind += f" with {amount(1, request.memory_mib)} memory"
-    return kind
+    return [Refusal(node=node, constraint="gpus", key=found.key, text=found.text, short=found.missing)]
 
 
 def _port_shortage(problem: Problem, wanted: tuple[int, ...], node: int) -> list[Refusal]:
@@ -253,6 +236,14 @@ def _would_lack(problem: Problem, wish: Wish, node: int) -> bool:
     return not (labels and drivers) or bool(_shortages(problem, wish, node))
 
 
+_DEVICE_HINTS = {
+    explain_devices.KIND: ("other GPUs", ""),
+    explain_devices.CORDONED: ("fewer GPUs", "(`raftsman node device uncordon`) a GPU"),
+    explain_devices.FREE: ("fewer or smaller GPUs", "a GPU"),
+    explain_devices.LINK: ("another link", "GPUs that are linked so"),
+}
+
+
 def _hint_for_room(problem: Problem, wish: Wish, node: int) -> str:
     name = problem.nodes[node].spec.name
     asks: list[str] = []
@@ -268,8 +259,9 @@ def _hint_for_room(problem: Problem, wish: Wish, node: int) -> str:
                 frees.append("")
     for shortage in _shortages(problem, wish, node):
         if shortage.constraint == "gpus":
-            asks.append("fewer or smaller GPUs" if shortage.key == "free" else "other GPUs")
-            frees.append("a GPU" if shortage.key == "free" else "")
+            wish_for, free_up = _DEVICE_HINTS[shortage.key]
+            asks.append(wish_for)
+            frees.append(free_up)
         if shortage.constraint == "port":
             asks.append("another host port" if shortage.key != "range" else "fewer ports")
             frees.append(f"port {shortage.key}" if shortage.key != "range" else "ports")

@@ -50,7 +50,7 @@ class Problem:
             [node.status is NodeStatus.READY and not (node.cordoned or node.draining) for node in nodes],
             dtype=np.bool_,
         )
-        self.devices = Devices([node.spec.devices for node in nodes])
+        self.devices = Devices([node.spec.devices for node in nodes], [node.cordoned_devices for node in nodes])
         self.ports = Ports(nodes)
         self.labels = Labels(nodes)
         self.drivers = [frozenset(node.spec.drivers) for node in nodes]
