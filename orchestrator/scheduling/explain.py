@@ -66,6 +66,12 @@ def explain_wish(problem: Problem, wish: Wish) -> Reasons:
     )
 
 
+def held_text(problem: Problem, wish: Wish, node: int) -> str:
+    """Which waiting gang a node is kept for, if that keeps the wish out; "" = none."""
+    number = int(problem.held_for[node])
+    return "" if number < 0 or wish.everywhere else f"kept for gang {problem.waiting[number]}"
+
+
 def first_refusal(problem: Problem, wish: Wish, node: int) -> Refusal | None:
     """The first check that fails on a node, in the order of ``filters``; None: it fits."""
     return _unsuitable(problem, wish, node) or next(iter(_shortages(problem, wish, node)), None)
@@ -79,6 +85,9 @@ def _unsuitable(problem: Problem, wish: Wish, node: int) -> Refusal | None:
     closed = _closed(record)
     if closed:
         return Refusal(node=node, constraint=closed, key="", text=closed)
+    held = held_text(problem, wish, node)
+    if held:
+        return Refusal(node=node, constraint="gang", key=held, text=held)
     missing = sorted(set(wish.drivers) - problem.drivers[node])
     if missing:
         name = ", ".join(missing)
@@ -163,6 +172,8 @@ def _histogram(problem: Problem, refusals: Sequence[Refusal]) -> list[Rejection]
         where = problem.nodes[best.node].spec.name
         if constraint in ("lost", "draining", "cordoned"):
             text = constraint
+        elif constraint == "gang":
+            text = key
         elif constraint == "label":
             missing = all(member.text.endswith(": missing") for member in members)
             text = f"label {key}: " + ("missing" if missing else "not so")
@@ -220,6 +231,9 @@ def _hint(problem: Problem, wish: Wish, refusals: Sequence[Refusal], nearest: in
         found = next((refusal for refusal in refusals if refusal.constraint == constraint), None)
         if found is not None:
             return words.format(found.key)
+    held = next((refusal for refusal in refusals if refusal.constraint == "gang"), None)
+    if held is not None:
+        return f"wait for {held.key.removeprefix('kept for ')}, raise the job's priority above its, or add a node"
     lost = next((refusal for refusal in refusals if refusal.constraint == "lost"), None)
     if lost is not None:
         return f"bring node {problem.nodes[lost.node].spec.name} back, or add a node"

@@ -131,8 +131,6 @@ def _resources_problem(resources: Resources) -> str:
             or range_problem("length of a gpu condition", len(gpus.compute_capability + gpus.driver_version), 0, 256)
             or range_problem("length of the mig profile", len(gpus.mig), 0, 64)
         )
-        if not problem and gpus.count > 1 and gpus.gpu_millis < WHOLE_DEVICE:
-            problem = "a share is of one gpu, not of several"
     return problem
 
 
