@@ -264,12 +264,23 @@ def _try(problem: Problem, wish: Wish, chosen: _Chosen) -> tuple[list[Place], in
 # ---------------------------------------------------------------------------- waiting
 
 
-def hold(problem: Problem, wish: Wish, ask: Ask, number: int) -> bool:
+@dataclass(frozen=True, slots=True, eq=False)
+class Ending:
+    """Batch work that this very round has placed, one row each: node, request (int64, three columns), device mask,
+    millis of each device."""
+
+    node: Int64Array
+    request: Int64Array
+    mask: npt.NDArray[np.uint64]
+    millis: Int64Array
+
+
+def hold(problem: Problem, wish: Wish, ask: Ask, number: int, placed: Ending) -> bool:
     """Keep nodes for a gang that has found no place; whether any are. ``number``: its own, for ``held_for``."""
     assert wish.gang is not None, "the caller has seen that it is a gang"
     if len(problem.waiting) >= HELD_GANGS:
         return False
-    nodes = _nodes_to_hold(problem, wish, ask)
+    nodes = _nodes_to_hold(problem, wish, ask, placed)
     if not len(nodes):
         return False
     spec = ask.job.spec
@@ -278,13 +289,13 @@ def hold(problem: Problem, wish: Wish, ask: Ask, number: int) -> bool:
     return True
 
 
-def _nodes_to_hold(problem: Problem, wish: Wish, ask: Ask) -> Int64Array:
+def _nodes_to_hold(problem: Problem, wish: Wish, ask: Ask, placed: Ending) -> Int64Array:
     """The nodes of one domain that are nearest to giving the gang room, as many as it needs; none if it is no use."""
     assert wish.gang is not None, "the caller has seen that it is a gang"
     wanted = len(ask.ordinals)
     mask = suitable(problem, wish)
     now = times_on(problem, wish, mask)
-    free, devices = _room_later(problem)
+    free, devices = _room_later(problem, placed)
     later = np.maximum(now, times_on(problem, wish, mask, free, devices))
     peers = problem.numbers(np.unique(ask.peers).astype(np.int32))
     nearness = _nearness(problem, wish)
@@ -325,11 +336,8 @@ def _nearness(problem: Problem, wish: Wish) -> Int64Array:
     return near
 
 
-def _room_later(problem: Problem) -> tuple[Int64Array, npt.NDArray[np.int32]]:
-    """What is free per node, and per device, once all that ends by itself has ended: batch work, and what is stopping.
-
-    What this very round has placed is not counted as ending.
-    """
+def _room_later(problem: Problem, placed: Ending) -> tuple[Int64Array, npt.NDArray[np.int32]]:
+    """What is free per node, and per device, once what ends by itself has ended: batch work, and what is stopping."""
     view = problem.view
     columns = view.allocations
     ends = np.zeros(max(view.jobs_by_slot, default=-1) + 2, dtype=np.bool_)
@@ -346,9 +354,13 @@ def _room_later(problem: Problem) -> tuple[Int64Array, npt.NDArray[np.int32]]:
     free, devices = problem.free.copy(), problem.devices.free.copy()
     for dimension, column in enumerate((columns.cpu_millis, columns.memory_mib, columns.disk_mib)):
         np.add.at(free[:, dimension], at, column[positions])
+    np.add.at(free, placed.node, placed.request)
+    masks = np.concatenate([columns.device_mask[positions], placed.mask])
+    millis = np.concatenate([columns.gpu_millis[positions], placed.millis])
+    where = np.concatenate([at, placed.node])
     for number in range(devices.shape[1]):
-        has = (columns.device_mask[positions] >> np.uint64(number)) & np.uint64(1) == 1
-        np.add.at(devices[:, number], at[has], columns.gpu_millis[positions[has]])
+        has = (masks >> np.uint64(number)) & np.uint64(1) == 1
+        np.add.at(devices[:, number], where[has], millis[has])
     return free, devices
 
 
