@@ -19,13 +19,17 @@ import json
 import random
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from scripts.lib import own_python
+
+own_python.go_on()
 
 from orchestrator.contract.model import (
     Device,
@@ -122,12 +126,10 @@ class Result:
     decisions: int = 0
 
 
-def problem_of(kinds: tuple[object, ...], count_only: bool) -> Problem:
-    state = new_state()
-    view = views.cluster_view(state)
+def problem_of(kinds: tuple[Callable[[], tuple[Device, ...]], ...], count_only: bool) -> Problem:
     nodes = {}
     for at in range(NODES):
-        inventory = kinds[at % len(kinds)]()  # type: ignore[operator]
+        inventory = kinds[at % len(kinds)]()
         spec = NodeSpec(
             id=f"n{at}",
             name=f"n{at}",
@@ -144,8 +146,11 @@ def problem_of(kinds: tuple[object, ...], count_only: bool) -> Problem:
             modify_index=1,
             status_time_ms=0,
         )
-    object.__setattr__(view, "nodes", {NodeId(node.spec.id): node for node in nodes.values()})
-    object.__setattr__(view, "nodes_by_slot", nodes)
+    view = replace(
+        views.cluster_view(new_state()),
+        nodes={NodeId(node.spec.id): node for node in nodes.values()},
+        nodes_by_slot=nodes,
+    )
     problem = Problem(view)
     if count_only:
         problem.devices = CountOnly([node.spec.devices for node in problem.nodes])
