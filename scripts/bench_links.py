@@ -23,13 +23,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from scripts.lib import own_python
 
 own_python.go_on()
+
+import numpy as np
 
 from orchestrator.contract.model import (
     Device,
