@@ -112,7 +112,7 @@ def test_gpus_say_whether_they_are_taken_or_of_the_wrong_kind() -> None:
     said = why(cluster, "train")
     assert texts(said) == {
         "gpus: 1 of 2 free at best (busy)": 1,
-        "gpus: has 0 of 2 GPUs of model h100 at best (old)": 1,
+        "gpus: has 0 of 2 GPUs of model h100 (4 of another model) at best (old)": 1,
     }
     assert said.nearest == "busy: gpus 1 of 2 free"
 
