@@ -9,12 +9,10 @@ looks at everything. So a mistake here costs a round, and never work that is lef
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Protocol
 
 from orchestrator.reconcile.alone import alone
-from orchestrator.state.allocations import NO_ROWS
-from orchestrator.state.views import ClusterView
+from orchestrator.state.views import ClusterView, nodes_alone
 
 
 class Views(Protocol):
@@ -60,7 +58,7 @@ class Sight:
     def decided(self, view: ClusterView, *, pending: bool, wake_at_ms: int | None) -> None:
         """What came of ``view``. ``pending``: something waits for what other jobs and nodes do, or for a time."""
         if view.held is None:
-            self._whole = replace(view, allocations=NO_ROWS, jobs={}, jobs_by_slot={}, last_attempt={})
+            self._whole = nodes_alone(view)
         self._index = view.index
         self._pending = pending
         self.wake_at_ms = wake_at_ms

@@ -30,7 +30,9 @@ class Problem:
     """``nodes`` by number; arrays by that number.
 
     slots: int32; capacity, free: int64 (nodes, dimensions) in cpu millis, memory MiB, disk MiB (free may be negative
-    where a node shrank); open: bool, READY and neither cordoned nor draining.
+    where a node shrank); open: bool, READY and neither cordoned nor draining;
+    held_for: int64, number of the waiting gang that a node is kept for, -1 = none; waiting: what to call each of these
+    gangs. view, given_up: as given.
     """
 
     def __init__(self, view: ClusterView, given_up: Int64Array | None = None) -> None:
@@ -53,10 +55,13 @@ class Problem:
             [node.status is NodeStatus.READY and not (node.cordoned or node.draining) for node in nodes],
             dtype=np.bool_,
         )
-        self.devices = Devices([node.spec.devices for node in nodes])
+        self.devices = Devices([node.spec.devices for node in nodes], [node.cordoned_devices for node in nodes])
         self.ports = Ports(nodes)
         self.labels = Labels(nodes)
         self.drivers = [frozenset(node.spec.drivers) for node in nodes]
+        self.held_for: Int64Array = np.full(len(nodes), -1, dtype=np.int64)
+        self.waiting: dict[int, str] = {}
+        self.view, self.given_up = view, given_up
         self._occupy(view, given_up)
 
     def __len__(self) -> int:
@@ -85,7 +90,11 @@ class Problem:
         """The problem of a later view of the same nodes that says what they have given away (``view.held``)."""
         problem = copy(self)
         problem.free = self.capacity.copy()
+        problem.held_for = np.full(len(self.nodes), -1, dtype=np.int64)
+        problem.waiting = {}
+        problem.view, problem.given_up = view, None
         problem.devices = copy(self.devices)
+        problem.devices.closed = self.devices.closed.copy()
         there = np.arange(self.devices.free.shape[1]) < (self.devices.capacity // WHOLE_DEVICE)[:, None]
         problem.devices.free = np.where(there, WHOLE_DEVICE, ABSENT).astype(np.int32)
         if any(group.ports for job in view.jobs.values() for group in job.spec.groups):

@@ -29,7 +29,7 @@ from orchestrator.contract.model import (
     Resources,
     StrMap,
 )
-from orchestrator.state.allocations import FREE, LAST_LIVE, Columns
+from orchestrator.state.allocations import FREE, LAST_LIVE, NO_ROWS, Columns
 from orchestrator.state.model import Job, Node
 from orchestrator.state.ordinals import LastAttempts
 from orchestrator.state.state import Rows, State
@@ -91,6 +91,11 @@ def cluster_view(state: State) -> ClusterView:
         variables=frozenset(state.variables),
         attempt_floor=state.attempt_floor,
     )
+
+
+def nodes_alone(view: ClusterView) -> ClusterView:
+    """The view without jobs and rows: small, whatever the number of allocations."""
+    return replace(view, allocations=NO_ROWS, jobs={}, jobs_by_slot={}, last_attempt={})
 
 
 def view_of(state: State, slots: Iterable[int], whole: ClusterView) -> ClusterView:
@@ -234,7 +239,11 @@ def node_info(state: State, node: Node) -> NodeInfo:
         ),
         allocations=len(ledger.live[slot]),
         devices=tuple(
-            DeviceUse(device=device, used_millis=int(ledger.device_millis[slot, place]))
+            DeviceUse(
+                device=device,
+                used_millis=int(ledger.device_millis[slot, place]),
+                cordoned=device.id in node.cordoned_devices,
+            )
             for place, device in enumerate(node.spec.devices)
         ),
         register_index=node.register_index,
