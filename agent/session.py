@@ -102,6 +102,8 @@ class Session:
         self._next = random.randrange(len(self._peers))
         self._bad_hints: dict[str, int] = {}
         self._everything = True
+        self._at_leader = False  # as the last answered heartbeat said
+        self._beats_stream = True  # the peer knows heartbeats on a stream
         self._handshakes = 0
         self._refusable = True  # until the first registration; later a refusal must not end what runs
         contact = store.load_contact(boot_id)
@@ -184,6 +186,7 @@ class Session:
         tasks: list[asyncio.Task[None]] = []
         try:
             stub = agent_pb2_grpc.AgentsStub(channel)
+            self._at_leader, self._beats_stream = False, True
             await self._first_contact(stub, address)
             self.connected_to = address
             self._metrics.connected.set(1)
@@ -275,16 +278,22 @@ class Session:
                 await self._register(stub, self.connected_to)
 
     async def _beat(self, stub: Any, address: str, *, timeout_s: float) -> None:
-        self._sequence += 1
-        sent_ms = self._clock_ms()
-        request = agent_pb2.HeartbeatRequest(
-            node_id=self._store.node_id, sequence=self._sequence, running=self._supervisor.running_count()
-        )
+        request, sent_ms = self._heartbeat()
         try:
             response = await stub.Heartbeat(request, timeout=timeout_s)
         except grpc.aio.AioRpcError:
             self._metrics.heartbeats.labels("failed").inc()
             raise
+        self._acknowledged(response, address, sent_ms)
+
+    def _heartbeat(self) -> tuple[agent_pb2.HeartbeatRequest, int]:
+        self._sequence += 1
+        request = agent_pb2.HeartbeatRequest(
+            node_id=self._store.node_id, sequence=self._sequence, running=self._supervisor.running_count()
+        )
+        return request, self._clock_ms()
+
+    def _acknowledged(self, response: agent_pb2.HeartbeatResponse, address: str, sent_ms: int) -> None:
         self._metrics.heartbeats.labels("acknowledged").inc()
         if response.register_again:
             raise _Ended("the control plane does not know this node", hint=address, register=True)
@@ -294,21 +303,56 @@ class Session:
         leader = response.leader.address
         if leader and leader != address and self._bad_hints.get(leader, 0) <= sent_ms:
             raise _Ended(f"{response.leader.peer_id} leads", hint=leader)
+        self._at_leader = leader == address
 
     async def _heartbeats(self, stub: Any, address: str) -> None:
+        """To the leader on one stream, which costs both a third of single calls; through another peer, or to a peer
+        that does not know the stream, one by one."""
         while True:
             began = self._clock_ms()
             try:
-                await self._beat(stub, address, timeout_s=max(1.0, self._heartbeat_ms / 2000))
+                if self._at_leader and self._beats_stream:
+                    await self._beat_on_stream(stub, address)
+                else:
+                    await self._beat(stub, address, timeout_s=self._answer_s())
             except grpc.aio.AioRpcError as error:
                 cause = from_rpc_error(error)
+                if cause.reason == "UNIMPLEMENTED" and self._beats_stream:
+                    self._beats_stream = False
+                    continue
                 if not isinstance(cause, OverloadedError):
                     raise
                 # The leader is there and has too much to do: another session would only add to it.
                 await asyncio.sleep(cause.retry_after_ms / 1000 * random.uniform(1.0, 1.5))
                 continue
-            spent_ms = self._clock_ms() - began
-            await asyncio.sleep(max(0.0, self._heartbeat_ms - spent_ms) / 1000)
+            await self._until_next_beat(began)
+
+    def _answer_s(self) -> float:
+        return max(1.0, self._heartbeat_ms / 2000)
+
+    async def _until_next_beat(self, began_ms: int) -> None:
+        spent_ms = self._clock_ms() - began_ms
+        await asyncio.sleep(max(0.0, self._heartbeat_ms - spent_ms) / 1000)
+
+    async def _beat_on_stream(self, stub: Any, address: str) -> None:
+        """Until the leader is found to be another peer; raises when the stream ends."""
+        call = stub.Heartbeats()
+        try:
+            while self._at_leader:
+                request, sent_ms = self._heartbeat()
+                try:
+                    async with asyncio.timeout(self._answer_s()):
+                        await call.write(request)
+                        response = await call.read()
+                except TimeoutError:
+                    self._metrics.heartbeats.labels("failed").inc()
+                    raise _Ended("a heartbeat was not answered") from None
+                if not isinstance(response, agent_pb2.HeartbeatResponse):  # the end of the stream
+                    raise _Ended("the peer ended the heartbeats: it leads no more")
+                self._acknowledged(response, address, sent_ms)
+                await self._until_next_beat(sent_ms)
+        finally:
+            call.cancel()
 
     async def _assignments(self, stub: Any) -> None:
         updates: AsyncIterator[agent_pb2.AssignmentsUpdate] = stub.Assignments(

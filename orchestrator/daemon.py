@@ -134,7 +134,9 @@ class Peer:
 
         # The leader's part.
         self._liveness = Liveness()
-        self._loop = LeaderLoop(self.log, proposer, StateCluster(self._state), self._liveness, decide=plan.decide)
+        self._loop = LeaderLoop(
+            self.log, proposer, StateCluster(self._state), self._liveness, decide=plan.Planner().decide
+        )
         self._loop_task: asyncio.Task[None] | None = None
 
         # What callers reach.

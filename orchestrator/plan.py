@@ -11,13 +11,13 @@ that comes late harms nothing but its own rows. A gang is never cut: it goes int
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from orchestrator.contract.answers import GroupExplanation
-from orchestrator.contract.model import JobType, JobUid
+from orchestrator.contract.model import JobType, JobUid, NodeId
 from orchestrator.reconcile.explain import remarks
 from orchestrator.reconcile.rounds import reconcile
 from orchestrator.reconcile.work import Actions, Ask, GroupWork, Int64Array, Work
@@ -28,8 +28,8 @@ from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.solve import Placements, solve
 from orchestrator.scheduling.wish import wish_of
 from orchestrator.state.commands import Action, ActionColumns, ApplyPlan, Int32Array, PlacementColumns
-from orchestrator.state.model import Job
-from orchestrator.state.views import ClusterView
+from orchestrator.state.model import Job, Node
+from orchestrator.state.views import ClusterView, nodes_alone
 
 ROWS_MAX = 2_000
 """The log would take ten times as many, but every peer spends some 20 us on applying a row, and while it applies an
@@ -62,10 +62,36 @@ class Decision:
     wake_at_ms: int | None
     unplaced: Unplaced
 
+    @property
+    def pending(self) -> bool:
+        """Something waits for what other jobs and nodes do, or for a time."""
+        return bool(self.unplaced.no_room or self.unplaced.backing_off or self.unplaced.blocked)
+
+
+class Planner:
+    """``decide``, remembering what is the same from one round to the next: the nodes as arrays."""
+
+    def __init__(self) -> None:
+        self._latest: tuple[Mapping[NodeId, Node], Problem] | None = None
+
+    def decide(self, view: ClusterView, now_ms: int) -> Decision:
+        work = reconcile(view, now_ms)
+        if view.held is not None and self._latest is not None and self._latest[0] is view.nodes:
+            problem = self._latest[1].again(view)
+        else:
+            problem = Problem(view, _given_up(work))
+            self._latest = (view.nodes, problem)
+        decision = _decision(view, work, problem)
+        problem.view = nodes_alone(view)  # rows are not needed again, and may be a million
+        return decision
+
 
 def decide(view: ClusterView, now_ms: int) -> Decision:
     work = reconcile(view, now_ms)
-    problem = Problem(view, _given_up(work))
+    return _decision(view, work, Problem(view, _given_up(work)))
+
+
+def _decision(view: ClusterView, work: Work, problem: Problem) -> Decision:
     placements = solve(problem, work.asks)
     blocked = sum(note.missing for note in work.groups.values() if note.blocked or note.gang)
     return Decision(

@@ -15,13 +15,15 @@ import numpy as np
 from google.protobuf.message import Message
 from prometheus_client import Counter
 
+from orchestrator.api.assigned import AssignmentWriter
+from orchestrator.api.confirming import Confirming
 from orchestrator.api.forward import Call, Route
+from orchestrator.api.observed import recorded
 from orchestrator.api.requests import body_digest, write
 from orchestrator.contract import codec
 from orchestrator.contract.errors import InvalidError, NotFoundError, NotLeaderError, PermissionError_
-from orchestrator.contract.model import Assignment, GroupSpec, NodeSpec, Observation
+from orchestrator.contract.model import NodeSpec
 from orchestrator.contract.v1 import agent_pb2 as pb
-from orchestrator.contract.v1 import types_pb2
 from orchestrator.replication.log import ReplicatedLog
 from orchestrator.replication.propose import Proposer
 from orchestrator.state import commands as cmd
@@ -33,12 +35,13 @@ HEARTBEATS = Counter("raftsman_heartbeats", "Heartbeats of agents that this peer
 
 HEARTBEAT_MS = 3_000
 APPLY_WAIT_S = 5.0
-CHUNK = 250
+CONFIRM_S = 5.0
+CHUNK = 1_000
 """Observations in one command: applying it must not keep a peer from its heartbeats."""
-SLICE = 100
+SLICE = 500
 """Assignments that are written before the loop gets air."""
 
-ROUTES: dict[str, Route] = {"ServeLogs": Route.HERE}
+ROUTES: dict[str, Route] = {"ServeLogs": Route.HERE, "Heartbeats": Route.HERE}
 """Everything else is the leader's."""
 
 
@@ -69,7 +72,9 @@ class Agents:
         self._listener = listener
         self._peers = peers
         self._streams = _Streams(log, state)
+        self._confirming = Confirming(log)
         self._writing = asyncio.Lock()
+        self._writer = AssignmentWriter()
 
     def start(self) -> None:
         self._streams.start()
@@ -98,16 +103,32 @@ class Agents:
 
     async def heartbeat(self, request: pb.HeartbeatRequest, call: Call) -> pb.HeartbeatResponse:
         """Heard at once, answered only after a majority confirmed: the agent's own bound counts answered ones."""
+        self._hear(request, call)
+        await self._log.confirm_leadership(timeout_s=call.timeout_s(CONFIRM_S))
+        return self._heard(request)
+
+    async def heartbeats(self, requests: AsyncIterator[pb.HeartbeatRequest], call: Call) -> AsyncIterator[Message]:
+        """One answer to each; the stream ends when this peer leads no more."""
+        if not self._log.is_leader():
+            raise NotLeaderError("this peer does not lead", leader_id=self._log.leader_id)
+        async for request in requests:
+            self._hear(request, call)
+            await self._confirming.confirmed()
+            yield self._heard(request)
+
+    def _hear(self, request: pb.HeartbeatRequest, call: Call) -> None:
         node = self._state().nodes.get(request.node_id)
         if node is not None:
             _own(node, call)
             self._listener.beat(request.node_id)
-        await self._log.confirm_leadership(timeout_s=call.timeout_s(5.0))
+
+    def _heard(self, request: pb.HeartbeatRequest) -> pb.HeartbeatResponse:
         HEARTBEATS.inc()
+        state = self._state()
         return pb.HeartbeatResponse(
             sequence=request.sequence,
             leader=self._leader(),
-            register_again=request.node_id not in self._state().nodes,
+            register_again=request.node_id not in state.nodes,
             peers=self._told(),
         )
 
@@ -116,12 +137,7 @@ class Agents:
         digest = body_digest(request)
         index = 0
         for number, start in enumerate(range(0, max(1, len(request.observations)), CHUNK)):
-            try:
-                chunk = request.observations[start : start + CHUNK]
-                observations = tuple(codec.decode(Observation, one) for one in chunk)
-            except codec.CodecError as error:
-                raise InvalidError(f"observations.{error}") from None
-            command = cmd.RecordStatuses(node_id=request.node_id, observations=observations)
+            command = recorded(request.node_id, request.observations[start : start + CHUNK])
             suffix = f"/{number}" if number else ""
             done, _ = await write(
                 self._proposer, request, call, command, cmd.WriteAnswer, suffix=suffix, digest=digest, urgent=True
@@ -147,6 +163,7 @@ class Agents:
                     if told < 0 or update.assignments or update.removed or update.superseded:
                         yield update
                     told = update.index
+                    del update  # thousands of streams wait here for long, and each may have been told of hundreds
                 await changed.wait()
 
     async def _update(self, node_id: str, after: int) -> pb.AssignmentsUpdate:
@@ -156,7 +173,7 @@ class Agents:
         """
         state = self._state()
         rows = views.assignment_rows(state, node_id, after)
-        created = state.table.create_index[rows].tolist()
+        created = state.table.create_index[rows]
         update = pb.AssignmentsUpdate(index=state.index, full=after == 0)
         for kept, keys in (
             (update.removed, views.removed_for(state, node_id, after)),
@@ -164,13 +181,13 @@ class Agents:
         ):
             for key in keys:
                 codec.encode(key, kept.add())
-        groups: dict[int, tuple[GroupSpec, types_pb2.GroupSpec]] = {}
-        for place, row in enumerate(rows.tolist()):
-            if place % SLICE == SLICE - 1:
+        for start in range(0, len(rows), SLICE):
+            if start:
                 await asyncio.sleep(0)
                 state = self._state()
-            if row < state.table.high and int(state.table.create_index[row]) == created[place]:
-                update.assignments.append(_message(views.assignment(state, row), groups))
+            some, then = rows[start : start + SLICE], created[start : start + SLICE]
+            some, then = some[some < state.table.high], then[some < state.table.high]
+            self._writer.write(state, some[state.table.create_index[some] == then], update.assignments)
         return update
 
     async def check_speaker(self, call: Call, node_id: str) -> None:
@@ -192,42 +209,11 @@ class Agents:
 
     def _told(self) -> list[str]:
         """The peers, once they are others than those that agents were started with."""
-        return list(self._peers().values()) if self._log.status().epoch > 1 else []
+        return list(self._peers().values()) if self._state().epoch > 1 else []
 
     def _leader(self) -> pb.LeaderHint:
         leader = self._log.leader_id
         return pb.LeaderHint(peer_id=leader, address=self._peers().get(leader, ""), term=self._log.term)
-
-
-def _message(assignment: Assignment, groups: dict[int, tuple[GroupSpec, types_pb2.GroupSpec]]) -> pb.Assignment:
-    """Like ``codec.encode``, by hand: a node may have thousands, with the same few groups (most of the bytes)."""
-    known = groups.get(id(assignment.group))
-    if known is None:
-        known = (assignment.group, codec.encode(assignment.group, types_pb2.GroupSpec()))
-        groups[id(assignment.group)] = known  # holds the group, so that its id stays its own
-    key, which = assignment.key, assignment.key.id
-    message = pb.Assignment(
-        key=pb.AssignmentKey(
-            id=types_pb2.AllocationId(
-                namespace=which.namespace, job=which.job, group=which.group, ordinal=which.ordinal
-            ),
-            job_uid=key.job_uid,
-            attempt=key.attempt,
-        ),
-        desired=int(assignment.desired),  # type: ignore[arg-type]
-        group=known[1],
-        on_disconnect=int(assignment.on_disconnect),  # type: ignore[arg-type]
-        job_type=int(assignment.job_type),  # type: ignore[arg-type]
-        device_ids=assignment.device_ids,
-        gpu_millis=assignment.gpu_millis,
-        job_version=assignment.job_version,
-        modify_index=assignment.modify_index,
-    )
-    for port in assignment.ports:
-        codec.encode(port, message.ports.add())
-    if assignment.variables:
-        message.variables.update(assignment.variables)
-    return message
 
 
 def _own(node: Node, call: Call) -> None:

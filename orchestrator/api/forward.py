@@ -331,6 +331,7 @@ class Service:
                         async for answer in guarded:
                             async with asyncio.timeout(STALLED_S):
                                 await context.write(answer)
+                            del answer  # here and below: until the next one comes, nobody needs the last one
                 except TimeoutError:
                     await context.abort_with_status(to_status(too_slow()))
 
@@ -384,6 +385,7 @@ class Service:
         try:
             async for message in messages:
                 yield message
+                del message
         except RaftsmanError as error:
             await context.abort_with_status(to_status(error))
         except Exception as error:
@@ -426,6 +428,7 @@ class Service:
         if self.name == AGENTS:  # as many as there are nodes
             async for answer in self._stream(method, raw, context):
                 yield answer
+                del answer
             return
         with self._admission.hold(Lane.STREAM, len(raw)):
             async for answer in self._stream(method, raw, context):
@@ -440,6 +443,7 @@ class Service:
         if not leader:
             async for message in method.serve(request, call):
                 yield message if isinstance(message, bytes) else message.SerializeToString()
+                del message
             return
         async for answer in self._forwarder.stream(leader, method.path, raw, call, bound_to_leader=True):
             yield answer

@@ -5,12 +5,12 @@ Owns: nothing; it names the few functions of ``state`` that the loop uses, so th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from orchestrator.state.housekeeping import needs_collection
 from orchestrator.state.model import Node
 from orchestrator.state.state import State
-from orchestrator.state.views import ClusterView, cluster_view
+from orchestrator.state.views import ClusterView, cluster_view, view_of
 
 
 class StateCluster:
@@ -23,15 +23,17 @@ class StateCluster:
     def index(self) -> int:
         return self._state().index
 
-    @property
-    def shown_index(self) -> int:
-        return self._state().shown_index
-
     def nodes(self) -> Iterable[Node]:
         return self._state().nodes.values()
 
+    def changed_since(self, index: int) -> list[int] | None:
+        return self._state().changes.since(index)
+
     def view(self) -> ClusterView:
         return cluster_view(self._state())
+
+    def view_of(self, slots: Sequence[int], whole: ClusterView) -> ClusterView:
+        return view_of(self._state(), slots, whole)
 
     def collectable(self, now_ms: int) -> bool:
         return needs_collection(self._state(), now_ms)

@@ -37,6 +37,7 @@ class Liveness:
         self._heard: dict[str, float] = {}
         self._lost: frozenset[str] = frozenset()
         self._back = False
+        self._due = 0.0  # no judgement can come out differently before
         self.brake = ""
         """What mass silence holds back now, "" while nothing."""
         self.on_back: Callable[[], None] | None = None
@@ -52,6 +53,7 @@ class Liveness:
         self._heard.clear()
         self._lost = frozenset()
         self._back = False
+        self._due = 0.0
 
     def end(self) -> None:
         self._since = None
@@ -99,24 +101,31 @@ class Liveness:
         self._back = False
         for node_id in self._heard.keys() - {node.spec.id for node in known}:
             del self._heard[node_id]  # forgotten
+        # What is written now has to be seen before it is known what comes next.
+        self._due = self._next(known, now, self._since) if verdict.mark is None else now
         if not began:
             return verdict.mark
         return replace(verdict.mark or MarkNodes(), brake=verdict.message)
 
-    def next_judgement_s(self, nodes: Iterable[Node]) -> float:
+    def due(self) -> bool:
+        """Whether a judgement can come out differently than the last one."""
+        return self._back or self._clock() >= self._due
+
+    def next_judgement_s(self) -> float:
         """Seconds until the judgement can come out differently: 0 when a lost node was heard again."""
         if self._since is None:
             return self.bound_ms / 1000
-        if self._back:
-            return 0.0
-        now = self._clock()
+        return 0.0 if self._back else max(0.0, self._due - self._clock())
+
+    def _next(self, nodes: Iterable[Node], now: float, since: float) -> float:
+        """When, as far as was heard until now, the first node will have been silent for too long. Of the nodes that
+        register later, none will be any sooner."""
         bound_s = self.bound_ms / 1000
         soonest = now + bound_s
         for node in nodes:
             if node.status is NodeStatus.READY:
-                due = max(self._heard.get(node.spec.id, self._since), self._since) + bound_s
-                soonest = min(soonest, due)
-        return max(LEAST_WAIT_S, soonest - now)
+                soonest = min(soonest, max(self._heard.get(node.spec.id, since), since) + bound_s)
+        return max(now + LEAST_WAIT_S, soonest)
 
     def _tell(self, verdict: Verdict) -> None:
         BRAKED.set(1 if verdict.braked else 0)

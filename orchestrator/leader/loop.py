@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from prometheus_client import Counter, Histogram
 
 from orchestrator.contract.errors import NoLeaderError, NotLeaderError, RaftsmanError
 from orchestrator.leader.liveness import Liveness
+from orchestrator.leader.sight import Sight, Views
 from orchestrator.replication.log import ReplicatedLog
 from orchestrator.replication.propose import Proposer, unix_ms
 from orchestrator.state.commands import Applied, ApplyPlan, Collect, Command, PlanAnswer, Rejected, WriteAnswer
@@ -42,6 +44,8 @@ LONGEST_PAUSE_S = 5.0
 BRIEF_S = 0.02
 COLLECT_EVERY_S = 60.0
 IDLE_S = 30.0
+ON_THEIR_WAY = 4
+"""Chunks of one plan that are proposed before the first is committed."""
 
 
 class Plan(Protocol):
@@ -53,20 +57,18 @@ class Plan(Protocol):
     @property
     def wake_at_ms(self) -> int | None: ...
 
+    @property
+    def pending(self) -> bool:
+        """Something waits for what other jobs and nodes do, or for a time: the next round looks at everything."""
 
-class Cluster(Protocol):
+
+class Cluster(Views, Protocol):
     """The replicated state, as far as the leader's loop reads it. Called on the loop that owns it."""
 
     @property
     def index(self) -> int: ...
 
-    @property
-    def shown_index(self) -> int:
-        """Moves on with every command that may change what ``view`` shows."""
-
     def nodes(self) -> Iterable[Node]: ...
-
-    def view(self) -> ClusterView: ...
 
     def collectable(self, now_ms: int) -> bool: ...
 
@@ -100,8 +102,7 @@ class LeaderLoop:
         self._stale_pause = PAUSE_S
         self._judge_after = 0.0
         self._rest_until = 0.0
-        # What the last round decided nothing about, and until when (unix ms; None: for ever) that stays so.
-        self._settled: tuple[int, int | None] | None = None
+        self._sight = Sight(cluster)
 
     async def run(self) -> None:
         """Never returns and never raises, except when cancelled."""
@@ -121,7 +122,7 @@ class LeaderLoop:
         self._collect_at = self._clock() + COLLECT_EVERY_S
         self._stale_pause = pause = PAUSE_S
         self._judge_after = 0.0
-        self._settled = None
+        self._sight.forget()
         try:
             while self._log.is_leader() and self._log.term == term:
                 try:
@@ -161,39 +162,33 @@ class LeaderLoop:
         await self._judge()
         if await self._collect():
             return 0.0
-        shown = self._cluster.shown_index
         now_ms = self._clock_ms()
-        if self._settled is not None:
-            seen, until_ms = self._settled
-            if seen == shown and (until_ms is None or now_ms < until_ms):
-                return self._pause_s(until_ms)
-        self._settled = None
         began = self._clock()
-        view = self._cluster.view()
-        if _is_large(view):
-            plan = await asyncio.to_thread(self._decide, view, now_ms)
-        else:
-            plan = self._decide(view, now_ms)
+        view = self._sight.look(now_ms)
+        if view is None:
+            return self._pause_s(self._sight.wake_at_ms)
+        try:
+            if _is_large(view):
+                plan = await asyncio.to_thread(self._decide, view, now_ms)
+            else:
+                plan = self._decide(view, now_ms)
+        except BaseException:
+            self._sight.forget()
+            raise
         took = self._clock() - began
         PLAN_SECONDS.observe(took)
         if took > BRIEF_S:
             # A large cluster changes all the time: at most half of it goes into deciding, even in another thread.
             self._rest_until = self._clock() + took
+        self._sight.decided(view, pending=plan.pending, wake_at_ms=plan.wake_at_ms)
         if plan.plans:
-            if await self._apply(plan.plans):
-                self._stale_pause = PAUSE_S
-            else:
-                # Each refused plan is a command, and a command wakes this loop: without a pause it would spin.
-                logger.warning("nothing of a plan went in", pause_s=self._stale_pause)
-                await asyncio.sleep(self._stale_pause)
-                self._stale_pause = min(2 * self._stale_pause, LONGEST_PAUSE_S)
+            await self._apply(plan.plans)
             return 0.0
-        self._settled = (shown, plan.wake_at_ms)
         return self._pause_s(plan.wake_at_ms)
 
     def _pause_s(self, wake_at_ms: int | None) -> float:
         """How long to sleep if nothing changes."""
-        wait_s = min(IDLE_S, self._liveness.next_judgement_s(self._cluster.nodes()))
+        wait_s = min(IDLE_S, self._liveness.next_judgement_s())
         wait_s = min(wait_s, max(0.0, self._collect_at - self._clock()))
         if wake_at_ms is not None:
             wait_s = min(wait_s, max(0.0, (wake_at_ms - self._clock_ms()) / 1000))
@@ -201,25 +196,44 @@ class LeaderLoop:
 
     async def _judge(self) -> None:
         """Write who is lost and who is back; a verdict that changes nothing is not repeated at once."""
-        if self._clock() < self._judge_after:
+        # Looking at every node after every commit would cost a large cluster more than anything else here.
+        if self._clock() < self._judge_after or not self._liveness.due():
             return
         mark = self._liveness.judge(self._cluster.nodes())
         if mark is not None and not await self._changes(mark):
             self._judge_after = self._clock() + LONGEST_PAUSE_S
 
-    async def _apply(self, plans: Sequence[ApplyPlan]) -> bool:
-        """Propose the chunks one after the other; whether anything of them went in."""
+    async def _apply(self, plans: Sequence[ApplyPlan]) -> None:
+        """Propose the chunks in order, some at a time: the next is made and stored while one is on its way to the
+        others. If anything of them was stale, the next round looks at everything."""
+        whole = True
+        waiting: deque[asyncio.Task[object]] = deque()
         went_in = False
-        for plan in plans:
-            answer = await self._propose(plan)
-            if not isinstance(answer, PlanAnswer):
-                continue
-            PLACEMENTS.inc(answer.placed)
-            STALE_ROWS.inc(len(answer.rejected))
-            if answer.rejected:
-                logger.info("part of a plan was stale", rows=len(answer.rejected), first=answer.rejected[0])
-            went_in = went_in or answer.placed + answer.acted > 0
-        return went_in
+        try:
+            for plan in plans:
+                if len(waiting) >= ON_THEIR_WAY:
+                    answer = await waiting.popleft()
+                    went_in, whole = _count(answer, went_in, whole)
+                waiting.append(asyncio.create_task(self._propose(plan)))
+            while waiting:
+                answer = await waiting.popleft()
+                went_in, whole = _count(answer, went_in, whole)
+        except BaseException:
+            # What became of the others the next round sees in the state.
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+            self._sight.forget()
+            raise
+        if not whole:
+            self._sight.forget()
+        if went_in:
+            self._stale_pause = PAUSE_S
+        else:
+            # Each refused plan is a command, and a command wakes this loop: without a pause it would spin.
+            logger.warning("nothing of a plan went in", pause_s=self._stale_pause)
+            await asyncio.sleep(self._stale_pause)
+            self._stale_pause = min(2 * self._stale_pause, LONGEST_PAUSE_S)
 
     async def _collect(self) -> bool:
         """Forget what is over the limits, when it is time; whether there may be more."""
@@ -248,7 +262,20 @@ class LeaderLoop:
         return outcome.answer
 
 
+def _count(answer: object, went_in: bool, whole: bool) -> tuple[bool, bool]:
+    """Whether something went in by now, and whether everything did."""
+    if not isinstance(answer, PlanAnswer):
+        return went_in, False
+    PLACEMENTS.inc(answer.placed)
+    STALE_ROWS.inc(len(answer.rejected))
+    if answer.rejected:
+        logger.info("part of a plan was stale", rows=len(answer.rejected), first=answer.rejected[0])
+    return went_in or answer.placed + answer.acted > 0, whole and not answer.rejected
+
+
 def _is_large(view: ClusterView) -> bool:
-    if len(view.allocations) > INLINE_ROWS or len(view.nodes) > INLINE_ROWS or len(view.jobs) > INLINE_ROWS:
+    if len(view.allocations) > INLINE_ROWS or len(view.jobs) > INLINE_ROWS:
+        return True
+    if view.held is None and len(view.nodes) > INLINE_ROWS:
         return True
     return sum(group.count for job in view.jobs.values() for group in job.spec.groups) > INLINE_ROWS

@@ -166,7 +166,10 @@ def read_rows(view: ClusterView, groups: Groups) -> Rows:
         run_group.append(GONE if current == GONE else first[slot] + current)
         run_keep.append(owner is not None and owner.spec.on_disconnect is OnDisconnect.KEEP)
     lengths = np.diff(np.append(starts, n))
-    lost, draining = _node_flags(view.nodes_by_slot)
+    nodes: Mapping[int, Node] = view.nodes_by_slot
+    if n < len(nodes):  # few rows of a large cluster
+        nodes = {slot: nodes[slot] for slot in np.unique(columns.node).tolist() if slot in nodes}
+    lost, draining = _node_flags(nodes)
     return Rows(
         group=np.repeat(np.array(run_group, dtype=np.int64), lengths),
         live=_IS_LIVE[columns.state],

@@ -25,7 +25,8 @@ from orchestrator.state.commands import Entry
 ENTRY_MAGIC = 0x454D5352  # "RSME" in the file, little-endian
 FORMAT = 3
 """Raised when a peer of today could misread what is written; additions alone do not raise it. What an older one reads
-rightly is still written with the older number. 2: configuration epochs (``ChangePeers``). 3: cordoned devices."""
+rightly is still written with the older number. 2: configuration epochs (``ChangePeers``). 3: cordoned devices,
+observations as columns (``RecordObserved``)."""
 
 M = TypeVar("M", bound=Message)
 
@@ -64,6 +65,7 @@ _COMMANDS: dict[str, type] = {
     "mark_nodes": commands.MarkNodes,
     "apply_plan": commands.ApplyPlan,
     "record_statuses": commands.RecordStatuses,
+    "record_observed": commands.RecordObserved,
     "write_variable": commands.WriteVariable,
     "write_variables": commands.WriteVariables,
     "collect": commands.Collect,
@@ -75,9 +77,7 @@ _COMMANDS: dict[str, type] = {
 _FIELDS = {kind: name for name, kind in _COMMANDS.items()}
 _OF_FORMAT_2 = (commands.ChangePeers, commands.SetLimits, commands.WriteVariables)
 """Commands that a peer of format 1 would take for garbage, and go on without: it must stop before them."""
-
-
-_OF_FORMAT_3 = (commands.CordonDevice,)
+_OF_FORMAT_3 = (commands.CordonDevice, commands.RecordObserved)
 """Likewise, of format 2."""
 
 

@@ -7,17 +7,20 @@ that nothing depends on the order of a mapping; only live allocations hold room.
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.contract.model import NodeStatus
+from orchestrator.contract.model import WHOLE_DEVICE, NodeStatus
 from orchestrator.contract.transitions import TERMINAL
-from orchestrator.scheduling.devices import Devices
+from orchestrator.scheduling.devices import ABSENT, Devices
 from orchestrator.scheduling.labels import Labels
 from orchestrator.scheduling.ports import Ports
 from orchestrator.scheduling.wish import CPU, DIMENSIONS, MEMORY, BoolArray, Int64Array, Wish
+from orchestrator.state.ledger import engine_key
 from orchestrator.state.model import Node
-from orchestrator.state.views import ClusterView
+from orchestrator.state.views import ClusterView, Held
 
 _IS_LIVE = np.ones(128, dtype=np.bool_)
 _IS_LIVE[[int(state) for state in TERMINAL]] = False
@@ -83,7 +86,37 @@ class Problem:
             self.devices.take(node, numbers, wish.gpus.gpu_millis)
         return numbers, self.ports.take(node, wish.ports) if wish.ports else ()
 
+    def again(self, view: ClusterView) -> Problem:
+        """The problem of a later view of the same nodes that says what they have given away (``view.held``)."""
+        problem = copy(self)
+        problem.free = self.capacity.copy()
+        problem.held_for = np.full(len(self.nodes), -1, dtype=np.int64)
+        problem.waiting = {}
+        problem.view, problem.given_up = view, None
+        problem.devices = copy(self.devices)
+        problem.devices.closed = self.devices.closed.copy()
+        there = np.arange(self.devices.free.shape[1]) < (self.devices.capacity // WHOLE_DEVICE)[:, None]
+        problem.devices.free = np.where(there, WHOLE_DEVICE, ABSENT).astype(np.int32)
+        if any(group.ports for job in view.jobs.values() for group in job.spec.groups):
+            problem.ports = Ports(self.nodes)
+        problem._occupy(view, None)
+        return problem
+
+    def _occupy_held(self, held: Held) -> None:
+        """What a view of some jobs says that all jobs hold."""
+        for dimension, used in enumerate((held.cpu_millis, held.memory_mib, held.disk_mib)):
+            self.free[:, dimension] -= used[self.slots]
+        width = self.devices.free.shape[1]
+        there = self.devices.free != ABSENT
+        self.devices.free -= np.where(there, held.device_millis[self.slots, :width], 0).astype(np.int32)
+        if held.ports:
+            for number, node in enumerate(self.nodes):
+                self.ports.occupy(number, held.ports.get(engine_key(node), ()))
+
     def _occupy(self, view: ClusterView, given_up: Int64Array | None) -> None:
+        if view.held is not None:
+            self._occupy_held(view.held)
+            return
         columns = view.allocations
         live = _IS_LIVE[columns.state]
         if given_up is not None:

@@ -12,7 +12,16 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from orchestrator.state import apply_jobs, apply_nodes, apply_plan, apply_statuses, apply_variables, housekeeping, peers
+from orchestrator.state import (
+    apply_jobs,
+    apply_nodes,
+    apply_observed,
+    apply_plan,
+    apply_statuses,
+    apply_variables,
+    housekeeping,
+    peers,
+)
 from orchestrator.state.answers import Remembered
 from orchestrator.state.check import range_problem
 from orchestrator.state.commands import (
@@ -28,6 +37,7 @@ from orchestrator.state.commands import (
     ForgetNode,
     MarkNodes,
     Outcome,
+    RecordObserved,
     RecordStatuses,
     RegisterNode,
     Rejected,
@@ -47,6 +57,19 @@ from orchestrator.state.state import State
 
 MAX_TIME_MS = 2**48
 """Year 10889. A clock beyond it is broken, and would hold cluster time there for ever."""
+
+
+_OF_SOME_JOBS = (
+    SubmitJobs,
+    StopJob,
+    ScaleJob,
+    RestartJob,
+    RemoveJob,
+    ApplyPlan,
+    RecordStatuses,
+    RecordObserved,
+)
+"""Commands that say themselves which jobs they concern (``state.changes``)."""
 
 
 def apply(state: State, entry: Entry) -> Outcome:
@@ -69,6 +92,8 @@ def apply(state: State, entry: Entry) -> Outcome:
     outcome = _apply_command(state, command)
     if not isinstance(command, WriteVariable) or len(state.variables) != names:
         state.shown_index = state.index  # of variables a view shows the names alone
+        if not isinstance(command, _OF_SOME_JOBS):
+            state.changes.sweep(state.index)
     if entry.request_id:
         state.answers.put(key, Remembered(digest=entry.digest, time_ms=state.time_ms, outcome=outcome), state.limits)
     state.events.trim()
@@ -149,6 +174,8 @@ def _apply_command(state: State, command: SingleCommand) -> Outcome:
             return apply_plan.apply_plan(state, command)
         case RecordStatuses():
             return apply_statuses.record(state, command)
+        case RecordObserved():
+            return apply_observed.record_observed(state, command)
         case WriteVariable():
             return apply_variables.write(state, command)
         case Collect():

@@ -32,6 +32,8 @@ def apply_plan(state: State, command: ApplyPlan) -> Outcome:
     if problem:
         return state.reject("INVALID", problem)
     acted, rejected = _act(state, command)
+    if rejected:
+        state.changes.sweep(state.index)  # rare, and no longer said of which job
     placed, stale = _Placing(state, command).run()
     rejected += stale
     if rejected:
@@ -118,6 +120,7 @@ def _act(state: State, command: ApplyPlan) -> tuple[int, list[str]]:
             for row in listed:
                 set_reason(state, row, reason)
             state.tell(rows)
+            state.touch_jobs(rows)
             emit(state, "alloc.stop", rows, reason)
     for (kind, reason), listed in chosen.items():
         if kind == Action.LOSE:
@@ -198,6 +201,10 @@ class _Placing:
         accepted = np.flatnonzero(self.ok)
         if len(accepted):
             self._enter(accepted)
+        if self.why:  # the next round finds another place, or that none is wanted
+            jobs = sorted({int(self.columns.job[place]) for place in self.why})
+            known = (self.state.jobs.get(self.command.jobs[place]) for place in jobs)
+            self.state.changes.touch([job.slot for job in known if job is not None], self.state.index)
         return len(accepted), [f"{self._name(place)}: {self.why[place]}" for place in sorted(self.why)]
 
     def _name(self, place: int) -> str:

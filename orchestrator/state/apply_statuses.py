@@ -13,6 +13,8 @@ may run under this key (``views.assignments_for``); how it really ended is added
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from orchestrator.contract.model import AllocState, Observation
@@ -34,26 +36,55 @@ def record(state: State, command: RecordStatuses) -> Outcome:
         return state.reject("NOT_FOUND", f"there is no node {command.node_id[:128]!r}: register first")
     changed = False
     for observation in command.observations:
-        changed = _observe(state, command.node_id, observation) or changed
+        changed = observe(state, command.node_id, _seen(observation)) or changed
     return state.changed(changed)
 
 
-def find_row(state: State, observation: Observation) -> int:
-    """The row of exactly this attempt, or -1."""
+class Seen(NamedTuple):
+    """One observation, as far as the state has a use for it. ``group`` is a name."""
+
+    job_uid: str
+    group: str
+    ordinal: int
+    attempt: int
+    restarts: int
+    state: AllocState
+    exit_code: int
+    reason: str
+    start_failed: bool
+
+
+def _seen(observation: Observation) -> Seen:
     key = observation.key
-    job = state.jobs.get(key.job_uid)
+    return Seen(
+        job_uid=key.job_uid,
+        group=key.id.group,
+        ordinal=key.id.ordinal,
+        attempt=key.attempt,
+        restarts=observation.restarts,
+        state=observation.state,
+        exit_code=observation.exit_code,
+        reason=observation.reason,
+        start_failed=observation.start_failed,
+    )
+
+
+def find_row(state: State, seen: Seen) -> int:
+    """The row of exactly this attempt, or -1."""
+    job = state.jobs.get(seen.job_uid)
     if job is None:
         return -1
-    gid = state.ordinals.gids.get((job.slot, key.id.group))
+    gid = state.ordinals.gids.get((job.slot, seen.group))
     if gid is None:
         return -1
-    row = state.ordinals.find(gid, key.id.ordinal)
-    while row >= 0 and state.table.attempt[row] != key.attempt:
+    row = state.ordinals.find(gid, seen.ordinal)
+    while row >= 0 and state.table.attempt[row] != seen.attempt:
         row = int(state.table.prev[row])
     return row
 
 
-def _observe(state: State, node_id: str, observation: Observation) -> bool:
+def observe(state: State, node_id: str, observation: Seen) -> bool:
+    """Move one allocation forward; whether that changed anything."""
     table = state.table
     row = find_row(state, observation)
     if row < 0 or not 0 <= observation.restarts <= MAX_INT32:
@@ -63,7 +94,7 @@ def _observe(state: State, node_id: str, observation: Observation) -> bool:
     before = AllocState(int(table.state[row]))
     if before is AllocState.LOST:
         return _observe_lost(state, row, observation)
-    attempt = observation.key.attempt
+    attempt = observation.attempt
     after = observation.state
     if not follows((attempt, int(table.restarts[row]), before), (attempt, observation.restarts, after)):
         return False
@@ -84,11 +115,12 @@ def _observe(state: State, node_id: str, observation: Observation) -> bool:
         table.state[row] = int(after)
         table.modify_index[row] = state.index
         table.modify_time_ms[row] = state.time_ms
+        state.moved(np.array([row], dtype=np.int32))
         _emit(state, row, after, observation.reason)
     return True
 
 
-def _observe_lost(state: State, row: int, observation: Observation) -> bool:
+def _observe_lost(state: State, row: int, observation: Seen) -> bool:
     table = state.table
     if int(observation.state) <= LAST_LIVE:
         # Still running under a fenced attempt: its agent hears once more that it must stop.

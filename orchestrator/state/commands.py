@@ -207,6 +207,36 @@ class RecordStatuses:
     observations: tuple[Observation, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ObservationColumns:
+    """One row per observation, all arrays int32 of n rows: job, group, reason: places in the command's lists; state: a
+    number of ``AllocState``; restarts: -1 where it was no possible number; start_failed: 0 or 1."""
+
+    job: Int32Array
+    group: Int32Array
+    ordinal: Int32Array
+    attempt: Int32Array
+    restarts: Int32Array
+    state: Int32Array
+    exit_code: Int32Array
+    reason: Int32Array
+    start_failed: Int32Array
+
+    def __len__(self) -> int:
+        return len(self.job)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RecordObserved:
+    """``RecordStatuses`` in columns, as agents' reports are written since format 3: what the state keeps of them."""
+
+    node_id: str
+    jobs: tuple[str, ...]  # job uids
+    groups: tuple[str, ...]  # names
+    reasons: tuple[str, ...]
+    rows: ObservationColumns
+
+
 # ---------------------------------------------------------------------------- variables
 
 
@@ -292,6 +322,7 @@ SingleCommand = (
     | MarkNodes
     | ApplyPlan
     | RecordStatuses
+    | RecordObserved
     | WriteVariable
     | Collect
     | AdmitPeers

@@ -118,6 +118,13 @@ class EventLog:
         self._records += records
         self._sequence = start + len(records)
 
+    def emit_each(self, rows: Iterable[tuple[str, str, str, str, str, str, int]]) -> None:
+        """Many: (kind, namespace, job, allocation, node_id, message of at most ``MAX_MESSAGE``, attempt) each."""
+        index, time_ms, start = self._index, self._time_ms, self._sequence
+        records = [(index, start + place, time_ms, *row) for place, row in enumerate(rows)]
+        self._records += records
+        self._sequence = start + len(records)
+
     def trim(self) -> None:
         """Drop what is over the limit; called once a command."""
         over = len(self._records) - self._start - self.limit

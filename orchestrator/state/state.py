@@ -17,6 +17,7 @@ import numpy.typing as npt
 from orchestrator.contract.model import AllocState, DeviceRequest, GangSpec, JobSpec, Limits, Variable
 from orchestrator.state.allocations import AllocationTable
 from orchestrator.state.answers import Answers
+from orchestrator.state.changes import Changes
 from orchestrator.state.commands import Answer, Applied, Rejected, WriteAnswer
 from orchestrator.state.events import EventLog
 from orchestrator.state.ledger import Ledger
@@ -47,14 +48,15 @@ class State:
     ``epoch`` and ``addresses`` of the peers (``state.peers``), ``attempt_floor``, ``cluster_id``, ``feature_level``,
     ``index``, ``time_ms``. Everything else is an index over them.
 
-    ``shown_index``: of the last command that may have changed what a ``ClusterView`` shows.
+    ``shown_index``: of the last command that may have changed what a ``ClusterView`` shows; ``changes``: which jobs
+    there may be something to decide about. ``draining``: how many nodes are.
     """
 
     __slots__ = (
         "_facts", "_job_slots", "_node_slots", "_version_rows", "addresses", "admitted", "answers", "attempt_floor",
-        "cluster_id", "engine_nodes", "epoch", "events", "feature_level", "forgotten", "index", "job_at", "job_names",
-        "jobs", "ledger", "limits", "node_at", "node_names", "nodes", "ordinals", "shown_index", "table", "time_ms",
-        "variables",
+        "changes", "cluster_id", "draining", "engine_nodes", "epoch", "events", "feature_level", "forgotten", "index",
+        "job_at", "job_names", "jobs", "ledger", "limits", "node_at", "node_names", "nodes", "ordinals", "shown_index",
+        "table", "time_ms", "variables",
     )  # fmt: skip
 
     def __init__(self, limits: Limits | None = None) -> None:
@@ -75,6 +77,8 @@ class State:
         self.answers = Answers()
         self.events = EventLog(self.limits.events)
         # Indexes.
+        self.changes = Changes()
+        self.draining = 0
         self.ordinals = Ordinals()
         self.ledger = Ledger()
         self.job_at: dict[int, Job] = {}
@@ -124,6 +128,7 @@ class State:
         for group in job.spec.groups:
             self.ordinals.add(job.slot, group.name)
         self._facts.pop(job.slot, None)
+        self.changes.touch((job.slot,), self.index)
 
     def remove_job(self, job: Job) -> None:
         """Forget a job of which nothing lives, with all its rows."""
@@ -181,6 +186,7 @@ class State:
     def put_node(self, node: Node) -> None:
         """Enter a new node, or replace its record."""
         before = self.node_at.get(node.slot)
+        self.draining += node.draining - (before is not None and before.draining)
         if before is None or (before.spec.name, before.spec.engine_id) != (node.spec.name, node.spec.engine_id):
             if before is not None:
                 _unlist(self.node_names, before.spec.name, node.slot)
@@ -193,6 +199,7 @@ class State:
     def forget_node(self, node: Node) -> None:
         """Take a node of which nothing lives out of the cluster; its slot stays taken while rows name it."""
         del self.nodes[node.spec.id]
+        self.draining -= node.draining
         self.forgotten[node.slot] = node
         _unlist(self.node_names, node.spec.name, node.slot)
         self._release_node_slot(node.slot)
@@ -245,12 +252,27 @@ class State:
         self.ledger.hold(table, rows, self.node_at)
         self._count_versions(rows, 1)
         self.tell(rows)
+        self.moved(rows)
 
     def end_rows(self, rows: Rows, state: AllocState) -> None:
         """Live rows (each once) become terminal: what they held is free at once."""
         self.ledger.release(self.table, rows, self.node_at)
         self.table.state[rows] = int(state)
         self.stamp(rows)
+        self.touch_jobs(rows)
+
+    def moved(self, rows: Rows) -> None:
+        """Live rows moved on to where they were meant to be: news only to a job that is being changed or drained."""
+        jobs = self.job_at
+        changing = [
+            slot for slot in np.unique(self.table.job[rows]).tolist() if self.draining or len(jobs[slot].specs) > 1
+        ]
+        if changing:
+            self.changes.touch(changing, self.index)
+
+    def touch_jobs(self, rows: Rows) -> None:
+        """There may be something to decide about the jobs of these rows."""
+        self.changes.touch(np.unique(self.table.job[rows]).tolist(), self.index)
 
     def tell(self, rows: Rows) -> None:
         """The agents of these rows must hear of them."""
@@ -305,6 +327,8 @@ class State:
         self.job_at = {job.slot: job for job in self.jobs.values()}
         self.job_names = {(job.spec.namespace, job.spec.name): job.uid for job in self.jobs.values()}
         self.node_at = {node.slot: node for node in self.nodes.values()} | self.forgotten
+        self.changes = Changes(self.index)
+        self.draining = sum(node.draining for node in self.nodes.values())
         self.node_names, self.engine_nodes = {}, {}
         for slot in sorted(self.node_at):
             spec = self.node_at[slot].spec

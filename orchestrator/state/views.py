@@ -7,7 +7,7 @@ agents (``AssignmentsUpdate``) see. The rule: nothing returned here shares an ar
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -29,11 +29,23 @@ from orchestrator.contract.model import (
     Resources,
     StrMap,
 )
-from orchestrator.state.allocations import FREE, LAST_LIVE, Columns
+from orchestrator.state.allocations import FREE, LAST_LIVE, NO_ROWS, Columns
 from orchestrator.state.model import Job, Node
 from orchestrator.state.ordinals import LastAttempts
 from orchestrator.state.state import Rows, State
 from orchestrator.state.status import job_status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Held:
+    """What nodes have given away, to whatever job; arrays by ``Node.slot``, as in ``ledger``. ``ports``: host ports
+    that are taken, by ``engine_key``."""
+
+    cpu_millis: npt.NDArray[np.int64]
+    memory_mib: npt.NDArray[np.int64]
+    disk_mib: npt.NDArray[np.int64]
+    device_millis: npt.NDArray[np.int32]
+    ports: Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -43,7 +55,8 @@ class ClusterView:
     ``allocations`` holds every live row and the newest attempt of every (job, group, ordinal), whatever its state;
     ``last_attempt[(job slot, group name)]`` is an int32 array by ordinal: the highest attempt ever placed (0 = none),
     which survives scale-down and collection; the next one is also above ``attempt_floor``. ``variables``: the names
-    that exist, as (namespace, name).
+    that exist, as (namespace, name). ``held``: not None in a view of some jobs alone (``view_of``): what nodes have
+    given away to all of them.
     """
 
     index: int
@@ -56,6 +69,7 @@ class ClusterView:
     last_attempt: Mapping[tuple[int, str], npt.NDArray[np.int32]]
     variables: frozenset[tuple[str, str]]
     attempt_floor: int = 0
+    held: Held | None = None
 
 
 def cluster_view(state: State) -> ClusterView:
@@ -76,6 +90,38 @@ def cluster_view(state: State) -> ClusterView:
         last_attempt=LastAttempts(state.ordinals),
         variables=frozenset(state.variables),
         attempt_floor=state.attempt_floor,
+    )
+
+
+def nodes_alone(view: ClusterView) -> ClusterView:
+    """The view without jobs and rows: small, whatever the number of allocations."""
+    return replace(view, allocations=NO_ROWS, jobs={}, jobs_by_slot={}, last_attempt={})
+
+
+def view_of(state: State, slots: Iterable[int], whole: ClusterView) -> ClusterView:
+    """The planner's copy of the jobs with these slots (ascending) alone, with what all jobs hold as sums.
+
+    ``whole``: an earlier view of everything, since which no node and no variable's name has changed.
+    """
+    jobs = {slot: state.job_at[slot] for slot in slots if slot in state.job_at}
+    by_job, ledger = state.ordinals.by_job, state.ledger
+    gids = [gid for slot in jobs for gid in by_job.get(slot, ())]
+    with_ports = any(group.ports for job in jobs.values() for group in job.spec.groups)
+    return replace(
+        whole,
+        index=state.index,
+        time_ms=state.time_ms,
+        jobs={JobUid(job.uid): job for job in jobs.values()},
+        jobs_by_slot=jobs,
+        allocations=state.table.copy_few(state.ordinals.rows_of(gids)),
+        last_attempt={state.ordinals.names[gid]: state.ordinals.attempts(gid) for gid in gids},
+        held=Held(
+            cpu_millis=ledger.cpu_millis.copy(),
+            memory_mib=ledger.memory_mib.copy(),
+            disk_mib=ledger.disk_mib.copy(),
+            device_millis=ledger.device_millis.copy(),
+            ports={key: tuple(taken) for key, taken in ledger.ports.items()} if with_ports else {},
+        ),
     )
 
 

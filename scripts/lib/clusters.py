@@ -86,12 +86,12 @@ class _Processes(abc.ABC):
 
     name = ""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, members: Sequence[str] = MEMBERS) -> None:
         self.folder = folder
         folder.mkdir(parents=True)
-        ports = free_ports(2 * len(MEMBERS))
-        self.port = dict(zip(MEMBERS, ports, strict=False))
-        self.other_port = dict(zip(MEMBERS, ports[len(MEMBERS) :], strict=True))
+        ports = free_ports(2 * len(members))
+        self.port = dict(zip(members, ports, strict=False))
+        self.other_port = dict(zip(members, ports[len(members) :], strict=True))
         self._running: dict[str, asyncio.subprocess.Process] = {}
         self._channels: list[grpc.aio.Channel] = []
 
@@ -102,7 +102,7 @@ class _Processes(abc.ABC):
     async def leader_seen_by(self, channel: grpc.aio.Channel) -> str: ...
 
     async def start(self) -> None:
-        for member in MEMBERS:
+        for member in self.port:
             await self.start_member(member)
         await self.leader()
 
@@ -158,8 +158,8 @@ class _Processes(abc.ABC):
 class Raftsman(_Processes):
     name = "raftsman"
 
-    def __init__(self, folder: Path, *, fast_failover: bool = False) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, *, fast_failover: bool = False, members: int = len(MEMBERS)) -> None:
+        super().__init__(folder, members=[f"p{number + 1}" for number in range(members)])
         self._flags = ["--fast-failover"] if fast_failover else []
 
     def argv(self, member: str) -> list[str]:

@@ -114,6 +114,8 @@ class FakePeer(agent_pb2_grpc.AgentsServicer):
         self.register_requests: list[agent_pb2.RegisterRequest] = []
         self.heartbeats = 0
         self.heartbeat_ms = 100
+        self.beat_streams = 0
+        self.knows_beat_streams = True
         self.silent = False
         self.refuse = False
         self.busy = 0
@@ -266,6 +268,18 @@ class FakePeer(agent_pb2_grpc.AgentsServicer):
 
     async def Heartbeat(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._check(context)
+        return await self._beat(request, context)
+
+    async def Heartbeats(self, requests: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+        await self._check(context)
+        if not self.knows_beat_streams:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+        self.beat_streams += 1
+        async for request in requests:
+            await self._check(context)
+            yield await self._beat(request, context)
+
+    async def _beat(self, request: Any, context: Any) -> Any:
         if self.busy:
             self.busy -= 1
             await context.abort_with_status(to_status(OverloadedError("too much to do", retry_after_ms=1)))

@@ -176,6 +176,24 @@ async def test_a_leader_with_too_much_to_do_is_asked_again_and_not_left(peers: l
     assert [one.streams for one in peers] == sessions
 
 
+async def test_heartbeats_take_one_stream_where_the_leader_is_reached(peers: list[FakePeer], agent: Stack) -> None:
+    await until(lambda: peers[0].beat_streams and peers[0].heartbeats > 5, "heartbeats")
+    assert peers[0].beat_streams == 1
+    assert peers[0].streams == 1
+
+
+async def test_a_peer_that_does_not_know_streams_of_heartbeats_gets_them_one_by_one(
+    peers: list[FakePeer], agent: Stack
+) -> None:
+    await until(lambda: peers[0].beat_streams, "the session")
+    for one in peers:
+        one.knows_beat_streams = False
+    peers[0].busy = 1  # ends the stream, not the session
+    beats = peers[0].heartbeats
+    await until(lambda: peers[0].heartbeats > beats + 3, "heartbeats one by one")
+    assert peers[0].streams == 1
+
+
 async def test_a_node_that_was_forgotten_registers_again(peers: list[FakePeer], agent: Stack) -> None:
     await until(lambda: peers[0].streams and peers[0].heartbeats, "the session")
     for one in peers:

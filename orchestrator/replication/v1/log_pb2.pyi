@@ -10,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class LogEntry(_message.Message):
-    __slots__ = ("magic", "format", "identity", "request_id", "digest", "time_ms", "submit_jobs", "stop_job", "scale_job", "restart_job", "remove_job", "register_node", "cordon_node", "drain_node", "forget_node", "mark_nodes", "apply_plan", "record_statuses", "write_variable", "collect", "admit_peers", "set_feature_level", "change_peers", "set_limits", "write_variables", "cordon_device")
+    __slots__ = ("magic", "format", "identity", "request_id", "digest", "time_ms", "submit_jobs", "stop_job", "scale_job", "restart_job", "remove_job", "register_node", "cordon_node", "drain_node", "forget_node", "mark_nodes", "apply_plan", "record_statuses", "write_variable", "collect", "admit_peers", "set_feature_level", "change_peers", "set_limits", "write_variables", "record_observed", "cordon_device")
     MAGIC_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     IDENTITY_FIELD_NUMBER: _ClassVar[int]
@@ -36,6 +36,7 @@ class LogEntry(_message.Message):
     CHANGE_PEERS_FIELD_NUMBER: _ClassVar[int]
     SET_LIMITS_FIELD_NUMBER: _ClassVar[int]
     WRITE_VARIABLES_FIELD_NUMBER: _ClassVar[int]
+    RECORD_OBSERVED_FIELD_NUMBER: _ClassVar[int]
     CORDON_DEVICE_FIELD_NUMBER: _ClassVar[int]
     magic: int
     format: int
@@ -62,8 +63,9 @@ class LogEntry(_message.Message):
     change_peers: ChangePeers
     set_limits: SetLimits
     write_variables: WriteVariables
+    record_observed: RecordObserved
     cordon_device: CordonDevice
-    def __init__(self, magic: _Optional[int] = ..., format: _Optional[int] = ..., identity: _Optional[str] = ..., request_id: _Optional[str] = ..., digest: _Optional[bytes] = ..., time_ms: _Optional[int] = ..., submit_jobs: _Optional[_Union[SubmitJobs, _Mapping]] = ..., stop_job: _Optional[_Union[StopJob, _Mapping]] = ..., scale_job: _Optional[_Union[ScaleJob, _Mapping]] = ..., restart_job: _Optional[_Union[RestartJob, _Mapping]] = ..., remove_job: _Optional[_Union[RemoveJob, _Mapping]] = ..., register_node: _Optional[_Union[RegisterNode, _Mapping]] = ..., cordon_node: _Optional[_Union[CordonNode, _Mapping]] = ..., drain_node: _Optional[_Union[DrainNode, _Mapping]] = ..., forget_node: _Optional[_Union[ForgetNode, _Mapping]] = ..., mark_nodes: _Optional[_Union[MarkNodes, _Mapping]] = ..., apply_plan: _Optional[_Union[ApplyPlan, _Mapping]] = ..., record_statuses: _Optional[_Union[RecordStatuses, _Mapping]] = ..., write_variable: _Optional[_Union[WriteVariable, _Mapping]] = ..., collect: _Optional[_Union[Collect, _Mapping]] = ..., admit_peers: _Optional[_Union[AdmitPeers, _Mapping]] = ..., set_feature_level: _Optional[_Union[SetFeatureLevel, _Mapping]] = ..., change_peers: _Optional[_Union[ChangePeers, _Mapping]] = ..., set_limits: _Optional[_Union[SetLimits, _Mapping]] = ..., write_variables: _Optional[_Union[WriteVariables, _Mapping]] = ..., cordon_device: _Optional[_Union[CordonDevice, _Mapping]] = ...) -> None: ...
+    def __init__(self, magic: _Optional[int] = ..., format: _Optional[int] = ..., identity: _Optional[str] = ..., request_id: _Optional[str] = ..., digest: _Optional[bytes] = ..., time_ms: _Optional[int] = ..., submit_jobs: _Optional[_Union[SubmitJobs, _Mapping]] = ..., stop_job: _Optional[_Union[StopJob, _Mapping]] = ..., scale_job: _Optional[_Union[ScaleJob, _Mapping]] = ..., restart_job: _Optional[_Union[RestartJob, _Mapping]] = ..., remove_job: _Optional[_Union[RemoveJob, _Mapping]] = ..., register_node: _Optional[_Union[RegisterNode, _Mapping]] = ..., cordon_node: _Optional[_Union[CordonNode, _Mapping]] = ..., drain_node: _Optional[_Union[DrainNode, _Mapping]] = ..., forget_node: _Optional[_Union[ForgetNode, _Mapping]] = ..., mark_nodes: _Optional[_Union[MarkNodes, _Mapping]] = ..., apply_plan: _Optional[_Union[ApplyPlan, _Mapping]] = ..., record_statuses: _Optional[_Union[RecordStatuses, _Mapping]] = ..., write_variable: _Optional[_Union[WriteVariable, _Mapping]] = ..., collect: _Optional[_Union[Collect, _Mapping]] = ..., admit_peers: _Optional[_Union[AdmitPeers, _Mapping]] = ..., set_feature_level: _Optional[_Union[SetFeatureLevel, _Mapping]] = ..., change_peers: _Optional[_Union[ChangePeers, _Mapping]] = ..., set_limits: _Optional[_Union[SetLimits, _Mapping]] = ..., write_variables: _Optional[_Union[WriteVariables, _Mapping]] = ..., record_observed: _Optional[_Union[RecordObserved, _Mapping]] = ..., cordon_device: _Optional[_Union[CordonDevice, _Mapping]] = ...) -> None: ...
 
 class JobSubmission(_message.Message):
     __slots__ = ("spec", "uid", "expect_version")
@@ -246,6 +248,42 @@ class RecordStatuses(_message.Message):
     node_id: str
     observations: _containers.RepeatedCompositeFieldContainer[_agent_pb2.Observation]
     def __init__(self, node_id: _Optional[str] = ..., observations: _Optional[_Iterable[_Union[_agent_pb2.Observation, _Mapping]]] = ...) -> None: ...
+
+class ObservationColumns(_message.Message):
+    __slots__ = ("job", "group", "ordinal", "attempt", "restarts", "state", "exit_code", "reason", "start_failed")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    ORDINAL_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    RESTARTS_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    START_FAILED_FIELD_NUMBER: _ClassVar[int]
+    job: bytes
+    group: bytes
+    ordinal: bytes
+    attempt: bytes
+    restarts: bytes
+    state: bytes
+    exit_code: bytes
+    reason: bytes
+    start_failed: bytes
+    def __init__(self, job: _Optional[bytes] = ..., group: _Optional[bytes] = ..., ordinal: _Optional[bytes] = ..., attempt: _Optional[bytes] = ..., restarts: _Optional[bytes] = ..., state: _Optional[bytes] = ..., exit_code: _Optional[bytes] = ..., reason: _Optional[bytes] = ..., start_failed: _Optional[bytes] = ...) -> None: ...
+
+class RecordObserved(_message.Message):
+    __slots__ = ("node_id", "jobs", "groups", "reasons", "rows")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    REASONS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    jobs: _containers.RepeatedScalarFieldContainer[str]
+    groups: _containers.RepeatedScalarFieldContainer[str]
+    reasons: _containers.RepeatedScalarFieldContainer[str]
+    rows: ObservationColumns
+    def __init__(self, node_id: _Optional[str] = ..., jobs: _Optional[_Iterable[str]] = ..., groups: _Optional[_Iterable[str]] = ..., reasons: _Optional[_Iterable[str]] = ..., rows: _Optional[_Union[ObservationColumns, _Mapping]] = ...) -> None: ...
 
 class WriteVariable(_message.Message):
     __slots__ = ("namespace", "name", "value", "expectation", "expected")

@@ -82,6 +82,44 @@ async def test_a_heartbeat_of_an_unknown_node_asks_it_to_register(api: Api) -> N
     assert not answer.register_again
 
 
+async def sent(*requests: pb.HeartbeatRequest) -> AsyncIterator[pb.HeartbeatRequest]:
+    for request in requests:
+        yield request
+
+
+async def test_heartbeats_on_a_stream_are_answered_one_by_one_as_single_ones_are(api: Api) -> None:
+    await api.register("a")
+    requests = sent(pb.HeartbeatRequest(node_id="a", sequence=1), pb.HeartbeatRequest(node_id="gone", sequence=2))
+    answers: list[Any] = [answer async for answer in api.agents.heartbeats(requests, call("agent:n1"))]
+    assert answers == [
+        await api.agents.heartbeat(pb.HeartbeatRequest(node_id="a", sequence=1), call("agent:n1")),
+        pb.HeartbeatResponse(sequence=2, leader=answers[0].leader, register_again=True),
+    ]
+
+
+async def test_a_stream_of_heartbeats_speaks_for_its_own_node_and_to_the_leader_alone(api: Api) -> None:
+    await api.register("a")
+    with pytest.raises(PermissionError_):
+        await anext(aiter(api.agents.heartbeats(sent(pb.HeartbeatRequest(node_id="a")), call("agent:n2"))))
+    api.log.lead(False)
+    with pytest.raises((NotLeaderError, NoLeaderError)):
+        await anext(aiter(api.agents.heartbeats(sent(pb.HeartbeatRequest(node_id="a")), call("agent:n1"))))
+
+
+async def test_a_heartbeat_on_a_stream_is_not_answered_without_a_majority(api: Api) -> None:
+    await api.register("a")
+
+    async def deposed() -> AsyncIterator[pb.HeartbeatRequest]:
+        yield pb.HeartbeatRequest(node_id="a", sequence=1)
+        api.log.lead(False)
+        yield pb.HeartbeatRequest(node_id="a", sequence=2)
+
+    answers = aiter(api.agents.heartbeats(deposed(), call("agent:n1")))
+    assert (await anext(answers)).sequence == 1  # type: ignore[attr-defined]
+    with pytest.raises((NotLeaderError, NoLeaderError)):
+        await anext(answers)
+
+
 async def test_a_heartbeat_is_not_answered_without_a_majority(api: Api) -> None:
     await api.register("a")
     api.log.lead(False)

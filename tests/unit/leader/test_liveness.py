@@ -77,7 +77,8 @@ def test_a_lost_node_that_is_heard_is_back_and_the_loop_is_told_once(liveness: L
     liveness.beat("a")
     liveness.beat("a")
     assert told == [True]
-    assert liveness.next_judgement_s(lost) == 0
+    assert liveness.due()
+    assert liveness.next_judgement_s() == 0
     mark = liveness.judge(lost)
     assert mark is not None
     assert [one.node_id for one in mark.back] == ["a"]
@@ -85,14 +86,33 @@ def test_a_lost_node_that_is_heard_is_back_and_the_loop_is_told_once(liveness: L
 
 def test_the_next_judgement_is_when_the_first_node_can_be_lost(liveness: Liveness, clock: Clock) -> None:
     nodes = [node("a"), node("b", slot=1)]
-    assert liveness.next_judgement_s(nodes) == pytest.approx(15)
+
+    def next_s() -> float:
+        assert liveness.judge(nodes) is None
+        return liveness.next_judgement_s()
+
+    assert liveness.due()
+    assert next_s() == pytest.approx(15)
+    assert not liveness.due()
     clock.now += 5
     liveness.beat("a")
-    assert liveness.next_judgement_s(nodes) == pytest.approx(10)
+    assert next_s() == pytest.approx(10)
     liveness.beat("b")
-    assert liveness.next_judgement_s(nodes) == pytest.approx(15)
-    clock.now += 20
-    assert liveness.next_judgement_s(nodes) == LEAST_WAIT_S
+    assert next_s() == pytest.approx(15)
+    clock.now += 14.9
+    assert next_s() == LEAST_WAIT_S
+    assert not liveness.due()
+    clock.now += 0.3
+    assert liveness.due()
+
+
+def test_what_a_verdict_comes_to_is_looked_at_again(liveness: Liveness, clock: Clock) -> None:
+    nodes = [node("a"), node("b", slot=1)]
+    liveness.beat("b")
+    clock.now += 15
+    liveness.beat("b")
+    assert liveness.judge(nodes) is not None
+    assert liveness.due()
 
 
 def test_mass_loss_is_braked_and_shown(liveness: Liveness, clock: Clock) -> None:

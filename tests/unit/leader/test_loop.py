@@ -7,18 +7,22 @@ import contextlib
 import functools
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from orchestrator import plan
+from orchestrator.contract import codec
 from orchestrator.contract.errors import OverloadedError
 from orchestrator.contract.model import AllocState, NodeStatus
+from orchestrator.contract.v1 import agent_pb2, types_pb2
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.leader import loop as leader_loop
 from orchestrator.leader.cluster import StateCluster
 from orchestrator.leader.liveness import Liveness
 from orchestrator.leader.loop import LeaderLoop
-from orchestrator.state.commands import ApplyPlan
+from orchestrator.state import views
+from orchestrator.state.commands import ApplyPlan, Command, Outcome
 from orchestrator.state.views import ClusterView
 from tests.unit.api.harness import Api, call
 
@@ -27,6 +31,7 @@ from tests.unit.api.harness import Api, call
 class Decided:
     plans: tuple[ApplyPlan, ...] = ()
     wake_at_ms: int | None = None
+    pending: bool = False
 
 
 class Leader:
@@ -219,6 +224,55 @@ async def test_a_plan_of_which_nothing_goes_in_is_not_repeated_in_a_hot_loop(mon
             await asyncio.sleep(0)
         assert leader.rounds == rounds
         assert len(leader.api.state.table.live_rows()) == 1
+
+
+async def test_several_chunks_are_on_their_way_at_once_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "ROWS_MAX", 5)
+    leader = Leader()
+    proposed: list[int] = []
+    answered = 0
+    most = 0
+    propose = leader.api.proposer.propose
+
+    async def slowly(command: Command, **fields: Any) -> Outcome:
+        nonlocal answered, most
+        if isinstance(command, ApplyPlan):
+            proposed.append(int(command.placements.ordinal[0]))
+            most = max(most, len(proposed) - answered)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            answered += 1
+        return await propose(command, **fields)
+
+    monkeypatch.setattr(leader.api.proposer, "propose", slowly)
+    async with leading(leader):
+        await leader.api.register("a")
+        await leader.api.submit("web", count=40)
+        await leader.until(lambda: len(leader.api.state.table.live_rows()) == 40)
+    assert proposed == list(range(0, 40, 5))
+    assert most == leader_loop.ON_THEIR_WAY
+
+
+async def test_an_allocation_that_begins_to_run_costs_no_round() -> None:
+    async with leading(Leader()) as leader:
+        await leader.api.register("a")
+        await leader.api.submit("web")
+        await leader.until(lambda: len(leader.api.state.table.live_rows()) == 1)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        rounds = leader.rounds
+        (row,) = leader.api.state.table.live_rows().tolist()
+        key = codec.encode(views.assignment(leader.api.state, row).key, agent_pb2.AssignmentKey())
+        report = agent_pb2.ReportStatusesRequest(
+            request_id="r",
+            node_id="a",
+            observations=[agent_pb2.Observation(key=key, state=types_pb2.ALLOC_STATE_RUNNING)],
+        )
+        await leader.api.agents.report_statuses(report, call("agent:n1"))
+        assert leader.api.state.table.state[row] == AllocState.RUNNING
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert leader.rounds == rounds
 
 
 async def test_what_is_over_the_limits_is_collected(monkeypatch: pytest.MonkeyPatch) -> None:

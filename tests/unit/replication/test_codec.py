@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from orchestrator.api.observed import recorded
 from orchestrator.contract import codec as contract_codec
 from orchestrator.contract.codec import CodecError
 from orchestrator.contract.model import (
@@ -35,6 +36,7 @@ from orchestrator.contract.model import (
     TaskObservation,
     TaskSpec,
 )
+from orchestrator.contract.v1 import agent_pb2
 from orchestrator.replication.codec import FORMAT, decode_entry, encode_entry
 from orchestrator.replication.log import FutureFormatError, StateMachine
 from orchestrator.replication.machine import ClusterMachine, admission_payload
@@ -152,6 +154,7 @@ COMMANDS: tuple[cmd.Command, ...] = (
     PLAN,
     replace(PLAN, actions=replace(PLAN.actions, version=None)),
     cmd.RecordStatuses(node_id="n", observations=(OBSERVATION,)),
+    recorded("n", [contract_codec.encode(OBSERVATION, agent_pb2.Observation())]),
     cmd.WriteVariable(namespace="d", name="v", value="", expectation=cmd.Expectation.VALUE, expected="x"),
     cmd.WriteVariable(namespace="d", name="v", value=None),
     cmd.WriteVariables(writes=(cmd.WriteVariable(namespace="d", name="v", value="1"),) * 2),

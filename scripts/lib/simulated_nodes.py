@@ -1,0 +1,308 @@
+#!/usr/bin/env python3
+"""Many nodes in one process: the agents' protocol as it is on the wire, with a driver that runs nothing.
+
+Started by ``bench_scale.py``. Each node registers, beats every few seconds, keeps its stream of assignments open and
+reports in batches what it "runs", by the calls and messages of ``agent.session``, and begins anew when a peer stops
+leading. What a real agent does for a machine is left out: no records on disk, no streams of logs; and nodes share
+connections (``--nodes-per-connection``), so that what a connection costs a peer is not measured here.
+
+Lines of JSON on stdout, one every ``TELL_S``: how many nodes are registered and listen, how many allocations were
+delivered and acknowledged as running, and when (``time.monotonic``, one clock for the whole machine) jobs whose names
+begin with ``--follow`` were delivered. Ends with stdin.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import random
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import grpc
+import grpc.aio
+
+from orchestrator.contract.channel import dial
+from orchestrator.contract.errors import NotFoundError, OverloadedError
+from orchestrator.contract.status import from_rpc_error
+from orchestrator.contract.v1 import agent_pb2 as pb
+from orchestrator.contract.v1 import agent_pb2_grpc as rpc
+from orchestrator.contract.v1 import types_pb2
+
+TELL_S = 0.25
+GATHER_S = 0.02
+MAX_BATCH = 1000
+JOIN_AT_ONCE = 32
+AGAIN_S = 0.2
+CALL_S = 10.0
+
+RUN, STOP = 1, 2
+RUNNING, STOPPED = types_pb2.ALLOC_STATE_RUNNING, types_pb2.ALLOC_STATE_STOPPED
+
+
+class Fleet:
+    """What the nodes of this process share: connections, who leads, and the counts."""
+
+    def __init__(self, peers: Sequence[str], per_connection: int, follow: str) -> None:
+        self.peers = list(peers)
+        self.leader = random.choice(self.peers)
+        self.follow = follow
+        self._per_connection = per_connection
+        self._stubs: dict[tuple[str, int], Any] = {}
+        self._channels: list[grpc.aio.Channel] = []
+        self.joining = asyncio.Semaphore(JOIN_AT_ONCE)
+        self.registered = self.listening = self.delivered = self.reported = self.stopped = self.sessions = 0
+        self.updates = self.reports = 0
+        self.arrived: list[tuple[str, float]] = []
+        self.ended: Counter[str] = Counter()
+        """Why sessions ended."""
+
+    def stub(self, number: int, address: str) -> Any:
+        key = (address, number // self._per_connection)
+        if key not in self._stubs:
+            channel = dial(address, None)
+            self._channels.append(channel)
+            self._stubs[key] = rpc.AgentsStub(channel)
+        return self._stubs[key]
+
+    def go_elsewhere(self, address: str) -> None:
+        """The peer there did not serve a node: the next one may, or knows who does."""
+        if self.leader == address:
+            self.leader = (
+                self.peers[(self.peers.index(address) + 1) % len(self.peers)]
+                if address in self.peers
+                else (random.choice(self.peers))
+            )
+
+    def told(self) -> dict[str, object]:
+        arrived, self.arrived = self.arrived, []
+        return {
+            "registered": self.registered, "listening": self.listening, "delivered": self.delivered,
+            "reported": self.reported, "stopped": self.stopped, "sessions": self.sessions, "updates": self.updates,
+            "reports": self.reports, "arrived": arrived, "ended": dict(self.ended.most_common(5)),
+            "cpu_s": time.process_time(),
+        }  # fmt: skip
+
+    async def close(self) -> None:
+        for channel in self._channels:
+            await channel.close(None)
+
+
+class Node:
+    def __init__(self, fleet: Fleet, number: int, capacity: dict[str, int]) -> None:
+        self._fleet = fleet
+        self._number = number
+        self._id = f"node-{number:05d}"
+        self._capacity = capacity
+        self._registered = False
+        self._beat_s = 3.0
+        self._index = 0
+        self._known: dict[bytes, int] = {}  # key -> desired
+        self._reported: set[bytes] = set()  # as running, and acknowledged
+        self._observed: list[tuple[bytes, Any, int]] = []  # to be reported: key as bytes and as message, state
+        self._sending: list[bytes] = []
+        self._batch: Any = None  # being reported, until it is acknowledged
+        self._filled = asyncio.Event()
+
+    async def run(self) -> None:
+        while True:
+            address = self._fleet.leader
+            try:
+                await self._serve(self._fleet.stub(self._number, address), address)
+            except grpc.aio.AioRpcError as error:
+                cause = from_rpc_error(error)
+                self._fleet.ended[f"{cause.reason}: {cause.message}"[:80]] += 1
+                if isinstance(cause, NotFoundError):
+                    self._registered = False
+                if not isinstance(cause, OverloadedError):
+                    self._fleet.go_elsewhere(address)
+            except ConnectionResetError as error:
+                self._fleet.ended[str(error)] += 1
+            await asyncio.sleep(AGAIN_S * random.uniform(0.5, 1.5))
+
+    async def _serve(self, stub: Any, address: str) -> None:
+        fleet = self._fleet
+        async with fleet.joining:
+            if not self._registered:
+                await self._register(stub)
+            await self._beat(stub, address)
+        fleet.sessions += 1
+        for key, desired in self._known.items():  # as a session of an agent begins
+            self._observe(key, pb.AssignmentKey.FromString(key), RUNNING if desired == RUN else STOPPED)
+        tasks = [
+            asyncio.create_task(work) for work in (self._beats(stub, address), self._listen(stub), self._reports(stub))
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _register(self, stub: Any) -> None:
+        request = pb.RegisterRequest(
+            request_id=str(uuid.uuid4()),
+            node=types_pb2.NodeSpec(
+                id=self._id, name=self._id, address="127.0.0.1", drivers=["fake"], capacity=self._capacity,
+                port_min=20_000, port_max=31_999, version="0.1.0", boot_id="bench",
+                labels={"zone": f"z{self._number % 3}", "rack": f"r{self._number // 40}"},
+            ),
+        )  # fmt: skip
+        answer = await stub.Register(request, timeout=CALL_S)
+        self._registered = True
+        self._beat_s = answer.heartbeat_ms / 1000
+        self._fleet.registered += 1
+
+    async def _beat(self, stub: Any, address: str) -> None:
+        answer = await stub.Heartbeat(
+            pb.HeartbeatRequest(node_id=self._id, sequence=1, running=len(self._known)), timeout=CALL_S
+        )
+        self._heard(answer, address)
+
+    def _heard(self, answer: pb.HeartbeatResponse, address: str) -> None:
+        if answer.register_again:
+            self._registered = False
+            raise ConnectionResetError("unknown node")
+        if answer.leader.address and answer.leader.address != address:
+            self._fleet.leader = answer.leader.address
+            raise ConnectionResetError("another peer leads")
+
+    async def _beats(self, stub: Any, address: str) -> None:
+        await asyncio.sleep(self._beat_s * random.random())
+        call = stub.Heartbeats()
+        sequence = 1
+        while True:
+            began = time.monotonic()
+            sequence += 1
+            await call.write(pb.HeartbeatRequest(node_id=self._id, sequence=sequence, running=len(self._known)))
+            answer = await call.read()
+            if not isinstance(answer, pb.HeartbeatResponse):
+                raise ConnectionResetError("the peer ended the heartbeats")
+            self._heard(answer, address)
+            await asyncio.sleep(max(0.0, self._beat_s - (time.monotonic() - began)))
+
+    async def _listen(self, stub: Any) -> None:
+        fleet = self._fleet
+        first = True
+        try:
+            async for update in stub.Assignments(pb.AssignmentsRequest(node_id=self._id)):
+                if first:
+                    assert update.full, "the assignments did not begin with a full set"
+                    first = False
+                    fleet.listening += 1
+                assert update.index >= self._index, "a peer went back in time"
+                self._index = update.index
+                self._take(update)
+        finally:
+            fleet.listening -= not first
+        raise ConnectionResetError("the peer ended the assignments")
+
+    def _take(self, update: pb.AssignmentsUpdate) -> None:
+        fleet, known = self._fleet, self._known
+        fleet.updates += 1
+        for assignment in update.assignments:
+            key, desired = assignment.key, assignment.desired
+            raw = key.SerializeToString()
+            before = known.get(raw)
+            if before == desired:
+                continue
+            known[raw] = desired
+            if before is None:
+                fleet.delivered += 1
+                if fleet.follow and key.id.job.startswith(fleet.follow):
+                    fleet.arrived.append((key.id.job, time.monotonic()))
+            self._observe(raw, key, RUNNING if desired == RUN else STOPPED)
+        for key in update.removed:
+            known.pop(key.SerializeToString(), None)
+
+    def _observe(self, raw: bytes, key: Any, state: int) -> None:
+        self._observed.append((raw, key, state))
+        self._filled.set()
+
+    async def _reports(self, stub: Any) -> None:
+        fleet = self._fleet
+        while True:
+            if self._batch is None:
+                await self._filled.wait()
+                await asyncio.sleep(GATHER_S)
+                self._filled.clear()
+                taken, self._observed = self._observed[:MAX_BATCH], self._observed[MAX_BATCH:]
+                if self._observed:
+                    self._filled.set()
+                self._batch = pb.ReportStatusesRequest(request_id=str(uuid.uuid4()), node_id=self._id)
+                self._sending = [raw for raw, _, _ in taken]
+                for _, key, state in taken:
+                    self._batch.observations.add(key=key, state=state)
+            try:
+                await stub.ReportStatuses(self._batch, timeout=CALL_S)
+            except grpc.aio.AioRpcError as error:
+                cause = from_rpc_error(error)
+                if not isinstance(cause, OverloadedError):
+                    raise
+                await asyncio.sleep(cause.retry_after_ms / 1000 * random.uniform(1.0, 1.5))
+                continue
+            fleet.reports += 1
+            for raw, one in zip(self._sending, self._batch.observations, strict=True):
+                if one.state != RUNNING:
+                    fleet.stopped += 1
+                    self._known.pop(raw, None)
+                elif raw not in self._reported:
+                    self._reported.add(raw)
+                    fleet.reported += 1
+            self._batch = None
+
+
+async def run(said: argparse.Namespace) -> None:
+    fleet = Fleet(said.peers.split(","), said.nodes_per_connection, said.follow)
+    capacity = {"cpu_millis": said.cpu, "memory_mib": said.memory, "disk_mib": said.disk}
+    nodes = [
+        asyncio.create_task(Node(fleet, number, capacity).run())
+        for number in range(said.first, said.first + said.nodes)
+    ]
+    loop = asyncio.get_running_loop()
+    ended = loop.run_in_executor(None, sys.stdin.read)
+    while not ended.done():
+        await asyncio.sleep(TELL_S)
+        for node in nodes:
+            if node.done():
+                node.result()
+        print(json.dumps(fleet.told()), flush=True)
+    for node in nodes:
+        node.cancel()
+    await asyncio.gather(*nodes, return_exceptions=True)
+    with contextlib.suppress(Exception):
+        await fleet.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peers", required=True)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--nodes", type=int, required=True)
+    parser.add_argument("--cpu", type=int, required=True)
+    parser.add_argument("--memory", type=int, required=True)
+    parser.add_argument("--disk", type=int, required=True)
+    parser.add_argument("--nodes-per-connection", type=int, default=50)
+    parser.add_argument("--follow", default="")
+    said = parser.parse_args()
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(run(said))
+    else:
+        uvloop.run(run(said))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Looking only at what changed leaves nothing undone, and sees the same room as looking at everything."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from orchestrator import plan
+from orchestrator.leader.cluster import StateCluster
+from orchestrator.leader.sight import Sight
+from orchestrator.scheduling.problem import Problem
+from orchestrator.state import views
+from orchestrator.state.commands import PlanAnswer
+from orchestrator.state.invariants import check
+from tests.properties.test_plan import World, disturb, some_node
+
+
+class Sighted(World):
+    """A world whose leader remembers what it has seen to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sight = Sight(StateCluster(lambda: self.state))
+        self.planner = plan.Planner()
+        self.rounds: Counter[str] = Counter()
+
+    def round(self) -> bool:
+        """Whether there was anything to decide about."""
+        view = self.sight.look(self.now_ms)
+        if view is None:
+            self.rounds["nothing"] += 1
+            return False
+        self.rounds["everything" if view.held is None else "some jobs"] += 1
+        if view.held is not None:
+            self.compare(view)
+        decision = self.planner.decide(view, self.now_ms)
+        self.sight.decided(view, pending=decision.pending, wake_at_ms=decision.wake_at_ms)
+        for one in decision.plans:
+            outcome = self.do(one)
+            assert outcome is not None
+            assert isinstance(outcome.answer, PlanAnswer)
+            assert outcome.answer.rejected == ()
+        return True
+
+    def compare(self, view: views.ClusterView) -> None:
+        """The nodes as the few jobs' view has them are those that everything in view gives."""
+        assert self.planner._latest is not None
+        again = self.planner._latest[1].again(view)
+        for few in (Problem(view), again):
+            whole = Problem(views.cluster_view(self.state))
+            np.testing.assert_array_equal(few.free, whole.free)
+            np.testing.assert_array_equal(few.devices.free, whole.devices.free)
+            np.testing.assert_array_equal(few.slots, whole.slots)
+            if any(group.ports for job in view.jobs.values() for group in job.spec.groups):
+                assert [engine.taken for engine in few.ports._engine] == [e.taken for e in whole.ports._engine]
+
+
+@given(data=st.data())
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+def test_once_there_is_nothing_to_look_at_a_look_at_everything_finds_nothing(data: st.DataObject) -> None:
+    world = Sighted()
+    for name in ("n0", "n1", "n2"):
+        world.do(some_node(name, data.draw(st.sampled_from([1000, 4000, 40_000]))))
+    for _ in range(data.draw(st.integers(1, 14))):
+        for _ in range(data.draw(st.integers(1, 2))):
+            disturb(world, data)
+        while data.draw(st.booleans()) and world.agents_obey():
+            world.round()
+        for _ in range(50):
+            if not world.round():
+                break
+        else:
+            raise AssertionError("the rounds do not come to rest")
+        assert check(world.state) == []
+        assert plan.decide(views.cluster_view(world.state), world.now_ms).plans == ()
+    event("some jobs alone" if world.rounds["some jobs"] else "always everything")
+
+
+def test_a_quiet_cluster_is_looked_at_job_by_job_and_what_begins_to_run_not_at_all() -> None:
+    from orchestrator.contract.model import JobSpec
+    from orchestrator.state.commands import JobSubmission, SubmitJobs
+    from tests.unit.scheduling.cluster import group_spec
+
+    world = Sighted()
+    world.do(some_node("n0", 100_000))
+    while world.round():
+        pass
+    world.rounds.clear()
+    for number in range(5):
+        spec = JobSpec(name=f"job-{number}", groups=(group_spec("a", count=3, cpu=10, memory=10),))
+        world.do(SubmitJobs(jobs=(JobSubmission(spec=spec, uid=f"u{number}"),)))
+        while world.round():
+            pass
+    assert world.rounds == {"some jobs": 5, "nothing": 5}
+    assert len(list(world.live())) == 15
+    assert world.agents_obey()
+    assert not world.round()
