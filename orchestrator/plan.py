@@ -23,8 +23,9 @@ from orchestrator.reconcile.rounds import reconcile
 from orchestrator.reconcile.work import Actions, Ask, GroupWork, Int64Array, Work
 from orchestrator.scheduling import registry
 from orchestrator.scheduling.explain import explain_wish
+from orchestrator.scheduling.placements import Placements
 from orchestrator.scheduling.problem import Problem
-from orchestrator.scheduling.solve import Placements, solve
+from orchestrator.scheduling.solve import solve
 from orchestrator.scheduling.wish import wish_of
 from orchestrator.state.commands import Action, ActionColumns, ApplyPlan, Int32Array, PlacementColumns
 from orchestrator.state.model import Job

@@ -39,11 +39,10 @@ def has_room(problem: Problem, wish: Wish, nodes: Int64Array) -> BoolArray:
     return mask
 
 
-def times_that_fit(problem: Problem, wish: Wish, nodes: Int64Array) -> Int64Array:
-    """int64 per given node: how often a plain wish fits into what is free."""
-    free = problem.free[nodes]
-    times = np.where((free < 0).any(axis=1), 0, ENDLESS)
+def times_that_fit(problem: Problem, wish: Wish) -> Int64Array:
+    """int64 per node: how often a plain wish fits into what is free."""
+    times = np.where((problem.free < 0).any(axis=1), 0, ENDLESS)
     for dimension, amount in enumerate(wish.request):
         if amount:
-            np.minimum(times, np.maximum(free[:, dimension], 0) // amount, out=times)
+            np.minimum(times, np.maximum(problem.free[:, dimension], 0) // amount, out=times)
     return times
