@@ -59,6 +59,22 @@ def test_single_peer_finds_everything_again_after_a_power_cut() -> None:
     in_virtual_time(scenario)
 
 
+def test_many_commands_in_few_entries_are_compacted_too() -> None:
+    async def scenario() -> None:
+        config = EngineConfig(compact_commands=50, tail_entries=0)
+        async with SimCluster(seed=1, peers=1, config=config) as cluster:
+            leader = await cluster.elect()
+            await asyncio.gather(*(leader.engine.propose(b"%d" % number) for number in range(40)))
+            await asyncio.sleep(1)
+            assert leader.engine.snapshots_saved == 0
+            await asyncio.gather(*(leader.engine.propose(b"%d" % number) for number in range(40, 60)))
+            await asyncio.sleep(1)
+            assert leader.engine.status().applied_index < 10
+            assert leader.engine.snapshots_saved == 1
+
+    in_virtual_time(scenario)
+
+
 def test_single_peer_with_a_replaced_disk_refuses_to_start() -> None:
     async def scenario() -> None:
         async with SimCluster(seed=1, peers=1) as cluster:
