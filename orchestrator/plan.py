@@ -42,6 +42,12 @@ NAME_BYTES = 8
 """Around each uid, node id and reason in a table."""
 
 
+ROUND_STEPS = 20_000
+"""A round places about so many plain instances, or a sixteenth of them one by one, and leaves the others to the next
+one, which follows at once. So a round takes tenths of a second however long the backlog is, what is submitted meanwhile
+waits no longer than that for its turn, and no round holds more than ten entries."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unplaced:
     """Instances without a node: no_room: nothing fits now; backing_off: they failed to start and wait; blocked: held
@@ -56,17 +62,19 @@ class Unplaced:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Decision:
     """``plans`` to propose in order, none if there is nothing to do; ``wake_at_ms``: when to decide again although
-    nothing has changed, in unix ms (None: only a change matters)."""
+    nothing has changed, in unix ms (None: only a change matters). ``more``: the round ended at its bound, which it does
+    only with plans; ``unplaced`` counts what was tried."""
 
     plans: tuple[ApplyPlan, ...]
     wake_at_ms: int | None
     unplaced: Unplaced
+    more: bool = False
 
 
-def decide(view: ClusterView, now_ms: int) -> Decision:
+def decide(view: ClusterView, now_ms: int, *, steps_max: int = ROUND_STEPS) -> Decision:
     work = reconcile(view, now_ms)
     problem = Problem(view, _given_up(work))
-    placements = solve(problem, work.asks)
+    placements = solve(problem, work.asks, steps_max=steps_max)
     blocked = sum(note.missing for note in work.groups.values() if note.blocked)
     return Decision(
         plans=tuple(_cut(view, work, problem, placements)),
@@ -77,6 +85,7 @@ def decide(view: ClusterView, now_ms: int) -> Decision:
             blocked=blocked,
             failed=sum(note.failed for note in work.groups.values()),
         ),
+        more=placements.more,
     )
 
 

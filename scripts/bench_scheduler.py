@@ -67,7 +67,13 @@ def node(at: int, cpu_millis: int, memory_mib: int) -> Node:
     capacity = Resources(cpu_millis=cpu_millis, memory_mib=memory_mib, disk_mib=1_000_000)
     spec = NodeSpec(id=f"node-{at}", name=f"node-{at}", drivers=("process",), capacity=capacity)
     return Node(
-        slot=at, spec=spec, identity="bench", register_index=1, modify_index=1, status=NodeStatus.READY, status_time_ms=0
+        slot=at,
+        spec=spec,
+        identity="bench",
+        register_index=1,
+        modify_index=1,
+        status=NodeStatus.READY,
+        status_time_ms=0,
     )
 
 
@@ -88,3 +94,221 @@ def view_of(mix: str, nodes: int) -> ClusterView:
         last_attempt=empty.last_attempt,
         variables=frozenset(),
     )
+
+
+def asks_of(sizes: list[Size], policy: str) -> list[Ask]:
+    """One job of one task for each size, as ``reconcile`` hands them on."""
+    ordinals, none = np.zeros(1, dtype=np.int32), np.zeros(0, dtype=np.int32)
+    asks = []
+    for at, (cpu, memory) in enumerate(sizes):
+        task = TaskSpec(name="t", command=("true",), resources=Resources(cpu_millis=cpu, memory_mib=memory))
+        spec = JobSpec(name=f"job-{at}", groups=(GroupSpec(name="main", count=1, tasks=(task,)),), placement=policy)
+        job = Job(
+            slot=at,
+            uid=f"uid-{at}",
+            spec=spec,
+            version=1,
+            group_versions=(1,),
+            specs=((1, spec),),
+            submit_index=at,
+            create_index=at,
+            modify_index=at,
+            create_time_ms=0,
+            modify_time_ms=0,
+        )
+        asks.append(Ask(job=job, group=0, ordinals=ordinals, attempts=ordinals + 1, peers=none))
+    return asks
+
+
+@dataclass
+class Bench:
+    """One mix on one cluster, with the problem's room at the start, to which every run returns."""
+
+    mix: str
+    nodes: int
+    asks: list[Ask]
+    problem: Problem
+    start: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+    problem_ms: float
+
+    def backlogs(self, size: int) -> tuple[Wishes, list[Backlog], float]:
+        """The asks in backlogs of ``size``, and how long that took."""
+        began = time.perf_counter()
+        wishes = Wishes()
+        cut = [backlog_of(self.asks[at : at + size], wishes) for at in range(0, len(self.asks), size)]
+        return wishes, cut, 1000 * (time.perf_counter() - began)
+
+    def reset(self) -> None:
+        self.problem.free[:] = self.start
+
+    def nodes_used(self) -> int:
+        return int((self.problem.free != self.start).any(axis=1).sum())
+
+
+@dataclass
+class Run:
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    session_ms: float = 0.0
+    placed: int = 0
+    nodes_used: int = 0
+
+
+class Stopwatch:
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __enter__(self) -> None:
+        self._cpu, self._clock = time.process_time(), time.perf_counter()
+
+    def __exit__(self, *problem: object) -> None:
+        self._run.seconds += time.perf_counter() - self._clock
+        self._run.cpu_seconds += time.process_time() - self._cpu
+
+
+def run_batch(bench: Bench, wishes: Wishes, backlogs: list[Backlog]) -> Run:
+    run = Run()
+    bench.reset()
+    with Stopwatch(run):
+        found = Solver(bench.problem, wishes).place(backlogs[0])
+    run.placed, run.nodes_used = len(found), bench.nodes_used()
+    return run
+
+
+def run_batches(bench: Bench, wishes: Wishes, backlogs: list[Backlog]) -> Run:
+    run = Run()
+    bench.reset()
+    solver = Solver(bench.problem, wishes)
+    for backlog in backlogs:
+        room = bench.problem.free.sum(axis=0)
+        asked = wishes.columns().requests[backlog.wish].sum(axis=0)
+        if (room < bench.start.sum(axis=0) * 0.05 + asked).any():
+            bench.reset()
+            solver = Solver(bench.problem, wishes)
+        with Stopwatch(run):
+            found = solver.place(backlog)
+        run.placed += len(found)
+    run.nodes_used = bench.nodes_used()
+    return run
+
+
+def run_singles(bench: Bench, wishes: Wishes, backlogs: list[Backlog]) -> Run:
+    run = Run()
+    bench.reset()
+    solver = Solver(bench.problem, wishes)
+    numbers = backlogs[0].wish.tolist()
+    began = time.perf_counter()
+    solver.take(numbers[0])
+    run.session_ms = 1000 * (time.perf_counter() - began)
+    with Stopwatch(run):
+        nodes = [solver.take(number) for number in numbers[1:]]
+        solver.settle()
+    run.placed, run.nodes_used = len(nodes) - nodes.count(-1), bench.nodes_used()
+    return run
+
+
+MODES: dict[str, tuple[Callable[[Bench, Wishes, list[Backlog]], Run], int]] = {
+    "batch": (run_batch, 0),
+    "batch100": (run_batches, BATCH),
+    "single": (run_singles, 0),
+}
+
+
+def best_fit_decreasing(bench: Bench) -> int:
+    """Nodes used by the oracle: big first, each to the node that is fullest afterwards, all nodes looked at."""
+    capacity = bench.problem.capacity[:, :2]
+    free = bench.start[:, :2].copy()
+    requests = np.array(
+        [wish_of(ask.job.spec, ask.job.spec.groups[0], default_policy="binpack").request for ask in bench.asks]
+    )
+    requests = requests[:, :2]
+    shares = requests / capacity.sum(axis=0)
+    for request in requests[np.argsort(-shares.sum(axis=1), kind="stable")]:
+        fits = np.flatnonzero((free >= request).all(axis=1))
+        if len(fits):
+            full = (capacity[fits] - free[fits] + request) * 1_000_000 // capacity[fits]
+            free[fits[np.argmax(full.sum(axis=1) // 2)]] -= request
+    return int((free != bench.start[:, :2]).any(axis=1).sum())
+
+
+CASES = (
+    ("identical", (100, 1000, 5000), ("batch", "single")),
+    ("classes20", (100, 1000, 5000), ("batch",)),
+    ("distinct", (100, 1000, 5000), ("batch", "batch100", "single")),
+    ("forge40", (100, 500, 1000, 5000), ("batch100",)),
+)
+
+
+def measure(arguments: argparse.Namespace) -> Iterator[dict[str, object]]:
+    for mix, sizes, modes in CASES:
+        for nodes in sizes:
+            if (arguments.mix and mix not in arguments.mix) or (arguments.nodes and nodes not in arguments.nodes):
+                continue
+            view = view_of(mix, nodes)
+            began = time.perf_counter()
+            problem = Problem(view)
+            problem_ms = 1000 * (time.perf_counter() - began)
+            if mix == "forge40":
+                at = np.arange(nodes)
+                problem.free[:, 0] -= 300 * at % 3000
+                problem.free[:, 1] -= 1500 * at % 15_000
+            asks = asks_of(sizes_of(mix, arguments.tasks), arguments.policy)
+            bench = Bench(mix, nodes, asks, problem, problem.free.copy(), problem_ms)
+            oracle = best_fit_decreasing(bench) if mix != "forge40" and arguments.oracle else None
+            for mode in modes:
+                if not arguments.mode or mode in arguments.mode:
+                    yield row(bench, mode, arguments, oracle)
+
+
+def row(bench: Bench, mode: str, arguments: argparse.Namespace, oracle: int | None) -> dict[str, object]:
+    once, size = MODES[mode]
+    wishes, backlogs, intern_ms = bench.backlogs(size or len(bench.asks))
+    once(bench, wishes, backlogs)
+    runs = []
+    gc.disable()
+    for _ in range(arguments.repeat):
+        runs.append(once(bench, wishes, backlogs))
+        gc.collect()
+    gc.enable()
+    last = runs[-1]
+    return {
+        "mix": bench.mix,
+        "nodes": bench.nodes,
+        "tasks": len(bench.asks),
+        "mode": mode,
+        "policy": arguments.policy,
+        "placements_per_s": round(statistics.median(run.placed / run.seconds for run in runs)),
+        "per_cpu_s": round(statistics.median(run.placed / run.cpu_seconds for run in runs)),
+        "placed": last.placed,
+        "nodes_used": last.nodes_used,
+        "oracle_nodes": oracle,
+        "problem_ms": round(bench.problem_ms, 2),
+        "intern_ms": round(intern_ms, 2),
+        "session_ms": round(last.session_ms, 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--policy", choices=registry.names(), default=registry.DEFAULT)
+    parser.add_argument("--tasks", type=int, default=10_000)
+    parser.add_argument("--repeat", type=int, default=7)
+    parser.add_argument("--mix", action="append", choices=[case[0] for case in CASES])
+    parser.add_argument("--nodes", action="append", type=int)
+    parser.add_argument("--mode", action="append", choices=list(MODES))
+    parser.add_argument(
+        "--no-oracle", dest="oracle", action="store_false", help="leave out oracle_nodes, which is slow"
+    )
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    rows = []
+    for result in measure(arguments):
+        rows.append(result)
+        if not arguments.json:
+            print("  ".join(f"{key} {value}" for key, value in result.items()), flush=True)
+    if arguments.json:
+        print(json.dumps({"rows": rows}))
+
+
+if __name__ == "__main__":
+    main()

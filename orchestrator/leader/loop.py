@@ -53,6 +53,10 @@ class Plan(Protocol):
     @property
     def wake_at_ms(self) -> int | None: ...
 
+    @property
+    def more(self) -> bool:
+        """The round ended at its bound: another is to follow as soon as its plans are in."""
+
 
 class Cluster(Protocol):
     """The replicated state, as far as the leader's loop reads it. Called on the loop that owns it."""
@@ -176,7 +180,7 @@ class LeaderLoop:
             plan = self._decide(view, now_ms)
         took = self._clock() - began
         PLAN_SECONDS.observe(took)
-        if took > BRIEF_S:
+        if took > BRIEF_S and not plan.more:
             # A large cluster changes all the time: at most half of it goes into deciding, even in another thread.
             self._rest_until = self._clock() + took
         if plan.plans:

@@ -8,25 +8,35 @@ this, what is plain costs no Python per ask.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
-from orchestrator.contract.model import Constraint
 from orchestrator.scheduling import registry
 from orchestrator.scheduling.wish import DIMENSIONS, Ask, BoolArray, Int64Array, Wish, wish_of
 from orchestrator.state.commands import Int32Array
 
-Where = tuple[tuple[str, ...], tuple[Constraint, ...]]
-"""Drivers and constraints: what decides on which nodes a wish may go at all."""
+_PLAIN = Wish(request=(0, 0, 0), gpus=None, ports=(), drivers=(), constraints=(), policy="")
+"""A wish is placed in a batch only if it is this one but for request, policy, drivers and constraints. So what is added
+to wishes later keeps out of batches until it is known to change nothing there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Columns:
+    """Per wish, by number. ``requests``: int64 (wishes, 3); ``batch`` and ``where``: as in ``Wishes``."""
+
+    requests: Int64Array
+    batch: BoolArray
+    where: Int64Array
 
 
 class Wishes:
     """Distinct wishes by number, in the order of their first appearance; the table only grows.
 
     batch: per wish, whether nothing but the three dimensions and the choice of the fullest node decides where it goes;
-    where: per wish, a number that wishes with equal drivers and constraints share.
+    where: per wish, the number of its ground. Wishes that differ in nothing but request and policy share one, so that
+    the same nodes are suitable for them.
     """
 
     def __init__(self) -> None:
@@ -34,39 +44,54 @@ class Wishes:
         self.batch: list[bool] = []
         self.where: list[int] = []
         self._number: dict[Wish, int] = {}
-        self._wheres: dict[Where, int] = {}
-        self._requests: Int64Array = np.zeros((0, len(DIMENSIONS)), dtype=np.int64)
+        self._grounds: dict[Wish, tuple[int, bool]] = {}
+        self._columns: Columns | None = None
 
     def __len__(self) -> int:
         return len(self.known)
+
+    @property
+    def grounds(self) -> int:
+        """How many grounds there are."""
+        return len(self._grounds)
 
     def number(self, wish: Wish) -> int:
         number = self._number.setdefault(wish, len(self.known))
         if number == len(self.known):
             self.known.append(wish)
-            self.batch.append(wish.plain and registry.get(wish.policy).fullest_first)
-            self.where.append(self._wheres.setdefault((wish.drivers, wish.constraints), len(self._wheres)))
+            ground = replace(wish, request=_PLAIN.request, policy=_PLAIN.policy)
+            if ground not in self._grounds:
+                plain = replace(ground, drivers=(), constraints=()) == _PLAIN
+                self._grounds[ground] = len(self._grounds), plain
+            where, plain = self._grounds[ground]
+            self.where.append(where)
+            self.batch.append(plain and registry.get(wish.policy).fullest_first)
         return number
 
-    def requests(self) -> Int64Array:
-        """int64 (wishes, 3)."""
-        if len(self._requests) < len(self.known):
-            new = np.array([wish.request for wish in self.known[len(self._requests) :]], dtype=np.int64)
-            self._requests = np.concatenate([self._requests, new])
-        return self._requests
+    def columns(self) -> Columns:
+        columns = self._columns
+        if columns is None or len(columns.requests) < len(self.known):
+            columns = self._columns = Columns(
+                requests=np.array([wish.request for wish in self.known], dtype=np.int64).reshape(-1, len(DIMENSIONS)),
+                batch=np.array(self.batch, dtype=np.bool_),
+                where=np.array(self.where, dtype=np.int64),
+            )
+        return columns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stretch:
     """Asks from ``start`` up to ``stop``. ``batch``: all of one priority, each of a wish that may be placed in a batch,
     none with a node to avoid or of its own; ``wish``: the number that they share, -1 if they differ; ``grounds``: how
-    many different sets of drivers and constraints they have."""
+    many they have; ``rows``: instances; ``single``: one for each ask."""
 
     start: int
     stop: int
     batch: bool
     wish: int
     grounds: int
+    rows: int
+    single: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -79,6 +104,10 @@ class Backlog:
     wish: Int32Array
     count: Int32Array
     stretches: tuple[Stretch, ...]
+
+    @property
+    def all_batch(self) -> bool:
+        return len(self.stretches) == 1 and self.stretches[0].batch
 
 
 def backlog_of(asks: Sequence[Ask], wishes: Wishes) -> Backlog:
@@ -98,14 +127,17 @@ def backlog_of(asks: Sequence[Ask], wishes: Wishes) -> Backlog:
         count=np.array(counts, dtype=np.int32),
         stretches=_stretches(
             wish,
-            np.array(wishes.where, dtype=np.int64)[wish],
+            np.array(counts, dtype=np.int64),
+            wishes.columns().where[wish],
             np.array(batch, dtype=np.bool_),
             np.array(priority, dtype=np.int64),
         ),
     )
 
 
-def _stretches(wish: Int32Array, where: Int64Array, batch: BoolArray, priority: Int64Array) -> tuple[Stretch, ...]:
+def _stretches(
+    wish: Int32Array, count: Int64Array, where: Int64Array, batch: BoolArray, priority: Int64Array
+) -> tuple[Stretch, ...]:
     if not len(wish):
         return ()
     # What is placed one by one need not be split by priority: there the order stays as it is.
@@ -114,6 +146,7 @@ def _stretches(wish: Int32Array, where: Int64Array, batch: BoolArray, priority: 
     stretches = []
     for start, stop in pairwise([*starts, len(wish)]):
         alike = bool((wish[start:stop] == wish[start]).all())
+        rows = int(count[start:stop].sum())
         stretches.append(
             Stretch(
                 start=start,
@@ -121,6 +154,8 @@ def _stretches(wish: Int32Array, where: Int64Array, batch: BoolArray, priority: 
                 batch=bool(batch[start]),
                 wish=int(wish[start]) if alike else -1,
                 grounds=1 if alike else len(np.unique(where[start:stop])),
+                rows=rows,
+                single=rows == stop - start and bool((count[start:stop] == 1).all()),
             )
         )
     return tuple(stretches)

@@ -94,6 +94,8 @@ class BestFit:
             shelf = _Shelf(least, most, self._cpu_lines, self._memory_lines)
             self._shelves.append(shelf)
             self._fill(shelf, members)
+        for waiting in self._twins.values():
+            waiting.reverse()
 
     def _fill(self, shelf: _Shelf, members: list[int]) -> None:
         """Put the nodes on an empty shelf. Of those that are wholly alike just the first is shown: it stands before the
@@ -110,14 +112,12 @@ class BestFit:
             elif self._rank[before] != NOT_SHOWN:
                 self._rank[node] = HIDDEN
                 self._twins.setdefault(before, []).append(node)
-        for waiting in self._twins.values():
-            waiting.reverse()
 
     def take(self, cpu: int, memory: int, disk: int) -> int:
         """Take room for one instance on the best node and return it; -1 if it fits nowhere. Afterwards the room's lists
         are current, its arrays are not."""
         room = self._room
-        if self._seen < len(room.log):
+        if self._seen < len(room.log) or not room.listed:
             self._catch_up()
         frees_cpu, frees_memory, frees_disk = room.cpu, room.memory, room.disk
         cpu_level = bisect_right(self._cpu_lines, cpu)

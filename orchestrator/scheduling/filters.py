@@ -21,7 +21,7 @@ def suitable(problem: Problem, wish: Wish) -> BoolArray:
     mask = problem.open.copy()
     if wish.drivers:
         wanted = frozenset(wish.drivers)
-        mask &= np.array([wanted <= drivers for drivers in problem.drivers], dtype=np.bool_)
+        mask &= np.array([wanted <= drivers for drivers in problem.driver_sets], dtype=np.bool_)[problem.driver_set]
     for constraint in wish.constraints:
         mask &= problem.labels.mask(constraint)
     return mask

@@ -37,6 +37,7 @@ class _Ground:
         quarter = (len(nodes) - 1) // 4
         sizes = [np.partition(problem.capacity[nodes, dimension], quarter)[quarter] for dimension in (CPU, MEMORY)]
         self.large = int(sizes[0]) // LARGE, int(sizes[1]) // LARGE
+        self.any_large = bool((requests[:, :DISK] > self.large).any())
         self._shelves: tuple[BestFit, ...] | None = None
         self._order: FullestFirst | None = None
 
@@ -48,10 +49,10 @@ class _Ground:
             self._shelves = tuple(BestFit(self._room, part, self._requests) for part in parts if len(part))
         return self._shelves
 
-    def order(self, least: tuple[int, ...]) -> list[int]:
-        if self._order is None or any(now < then for now, then in zip(least, self._order.least, strict=True)):
-            self._order = FullestFirst(self._room, self.nodes, least)
-        return self._order.order()
+    def in_order(self, least: tuple[int, ...]) -> FullestFirst:
+        if self._order is None:
+            self._order = FullestFirst(self._room, self.nodes, least, self._requests.sum(axis=0))
+        return self._order
 
 
 class Fullest:
@@ -61,9 +62,9 @@ class Fullest:
         self._room = room
         self._wishes = wishes
         self._grounds: dict[int, _Ground | None] = {}
+        self._capacity: Int64Array = room.problem.capacity.sum(axis=0)
         self._known = 0
         self._keys: npt.NDArray[np.uint16] = np.zeros(0, dtype=np.uint16)
-        self._where: Int64Array = np.zeros(0, dtype=np.int64)
         self._least: tuple[int, ...] = ()
 
     def take(self, number: int) -> int:
@@ -82,9 +83,9 @@ class Fullest:
     def take_all(self, numbers: Int32Array) -> Int64Array | None:
         """int64 per given wish: its node, all of them taken; or None when not all find room, and nothing is taken."""
         self._learn()
-        wheres = self._where[numbers]
-        if (wheres == wheres[0]).all():
-            return self._fill(int(wheres[0]), numbers)
+        if self._wishes.grounds == 1:
+            return self._fill(0, numbers)
+        wheres = self._wishes.columns().where[numbers]
         nodes = np.full(len(numbers), -1, dtype=np.int64)
         for where in self._choosy_first(wheres):
             mine = np.flatnonzero(wheres == where)
@@ -100,7 +101,8 @@ class Fullest:
         self._learn()
         self._room.arrays()
         distinct, inverse = np.unique(numbers, return_inverse=True)
-        requests, wheres = self._wishes.requests()[distinct], self._where[distinct]
+        columns = self._wishes.columns()
+        requests, wheres = columns.requests[distinct], columns.where[distinct]
         lost = np.ones(len(distinct), dtype=np.bool_)
         for where in np.unique(wheres).tolist():
             ground = self._ground(where)
@@ -114,11 +116,11 @@ class Fullest:
         if ground is None:
             return None
         order = np.argsort(self._keys[numbers], kind="stable")
-        requests = self._wishes.requests()[numbers[order]]
-        nodes = np.full(len(numbers), -1, dtype=np.int64)
-        large = (requests[:, CPU] > ground.large[0]) | (requests[:, MEMORY] > ground.large[1])
-        if large.any():
-            shares = requests[large] * ((1 << 40) // np.maximum(self._room.problem.capacity.sum(axis=0), 1))
+        requests = self._wishes.columns().requests[numbers[order]]
+        nodes = np.empty(len(numbers), dtype=np.int64)
+        nodes.fill(-1)
+        if ground.any_large and (large := (requests[:, :DISK] > ground.large).any(axis=1)).any():
+            shares = requests[large] * ((1 << 40) // np.maximum(self._capacity, 1))
             places = order[large][np.argsort(-shares.sum(axis=1), kind="stable")]
             for place, number in zip(places.tolist(), numbers[places].tolist(), strict=True):
                 nodes[place] = node = self.take(number)
@@ -128,7 +130,7 @@ class Fullest:
             order, requests = order[~large], requests[~large]
             if not len(order):
                 return nodes
-        filled = prefix_fill(self._room, ground.order(self._least), requests)
+        filled = prefix_fill(self._room, ground.in_order(self._least), requests)
         if filled is None:
             self._give_back(numbers, nodes)
             return None
@@ -161,10 +163,11 @@ class Fullest:
         self._learn()
         if len(self._grounds) >= GROUNDS_MAX:
             del self._grounds[next(iter(self._grounds))]
-        mine = np.flatnonzero((self._where == where) & np.array(self._wishes.batch))
+        columns = self._wishes.columns()
+        mine = np.flatnonzero((columns.where == where) & columns.batch)
         problem = self._room.problem
         nodes = np.flatnonzero(suitable(problem, self._wishes.known[int(mine[0])]))
-        ground = _Ground(self._room, nodes, self._wishes.requests()[mine]) if len(nodes) else None
+        ground = _Ground(self._room, nodes, columns.requests[mine]) if len(nodes) else None
         self._grounds[where] = ground
         return ground
 
@@ -173,10 +176,10 @@ class Fullest:
         if self._known == len(self._wishes):
             return
         self._known = len(self._wishes)
-        self._where = np.array(self._wishes.where, dtype=np.int64)
-        requests = self._wishes.requests()
-        self._keys = big_first(requests, self._room.problem.capacity.sum(axis=0))
-        self._least = tuple(requests[np.array(self._wishes.batch)].min(axis=0).tolist())
+        self._grounds.clear()
+        columns = self._wishes.columns()
+        self._keys = big_first(columns.requests, self._capacity)
+        self._least = tuple(columns.requests[columns.batch].min(axis=0).tolist())
 
 
 def _fits_nowhere(free: Int64Array, requests: Int64Array) -> BoolArray:

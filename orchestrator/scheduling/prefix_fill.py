@@ -22,12 +22,14 @@ import numpy.typing as npt
 
 from orchestrator.scheduling.room import Room
 from orchestrator.scheduling.scoring import SCALE
-from orchestrator.scheduling.wish import CPU, DIMENSIONS, MEMORY, Int64Array
+from orchestrator.scheduling.wish import CPU, DIMENSIONS, DISK, MEMORY, Int64Array
 
 BITS = 20
 """For the node's number below the key in an entry: a million nodes."""
 NUMBER = (1 << BITS) - 1
 _LEFT_BITS, _SIZE_BITS = 21, 14
+IDLE_MAX = 3
+"""So many nodes in a row without use for anybody, and the next ones are looked for and not tried in turn."""
 RESORT_FROM = 256
 """From so many touches on the list is sorted anew and not mended."""
 
@@ -59,39 +61,50 @@ def big_first(requests: Int64Array, capacity: Int64Array) -> npt.NDArray[np.uint
 
 
 class FullestFirst:
-    """The given nodes that have room for ``least`` (what every instance asks for at least), as a policy that fills
-    nodes up opens them: those without devices first, then by utilisation, of equally full ones the smaller, then by
-    number.
+    """The given nodes that have room for ``least`` (what every instance asks for at least), in the order in which a
+    fill opens them: those without devices first, then by how much is left of the resource that will run out first, of
+    equal ones the smaller, then by number. ``demand``: int64 (3,), what is asked for in sum; it tells what runs out.
 
-    An entry is one integer with all of that in it, which makes sorting cheap.
+    Where cpu will run out first and where memory will are lists of their own: of each, only nodes from a certain place
+    on have room for a given amount. An entry is one integer with all of the order in it, which makes sorting cheap.
     """
 
-    def __init__(self, room: Room, nodes: Int64Array, least: tuple[int, ...]) -> None:
+    def __init__(self, room: Room, nodes: Int64Array, least: tuple[int, ...], demand: Int64Array) -> None:
         self.least = least
         self._room = room
         self._nodes = nodes
         problem = room.problem
-        size = problem.divisor_cpu * SCALE // max(int(problem.divisor_cpu.max(initial=1)), 1)
-        size += problem.divisor_memory * SCALE // max(int(problem.divisor_memory.max(initial=1)), 1)
-        self._fixed: Int64Array = (size >> _LEFT_BITS - _SIZE_BITS) << BITS | np.arange(len(problem))
+        totals = problem.capacity.sum(axis=0).tolist()
+        cpu, memory = int(demand[CPU]) * max(totals[MEMORY], 1), int(demand[MEMORY]) * max(totals[CPU], 1)
+        # Shares of cpu and of memory are compared after these are multiplied in: the scarcer one counts more.
+        weight = min(max(1024 * memory // max(cpu + memory, 1), 64), 960)
+        self._weights: tuple[int, int] = (weight, 1024 - weight)
+        self._largest = int(problem.divisor_cpu.max(initial=1)), int(problem.divisor_memory.max(initial=1))
+        size = problem.divisor_cpu * SCALE // self._largest[0] + problem.divisor_memory * SCALE // self._largest[1]
+        self._fixed: Int64Array = (size >> 21 - _SIZE_BITS) << BITS | np.arange(len(problem))
         self._fixed |= (problem.devices.capacity > 0).astype(np.int64) << _LEFT_BITS + _SIZE_BITS + BITS
         self._facts: dict[int, tuple[int, ...]] = {}
-        self._entry: dict[int, int] = {}
+        self._entry: dict[int, tuple[list[int], int]] = {}
         self._mending = False
-        self._order: list[int] = []
+        self._orders: tuple[list[int], list[int]] = ([], [])
         self._seen = -1
 
-    def order(self) -> list[int]:
-        """Entries in order; a node's number is in the lowest ``BITS``. The room's lists are current afterwards."""
-        room = self._room
-        log = room.log
+    def orders(self) -> tuple[list[int], list[int]]:
+        """Entries in order, where cpu runs out first and where memory does; a node's number is in the lowest ``BITS``.
+        The room's lists are current afterwards."""
+        log = self._room.log
         if self._seen < 0 or len(log) - self._seen > RESORT_FROM:
             self._sort()
-        room.lists()
+        self._room.lists()
         if self._seen < len(log):
-            self.mend(sorted(set(log[self._seen :])))
+            self._mend(sorted(set(log[self._seen :])))
         self._seen = len(log)
-        return self._order
+        return self._orders
+
+    def first_for(self, resource: int, amount: int) -> int:
+        """Nodes without devices in the list of the resource (CPU or MEMORY) with entries below this have less of it."""
+        share = amount * SCALE // self._largest[resource]
+        return (share * self._weights[resource] >> 10) << _SIZE_BITS + BITS
 
     def _sort(self) -> None:
         room, problem = self._room, self._room.problem
@@ -99,80 +112,115 @@ class FullestFirst:
         free = problem.free[self._nodes]
         enough = (free >= self.least).all(axis=1)
         nodes, free = self._nodes[enough], free[enough]
-        left = free[:, CPU] * SCALE // problem.divisor_cpu[nodes]
-        left += free[:, MEMORY] * SCALE // problem.divisor_memory[nodes]
-        entries = (left << _SIZE_BITS + BITS) + self._fixed[nodes]
-        entries.sort()
-        self._order = entries.tolist()
+        cpu = free[:, CPU] * SCALE // problem.divisor_cpu[nodes] * self._weights[CPU]
+        memory = free[:, MEMORY] * SCALE // problem.divisor_memory[nodes] * self._weights[MEMORY]
+        entries = (np.minimum(cpu, memory) >> 10 << _SIZE_BITS + BITS) + self._fixed[nodes]
+        by_cpu = cpu <= memory
+        self._orders = np.sort(entries[by_cpu]).tolist(), np.sort(entries[~by_cpu]).tolist()
         self._mending = False
         self._seen = len(room.log)
 
-    def mend(self, nodes: list[int]) -> None:
+    def _mend(self, nodes: list[int]) -> None:
         """Put these where they belong now; the room's lists are current."""
-        room, order = self._room, self._order
+        room = self._room
         if not self._mending:
             # Only who mends needs them: a round that fills once does not.
             self._mending = True
-            self._entry = {entry & NUMBER: entry for entry in order}
+            self._entry = {entry & NUMBER: (order, entry) for order in self._orders for entry in order}
         if not self._facts:
             columns = (self._fixed, room.problem.divisor_cpu, room.problem.divisor_memory)
             facts = zip(*(column[self._nodes].tolist() for column in columns), strict=True)
             self._facts = dict(zip(self._nodes.tolist(), facts, strict=True))
-        cpu, memory, disk = self.least
+        least_cpu, least_memory, least_disk = self.least
+        cpu_weight, memory_weight = self._weights
         for node in nodes:
             if node not in self._facts:
                 continue
-            entry = self._entry.pop(node, -1)
-            if entry >= 0:
+            known = self._entry.pop(node, None)
+            if known is not None:
+                order, entry = known
                 del order[bisect_left(order, entry)]
             free_cpu, free_memory = room.cpu[node], room.memory[node]
-            if free_cpu >= cpu and free_memory >= memory and room.disk[node] >= disk:
+            if free_cpu >= least_cpu and free_memory >= least_memory and room.disk[node] >= least_disk:
                 fixed, divisor_cpu, divisor_memory = self._facts[node]
-                left = free_cpu * SCALE // divisor_cpu + free_memory * SCALE // divisor_memory
-                self._entry[node] = entry = (left << _SIZE_BITS + BITS) + fixed
+                cpu = free_cpu * SCALE // divisor_cpu * cpu_weight
+                memory = free_memory * SCALE // divisor_memory * memory_weight
+                order = self._orders[cpu > memory]
+                entry = (min(cpu, memory) >> 10 << _SIZE_BITS + BITS) + fixed
+                self._entry[node] = order, entry
                 insort(order, entry)
 
 
-def prefix_fill(room: Room, order: list[int], requests: Int64Array) -> Int64Array | None:
-    """Place instances that ask for ``requests`` (int64 (instances, 3), big first) on the nodes of ``order``.
+def prefix_fill(room: Room, nodes: FullestFirst, requests: Int64Array) -> Int64Array | None:
+    """Place instances that ask for ``requests`` (int64 (instances, 3), in the order of ``big_first``).
 
     int64 (instances,): the node of each; None when not all of them find room, and then nothing is taken. The room's
-    lists are current before and after, and its log is told.
+    lists are current afterwards, and its log is told.
     """
     count = len(requests)
-    sums = np.zeros((len(DIMENSIONS), count + 1), dtype=np.int64)
-    np.cumsum(requests.T, axis=1, out=sums[:, 1:])
-    frees = (room.cpu, room.memory, room.disk)
-    # What nobody asks for limits nothing: nodes that gave away more than they have are not in the order.
-    used = [(total, free) for total, free in zip(sums.tolist(), frees, strict=True) if total[-1]]
-    head, tail = 0, count
+    dimensions = len(DIMENSIONS) if requests[:, DISK].any() else DISK
+    sums = np.zeros((dimensions, count + 1), dtype=np.int64)
+    np.cumsum(requests[:, :dimensions].T, axis=1, out=sums[:, 1:])
+    totals = sums.tolist()
+    runs = _runs(room, nodes, totals)
+    if runs is None:
+        return None
+    touched, bounds = runs
+    for total, free in zip(totals, (room.cpu, room.memory, room.disk), strict=False):
+        for node, start, end in zip(touched, bounds, bounds[1:], strict=False):
+            free[node] -= total[end] - total[start]
+    room.log.extend(touched)
+    ends = np.array(bounds)
+    return np.repeat(np.array(touched, dtype=np.int64), ends[1:] - ends[:-1])
+
+
+def _runs(room: Room, nodes: FullestFirst, totals: list[list[int]]) -> tuple[list[int], list[int]] | None:
+    """Nodes, and the bounds of the run that each takes: ``nodes[i]`` has those from ``bounds[i]`` to ``bounds[i + 1]``.
+    A node comes up twice if it takes some from both ends. ``totals``: running sums by resource."""
+    by_cpu, by_memory = nodes.orders()
+    cpu, memory = totals[CPU], totals[MEMORY]
+    # Disk is there only if somebody asks for any: nodes that gave away more than they have are not in the order.
+    disk = totals[DISK] if len(totals) > DISK else None
+    free_cpu, free_memory, free_disk = room.cpu, room.memory, room.disk
+    head, tail, idle = 0, len(cpu) - 1, IDLE_MAX
+    at_cpu = at_memory = 0
     takers, takes, backfillers, backfills = [], [], [], []
-    for entry in order:
-        node = entry & NUMBER
-        end = tail
-        for total, free in used:
-            end = bisect_right(total, total[head] + free[node], head, end + 1) - 1
-        if end > head:
-            takers.append(node)
-            takes.append(end)
+    while head < tail:
+        if idle >= IDLE_MAX:
+            # Several nodes in a row that had room for neither end: on to the next that may have.
+            idle = 0
+            needed = min(cpu[head + 1] - cpu[head], cpu[tail] - cpu[tail - 1])
+            at_cpu = bisect_left(by_cpu, nodes.first_for(CPU, needed), at_cpu)
+            needed = min(memory[head + 1] - memory[head], memory[tail] - memory[tail - 1])
+            at_memory = bisect_left(by_memory, nodes.first_for(MEMORY, needed), at_memory)
+        if at_cpu < len(by_cpu) and (at_memory == len(by_memory) or by_cpu[at_cpu] < by_memory[at_memory]):
+            node = by_cpu[at_cpu] & NUMBER
+            at_cpu += 1
+        elif at_memory < len(by_memory):
+            node = by_memory[at_memory] & NUMBER
+            at_memory += 1
+        else:
+            return None
+        end = bisect_right(cpu, cpu[head] + free_cpu[node], head, tail + 1) - 1
+        end = bisect_right(memory, memory[head] + free_memory[node], head, end + 1) - 1
+        if disk is not None:
+            end = bisect_right(disk, disk[head] + free_disk[node], head, end + 1) - 1
         start = tail
         if end < tail:
-            start = end
-            for total, free in used:
-                start = bisect_left(total, total[tail] - free[node] + total[end] - total[head], start, tail)
+            start = bisect_left(cpu, cpu[tail] - free_cpu[node] + cpu[end] - cpu[head], end, tail)
+            start = bisect_left(memory, memory[tail] - free_memory[node] + memory[end] - memory[head], start, tail)
+            if disk is not None:
+                start = bisect_left(disk, disk[tail] - free_disk[node] + disk[end] - disk[head], start, tail)
             if start < tail:
                 backfillers.append(node)
                 backfills.append(start)
-        head, tail = end, start
-        if head == tail:
-            break
-    if head < tail:
-        return None
-    nodes = takers + backfillers[::-1]
+            elif end == head:
+                idle += 1
+                continue
+        if end > head:
+            takers.append(node)
+            takes.append(end)
+        head, tail, idle = end, start, 0
     # The last to backfill begins where the last run from the big end ends.
-    bounds = [0, *takes, *backfills[-2::-1], count] if backfills else [0, *takes]
-    for amounts, free in zip(np.diff(sums[:, bounds]).tolist(), frees, strict=True):
-        for node, amount in zip(nodes, amounts, strict=True):
-            free[node] -= amount
-    room.log.extend(nodes)
-    return np.repeat(np.array(nodes, dtype=np.int64), np.diff(bounds))
+    bounds = [0, *takes, *backfills[-2::-1], len(cpu) - 1] if backfills else [0, *takes]
+    return takers + backfillers[::-1], bounds

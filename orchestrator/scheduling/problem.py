@@ -54,6 +54,11 @@ class Problem:
         self.ports = Ports(nodes)
         self.labels = Labels(nodes)
         self.drivers = [frozenset(node.spec.drivers) for node in nodes]
+        # Few different sets, so that a wish is compared with each of them once.
+        self.driver_sets: dict[frozenset[str], int] = {}
+        self.driver_set: Int64Array = np.array(
+            [self.driver_sets.setdefault(drivers, len(self.driver_sets)) for drivers in self.drivers], dtype=np.int64
+        )
         self._occupy(view, given_up)
 
     def __len__(self) -> int:

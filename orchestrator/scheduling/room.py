@@ -15,7 +15,7 @@ from orchestrator.scheduling.problem import Problem
 
 
 class Room:
-    """``cpu``, ``memory``, ``disk``: free of each node, right after ``lists``. ``log``: node numbers, oldest first; who
+    """``cpu``, ``memory``, ``disk``: free of each node, right while ``listed``. ``log``: node numbers, oldest first; who
     caches something about nodes remembers how far it has read."""
 
     def __init__(self, problem: Problem) -> None:
@@ -25,25 +25,23 @@ class Room:
         self.memory: list[int] = []
         self.disk: list[int] = []
         self._same = -1  # how much of the log both sides know; -1: there are no lists yet
-        self._listed = False  # what the log says after that was written to the lists
+        self.listed = False  # the lists are current, and what the log has after that was written there
 
     def arrays(self) -> None:
         """Make ``problem.free`` current."""
-        if not self._listed:
+        if not self.listed:
             return
-        self._listed = False
+        self.listed = False
         nodes = sorted(set(self.log[self._same :]))
         self._same = len(self.log)
         if nodes:
-            free = self.problem.free
-            for dimension, amounts in enumerate((self.cpu, self.memory, self.disk)):
-                free[nodes, dimension] = [amounts[node] for node in nodes]
+            self.problem.free[nodes] = [(self.cpu[node], self.memory[node], self.disk[node]) for node in nodes]
 
     def lists(self) -> None:
         """Make ``cpu``, ``memory`` and ``disk`` current."""
-        if self._listed:
+        if self.listed:
             return
-        self._listed = True
+        self.listed = True
         free = self.problem.free
         if self._same < 0:
             self.cpu, self.memory, self.disk = (column.tolist() for column in np.ascontiguousarray(free.T))

@@ -99,7 +99,10 @@ class Solver:
             if self._left <= 0:
                 self.result.more = True
                 break
-            if stretch.batch and self._worth_a_batch(stretch):
+            if stretch.batch and stretch.wish >= 0:
+                alike = np.arange(stretch.start, stretch.stop, dtype=np.int32)
+                self._place_alike(alike, stretch.wish, registry.get(self._wishes.known[stretch.wish].policy))
+            elif stretch.batch and self._worth_a_batch(stretch):
                 self._place_batch(stretch)
             else:
                 self._place_in_turn(order[stretch.start : stretch.stop])
@@ -118,7 +121,7 @@ class Solver:
         """The asks as they came, but those of policies with ``big_first`` trade places within a priority."""
         backlog = self._backlog
         order = range(len(backlog.wish))
-        if all(stretch.batch for stretch in backlog.stretches):
+        if backlog.all_batch:
             return order
         bands: dict[int, list[int]] = {}
         for stretch in backlog.stretches:
@@ -149,24 +152,28 @@ class Solver:
     # ------------------------------------------------------------------------ batches
 
     def _worth_a_batch(self, stretch: Stretch) -> bool:
-        rows = int(self._backlog.count[stretch.start : stretch.stop].sum())
-        return stretch.wish < 0 and rows >= self._ways.shelves_from * stretch.grounds
+        return stretch.rows >= self._ways.shelves_from * stretch.grounds
 
     def _place_batch(self, stretch: Stretch) -> None:
         """Place the instances of a stretch, in the order of service as far as they do not all fit."""
         counts = self._backlog.count[stretch.start : stretch.stop]
-        numbers = np.repeat(self._backlog.wish[stretch.start : stretch.stop], counts)
-        asks = np.repeat(np.arange(stretch.start, stretch.stop, dtype=np.int32), counts)
-        at = (np.arange(len(asks)) - np.repeat(np.cumsum(counts) - counts, counts)).astype(np.int32)
+        numbers = self._backlog.wish[stretch.start : stretch.stop]
+        asks = np.arange(stretch.start, stretch.stop, dtype=np.int32)
+        if stretch.single:
+            at = np.zeros(len(asks), dtype=np.int32)
+        else:
+            at = _within(counts.astype(np.int64))
+            numbers, asks = np.repeat(numbers, counts), np.repeat(asks, counts)
         done = 0
         while done < len(asks) and self._left > 0:
             part = slice(done, min(len(asks), done + self._left))
             nodes = self._place_rows(numbers[part])
-            found = nodes >= 0
-            placed = int(found.sum())
-            if placed == len(nodes):
+            placed = len(nodes)
+            if int(nodes.min()) >= 0:
                 self.result.add_plain(asks[part], at[part], nodes)
             else:
+                found = nodes >= 0
+                placed = int(found.sum())
                 self.result.add_plain(asks[part][found], at[part][found], nodes[found])
                 missing = np.bincount(asks[part][~found] - stretch.start).tolist()
                 for place, count in enumerate(missing, stretch.start):
@@ -246,39 +253,40 @@ class Solver:
                 while place < len(order) and self._alike(number, order[place]):
                     batch.append(order[place])
                     place += 1
-            self._place(batch, number, policy)
+            self._place_alike(np.array(batch, dtype=np.int32), number, policy)
 
     def _alike(self, number: int, other: int) -> bool:
         ask = self._backlog.asks[other]
         return int(self._backlog.wish[other]) == number and ask.avoid < 0 and not ask.pinned
 
-    def _place(self, batch: list[int], number: int, policy: Policy) -> None:
+    def _place_alike(self, batch: Int32Array, number: int, policy: Policy) -> None:
         """Place the asks of a batch, all with this wish, in order."""
-        ask = self._backlog.asks[batch[0]]
-        turn = self._turn_of(ask) if policy.knows_groups else self._anyone
+        asks = self._backlog.asks
+        first = asks[int(batch[0])]
+        turn = self._turn_of(first) if policy.knows_groups else self._anyone
         counts = self._backlog.count[batch].astype(np.int64)
         rows = int(counts.sum())
-        if self._wishes.known[number].plain and ask.avoid < 0 and rows >= self._ways.closed_form_from:
+        if self._wishes.known[number].plain and first.avoid < 0 and rows >= self._ways.closed_form_from:
             placed = self._place_many(batch, counts, number, policy, turn)
         else:
-            avoid = self._problem.number_of_slot.get(ask.avoid, -1)
+            avoid = self._problem.number_of_slot.get(first.avoid, -1)
             placed = 0
-            for index, count in zip(batch, counts.tolist(), strict=True):
+            for index, count in zip(batch.tolist(), counts.tolist(), strict=True):
                 done = self._place_each(index, count, number, policy, turn, avoid)
                 placed += done
                 if done < count:
                     break
-        left = rows - placed
-        if left and self._left <= 0:
+        if placed == rows:
+            return
+        if self._left <= 0:
             self.result.more = True
             return
-        for index, count in zip(reversed(batch), reversed(counts.tolist()), strict=True):
-            if not left:
-                break
-            self.result.unplaced[index] = min(left, count)
-            left -= self.result.unplaced[index]
+        before = np.cumsum(counts) - counts
+        missing = counts - np.clip(placed - before, 0, counts)
+        for index, count in zip(batch.tolist(), missing.tolist(), strict=True):
+            self.result.unplaced[index] = count
 
-    def _place_many(self, batch: list[int], counts: Int64Array, number: int, policy: Policy, turn: Turn) -> int:
+    def _place_many(self, batch: Int32Array, counts: Int64Array, number: int, policy: Policy, turn: Turn) -> int:
         problem, known = self._problem, self._class(number)
         times = times_that_fit(problem, known.wish)
         wanted = min(int(counts.sum()), self._left)
@@ -291,10 +299,8 @@ class Solver:
         turn.counts += taken
         turn.last = int(nodes[-1])
         self._room.log.extend(touched.tolist())
-        ask = np.repeat(np.array(batch, dtype=np.int32), counts)[: len(nodes)]
-        before = np.cumsum(counts) - counts
-        at = np.arange(len(nodes)) - np.repeat(before, counts)[: len(nodes)]
-        self.result.add_plain(ask, at.astype(np.int32), nodes)
+        ask = np.repeat(batch, counts)[: len(nodes)]
+        self.result.add_plain(ask, _within(counts)[: len(nodes)], nodes)
         self._left -= len(nodes)
         return len(nodes)
 
@@ -344,3 +350,8 @@ class Solver:
             counts = np.bincount(self._problem.numbers(ask.peers), minlength=len(self._problem)).astype(np.int64)
             self._turn = Turn(counts=counts, last=self._problem.number_of_slot.get(ask.last_node, -1))
         return self._turn
+
+
+def _within(counts: Int64Array) -> Int32Array:
+    """int32 per instance: its place among those of its ask."""
+    return (np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)).astype(np.int32)

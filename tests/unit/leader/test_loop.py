@@ -27,6 +27,7 @@ from tests.unit.api.harness import Api, call
 class Decided:
     plans: tuple[ApplyPlan, ...] = ()
     wake_at_ms: int | None = None
+    more: bool = False
 
 
 class Leader:
