@@ -2,20 +2,22 @@
 """Placements a second through the solver, committed: capacity is taken out of the problem and the result is columns.
 
 Timed is the product's own interface, ``scheduling.solve.Solver``: ``place`` with everything in one backlog (``batch``;
-the session is built within the timed part, as in every round of the leader), ``place`` with 100 at a time on one session
-(``batch100``), ``take`` once for each instance on one session, and the array brought up to date at the end
-(``single``). The leader makes one session per round; a session that lives longer, as in the last two, is the bench's.
+the session is built within the timed part, as in every round of the leader), ``place`` with 100 at a time on one
+session, its first sort included (``batch100``), ``take`` once for each instance on one session, with what it took
+written to the problem at the end (``single``). The leader makes one session per round, as ``batch`` does; a session
+that lives longer, as in the last two, is the bench's.
 
-Not timed, and reported beside it in milliseconds: building the ``Problem`` (``problem_ms``), turning asks into a backlog
-of interned wishes (``intern_ms``), and for ``batch100`` and ``single`` the first sort of the nodes (``session_ms``).
+Not timed, and reported beside it in milliseconds: building the ``Problem`` (``problem_ms``), turning asks into backlogs
+of interned wishes (``intern_ms``), and for ``single`` shelving the nodes, which the first call does (``session_ms``).
 ``placements_per_s`` and ``per_cpu_s`` are medians of ``--repeat`` runs: by the clock, and by this process's processor
-time, which other work on the machine disturbs less. ``oracle_nodes``: nodes that best-fit-decreasing uses, for mixes
-placed on nodes that were empty: one by one, each by ``binpack``'s score, over all nodes.
+time, which other work on the machine disturbs less. ``oracle_nodes``: nodes that best-fit-decreasing uses, one by one,
+each by ``binpack``'s score over all nodes.
 
-Mixes: ``identical`` (1 core, 4 GiB), ``classes20`` (20 sizes in turn), ``distinct`` (all different: 0.1 to 4 cores, 128 MiB
-to 15.6 GiB, evenly) on nodes of 32, 64 and 96 cores with 4 GiB for each; ``forge40`` (the predecessor's: cpu
+Mixes: ``identical`` (1 core, 4 GiB), ``classes20`` (20 sizes in turn), ``distinct`` (all different: 0.1 to 4 cores,
+128 MiB to 15.6 GiB, evenly) on nodes of 32, 64 and 96 cores with 4 GiB for each; ``forge40`` (the predecessor's: cpu
 100 + i % 10 * 100, memory 256 + i % 8 * 256, on nodes of 8,000 m and 32,768 MB of which node i has (300 i) % 3000 and
-(1500 i) % 15000 in use; when a batch no longer fits the cluster is emptied to that state again, untimed).
+(1500 i) % 15000 in use; when little room is left the cluster goes back to that state and the session starts anew, the
+former untimed).
 """
 
 from __future__ import annotations
@@ -27,26 +29,26 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from orchestrator.contract.model import GroupSpec, JobSpec, JobUid, NodeId, NodeSpec, NodeStatus, Resources, TaskSpec
+from orchestrator.contract.model import GroupSpec, JobSpec, NodeId, NodeSpec, NodeStatus, Resources, TaskSpec
 from orchestrator.reconcile.work import Ask
 from orchestrator.scheduling import registry
 from orchestrator.scheduling.backlog import Backlog, Wishes, backlog_of
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.solve import Solver
-from orchestrator.scheduling.wish import wish_of
 from orchestrator.state import views
 from orchestrator.state.model import Job, Node
 from orchestrator.state.state import new_state
-from orchestrator.state.views import ClusterView
 
 Size = tuple[int, int]
+Room = npt.NDArray[np.int64]
 BATCH = 100
 
 
@@ -77,23 +79,20 @@ def node(at: int, cpu_millis: int, memory_mib: int) -> Node:
     )
 
 
-def view_of(mix: str, nodes: int) -> ClusterView:
+def nodes_of(mix: str, nodes: int) -> list[Size]:
     if mix == "forge40":
-        machines = [node(at, 8_000, 32_768) for at in range(nodes)]
-    else:
-        machines = [node(at, (32, 64, 96)[at % 3] * 1000, (32, 64, 96)[at % 3] * 4096) for at in range(nodes)]
-    empty = views.cluster_view(new_state())
-    return ClusterView(
-        index=1,
-        time_ms=1,
-        jobs={},
-        jobs_by_slot={},
+        return [(8_000, 32_768)] * nodes
+    return [(cores * 1000, cores * 4096) for cores in ((32, 64, 96)[at % 3] for at in range(nodes))]
+
+
+def problem_of(sizes: list[Size]) -> Problem:
+    machines = [node(at, cpu_millis, memory_mib) for at, (cpu_millis, memory_mib) in enumerate(sizes)]
+    view = replace(
+        views.cluster_view(new_state()),
         nodes={NodeId(machine.spec.id): machine for machine in machines},
         nodes_by_slot=dict(enumerate(machines)),
-        allocations=empty.allocations,
-        last_attempt=empty.last_attempt,
-        variables=frozenset(),
     )
+    return Problem(view)
 
 
 def asks_of(sizes: list[Size], policy: str) -> list[Ask]:
@@ -128,7 +127,7 @@ class Bench:
     nodes: int
     asks: list[Ask]
     problem: Problem
-    start: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+    start: Room
     problem_ms: float
 
     def backlogs(self, size: int) -> tuple[Wishes, list[Backlog], float]:
@@ -214,21 +213,20 @@ MODES: dict[str, tuple[Callable[[Bench, Wishes, list[Backlog]], Run], int]] = {
 }
 
 
-def best_fit_decreasing(bench: Bench) -> int:
-    """Nodes used by the oracle: big first, each to the node that is fullest afterwards, all nodes looked at."""
-    capacity = bench.problem.capacity[:, :2]
-    free = bench.start[:, :2].copy()
-    requests = np.array(
-        [wish_of(ask.job.spec, ask.job.spec.groups[0], default_policy="binpack").request for ask in bench.asks]
-    )
-    requests = requests[:, :2]
+def best_fit_decreasing(start: Room, capacity: Room, sizes: list[Size]) -> tuple[int, int]:
+    """Nodes used by the oracle, and tasks placed: big first, each to the node that is fullest afterwards, all nodes
+    looked at. ``start``: what is free, int64 (nodes, 3)."""
+    capacity, free = capacity[:, :2], start[:, :2].copy()
+    requests = np.array(sizes, dtype=np.int64)
     shares = requests / capacity.sum(axis=0)
+    placed = 0
     for request in requests[np.argsort(-shares.sum(axis=1), kind="stable")]:
         fits = np.flatnonzero((free >= request).all(axis=1))
         if len(fits):
             full = (capacity[fits] - free[fits] + request) * 1_000_000 // capacity[fits]
             free[fits[np.argmax(full.sum(axis=1) // 2)]] -= request
-    return int((free != bench.start[:, :2]).any(axis=1).sum())
+            placed += 1
+    return int((free != start[:, :2]).any(axis=1).sum()), placed
 
 
 CASES = (
@@ -240,21 +238,23 @@ CASES = (
 
 
 def measure(arguments: argparse.Namespace) -> Iterator[dict[str, object]]:
-    for mix, sizes, modes in CASES:
-        for nodes in sizes:
+    for mix, clusters, modes in CASES:
+        for nodes in clusters:
             if (arguments.mix and mix not in arguments.mix) or (arguments.nodes and nodes not in arguments.nodes):
                 continue
-            view = view_of(mix, nodes)
             began = time.perf_counter()
-            problem = Problem(view)
+            problem = problem_of(nodes_of(mix, nodes))
             problem_ms = 1000 * (time.perf_counter() - began)
             if mix == "forge40":
                 at = np.arange(nodes)
                 problem.free[:, 0] -= 300 * at % 3000
                 problem.free[:, 1] -= 1500 * at % 15_000
-            asks = asks_of(sizes_of(mix, arguments.tasks), arguments.policy)
+            sizes = sizes_of(mix, arguments.tasks)
+            asks = asks_of(sizes, arguments.policy)
             bench = Bench(mix, nodes, asks, problem, problem.free.copy(), problem_ms)
-            oracle = best_fit_decreasing(bench) if mix != "forge40" and arguments.oracle else None
+            oracle = None
+            if mix != "forge40" and arguments.oracle:
+                oracle, _ = best_fit_decreasing(bench.start, problem.capacity, sizes)
             for mode in modes:
                 if not arguments.mode or mode in arguments.mode:
                     yield row(bench, mode, arguments, oracle)

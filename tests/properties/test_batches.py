@@ -167,10 +167,10 @@ def _fewer(ask: Ask, count: int) -> Ask:
 def test_a_thousand_orders_of_the_mappings_give_one_plan(ways: Ways) -> None:
     draw = random.Random(4)
     cluster = Cluster()
-    for at in range(15):
+    for at in range(6):
         cluster.node(f"n{at}", cpu=draw.choice([4000, 4000, 8000]), memory=draw.choice([8192, 16_384]))
-    for at in range(90):
-        cluster.job(f"j{at}", group_spec(cpu=draw.randrange(50, 1500), memory=draw.randrange(10, 3000)))
+    for at in range(70):
+        cluster.job(f"j{at}", group_spec(cpu=draw.randrange(50, 800), memory=draw.randrange(10, 1500)))
     straight = cluster.view()
     wanted = solve(Problem(straight), reconcile(straight, 0).asks, ways=ways)
     for seed in range(1000):
@@ -193,9 +193,9 @@ def test_the_order_of_a_fill_is_an_order_of_all_by_size(sizes: list[tuple[int, i
 
 
 def nodes_used(tasks: list[tuple[int, int]], fill: bool) -> int:
-    """On 60 nodes of three sizes: by the fill, or by the oracle's best fit with the big ones first."""
+    """On 24 nodes of three sizes: by the fill, or by the oracle's best fit with the big ones first."""
     cluster = Cluster()
-    for at in range(60):
+    for at in range(24):
         size = (32, 64, 96)[at % 3]
         cluster.node(f"n{at}", cpu=size * 1000, memory=size * 4096)
     if not fill:
@@ -211,11 +211,11 @@ def nodes_used(tasks: list[tuple[int, int]], fill: bool) -> int:
     return len({choice.node for choice in oracle_of(view).place(asks)})
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("largest", [2000, 4000, 12_000, 24_000])
 def test_a_fill_uses_few_more_nodes_than_best_fit_decreasing(seed: int, largest: int) -> None:
     draw = random.Random(seed)
-    count = min(500, 1_500_000 // largest)
+    count = min(250, 600_000 // largest)
     tasks = [(draw.randrange(100, largest), draw.randrange(100, largest * 4)) for _ in range(count)]
     best = nodes_used(tasks, fill=False)
     assert nodes_used(tasks, fill=True) <= best * 1.04 + 1
