@@ -15,8 +15,8 @@ from orchestrator.scheduling.problem import Problem
 
 
 class Room:
-    """``cpu``, ``memory``, ``disk``: free of each node, right while ``listed``. ``log``: node numbers, oldest first; who
-    caches something about nodes remembers how far it has read."""
+    """``cpu``, ``memory``, ``disk``: free of each node, right while ``listed``. ``log``: node numbers, oldest first;
+    who caches something about nodes remembers how far it has read."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
