@@ -360,6 +360,28 @@ def test_wiped_peer_catches_up_is_admitted_and_then_votes() -> None:
     in_virtual_time(scenario)
 
 
+def test_an_admission_that_was_applied_is_known_after_power_cuts_too() -> None:
+    """Found by the simulator (seed 412): nobody who was left knew that the new disk counted, and none could lead."""
+
+    async def scenario() -> None:
+        async with SimCluster(seed=7) as cluster:
+            leader = await cluster.elect()
+            wiped = next(peer.peer_id for peer in cluster.running() if peer is not leader)
+            cluster.wipe(wiped)
+            await cluster.start(wiped)
+            new = cluster.peers[wiped]
+            known = [peer.machine for peer in cluster.running()]
+            await cluster.wait(lambda: all(one.admitted().get(wiped) == new.incarnation for one in known), within_s=5)
+            third = next(peer.peer_id for peer in cluster.running() if peer not in (leader, new))
+            cluster.wipe(third)
+            for peer in (leader, new):
+                cluster.crash(peer.peer_id)
+                await cluster.start(peer.peer_id)
+            assert (await cluster.elect(within_s=10)).peer_id in (leader.peer_id, wiped)
+
+    in_virtual_time(scenario)
+
+
 def test_acknowledgements_of_a_wiped_disk_do_not_count() -> None:
     async def scenario() -> None:
         async with Puppet() as p1:
