@@ -24,8 +24,9 @@ from orchestrator.reconcile.work import Actions, Ask, GroupWork, Int64Array, Wor
 from orchestrator.scheduling import registry
 from orchestrator.scheduling.explain import explain_wish
 from orchestrator.scheduling.explain_gangs import explain_gang
+from orchestrator.scheduling.placements import Placements
 from orchestrator.scheduling.problem import Problem
-from orchestrator.scheduling.solve import Placements, solve
+from orchestrator.scheduling.solve import solve
 from orchestrator.scheduling.wish import wish_of
 from orchestrator.state.commands import Action, ActionColumns, ApplyPlan, Int32Array, PlacementColumns
 from orchestrator.state.model import Job, Node
@@ -42,6 +43,12 @@ NAME_BYTES = 8
 """Around each uid, node id and reason in a table."""
 
 
+ROUND_STEPS = 20_000
+"""A round places about so many plain instances, or a sixteenth of them one by one, and leaves the others to the next
+one, which follows at once. So a round takes tenths of a second however long the backlog is, what is submitted meanwhile
+waits no longer than that for its turn, and no round holds more than ten entries."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unplaced:
     """Instances without a node: no_room: nothing fits now; backing_off: they failed to start and wait; blocked: held
@@ -56,16 +63,18 @@ class Unplaced:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Decision:
     """``plans`` to propose in order, none if there is nothing to do; ``wake_at_ms``: when to decide again although
-    nothing has changed, in unix ms (None: only a change matters)."""
+    nothing has changed, in unix ms (None: only a change matters). ``more``: the round ended at its bound, which it does
+    only with plans; ``unplaced`` counts what was tried."""
 
     plans: tuple[ApplyPlan, ...]
     wake_at_ms: int | None
     unplaced: Unplaced
+    more: bool = False
 
     @property
     def pending(self) -> bool:
-        """Something waits for what other jobs and nodes do, or for a time."""
-        return bool(self.unplaced.no_room or self.unplaced.backing_off or self.unplaced.blocked)
+        """Something waits for what other jobs and nodes do, for a time, or for the next round."""
+        return bool(self.more or self.unplaced.no_room or self.unplaced.backing_off or self.unplaced.blocked)
 
 
 class Planner:
@@ -74,25 +83,25 @@ class Planner:
     def __init__(self) -> None:
         self._latest: tuple[Mapping[NodeId, Node], Problem] | None = None
 
-    def decide(self, view: ClusterView, now_ms: int) -> Decision:
+    def decide(self, view: ClusterView, now_ms: int, *, steps_max: int = ROUND_STEPS) -> Decision:
         work = reconcile(view, now_ms)
         if view.held is not None and self._latest is not None and self._latest[0] is view.nodes:
             problem = self._latest[1].again(view)
         else:
             problem = Problem(view, _given_up(work))
             self._latest = (view.nodes, problem)
-        decision = _decision(view, work, problem)
+        decision = _decision(view, work, problem, steps_max)
         problem.view = nodes_alone(view)  # rows are not needed again, and may be a million
         return decision
 
 
-def decide(view: ClusterView, now_ms: int) -> Decision:
+def decide(view: ClusterView, now_ms: int, *, steps_max: int = ROUND_STEPS) -> Decision:
     work = reconcile(view, now_ms)
-    return _decision(view, work, Problem(view, _given_up(work)))
+    return _decision(view, work, Problem(view, _given_up(work)), steps_max)
 
 
-def _decision(view: ClusterView, work: Work, problem: Problem) -> Decision:
-    placements = solve(problem, work.asks)
+def _decision(view: ClusterView, work: Work, problem: Problem, steps_max: int) -> Decision:
+    placements = solve(problem, work.asks, steps_max=steps_max)
     blocked = sum(note.missing for note in work.groups.values() if note.blocked or note.gang)
     return Decision(
         plans=tuple(_cut(view, work, problem, placements)),
@@ -103,6 +112,7 @@ def _decision(view: ClusterView, work: Work, problem: Problem) -> Decision:
             blocked=blocked,
             failed=sum(note.failed for note in work.groups.values()),
         ),
+        more=placements.more,
     )
 
 

@@ -61,6 +61,10 @@ class Plan(Protocol):
     def pending(self) -> bool:
         """Something waits for what other jobs and nodes do, or for a time: the next round looks at everything."""
 
+    @property
+    def more(self) -> bool:
+        """The round ended at its bound: another is to follow as soon as its plans are in."""
+
 
 class Cluster(Views, Protocol):
     """The replicated state, as far as the leader's loop reads it. Called on the loop that owns it."""
@@ -177,7 +181,7 @@ class LeaderLoop:
             raise
         took = self._clock() - began
         PLAN_SECONDS.observe(took)
-        if took > BRIEF_S:
+        if took > BRIEF_S and not plan.more:
             # A large cluster changes all the time: at most half of it goes into deciding, even in another thread.
             self._rest_until = self._clock() + took
         self._sight.decided(view, pending=plan.pending, wake_at_ms=plan.wake_at_ms)

@@ -22,7 +22,7 @@ def suitable(problem: Problem, wish: Wish) -> BoolArray:
     mask = problem.open.copy() if wish.everywhere else problem.open & (problem.held_for < 0)
     if wish.drivers:
         wanted = frozenset(wish.drivers)
-        mask &= np.array([wanted <= drivers for drivers in problem.drivers], dtype=np.bool_)
+        mask &= np.array([wanted <= drivers for drivers in problem.driver_sets], dtype=np.bool_)[problem.driver_set]
     for constraint in wish.constraints:
         mask &= problem.labels.mask(constraint)
     return mask
@@ -40,11 +40,10 @@ def has_room(problem: Problem, wish: Wish, nodes: Int64Array) -> BoolArray:
     return mask
 
 
-def times_that_fit(problem: Problem, wish: Wish, nodes: Int64Array) -> Int64Array:
-    """int64 per given node: how often a plain wish fits into what is free."""
-    free = problem.free[nodes]
-    times = np.where((free < 0).any(axis=1), 0, ENDLESS)
+def times_that_fit(problem: Problem, wish: Wish) -> Int64Array:
+    """int64 per node: how often a plain wish fits into what is free."""
+    times = np.where((problem.free < 0).any(axis=1), 0, ENDLESS)
     for dimension, amount in enumerate(wish.request):
         if amount:
-            np.minimum(times, np.maximum(free[:, dimension], 0) // amount, out=times)
+            np.minimum(times, np.maximum(problem.free[:, dimension], 0) // amount, out=times)
     return times

@@ -47,6 +47,12 @@ class Policy(Protocol):
         """Whether asks of one priority are served by size, largest first, and not as they came."""
         ...
 
+    @property
+    def fullest_first(self) -> bool:
+        """Whether instances that want cpu, memory and disk alone go to the node that is fullest afterwards
+        (``scoring.utilisation``), to nodes with devices only when no other has room: those are placed in batches."""
+        ...
+
     def scores(self, problem: Problem, wish: Wish, nodes: Int64Array) -> Int64Array:
         """Of the given nodes, on each of which one more instance fits, before it is placed. Must depend on nothing but
         the node's own capacity and free room, because it is cached until the node is touched."""

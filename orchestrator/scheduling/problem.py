@@ -62,6 +62,11 @@ class Problem:
         self.held_for: Int64Array = np.full(len(nodes), -1, dtype=np.int64)
         self.waiting: dict[int, str] = {}
         self.view, self.given_up = view, given_up
+        # Few different sets, so that a wish is compared with each of them once.
+        self.driver_sets: dict[frozenset[str], int] = {}
+        self.driver_set: Int64Array = np.array(
+            [self.driver_sets.setdefault(drivers, len(self.driver_sets)) for drivers in self.drivers], dtype=np.int64
+        )
         self._occupy(view, given_up)
 
     def __len__(self) -> int:

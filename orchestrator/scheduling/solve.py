@@ -1,16 +1,25 @@
 """Placing the asks of one round, each on what the earlier ones left.
 
-Owns: the order within a priority, the cached scores, committing. Leaves to others: which node is best (``policies``),
-where an instance fits (``filters``). The rules: a placement takes its room before the next is considered; an ask that
-does not fit is passed over, and smaller or later ones may still be placed; the result is a function of the view.
+Owns: the order within a priority, which way of placing an ask goes, committing. Leaves to others: which node is best
+(``policies``), where an instance fits (``filters``), doing it fast (``best_fit``, ``prefix_fill``).
 
-Equal wishes are a class with one row of scores over all nodes. A placement notes the nodes that it touched; a class
-refreshes just those before it is used again. Many instances of a plain class are placed in closed form.
+What is promised. A placement takes its room before the next is considered. An ask that does not fit is passed over, and
+smaller or later ones may still be placed. Asks are served in the order in which they come; only those of policies with
+``big_first`` trade places, within one priority. The result is a function of the view.
+
+Batches keep the promise to whoever waits. Neighbours of one priority that want nothing but cpu, memory and disk on the
+fullest node (``Policy.fullest_first``) are placed in one pass, big first, *if all of them find room*; if not, the older
+half is tried before the younger one, and so on down to a few, which are placed one by one. So whoever is left without a
+node fitted nowhere when its turn came, with only those before it placed, and nothing that fits is left unplaced.
+Which of several nodes each of a batch gets is the fill's choice, not that of one after the other.
+
+The ways, fastest first: equal wishes in closed form (the same as one by one); different ones by prefix fill; a few one
+by one from sorted shelves (the same as by scores); everything else by scores: equal wishes are a class with one row of
+scores over all nodes, a placement notes the nodes that it touched, and a class refreshes just those before it is used.
 """
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,61 +27,35 @@ import numpy as np
 
 from orchestrator.contract.model import JobType
 from orchestrator.scheduling import gangs, registry
+from orchestrator.scheduling.backlog import Backlog, Stretch, Wishes, backlog_of
 from orchestrator.scheduling.devices import mask_of
 from orchestrator.scheduling.filters import has_room, suitable, times_that_fit
+from orchestrator.scheduling.fullest import Fullest
+from orchestrator.scheduling.placements import Placements
 from orchestrator.scheduling.policy import NOWHERE, Policy, Turn
 from orchestrator.scheduling.problem import Problem
+from orchestrator.scheduling.room import Room
 from orchestrator.scheduling.scoring import SCALE
-from orchestrator.scheduling.wish import Ask, BoolArray, Int64Array, Wish, wish_of
+from orchestrator.scheduling.wish import Ask, BoolArray, Int64Array, Wish
 from orchestrator.state.commands import Int32Array
 
-CLOSED_FORM_FROM = 8
-"""From so many instances on the closed form is faster than choosing one by one; both give the same."""
 CLASSES_MAX = 512
 """Score rows that are kept; what falls out is computed again. A row is 8 bytes per node."""
+ENDLESS = 1 << 62
+STEPS_BY_SCORE = 16
+"""What one placement by scores counts against the bound of a round; one of a batch counts 1."""
 
 
-class Placements:
-    """What found a node, in the order of placing, as packed columns of one length, and what did not.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ways:
+    """From how many instances on each way is worth it; tests force them. None of it changes what finds room."""
 
-    ask: place in the asks; at: place in that ask's ordinals; node: number in the problem; device_mask over the node's
-    devices; gpu_millis: taken of each; ports: host ports of all rows, row i's are
-    ``ports[port_offsets[i]:port_offsets[i + 1]]`` in the group's order. unplaced: per ask, how many instances found no
-    room (a system job's nodes that are not suitable are not counted).
-    """
+    closed_form_from: int = 8
+    shelves_from: int = 16
+    fill_from: int = 64
 
-    def __init__(self, asks: int) -> None:
-        # Typed arrays: they take single values as fast as lists do, whole columns at once, and a tenth of the memory.
-        self.ask = array("i")
-        self.at = array("i")
-        self.node = array("i")
-        self.device_mask = array("Q")
-        self.gpu_millis = array("i")
-        self.ports = array("i")
-        self.port_offsets = array("i", [0])
-        self.unplaced = [0] * asks
 
-    def __len__(self) -> int:
-        return len(self.ask)
-
-    def add(self, ask: int, at: int, node: int, device_mask: int, gpu_millis: int, ports: tuple[int, ...]) -> None:
-        self.ask.append(ask)
-        self.at.append(at)
-        self.node.append(node)
-        self.device_mask.append(device_mask)
-        self.gpu_millis.append(gpu_millis)
-        self.ports.extend(ports)
-        self.port_offsets.append(len(self.ports))
-
-    def add_plain(self, ask: Int32Array, at: Int32Array, node: Int64Array) -> None:
-        """Rows that hold neither devices nor ports."""
-        rows = len(node)
-        self.ask.frombytes(ask.astype(np.int32).tobytes())
-        self.at.frombytes(at.astype(np.int32).tobytes())
-        self.node.frombytes(node.astype(np.int32).tobytes())
-        self.device_mask.frombytes(bytes(8 * rows))
-        self.gpu_millis.frombytes(bytes(4 * rows))
-        self.port_offsets.extend([len(self.ports)] * rows)
+WAYS = Ways()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -86,64 +69,77 @@ class _Class:
     seen: int
 
 
-def solve(problem: Problem, asks: Sequence[Ask], *, closed_form_from: int = CLOSED_FORM_FROM) -> Placements:
-    """Place what fits of ``asks``, which come in the order of service; takes the room out of ``problem``."""
-    solver = _Solver(problem, asks, closed_form_from)
-    solver.run()
-    return solver.result
+def solve(problem: Problem, asks: Sequence[Ask], *, steps_max: int = ENDLESS, ways: Ways = WAYS) -> Placements:
+    """Place what fits of ``asks``, which come in the order of service; takes the room out of ``problem``. After about
+    ``steps_max`` steps it stops and says so (``Placements.more``); only what is placed counts, so a round gets on."""
+    wishes = Wishes()
+    return Solver(problem, wishes, ways).place(backlog_of(asks, wishes), steps_max=steps_max)
 
 
-class _Solver:
-    def __init__(self, problem: Problem, asks: Sequence[Ask], closed_form_from: int) -> None:
+class Solver:
+    """Takes room out of one problem, for one backlog after the other. ``wishes``: the table of all of them."""
+
+    def __init__(self, problem: Problem, wishes: Wishes, ways: Ways = WAYS) -> None:
         self._problem = problem
-        self._asks = asks
-        self._closed_form_from = closed_form_from
-        interned: dict[Wish, Wish] = {}
-        self._wishes: list[Wish] = []
-        for ask in asks:
-            spec = ask.job.spec
-            wish = wish_of(spec, spec.groups[ask.group], default_policy=registry.DEFAULT)
-            self._wishes.append(interned.setdefault(wish, wish))
-        self._classes: dict[int, _Class] = {}  # by the identity of the interned wish, which costs no hashing
-        self._touched: list[int] = []
+        self._wishes = wishes
+        self._ways = ways
+        self._room = Room(problem)
+        self._fullest = Fullest(self._room, wishes)
+        self._classes: dict[int, _Class] = {}
         self._turn_key = (-1, -1)
         self._turn = self._anyone = Turn(counts=np.zeros(len(problem), dtype=np.int64), last=-1)
-        self.result = Placements(len(asks))
 
-    def run(self) -> None:
+    def place(self, backlog: Backlog, *, steps_max: int = ENDLESS) -> Placements:
+        assert backlog.wishes is self._wishes
+        self._turn_key = (-1, -1)
+        self._backlog = backlog
+        self._left = steps_max
+        self.result = Placements(len(backlog.wish))
         order = self._order()
-        place = 0
-        while place < len(order):
-            index = order[place]
-            ask, wish = self._asks[index], self._wishes[index]
-            policy = registry.get(wish.policy)
-            place += 1
-            if wish.gang is not None:
-                self._place_gang(index, wish)
-                continue
-            if ask.pinned:
-                self._place_pinned(index, wish, policy)
-                continue
-            batch = [index]
-            if not policy.knows_groups and ask.avoid < 0:
-                # What comes next, asks for the same and is judged without regard to its job may be placed in one go.
-                while place < len(order) and self._alike(index, order[place]):
-                    batch.append(order[place])
-                    place += 1
-            self._place(batch, wish, policy)
+        for stretch in backlog.stretches:
+            if self._left <= 0:
+                self.result.more = True
+                break
+            if stretch.batch and stretch.wish >= 0:
+                alike = np.arange(stretch.start, stretch.stop, dtype=np.int32)
+                self._place_alike(alike, stretch.wish, registry.get(self._wishes.known[stretch.wish].policy))
+            elif stretch.batch and self._worth_a_batch(stretch):
+                self._place_batch(stretch)
+            else:
+                self._place_in_turn(order[stretch.start : stretch.stop])
+        self._room.arrays()
+        return self.result
 
-    def _order(self) -> list[int]:
+    def take(self, number: int) -> int:
+        """One decision: take room for one instance of a wish that may be placed in a batch; the node's number, or -1 if
+        it fits nowhere. ``place`` calls this for a few different ones. ``problem.free`` is current after ``settle``."""
+        return self._fullest.take(number)
+
+    def settle(self) -> None:
+        self._room.arrays()
+
+    def _order(self) -> Sequence[int]:
         """The asks as they came, but those of policies with ``big_first`` trade places within a priority."""
-        order = list(range(len(self._asks)))
+        backlog = self._backlog
+        order = range(len(backlog.wish))
+        if backlog.all_batch:
+            return order
         bands: dict[int, list[int]] = {}
-        for index, wish in enumerate(self._wishes):
-            if registry.get(wish.policy).big_first:
-                bands.setdefault(self._asks[index].job.spec.priority, []).append(index)
+        for stretch in backlog.stretches:
+            if stretch.batch:
+                continue
+            for index in order[stretch.start : stretch.stop]:
+                if registry.get(self._wish(index).policy).big_first:
+                    bands.setdefault(backlog.asks[index].job.spec.priority, []).append(index)
+        traded = list(order)
         for places in bands.values():
-            largest_first = sorted(places, key=lambda index: (-self._size(self._wishes[index]), index))
+            largest_first = sorted(places, key=lambda index: (-self._size(self._wish(index)), index))
             for place, index in zip(places, largest_first, strict=True):
-                order[place] = index
-        return order
+                traded[place] = index
+        return traded
+
+    def _wish(self, index: int) -> Wish:
+        return self._wishes.known[int(self._backlog.wish[index])]
 
     def _size(self, wish: Wish) -> int:
         """What one instance asks for, as shares of the whole cluster, added up."""
@@ -154,30 +150,80 @@ class _Solver:
             size += wish.gpus.count * wish.gpus.gpu_millis * SCALE // max(devices, 1)
         return size
 
-    def _alike(self, index: int, other: int) -> bool:
-        ask = self._asks[other]
-        return self._wishes[other] is self._wishes[index] and ask.avoid < 0 and not ask.pinned
+    # ------------------------------------------------------------------------ batches
+
+    def _worth_a_batch(self, stretch: Stretch) -> bool:
+        return stretch.rows >= self._ways.shelves_from * stretch.grounds
+
+    def _place_batch(self, stretch: Stretch) -> None:
+        """Place the instances of a stretch, in the order of service as far as they do not all fit."""
+        counts = self._backlog.count[stretch.start : stretch.stop]
+        numbers = self._backlog.wish[stretch.start : stretch.stop]
+        asks = np.arange(stretch.start, stretch.stop, dtype=np.int32)
+        if stretch.single:
+            at = np.zeros(len(asks), dtype=np.int32)
+        else:
+            at = _within(counts.astype(np.int64))
+            numbers, asks = np.repeat(numbers, counts), np.repeat(asks, counts)
+        done = 0
+        while done < len(asks) and self._left > 0:
+            part = slice(done, min(len(asks), done + self._left))
+            nodes = self._place_rows(numbers[part])
+            placed = len(nodes)
+            if int(nodes.min()) >= 0:
+                self.result.add_plain(asks[part], at[part], nodes)
+            else:
+                found = nodes >= 0
+                placed = int(found.sum())
+                self.result.add_plain(asks[part][found], at[part][found], nodes[found])
+                missing = np.bincount(asks[part][~found] - stretch.start).tolist()
+                for place, count in enumerate(missing, stretch.start):
+                    self.result.unplaced[place] += count
+            self._left -= placed
+            done = part.stop
+        self.result.more |= done < len(asks)
+
+    def _place_rows(self, numbers: Int32Array) -> Int64Array:
+        """int64 per instance: the node it got, or -1. ``numbers``: their wishes."""
+        if len(numbers) < self._ways.fill_from:
+            return np.array([self.take(number) for number in numbers.tolist()], dtype=np.int64)
+        nodes = self._fullest.take_all(numbers)
+        if nodes is not None:
+            return nodes
+        hopeless = self._fullest.hopeless(numbers)
+        if hopeless.any():
+            nodes = np.full(len(numbers), -1, dtype=np.int64)
+            if not hopeless.all():
+                nodes[~hopeless] = self._place_rows(numbers[~hopeless])
+            return nodes
+        half = len(numbers) // 2
+        return np.concatenate([self._place_rows(numbers[:half]), self._place_rows(numbers[half:])])
 
     # ------------------------------------------------------------------------ one class
 
-    def _class(self, wish: Wish, policy: Policy) -> _Class:
+    def _class(self, number: int) -> _Class:
         """The wish's class with scores as of now."""
-        known = self._classes.pop(id(wish), None)
+        known = self._classes.pop(number, None)
+        log = self._room.log
+        self._room.arrays()
         if known is None:
+            wish = self._wishes.known[number]
             mask = suitable(self._problem, wish)
             scores = np.full(len(self._problem), NOWHERE, dtype=np.int64)
-            known = _Class(wish=wish, policy=policy, suitable=mask, scores=scores, seen=len(self._touched))
+            known = _Class(wish=wish, policy=registry.get(wish.policy), suitable=mask, scores=scores, seen=len(log))
             self._refresh(known, np.flatnonzero(mask))
             if len(self._classes) >= CLASSES_MAX:
                 del self._classes[next(iter(self._classes))]
-        elif known.seen < len(self._touched):
-            touched = np.array(sorted(set(self._touched[known.seen :])), dtype=np.int64)
-            known.seen = len(self._touched)
+        elif known.seen < len(log):
+            touched = np.array(sorted(set(log[known.seen :])), dtype=np.int64)
+            known.seen = len(log)
             self._refresh(known, touched[known.suitable[touched]])
-        self._classes[id(wish)] = known  # used last: it falls out last
+        self._classes[number] = known  # used last: it falls out last
         return known
 
     def _refresh(self, known: _Class, nodes: Int64Array) -> None:
+        """Score these nodes anew. Whatever is to count besides the policy's score is added here, and a wish with such
+        additions is no ``Wishes.batch``."""
         if not len(nodes):
             return
         room = has_room(self._problem, known.wish, nodes)
@@ -187,52 +233,87 @@ class _Solver:
         if len(fitting):
             known.scores[fitting] = known.policy.scores(self._problem, known.wish, fitting)
 
-    # ------------------------------------------------------------------------ placing
+    # ------------------------------------------------------------------------ by scores
 
-    def _place(self, batch: list[int], wish: Wish, policy: Policy) -> None:
+    def _place_in_turn(self, order: Sequence[int]) -> None:
+        place = 0
+        while place < len(order):
+            if self._left <= 0:
+                self.result.more = True
+                return
+            index = order[place]
+            ask, number = self._backlog.asks[index], int(self._backlog.wish[index])
+            policy = registry.get(self._wishes.known[number].policy)
+            place += 1
+            if self._wishes.known[number].gang is not None:
+                self._place_gang(index, number)
+                continue
+            if ask.pinned:
+                self._place_pinned(index, number)
+                continue
+            batch = [index]
+            if not policy.knows_groups and ask.avoid < 0:
+                # What comes next, asks for the same and is judged without regard to its job may be placed in one go.
+                while place < len(order) and self._alike(number, order[place]):
+                    batch.append(order[place])
+                    place += 1
+            self._place_alike(np.array(batch, dtype=np.int32), number, policy)
+
+    def _alike(self, number: int, other: int) -> bool:
+        ask = self._backlog.asks[other]
+        return int(self._backlog.wish[other]) == number and ask.avoid < 0 and not ask.pinned
+
+    def _place_alike(self, batch: Int32Array, number: int, policy: Policy) -> None:
         """Place the asks of a batch, all with this wish, in order."""
-        ask = self._asks[batch[0]]
-        turn = self._turn_of(ask) if policy.knows_groups else self._anyone
-        counts = [len(self._asks[index].ordinals) for index in batch]
-        rows = sum(counts)
-        if wish.plain and ask.avoid < 0 and rows >= self._closed_form_from:
-            placed = self._place_many(batch, counts, wish, policy, turn)
+        asks = self._backlog.asks
+        first = asks[int(batch[0])]
+        turn = self._turn_of(first) if policy.knows_groups else self._anyone
+        counts = self._backlog.count[batch].astype(np.int64)
+        rows = int(counts.sum())
+        if self._wishes.known[number].plain and first.avoid < 0 and rows >= self._ways.closed_form_from:
+            placed = self._place_many(batch, counts, number, policy, turn)
         else:
-            avoid = self._problem.number_of_slot.get(ask.avoid, -1)
+            avoid = self._problem.number_of_slot.get(first.avoid, -1)
             placed = 0
-            for index, count in zip(batch, counts, strict=True):
-                done = self._place_each(index, count, wish, policy, turn, avoid)
+            for index, count in zip(batch.tolist(), counts.tolist(), strict=True):
+                done = self._place_each(index, count, number, policy, turn, avoid)
                 placed += done
                 if done < count:
                     break
-        left = rows - placed
-        for index, count in zip(reversed(batch), reversed(counts), strict=True):
-            if not left:
-                break
-            self.result.unplaced[index] = min(left, count)
-            left -= self.result.unplaced[index]
+        if placed == rows:
+            return
+        if self._left <= 0:
+            self.result.more = True
+            return
+        before = np.cumsum(counts) - counts
+        missing = counts - np.clip(placed - before, 0, counts)
+        for index, count in zip(batch.tolist(), missing.tolist(), strict=True):
+            self.result.unplaced[index] = count
 
-    def _place_many(self, batch: list[int], counts: list[int], wish: Wish, policy: Policy, turn: Turn) -> int:
-        problem, known = self._problem, self._class(wish, policy)
-        times = times_that_fit(problem, wish, np.arange(len(problem), dtype=np.int64))
-        nodes = policy.place_many(problem, wish, known.scores, times, sum(counts), turn)
+    def _place_many(self, batch: Int32Array, counts: Int64Array, number: int, policy: Policy, turn: Turn) -> int:
+        problem, known = self._problem, self._class(number)
+        times = times_that_fit(problem, known.wish)
+        wanted = min(int(counts.sum()), self._left)
+        nodes = policy.place_many(problem, known.wish, known.scores, times, wanted, turn)
         if not len(nodes):
             return 0
         taken = np.bincount(nodes, minlength=len(problem))
-        problem.free -= taken[:, None] * np.array(wish.request, dtype=np.int64)
+        touched = np.flatnonzero(taken)
+        problem.free[touched] -= taken[touched, None] * np.array(known.wish.request, dtype=np.int64)
         turn.counts += taken
         turn.last = int(nodes[-1])
-        self._touched.extend(np.flatnonzero(taken).tolist())
-        ask = np.repeat(np.array(batch, dtype=np.int32), counts)[: len(nodes)]
-        before = np.cumsum(counts) - counts
-        at = np.arange(len(nodes)) - np.repeat(before, counts)[: len(nodes)]
-        self.result.add_plain(ask, at.astype(np.int32), nodes)
+        self._room.log.extend(touched.tolist())
+        ask = np.repeat(batch, counts)[: len(nodes)]
+        self.result.add_plain(ask, _within(counts)[: len(nodes)], nodes)
+        self._left -= len(nodes)
         return len(nodes)
 
-    def _place_each(self, index: int, count: int, wish: Wish, policy: Policy, turn: Turn, avoid: int) -> int:
+    def _place_each(self, index: int, count: int, number: int, policy: Policy, turn: Turn, avoid: int) -> int:
         """Place the instances of one ask one by one; returns how many found a node."""
         for at in range(count):
-            scores = self._class(wish, policy).scores
+            if self._left <= 0:
+                return at
+            scores = self._class(number).scores
             if avoid >= 0 and scores[avoid] != NOWHERE:
                 elsewhere = scores.copy()
                 elsewhere[avoid] = NOWHERE
@@ -240,60 +321,64 @@ class _Solver:
                     scores = elsewhere
             if not len(scores) or scores.max() == NOWHERE:
                 return at
-            self._take(index, at, policy.choose(scores, turn), wish, turn)
+            self._take(index, at, policy.choose(scores, turn), number, turn)
         return count
 
-    def _place_pinned(self, index: int, wish: Wish, policy: Policy) -> None:
+    def _place_pinned(self, index: int, number: int) -> None:
         """One instance for each node whose slot is an ordinal of the ask."""
-        for at, slot in enumerate(self._asks[index].ordinals.tolist()):
-            number = self._problem.number_of_slot.get(slot)
-            known = self._class(wish, policy)
-            if number is None or not known.suitable[number]:
+        for at, slot in enumerate(self._backlog.asks[index].ordinals.tolist()):
+            node = self._problem.number_of_slot.get(slot)
+            known = self._class(number)
+            if node is None or not known.suitable[node]:
                 continue
-            if known.scores[number] == NOWHERE:
+            if known.scores[node] == NOWHERE:
                 self.result.unplaced[index] += 1
             else:
-                self._take(index, at, number, wish, self._anyone)
+                self._take(index, at, node, number, self._anyone)
 
-    def _place_gang(self, index: int, wish: Wish) -> None:
+    def _place_gang(self, index: int, number: int) -> None:
         """All of it or nothing; while it waits it keeps nodes to itself (``gangs``)."""
-        ask = self._asks[index]
+        ask, wish = self._backlog.asks[index], self._wishes.known[number]
+        self._room.arrays()
         found = gangs.place(self._problem, wish, ask)
         if found is None:
             self.result.unplaced[index] = len(ask.ordinals)
             if gangs.hold(self._problem, wish, ask, index, self._ending()):
-                self._classes.clear()  # what fits where is another matter now
+                # What fits where is another matter now.
+                self._classes.clear()
+                self._fullest = Fullest(self._room, self._wishes)
             return
         for at, (node, numbers, ports) in enumerate(found):
-            self._note(index, at, node, wish, self._anyone, numbers, ports)
+            self._note(index, at, node, number, self._anyone, numbers, ports)
 
     def _ending(self) -> gangs.Ending:
         """The batch work among what has been placed so far."""
-        batch = np.array([ask.job.spec.type is JobType.BATCH for ask in self._asks], dtype=np.bool_)
-        rows = np.flatnonzero(batch[np.array(self.result.ask, dtype=np.int64)])
-        requests = np.array([wish.request for wish in self._wishes], dtype=np.int64)
+        backlog, result = self._backlog, self.result
+        batch = np.array([ask.job.spec.type is JobType.BATCH for ask in backlog.asks], dtype=np.bool_)
+        asks = np.array(result.ask, dtype=np.int64)
+        rows = np.flatnonzero(batch[asks])
+        requests = self._wishes.columns().requests[np.asarray(backlog.wish)]
         return gangs.Ending(
-            node=np.array(self.result.node, dtype=np.int64)[rows],
-            request=requests[np.array(self.result.ask, dtype=np.int64)[rows]],
-            mask=np.array(self.result.device_mask, dtype=np.uint64)[rows],
-            millis=np.array(self.result.gpu_millis, dtype=np.int64)[rows],
+            node=np.array(result.node, dtype=np.int64)[rows],
+            request=requests[asks[rows]],
+            mask=np.array(result.device_mask, dtype=np.uint64)[rows],
+            millis=np.array(result.gpu_millis, dtype=np.int64)[rows],
         )
 
-    def _take(self, index: int, at: int, node: int, wish: Wish, turn: Turn) -> None:
-        numbers, ports = self._problem.take(node, wish)
-        self._note(index, at, node, wish, turn, numbers, ports)
+    def _take(self, index: int, at: int, node: int, number: int, turn: Turn) -> None:
+        numbers, ports = self._problem.take(node, self._wishes.known[number])
+        self._note(index, at, node, number, turn, numbers, ports)
 
     def _note(
-        self, index: int, at: int, node: int, wish: Wish, turn: Turn, numbers: tuple[int, ...], ports: tuple[int, ...]
+        self, index: int, at: int, node: int, number: int, turn: Turn, numbers: tuple[int, ...], ports: tuple[int, ...]
     ) -> None:
-        if ports:
-            self._touched.extend(self._problem.ports.neighbours(node))
-        else:
-            self._touched.append(node)
+        wish = self._wishes.known[number]
+        self._room.log.extend(self._problem.ports.neighbours(node) if ports else (node,))
         turn.counts[node] += 1
         turn.last = node
         millis = wish.gpus.gpu_millis if wish.gpus is not None else 0
         self.result.add(index, at, node, mask_of(numbers), millis, ports)
+        self._left -= STEPS_BY_SCORE
 
     def _turn_of(self, ask: Ask) -> Turn:
         """The asks of one group follow each other, so the last turn is all that need be kept."""
@@ -303,3 +388,8 @@ class _Solver:
             counts = np.bincount(self._problem.numbers(ask.peers), minlength=len(self._problem)).astype(np.int64)
             self._turn = Turn(counts=counts, last=self._problem.number_of_slot.get(ask.last_node, -1))
         return self._turn
+
+
+def _within(counts: Int64Array) -> Int32Array:
+    """int32 per instance: its place among those of its ask."""
+    return (np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)).astype(np.int32)

@@ -27,14 +27,17 @@ from orchestrator.scheduling import registry
 from orchestrator.scheduling.device_sets import best_set, link_cost
 from orchestrator.scheduling.devices import Devices, mask_of
 from orchestrator.scheduling.filters import has_room, suitable
+from orchestrator.scheduling.placements import Placements
 from orchestrator.scheduling.problem import Problem
-from orchestrator.scheduling.solve import Placements, solve
+from orchestrator.scheduling.solve import WAYS, Ways, solve
 from orchestrator.scheduling.wish import wish_of
 from orchestrator.state.views import ClusterView
 from tests.effort import examples
 from tests.unit.scheduling.cluster import Cluster, group_spec
 from tests.unit.scheduling.oracle import Machine, Oracle, best_devices, fullness, oracle_of, pair_cost, skipped, worth
 
+NEVER = 10**9
+BY_SCORES = Ways(closed_form_from=NEVER, shelves_from=NEVER, fill_from=NEVER)
 QUICK = settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 OPERATORS = st.sampled_from(
@@ -182,10 +185,10 @@ def _some_run(draw: st.DrawFn, cluster: Cluster, job: Any) -> None:
             )
 
 
-def scheduled(view: ClusterView, closed_form_from: int) -> tuple[list[tuple[Any, ...]], Placements, Problem]:
+def scheduled(view: ClusterView, ways: Ways = WAYS) -> tuple[list[tuple[Any, ...]], Placements, Problem]:
     work = reconcile(view, 0)
     problem = Problem(view)
-    found = solve(problem, work.asks, closed_form_from=closed_form_from)
+    found = solve(problem, work.asks, ways=ways)
     rows = [
         (
             found.ask[at],
@@ -212,7 +215,7 @@ def expected(view: ClusterView) -> tuple[list[tuple[Any, ...]], Oracle]:
 @QUICK
 def test_every_policy_chooses_what_its_oracle_chooses(policy: str, data: st.DataObject) -> None:
     view = data.draw(clusters(policy)).view()
-    assert scheduled(view, 8)[0] == expected(view)[0]
+    assert scheduled(view)[0] == expected(view)[0]
 
 
 @pytest.mark.parametrize("policy", registry.names())
@@ -220,16 +223,24 @@ def test_every_policy_chooses_what_its_oracle_chooses(policy: str, data: st.Data
 @QUICK
 def test_the_closed_form_places_exactly_as_one_by_one_does(policy: str, data: st.DataObject) -> None:
     view = data.draw(clusters(policy, plain=True)).view()
-    one_by_one = scheduled(view, 10**9)[0]
-    assert scheduled(view, 1)[0] == one_by_one
-    assert one_by_one == expected(view)[0]
+    by_scores = scheduled(view, BY_SCORES)[0]
+    assert scheduled(view, Ways(closed_form_from=1, shelves_from=NEVER, fill_from=NEVER))[0] == by_scores
+    assert by_scores == expected(view)[0]
+
+
+@pytest.mark.parametrize("policy", ["binpack", "gpu-locality"])
+@given(data=st.data())
+@settings(QUICK, max_examples=150)
+def test_sorted_shelves_choose_exactly_what_scores_choose(policy: str, data: st.DataObject) -> None:
+    view = data.draw(clusters(policy, plain=data.draw(st.booleans()))).view()
+    assert scheduled(view, Ways(closed_form_from=NEVER, shelves_from=0, fill_from=NEVER))[0] == expected(view)[0]
 
 
 @given(cluster=clusters())
 @QUICK
 def test_policies_mixed_in_one_round_see_each_others_placements(cluster: Cluster) -> None:
     view = cluster.view()
-    assert scheduled(view, 4)[0] == expected(view)[0]
+    assert scheduled(view, Ways(closed_form_from=4, shelves_from=2, fill_from=NEVER))[0] == expected(view)[0]
 
 
 @given(cluster=clusters())
@@ -257,7 +268,7 @@ def test_what_is_committed_never_exceeds_what_was_free(cluster: Cluster) -> None
     view = cluster.view()
     before = Problem(view)
     free, devices = before.free.copy(), before.devices.free.copy()
-    _, found, problem = scheduled(view, 8)
+    _, found, problem = scheduled(view, Ways(closed_form_from=4, shelves_from=0, fill_from=2))
     used = np.unique(np.array(found.node, dtype=np.int64))
     assert (problem.free[used] >= 0).all()
     assert (problem.devices.free[used] >= np.minimum(devices[used], 0)).all()

@@ -18,6 +18,7 @@ class BinPack:
     name = "binpack"
     knows_groups = False
     big_first = False
+    fullest_first = True
 
     def scores(self, problem: Problem, wish: Wish, nodes: Int64Array) -> Int64Array:
         score = utilisation(problem, wish, nodes)

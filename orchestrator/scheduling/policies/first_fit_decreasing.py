@@ -19,6 +19,7 @@ class FirstFitDecreasing:
     name = "first-fit-decreasing"
     knows_groups = False
     big_first = True
+    fullest_first = False
 
     def scores(self, problem: Problem, wish: Wish, nodes: Int64Array) -> Int64Array:
         return -nodes

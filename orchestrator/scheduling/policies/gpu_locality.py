@@ -25,6 +25,7 @@ class GpuLocality:
     name = "gpu-locality"
     knows_groups = False
     big_first = False
+    fullest_first = True
 
     def scores(self, problem: Problem, wish: Wish, nodes: Int64Array) -> Int64Array:
         fullness = np.clip(utilisation(problem, wish, nodes), 0, SCALE * 1000)

@@ -17,6 +17,7 @@ class RoundRobin:
     name = "round-robin"
     knows_groups = True
     big_first = False
+    fullest_first = False
 
     def scores(self, problem: Problem, wish: Wish, nodes: Int64Array) -> Int64Array:
         return np.zeros(len(nodes), dtype=np.int64)

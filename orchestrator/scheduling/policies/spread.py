@@ -20,6 +20,7 @@ class Spread:
     name = "spread"
     knows_groups = True
     big_first = False
+    fullest_first = False
 
     def scores(self, problem: Problem, wish: Wish, nodes: Int64Array) -> Int64Array:
         return -_fullness(problem, wish, nodes, 1)

@@ -32,6 +32,7 @@ class Decided:
     plans: tuple[ApplyPlan, ...] = ()
     wake_at_ms: int | None = None
     pending: bool = False
+    more: bool = False
 
 
 class Leader:

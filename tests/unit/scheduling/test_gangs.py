@@ -284,7 +284,7 @@ def test_an_entry_holds_the_largest_gang_and_never_a_part_of_one() -> None:
     for name in ("one", "two"):
         cluster.job(name, group_spec(count=MAX_GANG, cpu=1, memory=1, gang=GangSpec()))
     cluster.job("last", group_spec(count=7, cpu=1, memory=1))
-    plans = decide(cluster.view(), 0).plans
+    plans = decide(cluster.view(), 0, steps_max=10**6).plans
     assert [len(plan.placements) for plan in plans] == [5, MAX_GANG, MAX_GANG, 7]
     for plan in plans[1:3]:
         assert len(plan.jobs) == 1

@@ -1,0 +1,195 @@
+"""Placing plain instances on the fullest nodes, one by one or all at once, with all that is kept for it in a round.
+
+Owns: what is sorted and shelved, per set of suitable nodes, and when it is built. Leaves to others: who is served when
+(``solve``), the search (``best_fit``), the filling (``prefix_fill``). The rule: whatever is kept here is a cache of
+``Room``, so building it sooner, later or twice changes nothing but the time.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.scheduling.backlog import Wishes
+from orchestrator.scheduling.best_fit import BestFit
+from orchestrator.scheduling.filters import suitable
+from orchestrator.scheduling.prefix_fill import FullestFirst, big_first, prefix_fill
+from orchestrator.scheduling.room import Room
+from orchestrator.scheduling.wish import CPU, DISK, MEMORY, BoolArray, Int64Array
+from orchestrator.state.commands import Int32Array
+
+GROUNDS_MAX = 32
+"""Sets of suitable nodes of which sorted lists are kept."""
+LARGE = 4
+"""What takes more than this part of a node (of the lower quarter by size) is placed one by one before a fill: so few
+fit on a node that which ones decides how full it gets."""
+
+
+class _Ground:
+    """The suitable nodes of wishes with equal drivers and constraints. ``large``: (cpu, memory) above which an instance
+    is large here."""
+
+    def __init__(self, room: Room, nodes: Int64Array, requests: Int64Array) -> None:
+        self._room = room
+        self._requests = requests
+        self.nodes = nodes
+        problem = room.problem
+        quarter = (len(nodes) - 1) // 4
+        sizes = [np.partition(problem.capacity[nodes, dimension], quarter)[quarter] for dimension in (CPU, MEMORY)]
+        self.large = int(sizes[0]) // LARGE, int(sizes[1]) // LARGE
+        self.any_large = bool((requests[:, :DISK] > self.large).any())
+        self._shelves: tuple[BestFit, ...] | None = None
+        self._order: FullestFirst | None = None
+
+    def shelves(self) -> tuple[BestFit, ...]:
+        """Nodes without devices, then those with: there cpu is wanted by those who sit beside a device."""
+        if self._shelves is None:
+            has_devices = self._room.problem.devices.capacity[self.nodes] > 0
+            parts = [self.nodes[~has_devices], self.nodes[has_devices]]
+            self._shelves = tuple(BestFit(self._room, part, self._requests) for part in parts if len(part))
+        return self._shelves
+
+    def in_order(self, least: tuple[int, ...]) -> FullestFirst:
+        if self._order is None:
+            self._order = FullestFirst(self._room, self.nodes, least, self._requests.sum(axis=0))
+        return self._order
+
+
+class Fullest:
+    """For the wishes of one table, all of which must be ``Wishes.batch`` where they are named here."""
+
+    def __init__(self, room: Room, wishes: Wishes) -> None:
+        self._room = room
+        self._wishes = wishes
+        self._grounds: dict[int, _Ground | None] = {}
+        self._capacity: Int64Array = room.problem.capacity.sum(axis=0)
+        self._known = 0
+        self._keys: npt.NDArray[np.uint16] = np.zeros(0, dtype=np.uint16)
+        self._least: tuple[int, ...] = ()
+
+    def take(self, number: int) -> int:
+        """The fullest node with room for one more of this wish, which is taken, or -1."""
+        wishes = self._wishes
+        where = wishes.where[number]
+        ground = self._grounds[where] if where in self._grounds else self._ground(where)
+        if ground is not None:
+            cpu, memory, disk = wishes.known[number].request
+            for shelves in ground.shelves():
+                node = shelves.take(cpu, memory, disk)
+                if node >= 0:
+                    return node
+        return -1
+
+    def take_all(self, numbers: Int32Array) -> Int64Array | None:
+        """int64 per given wish: its node, all of them taken; or None when not all find room, and nothing is taken."""
+        self._learn()
+        if self._wishes.grounds == 1:
+            return self._fill(0, numbers)
+        wheres = self._wishes.columns().where[numbers]
+        nodes = np.full(len(numbers), -1, dtype=np.int64)
+        for where in self._choosy_first(wheres):
+            mine = np.flatnonzero(wheres == where)
+            found = self._fill(where, numbers[mine])
+            if found is None:
+                self._give_back(numbers, nodes)
+                return None
+            nodes[mine] = found
+        return nodes
+
+    def hopeless(self, numbers: Int32Array) -> BoolArray:
+        """bool per given wish: no node has both the cpu and the memory, or none the disk, so it fits nowhere."""
+        self._learn()
+        self._room.arrays()
+        distinct, inverse = np.unique(numbers, return_inverse=True)
+        columns = self._wishes.columns()
+        requests, wheres = columns.requests[distinct], columns.where[distinct]
+        lost = np.ones(len(distinct), dtype=np.bool_)
+        for where in np.unique(wheres).tolist():
+            ground = self._ground(where)
+            if ground is not None:
+                mine = wheres == where
+                lost[mine] = _fits_nowhere(self._room.problem.free[ground.nodes], requests[mine])
+        return lost[inverse.reshape(-1)]
+
+    def _fill(self, where: int, numbers: Int32Array) -> Int64Array | None:
+        ground = self._ground(where)
+        if ground is None:
+            return None
+        order = np.argsort(self._keys[numbers], kind="stable")
+        requests = self._wishes.columns().requests[numbers[order]]
+        nodes = np.empty(len(numbers), dtype=np.int64)
+        nodes.fill(-1)
+        if ground.any_large and (large := (requests[:, :DISK] > ground.large).any(axis=1)).any():
+            shares = requests[large] * ((1 << 40) // np.maximum(self._capacity, 1))
+            places = order[large][np.argsort(-shares.sum(axis=1), kind="stable")]
+            for place, number in zip(places.tolist(), numbers[places].tolist(), strict=True):
+                nodes[place] = node = self.take(number)
+                if node < 0:
+                    self._give_back(numbers, nodes)
+                    return None
+            order, requests = order[~large], requests[~large]
+            if not len(order):
+                return nodes
+        filled = prefix_fill(self._room, ground.in_order(self._least), requests)
+        if filled is None:
+            self._give_back(numbers, nodes)
+            return None
+        nodes[order] = filled
+        return nodes
+
+    def _give_back(self, numbers: Int32Array, nodes: Int64Array) -> None:
+        room = self._room
+        room.lists()
+        placed = nodes >= 0
+        for node, number in zip(nodes[placed].tolist(), numbers[placed].tolist(), strict=True):
+            cpu, memory, disk = self._wishes.known[number].request
+            room.cpu[node] += cpu
+            room.memory[node] += memory
+            room.disk[node] += disk
+            room.log.append(node)
+
+    def _choosy_first(self, wheres: Int64Array) -> list[int]:
+        """The distinct ones, those with the fewest nodes first, then as they come."""
+        distinct, first = np.unique(wheres, return_index=True)
+        grounds = [self._ground(where) for where in distinct.tolist()]
+        choice = np.array([0 if ground is None else len(ground.nodes) for ground in grounds])
+        found: list[int] = distinct[np.lexsort((first, choice))].tolist()
+        return found
+
+    def _ground(self, where: int) -> _Ground | None:
+        """None where no node is suitable."""
+        if where in self._grounds:
+            return self._grounds[where]
+        self._learn()
+        if len(self._grounds) >= GROUNDS_MAX:
+            del self._grounds[next(iter(self._grounds))]
+        columns = self._wishes.columns()
+        mine = np.flatnonzero((columns.where == where) & columns.batch)
+        problem = self._room.problem
+        nodes = np.flatnonzero(suitable(problem, self._wishes.known[int(mine[0])]))
+        ground = _Ground(self._room, nodes, columns.requests[mine]) if len(nodes) else None
+        self._grounds[where] = ground
+        return ground
+
+    def _learn(self) -> None:
+        """Take note of wishes that are new in the table."""
+        if self._known == len(self._wishes):
+            return
+        self._known = len(self._wishes)
+        self._grounds.clear()
+        columns = self._wishes.columns()
+        self._keys = big_first(columns.requests, self._capacity)
+        self._least = tuple(columns.requests[columns.batch].min(axis=0).tolist())
+
+
+def _fits_nowhere(free: Int64Array, requests: Int64Array) -> BoolArray:
+    """Of cpu and memory exactly; disk is looked at alone."""
+    free = free[(free >= 0).all(axis=1)]
+    if not len(free):
+        return np.ones(len(requests), dtype=np.bool_)
+    free = free[np.argsort(-free[:, CPU], kind="stable")]
+    most_memory = np.maximum.accumulate(free[:, MEMORY])
+    with_cpu = np.searchsorted(-free[:, CPU], -requests[:, CPU], side="right")
+    lost: BoolArray = (with_cpu == 0) | (requests[:, DISK] > free[:, DISK].max())
+    lost |= most_memory[np.maximum(with_cpu - 1, 0)] < requests[:, MEMORY]
+    return lost

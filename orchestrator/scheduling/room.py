@@ -1,0 +1,54 @@
+"""What is free on each node twice over: as the problem's arrays, and as Python integers for decisions one by one.
+
+Owns: bringing the one up to date from the other when it is read, and the log of touched nodes. Leaves to others:
+taking. The rule: ask for ``arrays`` or ``lists`` before reading or taking, write there and only there until the other
+is asked for, and note in ``log`` each node that was touched.
+
+A read of a numpy scalar costs ten times that of a list's integer, which is more than a whole decision may cost.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from orchestrator.scheduling.problem import Problem
+
+
+class Room:
+    """``cpu``, ``memory``, ``disk``: free of each node, right while ``listed``. ``log``: node numbers, oldest first;
+    who caches something about nodes remembers how far it has read."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.log: list[int] = []
+        self.cpu: list[int] = []
+        self.memory: list[int] = []
+        self.disk: list[int] = []
+        self._same = -1  # how much of the log both sides know; -1: there are no lists yet
+        self.listed = False  # the lists are current, and what the log has after that was written there
+
+    def arrays(self) -> None:
+        """Make ``problem.free`` current."""
+        if not self.listed:
+            return
+        self.listed = False
+        nodes = sorted(set(self.log[self._same :]))
+        self._same = len(self.log)
+        if nodes:
+            self.problem.free[nodes] = [(self.cpu[node], self.memory[node], self.disk[node]) for node in nodes]
+
+    def lists(self) -> None:
+        """Make ``cpu``, ``memory`` and ``disk`` current."""
+        if self.listed:
+            return
+        self.listed = True
+        free = self.problem.free
+        if self._same < 0:
+            self.cpu, self.memory, self.disk = (column.tolist() for column in np.ascontiguousarray(free.T))
+        elif self._same < len(self.log):
+            nodes = sorted(set(self.log[self._same :]))
+            for node, (cpu, memory, disk) in zip(nodes, free[nodes].tolist(), strict=True):
+                self.cpu[node] = cpu
+                self.memory[node] = memory
+                self.disk[node] = disk
+        self._same = len(self.log)
