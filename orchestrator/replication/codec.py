@@ -23,9 +23,10 @@ from orchestrator.state import commands
 from orchestrator.state.commands import Entry
 
 ENTRY_MAGIC = 0x454D5352  # "RSME" in the file, little-endian
-FORMAT = 2
+FORMAT = 3
 """Raised when a peer of today could misread what is written; additions alone do not raise it. What an older one reads
-rightly is still written with the older number. 2: configuration epochs (``ChangePeers``)."""
+rightly is still written with the older number. 2: configuration epochs (``ChangePeers``). 3: moves
+(``MoveAllocation``)."""
 
 M = TypeVar("M", bound=Message)
 
@@ -56,6 +57,7 @@ _COMMANDS: dict[str, type] = {
     "scale_job": commands.ScaleJob,
     "restart_job": commands.RestartJob,
     "remove_job": commands.RemoveJob,
+    "move_allocation": commands.MoveAllocation,
     "register_node": commands.RegisterNode,
     "cordon_node": commands.CordonNode,
     "drain_node": commands.DrainNode,
@@ -74,9 +76,12 @@ _COMMANDS: dict[str, type] = {
 _FIELDS = {kind: name for name, kind in _COMMANDS.items()}
 _OF_FORMAT_2 = (commands.ChangePeers, commands.SetLimits, commands.WriteVariables)
 """Commands that a peer of format 1 would take for garbage, and go on without: it must stop before them."""
+_OF_FORMAT_3 = (commands.MoveAllocation,)
 
 
 def _format(command: commands.Command) -> int:
+    if isinstance(command, _OF_FORMAT_3):
+        return 3
     return 2 if isinstance(command, _OF_FORMAT_2) else 1
 
 

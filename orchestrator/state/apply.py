@@ -12,7 +12,16 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from orchestrator.state import apply_jobs, apply_nodes, apply_plan, apply_statuses, apply_variables, housekeeping, peers
+from orchestrator.state import (
+    apply_jobs,
+    apply_moves,
+    apply_nodes,
+    apply_plan,
+    apply_statuses,
+    apply_variables,
+    housekeeping,
+    peers,
+)
 from orchestrator.state.answers import Remembered
 from orchestrator.state.check import range_problem
 from orchestrator.state.commands import (
@@ -26,6 +35,7 @@ from orchestrator.state.commands import (
     Entry,
     ForgetNode,
     MarkNodes,
+    MoveAllocation,
     Outcome,
     RecordStatuses,
     RegisterNode,
@@ -132,6 +142,8 @@ def _apply_command(state: State, command: SingleCommand) -> Outcome:
             return apply_jobs.restart(state, command)
         case RemoveJob():
             return apply_jobs.remove(state, command)
+        case MoveAllocation():
+            return apply_moves.move(state, command)
         case RegisterNode():
             return apply_nodes.register(state, command)
         case CordonNode():

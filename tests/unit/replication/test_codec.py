@@ -143,6 +143,7 @@ COMMANDS: tuple[cmd.Command, ...] = (
     cmd.ScaleJob(namespace="d", name="j", group="g", count=-1),
     cmd.RestartJob(namespace="d", name="j"),
     cmd.RemoveJob(namespace="d", name="j"),
+    cmd.MoveAllocation(namespace="d", name="j", group="g", ordinal=2, attempt=3),
     cmd.RegisterNode(node=NODE, identity="agent:n1"),
     cmd.CordonNode(node_id="n", cordoned=True),
     cmd.DrainNode(node_id="n"),
