@@ -12,6 +12,8 @@ from typing import Literal
 from orchestrator.contract.answers import GroupExplanation, ReadInfo
 from orchestrator.contract.model import AllocationId, JobSpec, NodeSpec
 
+NO_READ = ReadInfo()
+
 OutcomeKind = Literal["placed", "moved", "replaced", "stopped", "lost"]
 Goal = Literal["pack", "spread"]
 GOALS: tuple[Goal, ...] = ("pack", "spread")
@@ -80,7 +82,10 @@ class WhatIf:
     rounds: int = 0
     settled: bool = True
     left_out: int = 0
-    read: ReadInfo = ReadInfo()
+    read: ReadInfo = NO_READ
+
+
+NOTHING = WhatIf()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +109,7 @@ class JobPlan:
     version: int = 0
     next_version: int = 0
     fields: tuple[FieldChange, ...] = ()
-    what_if: WhatIf = WhatIf()
+    what_if: WhatIf = NOTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +123,9 @@ class Balance:
     lowest: int = 0
     squares: int = 0
     pending: int = 0
+
+
+NO_BALANCE = Balance()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,11 +145,11 @@ class Rebalance:
 
     goal: str = "pack"
     moves: tuple[Move, ...] = ()
-    before: Balance = Balance()
-    after: Balance = Balance()
+    before: Balance = NO_BALANCE
+    after: Balance = NO_BALANCE
     more: bool = False
     note: str = ""
-    read: ReadInfo = ReadInfo()
+    read: ReadInfo = NO_READ
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,4 +174,4 @@ class PastExplanation:
     index: int = 0
     time_ms: int = 0
     known: tuple[KnownSpan, ...] = ()
-    read: ReadInfo = ReadInfo()
+    read: ReadInfo = NO_READ

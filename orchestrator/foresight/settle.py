@@ -1,8 +1,8 @@
 """Let a copy of the state come to rest: the leader's rounds, and agents that start and stop at once.
 
-Owns: ``settle`` and the simulated agents. Leaves to others: deciding (``plan``), applying (``state``). The rule: nothing
-is judged here a second time: rounds are ``plan.decide`` and ``apply``, as the leader's are, so that the answer is what the
-leader then does. Time stands still: what waits for its next try goes on waiting.
+Owns: ``settle`` and the simulated agents. Leaves to others: deciding (``plan``), applying (``state``). The rule:
+nothing is judged here a second time: rounds are ``plan.decide`` and ``apply``, as the leader's are, so that the answer
+is what the leader then does. Time stands still: what waits for its next try goes on waiting.
 
 The agents: on every node that is not lost, what is told to stop has stopped, and what was placed runs. Batch tasks do
 not end, and what its agent restarts locally (BACKOFF) stays as it is.
@@ -20,7 +20,7 @@ from orchestrator.contract.model import AllocationId, AllocState, AssignmentKey,
 from orchestrator.state.apply import apply
 from orchestrator.state.commands import ApplyPlan, Command, Entry, Outcome, PlanAnswer, RecordStatuses
 from orchestrator.state.model import MAX_COMMAND_ROWS
-from orchestrator.state.state import State
+from orchestrator.state.state import Rows, State
 from orchestrator.state.views import allocation_id, cluster_view
 
 ROUNDS_MAX = 5_000
@@ -82,14 +82,16 @@ def obey(state: State, now_ms: int) -> bool:
     return len(rows) > 0
 
 
-def _to_report(state: State) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+def _to_report(state: State) -> Rows:
     """int32: live rows on reachable nodes of which an agent would have something to say."""
     table = state.table
     live = table.live_rows()
     to_stop = (table.desired[live] == int(Desired.STOP)) | (table.state[live] == int(AllocState.STOPPING))
-    rows = live[to_stop | np.isin(table.state[live], _NEW)]
+    rows: Rows = live[to_stop | np.isin(table.state[live], _NEW)]
     lost = [slot for slot, node in state.node_at.items() if node.status is NodeStatus.LOST or slot in state.forgotten]
-    return rows[~np.isin(table.node[rows], lost)] if lost else rows
+    if lost:
+        rows = rows[~np.isin(table.node[rows], lost)]
+    return rows
 
 
 def _observation(state: State, row: int) -> Observation:

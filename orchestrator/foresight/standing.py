@@ -56,8 +56,8 @@ def outcomes(
     reasons: Mapping[AllocationId, str],
     lost: frozenset[str],
 ) -> list[Outcome]:
-    """What changes between ``before`` and ``after``, by id. ``baseline``: what would be without the change; ``lost``: the
-    ids of nodes that are lost after it."""
+    """What changes between ``before`` and ``after``, by id. ``baseline``: what would be without the change; ``lost``:
+    ids of the nodes that are lost after it."""
     found = []
     for key in sorted(before.keys() | after.keys()):
         was, then = before.get(key), after.get(key)

@@ -1,8 +1,8 @@
 """What would happen if: a hypothetical change to a copy of the state, played out to the end.
 
 Owns: turning changes into commands, comparing before with after. Leaves to others: playing it out (``settle``), naming
-nodes (``api`` hands in ids). The rule: the change is the very command that the real one would be, so a change that would
-be refused is refused here with the same words.
+nodes (``api`` hands in ids). The rule: the change is the very command that the real one would be, so a change that
+would be refused is refused here with the same words.
 """
 
 from __future__ import annotations

@@ -124,8 +124,8 @@ class AllocationTable:
     __slots__ = (
         "_free", "attempt", "count", "cpu_millis", "create_index", "create_time_ms", "desired", "device_mask",
         "disk_mib", "exit_code", "failures", "gid", "gpu_millis", "group", "high", "job", "memory_mib", "modify_index",
-        "modify_time_ms", "moved", "node", "ordinal", "ports", "prev", "reasons", "restarts", "start_failed", "state", "told",
-        "version",
+        "modify_time_ms", "moved", "node", "ordinal", "ports", "prev", "reasons", "restarts", "start_failed", "state",
+        "told", "version",
     )  # fmt: skip
 
     job: npt.NDArray[np.int32]

@@ -1,7 +1,7 @@
 """What moving one allocation does: it is told to stop, and its row remembers that the next attempt goes elsewhere.
 
-Owns: when an instance may move. Leaves to others: where it goes (``scheduling``, which avoids its node), placing it (the
-next plan). The rule: how many of a group may be down is judged here, where it is committed, so that any number of
+Owns: when an instance may move. Leaves to others: where it goes (``scheduling``, which avoids its node), placing it
+(the next plan). The rule: how many of a group may be down is judged here, where it is committed, so that any number of
 callers together take down no more than one.
 
 What survives. The intent is the row: ``moved`` stays on it until the next attempt takes its place, through elections,
