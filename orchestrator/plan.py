@@ -24,6 +24,7 @@ from orchestrator.reconcile.work import Actions, Ask, GroupWork, Int64Array, Wor
 from orchestrator.scheduling import registry
 from orchestrator.scheduling.explain import explain_wish
 from orchestrator.scheduling.problem import Problem
+from orchestrator.scheduling.remedy import smallest_change
 from orchestrator.scheduling.solve import Placements, solve
 from orchestrator.scheduling.wish import wish_of
 from orchestrator.state.commands import Action, ActionColumns, ApplyPlan, Int32Array, PlacementColumns
@@ -274,6 +275,7 @@ def _explain_group(
         )
     wish = wish_of(job.spec, group, default_policy=registry.DEFAULT)
     reasons = explain_wish(problem, wish)
+    remedy = smallest_change(problem, wish)
     waiting_before = sum(1 for at in range(mine[0]) if placements.unplaced[at])
     return GroupExplanation(
         group=group.name,
@@ -283,4 +285,6 @@ def _explain_group(
         nearest=reasons.nearest,
         queue_position=waiting_before + 1,
         hint=reasons.hint or said.hint,
+        remedy=remedy.steps if remedy is not None else (),
+        remedy_node=remedy.node if remedy is not None else "",
     )
