@@ -64,10 +64,11 @@ def why_then(session: Session, name: str, at: str) -> None:
 
     def text(wide: bool) -> str:
         said = explanation_text(Explanation(groups=found.groups, summary=found.summary))
-        known = "; ".join(f"from index {one.first_index} ({clock_text(one.first_time_ms)}) on" if place == len(found.known) - 1
-                          else f"{one.first_index} to {one.last_index}" for place, one in enumerate(found.known))  # fmt: skip
+        spans = [f"index {one.first_index} to {one.last_index}" for one in found.known[:-1]]
+        spans += [f"index {one.first_index} ({clock_text(one.first_time_ms)}) on" for one in found.known[-1:]]
+        known = ", and from ".join(spans)
         head = f"At index {found.index} ({clock_text(found.time_ms)}):"
-        return "\n".join([head, said, f"Known {known} by peer {found.read.peer_id}."])
+        return "\n".join([head, said, f"Peer {found.read.peer_id} knows this from {known}."])
 
     show(
         session.output,

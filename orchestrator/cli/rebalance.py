@@ -160,7 +160,7 @@ def rebalance_text(found: Rebalance) -> str:
 
 
 def _measures(before: Balance, after: Balance) -> str:
-    rows = [
+    rows: list[list[object]] = [
         ["nodes in use", f"{before.nodes_used} of {before.nodes}", f"{after.nodes_used} of {after.nodes}"],
         ["busiest node", f"{before.highest / 1e4:.0f} %", f"{after.highest / 1e4:.0f} %"],
         ["least busy node", f"{before.lowest / 1e4:.0f} %", f"{after.lowest / 1e4:.0f} %"],
