@@ -64,9 +64,10 @@ def why_then(session: Session, name: str, at: str) -> None:
 
     def text(wide: bool) -> str:
         said = explanation_text(Explanation(groups=found.groups, summary=found.summary))
-        spans = [f"index {one.first_index} to {one.last_index}" for one in found.known[:-1]]
-        spans += [f"index {one.first_index} ({clock_text(one.first_time_ms)}) on" for one in found.known[-1:]]
-        known = ", and from ".join(spans)
+        # A span that ends before the peer's own index is followed by a gap.
+        ends = ["on" if one.last_index >= found.read.index else f"to {one.last_index}" for one in found.known]
+        starts = [f"index {one.first_index} ({clock_text(one.first_time_ms)})" for one in found.known]
+        known = ", and from ".join(f"{start} {end}" for start, end in zip(starts, ends, strict=True))
         head = f"At index {found.index} ({clock_text(found.time_ms)}):"
         return "\n".join([head, said, f"Peer {found.read.peer_id} knows this from {known}."])
 

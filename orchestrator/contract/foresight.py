@@ -166,7 +166,7 @@ class KnownSpan:
 class PastExplanation:
     """Message ``ExplainPastResponse``: what ``why`` would have said when command ``index`` had just been applied.
 
-    ``known``: what the answering peer still knows; the last span goes on until now.
+    ``known``: what the answering peer still knows, oldest first. A span that reaches ``read.index`` goes on.
     """
 
     groups: tuple[GroupExplanation, ...] = ()

@@ -33,8 +33,8 @@ from orchestrator.state.views import cluster_view
 
 OUTCOMES_MAX = 20_000
 """In one answer."""
-EXPLAINED_MAX = 50
-"""Pending groups that get reasons; the others are counted."""
+EXPLAINED_MAX = 20
+"""Jobs whose pending groups get reasons; the others are counted."""
 LOST_REASON = "what if it were lost"
 
 

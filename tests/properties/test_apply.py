@@ -37,6 +37,7 @@ from orchestrator.state.commands import (
     ForgetNode,
     JobSubmission,
     MarkNodes,
+    MoveAllocation,
     NodeMark,
     PlacementColumns,
     RecordStatuses,

@@ -359,14 +359,17 @@ def test_other_moments_are_refused(text: str) -> None:
 
 def test_why_then_says_what_was_in_the_way_and_what_is_known(cli: Cli, world: World, peer: FakePeer) -> None:
     span = foresight.KnownSpan(first_index=7, first_time_ms=1_000, last_index=90, last_time_ms=9_000)
-    read = answers.ReadInfo(peer_id="p2")
+    read = answers.ReadInfo(peer_id="p2", index=90)
     world.past = foresight.PastExplanation(groups=(WAITS,), index=42, time_ms=5_000, known=(span,), read=read)
     code, out, _ = cli("why", "web", "--at", "42")
     assert code == 0
     assert "At index 42 (" in out
     assert "2 nodes: cpu: short by 300m at best (one)" in out
     assert "Peer p2 knows this from index 7 (" in out
-    ((_, request),) = peer.calls
+    assert ") on." in out
+    world.past = replace(world.past, read=replace(read, index=91))
+    assert ") to 90." in cli("why", "web", "--at", "42")[1]
+    request = peer.calls[0][1]
     assert (request.job.name, request.at_index, request.at_time_ms) == ("web", 42, 0)
     assert json.loads(cli("why", "web", "--at", "42", "-o", "json")[1])["known"][0]["first_index"] == 7
     peer.fail("ExplainPast", OutOfRangeError("p1 knows from index 7 (...) to 90"))
