@@ -145,8 +145,8 @@ def rebalance_text(found: Rebalance) -> str:
     if found.note:
         parts.append(f"Nothing to show: {found.note}.")
     elif not found.moves:
-        more = " (the search was cut short)" if found.more else ""
-        parts.append(f"No move would make it better{more}.")
+        within = " within --moves and --timeout" if found.more else ""
+        parts.append(f"No move would make it better{within}.")
     else:
         rows = [
             [str(move.id), move.from_node, move.to_node, move.id.namespace if move.id.namespace != "default" else ""]

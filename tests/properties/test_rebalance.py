@@ -23,7 +23,7 @@ from orchestrator.state.commands import (
     SubmitJobs,
 )
 from orchestrator.state.invariants import check
-from orchestrator.state.snapshot import capture, image_hash
+from orchestrator.state.snapshot import capture, image_hash, restore
 from tests.properties.prompt import Real, some_cluster
 from tests.unit.scheduling.cluster import group_spec, node_spec
 
@@ -174,3 +174,31 @@ def test_two_at_once_never_take_down_two_of_a_group() -> None:
             real.lead()
             real.obey(rng.choice([0.5, 1.0]))
             assert check(real.state) == []
+
+
+def test_a_new_leader_that_knows_only_the_state_finishes_a_move() -> None:
+    """Whoever moved it, and whoever led, is gone: the state went through a snapshot at every step."""
+    real = Real(0)
+    for name in ("n0", "n1"):
+        real.do(RegisterNode(node=node_spec(name, cpu=1000), identity=name))
+    real.do(SubmitJobs(jobs=(JobSubmission(spec=JobSpec(name="web", groups=(group_spec(cpu=500),)), uid="u"),)))
+    real.run()
+    (before,) = real.where().values()
+    perform(real, "web", "main", 0, 1)
+    real.state = restore(capture(real.state))
+    real.obey()
+    real.state = restore(capture(real.state))
+    real.run()
+    (after,) = real.where().values()
+    assert {before[0], after[0]} == {"n0", "n1"}
+
+
+def test_without_room_elsewhere_a_moved_instance_comes_back_rather_than_wait() -> None:
+    real = Real(0)
+    real.do(RegisterNode(node=node_spec("n0", cpu=1000), identity="n0"))
+    real.do(SubmitJobs(jobs=(JobSubmission(spec=JobSpec(name="web", groups=(group_spec(cpu=500),)), uid="u"),)))
+    real.run()
+    perform(real, "web", "main", 0, 1)
+    real.run()
+    assert real.where() == {"default:web/main/0": ("n0", ())}
+    assert views.allocations(real.state, live_only=True)[0].attempt == 2

@@ -324,6 +324,8 @@ def test_no_move_is_said_and_is_no_failure(cli: Cli, world: World) -> None:
     code, out, _ = cli("rebalance")
     assert code == 0
     assert "No move would make it better." in out
+    world.rebalances = [Rebalance(more=True)]
+    assert "No move would make it better within --moves and --timeout." in cli("rebalance")[1]
     world.rebalances = [Rebalance(note="the cluster is on the move")]
     assert "Nothing to show: the cluster is on the move." in cli("rebalance")[1]
 
