@@ -25,7 +25,7 @@ from orchestrator.state.commands import Entry
 ENTRY_MAGIC = 0x454D5352  # "RSME" in the file, little-endian
 FORMAT = 3
 """Raised when a peer of today could misread what is written; additions alone do not raise it. What an older one reads
-rightly is still written with the older number. 2: configuration epochs (``ChangePeers``). 3: moves
+rightly is still written with the older number. 2: configuration epochs (``ChangePeers``). 3: cordoned devices, moves
 (``MoveAllocation``)."""
 
 M = TypeVar("M", bound=Message)
@@ -60,6 +60,7 @@ _COMMANDS: dict[str, type] = {
     "move_allocation": commands.MoveAllocation,
     "register_node": commands.RegisterNode,
     "cordon_node": commands.CordonNode,
+    "cordon_device": commands.CordonDevice,
     "drain_node": commands.DrainNode,
     "forget_node": commands.ForgetNode,
     "mark_nodes": commands.MarkNodes,
@@ -76,7 +77,8 @@ _COMMANDS: dict[str, type] = {
 _FIELDS = {kind: name for name, kind in _COMMANDS.items()}
 _OF_FORMAT_2 = (commands.ChangePeers, commands.SetLimits, commands.WriteVariables)
 """Commands that a peer of format 1 would take for garbage, and go on without: it must stop before them."""
-_OF_FORMAT_3 = (commands.MoveAllocation,)
+_OF_FORMAT_3 = (commands.CordonDevice, commands.MoveAllocation)
+"""Likewise, of format 2."""
 
 
 def _format(command: commands.Command) -> int:

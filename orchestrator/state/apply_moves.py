@@ -64,6 +64,8 @@ def may_move(job: Job, group: GroupSpec) -> str:
     if job.spec.type is not JobType.SERVICE:
         kind = job.spec.type.name.lower()
         return f"it belongs to a {kind} job, which would begin anew" if kind == "batch" else "it belongs to its node"
+    if group.gang is not None:
+        return "it belongs to a gang, which runs whole or not at all"
     return "" if group.count else "its group has no instances any more"
 
 
