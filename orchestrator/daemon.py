@@ -48,10 +48,12 @@ from orchestrator.api.backup import Backup
 from orchestrator.api.certificate import check_certificate, expires_ms_of
 from orchestrator.api.explain import Explain
 from orchestrator.api.feed import Feed
+from orchestrator.api.foresight import Foresight
 from orchestrator.api.forward import Forwarder, Service
 from orchestrator.api.identity import AGENTS, CONTROL, PEERS, peer_of
 from orchestrator.api.logs import LogHub, Logs
 from orchestrator.api.metrics import PeerCollector
+from orchestrator.api.past import Past
 from orchestrator.api.peers import PeerChanges
 from orchestrator.api.reads import Facts, Others, Reads, resolve_device, resolve_node
 from orchestrator.api.status import StatusServer
@@ -108,7 +110,8 @@ class Peer:
 
         # The replicated log and the state that it drives.
         self._state_machine = ClusterMachine()
-        machine = HashingMachine(self._state_machine)
+        self._past = Past(self._state_machine, self._state)
+        machine = HashingMachine(self._past)
         network = transport.GrpcNetwork(
             credentials=channel.channel_credentials(tls) if tls is not None else None,
             identify=(lambda context: peer_of(context, secure=True)) if secure else None,
@@ -138,6 +141,7 @@ class Peer:
             self.log, proposer, StateCluster(self._state), self._liveness, decide=plan.Planner().decide
         )
         self._loop_task: asyncio.Task[None] | None = None
+        self._past_task: asyncio.Task[None] | None = None
 
         # What callers reach.
         self._forwarder = Forwarder(
@@ -168,7 +172,8 @@ class Peer:
         servicers = (
             writes,
             reads,
-            Explain(self.log, self._state),
+            Explain(self.log, self._state, self._past, self._forwarder),
+            Foresight(self.log, self._state, policy),
             PeerChanges(self.log, proposer, self._state),
             Watch(self.log, self._state, Feed(self.log, self._state)),
             Backup(self.log, machine, self._state, reads, facts),
@@ -218,6 +223,7 @@ class Peer:
         self._forwarder.start()
         self._agents.start()
         self._loop_task = asyncio.create_task(self._loop.run(), name="leader")
+        self._past_task = asyncio.create_task(self._past.run(), name="past")
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
         for name in (CONTROL, AGENTS):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -233,9 +239,10 @@ class Peer:
             async with asyncio.timeout(STOP_S):
                 await self._health.enter_graceful_shutdown()
                 self._forwarder.leave()
-                if self._loop_task is not None:
-                    self._loop_task.cancel()
-                    await asyncio.gather(self._loop_task, return_exceptions=True)
+                for task in (self._loop_task, self._past_task):
+                    if task is not None:
+                        task.cancel()
+                        await asyncio.gather(task, return_exceptions=True)
                 self._agents.stop()
                 await self._status.stop()
                 await self.log.stop()

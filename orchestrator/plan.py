@@ -1,6 +1,6 @@
 """What to do next, as the log will carry it: reconcile, then schedule, then cut into entries.
 
-Owns: ``decide`` and ``explain``, the two questions that the leader asks of a view; joining ``reconcile`` with
+Owns: ``decide``, ``explain`` and ``pending``, the questions that are asked of a view; joining ``reconcile`` with
 ``scheduling``; the size of an entry. Leaves to others: proposing (``leader``), rechecking every row (``state.apply``).
 The rule: a function of the view and the time; nothing to do gives no plans.
 
@@ -11,7 +11,7 @@ that comes late harms nothing but its own rows. A gang is never cut: it goes int
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,7 @@ from orchestrator.scheduling.explain import explain_wish
 from orchestrator.scheduling.explain_gangs import explain_gang
 from orchestrator.scheduling.placements import Placements
 from orchestrator.scheduling.problem import Problem
+from orchestrator.scheduling.remedy import smallest_change
 from orchestrator.scheduling.solve import solve
 from orchestrator.scheduling.wish import wish_of
 from orchestrator.state.commands import Action, ActionColumns, ApplyPlan, Int32Array, PlacementColumns
@@ -248,21 +249,68 @@ def _table(values: Int32Array) -> tuple[list[int], Int32Array]:
 # ---------------------------------------------------------------------------- explaining
 
 
+GroupKey = tuple[str, str, str]
+"""(namespace, job, group)"""
+
+
 def explain(view: ClusterView, job_uid: str, now_ms: int) -> tuple[GroupExplanation, ...]:
     """Why each group of a job does not run in full, and what would change it; () for an unknown job.
 
     Judged at the end of the round that would be planned now: what the round places is not pending, and the room that it
     takes is taken.
     """
-    job = view.jobs.get(JobUid(job_uid))
-    if job is None:
-        return ()
-    work = reconcile(view, now_ms)
-    problem = Problem(view, _given_up(work))
-    placements = solve(problem, work.asks)
-    return tuple(
-        _explain_group(view, job, place, work, problem, placements, now_ms) for place in range(len(job.spec.groups))
-    )
+    return _Round(view, now_ms).explain(job_uid)
+
+
+def explain_many(view: ClusterView, uids: Iterable[str], now_ms: int) -> dict[GroupKey, GroupExplanation]:
+    """The same for several jobs, from one round: only groups of which something is pending."""
+    played = _Round(view, now_ms)
+    found: dict[GroupKey, GroupExplanation] = {}
+    for uid in uids:
+        for group in played.explain(uid):
+            if group.pending:
+                spec = view.jobs[JobUid(uid)].spec
+                found[(spec.namespace, spec.name, group.group)] = group
+    return found
+
+
+def pending(view: ClusterView, now_ms: int) -> dict[GroupKey, int]:
+    """How many instances of each group would be without a node at the end of the round that would be planned now."""
+    return _Round(view, now_ms).pending()
+
+
+class _Round:
+    """One round, decided once and looked at from several sides."""
+
+    def __init__(self, view: ClusterView, now_ms: int) -> None:
+        self.view = view
+        self.now_ms = now_ms
+        self.work = reconcile(view, now_ms)
+        self.problem = Problem(view, _given_up(self.work))
+        self.placements = solve(self.problem, self.work.asks)
+
+    def explain(self, job_uid: str) -> tuple[GroupExplanation, ...]:
+        job = self.view.jobs.get(JobUid(job_uid))
+        if job is None:
+            return ()
+        return tuple(
+            _explain_group(self.view, job, place, self.work, self.problem, self.placements, self.now_ms)
+            for place in range(len(job.spec.groups))
+        )
+
+    def pending(self) -> dict[GroupKey, int]:
+        counts: dict[tuple[int, int], int] = {}
+        for key, note in self.work.groups.items():
+            counts[key] = note.waiting + (note.missing if note.blocked else 0)
+        for ask, unplaced in zip(self.work.asks, self.placements.unplaced, strict=True):
+            key = (ask.job.slot, ask.group)
+            counts[key] = counts.get(key, 0) + unplaced
+        found: dict[GroupKey, int] = {}
+        for (slot, place), count in counts.items():
+            spec = self.view.jobs_by_slot[slot].spec
+            if count:
+                found[(spec.namespace, spec.name, spec.groups[place].name)] = count
+        return found
 
 
 def _explain_group(
@@ -290,6 +338,8 @@ def _explain_group(
         reasons = explain_gang(problem, wish, work.asks[mine[0]], mine[0])
     else:
         reasons = explain_wish(problem, wish)
+    # A gang is placed whole or not at all: what would place one more instance of it is no remedy.
+    remedy = smallest_change(problem, wish) if wish.gang is None else None
     waiting_before = sum(1 for at in range(mine[0]) if placements.unplaced[at])
     return GroupExplanation(
         group=group.name,
@@ -299,4 +349,6 @@ def _explain_group(
         nearest=reasons.nearest,
         queue_position=waiting_before + 1,
         hint=reasons.hint or said.hint,
+        remedy=remedy.steps if remedy is not None else (),
+        remedy_node=remedy.node if remedy is not None else "",
     )

@@ -16,6 +16,7 @@ PURE = (
     "orchestrator.reconcile",
     "orchestrator.scheduling",
     "orchestrator.plan",
+    "orchestrator.foresight",
     "agent.reconcile",
 )
 IO_LIBRARIES = ("asyncio", "grpc", "google.protobuf", "pysyncobj", "docker", "structlog", "pydantic", "psutil")

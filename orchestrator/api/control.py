@@ -50,6 +50,10 @@ ROUTES: dict[str, Route] = {
     "GetVariable": Route.HERE,
     "ListVariables": Route.HERE,
     "GetLimits": Route.HERE,
+    "ExplainPast": Route.HERE,
+    "PlanJob": Route.HERE,
+    "WhatIf": Route.HERE,
+    "Rebalance": Route.HERE,
 }
 """Everything else changes something, or needs what only the leader knows."""
 
@@ -149,6 +153,18 @@ class Writes:
     async def remove_job(self, request: pb.RemoveJobRequest, call: Call) -> pb.WriteResponse:
         namespace, name = job_key(request.job)
         return await self._change(request, call, cmd.RemoveJob(namespace=namespace, name=name))
+
+    async def move_allocation(self, request: pb.MoveAllocationRequest, call: Call) -> pb.WriteResponse:
+        if not request.id.job or not request.id.group or request.attempt < 1:
+            raise InvalidError("expected job, group, ordinal and the attempt that was looked at", field="id")
+        command = cmd.MoveAllocation(
+            namespace=namespace_of(request.id.namespace),
+            name=request.id.job,
+            group=request.id.group,
+            ordinal=request.id.ordinal,
+            attempt=request.attempt,
+        )
+        return await self._change(request, call, command)
 
     # ------------------------------------------------------------------ nodes
 

@@ -28,6 +28,13 @@ _OWN: dict[str, tuple[str, str, str]] = {
     "status": ("orchestrator.cli.ps", "status", "One job in detail."),
     "logs": ("orchestrator.cli.logs", "logs", "What a job's tasks wrote."),
     "why": ("orchestrator.cli.ps", "why", "Why a job is not running, and what would change it."),
+    "plan": ("orchestrator.cli.foresight", "plan", "What running FILE would change, and where everything would go."),
+    "what-if": ("orchestrator.cli.foresight", "what_if", "What would happen: drain, lose, add-node, submit."),
+    "rebalance": (
+        "orchestrator.cli.rebalance",
+        "rebalance",
+        "Move instances so that fewer nodes are used, or none is a hot spot.",
+    ),
     "stop": ("orchestrator.cli.jobs", "stop", "Stop a job."),
     "rm": ("orchestrator.cli.jobs", "remove", "Stop a job and forget it."),
     "scale": ("orchestrator.cli.jobs", "scale", "Change how many instances run."),

@@ -135,9 +135,15 @@ def _status(job: JobStatus, allocations: list[Allocation], why_not: Explanation 
 @click.command()
 @common
 @click.argument("job")
-def why(session: Session, job: str) -> None:
+@click.option("--at", metavar="TIME|INDEX", help="Then: 12:03, 2026-01-31T12:03:10, 5m (ago), or a command index.")
+def why(session: Session, job: str, at: str | None) -> None:
     """Why JOB (or some of it) is not running, and what would change it."""
     name = job.split("/")[0]
+    if at is not None:
+        from orchestrator.cli.past import why_then
+
+        why_then(session, name, at)
+        return
     with session.client() as client:
         explanation = client.explain_job(name)
         allocations = newest(client.list_allocations(job=name).allocations)
@@ -168,6 +174,11 @@ def explanation_text(explanation: Explanation) -> str:
         lines += [f"  {one.nodes} {'node' if one.nodes == 1 else 'nodes'}: {one.text}" for one in group.rejections]
         if group.nearest:
             lines.append(f"  nearest: {group.nearest}")
+        if group.blocked_text:
+            lines.append(f"  held back by {group.blocked_by or 'something'}: {group.blocked_text}")
+        if group.remedy:
+            steps = " and ".join(step.text for step in group.remedy)
+            lines.append(f"  smallest change: {steps}; then it fits on {group.remedy_node}")
         if group.hint:
             lines.append(f"  to change it: {group.hint}")
     return "\n".join(lines)

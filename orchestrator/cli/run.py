@@ -103,6 +103,11 @@ def run(
     ctx.exit(ended.exit_code)
 
 
+def spec_from_file(session: Session, file: str) -> JobSpec:
+    """The job in FILE ('-': standard input), in the namespace that was asked for."""
+    return _from_file(session, file, {"count": None, **dict.fromkeys(_ONLY_WITH_A_COMMAND)})
+
+
 def _from_file(session: Session, file: str, keys: dict[str, Any]) -> JobSpec:
     from dataclasses import replace
 

@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 from orchestrator.client import calls, contexts
 from orchestrator.client.calls import Call, new_request_id
 from orchestrator.client.endpoints import Endpoints
-from orchestrator.contract import answers, model
+from orchestrator.contract import answers, foresight, model
 from orchestrator.contract.channel import TlsFiles
 from orchestrator.contract.errors import (
     InvalidError,
@@ -91,7 +91,7 @@ class Client:
         return other
 
     async def _call(self, call: Call[T]) -> T:
-        if call.is_write or call.is_stale or self.stale_after_s is None:
+        if call.is_write or call.is_stale or not call.may_be_stale or self.stale_after_s is None:
             return await self._endpoints.call(call, self.timeout_s)
         try:
             return await self._endpoints.call(call, min(self.timeout_s, self.stale_after_s))
@@ -163,6 +163,42 @@ class Client:
     async def explain_job(self, name: str, namespace: str | None = None) -> answers.Explanation:
         """Why instances are pending, computed afresh by the leader."""
         return await self._call(calls.explain_job(self._namespace(namespace), name))
+
+    async def explain_past(
+        self, name: str, index: int = 0, time_ms: int = 0, namespace: str | None = None
+    ) -> foresight.PastExplanation:
+        """What ``explain_job`` would have said after command ``index``, or at ``time_ms`` (unix milliseconds).
+
+        Raises ``OutOfRangeError`` when no peer knows that any more; the message says what is known.
+        """
+        return await self._call(calls.explain_past(self._namespace(namespace), name, index, time_ms))
+
+    async def plan_job(self, job: Job) -> foresight.JobPlan:
+        """What submitting the job would change and where everything would go. Nothing is written."""
+        return await self._call(calls.plan_job(_spec(job)))
+
+    # ------------------------------------------------------------------ what has not happened
+
+    async def what_if(self, changes: Iterable[foresight.Change] | foresight.Change) -> foresight.WhatIf:
+        """What the leader would do after these changes, made one after the other. Nothing is written."""
+        return await self._call(calls.what_if([changes] if isinstance(changes, foresight.Change) else changes))
+
+    async def rebalance(self, goal: foresight.Goal = "pack", moves_max: int = 20) -> foresight.Rebalance:
+        """Moves that would leave fewer nodes in use (pack) or none far busier than others (spread), in their order.
+
+        Nothing is moved: ``move_allocation`` does one. Make them one by one and wait for each to run again.
+        """
+        return await self._call(calls.rebalance(goal, moves_max))
+
+    async def move_allocation(
+        self, id: model.AllocationId | str, attempt: int, namespace: str | None = None, request_id: str | None = None
+    ) -> answers.WriteResult:
+        """Stop one running instance of a service so that its next attempt goes to another node, if any has room.
+
+        Raises ``PreconditionError`` while another of its group does not run, ``ConflictError`` for an old ``attempt``.
+        """
+        where = self._allocation_id(id, namespace)
+        return await self._call(calls.move_allocation(where, attempt, request_id or new_request_id()))
 
     # ------------------------------------------------------------------ allocations
 

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message
 
-from orchestrator.contract import answers, codec, model
+from orchestrator.contract import answers, codec, foresight, model
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.contract.v1 import types_pb2
 
@@ -40,6 +40,11 @@ class Call(Generic[T]):
     @property
     def is_stale(self) -> bool:
         return bool(getattr(getattr(self.request, "read", None), "stale", False))
+
+    @property
+    def may_be_stale(self) -> bool:
+        """Whether any peer could answer it from its own state; what is computed afresh cannot be had so."""
+        return "read" in self.request.DESCRIPTOR.fields_by_name
 
     def stale(self) -> Call[T]:
         """The same read, answered by any peer from its own state."""
@@ -139,6 +144,36 @@ def remove_job(namespace: str, name: str, request_id: str) -> Call[answers.Write
 def explain_job(namespace: str, name: str) -> Call[answers.Explanation]:
     request = pb.ExplainJobRequest(job=_key(namespace, name))
     return Call("ExplainJob", request, pb.ExplainJobResponse, _as(answers.Explanation))
+
+
+def explain_past(namespace: str, name: str, at_index: int, at_time_ms: int) -> Call[foresight.PastExplanation]:
+    request = pb.ExplainPastRequest(job=_key(namespace, name), at_index=at_index, at_time_ms=at_time_ms)
+    return Call("ExplainPast", request, pb.ExplainPastResponse, _as(foresight.PastExplanation))
+
+
+def plan_job(spec: model.JobSpec) -> Call[foresight.JobPlan]:
+    request = pb.PlanJobRequest(job=codec.encode(spec, types_pb2.JobSpec()))
+    return Call("PlanJob", request, pb.PlanJobResponse, _as(foresight.JobPlan))
+
+
+# ---------------------------------------------------------------------------- what has not happened
+
+
+def what_if(changes: Iterable[foresight.Change]) -> Call[foresight.WhatIf]:
+    request = pb.WhatIfRequest()
+    for change in changes:
+        codec.encode(change, request.changes.add())
+    return Call("WhatIf", request, pb.WhatIfResponse, _as(foresight.WhatIf))
+
+
+def rebalance(goal: str, moves_max: int) -> Call[foresight.Rebalance]:
+    request = pb.RebalanceRequest(goal=goal, moves_max=moves_max)
+    return Call("Rebalance", request, pb.RebalanceResponse, _as(foresight.Rebalance))
+
+
+def move_allocation(id: model.AllocationId, attempt: int, request_id: str) -> Call[answers.WriteResult]:
+    request = pb.MoveAllocationRequest(request_id=request_id, id=_allocation(id), attempt=attempt)
+    return Call("MoveAllocation", request, pb.WriteResponse, _as(answers.WriteResult), request_id)
 
 
 # ---------------------------------------------------------------------------- allocations

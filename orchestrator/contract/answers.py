@@ -120,8 +120,25 @@ class Rejection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RemedyStep:
+    """One change. ``kind`` and ``what``: request (cpu_millis, memory_mib, disk_mib of one instance), gpus (count,
+    gpu_millis, models, memory_mib), constraint, port, driver (of the node's agent), node (uncordon, back)."""
+
+    kind: str
+    what: str = ""
+    before: str = ""
+    after: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GroupExplanation:
-    """Why ``pending`` instances of a group have no node, the nearest miss, and what would change it."""
+    """Why ``pending`` instances of a group have no node, the nearest miss, and what would change it.
+
+    ``remedy``: the smallest change after which one more fits, tried and found to work; all of its steps together, on
+    ``remedy_node``. ``blocked_by``: what holds the group back that is no node's fault (quota, gang); ``blocked_text``
+    says how ("" = nothing does).
+    """
 
     group: str
     pending: int = 0
@@ -130,6 +147,10 @@ class GroupExplanation:
     nearest: str = ""
     queue_position: int = 0
     hint: str = ""
+    remedy: tuple[RemedyStep, ...] = ()
+    remedy_node: str = ""
+    blocked_by: str = ""
+    blocked_text: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

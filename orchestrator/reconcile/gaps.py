@@ -119,7 +119,7 @@ def _missing(scene: Scene, settled: BoolArray, number: int) -> Int64Array:
 
 
 def _asks(scene: Scene, number: int, missing: Int64Array) -> list[Ask]:
-    """One ask for the group, and one per node to be avoided for instances that could not start there."""
+    """One ask for the group, and one per node to be avoided for instances that could not start there, or move away."""
     columns, instances = scene.view.allocations, scene.instances
     job, place = scene.groups.jobs[number], scene.groups.places[number]
     pinned = bool(scene.groups.system[number])
@@ -135,10 +135,11 @@ def _asks(scene: Scene, number: int, missing: Int64Array) -> list[Ask]:
     avoid = np.full(len(missing), NO_NODE, dtype=np.int64)
     if not pinned:
         failed = columns.start_failed[newest] & (columns.version[newest] >= scene.groups.version[number])
+        leaves = failed | columns.moved[newest]  # what is moved must not come straight back
         at = np.searchsorted(there, missing)
         known = at < len(there)
         known[known] = there[at[known]] == missing[known]
-        known[known] = failed[at[known]]
+        known[known] = leaves[at[known]]
         avoid[known] = columns.node[newest[at[known]]]
     if gang_of(scene.groups, number) is not None:
         avoid[:] = avoid.max()  # all of it or nothing of it, so one ask

@@ -24,7 +24,8 @@ NO_NODE = -1
 class Ask:
     """Instances of one job group that need a node: ``ordinals[i]`` as attempt ``attempts[i]``, at the job's version.
 
-    ``avoid``: slot of a node to use only when no other fits (the last start failed there), or NO_NODE. ``peers``: node
+    ``avoid``: slot of a node to use only when no other fits (the last start failed there, or it is
+    being moved away), or NO_NODE. ``peers``: node
     slots of the group's live allocations, one each. ``last_node``: where the group's latest placement went, or NO_NODE.
     ``pinned``: a system job; instance ``ordinal`` belongs on the node with that slot and nowhere else. A gang has one
     ask: all of it, or (``on_failure: replace``) all that is missing of it.

@@ -26,7 +26,7 @@ ENTRY_MAGIC = 0x454D5352  # "RSME" in the file, little-endian
 FORMAT = 3
 """Raised when a peer of today could misread what is written; additions alone do not raise it. What an older one reads
 rightly is still written with the older number. 2: configuration epochs (``ChangePeers``). 3: cordoned devices,
-observations as columns (``RecordObserved``)."""
+observations as columns (``RecordObserved``), moves (``MoveAllocation``)."""
 
 M = TypeVar("M", bound=Message)
 
@@ -57,6 +57,7 @@ _COMMANDS: dict[str, type] = {
     "scale_job": commands.ScaleJob,
     "restart_job": commands.RestartJob,
     "remove_job": commands.RemoveJob,
+    "move_allocation": commands.MoveAllocation,
     "register_node": commands.RegisterNode,
     "cordon_node": commands.CordonNode,
     "cordon_device": commands.CordonDevice,
@@ -77,7 +78,7 @@ _COMMANDS: dict[str, type] = {
 _FIELDS = {kind: name for name, kind in _COMMANDS.items()}
 _OF_FORMAT_2 = (commands.ChangePeers, commands.SetLimits, commands.WriteVariables)
 """Commands that a peer of format 1 would take for garbage, and go on without: it must stop before them."""
-_OF_FORMAT_3 = (commands.CordonDevice, commands.RecordObserved)
+_OF_FORMAT_3 = (commands.CordonDevice, commands.MoveAllocation, commands.RecordObserved)
 """Likewise, of format 2."""
 
 

@@ -40,6 +40,9 @@ rightly is still written with the older number. 2: in parts. 3: of a configurati
 PART_BYTES = 256 * 1024
 """A part is ended when it has so many; one that begins with a large record (a job of 1 MiB) is larger."""
 
+ADDED = frozenset({"moved"})
+"""Columns that an older snapshot lacks: they are 0 then."""
+
 _PART_TAG = b"\x1a"  # field 3, length-delimited
 _HEAD_BYTES = 7  # tag and magic, tag and format
 _ROW_BYTES = sum(np.dtype(dtype).itemsize for _, dtype in STORED)
@@ -315,7 +318,9 @@ class _Table:
     def check(self) -> None:
         """Whether all of it came."""
         for name, rows in self._filled.items():
-            if rows != self._rows:
+            if not rows and name in ADDED:
+                self.columns[name][:] = 0
+            elif rows != self._rows:
                 raise CodecError(f"table.columns: {name} has {rows} of {self._rows} rows")
         _check_rows(self.ports, self.columns["job"])
         _check_rows(self.reasons, self.columns["job"])

@@ -31,7 +31,8 @@ class Columns:
     version; ordinal, attempt, version, restarts: int32; node: int32, ``Node.slot``; desired, state: int8, numbers of
     ``Desired`` and ``AllocState``; cpu_millis, memory_mib, disk_mib: int64, what it takes; device_mask: uint64 over the
     node's devices; gpu_millis: int32 of each device in the mask; exit_code: int32; start_failed: bool, it ended before
-    it ever ran; failures: int32, failed starts in a row of this ordinal, this one included; create_index, modify_index,
+    it ever ran; failures: int32, failed starts in a row of this ordinal, this one included; moved: bool,
+    told to stop so that the next attempt goes to another node; create_index, modify_index,
     create_time_ms, modify_time_ms: int64. ``ports`` and ``reasons`` are keyed by ``row``, with what is not empty.
     """
 
@@ -53,6 +54,7 @@ class Columns:
     exit_code: npt.NDArray[np.int32]
     start_failed: npt.NDArray[np.bool_]
     failures: npt.NDArray[np.int32]
+    moved: npt.NDArray[np.bool_]
     create_index: npt.NDArray[np.int64]
     modify_index: npt.NDArray[np.int64]
     create_time_ms: npt.NDArray[np.int64]
@@ -83,6 +85,7 @@ STORED: tuple[tuple[str, str], ...] = (
     ("exit_code", "<i4"),
     ("start_failed", "|b1"),
     ("failures", "<i4"),
+    ("moved", "|b1"),
     ("create_index", "<i8"),
     ("modify_index", "<i8"),
     ("create_time_ms", "<i8"),
@@ -121,8 +124,8 @@ class AllocationTable:
     __slots__ = (
         "_free", "attempt", "count", "cpu_millis", "create_index", "create_time_ms", "desired", "device_mask",
         "disk_mib", "exit_code", "failures", "gid", "gpu_millis", "group", "high", "job", "memory_mib", "modify_index",
-        "modify_time_ms", "node", "ordinal", "ports", "prev", "reasons", "restarts", "start_failed", "state", "told",
-        "version",
+        "modify_time_ms", "moved", "node", "ordinal", "ports", "prev", "reasons", "restarts", "start_failed", "state",
+        "told", "version",
     )  # fmt: skip
 
     job: npt.NDArray[np.int32]
@@ -143,6 +146,7 @@ class AllocationTable:
     exit_code: npt.NDArray[np.int32]
     start_failed: npt.NDArray[np.bool_]
     failures: npt.NDArray[np.int32]
+    moved: npt.NDArray[np.bool_]
     create_index: npt.NDArray[np.int64]
     modify_index: npt.NDArray[np.int64]
     create_time_ms: npt.NDArray[np.int64]

@@ -14,6 +14,7 @@ from typing import assert_never
 
 from orchestrator.state import (
     apply_jobs,
+    apply_moves,
     apply_nodes,
     apply_observed,
     apply_plan,
@@ -36,6 +37,7 @@ from orchestrator.state.commands import (
     Entry,
     ForgetNode,
     MarkNodes,
+    MoveAllocation,
     Outcome,
     RecordObserved,
     RecordStatuses,
@@ -158,6 +160,8 @@ def _apply_command(state: State, command: SingleCommand) -> Outcome:
             return apply_jobs.restart(state, command)
         case RemoveJob():
             return apply_jobs.remove(state, command)
+        case MoveAllocation():
+            return apply_moves.move(state, command)
         case RegisterNode():
             return apply_nodes.register(state, command)
         case CordonNode():

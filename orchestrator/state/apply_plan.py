@@ -446,6 +446,7 @@ class _Placing:
             "exit_code": 0,
             "start_failed": False,
             "failures": self.failures[accepted],
+            "moved": False,
             "create_index": state.index,
             "modify_index": state.index,
             "create_time_ms": state.time_ms,

@@ -68,6 +68,20 @@ class RemoveJob:
     name: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveAllocation:
+    """One running instance of a service stops, and its next attempt goes to another node if any other has room.
+
+    ``attempt`` is the one that was looked at: a newer one is not moved. Refused while the group has too few running.
+    """
+
+    namespace: str
+    name: str
+    group: str
+    ordinal: int
+    attempt: int
+
+
 # ---------------------------------------------------------------------------- nodes
 
 
@@ -314,6 +328,7 @@ SingleCommand = (
     | ScaleJob
     | RestartJob
     | RemoveJob
+    | MoveAllocation
     | RegisterNode
     | CordonNode
     | CordonDevice

@@ -21,6 +21,7 @@ KINDS: dict[str, str] = {
     "job.removed": "forgotten",
     "alloc.placed": "a new attempt on the node",
     "alloc.stop": "told to stop by a plan; the message says why",
+    "alloc.moving": "told to stop, so that it runs on another node",
     "alloc.starting": "observed by its agent, as those that follow",
     "alloc.running": "every task runs",
     "alloc.backoff": "ended or did not start; its agent will try again",

@@ -129,6 +129,12 @@ async def main(address: str, certs: Path | None, me: str, logs_address: str) -> 
     await call(control, "GetAllocation", pb.GetAllocationRequest(id=which))
     await call(control, "ListAllocations", pb.ListAllocationsRequest(namespace=space))
     await call(control, "ExplainJob", pb.ExplainJobRequest(job=key))
+    await call(control, "ExplainPast", pb.ExplainPastRequest(job=key, at_index=ANSWERS["GetJob"].read.index))
+    await call(control, "PlanJob", pb.PlanJobRequest(job={**spec, "priority": 7}))
+    assert ANSWERS["PlanJob"].change == "update", ANSWERS["PlanJob"]
+    await call(control, "WhatIf", pb.WhatIfRequest(changes=[{"lose": node}]))
+    await call(control, "Rebalance", pb.RebalanceRequest(goal="spread"))
+    await call(control, "MoveAllocation", pb.MoveAllocationRequest(id=which, attempt=1))
     await call(control, "ScaleJob", pb.ScaleJobRequest(job=key, count=2))
     await call(control, "RestartJob", pb.RestartJobRequest(job=key))
     await call(control, "StopJob", pb.StopJobRequest(job=key))

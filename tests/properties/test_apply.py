@@ -37,6 +37,7 @@ from orchestrator.state.commands import (
     ForgetNode,
     JobSubmission,
     MarkNodes,
+    MoveAllocation,
     NodeMark,
     PlacementColumns,
     RecordStatuses,
@@ -217,6 +218,16 @@ def _command(dice: Random, state: State) -> Command:
     if kind in (StopJob, RestartJob, RemoveJob):
         made: StopJob | RestartJob | RemoveJob = kind(namespace="default", name=name)
         return made
+    if kind is MoveAllocation:
+        rows = state.table.live_rows().tolist()
+        row = dice.choice(rows) if rows and dice.random() < 0.8 else -1
+        return MoveAllocation(
+            namespace="default",
+            name=state.job_at[int(state.table.job[row])].spec.name if row >= 0 else name,
+            group=state.ordinals.names[int(state.table.gid[row])][1] if row >= 0 else dice.choice((*GROUPS, "")),
+            ordinal=int(state.table.ordinal[row]) if row >= 0 else dice.choice((-1, 0, 2**40)),
+            attempt=int(state.table.attempt[row]) if row >= 0 else dice.choice((-1, 0, 1, 2**40)),
+        )
     if kind is RegisterNode:
         spec = node(
             node_id,
@@ -283,6 +294,7 @@ def _write(dice: Random) -> WriteVariable:
 _KINDS: tuple[type, ...] = (
     *(ApplyPlan,) * 10, *(RecordStatuses,) * 6, SubmitJobs, SubmitJobs, RegisterNode, RegisterNode, RegisterNode,
     MarkNodes, MarkNodes, CordonNode, CordonNode, CordonNode, ScaleJob, StopJob, RestartJob, RemoveJob, DrainNode,
+    MoveAllocation, MoveAllocation,
     ForgetNode, WriteVariable, WriteVariables, Collect, Collect, AdmitPeers, ChangePeers, SetFeatureLevel, SetLimits,
 )  # fmt: skip
 

@@ -4,7 +4,7 @@ Lines (``key=value`` where there is a choice):
 
     submit JOB GROUP:COUNT... [type=batch] [cpu=] [gpus=] [share=] [ports=0,80] [image=] [expect=] [id=REQUEST]
         [gang=restart|replace]
-    scale JOB COUNT, stop JOB, restart JOB, remove JOB
+    scale JOB COUNT, stop JOB, restart JOB, remove JOB, move ALLOC[#ATTEMPT]
     node ID [cpu=] [gpus=] [engine=] [as=IDENTITY]
     cordon ID [device=], uncordon ID [device=], drain ID, forget ID, lost ID, back ID
     plan [place JOB/GROUP/N NODE [attempt=] [version=] [devices=0+1] [ports=80+81]], [stop ALLOC], [lose ALLOC], ...
@@ -36,6 +36,7 @@ from orchestrator.state.commands import (
     JobsAnswer,
     JobSubmission,
     MarkNodes,
+    MoveAllocation,
     NodeMark,
     Outcome,
     PlanAnswer,
@@ -132,6 +133,15 @@ class Conversation:
 
     def _say_remove(self, words: list[str], options: dict[str, str]) -> str:
         return self._do(RemoveJob(namespace="default", name=words[0]), options)
+
+    def _say_move(self, words: list[str], options: dict[str, str]) -> str:
+        alloc, _, said = words[0].partition("#")
+        name, group_name, ordinal = alloc.split("/")
+        attempt = int(said) if said else self.kit.alloc(alloc).attempt
+        return self._do(
+            MoveAllocation(namespace="default", name=name, group=group_name, ordinal=int(ordinal), attempt=attempt),
+            options,
+        )
 
     # ------------------------------------------------------------------------ nodes
 

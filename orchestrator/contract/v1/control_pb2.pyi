@@ -212,7 +212,7 @@ class Rejection(_message.Message):
     def __init__(self, constraint: _Optional[str] = ..., text: _Optional[str] = ..., nodes: _Optional[int] = ...) -> None: ...
 
 class GroupExplanation(_message.Message):
-    __slots__ = ("group", "pending", "summary", "rejections", "nearest", "queue_position", "hint")
+    __slots__ = ("group", "pending", "summary", "rejections", "nearest", "queue_position", "hint", "remedy", "remedy_node", "blocked_by", "blocked_text")
     GROUP_FIELD_NUMBER: _ClassVar[int]
     PENDING_FIELD_NUMBER: _ClassVar[int]
     SUMMARY_FIELD_NUMBER: _ClassVar[int]
@@ -220,6 +220,10 @@ class GroupExplanation(_message.Message):
     NEAREST_FIELD_NUMBER: _ClassVar[int]
     QUEUE_POSITION_FIELD_NUMBER: _ClassVar[int]
     HINT_FIELD_NUMBER: _ClassVar[int]
+    REMEDY_FIELD_NUMBER: _ClassVar[int]
+    REMEDY_NODE_FIELD_NUMBER: _ClassVar[int]
+    BLOCKED_BY_FIELD_NUMBER: _ClassVar[int]
+    BLOCKED_TEXT_FIELD_NUMBER: _ClassVar[int]
     group: str
     pending: int
     summary: str
@@ -227,7 +231,25 @@ class GroupExplanation(_message.Message):
     nearest: str
     queue_position: int
     hint: str
-    def __init__(self, group: _Optional[str] = ..., pending: _Optional[int] = ..., summary: _Optional[str] = ..., rejections: _Optional[_Iterable[_Union[Rejection, _Mapping]]] = ..., nearest: _Optional[str] = ..., queue_position: _Optional[int] = ..., hint: _Optional[str] = ...) -> None: ...
+    remedy: _containers.RepeatedCompositeFieldContainer[RemedyStep]
+    remedy_node: str
+    blocked_by: str
+    blocked_text: str
+    def __init__(self, group: _Optional[str] = ..., pending: _Optional[int] = ..., summary: _Optional[str] = ..., rejections: _Optional[_Iterable[_Union[Rejection, _Mapping]]] = ..., nearest: _Optional[str] = ..., queue_position: _Optional[int] = ..., hint: _Optional[str] = ..., remedy: _Optional[_Iterable[_Union[RemedyStep, _Mapping]]] = ..., remedy_node: _Optional[str] = ..., blocked_by: _Optional[str] = ..., blocked_text: _Optional[str] = ...) -> None: ...
+
+class RemedyStep(_message.Message):
+    __slots__ = ("kind", "what", "before", "after", "text")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    WHAT_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    what: str
+    before: str
+    after: str
+    text: str
+    def __init__(self, kind: _Optional[str] = ..., what: _Optional[str] = ..., before: _Optional[str] = ..., after: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
 
 class ExplainJobResponse(_message.Message):
     __slots__ = ("groups", "summary", "read")
@@ -730,3 +752,219 @@ class ListVariablesResponse(_message.Message):
     variables: _containers.RepeatedCompositeFieldContainer[Variable]
     read: ReadInfo
     def __init__(self, variables: _Optional[_Iterable[_Union[Variable, _Mapping]]] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ...) -> None: ...
+
+class ExplainPastRequest(_message.Message):
+    __slots__ = ("job", "at_index", "at_time_ms", "here_only")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    AT_INDEX_FIELD_NUMBER: _ClassVar[int]
+    AT_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    HERE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    job: JobKey
+    at_index: int
+    at_time_ms: int
+    here_only: bool
+    def __init__(self, job: _Optional[_Union[JobKey, _Mapping]] = ..., at_index: _Optional[int] = ..., at_time_ms: _Optional[int] = ..., here_only: _Optional[bool] = ...) -> None: ...
+
+class KnownSpan(_message.Message):
+    __slots__ = ("first_index", "first_time_ms", "last_index", "last_time_ms")
+    FIRST_INDEX_FIELD_NUMBER: _ClassVar[int]
+    FIRST_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    LAST_INDEX_FIELD_NUMBER: _ClassVar[int]
+    LAST_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    first_index: int
+    first_time_ms: int
+    last_index: int
+    last_time_ms: int
+    def __init__(self, first_index: _Optional[int] = ..., first_time_ms: _Optional[int] = ..., last_index: _Optional[int] = ..., last_time_ms: _Optional[int] = ...) -> None: ...
+
+class ExplainPastResponse(_message.Message):
+    __slots__ = ("groups", "summary", "index", "time_ms", "known", "read")
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    groups: _containers.RepeatedCompositeFieldContainer[GroupExplanation]
+    summary: str
+    index: int
+    time_ms: int
+    known: _containers.RepeatedCompositeFieldContainer[KnownSpan]
+    read: ReadInfo
+    def __init__(self, groups: _Optional[_Iterable[_Union[GroupExplanation, _Mapping]]] = ..., summary: _Optional[str] = ..., index: _Optional[int] = ..., time_ms: _Optional[int] = ..., known: _Optional[_Iterable[_Union[KnownSpan, _Mapping]]] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ...) -> None: ...
+
+class Change(_message.Message):
+    __slots__ = ("drain", "lose", "submit", "add_node", "like", "count")
+    DRAIN_FIELD_NUMBER: _ClassVar[int]
+    LOSE_FIELD_NUMBER: _ClassVar[int]
+    SUBMIT_FIELD_NUMBER: _ClassVar[int]
+    ADD_NODE_FIELD_NUMBER: _ClassVar[int]
+    LIKE_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    drain: str
+    lose: str
+    submit: _types_pb2.JobSpec
+    add_node: _types_pb2.NodeSpec
+    like: str
+    count: int
+    def __init__(self, drain: _Optional[str] = ..., lose: _Optional[str] = ..., submit: _Optional[_Union[_types_pb2.JobSpec, _Mapping]] = ..., add_node: _Optional[_Union[_types_pb2.NodeSpec, _Mapping]] = ..., like: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
+
+class WhatIfRequest(_message.Message):
+    __slots__ = ("changes",)
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    changes: _containers.RepeatedCompositeFieldContainer[Change]
+    def __init__(self, changes: _Optional[_Iterable[_Union[Change, _Mapping]]] = ...) -> None: ...
+
+class Outcome(_message.Message):
+    __slots__ = ("id", "kind", "from_node", "to_node", "from_devices", "to_devices", "reason", "anyway")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    FROM_NODE_FIELD_NUMBER: _ClassVar[int]
+    TO_NODE_FIELD_NUMBER: _ClassVar[int]
+    FROM_DEVICES_FIELD_NUMBER: _ClassVar[int]
+    TO_DEVICES_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ANYWAY_FIELD_NUMBER: _ClassVar[int]
+    id: _types_pb2.AllocationId
+    kind: str
+    from_node: str
+    to_node: str
+    from_devices: _containers.RepeatedScalarFieldContainer[str]
+    to_devices: _containers.RepeatedScalarFieldContainer[str]
+    reason: str
+    anyway: bool
+    def __init__(self, id: _Optional[_Union[_types_pb2.AllocationId, _Mapping]] = ..., kind: _Optional[str] = ..., from_node: _Optional[str] = ..., to_node: _Optional[str] = ..., from_devices: _Optional[_Iterable[str]] = ..., to_devices: _Optional[_Iterable[str]] = ..., reason: _Optional[str] = ..., anyway: _Optional[bool] = ...) -> None: ...
+
+class PendingGroup(_message.Message):
+    __slots__ = ("namespace", "job", "before", "after", "why")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    job: str
+    before: int
+    after: int
+    why: GroupExplanation
+    def __init__(self, namespace: _Optional[str] = ..., job: _Optional[str] = ..., before: _Optional[int] = ..., after: _Optional[int] = ..., why: _Optional[_Union[GroupExplanation, _Mapping]] = ...) -> None: ...
+
+class WhatIfResponse(_message.Message):
+    __slots__ = ("outcomes", "pending", "pending_before", "pending_after", "nodes_used_before", "nodes_used_after", "rounds", "settled", "left_out", "read")
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    PENDING_FIELD_NUMBER: _ClassVar[int]
+    PENDING_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    PENDING_AFTER_FIELD_NUMBER: _ClassVar[int]
+    NODES_USED_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    NODES_USED_AFTER_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    SETTLED_FIELD_NUMBER: _ClassVar[int]
+    LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    outcomes: _containers.RepeatedCompositeFieldContainer[Outcome]
+    pending: _containers.RepeatedCompositeFieldContainer[PendingGroup]
+    pending_before: int
+    pending_after: int
+    nodes_used_before: int
+    nodes_used_after: int
+    rounds: int
+    settled: bool
+    left_out: int
+    read: ReadInfo
+    def __init__(self, outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., pending: _Optional[_Iterable[_Union[PendingGroup, _Mapping]]] = ..., pending_before: _Optional[int] = ..., pending_after: _Optional[int] = ..., nodes_used_before: _Optional[int] = ..., nodes_used_after: _Optional[int] = ..., rounds: _Optional[int] = ..., settled: _Optional[bool] = ..., left_out: _Optional[int] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ...) -> None: ...
+
+class PlanJobRequest(_message.Message):
+    __slots__ = ("job",)
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    job: _types_pb2.JobSpec
+    def __init__(self, job: _Optional[_Union[_types_pb2.JobSpec, _Mapping]] = ...) -> None: ...
+
+class FieldChange(_message.Message):
+    __slots__ = ("path", "kind", "before", "after")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    kind: str
+    before: str
+    after: str
+    def __init__(self, path: _Optional[str] = ..., kind: _Optional[str] = ..., before: _Optional[str] = ..., after: _Optional[str] = ...) -> None: ...
+
+class PlanJobResponse(_message.Message):
+    __slots__ = ("change", "version", "next_version", "fields", "what_if")
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    NEXT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    FIELDS_FIELD_NUMBER: _ClassVar[int]
+    WHAT_IF_FIELD_NUMBER: _ClassVar[int]
+    change: str
+    version: int
+    next_version: int
+    fields: _containers.RepeatedCompositeFieldContainer[FieldChange]
+    what_if: WhatIfResponse
+    def __init__(self, change: _Optional[str] = ..., version: _Optional[int] = ..., next_version: _Optional[int] = ..., fields: _Optional[_Iterable[_Union[FieldChange, _Mapping]]] = ..., what_if: _Optional[_Union[WhatIfResponse, _Mapping]] = ...) -> None: ...
+
+class Balance(_message.Message):
+    __slots__ = ("nodes_used", "nodes", "highest", "lowest", "squares", "pending")
+    NODES_USED_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    HIGHEST_FIELD_NUMBER: _ClassVar[int]
+    LOWEST_FIELD_NUMBER: _ClassVar[int]
+    SQUARES_FIELD_NUMBER: _ClassVar[int]
+    PENDING_FIELD_NUMBER: _ClassVar[int]
+    nodes_used: int
+    nodes: int
+    highest: int
+    lowest: int
+    squares: int
+    pending: int
+    def __init__(self, nodes_used: _Optional[int] = ..., nodes: _Optional[int] = ..., highest: _Optional[int] = ..., lowest: _Optional[int] = ..., squares: _Optional[int] = ..., pending: _Optional[int] = ...) -> None: ...
+
+class Move(_message.Message):
+    __slots__ = ("id", "attempt", "from_node", "to_node")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    FROM_NODE_FIELD_NUMBER: _ClassVar[int]
+    TO_NODE_FIELD_NUMBER: _ClassVar[int]
+    id: _types_pb2.AllocationId
+    attempt: int
+    from_node: str
+    to_node: str
+    def __init__(self, id: _Optional[_Union[_types_pb2.AllocationId, _Mapping]] = ..., attempt: _Optional[int] = ..., from_node: _Optional[str] = ..., to_node: _Optional[str] = ...) -> None: ...
+
+class RebalanceRequest(_message.Message):
+    __slots__ = ("goal", "moves_max")
+    GOAL_FIELD_NUMBER: _ClassVar[int]
+    MOVES_MAX_FIELD_NUMBER: _ClassVar[int]
+    goal: str
+    moves_max: int
+    def __init__(self, goal: _Optional[str] = ..., moves_max: _Optional[int] = ...) -> None: ...
+
+class RebalanceResponse(_message.Message):
+    __slots__ = ("goal", "moves", "before", "after", "more", "note", "read")
+    GOAL_FIELD_NUMBER: _ClassVar[int]
+    MOVES_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    goal: str
+    moves: _containers.RepeatedCompositeFieldContainer[Move]
+    before: Balance
+    after: Balance
+    more: bool
+    note: str
+    read: ReadInfo
+    def __init__(self, goal: _Optional[str] = ..., moves: _Optional[_Iterable[_Union[Move, _Mapping]]] = ..., before: _Optional[_Union[Balance, _Mapping]] = ..., after: _Optional[_Union[Balance, _Mapping]] = ..., more: _Optional[bool] = ..., note: _Optional[str] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ...) -> None: ...
+
+class MoveAllocationRequest(_message.Message):
+    __slots__ = ("request_id", "id", "attempt")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    id: _types_pb2.AllocationId
+    attempt: int
+    def __init__(self, request_id: _Optional[str] = ..., id: _Optional[_Union[_types_pb2.AllocationId, _Mapping]] = ..., attempt: _Optional[int] = ...) -> None: ...

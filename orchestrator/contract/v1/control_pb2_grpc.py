@@ -79,6 +79,31 @@ class ControlStub:
                 request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ExplainJobRequest.SerializeToString,
                 response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ExplainJobResponse.FromString,
                 _registered_method=True)
+        self.ExplainPast = channel.unary_unary(
+                '/orchestrator.contract.v1.Control/ExplainPast',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ExplainPastRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ExplainPastResponse.FromString,
+                _registered_method=True)
+        self.PlanJob = channel.unary_unary(
+                '/orchestrator.contract.v1.Control/PlanJob',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.PlanJobRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.PlanJobResponse.FromString,
+                _registered_method=True)
+        self.WhatIf = channel.unary_unary(
+                '/orchestrator.contract.v1.Control/WhatIf',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.WhatIfRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.WhatIfResponse.FromString,
+                _registered_method=True)
+        self.Rebalance = channel.unary_unary(
+                '/orchestrator.contract.v1.Control/Rebalance',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.RebalanceRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.RebalanceResponse.FromString,
+                _registered_method=True)
+        self.MoveAllocation = channel.unary_unary(
+                '/orchestrator.contract.v1.Control/MoveAllocation',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.MoveAllocationRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.FromString,
+                _registered_method=True)
         self.GetAllocation = channel.unary_unary(
                 '/orchestrator.contract.v1.Control/GetAllocation',
                 request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.GetAllocationRequest.SerializeToString,
@@ -256,6 +281,40 @@ class ControlServicer:
     def ExplainJob(self, request, context):
         """Why is something pending: computed afresh by the leader.
         """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainPast(self, request, context):
+        """Why was something pending then: by any peer that still knows the state of that index or time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PlanJob(self, request, context):
+        """Nothing is written: what submitting would change, and where everything would go.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WhatIf(self, request, context):
+        """Hypothetical changes, played out on a copy of the state; any peer answers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Rebalance(self, request, context):
+        """Moves that would bring the cluster nearer to a goal; only MoveAllocation does one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MoveAllocation(self, request, context):
+        """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -460,6 +519,31 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.ExplainJob,
                     request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ExplainJobRequest.FromString,
                     response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ExplainJobResponse.SerializeToString,
+            ),
+            'ExplainPast': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainPast,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ExplainPastRequest.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ExplainPastResponse.SerializeToString,
+            ),
+            'PlanJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanJob,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.PlanJobRequest.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.PlanJobResponse.SerializeToString,
+            ),
+            'WhatIf': grpc.unary_unary_rpc_method_handler(
+                    servicer.WhatIf,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.WhatIfRequest.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.WhatIfResponse.SerializeToString,
+            ),
+            'Rebalance': grpc.unary_unary_rpc_method_handler(
+                    servicer.Rebalance,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.RebalanceRequest.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.RebalanceResponse.SerializeToString,
+            ),
+            'MoveAllocation': grpc.unary_unary_rpc_method_handler(
+                    servicer.MoveAllocation,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.MoveAllocationRequest.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.SerializeToString,
             ),
             'GetAllocation': grpc.unary_unary_rpc_method_handler(
                     servicer.GetAllocation,
@@ -825,6 +909,141 @@ class Control:
             '/orchestrator.contract.v1.Control/ExplainJob',
             orchestrator_dot_contract_dot_v1_dot_control__pb2.ExplainJobRequest.SerializeToString,
             orchestrator_dot_contract_dot_v1_dot_control__pb2.ExplainJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainPast(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.contract.v1.Control/ExplainPast',
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.ExplainPastRequest.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.ExplainPastResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.contract.v1.Control/PlanJob',
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.PlanJobRequest.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.PlanJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WhatIf(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.contract.v1.Control/WhatIf',
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.WhatIfRequest.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.WhatIfResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Rebalance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.contract.v1.Control/Rebalance',
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.RebalanceRequest.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.RebalanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MoveAllocation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.contract.v1.Control/MoveAllocation',
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.MoveAllocationRequest.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.FromString,
             options,
             channel_credentials,
             insecure,

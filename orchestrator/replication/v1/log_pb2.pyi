@@ -10,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class LogEntry(_message.Message):
-    __slots__ = ("magic", "format", "identity", "request_id", "digest", "time_ms", "submit_jobs", "stop_job", "scale_job", "restart_job", "remove_job", "register_node", "cordon_node", "drain_node", "forget_node", "mark_nodes", "apply_plan", "record_statuses", "write_variable", "collect", "admit_peers", "set_feature_level", "change_peers", "set_limits", "write_variables", "record_observed", "cordon_device")
+    __slots__ = ("magic", "format", "identity", "request_id", "digest", "time_ms", "submit_jobs", "stop_job", "scale_job", "restart_job", "remove_job", "register_node", "cordon_node", "drain_node", "forget_node", "mark_nodes", "apply_plan", "record_statuses", "write_variable", "collect", "admit_peers", "set_feature_level", "change_peers", "set_limits", "write_variables", "record_observed", "cordon_device", "move_allocation")
     MAGIC_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     IDENTITY_FIELD_NUMBER: _ClassVar[int]
@@ -38,6 +38,7 @@ class LogEntry(_message.Message):
     WRITE_VARIABLES_FIELD_NUMBER: _ClassVar[int]
     RECORD_OBSERVED_FIELD_NUMBER: _ClassVar[int]
     CORDON_DEVICE_FIELD_NUMBER: _ClassVar[int]
+    MOVE_ALLOCATION_FIELD_NUMBER: _ClassVar[int]
     magic: int
     format: int
     identity: str
@@ -65,7 +66,8 @@ class LogEntry(_message.Message):
     write_variables: WriteVariables
     record_observed: RecordObserved
     cordon_device: CordonDevice
-    def __init__(self, magic: _Optional[int] = ..., format: _Optional[int] = ..., identity: _Optional[str] = ..., request_id: _Optional[str] = ..., digest: _Optional[bytes] = ..., time_ms: _Optional[int] = ..., submit_jobs: _Optional[_Union[SubmitJobs, _Mapping]] = ..., stop_job: _Optional[_Union[StopJob, _Mapping]] = ..., scale_job: _Optional[_Union[ScaleJob, _Mapping]] = ..., restart_job: _Optional[_Union[RestartJob, _Mapping]] = ..., remove_job: _Optional[_Union[RemoveJob, _Mapping]] = ..., register_node: _Optional[_Union[RegisterNode, _Mapping]] = ..., cordon_node: _Optional[_Union[CordonNode, _Mapping]] = ..., drain_node: _Optional[_Union[DrainNode, _Mapping]] = ..., forget_node: _Optional[_Union[ForgetNode, _Mapping]] = ..., mark_nodes: _Optional[_Union[MarkNodes, _Mapping]] = ..., apply_plan: _Optional[_Union[ApplyPlan, _Mapping]] = ..., record_statuses: _Optional[_Union[RecordStatuses, _Mapping]] = ..., write_variable: _Optional[_Union[WriteVariable, _Mapping]] = ..., collect: _Optional[_Union[Collect, _Mapping]] = ..., admit_peers: _Optional[_Union[AdmitPeers, _Mapping]] = ..., set_feature_level: _Optional[_Union[SetFeatureLevel, _Mapping]] = ..., change_peers: _Optional[_Union[ChangePeers, _Mapping]] = ..., set_limits: _Optional[_Union[SetLimits, _Mapping]] = ..., write_variables: _Optional[_Union[WriteVariables, _Mapping]] = ..., record_observed: _Optional[_Union[RecordObserved, _Mapping]] = ..., cordon_device: _Optional[_Union[CordonDevice, _Mapping]] = ...) -> None: ...
+    move_allocation: MoveAllocation
+    def __init__(self, magic: _Optional[int] = ..., format: _Optional[int] = ..., identity: _Optional[str] = ..., request_id: _Optional[str] = ..., digest: _Optional[bytes] = ..., time_ms: _Optional[int] = ..., submit_jobs: _Optional[_Union[SubmitJobs, _Mapping]] = ..., stop_job: _Optional[_Union[StopJob, _Mapping]] = ..., scale_job: _Optional[_Union[ScaleJob, _Mapping]] = ..., restart_job: _Optional[_Union[RestartJob, _Mapping]] = ..., remove_job: _Optional[_Union[RemoveJob, _Mapping]] = ..., register_node: _Optional[_Union[RegisterNode, _Mapping]] = ..., cordon_node: _Optional[_Union[CordonNode, _Mapping]] = ..., drain_node: _Optional[_Union[DrainNode, _Mapping]] = ..., forget_node: _Optional[_Union[ForgetNode, _Mapping]] = ..., mark_nodes: _Optional[_Union[MarkNodes, _Mapping]] = ..., apply_plan: _Optional[_Union[ApplyPlan, _Mapping]] = ..., record_statuses: _Optional[_Union[RecordStatuses, _Mapping]] = ..., write_variable: _Optional[_Union[WriteVariable, _Mapping]] = ..., collect: _Optional[_Union[Collect, _Mapping]] = ..., admit_peers: _Optional[_Union[AdmitPeers, _Mapping]] = ..., set_feature_level: _Optional[_Union[SetFeatureLevel, _Mapping]] = ..., change_peers: _Optional[_Union[ChangePeers, _Mapping]] = ..., set_limits: _Optional[_Union[SetLimits, _Mapping]] = ..., write_variables: _Optional[_Union[WriteVariables, _Mapping]] = ..., record_observed: _Optional[_Union[RecordObserved, _Mapping]] = ..., cordon_device: _Optional[_Union[CordonDevice, _Mapping]] = ..., move_allocation: _Optional[_Union[MoveAllocation, _Mapping]] = ...) -> None: ...
 
 class JobSubmission(_message.Message):
     __slots__ = ("spec", "uid", "expect_version")
@@ -118,6 +120,20 @@ class RemoveJob(_message.Message):
     namespace: str
     name: str
     def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class MoveAllocation(_message.Message):
+    __slots__ = ("namespace", "name", "group", "ordinal", "attempt")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    ORDINAL_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    name: str
+    group: str
+    ordinal: int
+    attempt: int
+    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ..., group: _Optional[str] = ..., ordinal: _Optional[int] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class RegisterNode(_message.Message):
     __slots__ = ("node", "identity")

@@ -8,10 +8,13 @@ from typing import Any
 from orchestrator import plan
 from orchestrator.api.agents import Agents
 from orchestrator.api.control import Policy, Writes
+from orchestrator.api.explain import Explain
 from orchestrator.api.feed import Feed
+from orchestrator.api.foresight import Foresight
 from orchestrator.api.forward import Call, Forwarder
 from orchestrator.api.identity import Caller
 from orchestrator.api.logs import LogHub, Logs
+from orchestrator.api.past import Past
 from orchestrator.api.reads import Facts, Others, Reads, resolve_device, resolve_node
 from orchestrator.api.watch import HashingMachine, StateHashes, Watch
 from orchestrator.contract.channel import Identity
@@ -38,7 +41,8 @@ class Api:
 
     def __init__(self, *, allow_privileged: bool = False, allow_host_paths: bool = False) -> None:
         self.machine = ClusterMachine()
-        self.hashing = HashingMachine(self.machine)
+        self.past = Past(self.machine, self.state_now)
+        self.hashing = HashingMachine(self.past)
         self.log = MemoryLog(self.hashing, peer_id="p1")
         self.log.lead(True)
         self.now_ms = START_MS
@@ -64,6 +68,8 @@ class Api:
             heartbeat_age_ms=self.liveness.age_ms,
             others=Others(self.forwarder),
         )
+        self.explain = Explain(self.log, self.state_now, self.past, clock_ms=lambda: self.now_ms)
+        self.foresight = Foresight(self.log, self.state_now, policy, clock_ms=lambda: self.now_ms)
         self.feed = Feed(self.log, self.state_now, most_events=20)
         self.watch = Watch(self.log, self.state_now, self.feed)
         self.agents = Agents(self.log, self.proposer, self.state_now, self.liveness, peers=lambda: {"p1": "host:7400"})

@@ -15,7 +15,7 @@ from typing import Any
 
 import grpc
 
-from orchestrator.contract import answers, codec, model
+from orchestrator.contract import answers, codec, foresight, model
 from orchestrator.contract.channel import WHICH_PEERS
 from orchestrator.contract.errors import ConflictError, InvalidError, NoLeaderError, NotFoundError, RaftsmanError
 from orchestrator.contract.status import to_status
@@ -34,6 +34,12 @@ class World:
     events: list[model.Event] = field(default_factory=list)
     logs: dict[str, bytes] = field(default_factory=dict)
     explanation: answers.Explanation = field(default_factory=answers.Explanation)
+    past: foresight.PastExplanation = field(default_factory=foresight.PastExplanation)
+    plan: foresight.JobPlan = field(default_factory=foresight.JobPlan)
+    what_if: foresight.WhatIf = field(default_factory=foresight.WhatIf)
+    rebalances: list[foresight.Rebalance] = field(default_factory=list)
+    """The answers of the next calls; the last one stays."""
+    on_move: Callable[[model.AllocationId], None] | None = None
     status: answers.ClusterStatus = field(default_factory=answers.ClusterStatus)
     done: dict[str, Any] = field(default_factory=dict)
     limits: model.Limits = field(default_factory=model.Limits)
@@ -215,6 +221,33 @@ class FakePeer(control_pb2_grpc.ControlServicer):
     def ExplainJob(self, request: Any, context: Any) -> Any:  # noqa: N802
         self._enter("ExplainJob", request, context)
         return codec.encode(self.world.explanation, pb.ExplainJobResponse())
+
+    # ------------------------------------------------------------------ what has not happened, and what has
+
+    def ExplainPast(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self._enter("ExplainPast", request, context)
+        return codec.encode(self.world.past, pb.ExplainPastResponse())
+
+    def PlanJob(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self._enter("PlanJob", request, context)
+        return codec.encode(self.world.plan, pb.PlanJobResponse())
+
+    def WhatIf(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self._enter("WhatIf", request, context)
+        return codec.encode(self.world.what_if, pb.WhatIfResponse())
+
+    def Rebalance(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self._enter("Rebalance", request, context)
+        found = self.world.rebalances
+        return codec.encode(found.pop(0) if len(found) > 1 else found[0], pb.RebalanceResponse())
+
+    def MoveAllocation(self, request: Any, context: Any) -> Any:  # noqa: N802
+        def do() -> Any:
+            if self.world.on_move is not None:
+                self.world.on_move(codec.decode(model.AllocationId, request.id))
+            return pb.WriteResponse(index=self.world.index, changed=True)
+
+        return self._write("MoveAllocation", request, context, do)
 
     # ------------------------------------------------------------------ allocations
 

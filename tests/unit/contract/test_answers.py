@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from orchestrator.contract import answers, codec, model
+from orchestrator.contract import answers, codec, foresight, model
 from orchestrator.contract.v1 import control_pb2
 
 PAIRS: dict[type, type] = {
@@ -32,6 +32,18 @@ PAIRS: dict[type, type] = {
     answers.StateHash: control_pb2.StateHashResponse,
     answers.VariableResult: control_pb2.VariableResponse,
     answers.VariableList: control_pb2.ListVariablesResponse,
+    answers.RemedyStep: control_pb2.RemedyStep,
+    foresight.Change: control_pb2.Change,
+    foresight.Outcome: control_pb2.Outcome,
+    foresight.PendingGroup: control_pb2.PendingGroup,
+    foresight.WhatIf: control_pb2.WhatIfResponse,
+    foresight.FieldChange: control_pb2.FieldChange,
+    foresight.JobPlan: control_pb2.PlanJobResponse,
+    foresight.Balance: control_pb2.Balance,
+    foresight.Move: control_pb2.Move,
+    foresight.Rebalance: control_pb2.RebalanceResponse,
+    foresight.KnownSpan: control_pb2.KnownSpan,
+    foresight.PastExplanation: control_pb2.ExplainPastResponse,
 }
 
 

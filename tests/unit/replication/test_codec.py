@@ -145,6 +145,7 @@ COMMANDS: tuple[cmd.Command, ...] = (
     cmd.ScaleJob(namespace="d", name="j", group="g", count=-1),
     cmd.RestartJob(namespace="d", name="j"),
     cmd.RemoveJob(namespace="d", name="j"),
+    cmd.MoveAllocation(namespace="d", name="j", group="g", ordinal=2, attempt=3),
     cmd.RegisterNode(node=NODE, identity="agent:n1"),
     cmd.CordonNode(node_id="n", cordoned=True),
     cmd.CordonDevice(node_id="n", device_id="GPU-é", cordoned=True),
@@ -278,3 +279,8 @@ def test_arrays_of_another_width_are_stored_as_the_column_says() -> None:
     assert isinstance(command, cmd.ApplyPlan)
     assert command.placements.job.dtype == np.int32
     assert contract_codec.CodecError is CodecError
+
+
+def test_a_peer_that_knows_no_moves_stops_before_one() -> None:
+    (move,) = [command for command in COMMANDS if isinstance(command, cmd.MoveAllocation)]
+    assert log_pb2.LogEntry.FromString(encode_entry(entry(move))).format == 3

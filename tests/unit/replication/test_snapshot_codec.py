@@ -183,3 +183,17 @@ def test_any_bytes_are_no_snapshot(data: bytes) -> None:
 def test_a_true_beginning_makes_no_snapshot_of_any_bytes(data: bytes) -> None:
     with pytest.raises(CorruptError):
         ClusterMachine().restore(log_pb2.SnapshotParts(magic=MAGIC, format=FORMAT).SerializeToString() + data)
+
+
+def test_a_snapshot_of_before_there_were_moves_is_read_as_without_any() -> None:
+    kit = busy()
+    older = log_pb2.SnapshotParts.FromString(encoded(capture(kit.state)))
+    for part in older.parts:
+        part.table.columns.pop("moved", None)
+    image = decode_snapshot(older.SerializeToString(deterministic=True))
+    assert image_hash(image) == image_hash(capture(kit.state))
+    assert len(image.columns["moved"]) == kit.state.table.high
+    for part in older.parts:
+        part.table.columns.pop("failures", None)
+    with pytest.raises(CodecError, match="failures has 0 of"):
+        decode_snapshot(older.SerializeToString(deterministic=True))

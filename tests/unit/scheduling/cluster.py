@@ -160,6 +160,7 @@ class Cluster:
             "disk_mib": resources.disk_mib,
             "device_mask": 0,
             "start_failed": False,
+            "moved": False,
             "ports": (),
             **more,
         }
@@ -206,6 +207,7 @@ def columns_of(rows: list[dict[str, Any]]) -> Columns:
         state=column("state", np.int8),
         device_mask=column("device_mask", np.uint64),
         start_failed=column("start_failed", np.bool_),
+        moved=column("moved", np.bool_),
         ports={row["row"]: row["ports"] for row in rows if row["ports"]},
         reasons={row["row"]: row["reason"] for row in rows if row.get("reason")},
     )

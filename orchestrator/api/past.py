@@ -1,0 +1,288 @@
+"""What the state was: earlier states of this peer, kept as starting points and the commands after them.
+
+Owns: ``Past``, a ``StateMachine`` around another that remembers what it applies, within a bound. Leaves to others: what
+is asked of an earlier state (``foresight``), durability (the journal and snapshots, which need none of this). The rule:
+an earlier state is made by applying the very commands again, so it is exact or it is not known at all.
+
+How far back. Every peer remembers by itself, so what is known does not depend on who led, and a new leader knows as
+much as the old one did. A peer that restarts begins with the snapshot that it starts from, where that is small, else
+with its start; others may still know more, and are asked (``explain``). All of it lies in memory: ``MEMORY_BYTES`` at
+most, oldest forgotten first; nothing is promised beyond that, and every answer says what is known.
+
+A *stretch* is one starting point (an encoded, compressed snapshot) and commands after it. When a stretch has become
+long, a new one begins: the state is copied on the loop as for a snapshot and encoded in a thread. That is done seldom
+(``STRETCH_S``, and never for more than a hundredth of the time), so under very heavy load there may be gaps; and a
+cluster of more than ``LARGEST_ROWS`` rows keeps no past.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+import time
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import structlog
+
+from orchestrator.contract.errors import OutOfRangeError, PreconditionError
+from orchestrator.contract.foresight import KnownSpan
+from orchestrator.replication.log import StateMachine
+from orchestrator.replication.machine import ClusterMachine
+from orchestrator.state.state import State
+
+logger = structlog.get_logger(__name__)
+
+MEMORY_BYTES = 32 * 1024 * 1024
+STRETCH_BYTES = 2 * 1024 * 1024
+"""Of commands; applying them again takes about as long as 50,000 rows do."""
+STRETCH_S = 30.0
+"""Between the beginnings of two stretches, at least."""
+COST_SHARE = 100
+"""And so many times what beginning the last one took."""
+SMALL_SNAPSHOT_BYTES = 4 * 1024 * 1024
+"""A snapshot of at most so many bytes is kept as it is read; a larger one would make a restart slower."""
+OVERDUE = 2
+"""A stretch of so many times its length ends even if no other may begin yet."""
+LARGEST_ROWS = 250_000
+"""Of the allocation table: copying a larger one would take too much memory beside everything else."""
+COMMAND_BYTES = 120
+"""What remembering one command takes beside its bytes."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Stretch:
+    """``start``: the starting point, compressed; None while it is being encoded. Per command after it: ``indexes`` and
+    ``times`` (cluster time) right after it, and its bytes."""
+
+    first_index: int
+    first_time_ms: int
+    start: bytes | None
+    indexes: list[int] = field(default_factory=list)
+    times: list[int] = field(default_factory=list)
+    commands: list[bytes] = field(default_factory=list)
+    command_bytes: int = 0
+
+    @property
+    def last_index(self) -> int:
+        return self.indexes[-1] if self.indexes else self.first_index
+
+    @property
+    def last_time_ms(self) -> int:
+        return self.times[-1] if self.times else self.first_time_ms
+
+    @property
+    def size(self) -> int:
+        return self.command_bytes + len(self.start or b"")
+
+    def span(self) -> KnownSpan:
+        return KnownSpan(
+            first_index=self.first_index,
+            first_time_ms=self.first_time_ms,
+            last_index=self.last_index,
+            last_time_ms=self.last_time_ms,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How to make an earlier state again; values only, so ``cook`` may run in a thread."""
+
+    index: int
+    time_ms: int
+    start: bytes
+    commands: tuple[bytes, ...]
+
+    def cook(self) -> State:
+        """The state at ``index``. Raises ``PreconditionError`` if that fails, which would be a mistake of ours."""
+        machine = ClusterMachine()
+        machine.restore(zlib.decompress(self.start))
+        for payload in self.commands:
+            machine.apply(payload)
+        if machine.index != self.index:
+            raise PreconditionError(f"the past came out at index {machine.index} and not at {self.index}")
+        return machine.state
+
+
+class Past:
+    """Wrap the machine that decodes and applies; ``state`` gives its state. ``run`` begins new stretches, and must run
+    for anything to be remembered beyond the first one."""
+
+    def __init__(
+        self,
+        machine: StateMachine,
+        state: Callable[[], State],
+        *,
+        memory_bytes: int = MEMORY_BYTES,
+        stretch_bytes: int = STRETCH_BYTES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._machine = machine
+        self._state = state
+        self._memory_bytes = memory_bytes
+        self._stretch_bytes = stretch_bytes
+        self._clock = clock
+        self._stretches: list[_Stretch] = []
+        self._recording: list[_Stretch] = []  # two while the start of the second is being encoded
+        self._due = asyncio.Event()
+        self._next_at = float("-inf")
+
+    # ------------------------------------------------------------------ the state machine
+
+    @property
+    def index(self) -> int:
+        return self._machine.index
+
+    def apply(self, payload: bytes) -> object:
+        outcome = self._machine.apply(payload)
+        if not self._recording:
+            self._due.set()
+        for stretch in self._recording:
+            stretch.indexes.append(self._machine.index)
+            stretch.times.append(self._state().time_ms)
+            stretch.commands.append(payload)
+            stretch.command_bytes += len(payload) + COMMAND_BYTES
+        if self._recording and self._recording[-1].command_bytes >= self._stretch_bytes:
+            self._due.set()
+            if self._recording[-1].command_bytes >= OVERDUE * self._stretch_bytes:
+                self._recording = []  # better a gap than memory without end
+        return outcome
+
+    def make_room(self) -> Callable[[], None]:
+        return self._machine.make_room()
+
+    def capture(self) -> Callable[[], Iterable[bytes]]:
+        return self._machine.capture()
+
+    def capture_hash(self) -> Callable[[], str]:
+        captured: Callable[[], str] = self._machine.capture_hash()  # type: ignore[attr-defined]
+        return captured
+
+    def prepare(self, data: bytes) -> Callable[[], None]:
+        put = self._machine.prepare(data)
+        start = zlib.compress(data, 1) if len(data) <= SMALL_SNAPSHOT_BYTES else None
+
+        def put_and_begin() -> None:
+            put()
+            self._recording = []
+            if start is None:
+                self._due.set()
+            else:
+                self._begin(start)
+
+        return put_and_begin
+
+    def state_hash(self) -> str:
+        return self._machine.state_hash()
+
+    def admitted(self) -> dict[str, str]:
+        return self._machine.admitted()
+
+    def cluster_id(self) -> str:
+        return self._machine.cluster_id()
+
+    def epoch(self) -> int:
+        return self._machine.epoch()
+
+    def addresses(self) -> dict[str, str]:
+        return self._machine.addresses()
+
+    # ------------------------------------------------------------------ remembering
+
+    async def run(self) -> None:
+        """Begin stretches when they are due; never returns, except when cancelled."""
+        while True:
+            await self._due.wait()
+            await asyncio.sleep(max(0.0, self._next_at - self._clock()))
+            self._due.clear()
+            await self.begin()
+
+    async def begin(self) -> None:
+        """Begin a stretch with the state as it is now; nothing where that is too large."""
+        began = self._clock()
+        if self._state().table.high <= LARGEST_ROWS:
+            encode = self._machine.capture()
+            stretch = self._begin(None)
+            try:
+                start = await asyncio.to_thread(_compressed, encode)
+                stretch.start = start if len(start) <= self._memory_bytes else None
+            except Exception:
+                logger.exception("the past could not be kept")
+            if stretch in self._recording:
+                self._recording = [stretch] if stretch.start is not None else []
+            if stretch.start is None and stretch in self._stretches:
+                self._stretches.remove(stretch)
+            self._forget()
+        self._next_at = self._clock() + max(STRETCH_S, COST_SHARE * (self._clock() - began))
+
+    def _begin(self, start: bytes | None) -> _Stretch:
+        state = self._state()
+        stretch = _Stretch(first_index=state.index, first_time_ms=state.time_ms, start=start)
+        if self._stretches and self._stretches[-1].first_index > state.index:
+            self._stretches, self._recording = [], []  # another history than the one that we knew
+        self._stretches.append(stretch)
+        self._recording = [*self._recording[-1:], stretch] if start is None else [stretch]
+        self._forget()
+        return stretch
+
+    def _forget(self) -> None:
+        """Drop the oldest stretches until the rest fits; the one being recorded stays."""
+        while len(self._stretches) > 1 and sum(one.size for one in self._stretches) > self._memory_bytes:
+            del self._stretches[0]
+
+    # ------------------------------------------------------------------ asking
+
+    def known(self) -> tuple[KnownSpan, ...]:
+        """What can be asked for, oldest first; spans that touch are one."""
+        spans: list[KnownSpan] = []
+        for stretch in self._stretches:
+            if stretch.start is None:
+                continue
+            span = stretch.span()
+            if spans and spans[-1].last_index >= span.first_index:
+                before = spans.pop()
+                span = KnownSpan(
+                    first_index=before.first_index,
+                    first_time_ms=before.first_time_ms,
+                    last_index=max(before.last_index, span.last_index),
+                    last_time_ms=max(before.last_time_ms, span.last_time_ms),
+                )
+            spans.append(span)
+        return tuple(spans)
+
+    def recipe(self, *, index: int = 0, time_ms: int = 0) -> Recipe:
+        """Of the state after command ``index``, or of the last state not later than ``time_ms``.
+
+        Raises ``OutOfRangeError`` where that is not known here (``Past.known`` says what is).
+        """
+        for stretch in reversed(self._stretches):
+            if stretch.start is None:
+                continue
+            if index:
+                count = bisect.bisect_left(stretch.indexes, index) + 1
+                if index == stretch.first_index:
+                    count = 0
+                elif not stretch.first_index < index <= stretch.last_index:
+                    continue
+            else:
+                if time_ms < stretch.first_time_ms or not self._covers(stretch, time_ms):
+                    continue
+                count = bisect.bisect_right(stretch.times, time_ms)
+            # A command of several writes moves the index on by as many: the state after all of them is meant.
+            return Recipe(
+                index=stretch.indexes[count - 1] if count else stretch.first_index,
+                time_ms=stretch.times[count - 1] if count else stretch.first_time_ms,
+                start=stretch.start,
+                commands=tuple(stretch.commands[:count]),
+            )
+        raise OutOfRangeError("that is not known here")
+
+    def _covers(self, stretch: _Stretch, time_ms: int) -> bool:
+        """Whether nothing was applied between the stretch's end and that time that it does not have."""
+        return time_ms <= stretch.last_time_ms or stretch.last_index == self._machine.index
+
+
+def _compressed(encode: Callable[[], Iterable[bytes]]) -> bytes:
+    packer = zlib.compressobj(1)
+    return b"".join([*(packer.compress(part) for part in encode()), packer.flush()])

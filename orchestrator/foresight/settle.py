@@ -1,0 +1,127 @@
+"""Let a copy of the state come to rest: the leader's rounds, and agents that start and stop at once.
+
+Owns: ``settle`` and the simulated agents. Leaves to others: deciding (``plan``), applying (``state``). The rule:
+nothing is judged here a second time: rounds are ``plan.decide`` and ``apply``, as the leader's are, so that the answer
+is what the leader then does. Time stands still: what waits for its next try goes on waiting.
+
+The agents: on every node that is not lost, what is told to stop has stopped, and what was placed runs. Batch tasks do
+not end, and what its agent restarts locally (BACKOFF) stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from orchestrator import plan
+from orchestrator.contract.model import AllocationId, AllocState, AssignmentKey, Desired, NodeStatus, Observation
+from orchestrator.state.apply import apply
+from orchestrator.state.commands import ApplyPlan, Command, Entry, Outcome, PlanAnswer, RecordStatuses
+from orchestrator.state.model import MAX_COMMAND_ROWS
+from orchestrator.state.state import Rows, State
+from orchestrator.state.views import allocation_id, cluster_view
+
+ROUNDS_MAX = 5_000
+"""A drain of n instances of one group takes 2 n rounds."""
+
+_NEW = (int(AllocState.PENDING), int(AllocState.STARTING))
+
+
+def _always() -> bool:
+    return True
+
+
+@dataclass(slots=True, kw_only=True)
+class Ran:
+    """``reasons``: by instance, the last one that a plan gave for an action on it."""
+
+    rounds: int = 0
+    settled: bool = False
+    reasons: dict[AllocationId, str] = field(default_factory=dict)
+
+
+def perform(state: State, command: Command, now_ms: int) -> Outcome:
+    """Apply a command to a copy that is nobody else's."""
+    return apply(state, Entry(identity="", request_id="", digest=b"", time_ms=now_ms, command=command))
+
+
+def settle(state: State, now_ms: int, *, go_on: Callable[[], bool] = _always, rounds_max: int = ROUNDS_MAX) -> Ran:
+    """Change ``state`` until nothing is left to do. ``go_on`` is asked before every round: False ends it there."""
+    ran = Ran()
+    while ran.rounds < rounds_max and go_on():
+        plans = plan.decide(cluster_view(state), now_ms).plans
+        for one in plans:
+            _note_reasons(state, one, ran.reasons)
+        went_in = [_went_in(perform(state, one, now_ms)) for one in plans]
+        obeyed = obey(state, now_ms)
+        if not any(went_in) and not obeyed:
+            # Also where a plan was refused whole: the same state would only bring the same plan again.
+            ran.settled = not plans
+            return ran
+        ran.rounds += 1
+    return ran
+
+
+def at_rest(state: State, now_ms: int) -> bool:
+    """Whether neither the leader nor any agent has anything to do now."""
+    return not len(_to_report(state)) and not plan.decide(cluster_view(state), now_ms).plans
+
+
+def obey(state: State, now_ms: int) -> bool:
+    """Every reachable agent has done what it was told; whether that changed anything."""
+    rows = _to_report(state)
+    table = state.table
+    nodes = table.node[rows]
+    for slot in np.unique(nodes).tolist():
+        mine = rows[nodes == slot]
+        for start in range(0, len(mine), MAX_COMMAND_ROWS):
+            seen = tuple(_observation(state, row) for row in mine[start : start + MAX_COMMAND_ROWS].tolist())
+            perform(state, RecordStatuses(node_id=state.node_at[slot].spec.id, observations=seen), now_ms)
+    return len(rows) > 0
+
+
+def _to_report(state: State) -> Rows:
+    """int32: live rows on reachable nodes of which an agent would have something to say."""
+    table = state.table
+    live = table.live_rows()
+    to_stop = (table.desired[live] == int(Desired.STOP)) | (table.state[live] == int(AllocState.STOPPING))
+    rows: Rows = live[to_stop | np.isin(table.state[live], _NEW)]
+    lost = [slot for slot, node in state.node_at.items() if node.status is NodeStatus.LOST or slot in state.forgotten]
+    if lost:
+        rows = rows[~np.isin(table.node[rows], lost)]
+    return rows
+
+
+def _observation(state: State, row: int) -> Observation:
+    table = state.table
+    job = state.job_at[int(table.job[row])]
+    key = AssignmentKey(id=allocation_id(state, row), job_uid=job.uid, attempt=int(table.attempt[row]))
+    ends = table.desired[row] == int(Desired.STOP) or table.state[row] == int(AllocState.STOPPING)
+    after = AllocState.STOPPED if ends else AllocState.RUNNING
+    return Observation(key=key, restarts=int(table.restarts[row]), state=after)
+
+
+def _went_in(outcome: Outcome) -> bool:
+    answer = getattr(outcome, "answer", None)
+    return isinstance(answer, PlanAnswer) and answer.placed + answer.acted > 0
+
+
+def _note_reasons(state: State, one: ApplyPlan, reasons: dict[AllocationId, str]) -> None:
+    actions = one.actions
+    for place in range(len(actions)):
+        job = state.jobs.get(one.jobs[int(actions.job[place])])
+        if job is None:
+            continue
+        version = job.version if actions.version is None else int(actions.version[place])
+        groups = state.spec_of(job, version).groups
+        number = int(actions.group[place])
+        if 0 <= number < len(groups):
+            key = AllocationId(
+                namespace=job.spec.namespace,
+                job=job.spec.name,
+                group=groups[number].name,
+                ordinal=int(actions.ordinal[place]),
+            )
+            reasons[key] = one.reasons[int(actions.reason[place])]

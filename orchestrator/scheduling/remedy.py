@@ -1,0 +1,219 @@
+"""The smallest change that would place one more instance of a wish: found by trying, node by node.
+
+Owns: how each refusal is lifted, what a change costs, choosing. Leaves to others: what refuses
+(``explain.first_refusal``, and ``filters`` for the last word). The rule: a remedy is told only if the changed wish
+passes every check on the (perhaps changed) node.
+
+A new check becomes remediable by one entry in ``_LIFTERS``, keyed by the ``constraint`` of its refusals; until then a
+node that fails it is passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from orchestrator.contract.answers import RemedyStep
+from orchestrator.contract.constraints import describe
+from orchestrator.contract.model import DeviceRequest, NodeStatus
+from orchestrator.scheduling.explain import Refusal, amount, first_refusal
+from orchestrator.scheduling.filters import has_room, suitable
+from orchestrator.scheduling.problem import Problem
+from orchestrator.scheduling.wish import DIMENSIONS, Wish
+
+UNITS = ("cpu_millis", "memory_mib", "disk_mib")
+STEPS_MAX = 12
+"""Changes for one node; what needs more is not a small change."""
+COST_CLOSED, COST_DRIVER, COST_LOST = 0.75, 2.0, 2.5
+"""Against 1 for a condition given up, and for a request the share by which it shrinks: opening a node that somebody
+closed is cheaper than giving up a condition, bringing a machine back is dearer than both."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remedy:
+    """``node``: the name of the node on which it would then fit."""
+
+    steps: tuple[RemedyStep, ...]
+    node: str
+    cost: float
+
+
+@dataclass(slots=True, kw_only=True)
+class _Trial:
+    """One node, and the wish as it has been changed for it so far."""
+
+    problem: Problem
+    node: int
+    wish: Wish
+    steps: list[RemedyStep]
+    cost: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return self.problem.nodes[self.node].spec.name
+
+    def add(self, cost: float, kind: str, what: str, text: str, *, before: str = "", after: str = "") -> None:
+        self.cost += cost
+        self.steps.append(RemedyStep(kind=kind, what=what, before=before, after=after, text=text))
+
+
+def smallest_change(problem: Problem, wish: Wish) -> Remedy | None:
+    """What is cheapest over all nodes, on what is free in ``problem`` now (which is left as it is); None: no node can
+    be made to fit."""
+    best: Remedy | None = None
+    closed = {node: _closed(problem, node) for node in np.flatnonzero(~problem.open).tolist()}
+    with _opened(problem, list(closed)):
+        for node in range(len(problem)):
+            trial = _Trial(problem=problem, node=node, wish=wish, steps=[])
+            if node in closed:
+                kind, cost, text = closed[node]
+                trial.add(cost, "node", kind, text)
+            if _lift_all(trial, limit=best.cost if best is not None else float("inf")):
+                best = Remedy(steps=tuple(trial.steps), node=trial.name, cost=trial.cost)
+    return best
+
+
+@contextmanager
+def _opened(problem: Problem, nodes: Sequence[int]) -> Iterator[None]:
+    """Meanwhile these nodes are ready and open."""
+    records, is_open = problem.nodes, problem.open
+    changed = list(records)
+    for node in nodes:
+        changed[node] = replace(records[node], status=NodeStatus.READY, cordoned=False, draining=False)
+    problem.nodes, problem.open = tuple(changed), np.ones(len(records), dtype=np.bool_)
+    try:
+        yield
+    finally:
+        problem.nodes, problem.open = records, is_open
+
+
+def _closed(problem: Problem, node: int) -> tuple[str, float, str]:
+    record = problem.nodes[node]
+    name = record.spec.name
+    if record.status is not NodeStatus.READY:
+        return "back", COST_LOST, f"bring node {name} back"
+    return "uncordon", COST_CLOSED, f"`raftsman node uncordon {name}`"
+
+
+def _lift_all(trial: _Trial, *, limit: float) -> bool:
+    """Change the wish until nothing on the node refuses it; False: it cannot be, or not for less than ``limit``."""
+    while (refusal := first_refusal(trial.problem, trial.wish, trial.node)) is not None:
+        lifter = _LIFTERS.get(refusal.constraint)
+        steps = len(trial.steps)
+        if lifter is None or steps >= STEPS_MAX or not lifter(trial, refusal) or len(trial.steps) == steps:
+            return False
+    if trial.cost >= limit or not trial.steps:
+        return False
+    node = np.array([trial.node], dtype=np.int64)
+    return bool(suitable(trial.problem, trial.wish)[trial.node] and has_room(trial.problem, trial.wish, node)[0])
+
+
+# ---------------------------------------------------------------------------- one refusal each
+
+
+def _lift_amount(trial: _Trial, refusal: Refusal) -> bool:
+    dimension = DIMENSIONS.index(refusal.constraint)
+    wanted, free = trial.wish.request[dimension], int(trial.problem.free[trial.node, dimension])
+    if free < 0 or wanted <= free:
+        return False
+    request = list(trial.wish.request)
+    request[dimension] = free
+    trial.wish = replace(trial.wish, request=(request[0], request[1], request[2]))
+    text = f"ask for {amount(dimension, wanted - free)} less {refusal.constraint} ({amount(dimension, free)})"
+    trial.add((wanted - free) / wanted, "request", UNITS[dimension], text, before=str(wanted), after=str(free))
+    return True
+
+
+def _lift_label(trial: _Trial, refusal: Refusal) -> bool:
+    left = tuple(one for one in trial.wish.constraints if describe(one) != refusal.key)
+    if len(left) == len(trial.wish.constraints):
+        return False
+    trial.wish = replace(trial.wish, constraints=left)
+    trial.add(1.0, "constraint", refusal.key, f"leave out the constraint {refusal.key}", before=refusal.key)
+    return True
+
+
+def _lift_driver(trial: _Trial, refusal: Refusal) -> bool:
+    missing = sorted(set(trial.wish.drivers) - trial.problem.drivers[trial.node])
+    left = tuple(driver for driver in trial.wish.drivers if driver not in missing)
+    if not missing:
+        return False
+    # A node with the driver and a wish without it pass the same checks.
+    trial.wish = replace(trial.wish, drivers=left)
+    names = ", ".join(missing)
+    trial.add(
+        COST_DRIVER * len(missing), "driver", names, f"give the agent of {trial.name} driver {names}", after=names
+    )
+    return True
+
+
+def _lift_port(trial: _Trial, refusal: Refusal) -> bool:
+    ports = trial.wish.ports
+    if refusal.key == "range":
+        if 0 not in ports:
+            return False
+        at = len(ports) - 1 - ports[::-1].index(0)
+        trial.wish = replace(trial.wish, ports=ports[:at] + ports[at + 1 :])
+        trial.add(1.0, "port", "any", "ask for one port less", before="0")
+        return True
+    taken = set(trial.problem.ports.taken(trial.node, ports))
+    if not taken:
+        return False
+    trial.wish = replace(trial.wish, ports=tuple(0 if port in taken else port for port in ports))
+    for port in sorted(taken):
+        trial.add(1.0, "port", str(port), f"let any host port do instead of {port}", before=str(port), after="0")
+    return True
+
+
+def _lift_gpus(trial: _Trial, refusal: Refusal) -> bool:
+    request = trial.wish.gpus
+    if request is None:
+        return False
+    for changed, cost, what, text in _smaller(trial, request):
+        wish = replace(trial.wish, gpus=changed)
+        refused = first_refusal(trial.problem, wish, trial.node)
+        if refused is None or refused.constraint != refusal.constraint:
+            trial.wish = wish
+            before, after = (str(getattr(one, what)) if one is not None else "0" for one in (request, changed))
+            trial.add(cost, "gpus", what, text, before=before, after=after)
+            return True
+    return False
+
+
+def _smaller(trial: _Trial, request: DeviceRequest) -> Iterator[tuple[DeviceRequest | None, float, str, str]]:
+    """Smaller wishes for devices, the least change first."""
+    free = np.sort(trial.problem.devices.free[trial.node])[::-1]
+    share = int(free[request.count - 1]) if request.count <= len(free) else 0
+    found: list[tuple[DeviceRequest | None, float, str, str]] = [
+        (
+            replace(request, count=count),
+            (request.count - count) / request.count,
+            "count",
+            f"ask for {count} GPU{'s' if count > 1 else ''} instead of {request.count}",
+        )
+        for count in range(1, request.count)
+    ]
+    if 0 < share < request.gpu_millis:
+        text = f"ask for {share / 1000:g} of each GPU instead of {request.gpu_millis / 1000:g}"
+        cost = (request.gpu_millis - share) / request.gpu_millis
+        found.append((replace(request, gpu_millis=share), cost, "gpu_millis", text))
+    if request.models:
+        found.append((replace(request, models=()), 1.0, "models", "let any model of GPU do"))
+    if request.memory_mib:
+        found.append((replace(request, memory_mib=0), 1.0, "memory_mib", "let GPUs with less memory do"))
+    found.append((None, 3.0, "count", "ask for no GPU"))
+    yield from sorted(found, key=lambda one: one[1])
+
+
+_Lifter = Callable[[_Trial, Refusal], bool]
+_LIFTERS: dict[str, _Lifter] = {
+    **dict.fromkeys(DIMENSIONS, _lift_amount),
+    "label": _lift_label,
+    "driver": _lift_driver,
+    "gpus": _lift_gpus,
+    "port": _lift_port,
+}
+"""By the refusal's ``constraint``: changes the trial's wish, notes the step, and says whether it could."""
