@@ -15,10 +15,13 @@ from orchestrator.contract.model import (
     Device,
     JobSpec,
     Limits,
+    Namespace,
     NodeSpec,
     NodeStatus,
     Resources,
+    Settings,
     StrMap,
+    Usage,
     Variable,
 )
 
@@ -259,6 +262,30 @@ class LimitsAnswer:
     """Message ``GetLimitsResponse``."""
 
     limits: Limits
+    read: ReadInfo = ReadInfo()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsAnswer:
+    """Message ``GetSettingsResponse``."""
+
+    settings: Settings
+    read: ReadInfo = ReadInfo()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamespaceStatus:
+    """A namespace and what its jobs ask for."""
+
+    namespace: Namespace
+    used: Usage = Usage()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamespaceList:
+    """Message ``ListNamespacesResponse``."""
+
+    namespaces: tuple[NamespaceStatus, ...] = ()
     read: ReadInfo = ReadInfo()
 
 

@@ -23,9 +23,9 @@ from orchestrator.state import commands
 from orchestrator.state.commands import Entry
 
 ENTRY_MAGIC = 0x454D5352  # "RSME" in the file, little-endian
-FORMAT = 2
+FORMAT = 3
 """Raised when a peer of today could misread what is written; additions alone do not raise it. What an older one reads
-rightly is still written with the older number. 2: configuration epochs (``ChangePeers``)."""
+rightly is still written with the older number. 2: configuration epochs (``ChangePeers``). 3: evictions, namespaces."""
 
 M = TypeVar("M", bound=Message)
 
@@ -70,13 +70,22 @@ _COMMANDS: dict[str, type] = {
     "change_peers": commands.ChangePeers,
     "set_feature_level": commands.SetFeatureLevel,
     "set_limits": commands.SetLimits,
+    "write_namespace": commands.WriteNamespace,
+    "set_settings": commands.SetSettings,
 }
 _FIELDS = {kind: name for name, kind in _COMMANDS.items()}
 _OF_FORMAT_2 = (commands.ChangePeers, commands.SetLimits, commands.WriteVariables)
 """Commands that a peer of format 1 would take for garbage, and go on without: it must stop before them."""
 
 
+_OF_FORMAT_3 = (commands.WriteNamespace, commands.SetSettings)
+
+
 def _format(command: commands.Command) -> int:
+    if isinstance(command, _OF_FORMAT_3):
+        return 3
+    if isinstance(command, commands.ApplyPlan) and command.actions.by is not None:
+        return 3  # an older peer would reject the evictions, and no longer have the same state
     return 2 if isinstance(command, _OF_FORMAT_2) else 1
 
 

@@ -12,7 +12,16 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from orchestrator.state import apply_jobs, apply_nodes, apply_plan, apply_statuses, apply_variables, housekeeping, peers
+from orchestrator.state import (
+    apply_jobs,
+    apply_namespaces,
+    apply_nodes,
+    apply_plan,
+    apply_statuses,
+    apply_variables,
+    housekeeping,
+    peers,
+)
 from orchestrator.state.answers import Remembered
 from orchestrator.state.check import range_problem
 from orchestrator.state.commands import (
@@ -35,10 +44,12 @@ from orchestrator.state.commands import (
     ScaleJob,
     SetFeatureLevel,
     SetLimits,
+    SetSettings,
     SingleCommand,
     StopJob,
     SubmitJobs,
     VariablesAnswer,
+    WriteNamespace,
     WriteVariable,
     WriteVariables,
 )
@@ -158,5 +169,9 @@ def _apply_command(state: State, command: SingleCommand) -> Outcome:
             return housekeeping.raise_feature_level(state, command)
         case SetLimits():
             return housekeeping.set_limits(state, command)
+        case WriteNamespace():
+            return apply_namespaces.write(state, command)
+        case SetSettings():
+            return apply_namespaces.set_settings(state, command)
         case _:
             assert_never(command)

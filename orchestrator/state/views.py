@@ -7,7 +7,7 @@ agents (``AssignmentsUpdate``) see. The rule: nothing returned here shares an ar
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +23,14 @@ from orchestrator.contract.model import (
     DeviceRequest,
     GroupSpec,
     JobUid,
+    Namespace,
     NodeId,
     NodeStatus,
     PortBinding,
     Resources,
+    Settings,
     StrMap,
+    Usage,
 )
 from orchestrator.state.allocations import FREE, LAST_LIVE, Columns
 from orchestrator.state.model import Job, Node
@@ -43,7 +46,7 @@ class ClusterView:
     ``allocations`` holds every live row and the newest attempt of every (job, group, ordinal), whatever its state;
     ``last_attempt[(job slot, group name)]`` is an int32 array by ordinal: the highest attempt ever placed (0 = none),
     which survives scale-down and collection; the next one is also above ``attempt_floor``. ``variables``: the names
-    that exist, as (namespace, name).
+    that exist, as (namespace, name). ``namespaces``: those that were created; ``usage``: what jobs ask for, by namespace.
     """
 
     index: int
@@ -56,6 +59,9 @@ class ClusterView:
     last_attempt: Mapping[tuple[int, str], npt.NDArray[np.int32]]
     variables: frozenset[tuple[str, str]]
     attempt_floor: int = 0
+    namespaces: Mapping[str, Namespace] = field(default_factory=dict)
+    usage: Mapping[str, Usage] = field(default_factory=dict)
+    settings: Settings = Settings()
 
 
 def cluster_view(state: State) -> ClusterView:
@@ -76,6 +82,9 @@ def cluster_view(state: State) -> ClusterView:
         last_attempt=LastAttempts(state.ordinals),
         variables=frozenset(state.variables),
         attempt_floor=state.attempt_floor,
+        namespaces=dict(state.namespaces),
+        usage=state.usage.copy(),
+        settings=state.settings,
     )
 
 
