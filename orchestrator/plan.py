@@ -12,19 +12,22 @@ that comes late harms nothing but its own rows.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from orchestrator.contract.answers import GroupExplanation
 from orchestrator.contract.model import JobType, JobUid
 from orchestrator.reconcile.explain import remarks
+from orchestrator.reconcile.quota import Allowed, within_quota
 from orchestrator.reconcile.rounds import reconcile
-from orchestrator.reconcile.work import Actions, Ask, GroupWork, Int64Array, Work
+from orchestrator.reconcile.work import Actions, Ask, GroupWork, Work
 from orchestrator.scheduling import registry
 from orchestrator.scheduling.explain import explain_wish
+from orchestrator.scheduling.preempt import remarks_on_waits
 from orchestrator.scheduling.problem import Problem
-from orchestrator.scheduling.solve import Placements, solve
+from orchestrator.scheduling.serve import Served, only, serve
+from orchestrator.scheduling.solve import Placements
 from orchestrator.scheduling.wish import wish_of
 from orchestrator.state.commands import Action, ActionColumns, ApplyPlan, Int32Array, PlacementColumns
 from orchestrator.state.model import Job
@@ -63,10 +66,10 @@ class Decision:
 
 
 def decide(view: ClusterView, now_ms: int) -> Decision:
-    work = reconcile(view, now_ms)
-    problem = Problem(view, _given_up(work))
-    placements = solve(problem, work.asks)
+    work, allowed, served = _round(view, now_ms)
+    problem, placements = served.problem, served.placements
     blocked = sum(note.missing for note in work.groups.values() if note.blocked)
+    blocked += sum(waiting for waiting, _ in allowed.said.values())
     return Decision(
         plans=tuple(_cut(view, work, problem, placements)),
         wake_at_ms=work.wake_at_ms,
@@ -79,9 +82,50 @@ def decide(view: ClusterView, now_ms: int) -> Decision:
     )
 
 
-def _given_up(work: Work) -> Int64Array:
-    positions: Int64Array = work.actions.positions[work.actions.actions == Action.LOSE]
-    return positions
+def _round(view: ClusterView, now_ms: int) -> tuple[Work, Allowed, Served]:
+    """Everything that a round finds: what is to be done (evictions included; its asks are those that quotas allow),
+    what quotas hold back, and where the asks go."""
+    work = reconcile(view, now_ms)
+    allowed = within_quota(view, work.asks)
+    actions = work.actions
+    served = serve(
+        view,
+        allowed.asks,
+        given_up=actions.positions[actions.actions == Action.LOSE],
+        stopping=actions.positions[actions.actions == Action.STOP],
+        without_room=allowed.most.keys(),
+    )
+    if allowed.most:
+        served = replace(served, placements=_at_most(served.placements, allowed))
+    return replace(work, asks=allowed.asks, actions=_with_evictions(actions, served)), allowed, served
+
+
+def _at_most(found: Placements, allowed: Allowed) -> Placements:
+    """Of asks that a quota cuts short, the first placements that it allows."""
+    left = dict(allowed.most)
+    kept = []
+    for row, ask in enumerate(found.ask):
+        if left.get(ask, 1) > 0:
+            kept.append(row)
+            if ask in left:
+                left[ask] -= 1
+    return only(found, np.array(kept, dtype=np.int64))
+
+
+def _with_evictions(actions: Actions, served: Served) -> Actions:
+    evicted = served.evictions
+    if not evicted:
+        return actions
+    reasons = list(dict.fromkeys(eviction.reason for eviction in evicted))
+    place = {reason: len(actions.texts) + at for at, reason in enumerate(reasons)}
+    before, more = len(actions), len(evicted)
+    return Actions(
+        positions=np.append(actions.positions, [eviction.position for eviction in evicted]).astype(np.int64),
+        actions=np.append(actions.actions, np.full(more, int(Action.EVICT))).astype(np.int32),
+        reasons=np.append(actions.reasons, [place[eviction.reason] for eviction in evicted]).astype(np.int32),
+        texts=(*actions.texts, *reasons),
+        by=np.append(np.full(before, -1), [eviction.by.slot for eviction in evicted]).astype(np.int32),
+    )
 
 
 # ---------------------------------------------------------------------------- cutting
@@ -133,6 +177,7 @@ class _Rows:
         }
         self._acted_job = columns.job[at]
         self._reason = actions.reasons
+        self._by = actions.by
         ask = np.frombuffer(found.ask, dtype=np.int32)
         counts = np.array([len(one) for one in asks], dtype=np.int64)
         row = (np.cumsum(counts) - counts)[ask] + np.frombuffer(found.at, dtype=np.int32)
@@ -150,10 +195,16 @@ class _Rows:
         self._offsets = np.frombuffer(found.port_offsets, dtype=np.int32)
 
     def plan(self, actions: slice, placements: slice) -> ApplyPlan:
-        jobs, of_job = _table(np.concatenate([self._acted_job[actions], self._placed_job[placements]]))
+        evicting = self._by is not None and bool((self._by[actions] >= 0).any())
+        by = self._by[actions] if self._by is not None and evicting else _NONE
+        named = [self._acted_job[actions], self._placed_job[placements], by[by >= 0]]
+        jobs, of_job = _table(np.concatenate(named))
         nodes, of_node = _table(self._node[placements])
         reasons, of_reason = _table(self._reason[actions])
-        acting = actions.stop - actions.start
+        acting, placing = actions.stop - actions.start, placements.stop - placements.start
+        if evicting:
+            by = by.copy()
+            by[by >= 0] = of_job[acting + placing :]
         offsets = self._offsets[placements.start : placements.stop + 1]
         return ApplyPlan(
             based_on=self._view.index,
@@ -163,10 +214,11 @@ class _Rows:
             actions=ActionColumns(
                 job=of_job[:acting],
                 reason=of_reason,
+                by=by if evicting else None,
                 **{name: column[actions] for name, column in self._acted.items()},
             ),
             placements=PlacementColumns(
-                job=of_job[acting:],
+                job=of_job[acting : acting + placing],
                 node=of_node,
                 device_mask=self._mask[placements].copy(),
                 ports=self._ports[offsets[0] : offsets[-1]].copy(),
@@ -197,25 +249,31 @@ def explain(view: ClusterView, job_uid: str, now_ms: int) -> tuple[GroupExplanat
     job = view.jobs.get(JobUid(job_uid))
     if job is None:
         return ()
-    work = reconcile(view, now_ms)
-    problem = Problem(view, _given_up(work))
-    placements = solve(problem, work.asks)
+    work, allowed, served = _round(view, now_ms)
     return tuple(
-        _explain_group(view, job, place, work, problem, placements, now_ms) for place in range(len(job.spec.groups))
+        _explain_group(view, job, place, work, allowed, served, now_ms) for place in range(len(job.spec.groups))
     )
 
 
 def _explain_group(
-    view: ClusterView, job: Job, place: int, work: Work, problem: Problem, placements: Placements, now_ms: int
+    view: ClusterView, job: Job, place: int, work: Work, allowed: Allowed, served: Served, now_ms: int
 ) -> GroupExplanation:
     group = job.spec.groups[place]
+    problem, placements = served.problem, served.placements
     note = work.groups.get((job.slot, place), GroupWork())
     said = remarks(view, job, place, note, max(now_ms, view.time_ms))
     mine = [at for at, ask in enumerate(work.asks) if ask.job.uid == job.uid and ask.group == place]
     unplaced = sum(placements.unplaced[at] for at in mine)
-    held_back = note.missing if note.blocked else 0
-    placed = 0 if note.blocked else note.missing - unplaced
+    over_quota, quota_said = allowed.said.get((job.slot, place), (0, ""))
+    held_back = note.missing if note.blocked else over_quota
+    placed = 0 if note.blocked else note.missing - unplaced - over_quota
     texts = list(said.texts)
+    hint = said.hint
+    if over_quota:
+        texts.insert(0, f"{over_quota} held back by {quota_said}")
+        hint = f"stop or scale down a job there, or have the quota raised: raftsman namespace set {job.spec.namespace}"
+    waits = remarks_on_waits(served.waits.get((job.slot, place)))
+    texts = [*waits, *texts]
     if placed > 0 and job.spec.type is not JobType.SYSTEM:
         texts.append(f"{placed} being placed now")
     if not unplaced:
@@ -223,7 +281,7 @@ def _explain_group(
             group=group.name,
             pending=held_back + note.waiting,
             summary="; ".join(texts) or "nothing is missing",
-            hint=said.hint,
+            hint=hint,
         )
     wish = wish_of(job.spec, group, default_policy=registry.DEFAULT)
     reasons = explain_wish(problem, wish)
@@ -235,5 +293,5 @@ def _explain_group(
         rejections=reasons.rejections,
         nearest=reasons.nearest,
         queue_position=waiting_before + 1,
-        hint=reasons.hint or said.hint,
+        hint=("" if waits else reasons.hint) or hint,
     )

@@ -26,6 +26,7 @@ from orchestrator.contract.model import (
 )
 
 NOTHING = Resources()
+NO_USE = Usage()
 
 JobState = Literal["pending", "running", "complete", "failed", "stopping", "stopped"]
 PeerRole = Literal["leader", "follower", "candidate", "joining", "unreachable"]
@@ -278,7 +279,7 @@ class NamespaceStatus:
     """A namespace and what its jobs ask for."""
 
     namespace: Namespace
-    used: Usage = Usage()
+    used: Usage = NO_USE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

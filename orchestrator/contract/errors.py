@@ -187,8 +187,8 @@ class CorruptError(StartupError):
 
 ERRORS: tuple[type[RaftsmanError], ...] = (
     InvalidError, NotFoundError, ExistsError, ConflictError, PreconditionError, QuotaError, PermissionError_,
-    UnauthenticatedError, OutOfRangeError, NotLeaderError, NoLeaderError, OverloadedError, TimeoutError_, UnknownOutcomeError, StartupError,
-    CorruptError, RaftsmanError,
+    UnauthenticatedError, OutOfRangeError, NotLeaderError, NoLeaderError, OverloadedError, TimeoutError_,
+    UnknownOutcomeError, StartupError, CorruptError, RaftsmanError,
 )  # fmt: skip
 
 

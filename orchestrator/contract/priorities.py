@@ -1,8 +1,8 @@
 """Priority classes: names for numbers, so that job files can say ``priority: high``.
 
-Owns: the four classes. The rule: a class is a way of spelling its number and nothing else; what is stored, compared and
-shown is the number. They are built in and not the operator's to define: a job file then means the same on every cluster,
-and no job changes its rank because somebody moved a class.
+Owns: the four classes. The rule: a class is a way of spelling its number and nothing else; what is stored and compared
+is the number. They are built in and not the operator's to define: a job file then means the same on every cluster, and
+no job changes its rank because somebody moved a class.
 """
 
 from __future__ import annotations

@@ -51,6 +51,7 @@ class Actions:
     actions: Int32Array
     reasons: Int32Array
     texts: tuple[str, ...]
+    by: Int32Array | None = None  # of evictions: the slot of the job that they make room for; -1 elsewhere
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -63,7 +64,7 @@ class GroupWork:
     missing: to be placed now; waiting: in backoff until at least ``wake_at_ms``, ``waiting_at`` is the position of the
     next one; failed: stay failed, ``failed_at`` is the position of one of them; blocked: why nothing of the group is
     placed at all ("" = it is not); outdated: live instances of an older version; halted: why the rollout does not go on
-    ("" = it does).
+    ("" = it does); held: what keeps instances on draining nodes ("" = nothing does).
     """
 
     missing: int = 0
@@ -75,6 +76,7 @@ class GroupWork:
     blocked: str = ""
     outdated: int = 0
     halted: str = ""
+    held: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -84,7 +84,7 @@ _OF_FORMAT_3 = (commands.WriteNamespace, commands.SetSettings)
 def _format(command: commands.Command) -> int:
     if isinstance(command, _OF_FORMAT_3):
         return 3
-    if isinstance(command, commands.ApplyPlan) and command.actions.by is not None:
+    if isinstance(command, commands.ApplyPlan) and (command.actions.action == commands.Action.EVICT).any():
         return 3  # an older peer would reject the evictions, and no longer have the same state
     return 2 if isinstance(command, _OF_FORMAT_2) else 1
 

@@ -21,6 +21,7 @@ from orchestrator.state.allocations import LAST_LIVE
 from orchestrator.state.apply_rows import MAX_REASON, describe, finish_jobs, set_reason
 from orchestrator.state.check import MAX_INT32, range_problem
 from orchestrator.state.commands import Outcome, RecordStatuses
+from orchestrator.state.disruption import PREEMPTED
 from orchestrator.state.events import OBSERVED
 from orchestrator.state.model import MAX_COMMAND_ROWS
 from orchestrator.state.state import State
@@ -71,7 +72,7 @@ def _observe(state: State, node_id: str, observation: Observation) -> bool:
         return False  # the control plane's words, not an agent's
     table.restarts[row] = observation.restarts
     table.exit_code[row] = max(-MAX_INT32, min(MAX_INT32, observation.exit_code))
-    set_reason(state, row, observation.reason)
+    set_reason(state, row, _told(table.reasons.get(row, ""), observation))
     if after is AllocState.FAILED and observation.start_failed:
         table.start_failed[row] = True
         table.failures[row] = min(int(table.failures[row]) + 1, MAX_INT32)
@@ -86,6 +87,15 @@ def _observe(state: State, node_id: str, observation: Observation) -> bool:
         table.modify_time_ms[row] = state.time_ms
         _emit(state, row, after, observation.reason)
     return True
+
+
+def _told(before: str, observation: Observation) -> str:
+    """What the reason is from now on. Why somebody had to make room outlasts the agent's "stopped as told"."""
+    if not before.startswith(PREEMPTED):
+        return observation.reason
+    if observation.state in (AllocState.STOPPING, AllocState.STOPPED) or not observation.reason:
+        return before
+    return f"{before.partition('; ')[0]}; {observation.reason}"
 
 
 def _observe_lost(state: State, row: int, observation: Observation) -> bool:

@@ -170,8 +170,8 @@ class ActionColumns:
 
     ``group`` is the place in ``spec.groups`` of the row's own version, as in ``Columns``. ``version`` is that version;
     without it a row is found by its group's place alone, which is ambiguous once groups change places between versions
-    (then the oldest version that fits is meant). ``by``: of an eviction, the place in ``ApplyPlan.jobs`` of the job that
-    it makes room for, -1 for other actions; None where nothing is evicted.
+    (then the oldest version that fits is meant). ``by``: of an eviction, the place in ``ApplyPlan.jobs`` of the job
+    that it makes room for, -1 for other actions; None where nothing is evicted.
     """
 
     job: Int32Array
@@ -284,6 +284,9 @@ class SetLimits:
 # ---------------------------------------------------------------------------- namespaces and settings
 
 
+NO_QUOTA = Quota()
+
+
 class NamespaceWrite(enum.IntEnum):
     CREATE = 1  # with this quota; it must not have been created before, unless equal
     SET = 2  # change its quota; creates what only jobs named so far
@@ -294,7 +297,7 @@ class NamespaceWrite(enum.IntEnum):
 class WriteNamespace:
     name: str
     kind: NamespaceWrite
-    quota: Quota = Quota()
+    quota: Quota = NO_QUOTA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

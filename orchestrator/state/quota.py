@@ -47,7 +47,7 @@ def quota_of(state: State, namespace: str) -> Quota | None:
 
 
 def growth_refusal(state: State, changes: Sequence[tuple[Job | None, str, Usage]]) -> Rejected | None:
-    """``changes``: (job as it is or None, namespace, what it will ask for); judged together, for they go in together."""
+    """``changes``: (job as it is or None, namespace, what it will ask for), judged together: they go in together."""
     growth: dict[str, Usage] = {}
     for job, namespace, after in changes:
         if quota_of(state, namespace) is not None:

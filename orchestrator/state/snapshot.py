@@ -49,7 +49,7 @@ class Image:
     ports: Mapping[int, tuple[int, ...]]  # by row, as the following
     reasons: Mapping[int, str]
     namespaces: Mapping[str, Namespace] = field(default_factory=dict)
-    settings: Settings = Settings()
+    settings: Settings = field(default_factory=Settings)
 
 
 class SnapshotError(ValueError):

@@ -42,9 +42,10 @@ class GroupFacts(NamedTuple):
 
 class State:
     """Tables: ``jobs`` by uid, ``nodes`` by id, ``forgotten`` nodes that rows still speak of by slot, ``table``,
-    ``variables`` by (namespace, name), ``answers``, ``events``, ``limits``, ``admitted`` (peer id -> disk incarnation),
-    ``namespaces`` that were created, ``settings``, ``epoch`` and ``addresses`` of the peers (``state.peers``), ``attempt_floor``, ``cluster_id``, ``feature_level``,
-    ``index``, ``time_ms``. Everything else is an index over them.
+    ``variables`` by (namespace, name), ``answers``, ``events``, ``limits``, ``namespaces`` that were created,
+    ``settings``, ``admitted`` (peer id -> disk incarnation), ``epoch`` and ``addresses`` of the peers
+    (``state.peers``), ``attempt_floor``, ``cluster_id``, ``feature_level``, ``index``, ``time_ms``. Everything else is
+    an index over them.
 
     ``shown_index``: of the last command that may have changed what a ``ClusterView`` shows.
     """
@@ -52,8 +53,8 @@ class State:
     __slots__ = (
         "_facts", "_job_slots", "_node_slots", "_version_rows", "addresses", "admitted", "answers", "attempt_floor",
         "cluster_id", "engine_nodes", "epoch", "events", "feature_level", "forgotten", "index", "job_at", "job_names",
-        "jobs", "ledger", "limits", "namespaces", "node_at", "node_names", "nodes", "ordinals", "settings", "shown_index",
-        "table", "time_ms", "usage", "variables",
+        "jobs", "ledger", "limits", "namespaces", "node_at", "node_names", "nodes", "ordinals", "settings",
+        "shown_index", "table", "time_ms", "usage", "variables",
     )  # fmt: skip
 
     def __init__(self, limits: Limits | None = None) -> None:

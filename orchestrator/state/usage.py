@@ -71,9 +71,7 @@ def _counted(spec: JobSpec, counts: list[int]) -> Usage:
             memory += count * one.memory_mib
             disk += count * one.disk_mib
             gpus += count * one.gpu_millis
-    return Usage(
-        cpu_millis=cpu, memory_mib=memory, disk_mib=disk, gpu_millis=gpus, jobs=1, allocations=sum(counts)
-    )
+    return Usage(cpu_millis=cpu, memory_mib=memory, disk_mib=disk, gpu_millis=gpus, jobs=1, allocations=sum(counts))
 
 
 def _held(state: State, job: Job) -> Usage:

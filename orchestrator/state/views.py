@@ -46,7 +46,8 @@ class ClusterView:
     ``allocations`` holds every live row and the newest attempt of every (job, group, ordinal), whatever its state;
     ``last_attempt[(job slot, group name)]`` is an int32 array by ordinal: the highest attempt ever placed (0 = none),
     which survives scale-down and collection; the next one is also above ``attempt_floor``. ``variables``: the names
-    that exist, as (namespace, name). ``namespaces``: those that were created; ``usage``: what jobs ask for, by namespace.
+    that exist, as (namespace, name). ``namespaces``: those that were created; ``usage``: by namespace, what
+    jobs ask for.
     """
 
     index: int
@@ -61,7 +62,7 @@ class ClusterView:
     attempt_floor: int = 0
     namespaces: Mapping[str, Namespace] = field(default_factory=dict)
     usage: Mapping[str, Usage] = field(default_factory=dict)
-    settings: Settings = Settings()
+    settings: Settings = field(default_factory=Settings)
 
 
 def cluster_view(state: State) -> ClusterView:

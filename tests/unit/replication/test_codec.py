@@ -28,9 +28,11 @@ from orchestrator.contract.model import (
     OnDisconnect,
     PortSpec,
     Protocol,
+    Quota,
     Resources,
     RestartMode,
     RestartPolicy,
+    SettingsChange,
     StopPolicy,
     TaskObservation,
     TaskSpec,
@@ -159,6 +161,8 @@ COMMANDS: tuple[cmd.Command, ...] = (
     cmd.ChangePeers(expected_epoch=1, addresses=(("a", "h:1"), ("c", "h:2")), incarnations=(("a", "1"), ("c", "3"))),
     cmd.SetFeatureLevel(level=3),
     cmd.SetLimits(change=LimitsChange(events=0, answers=7)),
+    cmd.WriteNamespace(name="a", kind=cmd.NamespaceWrite.SET, quota=Quota(cpu_millis=0, jobs=-1)),
+    cmd.SetSettings(change=SettingsChange(preemption=False)),
 )
 
 

@@ -1,0 +1,161 @@
+"""A round's asks served in order, and room made for those that find none.
+
+Owns: when room is made and held between one ask and the next. Leaves to others: placing (``solve``), making room
+(``preempt``). The rule: whoever waits for room is served before whoever comes later in the order, so what it waits for
+is held from them; a round in which nobody can wait or evict costs one look more than ``solve`` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from orchestrator.contract.model import Desired
+from orchestrator.contract.transitions import TERMINAL
+from orchestrator.scheduling import registry
+from orchestrator.scheduling.preempt import Eviction, Preemption, Wait
+from orchestrator.scheduling.problem import Problem
+from orchestrator.scheduling.solve import Placements, solve
+from orchestrator.scheduling.wish import Ask, BoolArray, Int64Array, Wish, wish_of
+from orchestrator.state.views import ClusterView
+
+ASKS_MAX = 64
+"""Asks for which room is made in one round; the others come next once these have it."""
+INSTANCES_MAX = 256
+"""Instances of one ask for which room is made in one round."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Served:
+    """``problem`` as it is after everything; ``waits``: by (job slot, place in ``spec.groups``)."""
+
+    problem: Problem
+    placements: Placements
+    evictions: Sequence[Eviction] = ()
+    waits: Mapping[tuple[int, int], Wait]
+
+
+def serve(
+    view: ClusterView,
+    asks: Sequence[Ask],
+    *,
+    given_up: Int64Array,
+    stopping: Int64Array,
+    without_room: Collection[int] = (),
+) -> Served:
+    """``given_up``: positions that this round declares lost; ``stopping``: that it tells to stop; ``without_room``:
+    asks for which no room is made."""
+    problem = Problem(view, given_up)
+    placements = solve(problem, asks)
+    short = [index for index, count in enumerate(placements.unplaced) if count and index not in without_room]
+    columns = view.allocations
+    live = _IS_LIVE[columns.state]
+    live[given_up] = False
+    leaves = live & (columns.desired == Desired.STOP)
+    leaves[stopping] = True
+    leaving = np.flatnonzero(leaves)
+    if not short or not (len(leaving) or _lower(view, asks, short, live & ~leaves)):
+        return Served(problem=problem, placements=placements, waits={})
+
+    problem = Problem(view, given_up)
+    preemption = Preemption(view, problem, leaving, given_up)
+    parts: list[tuple[int, Placements]] = []
+    wishes = {index: _wish(asks[index]) for index in short[:ASKS_MAX]}
+    start = 0
+    for index in wishes:
+        if index < start or not preemption.is_worth_trying(asks[index], wishes[index]):
+            continue
+        start = _serve_part(problem, asks, start, index + 1, preemption, parts, without_room)
+    if start < len(asks):
+        _serve_part(problem, asks, start, len(asks), preemption, parts, without_room)
+    return Served(
+        problem=problem,
+        placements=_join(len(asks), parts),
+        evictions=preemption.evictions,
+        waits=preemption.waits,
+    )
+
+
+_IS_LIVE = np.ones(128, dtype=np.bool_)
+_IS_LIVE[[int(state) for state in TERMINAL]] = False
+
+
+def _lower(view: ClusterView, asks: Sequence[Ask], short: Sequence[int], running: BoolArray) -> bool:
+    """Whether anything runs that some ask without room might have evicted."""
+    if not view.settings.preemption:
+        return False
+    highest = max(asks[index].job.spec.priority for index in short)
+    slots = np.unique(view.allocations.job[running]).tolist()
+    return any(
+        job.spec.priority < highest and not job.spec.unpreemptible
+        for slot in slots
+        if (job := view.jobs_by_slot.get(slot)) is not None
+    )
+
+
+def _wish(ask: Ask) -> Wish:
+    spec = ask.job.spec
+    return wish_of(spec, spec.groups[ask.group], default_policy=registry.DEFAULT)
+
+
+def _serve_part(
+    problem: Problem,
+    asks: Sequence[Ask],
+    start: int,
+    end: int,
+    preemption: Preemption,
+    parts: list[tuple[int, Placements]],
+    without_room: Collection[int],
+) -> int:
+    """Place these asks, then make room for those of them that are short; returns ``end``."""
+    part = solve(problem, asks[start:end])
+    parts.append((start, part))
+    tried = 0
+    for at, count in enumerate(part.unplaced):
+        ask = asks[start + at]
+        if not count or tried == ASKS_MAX or start + at in without_room:
+            continue
+        wish = _wish(ask)
+        if preemption.is_worth_trying(ask, wish):
+            tried += 1
+            preemption.make_room(ask, wish, _unplaced(part, at, len(ask.ordinals))[:INSTANCES_MAX])
+    return end
+
+
+def _unplaced(part: Placements, ask: int, instances: int) -> list[int]:
+    """The places in an ask's ordinals that got no node."""
+    of = np.frombuffer(part.ask, dtype=np.int32)
+    placed = set(np.frombuffer(part.at, dtype=np.int32)[of == ask].tolist())
+    return [place for place in range(instances) if place not in placed]
+
+
+def _join(asks: int, parts: Sequence[tuple[int, Placements]]) -> Placements:
+    """The parts as one; each began with the ask of that number."""
+    whole = Placements(asks)
+    for start, part in parts:
+        whole.ask.frombytes((np.frombuffer(part.ask, dtype=np.int32) + np.int32(start)).tobytes())
+        offset = len(whole.ports)
+        whole.port_offsets.extend([offset + end for end in part.port_offsets[1:]])
+        for name in ("at", "node", "device_mask", "gpu_millis", "ports"):
+            getattr(whole, name).extend(getattr(part, name))
+        whole.unplaced[start : start + len(part.unplaced)] = part.unplaced
+    return whole
+
+
+def only(placements: Placements, rows: Int64Array) -> Placements:
+    """Some of the rows, in their order; ``unplaced`` stays."""
+    kept = Placements(len(placements.unplaced))
+    kept.unplaced = list(placements.unplaced)
+    for row in rows.tolist():
+        first, last = placements.port_offsets[row], placements.port_offsets[row + 1]
+        kept.add(
+            placements.ask[row],
+            placements.at[row],
+            placements.node[row],
+            placements.device_mask[row],
+            placements.gpu_millis[row],
+            tuple(placements.ports[first:last]),
+        )
+    return kept
