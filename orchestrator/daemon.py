@@ -52,6 +52,7 @@ from orchestrator.api.forward import Forwarder, Service
 from orchestrator.api.identity import AGENTS, CONTROL, PEERS, peer_of
 from orchestrator.api.logs import LogHub, Logs
 from orchestrator.api.metrics import PeerCollector
+from orchestrator.api.namespaces import Namespaces
 from orchestrator.api.peers import PeerChanges
 from orchestrator.api.reads import Facts, Others, Reads, resolve_node
 from orchestrator.api.status import StatusServer
@@ -160,6 +161,7 @@ class Peer:
         servicers = (
             writes,
             reads,
+            Namespaces(proposer, self._state, reads.info),
             Explain(self.log, self._state),
             PeerChanges(self.log, proposer, self._state),
             Watch(self.log, self._state, Feed(self.log, self._state)),

@@ -50,6 +50,8 @@ ROUTES: dict[str, Route] = {
     "GetVariable": Route.HERE,
     "ListVariables": Route.HERE,
     "GetLimits": Route.HERE,
+    "GetSettings": Route.HERE,
+    "ListNamespaces": Route.HERE,
 }
 """Everything else changes something, or needs what only the leader knows."""
 

@@ -56,7 +56,7 @@ def least_harm(
 ) -> Harm | None:
     """The set to evict, or None. ``lack``: per dimension, what is missing; ``left``: what a group's budget allows;
     ``fits``: whether the instance fits without them; ``plain``: the dimensions alone decide that."""
-    order = sorted(victims, key=lambda victim: (victim.priority, len(victim.positions), victim.age, victim.positions))
+    order = sorted(victims, key=_first)
     for level in sorted({victim.priority for victim in order}):
         usable = [victim for victim in order if victim.priority <= level]
         chosen = _fewest(usable, lack, capacity, left, fits, plain)
@@ -69,6 +69,11 @@ def least_harm(
                 waste=_waste(chosen, lack, capacity),
             )
     return None
+
+
+def _first(victim: Victim) -> tuple[int, int, int, int]:
+    """Whoever started last goes first; of those placed together the highest ordinal, as when a job is scaled down."""
+    return victim.priority, len(victim.positions), victim.age, -victim.positions[-1]
 
 
 def _fewest(

@@ -55,11 +55,13 @@ class Eviction:
 @dataclass(slots=True, kw_only=True)
 class Wait:
     """Instances of one group that wait for room: by node name, how many and how many allocations have to stop there
-    first; ``evicted``: names of those that are evicted for it now; ``budgets``: what stood in the way of evicting."""
+    first; ``evicted``: names of those that are evicted for it now; ``unmet``: instances for which there is nothing to
+    wait for; ``budgets``: what stood in the way of evicting more."""
 
     nodes: dict[str, int] = field(default_factory=dict)
     evicted: list[str] = field(default_factory=list)
     budgets: dict[str, str] = field(default_factory=dict)
+    unmet: int = 0
 
 
 def title(view: ClusterView, position: int) -> str:
@@ -183,6 +185,7 @@ class Preemption:
         if node < 0:
             harm = self._harm(ask, wish, allowed, wait)
             if harm is None:
+                wait.unmet += 1
                 return False
             node = harm.node
             for position in harm.positions:
@@ -443,7 +446,7 @@ def remarks_on_waits(wait: Wait | None) -> list[str]:
         more = len(wait.evicted) - NAMES_MAX
         names = ", ".join(wait.evicted[:NAMES_MAX]) + (f" and {more} more" if more > 0 else "")
         texts.append(f"preempting {names}")
-    if not wait.nodes:
+    if wait.unmet:
         held = [f"{name} ({said})" for name, said in sorted(wait.budgets.items())]
         if held:
             texts.append(f"disruption budgets forbid to preempt {', '.join(held[:NAMES_MAX])}")
@@ -451,7 +454,7 @@ def remarks_on_waits(wait: Wait | None) -> list[str]:
 
 
 def _copy(wait: Wait) -> Wait:
-    return Wait(nodes=dict(wait.nodes), evicted=list(wait.evicted), budgets=dict(wait.budgets))
+    return Wait(nodes=dict(wait.nodes), evicted=list(wait.evicted), budgets=dict(wait.budgets), unmet=wait.unmet)
 
 
 def _group_in(reason: str) -> str:

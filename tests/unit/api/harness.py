@@ -12,6 +12,7 @@ from orchestrator.api.feed import Feed
 from orchestrator.api.forward import Call, Forwarder
 from orchestrator.api.identity import Caller
 from orchestrator.api.logs import LogHub, Logs
+from orchestrator.api.namespaces import Namespaces
 from orchestrator.api.reads import Facts, Others, Reads, resolve_node
 from orchestrator.api.watch import HashingMachine, StateHashes, Watch
 from orchestrator.contract.channel import Identity
@@ -60,6 +61,7 @@ class Api:
             heartbeat_age_ms=self.liveness.age_ms,
             others=Others(self.forwarder),
         )
+        self.namespaces = Namespaces(self.proposer, self.state_now, self.reads.info)
         self.feed = Feed(self.log, self.state_now, most_events=20)
         self.watch = Watch(self.log, self.state_now, self.feed)
         self.agents = Agents(self.log, self.proposer, self.state_now, self.liveness, peers=lambda: {"p1": "host:7400"})

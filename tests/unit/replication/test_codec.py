@@ -18,6 +18,7 @@ from orchestrator.contract.model import (
     ConstraintOperator,
     Device,
     DeviceRequest,
+    Disruption,
     GroupSpec,
     JobSpec,
     JobType,
@@ -84,6 +85,8 @@ SPEC = JobSpec(
     on_disconnect=OnDisconnect.KEEP,
     constraints=(Constraint(attribute="gpu", operator=ConstraintOperator.EXISTS),),
     metadata=(("owner", "me"),),
+    disruption=Disruption(max_unavailable=25, percent=True),
+    unpreemptible=True,
 )
 NODE = NodeSpec(
     id="n1",
