@@ -17,7 +17,7 @@ the fewest victims, then the least waste.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,8 +34,9 @@ from orchestrator.state.disruption import PREEMPTED, Budgets
 from orchestrator.state.model import Job
 from orchestrator.state.views import ClusterView
 
-NODES_MAX = 256
-"""Nodes on which the least harm is worked out for one instance; those that lack least come first."""
+NODES_MAX = 32
+"""Nodes on which the least harm is worked out for one instance: those that may need the fewest victims, then those that
+lack least."""
 NOBODY = 1_000
 """Above every priority: a row that is not to be evicted."""
 
@@ -99,9 +100,11 @@ class Preemption:
         self._units = units_of(view)
         self._by_unit = np.argsort(self._units, kind="stable")
         self._sorted_units = self._units[self._by_unit]
+        self._all_alone = not bool((self._sorted_units[1:] == self._sorted_units[:-1]).any())
         self._running = self._live_running()
         self._levels: list[int] = np.unique(self._priority[self._priority < NOBODY]).tolist()
-        self._freeable: dict[int, tuple[Int64Array, Int64Array]] = {}
+        self._freeable: dict[int, _Freeable] = {}
+        self._known: dict[tuple[Wish, int], dict[int, Harm | None]] = {}  # by wish and level: by node, until it changes
         self._suitable: dict[Wish, BoolArray] = {}
         self._hopeless: dict[Wish, int] = {}
 
@@ -207,7 +210,7 @@ class Preemption:
     def _being_freed(self, wish: Wish, allowed: BoolArray, mine: str) -> int:
         """The node where it fits once everything that was told to stop has ended, or -1: one where room is made for it
         before others, then the tightest."""
-        nodes = np.flatnonzero(allowed & np.isin(np.arange(len(allowed)), list(self._leaving_on)))
+        nodes = np.array([node for node in sorted(self._leaving_on) if allowed[node]], dtype=np.int64)
         nodes = nodes[self._fits_later(wish, nodes)]
         if not len(nodes):
             return -1
@@ -247,28 +250,35 @@ class Preemption:
         for level in self._levels:
             if level >= priority:
                 break
-            freed, victims = self._freeable_to(level)
-            nodes = np.flatnonzero(allowed & (victims > 0) & (later + freed >= request).all(axis=1))
+            known = self._freeable_to(level)
+            nodes = np.flatnonzero(allowed & (known.victims > 0) & (later + known.freed >= request).all(axis=1))
             if len(nodes) > NODES_MAX:
+                least = (-(-lack[nodes] // np.maximum(known.largest[nodes], 1))).max(axis=1)
                 shares = (lack[nodes] * 1000 // np.maximum(problem.capacity[nodes], 1)).sum(axis=1)
-                nodes = np.sort(nodes[np.lexsort((nodes, shares))[:NODES_MAX]])
-            found = [harm for node in nodes.tolist() if (harm := self._harm_on(node, wish, level, wait)) is not None]
+                nodes = nodes[np.lexsort((nodes, shares, least))[:NODES_MAX]]
+            cached = self._known.setdefault((wish, level), {})
+            for node in nodes.tolist():
+                if node not in cached:
+                    cached[node] = self._harm_on(node, wish, level, wait)
+            found = [harm for node in nodes.tolist() if (harm := cached[node]) is not None]
             if found:
                 return min(found, key=lambda harm: (harm.priority, harm.count, harm.waste, harm.node))
         return None
 
-    def _freeable_to(self, level: int) -> tuple[Int64Array, Int64Array]:
-        """Per node, what evicting everything up to this priority would free (nodes, dimensions), and how many it is."""
+    def _freeable_to(self, level: int) -> _Freeable:
         known = self._freeable.get(level)
         if known is None:
             columns, nodes = self._columns, len(self._problem)
             rows = np.flatnonzero(self._priority <= level)
             where = self._node[rows]
-            sums = [
-                np.bincount(where, weights=column[rows], minlength=nodes)
-                for column in (columns.cpu_millis, columns.memory_mib, columns.disk_mib)
-            ]
-            known = np.stack(sums, axis=1).astype(np.int64), np.bincount(where, minlength=nodes).astype(np.int64)
+            freed = np.zeros((nodes, 3), dtype=np.int64)
+            largest = np.zeros((nodes, 3), dtype=np.int64)
+            for dimension, column in enumerate((columns.cpu_millis, columns.memory_mib, columns.disk_mib)):
+                freed[:, dimension] = np.bincount(where, weights=column[rows], minlength=nodes)
+                np.maximum.at(largest[:, dimension], where, column[rows])
+            known = _Freeable(
+                freed=freed, largest=largest, victims=np.bincount(where, minlength=nodes).astype(np.int64)
+            )
             self._freeable[level] = known
         return known
 
@@ -278,24 +288,67 @@ class Preemption:
         running: list[int] = members[self._running[members]].tolist()
         return running
 
+    def _job_of(self, position: int) -> Job:
+        return self._view.jobs_by_slot[int(self._columns.job[position])]
+
     def _harm_on(self, node: int, wish: Wish, level: int, wait: Wait) -> Harm | None:
-        columns, problem = self._columns, self._problem
+        problem = self._problem
         here = self._by_node[self._starts[node] : self._starts[node + 1]]
         here = here[self._priority[here] <= level]
+        victims = self._singles(here, wait) if self._all_alone else self._whole_units(node, here, level, wait)
+        free = problem.free[node] + self._more[node]
+        lack = tuple(max(0, want - int(have)) for want, have in zip(wish.request, free.tolist(), strict=True))
+        return least_harm(
+            node,
+            victims,
+            lack=lack,
+            capacity=tuple(problem.capacity[node].tolist()),
+            left=self._budgets.left,
+            fits=lambda chosen: self._would_fit(node, wish, chosen),
+            plain=wish.plain,
+        )
+
+    def _singles(self, here: Int64Array, wait: Wait) -> list[Victim]:
+        """The victims on a node where each is a unit of its own: as ``_whole_units`` would have them, only faster."""
+        columns = self._columns
+        millis = np.bitwise_count(columns.device_mask[here]) * columns.gpu_millis[here]
+        arrays = (
+            here, self._priority[here], columns.cpu_millis[here], columns.memory_mib[here], columns.disk_mib[here],
+            millis, columns.create_index[here], columns.job[here],
+        )  # fmt: skip
+        victims: list[Victim] = []
+        for position, priority, cpu, memory, disk, gpus, created, slot in zip(
+            *(array.tolist() for array in arrays), strict=True
+        ):
+            groups: tuple[tuple[tuple[int, str], int], ...] = ()
+            if self._view.jobs_by_slot[slot].spec.disruption is not None:
+                groups = ((self._budgets.group_of(position), 1),)
+                if self._is_held(dict(groups), wait):
+                    continue
+            victims.append(
+                Victim(
+                    positions=(position,),
+                    priority=priority,
+                    frees=(cpu, memory, disk),
+                    millis=gpus,
+                    groups=groups,
+                    age=-created,
+                )
+            )
+        return victims
+
+    def _whole_units(self, node: int, here: Int64Array, level: int, wait: Wait) -> list[Victim]:
+        columns = self._columns
         victims: list[Victim] = []
         for unit in dict.fromkeys(self._units[here].tolist()):
             members = self._members(unit)
-            groups: dict[tuple[int, str], int] = {}
             if any(self._priority[member] > level for member in members):
                 continue  # part of it must stay
+            groups: dict[tuple[int, str], int] = {}
             for member in members:
                 key = self._budgets.group_of(member)
                 groups[key] = groups.get(key, 0) + 1
-            held = [key for key, count in groups.items() if self._budgets.left(key) < count]
-            for slot, group in held:
-                name = f"{self._view.jobs_by_slot[slot].spec.name}/{group}"
-                wait.budgets[name] = self._budgets.said((slot, group))
-            if held:
+            if self._is_held(groups, wait):
                 continue
             mine = np.array([member for member in members if self._node[member] == node], dtype=np.int64)
             victims.append(
@@ -312,17 +365,15 @@ class Preemption:
                     age=-int(columns.create_index[mine].max()),
                 )
             )
-        free = problem.free[node] + self._more[node]
-        lack = tuple(max(0, want - int(have)) for want, have in zip(wish.request, free.tolist(), strict=True))
-        return least_harm(
-            node,
-            victims,
-            lack=lack,
-            capacity=tuple(problem.capacity[node].tolist()),
-            left=self._budgets.left,
-            fits=lambda chosen: self._would_fit(node, wish, chosen),
-            plain=wish.plain,
-        )
+        return victims
+
+    def _is_held(self, groups: Mapping[tuple[int, str], int], wait: Wait) -> bool:
+        """Whether a budget forbids to take so many of these groups; noted if so."""
+        held = [key for key, count in groups.items() if self._budgets.left(key) < count]
+        for slot, group in held:
+            name = f"{self._view.jobs_by_slot[slot].spec.name}/{group}"
+            wait.budgets[name] = self._budgets.said((slot, group))
+        return bool(held)
 
     def _would_fit(self, node: int, wish: Wish, victims: Sequence[Victim]) -> bool:
         here = [at for victim in victims for at in victim.positions if self._node[at] == node]
@@ -345,12 +396,14 @@ class Preemption:
     def _evict(self, position: int, by: Job, reason: str) -> None:
         columns, node = self._columns, int(self._node[position])
         held = (columns.cpu_millis[position], columns.memory_mib[position], columns.disk_mib[position])
-        for level, (freed, victims) in self._freeable.items():
+        for level, known in self._freeable.items():
             if self._priority[position] <= level:
-                freed[node] -= np.array(held, dtype=np.int64)
-                victims[node] -= 1
+                known.freed[node] -= np.array(held, dtype=np.int64)
+                known.victims[node] -= 1
         self._priority[position] = NOBODY
-        self._budgets.take(self._budgets.group_of(position), 1)
+        if self._job_of(position).spec.disruption is not None:
+            self._budgets.take(self._budgets.group_of(position), 1)
+            self._known.clear()  # what the budget leaves changes what is possible elsewhere
         self._will_be_free(position)
         self.evictions.append(Eviction(position=position, by=by, reason=reason))
 
@@ -359,6 +412,8 @@ class Preemption:
     def _hold(self, node: int, wish: Wish) -> None:
         """Take the room of one instance: of what will be free first, the rest of what is."""
         problem, more = self._problem, self._more
+        for cached in self._known.values():
+            cached.pop(node, None)
         request = np.array(wish.request, dtype=np.int64)
         soon = np.minimum(np.maximum(more[node], 0), request)
         if wish.gpus is not None:
@@ -402,7 +457,18 @@ class Preemption:
         self._priority, self._leaving_on, self.waits = mark.priority, mark.leaving_on, mark.waits
         self._budgets.undo(mark.budgets)
         self._freeable.clear()
+        self._known.clear()
         del self.evictions[mark.evictions :]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Freeable:
+    """Per node, what evicting everything up to some priority would free, the most that one victim frees (it may be gone
+    since: then it is too much), and how many there are."""
+
+    freed: Int64Array
+    largest: Int64Array
+    victims: Int64Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
