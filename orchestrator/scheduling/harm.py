@@ -10,8 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from functools import lru_cache
+from itertools import chain, combinations
 from math import comb
+
+import numpy as np
+import numpy.typing as npt
 
 SETS_MAX = 2_000
 """Sets of victims that are compared on one node."""
@@ -89,22 +93,42 @@ def _fewest(
 
     if not _covers(victims, lack):
         return None
-    alone = all(len(victim.positions) == 1 for victim in victims)
+    frees = np.array([victim.frees for victim in victims], dtype=np.int64)
+    millis = np.array([victim.millis for victim in victims], dtype=np.int64)
+    members = np.array([len(victim.positions) for victim in victims], dtype=np.int64)
+    wanted, room = np.array(lack, dtype=np.int64), np.maximum(np.array(capacity, dtype=np.int64), 1)
+    best: tuple[int, int] | None = None
+    found: Sequence[Victim] | None = None
     tried = 0
-    best: tuple[int, int, tuple[Victim, ...]] | None = None
     for size in range(_least(victims, lack), len(victims) + 1):
-        if best is not None and (alone or size > best[0]):
+        if best is not None and size > best[0]:
             break
-        sets = comb(len(victims), size)
-        tried += sets
+        tried += comb(len(victims), size)
         if tried > SETS_MAX:
-            return best[2] if best is not None else _greedy(victims, lack, capacity, good)
-        for chosen in combinations(victims, size):
-            count = sum(len(victim.positions) for victim in chosen)
-            waste = _waste(chosen, lack, capacity)
-            if (best is None or (count, waste) < best[:2]) and good(chosen):
-                best = count, waste, chosen
-    return best[2] if best is not None else None
+            return found if found is not None else _greedy(victims, lack, capacity, good)
+        sets = _sets(len(victims), size)
+        freed = frees[sets].sum(axis=1)
+        counts = members[sets].sum(axis=1)
+        waste = ((freed - wanted) * 1000 // room).sum(axis=1) + millis[sets].sum(axis=1)
+        usable = np.flatnonzero((freed >= wanted).all(axis=1))
+        for at in usable[np.lexsort((usable, waste[usable], counts[usable]))].tolist():
+            cost = int(counts[at]), int(waste[at])
+            if best is not None and cost >= best:
+                break
+            chosen = [victims[place] for place in sets[at].tolist()]
+            if good(chosen):
+                best, found = cost, chosen
+                break
+        if best is not None and best[0] == size:
+            break  # of more units there are more allocations
+    return found
+
+
+@lru_cache(maxsize=256)
+def _sets(items: int, size: int) -> npt.NDArray[np.int64]:
+    """int64 (sets, size): every choice of so many items, those of the first items first."""
+    flat = chain.from_iterable(combinations(range(items), size))
+    return np.fromiter(flat, dtype=np.int64, count=comb(items, size) * size).reshape(-1, size)
 
 
 def _greedy(

@@ -81,6 +81,7 @@ class Preemption:
         self._view, self._problem = view, problem
         self.evictions: list[Eviction] = []
         self.waits: dict[tuple[int, int], Wait] = {}
+        self.asks = self.instances = 0  # for which room was sought
         columns = view.allocations
         self._columns = columns
         self._budgets = Budgets(view, leaving)
@@ -160,9 +161,11 @@ class Preemption:
 
     def make_room(self, ask: Ask, wish: Wish, places: Sequence[int]) -> None:
         """Find and hold room for the instances ``places`` of an ask, which did not fit. A unit gets all or nothing."""
+        self.asks += 1
         whole = is_whole(ask.job, ask.group)
         before = self._mark() if whole else None
         for place in places:
+            self.instances += 1
             if self._one(ask, wish, place):
                 continue
             if before is not None:
@@ -401,6 +404,8 @@ class Preemption:
                 known.freed[node] -= np.array(held, dtype=np.int64)
                 known.victims[node] -= 1
         self._priority[position] = NOBODY
+        if not self._all_alone:
+            self._known.clear()  # the unit frees room on other nodes, too
         if self._job_of(position).spec.disruption is not None:
             self._budgets.take(self._budgets.group_of(position), 1)
             self._known.clear()  # what the budget leaves changes what is possible elsewhere

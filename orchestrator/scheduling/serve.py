@@ -23,8 +23,8 @@ from orchestrator.state.views import ClusterView
 
 ASKS_MAX = 64
 """Asks for which room is made in one round; the others come next once these have it."""
-INSTANCES_MAX = 256
-"""Instances of one ask for which room is made in one round."""
+INSTANCES_MAX = 128
+"""Instances for which room is made in one round, for it must stay short; the next one follows at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -65,6 +65,8 @@ def serve(
     wishes = {index: _wish(asks[index]) for index in short[:ASKS_MAX]}
     start = 0
     for index in wishes:
+        if preemption.instances >= INSTANCES_MAX:
+            break
         if index < start or not preemption.is_worth_trying(asks[index], wishes[index]):
             continue
         start = _serve_part(problem, asks, start, index + 1, preemption, parts, without_room)
@@ -112,14 +114,14 @@ def _serve_part(
     """Place these asks, then make room for those of them that are short; returns ``end``."""
     part = solve(problem, asks[start:end])
     parts.append((start, part))
-    tried = 0
     for at, count in enumerate(part.unplaced):
         ask = asks[start + at]
-        if not count or tried == ASKS_MAX or start + at in without_room:
+        if not count or start + at in without_room:
             continue
+        if preemption.asks >= ASKS_MAX or preemption.instances >= INSTANCES_MAX:
+            break
         wish = _wish(ask)
         if preemption.is_worth_trying(ask, wish):
-            tried += 1
             preemption.make_room(ask, wish, _unplaced(part, at, len(ask.ordinals))[:INSTANCES_MAX])
     return end
 
