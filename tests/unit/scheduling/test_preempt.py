@@ -176,6 +176,22 @@ def test_while_a_victim_stops_nobody_else_is_evicted_and_nobody_lower_gets_the_r
     assert ("web", "n") in stage.placed()
 
 
+def test_whoever_room_was_made_for_waits_there_and_leaves_others_theirs() -> None:
+    stage = Stage()
+    stage.cluster.node("small", cpu=900)
+    stage.cluster.node("large", cpu=4000)
+    stage.running("a", "small", priority=20, cpu=300)
+    stage.running("b", "large", priority=30, cpu=1000)
+    stage.running("high", "large", priority=99, cpu=3000)
+    first = stage.wanted("first", priority=90, cpu=750)
+    second = stage.wanted("second", priority=80, cpu=1000)  # it fits on the large node alone
+    assert [text.partition(":")[0] for text in stage.evicted()] == ["a/0", "b/0"]
+    stage.tell()
+    for job, node in ((first, "small"), (second, "large")):
+        (group,) = explain(stage.view(), job.uid, 0)
+        assert f"waiting for 1 allocation to stop on {node}" in group.summary
+
+
 def test_room_that_an_ordinary_stop_frees_spares_a_victim() -> None:
     stage = Stage()
     for name in ("a", "b"):
