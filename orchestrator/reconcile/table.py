@@ -36,7 +36,7 @@ class Groups:
 
     count: wanted instances (0 when the job is stopped or being removed; not used for system jobs); version: rows below
     it are outdated; retries: of a start that failed; active: neither stopped nor being removed; budgeted: its job has a
-    disruption budget; ``jobs[i]``, ``places[i]``: whose and which.
+    disruption budget; gang: all of it runs or none; ``jobs[i]``, ``places[i]``: whose and which.
     """
 
     jobs: tuple[Job, ...]
@@ -48,6 +48,7 @@ class Groups:
     system: BoolArray
     active: BoolArray
     budgeted: BoolArray
+    gang: BoolArray
 
     def __len__(self) -> int:
         return len(self.jobs)
@@ -123,6 +124,7 @@ def number_groups(view: ClusterView) -> Groups:
     retries: list[int] = []
     types: list[int] = []
     active: list[bool] = []
+    gang: list[bool] = []
     for slot in sorted(view.jobs_by_slot):
         job = view.jobs_by_slot[slot]
         running = not (job.stopped or job.removing)
@@ -134,6 +136,7 @@ def number_groups(view: ClusterView) -> Groups:
             retries.append(retries_of(group.restart))
             types.append(job.spec.type)
             active.append(running)
+            gang.append(group.gang is not None)
     return Groups(
         jobs=tuple(jobs),
         places=tuple(places),
@@ -144,6 +147,7 @@ def number_groups(view: ClusterView) -> Groups:
         system=np.array(types, dtype=np.int8) == JobType.SYSTEM,
         active=np.array(active, dtype=np.bool_),
         budgeted=np.array([job.spec.disruption is not None for job in jobs], dtype=np.bool_),
+        gang=np.array(gang, dtype=np.bool_),
     )
 
 

@@ -25,7 +25,8 @@ from orchestrator.state.commands import Entry
 ENTRY_MAGIC = 0x454D5352  # "RSME" in the file, little-endian
 FORMAT = 3
 """Raised when a peer of today could misread what is written; additions alone do not raise it. What an older one reads
-rightly is still written with the older number. 2: configuration epochs (``ChangePeers``). 3: evictions, namespaces."""
+rightly is still written with the older number. 2: configuration epochs (``ChangePeers``). 3: evictions, namespaces,
+cordoned devices."""
 
 M = TypeVar("M", bound=Message)
 
@@ -58,6 +59,7 @@ _COMMANDS: dict[str, type] = {
     "remove_job": commands.RemoveJob,
     "register_node": commands.RegisterNode,
     "cordon_node": commands.CordonNode,
+    "cordon_device": commands.CordonDevice,
     "drain_node": commands.DrainNode,
     "forget_node": commands.ForgetNode,
     "mark_nodes": commands.MarkNodes,
@@ -78,7 +80,8 @@ _OF_FORMAT_2 = (commands.ChangePeers, commands.SetLimits, commands.WriteVariable
 """Commands that a peer of format 1 would take for garbage, and go on without: it must stop before them."""
 
 
-_OF_FORMAT_3 = (commands.WriteNamespace, commands.SetSettings)
+_OF_FORMAT_3 = (commands.CordonDevice, commands.WriteNamespace, commands.SetSettings)
+"""Likewise, of format 2."""
 
 
 def _format(command: commands.Command) -> int:

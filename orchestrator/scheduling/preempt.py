@@ -159,6 +159,11 @@ class Preemption:
         """False: an equal wish of at least this priority found nothing, and room only gets less."""
         return self._hopeless.get(wish, -1) < ask.job.spec.priority
 
+    def look_again(self) -> None:
+        """Asks were placed since: nodes may be full, or kept for a gang."""
+        self._suitable.clear()
+        self._known.clear()
+
     def make_room(self, ask: Ask, wish: Wish, places: Sequence[int]) -> None:
         """Find and hold room for the instances ``places`` of an ask, which did not fit. A unit gets all or nothing."""
         self.asks += 1

@@ -49,6 +49,9 @@ def serve(
     asks for which no room is made."""
     problem = Problem(view, given_up)
     placements = solve(problem, asks)
+    # A gang keeps nodes by rules of its own (``gangs``): it lacks a whole domain, which no search by node finds.
+    gangs = {at for at, ask in enumerate(asks) if ask.job.spec.groups[ask.group].gang is not None}
+    without_room = gangs.union(without_room)
     short = [index for index, count in enumerate(placements.unplaced) if count and index not in without_room]
     columns = view.allocations
     live = _IS_LIVE[columns.state]
@@ -112,8 +115,9 @@ def _serve_part(
     without_room: Collection[int],
 ) -> int:
     """Place these asks, then make room for those of them that are short; returns ``end``."""
-    part = solve(problem, asks[start:end])
+    part = _solve_part(problem, asks, start, end)
     parts.append((start, part))
+    preemption.look_again()
     for at, count in enumerate(part.unplaced):
         ask = asks[start + at]
         if not count or start + at in without_room:
@@ -124,6 +128,27 @@ def _serve_part(
         if preemption.is_worth_trying(ask, wish):
             preemption.make_room(ask, wish, _unplaced(part, at, len(ask.ordinals))[:INSTANCES_MAX])
     return end
+
+
+def _solve_part(problem: Problem, asks: Sequence[Ask], start: int, end: int) -> Placements:
+    """``solve`` numbers the gangs that nodes are kept for by their place among the asks that it is given: meanwhile
+    those of other parts stand beyond all of these numbers."""
+    beyond = len(asks)
+    _number_gangs(problem, beyond)
+    part = solve(problem, asks[start:end])
+    new = [number for number in problem.waiting if number < beyond]
+    for number in new:
+        problem.held_for[problem.held_for == number] = beyond + start + number
+        problem.waiting[beyond + start + number] = problem.waiting.pop(number)
+    _number_gangs(problem, -beyond)
+    return part
+
+
+def _number_gangs(problem: Problem, by: int) -> None:
+    problem.held_for[problem.held_for >= 0] += by
+    waiting = {number + by: name for number, name in problem.waiting.items()}
+    problem.waiting.clear()
+    problem.waiting.update(waiting)
 
 
 def _unplaced(part: Placements, ask: int, instances: int) -> list[int]:

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.contract.model import Constraint, DeviceRequest, GroupSpec, JobSpec
+from orchestrator.contract.model import Constraint, DeviceRequest, GangSpec, GroupSpec, JobSpec, JobType
 from orchestrator.state.commands import Int32Array
 from orchestrator.state.model import Job
 
@@ -47,7 +47,8 @@ class Ask(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
     """``request``: cpu millis, memory MiB, disk MiB; ``ports``: static host ports in the group's order, 0 where one is
-    to be picked; ``drivers``: sorted; ``policy``: the name of a registered one."""
+    to be picked; ``drivers``: sorted; ``policy``: the name of a registered one; ``gang``: all instances or none;
+    ``everywhere``: of a system job, which room kept for a gang does not keep out."""
 
     request: tuple[int, int, int]
     gpus: DeviceRequest | None
@@ -55,6 +56,8 @@ class Wish:
     drivers: tuple[str, ...]
     constraints: tuple[Constraint, ...]
     policy: str
+    gang: GangSpec | None = None
+    everywhere: bool = False
 
     @property
     def plain(self) -> bool:
@@ -76,4 +79,6 @@ def wish_of(job: JobSpec, group: GroupSpec, *, default_policy: str) -> Wish:
         drivers=tuple(sorted({task.driver_name for task in group.tasks})),
         constraints=job.constraints + group.constraints,
         policy=job.placement or default_policy,
+        gang=group.gang,
+        everywhere=job.type is JobType.SYSTEM,
     )

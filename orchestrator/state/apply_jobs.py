@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from orchestrator.contract.model import Desired, JobSpec, JobType, Usage
+from orchestrator.contract.model import Desired, GroupSpec, JobSpec, JobType, Usage
 from orchestrator.state.apply_namespaces import unknown_namespace
-from orchestrator.state.check import id_problem, job_problem, range_problem
+from orchestrator.state.check import gang_problem, id_problem, job_problem, range_problem
 from orchestrator.state.commands import (
     JobAnswer,
     JobsAnswer,
@@ -135,7 +135,7 @@ def _next_job(state: State, job: Job, spec: JobSpec, *, everything: bool) -> Job
     group_versions = []
     for group in spec.groups:
         before = old.get(group.name)
-        if before is not None and not everything and replace(before[0], count=group.count) == group:
+        if before is not None and not everything and _same_content(before[0], group):
             group_versions.append(before[1])
         else:
             group_versions.append(version)
@@ -161,6 +161,11 @@ def _next_version(state: State, job: Job, spec: JobSpec, *, everything: bool) ->
         state.tell(rows)
     state.put_job(_next_job(state, job, spec, everything=everything))
     return state.jobs[job.uid]
+
+
+def _same_content(before: GroupSpec, after: GroupSpec) -> bool:
+    """Whether what runs of a group may stay. A gang's count is content, too: its members know how many they are."""
+    return before == after if after.gang is not None else replace(before, count=after.count) == after
 
 
 def stop(state: State, command: StopJob) -> Outcome:
@@ -199,6 +204,9 @@ def scale(state: State, command: ScaleJob) -> Outcome:
     groups = tuple(replace(group, count=command.count) if group.name == wanted else group for group in job.spec.groups)
     if groups == job.spec.groups:
         return state.changed(False)
+    problem = next((text for group in groups if (text := gang_problem(group, job.spec.type))), "")
+    if problem:
+        return state.reject("INVALID", problem)
     spec = replace(job.spec, groups=groups)
     refusal = _over_quota(state, [spec])
     if refusal is not None:

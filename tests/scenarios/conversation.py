@@ -4,9 +4,10 @@ Lines (``key=value`` where there is a choice):
 
     submit JOB GROUP:COUNT... [type=batch] [cpu=] [gpus=] [share=] [ports=0,80] [image=] [expect=] [id=REQUEST]
         [priority=] [budget=1|25%] [preemptible=no] [in=NAMESPACE]
+        [gang=restart|replace]
     scale JOB COUNT, stop JOB, restart JOB, remove JOB
     node ID [cpu=] [gpus=] [engine=] [as=IDENTITY]
-    cordon ID, uncordon ID, drain ID, forget ID, lost ID, back ID
+    cordon ID [device=], uncordon ID [device=], drain ID, forget ID, lost ID, back ID
     plan [place JOB/GROUP/N NODE [attempt=] [version=] [devices=0+1] [ports=80+81]], [stop ALLOC], [lose ALLOC], ...
     round (what the leader would propose now), why JOB (what it says of it)
     namespace create|set|delete NAME [cpu=MILLIS] [jobs=] [allocations=], settings preemption=off
@@ -21,7 +22,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from orchestrator.contract.model import AllocState, Disruption, Event, JobType, Quota, SettingsChange
+from orchestrator.contract.model import (
+    AllocState,
+    Disruption,
+    Event,
+    GangFailure,
+    GangSpec,
+    JobType,
+    Quota,
+    SettingsChange,
+)
 from orchestrator.contract.transitions import is_terminal
 from orchestrator.plan import decide, explain
 from orchestrator.state import views
@@ -32,6 +42,7 @@ from orchestrator.state.commands import (
     ChangePeers,
     Collect,
     Command,
+    CordonDevice,
     CordonNode,
     DrainNode,
     Expectation,
@@ -114,6 +125,7 @@ class Conversation:
                     share=int(options.get("share", "1000")),
                     image=options.get("image", "nginx"),
                     ports=ports,
+                    gang=_gang(options.get("gang", "")),
                 )
                 for text in groups
             ),
@@ -161,10 +173,15 @@ class Conversation:
         return self._do(RegisterNode(node=spec, identity=options.get("as", f"agent:{words[0]}")))
 
     def _say_cordon(self, words: list[str], options: dict[str, str]) -> str:
-        return self._do(CordonNode(node_id=words[0], cordoned=True))
+        return self._cordon(words[0], options.get("device", ""), True)
 
     def _say_uncordon(self, words: list[str], options: dict[str, str]) -> str:
-        return self._do(CordonNode(node_id=words[0], cordoned=False))
+        return self._cordon(words[0], options.get("device", ""), False)
+
+    def _cordon(self, node_id: str, device: str, cordoned: bool) -> str:
+        if device:
+            return self._do(CordonDevice(node_id=node_id, device_id=device, cordoned=cordoned))
+        return self._do(CordonNode(node_id=node_id, cordoned=cordoned))
 
     def _say_drain(self, words: list[str], options: dict[str, str]) -> str:
         return self._do(DrainNode(node_id=words[0]))
@@ -336,6 +353,10 @@ class Conversation:
             for row in found
         ]
         return "\n".join([f"{len(found)} rows", *lines])
+
+
+def _gang(on_failure: str) -> GangSpec | None:
+    return GangSpec(on_failure=GangFailure[on_failure.upper()]) if on_failure else None
 
 
 def _options(words: list[str]) -> dict[str, str]:

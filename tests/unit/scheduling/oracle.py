@@ -10,7 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from orchestrator.contract.model import Constraint, ConstraintOperator, DeviceRequest, GroupSpec, JobSpec, NodeStatus
+from orchestrator.contract.model import (
+    Constraint,
+    ConstraintOperator,
+    Device,
+    DeviceRequest,
+    GroupSpec,
+    JobSpec,
+    Link,
+    NodeStatus,
+)
 from orchestrator.scheduling.wish import Ask
 from orchestrator.state.model import Node
 from orchestrator.state.views import ClusterView
@@ -175,7 +184,7 @@ class Oracle:
                 if group.resources.gpus is None:
                     return int(bool(devices)), -full
                 chosen = best_devices(machine, group.resources.gpus) or ()
-                return pair_cost(machine, chosen), worth(machine, chosen), -full
+                return pair_cost(machine, chosen), worth(machine, ()) - worth(machine, chosen), -full
         raise AssertionError(job.placement)
 
 
@@ -191,13 +200,10 @@ def fullness(machine: Machine, group: GroupSpec) -> int:
 
 
 def best_devices(machine: Machine, request: DeviceRequest) -> tuple[int, ...] | None:
+    """Every set is looked at: fits, cheapest links, fullest, smallest, most valuable rest, lowest numbers."""
     inventory = machine.record.spec.devices
-    usable = []
-    for number, device in enumerate(inventory):
-        named = not request.models or any(model.lower() in device.model.lower() for model in request.models)
-        if named and device.memory_mib >= request.memory_mib and machine.devices[number] >= request.gpu_millis:
-            usable.append(number)
-    sets = list(combinations(usable, request.count))
+    usable = [number for number in range(len(inventory)) if may_have(machine, number, request)]
+    sets = [chosen for chosen in combinations(usable, request.count) if linked_as_asked(machine, chosen, request)]
     if not sets:
         return None
     return min(
@@ -206,35 +212,72 @@ def best_devices(machine: Machine, request: DeviceRequest) -> tuple[int, ...] | 
             pair_cost(machine, chosen),
             sum(machine.devices[number] for number in chosen),
             sum(inventory[number].memory_mib for number in chosen),
-            max(chosen) - min(chosen),
             -worth(machine, chosen),
+            skipped(machine, chosen),
             chosen,
         ),
     )
 
 
+def skipped(machine: Machine, chosen: tuple[int, ...]) -> int:
+    """Numbers left out between those of each island."""
+    islands: dict[int, list[int]] = {}
+    for number in chosen:
+        islands.setdefault(machine.record.spec.devices[number].island, []).append(number)
+    return sum(max(numbers) - min(numbers) + 1 - len(numbers) for numbers in islands.values())
+
+
+def may_have(machine: Machine, number: int, request: DeviceRequest) -> bool:
+    device = machine.record.spec.devices[number]
+    named = not request.models or any(model.lower() in device.model.lower() for model in request.models)
+    capable = True
+    if request.compute_capability:  # only ">= major.minor" is asked for in these tests
+        wanted = tuple(int(part) for part in request.compute_capability.removeprefix(">= ").split("."))
+        have = tuple(int(part) for part in device.compute_capability.split(".")) if device.compute_capability else ()
+        capable = bool(have) and have >= wanted
+    return (
+        named
+        and capable
+        and device.mig == request.mig
+        and device.memory_mib >= request.memory_mib
+        and device.id not in machine.record.cordoned_devices
+        and machine.devices[number] >= request.gpu_millis
+    )
+
+
+def linked_as_asked(machine: Machine, chosen: tuple[int, ...], request: DeviceRequest) -> bool:
+    devices = [machine.record.spec.devices[number] for number in chosen]
+    if len(devices) < 2 or request.link is Link.ANY:
+        return True
+    if request.link is Link.ISLAND:
+        return len({device.island for device in devices}) == 1
+    return len({device.numa for device in devices}) == 1 and devices[0].numa >= 0
+
+
+def distance(left: Device, right: Device) -> int:
+    if left.island == right.island:
+        return 0
+    if left.pcie > 0 and left.pcie == right.pcie:
+        return 1
+    return 2 if left.numa >= 0 and left.numa == right.numa else 4
+
+
 def pair_cost(machine: Machine, chosen: tuple[int, ...]) -> int:
     inventory = machine.record.spec.devices
-    cost = 0
-    for left in chosen:
-        for right in chosen:
-            if left < right and inventory[left].island != inventory[right].island:
-                cost += 1 if inventory[left].numa == inventory[right].numa else 2
-    return cost
+    return sum(distance(inventory[left], inventory[right]) for left in chosen for right in chosen if left < right)
 
 
 def worth(machine: Machine, chosen: tuple[int, ...]) -> int:
-    """What the rest is worth: per island, the square of its whole free devices."""
+    """What the rest is worth: the squares of its whole free devices per island, switch, NUMA node and node. Counted in
+    ordered pairs: a pair counts once for every circle that both are in."""
     inventory = machine.record.spec.devices
-    total = 0
-    for island in {device.island for device in inventory}:
-        whole = [
-            number
-            for number, device in enumerate(inventory)
-            if device.island == island and number not in chosen and machine.devices[number] == 1000
-        ]
-        total += len(whole) ** 2
-    return total
+    whole = [
+        number
+        for number, device in enumerate(inventory)
+        if number not in chosen and machine.devices[number] == 1000 and device.id not in machine.record.cordoned_devices
+    ]
+    together = {0: 4, 1: 3, 2: 2, 4: 1}
+    return sum(together[0 if a == b else distance(inventory[a], inventory[b])] for a in whole for b in whole)
 
 
 def holds(record: Node, constraint: Constraint) -> bool:

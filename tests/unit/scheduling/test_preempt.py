@@ -15,6 +15,7 @@ from orchestrator.contract.model import (
     Desired,
     DeviceRequest,
     Disruption,
+    GangSpec,
     JobType,
     NodeStatus,
     Settings,
@@ -283,6 +284,20 @@ def test_a_system_job_preempts_on_its_own_node_alone() -> None:
     stage.running("high", "b", priority=95, cpu=1000)
     stage.wanted("logs", priority=80, cpu=100, type=JobType.SYSTEM)
     assert stage.evicted() == [f"low/0: {PREEMPTED}logs/main/0 (priority 80)"]
+
+
+def test_a_gang_is_evicted_whole_and_evicts_nobody_itself() -> None:
+    stage = Stage()
+    for name in ("a", "b"):
+        stage.cluster.node(name, cpu=1000)
+    gang = stage.cluster.job("gang", group_spec(count=2, cpu=1000, gang=GangSpec()), priority=20)
+    for ordinal, node in enumerate(stage.cluster.nodes):
+        stage.cluster.alloc(gang, node, ordinal, create_index=1)
+    web = stage.wanted("web", priority=80, cpu=1000)
+    assert [text.partition(":")[0] for text in stage.evicted()] == ["gang/0", "gang/1"]
+    stage.cluster.change(web, stopped=True)
+    stage.cluster.job("other", group_spec(count=2, cpu=1000, gang=GangSpec()), priority=80)
+    assert stage.evicted() == []
 
 
 def test_units_go_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
