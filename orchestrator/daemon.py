@@ -53,6 +53,7 @@ from orchestrator.api.forward import Forwarder, Service
 from orchestrator.api.identity import AGENTS, CONTROL, PEERS, peer_of
 from orchestrator.api.logs import LogHub, Logs
 from orchestrator.api.metrics import PeerCollector
+from orchestrator.api.namespaces import Namespaces
 from orchestrator.api.past import Past
 from orchestrator.api.peers import PeerChanges
 from orchestrator.api.reads import Facts, Others, Reads, resolve_device, resolve_node
@@ -174,6 +175,7 @@ class Peer:
             reads,
             Explain(self.log, self._state, self._past, self._forwarder),
             Foresight(self.log, self._state, policy),
+            Namespaces(proposer, self._state, reads.info),
             PeerChanges(self.log, proposer, self._state),
             Watch(self.log, self._state, Feed(self.log, self._state)),
             Backup(self.log, machine, self._state, reads, facts),

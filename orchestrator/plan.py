@@ -11,23 +11,26 @@ that comes late harms nothing but its own rows. A gang is never cut: it goes int
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from orchestrator.contract.answers import GroupExplanation
 from orchestrator.contract.model import JobType, JobUid, NodeId
 from orchestrator.reconcile.explain import remarks
+from orchestrator.reconcile.quota import Allowed, within_quota
 from orchestrator.reconcile.rounds import reconcile
 from orchestrator.reconcile.work import Actions, Ask, GroupWork, Int64Array, Work
 from orchestrator.scheduling import registry
 from orchestrator.scheduling.explain import explain_wish
 from orchestrator.scheduling.explain_gangs import explain_gang
 from orchestrator.scheduling.placements import Placements
+from orchestrator.scheduling.preempt import remarks_on_waits
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.remedy import smallest_change
-from orchestrator.scheduling.solve import solve
+from orchestrator.scheduling.serve import Served, only, serve
+from orchestrator.scheduling.solve import ENDLESS
 from orchestrator.scheduling.wish import wish_of
 from orchestrator.state.commands import Action, ActionColumns, ApplyPlan, Int32Array, PlacementColumns
 from orchestrator.state.model import Job, Node
@@ -85,26 +88,31 @@ class Planner:
         self._latest: tuple[Mapping[NodeId, Node], Problem] | None = None
 
     def decide(self, view: ClusterView, now_ms: int, *, steps_max: int = ROUND_STEPS) -> Decision:
-        work = reconcile(view, now_ms)
-        if view.held is not None and self._latest is not None and self._latest[0] is view.nodes:
-            problem = self._latest[1].again(view)
-        else:
-            problem = Problem(view, _given_up(work))
+        def fresh(given_up: Int64Array) -> Problem:
+            latest = self._latest
+            if view.held is not None and latest is not None and latest[0] is view.nodes:
+                return latest[1].again(view)
+            problem = Problem(view, given_up)
             self._latest = (view.nodes, problem)
-        decision = _decision(view, work, problem, steps_max)
+            return problem
+
+        decision, problem = _decision(view, now_ms, steps_max, fresh)
         problem.view = nodes_alone(view)  # rows are not needed again, and may be a million
         return decision
 
 
 def decide(view: ClusterView, now_ms: int, *, steps_max: int = ROUND_STEPS) -> Decision:
-    work = reconcile(view, now_ms)
-    return _decision(view, work, Problem(view, _given_up(work)), steps_max)
+    return _decision(view, now_ms, steps_max, lambda given_up: Problem(view, given_up))[0]
 
 
-def _decision(view: ClusterView, work: Work, problem: Problem, steps_max: int) -> Decision:
-    placements = solve(problem, work.asks, steps_max=steps_max)
+def _decision(
+    view: ClusterView, now_ms: int, steps_max: int, fresh: Callable[[Int64Array], Problem]
+) -> tuple[Decision, Problem]:
+    work, allowed, served = _round(view, now_ms, steps_max, fresh)
+    problem, placements = served.problem, served.placements
     blocked = sum(note.missing for note in work.groups.values() if note.blocked or note.gang)
-    return Decision(
+    blocked += sum(waiting for waiting, _ in allowed.said.values())
+    decision = Decision(
         plans=tuple(_cut(view, work, problem, placements)),
         wake_at_ms=work.wake_at_ms,
         unplaced=Unplaced(
@@ -115,11 +123,58 @@ def _decision(view: ClusterView, work: Work, problem: Problem, steps_max: int) -
         ),
         more=placements.more,
     )
+    return decision, problem
 
 
-def _given_up(work: Work) -> Int64Array:
-    positions: Int64Array = work.actions.positions[work.actions.actions == Action.LOSE]
-    return positions
+def _round(
+    view: ClusterView, now_ms: int, steps_max: int, fresh: Callable[[Int64Array], Problem]
+) -> tuple[Work, Allowed, Served]:
+    """Everything that a round finds: what is to be done (evictions included; its asks are those that quotas allow),
+    what quotas hold back, and where the asks go. ``fresh`` makes the problem, given what is given up as lost."""
+    work = reconcile(view, now_ms)
+    allowed = within_quota(view, work.asks)
+    actions = work.actions
+    given_up = actions.positions[actions.actions == Action.LOSE]
+    served = serve(
+        view,
+        allowed.asks,
+        given_up=given_up,
+        stopping=actions.positions[actions.actions == Action.STOP],
+        without_room=allowed.most.keys(),
+        steps_max=steps_max,
+        fresh=lambda: fresh(given_up),
+    )
+    if allowed.most:
+        served = replace(served, placements=_at_most(served.placements, allowed))
+    return replace(work, asks=allowed.asks, actions=_with_evictions(actions, served)), allowed, served
+
+
+def _at_most(found: Placements, allowed: Allowed) -> Placements:
+    """Of asks that a quota cuts short, the first placements that it allows."""
+    left = dict(allowed.most)
+    kept = []
+    for row, ask in enumerate(found.ask):
+        if left.get(ask, 1) > 0:
+            kept.append(row)
+            if ask in left:
+                left[ask] -= 1
+    return only(found, np.array(kept, dtype=np.int64))
+
+
+def _with_evictions(actions: Actions, served: Served) -> Actions:
+    evicted = served.evictions
+    if not evicted:
+        return actions
+    reasons = list(dict.fromkeys(eviction.reason for eviction in evicted))
+    place = {reason: len(actions.texts) + at for at, reason in enumerate(reasons)}
+    before, more = len(actions), len(evicted)
+    return Actions(
+        positions=np.append(actions.positions, [eviction.position for eviction in evicted]).astype(np.int64),
+        actions=np.append(actions.actions, np.full(more, int(Action.EVICT))).astype(np.int32),
+        reasons=np.append(actions.reasons, [place[eviction.reason] for eviction in evicted]).astype(np.int32),
+        texts=(*actions.texts, *reasons),
+        by=np.append(np.full(before, -1), [eviction.by.slot for eviction in evicted]).astype(np.int32),
+    )
 
 
 # ---------------------------------------------------------------------------- cutting
@@ -171,6 +226,7 @@ class _Rows:
         }
         self._acted_job = columns.job[at]
         self._reason = actions.reasons
+        self._by = actions.by
         ask = np.frombuffer(found.ask, dtype=np.int32)
         counts = np.array([len(one) for one in asks], dtype=np.int64)
         row = (np.cumsum(counts) - counts)[ask] + np.frombuffer(found.at, dtype=np.int32)
@@ -211,10 +267,16 @@ class _Rows:
         return row
 
     def plan(self, actions: slice, placements: slice) -> ApplyPlan:
-        jobs, of_job = _table(np.concatenate([self._acted_job[actions], self._placed_job[placements]]))
+        evicting = self._by is not None and bool((self._by[actions] >= 0).any())
+        by = self._by[actions] if self._by is not None and evicting else _NONE
+        named = [self._acted_job[actions], self._placed_job[placements], by[by >= 0]]
+        jobs, of_job = _table(np.concatenate(named))
         nodes, of_node = _table(self._node[placements])
         reasons, of_reason = _table(self._reason[actions])
-        acting = actions.stop - actions.start
+        acting, placing = actions.stop - actions.start, placements.stop - placements.start
+        if evicting:
+            by = by.copy()
+            by[by >= 0] = of_job[acting + placing :]
         offsets = self._offsets[placements.start : placements.stop + 1]
         return ApplyPlan(
             based_on=self._view.index,
@@ -224,10 +286,11 @@ class _Rows:
             actions=ActionColumns(
                 job=of_job[:acting],
                 reason=of_reason,
+                by=by if evicting else None,
                 **{name: column[actions] for name, column in self._acted.items()},
             ),
             placements=PlacementColumns(
-                job=of_job[acting:],
+                job=of_job[acting : acting + placing],
                 node=of_node,
                 device_mask=self._mask[placements].copy(),
                 ports=self._ports[offsets[0] : offsets[-1]].copy(),
@@ -280,29 +343,29 @@ def pending(view: ClusterView, now_ms: int) -> dict[GroupKey, int]:
 
 
 class _Round:
-    """One round, decided once and looked at from several sides."""
+    """One round without a bound, decided once and looked at from several sides."""
 
     def __init__(self, view: ClusterView, now_ms: int) -> None:
         self.view = view
         self.now_ms = now_ms
-        self.work = reconcile(view, now_ms)
-        self.problem = Problem(view, _given_up(self.work))
-        self.placements = solve(self.problem, self.work.asks)
+        self.work, self.allowed, self.served = _round(view, now_ms, ENDLESS, lambda given_up: Problem(view, given_up))
 
     def explain(self, job_uid: str) -> tuple[GroupExplanation, ...]:
         job = self.view.jobs.get(JobUid(job_uid))
         if job is None:
             return ()
         return tuple(
-            _explain_group(self.view, job, place, self.work, self.problem, self.placements, self.now_ms)
+            _explain_group(self.view, job, place, self.work, self.allowed, self.served, self.now_ms)
             for place in range(len(job.spec.groups))
         )
 
     def pending(self) -> dict[GroupKey, int]:
         counts: dict[tuple[int, int], int] = {}
         for key, note in self.work.groups.items():
-            counts[key] = note.waiting + (note.missing if note.blocked else 0)
-        for ask, unplaced in zip(self.work.asks, self.placements.unplaced, strict=True):
+            counts[key] = note.waiting + (note.missing if note.blocked or note.gang else 0)
+        for key, (waiting, _) in self.allowed.said.items():
+            counts[key] = counts.get(key, 0) + waiting
+        for ask, unplaced in zip(self.work.asks, self.served.placements.unplaced, strict=True):
             key = (ask.job.slot, ask.group)
             counts[key] = counts.get(key, 0) + unplaced
         found: dict[GroupKey, int] = {}
@@ -314,16 +377,25 @@ class _Round:
 
 
 def _explain_group(
-    view: ClusterView, job: Job, place: int, work: Work, problem: Problem, placements: Placements, now_ms: int
+    view: ClusterView, job: Job, place: int, work: Work, allowed: Allowed, served: Served, now_ms: int
 ) -> GroupExplanation:
     group = job.spec.groups[place]
+    problem, placements = served.problem, served.placements
     note = work.groups.get((job.slot, place), GroupWork())
     said = remarks(view, job, place, note, max(now_ms, view.time_ms))
     mine = [at for at, ask in enumerate(work.asks) if ask.job.uid == job.uid and ask.group == place]
     unplaced = sum(placements.unplaced[at] for at in mine)
-    held_back = note.missing if note.blocked or note.gang else 0
-    placed = 0 if held_back else note.missing - unplaced
+    over_quota, quota_said = allowed.said.get((job.slot, place), (0, ""))
+    stands_still = bool(note.blocked or note.gang)
+    held_back = note.missing if stands_still else over_quota
+    placed = 0 if stands_still else note.missing - unplaced - over_quota
     texts = list(said.texts)
+    hint = said.hint
+    if over_quota:
+        texts.insert(0, f"{over_quota} held back by {quota_said}")
+        hint = f"stop or scale down a job there, or have the quota raised: raftsman namespace set {job.spec.namespace}"
+    waits = remarks_on_waits(served.waits.get((job.slot, place)))
+    texts = [*waits, *texts]
     if placed > 0 and job.spec.type is not JobType.SYSTEM:
         texts.append(f"{placed} being placed now")
     if not unplaced:
@@ -331,7 +403,9 @@ def _explain_group(
             group=group.name,
             pending=held_back + note.waiting,
             summary="; ".join(texts) or "nothing is missing",
-            hint=said.hint,
+            hint=hint,
+            blocked_by="quota" if over_quota else "gang" if note.gang else "",
+            blocked_text=quota_said if over_quota else note.gang,
         )
     wish = wish_of(job.spec, group, default_policy=registry.DEFAULT)
     if wish.gang is not None:
@@ -348,7 +422,9 @@ def _explain_group(
         rejections=reasons.rejections,
         nearest=reasons.nearest,
         queue_position=waiting_before + 1,
-        hint=reasons.hint or said.hint,
+        hint=("" if waits else reasons.hint) or hint,
         remedy=remedy.steps if remedy is not None else (),
         remedy_node=remedy.node if remedy is not None else "",
+        blocked_by="quota" if over_quota else "",
+        blocked_text=quota_said if over_quota else "",
     )

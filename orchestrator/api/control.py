@@ -54,6 +54,8 @@ ROUTES: dict[str, Route] = {
     "PlanJob": Route.HERE,
     "WhatIf": Route.HERE,
     "Rebalance": Route.HERE,
+    "GetSettings": Route.HERE,
+    "ListNamespaces": Route.HERE,
 }
 """Everything else changes something, or needs what only the leader knows."""
 

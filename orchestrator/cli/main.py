@@ -44,6 +44,8 @@ _OWN: dict[str, tuple[str, str, str]] = {
     "peers": ("orchestrator.cli.peers", "peers", "The control plane: leader, term, lag, certificates; reset a peer."),
     "events": ("orchestrator.cli.events", "events", "What happened."),
     "var": ("orchestrator.cli.variables", "var", "Small replicated values that tasks can use."),
+    "namespace": ("orchestrator.cli.namespaces", "namespace", "Namespaces: quotas, and what is used of them."),
+    "settings": ("orchestrator.cli.namespaces", "settings", "How the cluster behaves: preemption, strict namespaces."),
     "limits": ("orchestrator.cli.limits", "limits", "What the cluster keeps, for how long."),
     "context": ("orchestrator.cli.context", "context", "Which cluster to talk to."),
     "schema": ("orchestrator.cli.about", "schema", "The JSON Schema of job files."),

@@ -8,7 +8,8 @@ import click
 
 from orchestrator.cli.output import age, cores, mebibytes, show, table
 from orchestrator.cli.session import Session, common
-from orchestrator.cli.views import allocations_table, gpus_text, is_live, jobs_table, newest
+from orchestrator.cli.views import allocations_table, disruption_text, gpus_text, is_live, jobs_table, newest
+from orchestrator.contract import priorities
 
 if TYPE_CHECKING:
     from orchestrator.client.sync import Client
@@ -102,7 +103,8 @@ def _status(job: JobStatus, allocations: list[Allocation], why_not: Explanation 
         ("Created", f"{age(job.create_time_ms)} ago" if job.create_time_ms else ""),
         ("Placement", spec.placement or "the cluster's default"),
         ("Lost nodes", spec.on_disconnect.name.lower()),
-        ("Priority", str(spec.priority)),
+        ("Priority", priorities.describe(spec.priority) + (", not preemptible" if spec.unpreemptible else "")),
+        ("Disruption", disruption_text(spec.disruption)),
         ("Uid", job.uid),
     ]
     parts = ["\n".join(f"{click.style(f'{name}:'.ljust(12), bold=True)}{text}" for name, text in facts if text)]

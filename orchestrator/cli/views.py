@@ -11,7 +11,7 @@ from orchestrator.contract.transitions import TERMINAL
 
 if TYPE_CHECKING:
     from orchestrator.contract.answers import JobStatus
-    from orchestrator.contract.model import Allocation, DeviceRequest
+    from orchestrator.contract.model import Allocation, DeviceRequest, Disruption
 
 
 def newest(allocations: Iterable[Allocation]) -> list[Allocation]:
@@ -107,6 +107,12 @@ def gpus_text(gpus: DeviceRequest | None) -> str:
         return ""
     text = str(gpus.count) if gpus.gpu_millis == 1000 else f"{gpus.gpu_millis / 1000:g}"
     return f"{text} ({', '.join(gpus.models)})" if gpus.models else text
+
+
+def disruption_text(disruption: Disruption | None) -> str:
+    if disruption is None:
+        return ""
+    return f"at most {disruption.max_unavailable}{'%' if disruption.percent else ''} of a group down at once"
 
 
 def _cut(text: str, wide: bool) -> str:

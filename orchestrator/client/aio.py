@@ -359,6 +359,36 @@ class Client:
         """Change some limits; what is over them is forgotten."""
         return await self._call(calls.set_limits(change, request_id or new_request_id()))
 
+    async def get_settings(self, stale: bool = False) -> answers.SettingsAnswer:
+        """How the cluster behaves."""
+        return await self._call(calls.get_settings(stale))
+
+    async def set_settings(self, change: model.SettingsChange, request_id: str | None = None) -> answers.WriteResult:
+        """Change some settings."""
+        return await self._call(calls.set_settings(change, request_id or new_request_id()))
+
+    # ------------------------------------------------------------------ namespaces
+
+    async def list_namespaces(self, stale: bool = False) -> answers.NamespaceList:
+        """Every namespace that was created or holds something, with its quota and what its jobs ask for."""
+        return await self._call(calls.list_namespaces(stale))
+
+    async def create_namespace(
+        self, name: str, quota: model.Quota | None = None, request_id: str | None = None
+    ) -> answers.WriteResult:
+        """Create it; ``ExistsError`` if it was created with another quota."""
+        call = calls.write_namespace("CreateNamespace", name, quota or model.Quota(), request_id or new_request_id())
+        return await self._call(call)
+
+    async def set_namespace(self, name: str, change: model.Quota, request_id: str | None = None) -> answers.WriteResult:
+        """Change its quota: None leaves a limit as it is, -1 lifts it."""
+        return await self._call(calls.write_namespace("SetNamespace", name, change, request_id or new_request_id()))
+
+    async def delete_namespace(self, name: str, request_id: str | None = None) -> answers.WriteResult:
+        """``PreconditionError`` while it holds jobs or variables."""
+        call = calls.write_namespace("DeleteNamespace", name, model.Quota(), request_id or new_request_id())
+        return await self._call(call)
+
     # ------------------------------------------------------------------ backup
 
     def backup(self, stale: bool = False) -> AsyncIterator[answers.BackupPart]:

@@ -275,6 +275,26 @@ def set_limits(change: model.LimitsChange, request_id: str) -> Call[answers.Writ
     return Call("SetLimits", request, pb.WriteResponse, _as(answers.WriteResult), request_id)
 
 
+def get_settings(stale: bool) -> Call[answers.SettingsAnswer]:
+    request = pb.GetSettingsRequest(read=_read(stale))
+    return Call("GetSettings", request, pb.GetSettingsResponse, _as(answers.SettingsAnswer))
+
+
+def set_settings(change: model.SettingsChange, request_id: str) -> Call[answers.WriteResult]:
+    request = pb.SetSettingsRequest(request_id=request_id, change=codec.encode(change, types_pb2.SettingsChange()))
+    return Call("SetSettings", request, pb.WriteResponse, _as(answers.WriteResult), request_id)
+
+
+def list_namespaces(stale: bool) -> Call[answers.NamespaceList]:
+    request = pb.ListNamespacesRequest(read=_read(stale))
+    return Call("ListNamespaces", request, pb.ListNamespacesResponse, _as(answers.NamespaceList))
+
+
+def write_namespace(method: str, name: str, quota: model.Quota, request_id: str) -> Call[answers.WriteResult]:
+    request = pb.NamespaceRequest(request_id=request_id, name=name, quota=codec.encode(quota, types_pb2.Quota()))
+    return Call(method, request, pb.WriteResponse, _as(answers.WriteResult), request_id)
+
+
 def put_variable(namespace: str, name: str, value: str, request_id: str) -> Call[answers.VariableResult]:
     request = pb.PutVariableRequest(request_id=request_id, namespace=namespace, name=name, value=value)
     return Call("PutVariable", request, pb.VariableResponse, _as(answers.VariableResult), request_id)

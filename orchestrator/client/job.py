@@ -82,7 +82,9 @@ class Job:
         constraints: Sequence[str] = (),
         placement: str = "",
         on_disconnect: str = "replace",
-        priority: int = 50,
+        priority: int | str = 50,
+        preemptible: bool = True,
+        disruption: int | str | Mapping[str, Any] | None = None,
         restart: Mapping[str, Any] | None = None,
         metadata: Mapping[str, str] | None = None,
         **task: Any,
@@ -104,6 +106,10 @@ class Job:
         for key, value in (("ports", ports), ("placement", placement), ("restart", restart), ("metadata", metadata)):
             if value:
                 document[key] = _plain(value)
+        if not preemptible:
+            document["preemptible"] = False
+        if disruption is not None:
+            document["disruption"] = _plain(disruption)
         if tasks:
             document["tasks"] = [one.document() for one in tasks]
         else:

@@ -15,14 +15,18 @@ from orchestrator.contract.model import (
     Device,
     JobSpec,
     Limits,
+    Namespace,
     NodeSpec,
     NodeStatus,
     Resources,
+    Settings,
     StrMap,
+    Usage,
     Variable,
 )
 
 NOTHING = Resources()
+NO_USE = Usage()
 
 JobState = Literal["pending", "running", "complete", "failed", "stopping", "stopped"]
 PeerRole = Literal["leader", "follower", "candidate", "joining", "unreachable"]
@@ -281,6 +285,30 @@ class LimitsAnswer:
     """Message ``GetLimitsResponse``."""
 
     limits: Limits
+    read: ReadInfo = ReadInfo()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsAnswer:
+    """Message ``GetSettingsResponse``."""
+
+    settings: Settings
+    read: ReadInfo = ReadInfo()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamespaceStatus:
+    """A namespace and what its jobs ask for."""
+
+    namespace: Namespace
+    used: Usage = NO_USE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamespaceList:
+    """Message ``ListNamespacesResponse``."""
+
+    namespaces: tuple[NamespaceStatus, ...] = ()
     read: ReadInfo = ReadInfo()
 
 

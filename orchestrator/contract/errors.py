@@ -83,6 +83,12 @@ class PreconditionError(RaftsmanError):
     http_status = 409
 
 
+class QuotaError(PreconditionError):
+    """The namespace's quota does not allow it. ``metadata``: namespace, resource, used, asked, limit."""
+
+    reason = "QUOTA_EXCEEDED"
+
+
 class PermissionError_(RaftsmanError):
     """The caller's certificate does not allow this call."""
 
@@ -180,9 +186,9 @@ class CorruptError(StartupError):
 
 
 ERRORS: tuple[type[RaftsmanError], ...] = (
-    InvalidError, NotFoundError, ExistsError, ConflictError, PreconditionError, PermissionError_, UnauthenticatedError,
-    OutOfRangeError, NotLeaderError, NoLeaderError, OverloadedError, TimeoutError_, UnknownOutcomeError, StartupError,
-    CorruptError, RaftsmanError,
+    InvalidError, NotFoundError, ExistsError, ConflictError, PreconditionError, QuotaError, PermissionError_,
+    UnauthenticatedError, OutOfRangeError, NotLeaderError, NoLeaderError, OverloadedError, TimeoutError_,
+    UnknownOutcomeError, StartupError, CorruptError, RaftsmanError,
 )  # fmt: skip
 
 

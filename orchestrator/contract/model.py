@@ -233,8 +233,19 @@ class GroupSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Disruption:
+    """How many instances of each group may be down at once because of us: drains, preemption, rebalancing.
+
+    ``max_unavailable``: instances, or per cent of the group's count where ``percent`` is set (``state.disruption``).
+    """
+
+    max_unavailable: int = 1
+    percent: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
-    """What a user submits."""
+    """What a user submits. ``disruption`` None: drains take one instance at a time, preemption has no bound."""
 
     namespace: str = DEFAULT_NAMESPACE
     name: str
@@ -245,6 +256,8 @@ class JobSpec:
     on_disconnect: OnDisconnect = OnDisconnect.REPLACE
     constraints: tuple[Constraint, ...] = ()
     metadata: StrMap = ()
+    disruption: Disruption | None = None
+    unpreemptible: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -454,3 +467,54 @@ class LimitsChange:
     answer_age_ms: int | None = None
     answer_bytes: int | None = None
     variable_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """What a namespace may ask for in all; None: without limit. In a change None leaves it as it is, -1 lifts it."""
+
+    cpu_millis: int | None = None
+    memory_mib: int | None = None
+    disk_mib: int | None = None
+    gpu_millis: int | None = None
+    jobs: int | None = None
+    allocations: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What the active jobs of a namespace ask for (``state.usage`` says what counts); the fields are ``Quota``'s."""
+
+    cpu_millis: int = 0
+    memory_mib: int = 0
+    disk_mib: int = 0
+    gpu_millis: int = 0
+    jobs: int = 0
+    allocations: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Namespace:
+    """``create_index`` 0: nobody created it, it is there because jobs name it (or because it is ``default``)."""
+
+    name: str
+    quota: Quota = Quota()
+    create_index: int = 0
+    modify_index: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How the whole cluster behaves: whether higher priorities may have lower ones stopped; whether only namespaces
+    that were created may be used."""
+
+    preemption: bool = True
+    strict_namespaces: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsChange:
+    """Other values for some of ``Settings``; None: as it is."""
+
+    preemption: bool | None = None
+    strict_namespaces: bool | None = None

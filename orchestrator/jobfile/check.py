@@ -154,6 +154,12 @@ def _job(spec: JobSpec, placements: Collection[str] | None) -> _Found:
     yield from _name(("namespace",), spec.namespace)
     yield from _name(("name",), spec.name)
     yield from _between(("priority",), spec.priority, 0, limits.MAX_PRIORITY)
+    if spec.disruption is not None:
+        most = spec.disruption.max_unavailable
+        if spec.disruption.percent and not 0 <= most <= 100:
+            yield Problem(("disruption", "max_unavailable"), f"must be from 0% to 100%, not {most}%")
+        else:
+            yield from _between(("disruption", "max_unavailable"), most, 0, limits.MAX_COUNT)
     if placements is not None and spec.placement and spec.placement not in placements:
         known = ", ".join(sorted(placements))
         hint = near_miss(spec.placement, placements)

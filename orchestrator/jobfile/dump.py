@@ -53,6 +53,11 @@ def document(spec: JobSpec) -> dict[str, Any]:
         made["type"] = spec.type.name.lower()
     if spec.priority != unsaid.priority:
         made["priority"] = spec.priority
+    if spec.unpreemptible:
+        made["preemptible"] = False
+    if spec.disruption is not None:
+        most = spec.disruption.max_unavailable
+        made["disruption"] = {"max_unavailable": f"{most}%" if spec.disruption.percent else most}
     if spec.placement:
         made["placement"] = spec.placement
     if spec.on_disconnect != unsaid.on_disconnect:

@@ -28,6 +28,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "restart": models.Restart,
     "stop": models.Stop,
     "constraints": models.ConstraintKeys,
+    "disruption": models.DisruptionKeys,
     "volumes": models.Volume,
 }
 _MAPPED = {"groups": "name", "tasks": "name", "ports": "label"}

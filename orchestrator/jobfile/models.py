@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchem
 from pydantic_core import core_schema
 
 from orchestrator.contract import model as nouns
+from orchestrator.contract import priorities
 from orchestrator.contract.devices import canonical
 from orchestrator.jobfile import limits, units
 from orchestrator.jobfile.check import name_problem, near_miss
@@ -426,6 +427,56 @@ class GroupKeys(TaskKeys):
         )
 
 
+def _priority(value: object) -> object:
+    """A number from 0 to 100, or the name of a class."""
+    if isinstance(value, str) and not re.fullmatch(r"-?\d{1,18}", value):
+        if value in priorities.CLASSES:
+            return priorities.CLASSES[value]
+        hint = near_miss(value, priorities.CLASSES)
+        raise ValueError(
+            f"expected a number from 0 to {limits.MAX_PRIORITY}, or one of {', '.join(priorities.CLASSES)}; "
+            f"got {units.shown(value)}{hint}"
+        )
+    return _whole(value)
+
+
+_PRIORITY_SCHEMA = {
+    "anyOf": [
+        {"type": "integer", "minimum": 0, "maximum": limits.MAX_PRIORITY},
+        {"type": "string", "enum": list(priorities.CLASSES)},
+    ]
+}
+Priority = Annotated[int, BeforeValidator(_priority), WithJsonSchema(_PRIORITY_SCHEMA)]
+
+
+def _disruption(value: object) -> object:
+    """``disruption: 1`` and ``disruption: 25%`` mean ``disruption: {max_unavailable: ...}``."""
+    return value if isinstance(value, dict) else {"max_unavailable": value}
+
+
+_UNAVAILABLE_EXPECTED = "expected a number of instances such as 1, or a share such as 25%"
+
+
+def _unavailable(value: object) -> nouns.Disruption:
+    text = text_of(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+    match = re.fullmatch(r"(\d{1,9})\s*(%?)", text.strip())
+    if match is None:
+        raise ValueError(f"{_UNAVAILABLE_EXPECTED}, got {units.shown(value)}")
+    return nouns.Disruption(max_unavailable=int(match[1]), percent=bool(match[2]))
+
+
+_UNAVAILABLE_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": r"^\d+\s*%?$"}]}
+
+
+class DisruptionKeys(_Keys):
+    max_unavailable: Annotated[nouns.Disruption, PlainValidator(_unavailable), WithJsonSchema(_UNAVAILABLE_SCHEMA)] = (
+        Field(description="Instances of each group that may be down at once: 1, or 25%.")
+    )
+
+    def build(self) -> nouns.Disruption:
+        return self.max_unavailable
+
+
 class Group(GroupKeys):
     name: Name = Field(default="", description="Needed where a job has several groups.")
 
@@ -436,8 +487,17 @@ class JobFile(GroupKeys):
     name: Name = Field(description=limits.NAME_RULE)
     namespace: Name = nouns.DEFAULT_NAMESPACE
     type: JobType = Field(default_factory=lambda: nouns.JobType.SERVICE)
-    priority: Whole = Field(
-        default=limits.DEFAULT_PRIORITY, ge=0, le=limits.MAX_PRIORITY, description="Higher goes first."
+    priority: Priority = Field(
+        default=limits.DEFAULT_PRIORITY,
+        ge=0,
+        le=limits.MAX_PRIORITY,
+        description="Higher goes first: 0 to 100, or low (20), normal (50), high (80), critical (95).",
+    )
+    preemptible: Truth = Field(
+        default=True, description="Whether jobs of higher priority may have instances stopped to make room."
+    )
+    disruption: Annotated[DisruptionKeys, BeforeValidator(_disruption), _Or(_UNAVAILABLE_SCHEMA)] | None = Field(
+        default=None, description="How much of each group drains and preemption may take down at once."
     )
     placement: Text | None = Field(
         default=None, description="binpack, spread, round-robin, first-fit-decreasing, gpu-locality."
@@ -463,4 +523,6 @@ class JobFile(GroupKeys):
             on_disconnect=self.on_disconnect,
             constraints=constraints,
             metadata=pairs(self.metadata),
+            disruption=self.disruption.build() if self.disruption is not None else None,
+            unpreemptible=not self.preemptible,
         )

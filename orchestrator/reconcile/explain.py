@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from orchestrator.contract.model import AllocState, NodeStatus
+from orchestrator.contract.model import AllocState, Desired, NodeStatus
 from orchestrator.contract.transitions import TERMINAL
 from orchestrator.reconcile.work import GroupWork
+from orchestrator.state.disruption import PREEMPTED
 from orchestrator.state.failures import WITHOUT_LIMIT, retries_of
 from orchestrator.state.model import Job
 from orchestrator.state.views import ClusterView
@@ -52,8 +53,32 @@ def remarks(view: ClusterView, job: Job, group: int, note: GroupWork, now_ms: in
         hint = hint or f"run a corrected file, or the one before; `raftsman logs {name}` shows what failed"
     elif note.outdated:
         texts.append(f"the rollout goes on: {note.outdated} still run the version before")
+    if note.held:
+        texts.append(note.held)
+        hint = hint or "wait until more of it runs, or raise disruption.max_unavailable in the job"
+    texts.extend(_preempted_remarks(view, job, group))
     texts.extend(_live_remarks(view, job, group))
     return Remarks(texts=tuple(texts), hint=hint)
+
+
+def _preempted_remarks(view: ClusterView, job: Job, group: int) -> list[str]:
+    """Instances that had to make room and have no node yet: for whom."""
+    columns = view.allocations
+    newest: dict[int, int] = {}
+    for position in np.flatnonzero(columns.job == job.slot).tolist():
+        spec = next((spec for version, spec in job.specs if version == int(columns.version[position])), job.spec)
+        place = int(columns.group[position])
+        if place < len(spec.groups) and spec.groups[place].name == job.spec.groups[group].name:
+            ordinal = int(columns.ordinal[position])
+            before = newest.get(ordinal)
+            if before is None or columns.attempt[before] < columns.attempt[position]:
+                newest[ordinal] = position
+    counts: dict[str, int] = {}
+    for position in newest.values():
+        reason = columns.reasons.get(int(columns.row[position]), "")
+        if reason.startswith(PREEMPTED) and columns.desired[position] == Desired.STOP:
+            counts[reason] = counts.get(reason, 0) + 1
+    return [f"{count} {reason}" for reason, count in sorted(counts.items())]
 
 
 def _why_failed(view: ClusterView, job: Job, group: int, position: int) -> str:

@@ -20,7 +20,9 @@ from orchestrator.reconcile.gaps import find_gaps
 from orchestrator.reconcile.pace import Pace, choose_victim
 from orchestrator.reconcile.table import GONE, BoolArray, Scene, constraints_of, key_of, look
 from orchestrator.reconcile.work import Actions, Ask, GroupWork, Work
+from orchestrator.state import disruption
 from orchestrator.state.commands import Action, Int32Array
+from orchestrator.state.disruption import PREEMPTED, is_up, may_go_down, standing
 from orchestrator.state.views import ClusterView
 
 REASONS = (
@@ -60,7 +62,7 @@ def _turn(ask: Ask) -> tuple[int, int, str, str, int, int]:
 
 def _immediate_stops(scene: Scene) -> Int32Array:
     """int32 per row: the reason to stop it at once, or STAYS. Service allocations on draining nodes go one at a time
-    (``_give_way``), batch and system ones all at once."""
+    (``_give_way``), batch and system ones all at once, unless their job has a disruption budget."""
     columns, groups, rows = scene.view.allocations, scene.groups, scene.rows
     reason = np.full(len(columns), STAYS, dtype=np.int32)
     running = scene.live & (columns.desired == Desired.RUN)
@@ -70,7 +72,8 @@ def _immediate_stops(scene: Scene) -> Int32Array:
         return reason
     group = np.where(known, rows.group, 0)
     system = groups.system[group]
-    reason[known & rows.node_draining & (groups.job_type[group] != JobType.SERVICE)] = DRAINED
+    at_once = (groups.job_type[group] != JobType.SERVICE) & ~groups.budgeted[group]
+    reason[known & rows.node_draining & at_once] = DRAINED
     reason[known & ~system & (columns.ordinal >= groups.count[group])] = SURPLUS
     for number in scene.system_nodes:
         reason[_misplaced(scene, known & (rows.group == number), number)] = UNMATCHED
@@ -98,7 +101,8 @@ def _stop_gang(scene: Scene, stops: Int32Array, number: int, reason: int) -> Non
 
 
 def _give_way(scene: Scene, stops: Int32Array, notes: dict[tuple[int, int], GroupWork]) -> None:
-    """Choose at most one allocation per group to give way; adds it to ``stops`` and notes what holds others up.
+    """Choose at most one allocation per group to give way, or as many as a disruption budget allows of those on
+    draining nodes; adds them to ``stops`` and notes what holds others up.
 
     What ``keep`` holds on a lost node takes no part: it can neither stop nor be waited for.
     """
@@ -115,6 +119,11 @@ def _give_way(scene: Scene, stops: Int32Array, notes: dict[tuple[int, int], Grou
             continue  # replaced as a whole, above
         here = slice(int(instances.bounds[number]), int(instances.bounds[number + 1]))
         note = notes.setdefault(key_of(groups, number), GroupWork())
+        if groups.budgeted[number] and bool(draining[here].any()):
+            # A rollout waits meanwhile: it would take instances down that the budget does not know of.
+            note.held = _drain_within_budget(scene, stops, number, draining[here])
+            note.outdated = int(outdated[here].sum())
+            continue
         gaps = note.missing
         stopping = reachable[here] & ~running[here]
         if number in scene.system_nodes:
@@ -140,6 +149,36 @@ def _give_way(scene: Scene, stops: Int32Array, notes: dict[tuple[int, int], Grou
         if victim is not None:
             place = here.start + victim
             stops[newest[place]] = DRAINED if draining[place] else OUTDATED
+
+
+def _drain_within_budget(scene: Scene, stops: Int32Array, number: int, draining: BoolArray) -> str:
+    """Stop what the group's budget allows of its instances on draining nodes; returns what holds up the rest."""
+    columns, groups, rows, instances = scene.view.allocations, scene.groups, scene.rows, scene.instances
+    here = slice(int(instances.bounds[number]), int(instances.bounds[number + 1]))
+    newest = instances.newest[here]
+    job, place = groups.jobs[number], groups.places[number]
+    up = is_up(columns.state[newest], columns.desired[newest], rows.node_lost[newest]) & (stops[newest] == STAYS)
+    preempted = [columns.reasons.get(int(row), "").startswith(PREEMPTED) for row in columns.row[newest].tolist()]
+    wanted, well = standing(
+        job,
+        place,
+        ordinal=columns.ordinal[newest],
+        version=columns.version[newest],
+        state=columns.state[newest],
+        up=up,
+        preempted=np.array(preempted, dtype=np.bool_),
+    )
+    budget = job.spec.disruption
+    stops[newest[draining & ~up]] = DRAINED  # who is down anyway costs nobody anything
+    candidates = np.flatnonzero(draining & up)
+    leave = candidates[: may_go_down(budget, wanted=wanted, up=well)]
+    stops[newest[leave]] = DRAINED
+    stay = len(candidates) - len(leave)
+    if not stay:
+        return ""
+    return (
+        f"its disruption budget keeps {stay} on draining nodes: {disruption.describe(budget, wanted=wanted, up=well)}"
+    )
 
 
 def _actions(scene: Scene, stops: Int32Array) -> Actions:

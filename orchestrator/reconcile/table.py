@@ -35,8 +35,8 @@ class Groups:
     """Every group of every job, numbered by job slot and place; arrays by that number.
 
     count: wanted instances (0 when the job is stopped or being removed; not used for system jobs); version: rows below
-    it are outdated; retries: of a start that failed; active: neither stopped nor being removed; gang: all of it runs or
-    none; ``jobs[i]``, ``places[i]``: whose and which.
+    it are outdated; retries: of a start that failed; active: neither stopped nor being removed; budgeted: its job has a
+    disruption budget; gang: all of it runs or none; ``jobs[i]``, ``places[i]``: whose and which.
     """
 
     jobs: tuple[Job, ...]
@@ -47,6 +47,7 @@ class Groups:
     job_type: npt.NDArray[np.int8]
     system: BoolArray
     active: BoolArray
+    budgeted: BoolArray
     gang: BoolArray
 
     def __len__(self) -> int:
@@ -145,6 +146,7 @@ def number_groups(view: ClusterView) -> Groups:
         job_type=np.array(types, dtype=np.int8),
         system=np.array(types, dtype=np.int8) == JobType.SYSTEM,
         active=np.array(active, dtype=np.bool_),
+        budgeted=np.array([job.spec.disruption is not None for job in jobs], dtype=np.bool_),
         gang=np.array(gang, dtype=np.bool_),
     )
 

@@ -53,6 +53,7 @@ class Actions:
     actions: Int32Array
     reasons: Int32Array
     texts: tuple[str, ...]
+    by: Int32Array | None = None  # of evictions: the slot of the job that they make room for; -1 elsewhere
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -65,7 +66,8 @@ class GroupWork:
     missing: to be placed now; waiting: in backoff until at least ``wake_at_ms``, ``waiting_at`` is the position of the
     next one; failed: stay failed, ``failed_at`` is the position of one of them; blocked: why nothing of the group is
     placed at all ("" = it is not); outdated: live instances of an older version; halted: why the rollout does not go on
-    ("" = it does); gang: why a gang of which members are missing is not placed ("" = it is).
+    ("" = it does); held: what keeps instances on draining nodes ("" = nothing does); gang: why a gang of which members
+    are missing is not placed ("" = it is).
     """
 
     missing: int = 0
@@ -77,6 +79,7 @@ class GroupWork:
     blocked: str = ""
     outdated: int = 0
     halted: str = ""
+    held: str = ""
     gang: str = ""
 
 

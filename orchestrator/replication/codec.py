@@ -26,7 +26,7 @@ ENTRY_MAGIC = 0x454D5352  # "RSME" in the file, little-endian
 FORMAT = 3
 """Raised when a peer of today could misread what is written; additions alone do not raise it. What an older one reads
 rightly is still written with the older number. 2: configuration epochs (``ChangePeers``). 3: cordoned devices,
-observations as columns (``RecordObserved``), moves (``MoveAllocation``)."""
+evictions, namespaces, observations as columns (``RecordObserved``), moves (``MoveAllocation``)."""
 
 M = TypeVar("M", bound=Message)
 
@@ -74,17 +74,29 @@ _COMMANDS: dict[str, type] = {
     "change_peers": commands.ChangePeers,
     "set_feature_level": commands.SetFeatureLevel,
     "set_limits": commands.SetLimits,
+    "write_namespace": commands.WriteNamespace,
+    "set_settings": commands.SetSettings,
 }
 _FIELDS = {kind: name for name, kind in _COMMANDS.items()}
 _OF_FORMAT_2 = (commands.ChangePeers, commands.SetLimits, commands.WriteVariables)
 """Commands that a peer of format 1 would take for garbage, and go on without: it must stop before them."""
-_OF_FORMAT_3 = (commands.CordonDevice, commands.MoveAllocation, commands.RecordObserved)
+
+
+_OF_FORMAT_3 = (
+    commands.CordonDevice,
+    commands.MoveAllocation,
+    commands.RecordObserved,
+    commands.WriteNamespace,
+    commands.SetSettings,
+)
 """Likewise, of format 2."""
 
 
 def _format(command: commands.Command) -> int:
     if isinstance(command, _OF_FORMAT_3):
         return 3
+    if isinstance(command, commands.ApplyPlan) and (command.actions.action == commands.Action.EVICT).any():
+        return 3  # an older peer would reject the evictions, and no longer have the same state
     return 2 if isinstance(command, _OF_FORMAT_2) else 1
 
 

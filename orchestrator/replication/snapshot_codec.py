@@ -21,7 +21,7 @@ import numpy.typing as npt
 from google.protobuf.message import DecodeError, Message
 
 from orchestrator.contract.codec import CodecError, decode, encode
-from orchestrator.contract.model import Event, JobSpec, Limits, Variable
+from orchestrator.contract.model import Event, JobSpec, Limits, Namespace, Settings, Variable
 from orchestrator.replication.log import FutureFormatError
 from orchestrator.replication.v1 import log_pb2
 from orchestrator.state import commands
@@ -34,9 +34,10 @@ from orchestrator.state.ordinals import GroupImage
 from orchestrator.state.snapshot import Image
 
 MAGIC = 0x534D5352  # "RSMS" in the file, little-endian
-FORMAT = 3
+FORMAT = 4
 """Raised when a peer of today could misread what is written; additions alone do not raise it. What an older one reads
-rightly is still written with the older number. 2: in parts. 3: of a configuration epoch after the first."""
+rightly is still written with the older number. 2: in parts. 3: of a configuration epoch after the first. 4:
+with namespaces or settings."""
 PART_BYTES = 256 * 1024
 """A part is ended when it has so many; one that begins with a large record (a job of 1 MiB) is larger."""
 
@@ -55,11 +56,17 @@ T = TypeVar("T")
 
 def encode_snapshot(image: Image) -> Iterator[bytes]:
     """The bytes of a whole state, piece by piece."""
-    yield log_pb2.SnapshotParts(magic=MAGIC, format=2 if image.epoch <= 1 else 3).SerializeToString()
+    yield log_pb2.SnapshotParts(magic=MAGIC, format=_format(image)).SerializeToString()
     for part in _parts(image):
         data = part.SerializeToString(deterministic=True)
         yield _PART_TAG + _varint(len(data))
         yield data
+
+
+def _format(image: Image) -> int:
+    if image.namespaces or image.settings != Settings():
+        return 4
+    return 2 if image.epoch <= 1 else 3
 
 
 def _parts(image: Image) -> Iterator[log_pb2.Snapshot]:
@@ -75,6 +82,9 @@ def _parts(image: Image) -> Iterator[log_pb2.Snapshot]:
     first.admitted.update(image.admitted)
     first.addresses.update(image.addresses)
     encode(image.limits, first.limits)
+    if image.settings != Settings():
+        encode(image.settings, first.settings)
+        first.settings.SetInParent()
     first.table.SetInParent()
     first.table.rows = len(image.columns["job"])
     yield first
@@ -82,6 +92,7 @@ def _parts(image: Image) -> Iterator[log_pb2.Snapshot]:
     yield from _packed((image.nodes[slot] for slot in sorted(image.nodes)), _add_node)
     yield from _packed((image.forgotten[slot] for slot in sorted(image.forgotten)), _add_forgotten)
     yield from _packed((image.variables[key] for key in sorted(image.variables)), _add_variable)
+    yield from _packed((image.namespaces[name] for name in sorted(image.namespaces)), _add_namespace)
     yield from _packed(image.answers, _add_remembered)
     yield from _packed(image.events, _add_record)
     yield from _packed(image.groups, _add_group)
@@ -133,6 +144,10 @@ def _add_forgotten(part: log_pb2.Snapshot, node: Node) -> Message:
 
 def _add_variable(part: log_pb2.Snapshot, variable: Variable) -> Message:
     return encode(variable, part.variables.add())
+
+
+def _add_namespace(part: log_pb2.Snapshot, namespace: Namespace) -> Message:
+    return encode(namespace, part.namespaces.add())
 
 
 def _add_remembered(part: log_pb2.Snapshot, item: tuple[Key, Remembered]) -> Message:
@@ -203,6 +218,7 @@ def decode_snapshot(data: bytes) -> Image:
     nodes: dict[int, Node] = {}
     forgotten: dict[int, Node] = {}
     variables: dict[tuple[str, str], Variable] = {}
+    namespaces: dict[str, Namespace] = {}
     answers: list[tuple[Key, Remembered]] = []
     events: list[Record] = []
     groups: list[GroupImage] = []
@@ -213,6 +229,7 @@ def decode_snapshot(data: bytes) -> Image:
         _enter(nodes, (decode(Node, node) for node in message.nodes))
         _enter(forgotten, (decode(Node, node) for node in message.forgotten))
         variables.update({(sub.namespace, sub.name): decode(Variable, sub) for sub in message.variables})
+        namespaces.update({sub.name: decode(Namespace, sub) for sub in message.namespaces})
         answers.extend(map(_take_remembered, message.answers))
         events.extend(map(_take_record, message.events))
         groups.extend(map(_take_group, message.groups))
@@ -240,6 +257,8 @@ def decode_snapshot(data: bytes) -> Image:
         columns=table.columns,
         ports=table.ports,
         reasons=table.reasons,
+        namespaces=namespaces,
+        settings=decode(Settings, head.settings) if head.HasField("settings") else Settings(),
     )
 
 

@@ -27,6 +27,13 @@ class _Engine:
                 if span[0] <= port <= span[1]:
                     self.left[span] -= 1
 
+    def release(self, port: int) -> None:
+        if port in self.taken:
+            self.taken.discard(port)
+            for span in self.left:
+                if span[0] <= port <= span[1]:
+                    self.left[span] += 1
+
     def lowest(self, span: tuple[int, int], besides: set[int]) -> int:
         port = self.next[span]
         # Ports are only ever taken within a round, so the search never has to look back.
@@ -58,6 +65,11 @@ class Ports:
     def occupy(self, node: int, ports: Iterable[int]) -> None:
         for port in ports:
             self._engine[node].take(port)
+
+    def release(self, node: int, ports: Iterable[int]) -> None:
+        """For a question only: what is released must be occupied again before anything is taken."""
+        for port in ports:
+            self._engine[node].release(port)
 
     def neighbours(self, node: int) -> list[int]:
         """Every node on the same engine, itself included."""

@@ -15,6 +15,7 @@ from typing import assert_never
 from orchestrator.state import (
     apply_jobs,
     apply_moves,
+    apply_namespaces,
     apply_nodes,
     apply_observed,
     apply_plan,
@@ -48,10 +49,12 @@ from orchestrator.state.commands import (
     ScaleJob,
     SetFeatureLevel,
     SetLimits,
+    SetSettings,
     SingleCommand,
     StopJob,
     SubmitJobs,
     VariablesAnswer,
+    WriteNamespace,
     WriteVariable,
     WriteVariables,
 )
@@ -192,5 +195,9 @@ def _apply_command(state: State, command: SingleCommand) -> Outcome:
             return housekeeping.raise_feature_level(state, command)
         case SetLimits():
             return housekeeping.set_limits(state, command)
+        case WriteNamespace():
+            return apply_namespaces.write(state, command)
+        case SetSettings():
+            return apply_namespaces.set_settings(state, command)
         case _:
             assert_never(command)

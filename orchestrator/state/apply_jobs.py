@@ -1,14 +1,17 @@
 """What commands about jobs do: submit, stop, scale, restart, remove.
 
 The rule: a submission of many is all or none; an equal one does nothing; only a group whose content changed gets a new
-group version, so changing a count restarts nothing.
+group version, so changing a count restarts nothing. Whatever makes a job ask for more is held against the quota of its
+namespace here, so that callers who submit at the same time get exactly what there is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from orchestrator.contract.model import Desired, GroupSpec, JobSpec, JobType
+from orchestrator.contract.model import Desired, GroupSpec, JobSpec, JobType, Usage
+from orchestrator.state.apply_namespaces import unknown_namespace
 from orchestrator.state.check import gang_problem, id_problem, job_problem, range_problem
 from orchestrator.state.commands import (
     JobAnswer,
@@ -23,7 +26,9 @@ from orchestrator.state.commands import (
     SubmitJobs,
 )
 from orchestrator.state.model import MAX_COMMAND_ROWS, MAX_COUNT, Job
+from orchestrator.state.quota import growth_refusal
 from orchestrator.state.state import State
+from orchestrator.state.usage import of_job, of_new
 
 
 def submit(state: State, command: SubmitJobs) -> Outcome:
@@ -41,6 +46,9 @@ def submit(state: State, command: SubmitJobs) -> Outcome:
             return state.reject("INVALID", f"job {submission.spec.name!r} is in the request twice")
         names.add(name)
         uids.add(submission.uid)
+    refusal = _over_quota(state, [submission.spec for submission in command.jobs])
+    if refusal is not None:
+        return refusal
     return state.answer(JobsAnswer(jobs=tuple(_submit_one(state, submission) for submission in command.jobs)))
 
 
@@ -62,7 +70,7 @@ def _refusal(state: State, submission: JobSubmission) -> Rejected | None:
                 f"job {spec.name!r} does not exist, but was expected at version {expected}: expect 0, or nothing",
                 version="0",
             )
-        return None
+        return unknown_namespace(state, spec.namespace)
     if expected is not None and expected != job.version:
         wanted = f"at version {expected}" if expected else "not to exist"
         return state.reject(
@@ -73,6 +81,20 @@ def _refusal(state: State, submission: JobSubmission) -> Rejected | None:
     if job.removing:
         return _being_removed(state, job)
     return None
+
+
+def _over_quota(state: State, specs: Sequence[JobSpec]) -> Rejected | None:
+    """Whether the quotas of their namespaces have room for all of these jobs as they would be."""
+    if not state.namespaces:
+        return None
+    changes: list[tuple[Job | None, str, Usage]] = []
+    for spec in specs:
+        job = state.find_job(spec.namespace, spec.name)
+        if job is None:
+            changes.append((job, spec.namespace, of_new(spec)))
+        elif job.spec != spec or job.stopped:
+            changes.append((job, spec.namespace, of_job(state, _next_job(state, job, spec, everything=job.stopped))))
+    return growth_refusal(state, changes)
 
 
 def _submit_one(state: State, submission: JobSubmission) -> JobAnswer:
@@ -105,8 +127,8 @@ def _submit_one(state: State, submission: JobSubmission) -> JobAnswer:
     return JobAnswer(uid=job.uid, version=job.version, changed=True)
 
 
-def _next_version(state: State, job: Job, spec: JobSpec, *, everything: bool) -> Job:
-    """Replace the job's record by its next version; ``everything``: every instance is outdated, changed or not."""
+def _next_job(state: State, job: Job, spec: JobSpec, *, everything: bool) -> Job:
+    """The record of the job's next version; ``everything``: every instance is outdated, changed or not."""
     version = job.version + 1
     old = {group.name: (group, at) for group, at in zip(job.spec.groups, job.group_versions, strict=True)}
     everything = everything or spec.type != job.spec.type or spec.constraints != job.spec.constraints
@@ -117,24 +139,27 @@ def _next_version(state: State, job: Job, spec: JobSpec, *, everything: bool) ->
             group_versions.append(before[1])
         else:
             group_versions.append(version)
+    return replace(
+        job,
+        spec=spec,
+        version=version,
+        group_versions=tuple(group_versions),
+        specs=(*job.specs, (version, spec)),
+        stopped=False,
+        submit_index=state.index,
+        modify_index=state.index,
+        modify_time_ms=state.time_ms,
+    )
+
+
+def _next_version(state: State, job: Job, spec: JobSpec, *, everything: bool) -> Job:
+    """Replace the job's record by its next version."""
     if spec.on_disconnect != job.spec.on_disconnect:
         # Agents act on it while they are cut off, so those that keep running must hear of it now.
         rows = state.live_rows(job.slot)
         state.stamp(rows)
         state.tell(rows)
-    state.put_job(
-        replace(
-            job,
-            spec=spec,
-            version=version,
-            group_versions=tuple(group_versions),
-            specs=(*job.specs, (version, spec)),
-            stopped=False,
-            submit_index=state.index,
-            modify_index=state.index,
-            modify_time_ms=state.time_ms,
-        )
-    )
+    state.put_job(_next_job(state, job, spec, everything=everything))
     return state.jobs[job.uid]
 
 
@@ -182,7 +207,11 @@ def scale(state: State, command: ScaleJob) -> Outcome:
     problem = next((text for group in groups if (text := gang_problem(group, job.spec.type))), "")
     if problem:
         return state.reject("INVALID", problem)
-    job = _next_version(state, job, replace(job.spec, groups=groups), everything=False)
+    spec = replace(job.spec, groups=groups)
+    refusal = _over_quota(state, [spec])
+    if refusal is not None:
+        return refusal
+    job = _next_version(state, job, spec, everything=False)
     state.events.emit(
         "job.scaled", namespace=job.spec.namespace, job=job.spec.name, message=f"{wanted} to {command.count}"
     )
@@ -197,6 +226,11 @@ def restart(state: State, command: RestartJob) -> Outcome:
         return _being_removed(state, job)
     if job.stopped:
         return _stopped(state, job)
+    # What had ended asks for its share again.
+    again = of_job(state, _next_job(state, job, job.spec, everything=True))
+    refusal = growth_refusal(state, [(job, job.spec.namespace, again)])
+    if refusal is not None:
+        return refusal
     job = _next_version(state, job, job.spec, everything=True)
     state.events.emit(
         "job.restarted", namespace=job.spec.namespace, job=job.spec.name, message=f"version {job.version}"

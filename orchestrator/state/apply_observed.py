@@ -13,7 +13,7 @@ import numpy.typing as npt
 from orchestrator.contract.model import AllocState
 from orchestrator.contract.transitions import EDGES, TERMINAL
 from orchestrator.state.apply_rows import MAX_REASON
-from orchestrator.state.apply_statuses import Seen, observe
+from orchestrator.state.apply_statuses import Seen, observe, told
 from orchestrator.state.check import MAX_INT32
 from orchestrator.state.commands import Outcome, RecordObserved
 from orchestrator.state.events import MAX_MESSAGE, OBSERVED
@@ -144,7 +144,7 @@ def _observe_all(state: State, command: RecordObserved, found: Rows) -> bool:
     rows, after, reason = found[places], columns.state[places], columns.reason[places]
     table.restarts[rows] = columns.restarts[places]
     table.exit_code[rows] = np.maximum(columns.exit_code[places], -MAX_INT32)
-    _set_reasons(state, rows, [command.reasons[one] for one in reason.tolist()])
+    _set_reasons(state, rows, after, [command.reasons[one] for one in reason.tolist()])
     failed = rows[(after == int(AllocState.FAILED)) & (columns.start_failed[places] != 0)]
     table.start_failed[failed] = True
     table.failures[failed] = np.minimum(table.failures[failed].astype(np.int64) + 1, MAX_INT32)
@@ -159,11 +159,13 @@ def _observe_all(state: State, command: RecordObserved, found: Rows) -> bool:
     return True
 
 
-def _set_reasons(state: State, rows: Rows, texts: list[str]) -> None:
+def _set_reasons(state: State, rows: Rows, after: npt.NDArray[np.int32], texts: list[str]) -> None:
     reasons = state.table.reasons
     if not reasons and not any(texts):
         return
-    for row, text in zip(rows.tolist(), texts, strict=True):
+    for row, now, said in zip(rows.tolist(), after.tolist(), texts, strict=True):
+        before = reasons.get(row)
+        text = told(before, AllocState(now), said) if before else said
         if text:
             reasons[row] = text[:MAX_REASON]
         else:

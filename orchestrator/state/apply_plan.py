@@ -14,14 +14,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.contract.model import AllocState, Desired, JobType, NodeStatus
+from orchestrator.contract.model import AllocState, Desired, JobType, NodeStatus, Usage
 from orchestrator.state.allocations import LAST_LIVE
+from orchestrator.state.apply_evictions import evict
 from orchestrator.state.apply_gangs import device_refusals, gang_refusal
 from orchestrator.state.apply_rows import describe, emit, lose, set_reason
 from orchestrator.state.commands import Action, ActionColumns, ApplyPlan, Outcome, PlacementColumns, PlanAnswer
 from orchestrator.state.ledger import device_bits, engine_key
 from orchestrator.state.model import MAX_COMMAND_ROWS, MAX_COUNT, Job, Node
+from orchestrator.state.quota import exceeded, in_use, quota_of
 from orchestrator.state.state import Rows, State
+from orchestrator.state.usage import NOTHING, add, of_instance
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -66,6 +69,8 @@ def _shape_problem(command: ApplyPlan) -> str:
         return "ports and port_offsets must be int32"
     if offsets[0] != 0 or offsets[-1] != len(placements.ports) or np.any(offsets[1:] < offsets[:-1]):
         return "port_offsets must rise from 0 to the number of ports"
+    if actions.by is not None and len(actions) and (actions.by.min() < -1 or actions.by.max() >= len(command.jobs)):
+        return f"an eviction is for a job outside of the plan's list of {len(command.jobs)}"
     for what, column, bound in (
         ("action's job", actions.job, len(command.jobs)),
         ("action's reason", actions.reason, len(command.reasons)),
@@ -88,6 +93,7 @@ def _act(state: State, command: ApplyPlan) -> tuple[int, list[str]]:
     found, rejected = _find_rows(state, command)
     table = state.table
     chosen: dict[tuple[int, str], list[int]] = {}
+    evicted: list[tuple[int, int]] = []
     seen: set[int] = set()
     for place in range(len(actions)):
         row = int(found[place])
@@ -105,12 +111,16 @@ def _act(state: State, command: ApplyPlan) -> tuple[int, list[str]]:
             node = state.node_at[int(table.node[row])]
             if node.status is not NodeStatus.LOST:
                 problem = f"cannot be lost: node {node.spec.id} is ready"
+        elif kind == Action.EVICT:
+            evicted.append((row, place))
         else:
             problem = f"gets an unknown action {kind}"
         if problem:
             rejected.append(f"{describe(state, row)[2]} {problem}")
             continue
         seen.add(row)
+        if kind == Action.EVICT:
+            continue
         chosen.setdefault((kind, reason), []).append(row)
     for (kind, reason), listed in chosen.items():
         rows = np.array(listed, dtype=np.int32)
@@ -125,7 +135,8 @@ def _act(state: State, command: ApplyPlan) -> tuple[int, list[str]]:
     for (kind, reason), listed in chosen.items():
         if kind == Action.LOSE:
             lose(state, np.array(listed, dtype=np.int32), reason)
-    return len(seen), rejected
+    stale = evict(state, command, evicted)
+    return len(seen) - len(stale), rejected + stale
 
 
 def _find_rows(state: State, command: ApplyPlan) -> tuple[Rows, list[str]]:
@@ -197,6 +208,7 @@ class _Placing:
         self._match_devices()
         self._fit()
         self._match_ports()
+        self._match_quotas()
         self._match_gangs()
         accepted = np.flatnonzero(self.ok)
         if len(accepted):
@@ -398,6 +410,27 @@ class _Placing:
                 self.ok[place] = False
             else:
                 planned.update(ports)
+
+    def _match_quotas(self) -> None:
+        """System jobs grow by being placed; of all others the quota was checked when they were submitted."""
+        state = self.state
+        if not state.namespaces:
+            return
+        growing: dict[str, Usage] = {}
+        for place in np.flatnonzero(self.ok).tolist():
+            spec = state.job_at[int(self.job_slot[place])].spec
+            quota = quota_of(state, spec.namespace) if spec.type is JobType.SYSTEM else None
+            if quota is None:
+                continue
+            one = of_instance(spec.groups[int(self.columns.group[place])])
+            grown = growing.get(spec.namespace, NOTHING)
+            used = add(state.usage.of(spec.namespace), grown)
+            resource = exceeded(quota, used, one)
+            if resource:
+                self.why[place] = in_use(quota, used, resource, spec.namespace)
+                self.ok[place] = False
+            else:
+                growing[spec.namespace] = add(grown, one)
 
     def _ports(self, place: int) -> tuple[int, ...]:
         start, end = self.columns.port_offsets[place : place + 2].tolist()

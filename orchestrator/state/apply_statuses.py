@@ -23,6 +23,7 @@ from orchestrator.state.allocations import LAST_LIVE
 from orchestrator.state.apply_rows import MAX_REASON, describe, finish_jobs, set_reason
 from orchestrator.state.check import MAX_INT32, range_problem
 from orchestrator.state.commands import Outcome, RecordStatuses
+from orchestrator.state.disruption import PREEMPTED
 from orchestrator.state.events import OBSERVED
 from orchestrator.state.model import MAX_COMMAND_ROWS
 from orchestrator.state.state import State
@@ -102,7 +103,7 @@ def observe(state: State, node_id: str, observation: Seen) -> bool:
         return False  # the control plane's words, not an agent's
     table.restarts[row] = observation.restarts
     table.exit_code[row] = max(-MAX_INT32, min(MAX_INT32, observation.exit_code))
-    set_reason(state, row, observation.reason)
+    set_reason(state, row, told(table.reasons.get(row, ""), after, observation.reason))
     if after is AllocState.FAILED and observation.start_failed:
         table.start_failed[row] = True
         table.failures[row] = min(int(table.failures[row]) + 1, MAX_INT32)
@@ -118,6 +119,15 @@ def observe(state: State, node_id: str, observation: Seen) -> bool:
         state.moved(np.array([row], dtype=np.int32))
         _emit(state, row, after, observation.reason)
     return True
+
+
+def told(before: str, state: AllocState, reason: str) -> str:
+    """What the reason is from now on. Why somebody had to make room outlasts the agent's "stopped as told"."""
+    if not before.startswith(PREEMPTED):
+        return reason
+    if state in (AllocState.STOPPING, AllocState.STOPPED) or not reason:
+        return before
+    return f"{before.partition('; ')[0]}; {reason}"
 
 
 def _observe_lost(state: State, row: int, observation: Seen) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.contract.model import Variable
+from orchestrator.state.apply_namespaces import unknown_namespace
 from orchestrator.state.check import name_problem, variable_problem
 from orchestrator.state.commands import Expectation, Outcome, VariableAnswer, WriteVariable
 from orchestrator.state.state import State
@@ -17,6 +18,10 @@ def write(state: State, command: WriteVariable) -> Outcome:
         return state.reject("INVALID", f"the value of {command.name!r} is larger than {limit} bytes: store a reference")
     key = (command.namespace, command.name)
     present = state.variables.get(key)
+    if present is None and command.value is not None:
+        refusal = unknown_namespace(state, command.namespace)
+        if refusal is not None:
+            return refusal
     if not _holds(command, present):
         return state.answer(VariableAnswer(variable=present, hit=False))
     if command.value is None:

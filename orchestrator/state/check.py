@@ -14,6 +14,7 @@ from orchestrator.contract.model import (
     MAX_DEVICES,
     WHOLE_DEVICE,
     Constraint,
+    Disruption,
     GroupSpec,
     JobSpec,
     JobType,
@@ -64,9 +65,16 @@ def job_problem(spec: JobSpec) -> str:
         or range_problem("number of groups", len(spec.groups), 1, MAX_GROUPS)
         or _duplicate("group", (group.name for group in spec.groups))
         or _constraints_problem(spec.constraints)
+        or _disruption_problem(spec.disruption)
         or next((problem for group in spec.groups if (problem := _group_problem(group))), "")
         or next((problem for group in spec.groups if (problem := gang_problem(group, spec.type))), "")
     )
+
+
+def _disruption_problem(disruption: Disruption | None) -> str:
+    if disruption is None:
+        return ""
+    return range_problem("max_unavailable", disruption.max_unavailable, 0, 100 if disruption.percent else MAX_COUNT)
 
 
 def gang_problem(group: GroupSpec, job_type: JobType) -> str:

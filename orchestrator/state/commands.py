@@ -13,7 +13,16 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.contract.model import JobSpec, LimitsChange, NodeSpec, Observation, StrMap, Variable
+from orchestrator.contract.model import (
+    JobSpec,
+    LimitsChange,
+    NodeSpec,
+    Observation,
+    Quota,
+    SettingsChange,
+    StrMap,
+    Variable,
+)
 
 Int64Array = npt.NDArray[np.int64]
 Int32Array = npt.NDArray[np.int32]
@@ -150,6 +159,7 @@ class Action(enum.IntEnum):
 
     STOP = 1  # desired becomes STOP (surplus, drained, changed, superseded)
     LOSE = 2  # observed becomes LOST (its node is lost and its job wants a replacement)
+    EVICT = 3  # desired becomes STOP to make room for a job of higher priority (``ActionColumns.by``)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -183,7 +193,8 @@ class ActionColumns:
 
     ``group`` is the place in ``spec.groups`` of the row's own version, as in ``Columns``. ``version`` is that version;
     without it a row is found by its group's place alone, which is ambiguous once groups change places between versions
-    (then the oldest version that fits is meant).
+    (then the oldest version that fits is meant). ``by``: of an eviction, the place in ``ApplyPlan.jobs`` of the job
+    that it makes room for, -1 for other actions; None where nothing is evicted.
     """
 
     job: Int32Array
@@ -193,6 +204,7 @@ class ActionColumns:
     action: Int32Array
     reason: Int32Array
     version: Int32Array | None = None
+    by: Int32Array | None = None
 
     def __len__(self) -> int:
         return len(self.job)
@@ -322,6 +334,30 @@ class SetLimits:
     change: LimitsChange
 
 
+# ---------------------------------------------------------------------------- namespaces and settings
+
+
+NO_QUOTA = Quota()
+
+
+class NamespaceWrite(enum.IntEnum):
+    CREATE = 1  # with this quota; it must not have been created before, unless equal
+    SET = 2  # change its quota; creates what only jobs named so far
+    DELETE = 3  # it must hold no jobs and no variables
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteNamespace:
+    name: str
+    kind: NamespaceWrite
+    quota: Quota = NO_QUOTA
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetSettings:
+    change: SettingsChange
+
+
 SingleCommand = (
     SubmitJobs
     | StopJob
@@ -344,6 +380,8 @@ SingleCommand = (
     | ChangePeers
     | SetFeatureLevel
     | SetLimits
+    | WriteNamespace
+    | SetSettings
 )
 Command = SingleCommand | WriteVariables
 

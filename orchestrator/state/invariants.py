@@ -206,6 +206,9 @@ def _indexes(state: State) -> Iterator[str]:
         if not np.array_equal(mine[mine >= 0], theirs[theirs >= 0]):
             yield f"newest rows of group {key} disagree with the table"
     yield from _ledger(state.ledger, again.ledger)
+    for name in ("by_job", "by_namespace", "jobs_in"):
+        if getattr(state.usage, name) != getattr(again.usage, name):
+            yield f"the usage index {name} disagrees with the tables"
 
 
 def _ledger(mine: Ledger, theirs: Ledger) -> Iterator[str]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.contract.model import Limits, Variable
+from orchestrator.contract.model import Limits, Namespace, Settings, Variable
 from orchestrator.state import canonical
 from orchestrator.state.allocations import FREE, LAST_LIVE, STORED, AllocationTable, StoredColumns
 from orchestrator.state.answers import Answers, Key, Remembered
@@ -48,6 +48,8 @@ class Image:
     columns: Mapping[str, npt.NDArray[Any]]  # allocations.STORED
     ports: Mapping[int, tuple[int, ...]]  # by row, as the following
     reasons: Mapping[int, str]
+    namespaces: Mapping[str, Namespace] = field(default_factory=dict)
+    settings: Settings = field(default_factory=Settings)
 
 
 class SnapshotError(ValueError):
@@ -78,6 +80,8 @@ def capture(state: State, room: StoredColumns | None = None) -> Image:
         columns=state.table.stored(room),
         ports=dict(state.table.ports),
         reasons=dict(state.table.reasons),
+        namespaces=dict(state.namespaces),
+        settings=state.settings,
     )
 
 
@@ -100,6 +104,8 @@ def restore(image: Image) -> State:
     state.nodes = {image.nodes[slot].spec.id: image.nodes[slot] for slot in sorted(image.nodes)}
     state.forgotten = dict(image.forgotten)
     state.variables = dict(image.variables)
+    state.namespaces = {name: image.namespaces[name] for name in sorted(image.namespaces)}
+    state.settings = image.settings
     state.answers = Answers(image.answers)
     state.events = EventLog(image.limits.events, image.events, image.events_dropped_index)
     state.table = AllocationTable(image.columns)
@@ -130,6 +136,8 @@ def image_hash(image: Image) -> str:
         image.nodes,
         image.forgotten,
         image.variables,
+        image.namespaces,
+        image.settings,
     ):
         canonical.put(out, value)
     canonical.put(out, image.answers)

@@ -14,7 +14,16 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.contract.model import AllocState, DeviceRequest, GangSpec, JobSpec, Limits, Variable
+from orchestrator.contract.model import (
+    AllocState,
+    DeviceRequest,
+    GangSpec,
+    JobSpec,
+    Limits,
+    Namespace,
+    Settings,
+    Variable,
+)
 from orchestrator.state.allocations import AllocationTable
 from orchestrator.state.answers import Answers
 from orchestrator.state.changes import Changes
@@ -23,6 +32,7 @@ from orchestrator.state.events import EventLog
 from orchestrator.state.ledger import Ledger
 from orchestrator.state.model import Job, Node
 from orchestrator.state.ordinals import Ordinals, Slots
+from orchestrator.state.usage import UsageIndex
 
 Rows = npt.NDArray[np.int32]
 
@@ -44,9 +54,10 @@ class GroupFacts(NamedTuple):
 
 class State:
     """Tables: ``jobs`` by uid, ``nodes`` by id, ``forgotten`` nodes that rows still speak of by slot, ``table``,
-    ``variables`` by (namespace, name), ``answers``, ``events``, ``limits``, ``admitted`` (peer id -> disk incarnation),
-    ``epoch`` and ``addresses`` of the peers (``state.peers``), ``attempt_floor``, ``cluster_id``, ``feature_level``,
-    ``index``, ``time_ms``. Everything else is an index over them.
+    ``variables`` by (namespace, name), ``answers``, ``events``, ``limits``, ``namespaces`` that were created,
+    ``settings``, ``admitted`` (peer id -> disk incarnation), ``epoch`` and ``addresses`` of the peers
+    (``state.peers``), ``attempt_floor``, ``cluster_id``, ``feature_level``, ``index``, ``time_ms``. Everything else is
+    an index over them.
 
     ``shown_index``: of the last command that may have changed what a ``ClusterView`` shows; ``changes``: which jobs
     there may be something to decide about. ``draining``: how many nodes are.
@@ -55,8 +66,8 @@ class State:
     __slots__ = (
         "_facts", "_job_slots", "_node_slots", "_version_rows", "addresses", "admitted", "answers", "attempt_floor",
         "changes", "cluster_id", "draining", "engine_nodes", "epoch", "events", "feature_level", "forgotten", "index",
-        "job_at", "job_names", "jobs", "ledger", "limits", "node_at", "node_names", "nodes", "ordinals", "shown_index",
-        "table", "time_ms", "variables",
+        "job_at", "job_names", "jobs", "ledger", "limits", "namespaces", "node_at", "node_names", "nodes", "ordinals",
+        "settings", "shown_index", "table", "time_ms", "usage", "variables",
     )  # fmt: skip
 
     def __init__(self, limits: Limits | None = None) -> None:
@@ -69,6 +80,8 @@ class State:
         self.addresses: dict[str, str] = {}  # peer id -> host:port; empty in epoch 1
         self.attempt_floor = 0  # attempts up to this one were made before the state was restored (``renewal``)
         self.limits = limits or Limits()
+        self.settings = Settings()
+        self.namespaces: dict[str, Namespace] = {}
         self.jobs: dict[str, Job] = {}
         self.nodes: dict[str, Node] = {}
         self.forgotten: dict[int, Node] = {}
@@ -81,6 +94,7 @@ class State:
         self.draining = 0
         self.ordinals = Ordinals()
         self.ledger = Ledger()
+        self.usage = UsageIndex()
         self.job_at: dict[int, Job] = {}
         self.job_names: dict[tuple[str, str], str] = {}
         self.node_at: dict[int, Node] = {}  # with the forgotten ones
@@ -129,12 +143,14 @@ class State:
             self.ordinals.add(job.slot, group.name)
         self._facts.pop(job.slot, None)
         self.changes.touch((job.slot,), self.index)
+        self.usage.put(self, job)
 
     def remove_job(self, job: Job) -> None:
         """Forget a job of which nothing lives, with all its rows."""
         self.drop_rows(self.job_rows(job.slot))
         self.ordinals.forget_job(job.slot)
         self._facts.pop(job.slot, None)
+        self.usage.drop(job)
         del self.jobs[job.uid], self.job_at[job.slot], self.job_names[(job.spec.namespace, job.spec.name)]
         self._job_slots.release(job.slot)
         self.events.emit("job.removed", namespace=job.spec.namespace, job=job.spec.name)
@@ -251,6 +267,7 @@ class State:
         ordinals.last_attempt[places] = table.attempt[rows]
         self.ledger.hold(table, rows, self.node_at)
         self._count_versions(rows, 1)
+        self.usage.entered(self, _distinct(table.job[rows]))
         self.tell(rows)
         self.moved(rows)
 
@@ -260,12 +277,16 @@ class State:
         self.table.state[rows] = int(state)
         self.stamp(rows)
         self.touch_jobs(rows)
+        self.usage.ended(self, _distinct(self.table.job[rows]), state)
 
     def moved(self, rows: Rows) -> None:
-        """Live rows moved on to where they were meant to be: news only to a job that is being changed or drained."""
+        """Live rows moved on to where they were meant to be: news only to a job that is being changed or
+        drained, or of which only so many may be down."""
         jobs = self.job_at
         changing = [
-            slot for slot in np.unique(self.table.job[rows]).tolist() if self.draining or len(jobs[slot].specs) > 1
+            slot
+            for slot in np.unique(self.table.job[rows]).tolist()
+            if self.draining or len(jobs[slot].specs) > 1 or jobs[slot].spec.disruption is not None
         ]
         if changing:
             self.changes.touch(changing, self.index)
@@ -357,11 +378,17 @@ class State:
             }
         self.ledger = Ledger()
         self.ledger.rebuild(table, self.node_at, self.index)
+        self.usage.rebuild(self)
 
 
 def new_state(limits: Limits | None = None) -> State:
     """The state before the first command."""
     return State(limits)
+
+
+def _distinct(slots: Rows) -> list[int]:
+    values: list[int] = (slots if len(slots) == 1 else np.unique(slots)).tolist()
+    return values
 
 
 def _enlist(index: dict[str, list[int]], key: str, slot: int) -> None:

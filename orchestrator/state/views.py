@@ -7,7 +7,7 @@ agents (``AssignmentsUpdate``) see. The rule: nothing returned here shares an ar
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +23,14 @@ from orchestrator.contract.model import (
     DeviceRequest,
     GroupSpec,
     JobUid,
+    Namespace,
     NodeId,
     NodeStatus,
     PortBinding,
     Resources,
+    Settings,
     StrMap,
+    Usage,
 )
 from orchestrator.state.allocations import FREE, LAST_LIVE, NO_ROWS, Columns
 from orchestrator.state.model import Job, Node
@@ -56,7 +59,7 @@ class ClusterView:
     ``last_attempt[(job slot, group name)]`` is an int32 array by ordinal: the highest attempt ever placed (0 = none),
     which survives scale-down and collection; the next one is also above ``attempt_floor``. ``variables``: the names
     that exist, as (namespace, name). ``held``: not None in a view of some jobs alone (``view_of``): what nodes have
-    given away to all of them.
+    given away to all of them. ``namespaces``: those that were created; ``usage``: by namespace, what jobs ask for.
     """
 
     index: int
@@ -70,6 +73,9 @@ class ClusterView:
     variables: frozenset[tuple[str, str]]
     attempt_floor: int = 0
     held: Held | None = None
+    namespaces: Mapping[str, Namespace] = field(default_factory=dict)
+    usage: Mapping[str, Usage] = field(default_factory=dict)
+    settings: Settings = field(default_factory=Settings)
 
 
 def cluster_view(state: State) -> ClusterView:
@@ -90,6 +96,9 @@ def cluster_view(state: State) -> ClusterView:
         last_attempt=LastAttempts(state.ordinals),
         variables=frozenset(state.variables),
         attempt_floor=state.attempt_floor,
+        namespaces=dict(state.namespaces),
+        usage=state.usage.copy(),
+        settings=state.settings,
     )
 
 
@@ -115,6 +124,7 @@ def view_of(state: State, slots: Iterable[int], whole: ClusterView) -> ClusterVi
         jobs_by_slot=jobs,
         allocations=state.table.copy_few(state.ordinals.rows_of(gids)),
         last_attempt={state.ordinals.names[gid]: state.ordinals.attempts(gid) for gid in gids},
+        usage=state.usage.copy(),
         held=Held(
             cpu_millis=ledger.cpu_millis.copy(),
             memory_mib=ledger.memory_mib.copy(),

@@ -156,6 +156,15 @@ async def main(address: str, certs: Path | None, me: str, logs_address: str) -> 
     await call(control, "SetLimits", pb.SetLimitsRequest(change={"events": 50_000}))
     await call(control, "GetLimits", pb.GetLimitsRequest())
     assert ANSWERS["GetLimits"].limits.events == 50_000
+    await call(control, "SetSettings", pb.SetSettingsRequest(change={"preemption": True}))
+    await call(control, "GetSettings", pb.GetSettingsRequest())
+    assert ANSWERS["GetSettings"].settings.preemption
+    await call(control, "CreateNamespace", pb.NamespaceRequest(name=f"ns-{me}", quota={"jobs": 3}))
+    await call(control, "SetNamespace", pb.NamespaceRequest(name=f"ns-{me}", quota={"cpu_millis": 8_000}))
+    await call(control, "ListNamespaces", pb.ListNamespacesRequest())
+    quotas = {one.namespace.name: one.namespace.quota for one in ANSWERS["ListNamespaces"].namespaces}
+    assert (quotas[f"ns-{me}"].jobs, quotas[f"ns-{me}"].cpu_millis) == (3, 8_000)
+    await call(control, "DeleteNamespace", pb.NamespaceRequest(name=f"ns-{me}"))
     await call(control, "StateHash", pb.StateHashRequest(peer_id=me))
     await first("WatchEvents", control.WatchEvents(pb.WatchEventsRequest(namespace="*")))
     await call(control, "PutVariable", pb.PutVariableRequest(namespace=space, name="a", value="1"))

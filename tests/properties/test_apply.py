@@ -13,11 +13,14 @@ from orchestrator.contract.model import (
     AllocationId,
     AllocState,
     AssignmentKey,
+    Disruption,
     JobType,
     Limits,
     LimitsChange,
     Observation,
     OnDisconnect,
+    Quota,
+    SettingsChange,
 )
 from orchestrator.replication.codec import encode_entry
 from orchestrator.replication.log import FutureFormatError
@@ -38,6 +41,7 @@ from orchestrator.state.commands import (
     JobSubmission,
     MarkNodes,
     MoveAllocation,
+    NamespaceWrite,
     NodeMark,
     PlacementColumns,
     RecordStatuses,
@@ -48,9 +52,11 @@ from orchestrator.state.commands import (
     ScaleJob,
     SetFeatureLevel,
     SetLimits,
+    SetSettings,
     StopJob,
     SubmitJobs,
     VariablesAnswer,
+    WriteNamespace,
     WriteVariable,
     WriteVariables,
 )
@@ -278,6 +284,19 @@ def _command(dice: Random, state: State) -> Command:
         return SetLimits(
             change=LimitsChange(events=dice.choice((None, 99, 100, 120)), answers=dice.choice((None, 100)))
         )
+    if kind is WriteNamespace:
+        return WriteNamespace(
+            name=dice.choice(("default", "default", "team", "bad name")),
+            kind=dice.choice(list(NamespaceWrite)),
+            quota=Quota(
+                cpu_millis=dice.choice((None, -1, 0, 200, 2**60)), allocations=dice.choice((None, None, 2, 5, -1))
+            ),
+        )
+    if kind is SetSettings:
+        change = SettingsChange(
+            preemption=dice.choice((None, True, True, False)), strict_namespaces=dice.choice((None, True, False))
+        )
+        return SetSettings(change=change)
     return SetFeatureLevel(level=dice.randint(-1, 3))
 
 
@@ -296,6 +315,7 @@ _KINDS: tuple[type, ...] = (
     MarkNodes, MarkNodes, CordonNode, CordonNode, CordonNode, ScaleJob, StopJob, RestartJob, RemoveJob, DrainNode,
     MoveAllocation, MoveAllocation,
     ForgetNode, WriteVariable, WriteVariables, Collect, Collect, AdmitPeers, ChangePeers, SetFeatureLevel, SetLimits,
+    WriteNamespace, WriteNamespace, SetSettings,
 )  # fmt: skip
 
 
@@ -313,7 +333,15 @@ def _submission(dice: Random, name: str, number: int) -> JobSubmission:
         for group_name in names
     )
     spec = job(name, *groups, kind=dice.choice(list(JobType)))
-    spec = replace(spec, on_disconnect=dice.choice(list(OnDisconnect)))
+    spec = replace(
+        spec,
+        on_disconnect=dice.choice(list(OnDisconnect)),
+        priority=dice.choice((20, 50, 80)),
+        unpreemptible=dice.random() < 0.2,
+        disruption=dice.choice(
+            (None, None, Disruption(max_unavailable=1), Disruption(max_unavailable=50, percent=True))
+        ),
+    )
     return JobSubmission(
         spec=spec, uid=f"u{number}-{name}", expect_version=dice.choice((None, None, None, None, 0, 1, 2))
     )
@@ -351,7 +379,7 @@ def _plan(dice: Random, state: State) -> ApplyPlan:
     acts = []
     live = state.table.live_rows().tolist()
     for _ in range(dice.randint(0, 2) if live or dice.random() < 0.1 else 0):
-        action = dice.choice((1, 2, 3))
+        action = dice.choice((1, 2, 3, 3, 4))
         if live:
             row = dice.choice(live)
             table = state.table
@@ -362,6 +390,7 @@ def _plan(dice: Random, state: State) -> ApplyPlan:
             acts.append((dice.randint(0, len(uids) - 1), 0, 0, 1, action, 0, 1))
     placed = np.array(rows, dtype=np.int32).reshape(-1, 7)
     acted = np.array(acts, dtype=np.int32).reshape(-1, 7)
+    for_whom = np.array([dice.randint(-1, len(uids) - 1) for _ in acts], dtype=np.int32)
     return ApplyPlan(
         based_on=dice.randint(0, 5),
         jobs=tuple(uids),
@@ -375,6 +404,7 @@ def _plan(dice: Random, state: State) -> ApplyPlan:
             action=acted[:, 4].copy(),
             reason=acted[:, 5].copy(),
             version=acted[:, 6].copy() if dice.choice((True, False)) else None,
+            by=for_whom if dice.randint(0, 5) else None,
         ),
         placements=PlacementColumns(
             job=placed[:, 0].copy(),

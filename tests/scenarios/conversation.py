@@ -3,11 +3,14 @@
 Lines (``key=value`` where there is a choice):
 
     submit JOB GROUP:COUNT... [type=batch] [cpu=] [gpus=] [share=] [ports=0,80] [image=] [expect=] [id=REQUEST]
+        [priority=] [budget=1|25%] [preemptible=no] [in=NAMESPACE]
         [gang=restart|replace]
     scale JOB COUNT, stop JOB, restart JOB, remove JOB, move ALLOC[#ATTEMPT]
     node ID [cpu=] [gpus=] [engine=] [as=IDENTITY]
     cordon ID [device=], uncordon ID [device=], drain ID, forget ID, lost ID, back ID
     plan [place JOB/GROUP/N NODE [attempt=] [version=] [devices=0+1] [ports=80+81]], [stop ALLOC], [lose ALLOC], ...
+    round (what the leader would propose now), why JOB (what it says of it)
+    namespace create|set|delete NAME [cpu=MILLIS] [jobs=] [allocations=], settings preemption=off
     saw ALLOC[#ATTEMPT] STATE [from=NODE] [restarts=] [exit=] [reason=] [nostart]
     put NAME VALUE [create|expect=VALUE], delete NAME [expect=VALUE]
     wait SECONDS, collect, admit CLUSTER PEER=INCARNATION..., feature LEVEL
@@ -17,9 +20,20 @@ Lines (``key=value`` where there is a choice):
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from orchestrator.contract.model import AllocState, Event, GangFailure, GangSpec, JobType
+from orchestrator.contract.model import (
+    AllocState,
+    Disruption,
+    Event,
+    GangFailure,
+    GangSpec,
+    JobType,
+    Quota,
+    SettingsChange,
+)
 from orchestrator.contract.transitions import is_terminal
+from orchestrator.plan import decide, explain
 from orchestrator.state import views
 from orchestrator.state.commands import (
     Action,
@@ -37,6 +51,7 @@ from orchestrator.state.commands import (
     JobSubmission,
     MarkNodes,
     MoveAllocation,
+    NamespaceWrite,
     NodeMark,
     Outcome,
     PlanAnswer,
@@ -45,11 +60,13 @@ from orchestrator.state.commands import (
     RestartJob,
     ScaleJob,
     SetFeatureLevel,
+    SetSettings,
     StopJob,
     SubmitJobs,
     VariableAnswer,
     VariablesAnswer,
     WriteAnswer,
+    WriteNamespace,
     WriteVariable,
     WriteVariables,
 )
@@ -115,6 +132,16 @@ class Conversation:
             ),
             kind=JobType[options.get("type", "service").upper()],
         )
+        budget = options.get("budget", "")
+        spec = replace(
+            spec,
+            namespace=options.get("in", "default"),
+            priority=int(options.get("priority", "50")),
+            unpreemptible=options.get("preemptible") == "no",
+            disruption=Disruption(max_unavailable=int(budget.rstrip("%")), percent=budget.endswith("%"))
+            if budget
+            else None,
+        )
         expect = int(options["expect"]) if "expect" in options else None
         submission = JobSubmission(spec=spec, uid=f"uid-{name}-{len(self.kit.entries)}", expect_version=expect)
         if "id" in options:
@@ -152,6 +179,7 @@ class Conversation:
             gpus=int(options.get("gpus", "0")),
             engine=options.get("engine", ""),
         )
+        spec = replace(spec, drivers=("docker", "process"))
         return self._do(RegisterNode(node=spec, identity=options.get("as", f"agent:{words[0]}")))
 
     def _say_cordon(self, words: list[str], options: dict[str, str]) -> str:
@@ -205,6 +233,24 @@ class Conversation:
             else:
                 actions.append((Action[word.upper()], words[0], options.get("reason", "by-plan")))
         return _answer(self.kit.do(self.kit.make_plan(*placements, actions=actions)))
+
+    def _say_round(self, words: list[str], options: dict[str, str]) -> str:
+        plans = decide(views.cluster_view(self.kit.state), self.kit.now_ms).plans
+        return "\n".join(_answer(self.kit.do(plan)) for plan in plans) or "nothing to propose"
+
+    def _say_why(self, words: list[str], options: dict[str, str]) -> str:
+        known = self.kit.state.find_job("default", words[0])
+        assert known is not None
+        groups = explain(views.cluster_view(self.kit.state), known.uid, self.kit.now_ms)
+        return "\n".join(f"{group.group}: {group.summary}" for group in groups)
+
+    def _say_namespace(self, words: list[str], options: dict[str, str]) -> str:
+        names = {"cpu": "cpu_millis", "jobs": "jobs", "allocations": "allocations"}
+        quota = Quota(**{names[name]: int(value) for name, value in options.items()})
+        return self._do(WriteNamespace(name=words[1], kind=NamespaceWrite[words[0].upper()], quota=quota))
+
+    def _say_settings(self, words: list[str], options: dict[str, str]) -> str:
+        return self._do(SetSettings(change=SettingsChange(**{name: on == "on" for name, on in options.items()})))
 
     def _say_saw(self, words: list[str], options: dict[str, str]) -> str:
         alloc, _, attempt = words[0].partition("#")

@@ -631,6 +631,60 @@ class SetLimitsRequest(_message.Message):
     change: _types_pb2.LimitsChange
     def __init__(self, request_id: _Optional[str] = ..., change: _Optional[_Union[_types_pb2.LimitsChange, _Mapping]] = ...) -> None: ...
 
+class GetSettingsRequest(_message.Message):
+    __slots__ = ("read",)
+    READ_FIELD_NUMBER: _ClassVar[int]
+    read: ReadOptions
+    def __init__(self, read: _Optional[_Union[ReadOptions, _Mapping]] = ...) -> None: ...
+
+class GetSettingsResponse(_message.Message):
+    __slots__ = ("settings", "read")
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    settings: _types_pb2.Settings
+    read: ReadInfo
+    def __init__(self, settings: _Optional[_Union[_types_pb2.Settings, _Mapping]] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ...) -> None: ...
+
+class SetSettingsRequest(_message.Message):
+    __slots__ = ("request_id", "change")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    change: _types_pb2.SettingsChange
+    def __init__(self, request_id: _Optional[str] = ..., change: _Optional[_Union[_types_pb2.SettingsChange, _Mapping]] = ...) -> None: ...
+
+class ListNamespacesRequest(_message.Message):
+    __slots__ = ("read",)
+    READ_FIELD_NUMBER: _ClassVar[int]
+    read: ReadOptions
+    def __init__(self, read: _Optional[_Union[ReadOptions, _Mapping]] = ...) -> None: ...
+
+class NamespaceStatus(_message.Message):
+    __slots__ = ("namespace", "used")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    USED_FIELD_NUMBER: _ClassVar[int]
+    namespace: _types_pb2.Namespace
+    used: _types_pb2.Usage
+    def __init__(self, namespace: _Optional[_Union[_types_pb2.Namespace, _Mapping]] = ..., used: _Optional[_Union[_types_pb2.Usage, _Mapping]] = ...) -> None: ...
+
+class ListNamespacesResponse(_message.Message):
+    __slots__ = ("namespaces", "read")
+    NAMESPACES_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    namespaces: _containers.RepeatedCompositeFieldContainer[NamespaceStatus]
+    read: ReadInfo
+    def __init__(self, namespaces: _Optional[_Iterable[_Union[NamespaceStatus, _Mapping]]] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ...) -> None: ...
+
+class NamespaceRequest(_message.Message):
+    __slots__ = ("request_id", "name", "quota")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    QUOTA_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    name: str
+    quota: _types_pb2.Quota
+    def __init__(self, request_id: _Optional[str] = ..., name: _Optional[str] = ..., quota: _Optional[_Union[_types_pb2.Quota, _Mapping]] = ...) -> None: ...
+
 class Variable(_message.Message):
     __slots__ = ("namespace", "name", "value", "version", "create_index", "modify_index")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]

@@ -297,7 +297,7 @@ class GroupSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., count: _Optional[int] = ..., tasks: _Optional[_Iterable[_Union[TaskSpec, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[PortSpec, _Mapping]]] = ..., restart: _Optional[_Union[RestartPolicy, _Mapping]] = ..., constraints: _Optional[_Iterable[_Union[Constraint, _Mapping]]] = ..., gang: _Optional[_Union[GangSpec, _Mapping]] = ...) -> None: ...
 
 class JobSpec(_message.Message):
-    __slots__ = ("namespace", "name", "type", "priority", "groups", "placement", "on_disconnect", "constraints", "metadata")
+    __slots__ = ("namespace", "name", "type", "priority", "groups", "placement", "on_disconnect", "constraints", "metadata", "disruption", "unpreemptible")
     class MetadataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -314,6 +314,8 @@ class JobSpec(_message.Message):
     ON_DISCONNECT_FIELD_NUMBER: _ClassVar[int]
     CONSTRAINTS_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
+    DISRUPTION_FIELD_NUMBER: _ClassVar[int]
+    UNPREEMPTIBLE_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     name: str
     type: JobType
@@ -323,7 +325,17 @@ class JobSpec(_message.Message):
     on_disconnect: OnDisconnect
     constraints: _containers.RepeatedCompositeFieldContainer[Constraint]
     metadata: _containers.ScalarMap[str, str]
-    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[_Union[JobType, str]] = ..., priority: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[GroupSpec, _Mapping]]] = ..., placement: _Optional[str] = ..., on_disconnect: _Optional[_Union[OnDisconnect, str]] = ..., constraints: _Optional[_Iterable[_Union[Constraint, _Mapping]]] = ..., metadata: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    disruption: Disruption
+    unpreemptible: bool
+    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[_Union[JobType, str]] = ..., priority: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[GroupSpec, _Mapping]]] = ..., placement: _Optional[str] = ..., on_disconnect: _Optional[_Union[OnDisconnect, str]] = ..., constraints: _Optional[_Iterable[_Union[Constraint, _Mapping]]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., disruption: _Optional[_Union[Disruption, _Mapping]] = ..., unpreemptible: _Optional[bool] = ...) -> None: ...
+
+class Disruption(_message.Message):
+    __slots__ = ("max_unavailable", "percent")
+    MAX_UNAVAILABLE_FIELD_NUMBER: _ClassVar[int]
+    PERCENT_FIELD_NUMBER: _ClassVar[int]
+    max_unavailable: int
+    percent: bool
+    def __init__(self, max_unavailable: _Optional[int] = ..., percent: _Optional[bool] = ...) -> None: ...
 
 class Device(_message.Message):
     __slots__ = ("id", "model", "memory_mib", "island", "numa", "pcie", "compute_capability", "driver_version", "mig", "parent")
@@ -451,6 +463,66 @@ class PortBinding(_message.Message):
     to: int
     protocol: Protocol
     def __init__(self, label: _Optional[str] = ..., host_port: _Optional[int] = ..., to: _Optional[int] = ..., protocol: _Optional[_Union[Protocol, str]] = ...) -> None: ...
+
+class Quota(_message.Message):
+    __slots__ = ("cpu_millis", "memory_mib", "disk_mib", "gpu_millis", "jobs", "allocations")
+    CPU_MILLIS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_MIB_FIELD_NUMBER: _ClassVar[int]
+    DISK_MIB_FIELD_NUMBER: _ClassVar[int]
+    GPU_MILLIS_FIELD_NUMBER: _ClassVar[int]
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    ALLOCATIONS_FIELD_NUMBER: _ClassVar[int]
+    cpu_millis: int
+    memory_mib: int
+    disk_mib: int
+    gpu_millis: int
+    jobs: int
+    allocations: int
+    def __init__(self, cpu_millis: _Optional[int] = ..., memory_mib: _Optional[int] = ..., disk_mib: _Optional[int] = ..., gpu_millis: _Optional[int] = ..., jobs: _Optional[int] = ..., allocations: _Optional[int] = ...) -> None: ...
+
+class Namespace(_message.Message):
+    __slots__ = ("name", "quota", "create_index", "modify_index")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    QUOTA_FIELD_NUMBER: _ClassVar[int]
+    CREATE_INDEX_FIELD_NUMBER: _ClassVar[int]
+    MODIFY_INDEX_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    quota: Quota
+    create_index: int
+    modify_index: int
+    def __init__(self, name: _Optional[str] = ..., quota: _Optional[_Union[Quota, _Mapping]] = ..., create_index: _Optional[int] = ..., modify_index: _Optional[int] = ...) -> None: ...
+
+class Usage(_message.Message):
+    __slots__ = ("cpu_millis", "memory_mib", "disk_mib", "gpu_millis", "jobs", "allocations")
+    CPU_MILLIS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_MIB_FIELD_NUMBER: _ClassVar[int]
+    DISK_MIB_FIELD_NUMBER: _ClassVar[int]
+    GPU_MILLIS_FIELD_NUMBER: _ClassVar[int]
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    ALLOCATIONS_FIELD_NUMBER: _ClassVar[int]
+    cpu_millis: int
+    memory_mib: int
+    disk_mib: int
+    gpu_millis: int
+    jobs: int
+    allocations: int
+    def __init__(self, cpu_millis: _Optional[int] = ..., memory_mib: _Optional[int] = ..., disk_mib: _Optional[int] = ..., gpu_millis: _Optional[int] = ..., jobs: _Optional[int] = ..., allocations: _Optional[int] = ...) -> None: ...
+
+class Settings(_message.Message):
+    __slots__ = ("preemption", "strict_namespaces")
+    PREEMPTION_FIELD_NUMBER: _ClassVar[int]
+    STRICT_NAMESPACES_FIELD_NUMBER: _ClassVar[int]
+    preemption: bool
+    strict_namespaces: bool
+    def __init__(self, preemption: _Optional[bool] = ..., strict_namespaces: _Optional[bool] = ...) -> None: ...
+
+class SettingsChange(_message.Message):
+    __slots__ = ("preemption", "strict_namespaces")
+    PREEMPTION_FIELD_NUMBER: _ClassVar[int]
+    STRICT_NAMESPACES_FIELD_NUMBER: _ClassVar[int]
+    preemption: bool
+    strict_namespaces: bool
+    def __init__(self, preemption: _Optional[bool] = ..., strict_namespaces: _Optional[bool] = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("allocations_per_ordinal", "allocation_age_ms", "stopped_job_age_ms", "events", "answers", "answer_age_ms", "answer_bytes", "variable_bytes")

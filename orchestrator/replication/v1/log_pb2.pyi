@@ -10,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class LogEntry(_message.Message):
-    __slots__ = ("magic", "format", "identity", "request_id", "digest", "time_ms", "submit_jobs", "stop_job", "scale_job", "restart_job", "remove_job", "register_node", "cordon_node", "drain_node", "forget_node", "mark_nodes", "apply_plan", "record_statuses", "write_variable", "collect", "admit_peers", "set_feature_level", "change_peers", "set_limits", "write_variables", "record_observed", "cordon_device", "move_allocation")
+    __slots__ = ("magic", "format", "identity", "request_id", "digest", "time_ms", "submit_jobs", "stop_job", "scale_job", "restart_job", "remove_job", "register_node", "cordon_node", "drain_node", "forget_node", "mark_nodes", "apply_plan", "record_statuses", "write_variable", "collect", "admit_peers", "set_feature_level", "change_peers", "set_limits", "write_variables", "record_observed", "write_namespace", "set_settings", "cordon_device", "move_allocation")
     MAGIC_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     IDENTITY_FIELD_NUMBER: _ClassVar[int]
@@ -37,6 +37,8 @@ class LogEntry(_message.Message):
     SET_LIMITS_FIELD_NUMBER: _ClassVar[int]
     WRITE_VARIABLES_FIELD_NUMBER: _ClassVar[int]
     RECORD_OBSERVED_FIELD_NUMBER: _ClassVar[int]
+    WRITE_NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    SET_SETTINGS_FIELD_NUMBER: _ClassVar[int]
     CORDON_DEVICE_FIELD_NUMBER: _ClassVar[int]
     MOVE_ALLOCATION_FIELD_NUMBER: _ClassVar[int]
     magic: int
@@ -65,9 +67,11 @@ class LogEntry(_message.Message):
     set_limits: SetLimits
     write_variables: WriteVariables
     record_observed: RecordObserved
+    write_namespace: WriteNamespace
+    set_settings: SetSettings
     cordon_device: CordonDevice
     move_allocation: MoveAllocation
-    def __init__(self, magic: _Optional[int] = ..., format: _Optional[int] = ..., identity: _Optional[str] = ..., request_id: _Optional[str] = ..., digest: _Optional[bytes] = ..., time_ms: _Optional[int] = ..., submit_jobs: _Optional[_Union[SubmitJobs, _Mapping]] = ..., stop_job: _Optional[_Union[StopJob, _Mapping]] = ..., scale_job: _Optional[_Union[ScaleJob, _Mapping]] = ..., restart_job: _Optional[_Union[RestartJob, _Mapping]] = ..., remove_job: _Optional[_Union[RemoveJob, _Mapping]] = ..., register_node: _Optional[_Union[RegisterNode, _Mapping]] = ..., cordon_node: _Optional[_Union[CordonNode, _Mapping]] = ..., drain_node: _Optional[_Union[DrainNode, _Mapping]] = ..., forget_node: _Optional[_Union[ForgetNode, _Mapping]] = ..., mark_nodes: _Optional[_Union[MarkNodes, _Mapping]] = ..., apply_plan: _Optional[_Union[ApplyPlan, _Mapping]] = ..., record_statuses: _Optional[_Union[RecordStatuses, _Mapping]] = ..., write_variable: _Optional[_Union[WriteVariable, _Mapping]] = ..., collect: _Optional[_Union[Collect, _Mapping]] = ..., admit_peers: _Optional[_Union[AdmitPeers, _Mapping]] = ..., set_feature_level: _Optional[_Union[SetFeatureLevel, _Mapping]] = ..., change_peers: _Optional[_Union[ChangePeers, _Mapping]] = ..., set_limits: _Optional[_Union[SetLimits, _Mapping]] = ..., write_variables: _Optional[_Union[WriteVariables, _Mapping]] = ..., record_observed: _Optional[_Union[RecordObserved, _Mapping]] = ..., cordon_device: _Optional[_Union[CordonDevice, _Mapping]] = ..., move_allocation: _Optional[_Union[MoveAllocation, _Mapping]] = ...) -> None: ...
+    def __init__(self, magic: _Optional[int] = ..., format: _Optional[int] = ..., identity: _Optional[str] = ..., request_id: _Optional[str] = ..., digest: _Optional[bytes] = ..., time_ms: _Optional[int] = ..., submit_jobs: _Optional[_Union[SubmitJobs, _Mapping]] = ..., stop_job: _Optional[_Union[StopJob, _Mapping]] = ..., scale_job: _Optional[_Union[ScaleJob, _Mapping]] = ..., restart_job: _Optional[_Union[RestartJob, _Mapping]] = ..., remove_job: _Optional[_Union[RemoveJob, _Mapping]] = ..., register_node: _Optional[_Union[RegisterNode, _Mapping]] = ..., cordon_node: _Optional[_Union[CordonNode, _Mapping]] = ..., drain_node: _Optional[_Union[DrainNode, _Mapping]] = ..., forget_node: _Optional[_Union[ForgetNode, _Mapping]] = ..., mark_nodes: _Optional[_Union[MarkNodes, _Mapping]] = ..., apply_plan: _Optional[_Union[ApplyPlan, _Mapping]] = ..., record_statuses: _Optional[_Union[RecordStatuses, _Mapping]] = ..., write_variable: _Optional[_Union[WriteVariable, _Mapping]] = ..., collect: _Optional[_Union[Collect, _Mapping]] = ..., admit_peers: _Optional[_Union[AdmitPeers, _Mapping]] = ..., set_feature_level: _Optional[_Union[SetFeatureLevel, _Mapping]] = ..., change_peers: _Optional[_Union[ChangePeers, _Mapping]] = ..., set_limits: _Optional[_Union[SetLimits, _Mapping]] = ..., write_variables: _Optional[_Union[WriteVariables, _Mapping]] = ..., record_observed: _Optional[_Union[RecordObserved, _Mapping]] = ..., write_namespace: _Optional[_Union[WriteNamespace, _Mapping]] = ..., set_settings: _Optional[_Union[SetSettings, _Mapping]] = ..., cordon_device: _Optional[_Union[CordonDevice, _Mapping]] = ..., move_allocation: _Optional[_Union[MoveAllocation, _Mapping]] = ...) -> None: ...
 
 class JobSubmission(_message.Message):
     __slots__ = ("spec", "uid", "expect_version")
@@ -224,7 +228,7 @@ class PlacementColumns(_message.Message):
     def __init__(self, job: _Optional[bytes] = ..., group: _Optional[bytes] = ..., ordinal: _Optional[bytes] = ..., attempt: _Optional[bytes] = ..., version: _Optional[bytes] = ..., node: _Optional[bytes] = ..., device_mask: _Optional[bytes] = ..., gpu_millis: _Optional[bytes] = ..., ports: _Optional[bytes] = ..., port_offsets: _Optional[bytes] = ...) -> None: ...
 
 class ActionColumns(_message.Message):
-    __slots__ = ("job", "group", "ordinal", "attempt", "action", "reason", "version")
+    __slots__ = ("job", "group", "ordinal", "attempt", "action", "reason", "version", "by")
     JOB_FIELD_NUMBER: _ClassVar[int]
     GROUP_FIELD_NUMBER: _ClassVar[int]
     ORDINAL_FIELD_NUMBER: _ClassVar[int]
@@ -232,6 +236,7 @@ class ActionColumns(_message.Message):
     ACTION_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    BY_FIELD_NUMBER: _ClassVar[int]
     job: bytes
     group: bytes
     ordinal: bytes
@@ -239,7 +244,8 @@ class ActionColumns(_message.Message):
     action: bytes
     reason: bytes
     version: bytes
-    def __init__(self, job: _Optional[bytes] = ..., group: _Optional[bytes] = ..., ordinal: _Optional[bytes] = ..., attempt: _Optional[bytes] = ..., action: _Optional[bytes] = ..., reason: _Optional[bytes] = ..., version: _Optional[bytes] = ...) -> None: ...
+    by: bytes
+    def __init__(self, job: _Optional[bytes] = ..., group: _Optional[bytes] = ..., ordinal: _Optional[bytes] = ..., attempt: _Optional[bytes] = ..., action: _Optional[bytes] = ..., reason: _Optional[bytes] = ..., version: _Optional[bytes] = ..., by: _Optional[bytes] = ...) -> None: ...
 
 class ApplyPlan(_message.Message):
     __slots__ = ("based_on", "jobs", "nodes", "reasons", "actions", "placements")
@@ -326,6 +332,22 @@ class Collect(_message.Message):
     MAX_ROWS_FIELD_NUMBER: _ClassVar[int]
     max_rows: int
     def __init__(self, max_rows: _Optional[int] = ...) -> None: ...
+
+class WriteNamespace(_message.Message):
+    __slots__ = ("name", "kind", "quota")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    QUOTA_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    kind: int
+    quota: _types_pb2.Quota
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[int] = ..., quota: _Optional[_Union[_types_pb2.Quota, _Mapping]] = ...) -> None: ...
+
+class SetSettings(_message.Message):
+    __slots__ = ("change",)
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
+    change: _types_pb2.SettingsChange
+    def __init__(self, change: _Optional[_Union[_types_pb2.SettingsChange, _Mapping]] = ...) -> None: ...
 
 class AdmitPeers(_message.Message):
     __slots__ = ("cluster_id", "incarnations")
@@ -577,7 +599,7 @@ class SnapshotParts(_message.Message):
     def __init__(self, magic: _Optional[int] = ..., format: _Optional[int] = ..., parts: _Optional[_Iterable[_Union[Snapshot, _Mapping]]] = ...) -> None: ...
 
 class Snapshot(_message.Message):
-    __slots__ = ("magic", "format", "index", "time_ms", "cluster_id", "feature_level", "admitted", "epoch", "addresses", "attempt_floor", "limits", "jobs", "nodes", "forgotten", "variables", "answers", "events", "events_dropped_index", "groups", "table")
+    __slots__ = ("magic", "format", "index", "time_ms", "cluster_id", "feature_level", "admitted", "epoch", "addresses", "attempt_floor", "limits", "jobs", "nodes", "forgotten", "variables", "answers", "events", "events_dropped_index", "groups", "table", "namespaces", "settings")
     class AdmittedEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -612,6 +634,8 @@ class Snapshot(_message.Message):
     EVENTS_DROPPED_INDEX_FIELD_NUMBER: _ClassVar[int]
     GROUPS_FIELD_NUMBER: _ClassVar[int]
     TABLE_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACES_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
     magic: int
     format: int
     index: int
@@ -632,4 +656,6 @@ class Snapshot(_message.Message):
     events_dropped_index: int
     groups: _containers.RepeatedCompositeFieldContainer[Group]
     table: Table
-    def __init__(self, magic: _Optional[int] = ..., format: _Optional[int] = ..., index: _Optional[int] = ..., time_ms: _Optional[int] = ..., cluster_id: _Optional[str] = ..., feature_level: _Optional[int] = ..., admitted: _Optional[_Mapping[str, str]] = ..., epoch: _Optional[int] = ..., addresses: _Optional[_Mapping[str, str]] = ..., attempt_floor: _Optional[int] = ..., limits: _Optional[_Union[_types_pb2.Limits, _Mapping]] = ..., jobs: _Optional[_Iterable[_Union[Job, _Mapping]]] = ..., nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., forgotten: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., variables: _Optional[_Iterable[_Union[_control_pb2.Variable, _Mapping]]] = ..., answers: _Optional[_Iterable[_Union[Remembered, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[_control_pb2.Event, _Mapping]]] = ..., events_dropped_index: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[Group, _Mapping]]] = ..., table: _Optional[_Union[Table, _Mapping]] = ...) -> None: ...
+    namespaces: _containers.RepeatedCompositeFieldContainer[_types_pb2.Namespace]
+    settings: _types_pb2.Settings
+    def __init__(self, magic: _Optional[int] = ..., format: _Optional[int] = ..., index: _Optional[int] = ..., time_ms: _Optional[int] = ..., cluster_id: _Optional[str] = ..., feature_level: _Optional[int] = ..., admitted: _Optional[_Mapping[str, str]] = ..., epoch: _Optional[int] = ..., addresses: _Optional[_Mapping[str, str]] = ..., attempt_floor: _Optional[int] = ..., limits: _Optional[_Union[_types_pb2.Limits, _Mapping]] = ..., jobs: _Optional[_Iterable[_Union[Job, _Mapping]]] = ..., nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., forgotten: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., variables: _Optional[_Iterable[_Union[_control_pb2.Variable, _Mapping]]] = ..., answers: _Optional[_Iterable[_Union[Remembered, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[_control_pb2.Event, _Mapping]]] = ..., events_dropped_index: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[Group, _Mapping]]] = ..., table: _Optional[_Union[Table, _Mapping]] = ..., namespaces: _Optional[_Iterable[_Union[_types_pb2.Namespace, _Mapping]]] = ..., settings: _Optional[_Union[_types_pb2.Settings, _Mapping]] = ...) -> None: ...

@@ -14,6 +14,7 @@ from orchestrator.api.foresight import Foresight
 from orchestrator.api.forward import Call, Forwarder
 from orchestrator.api.identity import Caller
 from orchestrator.api.logs import LogHub, Logs
+from orchestrator.api.namespaces import Namespaces
 from orchestrator.api.past import Past
 from orchestrator.api.reads import Facts, Others, Reads, resolve_device, resolve_node
 from orchestrator.api.watch import HashingMachine, StateHashes, Watch
@@ -70,6 +71,7 @@ class Api:
         )
         self.explain = Explain(self.log, self.state_now, self.past, clock_ms=lambda: self.now_ms)
         self.foresight = Foresight(self.log, self.state_now, policy, clock_ms=lambda: self.now_ms)
+        self.namespaces = Namespaces(self.proposer, self.state_now, self.reads.info)
         self.feed = Feed(self.log, self.state_now, most_events=20)
         self.watch = Watch(self.log, self.state_now, self.feed)
         self.agents = Agents(self.log, self.proposer, self.state_now, self.liveness, peers=lambda: {"p1": "host:7400"})

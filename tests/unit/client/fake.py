@@ -43,6 +43,8 @@ class World:
     status: answers.ClusterStatus = field(default_factory=answers.ClusterStatus)
     done: dict[str, Any] = field(default_factory=dict)
     limits: model.Limits = field(default_factory=model.Limits)
+    settings: model.Settings = field(default_factory=model.Settings)
+    namespaces: dict[str, answers.NamespaceStatus] = field(default_factory=dict)
     writes: int = 0
     index: int = 10
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -432,6 +434,51 @@ class FakePeer(control_pb2_grpc.ControlServicer):
             return pb.WriteResponse(index=self.world.index, changed=True)
 
         return self._write("SetLimits", request, context, do)
+
+    def GetSettings(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self._enter("GetSettings", request, context)
+        answer = answers.SettingsAnswer(settings=self.world.settings, read=self._read(request))
+        return codec.encode(answer, pb.GetSettingsResponse())
+
+    def SetSettings(self, request: Any, context: Any) -> Any:  # noqa: N802
+        def do() -> Any:
+            change = codec.decode(model.SettingsChange, request.change)
+            given = {name: value for name, value in asdict(change).items() if value is not None}
+            before, self.world.settings = self.world.settings, replace(self.world.settings, **given)
+            return pb.WriteResponse(index=self.world.index, changed=before != self.world.settings)
+
+        return self._write("SetSettings", request, context, do)
+
+    def ListNamespaces(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self._enter("ListNamespaces", request, context)
+        found = tuple(self.world.namespaces[name] for name in sorted(self.world.namespaces))
+        return codec.encode(
+            answers.NamespaceList(namespaces=found, read=self._read(request)), pb.ListNamespacesResponse()
+        )
+
+    def CreateNamespace(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return self._namespace("CreateNamespace", request, context)
+
+    def SetNamespace(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return self._namespace("SetNamespace", request, context)
+
+    def _namespace(self, method: str, request: Any, context: Any) -> Any:
+        def do() -> Any:
+            quota = codec.decode(model.Quota, request.quota)
+            self.world.namespaces[request.name] = answers.NamespaceStatus(
+                namespace=model.Namespace(name=request.name, quota=quota, create_index=self.world.index)
+            )
+            return pb.WriteResponse(index=self.world.index, changed=True)
+
+        return self._write(method, request, context, do)
+
+    def DeleteNamespace(self, request: Any, context: Any) -> Any:  # noqa: N802
+        def do() -> Any:
+            if self.world.namespaces.pop(request.name, None) is None:
+                raise NotFoundError(f"there is no namespace {request.name!r}")
+            return pb.WriteResponse(index=self.world.index, changed=True)
+
+        return self._write("DeleteNamespace", request, context, do)
 
     def ListVariables(self, request: Any, context: Any) -> Any:  # noqa: N802
         self._enter("ListVariables", request, context)

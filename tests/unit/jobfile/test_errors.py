@@ -54,6 +54,30 @@ BAD: list[tuple[str, str, str]] = [
     ("a-large-count", GOOD + "count: 100001\n", "count: must be at most 100000"),
     ("a-broken-count", GOOD + "count: 1.5\n", "count: expected a whole number, got 1.5"),
     ("a-true-count", GOOD + "count: true\n", "count: expected a whole number, got true"),
+    (
+        "an-unknown-priority-class",
+        GOOD + "priority: hihg\n",
+        "job.yaml:3:11: priority: expected a number from 0 to 100, or one of low, normal, high, critical; "
+        "got 'hihg'; did you mean 'high'?",
+    ),
+    ("a-broken-priority", GOOD + "priority: 1.5\n", "priority: expected a whole number, got 1.5"),
+    (
+        "a-budget-in-words",
+        GOOD + "disruption: {max_unavailable: few}\n",
+        "job.yaml:3:31: disruption.max_unavailable: expected a number of instances such as 1, or a share such as 25%",
+    ),
+    (
+        "a-budget-above-all",
+        GOOD + "disruption: 101%\n",
+        "disruption.max_unavailable: must be from 0% to 100%, not 101%",
+    ),
+    ("a-negative-budget", GOOD + "disruption: -1\n", "expected a number of instances such as 1"),
+    (
+        "a-misspelt-budget",
+        GOOD + "disruption: {max_unavailble: 1}\n",
+        "job.yaml:3:14: unknown key 'max_unavailble'; did you mean 'max_unavailable'?",
+    ),
+    ("a-preemptible-number", GOOD + "preemptible: 1\n", "job.yaml:3:14: preemptible: expected true or false, got 1"),
     ("a-priority-above-100", GOOD + "priority: 101\n", "priority: must be at most 100"),
     (
         "a-bad-cpu-unit",

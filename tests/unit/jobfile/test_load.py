@@ -8,6 +8,7 @@ from orchestrator.contract.model import (
     Constraint,
     ConstraintOperator,
     DeviceRequest,
+    Disruption,
     JobType,
     MountSpec,
     OnDisconnect,
@@ -92,6 +93,33 @@ def test_every_key_arrives_in_the_spec() -> None:
         MountSpec(source="/data", target="/data", read_only=True),
         MountSpec(source="/var/lib/x", target="/x", read_only=False),
     )
+
+
+@pytest.mark.parametrize(
+    ("written", "number"), [("low", 20), ("normal", 50), ("high", 80), ("critical", 95), ("7", 7), ('"7"', 7)]
+)
+def test_a_priority_is_a_number_or_the_name_of_a_class(written: str, number: int) -> None:
+    assert load(f"name: a\nimage: b\npriority: {written}\n").priority == number
+
+
+@pytest.mark.parametrize(
+    ("written", "budget"),
+    [
+        ("1", Disruption(max_unavailable=1)),
+        ("25%", Disruption(max_unavailable=25, percent=True)),
+        ("{max_unavailable: 0}", Disruption(max_unavailable=0)),
+        ("{max_unavailable: 50 %}", Disruption(max_unavailable=50, percent=True)),
+    ],
+)
+def test_a_budget_is_a_number_or_a_share_and_survives_a_dump(written: str, budget: Disruption) -> None:
+    spec = load(f"name: a\nimage: b\ndisruption: {written}\npreemptible: false\n")
+    assert (spec.disruption, spec.unpreemptible) == (budget, True)
+    assert load(dump(spec)) == spec
+
+
+def test_who_says_nothing_may_be_preempted_without_a_budget() -> None:
+    spec = load("name: a\nimage: b\n")
+    assert (spec.priority, spec.disruption, spec.unpreemptible) == (50, None, False)
 
 
 def test_two_lines_are_a_job_with_defaults() -> None:

@@ -13,6 +13,7 @@ from orchestrator.contract.model import (
     Constraint,
     ConstraintOperator,
     Desired,
+    Disruption,
     JobType,
     NodeStatus,
     OnDisconnect,
@@ -349,6 +350,61 @@ def test_a_drain_is_not_held_up_by_what_crashes_elsewhere(cluster: Cluster) -> N
     cluster.alloc(job, cluster.nodes[1], 1, state=AllocState.BACKOFF)
     cluster.change(cluster.nodes[0], draining=True)
     assert acted(round_of(cluster), cluster) == [("web", 0, Action.STOP)]
+
+
+def drained(cluster: Cluster, budget: Disruption, count: int = 4, **more: Any) -> Job:
+    """A job whose instances run on node a, which is being drained; the last one runs on b."""
+    job = cluster.job("web", group_spec(count=count), disruption=budget, **more)
+    for ordinal in range(count):
+        cluster.alloc(job, cluster.nodes[1 if ordinal == count - 1 else 0], ordinal)
+    cluster.change(cluster.nodes[0], cordoned=True, draining=True)
+    return job
+
+
+@pytest.mark.parametrize(
+    ("budget", "leave"),
+    [
+        (Disruption(max_unavailable=2), 2),
+        (Disruption(max_unavailable=9), 3),
+        (Disruption(max_unavailable=0), 0),
+        (Disruption(max_unavailable=50, percent=True), 2),
+        (Disruption(max_unavailable=10, percent=True), 1),
+        (Disruption(max_unavailable=0, percent=True), 0),
+    ],
+)
+@pytest.mark.parametrize("kind", [JobType.SERVICE, JobType.BATCH])
+def test_a_drain_takes_as_many_as_the_budget_allows(
+    cluster: Cluster, budget: Disruption, leave: int, kind: JobType
+) -> None:
+    drained(cluster, budget, type=kind)
+    work = round_of(cluster)
+    assert acted(work, cluster) == [("web", ordinal, Action.STOP) for ordinal in reversed(range(leave))]
+    held = work.groups[(0, 0)].held
+    assert held == "" if leave == 3 else f"keeps {3 - leave} on draining nodes" in held
+
+
+def test_a_drain_counts_what_is_down_already_and_moves_what_is_down_itself(cluster: Cluster) -> None:
+    drained(cluster, Disruption(max_unavailable=2))
+    cluster.rows[3]["state"] = AllocState.BACKOFF  # elsewhere
+    assert acted(round_of(cluster), cluster) == [("web", 0, Action.STOP)]
+    cluster.rows[1]["state"] = AllocState.STARTING  # on the draining node: it costs nobody anything
+    assert acted(round_of(cluster), cluster) == [("web", 1, Action.STOP)]
+    cluster.rows[1]["desired"] = Desired.STOP
+    assert acted(round_of(cluster), cluster) == []
+
+
+def test_what_is_complete_is_not_down(cluster: Cluster) -> None:
+    drained(cluster, Disruption(max_unavailable=1), type=JobType.BATCH)
+    cluster.rows[3]["state"] = AllocState.COMPLETE
+    assert acted(round_of(cluster), cluster) == [("web", 0, Action.STOP)]
+
+
+def test_a_rollout_waits_while_a_budget_paces_a_drain(cluster: Cluster) -> None:
+    job = drained(cluster, Disruption(max_unavailable=1))
+    cluster.new_version(job, job.spec)
+    work = round_of(cluster)
+    assert acted(work, cluster) == [("web", 0, Action.STOP)]
+    assert reasons(work) == ["its node is being drained"]
 
 
 # ---------------------------------------------------------------------------- rollouts

@@ -19,6 +19,7 @@ from orchestrator.contract.model import (
     ConstraintOperator,
     Device,
     DeviceRequest,
+    Disruption,
     GroupSpec,
     JobSpec,
     JobType,
@@ -29,9 +30,11 @@ from orchestrator.contract.model import (
     OnDisconnect,
     PortSpec,
     Protocol,
+    Quota,
     Resources,
     RestartMode,
     RestartPolicy,
+    SettingsChange,
     StopPolicy,
     TaskObservation,
     TaskSpec,
@@ -84,6 +87,8 @@ SPEC = JobSpec(
     on_disconnect=OnDisconnect.KEEP,
     constraints=(Constraint(attribute="gpu", operator=ConstraintOperator.EXISTS),),
     metadata=(("owner", "me"),),
+    disruption=Disruption(max_unavailable=25, percent=True),
+    unpreemptible=True,
 )
 NODE = NodeSpec(
     id="n1",
@@ -164,6 +169,8 @@ COMMANDS: tuple[cmd.Command, ...] = (
     cmd.ChangePeers(expected_epoch=1, addresses=(("a", "h:1"), ("c", "h:2")), incarnations=(("a", "1"), ("c", "3"))),
     cmd.SetFeatureLevel(level=3),
     cmd.SetLimits(change=LimitsChange(events=0, answers=7)),
+    cmd.WriteNamespace(name="a", kind=cmd.NamespaceWrite.SET, quota=Quota(cpu_millis=0, jobs=-1)),
+    cmd.SetSettings(change=SettingsChange(preemption=False)),
 )
 
 

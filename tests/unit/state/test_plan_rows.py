@@ -508,10 +508,10 @@ def test_action_of_an_unknown_kind_is_rejected_alone() -> None:
     kit = ready(group(count=2))
     kit.plan(Placement("a/api/0", "n1"), Placement("a/api/1", "n1"))
     plan = kit.make_plan(actions=[(Action.STOP, "a/api/0", "x"), (Action.STOP, "a/api/1", "x")])
-    strange = replace(plan.actions, action=np.array([3, 1], dtype=np.int32))
+    strange = replace(plan.actions, action=np.array([9, 1], dtype=np.int32))
     outcome = do(kit, replace(plan, actions=strange))
     assert isinstance(outcome, Applied)
-    assert outcome.answer == PlanAnswer(placed=0, acted=1, rejected=("a/api/0 gets an unknown action 3",))
+    assert outcome.answer == PlanAnswer(placed=0, acted=1, rejected=("a/api/0 gets an unknown action 9",))
     assert kit.alloc("a/api/0").desired is Desired.RUN
 
 

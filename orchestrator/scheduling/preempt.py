@@ -1,0 +1,540 @@
+"""Room for what found none: first what is being freed anyway, then what evicting lower priorities would free.
+
+Owns: finding that room for one instance after the other, holding it, and saying for whom. Leaves to others: the order
+of service (``serve``), the least harm on one node (``harm``), budgets (``state.disruption``), what forms a unit
+(``units``), rechecking (``state.apply_evictions``). The rules:
+
+- An allocation that was told to stop keeps its room until its agent says that it ended, so whoever is to get the room
+  is placed in a later round. No round remembers another: each finds anew what is being freed and who comes first.
+- Nobody is evicted for whom room is being freed already, and nobody who could not be placed then.
+- Only lower priorities, only what is preemptible, only what the budgets allow, units whole.
+- Room that an instance waits for is taken out of the problem, first from what is being freed, then from what is free:
+  whoever is served later finds only the rest.
+
+Of the nodes where it is possible the one with the least harm is taken: the lowest highest priority of a victim, then
+the fewest victims, then the least waste.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.contract.model import Desired, NodeStatus
+from orchestrator.contract.transitions import TERMINAL
+from orchestrator.scheduling.filters import has_room, suitable
+from orchestrator.scheduling.harm import Harm, Victim, least_harm
+from orchestrator.scheduling.problem import Problem
+from orchestrator.scheduling.units import is_whole, units_of
+from orchestrator.scheduling.wish import Ask, BoolArray, Int64Array, Wish
+from orchestrator.state.disruption import PREEMPTED, Budgets
+from orchestrator.state.model import Job
+from orchestrator.state.views import ClusterView
+
+NODES_MAX = 32
+"""Nodes on which the least harm is worked out for one instance: those that may need the fewest victims, then those that
+lack least."""
+NOBODY = 1_000
+"""Above every priority: a row that is not to be evicted."""
+
+_IS_LIVE = np.ones(128, dtype=np.bool_)
+_IS_LIVE[[int(state) for state in TERMINAL]] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Eviction:
+    """``position`` in the view's allocations; ``by``: whose room it becomes; ``reason``: what the victim is told."""
+
+    position: int
+    by: Job
+    reason: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Wait:
+    """Instances of one group that wait for room: by node name, how many and how many allocations have to stop there
+    first; ``evicted``: names of those that are evicted for it now; ``unmet``: instances for which there is nothing to
+    wait for; ``budgets``: what stood in the way of evicting more."""
+
+    nodes: dict[str, int] = field(default_factory=dict)
+    evicted: list[str] = field(default_factory=list)
+    budgets: dict[str, str] = field(default_factory=dict)
+    unmet: int = 0
+
+
+def title(view: ClusterView, position: int) -> str:
+    """``web/api/0``."""
+    columns = view.allocations
+    job = view.jobs_by_slot[int(columns.job[position])]
+    version, place = int(columns.version[position]), int(columns.group[position])
+    spec = next((spec for number, spec in job.specs if number == version), job.spec)
+    return f"{job.spec.name}/{spec.groups[min(place, len(spec.groups) - 1)].name}/{columns.ordinal[position]}"
+
+
+class Preemption:
+    """One round's search. ``leaving``: positions that are told to stop, by an earlier round or by this one."""
+
+    def __init__(self, view: ClusterView, problem: Problem, leaving: Int64Array, given_up: Int64Array) -> None:
+        self._view, self._problem = view, problem
+        self.evictions: list[Eviction] = []
+        self.waits: dict[tuple[int, int], Wait] = {}
+        self.asks = self.instances = 0  # for which room was sought
+        columns = view.allocations
+        self._columns = columns
+        self._budgets = Budgets(view, leaving)
+        self._node = _numbers(problem, columns.node)
+        self._by_node = np.argsort(self._node, kind="stable")
+        self._starts = np.searchsorted(self._node[self._by_node], np.arange(len(problem) + 1))
+        # What will be free besides: dimensions and device millis per node, ports per node.
+        self._more = np.zeros_like(problem.free)
+        self._more_devices = np.zeros_like(problem.devices.free)
+        self._more_ports: dict[int, set[int]] = {}
+        self._leaving_on: dict[int, int] = {}
+        self._nominated: dict[str, set[int]] = {}
+        for position in leaving.tolist():
+            if self._node[position] >= 0:
+                self._will_be_free(position)
+        self._priority = self._evictable(leaving, given_up)
+        self._units = units_of(view)
+        self._by_unit = np.argsort(self._units, kind="stable")
+        self._sorted_units = self._units[self._by_unit]
+        self._all_alone = not bool((self._sorted_units[1:] == self._sorted_units[:-1]).any())
+        self._running = self._live_running()
+        self._levels: list[int] = np.unique(self._priority[self._priority < NOBODY]).tolist()
+        self._freeable: dict[int, _Freeable] = {}
+        self._known: dict[tuple[Wish, int], dict[int, Harm | None]] = {}  # by wish and level: by node, until it changes
+        self._suitable: dict[Wish, BoolArray] = {}
+        self._hopeless: dict[Wish, int] = {}
+
+    # ------------------------------------------------------------------------ what there is
+
+    def _live_running(self) -> BoolArray:
+        live: BoolArray = _IS_LIVE[self._columns.state] & (self._columns.desired == Desired.RUN)
+        return live
+
+    def _evictable(self, leaving: Int64Array, given_up: Int64Array) -> Int64Array:
+        """int64 per row: its job's priority, NOBODY where it must stay."""
+        columns, view = self._columns, self._view
+        top = max(view.jobs_by_slot, default=-1) + 1
+        by_job = np.full(top + 1, NOBODY, dtype=np.int64)
+        if view.settings.preemption:
+            for slot, job in view.jobs_by_slot.items():
+                if not job.spec.unpreemptible:
+                    by_job[slot] = job.spec.priority
+        ready = np.array([node.status is NodeStatus.READY for node in self._problem.nodes] + [False], dtype=np.bool_)
+        priority: Int64Array = by_job[columns.job]
+        priority[~(self._live_running() & ready[self._node])] = NOBODY  # ready[-1]: on no node that there is
+        priority[leaving] = NOBODY
+        priority[given_up] = NOBODY
+        return priority
+
+    def _will_be_free(self, position: int) -> None:
+        columns, node = self._columns, int(self._node[position])
+        self._add(node, position, 1)
+        ports = columns.ports.get(int(columns.row[position]), ())
+        if ports:
+            self._more_ports.setdefault(node, set()).update(ports)
+        self._leaving_on[node] = self._leaving_on.get(node, 0) + 1
+        reason = columns.reasons.get(int(columns.row[position]), "")
+        if reason.startswith(PREEMPTED):
+            self._nominated.setdefault(_group_in(reason), set()).add(node)
+
+    def _add(self, node: int, position: int, sign: int) -> None:
+        """What a row holds, onto what will be free."""
+        columns = self._columns
+        held = (columns.cpu_millis[position], columns.memory_mib[position], columns.disk_mib[position])
+        self._more[node] += sign * np.array(held, dtype=np.int64)
+        mask, millis = int(columns.device_mask[position]), int(columns.gpu_millis[position])
+        if mask:
+            for device in range(self._more_devices.shape[1]):
+                if mask >> device & 1 and self._problem.devices.capacity[node] > device * 1000:
+                    self._more_devices[node, device] += sign * millis
+
+    # ------------------------------------------------------------------------ one ask
+
+    def is_worth_trying(self, ask: Ask, wish: Wish) -> bool:
+        """False: an equal wish of at least this priority found nothing, and room only gets less."""
+        return self._hopeless.get(wish, -1) < ask.job.spec.priority
+
+    def look_again(self) -> None:
+        """Asks were placed since: nodes may be full, or kept for a gang."""
+        self._suitable.clear()
+        self._known.clear()
+
+    def make_room(self, ask: Ask, wish: Wish, places: Sequence[int]) -> None:
+        """Find and hold room for the instances ``places`` of an ask, which did not fit. A unit gets all or nothing."""
+        self.asks += 1
+        whole = is_whole(ask.job, ask.group)
+        before = self._mark() if whole else None
+        for place in places:
+            self.instances += 1
+            if self._one(ask, wish, place):
+                continue
+            if before is not None:
+                self._undo(before)
+                return
+            if not ask.pinned:
+                self._hopeless[wish] = max(self._hopeless.get(wish, -1), ask.job.spec.priority)
+                return
+
+    def _one(self, ask: Ask, wish: Wish, place: int) -> bool:
+        allowed = self._suitable.get(wish)
+        if allowed is None:
+            allowed = self._suitable[wish] = suitable(self._problem, wish)
+        if ask.pinned:
+            number = self._problem.number_of_slot.get(int(ask.ordinals[place]), -1)
+            only = np.zeros_like(allowed)
+            if number >= 0:
+                only[number] = allowed[number]
+            allowed = only
+        wait = self.waits.setdefault((ask.job.slot, ask.group), Wait())
+        name = self._name(ask, place)
+        node = self._being_freed(wish, allowed, _group_in(name))
+        if node < 0:
+            harm = self._harm(ask, wish, allowed, wait)
+            if harm is None:
+                wait.unmet += 1
+                return False
+            node = harm.node
+            for position in harm.positions:
+                self._evict(position, ask.job, name)
+                wait.evicted.append(title(self._view, position))
+        self._hold(node, wish)
+        wait.nodes[self._problem.nodes[node].spec.name] = self._leaving_on.get(node, 0)
+        return True
+
+    def _name(self, ask: Ask, place: int) -> str:
+        """``preempted by web/api/0 (priority 80)``: unambiguous, for the next round reads it."""
+        spec = ask.job.spec
+        where = "" if spec.namespace == "default" else f" of namespace {spec.namespace}"
+        return (
+            f"{PREEMPTED}{spec.name}/{spec.groups[ask.group].name}/{ask.ordinals[place]}{where} "
+            f"(priority {spec.priority})"
+        )
+
+    def _being_freed(self, wish: Wish, allowed: BoolArray, mine: str) -> int:
+        """The node where it fits once everything that was told to stop has ended, or -1: one where room is made for it
+        before others, then the tightest."""
+        nodes = np.array([node for node in sorted(self._leaving_on) if allowed[node]], dtype=np.int64)
+        nodes = nodes[self._fits_later(wish, nodes)]
+        if not len(nodes):
+            return -1
+        left = (self._problem.free[nodes] + self._more[nodes] - np.array(wish.request)) * 1000
+        slack = (left // np.maximum(self._problem.capacity[nodes], 1)).sum(axis=1)
+        made = np.isin(nodes, list(self._nominated.get(mine, ())))
+        return int(nodes[np.lexsort((nodes, slack, ~made))[0]])
+
+    def _fits_later(self, wish: Wish, nodes: Int64Array) -> BoolArray:
+        """bool per given node: it fits into what is free there and what will be."""
+        if not len(nodes):
+            return np.zeros(0, dtype=np.bool_)
+        problem = self._problem
+        problem.free += self._more
+        problem.devices.free += self._more_devices
+        released = []
+        if wish.ports:
+            released = [(node, self._more_ports[node]) for node in nodes.tolist() if node in self._more_ports]
+            for node, ports in released:
+                problem.ports.release(node, ports)
+        try:
+            return has_room(problem, wish, nodes)
+        finally:
+            for node, ports in released:
+                problem.ports.occupy(node, ports)
+            problem.free -= self._more
+            problem.devices.free -= self._more_devices
+
+    # ------------------------------------------------------------------------ evicting
+
+    def _harm(self, ask: Ask, wish: Wish, allowed: BoolArray, wait: Wait) -> Harm | None:
+        """The least harm that makes room, level of priority by level; None: nothing that may be done does."""
+        problem, priority = self._problem, ask.job.spec.priority
+        request = np.array(wish.request, dtype=np.int64)
+        later = problem.free + self._more
+        lack = np.maximum(request - later, 0)
+        for level in self._levels:
+            if level >= priority:
+                break
+            known = self._freeable_to(level)
+            nodes = np.flatnonzero(allowed & (known.victims > 0) & (later + known.freed >= request).all(axis=1))
+            if len(nodes) > NODES_MAX:
+                least = (-(-lack[nodes] // np.maximum(known.largest[nodes], 1))).max(axis=1)
+                shares = (lack[nodes] * 1000 // np.maximum(problem.capacity[nodes], 1)).sum(axis=1)
+                nodes = nodes[np.lexsort((nodes, shares, least))[:NODES_MAX]]
+            cached = self._known.setdefault((wish, level), {})
+            for node in nodes.tolist():
+                if node not in cached:
+                    cached[node] = self._harm_on(node, wish, level, wait)
+            found = [harm for node in nodes.tolist() if (harm := cached[node]) is not None]
+            if found:
+                return min(found, key=lambda harm: (harm.priority, harm.count, harm.waste, harm.node))
+        return None
+
+    def _freeable_to(self, level: int) -> _Freeable:
+        known = self._freeable.get(level)
+        if known is None:
+            columns, nodes = self._columns, len(self._problem)
+            rows = np.flatnonzero(self._priority <= level)
+            where = self._node[rows]
+            freed = np.zeros((nodes, 3), dtype=np.int64)
+            largest = np.zeros((nodes, 3), dtype=np.int64)
+            for dimension, column in enumerate((columns.cpu_millis, columns.memory_mib, columns.disk_mib)):
+                freed[:, dimension] = np.bincount(where, weights=column[rows], minlength=nodes)
+                np.maximum.at(largest[:, dimension], where, column[rows])
+            known = _Freeable(
+                freed=freed, largest=largest, victims=np.bincount(where, minlength=nodes).astype(np.int64)
+            )
+            self._freeable[level] = known
+        return known
+
+    def _members(self, unit: int) -> list[int]:
+        first, last = np.searchsorted(self._sorted_units, [unit, unit + 1])
+        members = self._by_unit[first:last]
+        running: list[int] = members[self._running[members]].tolist()
+        return running
+
+    def _job_of(self, position: int) -> Job:
+        return self._view.jobs_by_slot[int(self._columns.job[position])]
+
+    def _harm_on(self, node: int, wish: Wish, level: int, wait: Wait) -> Harm | None:
+        problem = self._problem
+        here = self._by_node[self._starts[node] : self._starts[node + 1]]
+        here = here[self._priority[here] <= level]
+        victims = self._singles(here, wait) if self._all_alone else self._whole_units(node, here, level, wait)
+        free = problem.free[node] + self._more[node]
+        lack = tuple(max(0, want - int(have)) for want, have in zip(wish.request, free.tolist(), strict=True))
+        return least_harm(
+            node,
+            victims,
+            lack=lack,
+            capacity=tuple(problem.capacity[node].tolist()),
+            left=self._budgets.left,
+            fits=lambda chosen: self._would_fit(node, wish, chosen),
+            plain=wish.plain,
+        )
+
+    def _singles(self, here: Int64Array, wait: Wait) -> list[Victim]:
+        """The victims on a node where each is a unit of its own: as ``_whole_units`` would have them, only faster."""
+        columns = self._columns
+        millis = np.bitwise_count(columns.device_mask[here]) * columns.gpu_millis[here]
+        arrays = (
+            here, self._priority[here], columns.cpu_millis[here], columns.memory_mib[here], columns.disk_mib[here],
+            millis, columns.create_index[here], columns.job[here],
+        )  # fmt: skip
+        victims: list[Victim] = []
+        for position, priority, cpu, memory, disk, gpus, created, slot in zip(
+            *(array.tolist() for array in arrays), strict=True
+        ):
+            groups: tuple[tuple[tuple[int, str], int], ...] = ()
+            if self._view.jobs_by_slot[slot].spec.disruption is not None:
+                groups = ((self._budgets.group_of(position), 1),)
+                if self._is_held(dict(groups), wait):
+                    continue
+            victims.append(
+                Victim(
+                    positions=(position,),
+                    priority=priority,
+                    frees=(cpu, memory, disk),
+                    millis=gpus,
+                    groups=groups,
+                    age=-created,
+                )
+            )
+        return victims
+
+    def _whole_units(self, node: int, here: Int64Array, level: int, wait: Wait) -> list[Victim]:
+        columns = self._columns
+        victims: list[Victim] = []
+        for unit in dict.fromkeys(self._units[here].tolist()):
+            members = self._members(unit)
+            if any(self._priority[member] > level for member in members):
+                continue  # part of it must stay
+            groups: dict[tuple[int, str], int] = {}
+            for member in members:
+                key = self._budgets.group_of(member)
+                groups[key] = groups.get(key, 0) + 1
+            if self._is_held(groups, wait):
+                continue
+            mine = np.array([member for member in members if self._node[member] == node], dtype=np.int64)
+            victims.append(
+                Victim(
+                    positions=tuple(members),
+                    priority=max(int(self._priority[member]) for member in members),
+                    frees=(
+                        int(columns.cpu_millis[mine].sum()),
+                        int(columns.memory_mib[mine].sum()),
+                        int(columns.disk_mib[mine].sum()),
+                    ),
+                    millis=int((np.bitwise_count(columns.device_mask[mine]) * columns.gpu_millis[mine]).sum()),
+                    groups=tuple(groups.items()),
+                    age=-int(columns.create_index[mine].max()),
+                )
+            )
+        return victims
+
+    def _is_held(self, groups: Mapping[tuple[int, str], int], wait: Wait) -> bool:
+        """Whether a budget forbids to take so many of these groups; noted if so."""
+        held = [key for key, count in groups.items() if self._budgets.left(key) < count]
+        for slot, group in held:
+            name = f"{self._view.jobs_by_slot[slot].spec.name}/{group}"
+            wait.budgets[name] = self._budgets.said((slot, group))
+        return bool(held)
+
+    def _would_fit(self, node: int, wish: Wish, victims: Sequence[Victim]) -> bool:
+        here = [at for victim in victims for at in victim.positions if self._node[at] == node]
+        ports = {port for at in here for port in self._columns.ports.get(int(self._columns.row[at]), ())}
+        before = self._more_ports.get(node)
+        for at in here:
+            self._add(node, at, 1)
+        if ports:
+            self._more_ports[node] = (before or set()) | ports
+        fits = bool(self._fits_later(wish, np.array([node], dtype=np.int64))[0])
+        for at in here:
+            self._add(node, at, -1)
+        if ports:
+            if before is None:
+                del self._more_ports[node]
+            else:
+                self._more_ports[node] = before
+        return fits
+
+    def _evict(self, position: int, by: Job, reason: str) -> None:
+        columns, node = self._columns, int(self._node[position])
+        held = (columns.cpu_millis[position], columns.memory_mib[position], columns.disk_mib[position])
+        for level, known in self._freeable.items():
+            if self._priority[position] <= level:
+                known.freed[node] -= np.array(held, dtype=np.int64)
+                known.victims[node] -= 1
+        self._priority[position] = NOBODY
+        if not self._all_alone:
+            self._known.clear()  # the unit frees room on other nodes, too
+        if self._job_of(position).spec.disruption is not None:
+            self._budgets.take(self._budgets.group_of(position), 1)
+            self._known.clear()  # what the budget leaves changes what is possible elsewhere
+        self._will_be_free(position)
+        self.evictions.append(Eviction(position=position, by=by, reason=reason))
+
+    # ------------------------------------------------------------------------ holding
+
+    def _hold(self, node: int, wish: Wish) -> None:
+        """Take the room of one instance: of what will be free first, the rest of what is."""
+        problem, more = self._problem, self._more
+        for cached in self._known.values():
+            cached.pop(node, None)
+        request = np.array(wish.request, dtype=np.int64)
+        soon = np.minimum(np.maximum(more[node], 0), request)
+        if wish.gpus is not None:
+            free, coming = problem.devices.free, self._more_devices
+            free[node] += coming[node]
+            best = problem.devices.best(node, wish.gpus)
+            free[node] -= coming[node]
+            assert best is not None, "it was seen to fit"
+            for device in best.numbers:
+                early = min(int(coming[node, device]), wish.gpus.gpu_millis)
+                coming[node, device] -= early
+                free[node, device] -= wish.gpus.gpu_millis - early
+        more[node] -= soon
+        problem.free[node] -= request - soon
+        leaving = self._more_ports.get(node, set())
+        for port in wish.ports:
+            if port in leaving:
+                leaving.discard(port)
+            elif port:
+                problem.ports.occupy(node, (port,))
+
+    def _mark(self) -> _Mark:
+        return _Mark(
+            free=self._problem.free.copy(),
+            devices=self._problem.devices.free.copy(),
+            more=self._more.copy(),
+            more_devices=self._more_devices.copy(),
+            more_ports={node: set(ports) for node, ports in self._more_ports.items()},
+            priority=self._priority.copy(),
+            leaving_on=dict(self._leaving_on),
+            budgets=self._budgets.mark(),
+            evictions=len(self.evictions),
+            waits={key: _copy(wait) for key, wait in self.waits.items()},
+        )
+
+    def _undo(self, mark: _Mark) -> None:
+        """As it was at ``mark``; static ports that were held meanwhile stay so for this round, which harms nothing."""
+        self._problem.free[:] = mark.free
+        self._problem.devices.free[:] = mark.devices
+        self._more, self._more_devices, self._more_ports = mark.more, mark.more_devices, mark.more_ports
+        self._priority, self._leaving_on, self.waits = mark.priority, mark.leaving_on, mark.waits
+        self._budgets.undo(mark.budgets)
+        self._freeable.clear()
+        self._known.clear()
+        del self.evictions[mark.evictions :]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Freeable:
+    """Per node, what evicting everything up to some priority would free, the most that one victim frees (it may be gone
+    since: then it is too much), and how many there are."""
+
+    freed: Int64Array
+    largest: Int64Array
+    victims: Int64Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Mark:
+    """Everything that making room for a unit changes."""
+
+    free: Int64Array
+    devices: npt.NDArray[np.int32]
+    more: Int64Array
+    more_devices: npt.NDArray[np.int32]
+    more_ports: dict[int, set[int]]
+    priority: Int64Array
+    leaving_on: dict[int, int]
+    budgets: dict[tuple[int, str], int]
+    evictions: int
+    waits: dict[tuple[int, int], Wait]
+
+
+def _numbers(problem: Problem, slots: npt.NDArray[np.int32]) -> Int64Array:
+    """int64 per row: the number of its node, -1 where that is forgotten."""
+    if not len(problem) or not len(slots):
+        return np.full(len(slots), -1, dtype=np.int64)
+    at = np.minimum(np.searchsorted(problem.slots, slots), len(problem) - 1)
+    return np.where(problem.slots[at] == slots, at, -1).astype(np.int64)
+
+
+NAMES_MAX = 3
+
+
+def remarks_on_waits(wait: Wait | None) -> list[str]:
+    """What instances wait for, for reading: the most important first."""
+    if wait is None:
+        return []
+    told = [
+        f"waiting for {count} {'allocation' if count == 1 else 'allocations'} to stop on {node}"
+        for node, count in sorted(wait.nodes.items())
+    ]
+    texts = ["; ".join(told[:NAMES_MAX]) + (f" and on {len(told) - NAMES_MAX} more nodes" * (len(told) > NAMES_MAX))]
+    texts = texts if told else []
+    if wait.evicted:
+        more = len(wait.evicted) - NAMES_MAX
+        names = ", ".join(wait.evicted[:NAMES_MAX]) + (f" and {more} more" if more > 0 else "")
+        texts.append(f"preempting {names}")
+    if wait.unmet:
+        held = [f"{name} ({said})" for name, said in sorted(wait.budgets.items())]
+        if held:
+            texts.append(f"disruption budgets forbid to preempt {', '.join(held[:NAMES_MAX])}")
+    return texts
+
+
+def _copy(wait: Wait) -> Wait:
+    return Wait(nodes=dict(wait.nodes), evicted=list(wait.evicted), budgets=dict(wait.budgets), unmet=wait.unmet)
+
+
+def _group_in(reason: str) -> str:
+    """The preemptor's group (and its namespace) in a reason: instances of one group may use each other's room."""
+    name, _, _ = reason.removeprefix(PREEMPTED).partition(" (priority")
+    first, space, rest = name.partition(" ")
+    return first.rpartition("/")[0] + space + rest

@@ -1,0 +1,412 @@
+"""Who is evicted for whom: the least harm, never more than needed, and room that stays where it was made."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.contract.model import (
+    AllocState,
+    Desired,
+    DeviceRequest,
+    Disruption,
+    GangSpec,
+    JobType,
+    NodeStatus,
+    Settings,
+)
+from orchestrator.plan import decide, explain
+from orchestrator.scheduling import preempt as module
+from orchestrator.state.commands import Action, ApplyPlan
+from orchestrator.state.disruption import PREEMPTED
+from orchestrator.state.model import Job
+from tests.unit.scheduling.cluster import Cluster, gpus, group_spec
+
+
+class Stage:
+    """A cluster, its rounds, and agents that stop what they are told to, when they are told to."""
+
+    def __init__(self, **settings_: bool) -> None:
+        self.cluster = Cluster()
+        self.settings = Settings(**settings_)
+
+    def view(self) -> Any:
+        from dataclasses import replace
+
+        return replace(self.cluster.view(), settings=self.settings)
+
+    def running(self, name: str, node: str, *, priority: int = 50, cpu: int = 500, count: int = 1, **more: Any) -> Job:
+        """A job whose instances all run on one node."""
+        group = {key: more.pop(key) for key in ("memory", "gpu", "ports") if key in more}
+        row = {key: more.pop(key) for key in ("device_mask", "gpu_millis") if key in more}
+        job = self.cluster.job(name, group_spec(count=count, cpu=cpu, **group), priority=priority, **more)
+        place = next(known for known in self.cluster.nodes if known.spec.name == node)
+        for ordinal in range(count):
+            at = len(self.cluster.rows)
+            self.cluster.alloc(job, place, ordinal, create_index=at + 1, ports=group.get("ports", ()), **row)
+        return job
+
+    def wanted(self, name: str, *, priority: int, cpu: int = 500, count: int = 1, **more: Any) -> Job:
+        group = {key: more.pop(key) for key in ("memory", "gpu", "ports") if key in more}
+        return self.cluster.job(name, group_spec(count=count, cpu=cpu, **group), priority=priority, **more)
+
+    def evicted(self) -> list[str]:
+        """Of the next round, "victim/ordinal: reason", in order."""
+        return [text for plan in decide(self.view(), 0).plans for text in evictions(plan, self.cluster)]
+
+    def placed(self) -> list[tuple[str, str]]:
+        return [
+            (plan.jobs[job].removeprefix("uid-"), plan.nodes[node])
+            for plan in decide(self.view(), 0).plans
+            for job, node in zip(plan.placements.job.tolist(), plan.placements.node.tolist(), strict=True)
+        ]
+
+    def tell(self) -> None:
+        """What the next round evicts is told to stop."""
+        for plan in decide(self.view(), 0).plans:
+            actions = plan.actions
+            for place in np.flatnonzero(actions.action == Action.EVICT).tolist():
+                uid, ordinal = plan.jobs[int(actions.job[place])], int(actions.ordinal[place])
+                slot = next(job.slot for job in self.cluster.jobs if job.uid == uid)
+                for row in self.cluster.rows:
+                    if (row["job"], row["ordinal"]) == (slot, ordinal):
+                        row["desired"] = Desired.STOP
+                        row["reason"] = plan.reasons[int(actions.reason[place])]
+
+    def stopped(self, job: Job, ordinal: int = 0) -> None:
+        for row in self.cluster.rows:
+            if (row["job"], row["ordinal"]) == (job.slot, ordinal):
+                row["state"] = AllocState.STOPPED
+
+
+def evictions(plan: ApplyPlan, cluster: Cluster) -> list[str]:
+    actions = plan.actions
+    return [
+        f"{plan.jobs[int(actions.job[place])].removeprefix('uid-')}/{actions.ordinal[place]}: "
+        f"{plan.reasons[int(actions.reason[place])]}"
+        for place in np.flatnonzero(actions.action == Action.EVICT).tolist()
+    ]
+
+
+def one_node(cpu: int = 1000, **more: bool) -> Stage:
+    stage = Stage(**more)
+    stage.cluster.node("n", cpu=cpu)
+    return stage
+
+
+def test_a_lower_priority_makes_room_and_is_told_for_whom() -> None:
+    stage = one_node()
+    stage.running("low", "n", priority=20, cpu=1000)
+    stage.wanted("web", priority=80, cpu=1000)
+    assert stage.evicted() == [f"low/0: {PREEMPTED}web/main/0 (priority 80)"]
+    assert stage.placed() == []
+
+
+@pytest.mark.parametrize("priority", [50, 80])
+def test_an_equal_or_higher_priority_never_makes_room(priority: int) -> None:
+    stage = one_node()
+    stage.running("old", "n", priority=priority, cpu=1000)
+    stage.wanted("web", priority=50, cpu=1000)
+    assert stage.evicted() == []
+
+
+def test_what_is_not_preemptible_stays_and_so_does_everything_when_the_cluster_says_so() -> None:
+    stage = one_node()
+    stage.running("low", "n", priority=20, cpu=1000, unpreemptible=True)
+    stage.wanted("web", priority=80, cpu=1000)
+    assert stage.evicted() == []
+    stage = one_node(preemption=False)
+    stage.running("low", "n", priority=20, cpu=1000)
+    stage.wanted("web", priority=80, cpu=1000)
+    assert stage.evicted() == []
+
+
+def test_nobody_is_evicted_where_the_preemptor_would_still_not_fit() -> None:
+    stage = one_node()
+    stage.running("low", "n", priority=20, cpu=500)
+    stage.running("high", "n", priority=95, cpu=500)
+    stage.wanted("web", priority=80, cpu=1000)
+    assert stage.evicted() == []
+
+
+def test_the_lowest_priority_goes_first_then_the_fewest_then_the_least_waste_then_the_youngest() -> None:
+    stage = one_node(2000)
+    stage.running("mid", "n", priority=50, cpu=500, count=2)
+    stage.running("low", "n", priority=20, cpu=500, count=2)
+    stage.wanted("web", priority=80, cpu=500)
+    assert [text.partition(":")[0] for text in stage.evicted()] == ["low/1"]
+    stage = one_node(2000)
+    stage.running("small", "n", priority=20, cpu=300, count=2)
+    stage.running("big", "n", priority=20, cpu=600)
+    stage.running("huge", "n", priority=20, cpu=800)
+    stage.wanted("web", priority=80, cpu=600)
+    assert [text.partition(":")[0] for text in stage.evicted()] == ["big/0"]
+
+
+def test_of_several_nodes_the_one_with_the_least_harm_is_taken() -> None:
+    stage = Stage()
+    for name in ("a", "b", "c"):
+        stage.cluster.node(name, cpu=1000)
+    stage.running("x", "a", priority=50, cpu=1000)
+    stage.running("y", "b", priority=20, cpu=500, count=2)
+    stage.running("z", "c", priority=20, cpu=1000)
+    stage.wanted("web", priority=80, cpu=1000)
+    assert [text.partition(":")[0] for text in stage.evicted()] == ["z/0"]
+
+
+def test_while_a_victim_stops_nobody_else_is_evicted_and_nobody_lower_gets_the_room() -> None:
+    stage = one_node()
+    low = stage.running("low", "n", priority=20, cpu=400, count=2)
+    stage.wanted("web", priority=80, cpu=800)
+    assert len(stage.evicted()) == 2
+    stage.tell()
+    late = stage.wanted("late", priority=50, cpu=200)  # it would fit into what is free now
+    assert stage.evicted() == []
+    assert stage.placed() == [("late", "n")]  # 200 of 1000 are not needed by web
+    stage.stopped(low, 0)
+    stage.cluster.change(late, stopped=True)
+    stage.wanted("snatch", priority=50, cpu=400)
+    assert stage.evicted() == []
+    assert stage.placed() == []  # half of the room is free, and it is web's
+    stage.stopped(low, 1)
+    assert ("web", "n") in stage.placed()
+
+
+def test_whoever_room_was_made_for_waits_there_and_leaves_others_theirs() -> None:
+    stage = Stage()
+    stage.cluster.node("small", cpu=900)
+    stage.cluster.node("large", cpu=4000)
+    stage.running("a", "small", priority=20, cpu=300)
+    stage.running("b", "large", priority=30, cpu=1000)
+    stage.running("high", "large", priority=99, cpu=3000)
+    first = stage.wanted("first", priority=90, cpu=750)
+    second = stage.wanted("second", priority=80, cpu=1000)  # it fits on the large node alone
+    assert [text.partition(":")[0] for text in stage.evicted()] == ["a/0", "b/0"]
+    stage.tell()
+    for job, node in ((first, "small"), (second, "large")):
+        (group,) = explain(stage.view(), job.uid, 0)
+        assert f"waiting for 1 allocation to stop on {node}" in group.summary
+
+
+def test_room_that_an_ordinary_stop_frees_spares_a_victim() -> None:
+    stage = Stage()
+    for name in ("a", "b"):
+        stage.cluster.node(name, cpu=1000)
+    stage.running("low", "a", priority=20, cpu=1000)
+    done = stage.running("done", "b", priority=90, cpu=1000)
+    stage.cluster.change(done, stopped=True)  # this very round tells it to stop
+    stage.wanted("web", priority=80, cpu=1000)
+    assert stage.evicted() == []
+    for row in stage.cluster.rows:
+        if row["job"] == done.slot:
+            row["desired"] = Desired.STOP  # an earlier round did
+    assert stage.evicted() == []
+
+
+def test_what_stops_on_a_closed_node_frees_room_for_nobody() -> None:
+    stage = Stage()
+    stage.cluster.node("a", cpu=1000)
+    stage.cluster.node("b", cpu=1000, cordoned=True)
+    stage.running("low", "a", priority=20, cpu=1000)
+    done = stage.running("done", "b", priority=90, cpu=1000)
+    stage.cluster.change(done, stopped=True)
+    stage.wanted("web", priority=80, cpu=1000)
+    assert len(stage.evicted()) == 1
+
+
+def test_each_waiting_instance_gets_room_of_its_own() -> None:
+    stage = Stage()
+    for name in ("a", "b"):
+        stage.cluster.node(name, cpu=1000)
+        stage.running(f"low-{name}", name, priority=20, cpu=500, count=2)
+    stage.wanted("web", priority=80, cpu=500, count=3)
+    assert len(stage.evicted()) == 3
+    stage.tell()
+    assert stage.evicted() == []
+
+
+def test_a_budget_bounds_what_is_evicted_and_the_explanation_says_so() -> None:
+    stage = one_node(2000)
+    stage.running("low", "n", priority=20, cpu=500, count=4, disruption=Disruption(max_unavailable=1))
+    web = stage.wanted("web", priority=80, cpu=500, count=3)
+    assert len(stage.evicted()) == 1
+    big = stage.wanted("big", priority=90, cpu=1500)
+    stage.cluster.change(web, stopped=True)
+    assert stage.evicted() == []
+    (group,) = explain(stage.view(), big.uid, 0)
+    assert "disruption budgets forbid to preempt low/main" not in group.summary  # one alone would not do either
+    stage.cluster.change(stage.cluster.jobs[0], spec=replace_budget(stage.cluster.jobs[0], 0))
+    small = stage.wanted("small", priority=90, cpu=500)
+    (group,) = explain(stage.view(), small.uid, 0)
+    assert "disruption budgets forbid to preempt low/main (0 of 4 may be down, 0 are)" in group.summary
+
+
+def replace_budget(job: Job, most: int) -> Any:
+    from dataclasses import replace
+
+    return replace(job.spec, disruption=Disruption(max_unavailable=most))
+
+
+def test_budgets_count_what_is_down_already() -> None:
+    stage = one_node(2000)
+    job = stage.running("low", "n", priority=20, cpu=500, count=4, disruption=Disruption(max_unavailable=1))
+    stage.cluster.rows[0]["state"] = AllocState.BACKOFF
+    stage.wanted("web", priority=80, cpu=500)
+    assert stage.evicted() == []
+    stage.cluster.change(job, spec=replace_budget(job, 2))
+    assert len(stage.evicted()) == 1
+
+
+def test_devices_and_ports_are_counted_as_room() -> None:
+    stage = Stage()
+    stage.cluster.node("n", cpu=4000, devices=gpus(2))
+    stage.running("a", "n", priority=20, cpu=100, gpu=DeviceRequest(count=1), device_mask=1, gpu_millis=1000)
+    stage.running("b", "n", priority=30, cpu=100, gpu=DeviceRequest(count=1), device_mask=2, gpu_millis=1000)
+    stage.running("c", "n", priority=10, cpu=100, ports=(8080,))
+    stage.wanted("train", priority=80, cpu=100, gpu=DeviceRequest(count=1))
+    assert [text.partition(":")[0] for text in stage.evicted()] == ["a/0"]
+    stage.wanted("web", priority=80, cpu=100, ports=(8080,))
+    assert [text.partition(":")[0] for text in stage.evicted()] == ["a/0", "c/0"]
+    stage.tell()
+    assert stage.evicted() == []
+
+
+def test_a_system_job_preempts_on_its_own_node_alone() -> None:
+    stage = Stage()
+    for name in ("a", "b"):
+        stage.cluster.node(name, cpu=1000)
+    stage.running("low", "a", priority=20, cpu=1000)
+    stage.running("high", "b", priority=95, cpu=1000)
+    stage.wanted("logs", priority=80, cpu=100, type=JobType.SYSTEM)
+    assert stage.evicted() == [f"low/0: {PREEMPTED}logs/main/0 (priority 80)"]
+
+
+def test_a_gang_is_evicted_whole_and_evicts_nobody_itself() -> None:
+    stage = Stage()
+    for name in ("a", "b"):
+        stage.cluster.node(name, cpu=1000)
+    gang = stage.cluster.job("gang", group_spec(count=2, cpu=1000, gang=GangSpec()), priority=20)
+    for ordinal, node in enumerate(stage.cluster.nodes):
+        stage.cluster.alloc(gang, node, ordinal, create_index=1)
+    web = stage.wanted("web", priority=80, cpu=1000)
+    assert [text.partition(":")[0] for text in stage.evicted()] == ["gang/0", "gang/1"]
+    stage.cluster.change(web, stopped=True)
+    stage.cluster.job("other", group_spec(count=2, cpu=1000, gang=GangSpec()), priority=80)
+    assert stage.evicted() == []
+
+
+def test_units_go_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``units`` is where gangs will be: here, the instances of one job are one."""
+    monkeypatch.setattr(module, "units_of", lambda view: view.allocations.job.astype(np.int64))
+    stage = Stage()
+    for name in ("a", "b"):
+        stage.cluster.node(name, cpu=1000)
+    gang = stage.cluster.job("gang", group_spec(count=2, cpu=1000), priority=20)
+    for ordinal, node in enumerate(stage.cluster.nodes):
+        stage.cluster.alloc(gang, node, ordinal, create_index=1)
+    stage.wanted("web", priority=80, cpu=1000)
+    assert [text.partition(":")[0] for text in stage.evicted()] == ["gang/0", "gang/1"]
+    stage.tell()
+    assert stage.evicted() == []
+    stage.cluster.change(gang, spec=replace_budget(gang, 1))
+    for row in stage.cluster.rows:
+        row["desired"] = Desired.RUN
+        row.pop("reason", None)
+    assert stage.evicted() == []
+
+
+def test_a_unit_that_cannot_get_all_its_room_evicts_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = one_node(2000)
+    stage.running("low", "n", priority=20, cpu=1000)
+    stage.running("high", "n", priority=95, cpu=1000)
+    stage.wanted("gang", priority=80, cpu=1000, count=2)
+    assert len(stage.evicted()) == 1
+    monkeypatch.setattr(module, "is_whole", lambda job, group: True)
+    assert stage.evicted() == []
+    stage.wanted("web", priority=70, cpu=1000)
+    assert stage.evicted() == [f"low/0: {PREEMPTED}web/main/0 (priority 70)"]
+
+
+def test_the_explanation_names_victims_and_then_what_is_waited_for() -> None:
+    stage = one_node()
+    low = stage.running("low", "n", priority=20, cpu=500, count=2)
+    web = stage.wanted("web", priority=80, cpu=1000)
+    (group,) = explain(stage.view(), web.uid, 0)
+    assert "waiting for 2 allocations to stop on n; preempting low/main/1, low/main/0" in group.summary
+    stage.tell()
+    (group,) = explain(stage.view(), web.uid, 0)
+    assert "waiting for 2 allocations to stop on n" in group.summary
+    assert "preempting" not in group.summary
+    stage.stopped(low, 1)
+    (group,) = explain(stage.view(), low.uid, 0)
+    assert f"2 {PREEMPTED}web/main/0 (priority 80)" in group.summary
+
+
+def test_a_lost_node_is_no_place_to_evict_on() -> None:
+    stage = Stage()
+    stage.cluster.node("a", cpu=1000, status=NodeStatus.LOST)
+    stage.running("low", "a", priority=20, cpu=1000)
+    stage.wanted("web", priority=80, cpu=1000)
+    assert stage.evicted() == []
+
+
+# ---------------------------------------------------------------------------- against brute force
+
+
+@st.composite
+def small_cases(draw: st.DrawFn) -> tuple[list[list[tuple[int, int, int]]], tuple[int, int], dict[int, int]]:
+    """Per node, (priority, cpu, memory) of what runs; what is wanted at priority 80; budgets by victim job."""
+    victim = st.tuples(
+        st.sampled_from([10, 20, 50, 80, 90]), st.sampled_from([100, 200, 300, 500]), st.sampled_from([100, 200, 400])
+    )
+    nodes = draw(st.lists(st.lists(victim, max_size=5), min_size=1, max_size=3))
+    wanted = draw(st.sampled_from([200, 400, 600, 900])), draw(st.sampled_from([100, 300, 700]))
+    frozen = draw(st.dictionaries(st.integers(0, 14), st.just(0), max_size=2))
+    return nodes, wanted, frozen
+
+
+@given(small_cases())
+@settings(max_examples=150, deadline=None)
+def test_the_harm_is_the_least_that_brute_force_finds(
+    case: tuple[list[list[tuple[int, int, int]]], tuple[int, int], dict[int, int]],
+) -> None:
+    nodes, (cpu, memory), frozen = case
+    stage = Stage()
+    number = 0
+    running: list[list[tuple[str, int, int, int, bool]]] = []
+    for at, victims in enumerate(nodes):
+        stage.cluster.node(f"n{at}", cpu=1000, memory=1000)
+        here: list[tuple[str, int, int, int, bool]] = []
+        for priority, takes, keeps in victims:
+            if sum(one[2] for one in here) + takes > 1000 or sum(one[3] for one in here) + keeps > 1000:
+                continue
+            budget = Disruption(max_unavailable=0) if number in frozen else None
+            name = f"v{number:02}"
+            stage.running(name, f"n{at}", priority=priority, cpu=takes, memory=keeps, disruption=budget)
+            here.append((name, priority, takes, keeps, number in frozen))
+            number += 1
+        running.append(here)
+    stage.wanted("web", priority=80, cpu=cpu, memory=memory)
+    chosen = {text.partition("/")[0] for text in stage.evicted()}
+
+    costs = []
+    for here in running:
+        free = [1000 - sum(one[2] for one in here), 1000 - sum(one[3] for one in here)]
+        lack = [max(0, cpu - free[0]), max(0, memory - free[1])]
+        usable = [one for one in here if one[1] < 80 and not one[4]]
+        for size in range(len(usable) + 1):
+            for some in combinations(usable, size):
+                frees = [sum(one[2] for one in some), sum(one[3] for one in some)]
+                if all(freed >= want for freed, want in zip(frees, lack, strict=True)):
+                    waste = sum(freed - want for freed, want in zip(frees, lack, strict=True))
+                    costs.append((max((one[1] for one in some), default=0), size, waste, {one[0] for one in some}))
+    if not costs or min(cost[1] for cost in costs) == 0:
+        assert chosen == set()
+        return
+    best = min(cost[:3] for cost in costs)
+    assert any(names == chosen for *cost, names in costs if tuple(cost) == best)
