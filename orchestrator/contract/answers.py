@@ -17,6 +17,7 @@ from orchestrator.contract.model import (
     Limits,
     NodeSpec,
     NodeStatus,
+    NodeTaint,
     Resources,
     StrMap,
     Variable,
@@ -188,6 +189,7 @@ class NodeInfo:
     register_index: int = 0
     heartbeat_age_ms: int = -1
     status_reason: str = ""
+    taints: tuple[NodeTaint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from orchestrator.contract.model import Desired, JobType
 from orchestrator.reconcile.gaps import find_gaps
 from orchestrator.reconcile.pace import Pace, choose_victim
 from orchestrator.reconcile.table import GONE, BoolArray, Scene, constraints_of, key_of, look
+from orchestrator.reconcile.taints import evictions
 from orchestrator.reconcile.work import Actions, Ask, GroupWork, Work
 from orchestrator.state.commands import Action, Int32Array
 from orchestrator.state.views import ClusterView
@@ -40,9 +41,13 @@ def reconcile(view: ClusterView, now_ms: int) -> Work:
     scene = look(view)
     asks, notes, wake_at_ms = find_gaps(scene, max(now_ms, view.time_ms))
     stops = _immediate_stops(scene)
+    texts, taint_at_ms = _driven_away(scene, stops, max(now_ms, view.time_ms))
     _give_way(scene, stops, notes)
     return Work(
-        actions=_actions(scene, stops), asks=tuple(sorted(asks, key=_turn)), wake_at_ms=wake_at_ms, groups=notes
+        actions=_actions(scene, stops, texts),
+        asks=tuple(sorted(asks, key=_turn)),
+        wake_at_ms=min((at for at in (wake_at_ms, taint_at_ms) if at is not None), default=None),
+        groups=notes,
     )
 
 
@@ -82,6 +87,18 @@ def _misplaced(scene: Scene, mine: BoolArray, number: int) -> list[int]:
         if slot not in scene.system_nodes[number] and slot in nodes and not matches(nodes[slot].spec, constraints):
             found.append(position)
     return found
+
+
+def _driven_away(scene: Scene, stops: Int32Array, now_ms: int) -> tuple[tuple[str, ...], int | None]:
+    """Adds what NoExecute taints drive away to ``stops``; the texts of all reasons, and the next deadline."""
+    leavers, wake_at_ms = evictions(scene, now_ms)
+    texts = list(REASONS)
+    for position in sorted(leavers):
+        if stops[position] == STAYS:
+            if leavers[position] not in texts:
+                texts.append(leavers[position])
+            stops[position] = texts.index(leavers[position])
+    return tuple(texts), wake_at_ms
 
 
 def _give_way(scene: Scene, stops: Int32Array, notes: dict[tuple[int, int], GroupWork]) -> None:
@@ -127,7 +144,7 @@ def _give_way(scene: Scene, stops: Int32Array, notes: dict[tuple[int, int], Grou
             stops[newest[place]] = DRAINED if draining[place] else OUTDATED
 
 
-def _actions(scene: Scene, stops: Int32Array) -> Actions:
+def _actions(scene: Scene, stops: Int32Array, texts: tuple[str, ...]) -> Actions:
     columns = scene.view.allocations
     lost = np.flatnonzero(scene.lose)
     stopped = np.flatnonzero(stops != STAYS)
@@ -137,5 +154,5 @@ def _actions(scene: Scene, stops: Int32Array) -> Actions:
         positions=np.concatenate([lost, stopped]).astype(np.int64),
         actions=np.concatenate(kinds).astype(np.int32),
         reasons=np.concatenate([np.full(len(lost), LOST), stops[stopped]]).astype(np.int32),
-        texts=REASONS,
+        texts=texts,
     )

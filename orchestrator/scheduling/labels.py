@@ -26,12 +26,13 @@ class Labels:
         """bool per node: whether it satisfies the constraint."""
         known = self._masks.get(constraint)
         if known is None:
-            codes, values = self._column(constraint.attribute)
+            codes, values = self.column(constraint.attribute)
             verdicts = np.array([satisfied(constraint, value) for value in values], dtype=np.bool_)
             known = self._masks[constraint] = verdicts[codes]
         return known
 
-    def _column(self, attribute: str) -> tuple[Int64Array, list[str | None]]:
+    def column(self, attribute: str) -> tuple[Int64Array, list[str | None]]:
+        """int64 per node: the place of its value in the list (None: it has none)."""
         column = self._columns.get(attribute)
         if column is None:
             codes: dict[str | None, int] = {}

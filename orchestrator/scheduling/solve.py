@@ -20,6 +20,7 @@ from orchestrator.scheduling import registry
 from orchestrator.scheduling.devices import mask_of
 from orchestrator.scheduling.filters import has_room, suitable, times_that_fit
 from orchestrator.scheduling.policy import NOWHERE, Policy, Turn
+from orchestrator.scheduling.preferring import Preferring
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.scoring import SCALE
 from orchestrator.scheduling.wish import Ask, BoolArray, Int64Array, Wish, wish_of
@@ -108,6 +109,7 @@ class _Solver:
         self._turn_key = (-1, -1)
         self._turn = self._anyone = Turn(counts=np.zeros(len(problem), dtype=np.int64), last=-1)
         self.result = Placements(len(asks))
+        problem.presence.follow(self.result, asks)
 
     def run(self) -> None:
         order = self._order()
@@ -119,6 +121,9 @@ class _Solver:
             place += 1
             if ask.pinned:
                 self._place_pinned(index, wish, policy)
+                continue
+            if wish.preferences is not None or self._problem.soft_taints:
+                self._place_preferring(index, wish, policy)
                 continue
             batch = [index]
             if not policy.knows_groups and ask.avoid < 0:
@@ -238,6 +243,29 @@ class _Solver:
                 return at
             self._take(index, at, policy.choose(scores, turn), wish, turn)
         return count
+
+    def _place_preferring(self, index: int, wish: Wish, policy: Policy) -> None:
+        """Like ``_place``, for one ask on the nodes that it prefers (``preferring``)."""
+        ask = self._asks[index]
+        turn = self._turn_of(ask) if policy.knows_groups else self._anyone
+        count = len(ask.ordinals)
+        known = self._class(wish, policy)
+        choice = Preferring(self._problem, wish, policy, known.suitable)
+        avoid = self._problem.number_of_slot.get(ask.avoid, -1)
+        if wish.plain and avoid < 0 and count >= self._closed_form_from and not choice.changing:
+            nodes = choice.many(known.scores, count, turn)
+            self.result.add_plain(
+                np.full(len(nodes), index, dtype=np.int32), np.arange(len(nodes), dtype=np.int32), nodes
+            )
+            self._touched.extend(np.unique(nodes).tolist())
+            self.result.unplaced[index] = count - len(nodes)
+            return
+        for at in range(count):
+            node = choice.one(self._class(wish, policy).scores, avoid, turn)
+            if node < 0:
+                self.result.unplaced[index] = count - at
+                return
+            self._take(index, at, node, wish, turn)
 
     def _place_pinned(self, index: int, wish: Wish, policy: Policy) -> None:
         """One instance for each node whose slot is an ordinal of the ask."""

@@ -12,7 +12,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.contract.model import Constraint, DeviceRequest, GroupSpec, JobSpec
+from orchestrator.contract.model import Constraint, DeviceRequest, GroupSpec, IntMap, JobSpec, Toleration
+from orchestrator.scheduling.wanted import Preferences, preferences_of
 from orchestrator.state.commands import Int32Array
 from orchestrator.state.model import Job
 
@@ -55,11 +56,14 @@ class Wish:
     drivers: tuple[str, ...]
     constraints: tuple[Constraint, ...]
     policy: str
+    custom: IntMap = ()
+    tolerations: tuple[Toleration, ...] = ()
+    preferences: Preferences | None = None
 
     @property
     def plain(self) -> bool:
         """Whether the three dimensions alone decide how often it fits on a suitable node."""
-        return self.gpus is None and not self.ports
+        return self.gpus is None and not self.ports and not self.custom
 
     @property
     def devices(self) -> int:
@@ -76,4 +80,7 @@ def wish_of(job: JobSpec, group: GroupSpec, *, default_policy: str) -> Wish:
         drivers=tuple(sorted({task.driver_name for task in group.tasks})),
         constraints=job.constraints + group.constraints,
         policy=job.placement or default_policy,
+        custom=resources.custom,
+        tolerations=job.tolerations + group.tolerations,
+        preferences=preferences_of(job, group),
     )

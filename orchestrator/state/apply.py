@@ -12,7 +12,16 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from orchestrator.state import apply_jobs, apply_nodes, apply_plan, apply_statuses, apply_variables, housekeeping, peers
+from orchestrator.state import (
+    apply_jobs,
+    apply_nodes,
+    apply_plan,
+    apply_statuses,
+    apply_taints,
+    apply_variables,
+    housekeeping,
+    peers,
+)
 from orchestrator.state.answers import Remembered
 from orchestrator.state.check import range_problem
 from orchestrator.state.commands import (
@@ -38,6 +47,7 @@ from orchestrator.state.commands import (
     SingleCommand,
     StopJob,
     SubmitJobs,
+    TaintNode,
     VariablesAnswer,
     WriteVariable,
     WriteVariables,
@@ -140,6 +150,8 @@ def _apply_command(state: State, command: SingleCommand) -> Outcome:
             return apply_nodes.drain(state, command)
         case ForgetNode():
             return apply_nodes.forget(state, command)
+        case TaintNode():
+            return apply_taints.change(state, command)
         case MarkNodes():
             return apply_nodes.mark(state, command)
         case ApplyPlan():

@@ -13,7 +13,16 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.contract.model import JobSpec, LimitsChange, NodeSpec, Observation, StrMap, Variable
+from orchestrator.contract.model import (
+    JobSpec,
+    LimitsChange,
+    NodeSpec,
+    Observation,
+    StrMap,
+    Taint,
+    TaintKey,
+    Variable,
+)
 
 Int64Array = npt.NDArray[np.int64]
 Int32Array = npt.NDArray[np.int32]
@@ -100,6 +109,15 @@ class ForgetNode:
     """Removes the node; its allocations become LOST (also those that said ``on_disconnect: keep``)."""
 
     node_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaintNode:
+    """Takes taints off a node, then puts others on; those that its agent declares are not an operator's to change."""
+
+    node_id: str
+    put: tuple[Taint, ...] = ()
+    drop: tuple[TaintKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,6 +297,7 @@ SingleCommand = (
     | CordonNode
     | DrainNode
     | ForgetNode
+    | TaintNode
     | MarkNodes
     | ApplyPlan
     | RecordStatuses

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.contract.model import JobSpec, NodeSpec, NodeStatus, Resources
+from orchestrator.contract.model import JobSpec, NodeSpec, NodeStatus, NodeTaint, Resources
 
 _NOTHING = Resources()
 
@@ -55,3 +55,5 @@ class Node:
     status_reason: str = ""
     # What may be in use without breaking an invariant: the capacity, or what was in use when a registration lowered it.
     ceiling: Resources = _NOTHING
+    # The agent's own first, then the operators', each by key and effect (``apply_taints`` keeps them so).
+    taints: tuple[NodeTaint, ...] = ()

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.contract.model import AllocState, JobSpec, Limits, Variable
+from orchestrator.contract.model import AllocState, IntMap, JobSpec, Limits, Toleration, Variable, added
 from orchestrator.state.allocations import AllocationTable
 from orchestrator.state.answers import Answers
 from orchestrator.state.commands import Answer, Applied, Rejected, WriteAnswer
@@ -37,6 +37,8 @@ class GroupFacts(NamedTuple):
     devices: int
     gpu_millis: int
     static_ports: tuple[int, ...]  # by port: the fixed host port, or 0
+    custom: IntMap
+    tolerations: tuple[Toleration, ...]
 
 
 class State:
@@ -162,6 +164,8 @@ class State:
                     gpus.count if gpus else 0,
                     gpus.gpu_millis if gpus and gpus.count else 0,
                     tuple([port.static for port in group.ports]),
+                    added((need.custom,)) if need.custom else (),
+                    job.spec.tolerations + group.tolerations,
                 )
             )
         self._facts[job.slot] = (job.version, tuple(facts))
@@ -327,8 +331,27 @@ class State:
                 (key >> 32, key & 0xFFFFFFFF): count
                 for key, count in zip(unique.tolist(), counts.tolist(), strict=True)
             }
+        self._recall_custom(rows)
         self.ledger = Ledger()
         self.ledger.rebuild(table, self.node_at, self.index)
+
+    def _recall_custom(self, rows: Rows) -> None:
+        """What rows ask of custom resources stands in the specs, of which every version that a row names is kept."""
+        table = self.table
+        table.custom.clear()
+        asking = {
+            (job.slot, version, place): group.resources.custom
+            for job in self.jobs.values()
+            for version, spec in job.specs
+            for place, group in enumerate(spec.groups)
+            if any(task.resources.custom for task in group.tasks)
+        }
+        if not asking:
+            return
+        for row in rows.tolist():
+            custom = asking.get((int(table.job[row]), int(table.version[row]), int(table.group[row])))
+            if custom:
+                table.custom[row] = custom
 
 
 def new_state(limits: Limits | None = None) -> State:

@@ -43,7 +43,7 @@ GREATER, LESS = ConstraintOperator.GREATER, ConstraintOperator.LESS
         (GREATER, (), "8", False),
         (LESS, ("8",), "7", True),
         (LESS, ("8",), "10", False),
-        (LESS, ("8",), "7.5", False),
+        (LESS, ("8",), "7.5", True),
         (LESS, ("8",), None, False),
     ],
 )
