@@ -18,7 +18,7 @@ from orchestrator.api.forward import Call, Route
 from orchestrator.api.requests import body_digest, job_key, namespace_of, rejection, write
 from orchestrator.contract import codec
 from orchestrator.contract.errors import InvalidError, PreconditionError, RaftsmanError
-from orchestrator.contract.model import JobSpec, LimitsChange
+from orchestrator.contract.model import JobSpec, LimitsChange, Taint, TaintKey
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.jobfile import check, limits
 from orchestrator.replication.log import ReplicatedLog
@@ -156,7 +156,16 @@ class Writes:
     async def forget_node(self, request: pb.NodeRequest, call: Call) -> pb.WriteResponse:
         return await self._change(request, call, cmd.ForgetNode(node_id=await self._node(request)))
 
-    async def _node(self, request: pb.NodeRequest) -> str:
+    async def taint_node(self, request: pb.TaintNodeRequest, call: Call) -> pb.WriteResponse:
+        try:
+            put = tuple(codec.decode(Taint, one) for one in request.put)
+            drop = tuple(codec.decode(TaintKey, one) for one in request.drop)
+        except codec.CodecError as error:
+            raise InvalidError(f"put or drop: {error}") from None
+        command = cmd.TaintNode(node_id=await self._node(request), put=put, drop=drop)
+        return await self._change(request, call, command)
+
+    async def _node(self, request: pb.NodeRequest | pb.TaintNodeRequest) -> str:
         if not request.node:
             raise InvalidError("node: is empty; expected an id, the beginning of one, or a name", field="node")
         found = self._resolve_node(request.node)

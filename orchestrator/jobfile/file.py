@@ -28,6 +28,10 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "restart": models.Restart,
     "stop": models.Stop,
     "constraints": models.ConstraintKeys,
+    "affinity": models.AffinityKeys,
+    "node": models.ConstraintKeys,
+    "spread": models.SpreadKeys,
+    "tolerations": models.TolerationKeys,
     "volumes": models.Volume,
 }
 _MAPPED = {"groups": "name", "tasks": "name", "ports": "label"}
@@ -35,7 +39,7 @@ _MAPPED = {"groups": "name", "tasks": "name", "ports": "label"}
 
 _WRITTEN = {
     "cpu_millis": "cpu", "memory_mib": "memory", "disk_mib": "disk", "gpu_millis": "share", "delay_ms": "delay",
-    "timeout_ms": "timeout", "mounts": "volumes", "values": "value",
+    "timeout_ms": "timeout", "mounts": "volumes", "values": "value", "constraint": "node",
 }  # fmt: skip
 """Field of ``contract.model`` -> key in the file, where they differ."""
 
@@ -214,7 +218,7 @@ class _Reading:
     def _misplaced(self, node: Map, key: str) -> None:
         """``image`` beside ``tasks`` would be ignored: refuse it."""
         inner = models.Task if key == "tasks" else models.Group
-        outer = {"name"} | ({"constraints"} if key == "groups" else set())
+        outer = {"name"} | ({"constraints", "affinity", "spread", "tolerations"} if key == "groups" else set())
         if key == "tasks":
             known = set(models.TaskKeys.model_fields)
         else:

@@ -18,8 +18,8 @@ ENDLESS = np.iinfo(np.int64).max
 
 
 def suitable(problem: Problem, wish: Wish) -> BoolArray:
-    """bool per node: open, with the drivers, satisfying every constraint, without a taint that is not tolerated; room is
-    another matter. The same as ``state.matching.may_take``, for all nodes at once."""
+    """bool per node: open, with the drivers, constraints satisfied and taints tolerated; room is another matter.
+    The same as ``state.matching.may_take``, for all nodes at once."""
     mask = problem.open.copy()
     for number in problem.tainted.tolist():
         mask[number] &= repelling(problem.nodes[number].taints, wish.tolerations) is None

@@ -151,25 +151,25 @@ def describe_affinity(one: Affinity) -> str:
     return f"{'another' if one.weight < 0 else 'the same'} {one.topology} as {whom}"
 
 
-def disallowed(problem: Problem, wish: Wish, suitable: BoolArray, node: int) -> tuple[str, str, str]:
-    """The first changing condition that rules a node out: (kind, key, text); ("", "", "") when none does."""
+def disallowed(problem: Problem, wish: Wish, suitable: BoolArray) -> dict[int, tuple[str, str, str]]:
+    """The nodes that a changing condition rules out, each with the first one: (kind, key, text)."""
+    found: dict[int, tuple[str, str, str]] = {}
     wanted = wish.preferences
-    if wanted is None or not wanted.changing:
-        return "", "", ""
+    if wanted is None:
+        return found
     for one in wanted.affinity:
-        if one.constraint is not None or not one.required:
-            continue
-        near = together(problem, wanted, one)
-        if not permitted(problem, wanted, one, near)[node]:
+        if one.constraint is None and one.required:
+            near = together(problem, wanted, one)
             said = describe_affinity(one)
-            return "affinity", said, f"{said}: {int(near[node])} there"
+            for node in np.flatnonzero(~permitted(problem, wanted, one, near)).tolist():
+                found.setdefault(node, ("affinity", said, f"{said}: {int(near[node])} there"))
     for spread in wanted.spread:
         if not spread.required:
             continue
         after, has = skew_after(problem, wanted, spread, suitable)
         said = f"spread over {spread.attribute} with max_skew {spread.max_skew}"
-        if not has[node]:
-            return "spread", f"{said}: missing", f"{said}: it has no {spread.attribute}"
-        if after[node] > spread.max_skew:
-            return "spread", said, f"{said}: one more there would make it {int(after[node])}"
-    return "", "", ""
+        for node in np.flatnonzero(~has).tolist():
+            found.setdefault(node, ("spread", f"{said}: missing", f"{said}: it has no {spread.attribute}"))
+        for node in np.flatnonzero(has & (after > spread.max_skew)).tolist():
+            found.setdefault(node, ("spread", said, f"{said}: one more there would make it {int(after[node])}"))
+    return found

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.scheduling.wish import Ask, Int64Array
+from orchestrator.scheduling.wish import Ask, Int64Array, Wish
 from orchestrator.state.views import ClusterView
 
 _Key = tuple[str, str, str]
@@ -29,7 +29,7 @@ class _Placed(Protocol):
 
 
 class Presence:
-    """``positions``: of live rows in the view's allocations, ``at``: the node of each, by number, of ``nodes`` nodes."""
+    """``positions``: of live rows in the view's allocations; ``at``: the number of each one's node, below ``nodes``."""
 
     def __init__(
         self, view: ClusterView, positions: npt.NDArray[np.signedinteger], at: npt.NDArray[np.signedinteger], nodes: int
@@ -41,6 +41,7 @@ class Presence:
         self._placed: _Placed | None = None
         self._asks: Sequence[Ask] = ()
         self._seen = 0
+        self._verdicts: tuple[Wish, int, dict[int, tuple[str, str, str]]] | None = None
 
     def follow(self, placed: _Placed, asks: Sequence[Ask]) -> None:
         """From now on, what is appended to ``placed`` counts, too."""
@@ -54,6 +55,15 @@ class Presence:
         if known is None:
             known = self._counts[key] = self._count(key)
         return known
+
+    def verdicts(self, wish: Wish) -> dict[int, tuple[str, str, str]] | None:
+        """What ``remember`` was told of this very wish, if nothing was placed since."""
+        self._catch_up()
+        known = self._verdicts
+        return known[2] if known is not None and known[0] is wish and known[1] == self._seen else None
+
+    def remember(self, wish: Wish, verdicts: dict[int, tuple[str, str, str]]) -> None:
+        self._verdicts = (wish, self._seen, verdicts)
 
     def _catch_up(self) -> None:
         if self._placed is None:
