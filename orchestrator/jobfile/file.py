@@ -301,7 +301,7 @@ def _unknown_key(path: Path) -> str:
     key = str(path[-1])
     section = next((step for step in reversed(path[:-1]) if isinstance(step, str)), "")
     kind = _SECTIONS.get(section, models.JobFile)
-    known = set(kind.model_fields)
+    known = {field.alias or name for name, field in kind.model_fields.items()}
     elsewhere = _ELSEWHERE.get(key.lower(), "")
     if elsewhere in known:
         return f"unknown key '{_cut(key)}'; did you mean '{elsewhere}'?"

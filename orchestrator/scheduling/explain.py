@@ -204,6 +204,8 @@ def _histogram(problem: Problem, refusals: Sequence[Refusal]) -> list[Rejection]
             text = best.text
         elif constraint in ("affinity", "spread"):
             text = best.key
+        elif key == "absent":
+            text = f"{constraint}: {best.text}"
         elif constraint == "driver" or (best.constraint == "port" and key != "range"):
             text = f"port {best.text}" if constraint == "port" else best.text
         else:

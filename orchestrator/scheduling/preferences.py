@@ -167,9 +167,10 @@ def disallowed(problem: Problem, wish: Wish, suitable: BoolArray) -> dict[int, t
         if not spread.required:
             continue
         after, has = skew_after(problem, wanted, spread, suitable)
-        said = f"spread over {spread.attribute} with max_skew {spread.max_skew}"
+        said = f"over {spread.attribute} with max_skew {spread.max_skew}"
         for node in np.flatnonzero(~has).tolist():
-            found.setdefault(node, ("spread", f"{said}: missing", f"{said}: it has no {spread.attribute}"))
+            found.setdefault(node, ("spread", f"spread {said}: missing", f"{said}: it has no {spread.attribute}"))
         for node in np.flatnonzero(has & (after > spread.max_skew)).tolist():
-            found.setdefault(node, ("spread", said, f"{said}: one more there would make it {int(after[node])}"))
+            text = f"{said}: one more there would make it {int(after[node])}"
+            found.setdefault(node, ("spread", f"spread {said}", text))
     return found

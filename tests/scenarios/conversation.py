@@ -3,9 +3,11 @@
 Lines (``key=value`` where there is a choice):
 
     submit JOB GROUP:COUNT... [type=batch] [cpu=] [gpus=] [share=] [ports=0,80] [image=] [expect=] [id=REQUEST]
+        [licenses=] [tolerate=TOLERATION+...]
     scale JOB COUNT, stop JOB, restart JOB, remove JOB
-    node ID [cpu=] [gpus=] [engine=] [as=IDENTITY]
+    node ID [cpu=] [gpus=] [engine=] [as=IDENTITY] [licenses=]
     cordon ID, uncordon ID, drain ID, forget ID, lost ID, back ID
+    taint ID key=value:Effect|key:Effect|key-...   decide (the leader's round, as it would be proposed and applied)
     plan [place JOB/GROUP/N NODE [attempt=] [version=] [devices=0+1] [ports=80+81]], [stop ALLOC], [lose ALLOC], ...
     saw ALLOC[#ATTEMPT] STATE [from=NODE] [restarts=] [exit=] [reason=] [nostart]
     put NAME VALUE [create|expect=VALUE], delete NAME [expect=VALUE]
@@ -17,8 +19,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from orchestrator.contract.model import AllocState, Event, JobType
+from orchestrator.contract import taints
+from orchestrator.contract.model import AllocState, Event, JobType, Toleration
 from orchestrator.contract.transitions import is_terminal
+from orchestrator.plan import decide
 from orchestrator.state import views
 from orchestrator.state.commands import (
     Action,
@@ -44,6 +48,7 @@ from orchestrator.state.commands import (
     SetFeatureLevel,
     StopJob,
     SubmitJobs,
+    TaintNode,
     VariableAnswer,
     VariablesAnswer,
     WriteAnswer,
@@ -106,6 +111,8 @@ class Conversation:
                     share=int(options.get("share", "1000")),
                     image=options.get("image", "nginx"),
                     ports=ports,
+                    licenses=int(options.get("licenses", "0")),
+                    tolerations=tuple(_toleration(text) for text in options.get("tolerate", "").split("+") if text),
                 )
                 for text in groups
             ),
@@ -138,6 +145,7 @@ class Conversation:
             cpu=int(options.get("cpu", "1000")),
             gpus=int(options.get("gpus", "0")),
             engine=options.get("engine", ""),
+            licenses=int(options.get("licenses", "0")),
         )
         return self._do(RegisterNode(node=spec, identity=options.get("as", f"agent:{words[0]}")))
 
@@ -149,6 +157,22 @@ class Conversation:
 
     def _say_drain(self, words: list[str], options: dict[str, str]) -> str:
         return self._do(DrainNode(node_id=words[0]))
+
+    def _say_taint(self, words: list[str], options: dict[str, str]) -> str:
+        # ``gpu=only:NoSchedule`` looks like an option.
+        put = [taints.parse(f"{key}={value}") for key, value in options.items()]
+        put += [taints.parse(word) for word in words[1:] if not word.endswith("-")]
+        drop = [taints.parse_key(word.removesuffix("-")) for word in words[1:] if word.endswith("-")]
+        return self._do(TaintNode(node_id=words[0], put=tuple(put), drop=tuple(drop)))
+
+    def _say_decide(self, words: list[str], options: dict[str, str]) -> str:
+        decision = decide(views.cluster_view(self.kit.state), self.kit.now_ms)
+        answers = [_answer(self.kit.do(plan)) for plan in decision.plans] or ["nothing to do"]
+        if decision.unplaced.no_room:
+            answers.append(f"{decision.unplaced.no_room} without a node")
+        if decision.wake_at_ms is not None:
+            answers.append(f"again in {-((self.kit.now_ms - decision.wake_at_ms) // 1000)} s")
+        return ", ".join(answers)
 
     def _say_forget(self, words: list[str], options: dict[str, str]) -> str:
         return self._do(ForgetNode(node_id=words[0]))
@@ -299,6 +323,15 @@ class Conversation:
             for row in found
         ]
         return "\n".join([f"{len(found)} rows", *lines])
+
+
+def _toleration(text: str) -> Toleration:
+    """``gpu``, ``gpu:NoSchedule``, ``broken~60`` (for 60 s)."""
+    head, _, seconds = text.partition("~")
+    key, _, effect = head.partition(":")
+    return Toleration(
+        key=key, effect=taints.EFFECTS[effect] if effect else None, delay_ms=int(seconds) * 1000 if seconds else None
+    )
 
 
 def _options(words: list[str]) -> dict[str, str]:
