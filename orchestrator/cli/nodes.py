@@ -155,7 +155,7 @@ def taint(session: Session, name: str, changes: tuple[str, ...]) -> None:
             raise click.UsageError(str(error)) from None
     with session.client() as client:
         changed = client.taint_node(name, put=put, drop=drop).changed
-    said = [*(f"{text} taken off" for text in changes if text.endswith("-")), *map(taints.describe, put)]
+    said = [*(f"{text[:-1]} taken off" for text in changes if text.endswith("-")), *map(taints.describe, put)]
     session.note(f"{name}: {', '.join(said)}" if changed else f"{name}: was so already")
 
 

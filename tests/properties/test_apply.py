@@ -18,6 +18,10 @@ from orchestrator.contract.model import (
     LimitsChange,
     Observation,
     OnDisconnect,
+    Taint,
+    TaintEffect,
+    TaintKey,
+    Toleration,
 )
 from orchestrator.replication.codec import encode_entry
 from orchestrator.replication.log import FutureFormatError
@@ -49,6 +53,7 @@ from orchestrator.state.commands import (
     SetLimits,
     StopJob,
     SubmitJobs,
+    TaintNode,
     VariablesAnswer,
     WriteVariable,
     WriteVariables,
@@ -222,10 +227,20 @@ def _command(dice: Random, state: State) -> Command:
             cpu=dice.choice((100, 300, 1000)),
             gpus=dice.randint(0, 2),
             engine=dice.choice(("", "e1", "e1")),
+            licenses=dice.choice((0, 1, 3)),
         )
+        if dice.random() < 0.2:
+            spec = replace(spec, taints=(Taint(key="a", effect=dice.choice(list(TaintEffect))),))
         return RegisterNode(node=spec, identity=dice.choice(("i1",) * 9 + ("i2",)))
     if kind is CordonNode:
         return CordonNode(node_id=node_id, cordoned=dice.random() < 0.3)
+    if kind is TaintNode:
+        some = [Taint(key=dice.choice(("a", "b c")), effect=effect) for effect in dice.sample(list(TaintEffect), 1)]
+        return TaintNode(
+            node_id=node_id,
+            put=tuple(some) if dice.random() < 0.4 else (),
+            drop=(TaintKey(key="a", effect=dice.choice((None, *TaintEffect))),) if dice.random() < 0.7 else (),
+        )
     if kind is DrainNode:
         return DrainNode(node_id=node_id)
     if kind is ForgetNode:
@@ -282,7 +297,8 @@ def _write(dice: Random) -> WriteVariable:
 _KINDS: tuple[type, ...] = (
     *(ApplyPlan,) * 10, *(RecordStatuses,) * 6, SubmitJobs, SubmitJobs, RegisterNode, RegisterNode, RegisterNode,
     MarkNodes, MarkNodes, CordonNode, CordonNode, CordonNode, ScaleJob, StopJob, RestartJob, RemoveJob, DrainNode,
-    ForgetNode, WriteVariable, WriteVariables, Collect, Collect, AdmitPeers, ChangePeers, SetFeatureLevel, SetLimits,
+    ForgetNode, TaintNode, TaintNode, WriteVariable, WriteVariables, Collect, Collect, AdmitPeers, ChangePeers,
+    SetFeatureLevel, SetLimits,
 )  # fmt: skip
 
 
@@ -296,6 +312,8 @@ def _submission(dice: Random, name: str, number: int) -> JobSubmission:
             gpus=dice.choice((0, 0, 1)),
             share=dice.choice((500, 1000)),
             ports=dice.choice(((), (), (0,), (80,))),
+            licenses=dice.choice((0, 0, 1, 2)),
+            tolerations=dice.choice(((), (), (Toleration(key="a"),), (Toleration(delay_ms=1_000),))),
         )
         for group_name in names
     )
