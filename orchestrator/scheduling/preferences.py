@@ -91,9 +91,8 @@ def together(problem: Problem, wanted: Preferences, one: Affinity) -> Int64Array
     codes, values = problem.labels.column(one.topology)
     if not len(codes):
         return counts
-    sums = np.zeros(len(values), dtype=np.int64)
-    np.add.at(sums, codes, counts)
-    near: Int64Array = np.where(_has_value(codes, values), sums[codes], 0)
+    sums = counts if len(values) == len(codes) else _sums(codes, values, counts)[codes]  # each node a value of its own
+    near: Int64Array = np.where(problem.labels.has(one.topology), sums, 0)
     return near
 
 
@@ -103,10 +102,9 @@ def permitted(problem: Problem, wanted: Preferences, one: Affinity, near: Int64A
     if one.weight < 0:
         away: BoolArray = near == 0
         return away
-    codes, values = problem.labels.column(one.topology)
     own = one.job in ("", wanted.job) and one.group in ("", wanted.group)
     if own and not int(problem.presence.counts(wanted.namespace, wanted.job, _group_of(wanted, one)).sum()):
-        return _has_value(codes, values)
+        return problem.labels.has(one.topology)
     there: BoolArray = near > 0
     return there
 
@@ -117,21 +115,21 @@ def skew_after(
     """int64 per node: the skew of its value once one more instance is there; bool: whether it has a value."""
     counts = problem.presence.counts(wanted.namespace, wanted.job, wanted.group)
     codes, values = problem.labels.column(spread.attribute)
-    has = _has_value(codes, values)
+    has = problem.labels.has(spread.attribute)
     if not len(codes):
         return counts, has
-    sums = np.zeros(len(values), dtype=np.int64)
-    np.add.at(sums, codes, counts)
-    taking = np.unique(codes[suitable & has])
-    least = int(sums[taking].min()) if len(taking) else 0
+    sums = _sums(codes, values, counts)
+    taking = np.zeros(len(values), dtype=np.bool_)
+    taking[codes[suitable & has]] = True
+    least = int(sums[taking].min()) if taking.any() else 0
     after: Int64Array = sums[codes] + 1 - least
     return after, has
 
 
-def _has_value(codes: Int64Array, values: list[str | None]) -> BoolArray:
-    present = np.array([value is not None for value in values], dtype=np.bool_)
-    has: BoolArray = present[codes] if len(codes) else np.zeros(0, dtype=np.bool_)
-    return has
+def _sums(codes: Int64Array, values: list[str | None], counts: Int64Array) -> Int64Array:
+    """int64 per value; exact, for a float64 holds whole numbers up to 2^53."""
+    sums: Int64Array = np.bincount(codes, weights=counts, minlength=len(values)).astype(np.int64)
+    return sums
 
 
 def _group_of(wanted: Preferences, one: Affinity) -> str:
