@@ -17,11 +17,14 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from agent.inventory.gpu import DeclaredGpus
 from orchestrator.contract.devices import MIG_PROFILE
-from orchestrator.contract.model import MAX_DEVICES
+from orchestrator.contract.model import MAX_DEVICES, Taint
 from orchestrator.contract.settings import load_settings
+from orchestrator.contract.taints import parse as parse_taint
 
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[^:\s\[\]/]+):([0-9]{1,5})")
+RESOURCE = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
+DATASET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,253}")
 DRIVER_NAMES = ("auto", "docker", "process", "fake")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(Ki|Mi|Gi|Ti|K|M|G|T|)(?:B|)")
 _UNIT_BYTES = {
@@ -54,6 +57,13 @@ class AgentSettings(BaseSettings):
     disk: Annotated[int, NoDecode] = 0  # MiB
     gpu: Annotated[tuple[DeclaredGpus, ...], NoDecode] = ()
     label: Annotated[dict[str, str], NoDecode] = {}
+    resource: Annotated[dict[str, int], NoDecode] = {}
+    taint: Annotated[tuple[Taint, ...], NoDecode] = ()
+    dataset: Annotated[tuple[str, ...], NoDecode] = ()
+    datacenter: str = ""
+    region: str = ""
+    zone: str = ""
+    rack: str = ""
     address: str = ""
     publish_address: str = ""
     http: str = ""
@@ -125,6 +135,46 @@ class AgentSettings(BaseSettings):
                 raise ValueError(f"{part!r}; expected key=value, for example zone=a")
             labels[key] = content
         return labels
+
+    @pydantic.field_validator("resource", mode="before")
+    @classmethod
+    def _resource(cls, value: object) -> object:
+        if isinstance(value, dict):
+            value = [f"{key}={amount}" for key, amount in value.items()]
+        amounts = {}
+        for part in _parts(value):
+            key, _, amount = part.partition("=")
+            if not RESOURCE.fullmatch(key) or not re.fullmatch(r"[0-9]{1,9}", amount):
+                raise ValueError(f"{part!r}; expected name=whole number, for example licenses=5")
+            amounts[key] = int(amount)
+        return amounts
+
+    @pydantic.field_validator("taint", mode="before")
+    @classmethod
+    def _taint(cls, value: object) -> object:
+        found = {}
+        for part in _parts(value):
+            taint = parse_taint(part)
+            if (taint.key, taint.effect) in found:
+                raise ValueError(f"{part!r}; this key has that effect already")
+            found[taint.key, taint.effect] = taint
+        return tuple(found.values())
+
+    @pydantic.field_validator("dataset", mode="before")
+    @classmethod
+    def _dataset(cls, value: object) -> object:
+        names = tuple(dict.fromkeys(_parts(value)))
+        for name in names:
+            if not DATASET.fullmatch(name):
+                raise ValueError(f"{name[:80]!r}; expected letters, digits, '.', '_', '-' and '/'")
+        return names
+
+    @pydantic.field_validator("datacenter", "region", "zone", "rack")
+    @classmethod
+    def _place(cls, value: str) -> str:
+        if value and not NAME.fullmatch(value):
+            raise ValueError(f"{value!r}; expected letters, digits, '.', '_', '-', at most 63")
+        return value
 
     @pydantic.field_validator("ports", mode="before")
     @classmethod

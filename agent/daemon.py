@@ -69,7 +69,9 @@ class Agent:
                 cpu_millis=settings.cpu or machine.cpu_millis(),
                 memory_mib=settings.memory or machine.memory_mib(),
                 disk_mib=settings.disk or machine.disk_mib(settings.data),
+                custom=tuple(sorted(settings.resource.items())),
             )
+            system = machine.system()
             this_boot = boot_id()
             supervisor = Supervisor(
                 store=store,
@@ -101,6 +103,16 @@ class Agent:
                     port_max=settings.ports[1],
                     version=VERSION,
                     boot_id=this_boot,
+                    arch=system.arch,
+                    os=system.os,
+                    kernel=system.kernel,
+                    datacenter=settings.datacenter,
+                    region=settings.region,
+                    zone=settings.zone,
+                    rack=settings.rack,
+                    taints=settings.taint,
+                    images=supervisor.images.told,
+                    datasets=settings.dataset,
                 )
 
             session = Session(
@@ -304,6 +316,13 @@ def run(settings: AgentSettings) -> None:
     "[,capability=8.0][,driver=535.1][,mig=1g.10gb]; several with ';'.",
 )
 @click.option("--label", multiple=True, help="key=value, for constraints. Repeatable.")
+@click.option("--datacenter", help="Data centre of this node (node.datacenter).")
+@click.option("--region", help="Its region (node.region).")
+@click.option("--zone", help="Its zone (node.zone).")
+@click.option("--rack", help="Its rack (node.rack).")
+@click.option("--resource", multiple=True, help="name=amount that tasks may ask for, such as licenses=5. Repeatable.")
+@click.option("--taint", multiple=True, help="key=value:Effect, to keep off what does not tolerate it. Repeatable.")
+@click.option("--dataset", multiple=True, help="Name of data that is on this node, for locality. Repeatable.")
 @click.option("--address", help="Where published ports answer. Default: this host's address towards the peers.")
 @click.option("--publish-address", help="Address that containers' ports bind. Default: 0.0.0.0, on loopback 127.0.0.1.")
 @click.option("--http", help="host:port for /metrics and /healthz. Default: off.")

@@ -12,7 +12,7 @@ import enum
 import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from orchestrator.contract.model import AssignmentKey, PortBinding, StrMap, TaskSpec
 
@@ -163,6 +163,14 @@ class Driver(Protocol):
 
     async def close(self) -> None:
         """Let go of connections. Runs go on."""
+
+
+@runtime_checkable
+class ListsImages(Protocol):
+    """A driver whose tasks come from images that may be on the node already."""
+
+    async def images(self) -> tuple[str, ...]:
+        """The largest ones, as ``contract.images`` writes them. Raises ``DriverUnavailableError``."""
 
 
 def run_name(cluster_id: str, run: RunId) -> str:

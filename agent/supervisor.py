@@ -23,12 +23,14 @@ from agent.driver import (
     DriverUnavailableError,
     Instance,
     InstanceState,
+    ListsImages,
     LogChunk,
     LogsGoneError,
     RunId,
     StartError,
     run_name,
 )
+from agent.images import ToldImages
 from agent.metrics import Metrics
 from agent.reconcile import Hold, Record, Remove, Start, Stop
 from agent.runspec import NodeFacts, run_spec
@@ -77,7 +79,8 @@ class Supervisor:
         self.records: dict[AssignmentKey, Record] = {}
         self.available: dict[str, bool] = dict.fromkeys(drivers, False)
         self.infos: dict[str, DriverInfo] = {}
-        self.drivers_changed = asyncio.Event()
+        self.drivers_changed = asyncio.Event()  # or images
+        self.images = ToldImages(time.monotonic)
         self._store = store
         self._drivers = drivers
         self._node = node
@@ -559,11 +562,21 @@ class Supervisor:
             log.warning("driver_unavailable", driver=name, error=str(error))
             self._set_available(name, False)
             return
+        await self._look_for_images(name, driver)
         self._listed.add(name)
         self._set_available(name, True)
         for key, record in list(self.records.items()):
             if record.live and key not in self._workers:
                 self._wake(key)  # its worker failed
+
+    async def _look_for_images(self, name: str, driver: Driver) -> None:
+        if not isinstance(driver, ListsImages) or not self.images.due(name):
+            return
+        try:
+            if self.images.found(name, await driver.images()):
+                self.drivers_changed.set()
+        except DriverUnavailableError as error:
+            log.debug("images_unknown", driver=name, error=str(error))  # a hint that is old does no harm
 
     def _set_available(self, name: str, available: bool) -> None:
         self._metrics.driver_available.labels(name).set(int(available))

@@ -44,6 +44,7 @@ from agent.driver import (
     StartError,
 )
 from agent.log_tail import tail
+from orchestrator.contract.images import IMAGE_LENGTH_MAX, IMAGES_MAX, written
 from orchestrator.contract.model import AllocationId, AssignmentKey, Protocol
 
 CALL_S = 30.0
@@ -85,6 +86,13 @@ class DockerDriver:
             return DriverInfo(available=False, reason=str(error))
         self._cpus = int(info.get("NCPU") or 0)
         return DriverInfo(available=True, version=str(info.get("ServerVersion", "")), engine_id=str(info.get("ID", "")))
+
+    async def images(self) -> tuple[str, ...]:
+        try:
+            listed = await self._call(lambda api: api.images())
+        except docker.errors.APIError as error:
+            raise DriverUnavailableError(_why(error)) from error
+        return _named(listed)
 
     async def prepare(self, spec: RunSpec) -> None:
         self._check_policy(spec)
@@ -403,6 +411,20 @@ def _has_image(api: docker.APIClient, image: str) -> bool:
     except docker.errors.NotFound:
         return False
     return True
+
+
+def _named(listed: list[dict[str, Any]]) -> tuple[str, ...]:
+    """The largest images of the engine that have a name, at most ``IMAGES_MAX`` names."""
+    names: list[str] = []
+    for image in sorted(listed, key=lambda image: (-int(image.get("Size") or 0), str(image.get("Id")))):
+        parts = [str(one).partition("@") for one in image.get("RepoDigests") or ()]
+        digests = {name: digest for name, _, digest in parts}
+        tags = [str(tag) for tag in image.get("RepoTags") or () if tag and "<none>" not in tag]
+        for tag in sorted(tags):
+            name = written(tag, digests.get(tag.rpartition(":")[0], ""))
+            if len(name) <= IMAGE_LENGTH_MAX:
+                names.append(name)
+    return tuple(sorted(dict.fromkeys(names[:IMAGES_MAX])))
 
 
 def _pull(api: docker.APIClient, image: str) -> None:

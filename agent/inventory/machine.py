@@ -7,8 +7,12 @@ rule: the lower of machine and cgroup counts, and one part in ten stays with the
 from __future__ import annotations
 
 import os
+import platform
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -47,6 +51,27 @@ def memory_mib(root: Path = Path("/sys/fs/cgroup"), self_cgroup: Path = Path("/p
 def disk_mib(directory: Path) -> int:
     """Free space of the file system that holds the agent's data, less the reserve."""
     return _less_reserve(shutil.disk_usage(directory).free // MIB)
+
+
+class System(NamedTuple):
+    """``arch`` in the names of images' platforms (amd64, arm64); ``kernel``: the numbers of its release (6.8.0)."""
+
+    arch: str
+    os: str
+    kernel: str
+
+
+_ARCHES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64", "armv7l": "arm", "i686": "386"}
+
+
+def system(uname: Callable[[], platform.uname_result] = platform.uname) -> System:
+    """What this machine is, as images and version constraints name it."""
+    found = uname()
+    machine = found.machine.lower()
+    numbers = re.match(r"[0-9]+(?:\.[0-9]+)*", found.release)
+    return System(
+        arch=_ARCHES.get(machine, machine), os=found.system.lower(), kernel=numbers[0] if numbers is not None else ""
+    )
 
 
 def _less_reserve(amount: int) -> int:

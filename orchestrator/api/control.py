@@ -18,7 +18,7 @@ from orchestrator.api.forward import Call, Route
 from orchestrator.api.requests import body_digest, job_key, namespace_of, rejection, write
 from orchestrator.contract import codec
 from orchestrator.contract.errors import InvalidError, PreconditionError, RaftsmanError
-from orchestrator.contract.model import JobSpec, LimitsChange
+from orchestrator.contract.model import JobSpec, LimitsChange, Taint, TaintKey
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.jobfile import check, limits
 from orchestrator.replication.log import ReplicatedLog
@@ -182,6 +182,15 @@ class Writes:
     async def forget_node(self, request: pb.NodeRequest, call: Call) -> pb.WriteResponse:
         return await self._change(request, call, cmd.ForgetNode(node_id=await self._node(request)))
 
+    async def taint_node(self, request: pb.TaintNodeRequest, call: Call) -> pb.WriteResponse:
+        try:
+            put = tuple(codec.decode(Taint, one) for one in request.put)
+            drop = tuple(codec.decode(TaintKey, one) for one in request.drop)
+        except codec.CodecError as error:
+            raise InvalidError(f"put or drop: {error}") from None
+        command = cmd.TaintNode(node_id=await self._node(request), put=put, drop=drop)
+        return await self._change(request, call, command)
+
     async def cordon_device(self, request: pb.NodeDeviceRequest, call: Call) -> pb.WriteResponse:
         return await self._change(request, call, await self._device(request, cordoned=True))
 
@@ -199,7 +208,7 @@ class Writes:
             node_id=node_id, device_id=self._resolve_device(node_id, request.device), cordoned=cordoned
         )
 
-    async def _node(self, request: pb.NodeRequest | pb.NodeDeviceRequest) -> str:
+    async def _node(self, request: pb.NodeRequest | pb.NodeDeviceRequest | pb.TaintNodeRequest) -> str:
         if not request.node:
             raise InvalidError("node: is empty; expected an id, the beginning of one, or a name", field="node")
         found = self._resolve_node(request.node)

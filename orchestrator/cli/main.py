@@ -40,7 +40,7 @@ _OWN: dict[str, tuple[str, str, str]] = {
     "scale": ("orchestrator.cli.jobs", "scale", "Change how many instances run."),
     "restart": ("orchestrator.cli.jobs", "restart", "Replace a job's instances, one at a time."),
     "nodes": ("orchestrator.cli.nodes", "nodes", "Machines: their state and what is used of them."),
-    "node": ("orchestrator.cli.nodes", "node", "Cordon, drain, uncordon or forget a machine."),
+    "node": ("orchestrator.cli.nodes", "node", "Show, cordon, drain, uncordon, taint or forget a machine."),
     "peers": ("orchestrator.cli.peers", "peers", "The control plane: leader, term, lag, certificates; reset a peer."),
     "events": ("orchestrator.cli.events", "events", "What happened."),
     "var": ("orchestrator.cli.variables", "var", "Small replicated values that tasks can use."),

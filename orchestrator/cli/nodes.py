@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.cli.node_view import custom_text, system_text, taints_text, where_text
 from orchestrator.cli.output import cores, mebibytes, show, span, table
 from orchestrator.cli.session import Session, common
 
@@ -74,8 +75,12 @@ def nodes(session: Session, watch: bool, stale: bool) -> None:
 
 def nodes_table(listed: tuple[NodeInfo, ...], *, wide: bool) -> str:
     headings = ["NODE", "STATE", "CPU", "MEMORY", "GPUS", "RUNNING", "HEARTBEAT", "ID", "REASON"]
+    if any(node.taints for node in listed):
+        headings.append("TAINTS")
+    if any(node.spec.capacity.custom for node in listed):
+        headings.append("RESOURCES")
     if wide:
-        headings += ["DISK", "ADDRESS", "DRIVERS", "DEVICES", "LABELS", "VERSION"]
+        headings += ["DISK", "ADDRESS", "DRIVERS", "DEVICES", "LABELS", "VERSION", "WHERE", "SYSTEM"]
     rows: list[list[object]] = []
     for node in listed:
         spec, capacity = node.spec, node.spec.capacity
@@ -90,6 +95,10 @@ def nodes_table(listed: tuple[NodeInfo, ...], *, wide: bool) -> str:
             spec.id,
             node.status_reason,
         ]
+        if "TAINTS" in headings:
+            row.append(taints_text(node))
+        if "RESOURCES" in headings:
+            row.append(custom_text(node))
         if wide:
             devices = ", ".join(_device(one) for one in node.devices)
             row += [
@@ -99,6 +108,8 @@ def nodes_table(listed: tuple[NodeInfo, ...], *, wide: bool) -> str:
                 devices,
                 ",".join(f"{key}={value}" for key, value in spec.labels),
                 spec.version,
+                where_text(node),
+                system_text(node),
             ]
         rows.append(row)
     return table(headings, rows)
@@ -106,7 +117,58 @@ def nodes_table(listed: tuple[NodeInfo, ...], *, wide: bool) -> str:
 
 @click.group()
 def node() -> None:
-    """Cordon, uncordon, drain or forget a machine, or one of its GPUs (NODE: name, id, or the beginning of an id)."""
+    """Show, cordon, drain, taint or forget a machine; cordon one GPU (NODE: name, id, or the beginning of an id)."""
+
+
+@node.command(name="show")
+@common
+@click.argument("name", metavar="NODE")
+@click.option("--stale", is_flag=True, help="Whatever the first peer knows, at once.")
+def show_node(session: Session, name: str, stale: bool) -> None:
+    """All that is known of NODE: where it is, what it has, what is used of it, its taints."""
+    from orchestrator.cli.node_view import details, find
+
+    with session.client() as client:
+        listed = client.list_nodes(stale=stale)
+    if not stale:
+        session.warn_if_stale(listed.read)
+    found = find(listed.nodes, name)
+    show(
+        session.output,
+        value=lambda: {"node": found, "read": listed.read},
+        names=lambda: [found.spec.name],
+        table=lambda wide: details(found, _state(found), wide=wide),
+    )
+
+
+@node.command()
+@common
+@click.argument("name", metavar="NODE")
+@click.argument("changes", metavar="key=value:Effect|key-...", nargs=-1, required=True)
+def taint(session: Session, name: str, changes: tuple[str, ...]) -> None:
+    """Keep work off NODE unless it tolerates the taint, or take taints away.
+
+    \b
+    raftsman node taint n1 gpu=only:NoSchedule    nothing new without a toleration
+    raftsman node taint n1 old:PreferNoSchedule   only where there is no other room
+    raftsman node taint n1 broken:NoExecute       what is there leaves, too
+    raftsman node taint n1 gpu- broken:NoExecute- away with them
+    """
+    from orchestrator.contract import taints
+
+    put, drop = [], []
+    for text in changes:
+        try:
+            if text.endswith("-"):
+                drop.append(taints.parse_key(text.removesuffix("-")))
+            else:
+                put.append(taints.parse(text))
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+    with session.client() as client:
+        changed = client.taint_node(name, put=put, drop=drop).changed
+    said = [*(f"{text[:-1]} taken off" for text in changes if text.endswith("-")), *map(taints.describe, put)]
+    session.note(f"{name}: {', '.join(said)}" if changed else f"{name}: was so already")
 
 
 @node.command()

@@ -295,6 +295,17 @@ class Client:
         """Undo ``cordon_device``."""
         return await self._call(calls.change_device("UncordonDevice", node, device, request_id or new_request_id()))
 
+    async def taint_node(
+        self,
+        node: str,
+        *,
+        put: Iterable[model.Taint] = (),
+        drop: Iterable[model.TaintKey] = (),
+        request_id: str | None = None,
+    ) -> answers.WriteResult:
+        """Take taints off a node, then put others on. Those that its agent declares are refused."""
+        return await self._call(calls.taint_node(node, put, drop, request_id or new_request_id()))
+
     # ------------------------------------------------------------------ cluster
 
     async def cluster_status(self, stale: bool = False) -> answers.ClusterStatus:

@@ -232,6 +232,17 @@ def change_device(method: str, node: str, device: str, request_id: str) -> Call[
     return Call(method, request, pb.WriteResponse, _as(answers.WriteResult), request_id)
 
 
+def taint_node(
+    node: str, put: Iterable[model.Taint], drop: Iterable[model.TaintKey], request_id: str
+) -> Call[answers.WriteResult]:
+    request = pb.TaintNodeRequest(request_id=request_id, node=node)
+    for taint in put:
+        codec.encode(taint, request.put.add())
+    for key in drop:
+        codec.encode(key, request.drop.add())
+    return Call("TaintNode", request, pb.WriteResponse, _as(answers.WriteResult), request_id)
+
+
 # ---------------------------------------------------------------------------- cluster
 
 

@@ -171,6 +171,7 @@ class Client:
     uncordon_device = _blocking(aio.Client.uncordon_device)
     drain_node = _blocking(aio.Client.drain_node)
     forget_node = _blocking(aio.Client.forget_node)
+    taint_node = _blocking(aio.Client.taint_node)
     cluster_status = _blocking(aio.Client.cluster_status)
     change_peers = _blocking(aio.Client.change_peers)
     state_hash = _blocking(aio.Client.state_hash)

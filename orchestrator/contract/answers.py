@@ -18,6 +18,7 @@ from orchestrator.contract.model import (
     Namespace,
     NodeSpec,
     NodeStatus,
+    NodeTaint,
     Resources,
     Settings,
     StrMap,
@@ -214,6 +215,7 @@ class NodeInfo:
     register_index: int = 0
     heartbeat_age_ms: int = -1
     status_reason: str = ""
+    taints: tuple[NodeTaint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,8 @@ descriptor. Leaves to others: which message goes where. The rule: decoding check
 dataclass (unknown enum number, missing sub-message that has no default) raises ``CodecError`` with the field's path.
 
 Supported field types: int, str, bool, bytes, float, IntEnum, another dataclass, ``X | None`` (absent sub-message or
-``optional`` scalar), ``tuple[X, ...]`` (repeated) and ``StrMap`` (``map<string, string>``). Further types can be
-registered with ``register`` (the log's packed columns do that).
+``optional`` scalar), ``tuple[X, ...]`` (repeated), ``StrMap`` and ``IntMap`` (``map<string, string>`` and ``int64``).
+Further types can be registered with ``register`` (the log's packed columns do that).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
-from orchestrator.contract.model import StrMap
+from orchestrator.contract.model import IntMap, StrMap
 
 D = TypeVar("D")
 M = TypeVar("M", bound=Message)
@@ -117,7 +117,7 @@ def _field(name: str, hint: Any, field: dataclasses.Field[Any]) -> _Field:
     has_default = field.default is not dataclasses.MISSING
     if has_default:
         default = field.default
-    if hint == StrMap:
+    if hint in (StrMap, IntMap):
         return _Field(name, _put_map(name), lambda m: tuple(sorted(getattr(m, name).items())))
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
@@ -165,7 +165,7 @@ def _same(value: Any) -> Any:
 
 
 def _put_map(name: str) -> _Put:
-    def put(message: Message, value: StrMap) -> None:
+    def put(message: Message, value: StrMap | IntMap) -> None:
         getattr(message, name).update(value)
 
     return put

@@ -8,6 +8,7 @@ Mappings are sorted tuples of pairs (``StrMap``), so that equal values are equal
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NewType
 
@@ -16,6 +17,7 @@ NodeId = NewType("NodeId", str)
 JobUid = NewType("JobUid", str)
 
 StrMap = tuple[tuple[str, str], ...]
+IntMap = tuple[tuple[str, int], ...]
 
 DEFAULT_NAMESPACE = "default"
 WHOLE_DEVICE = 1000
@@ -55,6 +57,17 @@ class ConstraintOperator(enum.IntEnum):
     NOT_EXISTS = 6
     GREATER = 7
     LESS = 8
+    GREATER_EQUAL = 9
+    LESS_EQUAL = 10
+    VERSION = 11
+    MATCHES = 12
+    NOT_MATCHES = 13
+
+
+class TaintEffect(enum.IntEnum):
+    NO_SCHEDULE = 1
+    PREFER_NO_SCHEDULE = 2
+    NO_EXECUTE = 3
 
 
 class Link(enum.IntEnum):
@@ -126,10 +139,13 @@ class DeviceRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
+    """``custom``: whole amounts of what only the operator can name, such as licences; sorted by name."""
+
     cpu_millis: int = 0
     memory_mib: int = 0
     disk_mib: int = 0
     gpus: DeviceRequest | None = None
+    custom: IntMap = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,11 +186,75 @@ class MountSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constraint:
-    """A hard condition on a node label, or on ``node.id``, ``node.name``."""
+    """A condition on a node label, or on what ``contract.constraints`` knows of a node (``node.arch`` and others)."""
 
     attribute: str
     operator: ConstraintOperator
     values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taint:
+    """What keeps work off a node unless it tolerates it; a node has at most one of a key and effect."""
+
+    key: str
+    value: str = ""
+    effect: TaintEffect
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Toleration:
+    """Taints that do not matter to a group. ``key`` "", ``value`` None and ``effect`` None match all; ``delay_ms``: how
+    long it stays after a NO_EXECUTE taint appears (None: for ever)."""
+
+    key: str = ""
+    value: str | None = None
+    effect: TaintEffect | None = None
+    delay_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeTaint:
+    """``since_ms``: cluster time when the node got it; ``declared``: by its agent's settings, not by an operator."""
+
+    taint: Taint
+    since_ms: int = 0
+    declared: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaintKey:
+    """Which taints to take away; ``effect`` None: those of every effect."""
+
+    key: str
+    effect: TaintEffect | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Affinity:
+    """A wish to be where ``constraint`` holds; without one, where instances of ``job`` and ``group`` are: on nodes
+    with the same value of ``topology``. ``job`` "": the group itself; ``group`` "": any of the job's.
+
+    ``weight`` -100 to 100, below 0 to be elsewhere; ``required``: nowhere else at all.
+    """
+
+    constraint: Constraint | None = None
+    job: str = ""
+    group: str = ""
+    topology: str = "node.id"
+    weight: int = 50
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """The group's instances over the values of a node attribute: the fullest has at most ``max_skew`` more than the
+    emptiest. ``required``: what would break that waits; else it is a preference of this ``weight``."""
+
+    attribute: str
+    max_skew: int = 1
+    required: bool = True
+    weight: int = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +300,11 @@ class GroupSpec:
     restart: RestartPolicy = RestartPolicy()
     constraints: tuple[Constraint, ...] = ()
     gang: GangSpec | None = None
+    affinity: tuple[Affinity, ...] = ()
+    spread: tuple[Spread, ...] = ()
+    tolerations: tuple[Toleration, ...] = ()
+    datasets: tuple[str, ...] = ()
+    locality: int = 0  # weight of nodes that have the images and ``datasets`` already
 
     @property
     def resources(self) -> Resources:
@@ -229,6 +314,7 @@ class GroupSpec:
             memory_mib=sum(task.resources.memory_mib for task in self.tasks),
             disk_mib=sum(task.resources.disk_mib for task in self.tasks),
             gpus=next((task.resources.gpus for task in self.tasks if task.resources.gpus is not None), None),
+            custom=added(task.resources.custom for task in self.tasks),
         )
 
 
@@ -258,6 +344,9 @@ class JobSpec:
     metadata: StrMap = ()
     disruption: Disruption | None = None
     unpreemptible: bool = False
+    affinity: tuple[Affinity, ...] = ()  # these three are for all groups, before their own
+    spread: tuple[Spread, ...] = ()
+    tolerations: tuple[Toleration, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,7 +372,8 @@ class Device:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSpec:
-    """What an agent says of its machine. ``capacity``: what may be given away (measured or declared, less reserve)."""
+    """What an agent says of its machine. ``capacity``: what may be given away (measured or declared, less reserve);
+    ``images``: as ``contract.images`` writes them; ``kernel``: its numbers alone (6.8.0)."""
 
     id: str
     name: str
@@ -297,6 +387,16 @@ class NodeSpec:
     port_max: int = 31_999
     version: str = ""
     boot_id: str = ""
+    arch: str = ""
+    os: str = ""
+    kernel: str = ""
+    datacenter: str = ""
+    region: str = ""
+    zone: str = ""
+    rack: str = ""
+    taints: tuple[Taint, ...] = ()
+    images: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -439,6 +539,15 @@ class Event:
 def str_map(pairs: dict[str, str]) -> StrMap:
     """The canonical form of a mapping: sorted by key."""
     return tuple(sorted(pairs.items()))
+
+
+def added(maps: Iterable[IntMap]) -> IntMap:
+    """The sums by name."""
+    totals: dict[str, int] = {}
+    for one in maps:
+        for name, amount in one:
+            totals[name] = totals.get(name, 0) + amount
+    return tuple(sorted(totals.items()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ import enum
 import typing
 from typing import Any
 
-from orchestrator.contract.model import StrMap
+from orchestrator.contract.model import IntMap, StrMap
 
 _maps: dict[type, frozenset[str]] = {}
 
@@ -41,6 +41,6 @@ def plain(value: Any) -> Any:
 def _map_fields(kind: type) -> frozenset[str]:
     found = _maps.get(kind)
     if found is None:
-        found = frozenset(name for name, hint in typing.get_type_hints(kind).items() if hint == StrMap)
+        found = frozenset(name for name, hint in typing.get_type_hints(kind).items() if hint in (StrMap, IntMap))
         _maps[kind] = found
     return found

@@ -29,7 +29,7 @@ from orchestrator.contract.model import (
     StrMap,
     TaskSpec,
 )
-from orchestrator.jobfile import limits
+from orchestrator.jobfile import limits, placement_rules
 
 Path = tuple[str | int, ...]
 MAX_PROBLEMS = 50
@@ -129,6 +129,7 @@ def _normal_resources(resources: Resources) -> Resources:
         gpus = None if gpus.count == 0 else _normal_gpus(gpus)
     return replace(
         resources,
+        custom=tuple(sorted(resources.custom)),
         cpu_millis=resources.cpu_millis or limits.DEFAULT_CPU_MILLIS,
         memory_mib=resources.memory_mib or limits.DEFAULT_MEMORY_MIB,
         gpus=gpus,
@@ -167,6 +168,7 @@ def _job(spec: JobSpec, placements: Collection[str] | None) -> _Found:
     elif spec.placement:
         yield from _name(("placement",), spec.placement)
     yield from _constraints(("constraints",), spec.constraints)
+    yield from _placed(placement_rules.job_rules(spec))
     yield from _metadata(("metadata",), spec.metadata)
     if not spec.groups:
         yield Problem(("groups",), "a job needs at least one group")
@@ -184,6 +186,7 @@ def _group(at: Path, group: GroupSpec, job_type: JobType) -> _Found:
     yield from _between((*at, "count"), group.count, 0, limits.MAX_COUNT)
     yield from _constraints((*at, "constraints"), group.constraints)
     yield from _gang(at, group, job_type)
+    yield from _placed(placement_rules.group_rules(at, group, job_type))
     yield from _between((*at, "restart", "attempts"), group.restart.attempts, 0, limits.MAX_ATTEMPTS)
     yield from _between((*at, "restart", "delay_ms"), group.restart.delay_ms, 0, limits.MAX_DELAY_MS)
     yield from _ports((*at, "ports"), group.ports)
@@ -325,6 +328,7 @@ def _resources(at: Path, resources: Resources) -> _Found:
     )
     yield from _between((*at, "memory_mib"), resources.memory_mib, 1, limits.MAX_MEMORY_MIB, "must be from 1Mi to 1Pi")
     yield from _between((*at, "disk_mib"), resources.disk_mib, 0, limits.MAX_DISK_MIB, "must be from 0 to 1Pi")
+    yield from _placed(placement_rules.custom_rules((*at, "custom"), resources.custom))
     gpus = resources.gpus
     if gpus is None:
         return
@@ -350,8 +354,14 @@ def _resources(at: Path, resources: Resources) -> _Found:
             yield Problem((*at, "gpus", "models", number), f"expected a model such as 'A100', got {_quoted(model)}")
 
 
-_COMPARES = (ConstraintOperator.GREATER, ConstraintOperator.LESS)
-_ONE_VALUE = (ConstraintOperator.EQUAL, ConstraintOperator.NOT_EQUAL, *_COMPARES)
+_COMPARES = (
+    ConstraintOperator.GREATER,
+    ConstraintOperator.LESS,
+    ConstraintOperator.GREATER_EQUAL,
+    ConstraintOperator.LESS_EQUAL,
+)
+_PATTERNS = (ConstraintOperator.MATCHES, ConstraintOperator.NOT_MATCHES)
+_ONE_VALUE = (ConstraintOperator.EQUAL, ConstraintOperator.NOT_EQUAL, *_COMPARES, *_PATTERNS)
 _NO_VALUE = (ConstraintOperator.EXISTS, ConstraintOperator.NOT_EXISTS)
 
 
@@ -372,11 +382,21 @@ def _constraints(at: Path, constraints: tuple[Constraint, ...]) -> _Found:
         elif not values and operator not in _NO_VALUE:
             yield Problem((*here, "values"), "expected at least one value")
         if operator in _COMPARES and len(values) == 1 and not re.fullmatch(r"-?\d{1,18}(\.\d{1,9})?", values[0]):
-            yield Problem((*here, "values"), f"expected a number to compare with, got {_quoted(values[0])}")
+            hint = (
+                f"; did you mean '{constraint.attribute} version ...'?" if "." in values[0] or "," in values[0] else ""
+            )
+            yield Problem((*here, "values"), f"expected a number to compare with, got {_quoted(values[0])}{hint}")
+        for path, text in placement_rules.constraint_rules(constraint):
+            yield Problem((*here, *path), text)
         if len(values) > limits.MAX_CONSTRAINT_VALUES:
             yield Problem((*here, "values"), f"at most {limits.MAX_CONSTRAINT_VALUES} values, not {len(values)}")
         if any(len(value) > limits.MAX_TEXT for value in values):
             yield Problem((*here, "values"), f"a value has at most {limits.MAX_TEXT} characters")
+
+
+def _placed(found: placement_rules.Found) -> _Found:
+    for path, text in found:
+        yield Problem(path, text)
 
 
 def _metadata(at: Path, metadata: StrMap) -> _Found:

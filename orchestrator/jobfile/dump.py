@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
+from orchestrator.contract.constraints import SYMBOLS
 from orchestrator.contract.model import (
     Constraint,
-    ConstraintOperator,
     DeviceRequest,
     GangFailure,
     GangSpec,
@@ -24,18 +24,7 @@ from orchestrator.contract.model import (
     StopPolicy,
     TaskSpec,
 )
-from orchestrator.jobfile import limits, units
-
-_OPERATORS = {
-    ConstraintOperator.EQUAL: "=",
-    ConstraintOperator.NOT_EQUAL: "!=",
-    ConstraintOperator.IN: "in",
-    ConstraintOperator.NOT_IN: "not in",
-    ConstraintOperator.EXISTS: "exists",
-    ConstraintOperator.NOT_EXISTS: "not exists",
-    ConstraintOperator.GREATER: ">",
-    ConstraintOperator.LESS: "<",
-}
+from orchestrator.jobfile import limits, placement, units
 
 
 def dump(spec: JobSpec) -> str:
@@ -65,10 +54,12 @@ def document(spec: JobSpec) -> dict[str, Any]:
     if spec.metadata:
         made["metadata"] = dict(spec.metadata)
     flat = len(spec.groups) == 1 and spec.groups[0].name == limits.DEFAULT_GROUP and not spec.constraints
+    flat = flat and not (spec.affinity or spec.spread or spec.tolerations)
     if flat:
         return made | _group(spec.groups[0])
     if spec.constraints:
         made["constraints"] = [_constraint(constraint) for constraint in spec.constraints]
+    made |= placement.written(spec, _constraint)
     made["groups"] = {group.name: _group(group) for group in spec.groups}
     return made
 
@@ -92,6 +83,7 @@ def _group(group: GroupSpec) -> dict[str, Any]:
         made["constraints"] = [_constraint(constraint) for constraint in group.constraints]
     if group.gang is not None:
         made["gang"] = _gang(group.gang)
+    made |= placement.written(group, _constraint)
     if not flat:
         made["tasks"] = {task.name: _task(task) for task in group.tasks}
     return made
@@ -135,6 +127,8 @@ def _resources(resources: Resources) -> dict[str, Any]:
         made["disk"] = units.format_memory(resources.disk_mib)
     if resources.gpus is not None:
         made["gpus"] = _gpus(resources.gpus)
+    if resources.custom:
+        made["custom"] = dict(resources.custom)
     return made
 
 
@@ -181,6 +175,6 @@ def _port(port: PortSpec) -> Any:
 def _constraint(constraint: Constraint) -> Any:
     return {
         "attribute": constraint.attribute,
-        "operator": _OPERATORS[constraint.operator],
+        "operator": SYMBOLS[constraint.operator],
         "values": list(constraint.values),
     }

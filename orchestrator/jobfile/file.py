@@ -29,6 +29,10 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "stop": models.Stop,
     "constraints": models.ConstraintKeys,
     "disruption": models.DisruptionKeys,
+    "affinity": models.AffinityKeys,
+    "node": models.ConstraintKeys,
+    "spread": models.SpreadKeys,
+    "tolerations": models.TolerationKeys,
     "volumes": models.Volume,
 }
 _MAPPED = {"groups": "name", "tasks": "name", "ports": "label"}
@@ -36,7 +40,7 @@ _MAPPED = {"groups": "name", "tasks": "name", "ports": "label"}
 
 _WRITTEN = {
     "cpu_millis": "cpu", "memory_mib": "memory", "disk_mib": "disk", "gpu_millis": "share", "delay_ms": "delay",
-    "timeout_ms": "timeout", "mounts": "volumes", "values": "value",
+    "timeout_ms": "timeout", "mounts": "volumes", "values": "value", "constraint": "node",
 }  # fmt: skip
 """Field of ``contract.model`` -> key in the file, where they differ."""
 
@@ -215,7 +219,7 @@ class _Reading:
     def _misplaced(self, node: Map, key: str) -> None:
         """``image`` beside ``tasks`` would be ignored: refuse it."""
         inner = models.Task if key == "tasks" else models.Group
-        outer = {"name"} | ({"constraints"} if key == "groups" else set())
+        outer = {"name"} | ({"constraints", "affinity", "spread", "tolerations"} if key == "groups" else set())
         if key == "tasks":
             known = set(models.TaskKeys.model_fields)
         else:
@@ -298,7 +302,7 @@ def _unknown_key(path: Path) -> str:
     key = str(path[-1])
     section = next((step for step in reversed(path[:-1]) if isinstance(step, str)), "")
     kind = _SECTIONS.get(section, models.JobFile)
-    known = set(kind.model_fields)
+    known = {field.alias or name for name, field in kind.model_fields.items()}
     elsewhere = _ELSEWHERE.get(key.lower(), "")
     if elsewhere in known:
         return f"unknown key '{_cut(key)}'; did you mean '{elsewhere}'?"

@@ -10,154 +10,54 @@ A file is one job. Keys of the one group and its one task may stand at the top; 
 from __future__ import annotations
 
 import re
-import shlex
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, PlainValidator, WithJsonSchema
-from pydantic_core import core_schema
+from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
 
 from orchestrator.contract import model as nouns
 from orchestrator.contract import priorities
-from orchestrator.contract.devices import canonical
 from orchestrator.jobfile import limits, units
-from orchestrator.jobfile.check import name_problem, near_miss
+from orchestrator.jobfile.check import near_miss
+from orchestrator.jobfile.leaves import (
+    GANG_DOMAINS,
+    Amounts,
+    Constrained,
+    ConstraintKeys,
+    Cpu,
+    Duration,
+    GangDomain,
+    GangFailure,
+    JobType,
+    Keys,
+    Link,
+    Memory,
+    Name,
+    OnDisconnect,
+    Or,
+    Protocol,
+    RestartMode,
+    Share,
+    Text,
+    TextList,
+    TextMap,
+    Truth,
+    Version,
+    Whole,
+    Words,
+    whole,
+)
+from orchestrator.jobfile.placement import (
+    DISTINCT,
+    Affinities,
+    AffinityKeys,
+    SpreadKeys,
+    Spreads,
+    TolerationKeys,
+    Tolerations,
+)
 from orchestrator.jobfile.tree import text_of
 
-# ---------------------------------------------------------------------------- leaves
-
-
-def _text(value: object) -> str:
-    if value is None or isinstance(value, (dict, list)):
-        raise ValueError(f"expected text, got {units.shown(value)}" + ('; write "" for empty text' * (value is None)))
-    return text_of(value)
-
-
-def _name(value: object) -> str:
-    name = _text(value)
-    problem = name_problem(name)
-    if problem:
-        raise ValueError(problem)
-    return name
-
-
-def _whole(value: object) -> int:
-    if isinstance(value, str) and re.fullmatch(r"-?\d{1,18}", value):
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"expected a whole number, got {units.shown(value)}")
-    if abs(value) >= 2**53:
-        raise ValueError(f"expected a whole number of a sensible size, got {units.shown(value)}")
-    return int(value)
-
-
-def _truth(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"expected true or false, got {units.shown(value)}")
-    return value
-
-
-def _words(value: object) -> object:
-    """A command: a list of words, or one line that is split as a shell would (but no shell runs it)."""
-    if isinstance(value, str):
-        try:
-            return shlex.split(value)
-        except ValueError as error:
-            raise ValueError(f"cannot split this into words ({str(error).lower()}): write a list") from None
-    if not isinstance(value, list):
-        raise ValueError(f"expected a list of words or one line of text, got {units.shown(value)}")
-    return value
-
-
-def _listed(value: object) -> object:
-    return value if isinstance(value, list) else [value]
-
-
-def one_of(value: object, known: dict[str, Any]) -> Any:
-    """What a word of a closed set means; raises ValueError with the near miss."""
-    word = text_of(value) if not isinstance(value, (dict, list)) else ""
-    if word in known:
-        return known[word]
-    hint = near_miss(word, known) if word else ""
-    raise ValueError(f"expected one of {', '.join(known)}; got {units.shown(value)}{hint}")
-
-
-JOB_TYPES = {"service": nouns.JobType.SERVICE, "batch": nouns.JobType.BATCH, "system": nouns.JobType.SYSTEM}
-LINKS = {"any": nouns.Link.ANY, "island": nouns.Link.ISLAND, "numa": nouns.Link.NUMA}
-GANG_DOMAINS = {domain.name.lower(): domain for domain in nouns.GangDomain}
-GANG_FAILURES = {failure.name.lower(): failure for failure in nouns.GangFailure}
-DISCONNECTS = {
-    "replace": nouns.OnDisconnect.REPLACE,
-    "stop": nouns.OnDisconnect.STOP,
-    "keep": nouns.OnDisconnect.KEEP,
-}
-MODES = {"fail": nouns.RestartMode.FAIL, "delay": nouns.RestartMode.DELAY}
-PROTOCOLS = {"tcp": nouns.Protocol.TCP, "udp": nouns.Protocol.UDP}
-OPERATORS = {
-    "=": nouns.ConstraintOperator.EQUAL,
-    "!=": nouns.ConstraintOperator.NOT_EQUAL,
-    "in": nouns.ConstraintOperator.IN,
-    "not in": nouns.ConstraintOperator.NOT_IN,
-    "exists": nouns.ConstraintOperator.EXISTS,
-    "not exists": nouns.ConstraintOperator.NOT_EXISTS,
-    ">": nouns.ConstraintOperator.GREATER,
-    "<": nouns.ConstraintOperator.LESS,
-}
-
-
-class _Or:
-    """In the JSON Schema: ``short``, or what the annotated type says."""
-
-    def __init__(self, short: dict[str, Any]) -> None:
-        self._short = short
-
-    def __get_pydantic_json_schema__(
-        self, core: core_schema.CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        return {"anyOf": [self._short, handler(core)]}
-
-
-def _word(known: dict[str, Any]) -> tuple[PlainValidator, WithJsonSchema]:
-    schema = WithJsonSchema({"type": "string", "enum": list(known)})
-    return PlainValidator(lambda value: one_of(value, known)), schema
-
-
-JobType = Annotated[nouns.JobType, *_word(JOB_TYPES)]
-OnDisconnect = Annotated[nouns.OnDisconnect, *_word(DISCONNECTS)]
-RestartMode = Annotated[nouns.RestartMode, *_word(MODES)]
-Link = Annotated[nouns.Link, *_word(LINKS)]
-GangDomain = Annotated[nouns.GangDomain, *_word(GANG_DOMAINS)]
-GangFailure = Annotated[nouns.GangFailure, *_word(GANG_FAILURES)]
-Protocol = Annotated[nouns.Protocol, *_word(PROTOCOLS)]
-Operator = Annotated[nouns.ConstraintOperator, *_word(OPERATORS)]
-
-_SCALAR = {"type": ["string", "number", "boolean"]}
-_QUANTITY = {"type": ["string", "number"]}
-Text = Annotated[str, BeforeValidator(_text), WithJsonSchema(_SCALAR)]
-Name = Annotated[str, BeforeValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{limits.NAME.pattern}$"})]
-Whole = Annotated[int, BeforeValidator(_whole)]
-Truth = Annotated[bool, BeforeValidator(_truth)]
-_WORDS_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "array", "items": _SCALAR}]}
-Words = Annotated[list[Text], BeforeValidator(_words), WithJsonSchema(_WORDS_SCHEMA)]
-TextList = Annotated[list[Text], BeforeValidator(_listed), WithJsonSchema(_WORDS_SCHEMA)]
-TextMap = Annotated[dict[Text, Text], WithJsonSchema({"type": "object", "additionalProperties": _SCALAR})]
-Cpu = Annotated[int, BeforeValidator(units.parse_cpu), WithJsonSchema({**_QUANTITY, "examples": ["500m", 2, 0.5]})]
-Memory = Annotated[int, BeforeValidator(units.parse_memory), WithJsonSchema({**_QUANTITY, "examples": ["256Mi"]})]
-Share = Annotated[int, BeforeValidator(units.parse_share), WithJsonSchema({**_QUANTITY, "examples": [0.5, "500m"]})]
-Duration = Annotated[int, BeforeValidator(units.parse_duration), WithJsonSchema({**_QUANTITY, "examples": ["30s"]})]
-
-
-def _version(value: object) -> str:
-    return canonical(_text(value).strip())
-
-
-_VERSION_SCHEMA = {"type": ["string", "number"], "examples": [">= 8.0"]}
-Version = Annotated[str, BeforeValidator(_version), WithJsonSchema(_VERSION_SCHEMA)]
-
-
-class _Keys(BaseModel):
-    """Unknown keys are refused: a typing mistake must not silently change what runs."""
-
-    model_config = ConfigDict(extra="forbid", populate_by_name=False)
+__all__ = ["AffinityKeys", "ConstraintKeys", "SpreadKeys", "TolerationKeys"]
 
 
 def _whole_count(value: object) -> object:
@@ -165,7 +65,7 @@ def _whole_count(value: object) -> object:
     return value if isinstance(value, dict) else {"count": value}
 
 
-class Gpus(_Keys):
+class Gpus(Keys):
     count: Whole = Field(default=1, ge=0, le=limits.MAX_DEVICES, description="How many devices.")
     model: Text | None = Field(default=None, description="A part of the device's model, such as A100; any case.")
     models: TextList = Field(default=[], description="Any of these models.")
@@ -195,11 +95,12 @@ class Gpus(_Keys):
 _GPUS_SHORT = {"type": "integer", "minimum": 0, "maximum": limits.MAX_DEVICES}
 
 
-class ResourceKeys(_Keys):
+class ResourceKeys(Keys):
     cpu: Cpu = Field(default=limits.DEFAULT_CPU_MILLIS, description="Cores.")
     memory: Memory = Field(default=limits.DEFAULT_MEMORY_MIB, description="With its unit: 256Mi.")
     disk: Memory = Field(default=0, description="With its unit: 10Gi.")
-    gpus: Annotated[Gpus, BeforeValidator(_whole_count), _Or(_GPUS_SHORT)] | None = Field(
+    custom: Amounts = Field(default={}, description="Whole amounts of what nodes declare, such as licenses: 2.")
+    gpus: Annotated[Gpus, BeforeValidator(_whole_count), Or(_GPUS_SHORT)] | None = Field(
         default=None, description="How many, or count, model, memory, share."
     )
 
@@ -209,6 +110,7 @@ class ResourceKeys(_Keys):
             memory_mib=self.memory,
             disk_mib=self.disk,
             gpus=self.gpus.build() if self.gpus is not None else None,
+            custom=tuple(sorted(self.custom.items())),
         )
 
 
@@ -233,7 +135,7 @@ def port(value: object) -> object:
     return made
 
 
-class Port(_Keys):
+class Port(Keys):
     label: Text = Field(default="", description="The task sees the host port as RAFTSMAN_PORT_<LABEL>.")
     to: Whole = Field(
         default=0, ge=0, le=limits.MAX_PORT, description="Port inside the container; 0: the same as the host's."
@@ -245,7 +147,7 @@ class Port(_Keys):
         return nouns.PortSpec(label=self.label, to=self.to, static=self.static, protocol=self.protocol)
 
 
-class Restart(_Keys):
+class Restart(Keys):
     attempts: Whole = Field(default=3, ge=0, le=limits.MAX_ATTEMPTS, description="Restarts on the same node.")
     delay: Duration = Field(default=15_000, description="Between two attempts.")
     mode: RestartMode = Field(default_factory=lambda: nouns.RestartMode.FAIL)
@@ -254,7 +156,7 @@ class Restart(_Keys):
         return nouns.RestartPolicy(attempts=self.attempts, delay_ms=self.delay, mode=self.mode)
 
 
-class Stop(_Keys):
+class Stop(Keys):
     signal: Text = Field(default="SIGTERM", description="Sent first.")
     timeout: Duration = Field(default=10_000, description="Then it is killed.")
 
@@ -269,7 +171,7 @@ def _gang(value: object) -> object:
     return {"domain": value} if isinstance(value, str) else value
 
 
-class Gang(_Keys):
+class Gang(Keys):
     domain: GangDomain = Field(
         default_factory=lambda: nouns.GangDomain.CLUSTER, description="How far apart its instances may be."
     )
@@ -282,45 +184,6 @@ class Gang(_Keys):
 
 
 _GANG_SHORT = {"anyOf": [{"type": "boolean"}, {"type": "string", "enum": list(GANG_DOMAINS)}]}
-_CONSTRAINT = re.compile(r"\s*(\S+?)\s*(==|!=|=|>|<|\bnot in\b|\bin\b|\bnot exists\b|\bexists\b)\s*(.*?)\s*")
-_CONSTRAINT_EXPECTED = "expected a constraint such as 'zone = eu', 'disk in [ssd, nvme]' or 'gpu exists'"
-
-
-def _constraint(value: object) -> object:
-    """``zone = eu``, ``disk in [ssd, nvme]``, ``gpu exists``, or a mapping."""
-    if isinstance(value, dict):
-        return value
-    match = _CONSTRAINT.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError(f"{_CONSTRAINT_EXPECTED}, got {units.shown(value)}")
-    attribute, operator, rest = match[1], "=" if match[2] == "==" else match[2], match[3]
-    values = _values(rest, many=operator in ("in", "not in"))
-    if values is None or (operator.endswith("exists") and values):
-        raise ValueError(f"{_CONSTRAINT_EXPECTED}, got {units.shown(value)}")
-    return {"attribute": attribute, "operator": operator, "values": values}
-
-
-def _values(text: str, *, many: bool) -> list[str] | None:
-    if many:
-        inner = re.fullmatch(r"\[(.*)\]|\((.*)\)", text)
-        if inner is None:
-            return None
-        text = inner[1] if inner[1] is not None else inner[2]
-        values = [part.strip().strip("'\"") for part in text.split(",")]
-        return values if all(values) else None
-    return [text.strip("'\"")] if text else []
-
-
-class ConstraintKeys(_Keys):
-    attribute: Text = Field(description=limits.ATTRIBUTE_RULE)
-    operator: Operator = Field(default_factory=lambda: nouns.ConstraintOperator.EQUAL)
-    value: TextList = Field(default=[], description="One value, or a list for 'in' and 'not in'.")
-    values: TextList = Field(default=[], description="The same as 'value'.")
-
-    def build(self) -> nouns.Constraint:
-        return nouns.Constraint(
-            attribute=self.attribute, operator=self.operator, values=tuple(self.value + self.values)
-        )
 
 
 def _volume(value: object) -> object:
@@ -335,7 +198,7 @@ def _volume(value: object) -> object:
     return {"source": parts[0], "target": parts[1], "read_only": len(parts) == 2 or parts[2] == "ro"}
 
 
-class Volume(_Keys):
+class Volume(Keys):
     source: Text = Field(description="Absolute path on the host.")
     target: Text = Field(description="Absolute path in the container.")
     read_only: Truth = True
@@ -351,7 +214,7 @@ def pairs(values: dict[str, str]) -> nouns.StrMap:
     return tuple(sorted(values.items()))
 
 
-class TaskKeys(_Keys):
+class TaskKeys(Keys):
     """Keys of one task."""
 
     driver: Name | None = Field(
@@ -367,7 +230,7 @@ class TaskKeys(_Keys):
     work_dir: Text | None = Field(default=None, description="Absolute path.")
     user: Text | None = Field(default=None, description="uid, uid:gid or a name.")
     privileged: Truth = Field(default=False, description="Refused unless the operator's policy allows it.")
-    volumes: list[Annotated[Volume, BeforeValidator(_volume), _Or({"type": "string"})]] = Field(
+    volumes: list[Annotated[Volume, BeforeValidator(_volume), Or({"type": "string"})]] = Field(
         default=[], description="Host paths: source:target[:ro|rw]; ro when unsaid."
     )
 
@@ -393,10 +256,9 @@ class Task(TaskKeys):
     name: Name = Field(default="", description="Needed where a group has several tasks.")
 
 
-_CONSTRAINT_SHORT = {"type": "string", "examples": ["zone = eu"]}
 _PORT_SHORT = {"type": ["string", "integer"], "examples": [8080, "8080:80", "53/udp"]}
-Ports = list[Annotated[Port, BeforeValidator(port), _Or(_PORT_SHORT)]]
-Constraints = list[Annotated[ConstraintKeys, BeforeValidator(_constraint), _Or(_CONSTRAINT_SHORT)]]
+Ports = list[Annotated[Port, BeforeValidator(port), Or(_PORT_SHORT)]]
+Constraints = list[Constrained]
 
 
 class GroupKeys(TaskKeys):
@@ -406,8 +268,16 @@ class GroupKeys(TaskKeys):
     ports: Ports = Field(default=[], description="A list, or a mapping of label to port.")
     restart: Restart = Field(default_factory=Restart)
     constraints: Constraints = Field(default=[], description="Hard conditions on node labels.")
-    gang: Annotated[Gang | None, BeforeValidator(_gang), _Or(_GANG_SHORT)] = Field(
+    gang: Annotated[Gang | None, BeforeValidator(_gang), Or(_GANG_SHORT)] = Field(
         default=None, description="All instances are placed together or none: true, a domain, or domain and on_failure."
+    )
+    affinity: Affinities = Field(default=[], description="To be near, or far from, nodes or instances.")
+    distinct_hosts: Truth = Field(default=False, description="No two instances of the group on one node.")
+    spread: Spreads = Field(default=[], description="Evenly over the values of a node attribute.")
+    tolerations: Tolerations = Field(default=[], description="Taints that do not matter.")
+    datasets: TextList = Field(default=[], description="What it reads; nodes that have it are preferred.")
+    locality: Whole | None = Field(
+        default=None, description="Weight of nodes that have the images and datasets: 0 to 100; 50 with datasets."
     )
     tasks: list[Task] = Field(default=[], description="Tasks that always run together; a list, or a mapping by name.")
 
@@ -424,6 +294,11 @@ class GroupKeys(TaskKeys):
             restart=self.restart.build(),
             constraints=tuple(constraint.build() for constraint in self.constraints),
             gang=self.gang.build() if self.gang is not None else None,
+            affinity=(*(one.build() for one in self.affinity), *((DISTINCT,) if self.distinct_hosts else ())),
+            spread=tuple(one.build() for one in self.spread),
+            tolerations=tuple(one.build() for one in self.tolerations),
+            datasets=tuple(self.datasets),
+            locality=(limits.DEFAULT_LOCALITY if self.datasets else 0) if self.locality is None else self.locality,
         )
 
 
@@ -437,7 +312,7 @@ def _priority(value: object) -> object:
             f"expected a number from 0 to {limits.MAX_PRIORITY}, or one of {', '.join(priorities.CLASSES)}; "
             f"got {units.shown(value)}{hint}"
         )
-    return _whole(value)
+    return whole(value)
 
 
 _PRIORITY_SCHEMA = {
@@ -468,7 +343,7 @@ def _unavailable(value: object) -> nouns.Disruption:
 _UNAVAILABLE_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": r"^\d+\s*%?$"}]}
 
 
-class DisruptionKeys(_Keys):
+class DisruptionKeys(Keys):
     max_unavailable: Annotated[nouns.Disruption, PlainValidator(_unavailable), WithJsonSchema(_UNAVAILABLE_SCHEMA)] = (
         Field(description="Instances of each group that may be down at once: 1, or 25%.")
     )
@@ -496,7 +371,7 @@ class JobFile(GroupKeys):
     preemptible: Truth = Field(
         default=True, description="Whether jobs of higher priority may have instances stopped to make room."
     )
-    disruption: Annotated[DisruptionKeys, BeforeValidator(_disruption), _Or(_UNAVAILABLE_SCHEMA)] | None = Field(
+    disruption: Annotated[DisruptionKeys, BeforeValidator(_disruption), Or(_UNAVAILABLE_SCHEMA)] | None = Field(
         default=None, description="How much of each group drains and preemption may take down at once."
     )
     placement: Text | None = Field(
@@ -507,10 +382,10 @@ class JobFile(GroupKeys):
     groups: list[Group] = Field(default=[], description="More than one group; a list, or a mapping by name.")
 
     def build(self) -> nouns.JobSpec:
-        constraints: tuple[nouns.Constraint, ...] = ()
+        above: JobFile | None = None  # whose keys are for all groups
         if self.groups:
             groups = tuple(group.build_group(group.name) for group in self.groups)
-            constraints = tuple(constraint.build() for constraint in self.constraints)
+            above = self
         else:
             groups = (self.build_group(limits.DEFAULT_GROUP),)
         return nouns.JobSpec(
@@ -521,8 +396,11 @@ class JobFile(GroupKeys):
             groups=groups,
             placement=self.placement or "",
             on_disconnect=self.on_disconnect,
-            constraints=constraints,
+            constraints=tuple(one.build() for one in above.constraints) if above else (),
             metadata=pairs(self.metadata),
             disruption=self.disruption.build() if self.disruption is not None else None,
             unpreemptible=not self.preemptible,
+            affinity=tuple(one.build() for one in above.affinity) if above else (),
+            spread=tuple(one.build() for one in above.spread) if above else (),
+            tolerations=tuple(one.build() for one in above.tolerations) if above else (),
         )

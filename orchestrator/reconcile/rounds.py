@@ -19,6 +19,7 @@ from orchestrator.reconcile.gangs import Cause, gang_of
 from orchestrator.reconcile.gaps import find_gaps
 from orchestrator.reconcile.pace import Pace, choose_victim
 from orchestrator.reconcile.table import GONE, BoolArray, Scene, constraints_of, key_of, look
+from orchestrator.reconcile.taints import evictions
 from orchestrator.reconcile.work import Actions, Ask, GroupWork, Work
 from orchestrator.state import disruption
 from orchestrator.state.commands import Action, Int32Array
@@ -48,9 +49,13 @@ def reconcile(view: ClusterView, now_ms: int) -> Work:
     stops = _immediate_stops(scene)
     for number, cause in gangs.items():
         _stop_gang(scene, stops, number, _GANG_REASONS[cause])
+    texts, taint_at_ms = _driven_away(scene, stops, max(now_ms, view.time_ms))
     _give_way(scene, stops, notes)
     return Work(
-        actions=_actions(scene, stops), asks=tuple(sorted(asks, key=_turn)), wake_at_ms=wake_at_ms, groups=notes
+        actions=_actions(scene, stops, texts),
+        asks=tuple(sorted(asks, key=_turn)),
+        wake_at_ms=min((at for at in (wake_at_ms, taint_at_ms) if at is not None), default=None),
+        groups=notes,
     )
 
 
@@ -98,6 +103,18 @@ def _stop_gang(scene: Scene, stops: Int32Array, number: int, reason: int) -> Non
     columns = scene.view.allocations
     members = scene.live & (scene.rows.group == number) & (columns.desired == Desired.RUN) & (stops == STAYS)
     stops[members] = reason
+
+
+def _driven_away(scene: Scene, stops: Int32Array, now_ms: int) -> tuple[tuple[str, ...], int | None]:
+    """Adds what NoExecute taints drive away to ``stops``; the texts of all reasons, and the next deadline."""
+    leavers, wake_at_ms = evictions(scene, now_ms)
+    texts = list(REASONS)
+    for position in sorted(leavers):
+        if stops[position] == STAYS:
+            if leavers[position] not in texts:
+                texts.append(leavers[position])
+            stops[position] = texts.index(leavers[position])
+    return tuple(texts), wake_at_ms
 
 
 def _give_way(scene: Scene, stops: Int32Array, notes: dict[tuple[int, int], GroupWork]) -> None:
@@ -181,7 +198,7 @@ def _drain_within_budget(scene: Scene, stops: Int32Array, number: int, draining:
     )
 
 
-def _actions(scene: Scene, stops: Int32Array) -> Actions:
+def _actions(scene: Scene, stops: Int32Array, texts: tuple[str, ...]) -> Actions:
     columns = scene.view.allocations
     lost = np.flatnonzero(scene.lose)
     stopped = np.flatnonzero(stops != STAYS)
@@ -191,5 +208,5 @@ def _actions(scene: Scene, stops: Int32Array) -> Actions:
         positions=np.concatenate([lost, stopped]).astype(np.int64),
         actions=np.concatenate(kinds).astype(np.int32),
         reasons=np.concatenate([np.full(len(lost), LOST), stops[stopped]]).astype(np.int32),
-        texts=REASONS,
+        texts=texts,
     )

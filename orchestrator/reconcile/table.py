@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.contract.constraints import matches
 from orchestrator.contract.model import Constraint, JobType, NodeStatus, OnDisconnect
 from orchestrator.contract.transitions import TERMINAL
 from orchestrator.reconcile.work import Int64Array
 from orchestrator.state.commands import Int32Array
 from orchestrator.state.failures import retries_of
+from orchestrator.state.matching import may_take
 from orchestrator.state.model import Job, Node
 from orchestrator.state.views import ClusterView
 
@@ -215,17 +215,9 @@ def constraints_of(groups: Groups, number: int) -> tuple[Constraint, ...]:
 def _system_nodes(view: ClusterView, groups: Groups) -> dict[int, frozenset[int]]:
     found: dict[int, frozenset[int]] = {}
     for number in np.flatnonzero(groups.system & groups.active).tolist():
-        constraints = constraints_of(groups, number)
-        spec = groups.jobs[number].spec.groups[groups.places[number]]
-        drivers = {task.driver_name for task in spec.tasks}
-        found[number] = frozenset(
-            node.slot
-            for node in view.nodes.values()
-            if node.status is NodeStatus.READY
-            and not (node.cordoned or node.draining)
-            and drivers <= set(node.spec.drivers)
-            and matches(node.spec, constraints)
-        )
+        spec = groups.jobs[number].spec
+        group = spec.groups[groups.places[number]]
+        found[number] = frozenset(node.slot for node in view.nodes.values() if may_take(node, spec, group))
     return found
 
 

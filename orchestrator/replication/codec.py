@@ -26,7 +26,7 @@ ENTRY_MAGIC = 0x454D5352  # "RSME" in the file, little-endian
 FORMAT = 3
 """Raised when a peer of today could misread what is written; additions alone do not raise it. What an older one reads
 rightly is still written with the older number. 2: configuration epochs (``ChangePeers``). 3: cordoned devices,
-evictions, namespaces, observations as columns (``RecordObserved``), moves (``MoveAllocation``)."""
+evictions, namespaces, observations as columns (``RecordObserved``), moves (``MoveAllocation``), taints."""
 
 M = TypeVar("M", bound=Message)
 
@@ -63,6 +63,7 @@ _COMMANDS: dict[str, type] = {
     "cordon_device": commands.CordonDevice,
     "drain_node": commands.DrainNode,
     "forget_node": commands.ForgetNode,
+    "taint_node": commands.TaintNode,
     "mark_nodes": commands.MarkNodes,
     "apply_plan": commands.ApplyPlan,
     "record_statuses": commands.RecordStatuses,
@@ -88,6 +89,7 @@ _OF_FORMAT_3 = (
     commands.RecordObserved,
     commands.WriteNamespace,
     commands.SetSettings,
+    commands.TaintNode,
 )
 """Likewise, of format 2."""
 

@@ -14,6 +14,15 @@ from orchestrator.contract.answers import Rejection
 from orchestrator.contract.constraints import attribute_of, describe, satisfied
 from orchestrator.contract.model import DeviceRequest, NodeStatus
 from orchestrator.scheduling import explain_devices
+from orchestrator.scheduling.conditions import (
+    Condition,
+    changing_condition,
+    custom_shortages,
+    hint_for_condition,
+    hint_for_room,
+    hint_for_taint,
+    untolerated,
+)
 from orchestrator.scheduling.explain_devices import device_shortage
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.wish import CPU, DIMENSIONS, Wish
@@ -92,6 +101,9 @@ def _unsuitable(problem: Problem, wish: Wish, node: int) -> Refusal | None:
     if missing:
         name = ", ".join(missing)
         return Refusal(node=node, constraint="driver", key=name, text=f"driver {name} missing")
+    tainted = untolerated(problem, wish, node) if record.taints else None
+    if tainted is not None:
+        return Refusal(node=node, constraint=tainted.kind, key=tainted.key, text=tainted.text)
     for constraint in wish.constraints:
         value = attribute_of(record.spec, constraint.attribute)
         if not satisfied(constraint, value):
@@ -127,8 +139,13 @@ def _shortages(problem: Problem, wish: Wish, node: int) -> list[Refusal]:
             )
     if wish.gpus is not None:
         found.extend(_device_shortage(problem, wish.gpus, node))
+    for one in custom_shortages(problem, wish, node):
+        found.append(Refusal(node=node, constraint=one.kind, key=one.key, text=one.text, short=one.short))
     if wish.ports:
         found.extend(_port_shortage(problem, wish.ports, node))
+    kept_off = changing_condition(problem, wish, node) if not found else None
+    if kept_off is not None:
+        found.append(Refusal(node=node, constraint=kept_off.kind, key=kept_off.key, text=kept_off.text))
     return found
 
 
@@ -177,6 +194,12 @@ def _histogram(problem: Problem, refusals: Sequence[Refusal]) -> list[Rejection]
         elif constraint == "label":
             missing = all(member.text.endswith(": missing") for member in members)
             text = f"label {key}: " + ("missing" if missing else "not so")
+        elif constraint == "taint":
+            text = best.text
+        elif constraint in ("affinity", "spread"):
+            text = best.key
+        elif key == "absent":
+            text = f"{constraint}: {best.text}"
         elif constraint == "driver" or (best.constraint == "port" and key != "range"):
             text = f"port {best.text}" if constraint == "port" else best.text
         else:
@@ -216,17 +239,30 @@ def _hint(problem: Problem, wish: Wish, refusals: Sequence[Refusal], nearest: in
     if not len(problem):
         return "start an agent: `raftsman agent`"
     if nearest >= 0:
+        kept_off = changing_condition(problem, wish, nearest)
+        if kept_off is not None and _shortages(problem, wish, nearest)[0].constraint == kept_off.kind:
+            return hint_for_condition(kept_off)
         return _hint_for_room(problem, wish, nearest)
     reopenable = [
         refusal
         for refusal in refusals
-        if refusal.constraint in ("cordoned", "draining") and not _would_lack(problem, wish, refusal.node)
+        if refusal.constraint in ("cordoned", "draining")
+        and untolerated(problem, wish, refusal.node) is None
+        and not _would_lack(problem, wish, refusal.node)
     ]
     if reopenable:
         return f"raftsman node uncordon {problem.nodes[reopenable[0].node].spec.name}"
+    tainted = [
+        refusal
+        for refusal in refusals
+        if refusal.constraint == "taint" and not _would_lack(problem, wish, refusal.node)
+    ]
+    if tainted:
+        return hint_for_taint(problem, wish, tainted[0].node)
     for constraint, words in (
         ("label", "give a node what it asks for ({}), or change the constraint"),
         ("driver", "start an agent with driver {}, or name another driver"),
+        ("taint", "tolerate the taint {}, or add a node with enough room"),
     ):
         found = next((refusal for refusal in refusals if refusal.constraint == constraint), None)
         if found is not None:
@@ -276,6 +312,12 @@ def _hint_for_room(problem: Problem, wish: Wish, node: int) -> str:
             wish_for, free_up = _DEVICE_HINTS[shortage.key]
             asks.append(wish_for)
             frees.append(free_up)
+        if shortage.constraint.startswith("resource "):
+            ask, free_there = hint_for_room(
+                problem, wish, node, Condition(shortage.constraint, shortage.key, shortage.text)
+            )
+            asks.append(ask)
+            frees.append(free_there)
         if shortage.constraint == "port":
             asks.append("another host port" if shortage.key != "range" else "fewer ports")
             frees.append(f"port {shortage.key}" if shortage.key != "range" else "ports")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from orchestrator.contract.taints import repelling
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.wish import BoolArray, Int64Array, Wish
 
@@ -17,9 +18,11 @@ ENDLESS = np.iinfo(np.int64).max
 
 
 def suitable(problem: Problem, wish: Wish) -> BoolArray:
-    """bool per node: open, not kept for a gang, with the drivers, satisfying every constraint; room is
-    another matter."""
+    """bool per node: open, not kept for a gang, with the drivers, constraints satisfied and taints tolerated; room is
+    another matter. But for what is kept the same as ``state.matching.may_take``, for all nodes at once."""
     mask = problem.open.copy() if wish.everywhere else problem.open & (problem.held_for < 0)
+    for number in problem.tainted.tolist():
+        mask[number] &= repelling(problem.nodes[number].taints, wish.tolerations) is None
     if wish.drivers:
         wanted = frozenset(wish.drivers)
         mask &= np.array([wanted <= drivers for drivers in problem.driver_sets], dtype=np.bool_)[problem.driver_set]
@@ -34,6 +37,8 @@ def has_room(problem: Problem, wish: Wish, nodes: Int64Array) -> BoolArray:
     mask: BoolArray = np.all(problem.free[nodes] >= wish.request, axis=1)
     if wish.gpus is not None:
         mask &= problem.devices.enough(wish.gpus, nodes)
+    if wish.custom:
+        mask &= problem.custom.fits(wish.custom, nodes)
     if wish.ports:
         ports = problem.ports
         mask &= np.array([ports.fit(node, wish.ports) for node in nodes.tolist()], dtype=np.bool_)

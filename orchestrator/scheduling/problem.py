@@ -12,13 +12,18 @@ from copy import copy
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.contract.model import WHOLE_DEVICE, NodeStatus
+from orchestrator.contract.model import WHOLE_DEVICE
+from orchestrator.contract.taints import unwelcome
 from orchestrator.contract.transitions import TERMINAL
+from orchestrator.scheduling.custom import CustomResources
 from orchestrator.scheduling.devices import ABSENT, Devices
 from orchestrator.scheduling.labels import Labels
+from orchestrator.scheduling.locality import Holdings
 from orchestrator.scheduling.ports import Ports
+from orchestrator.scheduling.presence import Presence
 from orchestrator.scheduling.wish import CPU, DIMENSIONS, MEMORY, BoolArray, Int64Array, Wish
 from orchestrator.state.ledger import engine_key
+from orchestrator.state.matching import is_open
 from orchestrator.state.model import Node
 from orchestrator.state.views import ClusterView, Held
 
@@ -52,7 +57,7 @@ class Problem:
         self.divisor_cpu: Int64Array = np.maximum(self.capacity[:, CPU], 1)
         self.divisor_memory: Int64Array = np.maximum(self.capacity[:, MEMORY], 1)
         self.open: BoolArray = np.array(
-            [node.status is NodeStatus.READY and not (node.cordoned or node.draining) for node in nodes],
+            [is_open(node) for node in nodes],
             dtype=np.bool_,
         )
         self.devices = Devices([node.spec.devices for node in nodes], [node.cordoned_devices for node in nodes])
@@ -67,6 +72,11 @@ class Problem:
         self.driver_set: Int64Array = np.array(
             [self.driver_sets.setdefault(drivers, len(self.driver_sets)) for drivers in self.drivers], dtype=np.int64
         )
+        self.custom = CustomResources(nodes)
+        self.holdings = Holdings(nodes)
+        self.tainted: Int64Array = np.flatnonzero([bool(node.taints) for node in nodes])
+        self.soft_taints = any(unwelcome(nodes[number].taints, ()) for number in self.tainted.tolist())
+        self.presence = Presence(view, self.tainted[:0], self.tainted[:0], len(nodes))
         self._occupy(view, given_up)
 
     def __len__(self) -> int:
@@ -83,6 +93,7 @@ class Problem:
     def take(self, node: int, wish: Wish) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Take room for one instance, which the caller has seen to fit: device numbers and host ports it gets."""
         self.free[node] -= wish.request
+        self.custom.take(node, wish.custom)
         numbers: tuple[int, ...] = ()
         if wish.gpus is not None:
             best = self.devices.best(node, wish.gpus)
@@ -132,6 +143,8 @@ class Problem:
         at = np.minimum(np.searchsorted(self.slots, columns.node[positions]), len(self.slots) - 1)
         known = self.slots[at] == columns.node[positions]
         positions, at = positions[known], at[known]
+        self.presence = Presence(view, positions, at, len(self.nodes))
+        self.custom.occupy(columns.row[positions], at, columns.custom)
         for dimension, column in enumerate((columns.cpu_millis, columns.memory_mib, columns.disk_mib)):
             # Sums are exact: a float64 holds whole numbers up to 2^53.
             used = np.bincount(at, weights=column[positions], minlength=len(self.nodes))

@@ -33,6 +33,7 @@ from orchestrator.scheduling.filters import has_room, suitable, times_that_fit
 from orchestrator.scheduling.fullest import Fullest
 from orchestrator.scheduling.placements import Placements
 from orchestrator.scheduling.policy import NOWHERE, Policy, Turn
+from orchestrator.scheduling.preferring import Preferring
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.room import Room
 from orchestrator.scheduling.scoring import SCALE
@@ -95,15 +96,17 @@ class Solver:
         self._backlog = backlog
         self._left = steps_max
         self.result = Placements(len(backlog.wish))
+        self._problem.presence.follow(self.result, backlog.asks)
         order = self._order()
         for stretch in backlog.stretches:
             if self._left <= 0:
                 self.result.more = True
                 break
-            if stretch.batch and stretch.wish >= 0:
+            batch = stretch.batch and not self._problem.soft_taints  # which are a preference that no wish shows
+            if batch and stretch.wish >= 0:
                 alike = np.arange(stretch.start, stretch.stop, dtype=np.int32)
                 self._place_alike(alike, stretch.wish, registry.get(self._wishes.known[stretch.wish].policy))
-            elif stretch.batch and self._worth_a_batch(stretch):
+            elif batch and self._worth_a_batch(stretch):
                 self._place_batch(stretch)
             else:
                 self._place_in_turn(order[stretch.start : stretch.stop])
@@ -251,6 +254,9 @@ class Solver:
             if ask.pinned:
                 self._place_pinned(index, number)
                 continue
+            if self._wishes.known[number].preferences is not None or self._problem.soft_taints:
+                self._place_preferring(index, number, policy)
+                continue
             batch = [index]
             if not policy.knows_groups and ask.avoid < 0:
                 # What comes next, asks for the same and is judged without regard to its job may be placed in one go.
@@ -323,6 +329,30 @@ class Solver:
                 return at
             self._take(index, at, policy.choose(scores, turn), number, turn)
         return count
+
+    def _place_preferring(self, index: int, number: int, policy: Policy) -> None:
+        """Like ``_place_alike``, for one ask on the nodes that it prefers (``preferring``)."""
+        ask, wish = self._backlog.asks[index], self._wishes.known[number]
+        turn = self._turn_of(ask) if policy.knows_groups else self._anyone
+        count = len(ask.ordinals)
+        known = self._class(number)
+        choice = Preferring(self._problem, wish, policy, known.suitable)
+        avoid = self._problem.number_of_slot.get(ask.avoid, -1)
+        if wish.plain and avoid < 0 and count >= self._ways.closed_form_from and not choice.changing:
+            nodes = choice.many(known.scores, count, turn)
+            self.result.add_plain(
+                np.full(len(nodes), index, dtype=np.int32), np.arange(len(nodes), dtype=np.int32), nodes
+            )
+            self._room.log.extend(np.unique(nodes).tolist())
+            self._left -= len(nodes)
+            self.result.unplaced[index] = count - len(nodes)
+            return
+        for at in range(count):
+            node = choice.one(self._class(number).scores, avoid, turn)
+            if node < 0:
+                self.result.unplaced[index] = count - at
+                return
+            self._take(index, at, node, number, turn)
 
     def _place_pinned(self, index: int, number: int) -> None:
         """One instance for each node whose slot is an ordinal of the ask."""

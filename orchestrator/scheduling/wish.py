@@ -12,7 +12,17 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.contract.model import Constraint, DeviceRequest, GangSpec, GroupSpec, JobSpec, JobType
+from orchestrator.contract.model import (
+    Constraint,
+    DeviceRequest,
+    GangSpec,
+    GroupSpec,
+    IntMap,
+    JobSpec,
+    JobType,
+    Toleration,
+)
+from orchestrator.scheduling.wanted import Preferences, preferences_of
 from orchestrator.state.commands import Int32Array
 from orchestrator.state.model import Job
 
@@ -58,11 +68,14 @@ class Wish:
     policy: str
     gang: GangSpec | None = None
     everywhere: bool = False
+    custom: IntMap = ()
+    tolerations: tuple[Toleration, ...] = ()
+    preferences: Preferences | None = None
 
     @property
     def plain(self) -> bool:
         """Whether the three dimensions alone decide how often it fits on a suitable node."""
-        return self.gpus is None and not self.ports
+        return self.gpus is None and not self.ports and not self.custom
 
     @property
     def devices(self) -> int:
@@ -81,4 +94,7 @@ def wish_of(job: JobSpec, group: GroupSpec, *, default_policy: str) -> Wish:
         policy=job.placement or default_policy,
         gang=group.gang,
         everywhere=job.type is JobType.SYSTEM,
+        custom=resources.custom,
+        tolerations=job.tolerations + group.tolerations,
+        preferences=preferences_of(job, group),
     )

@@ -11,13 +11,13 @@ snapshot needs no free-list, and a peer that starts from one goes on exactly lik
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.contract.model import AllocState
+from orchestrator.contract.model import AllocState, IntMap
 
 LAST_LIVE = int(AllocState.STOPPING)
 """Numbers up to here are live, numbers above are terminal (``contract.transitions``)."""
@@ -33,7 +33,8 @@ class Columns:
     node's devices; gpu_millis: int32 of each device in the mask; exit_code: int32; start_failed: bool, it ended before
     it ever ran; failures: int32, failed starts in a row of this ordinal, this one included; moved: bool,
     told to stop so that the next attempt goes to another node; create_index, modify_index,
-    create_time_ms, modify_time_ms: int64. ``ports`` and ``reasons`` are keyed by ``row``, with what is not empty.
+    create_time_ms, modify_time_ms: int64. ``ports``, ``reasons`` and ``custom``
+    (resources) are keyed by ``row``, with what is not empty.
     """
 
     row: npt.NDArray[np.int32]
@@ -61,6 +62,7 @@ class Columns:
     modify_time_ms: npt.NDArray[np.int64]
     ports: Mapping[int, tuple[int, ...]]
     reasons: Mapping[int, str]
+    custom: Mapping[int, IntMap] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.row)
@@ -118,11 +120,11 @@ class AllocationTable:
     """Rows in ``[0, high)`` may be in use. ``gid`` numbers the row's (job, group name), see ``ordinals``.
 
     Not stored: ``prev``, the row of the attempt before it, or -1; ``told``, the last index at which something changed
-    that its agent must hear of (a hint for streams).
+    that its agent must hear of (a hint for streams); ``custom``, the custom resources of rows that hold some.
     """
 
     __slots__ = (
-        "_free", "attempt", "count", "cpu_millis", "create_index", "create_time_ms", "desired", "device_mask",
+        "_free", "attempt", "count", "cpu_millis", "create_index", "create_time_ms", "custom", "desired", "device_mask",
         "disk_mib", "exit_code", "failures", "gid", "gpu_millis", "group", "high", "job", "memory_mib", "modify_index",
         "modify_time_ms", "moved", "node", "ordinal", "ports", "prev", "reasons", "restarts", "start_failed", "state",
         "told", "version",
@@ -170,6 +172,7 @@ class AllocationTable:
         self.count = self.high - len(self._free)
         self.ports: dict[int, tuple[int, ...]] = {}
         self.reasons: dict[int, str] = {}
+        self.custom: dict[int, IntMap] = {}
 
     def take(self, wanted: int) -> npt.NDArray[np.int32]:
         """int32 (wanted,): free rows, smallest first. The caller fills every column."""
@@ -197,6 +200,7 @@ class AllocationTable:
         for row in rows.tolist():
             self.ports.pop(row, None)
             self.reasons.pop(row, None)
+            self.custom.pop(row, None)
         self._free = np.sort(np.concatenate((self._free, rows)))[::-1].astype(np.int32)
         self.count -= len(rows)
         if self.count == 0:
@@ -225,6 +229,7 @@ class AllocationTable:
             row=rows.copy(),
             ports={row: ports for row, ports in self.ports.items() if chosen[row]},
             reasons={row: reason for row, reason in self.reasons.items() if chosen[row]},
+            custom={row: custom for row, custom in self.custom.items() if chosen[row]},
             **{name: getattr(self, name)[rows] for name in VIEWED},
         )
 

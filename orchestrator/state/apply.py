@@ -20,6 +20,7 @@ from orchestrator.state import (
     apply_observed,
     apply_plan,
     apply_statuses,
+    apply_taints,
     apply_variables,
     housekeeping,
     peers,
@@ -53,6 +54,7 @@ from orchestrator.state.commands import (
     SingleCommand,
     StopJob,
     SubmitJobs,
+    TaintNode,
     VariablesAnswer,
     WriteNamespace,
     WriteVariable,
@@ -175,6 +177,8 @@ def _apply_command(state: State, command: SingleCommand) -> Outcome:
             return apply_nodes.drain(state, command)
         case ForgetNode():
             return apply_nodes.forget(state, command)
+        case TaintNode():
+            return apply_taints.change(state, command)
         case MarkNodes():
             return apply_nodes.mark(state, command)
         case ApplyPlan():

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from orchestrator.contract.model import NodeSpec, NodeStatus, Resources
+from orchestrator.state import apply_taints
 from orchestrator.state.apply_rows import lose
 from orchestrator.state.check import id_problem, node_problem, range_problem
 from orchestrator.state.commands import (
@@ -60,14 +61,17 @@ def register(state: State, command: RegisterNode) -> Outcome:
                 modify_index=state.index,
                 status_time_ms=state.time_ms,
                 ceiling=spec.capacity,
+                taints=apply_taints.declared(state, None, spec.taints),
             )
         )
         state.ledger.touched[slot] = state.index
         state.events.emit("node.registered", node_id=spec.id, message=spec.name)
+        apply_taints.tell(state, None, state.nodes[spec.id])
         return state.changed()
     if known.spec != spec:
         _replace_spec(state, known, spec)
         state.events.emit("node.registered", node_id=spec.id, message=spec.name)
+        apply_taints.tell(state, known, state.nodes[spec.id])
     if known.status is NodeStatus.LOST:
         _back(state, known.spec.id)
     node = state.nodes[spec.id]
@@ -91,8 +95,10 @@ def _replace_spec(state: State, node: Node, spec: NodeSpec) -> None:
         cpu_millis=max(spec.capacity.cpu_millis, int(ledger.cpu_millis[node.slot])),
         memory_mib=max(spec.capacity.memory_mib, int(ledger.memory_mib[node.slot])),
         disk_mib=max(spec.capacity.disk_mib, int(ledger.disk_mib[node.slot])),
+        custom=ledger.custom.ceiling(node.slot, spec.capacity.custom),
     )
-    state.put_node(replace(node, spec=spec, ceiling=ceiling, modify_index=state.index))
+    taints = apply_taints.declared(state, node, spec.taints)
+    state.put_node(replace(node, spec=spec, ceiling=ceiling, taints=taints, modify_index=state.index))
 
 
 def _move_ports(state: State, old: Node, new: Node) -> None:
@@ -131,6 +137,7 @@ def _renumber_devices(state: State, node: Node, spec: NodeSpec, rows: Rows) -> N
     table.device_mask[held] = masks
     table.gpu_millis[held[masks == 0]] = 0
     ledger.device_millis[node.slot] = usage
+    state.usage.entered(state, sorted(set(table.job[held].tolist())))
 
 
 def cordon(state: State, command: CordonNode) -> Outcome:

@@ -14,16 +14,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.contract.model import AllocState, Desired, JobType, NodeStatus, Usage
+from orchestrator.contract.model import AllocState, Desired, JobType, NodeStatus, Usage, added
+from orchestrator.contract.taints import describe as taint_text
+from orchestrator.contract.taints import repelling
 from orchestrator.state.allocations import LAST_LIVE
 from orchestrator.state.apply_evictions import evict
 from orchestrator.state.apply_gangs import device_refusals, gang_refusal
 from orchestrator.state.apply_rows import describe, emit, lose, set_reason
 from orchestrator.state.commands import Action, ActionColumns, ApplyPlan, Outcome, PlacementColumns, PlanAnswer
+from orchestrator.state.custom import short_of
 from orchestrator.state.ledger import device_bits, engine_key
 from orchestrator.state.model import MAX_COMMAND_ROWS, MAX_COUNT, Job, Node
 from orchestrator.state.quota import exceeded, in_use, quota_of
-from orchestrator.state.state import Rows, State
+from orchestrator.state.state import GroupFacts, Rows, State
 from orchestrator.state.usage import NOTHING, add, of_instance
 
 Ints = npt.NDArray[np.int64]
@@ -196,6 +199,7 @@ class _Placing:
         self.columns: PlacementColumns = command.placements
         self.rows = len(self.columns)
         self.ok: Bools = np.ones(self.rows, dtype=np.bool_)
+        self.custom = False  # whether any group asks for custom resources
         self.why: dict[int, str] = {}
         self.gangs: list[tuple[int, int]] = []  # (place in the plan's jobs, group) of each gang
 
@@ -206,7 +210,9 @@ class _Placing:
         self._match_groups()
         self._match_ordinals()
         self._match_devices()
+        self._match_taints()
         self._fit()
+        self._fit_custom()
         self._match_ports()
         self._match_quotas()
         self._match_gangs()
@@ -289,6 +295,7 @@ class _Placing:
         facts = self.state.facts(job)[group]
         if facts.gang is not None:
             self.gangs.append((job_place, group))
+        self.custom = self.custom or bool(facts.custom)
         into[:] = (
             facts.gid,
             job.slot,
@@ -383,6 +390,44 @@ class _Placing:
                 self.ok[place] = False
             else:
                 used, devices = after, share
+
+    def _match_taints(self) -> None:
+        """A taint may have been put on a node since the plan was made; few nodes have any."""
+        tainted = [bool(node is not None and node.taints) for node in map(self.state.nodes.get, self.command.nodes)]
+        if not any(tainted):
+            return
+        for place in np.flatnonzero(self.ok & np.array(tainted)[self.columns.node]).tolist():
+            node = self.state.node_at[int(self.slots[place])]
+            taint = repelling(node.taints, self._facts(place).tolerations)
+            if taint is not None:
+                self.why[place] = f"node {node.spec.id} has a taint that it does not tolerate: {taint_text(taint)}"
+                self.ok[place] = False
+
+    def _fit_custom(self) -> None:
+        """Refuse rows for which their nodes have too little of a custom resource left."""
+        asking = (
+            [place for place in np.flatnonzero(self.ok).tolist() if self._facts(place).custom] if self.custom else []
+        )
+        free: dict[int, dict[str, int]] = {}
+        for place in asking:
+            slot, wanted = int(self.slots[place]), self._facts(place).custom
+            node = self.state.node_at[slot]
+            if slot not in free:
+                free[slot] = dict(added((node.spec.capacity.custom,)))
+                for name, used in self.state.ledger.custom.of(slot):
+                    free[slot][name] = free[slot].get(name, 0) - used
+            short = short_of(free[slot], wanted)
+            if short:
+                self.why[place] = f"node {node.spec.id} has not enough {short} left"
+                self.ok[place] = False
+            else:
+                for name, amount in wanted:
+                    free[slot][name] -= amount
+
+    def _facts(self, place: int) -> GroupFacts:
+        """Of a row that is good so far."""
+        job = self.state.jobs[self.command.jobs[int(self.columns.job[place])]]
+        return self.state.facts(job)[int(self.columns.group[place])]
 
     def _match_ports(self) -> None:
         columns = self.columns
@@ -492,6 +537,11 @@ class _Placing:
                 ports = self._ports(place)
                 if ports:
                     table.ports[row] = ports
+        if self.custom:
+            for row, place in zip(rows.tolist(), accepted.tolist(), strict=True):
+                custom = self._facts(place).custom
+                if custom:
+                    table.custom[row] = custom
         state.enter_rows(rows)
         self._tell(accepted)
 

@@ -10,17 +10,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from orchestrator.contract import images, taints
 from orchestrator.contract.model import (
     MAX_DEVICES,
     WHOLE_DEVICE,
+    Affinity,
     Constraint,
     Disruption,
     GroupSpec,
+    IntMap,
     JobSpec,
     JobType,
     NodeSpec,
     Resources,
+    Spread,
+    Taint,
     TaskSpec,
+    Toleration,
 )
 from orchestrator.state.model import MAX_COUNT, MAX_GANG
 
@@ -35,6 +41,9 @@ MAX_PRIORITY = 100
 MAX_AMOUNT = 2**40
 """Of anything that is summed over allocations: far above any machine, and 20,000 of them still fit in 64 bits."""
 MAX_INT32 = 2**31 - 1
+MAX_WEIGHT = 100
+MAX_CUSTOM = 64
+"""Custom resources of one task or node."""
 
 
 def name_problem(what: str, name: str) -> str:
@@ -66,6 +75,7 @@ def job_problem(spec: JobSpec) -> str:
         or _duplicate("group", (group.name for group in spec.groups))
         or _constraints_problem(spec.constraints)
         or _disruption_problem(spec.disruption)
+        or _wishes_problem(spec.affinity, spec.spread, spec.tolerations)
         or next((problem for group in spec.groups if (problem := _group_problem(group))), "")
         or next((problem for group in spec.groups if (problem := gang_problem(group, spec.type))), "")
     )
@@ -99,6 +109,9 @@ def _group_problem(group: GroupSpec) -> str:
         or range_problem("restart attempts", group.restart.attempts, 0, MAX_INT32)
         or range_problem("restart delay in ms", group.restart.delay_ms, 0, MAX_INT32)
         or _constraints_problem(group.constraints)
+        or _wishes_problem(group.affinity, group.spread, group.tolerations)
+        or range_problem("number of datasets", len(group.datasets), 0, 1_000)
+        or range_problem("locality", group.locality, 0, MAX_WEIGHT)
         or next((problem for task in group.tasks if (problem := _task_problem(task))), "")
     )
     if not problem:
@@ -129,6 +142,7 @@ def _resources_problem(resources: Resources) -> str:
         range_problem("cpu_millis", resources.cpu_millis, 0, MAX_AMOUNT)
         or range_problem("memory_mib", resources.memory_mib, 0, MAX_AMOUNT)
         or range_problem("disk_mib", resources.disk_mib, 0, MAX_AMOUNT)
+        or _custom_problem(resources.custom)
     )
     gpus = resources.gpus
     if gpus is not None and not problem:
@@ -144,6 +158,53 @@ def _resources_problem(resources: Resources) -> str:
 
 def _constraints_problem(constraints: tuple[Constraint, ...]) -> str:
     return range_problem("number of constraints", len(constraints), 0, 1_000)
+
+
+def _custom_problem(custom: IntMap) -> str:
+    return range_problem("number of custom resources", len(custom), 0, MAX_CUSTOM) or next(
+        (
+            problem
+            for name, amount in custom
+            if (problem := name_problem("resource", name) or range_problem(f"resource {name}", amount, 0, MAX_AMOUNT))
+        ),
+        "",
+    )
+
+
+def _wishes_problem(
+    affinity: tuple[Affinity, ...], spread: tuple[Spread, ...], tolerations: tuple[Toleration, ...]
+) -> str:
+    return (
+        range_problem("number of affinities", len(affinity), 0, 1_000)
+        or range_problem("number of spreads", len(spread), 0, 1_000)
+        or range_problem("number of tolerations", len(tolerations), 0, 1_000)
+        or next((p for one in affinity if (p := range_problem("weight", one.weight, -MAX_WEIGHT, MAX_WEIGHT))), "")
+        or next((p for one in spread if (p := range_problem("weight", one.weight, 0, MAX_WEIGHT))), "")
+        or next((p for one in spread if (p := range_problem("max_skew", one.max_skew, 1, MAX_INT32))), "")
+        or next((p for one in tolerations if (p := range_problem("delay_ms", one.delay_ms or 0, 0, MAX_AMOUNT))), "")
+    )
+
+
+def _declared_problem(spec: NodeSpec) -> str:
+    """What an agent says of itself beside its amounts."""
+    facts = (spec.arch, spec.os, spec.kernel, spec.datacenter, spec.region, spec.zone, spec.rack)
+    return (
+        next(
+            (p for fact in facts if (p := range_problem("length of arch, os, zone and the like", len(fact), 0, 256))),
+            "",
+        )
+        or range_problem("number of taints", len(spec.taints), 0, taints.TAINTS_MAX)
+        or next((problem for taint in spec.taints if (problem := taints.problem(taint))), "")
+        or _taken_twice(spec.taints)
+        or range_problem("number of images", len(spec.images), 0, images.IMAGES_MAX)
+        or range_problem("number of datasets", len(spec.datasets), 0, 1_000)
+        or next((p for one in spec.images if (p := range_problem("length of an image", len(one), 1, 512))), "")
+        or next((p for one in spec.datasets if (p := range_problem("length of a dataset", len(one), 1, 256))), "")
+    )
+
+
+def _taken_twice(listed: tuple[Taint, ...]) -> str:
+    return _duplicate("taint", (f"{taint.key}:{taint.effect.name}" for taint in listed))
 
 
 def node_problem(spec: NodeSpec) -> str:
@@ -162,6 +223,8 @@ def node_problem(spec: NodeSpec) -> str:
         or range_problem("cpu_millis", capacity.cpu_millis, 0, MAX_AMOUNT)
         or range_problem("memory_mib", capacity.memory_mib, 0, MAX_AMOUNT)
         or range_problem("disk_mib", capacity.disk_mib, 0, MAX_AMOUNT)
+        or _custom_problem(capacity.custom)
+        or _declared_problem(spec)
         or range_problem("lowest port", spec.port_min, 1, 65_535)
         or range_problem("highest port", spec.port_max, spec.port_min, 65_535)
         or next(

@@ -21,6 +21,8 @@ from orchestrator.contract.model import (
     Quota,
     SettingsChange,
     StrMap,
+    Taint,
+    TaintKey,
     Variable,
 )
 
@@ -132,6 +134,15 @@ class ForgetNode:
     """Removes the node; its allocations become LOST (also those that said ``on_disconnect: keep``)."""
 
     node_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaintNode:
+    """Takes taints off a node, then puts others on; those that its agent declares are not an operator's to change."""
+
+    node_id: str
+    put: tuple[Taint, ...] = ()
+    drop: tuple[TaintKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -370,6 +381,7 @@ SingleCommand = (
     | CordonDevice
     | DrainNode
     | ForgetNode
+    | TaintNode
     | MarkNodes
     | ApplyPlan
     | RecordStatuses

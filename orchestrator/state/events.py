@@ -41,6 +41,8 @@ KINDS: dict[str, str] = {
     "device.uncordoned": "may get work again",
     "node.draining": "its allocations move away",
     "node.forgotten": "removed from the cluster",
+    "node.tainted": "an operator put a taint on it, or its agent declares one; the message is the taint",
+    "node.untainted": "a taint was taken off it; the message is the taint",
     "variable.changed": "the message is the variable's name, never its value",
     "variable.deleted": "the message is the variable's name",
     "namespace.created": "the message is its quota",

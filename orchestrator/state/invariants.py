@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from orchestrator.contract.model import AllocState, Desired, GangFailure
+from orchestrator.contract.model import AllocState, Desired, GangFailure, added
 from orchestrator.state.allocations import LAST_LIVE, STORED
 from orchestrator.state.ledger import Ledger, engine_key
 from orchestrator.state.snapshot import capture, image_hash, restore
@@ -57,6 +57,10 @@ def _nodes(state: State) -> Iterator[str]:
         for what, used, most in zip(("cpu", "memory", "disk"), total, ceiling, strict=True):
             if used > most:
                 yield f"node {node.spec.id} gives away {used} of {most} {what}"
+        most_custom = dict(node.ceiling.custom)
+        for name, amount in added(table.custom.get(row, ()) for row in state.ledger.live[slot].tolist()):
+            if amount > most_custom.get(name, 0):
+                yield f"node {node.spec.id} gives away {amount} of {most_custom.get(name, 0)} {name}"
         if slot in state.forgotten:
             yield f"node {node.spec.id} is forgotten and holds live allocations"
     for (slot, device_id), given in millis.items():
@@ -116,6 +120,8 @@ def _rows(state: State) -> Iterator[str]:
             yield f"row {row} names another group by place than by number"
         elif len(table.ports.get(row, ())) != len(spec.groups[group].ports):
             yield f"row {row} has not the ports of its group"
+        elif table.custom.get(row, ()) != spec.groups[group].resources.custom:
+            yield f"row {row} has not the custom resources of its group"
         if int(table.node[row]) not in state.node_at:
             yield f"row {row} is on no node"
         if int(table.state[row]) not in states or int(table.desired[row]) not in wishes:
@@ -126,7 +132,7 @@ def _rows(state: State) -> Iterator[str]:
     for name, _ in STORED:
         if name != "job" and getattr(table, name)[free].any():
             yield f"a free row has something in column {name}"
-    for row in (*table.ports, *table.reasons):
+    for row in (*table.ports, *table.reasons, *table.custom):
         if not row < table.high or table.job[row] < 0:
             yield f"free row {row} has ports or a reason"
 
@@ -221,5 +227,7 @@ def _ledger(mine: Ledger, theirs: Ledger) -> Iterator[str]:
         expected = theirs.live[slot] if slot < slots else np.empty(0, dtype=np.int32)
         if not np.array_equal(np.sort(rows), np.sort(expected)):
             yield f"live rows of node slot {slot} disagree with the table"
+    if mine.custom != theirs.custom:
+        yield "custom resources in use disagree with the table"
     if mine.ports != theirs.ports:
         yield "ports in use disagree with the table"

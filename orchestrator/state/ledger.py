@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from orchestrator.contract.model import MAX_DEVICES
 from orchestrator.state.allocations import AllocationTable
+from orchestrator.state.custom import CustomUse
 from orchestrator.state.model import Node
 
 Rows = npt.NDArray[np.int32]
@@ -38,11 +39,12 @@ class Ledger:
     """Arrays are by ``Node.slot``. cpu_millis, memory_mib, disk_mib: int64, in use; device_millis: int32 (slot,
     MAX_DEVICES), in use; rows_kept: int64, table rows of any state that name the slot. Hints for streams, never
     hashed: touched: int64, the last index at which something changed that the node's agent must hear of; lost_touched:
-    likewise, of its LOST rows alone. ``live``: int32 rows by slot, in no order that anything may depend on.
+    likewise, of its LOST rows alone. ``live``: int32 rows by slot, in no order that anything may depend on. ``custom``:
+    custom resources in use, which few have.
     """
 
     __slots__ = (
-        "cpu_millis", "device_millis", "disk_mib", "live", "lost_touched", "memory_mib", "ports", "rows_kept",
+        "cpu_millis", "custom", "device_millis", "disk_mib", "live", "lost_touched", "memory_mib", "ports", "rows_kept",
         "touched",
     )  # fmt: skip
 
@@ -56,6 +58,7 @@ class Ledger:
         self.device_millis: npt.NDArray[np.int32] = np.zeros((0, MAX_DEVICES), dtype=np.int32)
         self.live: list[Rows] = []
         self.ports: dict[str, dict[int, int]] = {}
+        self.custom = CustomUse()
 
     def reserve(self, slot: int) -> None:
         """Make room for this node slot; a new one starts with nothing in use."""
@@ -132,6 +135,9 @@ class Ledger:
         self.lost_touched[:] = index
 
     def _add(self, table: AllocationTable, rows: Rows, slots: npt.NDArray[np.int32], sign: int) -> None:
+        if table.custom:
+            for row, slot in zip(rows.tolist(), slots.tolist(), strict=True):
+                self.custom.add(slot, table.custom.get(row, ()), sign)
         np.add.at(self.cpu_millis, slots, sign * table.cpu_millis[rows])
         np.add.at(self.memory_mib, slots, sign * table.memory_mib[rows])
         np.add.at(self.disk_mib, slots, sign * table.disk_mib[rows])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.contract.model import JobSpec, NodeSpec, NodeStatus, Resources
+from orchestrator.contract.model import JobSpec, NodeSpec, NodeStatus, NodeTaint, Resources
 
 _NOTHING = Resources()
 
@@ -66,3 +66,6 @@ class Node:
         """Mask of the devices that may be given away."""
         closed = self.cordoned_devices
         return sum(1 << place for place, device in enumerate(self.spec.devices) if device.id not in closed)
+
+    # The agent's own first, then the operators', each by key and effect (``apply_taints`` keeps them so).
+    taints: tuple[NodeTaint, ...] = ()

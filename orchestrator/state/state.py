@@ -18,11 +18,14 @@ from orchestrator.contract.model import (
     AllocState,
     DeviceRequest,
     GangSpec,
+    IntMap,
     JobSpec,
     Limits,
     Namespace,
     Settings,
+    Toleration,
     Variable,
+    added,
 )
 from orchestrator.state.allocations import AllocationTable
 from orchestrator.state.answers import Answers
@@ -50,6 +53,8 @@ class GroupFacts(NamedTuple):
     static_ports: tuple[int, ...]  # by port: the fixed host port, or 0
     gpus: DeviceRequest | None  # None where it asks for none
     gang: GangSpec | None
+    custom: IntMap
+    tolerations: tuple[Toleration, ...]
 
 
 class State:
@@ -187,6 +192,8 @@ class State:
                     tuple([port.static for port in group.ports]),
                     gpus if gpus and gpus.count else None,
                     group.gang,
+                    added((need.custom,)) if need.custom else (),
+                    job.spec.tolerations + group.tolerations,
                 )
             )
         self._facts[job.slot] = (job.version, tuple(facts))
@@ -376,9 +383,28 @@ class State:
                 (key >> 32, key & 0xFFFFFFFF): count
                 for key, count in zip(unique.tolist(), counts.tolist(), strict=True)
             }
+        self._recall_custom(rows)
         self.ledger = Ledger()
         self.ledger.rebuild(table, self.node_at, self.index)
         self.usage.rebuild(self)
+
+    def _recall_custom(self, rows: Rows) -> None:
+        """What rows ask of custom resources stands in the specs, of which every version that a row names is kept."""
+        table = self.table
+        table.custom.clear()
+        asking = {
+            (job.slot, version, place): group.resources.custom
+            for job in self.jobs.values()
+            for version, spec in job.specs
+            for place, group in enumerate(spec.groups)
+            if any(task.resources.custom for task in group.tasks)
+        }
+        if not asking:
+            return
+        for row in rows.tolist():
+            custom = asking.get((int(table.job[row]), int(table.version[row]), int(table.group[row])))
+            if custom:
+                table.custom[row] = custom
 
 
 def new_state(limits: Limits | None = None) -> State:

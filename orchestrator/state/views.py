@@ -169,6 +169,7 @@ def allocation(state: State, row: int) -> Allocation:
             memory_mib=int(table.memory_mib[row]),
             disk_mib=int(table.disk_mib[row]),
             gpus=DeviceRequest(count=len(devices), gpu_millis=millis) if devices else None,
+            custom=table.custom.get(row, ()),
         ),
     )
 
@@ -246,6 +247,7 @@ def node_info(state: State, node: Node) -> NodeInfo:
             cpu_millis=int(ledger.cpu_millis[slot]),
             memory_mib=int(ledger.memory_mib[slot]),
             disk_mib=int(ledger.disk_mib[slot]),
+            custom=ledger.custom.of(slot),
         ),
         allocations=len(ledger.live[slot]),
         devices=tuple(
@@ -258,6 +260,7 @@ def node_info(state: State, node: Node) -> NodeInfo:
         ),
         register_index=node.register_index,
         status_reason=node.status_reason,
+        taints=node.taints,
     )
 
 

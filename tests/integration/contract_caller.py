@@ -145,6 +145,9 @@ async def main(address: str, certs: Path | None, me: str, logs_address: str) -> 
     await call(control, "CordonNode", pb.NodeRequest(node=node))
     await call(control, "UncordonNode", pb.NodeRequest(node=node))
     await call(control, "DrainNode", pb.NodeRequest(node=node))
+    taint = types.Taint(key="contract", effect=types.TAINT_EFFECT_PREFER_NO_SCHEDULE)
+    await call(control, "TaintNode", pb.TaintNodeRequest(node=node, put=[taint]))
+    await call(control, "TaintNode", pb.TaintNodeRequest(node=node, drop=[pb.TaintKey(key="contract")]))
     spare = {"id": f"spare-{me}", "name": f"spare-{me}", "port_min": 20000, "port_max": 20010, "devices": [{"id": "g"}]}
     await agents.Register(agent.RegisterRequest(node=spare), timeout=15)
     await call(control, "CordonDevice", pb.NodeDeviceRequest(node=f"spare-{me}", device="0"))

@@ -21,6 +21,10 @@ from orchestrator.contract.model import (
     OnDisconnect,
     Quota,
     SettingsChange,
+    Taint,
+    TaintEffect,
+    TaintKey,
+    Toleration,
 )
 from orchestrator.replication.codec import encode_entry
 from orchestrator.replication.log import FutureFormatError
@@ -55,6 +59,7 @@ from orchestrator.state.commands import (
     SetSettings,
     StopJob,
     SubmitJobs,
+    TaintNode,
     VariablesAnswer,
     WriteNamespace,
     WriteVariable,
@@ -240,10 +245,20 @@ def _command(dice: Random, state: State) -> Command:
             cpu=dice.choice((100, 300, 1000)),
             gpus=dice.randint(0, 2),
             engine=dice.choice(("", "e1", "e1")),
+            licenses=dice.choice((0, 1, 3)),
         )
+        if dice.random() < 0.2:
+            spec = replace(spec, taints=(Taint(key="a", effect=dice.choice(list(TaintEffect))),))
         return RegisterNode(node=spec, identity=dice.choice(("i1",) * 9 + ("i2",)))
     if kind is CordonNode:
         return CordonNode(node_id=node_id, cordoned=dice.random() < 0.3)
+    if kind is TaintNode:
+        some = [Taint(key=dice.choice(("a", "b c")), effect=effect) for effect in dice.sample(list(TaintEffect), 1)]
+        return TaintNode(
+            node_id=node_id,
+            put=tuple(some) if dice.random() < 0.4 else (),
+            drop=(TaintKey(key="a", effect=dice.choice((None, *TaintEffect))),) if dice.random() < 0.7 else (),
+        )
     if kind is DrainNode:
         return DrainNode(node_id=node_id)
     if kind is ForgetNode:
@@ -314,7 +329,8 @@ _KINDS: tuple[type, ...] = (
     *(ApplyPlan,) * 10, *(RecordStatuses,) * 6, SubmitJobs, SubmitJobs, RegisterNode, RegisterNode, RegisterNode,
     MarkNodes, MarkNodes, CordonNode, CordonNode, CordonNode, ScaleJob, StopJob, RestartJob, RemoveJob, DrainNode,
     MoveAllocation, MoveAllocation,
-    ForgetNode, WriteVariable, WriteVariables, Collect, Collect, AdmitPeers, ChangePeers, SetFeatureLevel, SetLimits,
+    ForgetNode, TaintNode, TaintNode,
+    WriteVariable, WriteVariables, Collect, Collect, AdmitPeers, ChangePeers, SetFeatureLevel, SetLimits,
     WriteNamespace, WriteNamespace, SetSettings,
 )  # fmt: skip
 
@@ -329,6 +345,8 @@ def _submission(dice: Random, name: str, number: int) -> JobSubmission:
             gpus=dice.choice((0, 0, 1)),
             share=dice.choice((500, 1000)),
             ports=dice.choice(((), (), (0,), (80,))),
+            licenses=dice.choice((0, 0, 1, 2)),
+            tolerations=dice.choice(((), (), (Toleration(key="a"),), (Toleration(delay_ms=1_000),))),
         )
         for group_name in names
     )

@@ -21,6 +21,9 @@ from orchestrator.contract.model import (
     NodeStatus,
     Observation,
     OnDisconnect,
+    Taint,
+    TaintEffect,
+    TaintKey,
 )
 from orchestrator.contract.transitions import EDGES, TERMINAL
 from orchestrator.plan import ROWS_MAX, decide
@@ -46,6 +49,7 @@ from orchestrator.state.commands import (
     ScaleJob,
     StopJob,
     SubmitJobs,
+    TaintNode,
 )
 from orchestrator.state.invariants import check
 from orchestrator.state.state import State, new_state
@@ -143,7 +147,7 @@ JOBS = st.sampled_from(["web", "sum", "log"])
 def disturb(world: World, data: st.DataObject) -> None:
     """One thing that users, machines or agents do."""
     kind = data.draw(
-        st.sampled_from(["submit", "scale", "stop", "restart", "lose", "back", "drain", "cordon", "agent"])
+        st.sampled_from(["submit", "scale", "stop", "restart", "lose", "back", "drain", "cordon", "taint", "agent"])
     )
     node = data.draw(NODES)
     match kind:
@@ -169,6 +173,10 @@ def disturb(world: World, data: st.DataObject) -> None:
             world.do(DrainNode(node_id=node))
         case "cordon":
             world.do(CordonNode(node_id=node, cordoned=data.draw(st.booleans())))
+        case "taint":
+            taint = Taint(key="t", effect=data.draw(st.sampled_from(list(TaintEffect))))
+            drop = data.draw(st.booleans())
+            world.do(TaintNode(node_id=node, put=() if drop else (taint,), drop=(TaintKey(key="t"),)))
         case "agent":
             rows = list(world.live())
             if rows:
@@ -197,6 +205,7 @@ def test_whatever_happens_every_plan_goes_in_whole_and_the_rounds_come_to_rest(d
     for name in ("n0", "n1", "n2"):
         world.do(some_node(name, 1_000_000))
         world.do(CordonNode(node_id=name, cordoned=False))
+        world.do(TaintNode(node_id=name, drop=(TaintKey(key="t"),)))
     for _ in range(200):
         world.now_ms += 700_000
         plans = world.decide_and_apply()

@@ -4,10 +4,11 @@ Lines (``key=value`` where there is a choice):
 
     submit JOB GROUP:COUNT... [type=batch] [cpu=] [gpus=] [share=] [ports=0,80] [image=] [expect=] [id=REQUEST]
         [priority=] [budget=1|25%] [preemptible=no] [in=NAMESPACE]
-        [gang=restart|replace]
+        [gang=restart|replace] [licenses=] [tolerate=TOLERATION+...]
     scale JOB COUNT, stop JOB, restart JOB, remove JOB, move ALLOC[#ATTEMPT]
-    node ID [cpu=] [gpus=] [engine=] [as=IDENTITY]
+    node ID [cpu=] [gpus=] [engine=] [as=IDENTITY] [licenses=]
     cordon ID [device=], uncordon ID [device=], drain ID, forget ID, lost ID, back ID
+    taint ID key=value:Effect|key:Effect|key-...   decide (the leader's round, as it would be proposed and applied)
     plan [place JOB/GROUP/N NODE [attempt=] [version=] [devices=0+1] [ports=80+81]], [stop ALLOC], [lose ALLOC], ...
     round (what the leader would propose now), why JOB (what it says of it)
     namespace create|set|delete NAME [cpu=MILLIS] [jobs=] [allocations=], settings preemption=off
@@ -22,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from orchestrator.contract import taints
 from orchestrator.contract.model import (
     AllocState,
     Disruption,
@@ -31,6 +33,7 @@ from orchestrator.contract.model import (
     JobType,
     Quota,
     SettingsChange,
+    Toleration,
 )
 from orchestrator.contract.transitions import is_terminal
 from orchestrator.plan import decide, explain
@@ -63,6 +66,7 @@ from orchestrator.state.commands import (
     SetSettings,
     StopJob,
     SubmitJobs,
+    TaintNode,
     VariableAnswer,
     VariablesAnswer,
     WriteAnswer,
@@ -127,6 +131,8 @@ class Conversation:
                     image=options.get("image", "nginx"),
                     ports=ports,
                     gang=_gang(options.get("gang", "")),
+                    licenses=int(options.get("licenses", "0")),
+                    tolerations=tuple(_toleration(text) for text in options.get("tolerate", "").split("+") if text),
                 )
                 for text in groups
             ),
@@ -178,6 +184,7 @@ class Conversation:
             cpu=int(options.get("cpu", "1000")),
             gpus=int(options.get("gpus", "0")),
             engine=options.get("engine", ""),
+            licenses=int(options.get("licenses", "0")),
         )
         spec = replace(spec, drivers=("docker", "process"))
         return self._do(RegisterNode(node=spec, identity=options.get("as", f"agent:{words[0]}")))
@@ -195,6 +202,22 @@ class Conversation:
 
     def _say_drain(self, words: list[str], options: dict[str, str]) -> str:
         return self._do(DrainNode(node_id=words[0]))
+
+    def _say_taint(self, words: list[str], options: dict[str, str]) -> str:
+        # ``gpu=only:NoSchedule`` looks like an option.
+        put = [taints.parse(f"{key}={value}") for key, value in options.items()]
+        put += [taints.parse(word) for word in words[1:] if not word.endswith("-")]
+        drop = [taints.parse_key(word.removesuffix("-")) for word in words[1:] if word.endswith("-")]
+        return self._do(TaintNode(node_id=words[0], put=tuple(put), drop=tuple(drop)))
+
+    def _say_decide(self, words: list[str], options: dict[str, str]) -> str:
+        decision = decide(views.cluster_view(self.kit.state), self.kit.now_ms)
+        answers = [_answer(self.kit.do(plan)) for plan in decision.plans] or ["nothing to do"]
+        if decision.unplaced.no_room:
+            answers.append(f"{decision.unplaced.no_room} without a node")
+        if decision.wake_at_ms is not None:
+            answers.append(f"again in {-((self.kit.now_ms - decision.wake_at_ms) // 1000)} s")
+        return ", ".join(answers)
 
     def _say_forget(self, words: list[str], options: dict[str, str]) -> str:
         return self._do(ForgetNode(node_id=words[0]))
@@ -367,6 +390,15 @@ class Conversation:
 
 def _gang(on_failure: str) -> GangSpec | None:
     return GangSpec(on_failure=GangFailure[on_failure.upper()]) if on_failure else None
+
+
+def _toleration(text: str) -> Toleration:
+    """``gpu``, ``gpu:NoSchedule``, ``broken~60`` (for 60 s)."""
+    head, _, seconds = text.partition("~")
+    key, _, effect = head.partition(":")
+    return Toleration(
+        key=key, effect=taints.EFFECTS[effect] if effect else None, delay_ms=int(seconds) * 1000 if seconds else None
+    )
 
 
 def _options(words: list[str]) -> dict[str, str]:

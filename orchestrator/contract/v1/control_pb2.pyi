@@ -334,7 +334,7 @@ class LogsChunk(_message.Message):
     def __init__(self, data: _Optional[bytes] = ..., offset: _Optional[int] = ..., task: _Optional[str] = ..., attempt: _Optional[int] = ..., stderr: _Optional[bool] = ...) -> None: ...
 
 class NodeInfo(_message.Message):
-    __slots__ = ("spec", "status", "cordoned", "draining", "used", "allocations", "devices", "register_index", "heartbeat_age_ms", "status_reason")
+    __slots__ = ("spec", "status", "cordoned", "draining", "used", "allocations", "devices", "register_index", "heartbeat_age_ms", "status_reason", "taints")
     SPEC_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     CORDONED_FIELD_NUMBER: _ClassVar[int]
@@ -345,6 +345,7 @@ class NodeInfo(_message.Message):
     REGISTER_INDEX_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_AGE_MS_FIELD_NUMBER: _ClassVar[int]
     STATUS_REASON_FIELD_NUMBER: _ClassVar[int]
+    TAINTS_FIELD_NUMBER: _ClassVar[int]
     spec: _types_pb2.NodeSpec
     status: _types_pb2.NodeStatus
     cordoned: bool
@@ -355,7 +356,8 @@ class NodeInfo(_message.Message):
     register_index: int
     heartbeat_age_ms: int
     status_reason: str
-    def __init__(self, spec: _Optional[_Union[_types_pb2.NodeSpec, _Mapping]] = ..., status: _Optional[_Union[_types_pb2.NodeStatus, str]] = ..., cordoned: _Optional[bool] = ..., draining: _Optional[bool] = ..., used: _Optional[_Union[_types_pb2.Resources, _Mapping]] = ..., allocations: _Optional[int] = ..., devices: _Optional[_Iterable[_Union[DeviceUse, _Mapping]]] = ..., register_index: _Optional[int] = ..., heartbeat_age_ms: _Optional[int] = ..., status_reason: _Optional[str] = ...) -> None: ...
+    taints: _containers.RepeatedCompositeFieldContainer[_types_pb2.NodeTaint]
+    def __init__(self, spec: _Optional[_Union[_types_pb2.NodeSpec, _Mapping]] = ..., status: _Optional[_Union[_types_pb2.NodeStatus, str]] = ..., cordoned: _Optional[bool] = ..., draining: _Optional[bool] = ..., used: _Optional[_Union[_types_pb2.Resources, _Mapping]] = ..., allocations: _Optional[int] = ..., devices: _Optional[_Iterable[_Union[DeviceUse, _Mapping]]] = ..., register_index: _Optional[int] = ..., heartbeat_age_ms: _Optional[int] = ..., status_reason: _Optional[str] = ..., taints: _Optional[_Iterable[_Union[_types_pb2.NodeTaint, _Mapping]]] = ...) -> None: ...
 
 class DeviceUse(_message.Message):
     __slots__ = ("device", "used_millis", "cordoned")
@@ -398,6 +400,26 @@ class NodeDeviceRequest(_message.Message):
     node: str
     device: str
     def __init__(self, request_id: _Optional[str] = ..., node: _Optional[str] = ..., device: _Optional[str] = ...) -> None: ...
+
+class TaintNodeRequest(_message.Message):
+    __slots__ = ("request_id", "node", "put", "drop")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    PUT_FIELD_NUMBER: _ClassVar[int]
+    DROP_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    node: str
+    put: _containers.RepeatedCompositeFieldContainer[_types_pb2.Taint]
+    drop: _containers.RepeatedCompositeFieldContainer[TaintKey]
+    def __init__(self, request_id: _Optional[str] = ..., node: _Optional[str] = ..., put: _Optional[_Iterable[_Union[_types_pb2.Taint, _Mapping]]] = ..., drop: _Optional[_Iterable[_Union[TaintKey, _Mapping]]] = ...) -> None: ...
+
+class TaintKey(_message.Message):
+    __slots__ = ("key", "effect")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    EFFECT_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    effect: _types_pb2.TaintEffect
+    def __init__(self, key: _Optional[str] = ..., effect: _Optional[_Union[_types_pb2.TaintEffect, str]] = ...) -> None: ...
 
 class PeerInfo(_message.Message):
     __slots__ = ("id", "address", "role", "connected", "voter", "match_index", "lag", "last_contact_ms", "cert_expires_ms", "version")

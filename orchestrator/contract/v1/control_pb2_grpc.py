@@ -154,6 +154,11 @@ class ControlStub:
                 request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.NodeDeviceRequest.SerializeToString,
                 response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.FromString,
                 _registered_method=True)
+        self.TaintNode = channel.unary_unary(
+                '/orchestrator.contract.v1.Control/TaintNode',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.TaintNodeRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.FromString,
+                _registered_method=True)
         self.ClusterStatus = channel.unary_unary(
                 '/orchestrator.contract.v1.Control/ClusterStatus',
                 request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ClusterStatusRequest.SerializeToString,
@@ -411,6 +416,12 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TaintNode(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ClusterStatus(self, request, context):
         """Cluster
         """
@@ -660,6 +671,11 @@ def add_ControlServicer_to_server(servicer, server):
             'UncordonDevice': grpc.unary_unary_rpc_method_handler(
                     servicer.UncordonDevice,
                     request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.NodeDeviceRequest.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.SerializeToString,
+            ),
+            'TaintNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.TaintNode,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.TaintNodeRequest.FromString,
                     response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.SerializeToString,
             ),
             'ClusterStatus': grpc.unary_unary_rpc_method_handler(
@@ -1410,6 +1426,33 @@ class Control:
             target,
             '/orchestrator.contract.v1.Control/UncordonDevice',
             orchestrator_dot_contract_dot_v1_dot_control__pb2.NodeDeviceRequest.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TaintNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.contract.v1.Control/TaintNode',
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.TaintNodeRequest.SerializeToString,
             orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.FromString,
             options,
             channel_credentials,

@@ -44,6 +44,18 @@ class ConstraintOperator(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CONSTRAINT_OPERATOR_NOT_EXISTS: _ClassVar[ConstraintOperator]
     CONSTRAINT_OPERATOR_GREATER: _ClassVar[ConstraintOperator]
     CONSTRAINT_OPERATOR_LESS: _ClassVar[ConstraintOperator]
+    CONSTRAINT_OPERATOR_GREATER_EQUAL: _ClassVar[ConstraintOperator]
+    CONSTRAINT_OPERATOR_LESS_EQUAL: _ClassVar[ConstraintOperator]
+    CONSTRAINT_OPERATOR_VERSION: _ClassVar[ConstraintOperator]
+    CONSTRAINT_OPERATOR_MATCHES: _ClassVar[ConstraintOperator]
+    CONSTRAINT_OPERATOR_NOT_MATCHES: _ClassVar[ConstraintOperator]
+
+class TaintEffect(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TAINT_EFFECT_UNSPECIFIED: _ClassVar[TaintEffect]
+    TAINT_EFFECT_NO_SCHEDULE: _ClassVar[TaintEffect]
+    TAINT_EFFECT_PREFER_NO_SCHEDULE: _ClassVar[TaintEffect]
+    TAINT_EFFECT_NO_EXECUTE: _ClassVar[TaintEffect]
 
 class Link(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -114,6 +126,15 @@ CONSTRAINT_OPERATOR_EXISTS: ConstraintOperator
 CONSTRAINT_OPERATOR_NOT_EXISTS: ConstraintOperator
 CONSTRAINT_OPERATOR_GREATER: ConstraintOperator
 CONSTRAINT_OPERATOR_LESS: ConstraintOperator
+CONSTRAINT_OPERATOR_GREATER_EQUAL: ConstraintOperator
+CONSTRAINT_OPERATOR_LESS_EQUAL: ConstraintOperator
+CONSTRAINT_OPERATOR_VERSION: ConstraintOperator
+CONSTRAINT_OPERATOR_MATCHES: ConstraintOperator
+CONSTRAINT_OPERATOR_NOT_MATCHES: ConstraintOperator
+TAINT_EFFECT_UNSPECIFIED: TaintEffect
+TAINT_EFFECT_NO_SCHEDULE: TaintEffect
+TAINT_EFFECT_PREFER_NO_SCHEDULE: TaintEffect
+TAINT_EFFECT_NO_EXECUTE: TaintEffect
 LINK_UNSPECIFIED: Link
 LINK_ANY: Link
 LINK_ISLAND: Link
@@ -165,16 +186,25 @@ class DeviceRequest(_message.Message):
     def __init__(self, count: _Optional[int] = ..., gpu_millis: _Optional[int] = ..., memory_mib: _Optional[int] = ..., models: _Optional[_Iterable[str]] = ..., compute_capability: _Optional[str] = ..., driver_version: _Optional[str] = ..., mig: _Optional[str] = ..., link: _Optional[_Union[Link, str]] = ...) -> None: ...
 
 class Resources(_message.Message):
-    __slots__ = ("cpu_millis", "memory_mib", "disk_mib", "gpus")
+    __slots__ = ("cpu_millis", "memory_mib", "disk_mib", "gpus", "custom")
+    class CustomEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     CPU_MILLIS_FIELD_NUMBER: _ClassVar[int]
     MEMORY_MIB_FIELD_NUMBER: _ClassVar[int]
     DISK_MIB_FIELD_NUMBER: _ClassVar[int]
     GPUS_FIELD_NUMBER: _ClassVar[int]
+    CUSTOM_FIELD_NUMBER: _ClassVar[int]
     cpu_millis: int
     memory_mib: int
     disk_mib: int
     gpus: DeviceRequest
-    def __init__(self, cpu_millis: _Optional[int] = ..., memory_mib: _Optional[int] = ..., disk_mib: _Optional[int] = ..., gpus: _Optional[_Union[DeviceRequest, _Mapping]] = ...) -> None: ...
+    custom: _containers.ScalarMap[str, int]
+    def __init__(self, cpu_millis: _Optional[int] = ..., memory_mib: _Optional[int] = ..., disk_mib: _Optional[int] = ..., gpus: _Optional[_Union[DeviceRequest, _Mapping]] = ..., custom: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class PortSpec(_message.Message):
     __slots__ = ("label", "to", "static", "protocol")
@@ -225,6 +255,66 @@ class Constraint(_message.Message):
     operator: ConstraintOperator
     values: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, attribute: _Optional[str] = ..., operator: _Optional[_Union[ConstraintOperator, str]] = ..., values: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Taint(_message.Message):
+    __slots__ = ("key", "value", "effect")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    EFFECT_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    value: str
+    effect: TaintEffect
+    def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ..., effect: _Optional[_Union[TaintEffect, str]] = ...) -> None: ...
+
+class Toleration(_message.Message):
+    __slots__ = ("key", "value", "effect", "delay_ms")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    EFFECT_FIELD_NUMBER: _ClassVar[int]
+    DELAY_MS_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    value: str
+    effect: TaintEffect
+    delay_ms: int
+    def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ..., effect: _Optional[_Union[TaintEffect, str]] = ..., delay_ms: _Optional[int] = ...) -> None: ...
+
+class NodeTaint(_message.Message):
+    __slots__ = ("taint", "since_ms", "declared")
+    TAINT_FIELD_NUMBER: _ClassVar[int]
+    SINCE_MS_FIELD_NUMBER: _ClassVar[int]
+    DECLARED_FIELD_NUMBER: _ClassVar[int]
+    taint: Taint
+    since_ms: int
+    declared: bool
+    def __init__(self, taint: _Optional[_Union[Taint, _Mapping]] = ..., since_ms: _Optional[int] = ..., declared: _Optional[bool] = ...) -> None: ...
+
+class Affinity(_message.Message):
+    __slots__ = ("constraint", "job", "group", "topology", "weight", "required")
+    CONSTRAINT_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    TOPOLOGY_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    REQUIRED_FIELD_NUMBER: _ClassVar[int]
+    constraint: Constraint
+    job: str
+    group: str
+    topology: str
+    weight: int
+    required: bool
+    def __init__(self, constraint: _Optional[_Union[Constraint, _Mapping]] = ..., job: _Optional[str] = ..., group: _Optional[str] = ..., topology: _Optional[str] = ..., weight: _Optional[int] = ..., required: _Optional[bool] = ...) -> None: ...
+
+class Spread(_message.Message):
+    __slots__ = ("attribute", "max_skew", "required", "weight")
+    ATTRIBUTE_FIELD_NUMBER: _ClassVar[int]
+    MAX_SKEW_FIELD_NUMBER: _ClassVar[int]
+    REQUIRED_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    attribute: str
+    max_skew: int
+    required: bool
+    weight: int
+    def __init__(self, attribute: _Optional[str] = ..., max_skew: _Optional[int] = ..., required: _Optional[bool] = ..., weight: _Optional[int] = ...) -> None: ...
 
 class TaskSpec(_message.Message):
     __slots__ = ("name", "driver", "image", "command", "args", "env", "resources", "stop", "variables", "work_dir", "user", "privileged", "mounts")
@@ -279,7 +369,7 @@ class GangSpec(_message.Message):
     def __init__(self, domain: _Optional[_Union[GangDomain, str]] = ..., on_failure: _Optional[_Union[GangFailure, str]] = ...) -> None: ...
 
 class GroupSpec(_message.Message):
-    __slots__ = ("name", "count", "tasks", "ports", "restart", "constraints", "gang")
+    __slots__ = ("name", "count", "tasks", "ports", "restart", "constraints", "gang", "affinity", "spread", "tolerations", "datasets", "locality")
     NAME_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
@@ -287,6 +377,11 @@ class GroupSpec(_message.Message):
     RESTART_FIELD_NUMBER: _ClassVar[int]
     CONSTRAINTS_FIELD_NUMBER: _ClassVar[int]
     GANG_FIELD_NUMBER: _ClassVar[int]
+    AFFINITY_FIELD_NUMBER: _ClassVar[int]
+    SPREAD_FIELD_NUMBER: _ClassVar[int]
+    TOLERATIONS_FIELD_NUMBER: _ClassVar[int]
+    DATASETS_FIELD_NUMBER: _ClassVar[int]
+    LOCALITY_FIELD_NUMBER: _ClassVar[int]
     name: str
     count: int
     tasks: _containers.RepeatedCompositeFieldContainer[TaskSpec]
@@ -294,7 +389,12 @@ class GroupSpec(_message.Message):
     restart: RestartPolicy
     constraints: _containers.RepeatedCompositeFieldContainer[Constraint]
     gang: GangSpec
-    def __init__(self, name: _Optional[str] = ..., count: _Optional[int] = ..., tasks: _Optional[_Iterable[_Union[TaskSpec, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[PortSpec, _Mapping]]] = ..., restart: _Optional[_Union[RestartPolicy, _Mapping]] = ..., constraints: _Optional[_Iterable[_Union[Constraint, _Mapping]]] = ..., gang: _Optional[_Union[GangSpec, _Mapping]] = ...) -> None: ...
+    affinity: _containers.RepeatedCompositeFieldContainer[Affinity]
+    spread: _containers.RepeatedCompositeFieldContainer[Spread]
+    tolerations: _containers.RepeatedCompositeFieldContainer[Toleration]
+    datasets: _containers.RepeatedScalarFieldContainer[str]
+    locality: int
+    def __init__(self, name: _Optional[str] = ..., count: _Optional[int] = ..., tasks: _Optional[_Iterable[_Union[TaskSpec, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[PortSpec, _Mapping]]] = ..., restart: _Optional[_Union[RestartPolicy, _Mapping]] = ..., constraints: _Optional[_Iterable[_Union[Constraint, _Mapping]]] = ..., gang: _Optional[_Union[GangSpec, _Mapping]] = ..., affinity: _Optional[_Iterable[_Union[Affinity, _Mapping]]] = ..., spread: _Optional[_Iterable[_Union[Spread, _Mapping]]] = ..., tolerations: _Optional[_Iterable[_Union[Toleration, _Mapping]]] = ..., datasets: _Optional[_Iterable[str]] = ..., locality: _Optional[int] = ...) -> None: ...
 
 class JobSpec(_message.Message):
     __slots__ = ("namespace", "name", "type", "priority", "groups", "placement", "on_disconnect", "constraints", "metadata", "disruption", "unpreemptible")
@@ -330,12 +430,18 @@ class JobSpec(_message.Message):
     def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[_Union[JobType, str]] = ..., priority: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[GroupSpec, _Mapping]]] = ..., placement: _Optional[str] = ..., on_disconnect: _Optional[_Union[OnDisconnect, str]] = ..., constraints: _Optional[_Iterable[_Union[Constraint, _Mapping]]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., disruption: _Optional[_Union[Disruption, _Mapping]] = ..., unpreemptible: _Optional[bool] = ...) -> None: ...
 
 class Disruption(_message.Message):
-    __slots__ = ("max_unavailable", "percent")
+    __slots__ = ("max_unavailable", "percent", "affinity", "spread", "tolerations")
     MAX_UNAVAILABLE_FIELD_NUMBER: _ClassVar[int]
     PERCENT_FIELD_NUMBER: _ClassVar[int]
+    AFFINITY_FIELD_NUMBER: _ClassVar[int]
+    SPREAD_FIELD_NUMBER: _ClassVar[int]
+    TOLERATIONS_FIELD_NUMBER: _ClassVar[int]
     max_unavailable: int
     percent: bool
-    def __init__(self, max_unavailable: _Optional[int] = ..., percent: _Optional[bool] = ...) -> None: ...
+    affinity: _containers.RepeatedCompositeFieldContainer[Affinity]
+    spread: _containers.RepeatedCompositeFieldContainer[Spread]
+    tolerations: _containers.RepeatedCompositeFieldContainer[Toleration]
+    def __init__(self, max_unavailable: _Optional[int] = ..., percent: _Optional[bool] = ..., affinity: _Optional[_Iterable[_Union[Affinity, _Mapping]]] = ..., spread: _Optional[_Iterable[_Union[Spread, _Mapping]]] = ..., tolerations: _Optional[_Iterable[_Union[Toleration, _Mapping]]] = ...) -> None: ...
 
 class Device(_message.Message):
     __slots__ = ("id", "model", "memory_mib", "island", "numa", "pcie", "compute_capability", "driver_version", "mig", "parent")
@@ -362,7 +468,7 @@ class Device(_message.Message):
     def __init__(self, id: _Optional[str] = ..., model: _Optional[str] = ..., memory_mib: _Optional[int] = ..., island: _Optional[int] = ..., numa: _Optional[int] = ..., pcie: _Optional[int] = ..., compute_capability: _Optional[str] = ..., driver_version: _Optional[str] = ..., mig: _Optional[str] = ..., parent: _Optional[str] = ...) -> None: ...
 
 class NodeSpec(_message.Message):
-    __slots__ = ("id", "name", "address", "engine_id", "drivers", "labels", "capacity", "devices", "port_min", "port_max", "version", "boot_id")
+    __slots__ = ("id", "name", "address", "engine_id", "drivers", "labels", "capacity", "devices", "port_min", "port_max", "version", "boot_id", "arch", "os", "kernel", "datacenter", "region", "zone", "rack", "taints", "images", "datasets")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -382,6 +488,16 @@ class NodeSpec(_message.Message):
     PORT_MAX_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
+    ARCH_FIELD_NUMBER: _ClassVar[int]
+    OS_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_FIELD_NUMBER: _ClassVar[int]
+    DATACENTER_FIELD_NUMBER: _ClassVar[int]
+    REGION_FIELD_NUMBER: _ClassVar[int]
+    ZONE_FIELD_NUMBER: _ClassVar[int]
+    RACK_FIELD_NUMBER: _ClassVar[int]
+    TAINTS_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    DATASETS_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     address: str
@@ -394,7 +510,17 @@ class NodeSpec(_message.Message):
     port_max: int
     version: str
     boot_id: str
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., address: _Optional[str] = ..., engine_id: _Optional[str] = ..., drivers: _Optional[_Iterable[str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., capacity: _Optional[_Union[Resources, _Mapping]] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., port_min: _Optional[int] = ..., port_max: _Optional[int] = ..., version: _Optional[str] = ..., boot_id: _Optional[str] = ...) -> None: ...
+    arch: str
+    os: str
+    kernel: str
+    datacenter: str
+    region: str
+    zone: str
+    rack: str
+    taints: _containers.RepeatedCompositeFieldContainer[Taint]
+    images: _containers.RepeatedScalarFieldContainer[str]
+    datasets: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., address: _Optional[str] = ..., engine_id: _Optional[str] = ..., drivers: _Optional[_Iterable[str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., capacity: _Optional[_Union[Resources, _Mapping]] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., port_min: _Optional[int] = ..., port_max: _Optional[int] = ..., version: _Optional[str] = ..., boot_id: _Optional[str] = ..., arch: _Optional[str] = ..., os: _Optional[str] = ..., kernel: _Optional[str] = ..., datacenter: _Optional[str] = ..., region: _Optional[str] = ..., zone: _Optional[str] = ..., rack: _Optional[str] = ..., taints: _Optional[_Iterable[_Union[Taint, _Mapping]]] = ..., images: _Optional[_Iterable[str]] = ..., datasets: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class AllocationId(_message.Message):
     __slots__ = ("namespace", "job", "group", "ordinal")

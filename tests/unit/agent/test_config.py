@@ -10,6 +10,7 @@ import pytest
 from agent.config import load, parse_cpu, parse_gpu, parse_size
 from agent.inventory.gpu import DeclaredGpus
 from orchestrator.contract.errors import StartupError
+from orchestrator.contract.taints import describe
 
 GOOD: dict[str, Any] = {"peers": "a:7400,b:7400", "data": Path("/data"), "insecure": True}
 
@@ -91,3 +92,35 @@ def test_an_unknown_key_in_the_file_is_named(tmp_path: Path) -> None:
     file.write_text("memroy: 1Gi\n")
     with pytest.raises(StartupError, match="unknown key 'memroy'"):
         load(GOOD, file=file)
+
+
+def test_what_a_node_is_and_has_can_be_declared_by_flag_environment_and_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "agent.yaml"
+    file.write_text("region: eu\nzone: z0\nresource: {licenses: 5, cards: 1}\n")
+    monkeypatch.setenv("RAFTSMAN_AGENT_ZONE", "z1")
+    monkeypatch.setenv("RAFTSMAN_AGENT_TAINT", "gpu=only:NoSchedule,old:PreferNoSchedule")
+    monkeypatch.setenv("RAFTSMAN_AGENT_DATASET", "imagenet,team/corpus")
+    settings = load({**GOOD, "rack": "r7", "datacenter": "dc1"}, file=file)
+    assert (settings.region, settings.datacenter, settings.zone, settings.rack) == ("eu", "dc1", "z1", "r7")
+    assert settings.resource == {"licenses": 5, "cards": 1}
+    assert [describe(taint) for taint in settings.taint] == ["gpu=only:NoSchedule", "old:PreferNoSchedule"]
+    assert settings.dataset == ("imagenet", "team/corpus")
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "says"),
+    [
+        ("resource", ("licenses=many",), "expected name=whole number, for example licenses=5"),
+        ("resource", ("licenses",), "expected name=whole number"),
+        ("taint", ("gpu",), "expected key=value:Effect"),
+        ("taint", ("gpu:NoExecute,gpu=x:NoExecute",), "has that effect already"),
+        ("dataset", ("a b",), "expected letters"),
+        ("zone", "a b", "expected letters"),
+    ],
+)
+def test_bad_declarations_are_told_by_name(flag: str, value: Any, says: str) -> None:
+    with pytest.raises(StartupError, match=flag) as caught:
+        load({**GOOD, flag: value})
+    assert says in caught.value.message

@@ -15,6 +15,7 @@ from orchestrator.contract.errors import (
     RaftsmanError,
 )
 from orchestrator.contract.v1 import control_pb2 as pb
+from orchestrator.contract.v1 import types_pb2 as types
 from tests.unit.api.harness import Api, call, job
 
 
@@ -192,6 +193,25 @@ async def test_a_device_is_found_by_id_by_place_and_by_the_beginning_of_its_id(a
         await api.writes.cordon_device(pb.NodeDeviceRequest(node="abc-1"), call())
     with pytest.raises(NotFoundError, match="has no device 'GPU-z'"):
         await api.writes.cordon_device(pb.NodeDeviceRequest(node="abc-1", device="GPU-z"), call())
+
+
+async def test_a_taint_is_put_on_a_node_by_name_and_a_bad_one_is_refused(api: Api) -> None:
+    await api.register("abc-1")
+    gpu = types.Taint(key="gpu", value="only", effect=types.TAINT_EFFECT_NO_SCHEDULE)
+    answer = await api.writes.taint_node(pb.TaintNodeRequest(node="name-abc-1", put=[gpu]), call())
+    assert answer.changed
+    (found,) = api.state.nodes["abc-1"].taints
+    assert (found.taint.key, found.taint.value, found.since_ms) == ("gpu", "only", api.state.time_ms)
+    assert not (await api.writes.taint_node(pb.TaintNodeRequest(node="abc", put=[gpu]), call())).changed
+    gone = await api.writes.taint_node(pb.TaintNodeRequest(node="abc", drop=[pb.TaintKey(key="gpu")]), call())
+    assert gone.changed
+    assert not api.state.nodes["abc-1"].taints
+    with pytest.raises(InvalidError, match="effect"):
+        await api.writes.taint_node(pb.TaintNodeRequest(node="abc", put=[types.Taint(key="gpu")]), call())
+    with pytest.raises(InvalidError, match="1 to 64"):
+        await api.writes.taint_node(pb.TaintNodeRequest(node="abc"), call())
+    with pytest.raises(NotFoundError):
+        await api.writes.taint_node(pb.TaintNodeRequest(node="nope", put=[gpu]), call())
 
 
 async def test_forgetting_a_node_twice_with_one_request_id_gives_the_first_answer(api: Api) -> None:

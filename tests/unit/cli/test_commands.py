@@ -410,6 +410,66 @@ def test_nodes_show_state_and_use(cli: Cli, world: World) -> None:
     assert cli("node", "forget", "one", "-y")[0] == 0
 
 
+def test_a_node_is_shown_with_all_that_is_known_of_it(cli: Cli, world: World) -> None:
+    capacity = model.Resources(cpu_millis=4000, memory_mib=8192, custom=(("licenses", 5),))
+    only = model.Taint(key="gpu", value="only", effect=model.TaintEffect.NO_SCHEDULE)
+    world.nodes = [
+        answers.NodeInfo(
+            spec=model.NodeSpec(
+                id="abc",
+                name="one",
+                capacity=capacity,
+                arch="arm64",
+                os="linux",
+                kernel="6.8.0",
+                region="eu",
+                datacenter="dc1",
+                zone="z1",
+                rack="r7",
+                labels=(("disk", "ssd"),),
+                images=tuple(f"image-{n}:1" for n in range(12)),
+                datasets=("imagenet",),
+            ),
+            used=model.Resources(custom=(("licenses", 2),)),
+            taints=(model.NodeTaint(taint=only, declared=True),),
+        )
+    ]
+    for name in ("one", "abc", "ab"):
+        code, out, _ = cli("node", "show", name)
+        assert code == 0
+        words = [" ".join(line.split()) for line in out.splitlines()]
+        for line in (
+            "resources licenses 2/5",
+            "datacenter dc1",
+            "rack r7",
+            "system linux arm64 6.8.0",
+            "taint gpu=only:NoSchedule (declared by its agent)",
+            "label disk=ssd",
+            "image and 2 more (-o wide)",
+            "dataset imagenet",
+        ):
+            assert line in words
+    assert cli("node", "show", "two") == (1, "", "raftsman: no node 'two'\n")
+    _, out, _ = cli("nodes", "-o", "wide")
+    assert "gpu=only:NoSchedule" in out
+    assert "licenses 2/5" in out
+    assert "eu/dc1/z1/r7" in out
+
+
+def test_taints_are_put_on_and_taken_off(cli: Cli, world: World) -> None:
+    world.nodes = [answers.NodeInfo(spec=model.NodeSpec(id="abc", name="one"))]
+    assert cli("node", "taint", "one", "gpu=only:NoSchedule", "old-") == (
+        0,
+        "",
+        "one: old taken off, gpu=only:NoSchedule\n",
+    )
+    assert cli("node", "taint", "two", "gpu:NoExecute")[0] == 1
+    code, _, said = cli("node", "taint", "one", "gpu:Never")
+    assert code == 2
+    assert "expected key=value:Effect" in said
+    assert cli("node", "taint", "one")[0] == 2
+
+
 def test_peers_warn_of_certificates_that_end_soon(cli: Cli, world: World) -> None:
     day = 24 * 3600 * 1000
     now = int(time.time() * 1000)

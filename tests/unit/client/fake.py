@@ -317,6 +317,9 @@ class FakePeer(control_pb2_grpc.ControlServicer):
     def ForgetNode(self, request: Any, context: Any) -> Any:  # noqa: N802
         return self._node("ForgetNode", request, context)
 
+    def TaintNode(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return self._node("TaintNode", request, context)
+
     def ClusterStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
         self._enter("ClusterStatus", request, context)
         return codec.encode(replace(self.world.status, read=self._read(request)), pb.ClusterStatusResponse())

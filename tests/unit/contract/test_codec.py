@@ -34,6 +34,8 @@ def values(hint: typing.Any) -> st.SearchStrategy[typing.Any]:
     """Any value of a field's type."""
     if hint == model.StrMap:
         return st.dictionaries(_TEXT, _TEXT, max_size=3).map(model.str_map)
+    if hint == model.IntMap:
+        return st.dictionaries(_TEXT, _INTS, max_size=3).map(lambda pairs: tuple(sorted(pairs.items())))
     origin = typing.get_origin(hint)
     if origin is tuple:
         return st.lists(values(typing.get_args(hint)[0]), max_size=2).map(tuple)

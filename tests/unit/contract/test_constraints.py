@@ -43,7 +43,7 @@ GREATER, LESS = ConstraintOperator.GREATER, ConstraintOperator.LESS
         (GREATER, (), "8", False),
         (LESS, ("8",), "7", True),
         (LESS, ("8",), "10", False),
-        (LESS, ("8",), "7.5", False),
+        (LESS, ("8",), "7.5", True),
         (LESS, ("8",), None, False),
     ],
 )
@@ -83,3 +83,39 @@ def test_constraints_read_as_they_are_written(
     operator: ConstraintOperator, values: tuple[str, ...], words: str
 ) -> None:
     assert describe(Constraint(attribute="zone", operator=operator, values=values)) == words
+
+
+@pytest.mark.parametrize(
+    ("attribute", "operator", "values", "expected"),
+    [
+        ("node.arch", ConstraintOperator.EQUAL, ("arm64",), True),
+        ("node.kernel", ConstraintOperator.VERSION, (">= 5.15", "< 7"), True),
+        ("node.kernel", ConstraintOperator.VERSION, (">= 5.15", "< 6"), False),
+        ("node.kernel", ConstraintOperator.VERSION, (), False),
+        ("node.driver", ConstraintOperator.EQUAL, ("process",), True),
+        ("node.driver", ConstraintOperator.NOT_EQUAL, ("process",), False),
+        ("node.driver", ConstraintOperator.NOT_IN, ("fake",), True),
+        ("node.zone", ConstraintOperator.EXISTS, (), False),
+        ("node.zone", ConstraintOperator.NOT_MATCHES, ("z.*",), True),
+        ("node.rack", ConstraintOperator.MATCHES, ("r[0-9]+",), True),
+        ("node.rack", ConstraintOperator.MATCHES, ("r",), False),
+        ("node.rack", ConstraintOperator.MATCHES, ("(",), False),
+        ("cores", ConstraintOperator.GREATER_EQUAL, ("8",), True),
+        ("cores", ConstraintOperator.LESS_EQUAL, ("7.9",), False),
+        ("node.datacenter", ConstraintOperator.IN, ("a", "dc1"), True),
+    ],
+)
+def test_facts_of_a_node_and_the_newer_operators(
+    attribute: str, operator: ConstraintOperator, values: tuple[str, ...], expected: bool
+) -> None:
+    spec = NodeSpec(
+        id="n",
+        name="n",
+        arch="arm64",
+        kernel="6.8.0",
+        rack="r12",
+        datacenter="dc1",
+        drivers=("docker", "process"),
+        labels=(("cores", "8"),),
+    )
+    assert matches(spec, (Constraint(attribute=attribute, operator=operator, values=values),)) is expected

@@ -36,6 +36,9 @@ from orchestrator.contract.model import (
     RestartPolicy,
     SettingsChange,
     StopPolicy,
+    Taint,
+    TaintEffect,
+    TaintKey,
     TaskObservation,
     TaskSpec,
 )
@@ -154,6 +157,11 @@ COMMANDS: tuple[cmd.Command, ...] = (
     cmd.RegisterNode(node=NODE, identity="agent:n1"),
     cmd.CordonNode(node_id="n", cordoned=True),
     cmd.CordonDevice(node_id="n", device_id="GPU-é", cordoned=True),
+    cmd.TaintNode(
+        node_id="n",
+        put=(Taint(key="gpu", value="only", effect=TaintEffect.NO_SCHEDULE),),
+        drop=(TaintKey(key="old"), TaintKey(key="bad", effect=TaintEffect.NO_EXECUTE)),
+    ),
     cmd.DrainNode(node_id="n"),
     cmd.ForgetNode(node_id="n"),
     cmd.MarkNodes(lost=(cmd.NodeMark(node_id="n", register_index=3, reason="r"),)),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from orchestrator.contract.codec import CodecError
 from orchestrator.contract.errors import CorruptError
-from orchestrator.contract.model import AllocState
+from orchestrator.contract.model import AllocState, Taint, TaintEffect
 from orchestrator.replication import snapshot_codec
 from orchestrator.replication.machine import ClusterMachine
 from orchestrator.replication.snapshot_codec import FORMAT, MAGIC, PART_BYTES, decode_snapshot, encode_snapshot
@@ -39,6 +39,7 @@ def busy() -> Kit:
     kit.do(cmd.WriteVariable(namespace="default", name="w", value=None), request_id="r4")
     kit.do(cmd.StopJob(namespace="default", name="nobody"), request_id="r5")
     kit.do(cmd.CordonNode(node_id="n2", cordoned=True), request_id="r6")
+    kit.ok(cmd.TaintNode(node_id="n2", put=(Taint(key="gpu", effect=TaintEffect.NO_EXECUTE),)))
     kit.ok(cmd.AdmitPeers(cluster_id="c", incarnations=(("a", "1"), ("b", "2"))))
     kit.ok(cmd.ChangePeers(expected_epoch=1, addresses=(("a", "h:1"),), incarnations=(("a", "1"),)))
     kit.ok(cmd.MarkNodes(lost=(cmd.NodeMark(node_id="n1", register_index=1),)))

@@ -56,7 +56,8 @@ def gpus(count: int, model: str = "H100", memory_mib: int = 80_000, islands: Ite
 def node_spec(name: str, cpu: int = 4000, memory: int = 8192, **more: Any) -> NodeSpec:
     disk = more.pop("disk", 100_000)
     labels = str_map(more.pop("labels", {}))
-    capacity = Resources(cpu_millis=cpu, memory_mib=memory, disk_mib=disk)
+    custom = tuple(sorted(more.pop("custom", {}).items()))
+    capacity = Resources(cpu_millis=cpu, memory_mib=memory, disk_mib=disk, custom=custom)
     return NodeSpec(id=name, name=name, drivers=("docker", "process"), labels=labels, capacity=capacity, **more)
 
 
@@ -65,8 +66,10 @@ def group_spec(
 ) -> GroupSpec:
     ports = tuple(PortSpec(label=f"p{at}", static=port) for at, port in enumerate(more.pop("ports", ())))
     variables = str_map(more.pop("variables", {}))
-    resources = Resources(cpu_millis=cpu, memory_mib=memory, disk_mib=more.pop("disk", 0), gpus=gpu)
-    task = TaskSpec(name="t", command=("true",), resources=resources, variables=variables)
+    custom = tuple(sorted(more.pop("custom", {}).items()))
+    resources = Resources(cpu_millis=cpu, memory_mib=memory, disk_mib=more.pop("disk", 0), gpus=gpu, custom=custom)
+    what = {"image": more.pop("image")} if "image" in more else {"command": ("true",)}
+    task = TaskSpec(name="t", resources=resources, variables=variables, **what)
     return GroupSpec(name=name, count=count, tasks=(task,), ports=ports, **more)
 
 
@@ -83,7 +86,11 @@ class Cluster:
     index: int = 100
 
     def node(self, name: str, **more: Any) -> Node:
-        state = {key: more.pop(key) for key in ("status", "cordoned", "draining", "cordoned_devices") if key in more}
+        state = {
+            key: more.pop(key)
+            for key in ("status", "cordoned", "draining", "cordoned_devices", "taints")
+            if key in more
+        }
         state.setdefault("status", NodeStatus.READY)
         slot = len(self.nodes)
         node = Node(
@@ -162,6 +169,7 @@ class Cluster:
             "start_failed": False,
             "moved": False,
             "ports": (),
+            "custom": resources.custom,
             **more,
         }
         self.rows.append(row)
@@ -209,6 +217,7 @@ def columns_of(rows: list[dict[str, Any]]) -> Columns:
         start_failed=column("start_failed", np.bool_),
         moved=column("moved", np.bool_),
         ports={row["row"]: row["ports"] for row in rows if row["ports"]},
+        custom={row["row"]: row["custom"] for row in rows if row["custom"]},
         reasons={row["row"]: row["reason"] for row in rows if row.get("reason")},
     )
 

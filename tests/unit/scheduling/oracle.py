@@ -300,6 +300,8 @@ def holds(record: Node, constraint: Constraint) -> bool:
             return value is not None and value.isdigit() and int(value) > int(values[0])
         case ConstraintOperator.LESS:
             return value is not None and value.isdigit() and int(value) < int(values[0])
+        case _:
+            raise AssertionError(f"{constraint.operator.name} has tests of its own")
 
 
 def oracle_of(view: ClusterView) -> Oracle:

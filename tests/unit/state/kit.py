@@ -24,6 +24,7 @@ from orchestrator.contract.model import (
     PortSpec,
     Resources,
     TaskSpec,
+    Toleration,
 )
 from orchestrator.replication.codec import decode_entry, encode_entry
 from orchestrator.state import views
@@ -62,6 +63,8 @@ def group(
     image: str = "nginx",
     variables: tuple[tuple[str, str], ...] = (),
     gang: GangSpec | None = None,
+    licenses: int = 0,
+    tolerations: tuple[Toleration, ...] = (),
 ) -> GroupSpec:
     """``ports``: the static host port of each, 0 = any."""
     return GroupSpec(
@@ -75,12 +78,14 @@ def group(
                     cpu_millis=cpu,
                     memory_mib=memory,
                     gpus=DeviceRequest(count=gpus, gpu_millis=share) if gpus else None,
+                    custom=(("licenses", licenses),) if licenses else (),
                 ),
                 variables=variables,
             ),
         ),
         ports=tuple(PortSpec(label=f"p{place}", static=static) for place, static in enumerate(ports)),
         gang=gang,
+        tolerations=tolerations,
     )
 
 
@@ -88,12 +93,20 @@ def job(name: str = "web", *groups: GroupSpec, kind: JobType = JobType.SERVICE) 
     return JobSpec(name=name, type=kind, groups=groups or (group(),))
 
 
-def node(name: str, *, cpu: int = 1000, memory: int = 1024, gpus: int = 0, engine: str = "") -> NodeSpec:
+def node(
+    name: str, *, cpu: int = 1000, memory: int = 1024, gpus: int = 0, engine: str = "", licenses: int = 0
+) -> NodeSpec:
     return NodeSpec(
         id=name,
         name=name,
         engine_id=engine,
-        capacity=Resources(cpu_millis=cpu, memory_mib=memory, disk_mib=1000),
+        drivers=("docker",),
+        capacity=Resources(
+            cpu_millis=cpu,
+            memory_mib=memory,
+            disk_mib=1000,
+            custom=(("licenses", licenses),) if licenses else (),
+        ),
         devices=tuple(Device(id=f"{name}-gpu-{place}", model="T4", memory_mib=16_000) for place in range(gpus)),
     )
 

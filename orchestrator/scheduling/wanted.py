@@ -1,0 +1,48 @@
+"""What a group would like, as a value: the part of a wish that ``preferences`` judges.
+
+Owns: ``Preferences`` and how a group becomes one. The rule: names whose it is only where that decides something, so
+that equal groups of different jobs stay one class.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.contract.model import Affinity, GroupSpec, JobSpec, Spread
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preferences:
+    """Part of a ``Wish``. ``namespace``, ``job`` and ``group`` say whose it is where that matters, else ""."""
+
+    affinity: tuple[Affinity, ...] = ()
+    spread: tuple[Spread, ...] = ()
+    images: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
+    locality: int = 0
+    namespace: str = ""
+    job: str = ""
+    group: str = ""
+
+    @property
+    def changing(self) -> bool:
+        """Whether a placement, of the group or of another, may change what is preferred or allowed."""
+        return bool(self.spread) or any(one.constraint is None for one in self.affinity)
+
+
+def preferences_of(job: JobSpec, group: GroupSpec) -> Preferences | None:
+    """None where there are none, which is the common case and costs nothing."""
+    affinity, spread = job.affinity + group.affinity, job.spread + group.spread
+    if not affinity and not spread and not group.locality:
+        return None
+    changing = bool(spread) or any(one.constraint is None for one in affinity)
+    return Preferences(
+        affinity=affinity,
+        spread=spread,
+        images=tuple(sorted({task.image for task in group.tasks if task.image})) if group.locality else (),
+        datasets=tuple(sorted(set(group.datasets))) if group.locality else (),
+        locality=group.locality,
+        namespace=job.namespace if changing else "",
+        job=job.name if changing else "",
+        group=group.name if changing else "",
+    )
