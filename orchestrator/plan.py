@@ -225,7 +225,7 @@ def _explain_group(
             summary="; ".join(texts) or "nothing is missing",
             hint=said.hint,
         )
-    wish = wish_of(job.spec, group, default_policy=registry.DEFAULT)
+    wish = wish_of(job.spec, group, policy=registry.chooser(view.default_placement))
     reasons = explain_wish(problem, wish)
     waiting_before = sum(1 for at in range(mine[0]) if placements.unplaced[at])
     return GroupExplanation(

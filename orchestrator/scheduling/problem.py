@@ -54,6 +54,9 @@ class Problem:
         self.ports = Ports(nodes)
         self.labels = Labels(nodes)
         self.drivers = [frozenset(node.spec.drivers) for node in nodes]
+        self.typical = view.typical
+        self.default_placement = view.default_placement
+        self.tables: dict[str, object] = {}  # what policies keep about this problem, each under a name of its own
         self._occupy(view, given_up)
 
     def __len__(self) -> int:
@@ -67,14 +70,17 @@ class Problem:
         found: Int64Array = at[self.slots[at] == slots].astype(np.int64)
         return found
 
-    def take(self, node: int, wish: Wish) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Take room for one instance, which the caller has seen to fit: device numbers and host ports it gets."""
+    def take(
+        self, node: int, wish: Wish, numbers: tuple[int, ...] = ()
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Take room for one instance, which the caller has seen to fit: device numbers and host ports it gets.
+        ``numbers``: the devices, where the policy chose them; else the best-linked ones."""
         self.free[node] -= wish.request
-        numbers: tuple[int, ...] = ()
         if wish.gpus is not None:
-            best = self.devices.best(node, wish.gpus)
-            assert best is not None, "the caller checks that it fits"
-            numbers = best.numbers
+            if not numbers:
+                best = self.devices.best(node, wish.gpus)
+                assert best is not None, "the caller checks that it fits"
+                numbers = best.numbers
             self.devices.take(node, numbers, wish.gpus.gpu_millis)
         return numbers, self.ports.take(node, wish.ports) if wish.ports else ()
 

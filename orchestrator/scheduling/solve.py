@@ -19,7 +19,7 @@ import numpy as np
 from orchestrator.scheduling import registry
 from orchestrator.scheduling.devices import mask_of
 from orchestrator.scheduling.filters import has_room, suitable, times_that_fit
-from orchestrator.scheduling.policy import NOWHERE, Policy, Turn
+from orchestrator.scheduling.policy import NOWHERE, Policy, Turn, picked
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.scoring import SCALE
 from orchestrator.scheduling.wish import Ask, BoolArray, Int64Array, Wish, wish_of
@@ -98,10 +98,11 @@ class _Solver:
         self._asks = asks
         self._closed_form_from = closed_form_from
         interned: dict[Wish, Wish] = {}
+        policy = registry.chooser(problem.default_placement)
         self._wishes: list[Wish] = []
         for ask in asks:
             spec = ask.job.spec
-            wish = wish_of(spec, spec.groups[ask.group], default_policy=registry.DEFAULT)
+            wish = wish_of(spec, spec.groups[ask.group], policy=policy)
             self._wishes.append(interned.setdefault(wish, wish))
         self._classes: dict[int, _Class] = {}  # by the identity of the interned wish, which costs no hashing
         self._touched: list[int] = []
@@ -252,7 +253,8 @@ class _Solver:
                 self._take(index, at, number, wish, self._anyone)
 
     def _take(self, index: int, at: int, node: int, wish: Wish, turn: Turn) -> None:
-        numbers, ports = self._problem.take(node, wish)
+        picks = picked(registry.get(wish.policy), self._problem, wish, node) if wish.gpus is not None else ()
+        numbers, ports = self._problem.take(node, wish, picks)
         if ports:
             self._touched.extend(self._problem.ports.neighbours(node))
         else:

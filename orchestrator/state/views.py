@@ -34,6 +34,7 @@ from orchestrator.state.model import Job, Node
 from orchestrator.state.ordinals import LastAttempts
 from orchestrator.state.state import Rows, State
 from orchestrator.state.status import job_status
+from orchestrator.state.typical import Shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -43,7 +44,8 @@ class ClusterView:
     ``allocations`` holds every live row and the newest attempt of every (job, group, ordinal), whatever its state;
     ``last_attempt[(job slot, group name)]`` is an int32 array by ordinal: the highest attempt ever placed (0 = none),
     which survives scale-down and collection; the next one is also above ``attempt_floor``. ``variables``: the names
-    that exist, as (namespace, name).
+    that exist, as (namespace, name). ``typical``: instances counted by shape (``state.typical``); ``default_placement``:
+    of jobs that name none, "" = what suits each.
     """
 
     index: int
@@ -56,6 +58,8 @@ class ClusterView:
     last_attempt: Mapping[tuple[int, str], npt.NDArray[np.int32]]
     variables: frozenset[tuple[str, str]]
     attempt_floor: int = 0
+    typical: tuple[tuple[Shape, int], ...] = ()
+    default_placement: str = ""
 
 
 def cluster_view(state: State) -> ClusterView:
@@ -76,6 +80,7 @@ def cluster_view(state: State) -> ClusterView:
         last_attempt=LastAttempts(state.ordinals),
         variables=frozenset(state.variables),
         attempt_floor=state.attempt_floor,
+        typical=(), default_placement='',
     )
 
 

@@ -22,6 +22,7 @@ LINKS = REST << 13
 
 class GpuLocality:
     name = "gpu-locality"
+    summary = "the best-linked GPUs, breaking the least valuable set"
     knows_groups = False
     big_first = False
 
