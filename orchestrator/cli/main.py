@@ -37,6 +37,7 @@ _OWN: dict[str, tuple[str, str, str]] = {
     "peers": ("orchestrator.cli.peers", "peers", "The control plane: leader, term, lag, certificates; reset a peer."),
     "events": ("orchestrator.cli.events", "events", "What happened."),
     "var": ("orchestrator.cli.variables", "var", "Small replicated values that tasks can use."),
+    "placements": ("orchestrator.cli.placements", "placements", "The ways to choose nodes, and the default."),
     "limits": ("orchestrator.cli.limits", "limits", "What the cluster keeps, for how long."),
     "context": ("orchestrator.cli.context", "context", "Which cluster to talk to."),
     "schema": ("orchestrator.cli.about", "schema", "The JSON Schema of job files."),

@@ -388,7 +388,8 @@ class JobFile(GroupKeys):
         default=limits.DEFAULT_PRIORITY, ge=0, le=limits.MAX_PRIORITY, description="Higher goes first."
     )
     placement: Text | None = Field(
-        default=None, description="binpack, spread, round-robin, first-fit-decreasing, gpu-locality."
+        default=None,
+        description="binpack, spread, round-robin, first-fit-decreasing, gpu-locality, fragmentation, or a plug-in's.",
     )
     on_disconnect: OnDisconnect = Field(default_factory=lambda: nouns.OnDisconnect.REPLACE)
     metadata: TextMap = Field(default={}, description="Anything you like; Raftsman does not read it.")

@@ -1,8 +1,9 @@
 """Cluster traces as CSV, in the format of the openb GPU trace (Alibaba, published with USENIX ATC 2023's "Beware of
 Fragmentation"): what the nodes have and what the pods ask for.
 
-Owns: reading and checking both files. Leaves to others: what to do with the rows (``trace_cluster``, ``pack``). The rule:
-columns go by name, in any order, others are ignored; a file that is wrong is refused with its name, line and column.
+Owns: reading and checking both files. Leaves to others: what to do with the rows (``trace_cluster``, ``pack``). The
+rule: columns go by name, in any order, others are ignored; a file that is wrong is refused with its name, line and
+column.
 
 Nodes: ``sn, cpu_milli, memory_mib, gpu, model``; no ``gpu`` column or 0: none. Pods: ``name, cpu_milli, memory_mib,
 num_gpu, gpu_milli, gpu_spec`` (models that will do, ``A|B``; empty: any) and, where times matter, ``creation_time,
@@ -163,7 +164,9 @@ def _rows(path: Path, wanted: tuple[str, ...]) -> Iterator[_Row]:
             header = [name.strip() for name in next(reader, [])]
             missing = [name for name in wanted if name not in header]
             if missing:
-                raise TraceError(f"{path}, line 1: has no column {', '.join(missing)}; it has: {', '.join(header)[:200]}")
+                raise TraceError(
+                    f"{path}, line 1: has no column {', '.join(missing)}; it has: {', '.join(header)[:200]}"
+                )
             if len(set(header)) != len(header):
                 raise TraceError(f"{path}, line 1: two columns have one name")
             for cells in reader:

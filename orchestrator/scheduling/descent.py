@@ -1,7 +1,7 @@
 """Turning a change of fragmentation into points, as fragmentation gradient descent does.
 
-Owns: floor(100 * sigmoid(shrinkage / width)), exactly and without a float in the deciding. Leaves to others: what breaks
-a tie (``policies``). The rule: the same points on every machine.
+Owns: floor(100 * sigmoid(shrinkage / width)), exactly and without a float in the deciding. Leaves to others: what
+breaks a tie (``policies``). The rule: the same points on every machine.
 """
 
 from __future__ import annotations

@@ -9,9 +9,9 @@ devices of its kind with its share free, or no devices asked for), else what is 
 those of another kind and those with less than its share. F = sum of p(m) F(m); here it is kept times the sum of the
 weights. As the paper does, a class is asked about cpu and devices, and not about memory.
 
-The table. Nodes whose devices have the same kinds and the same millis left, in any order, are in one *state*. F of a state
-changes with cpu only where a typical class begins to fit: a *step*. So F is an array over (state, step), to which a state
-adds one row when it is first met.
+The table. Nodes whose devices have the same kinds and the same millis left, in any order, are in one *state*. F of a
+state changes with cpu only where a typical class begins to fit: a *step*. So F is an array over (state, step), to which
+a state adds one row when it is first met.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ class Fragments:
         return bisect_right(self._step_list, cpu_millis)
 
     def options(self, request: DeviceRequest, states: Int64Array) -> Options:
-        """What giving this request does to states; worked out at least for the given ones, whose rows are filled, and so
-        are those of the states that they lead to."""
+        """What giving this request does to states; worked out at least for the given ones, whose rows are filled, and
+        so are those of the states that they lead to."""
         found = self._options.get(request)
         if found is None:
             found = self._options[request] = Options(request, [device_matches(kind, request) for kind in self._kinds])
@@ -211,10 +211,10 @@ class Fragments:
 class Options:
     """The ways in which a state can give one request, a column each.
 
-    after: int64 (states, ways), the state afterwards; code and left: int64, of the (first) device that is given, before it
-    is; left is ``NO_WAY`` where there is no such way. A request for one device has a way for every different device that will do. One for several has a way
-    for each code of which there are enough, or else a single one, that takes the fullest: which of them it gets is
-    decided by their links when it is placed.
+    after: int64 (states, ways), the state afterwards; code and left: int64, of the (first) device that is given, before
+    it is; left is ``NO_WAY`` where there is no such way. A request for one device has a way for every different device
+    that will do. One for several has a way for each code of which there are enough, or else a single one, that takes
+    the fullest: which of them it gets is decided by their links when it is placed.
     """
 
     def __init__(self, request: DeviceRequest, suits: list[bool]) -> None:
@@ -226,8 +226,8 @@ class Options:
         self.left: Int64Array = np.full((64, 1), NO_WAY, dtype=np.int64)
 
     def extend(self, fragments: Fragments, states: Int64Array) -> bool:
-        """Work out those of the states that are not known yet; returns whether there were any. Only what nodes are in is
-        ever worked out: what could be reached from there has no end."""
+        """Work out those of the states that are not known yet; returns whether there were any. Only what nodes are in
+        is ever worked out: what could be reached from there has no end."""
         if len(fragments) > len(self._known):
             self._grow(max(len(fragments), 2 * len(self._known)), self.after.shape[1])
         known = self._known.take(states)

@@ -1,7 +1,7 @@
 """Many instances of one plain wish where no closed form is known: the best node each time, by a heap.
 
-Owns: the loop. Leaves to others: scores (``policies``). The rule: the same as as many single choices; of equal scores the
-lowest node. It is for policies whose score of a node depends on nothing but that node.
+Owns: the loop. Leaves to others: scores (``policies``). The rule: the same as as many single choices; of equal scores
+the lowest node. It is for policies whose score of a node depends on nothing but that node.
 """
 
 from __future__ import annotations

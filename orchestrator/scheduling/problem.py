@@ -70,9 +70,7 @@ class Problem:
         found: Int64Array = at[self.slots[at] == slots].astype(np.int64)
         return found
 
-    def take(
-        self, node: int, wish: Wish, numbers: tuple[int, ...] = ()
-    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def take(self, node: int, wish: Wish, numbers: tuple[int, ...] = ()) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Take room for one instance, which the caller has seen to fit: device numbers and host ports it gets.
         ``numbers``: the devices, where the policy chose them; else the best-linked ones."""
         self.free[node] -= wish.request

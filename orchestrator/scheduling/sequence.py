@@ -1,8 +1,8 @@
 """Decisions one at a time, each on what the earlier ones left, on a problem that lives on.
 
-Owns: the score rows of the wishes seen so far, and taking and giving back. Leaves to others: scores (``policies``), where
-an instance fits (``filters``). The rule: the same nodes and devices as ``solve`` gives for the same wishes in the same
-order.
+Owns: the score rows of the wishes seen so far, and taking and giving back. Leaves to others: scores (``policies``),
+where an instance fits (``filters``). The rule: the same nodes and devices as ``solve`` gives for the same wishes in the
+same order.
 
 A row is refreshed only where something was placed or ended since it was last used.
 """

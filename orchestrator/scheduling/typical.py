@@ -2,7 +2,8 @@
 
 Owns: which counted shapes are typical (those that cover 95 % of the instances, as in "Beware of Fragmentation", USENIX
 ATC 2023, section 3.2), the prior while little is known, their weights. Leaves to others: counting (``state.typical``),
-measuring with them (``fragments``, ``waste``). The rule: weights are whole numbers, and equal counts give equal classes.
+measuring with them (``fragments``, ``waste``). The rule: weights are whole numbers, and equal counts give equal
+classes.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ PRIOR: tuple[tuple[Shape, int], ...] = (
     (Shape(32_000, 4, WHOLE_DEVICE, 0, ()), 1),
     (Shape(64_000, 8, WHOLE_DEVICE, 0, ()), 1),
 )
-"""What a cluster of which nothing is known is expected to be asked for: mostly single GPUs with eight cores, some halves
-and some without, few large ones. It counts like these 20 instances for ever, so that it means nothing once hundreds
-were submitted, and nothing jumps when it does."""
+"""What a cluster of which nothing is known is expected to be asked for: mostly single GPUs with eight cores, some
+halves and some without, few large ones. It counts like these 20 instances for ever, so that it means nothing once
+hundreds were submitted, and nothing jumps when it does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

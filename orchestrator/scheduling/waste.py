@@ -1,7 +1,7 @@
 """W: how much of a device is expected to stay unused for ever, given what is left of it now.
 
-Owns: the dynamic programme over the shared classes. Leaves to others: what the figure is worth (``policies``). The rule:
-whole numbers, so that every machine computes the same.
+Owns: the dynamic programme over the shared classes. Leaves to others: what the figure is worth (``policies``). The
+rule: whole numbers, so that every machine computes the same.
 
 Of the shared typical classes that still fit into ``x`` millis one arrives next, each as often as it is popular; once
 none fits, what is left is wasted: W(x) = sum over fitting classes of p(m) W(x - m) / sum of their p(m), else W(x) = x.

@@ -22,6 +22,8 @@ from orchestrator.state.events import EventLog, Record
 from orchestrator.state.model import Job, Node
 from orchestrator.state.ordinals import GroupImage, GroupImages
 from orchestrator.state.state import State
+from orchestrator.state.typical import Shape, Typical
+from orchestrator.state.typical import problem as typical_problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -48,6 +50,7 @@ class Image:
     columns: Mapping[str, npt.NDArray[Any]]  # allocations.STORED
     ports: Mapping[int, tuple[int, ...]]  # by row, as the following
     reasons: Mapping[int, str]
+    typical: tuple[tuple[Shape, int], ...] = ()  # instances by shape; () in what was written before it was counted
 
 
 class SnapshotError(ValueError):
@@ -78,6 +81,7 @@ def capture(state: State, room: StoredColumns | None = None) -> Image:
         columns=state.table.stored(room),
         ports=dict(state.table.ports),
         reasons=dict(state.table.reasons),
+        typical=state.typical.shown(),
     )
 
 
@@ -101,6 +105,7 @@ def restore(image: Image) -> State:
     state.forgotten = dict(image.forgotten)
     state.variables = dict(image.variables)
     state.answers = Answers(image.answers)
+    state.typical = Typical(dict(image.typical))
     state.events = EventLog(image.limits.events, image.events, image.events_dropped_index)
     state.table = AllocationTable(image.columns)
     state.table.ports = dict(image.ports)
@@ -133,6 +138,7 @@ def image_hash(image: Image) -> str:
     ):
         canonical.put(out, value)
     canonical.put(out, image.answers)
+    canonical.put(out, image.typical)
     canonical.put(out, list(image.groups))
     canonical.put_flat(out, image.events)
     canonical.put_flat(out, sorted(image.ports.items()))
@@ -164,6 +170,9 @@ def _problem(image: Image) -> str:
         return "an allocation belongs to no node"
     if not set(np.unique(gids).tolist()) <= set(names):
         return "an allocation belongs to no group"
+    wrong = typical_problem(image.typical)
+    if wrong:
+        return wrong
     known = set(names.values())
     for job in image.jobs.values():
         if any((job.slot, group.name) not in known for group in job.spec.groups):

@@ -22,6 +22,7 @@ from orchestrator.state.events import EventLog
 from orchestrator.state.ledger import Ledger
 from orchestrator.state.model import Job, Node
 from orchestrator.state.ordinals import Ordinals, Slots
+from orchestrator.state.typical import Typical
 
 Rows = npt.NDArray[np.int32]
 
@@ -41,9 +42,9 @@ class GroupFacts(NamedTuple):
 
 class State:
     """Tables: ``jobs`` by uid, ``nodes`` by id, ``forgotten`` nodes that rows still speak of by slot, ``table``,
-    ``variables`` by (namespace, name), ``answers``, ``events``, ``limits``, ``admitted`` (peer id -> disk incarnation),
-    ``epoch`` and ``addresses`` of the peers (``state.peers``), ``attempt_floor``, ``cluster_id``, ``feature_level``,
-    ``index``, ``time_ms``. Everything else is an index over them.
+    ``variables`` by (namespace, name), ``answers``, ``typical`` shapes, ``events``, ``limits``, ``admitted`` (peer id
+    -> disk incarnation), ``epoch`` and ``addresses`` of the peers (``state.peers``), ``attempt_floor``, ``cluster_id``,
+    ``feature_level``, ``index``, ``time_ms``. Everything else is an index over them.
 
     ``shown_index``: of the last command that may have changed what a ``ClusterView`` shows.
     """
@@ -52,7 +53,7 @@ class State:
         "_facts", "_job_slots", "_node_slots", "_version_rows", "addresses", "admitted", "answers", "attempt_floor",
         "cluster_id", "engine_nodes", "epoch", "events", "feature_level", "forgotten", "index", "job_at", "job_names",
         "jobs", "ledger", "limits", "node_at", "node_names", "nodes", "ordinals", "shown_index", "table", "time_ms",
-        "variables",
+        "typical", "variables",
     )  # fmt: skip
 
     def __init__(self, limits: Limits | None = None) -> None:
@@ -71,6 +72,7 @@ class State:
         self.variables: dict[tuple[str, str], Variable] = {}
         self.table = AllocationTable()
         self.answers = Answers()
+        self.typical = Typical()
         self.events = EventLog(self.limits.events)
         # Indexes.
         self.ordinals = Ordinals()

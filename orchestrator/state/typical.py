@@ -63,7 +63,9 @@ class Typical:
             self._total = sum(self.counts.values())
         if len(self.counts) > CLASSES_MAX:
             # The newcomer stays: it is the one thing known to be asked for now, and its count has yet to grow.
-            rarest = min((known for known in self.counts if known != shape), key=lambda known: (self.counts[known], _back(known)))
+            rarest = min(
+                (known for known in self.counts if known != shape), key=lambda known: (self.counts[known], _back(known))
+            )
             self._total -= self.counts.pop(rarest)
 
     def shown(self) -> tuple[tuple[Shape, int], ...]:

@@ -44,8 +44,8 @@ class ClusterView:
     ``allocations`` holds every live row and the newest attempt of every (job, group, ordinal), whatever its state;
     ``last_attempt[(job slot, group name)]`` is an int32 array by ordinal: the highest attempt ever placed (0 = none),
     which survives scale-down and collection; the next one is also above ``attempt_floor``. ``variables``: the names
-    that exist, as (namespace, name). ``typical``: instances counted by shape (``state.typical``); ``default_placement``:
-    of jobs that name none, "" = what suits each.
+    that exist, as (namespace, name). ``typical``: instances counted by shape (``state.typical``);
+    ``default_placement``: of jobs that name none, "" = what suits each.
     """
 
     index: int
@@ -80,7 +80,8 @@ def cluster_view(state: State) -> ClusterView:
         last_attempt=LastAttempts(state.ordinals),
         variables=frozenset(state.variables),
         attempt_floor=state.attempt_floor,
-        typical=(), default_placement='',
+        typical=state.typical.shown(),
+        default_placement=state.limits.default_placement,
     )
 
 

@@ -214,7 +214,7 @@ def test_scores_and_feasibility_equal_the_oracles_node_by_node(cluster: Cluster)
     everybody = np.arange(len(problem), dtype=np.int64)
     for job in cluster.jobs:
         for group in job.spec.groups:
-            wish = wish_of(job.spec, group, default_policy="binpack")
+            wish = wish_of(job.spec, group, policy=registry.chooser(""))
             fits = suitable(problem, wish) & has_room(problem, wish, everybody)
             assert fits.tolist() == [oracle.fits(machine, job.spec, group) for machine in oracle.machines]
             where = np.flatnonzero(fits)

@@ -390,7 +390,7 @@ class PortBinding(_message.Message):
     def __init__(self, label: _Optional[str] = ..., host_port: _Optional[int] = ..., to: _Optional[int] = ..., protocol: _Optional[_Union[Protocol, str]] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("allocations_per_ordinal", "allocation_age_ms", "stopped_job_age_ms", "events", "answers", "answer_age_ms", "answer_bytes", "variable_bytes")
+    __slots__ = ("allocations_per_ordinal", "allocation_age_ms", "stopped_job_age_ms", "events", "answers", "answer_age_ms", "answer_bytes", "variable_bytes", "default_placement")
     ALLOCATIONS_PER_ORDINAL_FIELD_NUMBER: _ClassVar[int]
     ALLOCATION_AGE_MS_FIELD_NUMBER: _ClassVar[int]
     STOPPED_JOB_AGE_MS_FIELD_NUMBER: _ClassVar[int]
@@ -399,6 +399,7 @@ class Limits(_message.Message):
     ANSWER_AGE_MS_FIELD_NUMBER: _ClassVar[int]
     ANSWER_BYTES_FIELD_NUMBER: _ClassVar[int]
     VARIABLE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_PLACEMENT_FIELD_NUMBER: _ClassVar[int]
     allocations_per_ordinal: int
     allocation_age_ms: int
     stopped_job_age_ms: int
@@ -407,10 +408,11 @@ class Limits(_message.Message):
     answer_age_ms: int
     answer_bytes: int
     variable_bytes: int
-    def __init__(self, allocations_per_ordinal: _Optional[int] = ..., allocation_age_ms: _Optional[int] = ..., stopped_job_age_ms: _Optional[int] = ..., events: _Optional[int] = ..., answers: _Optional[int] = ..., answer_age_ms: _Optional[int] = ..., answer_bytes: _Optional[int] = ..., variable_bytes: _Optional[int] = ...) -> None: ...
+    default_placement: str
+    def __init__(self, allocations_per_ordinal: _Optional[int] = ..., allocation_age_ms: _Optional[int] = ..., stopped_job_age_ms: _Optional[int] = ..., events: _Optional[int] = ..., answers: _Optional[int] = ..., answer_age_ms: _Optional[int] = ..., answer_bytes: _Optional[int] = ..., variable_bytes: _Optional[int] = ..., default_placement: _Optional[str] = ...) -> None: ...
 
 class LimitsChange(_message.Message):
-    __slots__ = ("allocations_per_ordinal", "allocation_age_ms", "stopped_job_age_ms", "events", "answers", "answer_age_ms", "answer_bytes", "variable_bytes")
+    __slots__ = ("allocations_per_ordinal", "allocation_age_ms", "stopped_job_age_ms", "events", "answers", "answer_age_ms", "answer_bytes", "variable_bytes", "default_placement")
     ALLOCATIONS_PER_ORDINAL_FIELD_NUMBER: _ClassVar[int]
     ALLOCATION_AGE_MS_FIELD_NUMBER: _ClassVar[int]
     STOPPED_JOB_AGE_MS_FIELD_NUMBER: _ClassVar[int]
@@ -419,6 +421,7 @@ class LimitsChange(_message.Message):
     ANSWER_AGE_MS_FIELD_NUMBER: _ClassVar[int]
     ANSWER_BYTES_FIELD_NUMBER: _ClassVar[int]
     VARIABLE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_PLACEMENT_FIELD_NUMBER: _ClassVar[int]
     allocations_per_ordinal: int
     allocation_age_ms: int
     stopped_job_age_ms: int
@@ -427,4 +430,5 @@ class LimitsChange(_message.Message):
     answer_age_ms: int
     answer_bytes: int
     variable_bytes: int
-    def __init__(self, allocations_per_ordinal: _Optional[int] = ..., allocation_age_ms: _Optional[int] = ..., stopped_job_age_ms: _Optional[int] = ..., events: _Optional[int] = ..., answers: _Optional[int] = ..., answer_age_ms: _Optional[int] = ..., answer_bytes: _Optional[int] = ..., variable_bytes: _Optional[int] = ...) -> None: ...
+    default_placement: str
+    def __init__(self, allocations_per_ordinal: _Optional[int] = ..., allocation_age_ms: _Optional[int] = ..., stopped_job_age_ms: _Optional[int] = ..., events: _Optional[int] = ..., answers: _Optional[int] = ..., answer_age_ms: _Optional[int] = ..., answer_bytes: _Optional[int] = ..., variable_bytes: _Optional[int] = ..., default_placement: _Optional[str] = ...) -> None: ...

@@ -1,7 +1,7 @@
 """bestfit: the node that has least left afterwards, to compare with.
 
-Score: cpu and device millis left, each as a share of the most that any node has, added up, less is better; the published
-comparison ("Beware of Fragmentation", USENIX ATC 2023) leaves memory out as well. Not offered to jobs.
+Score: cpu and device millis left, each as a share of the most that any node has, added up, less is better; the
+published comparison ("Beware of Fragmentation", USENIX ATC 2023) leaves memory out as well. Not offered to jobs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """fgd: fragmentation gradient descent as published (Weng et al., USENIX ATC 2023, section 4), to compare with.
 
-Score: floor(100 * sigmoid(how much F shrinks / 1000)), F in millis of devices (``fragments``), for the best device of the
-node where a share is asked for. The lowest node breaks ties. Not offered to jobs: ``fragmentation`` refines it.
+Score: floor(100 * sigmoid(how much F shrinks / 1000)), F in millis of devices (``fragments``), for the best device of
+the node where a share is asked for. The lowest node breaks ties. Not offered to jobs: ``fragmentation`` refines it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class Fgd:
         return self._scores(problem, wish, nodes, problem.free[:, CPU].take(nodes))
 
     def _scores(self, problem: Problem, wish: Wish, nodes: Int64Array, cpu: Int64Array) -> Int64Array:
-        return self._ways(problem, wish, nodes, cpu).max(axis=1)
+        best: Int64Array = self._ways(problem, wish, nodes, cpu).max(axis=1)
+        return best
 
     def _ways(self, problem: Problem, wish: Wish, nodes: Int64Array, cpu: Int64Array) -> Int64Array:
         """int64 (nodes, ways): points of each way to give the devices, less than none where there is no such way."""

@@ -4,7 +4,8 @@ jobs that ask for GPUs.
 Points for how little the placement adds to the fragments (``fragments``), as in fragmentation gradient descent (Weng et
 al., USENIX ATC 2023), and among nodes with equal points the lowest remainder: cores and devices left and their balance,
 what is left of the shared device and how much of it is expected to be wasted (``waste``). A share goes to the device of
-the node that is best by the same score. docs/placements/fragmentation.md has the formula and where its constants are from.
+the node that is best by the same score. docs/placements/fragmentation.md has the formula and where its constants are
+from.
 
 An instance without devices goes to nodes that have devices only when no other node has room.
 """
