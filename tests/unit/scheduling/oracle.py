@@ -10,10 +10,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from orchestrator.contract.model import Constraint, ConstraintOperator, DeviceRequest, GroupSpec, JobSpec, NodeStatus
+from orchestrator.contract.model import (
+    Constraint,
+    ConstraintOperator,
+    DeviceRequest,
+    GroupSpec,
+    JobSpec,
+    NodeStatus,
+    Resources,
+)
+from orchestrator.scheduling.typical import TypicalClass, typical_classes
 from orchestrator.scheduling.wish import Ask
 from orchestrator.state.model import Node
 from orchestrator.state.views import ClusterView
+from tests.unit.scheduling import fragment_oracle
 
 MILLION = 1_000_000
 TERMINAL = {60, 70, 80, 90}
@@ -47,6 +57,7 @@ class Oracle:
     taken: dict[str, set[int]] = field(default_factory=dict)
     counts: dict[tuple[str, str], dict[int, int]] = field(default_factory=dict)
     last: dict[tuple[str, str], int] = field(default_factory=dict)
+    classes: tuple[TypicalClass, ...] = ()
 
     def place(self, asks: Sequence[Ask]) -> list[Choice]:
         chosen: list[Choice] = []
@@ -101,14 +112,14 @@ class Oracle:
         scored = [(self.badness(machine, job, group, key), machine.record.slot, machine) for machine in candidates]
         badness, _, machine = min(scored, key=lambda entry: entry[:2])
         need = group.resources
+        devices: tuple[int, ...] = ()
+        if need.gpus is not None:
+            devices = self.devices_for(machine, job, need)
+            for number in devices:
+                machine.devices[number] -= need.gpus.gpu_millis
         machine.cpu -= need.cpu_millis
         machine.memory -= need.memory_mib
         machine.disk -= need.disk_mib
-        devices: tuple[int, ...] = ()
-        if need.gpus is not None:
-            devices = best_devices(machine, need.gpus) or ()
-            for number in devices:
-                machine.devices[number] -= need.gpus.gpu_millis
         ports = self.take_ports(machine, group)
         counts = self.counts[key]
         counts[machine.record.slot] = counts.get(machine.record.slot, 0) + 1
@@ -161,7 +172,7 @@ class Oracle:
         full = fullness(machine, group)
         devices = machine.record.spec.devices
         slot = machine.record.slot
-        match job.placement or "binpack":
+        match policy_of(job, group):
             case "binpack":
                 last_resort = group.resources.gpus is None and bool(devices)
                 return int(last_resort), -full
@@ -176,7 +187,42 @@ class Oracle:
                     return int(bool(devices)), -full
                 chosen = best_devices(machine, group.resources.gpus) or ()
                 return pair_cost(machine, chosen), worth(machine, chosen), -full
+            case "fragmentation":
+                rank = self.machines.index(machine)
+                last, points, remainder = fragment_oracle.badness(
+                    machine.cpu,
+                    group.resources.cpu_millis,
+                    machine.record.spec.capacity.cpu_millis,
+                    rank,
+                    devices,
+                    machine.devices,
+                    group.resources.gpus,
+                    self.classes,
+                    self.kinds(),
+                )
+                return last, points, int(remainder * 10**12)
         raise AssertionError(job.placement)
+
+    def kinds(self) -> dict[tuple[str, int], int]:
+        """The kinds of devices, numbered as they first appear."""
+        found: dict[tuple[str, int], int] = {}
+        for machine in self.machines:
+            for device in machine.record.spec.devices:
+                found.setdefault((device.model, device.memory_mib), len(found))
+        return found
+
+    def devices_for(self, machine: Machine, job: JobSpec, need: Resources) -> tuple[int, ...]:
+        assert need.gpus is not None
+        if need.gpus.count == 1 and (job.placement or "fragmentation") == "fragmentation":
+            inventory = machine.record.spec.devices
+            return fragment_oracle.device_of(
+                machine.cpu, need.cpu_millis, inventory, machine.devices, need.gpus, self.classes, self.kinds()
+            )
+        return best_devices(machine, need.gpus) or ()
+
+
+def policy_of(job: JobSpec, group: GroupSpec) -> str:
+    return job.placement or ("binpack" if group.resources.gpus is None else "fragmentation")
 
 
 def fullness(machine: Machine, group: GroupSpec) -> int:
@@ -273,7 +319,7 @@ def oracle_of(view: ClusterView) -> Oracle:
                 engine=node.spec.engine_id or f"only {node.slot}",
             )
         )
-    oracle = Oracle(machines)
+    oracle = Oracle(machines, classes=typical_classes(view.typical))
     by_slot = {machine.record.slot: machine for machine in machines}
     columns = view.allocations
     for at in range(len(columns)):
