@@ -73,6 +73,7 @@ class Fragments:
         self._flat = self.table.reshape(-1)
         self.left: Int64Array = np.zeros(64, dtype=np.int64)
         self._filled = 0
+        self._intern(np.zeros(self._free.shape[1], dtype=np.int64))  # state 0: no devices, which looks up nothing
 
     # ------------------------------------------------------------------------ reading
 

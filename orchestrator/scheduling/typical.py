@@ -21,11 +21,11 @@ PRIOR: tuple[tuple[Shape, int], ...] = (
     (Shape(4_000, 1, WHOLE_DEVICE // 2, 0, ()), 3),
     (Shape(4_000, 0, 0, 0, ()), 3),
     (Shape(16_000, 2, WHOLE_DEVICE, 0, ()), 2),
-    (Shape(32_000, 4, WHOLE_DEVICE, 0, ()), 1),
-    (Shape(64_000, 8, WHOLE_DEVICE, 0, ()), 1),
+    (Shape(32_000, 4, WHOLE_DEVICE, 0, ()), 2),
+    (Shape(64_000, 8, WHOLE_DEVICE, 0, ()), 2),
 )
 """What a cluster of which nothing is known is expected to be asked for: mostly single GPUs with eight cores, some
-halves and some without, few large ones. It counts like these 20 instances for ever, so that it means nothing once
+halves and some without, few large ones. It counts like these 22 instances for ever, so that it means nothing once
 hundreds were submitted, and nothing jumps when it does."""
 
 

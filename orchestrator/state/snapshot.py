@@ -138,7 +138,7 @@ def image_hash(image: Image) -> str:
     ):
         canonical.put(out, value)
     canonical.put(out, image.answers)
-    canonical.put(out, image.typical)
+    canonical.put(out, [(*shape, count) for shape, count in image.typical])
     canonical.put(out, list(image.groups))
     canonical.put_flat(out, image.events)
     canonical.put_flat(out, sorted(image.ports.items()))
