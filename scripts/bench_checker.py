@@ -20,10 +20,14 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from scripts.lib import own_python
+
+own_python.go_on()
 
 from orchestrator.ops import history_file
-from orchestrator.ops.history import UNCONDITIONAL, History, Op
+from orchestrator.ops.history import UNCONDITIONAL, History, Op, Operation
 from orchestrator.ops.linearizability import check_columns
 
 CLIENTS = 10
@@ -52,14 +56,14 @@ def make(path: Path, operations: int, keys: int, *, indexed: bool, seed: int) ->
                 if op != "get" and hit:
                     values[key] = written
                 moment = began + 900 * place
-                history.add(
+                history.add(Operation(
                     process=key * CLIENTS + client, op=op, key=f"key-{key}",
                     value=found if op == "get" else written,
                     expect=(found if hit else "no such value") if op == "cas" else UNCONDITIONAL,
                     hit=known and (hit if op != "get" else found is not None), ok=True if known else None,
                     call_ns=moment - choose.randrange(4000), return_ns=moment + choose.randrange(4000),
                     index=index if indexed and known else 0,
-                )  # fmt: skip
+                ))  # fmt: skip
 
 
 def measure(path: Path) -> dict[str, float | int]:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Whether a cluster under steady load levels off: memory, file descriptors and disk of every peer over time.
 
-    .venv/bin/python scripts/bench_growth.py [--minutes 10] [--rate 60] [--json] [--plot FILE.svg]
+    scripts/bench_growth.py [--minutes 10] [--rate 60] [--json] [--plot FILE.svg]
 
 Three peers and two agents (driver `fake`) get `--rate` operations a second through the client library: 60 % writes of
 variables, 30 % reads, 10 % jobs that are submitted, scaled and removed; ten watchers follow all events. What is kept
@@ -30,15 +30,17 @@ from typing import Any
 import numpy as np
 import psutil
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from plot import svg
+from scripts.lib import own_python
+
+own_python.go_on()
 
 from orchestrator.client.aio import Client
 from orchestrator.contract.errors import RaftsmanError
 from orchestrator.contract.model import GroupSpec, JobSpec, LimitsChange, Resources, TaskSpec
 from orchestrator.ops.dev import LocalCluster
+from scripts.lib.plot import svg
 
 SAMPLE_S = 3.0
 WATCHERS = 10

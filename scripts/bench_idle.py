@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Memory and CPU of every process of an idle cluster, after settling: the 3-peer, 2-agent cluster that `dev` starts.
 
-    .venv/bin/python scripts/bench_idle.py [--json] [--settle SECONDS] [--measure SECONDS] [--driver process]
+    scripts/bench_idle.py [--json] [--settle SECONDS] [--measure SECONDS] [--driver process]
 
 `rss_mib`: resident memory. `cpu_pct`: of one core, over the measured time, from the kernel's own counters.
 """
@@ -12,6 +12,13 @@ import argparse
 import asyncio
 import json
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from scripts.lib import own_python
+
+own_python.go_on()
 
 import psutil
 

@@ -20,6 +20,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from scripts.lib import own_python
+
+own_python.go_on()
+
 from orchestrator.replication.journal import FileJournal
 
 Writer = Callable[[int, list[bytes]], None]

@@ -28,7 +28,11 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from scripts.lib import own_python
+
+own_python.go_on()
 
 from scripts.lib.clusters import KEYS, Cluster, Etcd, Raftsman, Write, has_etcd, machine, percentile
 

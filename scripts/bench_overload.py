@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What three real peers get done at half, once, twice and five times the load that saturates them.
 
-    .venv/bin/python scripts/bench_overload.py [--seconds 8] [--json] [--deadline 1.0] [--factors 0.5,1,2,5]
+    scripts/bench_overload.py [--seconds 8] [--json] [--deadline 1.0] [--factors 0.5,1,2,5]
 
 Every operation is one `PutVariable` (a write through the log, fsync on, mutual TLS) to one of the peers in turn, so
 two thirds are forwarded. It counts as goodput if it was answered OK within its deadline. The load is open-loop: it does
@@ -33,15 +33,17 @@ from typing import Any
 
 import psutil
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from open_loop import Generator, Tally
+from scripts.lib import own_python
+
+own_python.go_on()
 
 from orchestrator.client.aio import Client
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.ops.cluster_file import Member
 from orchestrator.ops.dev import LocalCluster
+from scripts.lib.open_loop import Generator, Tally
 
 PATH = "/orchestrator.contract.v1.Control/PutVariable"
 WARM_S = 1.5

@@ -14,7 +14,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from scripts.lib import own_python
+
+own_python.go_on()
 
 from orchestrator.contract.model import GroupSpec, JobSpec, NodeSpec, Resources, TaskSpec
 from orchestrator.plan import decide

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What a snapshot costs the loop of a peer with many allocations: taking it, and installing the leader's.
 
-    .venv/bin/python scripts/bench_snapshot.py [--allocations 1000000] [--json] [--repeat 3] [--dir DIR]
+    scripts/bench_snapshot.py [--allocations 1000000] [--json] [--repeat 3] [--dir DIR]
 
 A state is built with 5,000 nodes, 1,000 jobs, and its events and remembered answers at their limits. Then one snapshot
 is taken as the engine takes it (memory, encoding and writing in a thread, ``capture`` on the loop) while the loop
@@ -29,7 +29,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from scripts.lib import own_python
+
+own_python.go_on()
 
 import numpy as np
 import psutil

@@ -92,11 +92,15 @@ class SnapshotKeeper:
         if self._compacting or self._installing:
             return
         storage, config = self._storage, self._config
-        applied = self._core.applied_index
-        done = storage.snapshot.last_index if storage.snapshot is not None else 1
+        applied, snapshot = self._core.applied_index, storage.snapshot
+        done, done_index = (snapshot.last_index, snapshot.index) if snapshot is not None else (1, 0)
         if applied <= done:
             return
-        if applied - done < config.compact_entries and storage.bytes_since_snapshot < config.compact_bytes:
+        if (
+            applied - done < config.compact_entries
+            and self._machine.index - done_index < config.compact_commands
+            and storage.bytes_since_snapshot < config.compact_bytes
+        ):
             return
         self._compacting = True
         self._host.spawn(self._compact())

@@ -89,6 +89,7 @@ class FileJournal:
         self._term = 0
         self._voted_for = ""
         self._commit_hint = 0
+        self._keep_hint = False
         self._first = 1
         self._next = 1
         self._entries: list[Entry] = []  # indexes [_next - len, _next); complete from _first on, once opened
@@ -136,8 +137,8 @@ class FileJournal:
 
     @property
     def dirty(self) -> bool:
-        """Whether anything but a commit hint is staged, so that ``flush`` would write."""
-        return bool(self._staged)
+        """Whether anything but a mere commit hint is staged, so that ``flush`` would write."""
+        return bool(self._staged) or self._keep_hint
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -172,6 +173,10 @@ class FileJournal:
     def set_commit_hint(self, index: int) -> None:
         """Note the commit index; it rides on the next flush and never makes one necessary."""
         self._commit_hint = index
+
+    def keep_commit_hint(self) -> None:
+        """The commit index as it is now must be durable with the next flush, whatever else is staged."""
+        self._keep_hint = self._commit_hint != self._durable[2]
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Add ``(index, term, payload)`` rows. An empty journal takes any first index from 1 on (snapshot installed).
@@ -221,7 +226,7 @@ class FileJournal:
         """
         if self._broken:
             raise OSError(errno.EIO, f"the journal in {self._directory} {self._broken}")
-        if not self._staged:
+        if not self.dirty:
             return
         self._broken = "failed before: the process must stop"  # until all of it worked
         if self._commit_hint != self._durable[2]:
@@ -243,6 +248,7 @@ class FileJournal:
         self._sequence += 1
         segment.size = end
         self._staged.clear()
+        self._keep_hint = False
         self._durable = self._position()
         segment.highest = max(segment.highest, self._raised)
         self._raised = 0

@@ -187,6 +187,9 @@ class Journal(Protocol):
     def set_commit_hint(self, index: int) -> None:
         """Stage the commit index; it rides on the next flush and never makes one necessary (``dirty`` unchanged)."""
 
+    def keep_commit_hint(self) -> None:
+        """The staged commit index must be durable with the next flush (``dirty``, unless it is already)."""
+
     @property
     def dirty(self) -> bool:
         """Whether entries, truncations, a reset or a vote are staged and not yet durable."""

@@ -70,6 +70,9 @@ class MemoryJournal:
     def set_commit_hint(self, index: int) -> None:
         self._now.commit_hint = index
 
+    def keep_commit_hint(self) -> None:
+        self._dirty = self._dirty or self._now.commit_hint != self._durable.commit_hint
+
     @property
     def dirty(self) -> bool:
         return self._dirty

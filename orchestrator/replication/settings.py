@@ -49,6 +49,8 @@ class EngineConfig:
     gather_bytes: int = 256 * 1024
     """Small proposals share an entry up to this size: applying one must not take an election timeout."""
     compact_entries: int = 10_000  # entries applied since the last snapshot that make the next one due
+    compact_commands: int = 25_000
+    """Likewise, commands: an entry may hold hundreds, and a restart applies every one behind the snapshot again."""
     compact_bytes: int = 32 * 1024 * 1024
     tail_entries: int = 5_000  # kept behind a snapshot, so that a slightly late peer needs none
     tail_bytes: int = 16 * 1024 * 1024

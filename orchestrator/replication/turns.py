@@ -552,6 +552,8 @@ class EngineRoom:
         if self._machine.epoch() > self._config.epoch:
             self._seal()  # the peers that count here are still this epoch's
         elif self._membership.refresh():
+            # A disk counts from now on, and without it there may be no majority to learn this from again.
+            self._journal.keep_commit_hint()
             self._tell_admissions()
         return outcomes
 

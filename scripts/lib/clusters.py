@@ -7,6 +7,7 @@ client, the same for both. Leaves to others: what is measured. The rule: both ke
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextlib
 import importlib
@@ -80,7 +81,7 @@ async def eventually(check: Callable[[], Awaitable[str]], what: str) -> str:
         raise SystemExit(f"{what} within {READY_S:g} s") from None
 
 
-class _Processes:
+class _Processes(abc.ABC):
     """Three processes with a folder each; ``argv`` says how to start one."""
 
     name = ""
@@ -94,11 +95,11 @@ class _Processes:
         self._running: dict[str, asyncio.subprocess.Process] = {}
         self._channels: list[grpc.aio.Channel] = []
 
-    def argv(self, member: str) -> list[str]:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def argv(self, member: str) -> list[str]: ...
 
-    async def leader_seen_by(self, channel: grpc.aio.Channel) -> str:
-        raise NotImplementedError
+    @abc.abstractmethod
+    async def leader_seen_by(self, channel: grpc.aio.Channel) -> str: ...
 
     async def start(self) -> None:
         for member in MEMBERS:
@@ -179,7 +180,10 @@ class Raftsman(_Processes):
 
         def write(number: int, timeout_s: float) -> Awaitable[object]:
             name = f"bench-{number % KEYS}"
-            return put(pb.PutVariableRequest(request_id=uuid.uuid4().hex, name=name, value=VALUE), timeout=timeout_s)
+            called: Awaitable[object] = put(
+                pb.PutVariableRequest(request_id=uuid.uuid4().hex, name=name, value=VALUE), timeout=timeout_s
+            )
+            return called
 
         return write
 
@@ -188,7 +192,10 @@ class Raftsman(_Processes):
 
         def write(number: int, timeout_s: float) -> Awaitable[object]:
             writes = [{"name": f"bench-{at % KEYS}", "value": VALUE} for at in range(number, number + count)]
-            return put(pb.PutVariablesRequest(request_id=uuid.uuid4().hex, writes=writes), timeout=timeout_s)
+            called: Awaitable[object] = put(
+                pb.PutVariablesRequest(request_id=uuid.uuid4().hex, writes=writes), timeout=timeout_s
+            )
+            return called
 
         return write
 
@@ -236,7 +243,10 @@ class Etcd(_Processes):
         put, kv = self._kv_rpc.KVStub(channel).Put, self._kv
 
         def write(number: int, timeout_s: float) -> Awaitable[object]:
-            return put(kv.PutRequest(key=b"bench-%d" % (number % KEYS), value=VALUE.encode()), timeout=timeout_s)
+            called: Awaitable[object] = put(
+                kv.PutRequest(key=b"bench-%d" % (number % KEYS), value=VALUE.encode()), timeout=timeout_s
+            )
+            return called
 
         return write
 
@@ -258,7 +268,10 @@ class Etcd(_Processes):
                 kv.PutRequest(key=b"bench-%d" % (at % KEYS), value=VALUE.encode())
                 for at in range(number, number + count)
             )
-            return txn(kv.TxnRequest(success=[kv.RequestOp(request_put=put) for put in puts]), timeout=timeout_s)
+            called: Awaitable[object] = txn(
+                kv.TxnRequest(success=[kv.RequestOp(request_put=put) for put in puts]), timeout=timeout_s
+            )
+            return called
 
         return write
 

@@ -174,7 +174,7 @@ class Generator:
             for address in self._addresses:
                 host, _, port = address.rpartition(":")
                 _, connection = await loop.create_connection(
-                    lambda address=address: Connection(self._path, address, self._deadline_s),  # type: ignore[misc]
+                    lambda address=address: Connection(self._path, address, self._deadline_s),
                     host, int(port), ssl=context, server_hostname="peer.raftsman" if context else None,
                 )  # fmt: skip
                 self._connections.append(connection)

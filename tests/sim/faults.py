@@ -129,9 +129,12 @@ class Faults:
         self._someone().slow_thread_s = self._rng.choice((0.1, 1.0, 3.0)) * self._election_s
 
     def _may_lose(self, peer: SimPeer) -> bool:
-        """An operator gives up one disk at a time, while all the others are whole and in the newest epoch."""
-        members = (self._world.peers[name] for name in self._world.members())
-        return all(self._is_whole(other) for other in members if other is not peer)
+        """An operator gives up one disk at a time, while all the others are whole and in the newest epoch, and those
+        that run and know it of each other are a majority without it: what `raftsman peers reset` asks them."""
+        members = [self._world.peers[name] for name in self._world.members()]
+        others = [other for other in members if other is not peer]
+        sure = [other for other in others if all(other.counts(one) for one in others)]
+        return all(self._is_whole(other) for other in others) and len(sure) > len(members) // 2
 
     def _is_whole(self, peer: SimPeer) -> bool:
         return peer.admitted and not peer.corrupt and not peer.flipped and peer.epoch == self._world.epoch

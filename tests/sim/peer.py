@@ -130,6 +130,12 @@ class SimPeer:
         newest = self._witness.newest
         return newest is not None and newest.admitted.get(self.peer_id) == self.incarnation
 
+    def counts(self, other: SimPeer) -> bool:
+        """Whether it runs and has applied that the other's present disk is admitted."""
+        if self.life is None or not self.running:
+            return False
+        return self.life.machine.admitted().get(other.peer_id) == other.incarnation
+
     def _flushed(self, step: str) -> None:
         if self.slow_disk_s and step.startswith("journal") and self.life is not None:
             self.life.process.block(self._rng.uniform(0, self.slow_disk_s))

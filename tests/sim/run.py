@@ -18,8 +18,11 @@ import structlog
 
 from orchestrator.contract.model import AllocState, Desired
 from orchestrator.contract.transitions import TERMINAL
+from orchestrator.reconcile.rounds import reconcile
 from orchestrator.replication.settings import Guards
-from orchestrator.state.views import allocations
+from orchestrator.state.model import Job
+from orchestrator.state.state import State
+from orchestrator.state.views import allocations, cluster_view
 from tests.sim.agents import Floor, SimAgent
 from tests.sim.clients import NODES, Clients
 from tests.sim.disk import PowerCutError
@@ -170,7 +173,8 @@ class _Run:
             wanted = 0 if job.stopped or job.removing else sum(group.count for group in job.spec.groups)
             settled = [row for row in live if row.desired is Desired.RUN and row.state is AllocState.RUNNING]
             ended = [row for row in newest.values() if row.state is AllocState.COMPLETE]
-            if len(live) != len(settled) or (len(settled) != wanted and len(settled) + len(ended) < wanted):
+            missing = 0 if len(settled) == wanted else wanted - len(settled) - len(ended)
+            if len(live) != len(settled) or (missing > 0 and missing > _given_up(state, job)):
                 return f"job {job.spec.name} wants {wanted}, has {len(settled)} running of {len(live)} live"
             if any(row.job_version < job.group_versions[0] for row in settled):
                 return f"job {job.spec.name} runs an old version"
@@ -248,3 +252,9 @@ class _Run:
             commands=len(witness.applied), allocations_started=self.floor.starts, virtual_s=world.seconds,
             wall_s=wall_s,
         )  # fmt: skip
+
+
+def _given_up(state: State, job: Job) -> int:
+    """Instances that failed for good: agents may fail to start one as often as its job has it tried."""
+    notes = reconcile(cluster_view(state), state.time_ms).groups
+    return sum(note.failed for (slot, _), note in notes.items() if slot == job.slot)

@@ -59,6 +59,22 @@ def test_single_peer_finds_everything_again_after_a_power_cut() -> None:
     in_virtual_time(scenario)
 
 
+def test_many_commands_in_few_entries_are_compacted_too() -> None:
+    async def scenario() -> None:
+        config = EngineConfig(compact_commands=50, tail_entries=0)
+        async with SimCluster(seed=1, peers=1, config=config) as cluster:
+            leader = await cluster.elect()
+            await asyncio.gather(*(leader.engine.propose(b"%d" % number) for number in range(40)))
+            await asyncio.sleep(1)
+            assert leader.engine.snapshots_saved == 0
+            await asyncio.gather(*(leader.engine.propose(b"%d" % number) for number in range(40, 60)))
+            await asyncio.sleep(1)
+            assert leader.engine.status().applied_index < 10
+            assert leader.engine.snapshots_saved == 1
+
+    in_virtual_time(scenario)
+
+
 def test_single_peer_with_a_replaced_disk_refuses_to_start() -> None:
     async def scenario() -> None:
         async with SimCluster(seed=1, peers=1) as cluster:
@@ -340,6 +356,28 @@ def test_wiped_peer_catches_up_is_admitted_and_then_votes() -> None:
             third = next(peer.peer_id for peer in cluster.running() if peer not in (leader, new))
             cluster.crash(third)
             await leader.engine.propose(b"counted")  # only with the new disk's acknowledgement
+
+    in_virtual_time(scenario)
+
+
+def test_an_admission_that_was_applied_is_known_after_power_cuts_too() -> None:
+    """Found by the simulator (seed 412): nobody who was left knew that the new disk counted, and none could lead."""
+
+    async def scenario() -> None:
+        async with SimCluster(seed=7) as cluster:
+            leader = await cluster.elect()
+            wiped = next(peer.peer_id for peer in cluster.running() if peer is not leader)
+            cluster.wipe(wiped)
+            await cluster.start(wiped)
+            new = cluster.peers[wiped]
+            known = [peer.machine for peer in cluster.running()]
+            await cluster.wait(lambda: all(one.admitted().get(wiped) == new.incarnation for one in known), within_s=5)
+            third = next(peer.peer_id for peer in cluster.running() if peer not in (leader, new))
+            cluster.wipe(third)
+            for peer in (leader, new):
+                cluster.crash(peer.peer_id)
+                await cluster.start(peer.peer_id)
+            assert (await cluster.elect(within_s=10)).peer_id in (leader.peer_id, wiped)
 
     in_virtual_time(scenario)
 

@@ -288,6 +288,22 @@ def test_the_commit_hint_rides_on_the_next_flush_and_survives_freed_segments() -
     assert FileJournal(DIRECTORY, disk=disk).commit_hint == 60
 
 
+def test_a_commit_hint_that_must_be_kept_makes_a_flush_of_its_own() -> None:
+    disk = SimDisk()
+    journal = FileJournal(DIRECTORY, disk=disk)
+    journal.append(rows(1, 5))
+    journal.flush()
+    journal.set_commit_hint(4)
+    journal.keep_commit_hint()
+    journal.flush()
+    assert FileJournal(DIRECTORY, disk=disk).commit_hint == 4
+    before = list(disk.trace)
+    journal.keep_commit_hint()  # it is durable already
+    journal.flush()
+    assert not journal.dirty
+    assert disk.trace == before
+
+
 def test_room_is_written_ahead_so_that_most_flushes_leave_the_length_alone_but_never_beyond_the_segment() -> None:
     disk = SimDisk()
     journal = FileJournal(DIRECTORY, disk=disk, segment_bytes=300_000)
