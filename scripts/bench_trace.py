@@ -10,8 +10,8 @@ the window does not count). They wait in one queue, first come first served with
 who wait are tried, the longest waiting first; one that does not fit holds up nobody and has nothing kept free for it.
 GPU-hours are those delivered within the window; it goes on until all have started, so that every wait is known.
 
-The scheduler is the product's own (``scheduling.sequence``). Progress goes to stderr, a table to stdout; with ``--json``
-the last line is one JSON object, for several policies with one object each in ``rows``.
+The scheduler is the product's own (``scheduling.sequence``). Progress goes to stderr, a table to stdout; with
+``--json`` the last line is one JSON object, for several policies with one object each in ``rows``.
 """
 
 from __future__ import annotations
@@ -29,15 +29,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from scripts.lib import own_python
+
+own_python.go_on()
 
 import numpy as np
-from lib.plot import curves
 
 from orchestrator.ops.trace import TraceError, TraceNode, TracePod, read_nodes, read_pods
 from orchestrator.ops.trace_cluster import shape_of_pod, shapes_of, view_of, wish_of_pod
 from orchestrator.scheduling import registry
-from orchestrator.scheduling.filters import has_room
 from orchestrator.scheduling.fragments import Fragments
 from orchestrator.scheduling.policies.bestfit import BestFit
 from orchestrator.scheduling.policies.fgd import Fgd
@@ -47,6 +49,7 @@ from orchestrator.scheduling.typical import typical_classes
 from orchestrator.scheduling.wish import Wish
 from orchestrator.state.typical import Typical
 from orchestrator.state.views import ClusterView
+from scripts.lib.plot import curves
 
 LOOK_AGAIN = 200
 """With ``--typical online``: arrivals between two looks at what is typical by now; a leader looks in every round."""
@@ -232,8 +235,8 @@ def stay(trace: Trace, policy: str, seed: int, hours: float, typical: str) -> St
 
 
 class Queue:
-    """Who waits, by wish, first come first. What waits fits nowhere; so once something ends, only the nodes where it did
-    need be looked at."""
+    """Who waits, by wish, first come first. What waits fits nowhere; so once something ends, only the nodes where it
+    did need be looked at."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -255,19 +258,18 @@ class Queue:
 
     def freed(self, nodes: set[int]) -> list[tuple[int, Placed]]:
         found: list[tuple[int, Placed]] = []
-        heads = [
-            (waiting[0], key)
-            for key, waiting in self._waiting.items()
-            if waiting and self._may_fit(self._wishes[key], nodes)
-        ]
+        heads = [(waiting[0], key) for key, waiting in self._waiting.items() if waiting]
         heapq.heapify(heads)
+        room = [self._room(node) for node in nodes]
         while heads:
             index, key = heads[0]
-            placed = self._cluster.place(self._wishes[key])
+            wish = self._wishes[key]
+            placed = self._cluster.place(wish) if any(_may_fit(wish, *there) for there in room) else None
             if placed is None:
                 heapq.heappop(heads)
                 continue
             found.append((index, placed))
+            room = [self._room(node) for node in nodes]
             waiting = self._waiting[key]
             waiting.popleft()
             self._length -= 1
@@ -277,15 +279,16 @@ class Queue:
                 heapq.heappop(heads)
         return found
 
-    def _may_fit(self, wish: Wish, nodes: set[int]) -> bool:
+    def _room(self, node: int) -> tuple[list[int], list[int]]:
         problem = self._cluster.sequence.problem
-        for node in nodes:
-            free = problem.free[node].tolist()
-            if all(there >= wanted for there, wanted in zip(free, wish.request, strict=True)) and bool(
-                has_room(problem, wish, np.array([node]))[0]
-            ):
-                return True
+        return problem.free[node].tolist(), problem.devices.free[node].tolist()
+
+
+def _may_fit(wish: Wish, free: list[int], devices: list[int]) -> bool:
+    """Whether there is room, if the devices suit: a quick no saves the scheduler thousands of hopeless questions."""
+    if any(there < wanted for there, wanted in zip(free, wish.request, strict=True)):
         return False
+    return wish.gpus is None or sum(1 for left in devices if left >= wish.gpus.gpu_millis) >= wish.gpus.count
 
 
 def report_stay(policy: str, runs: Several[Stay]) -> dict[str, Any]:
