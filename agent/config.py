@@ -16,6 +16,7 @@ import pydantic
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from agent.inventory.gpu import DeclaredGpus
+from orchestrator.contract.devices import MIG_PROFILE
 from orchestrator.contract.model import MAX_DEVICES
 from orchestrator.contract.settings import load_settings
 
@@ -103,9 +104,10 @@ class AgentSettings(BaseSettings):
     @pydantic.field_validator("gpu", mode="before")
     @classmethod
     def _gpu(cls, value: object) -> object:
-        groups = value.split(";") if isinstance(value, str) else value
-        if not isinstance(groups, list | tuple):
+        said = [value] if isinstance(value, str) else value
+        if not isinstance(said, list | tuple):
             raise ValueError("expected count=2,model=A100,memory=80Gi")
+        groups = [part for one in said for part in (one.split(";") if isinstance(one, str) else [one])]
         parsed = tuple(parse_gpu(one) if isinstance(one, str) else one for one in groups if one)
         if sum(group.count for group in parsed) > MAX_DEVICES:
             raise ValueError(f"declares more than {MAX_DEVICES} devices; that is the most that one node can have")
@@ -186,24 +188,54 @@ def parse_size(text: str) -> int:
     return int(float(match[1]) * _UNIT_BYTES[unit] / 2**20) if unit else int(float(match[1]))
 
 
+_GPU_KEYS = {
+    "count": "1",
+    "model": "fake",
+    "memory": "16Gi",
+    "island": "",
+    "pcie": "0",
+    "numa": "0",
+    "capability": "",
+    "driver": "",
+    "mig": "",
+}
+_VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,7}")
+
+
 def parse_gpu(text: str) -> DeclaredGpus:
-    """``count=2,model=A100,memory=80Gi[,island=0]``."""
-    values = dict.fromkeys(("count", "model", "memory", "island"), "")
+    """``count=2,model=A100,memory=80Gi[,island=0|each][,pcie=1][,numa=0][,capability=8.0][,driver=535.1][,mig=1g.10gb]``."""
+    values = dict(_GPU_KEYS)
     for part in filter(None, (part.strip() for part in text.split(","))):
         key, equals, value = part.partition("=")
         if not equals or key not in values:
-            raise ValueError(f"{part!r}; expected count=, model=, memory= or island=, as in count=2,memory=80Gi")
-        values[key] = value
-    count = values["count"] or "1"
-    if not count.isdigit() or not 1 <= int(count) <= MAX_DEVICES:
-        raise ValueError(f"count={count!r}; expected 1 to {MAX_DEVICES}")
-    if values["island"] and not values["island"].isdigit():
-        raise ValueError(f"island={values['island']!r}; expected a number")
+            raise ValueError(f"{part!r}; expected one of {'=, '.join(values)}=, as in count=2,memory=80Gi")
+        values[key] = value or values[key]
+    if not values["count"].isdigit() or not 1 <= int(values["count"]) <= MAX_DEVICES:
+        raise ValueError(f"count={values['count']!r}; expected 1 to {MAX_DEVICES}")
+    for key in ("island", "pcie", "numa"):
+        if (
+            values[key]
+            and not (values[key].isdigit() and len(values[key]) < 10)
+            and (key, values[key]) != ("island", "each")
+        ):
+            raise ValueError(f"{key}={values[key]!r}; expected a number")
+    for key in ("capability", "driver"):
+        if values[key] and not _VERSION.fullmatch(values[key]):
+            raise ValueError(f"{key}={values[key]!r}; expected a version such as 8.0")
+    if values["mig"] and not MIG_PROFILE.fullmatch(values["mig"]):
+        raise ValueError(f"mig={values['mig']!r}; expected a MIG profile such as 1g.10gb")
+    each = values["island"] == "each"
     return DeclaredGpus(
-        count=int(count),
-        model=values["model"] or "fake",
-        memory_mib=parse_size(values["memory"] or "16Gi"),
-        island=int(values["island"]) if values["island"] else None,
+        count=int(values["count"]),
+        model=values["model"],
+        memory_mib=parse_size(values["memory"]),
+        island=int(values["island"]) if values["island"] and not each else None,
+        each_alone=each,
+        pcie=int(values["pcie"]),
+        numa=int(values["numa"]),
+        compute_capability=values["capability"],
+        driver_version=values["driver"],
+        mig=values["mig"],
     )
 
 

@@ -298,7 +298,10 @@ def run(settings: AgentSettings) -> None:
 @click.option("--memory", help="Memory to offer (16Gi). Default: measured, less a tenth.")
 @click.option("--disk", help="Disk to offer (100Gi). Default: free space, less a tenth.")
 @click.option(
-    "--gpu", multiple=True, help="Declare GPUs instead of measuring: count=2,model=A100,memory=80Gi[,island=0]."
+    "--gpu",
+    multiple=True,
+    help="Declare GPUs instead of measuring: count=2,model=A100,memory=80Gi[,island=0|each][,pcie=1][,numa=0]"
+    "[,capability=8.0][,driver=535.1][,mig=1g.10gb]; several with ';'.",
 )
 @click.option("--label", multiple=True, help="key=value, for constraints. Repeatable.")
 @click.option("--address", help="Where published ports answer. Default: this host's address towards the peers.")

@@ -53,7 +53,7 @@ from orchestrator.api.identity import AGENTS, CONTROL, PEERS, peer_of
 from orchestrator.api.logs import LogHub, Logs
 from orchestrator.api.metrics import PeerCollector
 from orchestrator.api.peers import PeerChanges
-from orchestrator.api.reads import Facts, Others, Reads, resolve_node
+from orchestrator.api.reads import Facts, Others, Reads, resolve_device, resolve_node
 from orchestrator.api.status import StatusServer
 from orchestrator.api.watch import HashingMachine, StateHashes, Watch
 from orchestrator.config import PeerSettings, load, split_address
@@ -161,7 +161,13 @@ class Peer:
             allow_host_paths=settings.allow_host_paths,
             placements=registry.names(),
         )
-        writes = control.Writes(self.log, proposer, policy, resolve_node=lambda text: resolve_node(self._state(), text))
+        writes = control.Writes(
+            self.log,
+            proposer,
+            policy,
+            resolve_node=lambda text: resolve_node(self._state(), text),
+            resolve_device=lambda node_id, text: resolve_device(self._state(), node_id, text),
+        )
         self._agents = agents.Agents(self.log, proposer, self._state, self._liveness, peers=lambda: self.log.peers)
         hub = LogHub(check=self._agents.check_speaker)
         servicers = (

@@ -6,7 +6,7 @@ The rule: a function of the view and the time; nothing to do gives no plans.
 
 Cutting. An entry takes at most ``ROWS_MAX`` rows and about ``BYTES_MAX`` bytes. Each is valid alone: its tables are its
 own, actions come before placements in it and in the sequence, and apply judges row by row, so an entry that is lost or
-that comes late harms nothing but its own rows.
+that comes late harms nothing but its own rows. A gang is never cut: it goes into one entry whole, if need be the next.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from orchestrator.reconcile.rounds import reconcile
 from orchestrator.reconcile.work import Actions, Ask, GroupWork, Int64Array, Work
 from orchestrator.scheduling import registry
 from orchestrator.scheduling.explain import explain_wish
+from orchestrator.scheduling.explain_gangs import explain_gang
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.solve import Placements, solve
 from orchestrator.scheduling.wish import wish_of
@@ -44,7 +45,7 @@ NAME_BYTES = 8
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unplaced:
     """Instances without a node: no_room: nothing fits now; backing_off: they failed to start and wait; blocked: held
-    back by something named, such as a missing variable; failed: failed for good."""
+    back by something named, such as a missing variable or the rest of a gang; failed: failed for good."""
 
     no_room: int = 0
     backing_off: int = 0
@@ -66,7 +67,7 @@ def decide(view: ClusterView, now_ms: int) -> Decision:
     work = reconcile(view, now_ms)
     problem = Problem(view, _given_up(work))
     placements = solve(problem, work.asks)
-    blocked = sum(note.missing for note in work.groups.values() if note.blocked)
+    blocked = sum(note.missing for note in work.groups.values() if note.blocked or note.gang)
     return Decision(
         plans=tuple(_cut(view, work, problem, placements)),
         wake_at_ms=work.wake_at_ms,
@@ -96,7 +97,7 @@ def _cut(view: ClusterView, work: Work, problem: Problem, found: Placements) -> 
         while True:
             actions = slice(acted, min(rows.actions, acted + budget))
             left = budget - (actions.stop - actions.start)
-            placements = slice(placed, min(rows.placements, placed + left))
+            placements = rows.without_halves(slice(placed, min(rows.placements, placed + left)), budget == left)
             plan = rows.plan(actions, placements)
             if budget == 1 or _size(plan) <= BYTES_MAX:
                 break
@@ -143,11 +144,34 @@ class _Rows:
             "version": np.array([one.job.version for one in asks], dtype=np.int32)[ask],
             "gpu_millis": np.frombuffer(found.gpu_millis, dtype=np.int32),
         }
+        self._ask = ask
+        self._gang = np.array([one.job.spec.groups[one.group].gang is not None for one in asks], dtype=np.bool_)[ask]
         self._placed_job = np.array([one.job.slot for one in asks], dtype=np.int32)[ask]
         self._node = np.frombuffer(found.node, dtype=np.int32)
         self._mask = np.frombuffer(found.device_mask, dtype=np.uint64)
         self._ports = np.frombuffer(found.ports, dtype=np.int32)
         self._offsets = np.frombuffer(found.port_offsets, dtype=np.int32)
+
+    def without_halves(self, rows: slice, alone: bool) -> slice:
+        """The placements without the first part of a gang at their end. ``alone``: nothing else is in the entry, so
+        that a gang at their beginning must be in it, all of it (it has at most ``ROWS_MAX`` rows)."""
+        end = rows.stop
+        if not rows.start < end < self.placements or not self._gang[end] or self._ask[end] != self._ask[end - 1]:
+            return rows
+        begin = self._first_of(end)
+        if begin > rows.start or not alone:
+            return slice(rows.start, max(begin, rows.start))
+        return slice(rows.start, self._last_of(end) + 1)
+
+    def _first_of(self, row: int) -> int:
+        while row and self._ask[row - 1] == self._ask[row]:
+            row -= 1
+        return row
+
+    def _last_of(self, row: int) -> int:
+        while row + 1 < self.placements and self._ask[row + 1] == self._ask[row]:
+            row += 1
+        return row
 
     def plan(self, actions: slice, placements: slice) -> ApplyPlan:
         jobs, of_job = _table(np.concatenate([self._acted_job[actions], self._placed_job[placements]]))
@@ -213,8 +237,8 @@ def _explain_group(
     said = remarks(view, job, place, note, max(now_ms, view.time_ms))
     mine = [at for at, ask in enumerate(work.asks) if ask.job.uid == job.uid and ask.group == place]
     unplaced = sum(placements.unplaced[at] for at in mine)
-    held_back = note.missing if note.blocked else 0
-    placed = 0 if note.blocked else note.missing - unplaced
+    held_back = note.missing if note.blocked or note.gang else 0
+    placed = 0 if held_back else note.missing - unplaced
     texts = list(said.texts)
     if placed > 0 and job.spec.type is not JobType.SYSTEM:
         texts.append(f"{placed} being placed now")
@@ -226,7 +250,10 @@ def _explain_group(
             hint=said.hint,
         )
     wish = wish_of(job.spec, group, policy=registry.chooser(view.default_placement))
-    reasons = explain_wish(problem, wish)
+    if wish.gang is not None:
+        reasons = explain_gang(problem, wish, work.asks[mine[0]], mine[0])
+    else:
+        reasons = explain_wish(problem, wish)
     waiting_before = sum(1 for at in range(mine[0]) if placements.unplaced[at])
     return GroupExplanation(
         group=group.name,

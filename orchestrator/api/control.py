@@ -64,15 +64,23 @@ class Policy:
 
 
 class Writes:
-    """``resolve_node`` turns an id, unique prefix or unique name into a node id (``reads``)."""
+    """``resolve_node`` turns an id, unique prefix or unique name into a node id, ``resolve_device`` likewise what is
+    said of a node's device (``reads``)."""
 
     def __init__(
-        self, log: ReplicatedLog, proposer: Proposer, policy: Policy, *, resolve_node: Callable[[str], str | None]
+        self,
+        log: ReplicatedLog,
+        proposer: Proposer,
+        policy: Policy,
+        *,
+        resolve_node: Callable[[str], str | None],
+        resolve_device: Callable[[str, str], str],
     ) -> None:
         self._log = log
         self._proposer = proposer
         self._policy = policy
         self._resolve_node = resolve_node
+        self._resolve_device = resolve_device
 
     # ------------------------------------------------------------------ jobs
 
@@ -156,7 +164,24 @@ class Writes:
     async def forget_node(self, request: pb.NodeRequest, call: Call) -> pb.WriteResponse:
         return await self._change(request, call, cmd.ForgetNode(node_id=await self._node(request)))
 
-    async def _node(self, request: pb.NodeRequest) -> str:
+    async def cordon_device(self, request: pb.NodeDeviceRequest, call: Call) -> pb.WriteResponse:
+        return await self._change(request, call, await self._device(request, cordoned=True))
+
+    async def uncordon_device(self, request: pb.NodeDeviceRequest, call: Call) -> pb.WriteResponse:
+        return await self._change(request, call, await self._device(request, cordoned=False))
+
+    async def _device(self, request: pb.NodeDeviceRequest, *, cordoned: bool) -> cmd.CordonDevice:
+        if not request.device:
+            raise InvalidError(
+                "device: is empty; expected an id, the beginning of one, or its place in the node's list, from 0",
+                field="device",
+            )
+        node_id = await self._node(request)
+        return cmd.CordonDevice(
+            node_id=node_id, device_id=self._resolve_device(node_id, request.device), cordoned=cordoned
+        )
+
+    async def _node(self, request: pb.NodeRequest | pb.NodeDeviceRequest) -> str:
         if not request.node:
             raise InvalidError("node: is empty; expected an id, the beginning of one, or a name", field="node")
         found = self._resolve_node(request.node)

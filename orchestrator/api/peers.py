@@ -79,7 +79,6 @@ class PeerChanges:
             raise ConflictError(f"the peers are those of epoch {epoch}, not {request.expect_epoch}: look at them again")
         added, removed = dict(request.add), set(request.remove)
         addresses = _wanted(now, added, removed)
-        disks = {peer: disk for peer, disk in state.admitted.items() if peer in addresses and peer not in added}
         _check_versions(status)
         newcomers = sorted(added)
         found = await asyncio.gather(
@@ -88,6 +87,9 @@ class PeerChanges:
         for failure in found:
             if isinstance(failure, BaseException):
                 raise failure
+        # As they are admitted at the moment of the check below: a disk that is admitted while newcomers are looked at
+        # must not lose its vote again by this change.
+        disks = {peer: disk for peer, disk in self._state().admitted.items() if peer in addresses and peer not in added}
         disks.update((peer, str(disk)) for peer, disk in zip(newcomers, found, strict=True))
         _check_majority(self._log.status(), addresses, added)
         logger.info("changing the peers", epoch=epoch + 1, peers=addresses)
@@ -133,12 +135,18 @@ def _check_versions(status: LogStatus) -> None:
 
 
 def _check_majority(status: LogStatus, addresses: Mapping[str, str], added: Mapping[str, str]) -> None:
+    """A peer with a new disk that is not admitted yet lives, but the next epoch would not count it either."""
     connected = {peer.peer_id for peer in status.peers if peer.connected or peer.peer_id == status.peer_id}
-    alive = sorted(peer for peer in addresses if peer in added or peer in connected)
-    dead = sorted(set(addresses) - set(alive))
+    voters = {peer.peer_id for peer in status.peers if peer.voter and peer.peer_id in connected}
+    alive = sorted(peer for peer in addresses if peer in added or peer in voters)
+    joining = sorted(peer for peer in addresses if peer not in alive and peer in connected)
+    dead = sorted(set(addresses) - set(alive) - set(joining))
     needed = len(addresses) // 2 + 1
     if len(alive) < needed:
+        ways = [f"wait until {', '.join(joining)} may vote"] if joining else []
+        ways += [f"start {', '.join(dead)} again"] if dead else []
         raise PreconditionError(
-            f"of the {len(addresses)} peers that there would be, {len(alive)} live ({', '.join(alive) or 'none'}) and "
-            f"{needed} are needed: start {', '.join(dead)} again, or remove what is gone in the same change"
+            f"of the {len(addresses)} peers that there would be, {len(alive)} live with a vote "
+            f"({', '.join(alive) or 'none'}) and {needed} are needed: {', '.join(ways)}, or remove what is gone in the "
+            "same change"
         )

@@ -320,6 +320,27 @@ def resolve_node(state: State, text: str) -> str | None:
     return None
 
 
+def resolve_device(state: State, node_id: str, text: str) -> str:
+    """The id that ``text`` means on a node: an id, its place in the node's list, or the beginning of one id; what is
+    none of these comes back as it is. Raises ``InvalidError`` when it may mean several."""
+    node = state.nodes.get(node_id)
+    if node is None:
+        return text
+    ids = [device.id for device in node.spec.devices]
+    known = list(dict.fromkeys([*ids, *node.cordoned_devices]))
+    if text in known:
+        return text
+    if text.isascii() and text.isdigit() and int(text) < len(ids):
+        return ids[int(text)]
+    found = [device_id for device_id in known if device_id.startswith(text)]
+    if len(found) > 1:
+        raise InvalidError(
+            f"device: {text!r} is the beginning of {len(found)} ids of node {node.spec.name!r}: give more of it",
+            field="device",
+        )
+    return found[0] if found else text
+
+
 def no_job(state: State, namespace: str, name: str) -> NotFoundError:
     elsewhere = sorted(space for space, other in state.job_names if other == name and space != namespace)
     hint = f"; there is one in namespace {elsewhere[0]!r}" if elsewhere else ""

@@ -11,7 +11,7 @@ from orchestrator.cli.output import cores, mebibytes, show, span, table
 from orchestrator.cli.session import Session, common
 
 if TYPE_CHECKING:
-    from orchestrator.contract.answers import NodeInfo
+    from orchestrator.contract.answers import DeviceUse, NodeInfo
 
 
 def _state(node: NodeInfo) -> str:
@@ -26,7 +26,21 @@ def _gpus(node: NodeInfo) -> str:
     if not node.devices:
         return ""
     used = sum(device.used_millis for device in node.devices) / 1000
-    return f"{used:g}/{len(node.devices)}"
+    cordoned = sum(device.cordoned for device in node.devices)
+    return f"{used:g}/{len(node.devices)}" + (f" ({cordoned} cordoned)" if cordoned else "")
+
+
+def _device(use: DeviceUse) -> str:
+    """``GPU-1 (A100 80Gi 8.0, island 0, 0.5 used, cordoned)``."""
+    one = use.device
+    kind = " ".join(
+        text for text in (one.model or "?", f"MIG {one.mig}" if one.mig else "", one.compute_capability) if text
+    )
+    parts = [kind, f"{mebibytes(one.memory_mib)}" if one.memory_mib else "", f"island {one.island}"]
+    parts.append(f"switch {one.pcie}" if one.pcie else "")
+    parts += [f"numa {one.numa}" if one.numa >= 0 else "", f"{use.used_millis / 1000:g} used"]
+    parts.append("cordoned" if use.cordoned else "")
+    return f"{one.id} ({', '.join(part for part in parts if part)})"
 
 
 @click.command()
@@ -77,9 +91,7 @@ def nodes_table(listed: tuple[NodeInfo, ...], *, wide: bool) -> str:
             node.status_reason,
         ]
         if wide:
-            devices = ", ".join(
-                f"{one.device.id} ({one.device.model or '?'}, {one.used_millis / 1000:g} used)" for one in node.devices
-            )
+            devices = ", ".join(_device(one) for one in node.devices)
             row += [
                 f"{mebibytes(node.used.disk_mib)}/{mebibytes(capacity.disk_mib)}" if capacity.disk_mib else "",
                 spec.address,
@@ -94,7 +106,7 @@ def nodes_table(listed: tuple[NodeInfo, ...], *, wide: bool) -> str:
 
 @click.group()
 def node() -> None:
-    """Cordon, uncordon, drain or forget a machine (NODE: name, id, or the beginning of an id)."""
+    """Cordon, uncordon, drain or forget a machine, or one of its GPUs (NODE: name, id, or the beginning of an id)."""
 
 
 @node.command()
@@ -115,6 +127,33 @@ def uncordon(session: Session, name: str) -> None:
     with session.client() as client:
         changed = client.uncordon_node(name).changed
     session.note(f"{name}: in use again" if changed else f"{name}: was in use already")
+
+
+@node.group()
+def device() -> None:
+    """Cordon or uncordon one GPU (DEVICE: id, the beginning of an id, or its place in the node's list, from 0)."""
+
+
+@device.command(name="cordon")
+@common
+@click.argument("name", metavar="NODE")
+@click.argument("which", metavar="DEVICE")
+def cordon_device(session: Session, name: str, which: str) -> None:
+    """Give DEVICE of NODE to nothing new; what runs on it stays."""
+    with session.client() as client:
+        changed = client.cordon_device(name, which).changed
+    session.note(f"{name} {which}: cordoned" if changed else f"{name} {which}: was cordoned already")
+
+
+@device.command(name="uncordon")
+@common
+@click.argument("name", metavar="NODE")
+@click.argument("which", metavar="DEVICE")
+def uncordon_device(session: Session, name: str, which: str) -> None:
+    """Use DEVICE of NODE again."""
+    with session.client() as client:
+        changed = client.uncordon_device(name, which).changed
+    session.note(f"{name} {which}: in use again" if changed else f"{name} {which}: was in use already")
 
 
 @node.command()

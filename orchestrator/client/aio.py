@@ -251,6 +251,14 @@ class Client:
         """A lost node will not come back: what was kept for it is replaced."""
         return await self._call(calls.change_node("ForgetNode", node, request_id or new_request_id()))
 
+    async def cordon_device(self, node: str, device: str, request_id: str | None = None) -> answers.WriteResult:
+        """The device gets nothing new. ``device``: id, unique prefix of one, or place in the node's list, from 0."""
+        return await self._call(calls.change_device("CordonDevice", node, device, request_id or new_request_id()))
+
+    async def uncordon_device(self, node: str, device: str, request_id: str | None = None) -> answers.WriteResult:
+        """Undo ``cordon_device``."""
+        return await self._call(calls.change_device("UncordonDevice", node, device, request_id or new_request_id()))
+
     # ------------------------------------------------------------------ cluster
 
     async def cluster_status(self, stale: bool = False) -> answers.ClusterStatus:

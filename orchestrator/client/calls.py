@@ -192,6 +192,11 @@ def change_node(method: str, node: str, request_id: str) -> Call[answers.WriteRe
     return Call(method, request, pb.WriteResponse, _as(answers.WriteResult), request_id)
 
 
+def change_device(method: str, node: str, device: str, request_id: str) -> Call[answers.WriteResult]:
+    request = pb.NodeDeviceRequest(request_id=request_id, node=node, device=device)
+    return Call(method, request, pb.WriteResponse, _as(answers.WriteResult), request_id)
+
+
 # ---------------------------------------------------------------------------- cluster
 
 

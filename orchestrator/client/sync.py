@@ -162,6 +162,8 @@ class Client:
     list_nodes = _blocking(aio.Client.list_nodes)
     cordon_node = _blocking(aio.Client.cordon_node)
     uncordon_node = _blocking(aio.Client.uncordon_node)
+    cordon_device = _blocking(aio.Client.cordon_device)
+    uncordon_device = _blocking(aio.Client.uncordon_device)
     drain_node = _blocking(aio.Client.drain_node)
     forget_node = _blocking(aio.Client.forget_node)
     cluster_status = _blocking(aio.Client.cluster_status)

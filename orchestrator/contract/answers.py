@@ -172,6 +172,7 @@ class LogsChunk:
 class DeviceUse:
     device: Device
     used_millis: int = 0
+    cordoned: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,6 +57,31 @@ class ConstraintOperator(enum.IntEnum):
     LESS = 8
 
 
+class Link(enum.IntEnum):
+    """What the devices of one instance must share: nothing in particular, one island, one NUMA node."""
+
+    ANY = 1
+    ISLAND = 2
+    NUMA = 3
+
+
+class GangDomain(enum.IntEnum):
+    """How far the members of a gang may be from each other; the smallest that holds them is taken."""
+
+    ISLAND = 1
+    NODE = 2
+    RACK = 3
+    ZONE = 4
+    CLUSTER = 5
+
+
+class GangFailure(enum.IntEnum):
+    """What becomes of a gang of which a member has ended or was lost."""
+
+    RESTART = 1  # the others stop, and all of them are placed again
+    REPLACE = 2  # that member alone is placed again, near the others
+
+
 class Desired(enum.IntEnum):
     RUN = 1
     STOP = 2
@@ -83,12 +108,20 @@ class NodeStatus(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceRequest:
-    """``count`` devices, each with ``gpu_millis`` free (1000 = whole), ``memory_mib`` and one of ``models``."""
+    """``count`` devices, each with ``gpu_millis`` free (1000 = whole), ``memory_mib`` and one of ``models``.
+
+    compute_capability, driver_version: conditions such as ``>= 8.0`` (``contract.devices``; "" = any); mig: the profile
+    of a MIG slice, "" = whole GPUs only; link: what all of them must share.
+    """
 
     count: int
     gpu_millis: int = WHOLE_DEVICE
     memory_mib: int = 0
     models: tuple[str, ...] = ()
+    compute_capability: str = ""
+    driver_version: str = ""
+    mig: str = ""
+    link: Link = Link.ANY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +202,14 @@ class TaskSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GangSpec:
+    """All instances of a group or none, no farther apart than ``domain``."""
+
+    domain: GangDomain = GangDomain.CLUSTER
+    on_failure: GangFailure = GangFailure.RESTART
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GroupSpec:
     """Tasks that always run together on one node."""
 
@@ -178,6 +219,7 @@ class GroupSpec:
     ports: tuple[PortSpec, ...] = ()
     restart: RestartPolicy = RestartPolicy()
     constraints: tuple[Constraint, ...] = ()
+    gang: GangSpec | None = None
 
     @property
     def resources(self) -> Resources:
@@ -207,13 +249,23 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """A GPU. Devices with the same ``island`` share the fastest link; ``numa`` is the next circle."""
+    """A GPU, or a MIG slice of one. Devices with the same ``island`` share the fastest link (NVLink, NVSwitch);
+    ``pcie`` numbers PCIe switches from 1 (0 = unknown); ``numa`` is the next circle (-1 = unknown).
+
+    compute_capability, driver_version: ``8.0`` and such, "" = unknown; mig: a slice's profile (``1g.10gb``); parent:
+    the id of the GPU that it is a slice of; both "" of a whole GPU.
+    """
 
     id: str
     model: str = ""
     memory_mib: int = 0
     island: int = 0
     numa: int = 0
+    pcie: int = 0
+    compute_capability: str = ""
+    driver_version: str = ""
+    mig: str = ""
+    parent: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

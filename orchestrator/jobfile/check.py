@@ -12,14 +12,18 @@ import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
+from orchestrator.contract.devices import MIG_PROFILE, canonical, conditions
 from orchestrator.contract.model import (
     DEFAULT_NAMESPACE,
     WHOLE_DEVICE,
     Constraint,
     ConstraintOperator,
+    DeviceRequest,
+    GangDomain,
     GroupSpec,
     JobSpec,
     JobType,
+    Link,
     PortSpec,
     Resources,
     StrMap,
@@ -122,12 +126,22 @@ def _normal_task(task: TaskSpec, *, alone: bool) -> TaskSpec:
 def _normal_resources(resources: Resources) -> Resources:
     gpus = resources.gpus
     if gpus is not None:
-        gpus = None if gpus.count == 0 else replace(gpus, gpu_millis=gpus.gpu_millis or WHOLE_DEVICE)
+        gpus = None if gpus.count == 0 else _normal_gpus(gpus)
     return replace(
         resources,
         cpu_millis=resources.cpu_millis or limits.DEFAULT_CPU_MILLIS,
         memory_mib=resources.memory_mib or limits.DEFAULT_MEMORY_MIB,
         gpus=gpus,
+    )
+
+
+def _normal_gpus(gpus: DeviceRequest) -> DeviceRequest:
+    return replace(
+        gpus,
+        gpu_millis=gpus.gpu_millis or WHOLE_DEVICE,
+        compute_capability=canonical(gpus.compute_capability),
+        driver_version=canonical(gpus.driver_version),
+        mig=gpus.mig.lower(),
     )
 
 
@@ -163,6 +177,7 @@ def _group(at: Path, group: GroupSpec, job_type: JobType) -> _Found:
         yield Problem((*at, "count"), "a system job runs once on every node: leave 'count' out")
     yield from _between((*at, "count"), group.count, 0, limits.MAX_COUNT)
     yield from _constraints((*at, "constraints"), group.constraints)
+    yield from _gang(at, group, job_type)
     yield from _between((*at, "restart", "attempts"), group.restart.attempts, 0, limits.MAX_ATTEMPTS)
     yield from _between((*at, "restart", "delay_ms"), group.restart.delay_ms, 0, limits.MAX_DELAY_MS)
     yield from _ports((*at, "ports"), group.ports)
@@ -180,6 +195,20 @@ def _group(at: Path, group: GroupSpec, job_type: JobType) -> _Found:
         )
     for number, task in enumerate(group.tasks):
         yield from _task((*at, "tasks", number), task)
+
+
+def _gang(at: Path, group: GroupSpec, job_type: JobType) -> _Found:
+    if group.gang is None:
+        return
+    if job_type is JobType.SYSTEM:
+        yield Problem((*at, "gang"), "a system job runs once on every node: it cannot be a gang")
+    elif group.count > limits.MAX_GANG:
+        yield Problem(
+            (*at, "count"),
+            f"a gang has at most {limits.MAX_GANG} instances, for one entry of the log must hold it; not {group.count}",
+        )
+    if group.gang.domain is GangDomain.ISLAND and group.resources.gpus is None:
+        yield Problem((*at, "gang", "domain"), "an island is one of GPUs: ask for gpus, or say 'node'")
 
 
 def _ports(at: Path, ports: tuple[PortSpec, ...]) -> _Found:
@@ -300,6 +329,14 @@ def _resources(at: Path, resources: Resources) -> _Found:
     if gpus.count > 1 and 0 < gpus.gpu_millis < WHOLE_DEVICE:
         yield Problem((*at, "gpus", "gpu_millis"), "a share is of one device: leave it out, or ask for 'count: 1'")
     yield from _between((*at, "gpus", "memory_mib"), gpus.memory_mib, 0, limits.MAX_MEMORY_MIB)
+    for field in ("compute_capability", "driver_version"):
+        said = getattr(gpus, field)
+        if said and (len(said) > limits.MAX_CONDITION or conditions(said) is None):
+            yield Problem((*at, "gpus", field), f"expected a condition such as '>= 8.0', got {_quoted(said)}")
+    if gpus.mig and not MIG_PROFILE.fullmatch(gpus.mig):
+        yield Problem((*at, "gpus", "mig"), f"expected a MIG profile such as '1g.10gb', got {_quoted(gpus.mig)}")
+    if gpus.count == 1 and gpus.link is not Link.ANY:
+        yield Problem((*at, "gpus", "link"), "a link is between devices: ask for more than one, or leave it out")
     if len(gpus.models) > limits.MAX_DEVICES:
         yield Problem((*at, "gpus", "models"), f"at most {limits.MAX_DEVICES} models")
     for number, model in enumerate(gpus.models):

@@ -13,8 +13,11 @@ from orchestrator.contract.model import (
     Constraint,
     ConstraintOperator,
     DeviceRequest,
+    GangFailure,
+    GangSpec,
     GroupSpec,
     JobSpec,
+    Link,
     PortSpec,
     Resources,
     RestartPolicy,
@@ -82,6 +85,8 @@ def _group(group: GroupSpec) -> dict[str, Any]:
         }
     if group.constraints:
         made["constraints"] = [_constraint(constraint) for constraint in group.constraints]
+    if group.gang is not None:
+        made["gang"] = _gang(group.gang)
     if not flat:
         made["tasks"] = {task.name: _task(task) for task in group.tasks}
     return made
@@ -138,6 +143,20 @@ def _gpus(gpus: DeviceRequest) -> Any:
         made["memory"] = units.format_memory(gpus.memory_mib)
     if gpus.gpu_millis != 1000:
         made["share"] = units.format_cpu(gpus.gpu_millis)
+    for key in ("compute_capability", "driver_version", "mig"):
+        if getattr(gpus, key):
+            made[key] = getattr(gpus, key)
+    if gpus.link is not Link.ANY:
+        made["link"] = gpus.link.name.lower()
+    return made
+
+
+def _gang(gang: GangSpec) -> Any:
+    if gang == GangSpec():
+        return True
+    made = {"domain": gang.domain.name.lower()}
+    if gang.on_failure is not GangFailure.RESTART:
+        made["on_failure"] = gang.on_failure.name.lower()
     return made
 
 

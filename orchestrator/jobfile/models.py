@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchem
 from pydantic_core import core_schema
 
 from orchestrator.contract import model as nouns
+from orchestrator.contract.devices import canonical
 from orchestrator.jobfile import limits, units
 from orchestrator.jobfile.check import name_problem, near_miss
 from orchestrator.jobfile.tree import text_of
@@ -80,6 +81,9 @@ def one_of(value: object, known: dict[str, Any]) -> Any:
 
 
 JOB_TYPES = {"service": nouns.JobType.SERVICE, "batch": nouns.JobType.BATCH, "system": nouns.JobType.SYSTEM}
+LINKS = {"any": nouns.Link.ANY, "island": nouns.Link.ISLAND, "numa": nouns.Link.NUMA}
+GANG_DOMAINS = {domain.name.lower(): domain for domain in nouns.GangDomain}
+GANG_FAILURES = {failure.name.lower(): failure for failure in nouns.GangFailure}
 DISCONNECTS = {
     "replace": nouns.OnDisconnect.REPLACE,
     "stop": nouns.OnDisconnect.STOP,
@@ -119,6 +123,9 @@ def _word(known: dict[str, Any]) -> tuple[PlainValidator, WithJsonSchema]:
 JobType = Annotated[nouns.JobType, *_word(JOB_TYPES)]
 OnDisconnect = Annotated[nouns.OnDisconnect, *_word(DISCONNECTS)]
 RestartMode = Annotated[nouns.RestartMode, *_word(MODES)]
+Link = Annotated[nouns.Link, *_word(LINKS)]
+GangDomain = Annotated[nouns.GangDomain, *_word(GANG_DOMAINS)]
+GangFailure = Annotated[nouns.GangFailure, *_word(GANG_FAILURES)]
 Protocol = Annotated[nouns.Protocol, *_word(PROTOCOLS)]
 Operator = Annotated[nouns.ConstraintOperator, *_word(OPERATORS)]
 
@@ -138,6 +145,14 @@ Share = Annotated[int, BeforeValidator(units.parse_share), WithJsonSchema({**_QU
 Duration = Annotated[int, BeforeValidator(units.parse_duration), WithJsonSchema({**_QUANTITY, "examples": ["30s"]})]
 
 
+def _version(value: object) -> str:
+    return canonical(_text(value).strip())
+
+
+_VERSION_SCHEMA = {"type": ["string", "number"], "examples": [">= 8.0"]}
+Version = Annotated[str, BeforeValidator(_version), WithJsonSchema(_VERSION_SCHEMA)]
+
+
 class _Keys(BaseModel):
     """Unknown keys are refused: a typing mistake must not silently change what runs."""
 
@@ -155,11 +170,24 @@ class Gpus(_Keys):
     models: TextList = Field(default=[], description="Any of these models.")
     memory: Memory = Field(default=0, description="At least this much memory on each device.")
     share: Share = Field(default=nouns.WHOLE_DEVICE, description="Of one device; only with count 1.")
+    compute_capability: Version = Field(default="", description="Of each device, such as '>= 8.0' or '>= 8.0, < 9.0'.")
+    driver_version: Version = Field(default="", description="Of NVIDIA's driver, such as '>= 535'.")
+    mig: Text = Field(default="", description="MIG slices with this profile, such as 1g.10gb; else whole GPUs.")
+    link: Link = Field(
+        default_factory=lambda: nouns.Link.ANY, description="All of them in one NVLink 'island', or one 'numa' node."
+    )
 
     def build(self) -> nouns.DeviceRequest:
         models = ([self.model] if self.model is not None else []) + self.models
         return nouns.DeviceRequest(
-            count=self.count, gpu_millis=self.share, memory_mib=self.memory, models=tuple(models)
+            count=self.count,
+            gpu_millis=self.share,
+            memory_mib=self.memory,
+            models=tuple(models),
+            compute_capability=self.compute_capability,
+            driver_version=self.driver_version,
+            mig=self.mig,
+            link=self.link,
         )
 
 
@@ -233,6 +261,26 @@ class Stop(_Keys):
         return nouns.StopPolicy(signal=self.signal, timeout_ms=self.timeout)
 
 
+def _gang(value: object) -> object:
+    """``gang: true``, ``gang: rack`` or a mapping; ``gang: false`` is the same as leaving it out."""
+    if isinstance(value, bool):
+        return {} if value else None
+    return {"domain": value} if isinstance(value, str) else value
+
+
+class Gang(_Keys):
+    domain: GangDomain = Field(
+        default_factory=lambda: nouns.GangDomain.CLUSTER, description="How far apart its instances may be."
+    )
+    on_failure: GangFailure = Field(
+        default_factory=lambda: nouns.GangFailure.RESTART, description="All start again, or that instance alone."
+    )
+
+    def build(self) -> nouns.GangSpec:
+        return nouns.GangSpec(domain=self.domain, on_failure=self.on_failure)
+
+
+_GANG_SHORT = {"anyOf": [{"type": "boolean"}, {"type": "string", "enum": list(GANG_DOMAINS)}]}
 _CONSTRAINT = re.compile(r"\s*(\S+?)\s*(==|!=|=|>|<|\bnot in\b|\bin\b|\bnot exists\b|\bexists\b)\s*(.*?)\s*")
 _CONSTRAINT_EXPECTED = "expected a constraint such as 'zone = eu', 'disk in [ssd, nvme]' or 'gpu exists'"
 
@@ -357,6 +405,9 @@ class GroupKeys(TaskKeys):
     ports: Ports = Field(default=[], description="A list, or a mapping of label to port.")
     restart: Restart = Field(default_factory=Restart)
     constraints: Constraints = Field(default=[], description="Hard conditions on node labels.")
+    gang: Annotated[Gang | None, BeforeValidator(_gang), _Or(_GANG_SHORT)] = Field(
+        default=None, description="All instances are placed together or none: true, a domain, or domain and on_failure."
+    )
     tasks: list[Task] = Field(default=[], description="Tasks that always run together; a list, or a mapping by name.")
 
     def build_group(self, name: str) -> nouns.GroupSpec:
@@ -371,6 +422,7 @@ class GroupKeys(TaskKeys):
             ports=tuple(port.build() for port in self.ports),
             restart=self.restart.build(),
             constraints=tuple(constraint.build() for constraint in self.constraints),
+            gang=self.gang.build() if self.gang is not None else None,
         )
 
 

@@ -144,6 +144,10 @@ class LocalCluster:
         """Where that peer keeps its identity, journal and snapshots."""
         return peer_directory(self.data, peer)
 
+    def address_of(self, peer: str) -> str:
+        """``host:port`` of that peer. Raises ``NotFoundError``."""
+        return self._member(peer, "peer").address
+
     @property
     def endpoints(self) -> tuple[str, ...]:
         """``host:port`` of every peer."""
@@ -336,6 +340,15 @@ class LocalCluster:
             await self._forget_peer(member.name)
             raise
         return member.name
+
+    async def take_in(self, *peers: str) -> None:
+        """Start these, whose directories are empty, and add them to the peers that the cluster has now."""
+        added = {peer: self.address_of(peer) for peer in peers}
+        for peer in peers:
+            await self.restart(peer)
+        await self.leader()
+        if added:
+            await self._change_peers(added, [])
 
     async def remove_peer(self, peer: str) -> None:
         """One peer less, dead or alive; it ends by itself. Its data stays."""

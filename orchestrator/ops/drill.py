@@ -24,12 +24,12 @@ from orchestrator.ops.drill_facts import Facts, Found, Verdict, judge
 from orchestrator.ops.drill_health import STEP_TIMEOUT_S, Health
 from orchestrator.ops.drill_jobs import Workload, address_of, choose_workload, running
 from orchestrator.ops.drill_kind import Kind, Strike
+from orchestrator.ops.drill_lives import check_lives
 from orchestrator.ops.drill_load import Writers
 from orchestrator.ops.drill_target import Target
 from orchestrator.ops.drill_watch import DockerObserver, HttpLoad, Observer, RecordObserver
 from orchestrator.ops.history import History
 from orchestrator.ops.http import answered
-from orchestrator.ops.linearizability import check_history
 
 WRITERS = 4
 WRITES_PER_ROUND = 50
@@ -144,6 +144,8 @@ class Drill:
             if not mending:
                 await self._mend(strike, mending)
             raise
+        if strike.life is not None:
+            self.facts.lives.append(strike.life)
         await self._health.peers_back()
         self.facts.hashes.append(await self._health.same_state())
         whole_ns = time.monotonic_ns()
@@ -207,7 +209,7 @@ class Drill:
         """Submit a fresh job; monotonic ns at which it was seen running."""
         name = f"{self._name}-p{number}"
         self._probes.append(name)
-        await self._client.submit(self._workload.probe(name, node))
+        await self._client.at_most(STEP_TIMEOUT_S).submit(self._workload.probe(name, node))
         deadline = time.monotonic() + STEP_TIMEOUT_S
         while True:
             with contextlib.suppress(RaftsmanError):
@@ -250,7 +252,11 @@ class Drill:
                 self.facts.found[variable.name] = Found(variable.value, variable.version, variable.create_index)
 
     async def _judge_history(self, history: History) -> None:
-        report = await asyncio.to_thread(check_history, history.operations)
+        lives = self.facts.lives
+        for life in lives:
+            given_up = sum(life.gives_up(ack.index) for ack in self.facts.acks)
+            self._say(f"given up, as stated: {given_up} creates acknowledged behind index {life.index}")
+        report = await asyncio.to_thread(check_lives, history.operations, lives)
         self.facts.operations, self.facts.unknown = report.operations, report.unknown
         self.facts.violations = [f"{one.kind}: key {one.key}\n{one.explanation}" for one in report.violations]
 

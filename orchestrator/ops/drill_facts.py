@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.ops.drill_lives import Life
+
 
 @dataclass(frozen=True, slots=True)
 class Ack:
@@ -66,6 +68,8 @@ class Facts:
     """By instance: how often its node was lost, so how often it had to be started once more."""
     requests: int = 0
     requests_failed: int = 0
+    lives: list[Life] = field(default_factory=list)
+    """Those that ended, with what each left to the next: a write behind it was given up on purpose."""
     hashes: list[Mapping[str, str]] = field(default_factory=list)
     """Per comparison at one index: peer -> state hash."""
 
@@ -182,9 +186,14 @@ def judge(facts: Facts) -> Verdict:
     )
 
 
+def _given_up(facts: Facts, ack: Ack) -> bool:
+    return any(life.gives_up(ack.index) for life in facts.lives)
+
+
 def _lost(facts: Facts, problems: list[str]) -> int:
     lost = 0
-    for name, value in {ack.name: ack.value for ack in facts.acks}.items():
+    promised = {ack.name: ack.value for ack in facts.acks if not _given_up(facts, ack)}
+    for name, value in promised.items():
         found = facts.found.get(name)
         if found is None or found.value != value:
             lost += 1
@@ -197,7 +206,8 @@ def _duplicated(facts: Facts, problems: list[str]) -> int:
     variable that was written again after its creation."""
     indexes: dict[str, set[int]] = defaultdict(set)
     for ack in facts.acks:
-        indexes[ack.name].add(ack.index)
+        if not _given_up(facts, ack):  # its request, repeated, was carried out in the next life: not a second time
+            indexes[ack.name].add(ack.index)
     twice = set(facts.refused_repeats)
     for name, answers in indexes.items():
         found = facts.found.get(name)

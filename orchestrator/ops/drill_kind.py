@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
+from pathlib import Path
 
 from orchestrator.contract.errors import PreconditionError, RaftsmanError
 from orchestrator.ops.dev import LocalCluster
 from orchestrator.ops.drill_cluster import FaultyCluster
+from orchestrator.ops.drill_lives import Life
 from orchestrator.ops.drill_needs import Need
 from orchestrator.ops.drill_strace import Tracer
 from orchestrator.ops.drill_target import Target
@@ -37,6 +39,10 @@ class Strike:
     how: str = ""
     tracer: Tracer | None = None
     """What is still attached to a process, and ends with the mending."""
+    life: Life | None = None
+    """The mending begins another life of the cluster: how the one before ended."""
+    file: Path | None = None
+    """The backup that the mending restores."""
 
 
 class Kind(abc.ABC):

@@ -1,7 +1,8 @@
 """The drills: those that end, pause and lose whole processes, and the table of all.
 
-Owns: those kinds and ``KINDS``. Leaves to others: partitions and storage (``drill_partitions``, ``drill_storage``), how
-a process is hurt (``drill_target``), load and rounds (``drill``). A new drill is one class and one line in ``KINDS``.
+Owns: those kinds and ``KINDS``. Leaves to others: partitions, storage and lost majorities (``drill_partitions``,
+``drill_storage``, ``drill_rescue``), how a process is hurt (``drill_target``), load and rounds (``drill``). A new drill
+is one class and one line in ``KINDS``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Mapping
 from orchestrator.ops.drill_kind import Kind, Strike, local
 from orchestrator.ops.drill_needs import Need
 from orchestrator.ops.drill_partitions import PartitionDeaf, PartitionHalf, PartitionLeader, PartitionOneWay
+from orchestrator.ops.drill_rescue import BackupRestore, Recover
 from orchestrator.ops.drill_storage import (
     DiskFull,
     FlipBit,
@@ -132,4 +134,6 @@ KINDS: Mapping[str, Kind] = {
     "flip-bit": FlipBit(),
     "wipe-peer": WipePeer(),
     "replace-peer": ReplacePeer(),
+    "backup-restore": BackupRestore(),
+    "recover": Recover(),
 }

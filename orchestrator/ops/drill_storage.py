@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-import subprocess
 import time
 from pathlib import Path
 
@@ -20,14 +19,18 @@ from orchestrator.ops.dev import LocalCluster
 from orchestrator.ops.drill_damage import flip_in_journal, flip_in_snapshot
 from orchestrator.ops.drill_kind import HOLD_S, BrokenPromiseError, Kind, Strike, faulty, local
 from orchestrator.ops.drill_needs import Need
+from orchestrator.ops.drill_rescue import operate, wipe
 from orchestrator.ops.drill_strace import Tracer, failing, slow
 from orchestrator.ops.drill_target import Target
-from orchestrator.ops.processes import gone, raftsman_argv
+from orchestrator.ops.other_peers import Known, asking, required
+from orchestrator.ops.processes import gone
 from orchestrator.replication.journal import ROOM_BYTES, WAY_BACK
 from orchestrator.replication.turns import EXIT_STORAGE
 
 END_S = 20.0
 """A peer that must stop has so long."""
+STEP_S = 30.0
+"""So long the other peers may take to be well again before a disk is given up."""
 NUDGE_BYTES = 32 * 1024
 SLOW_MS = 150
 """How much longer each flush of a slow disk takes: more than a heartbeat."""
@@ -179,7 +182,10 @@ class FlipBit(Kind):
 
 
 class WipePeer(Kind):
-    """The leader dies and its data directory with it; it comes back empty, catches up, and only then votes again."""
+    """The leader dies and its data directory with it; it comes back empty, catches up, and only then votes again.
+
+    As an operator may, and no more: only where the others say that they form a majority without it.
+    """
 
     gradual = True
     needs = frozenset({Need.FILES})
@@ -187,9 +193,10 @@ class WipePeer(Kind):
     async def strike(self, target: Target, agent: str, number: int) -> Strike:
         cluster = local(target)
         leader = await cluster.leader()
+        await required(Known(peer_id=leader), cluster.endpoints, asking(cluster.tls), within_s=STEP_S)
         at_ns = time.monotonic_ns()
         await cluster.kill_peer(leader)
-        await asyncio.to_thread(_wipe, cluster.peer_directory(leader).resolve())
+        await asyncio.to_thread(wipe, cluster.peer_directory(leader).resolve())
         return Strike(at_ns=at_ns, peers=(leader,), how="its data is gone")
 
 
@@ -228,17 +235,8 @@ def _last_words(cluster: LocalCluster, peer: str, start: int) -> str:
     raise BrokenPromiseError(f"{peer} ended without a word about its disk")
 
 
-def _wipe(home: Path) -> None:
-    shutil.rmtree(home)
-    home.mkdir(mode=0o700)
-
-
 async def _reset(cluster: LocalCluster, peer: str) -> Path:
     """`raftsman peers reset`, as its message says; returns where the damaged data is now."""
     home = cluster.peer_directory(peer).resolve()  # where there is a disk for it, a link leads there
-    argv = raftsman_argv("peers", "reset", "--data", str(home), "--yes", "-o", "json")
-    process = await asyncio.create_subprocess_exec(*argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    out, err = await process.communicate()
-    if process.returncode != 0:
-        raise BrokenPromiseError(f"the way back of {peer} is none; `raftsman peers reset` says: {err.decode().strip()}")
-    return Path(json.loads(out)["moved_to"])
+    made, _ = await operate(cluster, "peers", "reset", "--data", home, "--timeout", f"{STEP_S:.0f}s")
+    return Path(made["moved_to"])

@@ -8,7 +8,7 @@ reads go through a disk that drops writes, so a torn end stays torn, and a read-
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,6 +146,20 @@ def damage(path: Path) -> str:
     except OSError as error:
         return f"{error.filename or path} cannot be read: {error.strerror}"
     return ""
+
+
+def recollect(path: Path) -> tuple[int, dict[str, str]]:
+    """The newest epoch that left a trace, and the peers' addresses (id -> host:port; {} in epoch 1) as far as the
+    snapshot tells them: damage makes it know less, and never raises."""
+    disk = ReadOnlyDisk()
+    epoch, addresses = 0, dict[str, str]()
+    with suppress(CorruptError, StartupError, OSError):
+        stored = FileSnapshots(path / "snapshots", disk=disk).load()
+        if stored is not None:
+            machine = ClusterMachine()
+            machine.restore(stored[1])
+            epoch, addresses = stored[0].epoch, dict(machine.addresses())
+    return epoch, addresses
 
 
 def identity_of(path: Path) -> Identity | None:

@@ -37,6 +37,8 @@ def remarks(view: ClusterView, job: Job, group: int, note: GroupWork, now_ms: in
         variable = note.blocked.removeprefix("variables ").removeprefix("variable ").split(",")[0].split(" ")[0]
         texts.append(note.blocked)
         hint = f"raftsman var put {variable} VALUE"
+    if note.gang:
+        texts.append(note.gang)
     if note.failed:
         texts.append(f"{note.failed} failed for good: {_why_failed(view, job, group, note.failed_at)}")
         hint = hint or f"change the job, or `raftsman restart {name}`"

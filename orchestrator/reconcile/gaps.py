@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from orchestrator.reconcile.gangs import Cause, gang_of, judge
 from orchestrator.reconcile.table import BoolArray, Scene, key_of
 from orchestrator.reconcile.work import NO_NODE, Ask, GroupWork, Int64Array
 from orchestrator.state.commands import Int32Array
@@ -19,20 +20,25 @@ from orchestrator.state.views import ClusterView
 NOBODY = np.zeros(0, dtype=np.int32)
 
 
-def find_gaps(scene: Scene, now_ms: int) -> tuple[list[Ask], dict[tuple[int, int], GroupWork], int | None]:
-    """Asks in no order yet, notes per group, and the next backoff deadline (None: nobody waits)."""
+def find_gaps(
+    scene: Scene, now_ms: int
+) -> tuple[list[Ask], dict[tuple[int, int], GroupWork], int | None, dict[int, Cause]]:
+    """Asks in no order yet, notes per group, the next backoff deadline (None: nobody waits), and the gangs that stop as
+    a whole (``gangs.judge``)."""
     instances = scene.instances
     fate, due = _fates(scene, now_ms)
     wanted = _wanted(scene)
     settled = wanted & (instances.live | (fate != Fate.AGAIN))
+    stops, held = judge(scene, fate, wanted)
     asks: list[Ask] = []
     notes: dict[tuple[int, int], GroupWork] = {}
     for number in _groups_with_gaps(scene, settled):
         missing = _missing(scene, settled, number)
         job, place = scene.groups.jobs[number], scene.groups.places[number]
         blocked = _blocked(scene.view, job, place)
-        notes[key_of(scene.groups, number)] = GroupWork(missing=len(missing), blocked=blocked)
-        if not blocked:
+        gang = held.get(number, "")
+        notes[key_of(scene.groups, number)] = GroupWork(missing=len(missing), blocked=blocked, gang=gang)
+        if not blocked and not gang:
             asks.extend(_asks(scene, number, missing))
     ended = wanted & ~instances.live
     for at in np.flatnonzero(ended & ((fate == Fate.WAIT) | (fate == Fate.FAILED))).tolist():
@@ -45,7 +51,7 @@ def find_gaps(scene: Scene, now_ms: int) -> tuple[list[Ask], dict[tuple[int, int
             note.failed_at = int(instances.newest[at])
             note.failed += 1
     deadlines = due[ended & (fate == Fate.WAIT)]
-    return asks, notes, int(deadlines.min()) if len(deadlines) else None
+    return asks, notes, int(deadlines.min()) if len(deadlines) else None, stops
 
 
 def _fates(scene: Scene, now_ms: int) -> tuple[Int32Array, Int64Array]:
@@ -134,6 +140,8 @@ def _asks(scene: Scene, number: int, missing: Int64Array) -> list[Ask]:
         known[known] = there[at[known]] == missing[known]
         known[known] = failed[at[known]]
         avoid[known] = columns.node[newest[at[known]]]
+    if gang_of(scene.groups, number) is not None:
+        avoid[:] = avoid.max()  # all of it or nothing of it, so one ask
     return [
         Ask(
             job=job,

@@ -15,6 +15,7 @@ import numpy as np
 
 from orchestrator.contract.constraints import matches
 from orchestrator.contract.model import Desired, JobType
+from orchestrator.reconcile.gangs import Cause, gang_of
 from orchestrator.reconcile.gaps import find_gaps
 from orchestrator.reconcile.pace import Pace, choose_victim
 from orchestrator.reconcile.table import GONE, BoolArray, Scene, constraints_of, key_of, look
@@ -30,16 +31,21 @@ REASONS = (
     "its node is being drained",
     "replaced by a newer version of the job",
     "its node no longer matches the job",
+    "a member of its gang has ended: all of it starts again",
+    "a member of its gang is on a node that is being drained",
 )
-LOST, STOPPED, SURPLUS, REMOVED, DRAINED, OUTDATED, UNMATCHED = range(len(REASONS))
+LOST, STOPPED, SURPLUS, REMOVED, DRAINED, OUTDATED, UNMATCHED, BROKEN, GANG_DRAINED = range(len(REASONS))
 STAYS = -1
+_GANG_REASONS = {Cause.BROKEN: BROKEN, Cause.OUTDATED: OUTDATED, Cause.DRAINED: GANG_DRAINED}
 
 
 def reconcile(view: ClusterView, now_ms: int) -> Work:
     """What to do now; ``now_ms`` is unix time and counts no earlier than the cluster's own."""
     scene = look(view)
-    asks, notes, wake_at_ms = find_gaps(scene, max(now_ms, view.time_ms))
+    asks, notes, wake_at_ms, gangs = find_gaps(scene, max(now_ms, view.time_ms))
     stops = _immediate_stops(scene)
+    for number, cause in gangs.items():
+        _stop_gang(scene, stops, number, _GANG_REASONS[cause])
     _give_way(scene, stops, notes)
     return Work(
         actions=_actions(scene, stops), asks=tuple(sorted(asks, key=_turn)), wake_at_ms=wake_at_ms, groups=notes
@@ -84,6 +90,13 @@ def _misplaced(scene: Scene, mine: BoolArray, number: int) -> list[int]:
     return found
 
 
+def _stop_gang(scene: Scene, stops: Int32Array, number: int, reason: int) -> None:
+    """Every member that is meant to run, unless it stops for a reason of its own."""
+    columns = scene.view.allocations
+    members = scene.live & (scene.rows.group == number) & (columns.desired == Desired.RUN) & (stops == STAYS)
+    stops[members] = reason
+
+
 def _give_way(scene: Scene, stops: Int32Array, notes: dict[tuple[int, int], GroupWork]) -> None:
     """Choose at most one allocation per group to give way; adds it to ``stops`` and notes what holds others up.
 
@@ -98,6 +111,8 @@ def _give_way(scene: Scene, stops: Int32Array, notes: dict[tuple[int, int], Grou
     outdated = running & (columns.version[newest] < groups.version[instances.group])
     draining = running & rows.node_draining[newest]
     for number in np.unique(instances.group[outdated | draining]).tolist():
+        if gang_of(groups, number) is not None:
+            continue  # replaced as a whole, above
         here = slice(int(instances.bounds[number]), int(instances.bounds[number + 1]))
         note = notes.setdefault(key_of(groups, number), GroupWork())
         gaps = note.missing

@@ -35,8 +35,8 @@ class Groups:
     """Every group of every job, numbered by job slot and place; arrays by that number.
 
     count: wanted instances (0 when the job is stopped or being removed; not used for system jobs); version: rows below
-    it are outdated; retries: of a start that failed; active: neither stopped nor being removed; ``jobs[i]``,
-    ``places[i]``: whose and which.
+    it are outdated; retries: of a start that failed; active: neither stopped nor being removed; gang: all of it runs or
+    none; ``jobs[i]``, ``places[i]``: whose and which.
     """
 
     jobs: tuple[Job, ...]
@@ -47,6 +47,7 @@ class Groups:
     job_type: npt.NDArray[np.int8]
     system: BoolArray
     active: BoolArray
+    gang: BoolArray
 
     def __len__(self) -> int:
         return len(self.jobs)
@@ -122,6 +123,7 @@ def number_groups(view: ClusterView) -> Groups:
     retries: list[int] = []
     types: list[int] = []
     active: list[bool] = []
+    gang: list[bool] = []
     for slot in sorted(view.jobs_by_slot):
         job = view.jobs_by_slot[slot]
         running = not (job.stopped or job.removing)
@@ -133,6 +135,7 @@ def number_groups(view: ClusterView) -> Groups:
             retries.append(retries_of(group.restart))
             types.append(job.spec.type)
             active.append(running)
+            gang.append(group.gang is not None)
     return Groups(
         jobs=tuple(jobs),
         places=tuple(places),
@@ -142,6 +145,7 @@ def number_groups(view: ClusterView) -> Groups:
         job_type=np.array(types, dtype=np.int8),
         system=np.array(types, dtype=np.int8) == JobType.SYSTEM,
         active=np.array(active, dtype=np.bool_),
+        gang=np.array(gang, dtype=np.bool_),
     )
 
 

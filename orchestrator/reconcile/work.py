@@ -26,7 +26,8 @@ class Ask:
 
     ``avoid``: slot of a node to use only when no other fits (the last start failed there), or NO_NODE. ``peers``: node
     slots of the group's live allocations, one each. ``last_node``: where the group's latest placement went, or NO_NODE.
-    ``pinned``: a system job; instance ``ordinal`` belongs on the node with that slot and nowhere else.
+    ``pinned``: a system job; instance ``ordinal`` belongs on the node with that slot and nowhere else. A gang has one
+    ask: all of it, or (``on_failure: replace``) all that is missing of it.
     """
 
     job: Job
@@ -63,7 +64,7 @@ class GroupWork:
     missing: to be placed now; waiting: in backoff until at least ``wake_at_ms``, ``waiting_at`` is the position of the
     next one; failed: stay failed, ``failed_at`` is the position of one of them; blocked: why nothing of the group is
     placed at all ("" = it is not); outdated: live instances of an older version; halted: why the rollout does not go on
-    ("" = it does).
+    ("" = it does); gang: why a gang of which members are missing is not placed ("" = it is).
     """
 
     missing: int = 0
@@ -75,6 +76,7 @@ class GroupWork:
     blocked: str = ""
     outdated: int = 0
     halted: str = ""
+    gang: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

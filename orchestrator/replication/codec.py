@@ -23,9 +23,9 @@ from orchestrator.state import commands
 from orchestrator.state.commands import Entry
 
 ENTRY_MAGIC = 0x454D5352  # "RSME" in the file, little-endian
-FORMAT = 2
+FORMAT = 3
 """Raised when a peer of today could misread what is written; additions alone do not raise it. What an older one reads
-rightly is still written with the older number. 2: configuration epochs (``ChangePeers``)."""
+rightly is still written with the older number. 2: configuration epochs (``ChangePeers``). 3: cordoned devices."""
 
 M = TypeVar("M", bound=Message)
 
@@ -58,6 +58,7 @@ _COMMANDS: dict[str, type] = {
     "remove_job": commands.RemoveJob,
     "register_node": commands.RegisterNode,
     "cordon_node": commands.CordonNode,
+    "cordon_device": commands.CordonDevice,
     "drain_node": commands.DrainNode,
     "forget_node": commands.ForgetNode,
     "mark_nodes": commands.MarkNodes,
@@ -76,7 +77,13 @@ _OF_FORMAT_2 = (commands.ChangePeers, commands.SetLimits, commands.WriteVariable
 """Commands that a peer of format 1 would take for garbage, and go on without: it must stop before them."""
 
 
+_OF_FORMAT_3 = (commands.CordonDevice,)
+"""Likewise, of format 2."""
+
+
 def _format(command: commands.Command) -> int:
+    if isinstance(command, _OF_FORMAT_3):
+        return 3
     return 2 if isinstance(command, _OF_FORMAT_2) else 1
 
 

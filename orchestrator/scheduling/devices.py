@@ -1,67 +1,85 @@
-"""The devices of all nodes: what is free of each, and which of them an allocation gets.
+"""The devices of all nodes: what is free of each, and what a request would get on which node.
 
-Owns: free shares per device, matching a request's model, memory and share, and choosing the best set inside one node.
-Leaves to others: choosing the node (``policies``). The rule for a set, in this order: best links, then shares on the
-fullest devices that will do, the smallest memory that will do, neighbours by number, and whatever leaves the most
-valuable rest; the lowest numbers break ties.
-
-The cost of links is counted in pairs: 0 within an island, 1 within a NUMA node, 2 across. What is left is worth the sum
-of squares of whole free devices per island: four free ones in one island are worth more than two and two.
+Owns: free shares per device, cordoned ones, which devices match a request, and the memory of best sets: per request a
+table over the masks of whole free devices (256 of them for up to 8 devices), so that nodes of one kind with the same
+mask are judged once. Leaves to others: which set is best (``device_sets``), choosing the node (``policies``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import combinations
-from math import comb
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.contract.model import WHOLE_DEVICE, Device, DeviceRequest
+from orchestrator.contract.devices import circle_of, mismatch
+from orchestrator.contract.model import WHOLE_DEVICE, Device, DeviceRequest, Link
+from orchestrator.scheduling.device_sets import DeviceSet, best_set
 from orchestrator.scheduling.wish import BoolArray, Int64Array
 
 ABSENT = -1
 """Free millis of a device number that a node does not have."""
-SUBSETS_MAX = 512
-"""Up to so many sets are compared one by one; of larger nodes only runs within their circles are."""
+TABLE_WIDTH = 8
+"""Up to so many devices a node, best sets are kept by mask in an array; beyond, in a dictionary."""
+ENDLESS = np.iinfo(np.int64).max
+NO_CIRCLE = -1
+
+_Kind = tuple[tuple[object, ...], ...]
+_kinds_of: dict[int, tuple[tuple[Device, ...], _Kind]] = {}
+"""What is alike about an inventory, by the identity of its tuple, which is kept so that it stays its own."""
+_KINDS_MAX = 100_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceSet:
-    """The best set of a node. cost: of its links; rest: what the free devices left over are worth."""
+@dataclass(slots=True)
+class _Memory:
+    """What is known of one request. matching: bool (kinds, devices). cost, loss: int64 (kinds, masks), UNKNOWN or
+    IMPOSSIBLE where there is no set; sets: by kind and state of its devices."""
 
-    numbers: tuple[int, ...]
-    cost: int
-    rest: int
+    matching: BoolArray
+    cost: Int64Array
+    loss: Int64Array
+    sets: dict[tuple[int, int | bytes], DeviceSet | None] = field(default_factory=dict)
+
+
+UNKNOWN, IMPOSSIBLE = -1, -2
 
 
 class Devices:
-    """``free``: int32 (nodes, devices), millis, ABSENT where there is none. ``capacity``: int64 (nodes,), in millis."""
+    """``free``: int32 (nodes, devices), millis, ABSENT where there is none. ``closed``: bool (nodes, devices), cordoned
+    or not to be used for now. ``capacity``: int64 (nodes,), in millis, cordoned ones included."""
 
-    def __init__(self, inventories: Sequence[tuple[Device, ...]]) -> None:
+    def __init__(self, inventories: Sequence[tuple[Device, ...]], cordoned: Sequence[tuple[str, ...]] = ()) -> None:
         width = max((len(inventory) for inventory in inventories), default=0)
         self.free: npt.NDArray[np.int32] = np.full((len(inventories), width), ABSENT, dtype=np.int32)
+        self.closed: BoolArray = np.zeros((len(inventories), width), dtype=np.bool_)
         for node, inventory in enumerate(inventories):
             self.free[node, : len(inventory)] = WHOLE_DEVICE
+        for node, ids in enumerate(cordoned):
+            if ids:
+                self.closed[node, : len(inventories[node])] = [device.id in ids for device in inventories[node]]
         self.capacity: Int64Array = np.array(
             [len(inventory) * WHOLE_DEVICE for inventory in inventories], dtype=np.int64
         )
         self.any = width > 0
         # Nodes with the same devices (but for their ids) are alike: matching and choosing are done once for all.
-        self._kinds: dict[tuple[tuple[str, int, int, int], ...], int] = {}
+        self._kinds: dict[_Kind, int] = {}
         self._inventory_of_kind: list[tuple[Device, ...]] = []
         self._kind: Int64Array = np.array([self._intern(inventory) for inventory in inventories], dtype=np.int64)
-        self._matching: dict[tuple[int, tuple[str, ...]], BoolArray] = {}
-        self._best: dict[tuple[int, DeviceRequest, bytes], DeviceSet | None] = {}
+        self._memory: dict[DeviceRequest, _Memory] = {}
+        self._circles: dict[Link, Int64Array] = {}
+        self._bits: npt.NDArray[np.uint64] = np.uint64(1) << np.arange(width, dtype=np.uint64)
 
     def _intern(self, inventory: tuple[Device, ...]) -> int:
-        key = tuple((device.model, device.memory_mib, device.island, device.numa) for device in inventory)
+        key = _kind_of(inventory)
         kind = self._kinds.setdefault(key, len(self._kinds))
         if kind == len(self._inventory_of_kind):
             self._inventory_of_kind.append(inventory)
         return kind
+
+    def inventory(self, node: int) -> tuple[Device, ...]:
+        """The devices of the node, but for their ids, which are those of a node like it."""
+        return self._inventory_of_kind[int(self._kind[node])]
 
     def used(self, nodes: Int64Array) -> Int64Array:
         """int64 per node: millis given away."""
@@ -69,65 +87,112 @@ class Devices:
         return held
 
     def matching(self, request: DeviceRequest) -> BoolArray:
-        """bool (nodes, devices): right model and enough memory, free or not."""
-        key = (request.memory_mib, request.models)
-        known = self._matching.get(key)
-        if known is None:
-            table = np.zeros((len(self._inventory_of_kind), self.free.shape[1]), dtype=np.bool_)
-            for kind, inventory in enumerate(self._inventory_of_kind):
-                table[kind, : len(inventory)] = [_matches(device, request) for device in inventory]
-            known = self._matching[key] = table[self._kind]
-        return known
+        """bool (nodes, devices): the device is what was asked for, free or not, cordoned or not."""
+        return self._of(request).matching[self._kind]
+
+    def usable(self, request: DeviceRequest, nodes: Int64Array) -> BoolArray:
+        """bool (given nodes, devices): matches, may be given away and has the share free."""
+        good = self._of(request).matching[self._kind[nodes]] & (self.free[nodes] >= request.gpu_millis)
+        return np.asarray(good & ~self.closed[nodes], dtype=np.bool_)
+
+    def times(self, request: DeviceRequest, nodes: Int64Array, free: npt.NDArray[np.int32] | None = None) -> Int64Array:
+        """int64 per given node: for how many instances one after the other its devices suffice. ``free``: instead of
+        what is free now, int32 (given nodes, devices)."""
+        if request.count <= 0:
+            return np.full(len(nodes), ENDLESS, dtype=np.int64)
+        here = self.free[nodes] if free is None else free
+        fit = np.where(
+            self._of(request).matching[self._kind[nodes]] & ~self.closed[nodes],
+            np.maximum(here, 0) // request.gpu_millis,
+            0,
+        ).astype(np.int64)
+        if request.count == 1:
+            alone: Int64Array = fit.sum(axis=1)
+            return alone
+        one = np.minimum(fit, 1)  # several at once are whole ones: a share is of one device
+        if request.link is Link.ANY:
+            together: Int64Array = one.sum(axis=1) // request.count
+            return together
+        circles = self._circle_table(request.link)[self._kind[nodes]]
+        total = np.zeros(len(nodes), dtype=np.int64)
+        for circle in range(int(circles.max(initial=NO_CIRCLE)) + 1):
+            total += np.where(circles == circle, one, 0).sum(axis=1) // request.count
+        return total
 
     def enough(self, request: DeviceRequest, nodes: Int64Array) -> BoolArray:
-        """bool per node: as many matching devices as asked have the share free."""
-        good = self.matching(request)[nodes] & (self.free[nodes] >= request.gpu_millis)
-        return np.asarray(good.sum(axis=1) >= request.count, dtype=np.bool_)
+        """bool per node: as many matching devices as asked, linked as asked, have the share free."""
+        return np.asarray(self.times(request, nodes) > 0, dtype=np.bool_)
 
     def best(self, node: int, request: DeviceRequest) -> DeviceSet | None:
         """The set that a node would give, or None; a function of the node's kind and what is free there."""
-        free = self.free[node]
-        key = (int(self._kind[node]), request, free.tobytes())
-        if key not in self._best:
-            inventory = self._inventory_of_kind[key[0]]
-            self._best[key] = best_set(inventory, free.tolist()[: len(inventory)], request)
-        return self._best[key]
+        memory, kind = self._of(request), int(self._kind[node])
+        key: tuple[int, int | bytes]
+        if request.gpu_millis == WHOLE_DEVICE:
+            key = kind, int(self._masks(np.array([node], dtype=np.int64))[0])
+        else:
+            key = kind, np.where(self.closed[node], 0, self.free[node]).tobytes()
+        if key not in memory.sets:
+            inventory = self._inventory_of_kind[kind]
+            free = np.where(self.closed[node], 0, self.free[node])[: len(inventory)].tolist()
+            matching = memory.matching[kind].tolist()
+            usable = [at for at, millis in enumerate(free) if matching[at] and millis >= request.gpu_millis]
+            memory.sets[key] = best_set(inventory, free, usable, request)
+        return memory.sets[key]
+
+    def judge(self, request: DeviceRequest, nodes: Int64Array) -> tuple[Int64Array, Int64Array]:
+        """int64 twice per given node, on each of which one more instance fits: cost of the best set's links, and how
+        much less the devices left over are worth."""
+        memory = self._of(request)
+        if request.gpu_millis == WHOLE_DEVICE and self.free.shape[1] <= TABLE_WIDTH:
+            kinds, masks = self._kind[nodes], self._masks(nodes).astype(np.int64)
+            for place in np.unique(kinds[memory.cost[kinds, masks] == UNKNOWN]).tolist():
+                here = np.flatnonzero((kinds == place) & (memory.cost[kinds, masks] == UNKNOWN))
+                for mask, first in zip(*np.unique(masks[here], return_index=True), strict=True):
+                    found = self.best(int(nodes[here[first]]), request)
+                    memory.cost[place, mask] = IMPOSSIBLE if found is None else found.cost
+                    memory.loss[place, mask] = 0 if found is None else found.loss
+            return memory.cost[kinds, masks], memory.loss[kinds, masks]
+        sets = [self.best(node, request) for node in nodes.tolist()]
+        return (
+            np.array([IMPOSSIBLE if one is None else one.cost for one in sets], dtype=np.int64),
+            np.array([0 if one is None else one.loss for one in sets], dtype=np.int64),
+        )
 
     def take(self, node: int, numbers: Iterable[int], millis: int) -> None:
         for number in numbers:
             self.free[node, number] -= millis
 
+    def _masks(self, nodes: Int64Array) -> npt.NDArray[np.uint64]:
+        """uint64 per given node: its whole free devices that are not closed."""
+        whole = (self.free[nodes] == WHOLE_DEVICE) & ~self.closed[nodes]
+        masks: npt.NDArray[np.uint64] = np.where(whole, self._bits, np.uint64(0)).sum(axis=1, dtype=np.uint64)
+        return masks
 
-def best_set(inventory: tuple[Device, ...], free: Sequence[int], request: DeviceRequest) -> DeviceSet | None:
-    """The best set of ``request.count`` devices with the share free, by the module's rule."""
-    usable = [
-        number
-        for number, device in enumerate(inventory)
-        if free[number] >= request.gpu_millis and _matches(device, request)
-    ]
-    if len(usable) < request.count:
-        return None
+    def _of(self, request: DeviceRequest) -> _Memory:
+        memory = self._memory.get(request)
+        if memory is None:
+            kinds, width = len(self._inventory_of_kind), self.free.shape[1]
+            matching = np.zeros((kinds, width), dtype=np.bool_)
+            for kind, inventory in enumerate(self._inventory_of_kind):
+                matching[kind, : len(inventory)] = [not mismatch(device, request) for device in inventory]
+            masks = 1 << width if width <= TABLE_WIDTH else 0
+            unknown = np.full((kinds, masks), UNKNOWN, dtype=np.int64)
+            memory = self._memory[request] = _Memory(matching, unknown, np.zeros_like(unknown))
+        return memory
 
-    def badness(numbers: tuple[int, ...]) -> tuple[int, int, int, int, int, tuple[int, ...]]:
-        return (
-            link_cost(inventory, numbers),
-            sum(free[number] for number in numbers),
-            sum(inventory[number].memory_mib for number in numbers),
-            numbers[-1] - numbers[0] + 1 - len(numbers),
-            -_rest(inventory, free, numbers),
-            numbers,
-        )
-
-    numbers = min(_candidates(inventory, usable, free, request.count), key=badness)
-    return DeviceSet(numbers=numbers, cost=link_cost(inventory, numbers), rest=_rest(inventory, free, numbers))
-
-
-def link_cost(inventory: tuple[Device, ...], numbers: tuple[int, ...]) -> int:
-    cost = 0
-    for left, right in combinations(numbers, 2):
-        if inventory[left].island != inventory[right].island:
-            cost += 1 if inventory[left].numa == inventory[right].numa else 2
-    return cost
+    def _circle_table(self, link: Link) -> Int64Array:
+        """int64 (kinds, devices): which circle of the link a device belongs to, numbered from 0; NO_CIRCLE: none."""
+        table = self._circles.get(link)
+        if table is None:
+            table = np.full((len(self._inventory_of_kind), self.free.shape[1]), NO_CIRCLE, dtype=np.int64)
+            for kind, inventory in enumerate(self._inventory_of_kind):
+                numbers: dict[int, int] = {}
+                for at, device in enumerate(inventory):
+                    circle = circle_of(device, link)
+                    if circle is not None:
+                        table[kind, at] = numbers.setdefault(circle, len(numbers))
+            self._circles[link] = table
+        return table
 
 
 def mask_of(numbers: Iterable[int]) -> int:
@@ -137,38 +202,17 @@ def mask_of(numbers: Iterable[int]) -> int:
     return mask
 
 
-def _matches(device: Device, request: DeviceRequest) -> bool:
-    if device.memory_mib < request.memory_mib:
-        return False
-    model = device.model.lower()
-    return not request.models or any(wanted.lower() in model for wanted in request.models)
-
-
-def _rest(inventory: tuple[Device, ...], free: Sequence[int], taken: tuple[int, ...]) -> int:
-    left: dict[int, int] = {}
-    for number, device in enumerate(inventory):
-        if free[number] == WHOLE_DEVICE and number not in taken:
-            left[device.island] = left.get(device.island, 0) + 1
-    return sum(count * count for count in left.values())
-
-
-def _candidates(
-    inventory: tuple[Device, ...], usable: list[int], free: Sequence[int], count: int
-) -> Iterable[tuple[int, ...]]:
-    if comb(len(usable), count) <= SUBSETS_MAX:
-        yield from combinations(usable, count)
-        return
-    # Too many to compare: runs of each island and NUMA node, by number and by fullness; then runs over islands that lie
-    # side by side in size order, which takes whole islands before it breaks one.
-    circles: list[list[int]] = []
-    for circle in ("island", "numa"):
-        members: dict[int, list[int]] = {}
-        for number in usable:
-            members.setdefault(getattr(inventory[number], circle), []).append(number)
-        circles.extend(members[name] for name in sorted(members))
-        largest_first = sorted(members, key=lambda name: (-len(members[name]), name))
-        circles.append([number for name in largest_first for number in members[name]])
-    for group in circles:
-        for order in (group, sorted(group, key=lambda number: (free[number], number))):
-            for start in range(len(order) - count + 1):
-                yield tuple(sorted(order[start : start + count]))
+def _kind_of(inventory: tuple[Device, ...]) -> _Kind:
+    known = _kinds_of.get(id(inventory))
+    if known is None or known[0] is not inventory:
+        if len(_kinds_of) >= _KINDS_MAX:
+            _kinds_of.clear()
+        kind = tuple(
+            (
+                device.model, device.memory_mib, device.island, device.numa, device.pcie, device.compute_capability,
+                device.driver_version, device.mig,
+            )
+            for device in inventory
+        )  # fmt: skip
+        known = _kinds_of[id(inventory)] = (inventory, kind)
+    return known[1]

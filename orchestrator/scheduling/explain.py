@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 from orchestrator.contract.answers import Rejection
 from orchestrator.contract.constraints import attribute_of, describe, satisfied
-from orchestrator.contract.model import WHOLE_DEVICE, DeviceRequest, NodeStatus
+from orchestrator.contract.model import DeviceRequest, NodeStatus
+from orchestrator.scheduling import explain_devices
+from orchestrator.scheduling.explain_devices import device_shortage
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.wish import CPU, DIMENSIONS, Wish
 from orchestrator.state.model import Node
@@ -64,6 +66,12 @@ def explain_wish(problem: Problem, wish: Wish) -> Reasons:
     )
 
 
+def held_text(problem: Problem, wish: Wish, node: int) -> str:
+    """Which waiting gang a node is kept for, if that keeps the wish out; "" = none."""
+    number = int(problem.held_for[node])
+    return "" if number < 0 or wish.everywhere else f"kept for gang {problem.waiting[number]}"
+
+
 def first_refusal(problem: Problem, wish: Wish, node: int) -> Refusal | None:
     """The first check that fails on a node, in the order of ``filters``; None: it fits."""
     return _unsuitable(problem, wish, node) or next(iter(_shortages(problem, wish, node)), None)
@@ -77,6 +85,9 @@ def _unsuitable(problem: Problem, wish: Wish, node: int) -> Refusal | None:
     closed = _closed(record)
     if closed:
         return Refusal(node=node, constraint=closed, key="", text=closed)
+    held = held_text(problem, wish, node)
+    if held:
+        return Refusal(node=node, constraint="gang", key=held, text=held)
     missing = sorted(set(wish.drivers) - problem.drivers[node])
     if missing:
         name = ", ".join(missing)
@@ -122,29 +133,10 @@ def _shortages(problem: Problem, wish: Wish, node: int) -> list[Refusal]:
 
 
 def _device_shortage(problem: Problem, request: DeviceRequest, node: int) -> list[Refusal]:
-    matching = problem.devices.matching(request)[node]
-    suitable = int(matching.sum())
-    free = int((matching & (problem.devices.free[node] >= request.gpu_millis)).sum())
-    if free >= request.count:
+    found = device_shortage(problem, request, node)
+    if found is None:
         return []
-    missing = (request.count - free) / request.count
-    if suitable < request.count:
-        kind = _device_kind(request)
-        text = f"has {suitable} of {request.count} {kind}"
-        # Beyond any shortage that waiting could mend.
-        return [Refusal(node=node, constraint="gpus", key="kind", text=text, short=1 + missing)]
-    share = "" if request.gpu_millis == WHOLE_DEVICE else f" with {request.gpu_millis / WHOLE_DEVICE:g} of it"
-    text = f"{free} of {request.count} free{share}"
-    return [Refusal(node=node, constraint="gpus", key="free", text=text, short=missing)]
-
-
-def _device_kind(request: DeviceRequest) -> str:
-    kind = "GPUs"
-    if request.models:
-        kind += f" of model {' or '.join(request.models)}"
-    if request.memory_mib:
-        kind += f" with {amount(1, request.memory_mib)} memory"
-    return kind
+    return [Refusal(node=node, constraint="gpus", key=found.key, text=found.text, short=found.missing)]
 
 
 def _port_shortage(problem: Problem, wanted: tuple[int, ...], node: int) -> list[Refusal]:
@@ -180,6 +172,8 @@ def _histogram(problem: Problem, refusals: Sequence[Refusal]) -> list[Rejection]
         where = problem.nodes[best.node].spec.name
         if constraint in ("lost", "draining", "cordoned"):
             text = constraint
+        elif constraint == "gang":
+            text = key
         elif constraint == "label":
             missing = all(member.text.endswith(": missing") for member in members)
             text = f"label {key}: " + ("missing" if missing else "not so")
@@ -237,6 +231,9 @@ def _hint(problem: Problem, wish: Wish, refusals: Sequence[Refusal], nearest: in
         found = next((refusal for refusal in refusals if refusal.constraint == constraint), None)
         if found is not None:
             return words.format(found.key)
+    held = next((refusal for refusal in refusals if refusal.constraint == "gang"), None)
+    if held is not None:
+        return f"wait for {held.key.removeprefix('kept for ')}, raise the job's priority above its, or add a node"
     lost = next((refusal for refusal in refusals if refusal.constraint == "lost"), None)
     if lost is not None:
         return f"bring node {problem.nodes[lost.node].spec.name} back, or add a node"
@@ -251,6 +248,14 @@ def _would_lack(problem: Problem, wish: Wish, node: int) -> bool:
     )
     drivers = set(wish.drivers) <= problem.drivers[node]
     return not (labels and drivers) or bool(_shortages(problem, wish, node))
+
+
+_DEVICE_HINTS = {
+    explain_devices.KIND: ("other GPUs", ""),
+    explain_devices.CORDONED: ("fewer GPUs", "(`raftsman node device uncordon`) a GPU"),
+    explain_devices.FREE: ("fewer or smaller GPUs", "a GPU"),
+    explain_devices.LINK: ("another link", "GPUs that are linked so"),
+}
 
 
 def _hint_for_room(problem: Problem, wish: Wish, node: int) -> str:
@@ -268,8 +273,9 @@ def _hint_for_room(problem: Problem, wish: Wish, node: int) -> str:
                 frees.append("")
     for shortage in _shortages(problem, wish, node):
         if shortage.constraint == "gpus":
-            asks.append("fewer or smaller GPUs" if shortage.key == "free" else "other GPUs")
-            frees.append("a GPU" if shortage.key == "free" else "")
+            wish_for, free_up = _DEVICE_HINTS[shortage.key]
+            asks.append(wish_for)
+            frees.append(free_up)
         if shortage.constraint == "port":
             asks.append("another host port" if shortage.key != "range" else "fewer ports")
             frees.append(f"port {shortage.key}" if shortage.key != "range" else "ports")

@@ -17,8 +17,9 @@ ENDLESS = np.iinfo(np.int64).max
 
 
 def suitable(problem: Problem, wish: Wish) -> BoolArray:
-    """bool per node: open, with the drivers, satisfying every constraint; room is another matter."""
-    mask = problem.open.copy()
+    """bool per node: open, not kept for a gang, with the drivers, satisfying every constraint; room is
+    another matter."""
+    mask = problem.open.copy() if wish.everywhere else problem.open & (problem.held_for < 0)
     if wish.drivers:
         wanted = frozenset(wish.drivers)
         mask &= np.array([wanted <= drivers for drivers in problem.drivers], dtype=np.bool_)

@@ -22,8 +22,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from orchestrator.contract.devices import mismatch
 from orchestrator.contract.model import WHOLE_DEVICE, Device, DeviceRequest
-from orchestrator.scheduling.devices import _matches as device_matches
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.typical import TypicalClass, typical_classes
 from orchestrator.scheduling.wish import BoolArray, Int64Array
@@ -59,7 +59,9 @@ class Fragments:
         self.weights = sum(one.weight for one in classes) or 1
         self._free = problem.devices.free
         self._kinds: list[Device] = []
+        # A cordoned device is of no use to anybody: it counts as one that is not there.
         self._code_base = self._codes_of([node.spec.devices for node in problem.nodes])
+        self._code_base[problem.devices.closed] = -1
         # What each node's devices had left when its state was last looked up; no node has this, so all are looked up.
         self._seen: npt.NDArray[np.int32] = np.full(self._free.shape, -2, dtype=np.int32)
         self._state: npt.NDArray[np.int64] = np.zeros(len(problem), dtype=np.int64)
@@ -109,7 +111,7 @@ class Fragments:
         so are those of the states that they lead to."""
         found = self._options.get(request)
         if found is None:
-            found = self._options[request] = Options(request, [device_matches(kind, request) for kind in self._kinds])
+            found = self._options[request] = Options(request, [not mismatch(kind, request) for kind in self._kinds])
         if found.extend(self, states):
             self._fill()
         return found
@@ -157,11 +159,11 @@ class Fragments:
 
     def _codes_of(self, inventories: Sequence[tuple[Device, ...]]) -> Int64Array:
         """int64 (nodes, devices): the code of each device with nothing left, -1 where there is none."""
-        numbers: dict[tuple[str, int], int] = {}
+        numbers: dict[tuple[str | int, ...], int] = {}
         base: Int64Array = np.full(self._free.shape, -1, dtype=np.int64)
         for node, inventory in enumerate(inventories):
             for at, device in enumerate(inventory):
-                kind = numbers.setdefault((device.model, device.memory_mib), len(numbers))
+                kind = numbers.setdefault(_kind_of(device), len(numbers))
                 if kind == len(self._kinds):
                     self._kinds.append(device)
                 base[node, at] = kind * _CODES + 1
@@ -182,7 +184,7 @@ class Fragments:
         self._count: Int64Array = np.array([request.count for request in requests], dtype=np.int64)
         self._weight: Int64Array = np.array([one.weight for one in wanting], dtype=np.int64)
         self._suits = np.array(
-            [[device_matches(kind, request) for kind in self._kinds] for request in requests], dtype=np.bool_
+            [[not mismatch(kind, request) for kind in self._kinds] for request in requests], dtype=np.bool_
         ).reshape(len(requests), len(self._kinds))
 
     def _fill(self) -> None:
@@ -277,6 +279,11 @@ class Options:
                 state = fragments.after(state, code, taken, self.request.gpu_millis)
                 missing -= taken
         return first, state
+
+
+def _kind_of(device: Device) -> tuple[str | int, ...]:
+    """What decides whether a device suits a request."""
+    return device.model, device.memory_mib, device.compute_capability, device.driver_version, device.mig
 
 
 def _grown(array: Int64Array, rows: int, columns: int, value: int) -> Int64Array:

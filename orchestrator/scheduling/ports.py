@@ -6,7 +6,7 @@ port is taken or the node is out; a free one is the lowest of the node's range t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from orchestrator.state.ledger import engine_key
 from orchestrator.state.model import Node
@@ -79,6 +79,17 @@ class Ports:
 
     def fit(self, node: int, wanted: tuple[int, ...]) -> bool:
         return not self.taken(node, wanted) and self.missing(node, wanted) == 0
+
+    def remember(self, nodes: Iterable[int]) -> Callable[[], None]:
+        """A way back to what is taken now on the engines of these nodes."""
+        engines = {id(self._engine[node]): self._engine[node] for node in nodes}.values()
+        kept = [(engine, set(engine.taken), dict(engine.left), dict(engine.next)) for engine in engines]
+
+        def restore() -> None:
+            for engine, taken, left, following in kept:
+                engine.taken, engine.left, engine.next = set(taken), dict(left), dict(following)
+
+        return restore
 
     def take(self, node: int, wanted: tuple[int, ...]) -> tuple[int, ...]:
         """Take them, fixed and picked, in the wish's order; the caller has seen that they fit."""

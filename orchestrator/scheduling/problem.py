@@ -27,7 +27,9 @@ class Problem:
     """``nodes`` by number; arrays by that number.
 
     slots: int32; capacity, free: int64 (nodes, dimensions) in cpu millis, memory MiB, disk MiB (free may be negative
-    where a node shrank); open: bool, READY and neither cordoned nor draining.
+    where a node shrank); open: bool, READY and neither cordoned nor draining;
+    held_for: int64, number of the waiting gang that a node is kept for, -1 = none; waiting: what to call each of these
+    gangs. view, given_up: as given.
     """
 
     def __init__(self, view: ClusterView, given_up: Int64Array | None = None) -> None:
@@ -50,13 +52,16 @@ class Problem:
             [node.status is NodeStatus.READY and not (node.cordoned or node.draining) for node in nodes],
             dtype=np.bool_,
         )
-        self.devices = Devices([node.spec.devices for node in nodes])
+        self.devices = Devices([node.spec.devices for node in nodes], [node.cordoned_devices for node in nodes])
         self.ports = Ports(nodes)
         self.labels = Labels(nodes)
         self.drivers = [frozenset(node.spec.drivers) for node in nodes]
         self.typical = view.typical
         self.default_placement = view.default_placement
         self.tables: dict[str, object] = {}  # what policies keep about this problem, each under a name of its own
+        self.held_for: Int64Array = np.full(len(nodes), -1, dtype=np.int64)
+        self.waiting: dict[int, str] = {}
+        self.view, self.given_up = view, given_up
         self._occupy(view, given_up)
 
     def __len__(self) -> int:

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from orchestrator.scheduling import registry
+from orchestrator.contract.model import JobType
+from orchestrator.scheduling import gangs, registry
 from orchestrator.scheduling.devices import mask_of
 from orchestrator.scheduling.filters import has_room, suitable, times_that_fit
 from orchestrator.scheduling.policy import NOWHERE, Policy, Turn, picked
@@ -118,6 +119,9 @@ class _Solver:
             ask, wish = self._asks[index], self._wishes[index]
             policy = registry.get(wish.policy)
             place += 1
+            if wish.gang is not None:
+                self._place_gang(index, wish)
+                continue
             if ask.pinned:
                 self._place_pinned(index, wish, policy)
                 continue
@@ -252,9 +256,38 @@ class _Solver:
             else:
                 self._take(index, at, number, wish, self._anyone)
 
+    def _place_gang(self, index: int, wish: Wish) -> None:
+        """All of it or nothing; while it waits it keeps nodes to itself (``gangs``)."""
+        ask = self._asks[index]
+        found = gangs.place(self._problem, wish, ask)
+        if found is None:
+            self.result.unplaced[index] = len(ask.ordinals)
+            if gangs.hold(self._problem, wish, ask, index, self._ending()):
+                self._classes.clear()  # what fits where is another matter now
+            return
+        for at, (node, numbers, ports) in enumerate(found):
+            self._note(index, at, node, wish, self._anyone, numbers, ports)
+
+    def _ending(self) -> gangs.Ending:
+        """The batch work among what has been placed so far."""
+        batch = np.array([ask.job.spec.type is JobType.BATCH for ask in self._asks], dtype=np.bool_)
+        rows = np.flatnonzero(batch[np.array(self.result.ask, dtype=np.int64)])
+        requests = np.array([wish.request for wish in self._wishes], dtype=np.int64)
+        return gangs.Ending(
+            node=np.array(self.result.node, dtype=np.int64)[rows],
+            request=requests[np.array(self.result.ask, dtype=np.int64)[rows]],
+            mask=np.array(self.result.device_mask, dtype=np.uint64)[rows],
+            millis=np.array(self.result.gpu_millis, dtype=np.int64)[rows],
+        )
+
     def _take(self, index: int, at: int, node: int, wish: Wish, turn: Turn) -> None:
         picks = picked(registry.get(wish.policy), self._problem, wish, node) if wish.gpus is not None else ()
         numbers, ports = self._problem.take(node, wish, picks)
+        self._note(index, at, node, wish, turn, numbers, ports)
+
+    def _note(
+        self, index: int, at: int, node: int, wish: Wish, turn: Turn, numbers: tuple[int, ...], ports: tuple[int, ...]
+    ) -> None:
         if ports:
             self._touched.extend(self._problem.ports.neighbours(node))
         else:

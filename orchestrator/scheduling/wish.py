@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.contract.model import Constraint, DeviceRequest, GroupSpec, JobSpec
+from orchestrator.contract.model import Constraint, DeviceRequest, GangSpec, GroupSpec, JobSpec, JobType
 from orchestrator.state.commands import Int32Array
 from orchestrator.state.model import Job
 
@@ -48,7 +48,8 @@ class Ask(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
     """``request``: cpu millis, memory MiB, disk MiB; ``ports``: static host ports in the group's order, 0 where one is
-    to be picked; ``drivers``: sorted; ``policy``: the name of a registered one."""
+    to be picked; ``drivers``: sorted; ``policy``: the name of a registered one; ``gang``: all instances or none;
+    ``everywhere``: of a system job, which room kept for a gang does not keep out."""
 
     request: tuple[int, int, int]
     gpus: DeviceRequest | None
@@ -56,6 +57,8 @@ class Wish:
     drivers: tuple[str, ...]
     constraints: tuple[Constraint, ...]
     policy: str
+    gang: GangSpec | None = None
+    everywhere: bool = False
 
     @property
     def plain(self) -> bool:
@@ -78,4 +81,6 @@ def wish_of(job: JobSpec, group: GroupSpec, *, policy: Callable[[str, bool], str
         drivers=tuple(sorted({task.driver_name for task in group.tasks})),
         constraints=job.constraints + group.constraints,
         policy=policy(job.placement, gpus is not None),
+        gang=group.gang,
+        everywhere=job.type is JobType.SYSTEM,
     )

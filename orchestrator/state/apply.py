@@ -21,6 +21,7 @@ from orchestrator.state.commands import (
     ApplyPlan,
     ChangePeers,
     Collect,
+    CordonDevice,
     CordonNode,
     DrainNode,
     Entry,
@@ -136,6 +137,8 @@ def _apply_command(state: State, command: SingleCommand) -> Outcome:
             return apply_nodes.register(state, command)
         case CordonNode():
             return apply_nodes.cordon(state, command)
+        case CordonDevice():
+            return apply_nodes.cordon_device(state, command)
         case DrainNode():
             return apply_nodes.drain(state, command)
         case ForgetNode():

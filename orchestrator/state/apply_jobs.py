@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from orchestrator.contract.model import Desired, JobSpec, JobType
-from orchestrator.state.check import id_problem, job_problem, range_problem
+from orchestrator.contract.model import Desired, GroupSpec, JobSpec, JobType
+from orchestrator.state.check import gang_problem, id_problem, job_problem, range_problem
 from orchestrator.state.commands import (
     JobAnswer,
     JobsAnswer,
@@ -116,7 +116,7 @@ def _next_version(state: State, job: Job, spec: JobSpec, *, everything: bool) ->
     group_versions = []
     for group in spec.groups:
         before = old.get(group.name)
-        if before is not None and not everything and replace(before[0], count=group.count) == group:
+        if before is not None and not everything and _same_content(before[0], group):
             group_versions.append(before[1])
         else:
             group_versions.append(version)
@@ -139,6 +139,11 @@ def _next_version(state: State, job: Job, spec: JobSpec, *, everything: bool) ->
         )
     )
     return state.jobs[job.uid]
+
+
+def _same_content(before: GroupSpec, after: GroupSpec) -> bool:
+    """Whether what runs of a group may stay. A gang's count is content, too: its members know how many they are."""
+    return before == after if after.gang is not None else replace(before, count=after.count) == after
 
 
 def stop(state: State, command: StopJob) -> Outcome:
@@ -177,6 +182,9 @@ def scale(state: State, command: ScaleJob) -> Outcome:
     groups = tuple(replace(group, count=command.count) if group.name == wanted else group for group in job.spec.groups)
     if groups == job.spec.groups:
         return state.changed(False)
+    problem = next((text for group in groups if (text := gang_problem(group, job.spec.type))), "")
+    if problem:
+        return state.reject("INVALID", problem)
     job = _next_version(state, job, replace(job.spec, groups=groups), everything=False)
     state.events.emit(
         "job.scaled", namespace=job.spec.namespace, job=job.spec.name, message=f"{wanted} to {command.count}"

@@ -13,9 +13,18 @@ import numpy as np
 from orchestrator.contract.model import NodeSpec, NodeStatus, Resources
 from orchestrator.state.apply_rows import lose
 from orchestrator.state.check import id_problem, node_problem, range_problem
-from orchestrator.state.commands import CordonNode, DrainNode, ForgetNode, MarkNodes, NodeMark, Outcome, RegisterNode
+from orchestrator.state.commands import (
+    CordonDevice,
+    CordonNode,
+    DrainNode,
+    ForgetNode,
+    MarkNodes,
+    NodeMark,
+    Outcome,
+    RegisterNode,
+)
 from orchestrator.state.ledger import device_bits, engine_key
-from orchestrator.state.model import MAX_COMMAND_ROWS, Node
+from orchestrator.state.model import MAX_COMMAND_ROWS, MAX_CORDONED_DEVICES, Node
 from orchestrator.state.state import Rows, State
 
 
@@ -133,6 +142,29 @@ def cordon(state: State, command: CordonNode) -> Outcome:
     draining = node.draining and command.cordoned
     state.put_node(replace(node, cordoned=command.cordoned, draining=draining, modify_index=state.index))
     state.events.emit("node.cordoned" if command.cordoned else "node.uncordoned", node_id=node.spec.id)
+    return state.changed()
+
+
+def cordon_device(state: State, command: CordonDevice) -> Outcome:
+    node = state.nodes.get(command.node_id)
+    if node is None:
+        return _not_found(state, command.node_id)
+    device, closed = command.device_id, node.cordoned_devices
+    if (device in closed) == command.cordoned:
+        return state.changed(False)
+    if not command.cordoned:
+        kept = tuple(one for one in closed if one != device)
+    elif all(one.id != device for one in node.spec.devices):
+        return state.reject("NOT_FOUND", f"node {node.spec.id!r} has no device {device[:128]!r}")
+    elif len(closed) >= MAX_CORDONED_DEVICES:
+        return state.reject(
+            "FAILED_PRECONDITION", f"node {node.spec.id!r} has {len(closed)} cordoned devices: uncordon some first"
+        )
+    else:
+        kept = tuple(sorted((*closed, device)))
+    state.put_node(replace(node, cordoned_devices=kept, modify_index=state.index))
+    kind = "device.cordoned" if command.cordoned else "device.uncordoned"
+    state.events.emit(kind, node_id=node.spec.id, message=device)
     return state.changed()
 
 

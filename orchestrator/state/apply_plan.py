@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from orchestrator.contract.model import AllocState, Desired, JobType, NodeStatus
 from orchestrator.state.allocations import LAST_LIVE
+from orchestrator.state.apply_gangs import device_refusals, gang_refusal
 from orchestrator.state.apply_rows import describe, emit, lose, set_reason
 from orchestrator.state.commands import Action, ActionColumns, ApplyPlan, Outcome, PlacementColumns, PlanAnswer
 from orchestrator.state.ledger import device_bits, engine_key
@@ -182,6 +183,7 @@ class _Placing:
         self.rows = len(self.columns)
         self.ok: Bools = np.ones(self.rows, dtype=np.bool_)
         self.why: dict[int, str] = {}
+        self.gangs: list[tuple[int, int]] = []  # (place in the plan's jobs, group) of each gang
 
     def run(self) -> tuple[int, list[str]]:
         if not self.rows:
@@ -192,6 +194,7 @@ class _Placing:
         self._match_devices()
         self._fit()
         self._match_ports()
+        self._match_gangs()
         accepted = np.flatnonzero(self.ok)
         if len(accepted):
             self._enter(accepted)
@@ -265,6 +268,8 @@ class _Placing:
         if not 0 <= group < len(job.spec.groups):
             return "the job has no such group by now"
         facts = self.state.facts(job)[group]
+        if facts.gang is not None:
+            self.gangs.append((job_place, group))
         into[:] = (
             facts.gid,
             job.slot,
@@ -312,6 +317,9 @@ class _Placing:
             outside = (columns.device_mask[with_devices] & ~known.astype(np.uint64)) != 0
             if outside.any():
                 self._refuse(with_devices[outside], "the node has no such device")
+            for place, text in device_refusals(self.state, self.command, self.slots, with_devices[~outside]):
+                self.why[place] = text
+                self.ok[place] = False
 
     # -------------------------------------------------------------------- what fits
 
@@ -392,6 +400,20 @@ class _Placing:
         job = self.state.jobs[self.command.jobs[int(self.columns.job[place])]]
         statics = self.state.facts(job)[int(self.columns.group[place])].static_ports
         return all(static in (0, port) for static, port in zip(statics, ports, strict=True))
+
+    def _match_gangs(self) -> None:
+        """A gang goes in whole or not at all; what its refused rows would have held stays free until the next plan."""
+        for job_place, group in self.gangs:
+            places = np.flatnonzero((self.columns.job == job_place) & (self.columns.group == group))
+            refused = places[~self.ok[places]]
+            if len(refused):
+                first = int(refused[0])
+                text = f"its gang goes in whole or not at all, and {self._name(first)} does not: {self.why[first]}"
+            else:
+                ordinals = self.columns.ordinal[places]
+                text = gang_refusal(self.state, self.state.jobs[self.command.jobs[job_place]], group, ordinals)
+            if text:
+                self._refuse(places, text)
 
     # -------------------------------------------------------------------- in they go
 

@@ -16,11 +16,12 @@ from orchestrator.contract.model import (
     Constraint,
     GroupSpec,
     JobSpec,
+    JobType,
     NodeSpec,
     Resources,
     TaskSpec,
 )
-from orchestrator.state.model import MAX_COUNT
+from orchestrator.state.model import MAX_COUNT, MAX_GANG
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _VARIABLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,255}")
@@ -64,7 +65,19 @@ def job_problem(spec: JobSpec) -> str:
         or _duplicate("group", (group.name for group in spec.groups))
         or _constraints_problem(spec.constraints)
         or next((problem for group in spec.groups if (problem := _group_problem(group))), "")
+        or next((problem for group in spec.groups if (problem := gang_problem(group, spec.type))), "")
     )
+
+
+def gang_problem(group: GroupSpec, job_type: JobType) -> str:
+    """Whether one entry of the log can hold a group that goes in whole or not at all."""
+    if group.gang is None:
+        return ""
+    if job_type is JobType.SYSTEM:
+        return f"group {group.name[:64]!r}: a system job cannot be a gang"
+    if group.count > MAX_GANG:
+        return f"group {group.name[:64]!r}: a gang has at most {MAX_GANG} instances, not {group.count}"
+    return ""
 
 
 def _group_problem(group: GroupSpec) -> str:
@@ -115,6 +128,8 @@ def _resources_problem(resources: Resources) -> str:
             range_problem("gpu count", gpus.count, 0, MAX_DEVICES)
             or range_problem("gpu_millis", gpus.gpu_millis, 1, WHOLE_DEVICE)
             or range_problem("gpu memory_mib", gpus.memory_mib, 0, MAX_AMOUNT)
+            or range_problem("length of a gpu condition", len(gpus.compute_capability + gpus.driver_version), 0, 256)
+            or range_problem("length of the mig profile", len(gpus.mig), 0, 64)
         )
     return problem
 
@@ -150,6 +165,11 @@ def node_problem(spec: NodeSpec) -> str:
                     or range_problem("device memory_mib", device.memory_mib, 0, MAX_AMOUNT)
                     or range_problem("device island", device.island, 0, MAX_INT32)
                     or range_problem("device numa", device.numa, -1, MAX_INT32)
+                    or range_problem("device pcie", device.pcie, 0, MAX_INT32)
+                    or range_problem("length of the device's compute capability", len(device.compute_capability), 0, 64)
+                    or range_problem("length of the device's driver version", len(device.driver_version), 0, 64)
+                    or range_problem("length of the device's mig profile", len(device.mig), 0, 64)
+                    or range_problem("length of the device's parent", len(device.parent), 0, 256)
                 )
             ),
             "",

@@ -89,6 +89,15 @@ class CordonNode:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CordonDevice:
+    """One device gets nothing new; what it runs stays. Holds for its id, also when its node registers again."""
+
+    node_id: str
+    device_id: str
+    cordoned: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DrainNode:
     """Cordons the node and moves its allocations away."""
 
@@ -277,6 +286,7 @@ SingleCommand = (
     | RemoveJob
     | RegisterNode
     | CordonNode
+    | CordonDevice
     | DrainNode
     | ForgetNode
     | MarkNodes

@@ -35,6 +35,8 @@ KINDS: dict[str, str] = {
     "node.braked": "too many fell silent together: nobody is marked lost for now; the message says what to do",
     "node.cordoned": "gets nothing new",
     "node.uncordoned": "may get work again",
+    "device.cordoned": "gets nothing new",
+    "device.uncordoned": "may get work again",
     "node.draining": "its allocations move away",
     "node.forgotten": "removed from the cluster",
     "variable.changed": "the message is the variable's name, never its value",

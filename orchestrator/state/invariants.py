@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from orchestrator.contract.model import AllocState, Desired
-from orchestrator.state.allocations import STORED
+from orchestrator.contract.model import AllocState, Desired, GangFailure
+from orchestrator.state.allocations import LAST_LIVE, STORED
 from orchestrator.state.ledger import Ledger, engine_key
 from orchestrator.state.snapshot import capture, image_hash, restore
 from orchestrator.state.state import State
@@ -21,7 +21,15 @@ WHOLE = 1000
 
 def check(state: State) -> list[str]:
     """Every invariant that is broken, as a sentence; empty when all hold. Takes seconds with a million allocations."""
-    return [*_nodes(state), *_ordinals(state), *_rows(state), *_jobs(state), *_bounds(state), *_indexes(state)]
+    return [
+        *_nodes(state),
+        *_ordinals(state),
+        *_rows(state),
+        *_gangs(state),
+        *_jobs(state),
+        *_bounds(state),
+        *_indexes(state),
+    ]
 
 
 def _nodes(state: State) -> Iterator[str]:
@@ -121,6 +129,34 @@ def _rows(state: State) -> Iterator[str]:
     for row in (*table.ports, *table.reasons):
         if not row < table.high or table.job[row] < 0:
             yield f"free row {row} has ports or a reason"
+
+
+def _gangs(state: State) -> Iterator[str]:
+    """A gang that restarts as one went in as one: whoever of it is meant to run was placed by the same command, and no
+    member has a newer attempt than that or none at all, unless it completed before."""
+    table, ordinals = state.table, state.ordinals
+    for job in state.jobs.values():
+        for version, spec in job.specs:
+            for place, group in enumerate(spec.groups):
+                if group.gang is None or group.gang.on_failure is not GangFailure.RESTART:
+                    continue
+                rows = ordinals.rows(ordinals.gids[(job.slot, group.name)])
+                newest = rows[rows >= 0]
+                mine = newest[(table.version[newest] == version) & (table.group[newest] == place)]
+                live = mine[(table.state[mine] <= LAST_LIVE) & (table.desired[mine] == Desired.RUN)]
+                if not len(live):
+                    continue
+                what = f"gang {job.spec.name}/{group.name}"
+                made = int(table.create_index[live[0]])
+                if (table.create_index[live] != made).any():
+                    yield f"{what} runs in parts that were placed at different times"
+                others = rows[: group.count]
+                if len(others) < group.count:
+                    yield f"{what} has {len(others)} of {group.count} members"
+                others = others[others >= 0]
+                odd = (table.create_index[others] != made) & (table.state[others] != AllocState.COMPLETE)
+                if odd.any():
+                    yield f"{what} runs without {int(odd.sum())} of its members"
 
 
 def _jobs(state: State) -> Iterator[str]:

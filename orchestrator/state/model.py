@@ -13,6 +13,10 @@ _NOTHING = Resources()
 
 MAX_COUNT = 100_000
 """Instances of one group at most; also the bound of an ordinal."""
+MAX_GANG = 2_000
+"""Instances of a gang at most: one entry of the log holds it, and is never larger."""
+MAX_CORDONED_DEVICES = 256
+"""Of one node, those included that it does not report any more."""
 MAX_COMMAND_ROWS = 20_000
 """Rows of one plan, jobs of one submit, observations of one batch."""
 
@@ -55,3 +59,10 @@ class Node:
     status_reason: str = ""
     # What may be in use without breaking an invariant: the capacity, or what was in use when a registration lowered it.
     ceiling: Resources = _NOTHING
+    cordoned_devices: tuple[str, ...] = ()  # ids, sorted; also of devices that the node does not report now
+
+    @property
+    def open_devices(self) -> int:
+        """Mask of the devices that may be given away."""
+        closed = self.cordoned_devices
+        return sum(1 << place for place, device in enumerate(self.spec.devices) if device.id not in closed)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.contract.model import AllocState, JobSpec, Limits, Variable
+from orchestrator.contract.model import AllocState, DeviceRequest, GangSpec, JobSpec, Limits, Variable
 from orchestrator.state.allocations import AllocationTable
 from orchestrator.state.answers import Answers
 from orchestrator.state.commands import Answer, Applied, Rejected, WriteAnswer
@@ -38,6 +38,8 @@ class GroupFacts(NamedTuple):
     devices: int
     gpu_millis: int
     static_ports: tuple[int, ...]  # by port: the fixed host port, or 0
+    gpus: DeviceRequest | None  # None where it asks for none
+    gang: GangSpec | None
 
 
 class State:
@@ -164,6 +166,8 @@ class State:
                     gpus.count if gpus else 0,
                     gpus.gpu_millis if gpus and gpus.count else 0,
                     tuple([port.static for port in group.ports]),
+                    gpus if gpus and gpus.count else None,
+                    group.gang,
                 )
             )
         self._facts[job.slot] = (job.version, tuple(facts))

@@ -82,6 +82,9 @@ def count_submitted(typical: Typical, spec: JobSpec, before: JobSpec | None) -> 
         return
     known = {group.name: group for group in before.groups} if before is not None else {}
     for group in spec.groups:
+        gpus = group.resources.gpus
+        if gpus is not None and gpus.mig:
+            continue  # a slice is given whole: it leaves no fragments, and says nothing of whole GPUs
         shape = shape_of(group)
         old = known.get(group.name)
         had = old.count if old is not None and shape_of(old) == shape else 0

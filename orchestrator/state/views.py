@@ -199,7 +199,11 @@ def node_info(state: State, node: Node) -> NodeInfo:
         ),
         allocations=len(ledger.live[slot]),
         devices=tuple(
-            DeviceUse(device=device, used_millis=int(ledger.device_millis[slot, place]))
+            DeviceUse(
+                device=device,
+                used_millis=int(ledger.device_millis[slot, place]),
+                cordoned=device.id in node.cordoned_devices,
+            )
             for place, device in enumerate(node.spec.devices)
         ),
         register_index=node.register_index,

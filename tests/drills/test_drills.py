@@ -96,6 +96,28 @@ async def test_every_drill_passes_on_one_cluster_after_the_other() -> None:
     assert verdicts["kill-agent"].requests_failed == 0
 
 
+@pytest.mark.slow
+async def test_the_operators_tools_keep_what_they_state_under_load() -> None:
+    async with LocalCluster(peers=3, agents=2, driver="process") as cluster:
+        for kind in ("backup-restore", "recover"):
+            said: list[str] = []
+            drill = Drill(cluster, Options(kind=KINDS[kind], rounds=1), said.append)
+            verdict = await drill.run()
+            assert verdict.passed, (kind, said)
+            assert (verdict.requests_failed, verdict.violations, verdict.writes_lost) == (0, 0, 0), (kind, said)
+            assert verdict.writes_acked >= 100
+            assert verdict.ready_ms.max > 0
+            (life,) = drill.facts.lives
+            before = [ack for ack in drill.facts.acks if ack.index <= life.index]
+            after = [ack for ack in drill.facts.acks if ack.index >= life.next_index]
+            assert before and after, "writes on both sides of what was stated"
+            assert any(line.startswith("given up, as stated: ") for line in said)
+            if kind == "backup-restore":
+                assert len(drill.facts.acks) > len(before) + len(after), "and some that the backup has not"
+        assert list(cluster.data.glob("*.backup")) == []
+        assert (await cluster.client.cluster_status()).epoch == 2001, "two further lives, peers added in each"
+
+
 def test_a_context_that_is_not_ours_is_refused_unless_its_name_is_repeated(tmp_path: Path) -> None:
     contexts = {"current": "prod", "contexts": {"prod": {"endpoints": ["127.0.0.1:1"], "kind": "remote"}}}
     (tmp_path / "contexts.json").write_text(json.dumps(contexts))

@@ -139,8 +139,10 @@ async def main(address: str, certs: Path | None, me: str, logs_address: str) -> 
     await call(control, "CordonNode", pb.NodeRequest(node=node))
     await call(control, "UncordonNode", pb.NodeRequest(node=node))
     await call(control, "DrainNode", pb.NodeRequest(node=node))
-    spare = {"id": f"spare-{me}", "name": f"spare-{me}", "port_min": 20000, "port_max": 20010}
+    spare = {"id": f"spare-{me}", "name": f"spare-{me}", "port_min": 20000, "port_max": 20010, "devices": [{"id": "g"}]}
     await agents.Register(agent.RegisterRequest(node=spare), timeout=15)
+    await call(control, "CordonDevice", pb.NodeDeviceRequest(node=f"spare-{me}", device="0"))
+    await call(control, "UncordonDevice", pb.NodeDeviceRequest(node=f"spare-{me}", device="0"))
     await call(control, "ForgetNode", pb.NodeRequest(node=f"spare-{me}"))
     await call(control, "ClusterStatus", pb.ClusterStatusRequest())
     await first("Backup", control.Backup(pb.BackupRequest()))

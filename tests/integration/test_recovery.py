@@ -26,14 +26,19 @@ from tests.integration.test_local_cluster import SLEEPER, running
 pytestmark = pytest.mark.cluster
 
 
-async def raftsman(cluster: LocalCluster, *arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run the command line as the cluster's administrator; it must exit with ``code``."""
+async def raftsman(
+    cluster: LocalCluster, *arguments: str | Path, code: int = 0, endpoints: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line as the cluster's administrator (without a context if not ``endpoints``); it must exit with
+    ``code``."""
     environment = {
         **os.environ,
         "RAFTSMAN_ENDPOINTS": ",".join(cluster.endpoints),
         "RAFTSMAN_TLS_DIR": str(cluster.tls_directory),
         "RAFTSMAN_CONFIG_DIR": str(cluster.data / "config"),
     }
+    if not endpoints:
+        del environment["RAFTSMAN_ENDPOINTS"], environment["RAFTSMAN_TLS_DIR"]
     argv = [sys.executable, "-m", "orchestrator.cli.main", *(str(argument) for argument in arguments)]
     done = await asyncio.to_thread(subprocess.run, argv, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == code, done.stderr
@@ -65,6 +70,46 @@ async def test_a_damaged_peer_is_reset_catches_up_and_votes_again(local_cluster:
     await is_back(cluster, victim.name)
     listed = await raftsman(cluster, "peers", "-o", "name")
     assert listed.stdout.split() == list(cluster.peer_names())
+
+
+@pytest.mark.local_cluster(peers=3, agents=0)
+async def test_a_reset_is_refused_while_the_others_form_no_majority_and_done_once_they_do(
+    local_cluster: LocalCluster,
+) -> None:
+    cluster = local_cluster
+    victim = await killed_follower(cluster)
+    home = directory(cluster, victim)
+    damage(cluster, victim)
+    other = next(peer for peer in cluster.peers if peer.alive)
+    await cluster.kill_peer(other.name)
+    refused = await raftsman(cluster, "peers", "reset", "--data", home, "-y", "--timeout", "1s", code=1)
+    left = next(peer for peer in cluster.peers if peer.alive)
+    assert f"2 without {victim.name} must run and count each other; {left.name} does" in refused.stderr
+    assert f"\n  {other.address}: " in refused.stderr, "and who did not answer is told"
+    assert (home / "identity.json").exists()
+    await cluster.restart(other.name)
+    # Without a context: the peer's own certificates will do, and one peer that knows the others.
+    alone = ("--ask", left.address, "--tls", cluster.data / "tls" / "peers" / victim.name)
+    done = await raftsman(
+        cluster, "peers", "reset", "--data", home, "-y", "--timeout", "60s", *alone, endpoints=False
+    )  # fmt: skip
+    assert f"{other.name}: epoch 1, hears and counts " in done.stderr
+    await cluster.restart(victim.name)
+    await is_back(cluster, victim.name)
+
+
+@pytest.mark.local_cluster(peers=2, agents=0)
+async def test_one_of_two_peers_is_not_reset(local_cluster: LocalCluster) -> None:
+    cluster = local_cluster
+    await cluster.client.put_variable("kept", "yes")
+    await cluster.kill_peer("p2")
+    refused = await raftsman(
+        cluster, "peers", "reset", "--data", cluster.peer_directory("p2"), "-y", "--force", code=1
+    )  # fmt: skip
+    assert "p2 is one of two peers, and each of them is needed" in refused.stderr
+    await cluster.restart("p2")
+    found = (await cluster.client.get_variable("kept")).variable
+    assert found is not None and found.value == "yes"
 
 
 @pytest.mark.local_cluster(peers=3, agents=0)

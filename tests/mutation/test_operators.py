@@ -90,6 +90,7 @@ def test_every_excuse_names_a_mutant_that_exists(module: str) -> None:
     assert all(reason.strip() for reason in SURVIVORS[module].values())
 
 
+@pytest.mark.soak
 def test_a_real_mistake_is_caught_and_no_file_is_changed() -> None:
     path = ROOT / "orchestrator/state/apply_variables.py"
     before = path.read_bytes()

@@ -57,6 +57,7 @@ from orchestrator.state.invariants import check
 from orchestrator.state.snapshot import capture, image_hash
 from orchestrator.state.state import State
 from orchestrator.state.views import assignments_for, cluster_view, job_statuses
+from tests.effort import examples
 from tests.unit.state.kit import group, job, node
 
 JOBS = ("a", "b")
@@ -76,11 +77,11 @@ STEPS = 40
 SEEDS = st.integers(0, 2**32)
 """Commands are drawn by a seeded generator: Hypothesis' own draws prefer small and equal values, so that hardly a plan
 would find a job that still exists. A failure prints its seed."""
-QUIET = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUIET = settings(max_examples=examples(50), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_any_bytes_in_the_log_are_answered(payload: bytes) -> None:
     machine = ClusterMachine()
     assert isinstance(machine.apply(payload), Rejected)
@@ -149,7 +150,7 @@ def test_any_commands_keep_the_invariants_and_equal_logs_give_equal_bytes(seed: 
 
 
 @given(st.binary(max_size=60), SEEDS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_a_damaged_snapshot_leaves_the_state_as_it_was(noise: bytes, seed: int) -> None:
     dice = Random(seed)
     machine = ClusterMachine()

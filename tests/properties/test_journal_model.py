@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from orchestrator.replication.journal import Entry, FileJournal
+from tests.effort import examples, seeds
 from tests.sim.disk import PowerCutError, SimDisk
 
 DIRECTORY = Path("/peer/journal")
@@ -161,7 +162,7 @@ class JournalMachine(RuleBasedStateMachine):
         assert Model.of(self.journal) == self.model
 
 
-JournalMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+JournalMachine.TestCase.settings = settings(max_examples=examples(60), stateful_step_count=30, deadline=None)
 TestJournalAgainstModel = JournalMachine.TestCase
 
 
@@ -184,7 +185,7 @@ def run_until_crash(seed: int, crash_at: int) -> tuple[SimDisk, Model, Model, bo
     return disk, durable, model, False
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", seeds(range(12), fast=[0]))
 def test_power_cut_at_every_disk_call_loses_nothing_flushed_and_invents_nothing(seed: int) -> None:
     crash_at, cut = 1, True
     while cut:

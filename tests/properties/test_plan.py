@@ -49,6 +49,7 @@ from orchestrator.state.commands import (
 )
 from orchestrator.state.invariants import check
 from orchestrator.state.state import State, new_state
+from tests.effort import examples
 from tests.unit.scheduling.cluster import Cluster, gpus, group_spec, node_spec
 
 LIVELY = [state for state in AllocState if state not in TERMINAL]
@@ -178,7 +179,9 @@ def disturb(world: World, data: st.DataObject) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 def test_whatever_happens_every_plan_goes_in_whole_and_the_rounds_come_to_rest(data: st.DataObject) -> None:
     """Disturbances and rounds in any order: no row of a fresh plan is ever stale, and no invariant breaks. Once the
     disturbances end and nodes have room, everything wanted runs or has ended for good, and no plan is made any more."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -17,22 +18,25 @@ from orchestrator.contract.model import (
     DeviceRequest,
     GroupSpec,
     JobType,
+    Link,
     NodeStatus,
 )
 from orchestrator.plan import decide
 from orchestrator.reconcile.rounds import reconcile
 from orchestrator.scheduling import registry
-from orchestrator.scheduling.devices import best_set, mask_of
+from orchestrator.scheduling.device_sets import best_set, link_cost
+from orchestrator.scheduling.devices import Devices, mask_of
 from orchestrator.scheduling.filters import has_room, suitable
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.solve import Placements, solve
 from orchestrator.scheduling.wish import wish_of
 from orchestrator.state.typical import Shape
 from orchestrator.state.views import ClusterView
+from tests.effort import examples
 from tests.unit.scheduling.cluster import Cluster, group_spec
-from tests.unit.scheduling.oracle import Machine, Oracle, best_devices, fullness, oracle_of
+from tests.unit.scheduling.oracle import Machine, Oracle, best_devices, fullness, oracle_of, pair_cost, skipped, worth
 
-QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 OPERATORS = st.sampled_from(
     [
@@ -49,19 +53,37 @@ OPERATORS = st.sampled_from(
 )
 
 
+TOPOLOGIES = st.sampled_from(
+    [
+        # devices per island, per PCIe switch (0: none known), per NUMA node; each nests in the next or spans it whole
+        (1, 0, 4),
+        (2, 0, 4),
+        (4, 0, 4),
+        (1, 2, 4),
+        (2, 4, 4),
+        (8, 2, 4),
+        (4, 2, 2),
+        (1, 2, 0),
+    ]
+)
+
+
 @st.composite
-def inventories(draw: st.DrawFn) -> tuple[Device, ...]:
-    count = draw(st.sampled_from([0, 0, 1, 2, 4, 6]))
+def inventories(draw: st.DrawFn, most: int = 6) -> tuple[Device, ...]:
+    count = draw(st.sampled_from([0, 0, 1, 2, 4, most]))
     model = draw(st.sampled_from(["NVIDIA H100 80GB", "NVIDIA A100", "Tesla T4"]))
-    size = draw(st.sampled_from([1, 2, 4]))
+    island, switch, socket = draw(TOPOLOGIES)
     memories = draw(st.sampled_from([(80_000,), (80_000,), (16_000, 80_000)]))
     return tuple(
         Device(
             id=f"d{at}",
             model=model,
             memory_mib=draw(st.sampled_from(memories)),
-            island=at // size,
-            numa=at // 4,
+            island=at // island,
+            numa=at // socket if socket else -1,
+            pcie=at // switch + 1 if switch else 0,
+            compute_capability=draw(st.sampled_from(["8.0", "8.0", "9.0", ""])),
+            mig=draw(st.sampled_from(["", "", "", "", "1g.10gb"])),
         )
         for at in range(count)
     )
@@ -69,14 +91,17 @@ def inventories(draw: st.DrawFn) -> tuple[Device, ...]:
 
 @st.composite
 def requests(draw: st.DrawFn) -> DeviceRequest | None:
-    count = draw(st.sampled_from([0, 0, 1, 2, 3]))
+    count = draw(st.sampled_from([0, 0, 1, 1, 2, 3]))
     if not count:
         return None
     return DeviceRequest(
         count=count,
-        gpu_millis=draw(st.sampled_from([1000, 1000, 500, 300])),
+        gpu_millis=draw(st.sampled_from([1000, 1000, 500, 300])) if count == 1 else 1000,
         memory_mib=draw(st.sampled_from([0, 40_000])),
         models=draw(st.sampled_from([(), ("h100",), ("T4", "a100")])),
+        compute_capability=draw(st.sampled_from(["", "", ">= 8.0", ">= 9.0"])),
+        mig=draw(st.sampled_from(["", "", "", "1g.10gb"])),
+        link=draw(st.sampled_from([Link.ANY, Link.ANY, Link.ISLAND, Link.NUMA])),
     )
 
 
@@ -135,6 +160,7 @@ def clusters(draw: st.DrawFn, policy: str | None = None, plain: bool = False) ->
             status=draw(st.sampled_from([NodeStatus.READY] * 5 + [NodeStatus.LOST])),
             cordoned=draw(st.integers(0, 9)) == 0,
             draining=draw(st.integers(0, 9)) == 0,
+            cordoned_devices=draw(st.sampled_from([(), (), (), ("d0",), ("d1", "d2", "gone")])),
         )
     for at in range(draw(st.integers(1, 5))):
         job = cluster.job(
@@ -273,21 +299,85 @@ def test_the_order_of_mappings_does_not_change_the_plan(cluster: Cluster, seed: 
                 np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
 
 
-@given(
-    inventory=inventories(),
-    count=st.integers(1, 4),
-    millis=st.sampled_from([1000, 500]),
-    models=st.sampled_from([(), (), ("h100",)]),
-    data=st.data(),
-)
-@settings(QUICK, max_examples=250)
+@given(inventory=inventories(most=8), count=st.integers(1, 8), millis=st.sampled_from([1000, 500]), data=st.data())
+@settings(QUICK, max_examples=examples(400))
 def test_the_set_of_devices_is_the_best_of_all_sets(
-    inventory: tuple[Device, ...], count: int, millis: int, models: tuple[str, ...], data: st.DataObject
+    inventory: tuple[Device, ...], count: int, millis: int, data: st.DataObject
 ) -> None:
-    request = DeviceRequest(count=count, gpu_millis=millis, models=models)
-    free = [data.draw(st.sampled_from([1000, 1000, 700, 300, 0])) for _ in inventory]
+    """Every set of every request is looked at by the oracle; the arrays over all nodes agree with it, too."""
+    request = DeviceRequest(
+        count=count,
+        gpu_millis=millis if count == 1 else 1000,
+        models=data.draw(st.sampled_from([(), (), ("h100",)])),
+        compute_capability=data.draw(st.sampled_from(["", "", ">= 8.0"])),
+        link=data.draw(st.sampled_from([Link.ANY, Link.ANY, Link.ISLAND, Link.NUMA])),
+    )
+    free = [data.draw(st.sampled_from([1000, 1000, 1000, 700, 300, 0])) for _ in inventory]
     cluster = Cluster()
-    record = cluster.node("n", devices=inventory)
+    cordoned = data.draw(st.sampled_from([(), (), ("d0",), ("d1", "d3")]))
+    record = cluster.node("n", devices=inventory, cordoned_devices=cordoned)
     machine = Machine(record=record, cpu=0, memory=0, disk=0, devices=free, engine="")
-    found = best_set(inventory, free, request)
-    assert (found.numbers if found is not None else None) == best_devices(machine, request)
+    devices = Devices([inventory], [cordoned])
+    devices.free[0, : len(free)] = free
+    expected = best_devices(machine, request)
+    found = devices.best(0, request)
+    assert (found.numbers if found is not None else None) == expected
+    where = np.array([0])
+    assert devices.enough(request, where).tolist() == [expected is not None]
+    times = 0
+    if found is not None:
+        cost, loss = devices.judge(request, where)
+        assert (cost.tolist(), loss.tolist()) == ([pair_cost(machine, found.numbers)], [found.loss])
+        assert found.rest == worth(machine, found.numbers)
+        assert found.loss == worth(machine, ()) - found.rest
+        asked = int(devices.times(request, where)[0])
+        while (more := devices.best(0, request)) is not None:
+            devices.take(0, more.numbers, request.gpu_millis)
+            times += 1
+        assert times == asked, "times() says how often it can be done"
+
+
+@given(count=st.integers(2, 12), data=st.data())
+@settings(QUICK, max_examples=60)
+def test_in_large_nodes_no_set_has_cheaper_links_or_leaves_more(count: int, data: st.DataObject) -> None:
+    """16 devices: too many sets of up to 12 to look at all in Python, so by circles: how many of each are taken decides
+    the cost and the rest, and all ways to split are tried."""
+    island, switch = data.draw(st.sampled_from([(1, 2), (2, 4), (4, 0), (1, 4)]))
+    inventory = tuple(
+        Device(id=f"d{at}", island=at // island, pcie=at // switch + 1 if switch else 0, numa=at // 8)
+        for at in range(16)
+    )
+    free = [data.draw(st.sampled_from([1000, 1000, 0])) for _ in inventory]
+    usable = [at for at, millis in enumerate(free) if millis == 1000]
+    request = DeviceRequest(count=count)
+    found = best_set(inventory, free, usable, request)
+    cluster = Cluster()
+    machine = Machine(record=cluster.node("n", devices=inventory), cpu=0, memory=0, disk=0, devices=free, engine="")
+    islands: dict[int, list[int]] = {}
+    for at in usable:
+        islands.setdefault(at // island, []).append(at)
+    candidates = [
+        tuple(sorted(at for run in runs for at in run))
+        for split in product(*(range(len(members) + 1) for members in islands.values()))
+        if sum(split) == count
+        for runs in product(
+            *(
+                [members[start : start + taken] for start in range(len(members) - taken + 1)] if taken else [[]]
+                for members, taken in zip(islands.values(), split, strict=True)
+            )
+        )
+    ]
+    if len(usable) < count:
+        assert found is None
+        return
+    assert found is not None
+    best = min(
+        candidates,
+        key=lambda numbers: (
+            link_cost(inventory, numbers),
+            -worth(machine, numbers),
+            skipped(machine, numbers),
+            numbers,
+        ),
+    )
+    assert found.numbers == best

@@ -3,9 +3,10 @@
 Lines (``key=value`` where there is a choice):
 
     submit JOB GROUP:COUNT... [type=batch] [cpu=] [gpus=] [share=] [ports=0,80] [image=] [expect=] [id=REQUEST]
+        [gang=restart|replace]
     scale JOB COUNT, stop JOB, restart JOB, remove JOB
     node ID [cpu=] [gpus=] [engine=] [as=IDENTITY]
-    cordon ID, uncordon ID, drain ID, forget ID, lost ID, back ID
+    cordon ID [device=], uncordon ID [device=], drain ID, forget ID, lost ID, back ID
     plan [place JOB/GROUP/N NODE [attempt=] [version=] [devices=0+1] [ports=80+81]], [stop ALLOC], [lose ALLOC], ...
     saw ALLOC[#ATTEMPT] STATE [from=NODE] [restarts=] [exit=] [reason=] [nostart]
     put NAME VALUE [create|expect=VALUE], delete NAME [expect=VALUE]
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from orchestrator.contract.model import AllocState, Event, JobType
+from orchestrator.contract.model import AllocState, Event, GangFailure, GangSpec, JobType
 from orchestrator.contract.transitions import is_terminal
 from orchestrator.state import views
 from orchestrator.state.commands import (
@@ -27,6 +28,7 @@ from orchestrator.state.commands import (
     ChangePeers,
     Collect,
     Command,
+    CordonDevice,
     CordonNode,
     DrainNode,
     Expectation,
@@ -106,6 +108,7 @@ class Conversation:
                     share=int(options.get("share", "1000")),
                     image=options.get("image", "nginx"),
                     ports=ports,
+                    gang=_gang(options.get("gang", "")),
                 )
                 for text in groups
             ),
@@ -142,10 +145,15 @@ class Conversation:
         return self._do(RegisterNode(node=spec, identity=options.get("as", f"agent:{words[0]}")))
 
     def _say_cordon(self, words: list[str], options: dict[str, str]) -> str:
-        return self._do(CordonNode(node_id=words[0], cordoned=True))
+        return self._cordon(words[0], options.get("device", ""), True)
 
     def _say_uncordon(self, words: list[str], options: dict[str, str]) -> str:
-        return self._do(CordonNode(node_id=words[0], cordoned=False))
+        return self._cordon(words[0], options.get("device", ""), False)
+
+    def _cordon(self, node_id: str, device: str, cordoned: bool) -> str:
+        if device:
+            return self._do(CordonDevice(node_id=node_id, device_id=device, cordoned=cordoned))
+        return self._do(CordonNode(node_id=node_id, cordoned=cordoned))
 
     def _say_drain(self, words: list[str], options: dict[str, str]) -> str:
         return self._do(DrainNode(node_id=words[0]))
@@ -299,6 +307,10 @@ class Conversation:
             for row in found
         ]
         return "\n".join([f"{len(found)} rows", *lines])
+
+
+def _gang(on_failure: str) -> GangSpec | None:
+    return GangSpec(on_failure=GangFailure[on_failure.upper()]) if on_failure else None
 
 
 def _options(words: list[str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.contract.errors import RaftsmanError
 from orchestrator.replication.settings import EngineConfig
+from tests.effort import seeds
 from tests.sim.epochs import EpochCluster
 from tests.sim.loop import run_virtual
 
@@ -118,7 +119,7 @@ async def add(cluster: EpochCluster, *names: str) -> int:
 # ---------------------------------------------------------------------------- growing and shrinking
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(range(4), fast=range(1)))
 def test_one_peer_becomes_three(seed: int) -> None:
     async def work(cluster: EpochCluster) -> None:
         epoch = await add(cluster, "p2", "p3")
@@ -130,7 +131,7 @@ def test_one_peer_becomes_three(seed: int) -> None:
     simulate(work, seed=seed, peers=1)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(range(4), fast=range(1)))
 def test_three_peers_become_five_and_stand_two_deaths(seed: int) -> None:
     async def work(cluster: EpochCluster) -> None:
         await cluster.settle(await add(cluster, "p4", "p5"))
@@ -142,7 +143,7 @@ def test_three_peers_become_five_and_stand_two_deaths(seed: int) -> None:
     simulate(work, seed=seed)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(range(4), fast=range(1)))
 def test_five_peers_become_three_and_the_removed_end(seed: int) -> None:
     async def work(cluster: EpochCluster) -> None:
         leader = await cluster.elect()
@@ -153,7 +154,7 @@ def test_five_peers_become_three_and_the_removed_end(seed: int) -> None:
     simulate(work, seed=seed, peers=5)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(range(4), fast=range(1)))
 def test_the_leader_can_be_removed(seed: int) -> None:
     async def work(cluster: EpochCluster) -> None:
         leader = await cluster.elect()
@@ -164,7 +165,7 @@ def test_the_leader_can_be_removed(seed: int) -> None:
     simulate(work, seed=seed)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(range(4), fast=range(1)))
 def test_the_only_peer_can_be_replaced_by_another(seed: int) -> None:
     async def work(cluster: EpochCluster) -> None:
         cluster.place("p2")
@@ -177,7 +178,7 @@ def test_the_only_peer_can_be_replaced_by_another(seed: int) -> None:
     simulate(work, seed=seed, peers=1)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(range(4), fast=range(1)))
 def test_all_peers_are_replaced_one_by_one(seed: int) -> None:
     async def work(cluster: EpochCluster) -> None:
         for number in (1, 2, 3):
@@ -192,7 +193,7 @@ def test_all_peers_are_replaced_one_by_one(seed: int) -> None:
     simulate(work, seed=seed)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(range(4), fast=range(1)))
 def test_a_dead_peer_is_replaced_and_is_told_when_it_comes_back(seed: int) -> None:
     async def work(cluster: EpochCluster) -> None:
         leader = await cluster.elect()
@@ -208,7 +209,7 @@ def test_a_dead_peer_is_replaced_and_is_told_when_it_comes_back(seed: int) -> No
     simulate(work, seed=seed)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(range(4), fast=range(1)))
 def test_a_dead_peer_is_replaced_under_its_own_id(seed: int) -> None:
     async def work(cluster: EpochCluster) -> None:
         leader = await cluster.elect()
@@ -224,7 +225,7 @@ def test_a_dead_peer_is_replaced_under_its_own_id(seed: int) -> None:
     simulate(work, seed=seed)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(range(4), fast=range(1)))
 def test_a_dead_peer_is_replaced_under_its_own_id_in_a_later_epoch(seed: int) -> None:
     """The new disk fetches the state by itself, as a lost one would; that must not make it look like a used one."""
 
@@ -298,7 +299,7 @@ def test_a_newcomer_waits_and_never_forms_a_cluster() -> None:
 # ---------------------------------------------------------------------------- what goes wrong
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(range(4), fast=range(1)))
 def test_a_change_proposed_by_a_minority_leader_fails_and_the_old_peers_go_on(seed: int) -> None:
     async def work(cluster: EpochCluster) -> None:
         leader = await cluster.elect()
@@ -331,7 +332,7 @@ def test_a_change_proposed_by_a_minority_leader_fails_and_the_old_peers_go_on(se
     simulate(work, seed=seed)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", seeds(range(6), fast=range(1)))
 def test_a_leader_cut_off_right_behind_the_seal_is_found_again(seed: int) -> None:
     """The sealing leader alone knows that the seal is committed; the others commit it under a leader of their own."""
 
@@ -355,7 +356,7 @@ def test_a_leader_cut_off_right_behind_the_seal_is_found_again(seed: int) -> Non
     simulate(work, seed=seed)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", seeds(range(6), fast=range(1)))
 def test_void_entries_behind_the_seal_are_never_applied(seed: int) -> None:
     """A follower with entries of the old epoch that were never committed misses two epochs, then comes back."""
 
@@ -385,7 +386,7 @@ def test_void_entries_behind_the_seal_are_never_applied(seed: int) -> None:
     simulate(work, seed=seed)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(range(3), fast=range(1)))
 def test_a_peer_that_missed_its_removal_ends_when_it_hears_of_it(seed: int) -> None:
     async def work(cluster: EpochCluster) -> None:
         leader = await cluster.elect()
@@ -460,7 +461,7 @@ async def _crash_at(step: int, victim: str, seed: int) -> bool:
         return happened
 
 
-@pytest.mark.parametrize("victim", ["leader", "follower", "newcomer", "removed"])
+@pytest.mark.parametrize("victim", seeds(["leader", "follower", "newcomer", "removed"], fast=["removed"]))
 def test_power_cut_at_every_disk_call_of_the_switch(victim: str) -> None:
     reached = 0
     for step in range(1, 200):
@@ -570,7 +571,7 @@ async def _schedule(seed: int) -> tuple[int, int, int]:
         return len(writers.acknowledged), changes, wiped
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", seeds(range(12), fast=range(1)))
 def test_random_faults_and_changes_lose_nothing(seed: int) -> None:
     acknowledged, _, _ = run_virtual(lambda: _schedule(seed))
     assert acknowledged > 20, f"seed {seed} tested nothing"

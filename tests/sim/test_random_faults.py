@@ -12,6 +12,7 @@ import pytest
 
 from orchestrator.contract.errors import RaftsmanError
 from orchestrator.replication.settings import EngineConfig
+from tests.effort import seeds
 from tests.sim.cluster import SimCluster
 from tests.sim.loop import run_virtual
 
@@ -133,13 +134,13 @@ async def _schedule(seed: int, peers: int) -> tuple[int, int]:
         return len(writers.acknowledged), writers.reads
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", seeds(range(5), fast=[0]))
 def test_three_peers_keep_every_acknowledged_write(seed: int) -> None:
     acknowledged, reads = run_virtual(lambda: _schedule(seed, 3))
     assert acknowledged > 50 and reads > 0, f"seed {seed} tested nothing"
 
 
-@pytest.mark.parametrize("seed", range(100, 103))
+@pytest.mark.parametrize("seed", seeds(range(100, 103), fast=[]))
 def test_five_peers_keep_every_acknowledged_write(seed: int) -> None:
     acknowledged, reads = run_virtual(lambda: _schedule(seed, 5))
     assert acknowledged > 50 and reads > 0, f"seed {seed} tested nothing"

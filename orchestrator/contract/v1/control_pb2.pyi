@@ -336,12 +336,14 @@ class NodeInfo(_message.Message):
     def __init__(self, spec: _Optional[_Union[_types_pb2.NodeSpec, _Mapping]] = ..., status: _Optional[_Union[_types_pb2.NodeStatus, str]] = ..., cordoned: _Optional[bool] = ..., draining: _Optional[bool] = ..., used: _Optional[_Union[_types_pb2.Resources, _Mapping]] = ..., allocations: _Optional[int] = ..., devices: _Optional[_Iterable[_Union[DeviceUse, _Mapping]]] = ..., register_index: _Optional[int] = ..., heartbeat_age_ms: _Optional[int] = ..., status_reason: _Optional[str] = ...) -> None: ...
 
 class DeviceUse(_message.Message):
-    __slots__ = ("device", "used_millis")
+    __slots__ = ("device", "used_millis", "cordoned")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     USED_MILLIS_FIELD_NUMBER: _ClassVar[int]
+    CORDONED_FIELD_NUMBER: _ClassVar[int]
     device: _types_pb2.Device
     used_millis: int
-    def __init__(self, device: _Optional[_Union[_types_pb2.Device, _Mapping]] = ..., used_millis: _Optional[int] = ...) -> None: ...
+    cordoned: bool
+    def __init__(self, device: _Optional[_Union[_types_pb2.Device, _Mapping]] = ..., used_millis: _Optional[int] = ..., cordoned: _Optional[bool] = ...) -> None: ...
 
 class ListNodesRequest(_message.Message):
     __slots__ = ("read",)
@@ -364,6 +366,16 @@ class NodeRequest(_message.Message):
     request_id: str
     node: str
     def __init__(self, request_id: _Optional[str] = ..., node: _Optional[str] = ...) -> None: ...
+
+class NodeDeviceRequest(_message.Message):
+    __slots__ = ("request_id", "node", "device")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    node: str
+    device: str
+    def __init__(self, request_id: _Optional[str] = ..., node: _Optional[str] = ..., device: _Optional[str] = ...) -> None: ...
 
 class PeerInfo(_message.Message):
     __slots__ = ("id", "address", "role", "connected", "voter", "match_index", "lag", "last_contact_ms", "cert_expires_ms", "version")

@@ -119,6 +119,16 @@ class ControlStub:
                 request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.NodeRequest.SerializeToString,
                 response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.FromString,
                 _registered_method=True)
+        self.CordonDevice = channel.unary_unary(
+                '/orchestrator.contract.v1.Control/CordonDevice',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.NodeDeviceRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.FromString,
+                _registered_method=True)
+        self.UncordonDevice = channel.unary_unary(
+                '/orchestrator.contract.v1.Control/UncordonDevice',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.NodeDeviceRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.FromString,
+                _registered_method=True)
         self.ClusterStatus = channel.unary_unary(
                 '/orchestrator.contract.v1.Control/ClusterStatus',
                 request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ClusterStatusRequest.SerializeToString,
@@ -295,6 +305,18 @@ class ControlServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ForgetNode(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CordonDevice(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UncordonDevice(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -477,6 +499,16 @@ def add_ControlServicer_to_server(servicer, server):
             'ForgetNode': grpc.unary_unary_rpc_method_handler(
                     servicer.ForgetNode,
                     request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.NodeRequest.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.SerializeToString,
+            ),
+            'CordonDevice': grpc.unary_unary_rpc_method_handler(
+                    servicer.CordonDevice,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.NodeDeviceRequest.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.SerializeToString,
+            ),
+            'UncordonDevice': grpc.unary_unary_rpc_method_handler(
+                    servicer.UncordonDevice,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.NodeDeviceRequest.FromString,
                     response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.SerializeToString,
             ),
             'ClusterStatus': grpc.unary_unary_rpc_method_handler(
@@ -1008,6 +1040,60 @@ class Control:
             target,
             '/orchestrator.contract.v1.Control/ForgetNode',
             orchestrator_dot_contract_dot_v1_dot_control__pb2.NodeRequest.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CordonDevice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.contract.v1.Control/CordonDevice',
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.NodeDeviceRequest.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UncordonDevice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.contract.v1.Control/UncordonDevice',
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.NodeDeviceRequest.SerializeToString,
             orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.FromString,
             options,
             channel_credentials,

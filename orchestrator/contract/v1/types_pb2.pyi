@@ -45,6 +45,28 @@ class ConstraintOperator(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CONSTRAINT_OPERATOR_GREATER: _ClassVar[ConstraintOperator]
     CONSTRAINT_OPERATOR_LESS: _ClassVar[ConstraintOperator]
 
+class Link(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LINK_UNSPECIFIED: _ClassVar[Link]
+    LINK_ANY: _ClassVar[Link]
+    LINK_ISLAND: _ClassVar[Link]
+    LINK_NUMA: _ClassVar[Link]
+
+class GangDomain(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    GANG_DOMAIN_UNSPECIFIED: _ClassVar[GangDomain]
+    GANG_DOMAIN_ISLAND: _ClassVar[GangDomain]
+    GANG_DOMAIN_NODE: _ClassVar[GangDomain]
+    GANG_DOMAIN_RACK: _ClassVar[GangDomain]
+    GANG_DOMAIN_ZONE: _ClassVar[GangDomain]
+    GANG_DOMAIN_CLUSTER: _ClassVar[GangDomain]
+
+class GangFailure(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    GANG_FAILURE_UNSPECIFIED: _ClassVar[GangFailure]
+    GANG_FAILURE_RESTART: _ClassVar[GangFailure]
+    GANG_FAILURE_REPLACE: _ClassVar[GangFailure]
+
 class Desired(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     DESIRED_UNSPECIFIED: _ClassVar[Desired]
@@ -92,6 +114,19 @@ CONSTRAINT_OPERATOR_EXISTS: ConstraintOperator
 CONSTRAINT_OPERATOR_NOT_EXISTS: ConstraintOperator
 CONSTRAINT_OPERATOR_GREATER: ConstraintOperator
 CONSTRAINT_OPERATOR_LESS: ConstraintOperator
+LINK_UNSPECIFIED: Link
+LINK_ANY: Link
+LINK_ISLAND: Link
+LINK_NUMA: Link
+GANG_DOMAIN_UNSPECIFIED: GangDomain
+GANG_DOMAIN_ISLAND: GangDomain
+GANG_DOMAIN_NODE: GangDomain
+GANG_DOMAIN_RACK: GangDomain
+GANG_DOMAIN_ZONE: GangDomain
+GANG_DOMAIN_CLUSTER: GangDomain
+GANG_FAILURE_UNSPECIFIED: GangFailure
+GANG_FAILURE_RESTART: GangFailure
+GANG_FAILURE_REPLACE: GangFailure
 DESIRED_UNSPECIFIED: Desired
 DESIRED_RUN: Desired
 DESIRED_STOP: Desired
@@ -110,16 +145,24 @@ NODE_STATUS_READY: NodeStatus
 NODE_STATUS_LOST: NodeStatus
 
 class DeviceRequest(_message.Message):
-    __slots__ = ("count", "gpu_millis", "memory_mib", "models")
+    __slots__ = ("count", "gpu_millis", "memory_mib", "models", "compute_capability", "driver_version", "mig", "link")
     COUNT_FIELD_NUMBER: _ClassVar[int]
     GPU_MILLIS_FIELD_NUMBER: _ClassVar[int]
     MEMORY_MIB_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
+    COMPUTE_CAPABILITY_FIELD_NUMBER: _ClassVar[int]
+    DRIVER_VERSION_FIELD_NUMBER: _ClassVar[int]
+    MIG_FIELD_NUMBER: _ClassVar[int]
+    LINK_FIELD_NUMBER: _ClassVar[int]
     count: int
     gpu_millis: int
     memory_mib: int
     models: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, count: _Optional[int] = ..., gpu_millis: _Optional[int] = ..., memory_mib: _Optional[int] = ..., models: _Optional[_Iterable[str]] = ...) -> None: ...
+    compute_capability: str
+    driver_version: str
+    mig: str
+    link: Link
+    def __init__(self, count: _Optional[int] = ..., gpu_millis: _Optional[int] = ..., memory_mib: _Optional[int] = ..., models: _Optional[_Iterable[str]] = ..., compute_capability: _Optional[str] = ..., driver_version: _Optional[str] = ..., mig: _Optional[str] = ..., link: _Optional[_Union[Link, str]] = ...) -> None: ...
 
 class Resources(_message.Message):
     __slots__ = ("cpu_millis", "memory_mib", "disk_mib", "gpus")
@@ -227,21 +270,31 @@ class TaskSpec(_message.Message):
     mounts: _containers.RepeatedCompositeFieldContainer[MountSpec]
     def __init__(self, name: _Optional[str] = ..., driver: _Optional[str] = ..., image: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., args: _Optional[_Iterable[str]] = ..., env: _Optional[_Mapping[str, str]] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., stop: _Optional[_Union[StopPolicy, _Mapping]] = ..., variables: _Optional[_Mapping[str, str]] = ..., work_dir: _Optional[str] = ..., user: _Optional[str] = ..., privileged: _Optional[bool] = ..., mounts: _Optional[_Iterable[_Union[MountSpec, _Mapping]]] = ...) -> None: ...
 
+class GangSpec(_message.Message):
+    __slots__ = ("domain", "on_failure")
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    ON_FAILURE_FIELD_NUMBER: _ClassVar[int]
+    domain: GangDomain
+    on_failure: GangFailure
+    def __init__(self, domain: _Optional[_Union[GangDomain, str]] = ..., on_failure: _Optional[_Union[GangFailure, str]] = ...) -> None: ...
+
 class GroupSpec(_message.Message):
-    __slots__ = ("name", "count", "tasks", "ports", "restart", "constraints")
+    __slots__ = ("name", "count", "tasks", "ports", "restart", "constraints", "gang")
     NAME_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
     PORTS_FIELD_NUMBER: _ClassVar[int]
     RESTART_FIELD_NUMBER: _ClassVar[int]
     CONSTRAINTS_FIELD_NUMBER: _ClassVar[int]
+    GANG_FIELD_NUMBER: _ClassVar[int]
     name: str
     count: int
     tasks: _containers.RepeatedCompositeFieldContainer[TaskSpec]
     ports: _containers.RepeatedCompositeFieldContainer[PortSpec]
     restart: RestartPolicy
     constraints: _containers.RepeatedCompositeFieldContainer[Constraint]
-    def __init__(self, name: _Optional[str] = ..., count: _Optional[int] = ..., tasks: _Optional[_Iterable[_Union[TaskSpec, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[PortSpec, _Mapping]]] = ..., restart: _Optional[_Union[RestartPolicy, _Mapping]] = ..., constraints: _Optional[_Iterable[_Union[Constraint, _Mapping]]] = ...) -> None: ...
+    gang: GangSpec
+    def __init__(self, name: _Optional[str] = ..., count: _Optional[int] = ..., tasks: _Optional[_Iterable[_Union[TaskSpec, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[PortSpec, _Mapping]]] = ..., restart: _Optional[_Union[RestartPolicy, _Mapping]] = ..., constraints: _Optional[_Iterable[_Union[Constraint, _Mapping]]] = ..., gang: _Optional[_Union[GangSpec, _Mapping]] = ...) -> None: ...
 
 class JobSpec(_message.Message):
     __slots__ = ("namespace", "name", "type", "priority", "groups", "placement", "on_disconnect", "constraints", "metadata")
@@ -273,18 +326,28 @@ class JobSpec(_message.Message):
     def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[_Union[JobType, str]] = ..., priority: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[GroupSpec, _Mapping]]] = ..., placement: _Optional[str] = ..., on_disconnect: _Optional[_Union[OnDisconnect, str]] = ..., constraints: _Optional[_Iterable[_Union[Constraint, _Mapping]]] = ..., metadata: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Device(_message.Message):
-    __slots__ = ("id", "model", "memory_mib", "island", "numa")
+    __slots__ = ("id", "model", "memory_mib", "island", "numa", "pcie", "compute_capability", "driver_version", "mig", "parent")
     ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MEMORY_MIB_FIELD_NUMBER: _ClassVar[int]
     ISLAND_FIELD_NUMBER: _ClassVar[int]
     NUMA_FIELD_NUMBER: _ClassVar[int]
+    PCIE_FIELD_NUMBER: _ClassVar[int]
+    COMPUTE_CAPABILITY_FIELD_NUMBER: _ClassVar[int]
+    DRIVER_VERSION_FIELD_NUMBER: _ClassVar[int]
+    MIG_FIELD_NUMBER: _ClassVar[int]
+    PARENT_FIELD_NUMBER: _ClassVar[int]
     id: str
     model: str
     memory_mib: int
     island: int
     numa: int
-    def __init__(self, id: _Optional[str] = ..., model: _Optional[str] = ..., memory_mib: _Optional[int] = ..., island: _Optional[int] = ..., numa: _Optional[int] = ...) -> None: ...
+    pcie: int
+    compute_capability: str
+    driver_version: str
+    mig: str
+    parent: str
+    def __init__(self, id: _Optional[str] = ..., model: _Optional[str] = ..., memory_mib: _Optional[int] = ..., island: _Optional[int] = ..., numa: _Optional[int] = ..., pcie: _Optional[int] = ..., compute_capability: _Optional[str] = ..., driver_version: _Optional[str] = ..., mig: _Optional[str] = ..., parent: _Optional[str] = ...) -> None: ...
 
 class NodeSpec(_message.Message):
     __slots__ = ("id", "name", "address", "engine_id", "drivers", "labels", "capacity", "devices", "port_min", "port_max", "version", "boot_id")

@@ -10,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class LogEntry(_message.Message):
-    __slots__ = ("magic", "format", "identity", "request_id", "digest", "time_ms", "submit_jobs", "stop_job", "scale_job", "restart_job", "remove_job", "register_node", "cordon_node", "drain_node", "forget_node", "mark_nodes", "apply_plan", "record_statuses", "write_variable", "collect", "admit_peers", "set_feature_level", "change_peers", "set_limits", "write_variables")
+    __slots__ = ("magic", "format", "identity", "request_id", "digest", "time_ms", "submit_jobs", "stop_job", "scale_job", "restart_job", "remove_job", "register_node", "cordon_node", "drain_node", "forget_node", "mark_nodes", "apply_plan", "record_statuses", "write_variable", "collect", "admit_peers", "set_feature_level", "change_peers", "set_limits", "write_variables", "cordon_device")
     MAGIC_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     IDENTITY_FIELD_NUMBER: _ClassVar[int]
@@ -36,6 +36,7 @@ class LogEntry(_message.Message):
     CHANGE_PEERS_FIELD_NUMBER: _ClassVar[int]
     SET_LIMITS_FIELD_NUMBER: _ClassVar[int]
     WRITE_VARIABLES_FIELD_NUMBER: _ClassVar[int]
+    CORDON_DEVICE_FIELD_NUMBER: _ClassVar[int]
     magic: int
     format: int
     identity: str
@@ -61,7 +62,8 @@ class LogEntry(_message.Message):
     change_peers: ChangePeers
     set_limits: SetLimits
     write_variables: WriteVariables
-    def __init__(self, magic: _Optional[int] = ..., format: _Optional[int] = ..., identity: _Optional[str] = ..., request_id: _Optional[str] = ..., digest: _Optional[bytes] = ..., time_ms: _Optional[int] = ..., submit_jobs: _Optional[_Union[SubmitJobs, _Mapping]] = ..., stop_job: _Optional[_Union[StopJob, _Mapping]] = ..., scale_job: _Optional[_Union[ScaleJob, _Mapping]] = ..., restart_job: _Optional[_Union[RestartJob, _Mapping]] = ..., remove_job: _Optional[_Union[RemoveJob, _Mapping]] = ..., register_node: _Optional[_Union[RegisterNode, _Mapping]] = ..., cordon_node: _Optional[_Union[CordonNode, _Mapping]] = ..., drain_node: _Optional[_Union[DrainNode, _Mapping]] = ..., forget_node: _Optional[_Union[ForgetNode, _Mapping]] = ..., mark_nodes: _Optional[_Union[MarkNodes, _Mapping]] = ..., apply_plan: _Optional[_Union[ApplyPlan, _Mapping]] = ..., record_statuses: _Optional[_Union[RecordStatuses, _Mapping]] = ..., write_variable: _Optional[_Union[WriteVariable, _Mapping]] = ..., collect: _Optional[_Union[Collect, _Mapping]] = ..., admit_peers: _Optional[_Union[AdmitPeers, _Mapping]] = ..., set_feature_level: _Optional[_Union[SetFeatureLevel, _Mapping]] = ..., change_peers: _Optional[_Union[ChangePeers, _Mapping]] = ..., set_limits: _Optional[_Union[SetLimits, _Mapping]] = ..., write_variables: _Optional[_Union[WriteVariables, _Mapping]] = ...) -> None: ...
+    cordon_device: CordonDevice
+    def __init__(self, magic: _Optional[int] = ..., format: _Optional[int] = ..., identity: _Optional[str] = ..., request_id: _Optional[str] = ..., digest: _Optional[bytes] = ..., time_ms: _Optional[int] = ..., submit_jobs: _Optional[_Union[SubmitJobs, _Mapping]] = ..., stop_job: _Optional[_Union[StopJob, _Mapping]] = ..., scale_job: _Optional[_Union[ScaleJob, _Mapping]] = ..., restart_job: _Optional[_Union[RestartJob, _Mapping]] = ..., remove_job: _Optional[_Union[RemoveJob, _Mapping]] = ..., register_node: _Optional[_Union[RegisterNode, _Mapping]] = ..., cordon_node: _Optional[_Union[CordonNode, _Mapping]] = ..., drain_node: _Optional[_Union[DrainNode, _Mapping]] = ..., forget_node: _Optional[_Union[ForgetNode, _Mapping]] = ..., mark_nodes: _Optional[_Union[MarkNodes, _Mapping]] = ..., apply_plan: _Optional[_Union[ApplyPlan, _Mapping]] = ..., record_statuses: _Optional[_Union[RecordStatuses, _Mapping]] = ..., write_variable: _Optional[_Union[WriteVariable, _Mapping]] = ..., collect: _Optional[_Union[Collect, _Mapping]] = ..., admit_peers: _Optional[_Union[AdmitPeers, _Mapping]] = ..., set_feature_level: _Optional[_Union[SetFeatureLevel, _Mapping]] = ..., change_peers: _Optional[_Union[ChangePeers, _Mapping]] = ..., set_limits: _Optional[_Union[SetLimits, _Mapping]] = ..., write_variables: _Optional[_Union[WriteVariables, _Mapping]] = ..., cordon_device: _Optional[_Union[CordonDevice, _Mapping]] = ...) -> None: ...
 
 class JobSubmission(_message.Message):
     __slots__ = ("spec", "uid", "expect_version")
@@ -130,6 +132,16 @@ class CordonNode(_message.Message):
     node_id: str
     cordoned: bool
     def __init__(self, node_id: _Optional[str] = ..., cordoned: _Optional[bool] = ...) -> None: ...
+
+class CordonDevice(_message.Message):
+    __slots__ = ("node_id", "device_id", "cordoned")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    CORDONED_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    device_id: str
+    cordoned: bool
+    def __init__(self, node_id: _Optional[str] = ..., device_id: _Optional[str] = ..., cordoned: _Optional[bool] = ...) -> None: ...
 
 class DrainNode(_message.Message):
     __slots__ = ("node_id",)
@@ -426,7 +438,7 @@ class Job(_message.Message):
     def __init__(self, slot: _Optional[int] = ..., uid: _Optional[str] = ..., version: _Optional[int] = ..., group_versions: _Optional[_Iterable[int]] = ..., specs: _Optional[_Iterable[_Union[JobVersion, _Mapping]]] = ..., stopped: _Optional[bool] = ..., removing: _Optional[bool] = ..., submit_index: _Optional[int] = ..., create_index: _Optional[int] = ..., modify_index: _Optional[int] = ..., create_time_ms: _Optional[int] = ..., modify_time_ms: _Optional[int] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("slot", "spec", "status", "cordoned", "draining", "identity", "register_index", "modify_index", "status_time_ms", "status_reason", "ceiling")
+    __slots__ = ("slot", "spec", "status", "cordoned", "draining", "identity", "register_index", "modify_index", "status_time_ms", "status_reason", "ceiling", "cordoned_devices")
     SLOT_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
@@ -438,6 +450,7 @@ class Node(_message.Message):
     STATUS_TIME_MS_FIELD_NUMBER: _ClassVar[int]
     STATUS_REASON_FIELD_NUMBER: _ClassVar[int]
     CEILING_FIELD_NUMBER: _ClassVar[int]
+    CORDONED_DEVICES_FIELD_NUMBER: _ClassVar[int]
     slot: int
     spec: _types_pb2.NodeSpec
     status: _types_pb2.NodeStatus
@@ -449,7 +462,8 @@ class Node(_message.Message):
     status_time_ms: int
     status_reason: str
     ceiling: _types_pb2.Resources
-    def __init__(self, slot: _Optional[int] = ..., spec: _Optional[_Union[_types_pb2.NodeSpec, _Mapping]] = ..., status: _Optional[_Union[_types_pb2.NodeStatus, str]] = ..., cordoned: _Optional[bool] = ..., draining: _Optional[bool] = ..., identity: _Optional[str] = ..., register_index: _Optional[int] = ..., modify_index: _Optional[int] = ..., status_time_ms: _Optional[int] = ..., status_reason: _Optional[str] = ..., ceiling: _Optional[_Union[_types_pb2.Resources, _Mapping]] = ...) -> None: ...
+    cordoned_devices: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, slot: _Optional[int] = ..., spec: _Optional[_Union[_types_pb2.NodeSpec, _Mapping]] = ..., status: _Optional[_Union[_types_pb2.NodeStatus, str]] = ..., cordoned: _Optional[bool] = ..., draining: _Optional[bool] = ..., identity: _Optional[str] = ..., register_index: _Optional[int] = ..., modify_index: _Optional[int] = ..., status_time_ms: _Optional[int] = ..., status_reason: _Optional[str] = ..., ceiling: _Optional[_Union[_types_pb2.Resources, _Mapping]] = ..., cordoned_devices: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Group(_message.Message):
     __slots__ = ("gid", "job_slot", "name", "last_attempt")

@@ -1,8 +1,8 @@
 """gpu-locality: the node whose free devices are linked best, then the one that loses least by giving them.
 
-Score: first the cost of the links inside the best set (``devices``: 0 within one island), then what the devices left
-over on the node are worth, the less the better, so that a pair comes out of a broken island and not out of a whole one;
-then the fuller node, as instances without devices are placed, too: on nodes without devices first.
+Score: first the cost of the links inside the best set (``device_sets``: 0 within one island), then how much less the
+devices left over on the node are worth without it, so that a pair comes out of a broken circle and not out of a whole
+one; then the fuller node, as instances without devices are placed, too: on nodes without devices first.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from orchestrator.scheduling.wish import Int64Array, Wish
 
 REST = 1 << 31
 """Weight of one unit of leftover value: more than any utilisation."""
-LINKS = REST << 13
-"""Weight of one unit of link cost: more than any leftover value (64 devices in one island: 4096)."""
+LINKS = REST << 15
+"""Weight of one unit of link cost: more than any leftover value (64 devices in one island, counted for each of four
+kinds of circle: 16,384). The dearest links of all, 64 devices across NUMA nodes, cost 8,064: 2^59 in all."""
 
 
 class GpuLocality:
@@ -30,9 +31,8 @@ class GpuLocality:
         fullness = np.clip(utilisation(problem, wish, nodes), 0, SCALE * 1000)
         if wish.gpus is None:
             return fullness - REST * (problem.devices.capacity[nodes] > 0)
-        sets = [problem.devices.best(node, wish.gpus) for node in nodes.tolist()]
-        cost = np.array([LINKS * found.cost + REST * found.rest for found in sets if found is not None], dtype=np.int64)
-        return fullness - cost
+        cost, loss = problem.devices.judge(wish.gpus, nodes)
+        return fullness - LINKS * cost - REST * loss
 
     def choose(self, scores: Int64Array, turn: Turn) -> int:
         return int(np.argmax(scores))

@@ -68,7 +68,7 @@ def test_peers_may_be_written_as_for_a_peer() -> None:
         ({"cpu": "two"}, "--cpu: 'two'; expected cores, for example 2, 1.5 or 500m"),
         ({"memory": "2Zi"}, "--memory: '2Zi'; expected a size, for example 512Mi or 16Gi"),
         ({"gpu": ("count=99",)}, "--gpu: count='99'; expected 1 to 64"),
-        ({"gpu": ("modle=A100",)}, "--gpu: 'modle=A100'; expected count=, model=, memory= or island="),
+        ({"gpu": ("modle=A100",)}, "--gpu: 'modle=A100'; expected one of count=, model=, memory=, island="),
         ({"gpu": ("count=40", "count=40")}, "--gpu: declares more than 64 devices"),
         ({"driver": ("podman",)}, "--driver: 'podman'; expected auto, docker, process, fake"),
         ({"driver": ("auto,docker",)}, "--driver auto chooses by itself"),

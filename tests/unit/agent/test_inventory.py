@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import psutil
 import pytest
 
+from agent.config import parse_gpu
 from agent.inventory import gpu, machine
 from agent.inventory.gpu import DeclaredGpus
+from orchestrator.contract.model import Device
 
 
 class NvmlError(Exception):
@@ -22,6 +25,7 @@ class RecordedNvml:
 
     NVMLError = NvmlError
     NVML_TOPOLOGY_MULTIPLE = 20
+    NVML_TOPOLOGY_NODE = 40
 
     def __init__(
         self,
@@ -30,12 +34,14 @@ class RecordedNvml:
         switches: tuple[set[int], ...] = (),
         broken: int = -1,
         no_driver: bool = False,
+        sliced: tuple[int, ...] = (),
     ) -> None:
         self.links = links or {}
         self.switches = switches
         self.broken = broken
         self.no_driver = no_driver
         self.shut_down = False
+        self.sliced = sliced
 
     def nvmlInit(self) -> None:  # noqa: N802
         if self.no_driver:
@@ -53,13 +59,32 @@ class RecordedNvml:
         return index
 
     def nvmlDeviceGetUUID(self, handle: int) -> str:  # noqa: N802
-        return f"GPU-{handle}"
+        return f"GPU-{handle}" if handle < 100 else f"MIG-{handle}"
 
     def nvmlDeviceGetName(self, handle: int) -> bytes:  # noqa: N802
-        return b"NVIDIA H100 80GB HBM3"
+        return b"NVIDIA H100 80GB HBM3" if handle < 100 else b"NVIDIA H100 80GB HBM3 MIG 1g.10gb"
 
     def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:  # noqa: N802
-        return SimpleNamespace(total=85_520_809_984)
+        return SimpleNamespace(total=85_520_809_984 if handle < 100 else 10_468_982_784)
+
+    def nvmlSystemGetDriverVersion(self) -> str:  # noqa: N802
+        return "535.104.05"
+
+    def nvmlDeviceGetCudaComputeCapability(self, handle: int) -> tuple[int, int]:  # noqa: N802
+        if handle == 3:
+            raise NvmlError("Not Supported")
+        return 9, 0
+
+    def nvmlDeviceGetMigMode(self, handle: int) -> tuple[int, int]:  # noqa: N802
+        return int(handle in self.sliced), 1  # pending everywhere, in force on some
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, handle: int) -> int:  # noqa: N802
+        return 7
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, handle: int, index: int) -> int:  # noqa: N802
+        if index not in (0, 2):
+            raise NvmlError("Not Found")
+        return 100 + 10 * handle + index
 
     def nvmlDeviceGetNumaNodeId(self, handle: int) -> int:  # noqa: N802
         return handle // 2
@@ -100,9 +125,33 @@ def test_devices_on_one_nvswitch_are_one_island() -> None:
     assert islands(RecordedNvml(links={n: ["0000:99:00.0"] * 2 for n in range(4)})) == [0, 0, 0, 0]
 
 
-def test_without_nvlink_a_pcie_switch_makes_an_island() -> None:
-    assert islands(RecordedNvml(switches=({0, 1}, {2, 3}))) == [0, 0, 1, 1]
-    assert islands(RecordedNvml()) == [0, 1, 2, 3]
+def test_a_pcie_switch_is_a_circle_of_its_own_and_no_island() -> None:
+    nvml = RecordedNvml(switches=({0, 1}, {2, 3}))
+    assert islands(nvml) == [0, 1, 2, 3]
+    assert [device.pcie for device in gpu.measured(nvml)] == [1, 1, 2, 2]
+    assert [device.pcie for device in gpu.measured(RecordedNvml())] == [1, 2, 3, 4]
+
+
+def test_capability_and_driver_are_reported_where_they_are_known() -> None:
+    first, *_, last = gpu.measured(RecordedNvml())
+    assert (first.compute_capability, first.driver_version) == ("9.0", "535.104.05")
+    assert (last.compute_capability, last.driver_version) == ("", "535.104.05")
+
+
+def test_a_gpu_in_mig_mode_is_its_slices() -> None:
+    devices = gpu.measured(RecordedNvml(sliced=(1,)))
+    assert [device.id for device in devices] == ["GPU-0", "MIG-110", "MIG-112", "GPU-2", "GPU-3"]
+    one = devices[1]
+    assert (one.mig, one.parent, one.memory_mib, one.island, one.numa) == ("1g.10gb", "GPU-1", 9984, 1, 0)
+    assert all(gpu.is_real(device.id) for device in devices)
+
+
+def test_the_kernel_knows_the_numa_node_better(tmp_path: Path) -> None:
+    for handle, node in ((0, "1"), (1, "-1")):
+        place = tmp_path / f"0000:0{handle}:00.0"
+        place.mkdir()
+        (place / "numa_node").write_text(f"{node}\n")
+    assert [device.numa for device in gpu.measured(RecordedNvml(), tmp_path)] == [1, 0, 1, 1]
 
 
 def test_one_lost_device_does_not_hide_the_others() -> None:
@@ -121,6 +170,39 @@ def test_declared_devices_have_ids_that_no_engine_is_asked_for() -> None:
     assert [device.island for device in devices] == [0, 0, 1]
     assert not any(gpu.is_real(device.id) for device in devices)
     assert gpu.is_real("GPU-0") and gpu.is_real("MIG-0")
+
+
+def test_declared_devices_can_say_all_that_measured_ones_do() -> None:
+    settings = parse_gpu("count=2,model=A100,memory=40Gi,island=each,pcie=3,numa=1,capability=8.0,driver=535.1")
+    slices = parse_gpu("count=2,mig=1g.5gb,memory=5Gi")
+    devices = gpu.declared((settings, slices), "n")
+    assert devices[0] == Device(
+        id="fake-n-0",
+        model="A100",
+        memory_mib=40_960,
+        island=1_000_000_000,
+        numa=1,
+        pcie=3,
+        compute_capability="8.0",
+        driver_version="535.1",
+    )
+    assert devices[1].island != devices[0].island
+    assert {(device.mig, device.parent, device.island) for device in devices[2:]} == {("1g.5gb", "fake-n-parent-1", 1)}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("count=0", "1 to 64"),
+        ("colour=red", "expected one of count=, model="),
+        ("pcie=x", "pcie='x'; expected a number"),
+        ("capability=new", "a version such as 8.0"),
+        ("mig=big", "a MIG profile such as 1g.10gb"),
+    ],
+)
+def test_a_mistaken_declaration_names_key_and_example(text: str, expected: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        parse_gpu(text)
 
 
 # ---------------------------------------------------------------------------- cpu, memory, disk

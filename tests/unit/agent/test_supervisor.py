@@ -328,6 +328,7 @@ async def test_starts_stops_and_what_runs_are_counted(bench: Bench) -> None:
     assert value("allocations", state="stopped") == 1
 
 
+@pytest.mark.soak
 async def test_heartbeats_go_on_while_hundreds_of_allocations_are_taken_up(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

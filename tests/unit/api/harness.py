@@ -12,7 +12,7 @@ from orchestrator.api.feed import Feed
 from orchestrator.api.forward import Call, Forwarder
 from orchestrator.api.identity import Caller
 from orchestrator.api.logs import LogHub, Logs
-from orchestrator.api.reads import Facts, Others, Reads, resolve_node
+from orchestrator.api.reads import Facts, Others, Reads, resolve_device, resolve_node
 from orchestrator.api.watch import HashingMachine, StateHashes, Watch
 from orchestrator.contract.channel import Identity
 from orchestrator.contract.v1 import agent_pb2, types_pb2
@@ -49,7 +49,11 @@ class Api:
             allow_privileged=allow_privileged, allow_host_paths=allow_host_paths, placements=("binpack", "spread")
         )
         self.writes = Writes(
-            self.log, self.proposer, policy, resolve_node=lambda text: resolve_node(self.machine.state, text)
+            self.log,
+            self.proposer,
+            policy,
+            resolve_node=lambda text: resolve_node(self.machine.state, text),
+            resolve_device=lambda node_id, text: resolve_device(self.machine.state, node_id, text),
         )
         facts = Facts(cluster_name="test", version="1.2.3", dev=True, cert_expires_ms=7)
         self.forwarder = Forwarder(self.log, peer_id="p1", peers=lambda: {"p1": "127.0.0.1:1"}, tls=None)

@@ -228,6 +228,7 @@ async def test_two_thousand_watchers_see_everything_in_order_and_hold_little() -
             await channel.close(None)
 
 
+@pytest.mark.soak
 async def test_a_watcher_that_takes_nothing_is_ended_and_goes_on_without_a_gap(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:

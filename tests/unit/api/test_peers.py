@@ -34,6 +34,7 @@ class FakeLog(MemoryLog):
         self.first = {f"p{n}": f"h{n}:1" for n in (1, 2, 3)}
         self.dead: set[str] = set()
         self.old: set[str] = set()
+        self.joining: set[str] = set()
         self.newcomers = {"p4": "d4", "p5": "d5", "p3": "new"}
         self.hold: asyncio.Event | None = None
 
@@ -51,8 +52,9 @@ class FakeLog(MemoryLog):
     def status(self) -> LogStatus:
         rows = tuple(
             PeerProgress(
-                peer_id=peer, address=at, connected=peer not in self.dead, voter=True, incarnation="", match_index=0,
-                last_contact_ms=0, feature_level=1 if peer in self.old else 2, cert_expires_ms=0,
+                peer_id=peer, address=at, connected=peer not in self.dead, voter=peer not in self.joining,
+                incarnation="", match_index=0, last_contact_ms=0, feature_level=1 if peer in self.old else 2,
+                cert_expires_ms=0,
             )
             for peer, at in self.peers.items()
         )  # fmt: skip
@@ -115,7 +117,8 @@ async def test_what_makes_no_sense_is_refused(
 async def test_without_a_living_majority_it_is_refused_with_the_numbers(change: Changes) -> None:
     change.log.dead = {"p2", "p3"}
     with pytest.raises(
-        PreconditionError, match=r"of the 2 peers that there would be, 1 live \(p1\) and 2 are needed: start p3"
+        PreconditionError,
+        match=r"of the 2 peers that there would be, 1 live with a vote \(p1\) and 2 are needed: start p3",
     ):
         await change("p2")
     assert (await change("p2", "p3")).epoch == 2
@@ -156,3 +159,21 @@ async def test_the_only_peer_cannot_move_under_its_own_id(change: Changes) -> No
     change.log.newcomers["p1"] = "new"
     with pytest.raises(PreconditionError, match="ids of their own"):
         await change("p1", p1="h9:1")
+
+
+async def test_a_disk_that_is_not_admitted_yet_is_not_counted_upon(change: Changes) -> None:
+    change.log.joining = {"p3"}
+    with pytest.raises(PreconditionError, match=r"1 live with a vote \(p1\) and 2 are needed: wait until p3 may vote"):
+        await change("p2")
+    assert change.machine.epoch() == 1
+    assert (await change("p2", p4="h4:1")).epoch == 2
+
+
+async def test_a_disk_admitted_while_newcomers_are_looked_at_keeps_its_vote(change: Changes) -> None:
+    change.log.hold = asyncio.Event()
+    waiting = asyncio.create_task(change("p2", p4="h4:1"))
+    await asyncio.sleep(0)
+    change.machine.apply(admission_payload("c", {"p1": "d1", "p2": "d2", "p3": "d3-new"}))
+    change.log.hold.set()
+    await waiting
+    assert change.machine.admitted() == {"p1": "d1", "p3": "d3-new", "p4": "d4"}

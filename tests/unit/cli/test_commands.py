@@ -388,13 +388,23 @@ def test_nodes_show_state_and_use(cli: Cli, world: World) -> None:
             spec=model.NodeSpec(id="abc", name="one", capacity=model.Resources(cpu_millis=4000, memory_mib=8192)),
             used=model.Resources(cpu_millis=500, memory_mib=512),
             draining=True,
+            devices=(
+                answers.DeviceUse(device=model.Device(id="GPU-1", model="A100", pcie=2), used_millis=500),
+                answers.DeviceUse(device=model.Device(id="MIG-2", mig="1g.10gb"), cordoned=True),
+            ),
         )
     ]
     _, out, _ = cli("nodes")
     assert "draining" in out
     assert "0.5/4" in out
     assert "512Mi/8Gi" in out
+    assert "0.5/2 (1 cordoned)" in out
+    _, wide, _ = cli("nodes", "-o", "wide")
+    assert "GPU-1 (A100, island 0, switch 2, numa 0, 0.5 used)" in wide
+    assert "MIG-2 (? MIG 1g.10gb, island 0, numa 0, 0 used, cordoned)" in wide
     assert cli("node", "drain", "one")[2] == "one: draining\n"
+    assert cli("node", "device", "cordon", "one", "GPU-1") == (0, "", "one GPU-1: cordoned\n")
+    assert cli("node", "device", "uncordon", "one", "GPU-1") == (0, "", "one GPU-1: in use again\n")
     assert cli("node", "cordon", "two") == (1, "", "raftsman: no node 'two'\n")
     assert cli("node", "forget", "one")[0] == 2
     assert cli("node", "forget", "one", "-y")[0] == 0

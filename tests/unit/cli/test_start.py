@@ -66,6 +66,7 @@ def test_a_broken_pipe_is_quiet() -> None:
         (["gateway", "--endpoints", "127.0.0.1:1", "--insecure", "--listen", "127.0.0.1:0"], "uvicorn", "gateway"),
     ],
 )
+@pytest.mark.soak
 def test_a_client_install_says_what_a_command_needs(command: list[str], missing: str, extra: str) -> None:
     code = (
         f"import sys; sys.modules['{missing}'] = None; from orchestrator.cli import main; sys.exit(main.run({command}))"

@@ -270,6 +270,12 @@ class FakePeer(control_pb2_grpc.ControlServicer):
     def UncordonNode(self, request: Any, context: Any) -> Any:  # noqa: N802
         return self._node("UncordonNode", request, context)
 
+    def CordonDevice(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return self._node("CordonDevice", request, context)
+
+    def UncordonDevice(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return self._node("UncordonDevice", request, context)
+
     def DrainNode(self, request: Any, context: Any) -> Any:  # noqa: N802
         return self._node("DrainNode", request, context)
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from orchestrator.contract import codec, model
 from orchestrator.contract.codec import CodecError
 from orchestrator.contract.v1 import agent_pb2, control_pb2, types_pb2
+from tests.effort import examples
 
 PAIRS: list[tuple[type, type[Message]]] = [
     (model.JobSpec, types_pb2.JobSpec),
@@ -52,7 +53,7 @@ def instances(kind: type) -> st.SearchStrategy[typing.Any]:
 
 @pytest.mark.parametrize(("kind", "message"), PAIRS, ids=[kind.__name__ for kind, _ in PAIRS])
 @given(data=st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_what_goes_in_comes_out(kind: type, message: type[Message], data: st.DataObject) -> None:
     value = data.draw(instances(kind))
     encoded = codec.encode(value, message())

@@ -13,8 +13,10 @@ from orchestrator.contract.model import (
     Constraint,
     ConstraintOperator,
     DeviceRequest,
+    GangSpec,
     GroupSpec,
     JobSpec,
+    Link,
     MountSpec,
     PortSpec,
     Resources,
@@ -123,7 +125,16 @@ TASKS = st.builds(
         memory_mib=INTS,
         disk_mib=INTS,
         gpus=st.none()
-        | st.builds(DeviceRequest, count=INTS, gpu_millis=INTS, models=st.lists(TEXT, max_size=2).map(tuple)),
+        | st.builds(
+            DeviceRequest,
+            count=INTS,
+            gpu_millis=INTS,
+            models=st.lists(TEXT, max_size=2).map(tuple),
+            compute_capability=TEXT,
+            driver_version=TEXT,
+            mig=TEXT,
+            link=st.sampled_from(Link),
+        ),
     ),
     stop=st.builds(StopPolicy, signal=TEXT, timeout_ms=INTS),
     mounts=st.lists(st.builds(MountSpec, source=TEXT, target=TEXT), max_size=2).map(tuple),
@@ -153,6 +164,7 @@ ANY_JOB = st.builds(
             ports=st.lists(st.builds(PortSpec, label=TEXT, to=INTS, static=INTS), max_size=2).map(tuple),
             restart=st.builds(RestartPolicy, attempts=INTS, delay_ms=INTS),
             constraints=CONSTRAINTS,
+            gang=st.none() | st.builds(GangSpec),
         ),
         max_size=2,
     ).map(tuple),
@@ -176,18 +188,39 @@ VALUE = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12)
     memory=st.integers(1, 2**30),
     stop_ms=st.integers(0, 3_600_000),
     count=st.integers(0, 100_000),
+    gang=st.none() | st.builds(GangSpec),
+    gpus=st.none()
+    | st.builds(
+        DeviceRequest,
+        count=st.integers(2, 64),
+        memory_mib=st.integers(0, 100_000),
+        models=st.lists(st.sampled_from(["A100", "h 100"]), max_size=2).map(tuple),
+        compute_capability=st.sampled_from(["", ">= 8.0", "> 7, < 9.0", "= 8.6"]),
+        driver_version=st.sampled_from(["", ">= 535.104.05"]),
+        mig=st.sampled_from(["", "1g.10gb", "3g.20gb+me"]),
+        link=st.sampled_from(Link),
+    ),
 )
 def test_any_valid_job_survives_dump_and_load(
-    image: str, env: dict[str, str], args: list[str], cpu: int, memory: int, stop_ms: int, count: int
+    image: str,
+    env: dict[str, str],
+    args: list[str],
+    cpu: int,
+    memory: int,
+    stop_ms: int,
+    count: int,
+    gang: GangSpec | None,
+    gpus: DeviceRequest | None,
 ) -> None:
     task = replace(
         TASK,
         image=image,
         env=tuple(sorted(env.items())),
         args=tuple(args),
-        resources=Resources(cpu_millis=cpu, memory_mib=memory),
+        resources=Resources(cpu_millis=cpu, memory_mib=memory, gpus=gpus),
         stop=StopPolicy(timeout_ms=stop_ms),
     )
-    spec = normalise(JobSpec(name="web", groups=(replace(GROUP, tasks=(task,), count=count),)))
+    count = count if gang is None else count % 2001
+    spec = normalise(JobSpec(name="web", groups=(replace(GROUP, tasks=(task,), count=count, gang=gang),)))
     assert problems(spec, placements=None) == []
     assert load(dump(spec)) == spec

@@ -12,6 +12,7 @@ import pytest
 from orchestrator.ops.history import Operation, Value
 from orchestrator.ops.linear_search import Search, Verdict
 from orchestrator.ops.linearizability import Kind, check_history
+from tests.effort import examples, seeds
 from tests.unit.ops.histories import explained, operation, recorded
 
 
@@ -359,10 +360,11 @@ def damaged(choose: random.Random, one: Operation) -> Operation:
             return replace(one, expect=value)
 
 
-def test_the_verdict_is_that_of_trying_every_order() -> None:
-    """20,000 small histories; the log's word too, where every answer has an index."""
+@pytest.mark.parametrize("part", seeds(range(10), fast=[0]))
+def test_the_verdict_is_that_of_trying_every_order(part: int) -> None:
+    """20,000 small histories in ten parts; the log's word too, where every answer has an index."""
     seen: Counter[tuple[bool, bool]] = Counter()
-    for seed in range(20_000):
+    for seed in range(part * 2_000, (part + 1) * 2_000):
         operations = small_history(random.Random(seed))
         found = set(kinds(operations))
         linearizable = explained(operations)
@@ -374,7 +376,7 @@ def test_the_verdict_is_that_of_trying_every_order() -> None:
             seen[linearizable, true] += 1
         elif not linearizable:
             seen[linearizable, False] += 1
-    assert min(seen[True, True], seen[True, False], seen[False, False]) > 400, seen
+    assert min(seen[True, True], seen[True, False], seen[False, False]) > 40, seen
 
 
 # ---------------------------------------------------------------------------- no false alarm
@@ -384,7 +386,7 @@ def test_the_verdict_is_that_of_trying_every_order() -> None:
 @pytest.mark.parametrize("values", [0, 5], ids=["unique values", "few values"])
 @pytest.mark.parametrize("unknown", [0.0, 0.05], ids=["all known", "some unknown"])
 def test_a_register_that_is_linearizable_never_raises_an_alarm(values: int, unknown: float, indexed: bool) -> None:
-    for seed in range(30):
+    for seed in range(examples(30)):
         operations = recorded(random.Random(seed), 400, clients=8, keys=("a", "b", "c"), values=values, unknown=unknown)
         if not indexed:
             operations = [replace(one, index=0) for one in operations]
@@ -395,7 +397,7 @@ def test_a_register_that_is_linearizable_never_raises_an_alarm(values: int, unkn
 
 def test_a_lost_write_in_a_long_history_is_found() -> None:
     """The same histories, with one acknowledged write at the end that the next read does not see."""
-    for seed in range(20):
+    for seed in range(examples(20)):
         operations = recorded(random.Random(seed), 200, clients=4)
         end = max(one.return_ns for one in operations) + 1
         (last,) = [operation("put", "acknowledged", end, end + 1, index=10_000)]

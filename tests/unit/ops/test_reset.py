@@ -30,7 +30,11 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
+def run(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    monkeypatch.setenv("RAFTSMAN_CONFIG_DIR", str(tmp_path / "config"))
+    for name in ("RAFTSMAN_CONTEXT", "RAFTSMAN_ENDPOINTS", "RAFTSMAN_TLS_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
     def call(*arguments: str | Path) -> tuple[int, str, str]:
         capfdbinary.readouterr()
         code = main.run([str(argument) for argument in arguments])
@@ -44,7 +48,7 @@ def test_a_damaged_directory_is_put_aside_whole_and_an_empty_one_takes_its_place
     break_journal(data)
     before = tree(data)
     data.chmod(0o750)
-    code, out, err = run("peers", "reset", "--data", data, "-y")
+    code, out, err = run("peers", "reset", "--data", data, "-y", "--unasked")
     aside = Path(out.strip())
     assert code == 0
     assert aside.parent == data.parent
@@ -53,7 +57,8 @@ def test_a_damaged_directory_is_put_aside_whole_and_an_empty_one_takes_its_place
     assert data.stat().st_mode & 0o777 == 0o750
     assert "peer p1 of cluster home" in err
     assert "is damaged at byte" in err
-    assert "only while a MAJORITY of the other peers runs" in err
+    assert "only while the other peers form a MAJORITY without this one" in err
+    assert "warning: nobody was asked" in err
     assert "raftsman recover" in err
     assert f"rm -r '{aside}'" in err
     fresh = open_data_directory(data, peer_id="p1", cluster_name="home", mint=lambda: "new")
@@ -80,10 +85,27 @@ def test_every_damage_is_seen(run: Run, data: Path, what: str) -> None:
         code, _, err = run("peers", "reset", "--data", data, "-y")
         assert (code, tree(data)) == (1, before)
         assert "name it with --id" in err
-    code, out, _ = run("peers", "reset", "--data", data, "-y", "-o", "json", *identified)
+    code, out, _ = run("peers", "reset", "--data", data, "-y", "--unasked", "-o", "json", *identified)
     assert code == 0
     assert json.loads(out)["damage"]
     assert list(data.iterdir()) == []
+
+
+def test_unless_the_others_were_asked_nothing_is_moved(run: Run, data: Path) -> None:
+    break_journal(data)
+    before = tree(data)
+    code, out, err = run("peers", "reset", "--data", data, "-y")
+    assert (code, out, tree(data)) == (1, "", before)
+    assert "neither a context nor the disk says where the other peers are" in err
+    code, out, err = run("peers", "reset", "--data", data, "-y", "--ask", "127.0.0.1:9")
+    assert (code, out, tree(data)) == (1, "", before)
+    assert "no other peer of its cluster has told which peers there are" in err
+    assert "\n  127.0.0.1:9: " in err
+    for way in ("peers replace", "raftsman recover", "--unasked", "repeat this"):
+        assert way in err
+    code, _, err = run("peers", "reset", "--data", data, "-y", "--ask", "nowhere")
+    assert (code, tree(data)) == (2, before)
+    assert "expected host:port" in err
 
 
 def test_a_whole_directory_is_left_alone_unless_it_is_forced(run: Run, data: Path) -> None:
@@ -91,14 +113,14 @@ def test_a_whole_directory_is_left_alone_unless_it_is_forced(run: Run, data: Pat
     code, out, err = run("peers", "reset", "--data", data, "-y")
     assert (code, out, tree(data)) == (1, "", before)
     assert "is whole: peer p1 of cluster home needs no reset" in err
-    assert run("peers", "reset", "--data", data, "-y", "--force")[0] == 0
+    assert run("peers", "reset", "--data", data, "-y", "--unasked", "--force")[0] == 0
     assert list(data.iterdir()) == []
 
 
 def test_without_a_yes_nothing_is_moved(run: Run, data: Path) -> None:
     break_journal(data)
     before = tree(data)
-    assert run("peers", "reset", "--data", data)[0] == 2
+    assert run("peers", "reset", "--data", data, "--unasked")[0] == 2
     assert tree(data) == before
 
 

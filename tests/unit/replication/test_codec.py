@@ -145,6 +145,7 @@ COMMANDS: tuple[cmd.Command, ...] = (
     cmd.RemoveJob(namespace="d", name="j"),
     cmd.RegisterNode(node=NODE, identity="agent:n1"),
     cmd.CordonNode(node_id="n", cordoned=True),
+    cmd.CordonDevice(node_id="n", device_id="GPU-é", cordoned=True),
     cmd.DrainNode(node_id="n"),
     cmd.ForgetNode(node_id="n"),
     cmd.MarkNodes(lost=(cmd.NodeMark(node_id="n", register_index=3, reason="r"),)),

@@ -17,7 +17,13 @@ NAMES = [f"S{number}" for number in range(1, 19)]
 def pairs() -> list[ParameterSet]:
     ordered = sorted(HOLES, key=lambda hole: NAMES.index(hole.name))
     return [
-        pytest.param(hole, guarded, id=f"{hole.name}: {half} ({hole.schedule.__name__.strip('_').replace('_', ' ')})")
+        # That each can fail is shown by ``scripts/test``.
+        pytest.param(
+            hole,
+            guarded,
+            marks=[] if guarded else [pytest.mark.soak],
+            id=f"{hole.name}: {half} ({hole.schedule.__name__.strip('_').replace('_', ' ')})",
+        )
         for hole in ordered
         for guarded, half in ((True, "guarded holds"), (False, "unguarded fails"))
     ]

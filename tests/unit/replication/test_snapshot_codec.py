@@ -19,6 +19,7 @@ from orchestrator.replication.v1 import log_pb2
 from orchestrator.state import commands as cmd
 from orchestrator.state.allocations import STORED, room_for
 from orchestrator.state.snapshot import Image, capture, image_hash
+from tests.effort import examples
 from tests.unit.replication.test_codec import SPEC
 from tests.unit.state.kit import Kit, Placement, group, job, node
 
@@ -171,14 +172,14 @@ def test_a_snapshot_cut_anywhere_is_refused() -> None:
 
 
 @given(st.binary(max_size=100))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_any_bytes_are_no_snapshot(data: bytes) -> None:
     with pytest.raises(CorruptError):
         ClusterMachine().restore(data)
 
 
 @given(st.binary(max_size=100))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_a_true_beginning_makes_no_snapshot_of_any_bytes(data: bytes) -> None:
     with pytest.raises(CorruptError):
         ClusterMachine().restore(log_pb2.SnapshotParts(magic=MAGIC, format=FORMAT).SerializeToString() + data)

@@ -86,7 +86,7 @@ class Cluster:
     index: int = 100
 
     def node(self, name: str, **more: Any) -> Node:
-        state = {key: more.pop(key) for key in ("status", "cordoned", "draining") if key in more}
+        state = {key: more.pop(key) for key in ("status", "cordoned", "draining", "cordoned_devices") if key in more}
         state.setdefault("status", NodeStatus.READY)
         slot = len(self.nodes)
         node = Node(

@@ -7,11 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from orchestrator.contract.devices import mismatch
 from orchestrator.contract.model import Device, DeviceRequest
 from orchestrator.scheduling.typical import TypicalClass
 from orchestrator.scheduling.waste import expected_waste
 
-Kinds = dict[tuple[str, int], int]
+Kinds = dict[tuple[str | int, ...], int]
+
+
+def kind_of(device: Device) -> tuple[str | int, ...]:
+    return device.model, device.memory_mib, device.compute_capability, device.driver_version, device.mig
 
 
 @dataclass(frozen=True)
@@ -24,8 +29,7 @@ class Way:
 
 
 def matches(device: Device, request: DeviceRequest) -> bool:
-    named = not request.models or any(model.lower() in device.model.lower() for model in request.models)
-    return named and device.memory_mib >= request.memory_mib
+    return not mismatch(device, request)
 
 
 def fragmentation(
@@ -81,7 +85,7 @@ def ways(
     levels: dict[tuple[int, int], list[int]] = {}
     for number, device in enumerate(inventory):
         if matches(device, request) and left[number] >= request.gpu_millis:
-            key = (kinds[(device.model, device.memory_mib)], left[number])
+            key = (kinds[kind_of(device)], left[number])
             levels.setdefault(key, []).append(number)
     sets = [tuple(levels[key][: request.count]) for key in sorted(levels) if len(levels[key]) >= request.count]
     if not sets:

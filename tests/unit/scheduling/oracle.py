@@ -13,9 +13,11 @@ from itertools import combinations
 from orchestrator.contract.model import (
     Constraint,
     ConstraintOperator,
+    Device,
     DeviceRequest,
     GroupSpec,
     JobSpec,
+    Link,
     NodeStatus,
     Resources,
 )
@@ -186,16 +188,17 @@ class Oracle:
                 if group.resources.gpus is None:
                     return int(bool(devices)), -full
                 chosen = best_devices(machine, group.resources.gpus) or ()
-                return pair_cost(machine, chosen), worth(machine, chosen), -full
+                return pair_cost(machine, chosen), worth(machine, ()) - worth(machine, chosen), -full
             case "fragmentation":
                 rank = self.machines.index(machine)
+                there = in_service(machine)
                 last, points, remainder = fragment_oracle.badness(
                     machine.cpu,
                     group.resources.cpu_millis,
                     machine.record.spec.capacity.cpu_millis,
                     rank,
-                    devices,
-                    machine.devices,
+                    [devices[number] for number in there],
+                    [machine.devices[number] for number in there],
                     group.resources.gpus,
                     self.classes,
                     self.kinds(),
@@ -203,22 +206,31 @@ class Oracle:
                 return last, points, int(remainder * 10**12)
         raise AssertionError(job.placement)
 
-    def kinds(self) -> dict[tuple[str, int], int]:
+    def kinds(self) -> fragment_oracle.Kinds:
         """The kinds of devices, numbered as they first appear."""
-        found: dict[tuple[str, int], int] = {}
+        found: fragment_oracle.Kinds = {}
         for machine in self.machines:
             for device in machine.record.spec.devices:
-                found.setdefault((device.model, device.memory_mib), len(found))
+                found.setdefault(fragment_oracle.kind_of(device), len(found))
         return found
 
     def devices_for(self, machine: Machine, job: JobSpec, need: Resources) -> tuple[int, ...]:
         assert need.gpus is not None
         if need.gpus.count == 1 and (job.placement or "fragmentation") == "fragmentation":
-            inventory = machine.record.spec.devices
-            return fragment_oracle.device_of(
-                machine.cpu, need.cpu_millis, inventory, machine.devices, need.gpus, self.classes, self.kinds()
+            there = in_service(machine)
+            inventory = [machine.record.spec.devices[number] for number in there]
+            left = [machine.devices[number] for number in there]
+            (place,) = fragment_oracle.device_of(
+                machine.cpu, need.cpu_millis, inventory, left, need.gpus, self.classes, self.kinds()
             )
+            return (there[place],)
         return best_devices(machine, need.gpus) or ()
+
+
+def in_service(machine: Machine) -> list[int]:
+    """Numbers of the devices that are not cordoned."""
+    devices = machine.record.spec.devices
+    return [number for number, device in enumerate(devices) if device.id not in machine.record.cordoned_devices]
 
 
 def policy_of(job: JobSpec, group: GroupSpec) -> str:
@@ -237,13 +249,10 @@ def fullness(machine: Machine, group: GroupSpec) -> int:
 
 
 def best_devices(machine: Machine, request: DeviceRequest) -> tuple[int, ...] | None:
+    """Every set is looked at: fits, cheapest links, fullest, smallest, most valuable rest, lowest numbers."""
     inventory = machine.record.spec.devices
-    usable = []
-    for number, device in enumerate(inventory):
-        named = not request.models or any(model.lower() in device.model.lower() for model in request.models)
-        if named and device.memory_mib >= request.memory_mib and machine.devices[number] >= request.gpu_millis:
-            usable.append(number)
-    sets = list(combinations(usable, request.count))
+    usable = [number for number in range(len(inventory)) if may_have(machine, number, request)]
+    sets = [chosen for chosen in combinations(usable, request.count) if linked_as_asked(machine, chosen, request)]
     if not sets:
         return None
     return min(
@@ -252,35 +261,72 @@ def best_devices(machine: Machine, request: DeviceRequest) -> tuple[int, ...] | 
             pair_cost(machine, chosen),
             sum(machine.devices[number] for number in chosen),
             sum(inventory[number].memory_mib for number in chosen),
-            max(chosen) - min(chosen),
             -worth(machine, chosen),
+            skipped(machine, chosen),
             chosen,
         ),
     )
 
 
+def skipped(machine: Machine, chosen: tuple[int, ...]) -> int:
+    """Numbers left out between those of each island."""
+    islands: dict[int, list[int]] = {}
+    for number in chosen:
+        islands.setdefault(machine.record.spec.devices[number].island, []).append(number)
+    return sum(max(numbers) - min(numbers) + 1 - len(numbers) for numbers in islands.values())
+
+
+def may_have(machine: Machine, number: int, request: DeviceRequest) -> bool:
+    device = machine.record.spec.devices[number]
+    named = not request.models or any(model.lower() in device.model.lower() for model in request.models)
+    capable = True
+    if request.compute_capability:  # only ">= major.minor" is asked for in these tests
+        wanted = tuple(int(part) for part in request.compute_capability.removeprefix(">= ").split("."))
+        have = tuple(int(part) for part in device.compute_capability.split(".")) if device.compute_capability else ()
+        capable = bool(have) and have >= wanted
+    return (
+        named
+        and capable
+        and device.mig == request.mig
+        and device.memory_mib >= request.memory_mib
+        and device.id not in machine.record.cordoned_devices
+        and machine.devices[number] >= request.gpu_millis
+    )
+
+
+def linked_as_asked(machine: Machine, chosen: tuple[int, ...], request: DeviceRequest) -> bool:
+    devices = [machine.record.spec.devices[number] for number in chosen]
+    if len(devices) < 2 or request.link is Link.ANY:
+        return True
+    if request.link is Link.ISLAND:
+        return len({device.island for device in devices}) == 1
+    return len({device.numa for device in devices}) == 1 and devices[0].numa >= 0
+
+
+def distance(left: Device, right: Device) -> int:
+    if left.island == right.island:
+        return 0
+    if left.pcie > 0 and left.pcie == right.pcie:
+        return 1
+    return 2 if left.numa >= 0 and left.numa == right.numa else 4
+
+
 def pair_cost(machine: Machine, chosen: tuple[int, ...]) -> int:
     inventory = machine.record.spec.devices
-    cost = 0
-    for left in chosen:
-        for right in chosen:
-            if left < right and inventory[left].island != inventory[right].island:
-                cost += 1 if inventory[left].numa == inventory[right].numa else 2
-    return cost
+    return sum(distance(inventory[left], inventory[right]) for left in chosen for right in chosen if left < right)
 
 
 def worth(machine: Machine, chosen: tuple[int, ...]) -> int:
-    """What the rest is worth: per island, the square of its whole free devices."""
+    """What the rest is worth: the squares of its whole free devices per island, switch, NUMA node and node. Counted in
+    ordered pairs: a pair counts once for every circle that both are in."""
     inventory = machine.record.spec.devices
-    total = 0
-    for island in {device.island for device in inventory}:
-        whole = [
-            number
-            for number, device in enumerate(inventory)
-            if device.island == island and number not in chosen and machine.devices[number] == 1000
-        ]
-        total += len(whole) ** 2
-    return total
+    whole = [
+        number
+        for number, device in enumerate(inventory)
+        if number not in chosen and machine.devices[number] == 1000 and device.id not in machine.record.cordoned_devices
+    ]
+    together = {0: 4, 1: 3, 2: 2, 4: 1}
+    return sum(together[0 if a == b else distance(inventory[a], inventory[b])] for a in whole for b in whole)
 
 
 def holds(record: Node, constraint: Constraint) -> bool:

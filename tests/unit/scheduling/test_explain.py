@@ -24,6 +24,7 @@ from orchestrator.scheduling.explain import amount, first_refusal
 from orchestrator.scheduling.filters import has_room, suitable
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.wish import wish_of
+from tests.effort import examples
 from tests.properties.test_scheduling import clusters
 from tests.unit.scheduling.cluster import Cluster, gpus, group_spec
 
@@ -112,7 +113,7 @@ def test_gpus_say_whether_they_are_taken_or_of_the_wrong_kind() -> None:
     said = why(cluster, "train")
     assert texts(said) == {
         "gpus: 1 of 2 free at best (busy)": 1,
-        "gpus: has 0 of 2 GPUs of model h100 at best (old)": 1,
+        "gpus: has 0 of 2 GPUs of model h100 (4 of another model) at best (old)": 1,
     }
     assert said.nearest == "busy: gpus 1 of 2 free"
 
@@ -260,7 +261,7 @@ def test_amounts_read_as_users_write_them(dimension: int, value: int, words: str
 
 
 @given(cluster=clusters())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_node_is_refused_in_words_exactly_when_the_filters_refuse_it(cluster: Cluster) -> None:
     problem = Problem(cluster.view())
     everybody = np.arange(len(problem), dtype=np.int64)

@@ -14,6 +14,7 @@ from orchestrator.contract.model import (
     AssignmentKey,
     Device,
     DeviceRequest,
+    GangSpec,
     GroupSpec,
     JobSpec,
     JobType,
@@ -60,6 +61,7 @@ def group(
     ports: tuple[int, ...] = (),
     image: str = "nginx",
     variables: tuple[tuple[str, str], ...] = (),
+    gang: GangSpec | None = None,
 ) -> GroupSpec:
     """``ports``: the static host port of each, 0 = any."""
     return GroupSpec(
@@ -78,6 +80,7 @@ def group(
             ),
         ),
         ports=tuple(PortSpec(label=f"p{place}", static=static) for place, static in enumerate(ports)),
+        gang=gang,
     )
 
 

@@ -1,0 +1,74 @@
+"""What apply rechecks of devices and of gangs, beside what ``apply_plan`` counts: the words, and what is whole.
+
+Owns: whether the devices of a row are still what its group asked for and may be given away; whether the rows of a gang
+make it whole. Leaves to others: refusing (``apply_plan``), where a gang belongs (``scheduling.gangs``). The rule: a
+gang that restarts as one has all of its members from one command, or none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.contract.devices import set_problem
+from orchestrator.contract.model import AllocState, Desired, GangFailure, JobType
+from orchestrator.state.allocations import LAST_LIVE
+from orchestrator.state.commands import ApplyPlan, Int32Array
+from orchestrator.state.model import Job
+from orchestrator.state.state import Rows, State
+
+
+def device_refusals(
+    state: State, command: ApplyPlan, slots: Rows, places: npt.NDArray[np.intp]
+) -> Iterator[tuple[int, str]]:
+    """(place, reason) for each of these rows whose devices, all of which exist, must not be given to its group."""
+    columns = command.placements
+    known: dict[tuple[int, int, int, int], str] = {}
+    for place in places.tolist():
+        job_place, group = int(columns.job[place]), int(columns.group[place])
+        key = (int(slots[place]), int(columns.device_mask[place]), job_place, group)
+        if key not in known:
+            known[key] = _device_refusal(state, command.jobs[job_place], group, key[0], key[1])
+        if known[key]:
+            yield place, known[key]
+
+
+def _device_refusal(state: State, uid: str, group: int, slot: int, mask: int) -> str:
+    node, request = state.node_at[slot], state.facts(state.jobs[uid])[group].gpus
+    if request is None:
+        return "its group asks for no devices"
+    devices = [device for at, device in enumerate(node.spec.devices) if mask >> at & 1]
+    if node.cordoned_devices:
+        closed = next((device.id for device in devices if device.id in node.cordoned_devices), "")
+        if closed:
+            return f"device {closed} of node {node.spec.id} is cordoned"
+    return set_problem(devices, request)
+
+
+def gang_refusal(state: State, job: Job, group: int, ordinals: Int32Array) -> str:
+    """Why a gang would not be whole with instances of these ordinals, each of which may go in by itself; "" = it is.
+
+    A gang whose members are replaced one by one is whole enough: what it has stays.
+    """
+    facts = state.facts(job)[group]
+    if facts.gang is None or facts.gang.on_failure is not GangFailure.RESTART:
+        return ""
+    table, index = state.table, state.ordinals
+    newest = np.full(facts.instances, -1, dtype=np.int32)
+    have = min(facts.instances, int(index.size[facts.gid]))
+    base = int(index.base[facts.gid])
+    newest[:have] = index.newest[base : base + have]
+    every = index.newest[base : base + int(index.size[facts.gid])]
+    if np.any(table.state[every[every >= 0]] <= LAST_LIVE):
+        return "its gang goes in together, and a member of it is live"
+    there = newest >= 0
+    done = np.zeros(facts.instances, dtype=np.bool_)
+    if job.spec.type is JobType.BATCH:
+        rows = newest[there]
+        current = (table.version[rows] >= job.group_versions[group]) & (table.desired[rows] == Desired.RUN)
+        done[there] = current & (table.state[rows] == AllocState.COMPLETE)
+    done[ordinals] = True
+    missing = int((~done).sum())
+    return f"its gang goes in together, and {missing} of {facts.instances} are missing in the plan" if missing else ""

@@ -1,0 +1,291 @@
+"""Gangs by example: which domain, what is kept for those that wait, and what ``why`` says of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from orchestrator.contract.answers import GroupExplanation
+from orchestrator.contract.model import (
+    AllocState,
+    Desired,
+    DeviceRequest,
+    GangDomain,
+    GangFailure,
+    GangSpec,
+    JobSpec,
+    JobType,
+    Link,
+)
+from orchestrator.jobfile import limits
+from orchestrator.plan import ROWS_MAX, decide, explain
+from orchestrator.reconcile.rounds import reconcile
+from orchestrator.scheduling.problem import Problem
+from orchestrator.scheduling.solve import solve
+from orchestrator.state.commands import Action
+from orchestrator.state.model import MAX_GANG
+from tests.unit.scheduling.cluster import Cluster, gpus, group_spec
+
+
+def placed(cluster: Cluster) -> dict[str, list[str]]:
+    """Nodes by job, in the order of placing."""
+    view = cluster.view()
+    work = reconcile(view, 0)
+    problem = Problem(view)
+    found = solve(problem, work.asks)
+    nodes: dict[str, list[str]] = {}
+    for ask, node in zip(found.ask, found.node, strict=True):
+        nodes.setdefault(work.asks[ask].job.spec.name, []).append(problem.nodes[node].spec.name)
+    return nodes
+
+
+def why(cluster: Cluster, job: str) -> GroupExplanation:
+    return explain(cluster.view(), f"uid-{job}", 0)[0]
+
+
+def in_racks(cluster: Cluster, *racks: str, cpu: int = 2000) -> None:
+    for at, rack in enumerate(racks):
+        cluster.node(f"{rack}-{at}", cpu=cpu, labels={"rack": rack})
+
+
+# ---------------------------------------------------------------------------- where
+
+
+def test_a_rack_that_holds_all_is_better_than_more_room_in_two() -> None:
+    cluster = Cluster()
+    in_racks(cluster, "a", "b", "b", "c", "c", "c")
+    cluster.job("gang", group_spec(count=4, cpu=1000, gang=GangSpec()))
+    assert placed(cluster)["gang"] == ["b-1", "b-1", "b-2", "b-2"], "c holds it, too, but would have more to spare"
+
+
+def test_one_node_is_better_than_a_rack_and_one_island_better_than_a_node() -> None:
+    cluster = Cluster()
+    cluster.node("split", devices=gpus(4, islands=(0, 0, 1, 1)), labels={"rack": "r"})
+    cluster.node("island", devices=gpus(4), labels={"rack": "r"})
+    cluster.job("gang", group_spec(count=4, cpu=10, gpu=DeviceRequest(count=1), gang=GangSpec()))
+    assert placed(cluster)["gang"] == ["island"] * 4
+
+
+def test_a_gang_of_one_island_takes_no_device_of_another() -> None:
+    cluster = Cluster()
+    cluster.node("n", devices=gpus(8, islands=(0, 0, 1, 1, 1, 1, 2, 2)))
+    gang = GangSpec(domain=GangDomain.ISLAND)
+    cluster.job("gang", group_spec(count=2, cpu=10, gpu=DeviceRequest(count=2, link=Link.ISLAND), gang=gang))
+    (plan,) = decide(cluster.view(), 0).plans
+    assert sorted(plan.placements.device_mask.tolist()) == [0b001100, 0b110000]
+
+
+def test_nodes_that_say_no_rack_are_no_rack_together() -> None:
+    cluster = Cluster()
+    for name in ("a", "b"):
+        cluster.node(name, cpu=1000)
+    cluster.job("gang", group_spec(count=2, cpu=1000, gang=GangSpec(domain=GangDomain.RACK)))
+    assert placed(cluster) == {}
+    cluster.job("wide", group_spec(count=2, cpu=1000, gang=GangSpec()))
+    assert placed(cluster) == {"wide": ["a", "b"]}
+
+
+def test_equal_rack_names_in_two_zones_are_two_racks() -> None:
+    cluster = Cluster()
+    for zone in ("x", "y"):
+        cluster.node(zone, cpu=1000, labels={"zone": zone, "rack": "r1"})
+    cluster.job("gang", group_spec(count=2, cpu=1000, gang=GangSpec(domain=GangDomain.RACK)))
+    assert placed(cluster) == {}
+
+
+def test_a_fixed_port_spreads_a_gang_and_a_shared_engine_counts_once() -> None:
+    cluster = Cluster()
+    cluster.node("a1", engine_id="host")
+    cluster.node("a2", engine_id="host")
+    cluster.node("b")
+    cluster.job("gang", group_spec(count=3, ports=(80,), gang=GangSpec()))
+    assert placed(cluster) == {}
+    cluster.node("c")
+    assert sorted(placed(cluster)["gang"]) == ["a1", "b", "c"]
+
+
+def test_a_replaced_member_joins_the_rack_of_those_that_run() -> None:
+    cluster = Cluster()
+    in_racks(cluster, "a", "a", "b")
+    gang = GangSpec(domain=GangDomain.RACK, on_failure=GangFailure.REPLACE)
+    job = cluster.job("gang", group_spec(count=2, cpu=1500, gang=gang))
+    cluster.alloc(job, cluster.nodes[0])
+    cluster.alloc(job, cluster.nodes[1], 1, state=AllocState.LOST)
+    assert placed(cluster)["gang"] == ["a-1"]
+    cluster.change(cluster.nodes[1], cordoned=True)
+    assert placed(cluster) == {}
+
+
+# ---------------------------------------------------------------------------- who ends, stops all
+
+
+def test_the_others_stop_when_a_member_has_ended_and_all_come_back_together() -> None:
+    cluster = Cluster()
+    node = cluster.node("n", cpu=8000)
+    job = cluster.job("gang", group_spec(count=3, gang=GangSpec()))
+    rows = [cluster.alloc(job, node, at) for at in range(3)]
+    rows[1] |= {"state": AllocState.LOST}
+    (plan,) = decide(cluster.view(), 0).plans
+    assert (plan.actions.action.tolist(), len(plan.placements)) == ([Action.STOP, Action.STOP], 0)
+    assert plan.reasons == ("a member of its gang has ended: all of it starts again",)
+    for at in (0, 2):
+        rows[at] |= {"desired": Desired.STOP}
+    assert decide(cluster.view(), 0).plans == ()
+    assert "2 of its gang are stopping first" in why(cluster, "gang").summary
+    for at in (0, 2):
+        rows[at] |= {"state": AllocState.STOPPED}
+    (plan,) = decide(cluster.view(), 0).plans
+    assert plan.placements.ordinal.tolist() == [0, 1, 2]
+    assert plan.placements.attempt.tolist() == [2, 2, 2]
+
+
+def test_members_of_a_batch_gang_that_completed_stay_done() -> None:
+    cluster = Cluster()
+    node = cluster.node("n", cpu=8000)
+    job = cluster.job("gang", group_spec(count=3, gang=GangSpec()), type=JobType.BATCH)
+    cluster.alloc(job, node, 0, state=AllocState.COMPLETE)
+    cluster.alloc(job, node, 1, state=AllocState.LOST)
+    cluster.alloc(job, node, 2, state=AllocState.STOPPED, desired=Desired.STOP)
+    (plan,) = decide(cluster.view(), 0).plans
+    assert plan.placements.ordinal.tolist() == [1, 2]
+
+
+def test_a_gang_of_which_one_failed_for_good_stays_down_and_says_so() -> None:
+    cluster = Cluster()
+    node = cluster.node("n", cpu=8000)
+    job = cluster.job("gang", group_spec(count=2, gang=GangSpec()), type=JobType.BATCH)
+    cluster.alloc(job, node, 0, state=AllocState.FAILED, exit_code=1)
+    cluster.alloc(job, node, 1, state=AllocState.STOPPED, desired=Desired.STOP)
+    assert decide(cluster.view(), 0).plans == ()
+    assert "1 of its gang failed for good" in why(cluster, "gang").summary
+
+
+def test_a_gang_waits_for_the_longest_backoff_of_any_member() -> None:
+    cluster = Cluster()
+    node = cluster.node("n", cpu=8000)
+    job = cluster.job("gang", group_spec(count=2, gang=GangSpec()))
+    cluster.alloc(job, node, 0, state=AllocState.FAILED, start_failed=True, failures=1, modify_time_ms=1_000_000)
+    cluster.alloc(job, node, 1, state=AllocState.FAILED, start_failed=True, failures=3, modify_time_ms=1_000_000)
+    assert decide(cluster.view(), 1_003_000).plans == ()
+    assert len(decide(cluster.view(), 1_008_001).plans[0].placements) == 2
+
+
+@pytest.mark.parametrize("change", ["drain", "version"])
+def test_a_drain_or_a_rollout_stops_all_of_it_at_once(change: str) -> None:
+    cluster = Cluster()
+    nodes = [cluster.node(name) for name in ("a", "b")]
+    job = cluster.job("gang", group_spec(count=2, gang=GangSpec()))
+    for at, node in enumerate(nodes):
+        cluster.alloc(job, node, at)
+    if change == "drain":
+        cluster.change(nodes[0], cordoned=True, draining=True)
+    else:
+        cluster.new_version(job, JobSpec(name="gang", groups=(group_spec(count=2, cpu=600, gang=GangSpec()),)))
+    (plan,) = decide(cluster.view(), 0).plans
+    assert (plan.actions.ordinal.tolist(), len(plan.placements)) == ([1, 0], 0)
+
+
+# ---------------------------------------------------------------------------- the queue
+
+
+def waiting_cluster(kind: JobType) -> Cluster:
+    """Two nodes of 2 cores, half taken by jobs of this type; a gang that needs all; a small job behind it."""
+    cluster = Cluster()
+    for at in range(2):
+        node = cluster.node(f"n{at}", cpu=2000)
+        cluster.alloc(cluster.job(f"old-{at}", group_spec(cpu=1000), type=kind), node)
+    cluster.job("gang", group_spec(count=2, cpu=2000, gang=GangSpec()))
+    cluster.job("small", group_spec(cpu=1000))
+    return cluster
+
+
+def test_small_jobs_behind_a_waiting_gang_do_not_take_the_room_that_it_waits_for() -> None:
+    cluster = waiting_cluster(JobType.BATCH)
+    assert placed(cluster) == {}
+    said = why(cluster, "small")
+    assert {rejection.text: rejection.nodes for rejection in said.rejections} == {"kept for gang gang/main": 2}
+    assert said.hint.startswith("wait for gang gang/main")
+    cluster.node("elsewhere", cpu=1000)
+    assert placed(cluster) == {"small": ["elsewhere"]}
+
+
+def test_nothing_is_kept_where_only_services_could_give_way() -> None:
+    assert placed(waiting_cluster(JobType.SERVICE)) == {"small": ["n0"]}
+
+
+def test_a_system_job_runs_also_where_room_is_kept() -> None:
+    cluster = waiting_cluster(JobType.BATCH)
+    cluster.job("agent", group_spec(cpu=100), type=JobType.SYSTEM)
+    assert placed(cluster) == {"agent": ["n0", "n1"]}
+
+
+def test_who_comes_before_the_gang_is_not_held_up() -> None:
+    cluster = waiting_cluster(JobType.BATCH)
+    cluster.job("urgent", group_spec(cpu=1000), priority=90, type=JobType.BATCH)
+    assert placed(cluster) == {"urgent": ["n0"]}, "and the small one behind is, for the urgent one ends by itself"
+
+
+def test_only_as_many_nodes_are_kept_as_the_gang_needs_the_nearest_first() -> None:
+    cluster = Cluster()
+    for at, used in enumerate((2000, 1000, 1500)):
+        node = cluster.node(f"n{at}", cpu=2000)
+        cluster.alloc(cluster.job(f"old-{at}", group_spec(cpu=used), type=JobType.BATCH), node)
+    cluster.job("gang", group_spec(count=1, cpu=2000, gang=GangSpec()))
+    cluster.job("small", group_spec(count=3, cpu=500))
+    assert placed(cluster) == {"small": ["n2"]}
+
+
+# ---------------------------------------------------------------------------- words
+
+
+def test_why_names_the_best_domain_and_how_many_are_missing() -> None:
+    cluster = Cluster()
+    in_racks(cluster, "a", "b", "b", cpu=2000)
+    cluster.job("gang", group_spec(count=6, cpu=1000, gang=GangSpec(domain=GangDomain.RACK)))
+    said = why(cluster, "gang")
+    assert said.pending == 6
+    assert "all 6 together in one rack: rack b takes 4, 2 are missing" in said.summary
+    assert said.nearest == "rack b: 4 of 6 fit"
+    assert "allow a larger gang.domain" in said.hint
+
+
+def test_why_names_the_nodes_that_are_kept_for_a_gang() -> None:
+    said = why(waiting_cluster(JobType.BATCH), "gang")
+    assert "all 2 together: no node takes any" in said.summary
+    assert said.hint.startswith("waits for 2 node(s) that are kept for it to empty (n0, n1)")
+
+
+@pytest.mark.parametrize(
+    ("request_", "devices", "text"),
+    [
+        (DeviceRequest(count=2, models=("a100",)), {}, "has 0 of 2 GPUs of model a100 (4 of another model)"),
+        (DeviceRequest(count=2, memory_mib=90_000), {}, "with 87.9 GiB memory (4 with less memory)"),
+        (DeviceRequest(count=2, compute_capability=">= 9.0"), {}, "(4 with another compute capability)"),
+        (DeviceRequest(count=1, mig="1g.10gb"), {}, "has 0 of 1 MIG slices 1g.10gb (4 of another MIG profile)"),
+        (DeviceRequest(count=4), {"cordoned_devices": ("GPU-1",)}, "3 of 4 usable, 1 cordoned"),
+        (DeviceRequest(count=3, link=Link.ISLAND), {}, "2 of 3 free in one island, as it is built"),
+    ],
+)
+def test_why_says_what_the_devices_lack(request_: DeviceRequest, devices: dict[str, tuple[str]], text: str) -> None:
+    cluster = Cluster()
+    cluster.node("n", devices=gpus(4, islands=(0, 0, 1, 1)), **devices)
+    cluster.job("train", group_spec(gpu=request_))
+    assert text in why(cluster, "train").summary
+
+
+# ---------------------------------------------------------------------------- entries
+
+
+def test_an_entry_holds_the_largest_gang_and_never_a_part_of_one() -> None:
+    assert ROWS_MAX >= MAX_GANG == limits.MAX_GANG
+    cluster = Cluster()
+    cluster.node("n", cpu=10**8, memory=10**8)
+    cluster.job("single", group_spec(count=5, cpu=1, memory=1))
+    for name in ("one", "two"):
+        cluster.job(name, group_spec(count=MAX_GANG, cpu=1, memory=1, gang=GangSpec()))
+    cluster.job("last", group_spec(count=7, cpu=1, memory=1))
+    plans = decide(cluster.view(), 0).plans
+    assert [len(plan.placements) for plan in plans] == [5, MAX_GANG, MAX_GANG, 7]
+    for plan in plans[1:3]:
+        assert len(plan.jobs) == 1
+        np.testing.assert_array_equal(plan.placements.ordinal, np.arange(MAX_GANG))
