@@ -66,6 +66,7 @@ from orchestrator.contract.v1 import agent_pb2, control_pb2
 from orchestrator.leader.cluster import StateCluster
 from orchestrator.leader.liveness import Liveness
 from orchestrator.leader.loop import LeaderLoop
+from orchestrator.leader.placements import install_placements
 from orchestrator.replication import transport
 from orchestrator.replication.datadir import DataDirectory, open_data_directory
 from orchestrator.replication.epochs import EpochLog
@@ -152,7 +153,13 @@ class Peer:
             tls=tls,
             changed_peers=lambda: self.log.epoch > 1,
         )
-        facts = Facts(cluster_name=settings.cluster, version=_version(), dev=settings.dev, cert_expires_ms=expires_ms)
+        facts = Facts(
+            cluster_name=settings.cluster,
+            version=_version(),
+            dev=settings.dev,
+            cert_expires_ms=expires_ms,
+            placements=registry.summaries(),
+        )
         reads = Reads(
             self.log, self._state, facts, heartbeat_age_ms=self._liveness.age_ms, others=Others(self._forwarder)
         )
@@ -354,6 +361,7 @@ async def run(settings: PeerSettings) -> None:
     gc.disable()
     built: list[Peer] = []
     _configure_logging(settings, built)
+    install_placements()
     peer = Peer(settings)
     built.append(peer)
     try:

@@ -407,7 +407,7 @@ def _explain_group(
             blocked_by="quota" if over_quota else "gang" if note.gang else "",
             blocked_text=quota_said if over_quota else note.gang,
         )
-    wish = wish_of(job.spec, group, default_policy=registry.DEFAULT)
+    wish = wish_of(job.spec, group, policy=registry.chooser(view.default_placement))
     if wish.gang is not None:
         reasons = explain_gang(problem, wish, work.asks[mine[0]], mine[0])
     else:

@@ -225,6 +225,11 @@ class Writes:
         change = codec.decode(LimitsChange, request.change)
         if change == LimitsChange():
             raise InvalidError("change: names no limit", field="change")
+        name = change.default_placement
+        if name and name not in self._policy.placements:
+            known = ", ".join(sorted(self._policy.placements))
+            text = f"default_placement: no such placement {name[:64]!r} (there are: {known})"
+            raise InvalidError(text, field="change")
         return await self._change(request, call, cmd.SetLimits(change=change))
 
     # ------------------------------------------------------------------ variables

@@ -40,12 +40,13 @@ TELL_AGAIN_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What a peer says of itself in ``ClusterStatus``."""
+    """What a peer says of itself in ``ClusterStatus``; ``placements``: name and summary of those that it offers."""
 
     cluster_name: str
     version: str
     dev: bool
     cert_expires_ms: int = 0
+    placements: tuple[tuple[str, str], ...] = ()
 
 
 class Reads:
@@ -199,6 +200,8 @@ class Reads:
     async def get_limits(self, request: pb.GetLimitsRequest, call: Call) -> pb.GetLimitsResponse:
         response = pb.GetLimitsResponse(read=await self.info(request.read, call))
         codec.encode(self._state().limits, response.limits)
+        for name, summary in self._facts.placements:
+            response.placements.add(name=name, summary=summary)
         return response
 
     async def cluster_status(self, request: pb.ClusterStatusRequest, call: Call) -> pb.ClusterStatusResponse:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -52,7 +52,7 @@ def set_(session: Session, changes: tuple[str, ...]) -> None:
     """Change limits, for example events=20000; what is over the new ones is forgotten."""
     from orchestrator.contract.model import LimitsChange
 
-    given: dict[str, int] = {}
+    given: dict[str, Any] = {}
     for change in changes:
         name, equals, number = change.partition("=")
         if name not in _MEANING or not equals or not number.isdecimal() or len(number) > 18:

@@ -46,6 +46,7 @@ _OWN: dict[str, tuple[str, str, str]] = {
     "var": ("orchestrator.cli.variables", "var", "Small replicated values that tasks can use."),
     "namespace": ("orchestrator.cli.namespaces", "namespace", "Namespaces: quotas, and what is used of them."),
     "settings": ("orchestrator.cli.namespaces", "settings", "How the cluster behaves: preemption, strict namespaces."),
+    "placements": ("orchestrator.cli.placements", "placements", "The ways to choose nodes, and the default."),
     "limits": ("orchestrator.cli.limits", "limits", "What the cluster keeps, for how long."),
     "context": ("orchestrator.cli.context", "context", "Which cluster to talk to."),
     "schema": ("orchestrator.cli.about", "schema", "The JSON Schema of job files."),

@@ -48,7 +48,7 @@ class _Run(click.Command):
 @click.option("--type", "kind", help="service, batch or system (a command: batch).")
 @click.option("-e", "--env", multiple=True, metavar="NAME=VALUE", help="Environment; may be repeated.")
 @click.option("-p", "--port", "ports", multiple=True, metavar="PORT", help="8080, or 8080:80 (host:task).")
-@click.option("--placement", help="binpack, spread, round-robin, first-fit-decreasing or gpu-locality.")
+@click.option("--placement", help="One of 'raftsman placements': binpack, spread, fragmentation ...")
 @click.option("--expect-version", type=int, help="Refuse unless this is its version now (0: it must not exist).")
 @click.option("--wait/--detach", default=True, help="Stay until it runs (a batch job: until it is complete).")
 @click.option("-d", "detach", is_flag=True, help="The same as --detach.")

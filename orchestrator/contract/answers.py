@@ -283,11 +283,20 @@ class StateHash:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementInfo:
+    """A placement that jobs may name; ``summary``: one line about it."""
+
+    name: str
+    summary: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LimitsAnswer:
-    """Message ``GetLimitsResponse``."""
+    """Message ``GetLimitsResponse``. ``placements``: those that the answering peer offers."""
 
     limits: Limits
     read: ReadInfo = ReadInfo()
+    placements: tuple[PlacementInfo, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

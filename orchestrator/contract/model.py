@@ -562,6 +562,7 @@ class Limits:
     answer_age_ms: int = 24 * 3600 * 1000
     answer_bytes: int = 64 * 1024 * 1024
     variable_bytes: int = 64 * 1024
+    default_placement: str = ""  # of jobs that name none; "": what suits each group
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -576,6 +577,7 @@ class LimitsChange:
     answer_age_ms: int | None = None
     answer_bytes: int | None = None
     variable_bytes: int | None = None
+    default_placement: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -375,7 +375,8 @@ class JobFile(GroupKeys):
         default=None, description="How much of each group drains and preemption may take down at once."
     )
     placement: Text | None = Field(
-        default=None, description="binpack, spread, round-robin, first-fit-decreasing, gpu-locality."
+        default=None,
+        description="binpack, spread, round-robin, first-fit-decreasing, gpu-locality, fragmentation, or a plug-in's.",
     )
     on_disconnect: OnDisconnect = Field(default_factory=lambda: nouns.OnDisconnect.REPLACE)
     metadata: TextMap = Field(default={}, description="Anything you like; Raftsman does not read it.")

@@ -32,6 +32,7 @@ from orchestrator.state.events import Record
 from orchestrator.state.model import Job, Node
 from orchestrator.state.ordinals import GroupImage
 from orchestrator.state.snapshot import Image
+from orchestrator.state.typical import Shape
 
 MAGIC = 0x534D5352  # "RSMS" in the file, little-endian
 FORMAT = 4
@@ -96,6 +97,7 @@ def _parts(image: Image) -> Iterator[log_pb2.Snapshot]:
     yield from _packed(image.answers, _add_remembered)
     yield from _packed(image.events, _add_record)
     yield from _packed(image.groups, _add_group)
+    yield from _packed(image.typical, _add_typical)
     yield from _packed(((row, image.ports[row]) for row in sorted(image.ports)), _add_ports)
     yield from _packed(((row, image.reasons[row]) for row in sorted(image.reasons)), _add_reason)
     for name, dtype in STORED:
@@ -188,6 +190,15 @@ def _add_group(part: log_pb2.Snapshot, group: GroupImage) -> Message:
     return part.groups.add(gid=gid, job_slot=slot, name=name, last_attempt=attempts.astype("<i4").tobytes())
 
 
+def _add_typical(part: log_pb2.Snapshot, item: tuple[Shape, int]) -> Message:
+    return part.typical.add(**item[0]._asdict(), count=item[1])
+
+
+def _take_typical(message: log_pb2.TypicalShape) -> tuple[Shape, int]:
+    numbers = (message.cpu_millis, message.devices, message.gpu_millis, message.gpu_memory_mib)
+    return Shape(*numbers, tuple(message.models)), message.count
+
+
 def _add_ports(part: log_pb2.Snapshot, item: tuple[int, tuple[int, ...]]) -> Message:
     return part.table.ports.add(row=item[0], ports=item[1])
 
@@ -222,6 +233,7 @@ def decode_snapshot(data: bytes) -> Image:
     answers: list[tuple[Key, Remembered]] = []
     events: list[Record] = []
     groups: list[GroupImage] = []
+    typical: list[tuple[Shape, int]] = []
     table = _Table(head.table.rows, len(data))
     message: log_pb2.Snapshot | None = head
     while message is not None:
@@ -233,6 +245,7 @@ def decode_snapshot(data: bytes) -> Image:
         answers.extend(map(_take_remembered, message.answers))
         events.extend(map(_take_record, message.events))
         groups.extend(map(_take_group, message.groups))
+        typical.extend(map(_take_typical, message.typical))
         table.take(message.table)
         message = next(messages, None)
     table.check()
@@ -259,6 +272,7 @@ def decode_snapshot(data: bytes) -> Image:
         reasons=table.reasons,
         namespaces=namespaces,
         settings=decode(Settings, head.settings) if head.HasField("settings") else Settings(),
+        typical=tuple(typical),
     )
 
 

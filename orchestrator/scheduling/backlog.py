@@ -110,11 +110,13 @@ class Backlog:
         return len(self.stretches) == 1 and self.stretches[0].batch
 
 
-def backlog_of(asks: Sequence[Ask], wishes: Wishes) -> Backlog:
+def backlog_of(asks: Sequence[Ask], wishes: Wishes, default_placement: str = "") -> Backlog:
+    """``default_placement``: of jobs that name none, "" = what suits each."""
+    policy = registry.chooser(default_placement)
     numbers, counts, batch, priority = [], [], [], []
     for ask in asks:
         spec = ask.job.spec
-        number = wishes.number(wish_of(spec, spec.groups[ask.group], default_policy=registry.DEFAULT))
+        number = wishes.number(wish_of(spec, spec.groups[ask.group], policy=policy))
         numbers.append(number)
         counts.append(len(ask.ordinals))
         batch.append(wishes.batch[number] and ask.avoid < 0 and not ask.pinned)

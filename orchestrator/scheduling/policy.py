@@ -8,7 +8,7 @@ many calls of ``choose`` would, only faster.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -36,6 +36,11 @@ class Policy(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def summary(self) -> str:
+        """What it does, in one short line without a full stop."""
+        ...
 
     @property
     def knows_groups(self) -> bool:
@@ -67,3 +72,18 @@ class Policy(Protocol):
     ) -> Int64Array:
         """The nodes for up to ``wanted`` instances of a plain wish, in order; ``times``: how often it fits on each."""
         ...
+
+
+@runtime_checkable
+class PicksDevices(Protocol):
+    """A policy that chooses the devices inside the node, too; of others the best-linked ones are taken."""
+
+    def devices(self, problem: Problem, wish: Wish, node: int) -> tuple[int, ...]:
+        """Numbers of the devices for one instance, which fits there and is placed there next; () leaves them to the
+        links."""
+        ...
+
+
+def picked(policy: Policy, problem: Problem, wish: Wish, node: int) -> tuple[int, ...]:
+    """The devices that the policy picks; () leaves them to the links."""
+    return policy.devices(problem, wish, node) if isinstance(policy, PicksDevices) else ()

@@ -64,6 +64,9 @@ class Problem:
         self.ports = Ports(nodes)
         self.labels = Labels(nodes)
         self.drivers = [frozenset(node.spec.drivers) for node in nodes]
+        self.typical = view.typical
+        self.default_placement = view.default_placement
+        self.tables: dict[str, object] = {}  # what policies keep about this problem, each under a name of its own
         self.held_for: Int64Array = np.full(len(nodes), -1, dtype=np.int64)
         self.waiting: dict[int, str] = {}
         self.view, self.given_up = view, given_up
@@ -90,15 +93,16 @@ class Problem:
         found: Int64Array = at[self.slots[at] == slots].astype(np.int64)
         return found
 
-    def take(self, node: int, wish: Wish) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Take room for one instance, which the caller has seen to fit: device numbers and host ports it gets."""
+    def take(self, node: int, wish: Wish, numbers: tuple[int, ...] = ()) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Take room for one instance, which the caller has seen to fit: device numbers and host ports it gets.
+        ``numbers``: the devices, where the policy chose them; else the best-linked ones."""
         self.free[node] -= wish.request
         self.custom.take(node, wish.custom)
-        numbers: tuple[int, ...] = ()
         if wish.gpus is not None:
-            best = self.devices.best(node, wish.gpus)
-            assert best is not None, "the caller checks that it fits"
-            numbers = best.numbers
+            if not numbers:
+                best = self.devices.best(node, wish.gpus)
+                assert best is not None, "the caller checks that it fits"
+                numbers = best.numbers
             self.devices.take(node, numbers, wish.gpus.gpu_millis)
         return numbers, self.ports.take(node, wish.ports) if wish.ports else ()
 
@@ -109,6 +113,8 @@ class Problem:
         problem.held_for = np.full(len(self.nodes), -1, dtype=np.int64)
         problem.waiting = {}
         problem.view, problem.given_up = view, None
+        problem.typical, problem.default_placement = view.typical, view.default_placement
+        problem.tables = {}
         problem.devices = copy(self.devices)
         problem.devices.closed = self.devices.closed.copy()
         there = np.arange(self.devices.free.shape[1]) < (self.devices.capacity // WHOLE_DEVICE)[:, None]

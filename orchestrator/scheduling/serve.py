@@ -73,7 +73,7 @@ def serve(
 
     problem = fresh() if fresh is not None else Problem(view, given_up)
     preemption = Preemption(view, problem, leaving, given_up)
-    wishes = {index: _wish(asks[index]) for index in short[:ASKS_MAX]}
+    wishes = {index: _wish(asks[index], problem) for index in short[:ASKS_MAX]}
     start = 0
     served = _Serving(problem, asks, preemption, without_room, steps_max)
     for index in wishes:
@@ -113,9 +113,9 @@ def _lower(view: ClusterView, asks: Sequence[Ask], short: Sequence[int], running
     )
 
 
-def _wish(ask: Ask) -> Wish:
+def _wish(ask: Ask, problem: Problem) -> Wish:
     spec = ask.job.spec
-    return wish_of(spec, spec.groups[ask.group], default_policy=registry.DEFAULT)
+    return wish_of(spec, spec.groups[ask.group], policy=registry.chooser(problem.default_placement))
 
 
 class _Serving:
@@ -149,7 +149,7 @@ class _Serving:
                 continue
             if preemption.asks >= ASKS_MAX or preemption.instances >= INSTANCES_MAX:
                 break
-            wish = _wish(ask)
+            wish = _wish(ask, self._problem)
             if preemption.is_worth_trying(ask, wish):
                 preemption.make_room(ask, wish, _unplaced(part, at, len(ask.ordinals))[:INSTANCES_MAX])
 

@@ -32,7 +32,7 @@ from orchestrator.scheduling.devices import mask_of
 from orchestrator.scheduling.filters import has_room, suitable, times_that_fit
 from orchestrator.scheduling.fullest import Fullest
 from orchestrator.scheduling.placements import Placements
-from orchestrator.scheduling.policy import NOWHERE, Policy, Turn
+from orchestrator.scheduling.policy import NOWHERE, Policy, Turn, picked
 from orchestrator.scheduling.preferring import Preferring
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.room import Room
@@ -74,7 +74,7 @@ def solve(problem: Problem, asks: Sequence[Ask], *, steps_max: int = ENDLESS, wa
     """Place what fits of ``asks``, which come in the order of service; takes the room out of ``problem``. After about
     ``steps_max`` steps it stops and says so (``Placements.more``); only what is placed counts, so a round gets on."""
     wishes = Wishes()
-    return Solver(problem, wishes, ways).place(backlog_of(asks, wishes), steps_max=steps_max)
+    return Solver(problem, wishes, ways).place(backlog_of(asks, wishes, problem.default_placement), steps_max=steps_max)
 
 
 class Solver:
@@ -396,7 +396,9 @@ class Solver:
         )
 
     def _take(self, index: int, at: int, node: int, number: int, turn: Turn) -> None:
-        numbers, ports = self._problem.take(node, self._wishes.known[number])
+        wish = self._wishes.known[number]
+        picks = picked(registry.get(wish.policy), self._problem, wish, node) if wish.gpus is not None else ()
+        numbers, ports = self._problem.take(node, wish, picks)
         self._note(index, at, node, number, turn, numbers, ports)
 
     def _note(

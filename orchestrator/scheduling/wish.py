@@ -6,6 +6,7 @@ decides where an instance fits, and nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -82,7 +83,8 @@ class Wish:
         return self.gpus.count if self.gpus is not None else 0
 
 
-def wish_of(job: JobSpec, group: GroupSpec, *, default_policy: str) -> Wish:
+def wish_of(job: JobSpec, group: GroupSpec, *, policy: Callable[[str, bool], str]) -> Wish:
+    """``policy``: the name of the policy, given what the job says and whether the group asks for devices."""
     resources = group.resources
     gpus = resources.gpus if resources.gpus is not None and resources.gpus.count > 0 else None
     return Wish(
@@ -91,7 +93,7 @@ def wish_of(job: JobSpec, group: GroupSpec, *, default_policy: str) -> Wish:
         ports=tuple(port.static for port in group.ports),
         drivers=tuple(sorted({task.driver_name for task in group.tasks})),
         constraints=job.constraints + group.constraints,
-        policy=job.placement or default_policy,
+        policy=policy(job.placement, gpus is not None),
         gang=group.gang,
         everywhere=job.type is JobType.SYSTEM,
         custom=resources.custom,

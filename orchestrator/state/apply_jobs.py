@@ -28,6 +28,7 @@ from orchestrator.state.commands import (
 from orchestrator.state.model import MAX_COMMAND_ROWS, MAX_COUNT, Job
 from orchestrator.state.quota import growth_refusal
 from orchestrator.state.state import State
+from orchestrator.state.typical import count_submitted
 from orchestrator.state.usage import of_job, of_new
 
 
@@ -115,6 +116,7 @@ def _submit_one(state: State, submission: JobSubmission) -> JobAnswer:
             modify_time_ms=state.time_ms,
         )
         state.put_job(job)
+        count_submitted(state.typical, spec, None)
         state.events.emit("job.submitted", namespace=spec.namespace, job=spec.name, message="version 1")
         return JobAnswer(uid=job.uid, version=1, changed=True)
     if job.spec == spec and not job.stopped:
@@ -130,6 +132,7 @@ def _submit_one(state: State, submission: JobSubmission) -> JobAnswer:
 def _next_job(state: State, job: Job, spec: JobSpec, *, everything: bool) -> Job:
     """The record of the job's next version; ``everything``: every instance is outdated, changed or not."""
     version = job.version + 1
+    count_submitted(state.typical, spec, None if job.stopped else job.spec)
     old = {group.name: (group, at) for group, at in zip(job.spec.groups, job.group_versions, strict=True)}
     everything = everything or spec.type != job.spec.type or spec.constraints != job.spec.constraints
     group_versions = []

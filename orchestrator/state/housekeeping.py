@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from orchestrator.contract.model import JobType
 from orchestrator.state.allocations import LAST_LIVE
-from orchestrator.state.check import range_problem
+from orchestrator.state.check import name_problem, range_problem
 from orchestrator.state.commands import Collect, Outcome, SetFeatureLevel, SetLimits
 from orchestrator.state.model import MAX_COMMAND_ROWS, MAX_COUNT, Job
 from orchestrator.state.state import Rows, State
@@ -143,7 +143,10 @@ def set_limits(state: State, command: SetLimits) -> Outcome:
         if (value := getattr(command.change, field.name)) is not None
     }
     for name, value in given.items():
-        problem = range_problem(name, value, *LIMIT_RANGES[name])
+        if isinstance(value, str):
+            problem = name_problem(name, value) if value else ""
+        else:
+            problem = range_problem(name, value, *LIMIT_RANGES[name])
         if problem:
             return state.reject("INVALID", problem)
     limits = replace(state.limits, **given)

@@ -22,6 +22,8 @@ from orchestrator.state.events import EventLog, Record
 from orchestrator.state.model import Job, Node
 from orchestrator.state.ordinals import GroupImage, GroupImages
 from orchestrator.state.state import State
+from orchestrator.state.typical import Shape, Typical
+from orchestrator.state.typical import problem as typical_problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -50,6 +52,7 @@ class Image:
     reasons: Mapping[int, str]
     namespaces: Mapping[str, Namespace] = field(default_factory=dict)
     settings: Settings = field(default_factory=Settings)
+    typical: tuple[tuple[Shape, int], ...] = ()  # instances by shape; () in what was written before it was counted
 
 
 class SnapshotError(ValueError):
@@ -82,6 +85,7 @@ def capture(state: State, room: StoredColumns | None = None) -> Image:
         reasons=dict(state.table.reasons),
         namespaces=dict(state.namespaces),
         settings=state.settings,
+        typical=state.typical.shown(),
     )
 
 
@@ -107,6 +111,7 @@ def restore(image: Image) -> State:
     state.namespaces = {name: image.namespaces[name] for name in sorted(image.namespaces)}
     state.settings = image.settings
     state.answers = Answers(image.answers)
+    state.typical = Typical(dict(image.typical))
     state.events = EventLog(image.limits.events, image.events, image.events_dropped_index)
     state.table = AllocationTable(image.columns)
     state.table.ports = dict(image.ports)
@@ -141,6 +146,7 @@ def image_hash(image: Image) -> str:
     ):
         canonical.put(out, value)
     canonical.put(out, image.answers)
+    canonical.put(out, [(*shape, count) for shape, count in image.typical])
     canonical.put(out, list(image.groups))
     canonical.put_flat(out, image.events)
     canonical.put_flat(out, sorted(image.ports.items()))
@@ -172,6 +178,9 @@ def _problem(image: Image) -> str:
         return "an allocation belongs to no node"
     if not set(np.unique(gids).tolist()) <= set(names):
         return "an allocation belongs to no group"
+    wrong = typical_problem(image.typical)
+    if wrong:
+        return wrong
     known = set(names.values())
     for job in image.jobs.values():
         if any((job.slot, group.name) not in known for group in job.spec.groups):

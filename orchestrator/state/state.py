@@ -35,6 +35,7 @@ from orchestrator.state.events import EventLog
 from orchestrator.state.ledger import Ledger
 from orchestrator.state.model import Job, Node
 from orchestrator.state.ordinals import Ordinals, Slots
+from orchestrator.state.typical import Typical
 from orchestrator.state.usage import UsageIndex
 
 Rows = npt.NDArray[np.int32]
@@ -59,10 +60,10 @@ class GroupFacts(NamedTuple):
 
 class State:
     """Tables: ``jobs`` by uid, ``nodes`` by id, ``forgotten`` nodes that rows still speak of by slot, ``table``,
-    ``variables`` by (namespace, name), ``answers``, ``events``, ``limits``, ``namespaces`` that were created,
-    ``settings``, ``admitted`` (peer id -> disk incarnation), ``epoch`` and ``addresses`` of the peers
-    (``state.peers``), ``attempt_floor``, ``cluster_id``, ``feature_level``, ``index``, ``time_ms``. Everything else is
-    an index over them.
+    ``variables`` by (namespace, name), ``answers``, ``typical`` shapes, ``events``, ``limits``,
+    ``namespaces`` that were created, ``settings``, ``admitted`` (peer id -> disk incarnation), ``epoch`` and
+    ``addresses`` of the peers (``state.peers``), ``attempt_floor``, ``cluster_id``, ``feature_level``, ``index``,
+    ``time_ms``. Everything else is an index over them.
 
     ``shown_index``: of the last command that may have changed what a ``ClusterView`` shows; ``changes``: which jobs
     there may be something to decide about. ``draining``: how many nodes are.
@@ -72,7 +73,7 @@ class State:
         "_facts", "_job_slots", "_node_slots", "_version_rows", "addresses", "admitted", "answers", "attempt_floor",
         "changes", "cluster_id", "draining", "engine_nodes", "epoch", "events", "feature_level", "forgotten", "index",
         "job_at", "job_names", "jobs", "ledger", "limits", "namespaces", "node_at", "node_names", "nodes", "ordinals",
-        "settings", "shown_index", "table", "time_ms", "usage", "variables",
+        "settings", "shown_index", "table", "time_ms", "typical", "usage", "variables",
     )  # fmt: skip
 
     def __init__(self, limits: Limits | None = None) -> None:
@@ -93,6 +94,7 @@ class State:
         self.variables: dict[tuple[str, str], Variable] = {}
         self.table = AllocationTable()
         self.answers = Answers()
+        self.typical = Typical()
         self.events = EventLog(self.limits.events)
         # Indexes.
         self.changes = Changes()

@@ -37,6 +37,7 @@ from orchestrator.state.model import Job, Node
 from orchestrator.state.ordinals import LastAttempts
 from orchestrator.state.state import Rows, State
 from orchestrator.state.status import job_status
+from orchestrator.state.typical import Shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -60,6 +61,8 @@ class ClusterView:
     which survives scale-down and collection; the next one is also above ``attempt_floor``. ``variables``: the names
     that exist, as (namespace, name). ``held``: not None in a view of some jobs alone (``view_of``): what nodes have
     given away to all of them. ``namespaces``: those that were created; ``usage``: by namespace, what jobs ask for.
+    ``typical``: instances counted by shape (``state.typical``); ``default_placement``: of jobs that name none, "" =
+    what suits each.
     """
 
     index: int
@@ -76,6 +79,8 @@ class ClusterView:
     namespaces: Mapping[str, Namespace] = field(default_factory=dict)
     usage: Mapping[str, Usage] = field(default_factory=dict)
     settings: Settings = field(default_factory=Settings)
+    typical: tuple[tuple[Shape, int], ...] = ()
+    default_placement: str = ""
 
 
 def cluster_view(state: State) -> ClusterView:
@@ -99,6 +104,8 @@ def cluster_view(state: State) -> ClusterView:
         namespaces=dict(state.namespaces),
         usage=state.usage.copy(),
         settings=state.settings,
+        typical=state.typical.shown(),
+        default_placement=state.limits.default_placement,
     )
 
 
@@ -132,6 +139,7 @@ def view_of(state: State, slots: Iterable[int], whole: ClusterView) -> ClusterVi
             device_millis=ledger.device_millis.copy(),
             ports={key: tuple(taken) for key, taken in ledger.ports.items()} if with_ports else {},
         ),
+        typical=state.typical.shown(),
     )
 
 

@@ -245,7 +245,7 @@ def fits(cluster: Cluster, nodes: tuple[int, ...]) -> bool:
     view = cluster.view()
     problem = Problem(view)
     spec = cluster.jobs[0].spec
-    wish = gangs.alone(wish_of(spec, spec.groups[0], default_policy="binpack"))
+    wish = gangs.alone(wish_of(spec, spec.groups[0], policy=lambda placement, devices: "binpack"))
     for node in nodes:
         where = np.array([node])
         if not (suitable(problem, wish)[node] and has_room(problem, wish, where)[0]):

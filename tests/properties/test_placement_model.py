@@ -261,7 +261,7 @@ def test_where_a_group_may_go_is_one_judgement(cluster: Cluster) -> None:
     problem = Problem(cluster.view())
     for job in cluster.jobs:
         for place, group in enumerate(job.spec.groups):
-            mask = suitable(problem, wish_of(job.spec, group, default_policy="binpack")).tolist()
+            mask = suitable(problem, wish_of(job.spec, group, policy=registry.chooser("binpack"))).tolist()
             assert mask == [may_take(node, job.spec, group) for node in problem.nodes]
             assert mask == [may(node, job.spec, place) for node in problem.nodes]
 
@@ -285,7 +285,7 @@ def test_every_placement_is_allowed_and_on_a_most_preferred_node(cluster: Cluste
     for at in range(len(found)):
         ask, node = asks[found.ask[at]], found.node[at]
         spec, place = ask.job.spec, ask.group
-        wish = wish_of(spec, spec.groups[place], default_policy="binpack")
+        wish = wish_of(spec, spec.groups[place], policy=registry.chooser("binpack"))
         fits = has_room(fresh, wish, np.arange(len(fresh)))
         open_to = [
             n
@@ -302,7 +302,9 @@ def test_every_placement_is_allowed_and_on_a_most_preferred_node(cluster: Cluste
         last = found.ask[at]
     if last >= 0 and found.unplaced[last] and not asks[last].pinned and last == len(asks) - 1:
         spec, place = asks[last].job.spec, asks[last].group
-        fits = has_room(fresh, wish_of(spec, spec.groups[place], default_policy="binpack"), np.arange(len(fresh)))
+        fits = has_room(
+            fresh, wish_of(spec, spec.groups[place], policy=registry.chooser("binpack")), np.arange(len(fresh))
+        )
         assert not any(
             fits[n] and may(fresh.nodes[n], spec, place) and manual.allowed(spec, place, n) for n in range(len(fresh))
         )
@@ -382,7 +384,7 @@ def test_an_explanation_refuses_exactly_the_nodes_that_placing_refuses(cluster: 
         manual.add(ask.job.spec.name, ask.job.spec.groups[ask.group].name, found.node[at])
     for job in cluster.jobs:
         for place, group in enumerate(job.spec.groups):
-            wish = wish_of(job.spec, group, default_policy="binpack")
+            wish = wish_of(job.spec, group, policy=registry.chooser("binpack"))
             fits = has_room(problem, wish, np.arange(len(problem)))
             for number, node in enumerate(problem.nodes):
                 good = bool(fits[number]) and may(node, job.spec, place) and manual.allowed(job.spec, place, number)

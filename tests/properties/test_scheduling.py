@@ -31,6 +31,7 @@ from orchestrator.scheduling.placements import Placements
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.solve import WAYS, Ways, solve
 from orchestrator.scheduling.wish import wish_of
+from orchestrator.state.typical import Shape
 from orchestrator.state.views import ClusterView
 from tests.effort import examples
 from tests.unit.scheduling.cluster import Cluster, group_spec
@@ -107,6 +108,16 @@ def requests(draw: st.DrawFn) -> DeviceRequest | None:
     )
 
 
+def shapes() -> st.SearchStrategy[Shape]:
+    """What was typically asked for; small against the nodes here, so that some of it fits."""
+    cpu = st.sampled_from([0, 300, 1000, 3000])
+    with_devices = st.builds(
+        Shape, cpu, st.integers(1, 3), st.sampled_from([1000, 500, 300]), st.sampled_from([0, 40_000]),
+        st.sampled_from([(), ("h100",)]),
+    )  # fmt: skip
+    return st.one_of(with_devices, st.builds(Shape, cpu, st.just(0), st.just(0), st.just(0), st.just(())))
+
+
 @st.composite
 def groups(draw: st.DrawFn, name: str, plain: bool) -> GroupSpec:
     ports: tuple[int, ...] = () if plain else draw(st.sampled_from([(), (), (0,), (80,), (0, 80), (0, 0), (20_001, 0)]))
@@ -125,7 +136,9 @@ def groups(draw: st.DrawFn, name: str, plain: bool) -> GroupSpec:
 @st.composite
 def clusters(draw: st.DrawFn, policy: str | None = None, plain: bool = False) -> Cluster:
     """Up to 6 nodes, up to 5 jobs, some of which run already, not always in a tidy way."""
-    cluster = Cluster()
+    cluster = Cluster(
+        typical=tuple(draw(st.lists(st.tuples(shapes(), st.integers(1, 60)), max_size=4, unique_by=lambda one: one[0])))
+    )
     for at in range(draw(st.integers(0, 6))):
         labels = draw(
             st.fixed_dictionaries(
@@ -251,7 +264,7 @@ def test_scores_and_feasibility_equal_the_oracles_node_by_node(cluster: Cluster)
     everybody = np.arange(len(problem), dtype=np.int64)
     for job in cluster.jobs:
         for group in job.spec.groups:
-            wish = wish_of(job.spec, group, default_policy="binpack")
+            wish = wish_of(job.spec, group, policy=registry.chooser(""))
             fits = suitable(problem, wish) & has_room(problem, wish, everybody)
             assert fits.tolist() == [oracle.fits(machine, job.spec, group) for machine in oracle.machines]
             where = np.flatnonzero(fits)

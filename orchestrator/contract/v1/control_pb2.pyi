@@ -638,12 +638,22 @@ class GetLimitsRequest(_message.Message):
     def __init__(self, read: _Optional[_Union[ReadOptions, _Mapping]] = ...) -> None: ...
 
 class GetLimitsResponse(_message.Message):
-    __slots__ = ("limits", "read")
+    __slots__ = ("limits", "read", "placements")
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     READ_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENTS_FIELD_NUMBER: _ClassVar[int]
     limits: _types_pb2.Limits
     read: ReadInfo
-    def __init__(self, limits: _Optional[_Union[_types_pb2.Limits, _Mapping]] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ...) -> None: ...
+    placements: _containers.RepeatedCompositeFieldContainer[PlacementInfo]
+    def __init__(self, limits: _Optional[_Union[_types_pb2.Limits, _Mapping]] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ..., placements: _Optional[_Iterable[_Union[PlacementInfo, _Mapping]]] = ...) -> None: ...
+
+class PlacementInfo(_message.Message):
+    __slots__ = ("name", "summary")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    summary: str
+    def __init__(self, name: _Optional[str] = ..., summary: _Optional[str] = ...) -> None: ...
 
 class SetLimitsRequest(_message.Message):
     __slots__ = ("request_id", "change")

@@ -397,7 +397,7 @@ class GroupSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., count: _Optional[int] = ..., tasks: _Optional[_Iterable[_Union[TaskSpec, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[PortSpec, _Mapping]]] = ..., restart: _Optional[_Union[RestartPolicy, _Mapping]] = ..., constraints: _Optional[_Iterable[_Union[Constraint, _Mapping]]] = ..., gang: _Optional[_Union[GangSpec, _Mapping]] = ..., affinity: _Optional[_Iterable[_Union[Affinity, _Mapping]]] = ..., spread: _Optional[_Iterable[_Union[Spread, _Mapping]]] = ..., tolerations: _Optional[_Iterable[_Union[Toleration, _Mapping]]] = ..., datasets: _Optional[_Iterable[str]] = ..., locality: _Optional[int] = ...) -> None: ...
 
 class JobSpec(_message.Message):
-    __slots__ = ("namespace", "name", "type", "priority", "groups", "placement", "on_disconnect", "constraints", "metadata", "disruption", "unpreemptible")
+    __slots__ = ("namespace", "name", "type", "priority", "groups", "placement", "on_disconnect", "constraints", "metadata", "disruption", "unpreemptible", "affinity", "spread", "tolerations")
     class MetadataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -416,6 +416,9 @@ class JobSpec(_message.Message):
     METADATA_FIELD_NUMBER: _ClassVar[int]
     DISRUPTION_FIELD_NUMBER: _ClassVar[int]
     UNPREEMPTIBLE_FIELD_NUMBER: _ClassVar[int]
+    AFFINITY_FIELD_NUMBER: _ClassVar[int]
+    SPREAD_FIELD_NUMBER: _ClassVar[int]
+    TOLERATIONS_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     name: str
     type: JobType
@@ -427,21 +430,18 @@ class JobSpec(_message.Message):
     metadata: _containers.ScalarMap[str, str]
     disruption: Disruption
     unpreemptible: bool
-    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[_Union[JobType, str]] = ..., priority: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[GroupSpec, _Mapping]]] = ..., placement: _Optional[str] = ..., on_disconnect: _Optional[_Union[OnDisconnect, str]] = ..., constraints: _Optional[_Iterable[_Union[Constraint, _Mapping]]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., disruption: _Optional[_Union[Disruption, _Mapping]] = ..., unpreemptible: _Optional[bool] = ...) -> None: ...
-
-class Disruption(_message.Message):
-    __slots__ = ("max_unavailable", "percent", "affinity", "spread", "tolerations")
-    MAX_UNAVAILABLE_FIELD_NUMBER: _ClassVar[int]
-    PERCENT_FIELD_NUMBER: _ClassVar[int]
-    AFFINITY_FIELD_NUMBER: _ClassVar[int]
-    SPREAD_FIELD_NUMBER: _ClassVar[int]
-    TOLERATIONS_FIELD_NUMBER: _ClassVar[int]
-    max_unavailable: int
-    percent: bool
     affinity: _containers.RepeatedCompositeFieldContainer[Affinity]
     spread: _containers.RepeatedCompositeFieldContainer[Spread]
     tolerations: _containers.RepeatedCompositeFieldContainer[Toleration]
-    def __init__(self, max_unavailable: _Optional[int] = ..., percent: _Optional[bool] = ..., affinity: _Optional[_Iterable[_Union[Affinity, _Mapping]]] = ..., spread: _Optional[_Iterable[_Union[Spread, _Mapping]]] = ..., tolerations: _Optional[_Iterable[_Union[Toleration, _Mapping]]] = ...) -> None: ...
+    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[_Union[JobType, str]] = ..., priority: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[GroupSpec, _Mapping]]] = ..., placement: _Optional[str] = ..., on_disconnect: _Optional[_Union[OnDisconnect, str]] = ..., constraints: _Optional[_Iterable[_Union[Constraint, _Mapping]]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., disruption: _Optional[_Union[Disruption, _Mapping]] = ..., unpreemptible: _Optional[bool] = ..., affinity: _Optional[_Iterable[_Union[Affinity, _Mapping]]] = ..., spread: _Optional[_Iterable[_Union[Spread, _Mapping]]] = ..., tolerations: _Optional[_Iterable[_Union[Toleration, _Mapping]]] = ...) -> None: ...
+
+class Disruption(_message.Message):
+    __slots__ = ("max_unavailable", "percent")
+    MAX_UNAVAILABLE_FIELD_NUMBER: _ClassVar[int]
+    PERCENT_FIELD_NUMBER: _ClassVar[int]
+    max_unavailable: int
+    percent: bool
+    def __init__(self, max_unavailable: _Optional[int] = ..., percent: _Optional[bool] = ...) -> None: ...
 
 class Device(_message.Message):
     __slots__ = ("id", "model", "memory_mib", "island", "numa", "pcie", "compute_capability", "driver_version", "mig", "parent")
@@ -651,7 +651,7 @@ class SettingsChange(_message.Message):
     def __init__(self, preemption: _Optional[bool] = ..., strict_namespaces: _Optional[bool] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("allocations_per_ordinal", "allocation_age_ms", "stopped_job_age_ms", "events", "answers", "answer_age_ms", "answer_bytes", "variable_bytes")
+    __slots__ = ("allocations_per_ordinal", "allocation_age_ms", "stopped_job_age_ms", "events", "answers", "answer_age_ms", "answer_bytes", "variable_bytes", "default_placement")
     ALLOCATIONS_PER_ORDINAL_FIELD_NUMBER: _ClassVar[int]
     ALLOCATION_AGE_MS_FIELD_NUMBER: _ClassVar[int]
     STOPPED_JOB_AGE_MS_FIELD_NUMBER: _ClassVar[int]
@@ -660,6 +660,7 @@ class Limits(_message.Message):
     ANSWER_AGE_MS_FIELD_NUMBER: _ClassVar[int]
     ANSWER_BYTES_FIELD_NUMBER: _ClassVar[int]
     VARIABLE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_PLACEMENT_FIELD_NUMBER: _ClassVar[int]
     allocations_per_ordinal: int
     allocation_age_ms: int
     stopped_job_age_ms: int
@@ -668,10 +669,11 @@ class Limits(_message.Message):
     answer_age_ms: int
     answer_bytes: int
     variable_bytes: int
-    def __init__(self, allocations_per_ordinal: _Optional[int] = ..., allocation_age_ms: _Optional[int] = ..., stopped_job_age_ms: _Optional[int] = ..., events: _Optional[int] = ..., answers: _Optional[int] = ..., answer_age_ms: _Optional[int] = ..., answer_bytes: _Optional[int] = ..., variable_bytes: _Optional[int] = ...) -> None: ...
+    default_placement: str
+    def __init__(self, allocations_per_ordinal: _Optional[int] = ..., allocation_age_ms: _Optional[int] = ..., stopped_job_age_ms: _Optional[int] = ..., events: _Optional[int] = ..., answers: _Optional[int] = ..., answer_age_ms: _Optional[int] = ..., answer_bytes: _Optional[int] = ..., variable_bytes: _Optional[int] = ..., default_placement: _Optional[str] = ...) -> None: ...
 
 class LimitsChange(_message.Message):
-    __slots__ = ("allocations_per_ordinal", "allocation_age_ms", "stopped_job_age_ms", "events", "answers", "answer_age_ms", "answer_bytes", "variable_bytes")
+    __slots__ = ("allocations_per_ordinal", "allocation_age_ms", "stopped_job_age_ms", "events", "answers", "answer_age_ms", "answer_bytes", "variable_bytes", "default_placement")
     ALLOCATIONS_PER_ORDINAL_FIELD_NUMBER: _ClassVar[int]
     ALLOCATION_AGE_MS_FIELD_NUMBER: _ClassVar[int]
     STOPPED_JOB_AGE_MS_FIELD_NUMBER: _ClassVar[int]
@@ -680,6 +682,7 @@ class LimitsChange(_message.Message):
     ANSWER_AGE_MS_FIELD_NUMBER: _ClassVar[int]
     ANSWER_BYTES_FIELD_NUMBER: _ClassVar[int]
     VARIABLE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_PLACEMENT_FIELD_NUMBER: _ClassVar[int]
     allocations_per_ordinal: int
     allocation_age_ms: int
     stopped_job_age_ms: int
@@ -688,4 +691,5 @@ class LimitsChange(_message.Message):
     answer_age_ms: int
     answer_bytes: int
     variable_bytes: int
-    def __init__(self, allocations_per_ordinal: _Optional[int] = ..., allocation_age_ms: _Optional[int] = ..., stopped_job_age_ms: _Optional[int] = ..., events: _Optional[int] = ..., answers: _Optional[int] = ..., answer_age_ms: _Optional[int] = ..., answer_bytes: _Optional[int] = ..., variable_bytes: _Optional[int] = ...) -> None: ...
+    default_placement: str
+    def __init__(self, allocations_per_ordinal: _Optional[int] = ..., allocation_age_ms: _Optional[int] = ..., stopped_job_age_ms: _Optional[int] = ..., events: _Optional[int] = ..., answers: _Optional[int] = ..., answer_age_ms: _Optional[int] = ..., answer_bytes: _Optional[int] = ..., variable_bytes: _Optional[int] = ..., default_placement: _Optional[str] = ...) -> None: ...

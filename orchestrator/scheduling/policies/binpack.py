@@ -16,6 +16,7 @@ from orchestrator.scheduling.wish import Int64Array, Wish
 
 class BinPack:
     name = "binpack"
+    summary = "the fullest node that fits; without GPUs, nodes that have GPUs come last"
     knows_groups = False
     big_first = False
     fullest_first = True

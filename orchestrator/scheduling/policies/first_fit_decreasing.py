@@ -17,6 +17,7 @@ from orchestrator.scheduling.wish import Int64Array, Wish
 
 class FirstFitDecreasing:
     name = "first-fit-decreasing"
+    summary = "largest first, each to the first node that fits"
     knows_groups = False
     big_first = True
     fullest_first = False

@@ -23,6 +23,7 @@ kinds of circle: 16,384). The dearest links of all, 64 devices across NUMA nodes
 
 class GpuLocality:
     name = "gpu-locality"
+    summary = "the best-linked GPUs, breaking the least valuable set"
     knows_groups = False
     big_first = False
     fullest_first = True

@@ -15,6 +15,7 @@ from orchestrator.scheduling.wish import Int64Array, Wish
 
 class RoundRobin:
     name = "round-robin"
+    summary = "the next node that fits, after the group's latest placement"
     knows_groups = True
     big_first = False
     fullest_first = False

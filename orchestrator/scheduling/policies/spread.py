@@ -18,6 +18,7 @@ LEVEL = 1 << 40
 
 class Spread:
     name = "spread"
+    summary = "the node with the fewest instances of the group"
     knows_groups = True
     big_first = False
     fullest_first = False

@@ -309,3 +309,17 @@ async def test_without_a_leader_nothing_is_written(api: Api) -> None:
     with pytest.raises(NoLeaderError):
         await api.submit("web")
     assert api.log.status().index == 0
+
+
+async def test_the_default_placement_must_exist_here_and_may_be_taken_back(api: Api) -> None:
+    def change(name: str) -> pb.SetLimitsRequest:
+        request = pb.SetLimitsRequest()
+        request.change.default_placement = name
+        return request
+
+    with pytest.raises(InvalidError, match="no such placement 'sprea'"):
+        await api.writes.set_limits(change("sprea"), call())
+    await api.writes.set_limits(change("spread"), call())
+    assert api.state.limits.default_placement == "spread"
+    await api.writes.set_limits(change(""), call())
+    assert api.state.limits.default_placement == ""

@@ -645,6 +645,24 @@ def test_limits_are_shown_and_changed(cli: Cli, world: World) -> None:
     assert "from 100" in err
 
 
+def test_placements_are_listed_with_their_default_which_can_be_changed(cli: Cli, world: World) -> None:
+    code, out, _ = cli("placements")
+    assert code == 0
+    assert "the fullest node" in out
+    lines = {line.split()[0]: line for line in out.splitlines()}
+    assert "default without GPUs" in lines["binpack"]
+    assert "default with GPUs" in lines["fragmentation"]
+    code, _, err = cli("placements", "default", "spread")
+    assert code == 0
+    assert "default placement: spread" in err
+    assert world.limits.default_placement == "spread"
+    listed = json.loads(cli("placements", "-o", "json")[1])
+    assert [one["name"] for one in listed if one["default"]] == ["spread"]
+    assert cli("placements", "default", "auto")[0] == 0
+    assert world.limits.default_placement == ""
+    assert cli("placements", "-o", "name")[1] == "binpack\nfragmentation\nspread\n"
+
+
 def test_peers_are_changed_after_a_question_and_shown(cli: Cli, world: World, peer: FakePeer) -> None:
     world.status = answers.ClusterStatus(
         cluster_name="dev", leader_id="p1", peers=(answers.PeerInfo(id="p1", role="leader", address=peer.address),)

@@ -424,7 +424,15 @@ class FakePeer(control_pb2_grpc.ControlServicer):
 
     def GetLimits(self, request: Any, context: Any) -> Any:  # noqa: N802
         self._enter("GetLimits", request, context)
-        answer = answers.LimitsAnswer(limits=self.world.limits, read=self._read(request))
+        answer = answers.LimitsAnswer(
+            limits=self.world.limits,
+            read=self._read(request),
+            placements=(
+                answers.PlacementInfo(name="binpack", summary="the fullest node"),
+                answers.PlacementInfo(name="fragmentation", summary="what keeps GPUs useful"),
+                answers.PlacementInfo(name="spread", summary="the emptiest node"),
+            ),
+        )
         return codec.encode(answer, pb.GetLimitsResponse())
 
     def SetLimits(self, request: Any, context: Any) -> Any:  # noqa: N802

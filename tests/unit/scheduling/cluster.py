@@ -27,6 +27,7 @@ from orchestrator.contract.model import (
 )
 from orchestrator.state.allocations import Columns
 from orchestrator.state.model import Job, Node
+from orchestrator.state.typical import Shape
 from orchestrator.state.views import ClusterView
 
 _INT32 = (
@@ -81,6 +82,8 @@ class Cluster:
     nodes: list[Node] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
     variables: set[tuple[str, str]] = field(default_factory=set)
+    typical: tuple[tuple[Shape, int], ...] = ()
+    default_placement: str = ""
     last_attempts: dict[tuple[int, str], list[int]] = field(default_factory=dict)
     time_ms: int = 1_000_000
     index: int = 100
@@ -201,6 +204,8 @@ class Cluster:
             allocations=columns_of(rows),
             last_attempt=last,
             variables=frozenset(self.variables),
+            typical=self.typical,
+            default_placement=self.default_placement,
         )
 
 

@@ -19,10 +19,13 @@ from orchestrator.contract.model import (
     JobSpec,
     Link,
     NodeStatus,
+    Resources,
 )
+from orchestrator.scheduling.typical import TypicalClass, typical_classes
 from orchestrator.scheduling.wish import Ask
 from orchestrator.state.model import Node
 from orchestrator.state.views import ClusterView
+from tests.unit.scheduling import fragment_oracle
 
 MILLION = 1_000_000
 TERMINAL = {60, 70, 80, 90}
@@ -56,6 +59,7 @@ class Oracle:
     taken: dict[str, set[int]] = field(default_factory=dict)
     counts: dict[tuple[str, str], dict[int, int]] = field(default_factory=dict)
     last: dict[tuple[str, str], int] = field(default_factory=dict)
+    classes: tuple[TypicalClass, ...] = ()
 
     def place(self, asks: Sequence[Ask]) -> list[Choice]:
         chosen: list[Choice] = []
@@ -110,14 +114,14 @@ class Oracle:
         scored = [(self.badness(machine, job, group, key), machine.record.slot, machine) for machine in candidates]
         badness, _, machine = min(scored, key=lambda entry: entry[:2])
         need = group.resources
+        devices: tuple[int, ...] = ()
+        if need.gpus is not None:
+            devices = self.devices_for(machine, job, need)
+            for number in devices:
+                machine.devices[number] -= need.gpus.gpu_millis
         machine.cpu -= need.cpu_millis
         machine.memory -= need.memory_mib
         machine.disk -= need.disk_mib
-        devices: tuple[int, ...] = ()
-        if need.gpus is not None:
-            devices = best_devices(machine, need.gpus) or ()
-            for number in devices:
-                machine.devices[number] -= need.gpus.gpu_millis
         ports = self.take_ports(machine, group)
         counts = self.counts[key]
         counts[machine.record.slot] = counts.get(machine.record.slot, 0) + 1
@@ -170,7 +174,7 @@ class Oracle:
         full = fullness(machine, group)
         devices = machine.record.spec.devices
         slot = machine.record.slot
-        match job.placement or "binpack":
+        match policy_of(job, group):
             case "binpack":
                 last_resort = group.resources.gpus is None and bool(devices)
                 return int(last_resort), -full
@@ -185,7 +189,52 @@ class Oracle:
                     return int(bool(devices)), -full
                 chosen = best_devices(machine, group.resources.gpus) or ()
                 return pair_cost(machine, chosen), worth(machine, ()) - worth(machine, chosen), -full
+            case "fragmentation":
+                rank = self.machines.index(machine)
+                there = in_service(machine)
+                last, points, remainder = fragment_oracle.badness(
+                    machine.cpu,
+                    group.resources.cpu_millis,
+                    machine.record.spec.capacity.cpu_millis,
+                    rank,
+                    [devices[number] for number in there],
+                    [machine.devices[number] for number in there],
+                    group.resources.gpus,
+                    self.classes,
+                    self.kinds(),
+                )
+                return last, points, int(remainder * 10**12)
         raise AssertionError(job.placement)
+
+    def kinds(self) -> fragment_oracle.Kinds:
+        """The kinds of devices, numbered as they first appear."""
+        found: fragment_oracle.Kinds = {}
+        for machine in self.machines:
+            for device in machine.record.spec.devices:
+                found.setdefault(fragment_oracle.kind_of(device), len(found))
+        return found
+
+    def devices_for(self, machine: Machine, job: JobSpec, need: Resources) -> tuple[int, ...]:
+        assert need.gpus is not None
+        if need.gpus.count == 1 and (job.placement or "fragmentation") == "fragmentation":
+            there = in_service(machine)
+            inventory = [machine.record.spec.devices[number] for number in there]
+            left = [machine.devices[number] for number in there]
+            (place,) = fragment_oracle.device_of(
+                machine.cpu, need.cpu_millis, inventory, left, need.gpus, self.classes, self.kinds()
+            )
+            return (there[place],)
+        return best_devices(machine, need.gpus) or ()
+
+
+def in_service(machine: Machine) -> list[int]:
+    """Numbers of the devices that are not cordoned."""
+    devices = machine.record.spec.devices
+    return [number for number, device in enumerate(devices) if device.id not in machine.record.cordoned_devices]
+
+
+def policy_of(job: JobSpec, group: GroupSpec) -> str:
+    return job.placement or ("binpack" if group.resources.gpus is None else "fragmentation")
 
 
 def fullness(machine: Machine, group: GroupSpec) -> int:
@@ -318,7 +367,7 @@ def oracle_of(view: ClusterView) -> Oracle:
                 engine=node.spec.engine_id or f"only {node.slot}",
             )
         )
-    oracle = Oracle(machines)
+    oracle = Oracle(machines, classes=typical_classes(view.typical))
     by_slot = {machine.record.slot: machine for machine in machines}
     columns = view.allocations
     for at in range(len(columns)):

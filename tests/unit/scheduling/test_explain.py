@@ -19,6 +19,7 @@ from orchestrator.contract.model import (
     OnDisconnect,
 )
 from orchestrator.plan import explain
+from orchestrator.scheduling import registry
 from orchestrator.scheduling.explain import amount, first_refusal
 from orchestrator.scheduling.filters import has_room, suitable
 from orchestrator.scheduling.problem import Problem
@@ -266,6 +267,6 @@ def test_a_node_is_refused_in_words_exactly_when_the_filters_refuse_it(cluster: 
     everybody = np.arange(len(problem), dtype=np.int64)
     for job in cluster.jobs:
         for group in job.spec.groups:
-            wish = wish_of(job.spec, group, default_policy="binpack")
+            wish = wish_of(job.spec, group, policy=registry.chooser(""))
             fits = suitable(problem, wish) & has_room(problem, wish, everybody)
             assert [first_refusal(problem, wish, node) is None for node in everybody.tolist()] == fits.tolist()
