@@ -19,16 +19,21 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from scripts.lib import own_python
+
+own_python.go_on()
+
 import numpy as np
 import numpy.typing as npt
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from orchestrator.scheduling.backlog import Wishes, backlog_of
 from orchestrator.scheduling.solve import Solver
 from scripts.bench_scheduler import Size, asks_of, best_fit_decreasing, problem_of
 
-DATA = Path("/work/shared/data/openb")
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "openb"
+"""Beside the checkout, where the project keeps the trace; elsewhere name the files."""
 POLICY = "binpack"
 Amounts = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 THIRDS = [(cores * 1000, cores * 4096) for cores in (32, 64, 96)]

@@ -32,10 +32,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from scripts.lib import own_python
+
+own_python.go_on()
+
 import numpy as np
 import numpy.typing as npt
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from orchestrator.contract.model import GroupSpec, JobSpec, NodeId, NodeSpec, NodeStatus, Resources, TaskSpec
 from orchestrator.reconcile.work import Ask
