@@ -1,7 +1,7 @@
 """How a cluster is packed now, and how the product's scheduler would pack it: ``raftsman pack`` without its words.
 
-Owns: what stays and what moves, the figures. Leaves to others: reading (``pack_read``), placing (``scheduling``), how it
-looks (``pack_report``, ``pack_plot``). The rules: whatever stays takes its room first; then everything that runs is
+Owns: what stays and what moves, the figures. Leaves to others: reading (``pack_read``), placing (``scheduling``), how
+it looks (``pack_report``, ``pack_plot``). The rules: whatever stays takes its room first; then everything that runs is
 placed anew, big first, and only then what waits, so that nothing that waits takes the room of what runs; every pod is
 placed, waiting or left out, and none is lost.
 

@@ -35,8 +35,8 @@ class PackNode:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackPod:
     """``node``: number of the node that it runs on, ``WAITING`` = none; ``devices``: the numbers of what it holds
-    there, () = the file does not say; ``nodes``: numbers of those that it may run on, None = any; ``daemon``: belongs to
-    its node (a DaemonSet, a system job), so that it never moves and does not count as a use of the node."""
+    there, () = the file does not say; ``nodes``: numbers of those that it may run on, None = any; ``daemon``: belongs
+    to its node (a DaemonSet, a system job), so that it never moves and does not count as a use of the node."""
 
     name: str
     request: Resources

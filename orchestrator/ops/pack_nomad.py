@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from orchestrator.contract.model import MAX_DEVICES, Device, DeviceRequest, Resources
-from orchestrator.ops.pack_cluster import WAITING, PackCluster, PackNode, PackPod, amounts
+from orchestrator.ops.pack_cluster import PackCluster, PackNode, PackPod, amounts
 from orchestrator.ops.pack_json import At
 
 _OVER = ("complete", "failed", "lost")

@@ -58,8 +58,8 @@ def _suits(spec: At, affinity: At | None, node: _Node) -> bool:
     if any(node.labels.get(label) != value.text() for label, value in spec.fields("nodeSelector").items()):
         return False
     if affinity is not None:
-        terms = list(affinity.each("nodeSelectorTerms"))
-        if not any([_term(term, node) for term in terms]):  # all of them, so that every mistake is found
+        verdicts = [_term(term, node) for term in affinity.each("nodeSelectorTerms")]  # all, to find every mistake
+        if not any(verdicts):
             return False
     tolerations = list(spec.each("tolerations"))
     return all(any(_tolerates(one, taint) for one in tolerations) for taint in node.taints)
