@@ -12,7 +12,6 @@ pods at hand: how much of the GPUs' free room is expected to be of no use to the
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -28,6 +27,10 @@ from orchestrator.scheduling.fragments import Fragments
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.solve import Solver
 from orchestrator.scheduling.wish import CPU, MEMORY
+
+
+AUTOMATIC = "auto"
+"""As a cluster places jobs that name no placement: one placement for pods with GPUs and another for the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,8 @@ class Figures:
 class Repacked:
     """``started``: of those that wait; ``left_out``: of those that run, found no room (a heuristic may fail where
     another way would have done it); ``moved``: of those that run, are on another node than now. nodes_freed,
-    gpus_freed: against now, negative where it is more; None where now is not known."""
+    gpus_freed: nodes not in use and whole GPUs gained once what runs is placed anew and before what waits starts,
+    negative where they became fewer; None where now is not known."""
 
     placement: str
     figures: Figures
@@ -93,7 +97,7 @@ class Packing:
 
 
 def pack(cluster: PackCluster, placements: Sequence[str], said: Callable[[str], None] = lambda name: None) -> Packing:
-    """``said`` is told each placement before its turn. The names must be registered."""
+    """``said`` is told each placement before its turn. Each is one of ``names()``."""
     ground = Ground(cluster)
     pods = cluster.pods
     running = [number for number, pod in enumerate(pods) if pod.node != WAITING]
@@ -129,15 +133,17 @@ def _repack(ground: Ground, name: str, staying: Sequence[int], now: Figures | No
     solver = Solver(problem, wishes)
     stays = frozenset(staying)
     moving = [number for number, pod in enumerate(pods) if pod.node != WAITING and number not in stays]
-    moved = 0
+    moved, nodes_used, gpus_whole = 0, 0, 0
     for numbers in (moving, [number for number, pod in enumerate(pods) if pod.node == WAITING]):
         classes = ground.alike(numbers)
-        result = solver.place(backlog_of(asks_of(classes, name), wishes))
+        result = solver.place(backlog_of(asks_of(classes, "" if name == AUTOMATIC else name), wishes))
         given: list[list[Seat]] = [[] for _ in classes]
         for ask, node, mask in zip(result.ask, result.node, result.device_mask, strict=True):
             given[ask].append(Seat(node, tuple(at for at in range(mask.bit_length()) if mask >> at & 1)))
         for one, places in zip(classes, given, strict=True):
             moved += _hand_out(ground, one.pods, places, seats)
+        if numbers is moving:
+            nodes_used, gpus_whole = len(_used(ground, seats)), _whole(problem)
     figures = _figures(ground, problem, seats)
     return Repacked(
         placement=name,
@@ -145,8 +151,8 @@ def _repack(ground: Ground, name: str, staying: Sequence[int], now: Figures | No
         started=sum(1 for number, pod in enumerate(pods) if pod.node == WAITING and seats[number] is not NOWHERE),
         left_out=sum(1 for number in moving if seats[number] is NOWHERE),
         moved=moved,
-        nodes_freed=None if now is None else now.nodes_used - figures.nodes_used,
-        gpus_freed=None if now is None else figures.gpus_whole - now.gpus_whole,
+        nodes_freed=None if now is None else now.nodes_used - nodes_used,
+        gpus_freed=None if now is None else gpus_whole - now.gpus_whole,
         seats=tuple(seats),
     )
 
@@ -210,12 +216,20 @@ def _short_of_devices(ground: Ground, number: int, seat: Seat) -> bool:
 # ---------------------------------------------------------------------------- figures
 
 
+def _used(ground: Ground, seats: Sequence[Seat]) -> list[int]:
+    """Numbers of the nodes on which something else is than what belongs to them."""
+    there = zip(ground.cluster.pods, seats, strict=True)
+    return sorted({seat.node for pod, seat in there if seat is not NOWHERE and not pod.daemon})
+
+
+def _whole(problem: Problem) -> int:
+    """GPUs of which nothing is given away, on nodes that take pods."""
+    return int((problem.devices.free[problem.open] == WHOLE_DEVICE).sum())
+
+
 def _figures(ground: Ground, problem: Problem, seats: Sequence[Seat]) -> Figures:
     cluster = ground.cluster
-    count = Counter(
-        seat.node for pod, seat in zip(cluster.pods, seats, strict=True) if seat is not NOWHERE and not pod.daemon
-    )
-    used = np.array(sorted(count), dtype=np.int64)
+    used = np.array(_used(ground, seats), dtype=np.int64)
     everywhere = np.arange(len(problem), dtype=np.int64)
     given = problem.capacity - problem.free
     devices = problem.devices.used(everywhere)
@@ -251,12 +265,12 @@ def _figures(ground: Ground, problem: Problem, seats: Sequence[Seat]) -> Figures
         dense_memory_pct=dense_memory,
         dense_gpu_pct=dense_gpu,
         gpus_free=free,
-        gpus_whole=int((left == WHOLE_DEVICE).sum()),
+        gpus_whole=_whole(problem),
         fragmented_gpus=fragmented,
         fragmented_pct=100 * fragmented / free if fragmented is not None and free else None,
     )
 
 
-def unknown(placements: Sequence[str]) -> list[str]:
-    """Names that no placement has."""
-    return [name for name in placements if name not in registry.names()]
+def names() -> tuple[str, ...]:
+    """What may be packed by: ``AUTOMATIC`` and every registered placement."""
+    return AUTOMATIC, *registry.names()

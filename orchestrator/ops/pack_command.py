@@ -10,10 +10,9 @@ from orchestrator.cli.output import show
 from orchestrator.cli.session import Session, common
 from orchestrator.leader.placements import install_placements
 from orchestrator.ops import pack_plot, pack_report
-from orchestrator.ops.pack import pack, unknown
+from orchestrator.ops.pack import names, pack
 from orchestrator.ops.pack_cluster import PackError
 from orchestrator.ops.pack_read import read
-from orchestrator.scheduling import registry
 
 _FILE = click.Path(path_type=Path)
 
@@ -24,7 +23,11 @@ _FILE = click.Path(path_type=Path)
 @click.option("--pods", type=_FILE, metavar="FILE", help="Pods (Nomad: allocations and jobs), likewise.")
 @click.option("--from", "both", type=_FILE, metavar="FILE", help="JSON with both in one file; - is standard input.")
 @click.option(
-    "--placement", "placements", multiple=True, metavar="NAME", help="One of 'raftsman placements'; repeatable. All."
+    "--placement",
+    "placements",
+    multiple=True,
+    metavar="NAME",
+    help="One of 'raftsman placements', or auto (what a cluster does by default); repeatable. When unsaid: all.",
 )
 @click.option("--plot", type=_FILE, metavar="FILE.svg", help="Draw it, too.")
 def command(
@@ -47,10 +50,10 @@ def command(
     if nodes is None or pods is None:
         raise click.UsageError("name the files: --nodes FILE --pods FILE, or --from FILE with both in it")
     install_placements()
-    strangers = unknown(placements)
+    strangers = [name for name in placements if name not in names()]
     if strangers:
-        raise click.UsageError(f"no placement {', '.join(strangers)} (there are: {', '.join(registry.names())})")
-    wanted = tuple(dict.fromkeys(placements)) or registry.names()
+        raise click.UsageError(f"no placement {', '.join(strangers)} (there are: {', '.join(names())})")
+    wanted = tuple(dict.fromkeys(placements)) or names()
     try:
         cluster = read(nodes, pods)
     except PackError as error:

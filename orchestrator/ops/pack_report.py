@@ -57,10 +57,11 @@ def summary(packing: Packing) -> Iterator[str]:
     """What to know besides, a line each."""
     cluster = packing.cluster
     closed = sum(1 for node in cluster.nodes if not node.open)
+    stay = f" ({packing.staying:,} of them stay where they are)" if packing.staying else ""
     yield (
         f"{cluster.format}: {len(cluster.nodes):,} nodes{f' ({closed} take no pods)' if closed else ''}, "
-        f"{cluster.gpus:,} GPUs; {len(cluster.pods):,} pods: {packing.running:,} run ({packing.staying:,} of them stay "
-        f"where they are), {packing.waiting:,} wait{f'; {cluster.ended:,} hold nothing' if cluster.ended else ''}"
+        f"{cluster.gpus:,} GPUs; {len(cluster.pods):,} pods: {packing.running:,} run{stay}, "
+        f"{packing.waiting:,} wait{f'; {cluster.ended:,} hold nothing' if cluster.ended else ''}"
     )
     if cluster.carried:
         yield f"kept to as custom resources: {', '.join(cluster.carried)}"
