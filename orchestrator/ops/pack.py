@@ -28,7 +28,6 @@ from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.solve import Solver
 from orchestrator.scheduling.wish import CPU, MEMORY
 
-
 AUTOMATIC = "auto"
 """As a cluster places jobs that name no placement: one placement for pods with GPUs and another for the others."""
 

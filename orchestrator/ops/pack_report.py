@@ -59,7 +59,7 @@ def summary(packing: Packing) -> Iterator[str]:
     closed = sum(1 for node in cluster.nodes if not node.open)
     stay = f" ({packing.staying:,} of them stay where they are)" if packing.staying else ""
     yield (
-        f"{cluster.format}: {len(cluster.nodes):,} nodes{f' ({closed} take no pods)' if closed else ''}, "
+        f"{cluster.format}: {len(cluster.nodes):,} nodes{f' ({closed} closed)' if closed else ''}, "
         f"{cluster.gpus:,} GPUs; {len(cluster.pods):,} pods: {packing.running:,} run{stay}, "
         f"{packing.waiting:,} wait{f'; {cluster.ended:,} hold nothing' if cluster.ended else ''}"
     )

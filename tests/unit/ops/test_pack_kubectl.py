@@ -144,7 +144,7 @@ def test_a_host_port_is_had_once_per_node(tmp_path: Path) -> None:
 
 
 def test_what_is_not_kept_to_is_said(tmp_path: Path) -> None:
-    spec = {"affinity": {"podAntiAffinity": {}}, "topologySpreadConstraints": [{"maxSkew": 1}]}
+    spec: Item = {"affinity": {"podAntiAffinity": {}}, "topologySpreadConstraints": [{"maxSkew": 1}]}
     volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]
     cluster = cluster_of(tmp_path, k8s_node("a"), k8s_pod("p", "a", volumes=volumes, **spec), k8s_pod("q", "elsewhere"))
     text = "\n".join(cluster.notes)
