@@ -187,7 +187,7 @@ def _seat(ground: Ground, problem: Problem, numbers: Sequence[int]) -> list[Seat
 
     for number in sorted(numbers, key=order):
         pod = pods[number]
-        wish = ground.wish(pod)
+        wish = ground.wish(number)
         problem.free[pod.node] -= wish.request
         problem.custom.take(pod.node, wish.custom)
         devices: tuple[int, ...] = ()

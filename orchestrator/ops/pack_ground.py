@@ -46,9 +46,6 @@ class Alike:
     group: GroupSpec
     priority: int
 
-    def wish(self, placement: str) -> Wish:
-        return wish_of(self.job(placement, 0), self.group, policy=lambda name, devices: name)
-
     def job(self, placement: str, number: int) -> JobSpec:
         return JobSpec(name=f"pods-{number}", groups=(self.group,), priority=self.priority, placement=placement)
 
@@ -72,7 +69,17 @@ class Ground:
         cpu = sum(node.capacity.cpu_millis for node in cluster.nodes) or 1
         memory = sum(node.capacity.memory_mib for node in cluster.nodes) or 1
         self._totals = cpu, memory, cluster.gpus * WHOLE_DEVICE or 1
-        shapes = [(shape_of(self._group(pod)), 1) for pod in cluster.pods if not pod.daemon]
+        # Few different ones, made once: a cluster has many more pods than kinds of pods.
+        made: dict[tuple[Resources, frozenset[int] | None], GroupSpec] = {}
+        keys = [(pod.request, pod.nodes) for pod in cluster.pods]
+        for key, pod in zip(keys, cluster.pods, strict=True):
+            if key not in made:
+                made[key] = self._group(pod)
+        self._group_of = [made[key] for key in keys]
+        self._wishes: dict[int, Wish] = {}
+        shapes = [
+            (shape_of(group), 1) for group, pod in zip(self._group_of, cluster.pods, strict=True) if not pod.daemon
+        ]
         self.classes: tuple[TypicalClass, ...] = typical_classes(shapes, prior=False)
 
     def problem(self) -> Problem:
@@ -83,17 +90,24 @@ class Ground:
         """The pods with these numbers in classes, in the order in which they are to be placed: by priority, then big
         first, by the shares of the whole cluster's cpu, memory and GPUs added up, as ``solve`` sizes them for policies
         with ``big_first``; equal ones as they came."""
-        found: dict[tuple[GroupSpec, int], list[int]] = {}
+        found: dict[tuple[int, int], list[int]] = {}
         pods = self.cluster.pods
         for number in numbers:
-            pod = pods[number]
-            found.setdefault((self._group(pod), pod.priority), []).append(number)
-        classes = [Alike(tuple(members), group, priority) for (group, priority), members in found.items()]
+            found.setdefault((id(self._group_of[number]), pods[number].priority), []).append(number)
+        classes = [
+            Alike(tuple(members), self._group_of[members[0]], priority) for (_, priority), members in found.items()
+        ]
         return sorted(classes, key=lambda one: (-one.priority, -self._size(one.group.resources)))
 
-    def wish(self, pod: PackPod) -> Wish:
-        """What one pod holds; the placement plays no part."""
-        return Alike((), self._group(pod), pod.priority).wish("")
+    def wish(self, number: int) -> Wish:
+        """What a pod holds; the placement plays no part."""
+        group = self._group_of[number]
+        found = self._wishes.get(id(group))
+        if found is None:
+            found = self._wishes[id(group)] = wish_of(
+                Alike((), group, 0).job("", 0), group, policy=lambda name, devices: name
+            )
+        return found
 
     def _size(self, asked: Resources) -> int:
         cpu, memory, devices = self._totals
