@@ -2,8 +2,8 @@
 
 Owns: what stays and what moves, the figures. Leaves to others: reading (``pack_read``), placing (``scheduling``), how
 it looks (``pack_report``, ``pack_plot``). The rules: whatever stays takes its room first; then everything that runs is
-placed anew, big first, and only then what waits, so that nothing that waits takes the room of what runs; every pod is
-placed, waiting or left out, and none is lost.
+placed anew (``Ground.alike`` has the order), and only then what waits, so that nothing that waits takes the room of
+what runs; every pod is placed, waiting or left out, and none is lost.
 
 What stays: pods that belong to their node, and those on a node that takes no pods. Fragmentation is the measure of the
 placement ``fragmentation`` (``scheduling.fragments``), over the nodes that take pods, by the typical classes of the

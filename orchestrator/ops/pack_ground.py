@@ -87,9 +87,10 @@ class Ground:
         return Problem(self.view)
 
     def alike(self, numbers: Sequence[int]) -> list[Alike]:
-        """The pods with these numbers in classes, in the order in which they are to be placed: by priority, then big
-        first, by the shares of the whole cluster's cpu, memory and GPUs added up, as ``solve`` sizes them for policies
-        with ``big_first``; equal ones as they came."""
+        """The pods with these numbers in classes, in the order in which they are to be placed: by priority, then those
+        with GPUs, which have fewer places to go (on the openb trace those without would take the cpu beside free GPUs),
+        then big first, by the shares of the whole cluster's cpu, memory and GPUs added up, as ``solve`` sizes them for
+        policies with ``big_first``; equal ones as they came."""
         found: dict[tuple[int, int], list[int]] = {}
         pods = self.cluster.pods
         for number in numbers:
@@ -97,7 +98,7 @@ class Ground:
         classes = [
             Alike(tuple(members), self._group_of[members[0]], priority) for (_, priority), members in found.items()
         ]
-        return sorted(classes, key=lambda one: (-one.priority, -self._size(one.group.resources)))
+        return sorted(classes, key=self._order)
 
     def wish(self, number: int) -> Wish:
         """What a pod holds; the placement plays no part."""
@@ -108,6 +109,10 @@ class Ground:
                 Alike((), group, 0).job("", 0), group, policy=lambda name, devices: name
             )
         return found
+
+    def _order(self, one: Alike) -> tuple[int, bool, int]:
+        asked = one.group.resources
+        return -one.priority, asked.gpus is None, -self._size(asked)
 
     def _size(self, asked: Resources) -> int:
         cpu, memory, devices = self._totals

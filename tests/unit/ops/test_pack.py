@@ -105,6 +105,12 @@ def test_of_what_waits_the_more_important_starts_first() -> None:
     assert [seat.node for seat in one.seats] == [WAITING, 0]
 
 
+def test_pods_with_gpus_come_before_larger_ones_without() -> None:
+    pods = [pod("large", cpu=8000), pod("gpu", cpu=1000, gpus=1)]
+    one = only(pack(cluster([node("a", gpus=1)], pods), [AUTOMATIC]))
+    assert [seat.node for seat in one.seats] == [WAITING, 0]
+
+
 def test_a_node_that_holds_more_than_it_has_is_named() -> None:
     pods = [pod("p", 0, cpu=9000), pod("q", 1, gpus=1), pod("r", 1, gpus=1), pod("s", 2, gpus=1)]
     packing = pack(cluster([node("a"), node("b", gpus=1), node("c"), node("d")], pods), [AUTOMATIC])
