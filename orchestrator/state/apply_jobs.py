@@ -132,7 +132,6 @@ def _submit_one(state: State, submission: JobSubmission) -> JobAnswer:
 def _next_job(state: State, job: Job, spec: JobSpec, *, everything: bool) -> Job:
     """The record of the job's next version; ``everything``: every instance is outdated, changed or not."""
     version = job.version + 1
-    count_submitted(state.typical, spec, None if job.stopped else job.spec)
     old = {group.name: (group, at) for group, at in zip(job.spec.groups, job.group_versions, strict=True)}
     everything = everything or spec.type != job.spec.type or spec.constraints != job.spec.constraints
     group_versions = []
@@ -162,6 +161,7 @@ def _next_version(state: State, job: Job, spec: JobSpec, *, everything: bool) ->
         rows = state.live_rows(job.slot)
         state.stamp(rows)
         state.tell(rows)
+    count_submitted(state.typical, spec, None if job.stopped else job.spec)
     state.put_job(_next_job(state, job, spec, everything=everything))
     return state.jobs[job.uid]
 

@@ -27,7 +27,7 @@ SURVIVORS: dict[str, dict[str, str]] = {
         ),
     },
     "orchestrator.state.apply_jobs": {
-        "_next_version: True -> False": _LENGTHS.format("group"),
+        "_next_job: True -> False": _LENGTHS.format("group"),
     },
     "orchestrator.state.apply_nodes": {
         "mark: node is not None and node.status is NodeStatus.LOST and (not _name_taken(state, node)) -> "

@@ -42,6 +42,8 @@ def test_few_runs_reach_nearly_every_hole() -> None:
         outcome = run_seed(seed, 3 + seed % 2 * 2)
         reached.update(outcome.holes)
         acknowledged, reads = acknowledged + outcome.acknowledged, reads + outcome.reads
+        if acknowledged > 1000 and reads > 500 and all(reached[name] for name in MEANINGS.keys() - RARE):
+            break  # as few as it takes
     assert acknowledged > 1000 and reads > 500, "the clients hardly got through"
     missed = {name for name in MEANINGS if not reached[name]}
     assert missed <= RARE, {name: MEANINGS[name] for name in sorted(missed)}

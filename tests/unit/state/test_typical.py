@@ -8,7 +8,16 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.contract.model import DeviceRequest, GroupSpec, JobSpec, JobType, LimitsChange, Resources, TaskSpec
+from orchestrator.contract.model import (
+    DeviceRequest,
+    GroupSpec,
+    JobSpec,
+    JobType,
+    LimitsChange,
+    Quota,
+    Resources,
+    TaskSpec,
+)
 from orchestrator.replication.snapshot_codec import decode_snapshot, encode_snapshot
 from orchestrator.state.apply import apply
 from orchestrator.state.commands import (
@@ -16,6 +25,7 @@ from orchestrator.state.commands import (
     Command,
     Entry,
     JobSubmission,
+    NamespaceWrite,
     Outcome,
     Rejected,
     RestartJob,
@@ -23,6 +33,7 @@ from orchestrator.state.commands import (
     SetLimits,
     StopJob,
     SubmitJobs,
+    WriteNamespace,
 )
 from orchestrator.state.snapshot import capture, restore, state_hash
 from orchestrator.state.state import State, new_state
@@ -68,6 +79,17 @@ def test_another_shape_counts_as_a_whole_and_a_restart_not_at_all() -> None:
     do(state, RestartJob(namespace="default", name="train"))
     submit(state, spec(gpus=None))
     assert dict(state.typical.shown()) == {SHAPE: 3, Shape(2000, 0, 0, 0, ()): 3}
+
+
+def test_what_a_quota_refuses_counts_nothing_and_what_it_allows_counts_once() -> None:
+    state = new_state()
+    do(state, WriteNamespace(name="default", kind=NamespaceWrite.SET, quota=Quota(allocations=5)))
+    submit(state, spec())
+    refused = do(state, SubmitJobs(jobs=(JobSubmission(spec=spec(count=6), uid="another"),)))
+    assert isinstance(refused, Rejected)
+    assert state.typical.shown() == ((SHAPE, 3),)
+    submit(state, spec(count=5))
+    assert state.typical.shown() == ((SHAPE, 5),)
 
 
 def test_a_stopped_job_that_is_submitted_again_counts_again() -> None:
