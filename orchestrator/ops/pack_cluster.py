@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from orchestrator.contract.model import Device, IntMap, Resources
 
-AMOUNT_MAX = 1 << 50
-"""The most of anything that a node may have or a pod may ask for: sums of a million of them still are exact."""
+AMOUNT_MAX = 1 << 42
+"""The most of anything that a node may have or a pod may ask for: a million of them still add up in an int64."""
 WAITING = -1
 """In place of a node's number."""
 

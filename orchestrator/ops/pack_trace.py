@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.contract.model import Device, Resources
-from orchestrator.ops.pack_cluster import WAITING, PackCluster, PackError, PackNode, PackPod
+from orchestrator.ops.pack_cluster import AMOUNT_MAX, WAITING, PackCluster, PackError, PackNode, PackPod
 from orchestrator.ops.trace import TraceError, TracePod, read_nodes, read_pods
 from orchestrator.ops.trace_cluster import gpus_of_pod, whole_model
 
@@ -26,6 +26,10 @@ def read(nodes_path: Path, pods_path: Path) -> PackCluster:
         raise PackError(f"{error}{_mixed_up(str(error))}") from None
     except OSError as error:
         raise PackError(f"{error.filename}: {error.strerror or error}") from None
+    for node in rows:
+        _check(nodes_path, node.name, max(node.cpu_millis, node.memory_mib))
+    for pod in pods:
+        _check(pods_path, pod.name, max(pod.cpu_millis, pod.memory_mib))
     number_of: dict[str, int] = {}
     nodes: list[PackNode] = []
     for row in rows:
@@ -40,6 +44,11 @@ def read(nodes_path: Path, pods_path: Path) -> PackCluster:
     notes = ("the trace does not say where pods run (no column 'node'): there is no 'now', and all are placed anew",)
     cluster = PackCluster(format="trace", nodes=tuple(nodes), pods=made, placed=placed)
     return cluster if placed else replace(cluster, notes=notes)
+
+
+def _check(path: Path, name: str, most: int) -> None:
+    if most > AMOUNT_MAX:
+        raise PackError(f"{path}, {name}: cpu_milli or memory_mib is more than {AMOUNT_MAX}, the most that is packed")
 
 
 def _pod(pod: TracePod, number_of: dict[str, int], path: Path) -> PackPod:

@@ -175,6 +175,7 @@ NOMAD_PODS = json.dumps([nomad_allocation("j", "a")])
         (K8S_NODES, PODS_CSV, "p: is no JSON, but the other file is"),
         (K8S_NODES, "apiVersion: v1\nitems: []\n", "p: looks like YAML"),
         (NODES_CSV, PODS_CSV.replace("p,1000", "p,many"), "p, line 2, column cpu_milli: 'many' is not a whole number"),
+        (NODES_CSV, PODS_CSV.replace("p,1000", "p,99999999999999"), "p, p: cpu_milli or memory_mib is more than"),
         (NODES_CSV, PODS_CSV.replace(",b\n", ",z\n"), "p, pod q, column node: there is no node 'z'"),
         (NODES_CSV + "a,1,1,0,\n", PODS_CSV, "n: two nodes are called 'a'"),
         (PODS_CSV, NODES_CSV, "has no column sn; it has: name, cpu_milli, memory_mib, num_gpu"),
