@@ -65,6 +65,7 @@ _BY_ENTRY_POINT: dict[str, str] = {
     "backup": "Write the cluster's whole state to a file, or verify one.",
     "restore": "Every disk is lost: make a peer's data directory from a backup.",
     "recover": "A majority is lost: go on with one surviving disk.",
+    "pack": "How well a cluster is packed, by files of it, and how well it could be.",
 }
 """Help for the commands that we know to come by entry point: listing them must not import them."""
 
@@ -76,7 +77,7 @@ def _entry_points() -> dict[str, Any]:
 
 
 _EXTRAS = {
-    **dict.fromkeys(("peer", "certs", "peers", "restore", "recover"), "peer"),
+    **dict.fromkeys(("peer", "certs", "peers", "restore", "recover", "pack"), "peer"),
     "agent": "agent",
     "gateway": "gateway",
 }

@@ -6,8 +6,8 @@ rule: columns go by name, in any order, others are ignored; a file that is wrong
 column.
 
 Nodes: ``sn, cpu_milli, memory_mib, gpu, model``; no ``gpu`` column or 0: none. Pods: ``name, cpu_milli, memory_mib,
-num_gpu, gpu_milli, gpu_spec`` (models that will do, ``A|B``; empty: any) and, where times matter, ``creation_time,
-deletion_time, scheduled_time`` in seconds.
+num_gpu, gpu_milli, gpu_spec`` (models that will do, ``A|B``; empty: any), where times matter ``creation_time,
+deletion_time, scheduled_time`` in seconds, and where it is known ``node``: the ``sn`` of the node it runs on.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ class TracePod:
     created_s: int | None
     deleted_s: int | None
     scheduled_s: int | None
+    node: str | None = None
+    """None: the file has no such column; "": it waits."""
 
     @property
     def gpu_demand_millis(self) -> int:
@@ -96,6 +98,9 @@ class _Row:
 
     def text(self, column: str) -> str:
         return self._cells.get(column, "").strip()
+
+    def has(self, column: str) -> bool:
+        return column in self._cells
 
     def number(self, column: str, most: int = 10**15) -> int:
         found = self.maybe(column, most)
@@ -147,6 +152,7 @@ def _pod(row: _Row) -> TracePod:
         created_s=created,
         deleted_s=deleted,
         scheduled_s=row.maybe("scheduled_time"),
+        node=row.text("node") if row.has("node") else None,
     )
 
 

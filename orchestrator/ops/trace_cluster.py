@@ -23,7 +23,7 @@ def view_of(nodes: Sequence[TraceNode]) -> ClusterView:
     """The nodes registered in this order with an empty cluster. Raises ``ValueError`` for a node that it refuses."""
     state = new_state()
     for at, node in enumerate(nodes):
-        devices = tuple(Device(id=f"{at}-{number}", model=_whole(node.model)) for number in range(node.gpus))
+        devices = tuple(Device(id=f"{at}-{number}", model=whole_model(node.model)) for number in range(node.gpus))
         capacity = Resources(cpu_millis=node.cpu_millis, memory_mib=node.memory_mib)
         spec = NodeSpec(id=f"trace-{at}", name=f"trace-{at}", capacity=capacity, devices=devices)
         entry = Entry(
@@ -36,14 +36,15 @@ def view_of(nodes: Sequence[TraceNode]) -> ClusterView:
 
 
 def wish_of_pod(pod: TracePod, policy: str) -> Wish:
-    gpus = None
-    if pod.gpus:
-        gpus = DeviceRequest(
-            count=pod.gpus, gpu_millis=pod.gpu_millis, models=tuple(_whole(model) for model in pod.models)
-        )
-    return Wish(
-        request=(pod.cpu_millis, pod.memory_mib, 0), gpus=gpus, ports=(), drivers=(), constraints=(), policy=policy
-    )
+    request = (pod.cpu_millis, pod.memory_mib, 0)
+    return Wish(request=request, gpus=gpus_of_pod(pod), ports=(), drivers=(), constraints=(), policy=policy)
+
+
+def gpus_of_pod(pod: TracePod) -> DeviceRequest | None:
+    if not pod.gpus:
+        return None
+    models = tuple(whole_model(model) for model in pod.models)
+    return DeviceRequest(count=pod.gpus, gpu_millis=pod.gpu_millis, models=models)
 
 
 def shapes_of(pods: Iterable[TracePod]) -> tuple[tuple[Shape, int], ...]:
@@ -58,8 +59,8 @@ def shapes_of(pods: Iterable[TracePod]) -> tuple[tuple[Shape, int], ...]:
 def shape_of_pod(pod: TracePod) -> Shape:
     if not pod.gpus:
         return Shape(pod.cpu_millis, 0, 0, 0, ())
-    return Shape(pod.cpu_millis, pod.gpus, pod.gpu_millis, 0, tuple(_whole(model) for model in pod.models))
+    return Shape(pod.cpu_millis, pod.gpus, pod.gpu_millis, 0, tuple(whole_model(model) for model in pod.models))
 
 
-def _whole(model: str) -> str:
+def whole_model(model: str) -> str:
     return f"<{model}>"
