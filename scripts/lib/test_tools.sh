@@ -13,7 +13,14 @@ has iptables || want+=(iptables)
 has strace || want+=(strace)
 has mkfs.ext4 || want+=(e2fsprogs)
 { has mount && has losetup; } || want+=(mount)
-[ ${#want[@]} -eq 0 ] && exit 0
+image() { # before pytest collects: tests ask then whether the engine has it
+  command -v docker >/dev/null && docker info >/dev/null 2>&1 && command -v busybox >/dev/null || return 0
+  scripts/lib/test_image.sh >/dev/null || echo "test: could not make the engine's test image" >&2
+}
+if [ ${#want[@]} -eq 0 ]; then
+  image
+  exit 0
+fi
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
   echo "test: installing ${want[*]}" >&2
   { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${want[@]}"; } >/dev/null 2>&1 ||
@@ -21,4 +28,5 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
 else
   echo "test: not installed: ${want[*]}" >&2
 fi
+image
 exit 0
