@@ -63,9 +63,9 @@ def check_lives(operations: Sequence[Operation], lives: Sequence[Life]) -> Repor
             initial = life.values
         for what, report in zip(("", ", in what the next one began with"), reports, strict=False):
             searched += report.searched
+            where = f" (life {number + 1}{what})" if lives else ""
             found += [
-                Violation(key=f"{one.key} (life {number + 1}{what})", kind=one.kind, explanation=one.explanation)
-                for one in report.violations
+                Violation(key=one.key + where, kind=one.kind, explanation=one.explanation) for one in report.violations
             ]
     return Report(
         operations=len(operations),

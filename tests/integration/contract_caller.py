@@ -81,6 +81,10 @@ async def play_agent(stub: Any, logs_stub: Any, node: str) -> tuple[Any, Any]:
     )  # fmt: skip
     assert registered is not None, CODES
     await call(stub, "Heartbeat", agent.HeartbeatRequest(node_id=node, sequence=1))
+    beats = stub.Heartbeats()
+    await beats.write(agent.HeartbeatRequest(node_id=node, sequence=2))
+    await first("Heartbeats", beats)
+    beats.cancel()
     stream = stub.Assignments(agent.AssignmentsRequest(node_id=node))
     full = await first("Assignments", stream)
     assert full is not None and full.full, CODES

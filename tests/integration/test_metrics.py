@@ -200,6 +200,7 @@ async def work(cluster: LocalCluster, recorder: Recorder) -> None:
         browser.stream("GET", f"{cluster.gateway_url}/api/v1/overview/stream", timeout=60),
     ):
         await until(lambda: recorder.total("raftsman_status_pages") == 1, "one page is open")
+        await until(lambda: recorder.total("raftsman_watchers") >= 1, "the gateway watches events for it")
     await until(lambda: recorder.total("raftsman_status_pages") == 0, "no page is open")
 
 
