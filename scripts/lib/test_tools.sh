@@ -16,6 +16,10 @@ has mkfs.ext4 || want+=(e2fsprogs)
 image() { # before pytest collects: tests ask then whether the engine has it
   command -v docker >/dev/null && docker info >/dev/null 2>&1 && command -v busybox >/dev/null || return 0
   scripts/lib/test_image.sh >/dev/null || echo "test: could not make the engine's test image" >&2
+  # A base for the compose tests' images takes minutes where no registry answers: it is made while the first tests run.
+  if [ "$(id -u)" = 0 ] && ! docker image inspect python:3.11-slim >/dev/null 2>&1; then
+    { docker pull -q python:3.11-slim || nice -n 10 scripts/make_base; } >/dev/null 2>&1 </dev/null &
+  fi
 }
 if [ ${#want[@]} -eq 0 ]; then
   image
