@@ -1,8 +1,8 @@
 """Runs the test suite in two passes and sums them up.
 
-First the tests that start no processes, on two workers. Then the others in two lanes beside each other, each one test
-after the other: what needs the machine's engine or a browser, and what starts clusters of plain processes, which mostly
-wait. Lanes are processes of their own: pytest-xdist 3.8's ``loadgroup`` does not group under pytest 9.
+First the tests that start no processes, on two workers. Then the others in three lanes beside each other, each one test
+after the other: what needs the machine's engine or a browser, what starts clusters of plain processes, which mostly
+wait, and the drills. Lanes are processes of their own: pytest-xdist 3.8's ``loadgroup`` does not group under pytest 9.
 """
 
 from __future__ import annotations
@@ -17,9 +17,15 @@ from typing import IO
 
 ENGINE = "docker or compose or browser"
 HEAVY = f"{ENGINE} or cluster or slow"
+PROCESSES = f"({HEAVY}) and not ({ENGINE})"
+OTHERS = ("integration", "mutation", "properties", "scenarios", "sim", "unit", "test_architecture.py")
 PASSES = (
     (["-n", "2", "-m", f"not ({HEAVY})"],),
-    (["-m", ENGINE], ["-m", f"({HEAVY}) and not ({ENGINE})"]),
+    (
+        ["-m", ENGINE],
+        ["-m", PROCESSES, "--ignore=tests/drills"],
+        ["-m", PROCESSES, *(f"--ignore=tests/{name}" for name in OTHERS)],
+    ),
 )
 NOTHING_SELECTED = 5
 

@@ -8,6 +8,7 @@ stream goes to LOGS-ADDRESS, another peer. With ``-`` for the certificates it sp
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 import uuid
@@ -82,7 +83,8 @@ async def play_agent(stub: Any, logs_stub: Any, node: str) -> tuple[Any, Any]:
     assert registered is not None, CODES
     await call(stub, "Heartbeat", agent.HeartbeatRequest(node_id=node, sequence=1))
     beats = stub.Heartbeats()
-    await beats.write(agent.HeartbeatRequest(node_id=node, sequence=2))
+    with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # a follower may refuse before it hears
+        await beats.write(agent.HeartbeatRequest(node_id=node, sequence=2))
     await first("Heartbeats", beats)
     beats.cancel()
     stream = stub.Assignments(agent.AssignmentsRequest(node_id=node))
