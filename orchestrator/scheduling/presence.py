@@ -72,7 +72,8 @@ class Presence:
     def _catch_up(self) -> None:
         if self._placed is None:
             return
-        for row in range(self._seen, len(self._placed.ask)):
+        # Mostly nobody counts, and a backlog has thousands of rows.
+        for row in range(self._seen, len(self._placed.ask)) if self._counts else ():
             ask = self._asks[self._placed.ask[row]]
             spec = ask.job.spec
             for group in (spec.groups[ask.group].name, ""):
