@@ -1,7 +1,8 @@
 """What a request for devices means: which device it may have, which of them may go together.
 
-Owns: version conditions (``>= 8.0``), matching one device, the link requirement. Leaves to others: what is free, which
-set is best (``scheduling.devices``). The rule: what a device does not say does not satisfy a condition on it.
+Owns: version conditions of devices (``>= 8.0``), matching one device, the link requirement. Leaves to others:
+comparing versions (``versions``), what is free, which set is best (``scheduling.devices``). The rule: what a device
+does not say does not satisfy a condition on it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
+from orchestrator.contract import versions
 from orchestrator.contract.model import Device, DeviceRequest, Link
 
 _CONDITION = re.compile(r"(>=|<=|==|=|!=|>|<)?\s*([0-9]{1,9}(?:\.[0-9]{1,9}){0,3})")
@@ -18,30 +20,19 @@ MIG_PROFILE = re.compile(r"[1-9][0-9]?g\.[1-9][0-9]{0,3}gb(\+[a-z0-9.]{1,16})?")
 UNKNOWN_NUMA = -1
 
 
-@lru_cache(maxsize=1024)
-def conditions(text: str) -> tuple[tuple[str, tuple[int, ...]], ...] | None:
-    """``>= 8.0, < 9`` as ((">=", (8,)), ("<", (9,))); a bare version means that or newer; None: it is no condition.
-
-    Trailing zeros say nothing: 8.0 is 8.
-    """
-    found = []
-    for part in text.split(","):
-        match = _CONDITION.fullmatch(part.strip())
-        if match is None:
-            return None
-        operator = "=" if match[1] == "==" else match[1] or ">="
-        found.append((operator, _numbers(match[2])))
-    return tuple(found)
+def is_condition(text: str) -> bool:
+    """Whether it is one, such as ``>= 8.0, < 9``; a bare version means that or newer."""
+    return all(_CONDITION.fullmatch(part.strip()) for part in text.split(","))
 
 
 def canonical(text: str) -> str:
     """A condition as it is stored: one blank after each operator. What is no condition stays as it is."""
-    if conditions(text) is None:
+    if not is_condition(text):
         return text
     parts = []
     for part in text.split(","):
         match = _CONDITION.fullmatch(part.strip())
-        assert match is not None, "conditions() has matched it"
+        assert match is not None, "is_condition() has matched it"
         parts.append(f"{'=' if match[1] == '==' else match[1] or '>='} {match[2]}")
     return ", ".join(parts)
 
@@ -51,26 +42,7 @@ def version_satisfies(text: str, version: str) -> bool:
     """Whether a version (``8.0``, ``535.104.05``; "" = unknown) satisfies every condition; "" is no condition."""
     if not text:
         return True
-    wanted = conditions(text)
-    if wanted is None or not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9}){0,7}", version):
-        return False
-    have = _numbers(version)
-    verdicts = {
-        ">=": lambda bound: have >= bound,
-        "<=": lambda bound: have <= bound,
-        ">": lambda bound: have > bound,
-        "<": lambda bound: have < bound,
-        "=": lambda bound: have == bound,
-        "!=": lambda bound: have != bound,
-    }
-    return all(verdicts[operator](bound) for operator, bound in wanted)
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    numbers = [int(part) for part in version.split(".")]
-    while len(numbers) > 1 and numbers[-1] == 0:
-        numbers.pop()
-    return tuple(numbers)
+    return is_condition(text) and all(versions.holds(part, version) for part in canonical(text).split(","))
 
 
 def mismatch(device: Device, request: DeviceRequest) -> str:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
-from orchestrator.contract.devices import MIG_PROFILE, canonical, conditions
+from orchestrator.contract.devices import MIG_PROFILE, canonical, is_condition
 from orchestrator.contract.model import (
     DEFAULT_NAMESPACE,
     WHOLE_DEVICE,
@@ -341,7 +341,7 @@ def _resources(at: Path, resources: Resources) -> _Found:
     yield from _between((*at, "gpus", "memory_mib"), gpus.memory_mib, 0, limits.MAX_MEMORY_MIB)
     for field in ("compute_capability", "driver_version"):
         said = getattr(gpus, field)
-        if said and (len(said) > limits.MAX_CONDITION or conditions(said) is None):
+        if said and (len(said) > limits.MAX_CONDITION or not is_condition(said)):
             yield Problem((*at, "gpus", field), f"expected a condition such as '>= 8.0', got {_quoted(said)}")
     if gpus.mig and not MIG_PROFILE.fullmatch(gpus.mig):
         yield Problem((*at, "gpus", "mig"), f"expected a MIG profile such as '1g.10gb', got {_quoted(gpus.mig)}")

@@ -61,11 +61,5 @@ class Node:
     ceiling: Resources = _NOTHING
     cordoned_devices: tuple[str, ...] = ()  # ids, sorted; also of devices that the node does not report now
 
-    @property
-    def open_devices(self) -> int:
-        """Mask of the devices that may be given away."""
-        closed = self.cordoned_devices
-        return sum(1 << place for place, device in enumerate(self.spec.devices) if device.id not in closed)
-
     # The agent's own first, then the operators', each by key and effect (``apply_taints`` keeps them so).
     taints: tuple[NodeTaint, ...] = ()

@@ -65,12 +65,11 @@ def test_many_commands_in_few_entries_are_compacted_too() -> None:
         async with SimCluster(seed=1, peers=1, config=config) as cluster:
             leader = await cluster.elect()
             await asyncio.gather(*(leader.engine.propose(b"%d" % number) for number in range(40)))
-            await asyncio.sleep(1)
+            await cluster.pass_time(1)
             assert leader.engine.snapshots_saved == 0
             await asyncio.gather(*(leader.engine.propose(b"%d" % number) for number in range(40, 60)))
-            await asyncio.sleep(1)
+            await cluster.wait(lambda: leader.engine.snapshots_saved == 1, within_s=1)
             assert leader.engine.status().applied_index < 10
-            assert leader.engine.snapshots_saved == 1
 
     in_virtual_time(scenario)
 
