@@ -1,6 +1,6 @@
-"""Where nodes are: racks and zones, from the labels ``rack`` and ``zone``.
+"""Where nodes are: racks and zones, as their agents were told, else from the labels ``rack`` and ``zone``.
 
-Owns: this one reading of the labels (``place_of``), and numbering places. The rule: a rack is one of its zone, so equal
+Owns: this one reading of them (``place_of``), and numbering places. The rule: a rack is one of its zone, so equal
 names in two zones are two racks; a node that does not say is in a rack, or a zone, of its own.
 """
 
@@ -18,7 +18,7 @@ from orchestrator.state.model import Node
 def place_of(spec: NodeSpec) -> tuple[str, str]:
     """(zone, rack), "" where the node does not say."""
     labels = dict(spec.labels)
-    return labels.get("zone", ""), labels.get("rack", "")
+    return spec.zone or labels.get("zone", ""), spec.rack or labels.get("rack", "")
 
 
 def numbered(nodes: Sequence[Node], domain: GangDomain) -> tuple[Int64Array, list[str]]:

@@ -2,7 +2,7 @@
 
 Owns: when an instance may move. Leaves to others: where it goes (``scheduling``, which avoids its node), placing it
 (the next plan). The rule: how many of a group may be down is judged here, where it is committed, so that any number of
-callers together take down no more than one.
+callers together take down no more than one, and none that a disruption budget keeps.
 
 What survives. The intent is the row: ``moved`` stays on it until the next attempt takes its place, through elections,
 restarts and snapshots, and whoever leads then finds an instance missing that should be elsewhere. Nothing else has to
@@ -17,6 +17,7 @@ import numpy as np
 from orchestrator.contract.model import AllocState, Desired, GroupSpec, JobType
 from orchestrator.state.apply_rows import emit, set_reason
 from orchestrator.state.commands import MoveAllocation, Outcome
+from orchestrator.state.disruption import refusal_of
 from orchestrator.state.model import Job
 from orchestrator.state.state import State
 
@@ -88,4 +89,4 @@ def _problem(state: State, job: Job, gid: int, row: int) -> str:
     missing = group.count - len(well)
     if missing > 0:
         return f"{missing} of {group.count} of its group do not run: one at a time"
-    return ""
+    return refusal_of(state, row)

@@ -85,6 +85,16 @@ def test_nodes_that_say_no_rack_are_no_rack_together() -> None:
     assert placed(cluster) == {"wide": ["a", "b"]}
 
 
+def test_a_rack_that_the_agent_was_told_counts_and_goes_before_a_label() -> None:
+    cluster = Cluster()
+    cluster.node("a", cpu=1000, rack="r1")
+    cluster.node("b", cpu=1000, rack="r2", labels={"rack": "r1"})
+    cluster.job("gang", group_spec(count=2, cpu=1000, gang=GangSpec(domain=GangDomain.RACK)))
+    assert placed(cluster) == {}
+    cluster.node("c", cpu=1000, rack="r1")
+    assert placed(cluster) == {"gang": ["a", "c"]}
+
+
 def test_equal_rack_names_in_two_zones_are_two_racks() -> None:
     cluster = Cluster()
     for zone in ("x", "y"):
