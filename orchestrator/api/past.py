@@ -26,9 +26,9 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from orchestrator.api.watch import HashedMachine
 from orchestrator.contract.errors import OutOfRangeError, PreconditionError
 from orchestrator.contract.foresight import KnownSpan
-from orchestrator.replication.log import StateMachine
 from orchestrator.replication.machine import ClusterMachine
 from orchestrator.state.state import State
 
@@ -111,7 +111,7 @@ class Past:
 
     def __init__(
         self,
-        machine: StateMachine,
+        machine: HashedMachine,
         state: Callable[[], State],
         *,
         memory_bytes: int = MEMORY_BYTES,
@@ -156,8 +156,7 @@ class Past:
         return self._machine.capture()
 
     def capture_hash(self) -> Callable[[], str]:
-        captured: Callable[[], str] = self._machine.capture_hash()  # type: ignore[attr-defined]
-        return captured
+        return self._machine.capture_hash()
 
     def prepare(self, data: bytes) -> Callable[[], None]:
         put = self._machine.prepare(data)
