@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.contract.model import Constraint, JobType, NodeStatus, OnDisconnect
-from orchestrator.contract.transitions import TERMINAL
 from orchestrator.reconcile.work import Int64Array
 from orchestrator.state.commands import Int32Array
 from orchestrator.state.failures import retries_of
@@ -25,9 +24,6 @@ BoolArray = npt.NDArray[np.bool_]
 
 GONE = -1
 """Group number of a row whose group is no longer in its job."""
-
-_IS_LIVE = np.ones(128, dtype=np.bool_)
-_IS_LIVE[[int(state) for state in TERMINAL]] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -174,7 +170,7 @@ def read_rows(view: ClusterView, groups: Groups) -> Rows:
     lost, draining = _node_flags(nodes)
     return Rows(
         group=np.repeat(np.array(run_group, dtype=np.int64), lengths),
-        live=_IS_LIVE[columns.state],
+        live=columns.live,
         keep=np.repeat(np.array(run_keep, dtype=np.bool_), lengths),
         node_lost=lost[np.minimum(columns.node, len(lost) - 1)],
         node_draining=draining[np.minimum(columns.node, len(draining) - 1)],

@@ -24,7 +24,6 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.contract.model import Desired, NodeStatus
-from orchestrator.contract.transitions import TERMINAL
 from orchestrator.scheduling.filters import has_room, suitable
 from orchestrator.scheduling.harm import Harm, Victim, least_harm
 from orchestrator.scheduling.problem import Problem
@@ -39,9 +38,6 @@ NODES_MAX = 32
 lack least."""
 NOBODY = 1_000
 """Above every priority: a row that is not to be evicted."""
-
-_IS_LIVE = np.ones(128, dtype=np.bool_)
-_IS_LIVE[[int(state) for state in TERMINAL]] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +108,7 @@ class Preemption:
     # ------------------------------------------------------------------------ what there is
 
     def _live_running(self) -> BoolArray:
-        live: BoolArray = _IS_LIVE[self._columns.state] & (self._columns.desired == Desired.RUN)
+        live: BoolArray = self._columns.live & (self._columns.desired == Desired.RUN)
         return live
 
     def _evictable(self, leaving: Int64Array, given_up: Int64Array) -> Int64Array:

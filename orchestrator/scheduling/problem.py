@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from orchestrator.contract.model import WHOLE_DEVICE
 from orchestrator.contract.taints import unwelcome
-from orchestrator.contract.transitions import TERMINAL
 from orchestrator.scheduling.custom import CustomResources
 from orchestrator.scheduling.devices import ABSENT, Devices
 from orchestrator.scheduling.labels import Labels
@@ -26,9 +25,6 @@ from orchestrator.state.ledger import engine_key
 from orchestrator.state.matching import is_open
 from orchestrator.state.model import Node
 from orchestrator.state.views import ClusterView, Held
-
-_IS_LIVE = np.ones(128, dtype=np.bool_)
-_IS_LIVE[[int(state) for state in TERMINAL]] = False
 
 
 class Problem:
@@ -140,7 +136,7 @@ class Problem:
             self._occupy_held(view.held)
             return
         columns = view.allocations
-        live = _IS_LIVE[columns.state]
+        live = columns.live
         if given_up is not None:
             live[given_up] = False
         positions = np.flatnonzero(live)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from orchestrator.contract.model import Desired
-from orchestrator.contract.transitions import TERMINAL
 from orchestrator.scheduling import registry
 from orchestrator.scheduling.placements import Placements
 from orchestrator.scheduling.preempt import Eviction, Preemption, Wait
@@ -63,7 +62,7 @@ def serve(
     without_room = gangs.union(without_room)
     short = [index for index, count in enumerate(placements.unplaced) if count and index not in without_room]
     columns = view.allocations
-    live = _IS_LIVE[columns.state]
+    live = columns.live
     live[given_up] = False
     leaves = live & (columns.desired == Desired.STOP)
     leaves[stopping] = True
@@ -94,10 +93,6 @@ def serve(
         evictions=preemption.evictions,
         waits=preemption.waits,
     )
-
-
-_IS_LIVE = np.ones(128, dtype=np.bool_)
-_IS_LIVE[[int(state) for state in TERMINAL]] = False
 
 
 def _lower(view: ClusterView, asks: Sequence[Ask], short: Sequence[int], running: BoolArray) -> bool:

@@ -67,6 +67,12 @@ class Columns:
     def __len__(self) -> int:
         return len(self.row)
 
+    @property
+    def live(self) -> npt.NDArray[np.bool_]:
+        """bool per row, a new array: whether it may still run."""
+        live: npt.NDArray[np.bool_] = self.state <= LAST_LIVE
+        return live
+
 
 STORED: tuple[tuple[str, str], ...] = (
     ("job", "<i4"),
