@@ -99,6 +99,7 @@ class Rollout:
         began = moved = time.monotonic()
         before: object = None
         asked = began
+        pending: int | None = None
         out_of_time = False
         pause_s = POLL_S[0]
         with _progress(self._session) as tell:
@@ -109,10 +110,13 @@ class Rollout:
                 if job.groups != before:
                     before, moved, pause_s = job.groups, now, POLL_S[0]
                     tell(f"{self._spec.name}: {judgement.text}")
+                # What waits again after it had a node failed to start, and may be tried again soon: say so at once.
+                came_back = pending is not None and judgement.pending > pending
+                pending = judgement.pending
                 limit_s = self._session.timeout_s
                 if judgement.done and (self._settled(now) or (limit_s is not None and now - began >= limit_s)):
                     break
-                if now - max(moved, asked) >= REASONS_S and not job.stopped:
+                if (came_back or now - max(moved, asked) >= REASONS_S) and not job.stopped:
                     asked = now
                     self._tell_reasons(tell, judgement)
                 if judgement.failed:

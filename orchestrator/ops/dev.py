@@ -322,6 +322,11 @@ class LocalCluster:
             record = self.record
             self._file.save(record.replacing(self._spawn(member)))
 
+    def last_words(self, peer: str) -> str:
+        """The end of its log, if its process has ended; else nothing."""
+        member = self._member(peer, "peer")
+        return "" if member.alive else last_lines(Path(member.log), 3)
+
     restart_peer = restart
     restart_agent = restart
 

@@ -90,7 +90,9 @@ class Health:
         status = await self._client.at_most(5.0).cluster_status()
         for peer in status.peers:
             if peer.role not in ("leader", "follower") or not peer.connected or not peer.voter:
-                return f"peer {peer.id} is {peer.role}{'' if peer.voter else ' without a vote'}"
+                words = self._target.last_words(peer.id)
+                said = f" and has ended: {words}" if words else ""
+                return f"peer {peer.id} is {peer.role}{'' if peer.voter else ' without a vote'}{said}"
         return ""
 
     async def _missing(self) -> str:

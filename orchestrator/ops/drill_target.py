@@ -55,6 +55,9 @@ class Target(Protocol):
 
     async def restart(self, name: str) -> None: ...
 
+    def last_words(self, peer: str) -> str:
+        """With what it ended, if its process has ended and where its log can be read; else nothing."""
+
 
 class ComposeCluster:
     """The containers of a compose project, found by compose's own labels; hurt through the engine."""
@@ -143,6 +146,9 @@ class ComposeCluster:
 
     async def restart(self, name: str) -> None:
         await self._engine.start((self._peers | self._agents)[name])
+
+    def last_words(self, peer: str) -> str:
+        return ""
 
     async def close(self) -> None:
         await self._engine.__aexit__()
