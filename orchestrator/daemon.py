@@ -166,6 +166,7 @@ class Peer:
         policy = control.Policy(
             allow_privileged=settings.allow_privileged,
             allow_host_paths=settings.allow_host_paths,
+            allow_host_network=settings.allow_host_network,
             placements=registry.names(),
         )
         writes = control.Writes(
@@ -455,6 +456,7 @@ def _run(settings: PeerSettings) -> int:
 @click.option("--dev", is_flag=True, default=None, help="A development cluster: drills may kill its processes.")
 @click.option("--allow-privileged", is_flag=True, default=None, help="Let jobs ask for privileged containers.")
 @click.option("--allow-host-paths", is_flag=True, default=None, help="Let jobs mount paths of the host.")
+@click.option("--allow-host-network", is_flag=True, default=None, help="Let jobs use the host's own network.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[info]")
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="YAML file with any of these settings.")
 def command(id_: str | None, config: Path | None, **flags: Any) -> None:

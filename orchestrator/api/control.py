@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from orchestrator.api.forward import Call, Route
 from orchestrator.api.requests import body_digest, job_key, namespace_of, rejection, write
 from orchestrator.contract import codec
+from orchestrator.contract.containers import HOST
 from orchestrator.contract.errors import InvalidError, PreconditionError, RaftsmanError
 from orchestrator.contract.model import JobSpec, LimitsChange, Taint, TaintKey
 from orchestrator.contract.v1 import control_pb2 as pb
@@ -66,6 +67,7 @@ class Policy:
 
     allow_privileged: bool
     allow_host_paths: bool
+    allow_host_network: bool
     placements: Collection[str]
 
 
@@ -367,6 +369,12 @@ def checked_spec(message: Any, policy: Policy) -> JobSpec:
     if problems:
         raise InvalidError("; ".join(problems), field=problems[0].partition(":")[0])
     for group in spec.groups:
+        if group.network_mode == HOST and not policy.allow_host_network:
+            raise PreconditionError(
+                f"job {spec.name!r}, group {group.name!r} asks for the host's network, which the policy here refuses: "
+                "leave it out, or have the operator start the peers with --allow-host-network",
+                policy="allow_host_network",
+            )
         for task in group.tasks:
             where = f"job {spec.name!r}, group {group.name!r}, task {task.name!r}"
             if task.privileged and not policy.allow_privileged:
@@ -375,9 +383,10 @@ def checked_spec(message: Any, policy: Policy) -> JobSpec:
                     "operator start the peers with --allow-privileged",
                     policy="allow_privileged",
                 )
-            if task.mounts and not policy.allow_host_paths:
+            host_path = next((mount.source for mount in task.mounts if mount.of_host), "")
+            if host_path and not policy.allow_host_paths:
                 raise PreconditionError(
-                    f"{where} mounts the host path {task.mounts[0].source!r}, which the policy here refuses: leave "
+                    f"{where} mounts the host path {host_path!r}, which the policy here refuses: leave "
                     "it out, or have the operator start the peers with --allow-host-paths",
                     policy="allow_host_paths",
                 )

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.contract.answers import DeviceUse, JobStatus, NodeInfo
+from orchestrator.contract.containers import variables_of
 from orchestrator.contract.model import (
     Allocation,
     AllocationId,
@@ -395,7 +396,7 @@ def _group_spec(state: State, row: int) -> GroupSpec:
 
 def _values(state: State, namespace: str, group: GroupSpec) -> StrMap:
     """The values of the variables that the group's tasks name, as far as they exist."""
-    names: Iterable[str] = sorted({name for task in group.tasks for _, name in task.variables})
+    names: Iterable[str] = sorted({name for task in group.tasks for name in variables_of(task)})
     return tuple(
         (name, state.variables[(namespace, name)].value) for name in names if (namespace, name) in state.variables
     )

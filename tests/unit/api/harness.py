@@ -40,7 +40,9 @@ def call(identity: str = "client:admin", *, timeout_s: float = 5.0, forwarded: b
 class Api:
     """One peer that leads (``lead(False)`` takes it away)."""
 
-    def __init__(self, *, allow_privileged: bool = False, allow_host_paths: bool = False) -> None:
+    def __init__(
+        self, *, allow_privileged: bool = False, allow_host_paths: bool = False, allow_host_network: bool = False
+    ) -> None:
         self.machine = ClusterMachine()
         self.past = Past(self.machine, self.state_now)
         self.hashing = HashingMachine(self.past)
@@ -51,7 +53,10 @@ class Api:
         self.liveness = Liveness()
         self.liveness.begin()
         policy = Policy(
-            allow_privileged=allow_privileged, allow_host_paths=allow_host_paths, placements=("binpack", "spread")
+            allow_privileged=allow_privileged,
+            allow_host_paths=allow_host_paths,
+            allow_host_network=allow_host_network,
+            placements=("binpack", "spread"),
         )
         self.writes = Writes(
             self.log,
