@@ -23,6 +23,7 @@ import click
 import structlog
 
 from agent import certificates
+from agent.asking import Asking
 from agent.config import AgentSettings, load, split_address
 from agent.driver import Driver
 from agent.inventory import gpu, machine
@@ -73,6 +74,7 @@ class Agent:
             )
             system = machine.system()
             this_boot = boot_id()
+            asking = Asking(lambda: store.node_id)
             supervisor = Supervisor(
                 store=store,
                 drivers=drivers,
@@ -86,6 +88,8 @@ class Agent:
                 metrics=self.metrics,
                 report=self.outbox.add,
                 acknowledged=lambda key: not self.outbox.has(key),
+                settle=asking.settle,
+                progress=asking.tell,
             )
 
             def node() -> NodeSpec:
@@ -121,6 +125,7 @@ class Agent:
                 store=store,
                 supervisor=supervisor,
                 outbox=self.outbox,
+                asking=asking,
                 node=node,
                 metrics=self.metrics,
                 boot_id=this_boot,

@@ -76,6 +76,7 @@ from orchestrator.replication.propose import Proposer, unix_ms
 from orchestrator.replication.settings import EngineConfig
 from orchestrator.replication.snapshots import FileSnapshots
 from orchestrator.scheduling import registry
+from orchestrator.state.resize import may_resize
 from orchestrator.state.state import State
 
 logger = structlog.get_logger("raftsman.peer")
@@ -175,6 +176,7 @@ class Peer:
             policy,
             resolve_node=lambda text: resolve_node(self._state(), text),
             resolve_device=lambda node_id, text: resolve_device(self._state(), node_id, text),
+            in_place=lambda spec: may_resize(self._state(), spec),
         )
         self._agents = agents.Agents(self.log, proposer, self._state, self._liveness, peers=lambda: self.log.peers)
         hub = LogHub(check=self._agents.check_speaker)

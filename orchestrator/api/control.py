@@ -73,7 +73,8 @@ class Policy:
 
 class Writes:
     """``resolve_node`` turns an id, unique prefix or unique name into a node id, ``resolve_device`` likewise what is
-    said of a node's device (``reads``)."""
+    said of a node's device (``reads``); ``in_place``: whether a job as it would be changes what runs in its size alone,
+    as far as this peer knows (``state.resize`` looks again)."""
 
     def __init__(
         self,
@@ -83,12 +84,14 @@ class Writes:
         *,
         resolve_node: Callable[[str], str | None],
         resolve_device: Callable[[str, str], str],
+        in_place: Callable[[JobSpec], bool],
     ) -> None:
         self._log = log
         self._proposer = proposer
         self._policy = policy
         self._resolve_node = resolve_node
         self._resolve_device = resolve_device
+        self._in_place = in_place
 
     # ------------------------------------------------------------------ jobs
 
@@ -97,7 +100,7 @@ class Writes:
         expect = request.expect_version if request.HasField("expect_version") else None
         if expect is not None and expect < 0:
             raise InvalidError(f"expect_version: {expect}; expected 0 (must not exist) or a version", field="expect")
-        job = cmd.JobSubmission(spec=spec, uid=uuid.uuid4().hex, expect_version=expect)
+        job = cmd.JobSubmission(spec=spec, uid=uuid.uuid4().hex, expect_version=expect, in_place=self._in_place(spec))
         done, answer = await self._write(request, call, cmd.SubmitJobs(jobs=(job,)), cmd.JobsAnswer)
         one = answer.jobs[0]
         return pb.SubmitJobResponse(index=done.index, uid=one.uid, version=one.version, changed=one.changed)
@@ -129,7 +132,11 @@ class Writes:
         answers: list[cmd.JobAnswer] = []
         index = 0
         for number, chunk in enumerate(chunks):
-            command = cmd.SubmitJobs(jobs=tuple(cmd.JobSubmission(spec=spec, uid=uuid.uuid4().hex) for spec in chunk))
+            command = cmd.SubmitJobs(
+                jobs=tuple(
+                    cmd.JobSubmission(spec=spec, uid=uuid.uuid4().hex, in_place=self._in_place(spec)) for spec in chunk
+                )
+            )
             suffix = "" if len(chunks) == 1 else f"/{number}"
             done, answer = await self._write(request, call, command, cmd.JobsAnswer, suffix=suffix, digest=digest)
             index = index or done.index

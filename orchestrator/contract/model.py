@@ -567,6 +567,7 @@ class Assignment:
     variables: StrMap = ()
     job_version: int = 1
     modify_index: int = 0
+    digests: StrMap = ()  # image -> digest, as far as they are settled for this version
     adopt_only: bool = False  # made before the cluster was restored: taken up where it runs, never started
 
 

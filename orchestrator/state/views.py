@@ -34,6 +34,7 @@ from orchestrator.contract.model import (
     Usage,
 )
 from orchestrator.state.allocations import FREE, LAST_LIVE, NO_ROWS, Columns
+from orchestrator.state.images import digests
 from orchestrator.state.model import Job, Node
 from orchestrator.state.ordinals import LastAttempts
 from orchestrator.state.state import Rows, State
@@ -384,6 +385,7 @@ def assignment(state: State, row: int) -> Assignment:
         variables=_values(state, job.spec.namespace, group),
         job_version=int(table.version[row]),
         modify_index=int(table.told[row]),
+        digests=digests(job, group.name, int(table.version[row])),
         adopt_only=int(table.attempt[row]) <= state.attempt_floor,
     )
 

@@ -25,6 +25,7 @@ from orchestrator.leader.liveness import Liveness
 from orchestrator.replication.machine import ClusterMachine
 from orchestrator.replication.memory import MemoryLog
 from orchestrator.replication.propose import Proposer
+from orchestrator.state.resize import may_resize
 from orchestrator.state.state import State
 from orchestrator.state.views import cluster_view
 
@@ -64,6 +65,7 @@ class Api:
             policy,
             resolve_node=lambda text: resolve_node(self.machine.state, text),
             resolve_device=lambda node_id, text: resolve_device(self.machine.state, node_id, text),
+            in_place=lambda spec: may_resize(self.machine.state, spec),
         )
         facts = Facts(cluster_name="test", version="1.2.3", dev=True, cert_expires_ms=7)
         self.forwarder = Forwarder(self.log, peer_id="p1", peers=lambda: {"p1": "127.0.0.1:1"}, tls=None)
