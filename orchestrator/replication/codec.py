@@ -17,16 +17,18 @@ import numpy.typing as npt
 from google.protobuf.message import DecodeError, Message
 
 from orchestrator.contract.codec import CodecError, decode, encode, register
+from orchestrator.contract.model import JobSpec, TaskRole
 from orchestrator.replication.log import FutureFormatError
 from orchestrator.replication.v1 import log_pb2
 from orchestrator.state import commands
 from orchestrator.state.commands import Entry
 
 ENTRY_MAGIC = 0x454D5352  # "RSME" in the file, little-endian
-FORMAT = 3
+FORMAT = 4
 """Raised when a peer of today could misread what is written; additions alone do not raise it. What an older one reads
 rightly is still written with the older number. 2: configuration epochs (``ChangePeers``). 3: cordoned devices,
-evictions, namespaces, observations as columns (``RecordObserved``), moves (``MoveAllocation``), taints."""
+evictions, namespaces, observations as columns (``RecordObserved``), moves (``MoveAllocation``), taints. 4: settled
+digests, progress of starts, jobs with settings of containers or changed in place."""
 
 M = TypeVar("M", bound=Message)
 
@@ -58,6 +60,8 @@ _COMMANDS: dict[str, type] = {
     "restart_job": commands.RestartJob,
     "remove_job": commands.RemoveJob,
     "move_allocation": commands.MoveAllocation,
+    "pin_image": commands.PinImage,
+    "record_progress": commands.RecordProgress,
     "register_node": commands.RegisterNode,
     "cordon_node": commands.CordonNode,
     "cordon_device": commands.CordonDevice,
@@ -94,7 +98,27 @@ _OF_FORMAT_3 = (
 """Likewise, of format 2."""
 
 
+_OF_FORMAT_4 = (commands.PinImage, commands.RecordProgress)
+"""Likewise, of format 3."""
+
+
+def of_format_4(spec: JobSpec) -> bool:
+    """Whether an older peer would lose part of a job."""
+    return any(
+        group.network_mode
+        or any(
+            task.container is not None or task.role is not TaskRole.MAIN or any(mount.sub_path for mount in task.mounts)
+            for task in group.tasks
+        )
+        for group in spec.groups
+    )
+
+
 def _format(command: commands.Command) -> int:
+    if isinstance(command, _OF_FORMAT_4):
+        return 4
+    if isinstance(command, commands.SubmitJobs) and any(one.in_place or of_format_4(one.spec) for one in command.jobs):
+        return 4
     if isinstance(command, _OF_FORMAT_3):
         return 3
     if isinstance(command, commands.ApplyPlan) and (command.actions.action == commands.Action.EVICT).any():

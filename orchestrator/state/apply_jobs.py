@@ -25,8 +25,10 @@ from orchestrator.state.commands import (
     StopJob,
     SubmitJobs,
 )
+from orchestrator.state.images import kept
 from orchestrator.state.model import MAX_COMMAND_ROWS, MAX_COUNT, Job
 from orchestrator.state.quota import growth_refusal
+from orchestrator.state.resize import resize
 from orchestrator.state.state import State
 from orchestrator.state.typical import count_submitted
 from orchestrator.state.usage import of_job, of_new
@@ -123,7 +125,7 @@ def _submit_one(state: State, submission: JobSubmission) -> JobAnswer:
         return JobAnswer(uid=job.uid, version=job.version, changed=False)
     # Starting a stopped job again is a new version of everything: what ran (or completed) before does not count.
     again = job.stopped
-    job = _next_version(state, job, spec, everything=again)
+    job = _next_version(state, job, spec, everything=again, in_place=submission.in_place and not again)
     kind = "job.submitted" if again else "job.updated"
     state.events.emit(kind, namespace=spec.namespace, job=spec.name, message=f"version {job.version}")
     return JobAnswer(uid=job.uid, version=job.version, changed=True)
@@ -154,7 +156,7 @@ def _next_job(state: State, job: Job, spec: JobSpec, *, everything: bool) -> Job
     )
 
 
-def _next_version(state: State, job: Job, spec: JobSpec, *, everything: bool) -> Job:
+def _next_version(state: State, job: Job, spec: JobSpec, *, everything: bool, in_place: bool = False) -> Job:
     """Replace the job's record by its next version."""
     if spec.on_disconnect != job.spec.on_disconnect:
         # Agents act on it while they are cut off, so those that keep running must hear of it now.
@@ -162,7 +164,10 @@ def _next_version(state: State, job: Job, spec: JobSpec, *, everything: bool) ->
         state.stamp(rows)
         state.tell(rows)
     count_submitted(state.typical, spec, None if job.stopped else job.spec)
-    state.put_job(_next_job(state, job, spec, everything=everything))
+    after = _next_job(state, job, spec, everything=everything)
+    if in_place:
+        after = resize(state, job, after)
+    state.put_job(replace(after, pins=kept(after)))
     return state.jobs[job.uid]
 
 

@@ -112,6 +112,7 @@ def _group_problem(group: GroupSpec) -> str:
         or _wishes_problem(group.affinity, group.spread, group.tolerations)
         or range_problem("number of datasets", len(group.datasets), 0, 1_000)
         or range_problem("locality", group.locality, 0, MAX_WEIGHT)
+        or range_problem("length of the network mode", len(group.network_mode), 0, 128)
         or next((problem for task in group.tasks if (problem := _task_problem(task))), "")
     )
     if not problem:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.asking import Asking
 from agent.drivers.fake import FakeDriver
 from agent.metrics import Metrics
 from agent.outbox import Outbox
@@ -38,6 +39,7 @@ class Stack:
         self.driver = FakeDriver()
         self.store = Store(directory)
         self.outbox = Outbox()
+        self.asking = Asking(lambda: self.store.node_id, every_s=0.01)
         self.metrics = Metrics()
         self.clock = Clock()
         facts = NodeFacts(node_id=self.store.node_id, name="n1", address="127.0.0.1", api=",".join(peers))
@@ -48,6 +50,8 @@ class Stack:
             metrics=self.metrics,
             report=self.outbox.add,
             acknowledged=lambda key: not self.outbox.has(key),
+            settle=self.asking.settle,
+            progress=self.asking.tell,
             refresh_s=0.05,
         )
         self.session = Session(
@@ -56,6 +60,7 @@ class Stack:
             store=self.store,
             supervisor=self.supervisor,
             outbox=self.outbox,
+            asking=self.asking,
             node=self.node,
             metrics=self.metrics,
             boot_id="boot-1",

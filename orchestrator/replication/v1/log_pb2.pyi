@@ -10,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class LogEntry(_message.Message):
-    __slots__ = ("magic", "format", "identity", "request_id", "digest", "time_ms", "submit_jobs", "stop_job", "scale_job", "restart_job", "remove_job", "register_node", "cordon_node", "drain_node", "forget_node", "mark_nodes", "apply_plan", "record_statuses", "write_variable", "collect", "admit_peers", "set_feature_level", "change_peers", "set_limits", "write_variables", "record_observed", "write_namespace", "set_settings", "cordon_device", "move_allocation", "taint_node")
+    __slots__ = ("magic", "format", "identity", "request_id", "digest", "time_ms", "submit_jobs", "stop_job", "scale_job", "restart_job", "remove_job", "register_node", "cordon_node", "drain_node", "forget_node", "mark_nodes", "apply_plan", "record_statuses", "write_variable", "collect", "admit_peers", "set_feature_level", "change_peers", "set_limits", "write_variables", "record_observed", "write_namespace", "set_settings", "cordon_device", "move_allocation", "taint_node", "pin_image", "record_progress")
     MAGIC_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     IDENTITY_FIELD_NUMBER: _ClassVar[int]
@@ -42,6 +42,8 @@ class LogEntry(_message.Message):
     CORDON_DEVICE_FIELD_NUMBER: _ClassVar[int]
     MOVE_ALLOCATION_FIELD_NUMBER: _ClassVar[int]
     TAINT_NODE_FIELD_NUMBER: _ClassVar[int]
+    PIN_IMAGE_FIELD_NUMBER: _ClassVar[int]
+    RECORD_PROGRESS_FIELD_NUMBER: _ClassVar[int]
     magic: int
     format: int
     identity: str
@@ -73,17 +75,57 @@ class LogEntry(_message.Message):
     cordon_device: CordonDevice
     move_allocation: MoveAllocation
     taint_node: TaintNode
-    def __init__(self, magic: _Optional[int] = ..., format: _Optional[int] = ..., identity: _Optional[str] = ..., request_id: _Optional[str] = ..., digest: _Optional[bytes] = ..., time_ms: _Optional[int] = ..., submit_jobs: _Optional[_Union[SubmitJobs, _Mapping]] = ..., stop_job: _Optional[_Union[StopJob, _Mapping]] = ..., scale_job: _Optional[_Union[ScaleJob, _Mapping]] = ..., restart_job: _Optional[_Union[RestartJob, _Mapping]] = ..., remove_job: _Optional[_Union[RemoveJob, _Mapping]] = ..., register_node: _Optional[_Union[RegisterNode, _Mapping]] = ..., cordon_node: _Optional[_Union[CordonNode, _Mapping]] = ..., drain_node: _Optional[_Union[DrainNode, _Mapping]] = ..., forget_node: _Optional[_Union[ForgetNode, _Mapping]] = ..., mark_nodes: _Optional[_Union[MarkNodes, _Mapping]] = ..., apply_plan: _Optional[_Union[ApplyPlan, _Mapping]] = ..., record_statuses: _Optional[_Union[RecordStatuses, _Mapping]] = ..., write_variable: _Optional[_Union[WriteVariable, _Mapping]] = ..., collect: _Optional[_Union[Collect, _Mapping]] = ..., admit_peers: _Optional[_Union[AdmitPeers, _Mapping]] = ..., set_feature_level: _Optional[_Union[SetFeatureLevel, _Mapping]] = ..., change_peers: _Optional[_Union[ChangePeers, _Mapping]] = ..., set_limits: _Optional[_Union[SetLimits, _Mapping]] = ..., write_variables: _Optional[_Union[WriteVariables, _Mapping]] = ..., record_observed: _Optional[_Union[RecordObserved, _Mapping]] = ..., write_namespace: _Optional[_Union[WriteNamespace, _Mapping]] = ..., set_settings: _Optional[_Union[SetSettings, _Mapping]] = ..., cordon_device: _Optional[_Union[CordonDevice, _Mapping]] = ..., move_allocation: _Optional[_Union[MoveAllocation, _Mapping]] = ..., taint_node: _Optional[_Union[TaintNode, _Mapping]] = ...) -> None: ...
+    pin_image: PinImage
+    record_progress: RecordProgress
+    def __init__(self, magic: _Optional[int] = ..., format: _Optional[int] = ..., identity: _Optional[str] = ..., request_id: _Optional[str] = ..., digest: _Optional[bytes] = ..., time_ms: _Optional[int] = ..., submit_jobs: _Optional[_Union[SubmitJobs, _Mapping]] = ..., stop_job: _Optional[_Union[StopJob, _Mapping]] = ..., scale_job: _Optional[_Union[ScaleJob, _Mapping]] = ..., restart_job: _Optional[_Union[RestartJob, _Mapping]] = ..., remove_job: _Optional[_Union[RemoveJob, _Mapping]] = ..., register_node: _Optional[_Union[RegisterNode, _Mapping]] = ..., cordon_node: _Optional[_Union[CordonNode, _Mapping]] = ..., drain_node: _Optional[_Union[DrainNode, _Mapping]] = ..., forget_node: _Optional[_Union[ForgetNode, _Mapping]] = ..., mark_nodes: _Optional[_Union[MarkNodes, _Mapping]] = ..., apply_plan: _Optional[_Union[ApplyPlan, _Mapping]] = ..., record_statuses: _Optional[_Union[RecordStatuses, _Mapping]] = ..., write_variable: _Optional[_Union[WriteVariable, _Mapping]] = ..., collect: _Optional[_Union[Collect, _Mapping]] = ..., admit_peers: _Optional[_Union[AdmitPeers, _Mapping]] = ..., set_feature_level: _Optional[_Union[SetFeatureLevel, _Mapping]] = ..., change_peers: _Optional[_Union[ChangePeers, _Mapping]] = ..., set_limits: _Optional[_Union[SetLimits, _Mapping]] = ..., write_variables: _Optional[_Union[WriteVariables, _Mapping]] = ..., record_observed: _Optional[_Union[RecordObserved, _Mapping]] = ..., write_namespace: _Optional[_Union[WriteNamespace, _Mapping]] = ..., set_settings: _Optional[_Union[SetSettings, _Mapping]] = ..., cordon_device: _Optional[_Union[CordonDevice, _Mapping]] = ..., move_allocation: _Optional[_Union[MoveAllocation, _Mapping]] = ..., taint_node: _Optional[_Union[TaintNode, _Mapping]] = ..., pin_image: _Optional[_Union[PinImage, _Mapping]] = ..., record_progress: _Optional[_Union[RecordProgress, _Mapping]] = ...) -> None: ...
 
 class JobSubmission(_message.Message):
-    __slots__ = ("spec", "uid", "expect_version")
+    __slots__ = ("spec", "uid", "expect_version", "in_place")
     SPEC_FIELD_NUMBER: _ClassVar[int]
     UID_FIELD_NUMBER: _ClassVar[int]
     EXPECT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    IN_PLACE_FIELD_NUMBER: _ClassVar[int]
     spec: _types_pb2.JobSpec
     uid: str
     expect_version: int
-    def __init__(self, spec: _Optional[_Union[_types_pb2.JobSpec, _Mapping]] = ..., uid: _Optional[str] = ..., expect_version: _Optional[int] = ...) -> None: ...
+    in_place: bool
+    def __init__(self, spec: _Optional[_Union[_types_pb2.JobSpec, _Mapping]] = ..., uid: _Optional[str] = ..., expect_version: _Optional[int] = ..., in_place: _Optional[bool] = ...) -> None: ...
+
+class PinImage(_message.Message):
+    __slots__ = ("job_uid", "group", "version", "image", "digest")
+    JOB_UID_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    job_uid: str
+    group: str
+    version: int
+    image: str
+    digest: str
+    def __init__(self, job_uid: _Optional[str] = ..., group: _Optional[str] = ..., version: _Optional[int] = ..., image: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
+
+class StartProgress(_message.Message):
+    __slots__ = ("job_uid", "group", "ordinal", "attempt", "text")
+    JOB_UID_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    ORDINAL_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    job_uid: str
+    group: str
+    ordinal: int
+    attempt: int
+    text: str
+    def __init__(self, job_uid: _Optional[str] = ..., group: _Optional[str] = ..., ordinal: _Optional[int] = ..., attempt: _Optional[int] = ..., text: _Optional[str] = ...) -> None: ...
+
+class RecordProgress(_message.Message):
+    __slots__ = ("node_id", "progress")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    progress: _containers.RepeatedCompositeFieldContainer[StartProgress]
+    def __init__(self, node_id: _Optional[str] = ..., progress: _Optional[_Iterable[_Union[StartProgress, _Mapping]]] = ...) -> None: ...
 
 class SubmitJobs(_message.Message):
     __slots__ = ("jobs",)
@@ -498,7 +540,7 @@ class JobVersion(_message.Message):
     def __init__(self, version: _Optional[int] = ..., spec: _Optional[_Union[_types_pb2.JobSpec, _Mapping]] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("slot", "uid", "version", "group_versions", "specs", "stopped", "removing", "submit_index", "create_index", "modify_index", "create_time_ms", "modify_time_ms")
+    __slots__ = ("slot", "uid", "version", "group_versions", "specs", "stopped", "removing", "submit_index", "create_index", "modify_index", "create_time_ms", "modify_time_ms", "pins")
     SLOT_FIELD_NUMBER: _ClassVar[int]
     UID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -511,6 +553,7 @@ class Job(_message.Message):
     MODIFY_INDEX_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_MS_FIELD_NUMBER: _ClassVar[int]
     MODIFY_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    PINS_FIELD_NUMBER: _ClassVar[int]
     slot: int
     uid: str
     version: int
@@ -523,7 +566,20 @@ class Job(_message.Message):
     modify_index: int
     create_time_ms: int
     modify_time_ms: int
-    def __init__(self, slot: _Optional[int] = ..., uid: _Optional[str] = ..., version: _Optional[int] = ..., group_versions: _Optional[_Iterable[int]] = ..., specs: _Optional[_Iterable[_Union[JobVersion, _Mapping]]] = ..., stopped: _Optional[bool] = ..., removing: _Optional[bool] = ..., submit_index: _Optional[int] = ..., create_index: _Optional[int] = ..., modify_index: _Optional[int] = ..., create_time_ms: _Optional[int] = ..., modify_time_ms: _Optional[int] = ...) -> None: ...
+    pins: _containers.RepeatedCompositeFieldContainer[ImagePin]
+    def __init__(self, slot: _Optional[int] = ..., uid: _Optional[str] = ..., version: _Optional[int] = ..., group_versions: _Optional[_Iterable[int]] = ..., specs: _Optional[_Iterable[_Union[JobVersion, _Mapping]]] = ..., stopped: _Optional[bool] = ..., removing: _Optional[bool] = ..., submit_index: _Optional[int] = ..., create_index: _Optional[int] = ..., modify_index: _Optional[int] = ..., create_time_ms: _Optional[int] = ..., modify_time_ms: _Optional[int] = ..., pins: _Optional[_Iterable[_Union[ImagePin, _Mapping]]] = ...) -> None: ...
+
+class ImagePin(_message.Message):
+    __slots__ = ("group", "version", "image", "digest")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    group: str
+    version: int
+    image: str
+    digest: str
+    def __init__(self, group: _Optional[str] = ..., version: _Optional[int] = ..., image: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class Node(_message.Message):
     __slots__ = ("slot", "spec", "status", "cordoned", "draining", "identity", "register_index", "modify_index", "status_time_ms", "status_reason", "ceiling", "cordoned_devices", "taints")
