@@ -20,6 +20,7 @@ from typing import Any
 from orchestrator.client.aio import Client
 from orchestrator.contract.errors import NotFoundError, RaftsmanError, TimeoutError_
 from orchestrator.contract.model import Allocation
+from orchestrator.ops.drill_engines import Accounts
 from orchestrator.ops.drill_facts import Facts, Found, Verdict, judge
 from orchestrator.ops.drill_health import STEP_TIMEOUT_S, Health
 from orchestrator.ops.drill_jobs import Workload, address_of, choose_workload, running
@@ -135,6 +136,7 @@ class Drill:
             for run in moved:
                 self.facts.replacements[str(run.id)] += 1
         strike = await self._kind.strike(self._target, victim, number)
+        self.facts.replacements.update(strike.restarts)
         mending: list[int] = []  # when it began
         try:
             acked_ns, placed_ns, replaced_ns = await self._over(number, strike, moved, mending, writers)
@@ -174,6 +176,8 @@ class Drill:
         ]
         if self._kind.mends_first:
             waits.append(self._mend(strike, mending))
+        if self._kind.watches_engine:
+            waits.append(self._converged(mending))
         acked_ns, placed_ns, *more = await _all(waits)
         return acked_ns, placed_ns, more[: len(moved)]
 
@@ -182,6 +186,16 @@ class Drill:
         left_s = strike.at_ns / 1e9 + self._kind.hold_s - time.monotonic()
         await asyncio.sleep(max(0.0, left_s))
         return time.monotonic_ns()
+
+    async def _converged(self, mending: list[int]) -> int:
+        """The engine runs what the control plane believes, however long that takes to be so."""
+        while not mending:
+            await asyncio.sleep(POLL_S)
+        cluster = (await self._client.cluster_status()).cluster_id
+        self.facts.forgotten += await Accounts(self._client, cluster).agree()
+        at_ns = time.monotonic_ns()
+        self.facts.converged_ms.append((at_ns - mending[0]) / 1e6)
+        return at_ns
 
     async def _mend(self, strike: Strike, mending: list[int]) -> int:
         mending.append(time.monotonic_ns())
@@ -199,6 +213,8 @@ class Drill:
             text += f" ({strike.how})"
         if self._kind.loses_node and facts.replaced_ms:
             text += f", replaced after {facts.replaced_ms[-1]:.0f} ms"
+        if self._kind.watches_engine:
+            text += f", converged {facts.converged_ms[-1]:.0f} ms after mending"
         same = "equal" if len(set(facts.hashes[-1].values())) == 1 else "DIFFERENT"
         self._say(
             f"{text}; {acked} writes, {self._load.requests} requests ({self._load.failed} failed), "
