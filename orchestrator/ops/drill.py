@@ -23,7 +23,7 @@ from orchestrator.contract.model import Allocation
 from orchestrator.ops.drill_engines import Accounts
 from orchestrator.ops.drill_facts import Facts, Found, Verdict, judge
 from orchestrator.ops.drill_health import STEP_TIMEOUT_S, Health
-from orchestrator.ops.drill_jobs import Workload, address_of, choose_workload, running
+from orchestrator.ops.drill_jobs import SERVICE, Workload, address_of, choose_workload, running
 from orchestrator.ops.drill_kind import Kind, Strike
 from orchestrator.ops.drill_lives import check_lives
 from orchestrator.ops.drill_load import Writers
@@ -120,7 +120,7 @@ class Drill:
 
     async def _start_service(self) -> None:
         count = self._options.service_count or max(2, len(self._target.agent_names()))
-        service = f"{self._name}-web"
+        service = f"{self._name}{SERVICE}"
         await self._client.submit(self._workload.service(service, count))
         self._health = Health(self._client, self._target, self._workload, self._load, service=service, count=count)
         await self._health.whole()
@@ -281,7 +281,7 @@ class Drill:
         try:
             await self._remove_probes()
             with contextlib.suppress(NotFoundError):
-                await self._client.remove_job(f"{self._name}-web")
+                await self._client.remove_job(f"{self._name}{SERVICE}")
             if self._options.keep_no_trace:
                 names = iter([v.name for v in (await self._client.list_variables(prefix=f"{self._name}/")).variables])
 
@@ -291,7 +291,7 @@ class Drill:
 
                 await asyncio.gather(*(remove() for _ in range(16)))
         except RaftsmanError as error:
-            self._say(f"could not clean up: {error.message}; remove job {self._name}-web with `raftsman rm`")
+            self._say(f"could not clean up: {error.message}; remove job {self._name}{SERVICE} with `raftsman rm`")
 
 
 async def _all(waits: Iterable[Coroutine[Any, Any, int]]) -> list[int]:

@@ -1,7 +1,8 @@
 """``FaultyCluster``: a throw-away ``LocalCluster`` whose links, disks and engine can be hurt.
 
-Owns: making links, disks and an engine before the cluster starts, and taking them down after it has stopped. Leaves to others: how
-each is hurt (``drill_links``, ``drill_disks``, ``own_engine``). The rule: it runs in namespaces of its own (``drill_needs.prepare``).
+Owns: making links, disks and an engine before the cluster starts, and taking them down after it has stopped. Leaves to
+others: how each is hurt (``drill_links``, ``drill_disks``, ``own_engine``). The rule: it runs in namespaces of its own
+(``drill_needs.prepare``).
 
     DATA/disks/p1.ext4   mounted at DATA/disks/p1;   DATA/peers/p1 -> DATA/disks/p1/data
     DATA/engine/         of the engine; ``DOCKER_HOST`` of this process and its children says so while it runs

@@ -16,6 +16,7 @@ from orchestrator.client.aio import Client
 from orchestrator.contract.errors import RaftsmanError
 from orchestrator.contract.model import Allocation, AllocState, Desired, NodeStatus
 from orchestrator.contract.transitions import is_terminal
+from orchestrator.ops.drill_jobs import SERVICE
 from orchestrator.ops.drill_kind import HOLD_S, BrokenPromiseError, Kind, Strike, faulty
 from orchestrator.ops.drill_needs import Need
 from orchestrator.ops.drill_target import Target
@@ -28,18 +29,18 @@ NOTICE_S = 40.0
 SETTLE_S = 60.0
 """What does not agree after this time is forgotten."""
 POLL_S = 0.05
-ATTEMPT_LABEL, RESTARTS_LABEL = "raftsman.attempt", "raftsman.restarts"
+JOB_LABEL, ATTEMPT_LABEL, RESTARTS_LABEL = "raftsman.job", "raftsman.attempt", "raftsman.restarts"
 
 
 class EngineKill(Kind):
     """dockerd dies by SIGKILL, in every other round it is told to end; it is started again after some seconds."""
 
-    mends_first = watches_engine = True
+    mends_first = watches_engine = gradual = True
     needs = frozenset({Need.ENGINE})
 
     async def strike(self, target: Target, agent: str, number: int) -> Strike:
         engine = faulty(target).engine
-        ran = await _running(target)
+        ran = await _serving(target)
         at_ns = time.monotonic_ns()
         if number % 2:
             await engine.kill()
@@ -62,7 +63,7 @@ class EngineKill(Kind):
 class EnginePause(Kind):
     """dockerd hangs (SIGSTOP: it takes connections and answers nothing) until the agents have noticed."""
 
-    mends_first = watches_engine = True
+    mends_first = watches_engine = gradual = True
     needs = frozenset({Need.ENGINE})
 
     async def strike(self, target: Target, agent: str, number: int) -> Strike:
@@ -90,7 +91,7 @@ class ContainerRemoved(Kind):
 
     async def strike(self, target: Target, agent: str, number: int) -> Strike:
         node_id = next(one.node_id for one in faulty(target).agents if one.name == agent)
-        victim = min(await _running(target, {NODE_LABEL: node_id}), key=lambda one: one.name)
+        victim = min(await _serving(target, {NODE_LABEL: node_id}), key=lambda one: one.name)
         async with Engine() as engine:
             ways = (("rm -f", engine.remove), ("kill", engine.kill), ("stop", engine.stop))
             word, take_away = ways[(number - 1) % len(ways)]
@@ -103,11 +104,12 @@ class ContainerRemoved(Kind):
         """Nobody but the agent does."""
 
 
-async def _running(target: Target, labels: Mapping[str, str] | None = None) -> list[Container]:
+async def _serving(target: Target, labels: Mapping[str, str] | None = None) -> list[Container]:
+    """Containers of the drill's service; what the round before has placed beside it may still be going."""
     cluster = faulty(target).record.cluster_id
     async with Engine() as engine:
         found = await engine.containers({CLUSTER_LABEL: cluster, **(labels or {})})
-    return [one for one in found if one.running]
+    return [one for one in found if one.running and one.labels.get(JOB_LABEL, "").endswith(SERVICE)]
 
 
 async def _until_noticed(client: Client) -> None:

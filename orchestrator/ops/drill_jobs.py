@@ -33,6 +33,8 @@ from orchestrator.contract.model import (
 from orchestrator.ops.engine import Engine, EngineError
 from orchestrator.ops.images import find_or_make
 
+SERVICE = "-web"
+"""How the name of a drill's service ends."""
 GROUP = "main"
 PORT = "http"
 CONTAINER_PORT = 8080
