@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from agent import lean  # isort: skip  (it has to come first)
 import click
 import structlog
 
@@ -147,6 +148,8 @@ class Agent:
                 devices=len(devices),
                 http=http,
             )
+            trimming = asyncio.get_running_loop().create_task(_keep_trimming())
+            stack.callback(trimming.cancel)
             await self._until_stopped(session)
             log.info("agent_stopped", left_running=supervisor.running_count())
 
@@ -255,6 +258,12 @@ class Agent:
         return bound
 
 
+async def _keep_trimming() -> None:
+    while True:
+        await asyncio.sleep(lean.TRIM_EVERY_S)
+        lean.trim()
+
+
 def _own_address(peers: tuple[str, ...]) -> str:
     """The address of this machine that peers see; loopback where they are on this machine."""
     for peer in peers:
@@ -295,6 +304,7 @@ async def serve(settings: AgentSettings) -> None:
 
 def run(settings: AgentSettings) -> None:
     """``serve`` on uvloop where it is installed."""
+    lean.bound_arenas()
     try:
         import uvloop
     except ImportError:
