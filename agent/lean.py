@@ -14,7 +14,7 @@ import sys
 from typing import Any
 
 _M_ARENA_MAX = -8  # malloc.h
-TRIM_EVERY_S = 60.0
+TRIM_EVERY_S = 30.0
 
 if "structlog" not in sys.modules and "rich" not in sys.modules:
     # structlog would load it to paint tracebacks for people: 5 MiB; an agent writes JSON lines.

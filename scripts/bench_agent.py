@@ -41,7 +41,7 @@ from scripts.lib import own_engine
 from scripts.lib.clusters import machine
 
 JOB = "many"
-SETTLE_S = 15.0
+SETTLE_S = 40.0
 ADOPT_TIMEOUT_S = 60.0
 
 
