@@ -448,8 +448,13 @@ def settled(record: Record, image: str, digest: str) -> Record:
 
 
 def ended_with_engine(record: Record, now_ms: int) -> Record:
-    """The end that it waits out was its engine's doing, as is known only now: no reason to wait, or to count it."""
-    if record.state is not AllocState.BACKOFF or record.hold is not Hold.NONE:
+    """An end that was taken for a failure was its engine's doing, as is known only now: nothing to wait for, to count.
+
+    Asked for each task of a group; the second time changes nothing.
+    """
+    if record.cause is not None and not record.cause.permanent:
+        return replace(record, cause=None)  # judged anew, from how its tasks ended
+    if record.state is not AllocState.BACKOFF or record.hold is not Hold.NONE or record.reason.endswith(WITH_ENGINE):
         return record
     return replace(record, used=max(0, record.used - 1), due_ms=now_ms, reason=WITH_ENGINE)
 

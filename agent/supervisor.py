@@ -653,9 +653,10 @@ class Supervisor:
         record = self.records.get(one.run.key)
         if one.exit.ended_ms < gone_ms - SHUTDOWN_MS or record is None or record.restarts != one.run.restarts:
             return one
-        if record.state is AllocState.BACKOFF:
+        judged = reconcile.ended_with_engine(record, self._now_ms())
+        if judged != record:
             log.info("ended_with_engine", name=one.name)
-            self._put(reconcile.ended_with_engine(record, self._now_ms()))
+            self._put(judged)
             self._wake(record.key)
         return replace(one, exit=replace(one.exit, with_engine=True))
 

@@ -54,16 +54,22 @@ for file in {groups}; do echo $$ >"$file"; done
 if [ -n "{own_network}" ]; then ip link set lo up; fi
 mkdir -p /run/containerd
 mount -t tmpfs none /run/containerd
+mkdir -p {root}/data
+if [ {data_mib} != 0 ]; then mount -t tmpfs -o size={data_mib}m none {root}/data; fi
 exec {containerd} --config {root}/containerd.toml --log-level warn
 """
 """Shims put their sockets below /run/containerd whatever containerd's own directories are."""
 
 
 class OwnEngine:
-    """``live_restore``: containers go on while dockerd is down; without it the next dockerd ends them."""
+    """``live_restore``: containers go on while dockerd is down; without it the next dockerd ends them.
 
-    def __init__(self, root: Path, *, live_restore: bool = True) -> None:
+    ``data_mib``: its data is on a disk in memory of that size, 0: wherever ``root`` is.
+    """
+
+    def __init__(self, root: Path, *, live_restore: bool = True, data_mib: int = 0) -> None:
         self.root = root
+        self._data_mib = data_mib
         self.live_restore = live_restore
         self.host = f"unix://{root}/docker.sock"
         self._group = f"raftsman-engine-{secrets.token_hex(4)}"
@@ -95,7 +101,11 @@ class OwnEngine:
             (self.root / "daemon.json").write_text(json.dumps(self._settings(), indent=2))
             own_network = not drill_namespaces.inside("network")
             script = _HOLDER.format(
-                groups=" ".join(groups), own_network="1" if own_network else "", containerd=containerd, root=self.root
+                groups=" ".join(groups),
+                own_network="1" if own_network else "",
+                data_mib=self._data_mib,
+                containerd=containerd,
+                root=self.root,
             )
             unshare = [tool("unshare", "util-linux"), "--mount", *(["--net"] if own_network else [])]
             self._containerd = spawn([*unshare, tool("sh", "dash"), "-c", script], self.root / "containerd.log")
