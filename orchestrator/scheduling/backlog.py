@@ -7,6 +7,7 @@ this, what is plain costs no Python per ask.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -24,7 +25,8 @@ to wishes later keeps out of batches until it is known to change nothing there."
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Columns:
-    """Per wish, by number. ``requests``: int64 (wishes, 3); ``batch`` and ``where``: as in ``Wishes``."""
+    """Per wish, by number. ``requests``: int64 (wishes, 3), by columns in memory; ``batch`` and ``where``: as in
+    ``Wishes``."""
 
     requests: Int64Array
     batch: BoolArray
@@ -45,6 +47,7 @@ class Wishes:
         self.where: list[int] = []
         self._number: dict[Wish, int] = {}
         self._grounds: dict[Wish, tuple[int, bool]] = {}
+        self._requests = array("q")
         self._columns: Columns | None = None
 
     def __len__(self) -> int:
@@ -59,6 +62,7 @@ class Wishes:
         number = self._number.setdefault(wish, len(self.known))
         if number == len(self.known):
             self.known.append(wish)
+            self._requests.extend(wish.request)
             ground = replace(wish, request=_PLAIN.request, policy=_PLAIN.policy)
             if ground not in self._grounds:
                 plain = replace(ground, drivers=(), constraints=()) == _PLAIN
@@ -72,7 +76,7 @@ class Wishes:
         columns = self._columns
         if columns is None or len(columns.requests) < len(self.known):
             columns = self._columns = Columns(
-                requests=np.array([wish.request for wish in self.known], dtype=np.int64).reshape(-1, len(DIMENSIONS)),
+                requests=np.array(np.array(self._requests, dtype=np.int64).reshape(-1, len(DIMENSIONS)), order="F"),
                 batch=np.array(self.batch, dtype=np.bool_),
                 where=np.array(self.where, dtype=np.int64),
             )

@@ -31,7 +31,7 @@ class Problem:
     """``nodes`` by number; arrays by that number.
 
     slots: int32; capacity, free: int64 (nodes, dimensions) in cpu millis, memory MiB, disk MiB (free may be negative
-    where a node shrank); open: bool, READY and neither cordoned nor draining;
+    where a node shrank); total: all nodes' capacity; open: bool, READY and neither cordoned nor draining;
     held_for: int64, number of the waiting gang that a node is kept for, -1 = none; waiting: what to call each of these
     gangs. view, given_up: as given.
     """
@@ -47,8 +47,12 @@ class Problem:
             (node.spec.capacity.cpu_millis, node.spec.capacity.memory_mib, node.spec.capacity.disk_mib)
             for node in nodes
         ]
-        self.capacity: Int64Array = np.array(capacities, dtype=np.int64).reshape(len(nodes), len(DIMENSIONS))
-        self.free: Int64Array = self.capacity.copy()
+        # By columns in memory: whole columns are read far more often than rows.
+        self.capacity: Int64Array = np.array(
+            np.array(capacities, dtype=np.int64).reshape(len(nodes), len(DIMENSIONS)), order="F"
+        )
+        self.total: tuple[int, ...] = tuple(int(column.sum()) for column in self.capacity.T)
+        self.free: Int64Array = self.capacity.copy(order="F")
         # Capacities to divide by, which are never 0.
         self.divisor_cpu: Int64Array = np.maximum(self.capacity[:, CPU], 1)
         self.divisor_memory: Int64Array = np.maximum(self.capacity[:, MEMORY], 1)
@@ -105,7 +109,7 @@ class Problem:
     def again(self, view: ClusterView) -> Problem:
         """The problem of a later view of the same nodes that says what they have given away (``view.held``)."""
         problem = copy(self)
-        problem.free = self.capacity.copy()
+        problem.free = self.capacity.copy(order="F")
         problem.held_for = np.full(len(self.nodes), -1, dtype=np.int64)
         problem.waiting = {}
         problem.view, problem.given_up = view, None

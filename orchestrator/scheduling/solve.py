@@ -146,8 +146,8 @@ class Solver:
 
     def _size(self, wish: Wish) -> int:
         """What one instance asks for, as shares of the whole cluster, added up."""
-        totals = self._problem.capacity.sum(axis=0).tolist()
-        size = sum(amount * SCALE // max(int(total), 1) for amount, total in zip(wish.request, totals, strict=True))
+        totals = self._problem.total
+        size = sum(amount * SCALE // max(total, 1) for amount, total in zip(wish.request, totals, strict=True))
         if wish.gpus is not None:
             devices = int(self._problem.devices.capacity.sum())
             size += wish.gpus.count * wish.gpus.gpu_millis * SCALE // max(devices, 1)
@@ -160,20 +160,20 @@ class Solver:
 
     def _place_batch(self, stretch: Stretch) -> None:
         """Place the instances of a stretch, in the order of service as far as they do not all fit."""
-        counts = self._backlog.count[stretch.start : stretch.stop]
         numbers = self._backlog.wish[stretch.start : stretch.stop]
         asks = np.arange(stretch.start, stretch.stop, dtype=np.int32)
         if stretch.single:
             at = np.zeros(len(asks), dtype=np.int32)
         else:
+            counts = self._backlog.count[stretch.start : stretch.stop]
             at = _within(counts.astype(np.int64))
-            numbers, asks = np.repeat(numbers, counts), np.repeat(asks, counts)
+            numbers, asks = numbers.repeat(counts), asks.repeat(counts)
         done = 0
         while done < len(asks) and self._left > 0:
             part = slice(done, min(len(asks), done + self._left))
-            nodes = self._place_rows(numbers[part])
+            nodes, all_placed = self._place_rows(numbers[part])
             placed = len(nodes)
-            if int(nodes.min()) >= 0:
+            if all_placed:
                 self.result.add_plain(asks[part], at[part], nodes)
             else:
                 found = nodes >= 0
@@ -186,21 +186,23 @@ class Solver:
             done = part.stop
         self.result.more |= done < len(asks)
 
-    def _place_rows(self, numbers: Int32Array) -> Int64Array:
-        """int64 per instance: the node it got, or -1. ``numbers``: their wishes."""
+    def _place_rows(self, numbers: Int32Array) -> tuple[Int32Array, bool]:
+        """int32 per instance: the node it got, or -1; and whether none is -1. ``numbers``: their wishes."""
         if len(numbers) < self._ways.fill_from:
-            return np.array([self.take(number) for number in numbers.tolist()], dtype=np.int64)
+            taken = [self.take(number) for number in numbers.tolist()]
+            return np.array(taken, dtype=np.int32), min(taken) >= 0
         nodes = self._fullest.take_all(numbers)
         if nodes is not None:
-            return nodes
+            return nodes, True
         hopeless = self._fullest.hopeless(numbers)
         if hopeless.any():
-            nodes = np.full(len(numbers), -1, dtype=np.int64)
+            nodes = np.full(len(numbers), -1, dtype=np.int32)
             if not hopeless.all():
-                nodes[~hopeless] = self._place_rows(numbers[~hopeless])
-            return nodes
+                nodes[~hopeless] = self._place_rows(numbers[~hopeless])[0]
+            return nodes, False
         half = len(numbers) // 2
-        return np.concatenate([self._place_rows(numbers[:half]), self._place_rows(numbers[half:])])
+        older, younger = self._place_rows(numbers[:half]), self._place_rows(numbers[half:])
+        return np.concatenate([older[0], younger[0]]), older[1] and younger[1]
 
     # ------------------------------------------------------------------------ one class
 
@@ -305,12 +307,17 @@ class Solver:
             return 0
         taken = np.bincount(nodes, minlength=len(problem))
         touched = np.flatnonzero(taken)
-        problem.free[touched] -= taken[touched, None] * np.array(known.wish.request, dtype=np.int64)
+        for free, amount in zip(problem.free.T, known.wish.request, strict=True):
+            if amount:
+                free -= taken * amount
         turn.counts += taken
         turn.last = int(nodes[-1])
         self._room.log.extend(touched.tolist())
-        ask = np.repeat(batch, counts)[: len(nodes)]
-        self.result.add_plain(ask, _within(counts)[: len(nodes)], nodes)
+        if int(counts.max()) == 1:
+            ask, at = batch[: len(nodes)], np.zeros(len(nodes), dtype=np.int32)
+        else:
+            ask, at = batch.repeat(counts)[: len(nodes)], _within(counts)[: len(nodes)]
+        self.result.add_plain(ask, at, nodes)
         self._left -= len(nodes)
         return len(nodes)
 

@@ -184,7 +184,7 @@ def test_a_thousand_orders_of_the_mappings_give_one_plan(ways: Ways) -> None:
 def test_the_order_of_a_fill_is_an_order_of_all_by_size(sizes: list[tuple[int, int, int]]) -> None:
     requests = np.array(sizes, dtype=np.int64)
     capacity = np.array([100_000, 100_000, 1000], dtype=np.int64)
-    keys = big_first(requests, capacity)
+    keys = big_first(requests.T, capacity.tolist())
     assert len(set(keys.tolist())) == len(sizes)
     shares = (requests * ((1 << 40) // capacity)).sum(axis=1)
     in_order = shares[np.argsort(keys)]
