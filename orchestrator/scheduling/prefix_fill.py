@@ -18,7 +18,6 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -42,8 +41,11 @@ REACH = 4
 """A run is looked for among twice as many instances as the last one had, and so many, before it is in all."""
 _FIXED = (1 << _SIZE_BITS + BITS) - 1 | 1 << _LEFT_BITS + _SIZE_BITS + BITS
 """The part of an entry that placing does not change."""
-END = 1 << 62
-"""After the last entry."""
+_TURNED = (1 << 62) - 1
+"""An entry is this less the place in the order, so that what is opened first stands last: a list is changed cheaply
+only at its end."""
+END = -1
+"""Before the entries: beyond the last one that may be opened."""
 
 
 SIZES = 16
@@ -99,8 +101,8 @@ class FullestFirst:
         self._seen = -1
 
     def orders(self) -> tuple[list[int], list[int]]:
-        """Entries in order, where cpu runs out first and where memory does, each list ending with ``END``; a node's
-        number is in the lowest ``BITS``. The room's lists are current afterwards."""
+        """Entries, the first in the order last, where cpu runs out first and where memory does; below them is ``END``.
+        ``~entry & NUMBER`` is the node. The room's lists are current afterwards."""
         if self._seen != len(self._room.log):
             self._sort()
         elif len(self._used[CPU]) + len(self._used[MEMORY]) > RESORT_FROM:
@@ -116,9 +118,9 @@ class FullestFirst:
         self._seen = len(self._room.log)
 
     def first_for(self, resource: int, amount: int) -> int:
-        """Nodes without devices in the list of the resource (CPU or MEMORY) with entries below this have less of it."""
+        """Nodes without devices in the list of the resource (CPU or MEMORY) with entries above this have less of it."""
         share = amount * SCALE // self._largest[resource]
-        return (share * self._weights[resource] >> 10) << _SIZE_BITS + BITS
+        return _TURNED - ((share * self._weights[resource] >> 10) << _SIZE_BITS + BITS)
 
     def _sort(self) -> None:
         room, problem = self._room, self._room.problem
@@ -142,11 +144,9 @@ class FullestFirst:
             fixed |= (problem.devices.capacity.take(nodes) > 0).astype(np.int64) << _LEFT_BITS + _SIZE_BITS
         cpu = cpu * SCALE // divisor_cpu * self._weights[CPU]
         memory = memory * SCALE // divisor_memory * self._weights[MEMORY]
-        entries = ((np.minimum(cpu, memory) >> 10 << _SIZE_BITS) + fixed << BITS) + nodes
+        entries = _TURNED - (((np.minimum(cpu, memory) >> 10 << _SIZE_BITS) + fixed << BITS) + nodes)
         by_cpu = cpu <= memory
-        self._orders = tuple(np.sort(some).tolist() for some in (entries[by_cpu], entries[~by_cpu]))
-        for order in self._orders:
-            order.append(END)
+        self._orders = [END, *np.sort(entries[by_cpu]).tolist()], [END, *np.sort(entries[~by_cpu]).tolist()]
         self._used = ([], [])
         self._seen = len(room.log)
 
@@ -155,12 +155,6 @@ class FullestFirst:
         room = self._room
         room.lists()
         for order, used in zip(self._orders, self._used, strict=True):
-            if not used:
-                continue
-            first = bisect_left(order, used[0])
-            if order[first : first + len(used)] == used:
-                del order[first : first + len(used)]
-                continue
             for entry in used:
                 del order[bisect_left(order, entry)]
         least_cpu, least_memory, least_disk = self.least
@@ -169,13 +163,15 @@ class FullestFirst:
         frees_cpu, frees_memory = room.cpu, room.memory
         for used in self._used:
             for entry in used:
-                node = entry & NUMBER
+                node = ~entry & NUMBER
                 free_cpu, free_memory = frees_cpu[node], frees_memory[node]
                 if free_cpu >= least_cpu and free_memory >= least_memory and room.disk[node] >= least_disk:
                     cpu = free_cpu * SCALE // divisor_cpu.item(node) * cpu_weight
                     memory = free_memory * SCALE // divisor_memory.item(node) * memory_weight
-                    left = min(cpu, memory) >> 10 << _SIZE_BITS + BITS
-                    insort(self._orders[cpu > memory], left + (entry & _FIXED))
+                    if cpu <= memory:
+                        insort(self._orders[CPU], _TURNED - (cpu >> 10 << _SIZE_BITS + BITS) - (~entry & _FIXED))
+                    else:
+                        insort(self._orders[MEMORY], _TURNED - (memory >> 10 << _SIZE_BITS + BITS) - (~entry & _FIXED))
         self._used = ([], [])
 
 
@@ -187,44 +183,35 @@ def prefix_fill(room: Room, nodes: FullestFirst, requests: Sequence[Int64Array])
     is told.
     """
     count = len(requests[CPU])
+    # One more at the end: who looks at the one after the last need not ask whether there is any.
     if count <= IN_LISTS:
-        sums: list[Sequence[int]] = [[0, *column.cumsum().tolist()] for column in requests]
+        sums: list[Sequence[int]] = [[0, *column.cumsum().tolist(), 0] for column in requests]
     else:
-        sums = [array("q", bytes(8) + column.cumsum().tobytes()) for column in requests]
-    runs = _runs(room, nodes, sums)
-    if runs is None:
+        sums = [array("q", bytes(8) + column.cumsum().tobytes() + bytes(8)) for column in requests]
+    runs = _Runs(count)
+    if not runs.fill(room, nodes, sums):
+        runs.give_back(room, sums)
         return None
-    touched, bounds = runs.touched(), runs.bounds()
-    ends = np.array(bounds)
-    where = np.array(touched, dtype=np.int32)
-    if count <= IN_LISTS:
-        for total, free in zip(sums, (room.cpu, room.memory, room.disk), strict=False):
-            for node, start, end in zip(touched, bounds, bounds[1:], strict=False):
-                free[node] -= total[end] - total[start]
-    else:
-        room.arrays()
-        split = len(runs.takers)  # a node comes up once on either side
-        for total, free in zip(sums, room.problem.free.T, strict=False):
-            taken = np.diff(np.frombuffer(total, dtype=np.int64).take(ends))
-            free[where[:split]] -= taken[:split]
-            free[where[split:]] -= taken[split:]
+    touched, bounds = runs.touched(), np.array(runs.bounds())
     room.log.extend(touched)
     nodes.used(runs.by_cpu, runs.by_memory)
-    return where.repeat(ends[1:] - ends[:-1])
+    return np.array(touched, dtype=np.int32).repeat(bounds[1:] - bounds[:-1])
 
 
-@dataclass(slots=True)
 class _Runs:
     """``takers[i]`` has the instances up to ``takes[i]`` from the big end, ``backfillers[i]`` those from
     ``backfills[i]`` on from the small end; ``by_cpu``, ``by_memory``: the entries of nodes that have any."""
 
-    takers: list[int] = field(default_factory=list)
-    takes: list[int] = field(default_factory=list)
-    backfillers: list[int] = field(default_factory=list)
-    backfills: list[int] = field(default_factory=list)
-    by_cpu: list[int] = field(default_factory=list)
-    by_memory: list[int] = field(default_factory=list)
-    count: int = 0
+    __slots__ = ("_count", "backfillers", "backfills", "by_cpu", "by_memory", "takers", "takes")
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self.takers: list[int] = []
+        self.takes: list[int] = []
+        self.backfillers: list[int] = []
+        self.backfills: list[int] = []
+        self.by_cpu: list[int] = []
+        self.by_memory: list[int] = []
 
     def touched(self) -> list[int]:
         """Nodes, in the order of the instances; a node comes up twice if it takes some from both ends."""
@@ -233,93 +220,102 @@ class _Runs:
     def bounds(self) -> list[int]:
         """``touched()[i]`` has the instances from ``bounds()[i]`` to ``bounds()[i + 1]``."""
         # The last to backfill begins where the last run from the big end ends.
-        return [0, *self.takes, *self.backfills[-2::-1], self.count] if self.backfills else [0, *self.takes]
+        return [0, *self.takes, *self.backfills[-2::-1], self._count] if self.backfills else [0, *self.takes]
 
+    def give_back(self, room: Room, sums: Sequence[Sequence[int]]) -> None:
+        """To the room's lists."""
+        for total, free in zip(sums, (room.cpu, room.memory, room.disk), strict=False):
+            for node, start, end in zip(self.takers, [0, *self.takes], self.takes, strict=False):
+                free[node] += total[end] - total[start]
+            for node, start, end in zip(self.backfillers, self.backfills, [self._count, *self.backfills], strict=False):
+                free[node] += total[end] - total[start]
 
-def _runs(room: Room, nodes: FullestFirst, sums: Sequence[Sequence[int]]) -> _Runs | None:
-    """``sums``: running ones, by resource. None: not all find room."""
-    by_cpu, by_memory = nodes.orders()
-    cpu, memory = sums[CPU], sums[MEMORY]
-    # Disk is there only if somebody asks for any: nodes that gave away more than they have are not in the order.
-    disk = sums[DISK] if len(sums) > DISK else None
-    frees_cpu, frees_memory, frees_disk = room.cpu, room.memory, room.disk
-    head, tail = 0, len(cpu) - 1
-    runs = _Runs(count=tail)
-    take_node, take, use_cpu, use_memory = runs.takers.append, runs.takes.append, runs.by_cpu.append, runs.by_memory.append
-    idle, reach, reach_back = IDLE_MAX, REACH, REACH
-    at_cpu = at_memory = 0
-    next_cpu = next_memory = 0
-    # What the biggest and the smallest of those who are left ask for, and the sums where they stand.
-    head_cpu, head_memory, tail_cpu, tail_memory = cpu[0], memory[0], cpu[tail], memory[tail]
-    big_cpu, big_memory = cpu[1], memory[1]
-    small_cpu, small_memory = tail_cpu - cpu[tail - 1], tail_memory - memory[tail - 1]
-    while True:
-        if idle >= IDLE_MAX:
-            # Several nodes in a row that had room for neither end: on to the next that may have.
-            idle = 0
-            at_cpu = bisect_left(by_cpu, nodes.first_for(CPU, min(big_cpu, small_cpu)), at_cpu)
-            at_memory = bisect_left(by_memory, nodes.first_for(MEMORY, min(big_memory, small_memory)), at_memory)
-            next_cpu, next_memory = by_cpu[at_cpu], by_memory[at_memory]
-        if next_cpu < next_memory:
-            entry, use = next_cpu, use_cpu
-            at_cpu += 1
-            next_cpu = by_cpu[at_cpu]
-        elif next_memory < END:
-            entry, use = next_memory, use_memory
-            at_memory += 1
-            next_memory = by_memory[at_memory]
-        else:
-            return None
-        node = entry & NUMBER
-        free_cpu, free_memory = frees_cpu[node], frees_memory[node]
-        end, taking = head, False
-        if big_cpu <= free_cpu and big_memory <= free_memory:
-            stop = head + reach
-            if stop > tail:
-                stop = tail
-            end = bisect_right(cpu, head_cpu + free_cpu, head + 1, stop + 1) - 1
-            if end == stop and stop < tail:
-                end = bisect_right(cpu, head_cpu + free_cpu, stop, tail + 1) - 1
-            if memory[end] - head_memory > free_memory:
-                end = bisect_right(memory, head_memory + free_memory, head + 1, end) - 1
-            if disk is not None:
-                end = bisect_right(disk, disk[head] + frees_disk[node], head, end + 1) - 1
-            if end > head:
-                taking = True
-                take_node(node)
-                take(end)
-                if end == tail:
-                    use(entry)
-                    return runs
-                reach = 2 * (end - head) + REACH
-                free_cpu -= cpu[end] - head_cpu
-                free_memory -= memory[end] - head_memory
-                head_cpu, head_memory = cpu[end], memory[end]
-                big_cpu, big_memory = cpu[end + 1] - head_cpu, memory[end + 1] - head_memory
-        if small_cpu <= free_cpu and small_memory <= free_memory:
-            stop = tail - reach_back
-            if stop < end:
-                stop = end
-            start = bisect_left(cpu, tail_cpu - free_cpu, stop, tail)
-            if start == stop and stop > end:
-                start = bisect_left(cpu, tail_cpu - free_cpu, end, stop + 1)
-            if tail_memory - memory[start] > free_memory:
-                start = bisect_left(memory, tail_memory - free_memory, start + 1, tail)
-            if disk is not None:
-                start = bisect_left(disk, disk[tail] - frees_disk[node] + disk[end] - disk[head], start, tail)
-            if start < tail:
-                taking = True
-                runs.backfillers.append(node)
-                runs.backfills.append(start)
-                if start == end:
-                    use(entry)
-                    return runs
-                reach_back = 2 * (tail - start) + REACH
-                tail, tail_cpu, tail_memory = start, cpu[start], memory[start]
-                small_cpu, small_memory = tail_cpu - cpu[start - 1], tail_memory - memory[start - 1]
-        head = end
-        if taking:
-            use(entry)
-            idle = 0
-        else:
-            idle += 1
+    def fill(self, room: Room, nodes: FullestFirst, sums: Sequence[Sequence[int]]) -> bool:
+        """Whether all found room, which is taken from the room's lists so far. ``sums``: running ones, by resource."""
+        by_cpu, by_memory = nodes.orders()
+        cpu, memory = sums[CPU], sums[MEMORY]
+        # Disk is there only if somebody asks for any: nodes that gave away more than they have are not in the order.
+        disk = sums[DISK] if len(sums) > DISK else None
+        frees_cpu, frees_memory, frees_disk = room.cpu, room.memory, room.disk
+        head, tail = 0, self._count
+        take_node, take, give_node, give = (
+            some.append for some in (self.takers, self.takes, self.backfillers, self.backfills)
+        )
+        use_cpu, use_memory = self.by_cpu.append, self.by_memory.append
+        idle, reach, reach_back = IDLE_MAX, REACH, REACH
+        at_cpu, at_memory = len(by_cpu) - 1, len(by_memory) - 1
+        next_cpu = next_memory = END
+        # What the biggest and the smallest of those who are left ask for, and the sums where they stand.
+        head_cpu, head_memory, tail_cpu, tail_memory = cpu[0], memory[0], cpu[tail], memory[tail]
+        big_cpu, big_memory = cpu[1], memory[1]
+        small_cpu, small_memory = tail_cpu - cpu[tail - 1], tail_memory - memory[tail - 1]
+        while head < tail:
+            if idle >= IDLE_MAX:
+                # Several nodes in a row that had room for neither end: on to the next that may have.
+                idle = 0
+                first = nodes.first_for(CPU, big_cpu if big_cpu < small_cpu else small_cpu)
+                at_cpu = bisect_right(by_cpu, first, 0, at_cpu + 1) - 1
+                first = nodes.first_for(MEMORY, big_memory if big_memory < small_memory else small_memory)
+                at_memory = bisect_right(by_memory, first, 0, at_memory + 1) - 1
+                next_cpu, next_memory = by_cpu[at_cpu], by_memory[at_memory]
+            if next_cpu > next_memory:
+                entry, use = next_cpu, use_cpu
+                at_cpu -= 1
+                next_cpu = by_cpu[at_cpu]
+            elif next_memory > END:
+                entry, use = next_memory, use_memory
+                at_memory -= 1
+                next_memory = by_memory[at_memory]
+            else:
+                return False
+            node = ~entry & NUMBER
+            free_cpu, free_memory = frees_cpu[node], frees_memory[node]
+            end = head
+            if big_cpu <= free_cpu and big_memory <= free_memory:
+                stop = head + reach
+                if stop > tail:
+                    stop = tail
+                end = bisect_right(cpu, head_cpu + free_cpu, head + 1, stop + 1) - 1
+                if end == stop < tail:
+                    end = bisect_right(cpu, head_cpu + free_cpu, stop, tail + 1) - 1
+                if memory[end] - head_memory > free_memory:
+                    end = bisect_right(memory, head_memory + free_memory, head + 1, end) - 1
+                if disk is not None:
+                    end = bisect_right(disk, disk[head] + frees_disk[node], head, end + 1) - 1
+                    frees_disk[node] -= disk[end] - disk[head]
+                if end > head:
+                    take_node(node)
+                    take(end)
+                    reach = 2 * (end - head) + REACH
+                    free_cpu -= cpu[end] - head_cpu
+                    free_memory -= memory[end] - head_memory
+                    head_cpu, head_memory = cpu[end], memory[end]
+                    big_cpu, big_memory = cpu[end + 1] - head_cpu, memory[end + 1] - head_memory
+            start = tail
+            if small_cpu <= free_cpu and small_memory <= free_memory and end < tail:
+                stop = tail - reach_back
+                if stop < end:
+                    stop = end
+                start = bisect_left(cpu, tail_cpu - free_cpu, stop, tail)
+                if start == stop > end:
+                    start = bisect_left(cpu, tail_cpu - free_cpu, end, stop + 1)
+                if tail_memory - memory[start] > free_memory:
+                    start = bisect_left(memory, tail_memory - free_memory, start + 1, tail)
+                if disk is not None:
+                    start = bisect_left(disk, disk[tail] - frees_disk[node], start, tail)
+                    frees_disk[node] -= disk[tail] - disk[start]
+                if start < tail:
+                    give_node(node)
+                    give(start)
+                    reach_back = 2 * (tail - start) + REACH
+                    free_cpu -= tail_cpu - cpu[start]
+                    free_memory -= tail_memory - memory[start]
+                    tail_cpu, tail_memory = cpu[start], memory[start]
+                    small_cpu, small_memory = tail_cpu - cpu[start - 1], tail_memory - memory[start - 1]
+            if end > head or start < tail:
+                frees_cpu[node], frees_memory[node] = free_cpu, free_memory
+                use(entry)
+                head, tail, idle = end, start, 0
+            else:
+                idle += 1
+        return True

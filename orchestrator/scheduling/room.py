@@ -13,7 +13,7 @@ import numpy as np
 
 from orchestrator.scheduling.problem import Problem
 
-AT_ONCE = 24
+AT_ONCE = 32
 """So many nodes are written faster by numpy than one by one."""
 
 
@@ -37,13 +37,16 @@ class Room:
         self.listed = False
         nodes = list(set(self.log[self._same :]))
         self._same = len(self.log)
-        where = np.array(nodes) if len(nodes) >= AT_ONCE else None
-        for free, listed in zip(self.problem.free.T, (self.cpu, self.memory, self.disk), strict=True):
-            if where is not None:
+        columns = zip(self.problem.free.T, (self.cpu, self.memory, self.disk), strict=True)
+        if len(nodes) >= AT_ONCE:
+            where = np.array(nodes)
+            for free, listed in columns:
                 free[where] = [listed[node] for node in nodes]
-                continue
+            return
+        for free, listed in columns:
+            view = memoryview(free)  # takes single values twice as fast
             for node in nodes:
-                free[node] = listed[node]
+                view[node] = listed[node]
 
     def lists(self) -> None:
         """Make ``cpu``, ``memory`` and ``disk`` current."""
