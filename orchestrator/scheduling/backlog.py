@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -18,9 +18,9 @@ from orchestrator.scheduling import registry
 from orchestrator.scheduling.wish import DIMENSIONS, Ask, BoolArray, Int64Array, Wish, wish_of
 from orchestrator.state.commands import Int32Array
 
-_PLAIN = Wish(request=(0, 0, 0), gpus=None, ports=(), drivers=(), constraints=(), policy="")
-"""A wish is placed in a batch only if it is this one but for request, policy, drivers and constraints. So what is added
-to wishes later keeps out of batches until it is known to change nothing there."""
+_PLAIN = Wish(request=(0, 0, 0), gpus=None, ports=(), drivers=(), constraints=(), policy="").rest
+"""A wish is placed in a batch only if it asks for no more than this. So what is added to wishes later keeps out of
+batches until it is known to change nothing there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,7 +46,7 @@ class Wishes:
         self.batch: list[bool] = []
         self.where: list[int] = []
         self._number: dict[Wish, int] = {}
-        self._grounds: dict[Wish, tuple[int, bool]] = {}
+        self._grounds: dict[tuple[object, ...], tuple[int, bool]] = {}
         self._requests = array("q")
         self._columns: Columns | None = None
 
@@ -63,11 +63,10 @@ class Wishes:
         if number == len(self.known):
             self.known.append(wish)
             self._requests.extend(wish.request)
-            ground = replace(wish, request=_PLAIN.request, policy=_PLAIN.policy)
-            if ground not in self._grounds:
-                plain = replace(ground, drivers=(), constraints=()) == _PLAIN
-                self._grounds[ground] = len(self._grounds), plain
-            where, plain = self._grounds[ground]
+            ground = self._grounds.get(wish.ground)
+            if ground is None:
+                ground = self._grounds[wish.ground] = len(self._grounds), wish.rest == _PLAIN
+            where, plain = ground
             self.where.append(where)
             self.batch.append(plain and registry.get(wish.policy).fullest_first)
         return number

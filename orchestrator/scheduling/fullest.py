@@ -41,17 +41,17 @@ class _Ground:
         self.any_large = any(
             int(columns.requests[:, dimension].take(wishes).max()) > self.large[dimension] for dimension in (CPU, MEMORY)
         )
-        self._shelves: tuple[BestFit, ...] | None = None
+        self.ready: tuple[BestFit, ...] = ()  # once there are shelves
         self._order: FullestFirst | None = None
 
     def shelves(self) -> tuple[BestFit, ...]:
         """Nodes without devices, then those with: there cpu is wanted by those who sit beside a device."""
-        if self._shelves is None:
+        if not self.ready:
             has_devices = self._room.problem.devices.capacity[self.nodes] > 0
             parts = [self.nodes[~has_devices], self.nodes[has_devices]]
             requests = self._columns.requests[self._wishes]
-            self._shelves = tuple(BestFit(self._room, part, requests) for part in parts if len(part))
-        return self._shelves
+            self.ready = tuple(BestFit(self._room, part, requests) for part in parts if len(part))
+        return self.ready
 
     def in_order(self, least: tuple[int, ...]) -> FullestFirst:
         if self._order is None:
@@ -77,12 +77,13 @@ class Fullest:
         wishes = self._wishes
         where = wishes.where[number]
         ground = self._grounds[where] if where in self._grounds else self._ground(where)
-        if ground is not None:
-            cpu, memory, disk = wishes.known[number].request
-            for shelves in ground.shelves():
-                node = shelves.take(cpu, memory, disk)
-                if node >= 0:
-                    return node
+        if ground is None:
+            return -1
+        cpu, memory, disk = wishes.known[number].request
+        for shelves in ground.ready or ground.shelves():
+            node = shelves.take(cpu, memory, disk)
+            if node >= 0:
+                return node
         return -1
 
     def take_all(self, numbers: Int32Array) -> Int32Array | None:

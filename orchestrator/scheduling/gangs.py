@@ -392,7 +392,7 @@ def nearest(problem: Problem, wish: Wish, peers: npt.NDArray[np.int32], number: 
 
 def alone(wish: Wish) -> Wish:
     """The wish of one member, as if it were no gang."""
-    return replace(wish, gang=None)
+    return wish._replace(gang=None)
 
 
 __all__: Sequence[str] = ("HELD_GANGS", "Nearest", "Place", "alone", "hold", "nearest", "place", "times_on")

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -52,7 +52,7 @@ SIZES = 16
 """Of sizes that are told apart before the balance of cpu and memory counts."""
 
 
-def big_first(requests: Sequence[Int64Array], capacity: Sequence[int]) -> npt.NDArray[np.uint16]:
+def big_first(requests: Iterable[Int64Array], capacity: Sequence[int]) -> npt.NDArray[np.uint16]:
     """uint16 per request: the keys of the order in which a fill wants them. ``requests``: by dimension; ``capacity``:
     of the whole cluster; sizes are shares of it. Equal keys are told apart by nothing."""
     shares = [column * ((1 << 40) // max(total, 1)) for column, total in zip(requests, capacity, strict=True)]

@@ -121,7 +121,7 @@ def _lift_amount(trial: _Trial, refusal: Refusal) -> bool:
         return False
     request = list(trial.wish.request)
     request[dimension] = free
-    trial.wish = replace(trial.wish, request=(request[0], request[1], request[2]))
+    trial.wish = trial.wish._replace(request=(request[0], request[1], request[2]))
     text = f"ask for {amount(dimension, wanted - free)} less {refusal.constraint} ({amount(dimension, free)})"
     trial.add((wanted - free) / wanted, "request", UNITS[dimension], text, before=str(wanted), after=str(free))
     return True
@@ -131,7 +131,7 @@ def _lift_label(trial: _Trial, refusal: Refusal) -> bool:
     left = tuple(one for one in trial.wish.constraints if describe(one) != refusal.key)
     if len(left) == len(trial.wish.constraints):
         return False
-    trial.wish = replace(trial.wish, constraints=left)
+    trial.wish = trial.wish._replace(constraints=left)
     trial.add(1.0, "constraint", refusal.key, f"leave out the constraint {refusal.key}", before=refusal.key)
     return True
 
@@ -142,7 +142,7 @@ def _lift_driver(trial: _Trial, refusal: Refusal) -> bool:
     if not missing:
         return False
     # A node with the driver and a wish without it pass the same checks.
-    trial.wish = replace(trial.wish, drivers=left)
+    trial.wish = trial.wish._replace(drivers=left)
     names = ", ".join(missing)
     trial.add(
         COST_DRIVER * len(missing), "driver", names, f"give the agent of {trial.name} driver {names}", after=names
@@ -156,13 +156,13 @@ def _lift_port(trial: _Trial, refusal: Refusal) -> bool:
         if 0 not in ports:
             return False
         at = len(ports) - 1 - ports[::-1].index(0)
-        trial.wish = replace(trial.wish, ports=ports[:at] + ports[at + 1 :])
+        trial.wish = trial.wish._replace(ports=ports[:at] + ports[at + 1 :])
         trial.add(1.0, "port", "any", "ask for one port less", before="0")
         return True
     taken = set(trial.problem.ports.taken(trial.node, ports))
     if not taken:
         return False
-    trial.wish = replace(trial.wish, ports=tuple(0 if port in taken else port for port in ports))
+    trial.wish = trial.wish._replace(ports=tuple(0 if port in taken else port for port in ports))
     for port in sorted(taken):
         trial.add(1.0, "port", str(port), f"let any host port do instead of {port}", before=str(port), after="0")
     return True
@@ -173,7 +173,7 @@ def _lift_gpus(trial: _Trial, refusal: Refusal) -> bool:
     if request is None:
         return False
     for changed, cost, what, text in _smaller(trial, request):
-        wish = replace(trial.wish, gpus=changed)
+        wish = trial.wish._replace(gpus=changed)
         refused = first_refusal(trial.problem, wish, trial.node)
         if refused is None or refused.constraint != refusal.constraint:
             trial.wish = wish

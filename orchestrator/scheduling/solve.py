@@ -20,7 +20,7 @@ scores over all nodes, a placement notes the nodes that it touched, and a class 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,14 +78,21 @@ def solve(problem: Problem, asks: Sequence[Ask], *, steps_max: int = ENDLESS, wa
 
 
 class Solver:
-    """Takes room out of one problem, for one backlog after the other. ``wishes``: the table of all of them."""
+    """Takes room out of one problem, for one backlog after the other. ``wishes``: the table of all of them.
+
+    take: one decision: given the number of a wish that may be placed in a batch, takes room for one instance of it; the
+    node's number, or -1 if it fits nowhere. ``place`` calls this for a few different ones. ``problem.free`` is current
+    after ``settle``.
+    """
+
+    take: Callable[[int], int]
 
     def __init__(self, problem: Problem, wishes: Wishes, ways: Ways = WAYS) -> None:
         self._problem = problem
         self._wishes = wishes
         self._ways = ways
         self._room = Room(problem)
-        self._fullest = Fullest(self._room, wishes)
+        self._begin()
         self._classes: dict[int, _Class] = {}
         self._turn_key = (-1, -1)
         self._turn = self._anyone = Turn(counts=np.zeros(len(problem), dtype=np.int64), last=-1)
@@ -113,10 +120,9 @@ class Solver:
         self._room.arrays()
         return self.result
 
-    def take(self, number: int) -> int:
-        """One decision: take room for one instance of a wish that may be placed in a batch; the node's number, or -1 if
-        it fits nowhere. ``place`` calls this for a few different ones. ``problem.free`` is current after ``settle``."""
-        return self._fullest.take(number)
+    def _begin(self) -> None:
+        self._fullest = Fullest(self._room, self._wishes)
+        self.take = self._fullest.take  # not a method of its own: the call would cost a fiftieth of a decision
 
     def settle(self) -> None:
         self._room.arrays()
@@ -383,7 +389,7 @@ class Solver:
             if gangs.hold(self._problem, wish, ask, index, self._ending()):
                 # What fits where is another matter now.
                 self._classes.clear()
-                self._fullest = Fullest(self._room, self._wishes)
+                self._begin()
             return
         for at, (node, numbers, ports) in enumerate(found):
             self._note(index, at, node, number, self._anyone, numbers, ports)

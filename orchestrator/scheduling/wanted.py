@@ -32,9 +32,9 @@ class Preferences:
 
 def preferences_of(job: JobSpec, group: GroupSpec) -> Preferences | None:
     """None where there are none, which is the common case and costs nothing."""
-    affinity, spread = job.affinity + group.affinity, job.spread + group.spread
-    if not affinity and not spread and not group.locality:
+    if not (job.affinity or group.affinity or job.spread or group.spread or group.locality):
         return None
+    affinity, spread = job.affinity + group.affinity, job.spread + group.spread
     changing = bool(spread) or any(one.constraint is None for one in affinity)
     return Preferences(
         affinity=affinity,
