@@ -147,7 +147,7 @@ def _stretches(
         return ()
     # What is placed one by one need not be split by priority: there the order stays as it is.
     mark = np.where(batch, priority, -1)
-    starts = np.flatnonzero(np.diff(mark, prepend=mark[0] - 1)).tolist()
+    starts = [0, *(np.flatnonzero(mark[1:] != mark[:-1]) + 1).tolist()]
     stretches = []
     for start, stop in pairwise([*starts, len(wish)]):
         alike = bool((wish[start:stop] == wish[start]).all())

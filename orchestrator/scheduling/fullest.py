@@ -39,7 +39,8 @@ class _Ground:
         sizes = [np.partition(problem.capacity[nodes, dimension], quarter)[quarter] for dimension in (CPU, MEMORY)]
         self.large = int(sizes[0]) // LARGE, int(sizes[1]) // LARGE
         self.any_large = any(
-            int(columns.requests[:, dimension].take(wishes).max()) > self.large[dimension] for dimension in (CPU, MEMORY)
+            int(columns.requests[:, dimension].take(wishes).max()) > self.large[dimension]
+            for dimension in (CPU, MEMORY)
         )
         self.ready: tuple[BestFit, ...] = ()  # once there are shelves
         self._order: FullestFirst | None = None
@@ -202,9 +203,7 @@ class Fullest:
         self._keys = big_first(columns.requests.T, self._room.problem.total)
         self._dimensions = len(DIMENSIONS) if columns.requests[:, DISK].any() else DISK
         batch = None if columns.batch.all() else columns.batch
-        self._least = tuple(
-            int((column if batch is None else column[batch]).min()) for column in columns.requests.T
-        )
+        self._least = tuple(int((column if batch is None else column[batch]).min()) for column in columns.requests.T)
 
 
 def _fits_nowhere(free: Int64Array, requests: Int64Array) -> BoolArray:

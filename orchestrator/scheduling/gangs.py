@@ -22,7 +22,7 @@ seen by trying, and the count is then corrected and the choice made again.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt

@@ -103,9 +103,7 @@ class FullestFirst:
     def orders(self) -> tuple[list[int], list[int]]:
         """Entries, the first in the order last, where cpu runs out first and where memory does; below them is ``END``.
         ``~entry & NUMBER`` is the node. The room's lists are current afterwards."""
-        if self._seen != len(self._room.log):
-            self._sort()
-        elif len(self._used[CPU]) + len(self._used[MEMORY]) > RESORT_FROM:
+        if self._seen != len(self._room.log) or len(self._used[CPU]) + len(self._used[MEMORY]) > RESORT_FROM:
             self._sort()
         elif self._used[CPU] or self._used[MEMORY]:
             self._mend()
