@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from orchestrator.contract.model import Toleration
 from orchestrator.scheduling.backlog import Columns, Wishes
 from orchestrator.scheduling.best_fit import BestFit
 from orchestrator.scheduling.filters import suitable
@@ -29,7 +30,14 @@ class _Ground:
     """The suitable nodes of wishes with equal drivers and constraints. ``wishes``: their numbers; ``large``: (cpu,
     memory) above which an instance is large here."""
 
-    def __init__(self, room: Room, nodes: Int64Array, columns: Columns, wishes: Int64Array) -> None:
+    def __init__(
+        self,
+        room: Room,
+        nodes: Int64Array,
+        columns: Columns,
+        wishes: Int64Array,
+        tolerations: tuple[Toleration, ...],
+    ) -> None:
         self._room = room
         self._columns = columns
         self._wishes = wishes
@@ -42,22 +50,27 @@ class _Ground:
             int(columns.requests[:, dimension].take(wishes).max()) > self.large[dimension]
             for dimension in (CPU, MEMORY)
         )
+        self.discouraged = problem.discouraged(tolerations)
+        self.any_discouraged = bool(self.discouraged[nodes].any())
         self.ready: tuple[BestFit, ...] = ()  # once there are shelves
         self._order: FullestFirst | None = None
 
     def shelves(self) -> tuple[BestFit, ...]:
-        """Nodes without devices, then those with: there cpu is wanted by those who sit beside a device."""
+        """Nodes whose taints discourage least come first, of these those without devices: there cpu is wanted by those
+        who sit beside a device."""
         if not self.ready:
-            has_devices = self._room.problem.devices.capacity[self.nodes] > 0
-            parts = [self.nodes[~has_devices], self.nodes[has_devices]]
+            groups = 2 * self.discouraged[self.nodes] + (self._room.problem.devices.capacity[self.nodes] > 0)
             requests = self._columns.requests[self._wishes]
-            self.ready = tuple(BestFit(self._room, part, requests) for part in parts if len(part))
+            self.ready = tuple(
+                BestFit(self._room, self.nodes[groups == group], requests) for group in np.unique(groups).tolist()
+            )
         return self.ready
 
     def in_order(self, least: tuple[int, ...]) -> FullestFirst:
         if self._order is None:
             cpu, memory = (self._columns.requests[:, dimension].take(self._wishes) for dimension in (CPU, MEMORY))
-            self._order = FullestFirst(self._room, self.nodes, least, (int(cpu.sum()), int(memory.sum())))
+            demand = int(cpu.sum()), int(memory.sum())
+            self._order = FullestFirst(self._room, self.nodes, least, demand, self.discouraged)
         return self._order
 
 
@@ -142,7 +155,23 @@ class Fullest:
                 self._give_back(numbers, nodes)
             return None
         nodes[order] = filled
+        if ground.any_discouraged and not self._move_away(numbers, nodes, ground.discouraged):
+            return None
         return nodes
+
+    def _move_away(self, numbers: Int32Array, nodes: Int32Array, discouraged: Int64Array) -> bool:
+        """Who was put where taints discourage from may fit elsewhere: these choose again one by one, or none stays."""
+        places = np.flatnonzero(discouraged[nodes])
+        if not len(places):
+            return True
+        self._give_back(numbers[places], nodes[places])
+        nodes[places] = -1
+        for place, number in zip(places.tolist(), numbers[places].tolist(), strict=True):
+            nodes[place] = node = self.take(number)
+            if node < 0:
+                self._give_back(numbers, nodes)
+                return False
+        return True
 
     def _take_large(
         self, numbers: Int32Array, nodes: Int32Array, places: Int64Array, requests: list[Int64Array]
@@ -188,8 +217,9 @@ class Fullest:
         columns = self._wishes.columns()
         mine = np.flatnonzero((columns.where == where) & columns.batch)
         problem = self._room.problem
-        nodes = np.flatnonzero(suitable(problem, self._wishes.known[int(mine[0])]))
-        ground = _Ground(self._room, nodes, columns, mine) if len(nodes) else None
+        wish = self._wishes.known[int(mine[0])]
+        nodes = np.flatnonzero(suitable(problem, wish))
+        ground = _Ground(self._room, nodes, columns, mine, wish.tolerations) if len(nodes) else None
         self._grounds[where] = ground
         return ground
 

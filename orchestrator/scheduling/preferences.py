@@ -28,7 +28,6 @@ import numpy as np
 
 from orchestrator.contract.constraints import describe
 from orchestrator.contract.model import Affinity, Spread
-from orchestrator.contract.taints import unwelcome
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.wanted import Preferences
 from orchestrator.scheduling.wish import BoolArray, Int64Array, Wish
@@ -42,10 +41,7 @@ SOFT_TAINT = 100 * DEGREE
 
 def steady(problem: Problem, wish: Wish) -> Int64Array:
     """int64 per node: the part of the preference that no placement changes."""
-    score = np.zeros(len(problem.nodes), dtype=np.int64)
-    if problem.soft_taints:
-        counts = [unwelcome(node.taints, wish.tolerations) for node in problem.nodes]
-        score -= SOFT_TAINT * np.array(counts, dtype=np.int64)
+    score = -SOFT_TAINT * problem.discouraged(wish.tolerations)
     wanted = wish.preferences
     if wanted is None:
         return score

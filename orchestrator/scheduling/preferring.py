@@ -51,14 +51,22 @@ class Preferring:
             if wanted <= 0:
                 break
             here = np.where(self._steady == level, scores, NOWHERE)
-            times = times_that_fit(problem, wish)
-            nodes = self._policy.place_many(problem, wish, here, times, wanted, turn)
-            if not len(nodes):
-                continue
-            taken = np.bincount(nodes, minlength=len(problem))
-            problem.free -= taken[:, None] * np.array(wish.request, dtype=np.int64)
-            turn.counts += taken
-            turn.last = int(nodes[-1])
-            wanted -= len(nodes)
-            found.append(nodes)
+            nodes = many(problem, wish, self._policy, here, wanted, turn)
+            if len(nodes):
+                wanted -= len(nodes)
+                found.append(nodes)
         return np.concatenate(found) if found else everybody[:0]
+
+
+def many(problem: Problem, wish: Wish, policy: Policy, scores: Int64Array, wanted: int, turn: Turn) -> Int64Array:
+    """The nodes for up to ``wanted`` instances of a plain wish, in order, as the policy alone chooses; takes their
+    room. ``scores``: the policy's, NOWHERE where it does not fit."""
+    nodes = policy.place_many(problem, wish, scores, times_that_fit(problem, wish), wanted, turn)
+    if len(nodes):
+        taken = np.bincount(nodes, minlength=len(problem))
+        for free, amount in zip(problem.free.T, wish.request, strict=True):
+            if amount:
+                free -= taken * amount
+        turn.counts += taken
+        turn.last = int(nodes[-1])
+    return nodes

@@ -39,7 +39,8 @@ IN_LISTS = 512
 """Up to so many instances sums are Python's lists, for which a bisection costs least; more are not worth unpacking."""
 REACH = 4
 """A run is looked for among twice as many instances as the last one had, and so many, before it is in all."""
-_FIXED = (1 << _SIZE_BITS + BITS) - 1 | 1 << _LEFT_BITS + _SIZE_BITS + BITS
+_GROUPS = 64
+_FIXED = (1 << _SIZE_BITS + BITS) - 1 | _GROUPS - 1 << _LEFT_BITS + _SIZE_BITS + BITS
 """The part of an entry that placing does not change."""
 _TURNED = (1 << 62) - 1
 """An entry is this less the place in the order, so that what is opened first stands last: a list is changed cheaply
@@ -76,19 +77,24 @@ def big_first(requests: Iterable[Int64Array], capacity: Sequence[int]) -> npt.ND
 
 class FullestFirst:
     """The given nodes that have room for ``least`` (what every instance asks for at least), in the order in which a
-    fill opens them: those without devices first, then by how much is left of the resource that will run out first, of
-    equal ones the smaller, then by number. ``demand``: what is asked for in sum (cpu, memory); it tells what runs out.
+    fill opens them: those whose taints discourage least first (``discouraged``: per node), of these those without
+    devices, then by how much is left of the resource that will run out first, of equal ones the smaller, then by
+    number. ``demand``: what is asked for in sum (cpu, memory); it tells what runs out.
 
     Where cpu will run out first and where memory will are lists of their own: of each, only nodes from a certain place
     on have room for a given amount. An entry is one integer with all of the order in it, which makes sorting cheap and
     lets an entry that a fill used up be put back without looking anything up.
     """
 
-    def __init__(self, room: Room, nodes: Int64Array, least: tuple[int, ...], demand: tuple[int, int]) -> None:
+    def __init__(
+        self, room: Room, nodes: Int64Array, least: tuple[int, ...], demand: tuple[int, int], discouraged: Int64Array
+    ) -> None:
         self.least = least
         self._room = room
         self._nodes = nodes
         problem = room.problem
+        self._group = 2 * np.minimum(discouraged, _GROUPS // 2 - 1) + (problem.devices.capacity > 0)
+        self._grouped = bool(self._group.any())
         totals = problem.total
         cpu, memory = demand[CPU] * max(totals[MEMORY], 1), demand[MEMORY] * max(totals[CPU], 1)
         # Shares of cpu and of memory are compared after these are multiplied in: the scarcer one counts more.
@@ -116,7 +122,8 @@ class FullestFirst:
         self._seen = len(self._room.log)
 
     def first_for(self, resource: int, amount: int) -> int:
-        """Nodes without devices in the list of the resource (CPU or MEMORY) with entries above this have less of it."""
+        """In the list of the resource (CPU or MEMORY), nodes with entries above this have less of it, unless they have
+        devices or taints."""
         share = amount * SCALE // self._largest[resource]
         return _TURNED - ((share * self._weights[resource] >> 10) << _SIZE_BITS + BITS)
 
@@ -138,8 +145,8 @@ class FullestFirst:
             divisor_cpu, divisor_memory = divisor_cpu.take(nodes), divisor_memory.take(nodes)
         fixed = divisor_cpu * SCALE // self._largest[CPU] + divisor_memory * SCALE // self._largest[MEMORY]
         fixed >>= 21 - _SIZE_BITS
-        if problem.devices.any:
-            fixed |= (problem.devices.capacity.take(nodes) > 0).astype(np.int64) << _LEFT_BITS + _SIZE_BITS
+        if self._grouped:
+            fixed |= self._group.take(nodes) << _LEFT_BITS + _SIZE_BITS
         cpu = cpu * SCALE // divisor_cpu * self._weights[CPU]
         memory = memory * SCALE // divisor_memory * self._weights[MEMORY]
         entries = _TURNED - (((np.minimum(cpu, memory) >> 10 << _SIZE_BITS) + fixed << BITS) + nodes)

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.contract.model import WHOLE_DEVICE
+from orchestrator.contract.model import WHOLE_DEVICE, Toleration
 from orchestrator.contract.taints import unwelcome
 from orchestrator.scheduling.custom import CustomResources
 from orchestrator.scheduling.devices import ABSENT, Devices
@@ -93,6 +93,13 @@ class Problem:
 
     def __len__(self) -> int:
         return len(self.nodes)
+
+    def discouraged(self, tolerations: tuple[Toleration, ...]) -> Int64Array:
+        """int64 per node: how many PreferNoSchedule taints are not tolerated."""
+        counts = np.zeros(len(self.nodes), dtype=np.int64)
+        for number in self.tainted.tolist() if self.soft_taints else ():
+            counts[number] = unwelcome(self.nodes[number].taints, tolerations)
+        return counts
 
     def numbers(self, slots: npt.NDArray[np.int32]) -> Int64Array:
         """int64: the numbers of the nodes with these slots; unknown ones are left out."""

@@ -29,11 +29,11 @@ from orchestrator.contract.model import JobType
 from orchestrator.scheduling import gangs, registry
 from orchestrator.scheduling.backlog import Backlog, Stretch, Wishes, backlog_of
 from orchestrator.scheduling.devices import mask_of
-from orchestrator.scheduling.filters import has_room, suitable, times_that_fit
+from orchestrator.scheduling.filters import has_room, suitable
 from orchestrator.scheduling.fullest import Fullest
 from orchestrator.scheduling.placements import Placements
 from orchestrator.scheduling.policy import NOWHERE, Policy, Turn, picked
-from orchestrator.scheduling.preferring import Preferring
+from orchestrator.scheduling.preferring import Preferring, many
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.room import Room
 from orchestrator.scheduling.scoring import SCALE
@@ -109,11 +109,10 @@ class Solver:
             if self._left <= 0:
                 self.result.more = True
                 break
-            batch = stretch.batch and not self._problem.soft_taints  # which are a preference that no wish shows
-            if batch and stretch.wish >= 0:
+            if stretch.batch and stretch.wish >= 0:
                 alike = np.arange(stretch.start, stretch.stop, dtype=np.int32)
                 self._place_alike(alike, stretch.wish, registry.get(self._wishes.known[stretch.wish].policy))
-            elif batch and self._worth_a_batch(stretch):
+            elif stretch.batch and self._worth_a_batch(stretch):
                 self._place_batch(stretch)
             else:
                 self._place_in_turn(order[stretch.start : stretch.stop])
@@ -262,7 +261,8 @@ class Solver:
             if ask.pinned:
                 self._place_pinned(index, number)
                 continue
-            if self._wishes.known[number].preferences is not None or self._problem.soft_taints:
+            preferences = self._wishes.known[number].preferences
+            if preferences is not None and preferences.changing:
                 self._place_preferring(index, number, policy)
                 continue
             batch = [index]
@@ -286,6 +286,10 @@ class Solver:
         rows = int(counts.sum())
         if self._wishes.known[number].plain and first.avoid < 0 and rows >= self._ways.closed_form_from:
             placed = self._place_many(batch, counts, number, policy, turn)
+        elif self._prefers(number):
+            for index in batch.tolist():
+                self._place_preferring(index, number, policy)
+            return
         else:
             avoid = self._problem.number_of_slot.get(first.avoid, -1)
             placed = 0
@@ -306,19 +310,14 @@ class Solver:
 
     def _place_many(self, batch: Int32Array, counts: Int64Array, number: int, policy: Policy, turn: Turn) -> int:
         problem, known = self._problem, self._class(number)
-        times = times_that_fit(problem, known.wish)
         wanted = min(int(counts.sum()), self._left)
-        nodes = policy.place_many(problem, known.wish, known.scores, times, wanted, turn)
+        if self._prefers(number):
+            nodes = Preferring(problem, known.wish, policy, known.suitable).many(known.scores, wanted, turn)
+        else:
+            nodes = many(problem, known.wish, policy, known.scores, wanted, turn)
         if not len(nodes):
             return 0
-        taken = np.bincount(nodes, minlength=len(problem))
-        touched = np.flatnonzero(taken)
-        for free, amount in zip(problem.free.T, known.wish.request, strict=True):
-            if amount:
-                free -= taken * amount
-        turn.counts += taken
-        turn.last = int(nodes[-1])
-        self._room.log.extend(touched.tolist())
+        self._room.log.extend(np.flatnonzero(np.bincount(nodes)).tolist())
         if int(counts.max()) == 1:
             ask, at = batch[: len(nodes)], np.zeros(len(nodes), dtype=np.int32)
         else:
@@ -326,6 +325,10 @@ class Solver:
         self.result.add_plain(ask, at, nodes)
         self._left -= len(nodes)
         return len(nodes)
+
+    def _prefers(self, number: int) -> bool:
+        """Whether something besides the policy's score decides where the wish goes."""
+        return self._wishes.known[number].preferences is not None or self._problem.soft_taints
 
     def _place_each(self, index: int, count: int, number: int, policy: Policy, turn: Turn, avoid: int) -> int:
         """Place the instances of one ask one by one; returns how many found a node."""
@@ -344,23 +347,17 @@ class Solver:
         return count
 
     def _place_preferring(self, index: int, number: int, policy: Policy) -> None:
-        """Like ``_place_alike``, for one ask on the nodes that it prefers (``preferring``)."""
+        """One ask's instances, one by one on the nodes that they prefer (``preferring``)."""
         ask, wish = self._backlog.asks[index], self._wishes.known[number]
         turn = self._turn_of(ask) if policy.knows_groups else self._anyone
         count = len(ask.ordinals)
         known = self._class(number)
         choice = Preferring(self._problem, wish, policy, known.suitable)
         avoid = self._problem.number_of_slot.get(ask.avoid, -1)
-        if wish.plain and avoid < 0 and count >= self._ways.closed_form_from and not choice.changing:
-            nodes = choice.many(known.scores, count, turn)
-            self.result.add_plain(
-                np.full(len(nodes), index, dtype=np.int32), np.arange(len(nodes), dtype=np.int32), nodes
-            )
-            self._room.log.extend(np.unique(nodes).tolist())
-            self._left -= len(nodes)
-            self.result.unplaced[index] = count - len(nodes)
-            return
         for at in range(count):
+            if self._left <= 0:
+                self.result.more = True
+                return
             node = choice.one(self._class(number).scores, avoid, turn)
             if node < 0:
                 self.result.unplaced[index] = count - at

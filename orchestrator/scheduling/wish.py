@@ -66,12 +66,12 @@ class Wish(NamedTuple):
     policy: str
     drivers: tuple[str, ...]
     constraints: tuple[Constraint, ...]
-    gpus: DeviceRequest | None
-    ports: tuple[int, ...]
+    tolerations: tuple[Toleration, ...] = ()
+    gpus: DeviceRequest | None = None
+    ports: tuple[int, ...] = ()
     gang: GangSpec | None = None
     everywhere: bool = False
     custom: IntMap = ()
-    tolerations: tuple[Toleration, ...] = ()
     preferences: Preferences | None = None
 
     @property
@@ -81,8 +81,8 @@ class Wish(NamedTuple):
 
     @property
     def rest(self) -> tuple[object, ...]:
-        """All but what a batch can tell apart: ``request``, ``policy``, ``drivers`` and ``constraints``."""
-        return self[4:]
+        """All but what a batch can tell apart, which is up to the tolerations."""
+        return self[5:]
 
     @property
     def plain(self) -> bool:
