@@ -68,10 +68,12 @@ def big_first(requests: Iterable[Int64Array], capacity: Sequence[int]) -> npt.ND
     level = level.take(order)
     starts = level.searchsorted(np.arange(SIZES + 1))
     place = np.arange(len(order)) - starts.take(level)
-    behind = 2 * (np.diff(starts).take(level) - place) - 1
+    behind = 2 * ((starts[1:] - starts[:-1]).take(level) - place) - 1
     place = starts.take(level) + np.minimum(2 * place, behind)
+    if len(order) > 65535:
+        place = place * 65535 // len(order)
     keys = np.empty(len(order), dtype=np.uint16)
-    keys[order] = place * 65535 // max(len(order), 65535)
+    keys[order] = place
     return keys
 
 

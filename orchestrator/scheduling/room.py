@@ -27,6 +27,8 @@ class Room:
         self.cpu: list[int] = []
         self.memory: list[int] = []
         self.disk: list[int] = []
+        # Single values are written to a memoryview in half the time.
+        self._views = [memoryview(column) for column in problem.free.T]
         self._same = -1  # how much of the log both sides know; -1: there are no lists yet
         self.listed = False  # the lists are current, and what the log has after that was written there
 
@@ -37,16 +39,15 @@ class Room:
         self.listed = False
         nodes = list(set(self.log[self._same :]))
         self._same = len(self.log)
-        columns = zip(self.problem.free.T, (self.cpu, self.memory, self.disk), strict=True)
+        cpu, memory, disk = self.cpu, self.memory, self.disk
         if len(nodes) >= AT_ONCE:
             where = np.array(nodes)
-            for free, listed in columns:
+            for free, listed in zip(self.problem.free.T, (cpu, memory, disk), strict=True):
                 free[where] = [listed[node] for node in nodes]
             return
-        for free, listed in columns:
-            view = memoryview(free)  # takes single values twice as fast
-            for node in nodes:
-                view[node] = listed[node]
+        free_cpu, free_memory, free_disk = self._views
+        for node in nodes:
+            free_cpu[node], free_memory[node], free_disk[node] = cpu[node], memory[node], disk[node]
 
     def lists(self) -> None:
         """Make ``cpu``, ``memory`` and ``disk`` current."""
