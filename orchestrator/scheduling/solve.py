@@ -262,7 +262,7 @@ class Solver:
                 self._place_pinned(index, number)
                 continue
             preferences = self._wishes.known[number].preferences
-            if preferences is not None and preferences.changing:
+            if preferences is not None and preferences.changing and preferences.apart is None:
                 self._place_preferring(index, number, policy)
                 continue
             batch = [index]
