@@ -23,10 +23,11 @@ from orchestrator.state import commands
 from orchestrator.state.commands import Entry
 
 ENTRY_MAGIC = 0x454D5352  # "RSME" in the file, little-endian
-FORMAT = 3
+FORMAT = 4
 """Raised when a peer of today could misread what is written; additions alone do not raise it. What an older one reads
 rightly is still written with the older number. 2: configuration epochs (``ChangePeers``). 3: cordoned devices,
-evictions, namespaces, observations as columns (``RecordObserved``), moves (``MoveAllocation``), taints."""
+evictions, namespaces, observations as columns (``RecordObserved``), moves (``MoveAllocation``), taints. 4: sick
+devices."""
 
 M = TypeVar("M", bound=Message)
 
@@ -95,6 +96,8 @@ _OF_FORMAT_3 = (
 
 
 def _format(command: commands.Command) -> int:
+    if isinstance(command, commands.RegisterNode) and command.node.sick_devices:
+        return 4  # an older peer would accept placements on them
     if isinstance(command, _OF_FORMAT_3):
         return 3
     if isinstance(command, commands.ApplyPlan) and (command.actions.action == commands.Action.EVICT).any():
