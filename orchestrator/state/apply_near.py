@@ -100,8 +100,7 @@ class Near:
         key = job.slot, group.name
         known = self._stale.get(key)
         if known is None:
-            rows = self._state.ordinals.rows(self._state.ordinals.gids[key])
-            rows = rows[rows >= 0]
+            rows = self._state.rows_that_count([self._state.ordinals.gids[key]])
             known = bool((self._state.table.modify_index[rows] > self._based_on).any())
             self._stale[key] = known
         return known or node.modify_index > self._based_on
@@ -150,12 +149,8 @@ class Near:
         job = state.find_job(namespace, name)
         if job is None:
             return {}
-        if group:
-            gid = state.ordinals.gids.get((job.slot, group))
-            rows = state.ordinals.rows(gid) if gid is not None else np.zeros(0, dtype=np.int32)
-        else:
-            rows = state.ordinals.job_rows(job.slot)
-        rows = rows[rows >= 0]
+        gids = state.ordinals.by_job.get(job.slot, ())
+        rows = state.rows_that_count([gid for gid in gids if group in ("", state.ordinals.names[gid][1])])
         rows = rows[state.table.state[rows] <= LAST_LIVE]
         slots, counts = np.unique(state.table.node[rows], return_counts=True)
         found = zip(slots.tolist(), counts.tolist(), strict=True)
