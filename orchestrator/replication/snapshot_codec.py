@@ -176,6 +176,7 @@ _ANSWERS: dict[str, type] = {
     "jobs": commands.JobsAnswer,
     "variable": commands.VariableAnswer,
     "plan": commands.PlanAnswer,
+    "pin": commands.PinAnswer,
     "rejected": commands.Rejected,
 }
 _ANSWER_FIELDS = {kind: name for name, kind in _ANSWERS.items()}

@@ -478,6 +478,12 @@ class VariableAnswer(_message.Message):
     hit: bool
     def __init__(self, variable: _Optional[_Union[_control_pb2.Variable, _Mapping]] = ..., hit: _Optional[bool] = ...) -> None: ...
 
+class PinAnswer(_message.Message):
+    __slots__ = ("digest",)
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    def __init__(self, digest: _Optional[str] = ...) -> None: ...
+
 class PlanAnswer(_message.Message):
     __slots__ = ("placed", "acted", "rejected")
     PLACED_FIELD_NUMBER: _ClassVar[int]
@@ -508,7 +514,7 @@ class Rejected(_message.Message):
     def __init__(self, index: _Optional[int] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Remembered(_message.Message):
-    __slots__ = ("identity", "request_id", "digest", "time_ms", "index", "write", "jobs", "variable", "plan", "rejected")
+    __slots__ = ("identity", "request_id", "digest", "time_ms", "index", "write", "jobs", "variable", "plan", "rejected", "pin")
     IDENTITY_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -519,6 +525,7 @@ class Remembered(_message.Message):
     VARIABLE_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
     REJECTED_FIELD_NUMBER: _ClassVar[int]
+    PIN_FIELD_NUMBER: _ClassVar[int]
     identity: str
     request_id: str
     digest: bytes
@@ -529,7 +536,8 @@ class Remembered(_message.Message):
     variable: VariableAnswer
     plan: PlanAnswer
     rejected: Rejected
-    def __init__(self, identity: _Optional[str] = ..., request_id: _Optional[str] = ..., digest: _Optional[bytes] = ..., time_ms: _Optional[int] = ..., index: _Optional[int] = ..., write: _Optional[_Union[WriteAnswer, _Mapping]] = ..., jobs: _Optional[_Union[JobsAnswer, _Mapping]] = ..., variable: _Optional[_Union[VariableAnswer, _Mapping]] = ..., plan: _Optional[_Union[PlanAnswer, _Mapping]] = ..., rejected: _Optional[_Union[Rejected, _Mapping]] = ...) -> None: ...
+    pin: PinAnswer
+    def __init__(self, identity: _Optional[str] = ..., request_id: _Optional[str] = ..., digest: _Optional[bytes] = ..., time_ms: _Optional[int] = ..., index: _Optional[int] = ..., write: _Optional[_Union[WriteAnswer, _Mapping]] = ..., jobs: _Optional[_Union[JobsAnswer, _Mapping]] = ..., variable: _Optional[_Union[VariableAnswer, _Mapping]] = ..., plan: _Optional[_Union[PlanAnswer, _Mapping]] = ..., rejected: _Optional[_Union[Rejected, _Mapping]] = ..., pin: _Optional[_Union[PinAnswer, _Mapping]] = ...) -> None: ...
 
 class JobVersion(_message.Message):
     __slots__ = ("version", "spec")
