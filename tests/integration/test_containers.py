@@ -280,7 +280,7 @@ async def test_a_container_gets_what_its_task_says(kit: Kit) -> None:
 
 
 async def test_cpu_and_memory_change_while_it_runs(kit: Kit) -> None:
-    def sized(cpu: int, memory: int, **container: int) -> RunSpec:
+    def sized(cpu: int, memory: int, **container: Any) -> RunSpec:
         task = task_of("sleep", "1000", image=IMAGE)
         need = Resources(cpu_millis=cpu, memory_mib=memory)
         return kit.spec(replace(task, resources=need, container=ContainerSpec(**container) if container else None))

@@ -21,7 +21,7 @@ FIRST, SECOND = (f"sha256:{digit * 64}" for digit in "ab")
 @pytest.fixture
 async def api() -> Api:
     made = Api()
-    await made.register("a")
+    await made.register("a", drivers=["docker"])
     request = control_pb2.SubmitJobRequest()
     codec.encode(load("name: web\nimage: nginx:1\n"), request.job)
     await made.writes.submit_job(request, call("client:x"))

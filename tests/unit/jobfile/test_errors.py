@@ -181,7 +181,7 @@ BAD: list[tuple[str, str, str]] = [
     (
         "a-climbing-volume",
         GOOD + "volumes: ['/a/../b:/b']\n",
-        "volumes[0].source: expected the name of a volume without '..'",
+        "volumes[0].source: expected an absolute path without '..'",
     ),
     ("a-volume-mode", GOOD + "volumes: ['/a:/b:rx']\n", "volumes[0]: expected a volume such as"),
     ("yes-is-not-true", GOOD + "privileged: yes\n", "privileged: expected true or false, got 'yes'"),
