@@ -212,6 +212,8 @@ class Agent:
                 continue
             if not info.available:
                 log.warning("driver_down", driver=name, reason=info.reason)
+            else:
+                log.info("driver_ready", driver=name, version=info.version, note=info.reason)
             drivers[name] = driver
         return drivers
 

@@ -257,8 +257,8 @@ class ContainerSpec:
     """What only a container can have. ``None`` in a ``TaskSpec``: nothing of it was asked for.
 
     env_files: variables of the cluster that hold lines ``NAME=value``, later ones and ``env`` win; pids_limit,
-    shm_size_mib 0: the default; cpu_max_millis, memory_max_mib: the hard limits where they are not what the task
-    reserves (0: as reserved; -1, cpu alone: none).
+    shm_size_mib 0: the default; cpu_max_millis: a hard limit beside its share (0: none); memory_max_mib: the limit
+    where it is not what the task reserves (0: as reserved).
     """
 
     pull_policy: PullPolicy = PullPolicy.MISSING

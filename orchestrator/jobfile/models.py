@@ -18,7 +18,7 @@ from orchestrator.contract import model as nouns
 from orchestrator.contract import priorities
 from orchestrator.jobfile import limits, units
 from orchestrator.jobfile.check import near_miss
-from orchestrator.jobfile.containers import ContainerKeys, CpuMax, Role, Volumes
+from orchestrator.jobfile.containers import ContainerKeys, Role, Volumes
 from orchestrator.jobfile.leaves import (
     GANG_DOMAINS,
     Amounts,
@@ -100,7 +100,7 @@ class ResourceKeys(Keys):
     cpu: Cpu = Field(default=limits.DEFAULT_CPU_MILLIS, description="Cores.")
     memory: Memory = Field(default=limits.DEFAULT_MEMORY_MIB, description="With its unit: 256Mi.")
     disk: Memory = Field(default=0, description="With its unit: 10Gi.")
-    cpu_max: CpuMax = Field(default=0, description="Hard limit of a container; 'cpu' when left out, or none.")
+    cpu_max: Cpu = Field(default=0, description="Hard limit of a container; without, 'cpu' is its share.")
     memory_max: Memory = Field(default=0, description="Limit of a container; 'memory' when left out.")
     custom: Amounts = Field(default={}, description="Whole amounts of what nodes declare, such as licenses: 2.")
     gpus: Annotated[Gpus, BeforeValidator(_whole_count), Or(_GPUS_SHORT)] | None = Field(

@@ -162,10 +162,10 @@ def cordon_device(state: State, command: CordonDevice) -> Outcome:
     if not command.cordoned:
         kept = tuple(one for one in closed if one != device)
     elif all(one.id != device for one in node.spec.devices):
-        return state.reject("NOT_FOUND", f"node {node.spec.id!r} has no device {device[:128]!r}")
+        return state.reject("NOT_FOUND", f"node {node.spec.name!r} has no device {device[:128]!r}")
     elif len(closed) >= MAX_CORDONED_DEVICES:
         return state.reject(
-            "FAILED_PRECONDITION", f"node {node.spec.id!r} has {len(closed)} cordoned devices: uncordon some first"
+            "FAILED_PRECONDITION", f"node {node.spec.name!r} has {len(closed)} cordoned devices: uncordon some first"
         )
     else:
         kept = tuple(sorted((*closed, device)))

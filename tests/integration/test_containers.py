@@ -260,7 +260,7 @@ async def test_a_container_gets_what_its_task_says(kit: Kit) -> None:
         shm_size_mib=8,
         read_only=True,
         tmpfs=(TmpfsSpec(target="/scratch", size_mib=4),),
-        cpu_max_millis=-1,
+        cpu_max_millis=500,
         memory_max_mib=128,
     )
     task = replace(task_of("sleep", "1000", image=IMAGE, memory_mib=64), container=container, user="nobody")
@@ -275,7 +275,7 @@ async def test_a_container_gets_what_its_task_says(kit: Kit) -> None:
     assert host["Ulimits"] == [{"Name": "nofile", "Hard": 200, "Soft": 100}]
     assert host["Tmpfs"] == {"/scratch": f"size={4 * MIB}"}
     assert (host["Memory"], host["MemorySwap"], host["MemoryReservation"]) == (128 * MIB, 128 * MIB, 64 * MIB)
-    assert (host["CpuShares"], host["NanoCpus"]) == (102, 0)
+    assert (host["CpuShares"], host["NanoCpus"]) == (102, 500_000_000)
     assert set(found["NetworkSettings"]["Ports"]) == {"53/udp", "53/tcp"}
 
 
@@ -285,10 +285,10 @@ async def test_cpu_and_memory_change_while_it_runs(kit: Kit) -> None:
         need = Resources(cpu_millis=cpu, memory_mib=memory)
         return kit.spec(replace(task, resources=need, container=ContainerSpec(**container) if container else None))
 
-    before = await kit.start(sized(100, 32, memory_max_mib=64))
+    before = await kit.start(sized(100, 32, cpu_max_millis=200, memory_max_mib=64))
     for spec, memory, reserved, nano in (
-        (sized(200, 96), 96, 96, 200_000_000),
-        (sized(100, 16, memory_max_mib=32), 32, 16, 100_000_000),
+        (sized(200, 96, cpu_max_millis=300), 96, 96, 300_000_000),
+        (sized(100, 16, cpu_max_millis=100, memory_max_mib=32), 32, 16, 100_000_000),
     ):
         await kit.driver.resize(spec)
         after = kit.engine.api.inspect_container(before["Id"])
@@ -300,7 +300,7 @@ async def test_cpu_and_memory_change_while_it_runs(kit: Kit) -> None:
         )
         assert host["NanoCpus"] == nano
         assert after["State"]["StartedAt"] == before["State"]["StartedAt"]
-    await kit.driver.resize(sized(100, 16, cpu_max_millis=-1))
+    await kit.driver.resize(sized(100, 16))
     cores = kit.engine.info()["NCPU"]
     assert kit.engine.api.inspect_container(before["Id"])["HostConfig"]["NanoCpus"] == cores * 10**9
     await kit.driver.remove(sized(1, 1).name)

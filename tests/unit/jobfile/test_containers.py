@@ -9,6 +9,7 @@ from orchestrator.contract.errors import InvalidError
 from orchestrator.contract.model import (
     ContainerSpec,
     FileSpec,
+    GroupSpec,
     LogSpec,
     MountSpec,
     PullPolicy,
@@ -39,7 +40,7 @@ files:
   /etc/app/a.conf: |
     listen 80
   /etc/app/b.conf: {variable: app/b, mode: 0600}
-resources: {cpu: 100m, cpu_max: none, memory: 64Mi, memory_max: 128Mi}
+resources: {cpu: 100m, cpu_max: 2, memory: 64Mi, memory_max: 128Mi}
 network_mode: backend
 volumes: [data:/data, {source: more, target: /more, sub_path: a/b, read_only: true}, /etc:/host]
 """
@@ -75,7 +76,7 @@ def test_every_key_arrives_in_the_spec_and_survives_a_dump() -> None:
             FileSpec(target="/etc/app/a.conf", content="listen 80\n"),
             FileSpec(target="/etc/app/b.conf", variable="app/b", mode=0o600),
         ),
-        cpu_max_millis=-1,
+        cpu_max_millis=2000,
         memory_max_mib=128,
     )
     assert task.mounts == (
@@ -128,7 +129,7 @@ BAD = [
     ("volumes: ['my vol:/x']", "expected the name of a volume"),
     ("volumes: [{source: a, target: /x, sub_path: ../b}]", "expected a relative path without '..'"),
     ("volumes: [a:/x, b:/x]", "'/x' is mounted twice"),
-    ("resources: {cpu: 2, cpu_max: 1}", "resources.cpu_max: must be at least 'cpu', or none"),
+    ("resources: {cpu: 2, cpu_max: 1}", "resources.cpu_max: must be at least 'cpu'"),
     ("resources: {memory: 2Gi, memory_max: 1Gi}", "resources.memory_max: must be at least 'memory'"),
     ("network_mode: 'a b'", "expected bridge, host, none or the name of a network"),
     ("network_mode: none\nports: [80]", "with 'network_mode: none' nothing can listen"),
@@ -161,19 +162,19 @@ def test_one_network_has_one_hostname() -> None:
     tasks = "  one: {image: x, hostname: a}\n  two: {image: x, hostname: b}\n"
     with pytest.raises(InvalidError, match="share a network and so a hostname"):
         load(f"name: a\ntasks:\n{tasks}")
-    assert load(f"name: a\nnetwork_mode: host\ntasks:\n{tasks}")
+    assert load(f"name: a\nnetwork_mode: host\ntasks:\n{tasks}").groups[0].network_mode == "host"
 
 
 def test_only_sizes_change_in_place() -> None:
-    def group(text: str) -> object:
+    def group(text: str) -> GroupSpec:
         return load(f"name: a\nimage: x\n{text}\n").groups[0]
 
     small = group("resources: {cpu: 1, memory: 64Mi}")
     large = group("count: 5\nresources: {cpu: 2, memory: 1Gi, memory_max: 2Gi}")
-    assert in_place(small, large)  # type: ignore[arg-type]
-    assert not in_place(small, group("resources: {cpu: 1, memory: 64Mi, disk: 1Gi}"))  # type: ignore[arg-type]
+    assert in_place(small, large)
+    assert not in_place(small, group("resources: {cpu: 1, memory: 64Mi, disk: 1Gi}"))
     process = load("name: a\ncommand: run\n").groups[0]
-    assert not in_place(process, process)
+    assert in_place(process, process) is False
 
 
 def test_the_settings_that_were_asked_for_are_named_as_users_write_them() -> None:
