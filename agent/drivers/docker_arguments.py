@@ -2,8 +2,8 @@
 
 Owns: the safe defaults, the labels, limits, networks, volumes. Leaves to others: calls (``docker``), images
 (``docker_images``), files (``docker_files``). The rule: values only; every container loses all capabilities and may
-gain no privileges; seccomp is the engine's default; pids and memory are limited, cpu is a share; an init reaps and forwards
-signals; output is bounded; Docker's own restarts are off.
+gain no privileges; seccomp is the engine's default; pids and memory are limited, cpu is a share; an init reaps and
+forwards signals; output is bounded; Docker's own restarts are off.
 """
 
 from __future__ import annotations
