@@ -103,9 +103,10 @@ _OF_FORMAT_4 = (commands.PinImage, commands.RecordProgress)
 
 
 def of_format_4(spec: JobSpec) -> bool:
-    """Whether an older peer would lose part of a job."""
+    """Whether an older peer would lose part of a job, or refuse it."""
     return any(
         group.network_mode
+        or len({port.static for port in group.ports if port.static}) < sum(port.static > 0 for port in group.ports)
         or any(
             task.container is not None or task.role is not TaskRole.MAIN or any(mount.sub_path for mount in task.mounts)
             for task in group.tasks

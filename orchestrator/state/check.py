@@ -122,7 +122,7 @@ def _group_problem(group: GroupSpec) -> str:
                 or range_problem(f"port {port.label}", port.to, 0, 65_535)
                 or range_problem(f"static port {port.label}", port.static, 0, 65_535)
             )
-        fixed = [port.static for port in group.ports if port.static]
+        fixed = [(port.static, port.protocol) for port in group.ports if port.static]
         if len(set(fixed)) != len(fixed):
             problem = problem or "two ports of a group ask for the same host port"
         if sum(1 for task in group.tasks if task.resources.gpus is not None) > 1:

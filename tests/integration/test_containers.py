@@ -148,6 +148,7 @@ async def test_one_pull_serves_all_who_wait_and_says_how_far_it_is(kit: Kit, reg
     told: list[str] = []
     spec = kit.spec(shell("echo $MARKER", image=f"{registry.address}/app:one"), progress=told.append)
     assert await kit.driver.resolve(spec) == digest
+    registry.manifests.clear()
     registry.released.clear()
     registry.hold_after = 2 * MIB
     waiting = [asyncio.ensure_future(kit.driver.prepare(replace(spec, digest=digest))) for _ in range(3)]
@@ -227,6 +228,7 @@ async def test_a_registry_gets_the_jobs_login_or_the_nodes_and_no_reason_tells_i
     wrong = replace(spec, login=Login(username="bot", password="hunter3"))
     with pytest.raises(StartError) as caught:
         await kit.driver.prepare(wrong)
+    assert "look at what its 'auth' names" in caught.value.reason
     assert "hunter3" not in f"{caught.value.reason}{wrong!r}"
 
     helper = tmp_path / "docker-credential-fixed"
