@@ -209,9 +209,9 @@ class ListsImages(Protocol):
 class PinsImages(Protocol):
     """A driver whose tasks come from images of which a registry may change the meaning of the name."""
 
-    async def resolve(self, spec: RunSpec) -> str:
+    async def resolve(self, spec: RunSpec) -> str | None:
         """The digest (``sha256:...``) that the task's image has now, by its pull policy; "" where it has none that
-        would say the same elsewhere. Raises ``StartError``, ``DriverUnavailableError``."""
+        would say the same elsewhere, None where only fetching it can tell. Raises ``StartError``."""
 
 
 @runtime_checkable

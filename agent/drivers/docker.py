@@ -99,7 +99,7 @@ class DockerDriver:
             raise DriverUnavailableError(_why(error)) from error
         return _named(listed)
 
-    async def resolve(self, spec: RunSpec) -> str:
+    async def resolve(self, spec: RunSpec) -> str | None:
         check_policy(spec, self._policy)
         return await self._images.resolve(spec)
 

@@ -71,8 +71,9 @@ class Images:
         self._silence_s = silence_s
         self._pulls: dict[str, _Pull] = {}
 
-    async def resolve(self, spec: RunSpec) -> str:
-        """The digest of the task's image by its pull policy; "" where there is none that says the same elsewhere."""
+    async def resolve(self, spec: RunSpec) -> str | None:
+        """The digest of the task's image by its pull policy; "" where there is none that says the same elsewhere, None
+        where its registry does not say without a pull."""
         image = spec.task.image
         if "@" in image:
             return ""  # says it itself
@@ -91,7 +92,7 @@ class Images:
             text = _why(error)
             if policy is PullPolicy.ALWAYS or _is(text, _REFUSED):
                 raise _failed(image, text, login) from error
-            return ""  # an old registry, a mirror: the pull itself will tell
+            return None  # an old registry, a mirror: the pull itself will tell
 
     async def ensure(self, spec: RunSpec) -> None:
         """Have the image (``reference``) on this node. Raises ``StartError``."""

@@ -238,6 +238,7 @@ async def test_a_registry_gets_the_jobs_login_or_the_nodes_and_no_reason_tells_i
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     digest = await kit.driver.resolve(spec)
+    assert digest
     helper.write_text("#!/bin/sh\nexit 1\n")
     with pytest.raises(StartError, match=r"this node's credentials for .* cannot be had"):
         await kit.driver.prepare(spec)

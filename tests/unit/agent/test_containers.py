@@ -233,12 +233,12 @@ def test_progress_counts_the_bytes_of_layers() -> None:
 class Registrar(FakeDriver):
     """A fake driver whose images have digests; ``answers``: what a name means, one time after the other."""
 
-    def __init__(self, *answers: str) -> None:
+    def __init__(self, *answers: str | None) -> None:
         super().__init__()
         self.answers = list(answers)
         self.prepared: list[str] = []
 
-    async def resolve(self, spec: RunSpec) -> str:
+    async def resolve(self, spec: RunSpec) -> str | None:
         return self.answers.pop(0)
 
     async def prepare(self, spec: RunSpec) -> None:
@@ -259,13 +259,13 @@ async def test_what_was_settled_is_fetched_and_not_what_this_node_found() -> Non
 
 
 async def test_a_digest_that_is_known_only_after_the_pull_is_settled_then() -> None:
-    driver = Registrar("", "sha256:mine")
+    driver = Registrar(None, "sha256:mine")
     ready = await pins.prepare(driver, spec_of(task_of("run", image="x")), 1, settling("sha256:theirs"))
     assert (ready.digest, driver.prepared) == ("sha256:theirs", ["", "sha256:theirs"])
 
 
 async def test_what_has_no_digest_and_what_is_settled_already_asks_nobody() -> None:
-    unknown = Registrar("", "")
+    unknown = Registrar("")
     ready = await pins.prepare(unknown, spec_of(task_of("run", image="x")), 1, settling("never"))
     assert (ready.digest, unknown.prepared) == ("", [""])
     known = Registrar()
