@@ -52,6 +52,7 @@ class Task:
     memory_max: str | None = None
     stop_signal: str = ""
     stop_timeout: Quantity | None = None
+    health: Mapping[str, Any] | None = None
 
     def document(self) -> dict[str, Any]:
         """As in a job file."""
@@ -76,7 +77,7 @@ class Task:
 _PLAIN_KEYS = (
     "name", "image", "command", "args", "env", "variables", "driver", "work_dir", "user", "privileged", "volumes",
     "role", "pull_policy", "auth", "env_file", "hostname", "labels", "pids_limit", "ulimits", "shm_size", "read_only",
-    "tmpfs", "logging", "files",
+    "tmpfs", "logging", "files", "health",
 )  # fmt: skip
 """Fields that are keys of a job file as they are; what is empty is left out."""
 _TASK_FIELDS = tuple(field.name for field in fields(Task) if field.name != "name")
@@ -105,6 +106,7 @@ class Job:
         preemptible: bool = True,
         disruption: int | str | Mapping[str, Any] | None = None,
         restart: Mapping[str, Any] | None = None,
+        update: Mapping[str, Any] | None = None,
         metadata: Mapping[str, str] | None = None,
         **task: Any,
     ) -> None:
@@ -126,6 +128,7 @@ class Job:
             ("ports", ports),
             ("placement", placement),
             ("restart", restart),
+            ("update", update),
             ("metadata", metadata),
             ("network_mode", network_mode),
         ):
