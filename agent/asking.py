@@ -54,11 +54,13 @@ class Asking:
         request = agent_pb2.PinImageRequest(node_id=self._node_id(), job_version=version, image=image, digest=digest)
         codec.encode(key, request.key)
         while True:
-            if not self._connected.is_set():
+            stub = self._stub
+            if stub is None:
                 self.tell(key, f"waits for the control plane to settle which {image} its version runs")
-            await self._connected.wait()
+                await self._connected.wait()
+                continue
             try:
-                response = await self._stub.PinImage(request, timeout=CALL_S)
+                response = await stub.PinImage(request, timeout=CALL_S)
             except grpc.aio.AioRpcError as error:
                 cause = from_rpc_error(error)
                 if cause.reason == "UNIMPLEMENTED":
@@ -67,6 +69,13 @@ class Asking:
                 if isinstance(cause, NotFoundError | InvalidError):
                     raise StartError(f"image {image}: {cause.message}") from error
                 log.info("settle_again", image=image, error=cause.message)
+                await asyncio.sleep(AGAIN_S)
+            except asyncio.CancelledError:
+                # A session that ends closes its channel, and that cancels the call; it does not mean this task.
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                log.info("settle_again", image=image, error="the session ended")
                 await asyncio.sleep(AGAIN_S)
             else:
                 return str(response.digest)

@@ -28,6 +28,7 @@ from agent.asking import Asking
 from agent.config import AgentSettings, load, split_address
 from agent.driver import Driver
 from agent.inventory import gpu, machine
+from agent.inventory.gpu_health import GpuHealth
 from agent.metrics import Metrics, MetricsServer
 from agent.outbox import Outbox
 from agent.registry import DRIVERS, DriverSettings
@@ -63,10 +64,14 @@ class Agent:
             tls, name = self._certificate(store, stack)
             address = settings.address or _own_address(settings.peers)
             drivers = await self._drivers(address)
+            health: GpuHealth | None = None
             if settings.gpu:
                 devices = gpu.declared(settings.gpu, name)
             else:
-                devices = await asyncio.to_thread(lambda: gpu.measured(gpu.load_nvml()))
+                nvml = gpu.load_nvml()
+                devices = await asyncio.to_thread(lambda: gpu.measured(nvml))
+                if devices:
+                    health = GpuHealth(nvml, devices)
             capacity = Resources(
                 cpu_millis=settings.cpu or machine.cpu_millis(),
                 memory_mib=settings.memory or machine.memory_mib(),
@@ -91,6 +96,7 @@ class Agent:
                 acknowledged=lambda key: not self.outbox.has(key),
                 settle=asking.settle,
                 progress=asking.tell,
+                check_host=_check_host(settings.publish_address),
             )
 
             def node() -> NodeSpec:
@@ -117,6 +123,7 @@ class Agent:
                     rack=settings.rack,
                     taints=settings.taint,
                     images=supervisor.images.told,
+                    sick_devices=health.sick if health is not None else (),
                     datasets=settings.dataset,
                 )
 
@@ -150,8 +157,20 @@ class Agent:
             )
             trimming = asyncio.get_running_loop().create_task(_keep_trimming())
             stack.callback(trimming.cancel)
+            if health is not None:
+                await self._watch(stack, health)
             await self._until_stopped(session)
             log.info("agent_stopped", left_running=supervisor.running_count())
+
+    async def _watch(self, stack: contextlib.AsyncExitStack, health: GpuHealth) -> None:
+        looking = asyncio.get_running_loop().create_task(health.run())
+
+        async def end() -> None:
+            looking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await looking
+
+        stack.push_async_callback(end)
 
     async def _until_stopped(self, session: Session) -> None:
         loop = asyncio.get_running_loop()
@@ -262,6 +281,11 @@ async def _keep_trimming() -> None:
     while True:
         await asyncio.sleep(lean.TRIM_EVERY_S)
         lean.trim()
+
+
+def _check_host(publish: str) -> str:
+    """Where this node's own published ports answer to it."""
+    return publish if publish and publish != "0.0.0.0" else "127.0.0.1"
 
 
 def _own_address(peers: tuple[str, ...]) -> str:

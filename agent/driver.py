@@ -216,9 +216,9 @@ class ListsImages(Protocol):
 class PinsImages(Protocol):
     """A driver whose tasks come from images of which a registry may change the meaning of the name."""
 
-    async def resolve(self, spec: RunSpec) -> str:
+    async def resolve(self, spec: RunSpec) -> str | None:
         """The digest (``sha256:...``) that the task's image has now, by its pull policy; "" where it has none that
-        would say the same elsewhere. Raises ``StartError``, ``DriverUnavailableError``."""
+        would say the same elsewhere, None where only fetching it can tell. Raises ``StartError``."""
 
 
 @runtime_checkable
@@ -228,6 +228,27 @@ class Resizes(Protocol):
     async def resize(self, spec: RunSpec) -> None:
         """Give the run what ``spec`` says, without a restart. Unknown or ended: nothing to do. Raises ``StartError``
         where that cannot be done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """How a command in a task ended; ``output``: the beginning of what it wrote."""
+
+    code: int
+    output: str = ""
+
+
+OUTPUT_MAX = 2_000
+"""Of a command in a task; what is beyond is read and thrown away."""
+
+
+@runtime_checkable
+class RunsInside(Protocol):
+    """A driver that can run a command where a task runs, with the task's environment: for checks, not for people."""
+
+    async def run_in(self, name: str, command: tuple[str, ...], *, timeout_ms: int) -> Ran:
+        """Run to its end; after ``timeout_ms`` it is killed and ``TimeoutError`` raised. A run that is unknown or has
+        ended, and a command that is not there, are codes other than 0. Raises ``DriverUnavailableError``."""
 
 
 def run_name(cluster_id: str, run: RunId) -> str:

@@ -22,12 +22,10 @@ async def prepare(driver: Driver, spec: RunSpec, version: int, settle: Settle) -
     """Have what ``spec`` needs on this node; the spec with the settled digest. Raises what ``Driver.prepare`` does."""
     if isinstance(driver, PinsImages) and spec.task.image and not spec.digest:
         digest = await driver.resolve(spec)
-        if not digest:
-            # Its registry does not say, or it never was at one: what was fetched may tell.
-            await driver.prepare(spec)
+        if digest is None:
+            await driver.prepare(spec)  # what was fetched tells
             digest = await driver.resolve(spec)
-        if not digest:
-            return spec
-        spec = replace(spec, digest=await settle(spec.run.key, version, spec.task.image, digest))
+        if digest:
+            spec = replace(spec, digest=await settle(spec.run.key, version, spec.task.image, digest))
     await driver.prepare(spec)
     return spec

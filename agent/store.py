@@ -126,6 +126,7 @@ class Store:
             "hold": int(record.hold),
             "digests": dict(record.digests),
             "sized_version": record.sized_version,
+            "health": record.health,
         }
         self._write(self._allocations / _file_name(record.key), content)
 
@@ -188,6 +189,7 @@ def _record(content: dict[str, Any]) -> Record:
         # Absent in what an older agent wrote: it settled nothing, and what runs has the size that was assigned.
         digests=str_map({str(name): str(digest) for name, digest in content.get("digests", {}).items()}),
         sized_version=int(content.get("sized_version", message.job_version)),
+        health=int(content.get("health", 0)),
     )
 
 

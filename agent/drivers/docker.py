@@ -39,11 +39,12 @@ from agent.driver import (
     InstanceState,
     LogChunk,
     LogsGoneError,
+    Ran,
     RunId,
     RunSpec,
     StartError,
 )
-from agent.drivers import docker_files, docker_processes, docker_sandbox, docker_volumes
+from agent.drivers import docker_files, docker_inside, docker_processes, docker_sandbox, docker_volumes
 from agent.drivers.docker_arguments import LABEL, Engine, Policy, arguments, check_policy, new_limits, run_of
 from agent.drivers.docker_images import PULL_SILENCE_S, Images
 from agent.log_tail import tail
@@ -81,6 +82,7 @@ class DockerDriver:
         self._ended: dict[str, Instance] = {}
         self._engine = Engine()
         self._streams: set[Any] = set()
+        self._hanging: dict[str, str] = {}
 
     # ------------------------------------------------------------------------ Driver
 
@@ -108,7 +110,7 @@ class DockerDriver:
             raise DriverUnavailableError(_why(error)) from error
         return _named(listed)
 
-    async def resolve(self, spec: RunSpec) -> str:
+    async def resolve(self, spec: RunSpec) -> str | None:
         check_policy(spec, self._policy)
         return await self._images.resolve(spec)
 
@@ -252,6 +254,20 @@ class DockerDriver:
             stream.close()
         if self._connected is not None:
             self._connected.close()
+
+    async def run_in(self, name: str, command: tuple[str, ...], *, timeout_ms: int) -> Ran:
+        try:
+            ran = await self._call(
+                lambda api: docker_inside.execute(api, name, command, timeout_ms / 1000, self._hanging), slow=True
+            )
+        except docker.errors.NotFound:
+            self._hanging.pop(name, None)
+            return Ran(code=-1, output=f"{name} does not run")
+        except docker.errors.APIError as error:
+            return Ran(code=-1, output=_why(error))  # stopped, paused, no such command
+        if ran is None:
+            raise TimeoutError
+        return ran
 
     # ------------------------------------------------------------------------ threads and streams
 

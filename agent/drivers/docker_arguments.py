@@ -2,8 +2,8 @@
 
 Owns: the safe defaults, the labels, limits, networks, volumes. Leaves to others: calls (``docker``), images
 (``docker_images``), files (``docker_files``). The rule: values only; every container loses all capabilities and may
-gain no privileges; seccomp is the engine's default; pids, memory and cpu are limited; an init reaps and forwards
-signals; output is bounded; Docker's own restarts are off.
+gain no privileges; seccomp is the engine's default; pids and memory are limited, cpu is a share; an init reaps and
+forwards signals; output is bounded; Docker's own restarts are off.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ def limits(task: TaskSpec, engine: Engine) -> dict[str, int]:
     if need.cpu_millis:
         made["CpuShares"] = max(MIN_SHARES, need.cpu_millis * SHARES_OF_A_CORE // 1000)
         # The engine refuses more than the machine has, and an agent may have been told to offer more.
-        most = container.cpu_max_millis or need.cpu_millis
-        nano = max(MIN_NANO_CPUS, most * 1_000_000) if most > 0 else 0
+        most = container.cpu_max_millis
+        nano = max(MIN_NANO_CPUS, most * 1_000_000) if most else 0
         made["NanoCpus"] = min(nano, engine.cpus * 1_000_000_000) if engine.cpus else nano
     return made
 

@@ -71,8 +71,9 @@ class Images:
         self._silence_s = silence_s
         self._pulls: dict[str, _Pull] = {}
 
-    async def resolve(self, spec: RunSpec) -> str:
-        """The digest of the task's image by its pull policy; "" where there is none that says the same elsewhere."""
+    async def resolve(self, spec: RunSpec) -> str | None:
+        """The digest of the task's image by its pull policy; "" where there is none that says the same elsewhere, None
+        where its registry does not say without a pull."""
         image = spec.task.image
         if "@" in image:
             return ""  # says it itself
@@ -90,8 +91,8 @@ class Images:
         except docker.errors.APIError as error:
             text = _why(error)
             if policy is PullPolicy.ALWAYS or _is(text, _REFUSED):
-                raise _failed(image, text) from error
-            return ""  # an old registry, a mirror: the pull itself will tell
+                raise _failed(image, text, login) from error
+            return None  # an old registry, a mirror: the pull itself will tell
 
     async def ensure(self, spec: RunSpec) -> None:
         """Have the image (``reference``) on this node. Raises ``StartError``."""
@@ -138,7 +139,7 @@ class Images:
         try:
             await self._slow(lambda api: _pull(api, image, pull, self._silence_s))
         except docker.errors.APIError as error:
-            raise _failed(pull.image, _why(error)) from error
+            raise _failed(pull.image, _why(error), pull.login) from error
         finally:
             if self._pulls.get(image) is pull:
                 del self._pulls[image]
@@ -152,15 +153,13 @@ def _not_here(image: str) -> StartError:
     return StartError(f"image {image} is not on this node, and pull_policy is never", permanent=True)
 
 
-def _failed(image: str, text: str) -> StartError:
+def _failed(image: str, text: str, login: Login | None) -> StartError:
     """What a registry, or the way there, said: in the user's words. Trying here again at once would not help."""
     if _is(text, _UNKNOWN):
         return StartError(f"image {image} not found: {text}", permanent=True)
     if _is(text, _REFUSED):
-        return StartError(
-            f"image {image} may not be pulled: {text}; give the task 'auth', or log this node in (docker login)",
-            permanent=True,
-        )
+        way = "look at what its 'auth' names" if login else "give the task 'auth', or log this node in (docker login)"
+        return StartError(f"image {image} may not be pulled: {text}; {way}", permanent=True)
     return StartError(
         f"image {image} not found: it is not here, and its registry does not answer: {text}", permanent=True
     )
@@ -241,7 +240,7 @@ def _pull(api: docker.APIClient, image: str, pull: _Pull, silence_s: float) -> N
         pull.stream = docker.types.daemon.CancellableStream(lines, response)
         for line in lines:
             if "error" in line:
-                raise _failed(pull.image, str(line["error"]))
+                raise _failed(pull.image, str(line["error"]), pull.login)
             progress.take(line)
             if time.monotonic() - told_s >= REPORT_S and progress.total:
                 told_s = time.monotonic()

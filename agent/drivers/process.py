@@ -35,12 +35,15 @@ from agent.driver import (
     InstanceState,
     LogChunk,
     LogsGoneError,
+    Ran,
     RunId,
     RunSpec,
     StartError,
 )
 from agent.drivers import confinement, process_logs, process_shim
+from agent.drivers.process_beside import run_beside
 from agent.log_tail import tail
+from orchestrator.contract.containers import container_settings
 from orchestrator.contract.model import AllocationId, AssignmentKey
 
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SHELL", "USER")
@@ -106,8 +109,13 @@ class ProcessDriver:
     async def prepare(self, spec: RunSpec) -> None:
         if not (spec.task.command or spec.task.args):
             raise StartError(f"task {spec.task.name} has no command for the process driver to run", permanent=True)
-        if spec.task.mounts:
-            raise StartError("the process driver mounts nothing: use absolute host paths, or docker", permanent=True)
+        asked = container_settings(spec.task)
+        if asked:
+            raise StartError(
+                f"the process driver has no '{asked[0]}', for that takes a container: give task {spec.task.name} an "
+                "image, or leave it out",
+                permanent=True,
+            )
 
     async def start(self, spec: RunSpec) -> Instance:
         await self.prepare(spec)
@@ -288,6 +296,12 @@ class ProcessDriver:
                 return
             if idle:
                 await asyncio.sleep(POLL_S)
+
+    async def run_in(self, name: str, command: tuple[str, ...], *, timeout_ms: int) -> Ran:
+        found = self._read(name)
+        if found is None or not found.running:
+            return Ran(code=-1, output=f"{name} does not run")
+        return await run_beside(self._root / name / "spec", command, timeout_ms)
 
     async def close(self) -> None:
         for task in self._pollers:

@@ -69,7 +69,7 @@ def in_place(before: GroupSpec, after: GroupSpec) -> bool:
     and the drivers can change these."""
     if any(task.driver_name not in RESIZING_DRIVERS for task in before.tasks) or before.gang is not None:
         return False
-    return _sizeless(before) == _sizeless(replace(after, count=before.count))
+    return _sizeless(before) == _sizeless(replace(after, count=before.count, update=before.update))
 
 
 def _sizeless(group: GroupSpec) -> GroupSpec:

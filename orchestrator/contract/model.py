@@ -12,6 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NewType
 
+from orchestrator.contract.health import HealthSpec
+from orchestrator.contract.rollouts import UpdateSpec
+
 PeerId = NewType("PeerId", str)
 NodeId = NewType("NodeId", str)
 JobUid = NewType("JobUid", str)
@@ -257,8 +260,8 @@ class ContainerSpec:
     """What only a container can have. ``None`` in a ``TaskSpec``: nothing of it was asked for.
 
     env_files: variables of the cluster that hold lines ``NAME=value``, later ones and ``env`` win; pids_limit,
-    shm_size_mib 0: the default; cpu_max_millis, memory_max_mib: the hard limits where they are not what the task
-    reserves (0: as reserved; -1, cpu alone: none).
+    shm_size_mib 0: the default; cpu_max_millis: a hard limit beside its share (0: none); memory_max_mib: the limit
+    where it is not what the task reserves (0: as reserved).
     """
 
     pull_policy: PullPolicy = PullPolicy.MISSING
@@ -370,6 +373,7 @@ class TaskSpec:
     mounts: tuple[MountSpec, ...] = ()
     container: ContainerSpec | None = None
     role: TaskRole = TaskRole.MAIN
+    health: HealthSpec | None = None
 
     @property
     def driver_name(self) -> str:
@@ -402,10 +406,13 @@ class GroupSpec:
     datasets: tuple[str, ...] = ()
     locality: int = 0  # weight of nodes that have the images and ``datasets`` already
     network_mode: str = ""  # of its containers: bridge (""), host, none, or the name of a network of the node
+    update: UpdateSpec | None = None
 
     @property
     def resources(self) -> Resources:
         """The sum over the tasks; at most one task of a group may ask for devices (``jobfile`` checks it)."""
+        if len(self.tasks) == 1:
+            return self.tasks[0].resources
         return Resources(
             cpu_millis=sum(task.resources.cpu_millis for task in self.tasks),
             memory_mib=sum(task.resources.memory_mib for task in self.tasks),
@@ -470,7 +477,8 @@ class Device:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSpec:
     """What an agent says of its machine. ``capacity``: what may be given away (measured or declared, less reserve);
-    ``images``: as ``contract.images`` writes them; ``kernel``: its numbers alone (6.8.0)."""
+    ``images``: as ``contract.images`` writes them; ``kernel``: its numbers alone (6.8.0);
+    ``sick_devices``: why, by id, nothing new is to be placed on these."""
 
     id: str
     name: str
@@ -494,6 +502,7 @@ class NodeSpec:
     taints: tuple[Taint, ...] = ()
     images: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
+    sick_devices: StrMap = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -519,7 +528,8 @@ class PortBinding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allocation:
-    """One allocation as everybody sees it: a row of the table, made readable."""
+    """One allocation as everybody sees it: a row of the table, made readable. ``ready``: it runs, is meant to, its
+    node is there, and its checks are good: it should get work."""
 
     id: AllocationId
     job_uid: str
@@ -541,6 +551,7 @@ class Allocation:
     create_time_ms: int = 0
     modify_time_ms: int = 0
     resources: Resources = Resources()
+    ready: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -584,7 +595,10 @@ class TaskObservation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What an agent saw of one allocation; ordered by (attempt, restarts, state)."""
+    """What an agent saw of one allocation; ordered by (attempt, restarts, state, health).
+
+    ``health``: a word of ``contract.health`` while it runs, 0 where nobody checks.
+    """
 
     key: AssignmentKey
     restarts: int
@@ -593,6 +607,17 @@ class Observation:
     reason: str = ""
     start_failed: bool = False
     tasks: tuple[TaskObservation, ...] = ()
+    health: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """A version that a job had. ``time_ms``: cluster time of its submission; ``stable``: all of it was ready once."""
+
+    version: int
+    spec: JobSpec
+    time_ms: int = 0
+    stable: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -187,8 +187,8 @@ def _registry(at: Path, container: ContainerSpec) -> Found:
 def _limits(at: Path, task: TaskSpec, container: ContainerSpec, near: NearMiss) -> Found:
     need = task.resources
     cpu, memory = container.cpu_max_millis, container.memory_max_mib
-    if cpu and cpu != -1 and not need.cpu_millis <= cpu <= limits.MAX_CPU_MILLIS:
-        yield (*at, "resources", "cpu_max"), "must be at least 'cpu', or none"
+    if cpu and not need.cpu_millis <= cpu <= limits.MAX_CPU_MILLIS:
+        yield (*at, "resources", "cpu_max"), "must be at least 'cpu'"
     if memory and not need.memory_mib <= memory <= limits.MAX_MEMORY_MIB:
         yield (*at, "resources", "memory_max"), "must be at least 'memory'"
     for key, value in (("pids_limit", container.pids_limit), ("shm_size", container.shm_size_mib)):

@@ -14,7 +14,6 @@ from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
 from orchestrator.contract import model as nouns
 from orchestrator.jobfile import limits, units
 from orchestrator.jobfile.leaves import (
-    QUANTITY,
     Keys,
     Memory,
     Or,
@@ -32,13 +31,6 @@ ROLES = {role.name.lower(): role for role in nouns.TaskRole}
 PullPolicy = Annotated[nouns.PullPolicy, *word(PULL_POLICIES)]
 Role = Annotated[nouns.TaskRole, *word(ROLES)]
 UNLIMITED = -1
-
-
-def _cpu_max(value: object) -> int:
-    return UNLIMITED if value in ("none", "unlimited") else units.parse_cpu(value)
-
-
-CpuMax = Annotated[int, PlainValidator(_cpu_max), WithJsonSchema({**QUANTITY, "examples": [2, "500m", "none"]})]
 
 
 # ---------------------------------------------------------------------------- volumes
@@ -298,7 +290,7 @@ def written_limits(spec: nouns.ContainerSpec) -> dict[str, Any]:
     """The keys within ``resources``."""
     made: dict[str, Any] = {}
     if spec.cpu_max_millis:
-        made["cpu_max"] = "none" if spec.cpu_max_millis == UNLIMITED else units.format_cpu(spec.cpu_max_millis)
+        made["cpu_max"] = units.format_cpu(spec.cpu_max_millis)
     if spec.memory_max_mib:
         made["memory_max"] = units.format_memory(spec.memory_max_mib)
     return made

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from orchestrator.contract.errors import InvalidError
 from orchestrator.contract.model import JobSpec
-from orchestrator.jobfile import check, containers, limits, models, tree, units
+from orchestrator.jobfile import check, containers, limits, models, rollout_keys, tree, units
 from orchestrator.jobfile.check import Path, dotted, near_miss
 from orchestrator.jobfile.tree import Entry, Map, Mistake, Node, Place, Scalar, Seq
 
@@ -38,6 +38,17 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "tmpfs": containers.Tmpfs,
     "logging": containers.Logging,
     "files": containers.File,
+    "health": rollout_keys.HealthKeys,
+    "startup": rollout_keys.CheckKeys,
+    "liveness": rollout_keys.CheckKeys,
+    "readiness": rollout_keys.CheckKeys,
+    "http": rollout_keys.HttpKeys,
+    "tcp": rollout_keys.TcpKeys,
+    "grpc": rollout_keys.GrpcKeys,
+    "health_check": rollout_keys.OrbitHealth,
+    "tcp_check": rollout_keys.OrbitTcp,
+    "update": rollout_keys.UpdateKeys,
+    "rolling_update_config": rollout_keys.OrbitUpdate,
 }
 _MAPPED = {"groups": "name", "tasks": "name", "ports": "label"}
 """Lists that may be written as a mapping, and the key of an item that the mapping's key becomes."""
@@ -56,6 +67,7 @@ _ELSEWHERE = {
     "log_driver": "logging", "network": "network_mode", "networks": "network_mode", "lifecycle": "role",
     "memory_limit": "memory_max", "mem_limit": "memory_max", "cpu_limit": "cpu_max", "cpu_hard_limit": "cpu_max",
     "readonly": "read_only", "read_only_root": "read_only", "annotations": "metadata",
+    "healthcheck": "health", "probes": "health", "strategy": "update", "update_config": "update",
 }  # fmt: skip
 """Words of other orchestrators for our keys."""
 

@@ -18,7 +18,7 @@ from orchestrator.contract import model as nouns
 from orchestrator.contract import priorities
 from orchestrator.jobfile import limits, units
 from orchestrator.jobfile.check import near_miss
-from orchestrator.jobfile.containers import ContainerKeys, CpuMax, Role, Volumes
+from orchestrator.jobfile.containers import ContainerKeys, Role, Volumes
 from orchestrator.jobfile.leaves import (
     GANG_DOMAINS,
     Amounts,
@@ -56,6 +56,7 @@ from orchestrator.jobfile.placement import (
     TolerationKeys,
     Tolerations,
 )
+from orchestrator.jobfile.rollout_keys import Health, OrbitHealth, OrbitUpdate, UpdateKeys, either
 from orchestrator.jobfile.tree import text_of
 
 __all__ = ["AffinityKeys", "ConstraintKeys", "SpreadKeys", "TolerationKeys"]
@@ -100,7 +101,7 @@ class ResourceKeys(Keys):
     cpu: Cpu = Field(default=limits.DEFAULT_CPU_MILLIS, description="Cores.")
     memory: Memory = Field(default=limits.DEFAULT_MEMORY_MIB, description="With its unit: 256Mi.")
     disk: Memory = Field(default=0, description="With its unit: 10Gi.")
-    cpu_max: CpuMax = Field(default=0, description="Hard limit of a container; 'cpu' when left out, or none.")
+    cpu_max: Cpu = Field(default=0, description="Hard limit of a container; without, 'cpu' is its share.")
     memory_max: Memory = Field(default=0, description="Limit of a container; 'memory' when left out.")
     custom: Amounts = Field(default={}, description="Whole amounts of what nodes declare, such as licenses: 2.")
     gpus: Annotated[Gpus, BeforeValidator(_whole_count), Or(_GPUS_SHORT)] | None = Field(
@@ -212,6 +213,8 @@ class TaskKeys(ContainerKeys):
     work_dir: Text | None = Field(default=None, description="Absolute path.")
     user: Text | None = Field(default=None, description="uid, uid:gid or a name.")
     privileged: Truth = Field(default=False, description="Refused unless the operator's policy allows it.")
+    health: Health | None = Field(default=None, description="A check, or startup, liveness and readiness.")
+    health_check: OrbitHealth | None = Field(default=None, description="Orbit's word for health.")
     volumes: Volumes = Field(
         default=[], description="source:target[:ro|rw]; volumes of the node (rw when unsaid) or host paths (ro)."
     )
@@ -237,6 +240,7 @@ class TaskKeys(ContainerKeys):
             mounts=tuple(volume.build() for volume in self.volumes),
             container=self.build_container(cpu_max=self.resources.cpu_max, memory_max=self.resources.memory_max),
             role=self.role,
+            health=either("health", self.health, "health_check", self.health_check),
         )
 
 
@@ -268,6 +272,8 @@ class GroupKeys(TaskKeys):
         default=None, description="Weight of nodes that have the images and datasets: 0 to 100; 50 with datasets."
     )
     network_mode: Text = Field(default="", description="Of its containers: bridge, host, none, or a network's name.")
+    update: UpdateKeys | None = Field(default=None, description="How instances are replaced by a newer version.")
+    rolling_update_config: OrbitUpdate | None = Field(default=None, description="Orbit's word for update.")
     tasks: list[Task] = Field(default=[], description="Tasks that always run together; a list, or a mapping by name.")
 
     def build_group(self, name: str) -> nouns.GroupSpec:
@@ -289,6 +295,7 @@ class GroupKeys(TaskKeys):
             datasets=tuple(self.datasets),
             network_mode=self.network_mode,
             locality=(limits.DEFAULT_LOCALITY if self.datasets else 0) if self.locality is None else self.locality,
+            update=either("update", self.update, "rolling_update_config", self.rolling_update_config),
         )
 
 

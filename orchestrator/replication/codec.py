@@ -27,8 +27,9 @@ ENTRY_MAGIC = 0x454D5352  # "RSME" in the file, little-endian
 FORMAT = 4
 """Raised when a peer of today could misread what is written; additions alone do not raise it. What an older one reads
 rightly is still written with the older number. 2: configuration epochs (``ChangePeers``). 3: cordoned devices,
-evictions, namespaces, observations as columns (``RecordObserved``), moves (``MoveAllocation``), taints. 4: settled
-digests, progress of starts, jobs with settings of containers or changed in place."""
+evictions, namespaces, observations as columns (``RecordObserved``), moves (``MoveAllocation``), taints. 4: rollouts
+that are remembered, health, sick devices, settled digests, progress of starts, jobs with settings of containers or
+changed in place."""
 
 M = TypeVar("M", bound=Message)
 
@@ -50,6 +51,7 @@ def _column(dtype: str) -> tuple[Callable[[Any], bytes], Callable[[bytes], npt.N
 
 register(cast(type, commands.Int32Array), *_column("<i4"))
 register(cast(type, commands.UInt64Array), *_column("<u8"))
+register(cast(type, commands.Int64Array), *_column("<i8"))
 
 # ---------------------------------------------------------------------------- entries
 
@@ -58,6 +60,9 @@ _COMMANDS: dict[str, type] = {
     "stop_job": commands.StopJob,
     "scale_job": commands.ScaleJob,
     "restart_job": commands.RestartJob,
+    "steer_rollout": commands.SteerRollout,
+    "rollback_job": commands.RollbackJob,
+    "end_rollouts": commands.EndRollouts,
     "remove_job": commands.RemoveJob,
     "move_allocation": commands.MoveAllocation,
     "pin_image": commands.PinImage,
@@ -98,14 +103,21 @@ _OF_FORMAT_3 = (
 """Likewise, of format 2."""
 
 
-_OF_FORMAT_4 = (commands.PinImage, commands.RecordProgress)
+_OF_FORMAT_4 = (
+    commands.SteerRollout,
+    commands.RollbackJob,
+    commands.EndRollouts,
+    commands.PinImage,
+    commands.RecordProgress,
+)
 """Likewise, of format 3."""
 
 
 def of_format_4(spec: JobSpec) -> bool:
-    """Whether an older peer would lose part of a job."""
+    """Whether an older peer would lose part of a job, or refuse it."""
     return any(
         group.network_mode
+        or len({port.static for port in group.ports if port.static}) < sum(port.static > 0 for port in group.ports)
         or any(
             task.container is not None or task.role is not TaskRole.MAIN or any(mount.sub_path for mount in task.mounts)
             for task in group.tasks
@@ -115,15 +127,30 @@ def of_format_4(spec: JobSpec) -> bool:
 
 
 def _format(command: commands.Command) -> int:
-    if isinstance(command, _OF_FORMAT_4):
-        return 4
-    if isinstance(command, commands.SubmitJobs) and any(one.in_place or of_format_4(one.spec) for one in command.jobs):
+    if isinstance(command, _OF_FORMAT_4) or _has_news_of_4(command):
         return 4
     if isinstance(command, _OF_FORMAT_3):
         return 3
     if isinstance(command, commands.ApplyPlan) and (command.actions.action == commands.Action.EVICT).any():
         return 3  # an older peer would reject the evictions, and no longer have the same state
     return 2 if isinstance(command, _OF_FORMAT_2) else 1
+
+
+def _has_news_of_4(command: commands.Command) -> bool:
+    """Whether a peer of format 3 would read it and do something else."""
+    match command:
+        case commands.SubmitJobs():
+            return any(job.remember or job.in_place or of_format_4(job.spec) for job in command.jobs)
+        case commands.ApplyPlan():
+            return bool((command.actions.action == commands.Action.REPLACE).any())
+        case commands.RecordObserved():
+            return command.rows.health is not None
+        case commands.RecordStatuses():
+            return any(one.health for one in command.observations)
+        case commands.RegisterNode():
+            return bool(command.node.sick_devices)
+        case _:
+            return False
 
 
 def encode_entry(entry: Entry) -> bytes:

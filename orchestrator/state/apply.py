@@ -20,6 +20,7 @@ from orchestrator.state import (
     apply_observed,
     apply_plan,
     apply_progress,
+    apply_rollouts,
     apply_statuses,
     apply_taints,
     apply_variables,
@@ -38,6 +39,7 @@ from orchestrator.state.commands import (
     CordonDevice,
     CordonNode,
     DrainNode,
+    EndRollouts,
     Entry,
     ForgetNode,
     MarkNodes,
@@ -51,11 +53,13 @@ from orchestrator.state.commands import (
     Rejected,
     RemoveJob,
     RestartJob,
+    RollbackJob,
     ScaleJob,
     SetFeatureLevel,
     SetLimits,
     SetSettings,
     SingleCommand,
+    SteerRollout,
     StopJob,
     SubmitJobs,
     TaintNode,
@@ -75,6 +79,9 @@ _OF_SOME_JOBS = (
     StopJob,
     ScaleJob,
     RestartJob,
+    SteerRollout,
+    RollbackJob,
+    EndRollouts,
     RemoveJob,
     ApplyPlan,
     RecordStatuses,
@@ -169,6 +176,12 @@ def _apply_command(state: State, command: SingleCommand) -> Outcome:
             return apply_jobs.scale(state, command)
         case RestartJob():
             return apply_jobs.restart(state, command)
+        case SteerRollout():
+            return apply_rollouts.steer(state, command)
+        case RollbackJob():
+            return apply_rollouts.rollback(state, command)
+        case EndRollouts():
+            return apply_rollouts.end_rollouts(state, command)
         case RemoveJob():
             return apply_jobs.remove(state, command)
         case MoveAllocation():

@@ -34,8 +34,8 @@ def resize(state: State, before: Job, after: Job) -> Job:
             continue
         if after.spec.constraints != before.spec.constraints or after.spec.type != before.spec.type:
             continue
-        if not in_place(known[1], group):
-            continue
+        if not in_place(known[1], group) or (group.update is not None and group.update.canaries):
+            continue  # canaries were asked for: somebody wants to look first
         rows = _candidates(state, before, known[0])
         if after.spec.type is not JobType.SYSTEM:
             rows = rows[state.table.ordinal[rows] < group.count]
