@@ -42,6 +42,8 @@ from orchestrator.contract.model import NodeSpec, Resources, str_map
 
 VERSION = "0.1.0"
 WARN_BEFORE = datetime.timedelta(days=30)
+SEEN = "drivers"
+"""What the data directory says of drivers that have answered on this node."""
 LOOPBACK = ("127.", "localhost", "::1")
 
 log = structlog.get_logger("agent")
@@ -63,7 +65,7 @@ class Agent:
             stack.callback(store.close)
             tls, name = self._certificate(store, stack)
             address = settings.address or _own_address(settings.peers)
-            drivers = await self._drivers(address)
+            drivers = await self._drivers(address, store)
             health: GpuHealth | None = None
             if settings.gpu:
                 devices = gpu.declared(settings.gpu, name)
@@ -207,7 +209,9 @@ class Agent:
         if ends - now < WARN_BEFORE:
             log.warning("certificate_ends_soon", file=str(files.cert), ends=ends.isoformat())
 
-    async def _drivers(self, address: str) -> dict[str, Driver]:
+    async def _drivers(self, address: str, store: Store) -> dict[str, Driver]:
+        """Those that were asked for; of ``auto`` those that answer now or ever did here: an engine that is down while
+        the agent starts (both at boot, or it is being restarted) comes back, and its tasks may well be running."""
         settings = self.settings
         publish = settings.publish_address or ("127.0.0.1" if address.startswith(LOOPBACK) else "0.0.0.0")
         options = DriverSettings(
@@ -220,6 +224,7 @@ class Agent:
         auto = "auto" in settings.driver
         names = ("docker", "process") if auto else settings.driver
         drivers: dict[str, Driver] = {}
+        seen = set(store.noted(SEEN).split())
         for name in names:
             try:
                 driver = DRIVERS[name](options)
@@ -228,7 +233,7 @@ class Agent:
                     continue
                 raise StartupError(f"driver {name} needs {error.name}: pip install 'raftsman[agent]'") from error
             info = await driver.probe()
-            if not info.available and auto:
+            if not info.available and auto and name not in seen:
                 log.info("driver_absent", driver=name, reason=info.reason)
                 await driver.close()
                 continue
@@ -236,7 +241,9 @@ class Agent:
                 log.warning("driver_down", driver=name, reason=info.reason)
             else:
                 log.info("driver_ready", driver=name, version=info.version, note=info.reason)
+                seen.add(name)
             drivers[name] = driver
+        store.note(SEEN, " ".join(sorted(seen)))
         return drivers
 
     async def _serve_http(
