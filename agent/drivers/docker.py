@@ -53,7 +53,7 @@ from orchestrator.contract.images import IMAGE_LENGTH_MAX, IMAGES_MAX, written
 from orchestrator.contract.model import ContainerSpec
 
 CALL_S = 30.0
-PROBE_S = 5.0
+PROBE_S = 10.0
 """An engine that says nothing about itself for so long hangs."""
 MAX_CALLS = 32
 OOM_NOTICE_S = 0.3
