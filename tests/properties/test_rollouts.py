@@ -391,3 +391,37 @@ def test_changing_only_the_policy_or_the_count_replaces_nobody() -> None:
     world.submit(0)
     world.settle()
     assert world.job.version == 2 and {int(world.state.table.attempt[row]) for row in world.rows()} == before
+
+
+def plans_of(world: World) -> tuple[Command, ...]:
+    return plan.decide(views.cluster_view(world.state), world.now_ms).plans
+
+
+def test_a_plan_that_comes_after_a_check_failed_elsewhere_stops_nobody_who_is_needed() -> None:
+    world = World(10, UpdateSpec(max_surge=0, max_unavailable=1), 3)
+    world.submit(0)
+    world.settle()
+    world.submit(1)
+    (late,) = plans_of(world)
+    world.observe(world.rows()[2], AllocState.RUNNING, ready=False)
+    assert world.ready() == 2
+    world.held_against_the_bounds(late)
+    assert world.ready() == 2, "the plan of before stopped another one"
+    told = [event.message for event in world.state.events.after(0) if event.kind == "plan.rejected"]
+    assert "2 of 3 are ready, and 2 have to be" in told[-1]
+
+
+def test_the_plans_of_two_who_believe_to_lead_bring_no_more_successors_than_may_surge() -> None:
+    world = World(11, UpdateSpec(max_surge=1, max_unavailable=0), 3)
+    world.submit(0)
+    world.settle()
+    world.submit(1)
+    world.observe(world.rows()[2], AllocState.RUNNING, ready=False)
+    (old,) = plans_of(world)  # begins with the one that is not ready
+    world.observe(world.rows()[2], AllocState.RUNNING)
+    (new,) = plans_of(world)
+    for one in (new, old):
+        world.held_against_the_bounds(one)
+    assert world.live() == 4
+    told = [event.message for event in world.state.events.after(0) if event.kind == "plan.rejected"]
+    assert "1 of its group have a successor already" in told[-1]
