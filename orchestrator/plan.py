@@ -400,6 +400,9 @@ def _explain_group(
     texts = [*waits, *texts]
     if placed > 0 and job.spec.type is not JobType.SYSTEM:
         texts.append(f"{placed} being placed now")
+    wish = wish_of(job.spec, group, policy=registry.chooser(view.default_placement))
+    if instead := registry.stand_in(wish.policy):
+        texts.append(f"placement {wish.policy} is not installed on the leading peer: placed by {instead}")
     if not unplaced:
         return GroupExplanation(
             group=group.name,
@@ -409,7 +412,6 @@ def _explain_group(
             blocked_by="quota" if over_quota else "gang" if note.gang else "",
             blocked_text=quota_said if over_quota else note.gang,
         )
-    wish = wish_of(job.spec, group, policy=registry.chooser(view.default_placement))
     if wish.gang is not None:
         reasons = explain_gang(problem, wish, work.asks[mine[0]], mine[0])
     else:

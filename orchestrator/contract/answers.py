@@ -216,6 +216,7 @@ class DeviceUse:
     device: Device
     used_millis: int = 0
     cordoned: bool = False
+    sick: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
