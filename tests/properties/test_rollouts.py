@@ -425,3 +425,19 @@ def test_the_plans_of_two_who_believe_to_lead_bring_no_more_successors_than_may_
     assert world.live() == 4
     told = [event.message for event in world.state.events.after(0) if event.kind == "plan.rejected"]
     assert "1 of its group have a successor already" in told[-1]
+
+
+def test_why_says_what_is_not_ready_and_what_halts_a_rollout() -> None:
+    world = World(12, UpdateSpec(max_surge=1, max_unavailable=0), 2)
+    world.submit(0)
+    world.settle()
+    world.submit(1)
+    world.lead()
+    (successor,) = [row for row in world.rows() if world.state.table.version[row] == 2]
+    world.observe(successor, AllocState.RUNNING, ready=False)
+    world.do(SteerRollout(namespace="default", name="web", action=RolloutAction.PAUSE))
+    (said,) = plan.explain(views.cluster_view(world.state), world.job.uid, world.now_ms)
+    assert "1 not ready on" in said.summary
+    assert (
+        "the rollout is halted: it is paused (raftsman resume lets it go on); 2 still run the version" in said.summary
+    )
