@@ -29,6 +29,7 @@ from orchestrator.contract.model import (
     TaskSpec,
 )
 from orchestrator.contract.rollouts import RolloutAction, RolloutStatus, UpdateSpec, surge, unavailable
+from orchestrator.foresight.settle import settle
 from orchestrator.state import views
 from orchestrator.state.apply import apply
 from orchestrator.state.commands import (
@@ -441,3 +442,17 @@ def test_why_says_what_is_not_ready_and_what_halts_a_rollout() -> None:
     assert (
         "the rollout is halted: it is paused (raftsman resume lets it go on); 2 still run the version" in said.summary
     )
+
+
+def test_foresight_plays_a_rollout_to_its_end_as_what_is_late_becomes_ready() -> None:
+    world = World(13, UpdateSpec(max_surge=1, max_unavailable=0), 3)
+    world.submit(0)
+    world.settle()
+    world.submit(1)
+    world.lead()
+    for row in world.rows():
+        if world.state.table.state[row] == int(AllocState.PENDING):
+            world.observe(row, AllocState.RUNNING, ready=False)
+    assert settle(world.state, world.now_ms).settled
+    table, live = world.state.table, world.state.table.live_rows()
+    assert len(live) == 3 and set(table.version[live].tolist()) == {2}
