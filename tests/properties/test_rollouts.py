@@ -22,6 +22,7 @@ from orchestrator.contract.model import (
     Desired,
     GroupSpec,
     JobSpec,
+    JobType,
     NodeSpec,
     Observation,
     Resources,
@@ -456,3 +457,19 @@ def test_foresight_plays_a_rollout_to_its_end_as_what_is_late_becomes_ready() ->
     assert settle(world.state, world.now_ms).settled
     table, live = world.state.table, world.state.table.live_rows()
     assert len(live) == 3 and set(table.version[live].tolist()) == {2}
+
+
+def test_a_service_that_becomes_a_batch_job_amid_a_rollout_keeps_one_attempt_of_each() -> None:
+    world = World(14, UpdateSpec(max_surge=1, max_unavailable=0), 2)
+    world.submit(0)
+    world.settle()
+    world.submit(1)
+    world.lead()
+    assert world.live() == 3
+    world.update = None
+    batch = replace(world.spec(), type=JobType.BATCH)
+    world.done(world.do(SubmitJobs(jobs=(JobSubmission(spec=batch, uid="u", remember=True),))))
+    world.settle()
+    assert world.live() == 2 and not check(world.state)
+    table = world.state.table
+    assert {int(table.version[row]) for row in world.rows()} == {3}
