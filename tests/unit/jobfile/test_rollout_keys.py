@@ -101,6 +101,7 @@ def test_a_surge_alone_needs_nothing_unavailable_and_something_can_always_move(
         ("health: {liveness: {tcp: 80, failures: 0}}", "health.liveness.failures"),
         ("health: {liveness: {tcp: 80, interval: 0}}", "health.liveness.interval"),
         ("health: {ready: {tcp: 80}}", "unknown key 'ready'"),
+        ("tasks: [{name: a, role: init, command: [x], health: {tcp: 80}}, {name: b, command: [x]}]", "an init task"),
         ("update: {max_surge: 0, max_unavailable: 0}", "nothing could ever be replaced"),
         ("update: {max_surge: 101%}", "must be from 0 to 100%, not 101"),
         ("update: {max_surge: lots}", "expected a number of instances such as 1, or a share such as 25%"),
