@@ -85,6 +85,10 @@ def _immediate_stops(scene: Scene) -> Int32Array:
     reason[known & ~system & (columns.ordinal >= groups.count[group])] = SURPLUS
     for number in scene.system_nodes:
         reason[_misplaced(scene, known & (rows.group == number), number)] = UNMATCHED
+    beside = scene.instances.beside
+    left = (beside >= 0) & ~groups.policy[scene.instances.group] & scene.live[beside]
+    at = beside[left]  # two of one instance, of what was a service's rollout before the job changed its type
+    reason[at[running[at] & (reason[at] == STAYS)]] = OUTDATED
     reason[known & ~groups.active[group]] = STOPPED
     return reason
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.contract import health
 from orchestrator.contract.answers import DeviceUse, JobStatus, NodeInfo
 from orchestrator.contract.containers import variables_of
 from orchestrator.contract.model import (
@@ -38,6 +37,7 @@ from orchestrator.state.allocations import FREE, LAST_LIVE, NO_ROWS, Columns
 from orchestrator.state.images import digests
 from orchestrator.state.model import Job, Node
 from orchestrator.state.ordinals import LastAttempts
+from orchestrator.state.rollouts import is_ready
 from orchestrator.state.state import Rows, State
 from orchestrator.state.status import job_status
 from orchestrator.state.typical import Shape
@@ -184,17 +184,6 @@ def allocation(state: State, row: int) -> Allocation:
             custom=table.custom.get(row, ()),
         ),
         ready=is_ready(state, row),
-    )
-
-
-def is_ready(state: State, row: int) -> bool:
-    """Whether it should get work: it runs, is meant to, its node is there, and its checks are good."""
-    table = state.table
-    return (
-        int(table.state[row]) == int(AllocState.RUNNING)
-        and int(table.desired[row]) == int(Desired.RUN)
-        and health.is_ready(int(table.health[row]))
-        and state.node_at[int(table.node[row])].status is NodeStatus.READY
     )
 
 
