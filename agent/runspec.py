@@ -58,7 +58,7 @@ def run_spec(record: Record, task: TaskSpec, cluster_id: str, node: NodeFacts) -
         "RAFTSMAN_NODE_ADDRESS": node.address,
     }
     for port in assignment.ports:
-        env[f"RAFTSMAN_PORT_{_env_name(port.label)}"] = str(_inside(port) if in_container else port.host_port)
+        env[f"RAFTSMAN_PORT_{_env_name(port.label)}"] = str(inside(port) if in_container else port.host_port)
     devices = assignment.device_ids if task.resources.gpus is not None else ()
     if devices:
         env["NVIDIA_VISIBLE_DEVICES"] = ",".join(devices)
@@ -80,7 +80,7 @@ def _publisher(record: Record) -> str:
     return next((task.name for task in record.assignment.group.tasks if task.driver_name == "docker"), "")
 
 
-def _inside(port: PortBinding) -> int:
+def inside(port: PortBinding) -> int:
     return port.to or port.host_port
 
 

@@ -19,9 +19,10 @@ import grpc
 import grpc.aio
 import structlog
 
-from agent.log_server import serve_logs
+from agent.log_server import Measuring, serve_logs
 from agent.metrics import Metrics
 from agent.outbox import Outbox
+from agent.sessions import SessionServer
 from agent.store import Store, boot_clock_ms
 from agent.supervisor import Supervisor
 from orchestrator.contract import codec
@@ -77,6 +78,8 @@ class Session:
         supervisor: Supervisor,
         outbox: Outbox,
         node: Callable[[], NodeSpec],
+        sessions: SessionServer,
+        usage: Measuring,
         metrics: Metrics,
         boot_id: str,
         clock_ms: Callable[[], int] = boot_clock_ms,
@@ -90,6 +93,8 @@ class Session:
         self._supervisor = supervisor
         self._outbox = outbox
         self._node = node
+        self._sessions = sessions
+        self._usage = usage
         self._metrics = metrics
         self._boot_id = boot_id
         self._clock_ms = clock_ms
@@ -422,7 +427,7 @@ class Session:
             stub = agent_pb2_grpc.AgentsStub(channel)
             while True:
                 try:
-                    await serve_logs(stub, self._store.node_id, self._supervisor)
+                    await serve_logs(stub, self._store.node_id, self._supervisor, self._sessions, self._usage)
                 except grpc.aio.AioRpcError as error:
                     self._log.debug("logs_stream_ended", peer=address, why=from_rpc_error(error).message)
                 await asyncio.sleep(LOGS_AGAIN_S * random.uniform(0.8, 1.2))

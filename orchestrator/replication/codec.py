@@ -23,10 +23,11 @@ from orchestrator.state import commands
 from orchestrator.state.commands import Entry
 
 ENTRY_MAGIC = 0x454D5352  # "RSME" in the file, little-endian
-FORMAT = 3
+FORMAT = 4
 """Raised when a peer of today could misread what is written; additions alone do not raise it. What an older one reads
 rightly is still written with the older number. 2: configuration epochs (``ChangePeers``). 3: cordoned devices,
-evictions, namespaces, observations as columns (``RecordObserved``), moves (``MoveAllocation``), taints."""
+evictions, namespaces, observations as columns (``RecordObserved``), moves (``MoveAllocation``), taints. 4: deadlines
+and ends of drains."""
 
 M = TypeVar("M", bound=Message)
 
@@ -94,7 +95,14 @@ _OF_FORMAT_3 = (
 """Likewise, of format 2."""
 
 
+def _of_format_4(command: commands.Command) -> bool:
+    """What a peer of format 3 would misread: it would go on with another state."""
+    return isinstance(command, commands.DrainNode) and (command.cancel or command.deadline_after_ms != 0)
+
+
 def _format(command: commands.Command) -> int:
+    if _of_format_4(command):
+        return 4
     if isinstance(command, _OF_FORMAT_3):
         return 3
     if isinstance(command, commands.ApplyPlan) and (command.actions.action == commands.Action.EVICT).any():

@@ -35,10 +35,10 @@ from orchestrator.state.snapshot import Image
 from orchestrator.state.typical import Shape
 
 MAGIC = 0x534D5352  # "RSMS" in the file, little-endian
-FORMAT = 4
+FORMAT = 5
 """Raised when a peer of today could misread what is written; additions alone do not raise it. What an older one reads
 rightly is still written with the older number. 2: in parts. 3: of a configuration epoch after the first. 4:
-with namespaces or settings."""
+with namespaces or settings. 5: with a drain's deadline."""
 PART_BYTES = 256 * 1024
 """A part is ended when it has so many; one that begins with a large record (a job of 1 MiB) is larger."""
 
@@ -65,6 +65,8 @@ def encode_snapshot(image: Image) -> Iterator[bytes]:
 
 
 def _format(image: Image) -> int:
+    if any(node.drain_deadline_ms for node in image.nodes.values()):
+        return 5
     if image.namespaces or image.settings != Settings():
         return 4
     return 2 if image.epoch <= 1 else 3

@@ -163,6 +163,7 @@ COMMANDS: tuple[cmd.Command, ...] = (
         drop=(TaintKey(key="old"), TaintKey(key="bad", effect=TaintEffect.NO_EXECUTE)),
     ),
     cmd.DrainNode(node_id="n"),
+    cmd.DrainNode(node_id="n", deadline_after_ms=5_000, cancel=True, keep_cordoned=True),
     cmd.ForgetNode(node_id="n"),
     cmd.MarkNodes(lost=(cmd.NodeMark(node_id="n", register_index=3, reason="r"),)),
     PLAN,
