@@ -61,24 +61,21 @@ class SessionServer:
     async def join(self, stub: Any, call: SessionCall) -> None:
         """Until the session is over, on a stream of its own to the peer that called. Cancelled: it ends at once."""
         stream = stub.JoinSession()
-
-        async def receive() -> ClientFrame | None:
-            frame = await stream.read()
-            return frame if isinstance(frame, ClientFrame) else None
-
+        frames = _Frames(stream)
         self.count += 1
         try:
-            await stream.write(AgentFrame(join=call.session_id))
-            end = await self._run(call, stream.write, receive)
-            await stream.write(AgentFrame(end=end))
+            await frames.send(AgentFrame(join=call.session_id))
+            end = await self._run(call, frames.send, frames.receive)
+            await frames.send(AgentFrame(end=end))
             await stream.done_writing()
-            while await receive() is not None:  # until the peer has passed it on
+            while await frames.receive() is not None:  # until the peer has passed it on
                 pass
         except (grpc.aio.BaseError, asyncio.InvalidStateError) as error:
             log.debug("session_broken", session=call.session_id, error=str(error))
         finally:
             self.count -= 1
             stream.cancel()
+            frames.close()
 
     async def _run(self, call: SessionCall, send: Send, receive: Receive) -> SessionEnd:
         try:
@@ -98,6 +95,48 @@ class SessionServer:
         except Exception as error:
             log.exception("session_failed", session=call.session_id)
             return SessionEnd(error=f"the agent failed: {error!r}; its log says more", error_reason="INTERNAL")
+
+
+class _Frames:
+    """Both ways of a call, for users that are cancelled: gRPC would end the whole call with a read or write that is.
+    One frame is read ahead, no more."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._turn = asyncio.Lock()
+        self._writing: set[asyncio.Future[None]] = set()
+        self._read: asyncio.Queue[ClientFrame | None] = asyncio.Queue(1)
+        self._reader = asyncio.ensure_future(self._pump())
+
+    async def _pump(self) -> None:
+        try:
+            while isinstance(frame := await self._stream.read(), ClientFrame):
+                await self._read.put(frame)
+        except (grpc.aio.BaseError, asyncio.InvalidStateError):
+            pass  # whoever writes learns why
+        await self._read.put(None)
+
+    async def receive(self) -> ClientFrame | None:
+        """None, and from then on None, when the peer says no more."""
+        frame = await self._read.get()
+        if frame is None:
+            self._read.put_nowait(None)
+        return frame
+
+    async def send(self, frame: AgentFrame) -> None:
+        """Once the peer has room for it. Raises ``AioRpcError``."""
+        writing = asyncio.ensure_future(self._write(frame))
+        self._writing.add(writing)
+        writing.add_done_callback(self._writing.discard)
+        await asyncio.shield(writing)
+
+    async def _write(self, frame: AgentFrame) -> None:
+        async with self._turn:
+            await self._stream.write(frame)
+
+    def close(self) -> None:
+        for task in (self._reader, *self._writing):
+            task.cancel()
 
 
 class _Session:

@@ -120,7 +120,9 @@ async def begin(
     return reader, writer
 
 
-async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, patience_s: float | None) -> Answer:
+async def answer(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, patience_s: float | None, head_only: bool = False
+) -> Answer:
     """The head of the engine's answer. Raises ``EngineError``, ``DriverUnavailableError``; the connection is closed
     then."""
     try:
@@ -135,7 +137,7 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, 
         headers = {name.strip().lower(): content.strip() for name, _, content in pairs}
         found = Answer(status, headers, reader, writer)
         if status >= 400:
-            said = b"".join([piece async for piece in found.body()])
+            said = b"" if head_only else b"".join([piece async for piece in found.body()])
             try:
                 message = str(json.loads(said)["message"])
             except (ValueError, KeyError, TypeError):
@@ -163,7 +165,7 @@ async def call(
 ) -> Answer:
     """One request and the head of its answer."""
     reader, writer = await begin(method, path, query=query, value=value, upgrade=upgrade)
-    return await answer(reader, writer, patience_s=patience_s)
+    return await answer(reader, writer, patience_s=patience_s, head_only=method == "HEAD")
 
 
 async def ask(method: str, path: str, *, query: dict[str, str] | None = None, value: Any = None) -> Any:

@@ -80,7 +80,7 @@ def _in(tree: Any, target: Any) -> None:
     if not os.path.isdir(lands.directory):  # noqa: PTH112
         raise tree.TreeError(f"there is no directory {lands.directory}", reason="NOT_FOUND")
     _say({"name": lands.name})
-    copied = tree.unpack(lambda size: os.read(0, size), lands.directory, lands.name)
+    copied = tree.unpack(lambda size: os.read(0, size), lands.directory, lands.name, any_links=True)
     _say({"files": copied.files, "skipped": copied.skipped})
 
 

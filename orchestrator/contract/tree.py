@@ -3,7 +3,7 @@
 Owns: ``pack``, ``unpack``, and where a copy lands (``landing``). Leaves to others: whose rights count (the process that
 calls). The rules: permissions and times are kept, owners are not, and neither are set-user-id bits. Nothing is ever
 written outside of the destination: every directory on the way is opened without following links, names that climb out
-are refused, links that lead out of the tree are left out and said so.
+are refused, links that lead out of the tree are left out and said so (unless the destination is a task's own files).
 """
 
 from __future__ import annotations
@@ -150,15 +150,16 @@ def _content(file: IO[bytes], size: int) -> Iterator[bytes]:
 # ---------------------------------------------------------------------------- reading
 
 
-def unpack(read: Callable[[int], bytes], directory: str, name: str) -> Copied:
+def unpack(read: Callable[[int], bytes], directory: str, name: str, *, any_links: bool = False) -> Copied:
     """Write a tar stream of one file or tree into ``directory``, where it is called ``name`` (".": its contents go into
-    the directory itself). ``read(n)`` gives up to n bytes, b"" at the end. Raises ``TreeError``."""
+    the directory itself). ``read(n)`` gives up to n bytes, b"" at the end. ``any_links``: also links that lead out of
+    the tree, for a destination whose owner could make them himself. Raises ``TreeError``."""
     try:
         root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise TreeError(f"{directory}: {error.strerror}", reason="NOT_FOUND") from error
     try:
-        return _Unpacker(root, name).run(read)
+        return _Unpacker(root, name, any_links).run(read)
     finally:
         os.close(root)
 
@@ -177,8 +178,9 @@ class _Stream:
 
 
 class _Unpacker:
-    def __init__(self, root: int, name: str) -> None:
+    def __init__(self, root: int, name: str, any_links: bool) -> None:
         self._root = root
+        self._any_links = any_links
         self._name = name
         self._copied = Copied()
         self._directories: list[tuple[list[str], tarfile.TarInfo]] = []
@@ -238,7 +240,7 @@ class _Unpacker:
             self._copied.files += 1
             self._copied.bytes += member.size
         elif member.issym():
-            if self._leads_out(parts, member.linkname):
+            if not self._any_links and self._leads_out(parts, member.linkname):
                 self._copied.skip(f"{where}: a link to {member.linkname}, which is outside of what is copied")
                 return
             self._remove(last, parent, where)
