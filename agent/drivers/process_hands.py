@@ -1,8 +1,8 @@
 """Hands on tasks of the process driver: commands beside them, their files, ports of this host.
 
-Owns: terminals and pipes, ending a command with all that it left behind. Leaves to others: becoming the command
+Owns: terminals and pipes, and the lifeline of each command. Leaves to others: the command and its children
 (``process_enter``), files (``process_files``), what runs (``process``). The rule: a command and its children end with
-the session and with the task; there is no container around them, so they are looked for by ancestry and process group.
+the session, with the task, and with the agent however that dies: they live as long as the agent holds their lifeline.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from agent.drivers import process_enter, process_files, process_shim
 from agent.hands import CHUNK, Command, Connection, Entered, HandsError, Incoming
 from agent.pipes import Pipe, StreamConnection
 from orchestrator.contract import tree
 from orchestrator.contract.tree import Target
 
-HANG_UP_S = 0.5
-"""Between the request to end and the kill."""
+CLOSE_S = 5.0
+PASSED_ON = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGCONT", "SIGTSTP")
+"""As ``process_enter`` has it, which cannot be imported from here: it imports its neighbour by path."""
 LAST_WORDS_S = 0.5
 """Output that a child holds open after the command itself has ended is waited for so long."""
 CONNECT_S = 5.0
@@ -38,6 +38,7 @@ async def enter(directory: Path, task: int, command: Command) -> Entered:
     """Start ``command`` beside the task with that pid."""
     theirs: list[int] = []
     ours: list[Pipe] = []
+    lifeline, held = os.pipe()
     try:
         if command.tty:
             master, slave = pty.openpty()
@@ -50,24 +51,27 @@ async def enter(directory: Path, task: int, command: Command) -> Entered:
             sys.executable,
             "-I",
             "-S",
-            process_enter.__file__,
+            str(Path(__file__).with_name("process_enter.py")),
             str(directory),
             str(task),
+            str(lifeline),
             (command.term or "xterm") if command.tty else "",
             *command.argv,
             stdin=theirs[0],
             stdout=theirs[1],
             stderr=theirs[2],
             start_new_session=True,
+            pass_fds=(lifeline,),
         )
     except OSError as error:
+        os.close(held)
         for pipe in ours:
             pipe.close()
         raise HandsError(f"cannot start the command: {error.strerror}") from error
     finally:
-        for fd in set(theirs):
+        for fd in {lifeline, *theirs}:
             os.close(fd)
-    return _Entered(child, ours, tty=command.tty)
+    return _Entered(child, ours, held, tty=command.tty)
 
 
 def _pipes(stdin: bool) -> tuple[list[int], list[Pipe]]:
@@ -94,10 +98,11 @@ def _set_size(fd: int, rows: int, columns: int) -> None:
 
 
 class _Entered:
-    """``pipes``: the terminal alone, or standard input, output and error."""
+    """``pipes``: the terminal alone, or standard input, output and error; ``lifeline``: our end."""
 
-    def __init__(self, child: asyncio.subprocess.Process, pipes: list[Pipe], *, tty: bool) -> None:
+    def __init__(self, child: asyncio.subprocess.Process, pipes: list[Pipe], lifeline: int, *, tty: bool) -> None:
         self._child = child
+        self._lifeline = lifeline
         self._tty = tty
         self._input = pipes[0]
         self._outputs = {pipe: number == 1 for number, pipe in enumerate(pipes[:1] if tty else pipes[1:])}
@@ -142,15 +147,16 @@ class _Entered:
                 _set_size(self._input.fileno(), rows, columns)
 
     async def signal(self, name: str) -> None:
-        number = getattr(signals, name, None) if name.startswith("SIG") else None
-        if isinstance(number, signals.Signals):
-            self._send(number)
+        if name == "SIGKILL":
+            self._let_go()
+        elif name in PASSED_ON and self._child.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._child.send_signal(getattr(signals, name))
 
-    def _send(self, number: signals.Signals) -> None:
-        """To the command's process group, which is its session's first."""
-        if self._child.returncode is None:
-            with contextlib.suppress(OSError):
-                os.killpg(self._child.pid, number)
+    def _let_go(self) -> None:
+        if self._lifeline >= 0:
+            os.close(self._lifeline)
+            self._lifeline = -1
 
     async def wait(self) -> int:
         code = await asyncio.shield(self._ended)
@@ -160,22 +166,13 @@ class _Entered:
         if self._closed:
             return
         self._closed = True
-        left = process_shim.descendants(self._child.pid)
-        if not self._ended.done():
-            self._send(signals.SIGHUP)
-            await asyncio.wait({self._ended}, timeout=HANG_UP_S)
-            left = [*left, *process_shim.descendants(self._child.pid)]
-        with contextlib.suppress(OSError):
-            os.killpg(self._child.pid, signals.SIGKILL)  # what it left behind
-        for pid in left:
-            with contextlib.suppress(OSError):
-                os.kill(pid, signals.SIGKILL)
+        self._let_go()
         for task in self._reads:
             task.cancel()
         await asyncio.gather(*self._reads, return_exceptions=True)
         for pipe in {self._input, *self._outputs}:
             pipe.close()
-        await asyncio.wait({self._ended}, timeout=HANG_UP_S)
+        await asyncio.wait({self._ended}, timeout=CLOSE_S)
         self._ended.cancel()
 
 
@@ -188,7 +185,7 @@ async def _files(directory: Path, *arguments: str, copying_in: bool) -> tuple[as
         sys.executable,
         "-I",
         "-S",
-        process_files.__file__,
+        str(Path(__file__).with_name("process_files.py")),
         tree.__file__,
         str(directory),
         *arguments,

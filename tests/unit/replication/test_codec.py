@@ -300,3 +300,12 @@ def test_arrays_of_another_width_are_stored_as_the_column_says() -> None:
 def test_a_peer_that_knows_no_moves_stops_before_one() -> None:
     (move,) = [command for command in COMMANDS if isinstance(command, cmd.MoveAllocation)]
     assert log_pb2.LogEntry.FromString(encode_entry(entry(move))).format == 3
+
+
+def test_only_a_drain_that_an_older_peer_would_misread_is_of_a_newer_format() -> None:
+    for drain, wanted in (
+        (cmd.DrainNode(node_id="n"), 1),
+        (cmd.DrainNode(node_id="n", deadline_after_ms=1), 4),
+        (cmd.DrainNode(node_id="n", cancel=True), 4),
+    ):
+        assert log_pb2.LogEntry.FromString(encode_entry(entry(drain))).format == wanted
