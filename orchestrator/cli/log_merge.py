@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -53,7 +53,7 @@ async def lines(source: int, chunks: AsyncIterator[Chunk]) -> AsyncIterator[Line
         yield Line(began_ms or newest_ms, source, rest)
 
 
-async def merged(sources: Sequence[AsyncIterator[Line]]) -> AsyncIterator[Line]:
+async def merged(sources: Sequence[AsyncIterator[Line]]) -> AsyncGenerator[Line, None]:
     """The lines of all. A source that fails is left out from there on, and its error is raised at the end, with the
     others' in one group."""
     queues: list[asyncio.Queue[Line | BaseException | None]] = [asyncio.Queue(HELD) for _ in sources]

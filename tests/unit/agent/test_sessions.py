@@ -86,7 +86,7 @@ class World:
         where = self.key.id
         return SessionCall(
             session_id="s1",
-            id={"namespace": where.namespace, "job": where.job, "group": where.group, "ordinal": where.ordinal},  # type: ignore[arg-type]
+            id={"namespace": where.namespace, "job": where.job, "group": where.group, "ordinal": where.ordinal},
             job_uid=self.key.job_uid,
             attempt=self.key.attempt,
             open=wanted,
@@ -117,7 +117,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 def command(*argv: str, **more: Any) -> SessionOpen:
-    return SessionOpen(exec={"command": list(argv), **more})  # type: ignore[arg-type]
+    return SessionOpen(exec={"command": list(argv), **more})
 
 
 async def test_a_command_is_given_input_and_says_its_output_and_exit_code(world: World) -> None:
@@ -134,7 +134,7 @@ async def test_a_command_is_given_input_and_says_its_output_and_exit_code(world:
 async def test_sizes_and_signals_reach_the_command(world: World) -> None:
     peer = Peer()
     running = world.join(peer, command("size", tty=True))
-    peer.frames.put_nowait(ClientFrame(size={"rows": 40, "columns": 100}))  # type: ignore[arg-type]
+    peer.frames.put_nowait(ClientFrame(size={"rows": 40, "columns": 100}))
     await until(lambda: peer.data == b"40x100\n")
     peer.frames.put_nowait(ClientFrame(signal="SIGINT"))
     peer.frames.put_nowait(None)
@@ -186,11 +186,11 @@ async def test_the_end_of_the_task_ends_the_command_and_says_so(world: World, mo
         (command(), "INVALID", "no command"),
         (command("x" * 200_000), "INVALID", "longer than"),
         (command("nosuch"), "INVALID", "executable file not found"),
-        (SessionOpen(task="other", exec={"command": ["x"]}), "NOT_FOUND", "no task 'other'; it has main"),  # type: ignore[arg-type]
-        (SessionOpen(copy_out={"path": "/x"}), "NOT_FOUND", "there is no /x"),  # type: ignore[arg-type]
-        (SessionOpen(copy_in={"path": "/x", "name": "../x"}), "INVALID", "needs a path"),  # type: ignore[arg-type]
-        (SessionOpen(connect={"port": 70_000}), "INVALID", "70000 is no port"),  # type: ignore[arg-type]
-        (SessionOpen(connect={"label": "web"}), "INVALID", "no port 'web'"),  # type: ignore[arg-type]
+        (SessionOpen(task="other", exec={"command": ["x"]}), "NOT_FOUND", "no task 'other'; it has main"),
+        (SessionOpen(copy_out={"path": "/x"}), "NOT_FOUND", "there is no /x"),
+        (SessionOpen(copy_in={"path": "/x", "name": "../x"}), "INVALID", "needs a path"),
+        (SessionOpen(connect={"port": 70_000}), "INVALID", "70000 is no port"),
+        (SessionOpen(connect={"label": "web"}), "INVALID", "no port 'web'"),
         (SessionOpen(), "UNSUPPORTED", "update it"),
     ],
 )
@@ -207,7 +207,7 @@ async def test_nothing_is_done_with_what_does_not_run_but_its_files_can_be_had(w
     world.driver.end(world.name, Exit(code=3))
     peer = await world.joined(command("cat"))
     assert peer.end.error_reason == "NOT_RUNNING"
-    peer = await world.joined(SessionOpen(copy_out={"path": "/a/b"}))  # type: ignore[arg-type]
+    peer = await world.joined(SessionOpen(copy_out={"path": "/a/b"}))
     assert peer.got[1].started.name == "b"
     with tarfile.open(fileobj=io.BytesIO(peer.data)) as tar:
         content = tar.extractfile("b")
@@ -221,7 +221,7 @@ async def test_a_copy_is_in_place_when_it_ends_and_one_that_breaks_off_says_so(w
         info = tarfile.TarInfo("f")
         info.size = 3
         tar.addfile(info, io.BytesIO(b"abc"))
-    wanted = SessionOpen(copy_in={"path": "/", "name": "f"})  # type: ignore[arg-type]
+    wanted = SessionOpen(copy_in={"path": "/", "name": "f"})
     frames = [ClientFrame(data=out.getvalue()), ClientFrame(end_of_data=True)]
     peer = await world.joined(wanted, *frames)
     assert peer.end == SessionEnd()
@@ -232,7 +232,7 @@ async def test_a_copy_is_in_place_when_it_ends_and_one_that_breaks_off_says_so(w
 
 async def test_a_connection_carries_both_ways_until_both_have_ended(world: World) -> None:
     peer = await world.joined(
-        SessionOpen(connect={"port": 80}),  # type: ignore[arg-type]
+        SessionOpen(connect={"port": 80}),
         ClientFrame(data=b"ping"),
         ClientFrame(end_of_data=True),
     )

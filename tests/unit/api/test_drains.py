@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from orchestrator.contract.errors import InvalidError, NotFoundError
@@ -17,7 +19,7 @@ async def status(api: Api, node: str = "n1") -> list[tuple[str, str, str]]:
     return [(f"{one.id.job}/{one.id.ordinal}", one.kind, one.why) for one in answer.left]
 
 
-async def all_on_the_first(api: Api, count: int, **more: object) -> None:
+async def all_on_the_first(api: Api, count: int, **more: Any) -> None:
     await api.register("n1", identity="agent:n1")
     await api.submit("web", count=count, **more)
     await run(api)

@@ -23,7 +23,7 @@ from tests.unit.api.harness import Api, call
 from tests.unit.api.test_logs import Agent
 
 F = TypeVar("F")
-EXEC = SessionOpen(id={"job": "web", "group": "main"}, exec={"command": ["cat"]})  # type: ignore[arg-type]
+EXEC = SessionOpen(id={"job": "web", "group": "main"}, exec={"command": ["cat"]})
 
 
 @pytest.fixture
@@ -233,7 +233,7 @@ async def test_what_does_not_begin_like_a_session_is_refused(api: Api, frame: Cl
 
 async def test_an_unknown_allocation_is_said_at_once(api: Api) -> None:
     with pytest.raises(NotFoundError, match="nosuch"):
-        await Client(api, SessionOpen(id={"job": "nosuch", "group": "main"}, exec={"command": ["x"]})).next()  # type: ignore[arg-type]
+        await Client(api, SessionOpen(id={"job": "nosuch", "group": "main"}, exec={"command": ["x"]})).next()
 
 
 async def test_a_peer_takes_so_many_sessions_and_no_more(api: Api) -> None:

@@ -56,7 +56,7 @@ async def test_a_log_that_says_nothing_holds_nobody_up() -> None:
 
     everything = merged([of(Line(1, 0, b"a"), Line(2, 0, b"b")), silent()])
     assert [(await anext(everything)).text, (await anext(everything)).text] == [b"a", b"b"]
-    await everything.aclose()  # type: ignore[attr-defined]
+    await everything.aclose()
 
 
 async def test_a_long_log_is_not_read_ahead_of_its_reader() -> None:
@@ -72,7 +72,7 @@ async def test_a_long_log_is_not_read_ahead_of_its_reader() -> None:
     for _ in range(10):
         await anext(everything)
     assert read <= HELD + 20
-    await everything.aclose()  # type: ignore[attr-defined]
+    await everything.aclose()
 
 
 async def test_what_fails_is_raised_after_what_the_others_say() -> None:
