@@ -15,7 +15,7 @@ from orchestrator.contract.model import AssignmentKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class TaskRun:
     """The newest run of a task; ``standing``: how its allocation stands, in words."""
 
     driver: Driver
@@ -26,7 +26,7 @@ class Run:
 
 def find_run(
     record: Record | None, drivers: Mapping[str, Driver], key: AssignmentKey, task: str, *, cluster_id: str, node: str
-) -> Run | str:
+) -> TaskRun | str:
     """The run of ``task`` ("": the first one), or why there is none."""
     if record is None:
         return f"{key.id} attempt {key.attempt} is unknown on node {node}"
@@ -40,10 +40,10 @@ def find_run(
         return f"node {node} has no driver {spec.driver_name!r} for {key.id} task {wanted}"
     standing = record.state.name.lower() + (f": {record.reason}" if record.reason else "")
     name = run_name(cluster_id, RunId(key=key, restarts=record.restarts, task=wanted))
-    return Run(driver=driver, name=name, task=wanted, standing=standing)
+    return TaskRun(driver=driver, name=name, task=wanted, standing=standing)
 
 
-def find_port(record: Record | None, run: Run, label: str, port: int) -> int | str:
+def find_port(record: Record | None, run: TaskRun, label: str, port: int) -> int | str:
     """The port as the task sees it, by label or number, or why there is none.
 
     A process has no network of its own: where its job says that a port is 80 inside, it listens on the host's port.

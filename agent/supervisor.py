@@ -32,8 +32,9 @@ from agent.driver import (
 )
 from agent.images import ToldImages
 from agent.metrics import Metrics
+from agent.prober import Prober, Run
 from agent.reconcile import Hold, Record, Remove, Start, Stop
-from agent.runs import Run, find_run
+from agent.runs import TaskRun, find_run
 from agent.runspec import NodeFacts, run_spec
 from agent.store import Store
 from agent.turns import Turns
@@ -56,6 +57,11 @@ T = TypeVar("T")
 log = structlog.get_logger("agent.supervisor")
 
 
+def _said(record: Record) -> tuple[AllocState, int, int]:
+    """What is news to the control plane when it changes."""
+    return record.state, record.restarts, record.health
+
+
 @dataclass(slots=True)
 class _Worker:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -76,6 +82,7 @@ class Supervisor:
         acknowledged: Callable[[AssignmentKey], bool] = lambda _key: True,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         refresh_s: float = REFRESH_S,
+        check_host: str = "127.0.0.1",
     ) -> None:
         self.records: dict[AssignmentKey, Record] = {}
         self.available: dict[str, bool] = dict.fromkeys(drivers, False)
@@ -102,6 +109,14 @@ class Supervisor:
         self._index = 0
         self._listed: set[str] = set()
         self._closing = False
+        self._prober = Prober(
+            drivers=drivers,
+            host=check_host,
+            cluster_id=lambda: store.cluster_id,
+            now_ms=now_ms,
+            ready=self._checked,
+            dead=self._unwell,
+        )
         metrics.running.set_function(
             lambda: sum(one.running for found in self._found.values() for one in found.values())
         )
@@ -146,6 +161,7 @@ class Supervisor:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._prober.close()
         for driver in self._drivers.values():
             await driver.close()
 
@@ -275,7 +291,7 @@ class Supervisor:
 
     # ------------------------------------------------------------------------ people who look in
 
-    def run_of(self, key: AssignmentKey, task: str) -> Run | str:
+    def run_of(self, key: AssignmentKey, task: str) -> TaskRun | str:
         """The present run of a task ("": the first), or why there is none."""
         record = self.records.get(key)
         return find_run(record, self._drivers, key, task, cluster_id=self._store.cluster_id, node=self._node.name)
@@ -514,13 +530,14 @@ class Supervisor:
     def _put(self, record: Record) -> None:
         before = self.records.get(record.key)
         self.records[record.key] = record
+        self._prober.follow(record)
         if before == record:
             return
         if before is None or replace(before, tasks=(), cause=None) != replace(record, tasks=(), cause=None):
             self._store.save(record)
         if record.state is AllocState.PENDING or record.hold is Hold.FORGOTTEN:
             return
-        if before is None or (before.state, before.restarts) != (record.state, record.restarts):
+        if before is None or _said(before) != _said(record):
             log.info(
                 "allocation",
                 allocation=str(record.key.id),
@@ -531,8 +548,22 @@ class Supervisor:
             )
             self._report(reconcile.observation(record))
 
+    def _checked(self, run: Run, ready: bool, reason: str) -> None:
+        record = self.records.get(run.key)
+        if record is not None:
+            self._put(reconcile.checked(record, run.restarts, ready=ready, reason=reason, now_ms=self._now_ms()))
+
+    def _unwell(self, run: Run, reason: str) -> None:
+        record = self.records.get(run.key)
+        if record is not None:
+            log.warning("check_failed", allocation=str(run.key.id), attempt=run.key.attempt, reason=reason)
+            self._put(reconcile.unwell(record, run.restarts, reason=reason, now_ms=self._now_ms()))
+            self._wake(run.key)
+
     def _forget(self, key: AssignmentKey) -> None:
-        self.records.pop(key, None)
+        record = self.records.pop(key, None)
+        if record is not None:
+            self._prober.follow(reconcile.forgotten(record))
         self._store.forget(key)
         if not self._found.get(key):
             self._drop_sibling(key)
@@ -547,14 +578,17 @@ class Supervisor:
 
     # ------------------------------------------------------------------------ what runs
 
-    def _see(self, one: Instance, *, wake: bool = True) -> None:
+    def _see(self, one: Instance, *, wake: bool = True, sure: bool = False) -> None:
+        """``sure``: it was asked for after what is known of it was known."""
         if one.node_id != self._node.node_id:
             return
         key = one.run.key
         found = self._found.setdefault(key, {})
         before = found.get(one.name)
-        if before is not None and before.state is InstanceState.EXITED and one.state is InstanceState.RUNNING:
-            return  # an old answer that came late: names are never used twice
+        if not sure and before is not None and before.state is InstanceState.EXITED and one.running:
+            # An old answer that came late, or somebody started it again behind our back: only a new look can tell.
+            self._spawn(self._look_again(one))
+            return
         found[one.name] = one
         self._keys[one.name] = key
         self._siblings.setdefault(key.id, set()).add(key)
@@ -570,6 +604,14 @@ class Supervisor:
     def _tell_onlookers(self, name: str) -> None:
         for event in self._onlookers.get(name, ()):
             event.set()
+
+    async def _look_again(self, one: Instance) -> None:
+        try:
+            found = await self._drivers[one.driver].inspect(one.name)
+        except DriverUnavailableError:
+            return  # everything is looked at again when it is back
+        if found is not None:
+            self._see(found, sure=True)
 
     def _unsee(self, name: str) -> None:
         self._tell_onlookers(name)

@@ -39,11 +39,12 @@ from agent.driver import (
     InstanceState,
     LogChunk,
     LogsGoneError,
+    Ran,
     RunId,
     RunSpec,
     StartError,
 )
-from agent.drivers import docker_hands, docker_usage
+from agent.drivers import docker_hands, docker_inside, docker_usage
 from agent.hands import Command, Connection, Entered, Incoming
 from agent.log_tail import tail
 from agent.usage import Counters
@@ -80,6 +81,7 @@ class DockerDriver:
         self._ended: dict[str, Instance] = {}
         self._cpus = 0
         self._streams: set[Any] = set()
+        self._hanging: dict[str, str] = {}
 
     # ------------------------------------------------------------------------ Driver
 
@@ -233,6 +235,17 @@ class DockerDriver:
                 api.close()
 
     # ------------------------------------------------------------------------ what a container is given
+
+    async def run_in(self, name: str, command: tuple[str, ...], *, timeout_ms: int) -> Ran:
+        try:
+            return await self._call(
+                lambda api: docker_inside.execute(api, name, command, timeout_ms / 1000, self._hanging), slow=True
+            )
+        except docker.errors.NotFound:
+            self._hanging.pop(name, None)
+            return Ran(code=-1, output=f"{name} does not run")
+        except docker.errors.APIError as error:
+            return Ran(code=-1, output=_why(error))  # stopped, paused, no such command
 
     def _check_policy(self, spec: RunSpec) -> None:
         task = spec.task

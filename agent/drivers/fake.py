@@ -3,7 +3,8 @@
 Owns: a table of instances and a script per task. Nothing survives the agent. A task's environment scripts it:
 ``FAKE_EXIT_AFTER_MS`` (it ends that long after its start), ``FAKE_EXIT_CODE``, ``FAKE_START_ERROR`` (a reason),
 ``FAKE_START_NEVER`` (likewise, but as of an unknown image: no use in trying here again), ``FAKE_OUTPUT`` (what it says
-at once). The rule: it passes the same contract tests as the real drivers.
+at once), ``FAKE_CHECK`` (exit code of every command in it). The rule: it passes the same contract tests as the real
+drivers.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from agent.driver import (
     InstanceState,
     LogChunk,
     LogsGoneError,
+    Ran,
     RunSpec,
     StartError,
 )
@@ -48,6 +50,7 @@ class FakeDriver:
         self.removals: list[str] = []
         self.hold_prepare: asyncio.Event | None = None
         self.ignore_stop = False
+        self.check_codes: dict[str, int] = {}  # by run: what commands in it exit with
         self._runs: dict[str, _Run] = {}
         self._hands: dict[str, FakeHands] = {}
         self._changed: asyncio.Queue[str] = asyncio.Queue()
@@ -74,6 +77,7 @@ class FakeDriver:
             raise StartError(reason)
         if reason := env.get("FAKE_START_NEVER"):
             raise StartError(reason, permanent=True)
+        self.check_codes.setdefault(spec.name, int(env.get("FAKE_CHECK", "0")))
         self._numbers += 1
         instance = Instance(
             name=spec.name,
@@ -170,6 +174,13 @@ class FakeDriver:
         self._check()
         return fake_hands.connect(port)
 
+    async def run_in(self, name: str, command: tuple[str, ...], *, timeout_ms: int) -> Ran:
+        self._check()
+        run = self._runs.get(name)
+        if run is None or not run.instance.running:
+            return Ran(code=-1, output=f"{name} does not run")
+        return Ran(code=self.check_codes.get(name, 0), output=" ".join(command))
+
     async def close(self) -> None:
         for run in self._runs.values():
             if run.timer is not None:
@@ -198,6 +209,12 @@ class FakeDriver:
     def plant(self, instance: Instance) -> None:
         """A run that was there before the agent."""
         self._runs[instance.name] = _Run(instance)
+
+    def revive(self, name: str) -> None:
+        """Somebody started it again behind the agent's back."""
+        run = self._runs[name]
+        run.instance = replace(run.instance, state=InstanceState.RUNNING, exit=None)
+        self._changed.put_nowait(name)
 
     def vanish(self, name: str) -> None:
         """Somebody removed it behind the agent's back."""

@@ -5,7 +5,7 @@ others: pipes, terminals and what the end means (``process_hands``). The rule: r
 stays beside the command as the one to which orphans come, and lives as long as somebody holds the other end of its
 lifeline.
 
-Arguments: the run directory, the pid of the task, the descriptor of the lifeline, TERM ("": no terminal), the command.
+Arguments: the run directory, the descriptor of the lifeline, TERM ("": no terminal), the command.
 It exits with the command's code (128 + signal, as a shell says it).
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import resource
 import select
 import signal
 import sys
@@ -32,9 +33,9 @@ HANG_UP_S = 0.5
 PASSED_ON = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGCONT", "SIGTSTP")
 
 
-def main(directory: str, task: int, lifeline: int, term: str, argv: list[str]) -> None:
+def main(directory: str, lifeline: int, term: str, argv: list[str]) -> None:
     spec = process_shim.Spec.read(os.path.join(directory, "spec"))  # noqa: PTH118
-    _join_groups(task)
+    _join_groups(spec.cgroups)
     process_shim.prctl(process_shim.PR_SET_CHILD_SUBREAPER, 1)
     wake_r, wake_w = os.pipe()
     for end in (wake_r, wake_w):
@@ -65,6 +66,8 @@ def _become(spec: process_shim.Spec, term: str, argv: list[str]) -> None:
         env["TERM"] = term
     for name in ("SIGPIPE", "SIGXFSZ", "SIGCHLD", *PASSED_ON):
         signal.signal(getattr(signal, name), signal.SIG_DFL)  # whatever the agent was started with
+    if spec.data_bytes:
+        resource.setrlimit(resource.RLIMIT_DATA, (spec.data_bytes, spec.data_bytes))
     os.chdir(spec.cwd)
     os.get_exec_path(env)  # imports what execvpe needs while the library can still be read
     if spec.gid >= 0:
@@ -126,20 +129,12 @@ def _reap(child: int) -> int | None:
     return found
 
 
-def _join_groups(task: int) -> None:
-    """The task's control groups, wherever the agent may write them: its limits hold for the command, too."""
-    with contextlib.suppress(OSError):
-        with open(f"/proc/{task}/cgroup") as file:
-            lines = file.read().splitlines()
-        with open("/proc/self/cgroup") as file:
-            own = set(file.read().splitlines())
-        for line in lines:
-            if line not in own:
-                _, controllers, path = line.split(":", 2)
-                base = "/sys/fs/cgroup" + (f"/{controllers.removeprefix('name=')}" if controllers else "")
-                with contextlib.suppress(OSError), open(f"{base}{path}/cgroup.procs", "w") as procs:
-                    procs.write(str(os.getpid()))
+def _join_groups(groups: list[str]) -> None:
+    """The task's control groups: its limits hold for the command, too, and its end is the command's."""
+    for group in groups:
+        with contextlib.suppress(OSError), open(f"{group}/cgroup.procs", "w") as procs:
+            procs.write(str(os.getpid()))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5:])
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4:])

@@ -34,8 +34,8 @@ LAST_WORDS_S = 0.5
 CONNECT_S = 5.0
 
 
-async def enter(directory: Path, task: int, command: Command) -> Entered:
-    """Start ``command`` beside the task with that pid."""
+async def enter(directory: Path, command: Command) -> Entered:
+    """Start ``command`` beside the task that was started with this run directory."""
     theirs: list[int] = []
     ours: list[Pipe] = []
     lifeline, held = os.pipe()
@@ -53,7 +53,6 @@ async def enter(directory: Path, task: int, command: Command) -> Entered:
             "-S",
             str(Path(__file__).with_name("process_enter.py")),
             str(directory),
-            str(task),
             str(lifeline),
             (command.term or "xterm") if command.tty else "",
             *command.argv,

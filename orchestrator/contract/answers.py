@@ -22,11 +22,13 @@ from orchestrator.contract.model import (
     NodeStatus,
     NodeTaint,
     Resources,
+    Revision,
     Settings,
     StrMap,
     Usage,
     Variable,
 )
+from orchestrator.contract.rollouts import Rollout
 
 NOTHING = Resources()
 NO_USE = Usage()
@@ -71,7 +73,9 @@ class SubmitManyResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupStatus:
-    """Instances of one group, each counted once by its newest attempt. ``starting``: placed, not yet running."""
+    """Instances of one group, each counted once by its newest attempt. ``starting``: placed, not yet running;
+    ``ready``: running, and their checks are good; ``updated``: ready, and of the current version;
+    ``surplus``: live beside their successors."""
 
     group: str
     count: int = 0
@@ -82,6 +86,9 @@ class GroupStatus:
     failed: int = 0
     lost: int = 0
     outdated: int = 0
+    ready: int = 0
+    updated: int = 0
+    surplus: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +106,8 @@ class JobStatus:
     modify_time_ms: int = 0
     groups: tuple[GroupStatus, ...] = ()
     removing: bool = False
+    rollout: Rollout | None = None
+    stable_version: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +115,14 @@ class JobAnswer:
     """Message ``GetJobResponse``."""
 
     job: JobStatus
+    read: ReadInfo = ReadInfo()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobVersions:
+    """Message ``ListJobVersionsResponse``: the newest first, the current one included."""
+
+    versions: tuple[Revision, ...] = ()
     read: ReadInfo = ReadInfo()
 
 
@@ -311,6 +328,7 @@ class DeviceUse:
     device: Device
     used_millis: int = 0
     cordoned: bool = False
+    sick: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

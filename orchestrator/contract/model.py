@@ -12,6 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NewType
 
+from orchestrator.contract.health import HealthSpec
+from orchestrator.contract.rollouts import UpdateSpec
+
 PeerId = NewType("PeerId", str)
 NodeId = NewType("NodeId", str)
 JobUid = NewType("JobUid", str)
@@ -274,6 +277,7 @@ class TaskSpec:
     user: str = ""
     privileged: bool = False
     mounts: tuple[MountSpec, ...] = ()
+    health: HealthSpec | None = None
 
     @property
     def driver_name(self) -> str:
@@ -305,6 +309,7 @@ class GroupSpec:
     tolerations: tuple[Toleration, ...] = ()
     datasets: tuple[str, ...] = ()
     locality: int = 0  # weight of nodes that have the images and ``datasets`` already
+    update: UpdateSpec | None = None
 
     @property
     def resources(self) -> Resources:
@@ -373,7 +378,8 @@ class Device:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSpec:
     """What an agent says of its machine. ``capacity``: what may be given away (measured or declared, less reserve);
-    ``images``: as ``contract.images`` writes them; ``kernel``: its numbers alone (6.8.0)."""
+    ``images``: as ``contract.images`` writes them; ``kernel``: its numbers alone (6.8.0);
+    ``sick_devices``: why, by id, nothing new is to be placed on these."""
 
     id: str
     name: str
@@ -397,6 +403,7 @@ class NodeSpec:
     taints: tuple[Taint, ...] = ()
     images: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
+    sick_devices: StrMap = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -422,7 +429,8 @@ class PortBinding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allocation:
-    """One allocation as everybody sees it: a row of the table, made readable."""
+    """One allocation as everybody sees it: a row of the table, made readable. ``ready``: it runs, is meant to, its
+    node is there, and its checks are good: it should get work."""
 
     id: AllocationId
     job_uid: str
@@ -444,6 +452,7 @@ class Allocation:
     create_time_ms: int = 0
     modify_time_ms: int = 0
     resources: Resources = Resources()
+    ready: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -486,7 +495,10 @@ class TaskObservation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What an agent saw of one allocation; ordered by (attempt, restarts, state)."""
+    """What an agent saw of one allocation; ordered by (attempt, restarts, state, health).
+
+    ``health``: a word of ``contract.health`` while it runs, 0 where nobody checks.
+    """
 
     key: AssignmentKey
     restarts: int
@@ -495,6 +507,17 @@ class Observation:
     reason: str = ""
     start_failed: bool = False
     tasks: tuple[TaskObservation, ...] = ()
+    health: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """A version that a job had. ``time_ms``: cluster time of its submission; ``stable``: all of it was ready once."""
+
+    version: int
+    spec: JobSpec
+    time_ms: int = 0
+    stable: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ _WORDS = {
     AllocState.STARTING: "starts",
     AllocState.BACKOFF: "is to be restarted",
     AllocState.STOPPING: "stops",
+    AllocState.RUNNING: "is not ready yet",
 }
 
 
@@ -95,7 +96,8 @@ def _on_the_move(view: ClusterView, at: int, job: Job, group: str) -> list[str]:
     for other in np.flatnonzero(columns.live & (columns.job == job.slot)).tolist():
         state = AllocState(int(columns.state[other]))
         stopping = columns.desired[other] != Desired.RUN
-        if other == at or _owner(view, other)[1] != group or (state is AllocState.RUNNING and not stopping):
+        settled = bool(columns.ready[other]) and not stopping
+        if other == at or _owner(view, other)[1] != group or settled:
             continue
         node = view.nodes_by_slot.get(int(columns.node[other]))
         where = f" on {node.spec.name}" if node is not None else ""

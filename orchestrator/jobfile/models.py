@@ -55,6 +55,7 @@ from orchestrator.jobfile.placement import (
     TolerationKeys,
     Tolerations,
 )
+from orchestrator.jobfile.rollout_keys import Health, OrbitHealth, OrbitUpdate, UpdateKeys, either
 from orchestrator.jobfile.tree import text_of
 
 __all__ = ["AffinityKeys", "ConstraintKeys", "SpreadKeys", "TolerationKeys"]
@@ -230,6 +231,8 @@ class TaskKeys(Keys):
     work_dir: Text | None = Field(default=None, description="Absolute path.")
     user: Text | None = Field(default=None, description="uid, uid:gid or a name.")
     privileged: Truth = Field(default=False, description="Refused unless the operator's policy allows it.")
+    health: Health | None = Field(default=None, description="A check, or startup, liveness and readiness.")
+    health_check: OrbitHealth | None = Field(default=None, description="Orbit's word for health.")
     volumes: list[Annotated[Volume, BeforeValidator(_volume), Or({"type": "string"})]] = Field(
         default=[], description="Host paths: source:target[:ro|rw]; ro when unsaid."
     )
@@ -249,6 +252,7 @@ class TaskKeys(Keys):
             user=self.user or "",
             privileged=self.privileged,
             mounts=tuple(volume.build() for volume in self.volumes),
+            health=either("health", self.health, "health_check", self.health_check),
         )
 
 
@@ -279,6 +283,8 @@ class GroupKeys(TaskKeys):
     locality: Whole | None = Field(
         default=None, description="Weight of nodes that have the images and datasets: 0 to 100; 50 with datasets."
     )
+    update: UpdateKeys | None = Field(default=None, description="How instances are replaced by a newer version.")
+    rolling_update_config: OrbitUpdate | None = Field(default=None, description="Orbit's word for update.")
     tasks: list[Task] = Field(default=[], description="Tasks that always run together; a list, or a mapping by name.")
 
     def build_group(self, name: str) -> nouns.GroupSpec:
@@ -299,6 +305,7 @@ class GroupKeys(TaskKeys):
             tolerations=tuple(one.build() for one in self.tolerations),
             datasets=tuple(self.datasets),
             locality=(limits.DEFAULT_LOCALITY if self.datasets else 0) if self.locality is None else self.locality,
+            update=either("update", self.update, "rolling_update_config", self.rolling_update_config),
         )
 
 
