@@ -39,6 +39,9 @@ MAX_SESSIONS = 128
 MAX_COMMAND_BYTES = 128 * 1024
 LOOK_S = 2.0
 """So often it is looked whether the task still runs, should its driver not say so at once."""
+ENDS_TOO_LOOKS, ENDS_TOO_S = 5, 0.1
+KILLED_CODES = (129, 137, 143, -1)
+"""Of a command that was ended by others; -1: nobody knows."""
 DRAIN_S = 2.0
 """After a task's end its command's last words may take so long."""
 
@@ -210,13 +213,8 @@ class _Session:
         try:
             await self._send(AgentFrame(started=started))
             done, ended = await self._until_task_ends(self._output(entered), self._input(entered))
-            if ended:
-                code = 137
-            else:
-                code = done
-                instance = await self._driver.inspect(self._name)
-                ended = instance is None or not instance.running
-            if ended and code in (129, 137, 143, -1):
+            code = 137 if ended else done
+            if ended or (code in KILLED_CODES and await self._ends_too()):
                 return SessionEnd(exit_code=137, error=await self._why_ended(), error_reason="TASK_ENDED")
             return SessionEnd(exit_code=code)
         finally:
@@ -351,6 +349,15 @@ class _Session:
             for one in left:
                 one.cancel()
             await asyncio.gather(*left, return_exceptions=True)
+
+    async def _ends_too(self) -> bool:
+        """Whether the task has ended with the command that was killed: an engine may say so a little later."""
+        for _ in range(ENDS_TOO_LOOKS):
+            instance = await self._driver.inspect(self._name)
+            if instance is None or not instance.running:
+                return True
+            await self._supervisor.seen_ended(self._name, ENDS_TOO_S)
+        return False
 
     async def _task_gone(self) -> None:
         while True:

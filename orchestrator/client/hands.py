@@ -25,7 +25,8 @@ OUTPUT_MAX = 16 * 1024 * 1024
 
 class Hands:
     """A part of ``client.aio.Client``. ``where``: an allocation (``web/api/0``), its id, or a job (``web``,
-    ``web/api``), of which the first running instance is meant. ``task``: where there are several; "" = the first."""
+    ``web/api``), of which the first running instance is meant, a ready one if
+    there is one. ``task``: where there are several; "" = the first."""
 
     _endpoints: Endpoints
     namespace: str
@@ -202,6 +203,7 @@ class Hands:
                 f"{one.id} {one.state.name.lower()}" + (f" ({one.reason})" if one.reason else "") for one in found[:3]
             )
             raise PreconditionError(f"nothing of {where} runs: {standing}", reason="NOT_RUNNING")
+        up.sort(key=lambda one: not one.ready)  # stable: the first of those that are ready
         chosen = (up or found)[0]
         return chosen.id, chosen.attempt
 
