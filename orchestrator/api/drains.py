@@ -1,7 +1,8 @@
 """``DrainStatus``: what is still on a node, and what it waits for, by the peer that leads.
 
 Owns: taking the view, and asking ``foresight.drains`` off the loop. Leaves to others: draining itself (``control``,
-``reconcile``). The rule: nothing is written.
+``reconcile``). The rules: nothing is written; many who
+watch the same drain cost one look per change of the state.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ from collections.abc import Awaitable, Callable
 
 from orchestrator.api.forward import Call
 from orchestrator.contract import codec
+from orchestrator.contract.answers import DrainStep
 from orchestrator.contract.errors import InvalidError, NotFoundError
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.foresight import drains
 from orchestrator.replication.propose import unix_ms
 from orchestrator.state.state import State
 from orchestrator.state.views import cluster_view
+
+FRESH_MS = 1_000
+SEEN_MAX = 100
 
 
 class Drains:
@@ -34,6 +39,8 @@ class Drains:
         self._info = info
         self._resolve_node = resolve_node
         self._clock_ms = clock_ms
+        self._turn = asyncio.Lock()
+        self._seen: dict[str, tuple[int, int, tuple[DrainStep, ...]]] = {}  # by node: index, time, what was left
 
     async def drain_status(self, request: pb.DrainStatusRequest, call: Call) -> pb.DrainStatusResponse:
         if not request.node:
@@ -54,6 +61,21 @@ class Drains:
             read=read,
         )
         if len(state.ledger.live[node.slot]):
-            for step in await asyncio.to_thread(drains.left_on, cluster_view(state), node.slot, now_ms):
+            for step in await self._left(node.spec.id):
                 codec.encode(step, response.left.add())
         return response
+
+    async def _left(self, node_id: str) -> tuple[DrainStep, ...]:
+        async with self._turn:
+            state = self._state()
+            node, now_ms = state.nodes.get(node_id), max(self._clock_ms(), state.time_ms)
+            if node is None:
+                return ()
+            seen = self._seen.get(node_id)
+            if seen is not None and seen[0] == state.index and now_ms - seen[1] < FRESH_MS:
+                return seen[2]
+            steps = await asyncio.to_thread(drains.left_on, cluster_view(state), node.slot, now_ms)
+            if len(self._seen) >= SEEN_MAX:
+                self._seen.clear()
+            self._seen[node_id] = (state.index, now_ms, steps)
+            return steps
