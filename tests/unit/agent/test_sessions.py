@@ -158,8 +158,12 @@ async def test_a_peer_that_takes_nothing_makes_the_command_wait(world: World) ->
 async def test_a_command_that_reads_nothing_does_not_hold_up_its_end(world: World) -> None:
     peer = Peer()
     running = world.join(peer, command("sleep", stdin=True))
-    peer.frames.put_nowait(ClientFrame(data=b"never read"))
+    for _ in range(50):
+        peer.frames.put_nowait(ClientFrame(data=b"never read"))
     await until(lambda: bool(world.driver.hands(world.name).entered))
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert peer.frames.qsize() >= 47, "no more is fetched than one frame ahead of what it takes"
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert world.driver.hands(world.name).entered[0].closed
