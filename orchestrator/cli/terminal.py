@@ -36,7 +36,7 @@ def raw() -> Iterator[None]:
     """Keys go through as they are, Ctrl-C too."""
     fd = sys.stdin.fileno()
     before = termios.tcgetattr(fd)
-    tty.setraw(fd)
+    tty.setraw(fd, termios.TCSADRAIN)  # what was typed ahead is for the command
     try:
         yield
     finally:

@@ -27,6 +27,7 @@ from orchestrator.contract.model import (
     JobSpec,
     PortSpec,
     Resources,
+    RestartPolicy,
     TaskSpec,
 )
 from orchestrator.ops.dev import LocalCluster
@@ -51,7 +52,9 @@ def web(name: str, image: str = "") -> JobSpec:
         resources=Resources(cpu_millis=10, memory_mib=16),
     )
     ports = (PortSpec(label="http", to=8000),)
-    return JobSpec(name=name, groups=(GroupSpec(name="main", count=2, tasks=(task,), ports=ports),))
+    restart = RestartPolicy(delay_ms=100)
+    group = GroupSpec(name="main", count=2, tasks=(task,), ports=ports, restart=restart)
+    return JobSpec(name=name, groups=(group,))
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
