@@ -70,6 +70,7 @@ class AgentSettings(BaseSettings):
     ports: Annotated[tuple[int, int], NoDecode] = (20_000, 31_999)
     allow_privileged: bool = False
     allow_host_paths: bool = False
+    allow_host_network: bool = False
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @pydantic.field_validator("peers", mode="before")

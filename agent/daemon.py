@@ -23,6 +23,7 @@ import click
 import structlog
 
 from agent import certificates
+from agent.asking import Asking
 from agent.config import AgentSettings, load, split_address
 from agent.driver import Driver
 from agent.inventory import gpu, machine
@@ -80,6 +81,7 @@ class Agent:
             )
             system = machine.system()
             this_boot = boot_id()
+            asking = Asking(lambda: store.node_id)
             supervisor = Supervisor(
                 store=store,
                 drivers=drivers,
@@ -93,6 +95,8 @@ class Agent:
                 metrics=self.metrics,
                 report=self.outbox.add,
                 acknowledged=lambda key: not self.outbox.has(key),
+                settle=asking.settle,
+                progress=asking.tell,
                 check_host=_check_host(settings.publish_address),
             )
 
@@ -130,6 +134,7 @@ class Agent:
                 store=store,
                 supervisor=supervisor,
                 outbox=self.outbox,
+                asking=asking,
                 node=node,
                 sessions=SessionServer(supervisor, node_id=store.node_id, node_name=name),
                 usage=Usage(
@@ -216,6 +221,7 @@ class Agent:
             publish_address=publish,
             allow_privileged=settings.allow_privileged,
             allow_host_paths=settings.allow_host_paths,
+            allow_host_network=settings.allow_host_network,
         )
         auto = "auto" in settings.driver
         names = ("docker", "process") if auto else settings.driver
@@ -364,6 +370,7 @@ def run(settings: AgentSettings) -> None:
 @click.option("--ports", help="Host ports to hand out. Default: 20000-31999.")
 @click.option("--allow-privileged", is_flag=True, default=None, help="Let tasks ask for privileged containers.")
 @click.option("--allow-host-paths", is_flag=True, default=None, help="Let tasks mount paths of this host.")
+@click.option("--allow-host-network", is_flag=True, default=None, help="Let tasks use this host's own network.")
 @click.option("--config", type=click.Path(path_type=Path), help="YAML file with these settings.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 def command(config: Path | None, **flags: Any) -> None:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from agent.driver import Driver, RunId, run_name
 from agent.reconcile import Record
 from agent.runspec import inside
-from orchestrator.contract.model import AssignmentKey
+from orchestrator.contract.containers import CONTAINERS, HOST, network_of
+from orchestrator.contract.model import AssignmentKey, TaskRole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,14 +28,15 @@ class TaskRun:
 def find_run(
     record: Record | None, drivers: Mapping[str, Driver], key: AssignmentKey, task: str, *, cluster_id: str, node: str
 ) -> TaskRun | str:
-    """The run of ``task`` ("": the first one), or why there is none."""
+    """The run of ``task`` ("": the first that is neither init nor sidecar), or why there is none."""
     if record is None:
         return f"{key.id} attempt {key.attempt} is unknown on node {node}"
-    names = [spec.name for spec in record.assignment.group.tasks]
-    wanted = task or names[0]
+    tasks = record.assignment.group.tasks
+    names = [spec.name for spec in tasks]
+    wanted = task or next((spec.name for spec in tasks if spec.role is TaskRole.MAIN), names[0])
     if wanted not in names:
         return f"{key.id} has no task {wanted!r}; it has {', '.join(names)}"
-    spec = next(one for one in record.assignment.group.tasks if one.name == wanted)
+    spec = next(one for one in tasks if one.name == wanted)
     driver = drivers.get(spec.driver_name)
     if driver is None:
         return f"node {node} has no driver {spec.driver_name!r} for {key.id} task {wanted}"
@@ -49,7 +51,7 @@ def find_port(record: Record | None, run: TaskRun, label: str, port: int) -> int
     A process has no network of its own: where its job says that a port is 80 inside, it listens on the host's port.
     """
     ports = record.assignment.ports if record is not None else ()
-    in_container = run.driver.name == "docker"
+    in_container = record is not None and run.driver.name == CONTAINERS and network_of(record.assignment.group) != HOST
     if label:
         named = next((one for one in ports if one.label == label), None)
         if named is None:

@@ -19,6 +19,7 @@ import grpc
 import grpc.aio
 import structlog
 
+from agent.asking import Asking
 from agent.log_server import Measuring, serve_logs
 from agent.metrics import Metrics
 from agent.outbox import Outbox
@@ -77,6 +78,7 @@ class Session:
         store: Store,
         supervisor: Supervisor,
         outbox: Outbox,
+        asking: Asking,
         node: Callable[[], NodeSpec],
         sessions: SessionServer,
         usage: Measuring,
@@ -92,6 +94,7 @@ class Session:
         self._store = store
         self._supervisor = supervisor
         self._outbox = outbox
+        self._asking = asking
         self._node = node
         self._sessions = sessions
         self._usage = usage
@@ -199,6 +202,7 @@ class Session:
             self._log.info("session_started", peer=address)
             self._outbox.resend(self._supervisor.observations(everything=self._everything))
             self._everything = False
+            self._asking.connect(stub)
             loop = asyncio.get_running_loop()
             tasks = [
                 loop.create_task(work)
@@ -207,6 +211,7 @@ class Session:
                     self._assignments(stub),
                     self._reports(stub),
                     self._register_changes(stub),
+                    self._asking.keep_telling(stub),
                 )
             ]
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -216,6 +221,7 @@ class Session:
         except grpc.aio.AioRpcError as error:
             raise self._ended(error) from error
         finally:
+            self._asking.disconnect()
             # The channel first: a call that gRPC is just failing can swallow a task's cancellation, and a session that
             # waits for such a task would never begin again. Hence also the asking again until every task has ended.
             with contextlib.suppress(asyncio.CancelledError):

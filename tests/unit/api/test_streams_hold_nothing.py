@@ -60,7 +60,16 @@ class Servicer:
         await asyncio.Event().wait()
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("register", "heartbeat", "heartbeats", "report_statuses", "serve_logs", "join_session"):
+        if name in (
+            "register",
+            "heartbeat",
+            "heartbeats",
+            "report_statuses",
+            "serve_logs",
+            "join_session",
+            "pin_image",
+            "report_progress",
+        ):
             return self.assignments
         raise AttributeError(name)
 
