@@ -276,6 +276,7 @@ def node_info(state: State, node: Node) -> NodeInfo:
         register_index=node.register_index,
         status_reason=node.status_reason,
         taints=node.taints,
+        drain_deadline_ms=node.drain_deadline_ms,
     )
 
 

@@ -292,7 +292,13 @@ def _command(dice: Random, state: State) -> Command:
             drop=(TaintKey(key="a", effect=dice.choice((None, *TaintEffect))),) if dice.random() < 0.7 else (),
         )
     if kind is DrainNode:
-        return DrainNode(node_id=node_id)
+        cancel = dice.random() < 0.3
+        return DrainNode(
+            node_id=node_id,
+            deadline_after_ms=0 if cancel else dice.choice((0, 0, -1, 1, 60_000)),
+            cancel=cancel,
+            keep_cordoned=dice.random() < 0.5,
+        )
     if kind is ForgetNode:
         return ForgetNode(node_id=node_id)
     if kind is MarkNodes:
