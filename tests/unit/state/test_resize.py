@@ -16,8 +16,8 @@ from orchestrator.contract.model import (
     JobType,
     Quota,
     TaskSpec,
-    UpdateSpec,
 )
+from orchestrator.contract.rollouts import UpdateSpec
 from orchestrator.state import views
 from orchestrator.state.commands import Applied, JobSubmission, NamespaceWrite, PinImage, SubmitJobs, WriteNamespace
 from orchestrator.state.snapshot import capture, restore
