@@ -17,7 +17,7 @@ from orchestrator.contract.model import (
     Quota,
     TaskSpec,
 )
-from orchestrator.contract.types_pb2.pyi import UpdateSpec
+from orchestrator.contract.rollouts import UpdateSpec
 from orchestrator.state import views
 from orchestrator.state.commands import Applied, JobSubmission, NamespaceWrite, PinImage, SubmitJobs, WriteNamespace
 from orchestrator.state.snapshot import capture, restore
