@@ -259,6 +259,12 @@ class Forwarder:
                 watcher.cancel()
             pending.cancel()
 
+    async def duplex(self, peer_id: str, path: str, call: Call) -> Any:
+        """A started call with streams both ways to another peer (``read``, ``write``, ``done_writing``, ``cancel``)."""
+        rpc: Any = (await self._channel(peer_id)).stream_stream(path, None, None)
+        timeout_s = None if call.deadline is None else call.timeout_s()
+        return rpc(timeout=timeout_s, metadata=((FORWARDED_IDENTITY, str(call.caller.identity)),))
+
     async def _cancel_when_moved(self, peer_id: str, pending: Any) -> None:
         while self._log.leader_id in ("", peer_id):
             await self._moved.wait()
@@ -313,13 +319,15 @@ class Service:
         if method.takes_stream:
 
             async def duplex(raws: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
-                async def run() -> AsyncIterator[bytes]:
+                async def run() -> AsyncGenerator[bytes, None]:
                     call = self._begin(method, context)
-                    async for message in method.serve(_parsed(method, raws), call):
-                        yield message.SerializeToString()
+                    async with aclosing(method.serve(_parsed(method, raws), call)) as messages:
+                        async for message in messages:
+                            yield message if isinstance(message, bytes) else message.SerializeToString()
 
-                async for raw in self._guard_stream(method, context, run()):
-                    yield raw
+                async with aclosing(run()) as served, aclosing(self._guard_stream(method, context, served)) as guarded:
+                    async for raw in guarded:
+                        yield raw
 
             return grpc.stream_stream_rpc_method_handler(duplex)
         if method.gives_stream:

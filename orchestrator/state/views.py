@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.contract import health
 from orchestrator.contract.answers import DeviceUse, JobStatus, NodeInfo
 from orchestrator.contract.containers import variables_of
 from orchestrator.contract.model import (
@@ -38,6 +37,7 @@ from orchestrator.state.allocations import FREE, LAST_LIVE, NO_ROWS, Columns
 from orchestrator.state.images import digests
 from orchestrator.state.model import Job, Node
 from orchestrator.state.ordinals import LastAttempts
+from orchestrator.state.rollouts import is_ready
 from orchestrator.state.state import Rows, State
 from orchestrator.state.status import job_status
 from orchestrator.state.typical import Shape
@@ -187,17 +187,6 @@ def allocation(state: State, row: int) -> Allocation:
     )
 
 
-def is_ready(state: State, row: int) -> bool:
-    """Whether it should get work: it runs, is meant to, its node is there, and its checks are good."""
-    table = state.table
-    return (
-        int(table.state[row]) == int(AllocState.RUNNING)
-        and int(table.desired[row]) == int(Desired.RUN)
-        and health.is_ready(int(table.health[row]))
-        and state.node_at[int(table.node[row])].status is NodeStatus.READY
-    )
-
-
 def allocation_id(state: State, row: int) -> AllocationId:
     table = state.table
     spec = state.job_at[int(table.job[row])].spec
@@ -287,6 +276,7 @@ def node_info(state: State, node: Node) -> NodeInfo:
         register_index=node.register_index,
         status_reason=node.status_reason,
         taints=node.taints,
+        drain_deadline_ms=node.drain_deadline_ms,
     )
 
 

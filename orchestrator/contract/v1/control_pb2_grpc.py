@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from orchestrator.contract.v1 import control_pb2 as orchestrator_dot_contract_dot_v1_dot_control__pb2
+from orchestrator.contract.v1 import session_pb2 as orchestrator_dot_contract_dot_v1_dot_session__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -134,10 +135,20 @@ class ControlStub:
                 request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.LogsRequest.SerializeToString,
                 response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.LogsChunk.FromString,
                 _registered_method=True)
+        self.Session = channel.stream_stream(
+                '/orchestrator.contract.v1.Control/Session',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_session__pb2.ClientFrame.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_session__pb2.AgentFrame.FromString,
+                _registered_method=True)
         self.ListNodes = channel.unary_unary(
                 '/orchestrator.contract.v1.Control/ListNodes',
                 request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ListNodesRequest.SerializeToString,
                 response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ListNodesResponse.FromString,
+                _registered_method=True)
+        self.GetUsage = channel.unary_unary(
+                '/orchestrator.contract.v1.Control/GetUsage',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.GetUsageRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.GetUsageResponse.FromString,
                 _registered_method=True)
         self.CordonNode = channel.unary_unary(
                 '/orchestrator.contract.v1.Control/CordonNode',
@@ -151,8 +162,13 @@ class ControlStub:
                 _registered_method=True)
         self.DrainNode = channel.unary_unary(
                 '/orchestrator.contract.v1.Control/DrainNode',
-                request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.NodeRequest.SerializeToString,
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.DrainNodeRequest.SerializeToString,
                 response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.FromString,
+                _registered_method=True)
+        self.DrainStatus = channel.unary_unary(
+                '/orchestrator.contract.v1.Control/DrainStatus',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.DrainStatusRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.DrainStatusResponse.FromString,
                 _registered_method=True)
         self.ForgetNode = channel.unary_unary(
                 '/orchestrator.contract.v1.Control/ForgetNode',
@@ -407,8 +423,22 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Session(self, request_iterator, context):
+        """A command in a task, a copy of its files, or a connection to one of its ports.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListNodes(self, request, context):
         """Nodes
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetUsage(self, request, context):
+        """What is used now: asked of the agents that have a stream to the answering peer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -428,6 +458,13 @@ class ControlServicer:
 
     def DrainNode(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DrainStatus(self, request, context):
+        """What is still on a node that is being drained, and what each of it waits for: computed afresh by the leader.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -687,10 +724,20 @@ def add_ControlServicer_to_server(servicer, server):
                     request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.LogsRequest.FromString,
                     response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.LogsChunk.SerializeToString,
             ),
+            'Session': grpc.stream_stream_rpc_method_handler(
+                    servicer.Session,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_session__pb2.ClientFrame.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_session__pb2.AgentFrame.SerializeToString,
+            ),
             'ListNodes': grpc.unary_unary_rpc_method_handler(
                     servicer.ListNodes,
                     request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ListNodesRequest.FromString,
                     response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ListNodesResponse.SerializeToString,
+            ),
+            'GetUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUsage,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.GetUsageRequest.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.GetUsageResponse.SerializeToString,
             ),
             'CordonNode': grpc.unary_unary_rpc_method_handler(
                     servicer.CordonNode,
@@ -704,8 +751,13 @@ def add_ControlServicer_to_server(servicer, server):
             ),
             'DrainNode': grpc.unary_unary_rpc_method_handler(
                     servicer.DrainNode,
-                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.NodeRequest.FromString,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.DrainNodeRequest.FromString,
                     response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.SerializeToString,
+            ),
+            'DrainStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrainStatus,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.DrainStatusRequest.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.DrainStatusResponse.SerializeToString,
             ),
             'ForgetNode': grpc.unary_unary_rpc_method_handler(
                     servicer.ForgetNode,
@@ -1379,6 +1431,33 @@ class Control:
             _registered_method=True)
 
     @staticmethod
+    def Session(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/orchestrator.contract.v1.Control/Session',
+            orchestrator_dot_contract_dot_v1_dot_session__pb2.ClientFrame.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_session__pb2.AgentFrame.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListNodes(request,
             target,
             options=(),
@@ -1395,6 +1474,33 @@ class Control:
             '/orchestrator.contract.v1.Control/ListNodes',
             orchestrator_dot_contract_dot_v1_dot_control__pb2.ListNodesRequest.SerializeToString,
             orchestrator_dot_contract_dot_v1_dot_control__pb2.ListNodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.contract.v1.Control/GetUsage',
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.GetUsageRequest.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.GetUsageResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -1474,8 +1580,35 @@ class Control:
             request,
             target,
             '/orchestrator.contract.v1.Control/DrainNode',
-            orchestrator_dot_contract_dot_v1_dot_control__pb2.NodeRequest.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.DrainNodeRequest.SerializeToString,
             orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrainStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.contract.v1.Control/DrainStatus',
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.DrainStatusRequest.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.DrainStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

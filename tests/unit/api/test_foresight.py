@@ -70,7 +70,7 @@ async def test_a_drain_is_foretold_as_it_then_happens(api: Api) -> None:
     assert answer.settled
     assert {one.kind for one in answer.outcomes} == {"moved"}
     foretold = where(api) | {f"{one.id.job}/{one.id.group}/{one.id.ordinal}": one.to_node for one in answer.outcomes}
-    await api.writes.drain_node(pb.NodeRequest(node="n1"), call())
+    await api.writes.drain_node(pb.DrainNodeRequest(node="n1"), call())
     await run(api)
     assert where(api) == foretold
 
