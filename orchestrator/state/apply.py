@@ -75,6 +75,7 @@ _OF_SOME_JOBS = (
     ApplyPlan,
     RecordStatuses,
     RecordObserved,
+    RegisterNode,
 )
 """Commands that say themselves which jobs they concern (``state.changes``)."""
 

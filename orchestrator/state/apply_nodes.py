@@ -65,6 +65,7 @@ def register(state: State, command: RegisterNode) -> Outcome:
             )
         )
         state.ledger.touched[slot] = state.index
+        state.changes.widen(state.index)
         state.events.emit("node.registered", node_id=spec.id, message=spec.name)
         apply_taints.tell(state, None, state.nodes[spec.id])
         return state.changed()
@@ -78,7 +79,12 @@ def register(state: State, command: RegisterNode) -> Outcome:
     state.put_node(replace(node, register_index=state.index))
     # Whoever registers begins a new stream and must be told everything.
     state.ledger.touched[node.slot] = state.index
-    return state.changed(known.spec != spec or known.status is NodeStatus.LOST)
+    changed = known.spec != spec or known.status is NodeStatus.LOST
+    if changed:
+        state.changes.sweep(state.index)  # what it holds may have to go elsewhere, or have come back
+    else:
+        state.changes.widen(state.index)
+    return state.changed(changed)
 
 
 def _replace_spec(state: State, node: Node, spec: NodeSpec) -> None:
