@@ -98,7 +98,8 @@ class Sight:
         if view.held is None:
             self._whole = nodes_alone(view)
             self._nodes_index = view.index
-            self._everywhere = any(job.spec.type is JobType.SYSTEM for job in view.jobs.values())
+            self._everywhere = False
+        self._everywhere = self._everywhere or any(job.spec.type is JobType.SYSTEM for job in view.jobs.values())
         self._index = view.index
         self._pending = pending
         self.wake_at_ms = wake_at_ms

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
@@ -98,4 +99,53 @@ def test_a_quiet_cluster_is_looked_at_job_by_job_and_what_begins_to_run_not_at_a
     assert world.rounds == {"some jobs": 5, "nothing": 5}
     assert len(list(world.live())) == 15
     assert world.agents_obey()
+    assert not world.round()
+
+
+def test_nodes_that_join_cost_a_round_only_where_something_waits_or_runs_everywhere() -> None:
+    from orchestrator.contract.model import JobSpec, JobType
+    from orchestrator.state.commands import JobSubmission, SubmitJobs
+    from tests.unit.scheduling.cluster import group_spec
+
+    def submit(name: str, cpu: int, kind: JobType = JobType.SERVICE) -> None:
+        spec = JobSpec(name=name, type=kind, groups=(group_spec("a", cpu=cpu, memory=10),))
+        world.do(SubmitJobs(jobs=(JobSubmission(spec=spec, uid=name),)))
+
+    def rounds() -> dict[str, int]:
+        world.rounds.clear()
+        while world.round():
+            pass
+        return dict(world.rounds)
+
+    world = Sighted()
+    world.do(some_node("n0", 1_000))
+    rounds()
+    for number in range(1, 6):
+        world.do(some_node(f"n{number}", 1_000))
+        assert rounds() == {"nothing": 1}
+    world.do(some_node("large", 50_000))
+    submit("fits-the-newest-alone", 40_000)
+    assert rounds() == {"some jobs": 1, "nothing": 1}
+    assert len(list(world.live())) == 1
+
+    submit("waits", 90_000)
+    rounds()
+    assert len(list(world.live())) == 1
+    world.do(some_node("larger", 100_000))
+    assert rounds()["everything"] == 1
+    assert len(list(world.live())) == 2
+
+    submit("everywhere", 10, JobType.SYSTEM)
+    rounds()
+    before = len(list(world.live()))
+    world.do(some_node("last", 1_000))
+    assert rounds()["everything"] == 1
+    assert len(list(world.live())) == before + 1
+
+
+def test_a_round_that_asks_for_nothing_needs_no_nodes_as_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = Sighted()
+    world.do(some_node("n0", 1_000))
+    monkeypatch.setattr(plan, "Problem", None)
+    assert world.round()
     assert not world.round()
