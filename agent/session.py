@@ -277,6 +277,7 @@ class Session:
         self._registered = spec
         self._known.set()
         self._registering = None
+        self._at_leader = response.leader.address == address  # the first heartbeat need not find that out
         self._learn(response.peers, address)
         self._log.info("registered", node=spec.id, name=spec.name, cluster=response.cluster_id, index=response.index)
 
