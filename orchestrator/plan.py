@@ -32,7 +32,7 @@ from orchestrator.scheduling.remedy import smallest_change
 from orchestrator.scheduling.serve import Served, only, serve
 from orchestrator.scheduling.solve import ENDLESS
 from orchestrator.scheduling.wish import wish_of
-from orchestrator.state.commands import Action, ActionColumns, ApplyPlan, Int32Array, PlacementColumns
+from orchestrator.state.commands import Action, ActionColumns, ApplyPlan, Int32Array, PlacementColumns, RolloutVerdict
 from orchestrator.state.model import Job, Node
 from orchestrator.state.views import ClusterView, nodes_alone
 
@@ -68,12 +68,13 @@ class Unplaced:
 class Decision:
     """``plans`` to propose in order, none if there is nothing to do; ``wake_at_ms``: when to decide again although
     nothing has changed, in unix ms (None: only a change matters). ``more``: the round ended at its bound, which it does
-    only with plans; ``unplaced`` counts what was tried."""
+    only with plans; ``unplaced`` counts what was tried; ``verdicts``: rollouts that are over."""
 
     plans: tuple[ApplyPlan, ...]
     wake_at_ms: int | None
     unplaced: Unplaced
     more: bool = False
+    verdicts: tuple[RolloutVerdict, ...] = ()
 
     @property
     def pending(self) -> bool:
@@ -122,6 +123,7 @@ def _decision(
             failed=sum(note.failed for note in work.groups.values()),
         ),
         more=placements.more,
+        verdicts=work.verdicts,
     )
     return decision, problem
 
@@ -139,7 +141,7 @@ def _round(
         view,
         allowed.asks,
         given_up=given_up,
-        stopping=actions.positions[actions.actions == Action.STOP],
+        stopping=actions.positions[np.isin(actions.actions, (Action.STOP, Action.REPLACE))],
         without_room=allowed.most.keys(),
         steps_max=steps_max,
         fresh=lambda: fresh(given_up),

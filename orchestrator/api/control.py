@@ -19,6 +19,7 @@ from orchestrator.api.requests import body_digest, job_key, namespace_of, reject
 from orchestrator.contract import codec
 from orchestrator.contract.errors import InvalidError, PreconditionError, RaftsmanError
 from orchestrator.contract.model import JobSpec, LimitsChange, Taint, TaintKey
+from orchestrator.contract.rollouts import RolloutAction
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.jobfile import check, limits
 from orchestrator.replication.log import ReplicatedLog
@@ -39,6 +40,7 @@ SLICE = 25
 ROUTES: dict[str, Route] = {
     "GetJob": Route.HERE,
     "ListJobs": Route.HERE,
+    "ListJobVersions": Route.HERE,
     "GetAllocation": Route.HERE,
     "ListAllocations": Route.HERE,
     "Logs": Route.HERE,
@@ -95,7 +97,7 @@ class Writes:
         expect = request.expect_version if request.HasField("expect_version") else None
         if expect is not None and expect < 0:
             raise InvalidError(f"expect_version: {expect}; expected 0 (must not exist) or a version", field="expect")
-        job = cmd.JobSubmission(spec=spec, uid=uuid.uuid4().hex, expect_version=expect)
+        job = cmd.JobSubmission(spec=spec, uid=uuid.uuid4().hex, expect_version=expect, remember=True)
         done, answer = await self._write(request, call, cmd.SubmitJobs(jobs=(job,)), cmd.JobsAnswer)
         one = answer.jobs[0]
         return pb.SubmitJobResponse(index=done.index, uid=one.uid, version=one.version, changed=one.changed)
@@ -127,7 +129,8 @@ class Writes:
         answers: list[cmd.JobAnswer] = []
         index = 0
         for number, chunk in enumerate(chunks):
-            command = cmd.SubmitJobs(jobs=tuple(cmd.JobSubmission(spec=spec, uid=uuid.uuid4().hex) for spec in chunk))
+            jobs = (cmd.JobSubmission(spec=spec, uid=uuid.uuid4().hex, remember=True) for spec in chunk)
+            command = cmd.SubmitJobs(jobs=tuple(jobs))
             suffix = "" if len(chunks) == 1 else f"/{number}"
             done, answer = await self._write(request, call, command, cmd.JobsAnswer, suffix=suffix, digest=digest)
             index = index or done.index
@@ -151,6 +154,23 @@ class Writes:
     async def restart_job(self, request: pb.RestartJobRequest, call: Call) -> pb.WriteResponse:
         namespace, name = job_key(request.job)
         return await self._change(request, call, cmd.RestartJob(namespace=namespace, name=name))
+
+    async def steer_rollout(self, request: pb.SteerRolloutRequest, call: Call) -> pb.WriteResponse:
+        namespace, name = job_key(request.job)
+        try:
+            action = RolloutAction(request.action)
+        except ValueError:
+            raise InvalidError("action: expected pause, resume or promote", field="action") from None
+        return await self._change(request, call, cmd.SteerRollout(namespace=namespace, name=name, action=action))
+
+    async def rollback_job(self, request: pb.RollbackJobRequest, call: Call) -> pb.SubmitJobResponse:
+        namespace, name = job_key(request.job)
+        if request.version < 0:
+            raise InvalidError(f"version: {request.version}; expected a version, or 0", field="version")
+        command = cmd.RollbackJob(namespace=namespace, name=name, version=request.version)
+        done, answer = await self._write(request, call, command, cmd.JobsAnswer)
+        one = answer.jobs[0]
+        return pb.SubmitJobResponse(index=done.index, uid=one.uid, version=one.version, changed=one.changed)
 
     async def remove_job(self, request: pb.RemoveJobRequest, call: Call) -> pb.WriteResponse:
         namespace, name = job_key(request.job)

@@ -25,6 +25,7 @@ from orchestrator.contract.errors import (
     TimeoutError_,
     UnknownOutcomeError,
 )
+from orchestrator.contract.rollouts import RolloutAction
 
 T = TypeVar("T")
 
@@ -153,6 +154,28 @@ class Client:
     ) -> answers.WriteResult:
         """Replace every instance, one at a time."""
         return await self._call(calls.restart_job(self._namespace(namespace), name, request_id or new_request_id()))
+
+    async def steer_rollout(
+        self, name: str, action: RolloutAction, namespace: str | None = None, request_id: str | None = None
+    ) -> answers.WriteResult:
+        """Pause a job's rollout, let it go on, or promote its canaries; raises PreconditionError where that is not so."""
+        return await self._call(
+            calls.steer_rollout(self._namespace(namespace), name, action, request_id or new_request_id())
+        )
+
+    async def rollback_job(
+        self, name: str, version: int = 0, namespace: str | None = None, request_id: str | None = None
+    ) -> answers.SubmitResult:
+        """Go back to the content of an older version (0: the last that was good, or else the one before)."""
+        return await self._call(
+            calls.rollback_job(self._namespace(namespace), name, version, request_id or new_request_id())
+        )
+
+    async def list_job_versions(
+        self, name: str, namespace: str | None = None, stale: bool = False
+    ) -> answers.JobVersions:
+        """What the job is and was, the newest version first."""
+        return await self._call(calls.list_job_versions(self._namespace(namespace), name, stale))
 
     async def remove_job(
         self, name: str, namespace: str | None = None, request_id: str | None = None

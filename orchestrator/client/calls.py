@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from google.protobuf.message import Message
 
 from orchestrator.contract import answers, codec, foresight, model
+from orchestrator.contract.rollouts import RolloutAction
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.contract.v1 import types_pb2
 
@@ -134,6 +135,21 @@ def scale_job(namespace: str, name: str, group: str, count: int, request_id: str
 def restart_job(namespace: str, name: str, request_id: str) -> Call[answers.WriteResult]:
     request = pb.RestartJobRequest(request_id=request_id, job=_key(namespace, name))
     return Call("RestartJob", request, pb.WriteResponse, _as(answers.WriteResult), request_id)
+
+
+def steer_rollout(namespace: str, name: str, action: RolloutAction, request_id: str) -> Call[answers.WriteResult]:
+    request = pb.SteerRolloutRequest(request_id=request_id, job=_key(namespace, name), action=cast(Any, int(action)))
+    return Call("SteerRollout", request, pb.WriteResponse, _as(answers.WriteResult), request_id)
+
+
+def rollback_job(namespace: str, name: str, version: int, request_id: str) -> Call[answers.SubmitResult]:
+    request = pb.RollbackJobRequest(request_id=request_id, job=_key(namespace, name), version=version)
+    return Call("RollbackJob", request, pb.SubmitJobResponse, _as(answers.SubmitResult), request_id)
+
+
+def list_job_versions(namespace: str, name: str, stale: bool) -> Call[answers.JobVersions]:
+    request = pb.ListJobVersionsRequest(job=_key(namespace, name), read=_read(stale))
+    return Call("ListJobVersions", request, pb.ListJobVersionsResponse, _as(answers.JobVersions))
 
 
 def remove_job(namespace: str, name: str, request_id: str) -> Call[answers.WriteResult]:

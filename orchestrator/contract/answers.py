@@ -20,11 +20,13 @@ from orchestrator.contract.model import (
     NodeStatus,
     NodeTaint,
     Resources,
+    Revision,
     Settings,
     StrMap,
     Usage,
     Variable,
 )
+from orchestrator.contract.rollouts import Rollout
 
 NOTHING = Resources()
 NO_USE = Usage()
@@ -69,7 +71,9 @@ class SubmitManyResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupStatus:
-    """Instances of one group, each counted once by its newest attempt. ``starting``: placed, not yet running."""
+    """Instances of one group, each counted once by its newest attempt. ``starting``: placed, not yet running; ``ready``:
+    running, and their checks are good; ``updated``: of the current version, whatever their state; ``surplus``: live
+    beside their successors."""
 
     group: str
     count: int = 0
@@ -80,6 +84,9 @@ class GroupStatus:
     failed: int = 0
     lost: int = 0
     outdated: int = 0
+    ready: int = 0
+    updated: int = 0
+    surplus: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +104,8 @@ class JobStatus:
     modify_time_ms: int = 0
     groups: tuple[GroupStatus, ...] = ()
     removing: bool = False
+    rollout: Rollout | None = None
+    stable_version: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +113,14 @@ class JobAnswer:
     """Message ``GetJobResponse``."""
 
     job: JobStatus
+    read: ReadInfo = ReadInfo()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobVersions:
+    """Message ``ListJobVersionsResponse``: the newest first, the current one included."""
+
+    versions: tuple[Revision, ...] = ()
     read: ReadInfo = ReadInfo()
 
 

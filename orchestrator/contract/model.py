@@ -12,6 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NewType
 
+from orchestrator.contract.health import HealthSpec
+from orchestrator.contract.rollouts import UpdateSpec
+
 PeerId = NewType("PeerId", str)
 NodeId = NewType("NodeId", str)
 JobUid = NewType("JobUid", str)
@@ -274,6 +277,7 @@ class TaskSpec:
     user: str = ""
     privileged: bool = False
     mounts: tuple[MountSpec, ...] = ()
+    health: HealthSpec | None = None
 
     @property
     def driver_name(self) -> str:
@@ -305,6 +309,7 @@ class GroupSpec:
     tolerations: tuple[Toleration, ...] = ()
     datasets: tuple[str, ...] = ()
     locality: int = 0  # weight of nodes that have the images and ``datasets`` already
+    update: UpdateSpec | None = None
 
     @property
     def resources(self) -> Resources:
@@ -422,7 +427,8 @@ class PortBinding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allocation:
-    """One allocation as everybody sees it: a row of the table, made readable."""
+    """One allocation as everybody sees it: a row of the table, made readable. ``ready``: it runs, is meant to, its node is
+    there, and its checks are good: it should get work."""
 
     id: AllocationId
     job_uid: str
@@ -444,6 +450,7 @@ class Allocation:
     create_time_ms: int = 0
     modify_time_ms: int = 0
     resources: Resources = Resources()
+    ready: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -486,7 +493,10 @@ class TaskObservation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What an agent saw of one allocation; ordered by (attempt, restarts, state)."""
+    """What an agent saw of one allocation; ordered by (attempt, restarts, state, health).
+
+    ``health``: a word of ``contract.health`` while it runs, 0 where nobody checks.
+    """
 
     key: AssignmentKey
     restarts: int
@@ -495,6 +505,17 @@ class Observation:
     reason: str = ""
     start_failed: bool = False
     tasks: tuple[TaskObservation, ...] = ()
+    health: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """A version that a job had. ``time_ms``: cluster time of its submission; ``stable``: all of it was ready once."""
+
+    version: int
+    spec: JobSpec
+    time_ms: int = 0
+    stable: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """One round of reconciling: from a whole view of the cluster to what should change. Level-triggered and pure.
 
 Owns: what is lost, surplus, drained or outdated, and the order in which asks are served. Leaves to others: what is
-missing (``gaps``), ended attempts (``state.failures``), the pace of rollouts and drains (``pace``), where asks go
+missing (``gaps``), ended attempts (``state.failures``), the pace of rollouts (``rollouts``) and drains (``pace``), where asks go
 (``scheduling``). The rule: a round looks only at the state, never at what an earlier round did, so a lost wake-up or a
 new leader costs one round.
 
@@ -14,10 +14,11 @@ from __future__ import annotations
 import numpy as np
 
 from orchestrator.contract.constraints import matches
-from orchestrator.contract.model import Desired, JobType
+from orchestrator.contract.model import AllocState, Desired, JobType
 from orchestrator.reconcile.gangs import Cause, gang_of
 from orchestrator.reconcile.gaps import find_gaps
 from orchestrator.reconcile.pace import Pace, choose_victim
+from orchestrator.reconcile.rollouts import advance
 from orchestrator.reconcile.table import GONE, BoolArray, Scene, constraints_of, key_of, look
 from orchestrator.reconcile.taints import evictions
 from orchestrator.reconcile.work import Actions, Ask, GroupWork, Work
@@ -51,11 +52,13 @@ def reconcile(view: ClusterView, now_ms: int) -> Work:
         _stop_gang(scene, stops, number, _GANG_REASONS[cause])
     texts, taint_at_ms = _driven_away(scene, stops, max(now_ms, view.time_ms))
     _give_way(scene, stops, notes)
+    moves = advance(scene, stops, notes, max(now_ms, view.time_ms))
     return Work(
-        actions=_actions(scene, stops, texts),
-        asks=tuple(sorted(asks, key=_turn)),
-        wake_at_ms=min((at for at in (wake_at_ms, taint_at_ms) if at is not None), default=None),
+        actions=_actions(scene, stops, texts, moves.replaced),
+        asks=tuple(sorted([*asks, *moves.asks], key=_turn)),
+        wake_at_ms=min((at for at in (wake_at_ms, taint_at_ms, moves.wake_at_ms) if at is not None), default=None),
         groups=notes,
+        verdicts=tuple(moves.verdicts),
     )
 
 
@@ -129,8 +132,11 @@ def _give_way(scene: Scene, stops: Int32Array, notes: dict[tuple[int, int], Grou
     newest = instances.newest
     reachable = instances.live & (stops[newest] == STAYS) & ~rows.node_lost[newest]
     running = reachable & (columns.desired[newest] == Desired.RUN)
-    outdated = running & (columns.version[newest] < groups.version[instances.group])
+    outdated = running & scene.rows.outdated[newest] & ~groups.policy[instances.group]  # else: ``rollouts``
     draining = running & rows.node_draining[newest]
+    # Who runs and is not ready is on its way, or sick: neither is a reason to take the next one down.
+    state = columns.state.copy()
+    state[(state == AllocState.RUNNING) & ~columns.ready] = AllocState.STARTING
     for number in np.unique(instances.group[outdated | draining]).tolist():
         if gang_of(groups, number) is not None:
             continue  # replaced as a whole, above
@@ -151,7 +157,7 @@ def _give_way(scene: Scene, stops: Int32Array, notes: dict[tuple[int, int], Grou
             stopping &= instances.ordinal[here] < groups.count[number]
         victim, note.halted = choose_victim(
             Pace(
-                state=columns.state[newest[here]],
+                state=state[newest[here]],
                 ordinal=instances.ordinal[here],
                 running=running[here],
                 outdated=outdated[here],
@@ -174,7 +180,7 @@ def _drain_within_budget(scene: Scene, stops: Int32Array, number: int, draining:
     here = slice(int(instances.bounds[number]), int(instances.bounds[number + 1]))
     newest = instances.newest[here]
     job, place = groups.jobs[number], groups.places[number]
-    up = is_up(columns.state[newest], columns.desired[newest], rows.node_lost[newest]) & (stops[newest] == STAYS)
+    up = is_up(columns.ready[newest], columns.desired[newest], rows.node_lost[newest]) & (stops[newest] == STAYS)
     preempted = [columns.reasons.get(int(row), "").startswith(PREEMPTED) for row in columns.row[newest].tolist()]
     wanted, well = standing(
         job,
@@ -198,12 +204,14 @@ def _drain_within_budget(scene: Scene, stops: Int32Array, number: int, draining:
     )
 
 
-def _actions(scene: Scene, stops: Int32Array, texts: tuple[str, ...]) -> Actions:
+def _actions(scene: Scene, stops: Int32Array, texts: tuple[str, ...], replaced: list[int]) -> Actions:
     columns = scene.view.allocations
+    stops[replaced] = OUTDATED
     lost = np.flatnonzero(scene.lose)
     stopped = np.flatnonzero(stops != STAYS)
     stopped = stopped[np.lexsort((-columns.ordinal[stopped], columns.group[stopped], columns.job[stopped]))]
-    kinds = [np.full(len(lost), Action.LOSE), np.full(len(stopped), Action.STOP)]
+    kind = np.where(np.isin(stopped, replaced), Action.REPLACE, Action.STOP)
+    kinds = [np.full(len(lost), Action.LOSE), kind]
     return Actions(
         positions=np.concatenate([lost, stopped]).astype(np.int64),
         actions=np.concatenate(kinds).astype(np.int32),

@@ -23,10 +23,11 @@ from orchestrator.state import commands
 from orchestrator.state.commands import Entry
 
 ENTRY_MAGIC = 0x454D5352  # "RSME" in the file, little-endian
-FORMAT = 3
+FORMAT = 4
 """Raised when a peer of today could misread what is written; additions alone do not raise it. What an older one reads
 rightly is still written with the older number. 2: configuration epochs (``ChangePeers``). 3: cordoned devices,
-evictions, namespaces, observations as columns (``RecordObserved``), moves (``MoveAllocation``), taints."""
+evictions, namespaces, observations as columns (``RecordObserved``), moves (``MoveAllocation``), taints. 4: rollouts that
+are remembered, health."""
 
 M = TypeVar("M", bound=Message)
 
@@ -48,6 +49,7 @@ def _column(dtype: str) -> tuple[Callable[[Any], bytes], Callable[[bytes], npt.N
 
 register(cast(type, commands.Int32Array), *_column("<i4"))
 register(cast(type, commands.UInt64Array), *_column("<u8"))
+register(cast(type, commands.Int64Array), *_column("<i8"))
 
 # ---------------------------------------------------------------------------- entries
 
@@ -56,6 +58,9 @@ _COMMANDS: dict[str, type] = {
     "stop_job": commands.StopJob,
     "scale_job": commands.ScaleJob,
     "restart_job": commands.RestartJob,
+    "steer_rollout": commands.SteerRollout,
+    "rollback_job": commands.RollbackJob,
+    "end_rollouts": commands.EndRollouts,
     "remove_job": commands.RemoveJob,
     "move_allocation": commands.MoveAllocation,
     "register_node": commands.RegisterNode,
@@ -94,12 +99,37 @@ _OF_FORMAT_3 = (
 """Likewise, of format 2."""
 
 
+_OF_FORMAT_4 = (
+    commands.SteerRollout,
+    commands.RollbackJob,
+    commands.EndRollouts,
+)
+"""Likewise, of format 3."""
+
+
 def _format(command: commands.Command) -> int:
+    if isinstance(command, _OF_FORMAT_4) or _has_news_of_4(command):
+        return 4
     if isinstance(command, _OF_FORMAT_3):
         return 3
     if isinstance(command, commands.ApplyPlan) and (command.actions.action == commands.Action.EVICT).any():
         return 3  # an older peer would reject the evictions, and no longer have the same state
     return 2 if isinstance(command, _OF_FORMAT_2) else 1
+
+
+def _has_news_of_4(command: commands.Command) -> bool:
+    """Whether a peer of format 3 would read it and do something else."""
+    match command:
+        case commands.SubmitJobs():
+            return any(job.remember for job in command.jobs)
+        case commands.ApplyPlan():
+            return bool((command.actions.action == commands.Action.REPLACE).any())
+        case commands.RecordObserved():
+            return command.rows.health is not None
+        case commands.RecordStatuses():
+            return any(one.health for one in command.observations)
+        case _:
+            return False
 
 
 def encode_entry(entry: Entry) -> bytes:

@@ -19,6 +19,7 @@ from orchestrator.state import (
     apply_nodes,
     apply_observed,
     apply_plan,
+    apply_rollouts,
     apply_statuses,
     apply_taints,
     apply_variables,
@@ -36,6 +37,7 @@ from orchestrator.state.commands import (
     CordonDevice,
     CordonNode,
     DrainNode,
+    EndRollouts,
     Entry,
     ForgetNode,
     MarkNodes,
@@ -47,11 +49,13 @@ from orchestrator.state.commands import (
     Rejected,
     RemoveJob,
     RestartJob,
+    RollbackJob,
     ScaleJob,
     SetFeatureLevel,
     SetLimits,
     SetSettings,
     SingleCommand,
+    SteerRollout,
     StopJob,
     SubmitJobs,
     TaintNode,
@@ -71,6 +75,9 @@ _OF_SOME_JOBS = (
     StopJob,
     ScaleJob,
     RestartJob,
+    SteerRollout,
+    RollbackJob,
+    EndRollouts,
     RemoveJob,
     ApplyPlan,
     RecordStatuses,
@@ -163,6 +170,12 @@ def _apply_command(state: State, command: SingleCommand) -> Outcome:
             return apply_jobs.scale(state, command)
         case RestartJob():
             return apply_jobs.restart(state, command)
+        case SteerRollout():
+            return apply_rollouts.steer(state, command)
+        case RollbackJob():
+            return apply_rollouts.rollback(state, command)
+        case EndRollouts():
+            return apply_rollouts.end_rollouts(state, command)
         case RemoveJob():
             return apply_jobs.remove(state, command)
         case MoveAllocation():

@@ -20,12 +20,14 @@ from orchestrator.contract.taints import repelling
 from orchestrator.state.allocations import LAST_LIVE
 from orchestrator.state.apply_evictions import evict
 from orchestrator.state.apply_gangs import device_refusals, gang_refusal
+from orchestrator.state.apply_rollouts import replace_outdated
 from orchestrator.state.apply_rows import describe, emit, lose, set_reason
 from orchestrator.state.commands import Action, ActionColumns, ApplyPlan, Outcome, PlacementColumns, PlanAnswer
 from orchestrator.state.custom import short_of
 from orchestrator.state.ledger import device_bits, engine_key
 from orchestrator.state.model import MAX_COMMAND_ROWS, MAX_COUNT, Job, Node
 from orchestrator.state.quota import exceeded, in_use, quota_of
+from orchestrator.state.rollouts import successor_refusals
 from orchestrator.state.state import GroupFacts, Rows, State
 from orchestrator.state.usage import NOTHING, add, of_instance
 
@@ -97,6 +99,7 @@ def _act(state: State, command: ApplyPlan) -> tuple[int, list[str]]:
     table = state.table
     chosen: dict[tuple[int, str], list[int]] = {}
     evicted: list[tuple[int, int]] = []
+    replaced: list[tuple[int, int]] = []
     seen: set[int] = set()
     for place in range(len(actions)):
         row = int(found[place])
@@ -116,13 +119,15 @@ def _act(state: State, command: ApplyPlan) -> tuple[int, list[str]]:
                 problem = f"cannot be lost: node {node.spec.id} is ready"
         elif kind == Action.EVICT:
             evicted.append((row, place))
+        elif kind == Action.REPLACE:
+            replaced.append((row, place))
         else:
             problem = f"gets an unknown action {kind}"
         if problem:
             rejected.append(f"{describe(state, row)[2]} {problem}")
             continue
         seen.add(row)
-        if kind == Action.EVICT:
+        if kind in (Action.EVICT, Action.REPLACE):
             continue
         chosen.setdefault((kind, reason), []).append(row)
     for (kind, reason), listed in chosen.items():
@@ -139,6 +144,7 @@ def _act(state: State, command: ApplyPlan) -> tuple[int, list[str]]:
         if kind == Action.LOSE:
             lose(state, np.array(listed, dtype=np.int32), reason)
     stale = evict(state, command, evicted)
+    stale += replace_outdated(state, command, replaced)
     return len(seen) - len(stale), rejected + stale
 
 
@@ -158,6 +164,8 @@ def _find_rows(state: State, command: ApplyPlan) -> tuple[Rows, list[str]]:
             inside = (ordinal >= 0) & (ordinal < ordinals.size[gid]) & (found[part] < 0)
             places = part[inside]
             rows = ordinals.newest[ordinals.base[gid] + actions.ordinal[places]]
+            behind = np.where(rows >= 0, table.prev[rows], -1)  # two of an ordinal may live (``Ordinals.newest``)
+            rows = np.where((behind >= 0) & (table.attempt[behind] == actions.attempt[places]), behind, rows)
             fits = (
                 (rows >= 0)
                 & (table.attempt[rows] == actions.attempt[places])
@@ -312,14 +320,21 @@ class _Placing:
         return ""
 
     def _match_ordinals(self) -> None:
-        """Fencing: exactly the next attempt of an ordinal of which nothing lives."""
+        """Fencing: exactly the next attempt of an ordinal of which nothing lives, or of which a rollout may bring a
+        successor."""
         ordinals, table, columns = self.state.ordinals, self.state.table, self.columns
         inside = self.ok & (columns.ordinal < ordinals.size[self.gid])
         places = np.where(inside, ordinals.base[self.gid] + columns.ordinal, 0)
         last = np.maximum(np.where(inside, ordinals.last_attempt[places], 0), self.state.attempt_floor)
         newest = np.where(inside, ordinals.newest[places], -1)
         live = (newest >= 0) & (table.state[newest] <= LAST_LIVE)
-        self._refuse_where(live, "an attempt of it is live")
+        successors = np.flatnonzero(live & self.ok)
+        if len(successors):
+            refused = successor_refusals(self.state, [(int(newest[at]), int(columns.version[at])) for at in successors])
+            for place, text in zip(successors.tolist(), refused, strict=True):
+                if text:
+                    self.why[place] = text
+                    self.ok[place] = False
         self._refuse_where(columns.attempt != last + 1, "it is not the next attempt")
         keys = self.gid.astype(np.int64) << 32 | columns.ordinal
         candidates = np.flatnonzero(self.ok)
@@ -329,6 +344,8 @@ class _Placing:
             again[first] = False
             self._refuse(candidates[again], "it is in the plan twice")
         # The count of failed starts goes on as long as the job is the same.
+        behind = np.where(live, table.prev[newest], -1)
+        newest = np.where((behind >= 0) & (table.attempt[behind] > table.attempt[newest]), behind, newest)
         same = (newest >= 0) & table.start_failed[newest] & (table.version[newest] == columns.version)
         self.failures = np.where(same, table.failures[newest], 0)
 

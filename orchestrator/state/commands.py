@@ -25,6 +25,7 @@ from orchestrator.contract.model import (
     TaintKey,
     Variable,
 )
+from orchestrator.contract.rollouts import RolloutAction
 
 Int64Array = npt.NDArray[np.int64]
 Int32Array = npt.NDArray[np.int32]
@@ -38,6 +39,7 @@ class JobSubmission:
     spec: JobSpec
     uid: str  # minted by the proposer; used if this creates the job
     expect_version: int | None = None  # None: none; 0: must not exist; n: must be at version n
+    remember: bool = False  # keep what the job was before, and how its rollout goes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +71,41 @@ class RestartJob:
 
     namespace: str
     name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SteerRollout:
+    """Pause it, let it go on (again), or promote its canaries."""
+
+    namespace: str
+    name: str
+    action: RolloutAction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollbackJob:
+    """A new version with the content of an older one. 0: the last one that was good, or else the one before."""
+
+    namespace: str
+    name: str
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutVerdict:
+    """The leader's: all of it is ready, or it has failed. ``progress_ms``: as it was judged; later progress voids a
+    verdict of failure."""
+
+    uid: str
+    version: int
+    succeeded: bool
+    reason: str = ""
+    progress_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndRollouts:
+    verdicts: tuple[RolloutVerdict, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +208,7 @@ class Action(enum.IntEnum):
     STOP = 1  # desired becomes STOP (surplus, drained, changed, superseded)
     LOSE = 2  # observed becomes LOST (its node is lost and its job wants a replacement)
     EVICT = 3  # desired becomes STOP to make room for a job of higher priority (``ActionColumns.by``)
+    REPLACE = 4  # desired becomes STOP in a rollout, if enough others are ready then
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -247,7 +285,8 @@ class RecordStatuses:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ObservationColumns:
     """One row per observation, all arrays int32 of n rows: job, group, reason: places in the command's lists; state: a
-    number of ``AllocState``; restarts: -1 where it was no possible number; start_failed: 0 or 1."""
+    number of ``AllocState``; restarts: -1 where it was no possible number; start_failed: 0 or 1. health: int64, words of
+    ``contract.health``; None where nobody checks."""
 
     job: Int32Array
     group: Int32Array
@@ -258,6 +297,7 @@ class ObservationColumns:
     exit_code: Int32Array
     reason: Int32Array
     start_failed: Int32Array
+    health: Int64Array | None = None
 
     def __len__(self) -> int:
         return len(self.job)
@@ -374,6 +414,9 @@ SingleCommand = (
     | StopJob
     | ScaleJob
     | RestartJob
+    | SteerRollout
+    | RollbackJob
+    | EndRollouts
     | RemoveJob
     | MoveAllocation
     | RegisterNode

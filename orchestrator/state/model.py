@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.contract.model import JobSpec, NodeSpec, NodeStatus, NodeTaint, Resources
+from orchestrator.contract.model import JobSpec, NodeSpec, NodeStatus, NodeTaint, Resources, Revision
+from orchestrator.contract.rollouts import Rollout
 
 _NOTHING = Resources()
 
@@ -17,6 +18,8 @@ MAX_GANG = 2_000
 """Instances of a gang at most: one entry of the log holds it, and is never larger."""
 MAX_CORDONED_DEVICES = 256
 """Of one node, those included that it does not report any more."""
+MAX_REVISIONS = 10
+"""Older versions that a job remembers, beside the last one that was good."""
 MAX_COMMAND_ROWS = 20_000
 """Rows of one plan, jobs of one submit, observations of one batch."""
 
@@ -43,6 +46,14 @@ class Job:
     modify_index: int
     create_time_ms: int
     modify_time_ms: int
+    # Of jobs that were submitted so that it is remembered (``tracked``): what they were before, oldest first; how the
+    # newest rollout stands; the last version of which all was ready; and by group the versions that are current though
+    # they are older than ``group_versions``: their content is the same (``state.rollouts``; () = none of any group).
+    tracked: bool = False
+    history: tuple[Revision, ...] = ()
+    rollout: Rollout | None = None
+    stable_version: int = 0
+    twins: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

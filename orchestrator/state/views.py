@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from orchestrator.contract import health
 from orchestrator.contract.answers import DeviceUse, JobStatus, NodeInfo
 from orchestrator.contract.model import (
     Allocation,
@@ -56,7 +57,8 @@ class Held:
 class ClusterView:
     """Everything that deciding needs, as of ``index``. Deciding is a function of this, liveness and the time.
 
-    ``allocations`` holds every live row and the newest attempt of every (job, group, ordinal), whatever its state;
+    ``allocations`` holds every live row and the newest attempt of every (job, group, ordinal), whatever its state; the
+    one that counts (``Ordinals.newest``) is the last of its ordinal;
     ``last_attempt[(job slot, group name)]`` is an int32 array by ordinal: the highest attempt ever placed (0 = none),
     which survives scale-down and collection; the next one is also above ``attempt_floor``. ``variables``: the names
     that exist, as (namespace, name). ``held``: not None in a view of some jobs alone (``view_of``): what nodes have
@@ -88,7 +90,7 @@ def cluster_view(state: State) -> ClusterView:
     # Whole tables at a time: this runs on the loop that owns the state, for every plan.
     jobs = dict(sorted(state.job_at.items()))
     by_job = state.ordinals.by_job
-    rows = state.ordinals.rows_of([gid for slot in jobs for gid in by_job.get(slot, ())])
+    rows = state.rows_that_count([gid for slot in jobs for gid in by_job.get(slot, ())])
     nodes = dict(sorted(state.node_at.items()))
     return ClusterView(
         index=state.index,
@@ -129,7 +131,7 @@ def view_of(state: State, slots: Iterable[int], whole: ClusterView) -> ClusterVi
         time_ms=state.time_ms,
         jobs={JobUid(job.uid): job for job in jobs.values()},
         jobs_by_slot=jobs,
-        allocations=state.table.copy_few(state.ordinals.rows_of(gids)),
+        allocations=state.table.copy_few(state.rows_that_count(gids)),
         last_attempt={state.ordinals.names[gid]: state.ordinals.attempts(gid) for gid in gids},
         usage=state.usage.copy(),
         held=Held(
@@ -179,6 +181,18 @@ def allocation(state: State, row: int) -> Allocation:
             gpus=DeviceRequest(count=len(devices), gpu_millis=millis) if devices else None,
             custom=table.custom.get(row, ()),
         ),
+        ready=is_ready(state, row),
+    )
+
+
+def is_ready(state: State, row: int) -> bool:
+    """Whether it should get work: it runs, is meant to, its node is there, and its checks are good."""
+    table = state.table
+    return (
+        int(table.state[row]) == int(AllocState.RUNNING)
+        and int(table.desired[row]) == int(Desired.RUN)
+        and health.is_ready(int(table.health[row]))
+        and state.node_at[int(table.node[row])].status is NodeStatus.READY
     )
 
 

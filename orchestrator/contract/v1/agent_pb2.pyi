@@ -147,7 +147,7 @@ class TaskObservation(_message.Message):
     def __init__(self, task: _Optional[str] = ..., state: _Optional[_Union[_types_pb2.AllocState, str]] = ..., exit_code: _Optional[int] = ..., reason: _Optional[str] = ..., restarts: _Optional[int] = ..., runtime_id: _Optional[str] = ..., oom_killed: _Optional[bool] = ...) -> None: ...
 
 class Observation(_message.Message):
-    __slots__ = ("key", "restarts", "state", "exit_code", "reason", "start_failed", "tasks")
+    __slots__ = ("key", "restarts", "state", "exit_code", "reason", "start_failed", "tasks", "health")
     KEY_FIELD_NUMBER: _ClassVar[int]
     RESTARTS_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -155,6 +155,7 @@ class Observation(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     START_FAILED_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_FIELD_NUMBER: _ClassVar[int]
     key: AssignmentKey
     restarts: int
     state: _types_pb2.AllocState
@@ -162,7 +163,8 @@ class Observation(_message.Message):
     reason: str
     start_failed: bool
     tasks: _containers.RepeatedCompositeFieldContainer[TaskObservation]
-    def __init__(self, key: _Optional[_Union[AssignmentKey, _Mapping]] = ..., restarts: _Optional[int] = ..., state: _Optional[_Union[_types_pb2.AllocState, str]] = ..., exit_code: _Optional[int] = ..., reason: _Optional[str] = ..., start_failed: _Optional[bool] = ..., tasks: _Optional[_Iterable[_Union[TaskObservation, _Mapping]]] = ...) -> None: ...
+    health: int
+    def __init__(self, key: _Optional[_Union[AssignmentKey, _Mapping]] = ..., restarts: _Optional[int] = ..., state: _Optional[_Union[_types_pb2.AllocState, str]] = ..., exit_code: _Optional[int] = ..., reason: _Optional[str] = ..., start_failed: _Optional[bool] = ..., tasks: _Optional[_Iterable[_Union[TaskObservation, _Mapping]]] = ..., health: _Optional[int] = ...) -> None: ...
 
 class ReportStatusesRequest(_message.Message):
     __slots__ = ("request_id", "node_id", "observations")

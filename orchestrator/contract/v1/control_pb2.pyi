@@ -88,7 +88,7 @@ class GetJobRequest(_message.Message):
     def __init__(self, job: _Optional[_Union[JobKey, _Mapping]] = ..., read: _Optional[_Union[ReadOptions, _Mapping]] = ...) -> None: ...
 
 class GroupStatus(_message.Message):
-    __slots__ = ("group", "count", "running", "starting", "pending", "complete", "failed", "lost", "outdated")
+    __slots__ = ("group", "count", "running", "starting", "pending", "complete", "failed", "lost", "outdated", "ready", "updated", "surplus")
     GROUP_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     RUNNING_FIELD_NUMBER: _ClassVar[int]
@@ -98,6 +98,9 @@ class GroupStatus(_message.Message):
     FAILED_FIELD_NUMBER: _ClassVar[int]
     LOST_FIELD_NUMBER: _ClassVar[int]
     OUTDATED_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
+    UPDATED_FIELD_NUMBER: _ClassVar[int]
+    SURPLUS_FIELD_NUMBER: _ClassVar[int]
     group: str
     count: int
     running: int
@@ -107,10 +110,13 @@ class GroupStatus(_message.Message):
     failed: int
     lost: int
     outdated: int
-    def __init__(self, group: _Optional[str] = ..., count: _Optional[int] = ..., running: _Optional[int] = ..., starting: _Optional[int] = ..., pending: _Optional[int] = ..., complete: _Optional[int] = ..., failed: _Optional[int] = ..., lost: _Optional[int] = ..., outdated: _Optional[int] = ...) -> None: ...
+    ready: int
+    updated: int
+    surplus: int
+    def __init__(self, group: _Optional[str] = ..., count: _Optional[int] = ..., running: _Optional[int] = ..., starting: _Optional[int] = ..., pending: _Optional[int] = ..., complete: _Optional[int] = ..., failed: _Optional[int] = ..., lost: _Optional[int] = ..., outdated: _Optional[int] = ..., ready: _Optional[int] = ..., updated: _Optional[int] = ..., surplus: _Optional[int] = ...) -> None: ...
 
 class JobStatus(_message.Message):
-    __slots__ = ("spec", "uid", "version", "state", "stopped", "create_index", "modify_index", "create_time_ms", "modify_time_ms", "groups", "removing")
+    __slots__ = ("spec", "uid", "version", "state", "stopped", "create_index", "modify_index", "create_time_ms", "modify_time_ms", "groups", "removing", "rollout", "stable_version")
     SPEC_FIELD_NUMBER: _ClassVar[int]
     UID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -122,6 +128,8 @@ class JobStatus(_message.Message):
     MODIFY_TIME_MS_FIELD_NUMBER: _ClassVar[int]
     GROUPS_FIELD_NUMBER: _ClassVar[int]
     REMOVING_FIELD_NUMBER: _ClassVar[int]
+    ROLLOUT_FIELD_NUMBER: _ClassVar[int]
+    STABLE_VERSION_FIELD_NUMBER: _ClassVar[int]
     spec: _types_pb2.JobSpec
     uid: str
     version: int
@@ -133,7 +141,9 @@ class JobStatus(_message.Message):
     modify_time_ms: int
     groups: _containers.RepeatedCompositeFieldContainer[GroupStatus]
     removing: bool
-    def __init__(self, spec: _Optional[_Union[_types_pb2.JobSpec, _Mapping]] = ..., uid: _Optional[str] = ..., version: _Optional[int] = ..., state: _Optional[str] = ..., stopped: _Optional[bool] = ..., create_index: _Optional[int] = ..., modify_index: _Optional[int] = ..., create_time_ms: _Optional[int] = ..., modify_time_ms: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[GroupStatus, _Mapping]]] = ..., removing: _Optional[bool] = ...) -> None: ...
+    rollout: _types_pb2.Rollout
+    stable_version: int
+    def __init__(self, spec: _Optional[_Union[_types_pb2.JobSpec, _Mapping]] = ..., uid: _Optional[str] = ..., version: _Optional[int] = ..., state: _Optional[str] = ..., stopped: _Optional[bool] = ..., create_index: _Optional[int] = ..., modify_index: _Optional[int] = ..., create_time_ms: _Optional[int] = ..., modify_time_ms: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[GroupStatus, _Mapping]]] = ..., removing: _Optional[bool] = ..., rollout: _Optional[_Union[_types_pb2.Rollout, _Mapping]] = ..., stable_version: _Optional[int] = ...) -> None: ...
 
 class GetJobResponse(_message.Message):
     __slots__ = ("job", "read")
@@ -194,6 +204,42 @@ class RemoveJobRequest(_message.Message):
     request_id: str
     job: JobKey
     def __init__(self, request_id: _Optional[str] = ..., job: _Optional[_Union[JobKey, _Mapping]] = ...) -> None: ...
+
+class SteerRolloutRequest(_message.Message):
+    __slots__ = ("request_id", "job", "action")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    job: JobKey
+    action: _types_pb2.RolloutAction
+    def __init__(self, request_id: _Optional[str] = ..., job: _Optional[_Union[JobKey, _Mapping]] = ..., action: _Optional[_Union[_types_pb2.RolloutAction, str]] = ...) -> None: ...
+
+class RollbackJobRequest(_message.Message):
+    __slots__ = ("request_id", "job", "version")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    job: JobKey
+    version: int
+    def __init__(self, request_id: _Optional[str] = ..., job: _Optional[_Union[JobKey, _Mapping]] = ..., version: _Optional[int] = ...) -> None: ...
+
+class ListJobVersionsRequest(_message.Message):
+    __slots__ = ("job", "read")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    job: JobKey
+    read: ReadOptions
+    def __init__(self, job: _Optional[_Union[JobKey, _Mapping]] = ..., read: _Optional[_Union[ReadOptions, _Mapping]] = ...) -> None: ...
+
+class ListJobVersionsResponse(_message.Message):
+    __slots__ = ("versions", "read")
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    versions: _containers.RepeatedCompositeFieldContainer[_types_pb2.Revision]
+    read: ReadInfo
+    def __init__(self, versions: _Optional[_Iterable[_Union[_types_pb2.Revision, _Mapping]]] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ...) -> None: ...
 
 class ExplainJobRequest(_message.Message):
     __slots__ = ("job",)

@@ -74,6 +74,21 @@ class ControlStub:
                 request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.RemoveJobRequest.SerializeToString,
                 response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.FromString,
                 _registered_method=True)
+        self.SteerRollout = channel.unary_unary(
+                '/orchestrator.contract.v1.Control/SteerRollout',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.SteerRolloutRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.FromString,
+                _registered_method=True)
+        self.RollbackJob = channel.unary_unary(
+                '/orchestrator.contract.v1.Control/RollbackJob',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.RollbackJobRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.SubmitJobResponse.FromString,
+                _registered_method=True)
+        self.ListJobVersions = channel.unary_unary(
+                '/orchestrator.contract.v1.Control/ListJobVersions',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ListJobVersionsRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ListJobVersionsResponse.FromString,
+                _registered_method=True)
         self.ExplainJob = channel.unary_unary(
                 '/orchestrator.contract.v1.Control/ExplainJob',
                 request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ExplainJobRequest.SerializeToString,
@@ -308,6 +323,25 @@ class ControlServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RemoveJob(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SteerRollout(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollbackJob(self, request, context):
+        """A new version with the content of an older one; counts stay as they are.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListJobVersions(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -592,6 +626,21 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.RemoveJob,
                     request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.RemoveJobRequest.FromString,
                     response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.SerializeToString,
+            ),
+            'SteerRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.SteerRollout,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.SteerRolloutRequest.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.SerializeToString,
+            ),
+            'RollbackJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollbackJob,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.RollbackJobRequest.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.SubmitJobResponse.SerializeToString,
+            ),
+            'ListJobVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListJobVersions,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ListJobVersionsRequest.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ListJobVersionsResponse.SerializeToString,
             ),
             'ExplainJob': grpc.unary_unary_rpc_method_handler(
                     servicer.ExplainJob,
@@ -995,6 +1044,87 @@ class Control:
             '/orchestrator.contract.v1.Control/RemoveJob',
             orchestrator_dot_contract_dot_v1_dot_control__pb2.RemoveJobRequest.SerializeToString,
             orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SteerRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.contract.v1.Control/SteerRollout',
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.SteerRolloutRequest.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollbackJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.contract.v1.Control/RollbackJob',
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.RollbackJobRequest.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.SubmitJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListJobVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.contract.v1.Control/ListJobVersions',
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.ListJobVersionsRequest.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.ListJobVersionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -103,6 +103,29 @@ class NodeStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     NODE_STATUS_UNSPECIFIED: _ClassVar[NodeStatus]
     NODE_STATUS_READY: _ClassVar[NodeStatus]
     NODE_STATUS_LOST: _ClassVar[NodeStatus]
+
+class CheckKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CHECK_KIND_UNSPECIFIED: _ClassVar[CheckKind]
+    CHECK_KIND_HTTP: _ClassVar[CheckKind]
+    CHECK_KIND_TCP: _ClassVar[CheckKind]
+    CHECK_KIND_GRPC: _ClassVar[CheckKind]
+    CHECK_KIND_EXEC: _ClassVar[CheckKind]
+
+class RolloutStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ROLLOUT_STATUS_UNSPECIFIED: _ClassVar[RolloutStatus]
+    ROLLOUT_STATUS_RUNNING: _ClassVar[RolloutStatus]
+    ROLLOUT_STATUS_PAUSED: _ClassVar[RolloutStatus]
+    ROLLOUT_STATUS_SUCCEEDED: _ClassVar[RolloutStatus]
+    ROLLOUT_STATUS_FAILED: _ClassVar[RolloutStatus]
+
+class RolloutAction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ROLLOUT_ACTION_UNSPECIFIED: _ClassVar[RolloutAction]
+    ROLLOUT_ACTION_PAUSE: _ClassVar[RolloutAction]
+    ROLLOUT_ACTION_RESUME: _ClassVar[RolloutAction]
+    ROLLOUT_ACTION_PROMOTE: _ClassVar[RolloutAction]
 JOB_TYPE_UNSPECIFIED: JobType
 JOB_TYPE_SERVICE: JobType
 JOB_TYPE_BATCH: JobType
@@ -164,6 +187,20 @@ ALLOC_STATE_LOST: AllocState
 NODE_STATUS_UNSPECIFIED: NodeStatus
 NODE_STATUS_READY: NodeStatus
 NODE_STATUS_LOST: NodeStatus
+CHECK_KIND_UNSPECIFIED: CheckKind
+CHECK_KIND_HTTP: CheckKind
+CHECK_KIND_TCP: CheckKind
+CHECK_KIND_GRPC: CheckKind
+CHECK_KIND_EXEC: CheckKind
+ROLLOUT_STATUS_UNSPECIFIED: RolloutStatus
+ROLLOUT_STATUS_RUNNING: RolloutStatus
+ROLLOUT_STATUS_PAUSED: RolloutStatus
+ROLLOUT_STATUS_SUCCEEDED: RolloutStatus
+ROLLOUT_STATUS_FAILED: RolloutStatus
+ROLLOUT_ACTION_UNSPECIFIED: RolloutAction
+ROLLOUT_ACTION_PAUSE: RolloutAction
+ROLLOUT_ACTION_RESUME: RolloutAction
+ROLLOUT_ACTION_PROMOTE: RolloutAction
 
 class DeviceRequest(_message.Message):
     __slots__ = ("count", "gpu_millis", "memory_mib", "models", "compute_capability", "driver_version", "mig", "link")
@@ -316,8 +353,105 @@ class Spread(_message.Message):
     weight: int
     def __init__(self, attribute: _Optional[str] = ..., max_skew: _Optional[int] = ..., required: _Optional[bool] = ..., weight: _Optional[int] = ...) -> None: ...
 
+class CheckSpec(_message.Message):
+    __slots__ = ("kind", "port", "path", "headers", "tls", "service", "command", "interval_ms", "timeout_ms", "successes", "failures", "grace_ms")
+    class HeadersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    HEADERS_FIELD_NUMBER: _ClassVar[int]
+    TLS_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    SUCCESSES_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_FIELD_NUMBER: _ClassVar[int]
+    GRACE_MS_FIELD_NUMBER: _ClassVar[int]
+    kind: CheckKind
+    port: str
+    path: str
+    headers: _containers.ScalarMap[str, str]
+    tls: bool
+    service: str
+    command: _containers.RepeatedScalarFieldContainer[str]
+    interval_ms: int
+    timeout_ms: int
+    successes: int
+    failures: int
+    grace_ms: int
+    def __init__(self, kind: _Optional[_Union[CheckKind, str]] = ..., port: _Optional[str] = ..., path: _Optional[str] = ..., headers: _Optional[_Mapping[str, str]] = ..., tls: _Optional[bool] = ..., service: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., interval_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., successes: _Optional[int] = ..., failures: _Optional[int] = ..., grace_ms: _Optional[int] = ...) -> None: ...
+
+class HealthSpec(_message.Message):
+    __slots__ = ("startup", "liveness", "readiness")
+    STARTUP_FIELD_NUMBER: _ClassVar[int]
+    LIVENESS_FIELD_NUMBER: _ClassVar[int]
+    READINESS_FIELD_NUMBER: _ClassVar[int]
+    startup: CheckSpec
+    liveness: CheckSpec
+    readiness: CheckSpec
+    def __init__(self, startup: _Optional[_Union[CheckSpec, _Mapping]] = ..., liveness: _Optional[_Union[CheckSpec, _Mapping]] = ..., readiness: _Optional[_Union[CheckSpec, _Mapping]] = ...) -> None: ...
+
+class UpdateSpec(_message.Message):
+    __slots__ = ("max_surge", "surge_percent", "max_unavailable", "unavailable_percent", "canaries", "min_ready_ms", "progress_deadline_ms", "auto_revert")
+    MAX_SURGE_FIELD_NUMBER: _ClassVar[int]
+    SURGE_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    MAX_UNAVAILABLE_FIELD_NUMBER: _ClassVar[int]
+    UNAVAILABLE_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    CANARIES_FIELD_NUMBER: _ClassVar[int]
+    MIN_READY_MS_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    AUTO_REVERT_FIELD_NUMBER: _ClassVar[int]
+    max_surge: int
+    surge_percent: bool
+    max_unavailable: int
+    unavailable_percent: bool
+    canaries: int
+    min_ready_ms: int
+    progress_deadline_ms: int
+    auto_revert: bool
+    def __init__(self, max_surge: _Optional[int] = ..., surge_percent: _Optional[bool] = ..., max_unavailable: _Optional[int] = ..., unavailable_percent: _Optional[bool] = ..., canaries: _Optional[int] = ..., min_ready_ms: _Optional[int] = ..., progress_deadline_ms: _Optional[int] = ..., auto_revert: _Optional[bool] = ...) -> None: ...
+
+class Rollout(_message.Message):
+    __slots__ = ("version", "began_version", "status", "promoted", "reverts", "began_ms", "progress_ms", "reason")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    BEGAN_VERSION_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    PROMOTED_FIELD_NUMBER: _ClassVar[int]
+    REVERTS_FIELD_NUMBER: _ClassVar[int]
+    BEGAN_MS_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_MS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    began_version: int
+    status: RolloutStatus
+    promoted: bool
+    reverts: int
+    began_ms: int
+    progress_ms: int
+    reason: str
+    def __init__(self, version: _Optional[int] = ..., began_version: _Optional[int] = ..., status: _Optional[_Union[RolloutStatus, str]] = ..., promoted: _Optional[bool] = ..., reverts: _Optional[int] = ..., began_ms: _Optional[int] = ..., progress_ms: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Revision(_message.Message):
+    __slots__ = ("version", "spec", "time_ms", "stable")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    STABLE_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    spec: JobSpec
+    time_ms: int
+    stable: bool
+    def __init__(self, version: _Optional[int] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., time_ms: _Optional[int] = ..., stable: _Optional[bool] = ...) -> None: ...
+
 class TaskSpec(_message.Message):
-    __slots__ = ("name", "driver", "image", "command", "args", "env", "resources", "stop", "variables", "work_dir", "user", "privileged", "mounts")
+    __slots__ = ("name", "driver", "image", "command", "args", "env", "resources", "stop", "variables", "work_dir", "user", "privileged", "mounts", "health")
     class EnvEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -345,6 +479,7 @@ class TaskSpec(_message.Message):
     USER_FIELD_NUMBER: _ClassVar[int]
     PRIVILEGED_FIELD_NUMBER: _ClassVar[int]
     MOUNTS_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_FIELD_NUMBER: _ClassVar[int]
     name: str
     driver: str
     image: str
@@ -358,7 +493,8 @@ class TaskSpec(_message.Message):
     user: str
     privileged: bool
     mounts: _containers.RepeatedCompositeFieldContainer[MountSpec]
-    def __init__(self, name: _Optional[str] = ..., driver: _Optional[str] = ..., image: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., args: _Optional[_Iterable[str]] = ..., env: _Optional[_Mapping[str, str]] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., stop: _Optional[_Union[StopPolicy, _Mapping]] = ..., variables: _Optional[_Mapping[str, str]] = ..., work_dir: _Optional[str] = ..., user: _Optional[str] = ..., privileged: _Optional[bool] = ..., mounts: _Optional[_Iterable[_Union[MountSpec, _Mapping]]] = ...) -> None: ...
+    health: HealthSpec
+    def __init__(self, name: _Optional[str] = ..., driver: _Optional[str] = ..., image: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., args: _Optional[_Iterable[str]] = ..., env: _Optional[_Mapping[str, str]] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., stop: _Optional[_Union[StopPolicy, _Mapping]] = ..., variables: _Optional[_Mapping[str, str]] = ..., work_dir: _Optional[str] = ..., user: _Optional[str] = ..., privileged: _Optional[bool] = ..., mounts: _Optional[_Iterable[_Union[MountSpec, _Mapping]]] = ..., health: _Optional[_Union[HealthSpec, _Mapping]] = ...) -> None: ...
 
 class GangSpec(_message.Message):
     __slots__ = ("domain", "on_failure")
@@ -369,7 +505,7 @@ class GangSpec(_message.Message):
     def __init__(self, domain: _Optional[_Union[GangDomain, str]] = ..., on_failure: _Optional[_Union[GangFailure, str]] = ...) -> None: ...
 
 class GroupSpec(_message.Message):
-    __slots__ = ("name", "count", "tasks", "ports", "restart", "constraints", "gang", "affinity", "spread", "tolerations", "datasets", "locality")
+    __slots__ = ("name", "count", "tasks", "ports", "restart", "constraints", "gang", "affinity", "spread", "tolerations", "datasets", "locality", "update")
     NAME_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
@@ -382,6 +518,7 @@ class GroupSpec(_message.Message):
     TOLERATIONS_FIELD_NUMBER: _ClassVar[int]
     DATASETS_FIELD_NUMBER: _ClassVar[int]
     LOCALITY_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_FIELD_NUMBER: _ClassVar[int]
     name: str
     count: int
     tasks: _containers.RepeatedCompositeFieldContainer[TaskSpec]
@@ -394,7 +531,8 @@ class GroupSpec(_message.Message):
     tolerations: _containers.RepeatedCompositeFieldContainer[Toleration]
     datasets: _containers.RepeatedScalarFieldContainer[str]
     locality: int
-    def __init__(self, name: _Optional[str] = ..., count: _Optional[int] = ..., tasks: _Optional[_Iterable[_Union[TaskSpec, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[PortSpec, _Mapping]]] = ..., restart: _Optional[_Union[RestartPolicy, _Mapping]] = ..., constraints: _Optional[_Iterable[_Union[Constraint, _Mapping]]] = ..., gang: _Optional[_Union[GangSpec, _Mapping]] = ..., affinity: _Optional[_Iterable[_Union[Affinity, _Mapping]]] = ..., spread: _Optional[_Iterable[_Union[Spread, _Mapping]]] = ..., tolerations: _Optional[_Iterable[_Union[Toleration, _Mapping]]] = ..., datasets: _Optional[_Iterable[str]] = ..., locality: _Optional[int] = ...) -> None: ...
+    update: UpdateSpec
+    def __init__(self, name: _Optional[str] = ..., count: _Optional[int] = ..., tasks: _Optional[_Iterable[_Union[TaskSpec, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[PortSpec, _Mapping]]] = ..., restart: _Optional[_Union[RestartPolicy, _Mapping]] = ..., constraints: _Optional[_Iterable[_Union[Constraint, _Mapping]]] = ..., gang: _Optional[_Union[GangSpec, _Mapping]] = ..., affinity: _Optional[_Iterable[_Union[Affinity, _Mapping]]] = ..., spread: _Optional[_Iterable[_Union[Spread, _Mapping]]] = ..., tolerations: _Optional[_Iterable[_Union[Toleration, _Mapping]]] = ..., datasets: _Optional[_Iterable[str]] = ..., locality: _Optional[int] = ..., update: _Optional[_Union[UpdateSpec, _Mapping]] = ...) -> None: ...
 
 class JobSpec(_message.Message):
     __slots__ = ("namespace", "name", "type", "priority", "groups", "placement", "on_disconnect", "constraints", "metadata", "disruption", "unpreemptible", "affinity", "spread", "tolerations")
@@ -535,7 +673,7 @@ class AllocationId(_message.Message):
     def __init__(self, namespace: _Optional[str] = ..., job: _Optional[str] = ..., group: _Optional[str] = ..., ordinal: _Optional[int] = ...) -> None: ...
 
 class Allocation(_message.Message):
-    __slots__ = ("id", "job_uid", "attempt", "restarts", "job_version", "node_id", "node_name", "node_address", "desired", "state", "reason", "exit_code", "ports", "device_ids", "gpu_millis", "create_index", "modify_index", "create_time_ms", "modify_time_ms", "resources")
+    __slots__ = ("id", "job_uid", "attempt", "restarts", "job_version", "node_id", "node_name", "node_address", "desired", "state", "reason", "exit_code", "ports", "device_ids", "gpu_millis", "create_index", "modify_index", "create_time_ms", "modify_time_ms", "resources", "ready")
     ID_FIELD_NUMBER: _ClassVar[int]
     JOB_UID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
@@ -556,6 +694,7 @@ class Allocation(_message.Message):
     CREATE_TIME_MS_FIELD_NUMBER: _ClassVar[int]
     MODIFY_TIME_MS_FIELD_NUMBER: _ClassVar[int]
     RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
     id: AllocationId
     job_uid: str
     attempt: int
@@ -576,7 +715,8 @@ class Allocation(_message.Message):
     create_time_ms: int
     modify_time_ms: int
     resources: Resources
-    def __init__(self, id: _Optional[_Union[AllocationId, _Mapping]] = ..., job_uid: _Optional[str] = ..., attempt: _Optional[int] = ..., restarts: _Optional[int] = ..., job_version: _Optional[int] = ..., node_id: _Optional[str] = ..., node_name: _Optional[str] = ..., node_address: _Optional[str] = ..., desired: _Optional[_Union[Desired, str]] = ..., state: _Optional[_Union[AllocState, str]] = ..., reason: _Optional[str] = ..., exit_code: _Optional[int] = ..., ports: _Optional[_Iterable[_Union[PortBinding, _Mapping]]] = ..., device_ids: _Optional[_Iterable[str]] = ..., gpu_millis: _Optional[int] = ..., create_index: _Optional[int] = ..., modify_index: _Optional[int] = ..., create_time_ms: _Optional[int] = ..., modify_time_ms: _Optional[int] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ...) -> None: ...
+    ready: bool
+    def __init__(self, id: _Optional[_Union[AllocationId, _Mapping]] = ..., job_uid: _Optional[str] = ..., attempt: _Optional[int] = ..., restarts: _Optional[int] = ..., job_version: _Optional[int] = ..., node_id: _Optional[str] = ..., node_name: _Optional[str] = ..., node_address: _Optional[str] = ..., desired: _Optional[_Union[Desired, str]] = ..., state: _Optional[_Union[AllocState, str]] = ..., reason: _Optional[str] = ..., exit_code: _Optional[int] = ..., ports: _Optional[_Iterable[_Union[PortBinding, _Mapping]]] = ..., device_ids: _Optional[_Iterable[str]] = ..., gpu_millis: _Optional[int] = ..., create_index: _Optional[int] = ..., modify_index: _Optional[int] = ..., create_time_ms: _Optional[int] = ..., modify_time_ms: _Optional[int] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., ready: _Optional[bool] = ...) -> None: ...
 
 class PortBinding(_message.Message):
     __slots__ = ("label", "host_port", "to", "protocol")

@@ -11,6 +11,7 @@ import pytest
 from orchestrator.api.observed import recorded
 from orchestrator.contract import codec as contract_codec
 from orchestrator.contract.codec import CodecError
+from orchestrator.contract.health import CheckKind, CheckSpec, HealthSpec
 from orchestrator.contract.model import (
     AllocationId,
     AllocState,
@@ -42,6 +43,7 @@ from orchestrator.contract.model import (
     TaskObservation,
     TaskSpec,
 )
+from orchestrator.contract.rollouts import RolloutAction, UpdateSpec
 from orchestrator.contract.v1 import agent_pb2
 from orchestrator.replication.codec import FORMAT, decode_entry, encode_entry
 from orchestrator.replication.log import FutureFormatError, StateMachine
@@ -79,10 +81,15 @@ SPEC = JobSpec(
                     user="1000",
                     privileged=True,
                     mounts=(MountSpec(source="/a", target="/b", read_only=False),),
+                    health=HealthSpec(
+                        liveness=CheckSpec(kind=CheckKind.HTTP, port="http", path="/", headers=(("A", "b"),), tls=True),
+                        readiness=CheckSpec(kind=CheckKind.EXEC, command=("true",), grace_ms=4),
+                    ),
                 ),
             ),
             ports=(PortSpec(label="http", to=80, static=8080, protocol=Protocol.UDP),),
             restart=RestartPolicy(attempts=9, delay_ms=8, mode=RestartMode.DELAY),
+            update=UpdateSpec(max_surge=25, surge_percent=True, max_unavailable=0, canaries=1, auto_revert=True),
             constraints=(Constraint(attribute="zone", operator=ConstraintOperator.IN, values=("a", "b")),),
         ),
     ),
@@ -152,6 +159,10 @@ COMMANDS: tuple[cmd.Command, ...] = (
     cmd.StopJob(namespace="d", name="j"),
     cmd.ScaleJob(namespace="d", name="j", group="g", count=-1),
     cmd.RestartJob(namespace="d", name="j"),
+    cmd.SubmitJobs(jobs=(cmd.JobSubmission(spec=SPEC, uid="u", remember=True),)),
+    cmd.SteerRollout(namespace="d", name="j", action=RolloutAction.PROMOTE),
+    cmd.RollbackJob(namespace="d", name="j", version=3),
+    cmd.EndRollouts(verdicts=(cmd.RolloutVerdict(uid="u", version=2, succeeded=False, reason="r", progress_ms=9),)),
     cmd.RemoveJob(namespace="d", name="j"),
     cmd.MoveAllocation(namespace="d", name="j", group="g", ordinal=2, attempt=3),
     cmd.RegisterNode(node=NODE, identity="agent:n1"),
@@ -169,6 +180,7 @@ COMMANDS: tuple[cmd.Command, ...] = (
     replace(PLAN, actions=replace(PLAN.actions, version=None)),
     cmd.RecordStatuses(node_id="n", observations=(OBSERVATION,)),
     recorded("n", [contract_codec.encode(OBSERVATION, agent_pb2.Observation())]),
+    recorded("n", [contract_codec.encode(replace(OBSERVATION, health=2**42 + 1), agent_pb2.Observation())]),
     cmd.WriteVariable(namespace="d", name="v", value="", expectation=cmd.Expectation.VALUE, expected="x"),
     cmd.WriteVariable(namespace="d", name="v", value=None),
     cmd.WriteVariables(writes=(cmd.WriteVariable(namespace="d", name="v", value="1"),) * 2),
