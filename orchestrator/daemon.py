@@ -57,8 +57,10 @@ from orchestrator.api.namespaces import Namespaces
 from orchestrator.api.past import Past
 from orchestrator.api.peers import PeerChanges
 from orchestrator.api.reads import Facts, Others, Reads, resolve_device, resolve_node
+from orchestrator.api.services import Services
 from orchestrator.api.status import StatusServer
 from orchestrator.api.watch import HashingMachine, StateHashes, Watch
+from orchestrator.api.workload import Workloads
 from orchestrator.config import PeerSettings, load, split_address
 from orchestrator.contract import channel
 from orchestrator.contract.errors import RaftsmanError, StartupError
@@ -177,6 +179,8 @@ class Peer:
         )
         self._agents = agents.Agents(self.log, proposer, self._state, self._liveness, peers=lambda: self.log.peers)
         hub = LogHub(check=self._agents.check_speaker)
+        logs = Logs(hub, self._forwarder, find=reads.log_target)
+        discovery = Services(self.log, self._state, info=reads.info, check=self._agents.check_speaker)
         servicers = (
             writes,
             reads,
@@ -187,7 +191,9 @@ class Peer:
             Watch(self.log, self._state, Feed(self.log, self._state)),
             Backup(self.log, machine, self._state, reads, facts),
             StateHashes(self.log, machine, self._forwarder, peer_id=settings.id),
-            Logs(hub, self._forwarder, find=reads.log_target),
+            logs,
+            Workloads(logs),
+            discovery,
         )
         admission = Admission()
         services = [
@@ -196,7 +202,7 @@ class Peer:
             )
             for descriptor, parts, routes in (
                 (control_pb2.DESCRIPTOR.services_by_name["Control"], servicers, control.ROUTES),
-                (agent_pb2.DESCRIPTOR.services_by_name["Agents"], (self._agents, hub), agents.ROUTES),
+                (agent_pb2.DESCRIPTOR.services_by_name["Agents"], (self._agents, hub, discovery), agents.ROUTES),
             )
         ]
         self._server = grpc.aio.server(options=[*channel.SERVER_OPTIONS, *transport.SERVER_OPTIONS])

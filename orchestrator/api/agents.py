@@ -41,7 +41,7 @@ CHUNK = 1_000
 SLICE = 500
 """Assignments that are written before the loop gets air."""
 
-ROUTES: dict[str, Route] = {"ServeLogs": Route.HERE, "Heartbeats": Route.HERE}
+ROUTES: dict[str, Route] = {"ServeLogs": Route.HERE, "Services": Route.HERE, "Heartbeats": Route.HERE}
 """Everything else is the leader's."""
 
 

@@ -29,7 +29,7 @@ from orchestrator.contract.model import (
     StrMap,
     TaskSpec,
 )
-from orchestrator.jobfile import limits, placement_rules
+from orchestrator.jobfile import limits, placement_rules, service_rules
 
 Path = tuple[str | int, ...]
 MAX_PROBLEMS = 50
@@ -64,7 +64,7 @@ def near_miss(word: str, known: Collection[str]) -> str:
 
 def normalise(spec: JobSpec) -> JobSpec:
     """``spec`` with defaults for what is unset, mappings sorted, signals spelled ``SIGTERM``. Idempotent."""
-    groups = tuple(_normal_group(group, alone=len(spec.groups) == 1) for group in spec.groups)
+    groups = tuple(_normal_group(group, alone=len(spec.groups) == 1, job=spec.name) for group in spec.groups)
     return replace(
         spec,
         namespace=spec.namespace or DEFAULT_NAMESPACE,
@@ -94,9 +94,12 @@ def find(spec: JobSpec, *, placements: Collection[str] | None) -> list[Problem]:
 # ---------------------------------------------------------------------------- defaults
 
 
-def _normal_group(group: GroupSpec, *, alone: bool) -> GroupSpec:
+def _normal_group(group: GroupSpec, *, alone: bool, job: str) -> GroupSpec:
     return replace(
         group,
+        services=service_rules.normal(
+            group, job, alone=alone, labels=tuple(_normal_port(port).label for port in group.ports)
+        ),
         name=group.name or (limits.DEFAULT_GROUP if alone else ""),
         tasks=tuple(_normal_task(task, alone=len(group.tasks) == 1) for task in group.tasks),
         ports=tuple(_normal_port(port) for port in group.ports),
@@ -176,10 +179,10 @@ def _job(spec: JobSpec, placements: Collection[str] | None) -> _Found:
         yield Problem(("groups",), f"at most {limits.MAX_GROUPS} groups, not {len(spec.groups)}")
     yield from _unique("groups", "group", [group.name for group in spec.groups])
     for number, group in enumerate(spec.groups):
-        yield from _group(("groups", number), group, spec.type)
+        yield from _group(("groups", number), group, spec.type, spec.namespace, spec.name)
 
 
-def _group(at: Path, group: GroupSpec, job_type: JobType) -> _Found:
+def _group(at: Path, group: GroupSpec, job_type: JobType, namespace: str, job: str) -> _Found:
     yield from _name((*at, "name"), group.name)
     if job_type is JobType.SYSTEM and group.count not in (0, 1):
         yield Problem((*at, "count"), "a system job runs once on every node: leave 'count' out")
@@ -190,6 +193,7 @@ def _group(at: Path, group: GroupSpec, job_type: JobType) -> _Found:
     yield from _between((*at, "restart", "attempts"), group.restart.attempts, 0, limits.MAX_ATTEMPTS)
     yield from _between((*at, "restart", "delay_ms"), group.restart.delay_ms, 0, limits.MAX_DELAY_MS)
     yield from _ports((*at, "ports"), group.ports)
+    yield from _placed(service_rules.group_rules(at, group, namespace, job))
     if not group.tasks:
         yield Problem((*at, "tasks"), "a group needs at least one task")
     if len(group.tasks) > limits.MAX_TASKS:

@@ -84,6 +84,10 @@ def _group(group: GroupSpec) -> dict[str, Any]:
     if group.gang is not None:
         made["gang"] = _gang(group.gang)
     made |= placement.written(group, _constraint)
+    if group.services:
+        made["services"] = [{"name": one.name, "port": one.port} for one in group.services]
+    if group.needs:
+        made["needs"] = list(group.needs)
     if not flat:
         made["tasks"] = {task.name: _task(task) for task in group.tasks}
     return made
@@ -110,6 +114,12 @@ def _task(task: TaskSpec) -> dict[str, Any]:
             made[key] = getattr(task, key)
     if task.privileged:
         made["privileged"] = True
+    if task.workload is not None:
+        made["workload"] = {}
+        if task.workload.ready:
+            made["workload"]["ready"] = True
+        if task.workload.heartbeat_ms:
+            made["workload"]["heartbeat"] = units.format_duration(task.workload.heartbeat_ms)
     if task.mounts:
         made["volumes"] = [
             {"source": mount.source, "target": mount.target, "read_only": mount.read_only} for mount in task.mounts

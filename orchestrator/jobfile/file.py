@@ -34,12 +34,14 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "spread": models.SpreadKeys,
     "tolerations": models.TolerationKeys,
     "volumes": models.Volume,
+    "services": models.Service,
+    "workload": models.Workload,
 }
-_MAPPED = {"groups": "name", "tasks": "name", "ports": "label"}
+_MAPPED = {"groups": "name", "tasks": "name", "ports": "label", "services": "name"}
 """Lists that may be written as a mapping, and the key of an item that the mapping's key becomes."""
 
 _WRITTEN = {
-    "cpu_millis": "cpu", "memory_mib": "memory", "disk_mib": "disk", "gpu_millis": "share", "delay_ms": "delay",
+    "cpu_millis": "cpu", "memory_mib": "memory", "disk_mib": "disk", "gpu_millis": "share", "delay_ms": "delay", "heartbeat_ms": "heartbeat",
     "timeout_ms": "timeout", "mounts": "volumes", "values": "value", "constraint": "node",
 }  # fmt: skip
 """Field of ``contract.model`` -> key in the file, where they differ."""
@@ -48,6 +50,7 @@ _ELSEWHERE = {
     "replicas": "count", "instances": "count", "environment": "env", "entrypoint": "command", "cmd": "command",
     "mem": "memory", "ram": "memory", "gpu": "gpus", "cpus": "cpu", "workdir": "work_dir", "working_dir": "work_dir",
     "mounts": "volumes", "mount": "volumes", "kind": "type", "labels": "metadata", "requirements": "constraints",
+    "service": "services", "depends_on": "needs",
 }  # fmt: skip
 """Words of other orchestrators for our keys."""
 
@@ -173,7 +176,7 @@ class _Reading:
                 continue
             if isinstance(entry.value, Map):
                 entry.value = self._listed(entry.value, key, name)
-            if key == "ports" or not isinstance(entry.value, Seq):
+            if key in ("ports", "services") or not isinstance(entry.value, Seq):
                 continue
             for item in entry.value.items:
                 if isinstance(item, Map):
@@ -186,6 +189,10 @@ class _Reading:
             body = entry.value
             if key == "ports" and isinstance(body, Scalar):
                 body = self._short_port(body)
+            if key == "services" and isinstance(body, Scalar) and body.value is not None:
+                port = Map(body.place)  # web: http
+                port.add(Entry("port", body.place, body))
+                body = port
             if isinstance(body, Scalar) and body.value is None:
                 body = Map(body.place)
             if not isinstance(body, Map):

@@ -207,6 +207,35 @@ class Volume(Keys):
         return nouns.MountSpec(source=self.source, target=self.target, read_only=self.read_only)
 
 
+def _workload(value: object) -> object:
+    """``workload: ready`` means ``workload: {ready: true}``."""
+    return {"ready": True} if value == "ready" else value
+
+
+class Workload(Keys):
+    ready: Truth = Field(default=False, description="It is not ready before it says so: workload.ready().")
+    heartbeat: Duration = Field(default=0, description="Silent for so long, its run ends: workload.heartbeat().")
+
+    def build(self) -> nouns.WorkloadSpec:
+        return nouns.WorkloadSpec(ready=self.ready, heartbeat_ms=self.heartbeat)
+
+
+_WORKLOAD_SHORT = {"const": "ready"}
+
+
+def _service(value: object) -> object:
+    """``web`` means ``{name: web}``."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+class Service(Keys):
+    name: Name = Field(default="", description="Left out: the job's name, with the group's if that is not main.")
+    port: Text = Field(default="", description="Label of one of the group's ports; left out: the first.")
+
+    def build(self) -> nouns.ServiceSpec:
+        return nouns.ServiceSpec(name=self.name, port=self.port)
+
+
 # ---------------------------------------------------------------------------- tasks, groups, jobs
 
 
@@ -230,6 +259,9 @@ class TaskKeys(Keys):
     work_dir: Text | None = Field(default=None, description="Absolute path.")
     user: Text | None = Field(default=None, description="uid, uid:gid or a name.")
     privileged: Truth = Field(default=False, description="Refused unless the operator's policy allows it.")
+    workload: Annotated[Workload, Or(_WORKLOAD_SHORT), BeforeValidator(_workload)] | None = Field(
+        default=None, description="What it says itself through the workload kit: ready, heartbeat."
+    )
     volumes: list[Annotated[Volume, BeforeValidator(_volume), Or({"type": "string"})]] = Field(
         default=[], description="Host paths: source:target[:ro|rw]; ro when unsaid."
     )
@@ -249,6 +281,7 @@ class TaskKeys(Keys):
             user=self.user or "",
             privileged=self.privileged,
             mounts=tuple(volume.build() for volume in self.volumes),
+            workload=self.workload.build() if self.workload is not None else None,
         )
 
 
@@ -279,6 +312,12 @@ class GroupKeys(TaskKeys):
     locality: Whole | None = Field(
         default=None, description="Weight of nodes that have the images and datasets: 0 to 100; 50 with datasets."
     )
+    services: list[Annotated[Service, BeforeValidator(_service), Or({"type": "string"})]] = Field(
+        default=[], description="Names under which its ports are found; a list, or a mapping of name to port."
+    )
+    needs: TextList = Field(
+        default=[], description="Services that must be there before it starts: NAME or NAME.NAMESPACE."
+    )
     tasks: list[Task] = Field(default=[], description="Tasks that always run together; a list, or a mapping by name.")
 
     def build_group(self, name: str) -> nouns.GroupSpec:
@@ -298,6 +337,8 @@ class GroupKeys(TaskKeys):
             spread=tuple(one.build() for one in self.spread),
             tolerations=tuple(one.build() for one in self.tolerations),
             datasets=tuple(self.datasets),
+            services=tuple(one.build() for one in self.services),
+            needs=tuple(self.needs),
             locality=(limits.DEFAULT_LOCALITY if self.datasets else 0) if self.locality is None else self.locality,
         )
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from google.protobuf.message import DecodeError, Message
 
 from orchestrator.contract.codec import CodecError, decode, encode, register
+from orchestrator.contract.model import JobSpec
 from orchestrator.replication.log import FutureFormatError
 from orchestrator.replication.v1 import log_pb2
 from orchestrator.state import commands
@@ -27,7 +28,7 @@ FORMAT = 4
 """Raised when a peer of today could misread what is written; additions alone do not raise it. What an older one reads
 rightly is still written with the older number. 2: configuration epochs (``ChangePeers``). 3: cordoned devices,
 evictions, namespaces, observations as columns (``RecordObserved``), moves (``MoveAllocation``), taints. 4: rollouts that
-are remembered, health."""
+are remembered, health, services that jobs name and need."""
 
 M = TypeVar("M", bound=Message)
 
@@ -117,11 +118,18 @@ def _format(command: commands.Command) -> int:
     return 2 if isinstance(command, _OF_FORMAT_2) else 1
 
 
+def _offers_or_needs(spec: JobSpec) -> bool:
+    """A peer of format 3 would drop it, and have another state."""
+    return any(
+        group.services or group.needs or any(task.workload is not None for task in group.tasks) for group in spec.groups
+    )
+
+
 def _has_news_of_4(command: commands.Command) -> bool:
     """Whether a peer of format 3 would read it and do something else."""
     match command:
         case commands.SubmitJobs():
-            return any(job.remember for job in command.jobs)
+            return any(job.remember or _offers_or_needs(job.spec) for job in command.jobs)
         case commands.ApplyPlan():
             return bool((command.actions.action == commands.Action.REPLACE).any())
         case commands.RecordObserved():
