@@ -1,0 +1,202 @@
+"""What tasks say of themselves, by run: ready, heartbeats, metrics, that they are done. No I/O.
+
+Owns: these facts with their bounds, the tokens that runs are known by. Leaves to others: how tasks say it
+(``endpoint``), ports (``ports``), what follows from it (``side``). The rules: a token is of one run of one task, so what
+an earlier run said is never taken for the present one's; tokens are derived from a secret, so that a restarted agent
+knows those that are out there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import math
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from agent.driver import RunId, run_name
+from agent.reconcile import Record
+from orchestrator.contract.model import AssignmentKey, WorkloadSpec
+
+METRICS_MAX = 64
+"""Names that one run may report."""
+SERIES_MAX = 20_000
+"""Metrics of all runs together."""
+METRIC = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,63}")
+METRIC_RULE = "1 to 64 letters, digits and '_', not beginning with a digit"
+
+
+class SaysError(ValueError):
+    """What a task said cannot be taken; the text says why."""
+
+
+@dataclass(slots=True)
+class Said:
+    """Of one run. ``known_s``: monotonic, when this agent first knew of it."""
+
+    known_s: float
+    ready: bool = False
+    beat_s: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    listening: int = 0  # requests that wait for a notice now
+    listened_s: float = -math.inf  # when the last one ended
+    deadline_s: float | None = None  # told to stop: then it is killed
+    notice: asyncio.Event = field(default_factory=asyncio.Event)
+    draining: bool = False
+    done: bool = False
+    ended: bool = False
+    changed: asyncio.Event = field(default_factory=asyncio.Event)  # draining, done or ended
+
+
+class Board:
+    """``records`` gives what the agent knows of allocations now, for runs whose token was given out before it came."""
+
+    def __init__(
+        self,
+        secret: bytes,
+        cluster_id: Callable[[], str],
+        records: Callable[[], Mapping[AssignmentKey, Record]],
+        *,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._secret = secret
+        self._cluster_id = cluster_id
+        self._records = records
+        self._clock_s = clock_s
+        self._said: dict[RunId, Said] = {}
+        self._tokens: dict[str, RunId] = {}
+        self._series = 0
+
+    def token(self, run: RunId) -> str:
+        """Of a run that may begin now."""
+        name = run_name(self._cluster_id(), run)
+        token = hmac.new(self._secret, name.encode(), hashlib.sha256).hexdigest()[:40]
+        self._tokens[token] = run
+        return token
+
+    def find(self, token: str) -> RunId | None:
+        """The run that it is of, as long as that is its allocation's present one."""
+        run = self._tokens.get(token)
+        if run is None:
+            for record in self._records().values():
+                if record.live:
+                    for task in record.assignment.group.tasks:
+                        self.token(RunId(key=record.key, restarts=record.restarts, task=task.name))
+            run = self._tokens.get(token)
+        if run is None:
+            return None
+        record_now = self._records().get(run.key)
+        if record_now is None or not record_now.live or record_now.restarts != run.restarts:
+            return None
+        return run
+
+    def of(self, run: RunId) -> Said:
+        said = self._said.get(run)
+        if said is None:
+            said = self._said[run] = Said(known_s=self._clock_s())
+        return said
+
+    def known(self, run: RunId) -> Said | None:
+        return self._said.get(run)
+
+    def runs(self) -> list[tuple[RunId, Said]]:
+        return list(self._said.items())
+
+    # ------------------------------------------------------------------------ what tasks say
+
+    def ready(self, run: RunId, ready: bool) -> bool:
+        """Whether that is news."""
+        said = self.of(run)
+        changed, said.ready = said.ready is not ready, ready
+        return changed
+
+    def beat(self, run: RunId) -> None:
+        self.of(run).beat_s = self._clock_s()
+
+    def report(self, run: RunId, metrics: Mapping[str, object]) -> None:
+        """Take over these values, all or none; names that are not said stay as they were."""
+        said = self.of(run)
+        taken: dict[str, float] = {}
+        for name, value in metrics.items():
+            if not METRIC.fullmatch(name):
+                raise SaysError(f"metric {name[:80]!r}: expected {METRIC_RULE}")
+            if isinstance(value, bool) or not isinstance(value, int | float) or not _finite(value):
+                raise SaysError(f"metric {name}: expected a finite number, got {value!r:.80}")
+            taken[name] = float(value)
+        fresh = len(taken.keys() - said.metrics.keys())
+        if len(said.metrics) + fresh > METRICS_MAX:
+            raise SaysError(f"a task reports at most {METRICS_MAX} metrics, and has {len(said.metrics)} already")
+        if self._series + fresh > SERIES_MAX:
+            raise SaysError(f"the tasks of this node report {self._series} metrics already: that is the most it takes")
+        self._series += fresh
+        said.metrics.update(taken)
+
+    def drains(self, run: RunId) -> None:
+        said = self.of(run)
+        said.draining = True
+        said.changed.set()
+
+    def is_done(self, run: RunId) -> bool:
+        """It may be ended, and gets no more work. Whether its readiness is news."""
+        said = self.of(run)
+        said.done = True
+        said.changed.set()
+        return self.ready(run, False)
+
+    def ended(self, run: RunId) -> Said | None:
+        """It runs no more; what it said was of that run alone."""
+        said = self._said.pop(run, None)
+        if said is None:
+            return None
+        self._series -= len(said.metrics)
+        said.ended = True
+        said.changed.set()
+        said.notice.set()
+        self._tokens = {token: one for token, one in self._tokens.items() if one != run}
+        return said
+
+    # ------------------------------------------------------------------------ what follows
+
+    def says_ready(self, record: Record) -> bool:
+        """Whether every task that promised to say so has, in this run."""
+        return all(
+            (said := self._said.get(run)) is not None and said.ready
+            for run in _runs(record)
+            if (spec := _spec(record, run)) is not None and spec.ready
+        )
+
+    def silent(self, record: Record) -> str:
+        """Why a task's promise of heartbeats is broken, or "". A run that is being stopped need not beat."""
+        now = self._clock_s()
+        for run in _runs(record):
+            spec = _spec(record, run)
+            if spec is None or not spec.heartbeat_ms:
+                continue
+            said = self.of(run)
+            if said.deadline_s is not None:
+                continue
+            since = said.beat_s if said.beat_s is not None else said.known_s
+            if (now - since) * 1000 > spec.heartbeat_ms:
+                limit = f"{spec.heartbeat_ms / 1000:g} s"
+                return f"task {run.task}: no heartbeat for {limit}"
+        return ""
+
+
+def _runs(record: Record) -> Iterable[RunId]:
+    return (
+        RunId(key=record.key, restarts=record.restarts, task=task.name) for task in record.assignment.group.tasks
+    )
+
+
+def _spec(record: Record, run: RunId) -> WorkloadSpec | None:
+    return next(task.workload for task in record.assignment.group.tasks if task.name == run.task)
+
+
+def _finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer that no float can be
+        return False
