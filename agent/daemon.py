@@ -86,6 +86,7 @@ class Agent:
                 metrics=self.metrics,
                 report=self.outbox.add,
                 acknowledged=lambda key: not self.outbox.has(key),
+                check_host=_check_host(settings.publish_address),
             )
 
             def node() -> NodeSpec:
@@ -245,6 +246,11 @@ class Agent:
             raise StartupError(f"cannot listen on --http {self.settings.http}: {error.strerror}") from error
         stack.push_async_callback(server.close)
         return bound
+
+
+def _check_host(publish: str) -> str:
+    """Where this node's own published ports answer to it."""
+    return publish if publish and publish != "0.0.0.0" else "127.0.0.1"
 
 
 def _own_address(peers: tuple[str, ...]) -> str:

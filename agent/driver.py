@@ -173,6 +173,27 @@ class ListsImages(Protocol):
         """The largest ones, as ``contract.images`` writes them. Raises ``DriverUnavailableError``."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """How a command in a task ended; ``output``: the beginning of what it wrote."""
+
+    code: int
+    output: str = ""
+
+
+OUTPUT_MAX = 2_000
+"""Of a command in a task; what is beyond is read and thrown away."""
+
+
+@runtime_checkable
+class RunsInside(Protocol):
+    """A driver that can run a command where a task runs, with the task's environment: for checks, not for people."""
+
+    async def run_in(self, name: str, command: tuple[str, ...], *, timeout_ms: int) -> Ran:
+        """Run to its end; after ``timeout_ms`` it is killed and ``TimeoutError`` raised. A run that is unknown or has
+        ended, and a command that is not there, are codes other than 0. Raises ``DriverUnavailableError``."""
+
+
 def run_name(cluster_id: str, run: RunId) -> str:
     """``raftsman-<cluster8>-<ns>-<job>-<group>-<ordinal>-<attempt>-<task>[-r<restarts>]-<uid6>``.
 

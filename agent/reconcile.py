@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from agent.driver import Instance, InstanceState, exit_reason
+from agent.health import is_checked, next_word
 from orchestrator.contract.model import (
     AllocState,
     Assignment,
@@ -74,6 +75,7 @@ class Record:
     ended_ms: int = 0
     hold: Hold = Hold.NONE
     tasks: tuple[TaskObservation, ...] = ()
+    health: int = 0  # the last word of ``contract.health``; 0: nobody checks
 
     @property
     def key(self) -> AssignmentKey:
@@ -182,6 +184,7 @@ def _run(
         return Step(record=replace(record, state=state, reason=reason), actions=actions)
     if record.state is not AllocState.RUNNING:
         record = replace(record, state=AllocState.RUNNING, reason="", running_since_ms=now_ms)
+        record = replace(record, health=next_word(record.health, False, now_ms) if is_checked(tasks) else 0)
     return Step(record=record, actions=actions)
 
 
@@ -365,6 +368,22 @@ def start_failed(record: Record, task: str, reason: str, *, permanent: bool) -> 
     return replace(record, cause=Cause(reason=text, never_ran=never_ran, permanent=permanent))
 
 
+def checked(record: Record, restarts: int, *, ready: bool, reason: str, now_ms: int) -> Record:
+    """Its checks say something new; what they said of another run is void."""
+    if record.restarts != restarts or record.state is not AllocState.RUNNING:
+        return record
+    return replace(record, health=next_word(record.health, ready, now_ms), reason=reason)
+
+
+def unwell(record: Record, restarts: int, *, reason: str, now_ms: int) -> Record:
+    """A check says that this run must end: the restart policy decides what follows."""
+    if record.restarts != restarts or record.state is not AllocState.RUNNING or record.cause is not None:
+        return record
+    if record.health:
+        record = replace(record, health=next_word(record.health, False, now_ms))
+    return replace(record, cause=Cause(reason=reason, exit_code=-1), reason=reason)
+
+
 def assigned(record: Record | None, assignment: Assignment) -> Record:
     """What an assignment makes of what was known; an older version of it changes nothing."""
     if record is None:
@@ -397,6 +416,7 @@ def observation(record: Record) -> Observation:
         reason=record.reason,
         start_failed=record.start_failed,
         tasks=record.tasks,
+        health=record.health if record.state is AllocState.RUNNING else 0,
     )
 
 

@@ -124,6 +124,7 @@ class Store:
             "running_since_ms": record.running_since_ms,
             "ended_ms": record.ended_ms,
             "hold": int(record.hold),
+            "health": record.health,
         }
         self._write(self._allocations / _file_name(record.key), content)
 
@@ -183,6 +184,7 @@ def _record(content: dict[str, Any]) -> Record:
         running_since_ms=int(content["running_since_ms"]),
         ended_ms=int(content["ended_ms"]),
         hold=Hold(content["hold"]),
+        health=int(content.get("health", 0)),
     )
 
 

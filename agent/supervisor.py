@@ -32,6 +32,7 @@ from agent.driver import (
 )
 from agent.images import ToldImages
 from agent.metrics import Metrics
+from agent.prober import Prober, Run
 from agent.reconcile import Hold, Record, Remove, Start, Stop
 from agent.runspec import NodeFacts, run_spec
 from agent.store import Store
@@ -55,6 +56,11 @@ T = TypeVar("T")
 log = structlog.get_logger("agent.supervisor")
 
 
+def _said(record: Record) -> tuple[AllocState, int, int]:
+    """What is news to the control plane when it changes."""
+    return record.state, record.restarts, record.health
+
+
 @dataclass(slots=True)
 class _Worker:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -75,6 +81,7 @@ class Supervisor:
         acknowledged: Callable[[AssignmentKey], bool] = lambda _key: True,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         refresh_s: float = REFRESH_S,
+        check_host: str = "127.0.0.1",
     ) -> None:
         self.records: dict[AssignmentKey, Record] = {}
         self.available: dict[str, bool] = dict.fromkeys(drivers, False)
@@ -100,6 +107,14 @@ class Supervisor:
         self._index = 0
         self._listed: set[str] = set()
         self._closing = False
+        self._prober = Prober(
+            drivers=drivers,
+            host=check_host,
+            cluster_id=lambda: store.cluster_id,
+            now_ms=now_ms,
+            ready=self._checked,
+            dead=self._unwell,
+        )
         metrics.running.set_function(
             lambda: sum(one.running for found in self._found.values() for one in found.values())
         )
@@ -144,6 +159,7 @@ class Supervisor:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._prober.close()
         for driver in self._drivers.values():
             await driver.close()
 
@@ -458,13 +474,14 @@ class Supervisor:
     def _put(self, record: Record) -> None:
         before = self.records.get(record.key)
         self.records[record.key] = record
+        self._prober.follow(record)
         if before == record:
             return
         if before is None or replace(before, tasks=(), cause=None) != replace(record, tasks=(), cause=None):
             self._store.save(record)
         if record.state is AllocState.PENDING or record.hold is Hold.FORGOTTEN:
             return
-        if before is None or (before.state, before.restarts) != (record.state, record.restarts):
+        if before is None or _said(before) != _said(record):
             log.info(
                 "allocation",
                 allocation=str(record.key.id),
@@ -475,8 +492,22 @@ class Supervisor:
             )
             self._report(reconcile.observation(record))
 
+    def _checked(self, run: Run, ready: bool, reason: str) -> None:
+        record = self.records.get(run.key)
+        if record is not None:
+            self._put(reconcile.checked(record, run.restarts, ready=ready, reason=reason, now_ms=self._now_ms()))
+
+    def _unwell(self, run: Run, reason: str) -> None:
+        record = self.records.get(run.key)
+        if record is not None:
+            log.warning("check_failed", allocation=str(run.key.id), attempt=run.key.attempt, reason=reason)
+            self._put(reconcile.unwell(record, run.restarts, reason=reason, now_ms=self._now_ms()))
+            self._wake(run.key)
+
     def _forget(self, key: AssignmentKey) -> None:
-        self.records.pop(key, None)
+        record = self.records.pop(key, None)
+        if record is not None:
+            self._prober.follow(reconcile.forgotten(record))
         self._store.forget(key)
         if not self._found.get(key):
             self._drop_sibling(key)

@@ -39,10 +39,12 @@ from agent.driver import (
     InstanceState,
     LogChunk,
     LogsGoneError,
+    Ran,
     RunId,
     RunSpec,
     StartError,
 )
+from agent.drivers import docker_inside
 from agent.log_tail import tail
 from orchestrator.contract.images import IMAGE_LENGTH_MAX, IMAGES_MAX, written
 from orchestrator.contract.model import AllocationId, AssignmentKey, Protocol
@@ -76,6 +78,7 @@ class DockerDriver:
         self._ended: dict[str, Instance] = {}
         self._cpus = 0
         self._streams: set[Any] = set()
+        self._hanging: dict[str, str] = {}
 
     # ------------------------------------------------------------------------ Driver
 
@@ -212,6 +215,17 @@ class DockerDriver:
                 api.close()
 
     # ------------------------------------------------------------------------ what a container is given
+
+    async def run_in(self, name: str, command: tuple[str, ...], *, timeout_ms: int) -> Ran:
+        try:
+            return await self._call(
+                lambda api: docker_inside.execute(api, name, command, timeout_ms / 1000, self._hanging), slow=True
+            )
+        except docker.errors.NotFound:
+            self._hanging.pop(name, None)
+            return Ran(code=-1, output=f"{name} does not run")
+        except docker.errors.APIError as error:
+            return Ran(code=-1, output=_why(error))  # stopped, paused, no such command
 
     def _check_policy(self, spec: RunSpec) -> None:
         task = spec.task

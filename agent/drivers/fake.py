@@ -3,7 +3,8 @@
 Owns: a table of instances and a script per task. Nothing survives the agent. A task's environment scripts it:
 ``FAKE_EXIT_AFTER_MS`` (it ends that long after its start), ``FAKE_EXIT_CODE``, ``FAKE_START_ERROR`` (a reason),
 ``FAKE_START_NEVER`` (likewise, but as of an unknown image: no use in trying here again), ``FAKE_OUTPUT`` (what it says
-at once). The rule: it passes the same contract tests as the real drivers.
+at once), ``FAKE_CHECK`` (exit code of every command in it). The rule: it passes the same contract tests as the real
+drivers.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from agent.driver import (
     InstanceState,
     LogChunk,
     LogsGoneError,
+    Ran,
     RunSpec,
     StartError,
 )
@@ -44,6 +46,7 @@ class FakeDriver:
         self.removals: list[str] = []
         self.hold_prepare: asyncio.Event | None = None
         self.ignore_stop = False
+        self.check_codes: dict[str, int] = {}  # by run: what commands in it exit with
         self._runs: dict[str, _Run] = {}
         self._changed: asyncio.Queue[str] = asyncio.Queue()
         self._numbers = 0
@@ -69,6 +72,7 @@ class FakeDriver:
             raise StartError(reason)
         if reason := env.get("FAKE_START_NEVER"):
             raise StartError(reason, permanent=True)
+        self.check_codes.setdefault(spec.name, int(env.get("FAKE_CHECK", "0")))
         self._numbers += 1
         instance = Instance(
             name=spec.name,
@@ -143,6 +147,13 @@ class FakeDriver:
                 return
             run.changed.clear()
             await run.changed.wait()
+
+    async def run_in(self, name: str, command: tuple[str, ...], *, timeout_ms: int) -> Ran:
+        self._check()
+        run = self._runs.get(name)
+        if run is None or not run.instance.running:
+            return Ran(code=-1, output=f"{name} does not run")
+        return Ran(code=self.check_codes.get(name, 0), output=" ".join(command))
 
     async def close(self) -> None:
         for run in self._runs.values():

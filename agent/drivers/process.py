@@ -33,11 +33,13 @@ from agent.driver import (
     InstanceState,
     LogChunk,
     LogsGoneError,
+    Ran,
     RunId,
     RunSpec,
     StartError,
 )
 from agent.drivers import process_logs, process_shim
+from agent.drivers.process_beside import run_beside
 from agent.log_tail import tail
 from orchestrator.contract.model import AllocationId, AssignmentKey
 
@@ -247,6 +249,12 @@ class ProcessDriver:
                 return
             if idle:
                 await asyncio.sleep(POLL_S)
+
+    async def run_in(self, name: str, command: tuple[str, ...], *, timeout_ms: int) -> Ran:
+        found = self._read(name)
+        if found is None or not found.running:
+            return Ran(code=-1, output=f"{name} does not run")
+        return await run_beside(self._root / name / "spec", command, timeout_ms)
 
     async def close(self) -> None:
         for task in self._pollers:

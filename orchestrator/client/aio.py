@@ -158,7 +158,8 @@ class Client:
     async def steer_rollout(
         self, name: str, action: RolloutAction, namespace: str | None = None, request_id: str | None = None
     ) -> answers.WriteResult:
-        """Pause a job's rollout, let it go on, or promote its canaries; raises PreconditionError where that is not so."""
+        """Pause a job's rollout, let it go on, or promote its canaries; raises PreconditionError where that is not
+        so."""
         return await self._call(
             calls.steer_rollout(self._namespace(namespace), name, action, request_id or new_request_id())
         )

@@ -36,12 +36,25 @@ class Task:
     volumes: Sequence[str] = ()
     stop_signal: str = ""
     stop_timeout: Quantity | None = None
+    health: Mapping[str, Any] | None = None
 
     def document(self) -> dict[str, Any]:
         """As in a job file."""
         made = {
             key: _plain(getattr(self, key))
-            for key in ("name", "image", "command", "args", "env", "variables", "driver", "work_dir", "user", "volumes")
+            for key in (
+                "name",
+                "image",
+                "command",
+                "args",
+                "env",
+                "variables",
+                "driver",
+                "work_dir",
+                "user",
+                "volumes",
+                "health",
+            )
             if getattr(self, key)
         }
         if self.privileged:
@@ -86,6 +99,7 @@ class Job:
         preemptible: bool = True,
         disruption: int | str | Mapping[str, Any] | None = None,
         restart: Mapping[str, Any] | None = None,
+        update: Mapping[str, Any] | None = None,
         metadata: Mapping[str, str] | None = None,
         **task: Any,
     ) -> None:
@@ -103,7 +117,13 @@ class Job:
             "constraints": list(constraints),
             "count": count,
         }
-        for key, value in (("ports", ports), ("placement", placement), ("restart", restart), ("metadata", metadata)):
+        for key, value in (
+            ("ports", ports),
+            ("placement", placement),
+            ("restart", restart),
+            ("update", update),
+            ("metadata", metadata),
+        ):
             if value:
                 document[key] = _plain(value)
         if not preemptible:

@@ -73,9 +73,9 @@ class SubmitManyResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupStatus:
-    """Instances of one group, each counted once by its newest attempt. ``starting``: placed, not yet running; ``ready``:
-    running, and their checks are good; ``updated``: of the current version, whatever their state; ``surplus``: live
-    beside their successors."""
+    """Instances of one group, each counted once by its newest attempt. ``starting``: placed, not yet running;
+    ``ready``: running, and their checks are good; ``updated``: of the current version, whatever their state;
+    ``surplus``: live beside their successors."""
 
     group: str
     count: int = 0

@@ -512,8 +512,8 @@ class WorkloadReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allocation:
-    """One allocation as everybody sees it: a row of the table, made readable. ``ready``: it runs, is meant to, its node is
-    there, and its checks are good: it should get work."""
+    """One allocation as everybody sees it: a row of the table, made readable. ``ready``: it runs, is meant to, its
+    node is there, and its checks are good: it should get work."""
 
     id: AllocationId
     job_uid: str

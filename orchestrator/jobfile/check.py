@@ -29,7 +29,7 @@ from orchestrator.contract.model import (
     StrMap,
     TaskSpec,
 )
-from orchestrator.jobfile import limits, placement_rules, service_rules
+from orchestrator.jobfile import limits, placement_rules, rollout_rules, service_rules
 
 Path = tuple[str | int, ...]
 MAX_PROBLEMS = 50
@@ -120,6 +120,7 @@ def _normal_task(task: TaskSpec, *, alone: bool) -> TaskSpec:
         task,
         name=task.name or (limits.DEFAULT_TASK if alone else ""),
         env=tuple(sorted(task.env)),
+        health=rollout_rules.normal_health(task.health),
         variables=tuple(sorted(task.variables)),
         resources=_normal_resources(task.resources),
         stop=replace(task.stop, signal=signal),
@@ -190,6 +191,7 @@ def _group(at: Path, group: GroupSpec, job_type: JobType, namespace: str, job: s
     yield from _constraints((*at, "constraints"), group.constraints)
     yield from _gang(at, group, job_type)
     yield from _placed(placement_rules.group_rules(at, group, job_type))
+    yield from _placed(rollout_rules.update_rules(at, group, job_type))
     yield from _between((*at, "restart", "attempts"), group.restart.attempts, 0, limits.MAX_ATTEMPTS)
     yield from _between((*at, "restart", "delay_ms"), group.restart.delay_ms, 0, limits.MAX_DELAY_MS)
     yield from _ports((*at, "ports"), group.ports)
@@ -208,6 +210,7 @@ def _group(at: Path, group: GroupSpec, job_type: JobType, namespace: str, job: s
         )
     for number, task in enumerate(group.tasks):
         yield from _task((*at, "tasks", number), task)
+        yield from _placed(rollout_rules.health_rules((*at, "tasks", number), task, group))
 
 
 def _gang(at: Path, group: GroupSpec, job_type: JobType) -> _Found:

@@ -24,7 +24,7 @@ from orchestrator.contract.model import (
     StopPolicy,
     TaskSpec,
 )
-from orchestrator.jobfile import limits, placement, units
+from orchestrator.jobfile import limits, placement, rollout_keys, units
 
 
 def dump(spec: JobSpec) -> str:
@@ -79,6 +79,8 @@ def _group(group: GroupSpec) -> dict[str, Any]:
             "delay": units.format_duration(group.restart.delay_ms),
             "mode": group.restart.mode.name.lower(),
         }
+    if group.update is not None:
+        made["update"] = rollout_keys.written_update(group.update)
     if group.constraints:
         made["constraints"] = [_constraint(constraint) for constraint in group.constraints]
     if group.gang is not None:
@@ -112,6 +114,8 @@ def _task(task: TaskSpec) -> dict[str, Any]:
     for key in ("work_dir", "user"):
         if getattr(task, key):
             made[key] = getattr(task, key)
+    if task.health is not None:
+        made["health"] = rollout_keys.written_health(task.health)
     if task.privileged:
         made["privileged"] = True
     if task.workload is not None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from orchestrator.contract.errors import InvalidError
 from orchestrator.contract.model import JobSpec
-from orchestrator.jobfile import check, limits, models, tree, units
+from orchestrator.jobfile import check, limits, models, rollout_keys, tree, units
 from orchestrator.jobfile.check import Path, dotted, near_miss
 from orchestrator.jobfile.tree import Entry, Map, Mistake, Node, Place, Scalar, Seq
 
@@ -36,6 +36,17 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "volumes": models.Volume,
     "services": models.Service,
     "workload": models.Workload,
+    "health": rollout_keys.HealthKeys,
+    "startup": rollout_keys.CheckKeys,
+    "liveness": rollout_keys.CheckKeys,
+    "readiness": rollout_keys.CheckKeys,
+    "http": rollout_keys.HttpKeys,
+    "tcp": rollout_keys.TcpKeys,
+    "grpc": rollout_keys.GrpcKeys,
+    "health_check": rollout_keys.OrbitHealth,
+    "tcp_check": rollout_keys.OrbitTcp,
+    "update": rollout_keys.UpdateKeys,
+    "rolling_update_config": rollout_keys.OrbitUpdate,
 }
 _MAPPED = {"groups": "name", "tasks": "name", "ports": "label", "services": "name"}
 """Lists that may be written as a mapping, and the key of an item that the mapping's key becomes."""
@@ -51,6 +62,7 @@ _ELSEWHERE = {
     "mem": "memory", "ram": "memory", "gpu": "gpus", "cpus": "cpu", "workdir": "work_dir", "working_dir": "work_dir",
     "mounts": "volumes", "mount": "volumes", "kind": "type", "labels": "metadata", "requirements": "constraints",
     "service": "services", "depends_on": "needs",
+    "healthcheck": "health", "probes": "health", "strategy": "update", "update_config": "update",
 }  # fmt: skip
 """Words of other orchestrators for our keys."""
 

@@ -55,6 +55,7 @@ from orchestrator.jobfile.placement import (
     TolerationKeys,
     Tolerations,
 )
+from orchestrator.jobfile.rollout_keys import Health, OrbitHealth, OrbitUpdate, UpdateKeys, either
 from orchestrator.jobfile.tree import text_of
 
 __all__ = ["AffinityKeys", "ConstraintKeys", "SpreadKeys", "TolerationKeys"]
@@ -262,6 +263,8 @@ class TaskKeys(Keys):
     workload: Annotated[Workload, Or(_WORKLOAD_SHORT), BeforeValidator(_workload)] | None = Field(
         default=None, description="What it says itself through the workload kit: ready, heartbeat."
     )
+    health: Health | None = Field(default=None, description="A check, or startup, liveness and readiness.")
+    health_check: OrbitHealth | None = Field(default=None, description="Orbit's word for health.")
     volumes: list[Annotated[Volume, BeforeValidator(_volume), Or({"type": "string"})]] = Field(
         default=[], description="Host paths: source:target[:ro|rw]; ro when unsaid."
     )
@@ -282,6 +285,7 @@ class TaskKeys(Keys):
             privileged=self.privileged,
             mounts=tuple(volume.build() for volume in self.volumes),
             workload=self.workload.build() if self.workload is not None else None,
+            health=either("health", self.health, "health_check", self.health_check),
         )
 
 
@@ -318,6 +322,8 @@ class GroupKeys(TaskKeys):
     needs: TextList = Field(
         default=[], description="Services that must be there before it starts: NAME or NAME.NAMESPACE."
     )
+    update: UpdateKeys | None = Field(default=None, description="How instances are replaced by a newer version.")
+    rolling_update_config: OrbitUpdate | None = Field(default=None, description="Orbit's word for update.")
     tasks: list[Task] = Field(default=[], description="Tasks that always run together; a list, or a mapping by name.")
 
     def build_group(self, name: str) -> nouns.GroupSpec:
@@ -340,6 +346,7 @@ class GroupKeys(TaskKeys):
             services=tuple(one.build() for one in self.services),
             needs=tuple(self.needs),
             locality=(limits.DEFAULT_LOCALITY if self.datasets else 0) if self.locality is None else self.locality,
+            update=either("update", self.update, "rolling_update_config", self.rolling_update_config),
         )
 
 

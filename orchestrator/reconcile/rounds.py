@@ -1,9 +1,9 @@
 """One round of reconciling: from a whole view of the cluster to what should change. Level-triggered and pure.
 
 Owns: what is lost, surplus, drained or outdated, and the order in which asks are served. Leaves to others: what is
-missing (``gaps``), ended attempts (``state.failures``), the pace of rollouts (``rollouts``) and drains (``pace``), where asks go
-(``scheduling``). The rule: a round looks only at the state, never at what an earlier round did, so a lost wake-up or a
-new leader costs one round.
+missing (``gaps``), ended attempts (``state.failures``), the pace of rollouts (``rollouts``) and drains (``pace``),
+where asks go (``scheduling``). The rule: a round looks only at the state, never at what an earlier round did, so a
+lost wake-up or a new leader costs one round.
 
 An instance that is being stopped keeps its room until its agent says that it ended, so its replacement is asked for in
 a later round. One that is lost gives up its room in the very entry that says so, and is asked for again at once.

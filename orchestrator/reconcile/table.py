@@ -33,7 +33,8 @@ class Groups:
 
     count: wanted instances (0 when the job is stopped or being removed; not used for system jobs); version: rows below
     it are outdated; retries: of a start that failed; active: neither stopped nor being removed; budgeted: its job has a
-    disruption budget; gang: all of it runs or none; policy: ``rollouts`` says how it is replaced; ``jobs[i]``, ``places[i]``: whose and which.
+    disruption budget; gang: all of it runs or none; policy: ``rollouts`` says how it is replaced; ``jobs[i]``,
+    ``places[i]``: whose and which.
     """
 
     jobs: tuple[Job, ...]
@@ -70,8 +71,8 @@ class Instances:
     """One entry per (group, ordinal) that has rows and whose group exists, by group and ordinal.
 
     newest: position of the attempt that counts (``Ordinals.newest``); live: whether any attempt of it is live; beside:
-    position of the one before that, which lives too or is newer and has ended, -1 where there is none. ``bounds[g]:bounds[g + 1]`` are the
-    instances of group g.
+    position of the one before that, which lives too or is newer and has ended, -1 where there is none.
+    ``bounds[g]:bounds[g + 1]`` are the instances of group g.
     """
 
     group: Int64Array

@@ -139,15 +139,15 @@ class AllocationTable:
     """Rows in ``[0, high)`` may be in use. ``gid`` numbers the row's (job, group name), see ``ordinals``.
 
     Not stored: ``prev``, the row of the attempt before it, or -1; ``told``, the last index at which something changed
-    that its agent must hear of (a hint for streams); ``custom``, the custom resources of rows that hold some. ``health``
-    is stored as pairs of row and word: most rows have none.
+    that its agent must hear of (a hint for streams); ``custom``, the custom resources of rows that hold some.
+    ``health`` is stored as pairs of row and word: most rows have none.
     """
 
     __slots__ = (
         "_free", "attempt", "count", "cpu_millis", "create_index", "create_time_ms", "custom", "desired", "device_mask",
-        "disk_mib", "exit_code", "failures", "gid", "gpu_millis", "group", "health", "high", "job", "memory_mib", "modify_index",
-        "modify_time_ms", "moved", "node", "ordinal", "ports", "prev", "reasons", "restarts", "start_failed", "state",
-        "told", "version",
+        "disk_mib", "exit_code", "failures", "gid", "gpu_millis", "group", "health", "high", "job", "memory_mib",
+        "modify_index", "modify_time_ms", "moved", "node", "ordinal", "ports", "prev", "reasons", "restarts",
+        "start_failed", "state", "told", "version",
     )  # fmt: skip
 
     job: npt.NDArray[np.int32]

@@ -285,8 +285,8 @@ class RecordStatuses:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ObservationColumns:
     """One row per observation, all arrays int32 of n rows: job, group, reason: places in the command's lists; state: a
-    number of ``AllocState``; restarts: -1 where it was no possible number; start_failed: 0 or 1. health: int64, words of
-    ``contract.health``; None where nobody checks."""
+    number of ``AllocState``; restarts: -1 where it was no possible number; start_failed: 0 or 1. health: int64, words
+    of ``contract.health``; None where nobody checks."""
 
     job: Int32Array
     group: Int32Array
