@@ -93,6 +93,10 @@ class Directory:
                 break
         return self._now(name)
 
+    def known(self, name: ServiceName) -> Service | None:
+        """Without asking anybody."""
+        return self._known.get(name)
+
     async def watch(self, name: ServiceName) -> AsyncIterator[Service]:
         """What is known of it, and again whenever that changes."""
         before: Service | None = None

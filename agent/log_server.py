@@ -32,7 +32,9 @@ async def serve_logs(stub: Any, node_id: str, supervisor: Supervisor) -> None:
         while True:
             await call.write(agent_pb2.LogsUp(data=await up.get()))
 
-    await call.write(agent_pb2.LogsUp(hello=agent_pb2.LogsHello(node_id=node_id)))
+    await call.write(
+        agent_pb2.LogsUp(hello=agent_pb2.LogsHello(node_id=node_id, workload=supervisor.workload is not None))
+    )
     sender = loop.create_task(send())
     try:
         async for down in call:
@@ -62,6 +64,10 @@ async def _read(wanted: agent_pb2.LogsOpen, supervisor: Supervisor, up: asyncio.
     end = agent_pb2.LogsData(stream_id=wanted.stream_id, task=wanted.task, end=True)
     try:
         key = codec.decode(AssignmentKey, wanted.key)
+        if wanted.workload:
+            end.data = supervisor.workload_report(key)
+            await up.put(end)
+            return
         chunks = supervisor.logs(
             key,
             wanted.task,

@@ -84,8 +84,10 @@ class Prober:
             known[1].cancel()
             del self._runs[record.key]
             known = None
-        if wanted and known is None and any(
-            task.health is not None or task.workload is not None for task in record.assignment.group.tasks
+        if (
+            wanted
+            and known is None
+            and any(task.health is not None or task.workload is not None for task in record.assignment.group.tasks)
         ):
             watch = asyncio.get_running_loop().create_task(self._watch(run, record))
             self._runs[record.key] = (run, watch)
@@ -197,9 +199,7 @@ class _Standing:
         self._run = run
         self._checked = is_checked(record.assignment.group.tasks)
         self._reasons = {
-            task.name: "" if ready else "not checked yet"
-            for task in record.assignment.group.tasks
-            if asks(task)
+            task.name: "" if ready else "not checked yet" for task in record.assignment.group.tasks if asks(task)
         }
         self._reasons |= {
             _own(task): "" if ready else f"{task.name} has not said that it is ready"

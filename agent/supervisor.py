@@ -37,6 +37,8 @@ from agent.reconcile import Hold, Record, Remove, Start, Stop
 from agent.runspec import NodeFacts, run_spec
 from agent.store import Store
 from agent.turns import Turns
+from agent.workload.side import WorkloadSide
+from orchestrator.contract import codec
 from orchestrator.contract.model import (
     AllocationId,
     AllocState,
@@ -46,6 +48,7 @@ from orchestrator.contract.model import (
     Observation,
     OnDisconnect,
 )
+from orchestrator.contract.v1 import agent_pb2
 
 REFRESH_S = 10.0
 RETRY_S = 1.0
@@ -82,6 +85,7 @@ class Supervisor:
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         refresh_s: float = REFRESH_S,
         check_host: str = "127.0.0.1",
+        workload: Callable[[Callable[[], Mapping[AssignmentKey, Record]]], WorkloadSide] | None = None,
     ) -> None:
         self.records: dict[AssignmentKey, Record] = {}
         self.available: dict[str, bool] = dict.fromkeys(drivers, False)
@@ -107,6 +111,7 @@ class Supervisor:
         self._index = 0
         self._listed: set[str] = set()
         self._closing = False
+        self.workload = workload(lambda: self.records) if workload is not None else None
         self._prober = Prober(
             drivers=drivers,
             host=check_host,
@@ -114,6 +119,7 @@ class Supervisor:
             now_ms=now_ms,
             ready=self._checked,
             dead=self._unwell,
+            says=self.workload.board if self.workload is not None else None,
         )
         metrics.running.set_function(
             lambda: sum(one.running for found in self._found.values() for one in found.values())
@@ -138,6 +144,8 @@ class Supervisor:
             self._remember(record)
         if without_contact:
             self.contact_lost()
+        if self.workload is not None:
+            await self.workload.start()
         for name in self._drivers:
             await self._refresh_all(name)
         for instances in self._found.values():
@@ -160,6 +168,8 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._prober.close()
+        if self.workload is not None:
+            await self.workload.close()
         for driver in self._drivers.values():
             await driver.close()
 
@@ -275,6 +285,13 @@ class Supervisor:
         async for chunk in driver.logs(name, follow=follow, tail_lines=tail_lines, offset=offset):
             yield chunk
 
+    def workload_report(self, key: AssignmentKey) -> bytes:
+        """What its tasks said of themselves, as the bytes of a ``WorkloadReport``. Raises ``LogsGoneError``."""
+        record = self.records.get(key)
+        if record is None or self.workload is None:
+            raise LogsGoneError(f"{key.id} attempt {key.attempt} is unknown on node {self._node.name}")
+        return codec.encode(self.workload.report(record), agent_pb2.WorkloadReport()).SerializeToString()
+
     # ------------------------------------------------------------------------ workers
 
     def _remember(self, record: Record) -> None:
@@ -371,7 +388,12 @@ class Supervisor:
             if driver is None:
                 has = ", ".join(sorted(self._drivers)) or "none"
                 raise StartError(f"this node has no driver {task.driver_name!r} (it has {has})", permanent=True)
+            if self.workload is not None and record.assignment.group.needs:
+                if not await self._while_wanted(key, worker, self.workload.prepare(record)):
+                    return False
             spec = run_spec(record, task, self._store.cluster_id, self._node)
+            if self.workload is not None:
+                spec = self.workload.dress(spec, record)
             if not await self._while_wanted(key, worker, driver.prepare(spec)):
                 return False
             self._starting.add(spec.name)
@@ -423,8 +445,11 @@ class Supervisor:
     async def _stop(self, action: Stop) -> None:
         one = action.instance
         driver = self._drivers[one.driver]
+        timeout_ms = action.timeout_ms
+        if self.workload is not None and action.signal != "SIGKILL":
+            timeout_ms = await self.workload.before_stop(one.run, timeout_ms)
         try:
-            await driver.stop(one.name, signal=action.signal, timeout_ms=action.timeout_ms)
+            await driver.stop(one.name, signal=action.signal, timeout_ms=timeout_ms)
             self._metrics.stops.labels(one.driver).inc()
             after = await driver.inspect(one.name)
         except DriverUnavailableError:
@@ -531,6 +556,8 @@ class Supervisor:
         if before is not None and before.state is InstanceState.EXITED and one.state is InstanceState.RUNNING:
             return  # an old answer that came late: names are never used twice
         found[one.name] = one
+        if one.state is InstanceState.EXITED and self.workload is not None:
+            self.workload.ended(one.run)
         self._keys[one.name] = key
         self._siblings.setdefault(key.id, set()).add(key)
         if before is None or before.state is not one.state:
@@ -545,7 +572,9 @@ class Supervisor:
         if key is None:
             return
         found = self._found.get(key, {})
-        found.pop(name, None)
+        gone = found.pop(name, None)
+        if gone is not None and self.workload is not None:
+            self.workload.ended(gone.run)
         if not found:
             self._found.pop(key, None)
             if key not in self.records:

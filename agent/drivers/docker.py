@@ -59,6 +59,9 @@ MAX_CALLS = 32
 OOM_NOTICE_S = 0.3
 EXECUTED_S = 2.0
 LABEL = "raftsman."
+INSIDE = "/run/raftsman"
+"""Where a container finds the directory of its agent's endpoint."""
+
 T = TypeVar("T")
 
 
@@ -271,6 +274,12 @@ class DockerDriver:
             host["binds"] = {
                 mount.source: {"bind": mount.target, "mode": "ro" if mount.read_only else "rw"} for mount in task.mounts
             }
+        if spec.workload_dir:
+            binds = host.setdefault("binds", {})
+            binds[spec.workload_dir] = {"bind": INSIDE, "mode": "ro"}
+        if spec.resolver:
+            host["dns"] = [spec.resolver]
+            host["dns_search"] = [f"{spec.run.key.id.namespace}.service.raftsman"]
         exposed = []
         bindings: dict[str, tuple[str, int]] = {}
         for port in spec.ports:

@@ -14,12 +14,12 @@ import hmac
 import math
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from agent.driver import RunId, run_name
 from agent.reconcile import Record
-from orchestrator.contract.model import AssignmentKey, WorkloadSpec
+from orchestrator.contract.model import AssignmentKey
 
 METRICS_MAX = 64
 """Names that one run may report."""
@@ -49,6 +49,7 @@ class Said:
     done: bool = False
     ended: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)  # draining, done or ended
+    news: asyncio.Event = field(default_factory=asyncio.Event)  # its readiness
 
 
 class Board:
@@ -111,6 +112,8 @@ class Board:
         """Whether that is news."""
         said = self.of(run)
         changed, said.ready = said.ready is not ready, ready
+        if changed:
+            said.news.set()
         return changed
 
     def beat(self, run: RunId) -> None:
@@ -160,39 +163,25 @@ class Board:
 
     # ------------------------------------------------------------------------ what follows
 
-    def says_ready(self, record: Record) -> bool:
-        """Whether every task that promised to say so has, in this run."""
-        return all(
-            (said := self._said.get(run)) is not None and said.ready
-            for run in _runs(record)
-            if (spec := _spec(record, run)) is not None and spec.ready
-        )
+    def is_ready(self, run: RunId) -> bool:
+        """Whether the task said so in this run."""
+        said = self._said.get(run)
+        return said is not None and said.ready
 
-    def silent(self, record: Record) -> str:
-        """Why a task's promise of heartbeats is broken, or "". A run that is being stopped need not beat."""
-        now = self._clock_s()
-        for run in _runs(record):
-            spec = _spec(record, run)
-            if spec is None or not spec.heartbeat_ms:
-                continue
-            said = self.of(run)
-            if said.deadline_s is not None:
-                continue
-            since = said.beat_s if said.beat_s is not None else said.known_s
-            if (now - since) * 1000 > spec.heartbeat_ms:
-                limit = f"{spec.heartbeat_ms / 1000:g} s"
-                return f"task {run.task}: no heartbeat for {limit}"
-        return ""
+    def silent_for_s(self, run: RunId) -> float:
+        """Since its last heartbeat; before the first one, since this agent knows of the run."""
+        said = self.of(run)
+        return self._clock_s() - (said.known_s if said.beat_s is None else said.beat_s)
 
-
-def _runs(record: Record) -> Iterable[RunId]:
-    return (
-        RunId(key=record.key, restarts=record.restarts, task=task.name) for task in record.assignment.group.tasks
-    )
-
-
-def _spec(record: Record, run: RunId) -> WorkloadSpec | None:
-    return next(task.workload for task in record.assignment.group.tasks if task.name == run.task)
+    async def changed(self, run: RunId, timeout_s: float) -> None:
+        """Until its readiness may have changed, or ``timeout_s``."""
+        said = self.of(run)
+        said.news.clear()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await said.news.wait()
+        except TimeoutError:
+            pass
 
 
 def _finite(value: float) -> bool:

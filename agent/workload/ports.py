@@ -61,7 +61,9 @@ class PortLeases:
     def lease(self, run: RunId, *, first: int, end: int, protocols: Collection[Protocol]) -> int:
         """A free port from ``first`` up to, not including, ``end``: the same for all ``protocols``."""
         if not 1 <= first < end <= 65_536:
-            raise NoPortError(f"expected a range such as 10000 to 20000 (the end is not part of it), got {first} to {end}")
+            raise NoPortError(
+                f"expected a range such as 10000 to 20000 (the end is not part of it), got {first} to {end}"
+            )
         if len(self.of(run)) + len(protocols) > MOST:
             raise NoPortError(f"a task leases at most {MOST} ports at once: release some")
         low, high = self._cluster_range
