@@ -26,6 +26,7 @@ NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[^:\s\[\]/]+):([0-9]{1,5})")
 RESOURCE = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 DATASET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,253}")
+DEFAULT_PORTS = (20_000, 31_999)
 DRIVER_NAMES = ("auto", "docker", "process", "fake")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(Ki|Mi|Gi|Ti|K|M|G|T|)(?:B|)")
 _UNIT_BYTES = {
@@ -68,7 +69,7 @@ class AgentSettings(BaseSettings):
     address: str = ""
     publish_address: str = ""
     http: str = ""
-    ports: Annotated[tuple[int, int], NoDecode] = (20_000, 31_999)
+    ports: Annotated[tuple[int, int], NoDecode] = DEFAULT_PORTS
     dns: str = "auto"
     dns_upstream: str = ""
     workload_dir: Path | None = None

@@ -23,7 +23,7 @@ import click
 import structlog
 
 from agent import certificates
-from agent.config import AgentSettings, load, split_address
+from agent.config import DEFAULT_PORTS, AgentSettings, load, split_address
 from agent.discovery import Directory
 from agent.dns.listen import resolver_for_containers, serve_dns
 from agent.driver import Driver
@@ -97,7 +97,7 @@ class Agent:
                     directory=settings.workload_dir or socket_directory(settings.data),
                     mounted=shares_paths if settings.workload_dir is None else lambda: True,
                     services=services,
-                    cluster_range=settings.ports,
+                    reserved=tuple(dict.fromkeys((settings.ports, DEFAULT_PORTS))),  # another agent here may have those
                     saved=store.read_json("workload.json"),
                     save=lambda value: store.write_json("workload.json", value),
                     dns=dns,

@@ -39,7 +39,7 @@ log = structlog.get_logger("agent.discovery")
 
 
 class Directory:
-    """``save`` keeps a plain value, ``saved`` is what it kept last. ``now_ms`` is the wall clock: ages outlive a boot."""
+    """``save`` keeps a plain value, ``saved`` is what it kept last. ``now_ms``: the wall clock; ages outlive a boot."""
 
     def __init__(
         self,

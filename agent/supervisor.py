@@ -388,9 +388,8 @@ class Supervisor:
             if driver is None:
                 has = ", ".join(sorted(self._drivers)) or "none"
                 raise StartError(f"this node has no driver {task.driver_name!r} (it has {has})", permanent=True)
-            if self.workload is not None and record.assignment.group.needs:
-                if not await self._while_wanted(key, worker, self.workload.prepare(record)):
-                    return False
+            if self.workload is not None and not await self._while_wanted(key, worker, self.workload.prepare(record)):
+                return False
             spec = run_spec(record, task, self._store.cluster_id, self._node)
             if self.workload is not None:
                 spec = self.workload.dress(spec, record)

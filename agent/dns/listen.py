@@ -1,7 +1,7 @@
 """Where an agent's DNS listens, and who is sent to it.
 
-Owns: what ``--dns`` and ``--dns-upstream`` mean. Leaves to others: serving (``server``). The rule: what an operator named
-is used or refused; what nobody named never keeps an agent from starting.
+Owns: what ``--dns`` and ``--dns-upstream`` mean. Leaves to others: serving (``server``). The rule: what an operator
+named is used or refused; what nobody named never keeps an agent from starting.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The DNS server of an agent: UDP and TCP on one address, for the tasks of its node.
 
 Owns: sockets, bounds on what is served at once, passing other names on to a resolver when told one. Leaves to others:
-bytes (``wire``), meaning (``zone``), what is known of services (``discovery``). The rule: it answers what it is asked as
-well as it can, and nothing that comes in ends it.
+bytes (``wire``), meaning (``zone``), what is known of services (``discovery``). The rule: it answers what it is asked
+as well as it can, and nothing that comes in ends it.
 """
 
 from __future__ import annotations

@@ -69,8 +69,8 @@ class Malformed(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """One question. ``name`` is in lower case; ``question`` its bytes as they came, for the case that it was asked in is
-    the case that it is answered in. ``udp_bytes`` 0: no EDNS."""
+    """One question. ``name`` is in lower case; ``question`` its bytes as they came: it is answered in the case that it
+    was asked in. ``udp_bytes`` 0: no EDNS."""
 
     id: int
     recursion: bool
@@ -153,7 +153,7 @@ def read_query(data: bytes) -> Query:
 
 
 def _read_name(data: bytes, at: int, id_: int) -> tuple[Labels, int]:
-    labels = []
+    labels: list[bytes] = []
     size = 1
     while True:
         if at >= len(data):

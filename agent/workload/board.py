@@ -1,9 +1,9 @@
 """What tasks say of themselves, by run: ready, heartbeats, metrics, that they are done. No I/O.
 
 Owns: these facts with their bounds, the tokens that runs are known by. Leaves to others: how tasks say it
-(``endpoint``), ports (``ports``), what follows from it (``side``). The rules: a token is of one run of one task, so what
-an earlier run said is never taken for the present one's; tokens are derived from a secret, so that a restarted agent
-knows those that are out there.
+(``endpoint``), ports (``ports``), what follows from it (``side``). The rules: a token is of one run of one task, so
+what an earlier run said is never taken for the present one's; tokens are derived from a secret, so that a restarted
+agent knows those that are out there.
 """
 
 from __future__ import annotations
@@ -50,6 +50,11 @@ class Said:
     ended: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)  # draining, done or ended
     news: asyncio.Event = field(default_factory=asyncio.Event)  # its readiness
+
+    @property
+    def over(self) -> bool:
+        """Nothing is left to wait for."""
+        return self.done or self.ended
 
 
 class Board:

@@ -1,8 +1,8 @@
 """Where tasks speak to their agent: HTTP over a Unix socket that processes find by its path and containers in a mount.
 
-Owns: the socket, reading requests within bounds, routes. Leaves to others: what was said (``board``), ports (``ports``),
-services (``discovery``). The rules: a request says with its token which run it is of and learns nothing of others; one
-request per connection, so that a task which was killed leaves nothing behind; any language can do it with a socket.
+Owns: the socket, reading requests within bounds, routes. Leaves to others: what was said (``board``), ports
+(``ports``), services (``discovery``). The rules: a request says with its token which run it is of and learns nothing of
+others; one request per connection, so that a task which was killed leaves nothing behind; any language can do it.
 
     POST   /api/v1/ready        {"ready": true}
     POST   /api/v1/heartbeat    {}
@@ -20,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -101,7 +100,7 @@ class Endpoint:
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
         self._server = await asyncio.start_unix_server(self._serve, path, limit=HEAD_BYTES, backlog=128)
-        os.chmod(path, 0o666)
+        path.chmod(0o666)
 
     async def close(self) -> None:
         if self._server is not None:

@@ -38,18 +38,18 @@ class _Lease:
 
 
 class PortLeases:
-    """``cluster_range``: first and last host port that the scheduler hands out here; ``given``: those that allocations
-    of this node were given. ``locks``: a directory that all agents of this machine use; None: none is shared."""
+    """``reserved``: first and last of the host ports that schedulers hand out; ``given``: those that allocations of this
+    node were given. ``locks``: a directory that all agents of this machine use; None: none is shared."""
 
     def __init__(
         self,
         *,
-        cluster_range: tuple[int, int],
+        reserved: Collection[tuple[int, int]],
         given: Callable[[], Collection[int]],
         locks: Path | None,
         can_bind: Callable[[int, Protocol], bool] | None = None,
     ) -> None:
-        self._cluster_range = cluster_range
+        self._reserved = reserved
         self._given = given
         self._locks = locks
         self._can_bind = can_bind or bindable
@@ -66,13 +66,17 @@ class PortLeases:
             )
         if len(self.of(run)) + len(protocols) > MOST:
             raise NoPortError(f"a task leases at most {MOST} ports at once: release some")
-        low, high = self._cluster_range
         given = self._given()
-        candidates = [port for port in range(first, end) if not low <= port <= high and port not in given]
+        candidates = [
+            port
+            for port in range(first, end)
+            if port not in given and not any(low <= port <= high for low, high in self._reserved)
+        ]
         if not candidates:
+            own = " and ".join(f"{low} to {high}" for low, high in self._reserved)
             raise NoPortError(
-                f"ports {first} to {end - 1} are the cluster's own (it hands out {low} to {high}): declare a port in the "
-                "job, or ask for one outside of it"
+                f"ports {first} to {end - 1} are the cluster's own (it hands out {own}): declare a port in the job, or "
+                "ask for others"
             )
         if len(candidates) > 1:  # not always the same first one, which its last owner's peers may still be talking to
             start = random.randrange(len(candidates))

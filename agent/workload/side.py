@@ -2,8 +2,8 @@
 
 Owns: what a run is told at its start (endpoint, token, needed services, resolver), that it hears of its end before the
 signal, what is kept over an agent's restart, what is reported. Leaves to others: when (``supervisor``), the parts
-(``board``, ``ports``, ``endpoint``, ``discovery``). The rule: a task that knows nothing of all this runs as if it were not
-there, and a stop never takes longer than the job's own grace.
+(``board``, ``ports``, ``endpoint``, ``discovery``). The rule: a task that knows nothing of all this runs as if it were
+not there, and a stop never takes longer than the job's own grace.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import socket
 import struct
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,8 +59,8 @@ log = structlog.get_logger("agent.workload")
 
 
 class WorkloadSide:
-    """``directory``: of the endpoint; ``mounted``: whether it can be given to containers. ``dns``: where this agent's DNS
-    answers, "" = nowhere; ``resolver``: address of a DNS server for containers, "" = the engine's own."""
+    """``directory``: of the endpoint; ``mounted``: whether it can be given to containers. ``dns``: where this agent's
+    DNS answers, "" = nowhere; ``resolver``: address of a DNS server for containers, "" = the engine's own."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class WorkloadSide:
         directory: Path,
         mounted: Callable[[], bool],
         services: Directory,
-        cluster_range: tuple[int, int],
+        reserved: Collection[tuple[int, int]],
         saved: Mapping[str, Any],
         save: Callable[[dict[str, Any]], None],
         dns: str = "",
@@ -88,9 +88,7 @@ class WorkloadSide:
         self._resolver = resolver
         self._needs_s = needs_s
         self.board = Board(bytes.fromhex(self._secret), cluster_id, records)
-        self.ports = PortLeases(
-            cluster_range=cluster_range, given=self._given, locks=shared_locks(Path(tempfile.gettempdir()))
-        )
+        self.ports = PortLeases(reserved=reserved, given=self._given, locks=shared_locks(Path(tempfile.gettempdir())))
         self._endpoint = Endpoint(self.board, self.ports, lookup=services.ask, changed=self._soon)
         self._saving: asyncio.TimerHandle | None = None
 
@@ -141,7 +139,7 @@ class WorkloadSide:
             ) from None
 
     def dress(self, spec: RunSpec, record: Record) -> RunSpec:
-        """The same run, told where its agent is and who is there. Raises ``StartError`` where it could never be ready."""
+        """The same run, told where its agent is and who is there. Raises ``StartError`` where it cannot be."""
         env = dict(spec.env)
         docker = spec.task.driver_name == "docker"
         mounted = docker and self._mounted()
@@ -150,8 +148,8 @@ class WorkloadSide:
             env["RAFTSMAN_WORKLOAD_TOKEN"] = self.board.token(spec.run)
         elif spec.task.workload is not None:
             raise StartError(
-                "it says itself when it is ready, and this node's agent runs in a container without a directory that it "
-                "shares with its engine: start the agent with --workload-dir",
+                f"task {spec.task.name} has 'workload', and this node's agent has no directory that containers can be "
+                "given: it does not see its engine's paths; start it with --workload-dir",
                 permanent=True,
             )
         if self._dns:
@@ -182,11 +180,11 @@ class WorkloadSide:
             said.deadline_s = began + timeout_ms / 1000
         said.notice.set()
         listens = said.listening > 0 or began - said.listened_s < LISTENED_S or said.draining
-        if not listens or said.done or said.ended or timeout_ms <= 0:
+        if not listens or said.over or timeout_ms <= 0:
             return timeout_ms
         last_s = min(LAST_S, timeout_ms / 4000)
         patience_s = min(NOTICE_S, timeout_ms / 2000)
-        while not (said.done or said.ended):
+        while not said.over:
             left_s = began + (timeout_ms / 1000 - last_s if said.draining else patience_s) - time.monotonic()
             if left_s <= 0:
                 break

@@ -1,9 +1,9 @@
 """Services: listed, watched by clients, and told to the agents whose tasks ask for them.
 
-Owns: looking at the state while somebody watches, at most every ``PAUSE_S``, and waking who waits. Leaves to others: what
-a service is (``state.services``), who may ask (``identity``, ``agents``). The rules: a message has all instances of the
-services that it names, so a missed one costs nothing; an agent costs nothing for services that nobody on it asks for;
-and few are woken in one turn of the loop.
+Owns: looking at the state while somebody watches, at most every ``PAUSE_S``, and waking who waits. Leaves to others:
+what a service is (``state.services``), who may ask (``identity``, ``agents``). The rules: a message has all instances
+of the services that it names, so a missed one costs nothing; an agent costs nothing for services that nobody on it asks
+for; and few are woken in one turn of the loop.
 """
 
 from __future__ import annotations

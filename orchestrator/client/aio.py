@@ -309,8 +309,8 @@ class Client:
     ) -> AsyncIterator[answers.ServicesUpdate]:
         """First all services that match (``full``), then those that change, each with all of its instances, for ever.
 
-        ``after_index``: that of an update which was seen, to go on from there. Survives the death of peers; where a peer
-        does not know what changed since, it sends everything again (``full``).
+        ``after_index``: that of an update which was seen, to go on from there. Survives the death of peers; where a
+        peer does not know what changed since, it sends everything again (``full``).
         """
         where = self._namespace(namespace)
         seen = after_index

@@ -13,8 +13,8 @@ remembered and change nothing elsewhere, ports are found by trying, SIGTERM and 
 
 Owns: the words of Forge's kit, and the agent's endpoint as a task sees it (``RAFTSMAN_WORKLOAD_SOCKET``,
 ``RAFTSMAN_WORKLOAD_TOKEN``). Leaves to others: the agent's half (``agent/workload``). The rule: the standard library
-alone and one file, so that a small image may have a copy of it; a call takes at most ``TIMEOUT_S``, and saying something
-(``ready``, ``heartbeat``, ``report_metrics``) never raises because nobody listens: it returns whether it was heard.
+alone and one file, so that a small image may have a copy of it. A call takes at most ``TIMEOUT_S``; saying something
+(``ready``, ``heartbeat``, ``report_metrics``) never raises because nobody listens, it returns whether it was heard.
 """
 
 from __future__ import annotations
@@ -296,7 +296,8 @@ class Workload:
         """A TCP port of this host that is this task's until it ends, from a range whose end is not part of it, or that
         very one. Raises ``PortError``.
 
-        In a container on a bridge network the port is not published: declare ports in the job, or use the host's network.
+        In a container on a bridge network the port is not published: declare ports in the job, or use the host's
+        network.
         """
         return self._allocate(ports, ("tcp",))
 

@@ -462,7 +462,7 @@ class ServiceInstance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """A service and its ready instances, by allocation and attempt. ``declared``: a job that is not stopped offers it."""
+    """A service and its ready instances, by allocation and attempt. ``declared``: a job that goes on offers it."""
 
     namespace: str
     name: str

@@ -52,7 +52,8 @@ _MAPPED = {"groups": "name", "tasks": "name", "ports": "label", "services": "nam
 """Lists that may be written as a mapping, and the key of an item that the mapping's key becomes."""
 
 _WRITTEN = {
-    "cpu_millis": "cpu", "memory_mib": "memory", "disk_mib": "disk", "gpu_millis": "share", "delay_ms": "delay", "heartbeat_ms": "heartbeat",
+    "cpu_millis": "cpu", "memory_mib": "memory", "disk_mib": "disk", "gpu_millis": "share", "delay_ms": "delay",
+    "heartbeat_ms": "heartbeat",
     "timeout_ms": "timeout", "mounts": "volumes", "values": "value", "constraint": "node",
 }  # fmt: skip
 """Field of ``contract.model`` -> key in the file, where they differ."""

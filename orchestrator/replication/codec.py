@@ -27,8 +27,8 @@ ENTRY_MAGIC = 0x454D5352  # "RSME" in the file, little-endian
 FORMAT = 4
 """Raised when a peer of today could misread what is written; additions alone do not raise it. What an older one reads
 rightly is still written with the older number. 2: configuration epochs (``ChangePeers``). 3: cordoned devices,
-evictions, namespaces, observations as columns (``RecordObserved``), moves (``MoveAllocation``), taints. 4: rollouts that
-are remembered, health, services that jobs name and need."""
+evictions, namespaces, observations as columns (``RecordObserved``), moves (``MoveAllocation``), taints. 4: rollouts
+that are remembered, health, services that jobs name and need."""
 
 M = TypeVar("M", bound=Message)
 

@@ -17,6 +17,7 @@ from orchestrator.api.logs import LogHub, Logs
 from orchestrator.api.namespaces import Namespaces
 from orchestrator.api.past import Past
 from orchestrator.api.reads import Facts, Others, Reads, resolve_device, resolve_node
+from orchestrator.api.services import Services
 from orchestrator.api.watch import HashingMachine, StateHashes, Watch
 from orchestrator.contract.channel import Identity
 from orchestrator.contract.v1 import agent_pb2, types_pb2
@@ -78,6 +79,7 @@ class Api:
         self.agents.start()
         self.hashes = StateHashes(self.log, self.hashing, self.forwarder, peer_id="p1")
         self.hub = LogHub(check=self.agents.check_speaker)
+        self.services = Services(self.log, self.state_now, info=self.reads.info, check=self.agents.check_speaker)
         self.logs = Logs(self.hub, self.forwarder, find=self.reads.log_target)
 
     @property
