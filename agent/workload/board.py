@@ -41,8 +41,7 @@ class Said:
     ready: bool = False
     beat_s: float | None = None
     metrics: dict[str, float] = field(default_factory=dict)
-    listening: int = 0  # requests that wait for a notice now
-    listened_s: float = -math.inf  # when the last one ended
+    listens: bool = False  # it has asked for the notice of its end
     deadline_s: float | None = None  # told to stop: then it is killed
     notice: asyncio.Event = field(default_factory=asyncio.Event)
     draining: bool = False

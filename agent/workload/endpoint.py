@@ -194,16 +194,13 @@ class Endpoint:
     async def _shutdown_notice(self, run: RunId, query: dict[str, str], _body: dict[str, Any]) -> Answer:
         said = self._board.of(run)
         wait_s = _number(query.get("wait", "0"), "wait", 0, WAIT_MAX_S)
-        if not said.notice.is_set() and wait_s > 0:
-            said.listening += 1
-            try:
+        if wait_s > 0 and not said.listens:
+            said.listens = True
+            self._changed()
+        if wait_s > 0 and not said.notice.is_set():
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await said.notice.wait()
-            except TimeoutError:
-                pass
-            finally:
-                said.listening -= 1
-                said.listened_s = time.monotonic()
         if said.deadline_s is None:
             return {"stopping": False}
         return {"stopping": True, "grace_s": round(max(0.0, said.deadline_s - time.monotonic()), 3)}

@@ -38,8 +38,8 @@ class _Lease:
 
 
 class PortLeases:
-    """``reserved``: first and last of the host ports that schedulers hand out; ``given``: those that allocations of this
-    node were given. ``locks``: a directory that all agents of this machine use; None: none is shared."""
+    """``reserved``: first and last of the host ports that schedulers hand out; ``given``: those that allocations here
+    were given. ``locks``: a directory that all agents of this machine use; None: none is shared."""
 
     def __init__(
         self,

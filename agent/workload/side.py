@@ -47,8 +47,6 @@ NEEDS_S = 60.0
 """So long a start waits for the services that it needs; then it has failed, with the reason."""
 NOTICE_S = 1.0
 """A task that listens for its end and does not ask for its grace gets the signal so long after the notice."""
-LISTENED_S = 2.0
-"""Who listened until so recently is between two requests."""
 LAST_S = 0.5
 """Of a grace that was asked for this much is left between signal and kill."""
 INSIDE = "/run/raftsman"
@@ -100,6 +98,7 @@ class WorkloadSide:
                 if run is None:
                     continue
                 self.board.ready(run, bool(one["ready"]))
+                self.board.of(run).listens = bool(one["listens"])
                 for port, protocol in one["ports"]:
                     self.ports.restore(run, LeasedPort(port=int(port), protocol=Protocol(protocol)))
         self._keep()
@@ -179,8 +178,7 @@ class WorkloadSide:
         if said.deadline_s is None:
             said.deadline_s = began + timeout_ms / 1000
         said.notice.set()
-        listens = said.listening > 0 or began - said.listened_s < LISTENED_S or said.draining
-        if not listens or said.over or timeout_ms <= 0:
+        if not (said.listens or said.draining) or said.over or timeout_ms <= 0:
             return timeout_ms
         last_s = min(LAST_S, timeout_ms / 4000)
         patience_s = min(NOTICE_S, timeout_ms / 2000)
@@ -199,7 +197,7 @@ class WorkloadSide:
         """It runs no more: what it leased is free."""
         released = self.ports.release_all(run)
         said = self.board.ended(run)
-        if released or (said is not None and said.ready):
+        if released or (said is not None and (said.ready or said.listens)):
             self._soon()
 
     # ------------------------------------------------------------------------ what is told of it
@@ -260,10 +258,11 @@ class WorkloadSide:
             {
                 "token": self.board.token(run),
                 "ready": said.ready,
+                "listens": said.listens,
                 "ports": [[port.port, int(port.protocol)] for port in self.ports.of(run)],
             }
             for run, said in self.board.runs()
-            if said.ready or self.ports.of(run)
+            if said.ready or said.listens or self.ports.of(run)
         ]
         try:
             self._save({"secret": self._secret, "runs": runs})

@@ -37,7 +37,8 @@ from urllib.parse import quote
 
 TIMEOUT_S = 5.0
 WAIT_S = 30.0
-AGAIN_S = 1.0
+AGAIN_S = 0.25
+"""Who waits for the end comes back so soon to an agent that restarts: it gives who listened a second."""
 PORT_RANGE = (10_000, 20_000)
 """Where ports are looked for when nothing is said; the end is not part of it."""
 _ANSWER_BYTES = 16 * 1024 * 1024
