@@ -28,6 +28,7 @@ from agent.discovery import Directory
 from agent.dns.listen import resolver_for_containers, serve_dns
 from agent.driver import Driver
 from agent.inventory import gpu, machine
+from agent.inventory.gpu_health import GpuHealth
 from agent.metrics import Metrics, MetricsServer
 from agent.outbox import Outbox
 from agent.registry import DRIVERS, DriverSettings
@@ -64,10 +65,14 @@ class Agent:
             tls, name = self._certificate(store, stack)
             address = settings.address or _own_address(settings.peers)
             drivers = await self._drivers(address)
+            health: GpuHealth | None = None
             if settings.gpu:
                 devices = gpu.declared(settings.gpu, name)
             else:
-                devices = await asyncio.to_thread(lambda: gpu.measured(gpu.load_nvml()))
+                nvml = gpu.load_nvml()
+                devices = await asyncio.to_thread(lambda: gpu.measured(nvml))
+                if devices:
+                    health = GpuHealth(nvml, devices)
             capacity = Resources(
                 cpu_millis=settings.cpu or machine.cpu_millis(),
                 memory_mib=settings.memory or machine.memory_mib(),
@@ -132,6 +137,7 @@ class Agent:
                     rack=settings.rack,
                     taints=settings.taint,
                     images=supervisor.images.told,
+                    sick_devices=health.sick if health is not None else (),
                     datasets=settings.dataset,
                 )
 
@@ -178,8 +184,20 @@ class Agent:
                 http=http,
                 dns=dns,
             )
+            if health is not None:
+                await self._watch(stack, health)
             await self._until_stopped(session)
             log.info("agent_stopped", left_running=supervisor.running_count())
+
+    async def _watch(self, stack: contextlib.AsyncExitStack, health: GpuHealth) -> None:
+        looking = asyncio.get_running_loop().create_task(health.run())
+
+        async def end() -> None:
+            looking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await looking
+
+        stack.push_async_callback(end)
 
     async def _until_stopped(self, session: Session) -> None:
         loop = asyncio.get_running_loop()
@@ -242,6 +260,8 @@ class Agent:
                 continue
             if not info.available:
                 log.warning("driver_down", driver=name, reason=info.reason)
+            else:
+                log.info("driver_ready", driver=name, version=info.version, note=info.reason)
             drivers[name] = driver
         return drivers
 

@@ -198,7 +198,8 @@ def _stopping(record: Record, current: Sequence[Instance], running: Sequence[Ins
     tasks = record.assignment.group.tasks
     exits = {one.run.task: one.exit.code for one in current if one.exit is not None}
     done = bool(tasks) and all(exits.get(task.name) == 0 for task in tasks)
-    if record.assignment.job_type is JobType.BATCH and done:
+    # In BACKOFF it was ended by us (for lack of contact): what it then exited with is no result.
+    if record.assignment.job_type is JobType.BATCH and done and record.state is not AllocState.BACKOFF:
         return Step(record=replace(record, state=AllocState.COMPLETE, reason="", exit_code=0, ended_ms=now_ms))
     return Step(
         record=replace(

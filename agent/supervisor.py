@@ -546,14 +546,17 @@ class Supervisor:
 
     # ------------------------------------------------------------------------ what runs
 
-    def _see(self, one: Instance, *, wake: bool = True) -> None:
+    def _see(self, one: Instance, *, wake: bool = True, sure: bool = False) -> None:
+        """``sure``: it was asked for after what is known of it was known."""
         if one.node_id != self._node.node_id:
             return
         key = one.run.key
         found = self._found.setdefault(key, {})
         before = found.get(one.name)
-        if before is not None and before.state is InstanceState.EXITED and one.state is InstanceState.RUNNING:
-            return  # an old answer that came late: names are never used twice
+        if not sure and before is not None and before.state is InstanceState.EXITED and one.running:
+            # An old answer that came late, or somebody started it again behind our back: only a new look can tell.
+            self._spawn(self._look_again(one))
+            return
         found[one.name] = one
         if one.state is InstanceState.EXITED and self.workload is not None:
             self.workload.ended(one.run)
@@ -565,6 +568,14 @@ class Supervisor:
                 self._metrics.exits.labels(one.driver).inc()
             if wake:
                 self._wake_siblings(key.id)
+
+    async def _look_again(self, one: Instance) -> None:
+        try:
+            found = await self._drivers[one.driver].inspect(one.name)
+        except DriverUnavailableError:
+            return  # everything is looked at again when it is back
+        if found is not None:
+            self._see(found, sure=True)
 
     def _unsee(self, name: str) -> None:
         key = self._keys.pop(name, None)

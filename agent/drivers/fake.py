@@ -184,6 +184,12 @@ class FakeDriver:
         """A run that was there before the agent."""
         self._runs[instance.name] = _Run(instance)
 
+    def revive(self, name: str) -> None:
+        """Somebody started it again behind the agent's back."""
+        run = self._runs[name]
+        run.instance = replace(run.instance, state=InstanceState.RUNNING, exit=None)
+        self._changed.put_nowait(name)
+
     def vanish(self, name: str) -> None:
         """Somebody removed it behind the agent's back."""
         del self._runs[name]

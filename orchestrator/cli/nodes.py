@@ -27,8 +27,12 @@ def _gpus(node: NodeInfo) -> str:
     if not node.devices:
         return ""
     used = sum(device.used_millis for device in node.devices) / 1000
-    cordoned = sum(device.cordoned for device in node.devices)
-    return f"{used:g}/{len(node.devices)}" + (f" ({cordoned} cordoned)" if cordoned else "")
+    counts = {
+        "cordoned": sum(device.cordoned for device in node.devices),
+        "sick": sum(bool(device.sick) for device in node.devices),
+    }
+    closed = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    return f"{used:g}/{len(node.devices)}" + (f" ({closed})" if closed else "")
 
 
 def _device(use: DeviceUse) -> str:
@@ -40,7 +44,7 @@ def _device(use: DeviceUse) -> str:
     parts = [kind, f"{mebibytes(one.memory_mib)}" if one.memory_mib else "", f"island {one.island}"]
     parts.append(f"switch {one.pcie}" if one.pcie else "")
     parts += [f"numa {one.numa}" if one.numa >= 0 else "", f"{use.used_millis / 1000:g} used"]
-    parts.append("cordoned" if use.cordoned else "")
+    parts += ["cordoned" if use.cordoned else "", f"sick: {use.sick}" if use.sick else ""]
     return f"{one.id} ({', '.join(part for part in parts if part)})"
 
 

@@ -68,7 +68,8 @@ def judge(job: JobStatus, version: int) -> Judgement:
     outdated = sum(group.outdated for group in job.groups)
     total = sum(group.count for group in job.groups)
     parts = [(running, "running"), (starting, "starting"), (pending, "pending"), (complete, "complete")]
-    parts += [(failed, "failed"), (outdated, "to be replaced")]
+    updated = sum(group.updated for group in job.groups) if outdated else 0
+    parts += [(failed, "failed"), (updated, "updated"), (outdated, "to be replaced")]
     text = ", ".join(f"{number} {word}" for number, word in parts if number) or "nothing to run"
     if job.version < version:
         return Judgement(pending=pending, text=text)
@@ -106,7 +107,8 @@ def _verdict(job: JobStatus, version: int, text: str) -> Judgement | None:
         return Judgement(failed=True, text=rollout.reason)
     if rollout.status is RolloutStatus.PAUSED:
         return Judgement(held=True, text=f"{text}; paused (raftsman resume {job.spec.name})")
-    if not rollout.promoted and all(one.ready >= one.count and one.updated for one in job.groups if one.outdated):
+    wanted = {group.name: group.update.canaries if group.update else 0 for group in job.spec.groups}
+    if not rollout.promoted and all(one.updated >= wanted.get(one.group, 0) for one in job.groups if one.outdated):
         return Judgement(held=True, text=f"{text}; canaries wait (raftsman promote {job.spec.name})")
     return None
 

@@ -74,7 +74,7 @@ class SubmitManyResult:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupStatus:
     """Instances of one group, each counted once by its newest attempt. ``starting``: placed, not yet running;
-    ``ready``: running, and their checks are good; ``updated``: of the current version, whatever their state;
+    ``ready``: running, and their checks are good; ``updated``: ready, and of the current version;
     ``surplus``: live beside their successors."""
 
     group: str
@@ -243,6 +243,7 @@ class DeviceUse:
     device: Device
     used_millis: int = 0
     cordoned: bool = False
+    sick: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -399,7 +399,8 @@ class Device:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSpec:
     """What an agent says of its machine. ``capacity``: what may be given away (measured or declared, less reserve);
-    ``images``: as ``contract.images`` writes them; ``kernel``: its numbers alone (6.8.0)."""
+    ``images``: as ``contract.images`` writes them; ``kernel``: its numbers alone (6.8.0);
+    ``sick_devices``: why, by id, nothing new is to be placed on these."""
 
     id: str
     name: str
@@ -423,6 +424,7 @@ class NodeSpec:
     taints: tuple[Taint, ...] = ()
     images: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
+    sick_devices: StrMap = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

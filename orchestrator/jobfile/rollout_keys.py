@@ -143,7 +143,8 @@ class HealthKeys(Keys):
         )
 
 
-Health = Annotated[HealthKeys, BeforeValidator(_health), Or({"$ref": "#/$defs/CheckKeys"})]
+_ALONE = {"type": "object", "description": "A check alone: for readiness and liveness."}
+Health = Annotated[HealthKeys, BeforeValidator(_health), Or(_ALONE)]
 
 # ---------------------------------------------------------------------------- Orbit's words
 

@@ -28,7 +28,7 @@ FORMAT = 4
 """Raised when a peer of today could misread what is written; additions alone do not raise it. What an older one reads
 rightly is still written with the older number. 2: configuration epochs (``ChangePeers``). 3: cordoned devices,
 evictions, namespaces, observations as columns (``RecordObserved``), moves (``MoveAllocation``), taints. 4: rollouts
-that are remembered, health, services that jobs name and need."""
+that are remembered, health, sick devices, services that jobs name and need."""
 
 M = TypeVar("M", bound=Message)
 
@@ -136,6 +136,8 @@ def _has_news_of_4(command: commands.Command) -> bool:
             return command.rows.health is not None
         case commands.RecordStatuses():
             return any(one.health for one in command.observations)
+        case commands.RegisterNode():
+            return bool(command.node.sick_devices)
         case _:
             return False
 

@@ -121,6 +121,9 @@ class FileSnapshots:
                 meta, data = self._read()
             except _DamageError as error:
                 raise CorruptError(f"{self._path} is damaged: {error}. {WAY_BACK}") from error
+            # Its name may be only in the page cache (the process ended between rename and sync), and journals of
+            # earlier epochs are about to be removed because of what it says.
+            self._disk.fsync_dir(self._directory)
             self._newest = (meta.epoch, meta.last_index)
             return meta, data
 

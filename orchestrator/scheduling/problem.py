@@ -56,7 +56,7 @@ class Problem:
             [is_open(node) for node in nodes],
             dtype=np.bool_,
         )
-        self.devices = Devices([node.spec.devices for node in nodes], [node.cordoned_devices for node in nodes])
+        self.devices = Devices([node.spec.devices for node in nodes], [node.closed_devices for node in nodes])
         self.ports = Ports(nodes)
         self.labels = Labels(nodes)
         self.drivers = [frozenset(node.spec.drivers) for node in nodes]

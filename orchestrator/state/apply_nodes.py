@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from orchestrator.contract.model import NodeSpec, NodeStatus, Resources
+from orchestrator.contract.model import NodeSpec, NodeStatus, Resources, StrMap
 from orchestrator.state import apply_taints
 from orchestrator.state.apply_rows import lose
 from orchestrator.state.check import id_problem, node_problem, range_problem
@@ -66,11 +66,13 @@ def register(state: State, command: RegisterNode) -> Outcome:
         )
         state.ledger.touched[slot] = state.index
         state.events.emit("node.registered", node_id=spec.id, message=spec.name)
+        _tell_sick(state, spec, ())
         apply_taints.tell(state, None, state.nodes[spec.id])
         return state.changed()
     if known.spec != spec:
         _replace_spec(state, known, spec)
         state.events.emit("node.registered", node_id=spec.id, message=spec.name)
+        _tell_sick(state, spec, known.spec.sick_devices)
         apply_taints.tell(state, known, state.nodes[spec.id])
     if known.status is NodeStatus.LOST:
         _back(state, known.spec.id)
@@ -79,6 +81,16 @@ def register(state: State, command: RegisterNode) -> Outcome:
     # Whoever registers begins a new stream and must be told everything.
     state.ledger.touched[node.slot] = state.index
     return state.changed(known.spec != spec or known.status is NodeStatus.LOST)
+
+
+def _tell_sick(state: State, spec: NodeSpec, before: StrMap) -> None:
+    was, now = dict(before), dict(spec.sick_devices)
+    for device, why in spec.sick_devices:
+        if was.get(device) != why:
+            state.events.emit("device.sick", node_id=spec.id, message=f"{device}: {why}")
+    for device, _ in before:
+        if device not in now:
+            state.events.emit("device.well", node_id=spec.id, message=device)
 
 
 def _replace_spec(state: State, node: Node, spec: NodeSpec) -> None:

@@ -114,7 +114,7 @@ def _end(state: State, verdict: RolloutVerdict) -> bool:
     if verdict.succeeded:
         if len(outdated_rows(state, job)):
             return False
-        rollout = replace(rollout, status=RolloutStatus.SUCCEEDED, reason="", promoted=True)
+        rollout = replace(rollout, status=RolloutStatus.SUCCEEDED, promoted=True)
         _put(state, replace(job, rollout=rollout, stable_version=job.version))
         _tell(state, "rollout.succeeded", job, f"version {job.version}")
         return True

@@ -255,6 +255,19 @@ def node_problem(spec: NodeSpec) -> str:
         or range_problem("number of labels", len(spec.labels), 0, 1_000)
         or range_problem("number of devices", len(spec.devices), 0, MAX_DEVICES)
         or _duplicate("device", (device.id for device in spec.devices))
+        or range_problem("number of sick devices", len(spec.sick_devices), 0, MAX_DEVICES)
+        or _duplicate("sick device", (device for device, _ in spec.sick_devices))
+        or next(
+            (
+                problem
+                for device, why in spec.sick_devices
+                if (
+                    problem := id_problem("sick device", device)
+                    or range_problem("length of why a device is sick", len(why), 1, 256)
+                )
+            ),
+            "",
+        )
         or range_problem("cpu_millis", capacity.cpu_millis, 0, MAX_AMOUNT)
         or range_problem("memory_mib", capacity.memory_mib, 0, MAX_AMOUNT)
         or range_problem("disk_mib", capacity.disk_mib, 0, MAX_AMOUNT)

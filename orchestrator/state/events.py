@@ -48,6 +48,8 @@ KINDS: dict[str, str] = {
     "node.uncordoned": "may get work again",
     "device.cordoned": "gets nothing new",
     "device.uncordoned": "may get work again",
+    "device.sick": "its agent found it sick, and it gets nothing new; the message names it and says why",
+    "device.well": "its agent calls it sick no more; the message names it",
     "node.draining": "its allocations move away",
     "node.forgotten": "removed from the cluster",
     "node.tainted": "an operator put a taint on it, or its agent declares one; the message is the taint",

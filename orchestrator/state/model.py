@@ -74,3 +74,9 @@ class Node:
 
     # The agent's own first, then the operators', each by key and effect (``apply_taints`` keeps them so).
     taints: tuple[NodeTaint, ...] = ()
+
+    @property
+    def closed_devices(self) -> tuple[str, ...]:
+        """Ids on which nothing new is placed: cordoned ones, and those that the agent calls sick."""
+        sick = self.spec.sick_devices
+        return self.cordoned_devices if not sick else (*self.cordoned_devices, *(device for device, _ in sick))

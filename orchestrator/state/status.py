@@ -19,7 +19,7 @@ from orchestrator.contract.model import AllocState, JobType, RestartPolicy
 from orchestrator.state.allocations import LAST_LIVE
 from orchestrator.state.failures import Ended, retries_of, stays_failed
 from orchestrator.state.model import MAX_COUNT, Job
-from orchestrator.state.rollouts import current, ready_count
+from orchestrator.state.rollouts import current, ready_count, ready_rows
 from orchestrator.state.state import Rows, State
 
 _STARTING = (int(AllocState.PENDING), int(AllocState.STARTING), int(AllocState.BACKOFF))
@@ -104,7 +104,7 @@ def _count(state: State, job: Job, name: str, place: int, count: int, restart: R
         lost=lost,
         outdated=int((live & outdated).sum() + _outdated(state, job, place, beside).sum()),
         ready=ready_count(state, gid, MAX_COUNT if system else count),
-        updated=int((wanted & live & ~outdated).sum()),
+        updated=int((wanted & ~outdated & ready_rows(state, rows)).sum()),
         surplus=len(beside),
     )
 

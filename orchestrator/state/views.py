@@ -260,6 +260,7 @@ def job_statuses(state: State, namespace: str = "*") -> list[JobStatus]:
 def node_info(state: State, node: Node) -> NodeInfo:
     """A node with what is given away of it; ``heartbeat_age_ms`` is the caller's to fill in."""
     ledger, slot = state.ledger, node.slot
+    sick = dict(node.spec.sick_devices)
     return NodeInfo(
         spec=node.spec,
         status=node.status,
@@ -277,6 +278,7 @@ def node_info(state: State, node: Node) -> NodeInfo:
                 device=device,
                 used_millis=int(ledger.device_millis[slot, place]),
                 cordoned=device.id in node.cordoned_devices,
+                sick=sick.get(device.id, ""),
             )
             for place, device in enumerate(node.spec.devices)
         ),

@@ -119,7 +119,7 @@ async def test_another_driver_object_takes_over_what_runs(driver: ProcessDriver,
 async def test_a_start_that_was_cut_short_is_begun_again(driver: ProcessDriver) -> None:
     """The agent died after writing the run's directory and before its supervisor ran."""
     spec = spec_of("sleep", "1000")
-    driver._write_spec(driver._root / spec.name, spec)
+    driver._write_spec(driver._root / spec.name, spec, ())
     (found,) = await driver.list(CLUSTER)
     assert found.state is InstanceState.CREATED
     assert (await driver.start(spec)).running

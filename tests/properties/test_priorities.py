@@ -22,6 +22,7 @@ from orchestrator.contract.model import (
 )
 from orchestrator.plan import decide
 from orchestrator.state import views
+from orchestrator.state.allocations import well
 from orchestrator.state.commands import (
     Action,
     Applied,
@@ -97,7 +98,7 @@ def up_by_group(world: World) -> dict[tuple[str, str], tuple[int, int]]:
                 ordinal=table.ordinal[rows],
                 version=table.version[rows],
                 state=table.state[rows],
-                up=is_up(table.state[rows], table.desired[rows], lost),
+                up=is_up(well(table.state[rows], table.health[rows]), table.desired[rows], lost),
                 preempted=np.array(
                     [table.reasons.get(int(row), "").startswith("preempted by ") for row in rows], dtype=np.bool_
                 ),

@@ -462,14 +462,16 @@ class NodeInfo(_message.Message):
     def __init__(self, spec: _Optional[_Union[_types_pb2.NodeSpec, _Mapping]] = ..., status: _Optional[_Union[_types_pb2.NodeStatus, str]] = ..., cordoned: _Optional[bool] = ..., draining: _Optional[bool] = ..., used: _Optional[_Union[_types_pb2.Resources, _Mapping]] = ..., allocations: _Optional[int] = ..., devices: _Optional[_Iterable[_Union[DeviceUse, _Mapping]]] = ..., register_index: _Optional[int] = ..., heartbeat_age_ms: _Optional[int] = ..., status_reason: _Optional[str] = ..., taints: _Optional[_Iterable[_Union[_types_pb2.NodeTaint, _Mapping]]] = ...) -> None: ...
 
 class DeviceUse(_message.Message):
-    __slots__ = ("device", "used_millis", "cordoned")
+    __slots__ = ("device", "used_millis", "cordoned", "sick")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     USED_MILLIS_FIELD_NUMBER: _ClassVar[int]
     CORDONED_FIELD_NUMBER: _ClassVar[int]
+    SICK_FIELD_NUMBER: _ClassVar[int]
     device: _types_pb2.Device
     used_millis: int
     cordoned: bool
-    def __init__(self, device: _Optional[_Union[_types_pb2.Device, _Mapping]] = ..., used_millis: _Optional[int] = ..., cordoned: _Optional[bool] = ...) -> None: ...
+    sick: str
+    def __init__(self, device: _Optional[_Union[_types_pb2.Device, _Mapping]] = ..., used_millis: _Optional[int] = ..., cordoned: _Optional[bool] = ..., sick: _Optional[str] = ...) -> None: ...
 
 class ListNodesRequest(_message.Message):
     __slots__ = ("read",)

@@ -410,6 +410,14 @@ def test_ended_allocations_are_kept_for_a_while_and_not_for_ever() -> None:
     assert [one.id.ordinal for one in reconcile.expired(many, NOW)] == [200, 201, 202]
 
 
+def test_a_batch_run_that_was_ended_for_lack_of_contact_is_no_result_when_it_is_told_to_stop() -> None:
+    """Found by hypothesis: BACKOFF -> COMPLETE, which the control plane does not take, so it would never hear the
+    end."""
+    ended = replace(instance(), state=InstanceState.EXITED, exit=Exit(code=0, ended_ms=NOW))
+    waiting = record(job_type=JobType.BATCH, state=AllocState.BACKOFF, desired=Desired.STOP)
+    assert step(waiting, [ended], NOW).record.state is AllocState.STOPPED
+
+
 # ---------------------------------------------------------------------------- whatever happens
 
 

@@ -65,6 +65,16 @@ async def test_a_failure_is_restarted_by_policy_and_then_reported_as_failed(benc
     assert len(bench.driver.starts) == 3
 
 
+async def test_a_run_that_somebody_starts_again_is_seen_and_ended(bench: Bench) -> None:
+    key = key_of()
+    spec = fake_task(FAKE_EXIT_AFTER_MS="1", FAKE_EXIT_CODE="3")
+    await bench.assign(assignment_of(key, spec, restart=RestartPolicy(attempts=0)))
+    await bench.wait_state(key, AllocState.FAILED)
+    bench.driver.revive(name_of(key))
+    await until(lambda: bench.driver.stops, "the stop of what should not run")
+    assert bench.driver.stops[0][0] == name_of(key)
+
+
 async def test_a_start_error_is_the_reason_and_says_that_nothing_ran(bench: Bench) -> None:
     key = key_of()
     await bench.assign(assignment_of(key, fake_task(FAKE_START_ERROR="image x:1 not found: no such host")))

@@ -200,7 +200,7 @@ class FakePeer(control_pb2_grpc.ControlServicer):
         def scale() -> None:
             job = self.world.jobs[key]
             groups = tuple(
-                replace(group, count=request.count, running=request.count, pending=0)
+                replace(group, count=request.count, running=request.count, ready=request.count, pending=0)
                 if request.group in ("", group.group)
                 else group
                 for group in job.groups

@@ -308,6 +308,14 @@ def test_arrays_of_another_width_are_stored_as_the_column_says() -> None:
     assert contract_codec.CodecError is CodecError
 
 
+def test_a_peer_that_knows_no_sick_devices_stops_before_one() -> None:
+    (known,) = [command for command in COMMANDS if isinstance(command, cmd.RegisterNode)]
+    sick = replace(known, node=replace(known.node, sick_devices=(("GPU-1", "XID 79"),)))
+    assert log_pb2.LogEntry.FromString(encode_entry(entry(known))).format == 1
+    assert log_pb2.LogEntry.FromString(encode_entry(entry(sick))).format == 4
+    assert decode_entry(encode_entry(entry(sick))).command == sick
+
+
 def test_a_peer_that_knows_no_moves_stops_before_one() -> None:
     (move,) = [command for command in COMMANDS if isinstance(command, cmd.MoveAllocation)]
     assert log_pb2.LogEntry.FromString(encode_entry(entry(move))).format == 3

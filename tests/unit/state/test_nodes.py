@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.contract.model import Device, NodeSpec, NodeStatus, Resources
+from orchestrator.contract.model import Desired, Device, NodeSpec, NodeStatus, Resources
 from orchestrator.state import views
 from orchestrator.state.commands import ForgetNode, MarkNodes, NodeMark, RegisterNode, Rejected
 from tests.unit.state.kit import Kit, Placement, group, job, node
@@ -73,6 +73,29 @@ def test_devices_stay_with_their_allocations_when_the_list_changes() -> None:
     assert [use.used_millis for use in info.devices] == [0, 1000]
 
 
+def test_nothing_new_goes_on_a_sick_device_and_what_runs_there_goes_on() -> None:
+    kit = Kit()
+    spec = node("n1", gpus=2)
+    first, second = (device.id for device in spec.devices)
+    kit.register(spec)
+    kit.submit(job("a", group(count=3, gpus=1)))
+    kit.plan(Placement("a/api/0", "n1", devices=(0,)))
+    kit.register(replace(spec, sick_devices=((first, "XID 79"), (second, "NVML cannot reach it: lost"))))
+    answer = kit.plan(Placement("a/api/1", "n1", devices=(1,)))
+    assert (answer.placed, answer.rejected) == (0, (f"a/api/1: device {second} of node n1 is sick",))
+    assert kit.alloc("a/api/0").desired is Desired.RUN
+    kit.register(replace(spec, sick_devices=((first, "XID 48"),)))
+    assert [use.sick for use in views.node_info(kit.state, kit.state.nodes["n1"]).devices] == ["XID 48", ""]
+    assert kit.plan(Placement("a/api/1", "n1", devices=(1,))).placed == 1
+    told = [(one.kind, one.message) for one in kit.state.events.after(0) if one.kind.startswith("device.")]
+    assert told == [
+        ("device.sick", f"{first}: XID 79"),
+        ("device.sick", f"{second}: NVML cannot reach it: lost"),
+        ("device.sick", f"{first}: XID 48"),
+        ("device.well", second),
+    ]
+
+
 def test_a_node_that_moves_to_another_engine_takes_its_ports_along() -> None:
     kit = Kit()
     kit.register(node("n1", engine="e1"))
@@ -123,6 +146,8 @@ def test_an_idle_ready_node_may_be_forgotten() -> None:
         pytest.param(replace(node("n1"), capacity=Resources(memory_mib=2**50)), id="absurd capacity"),
         pytest.param(replace(node("n1"), devices=(Device(id="g"), Device(id="g"))), id="one device twice"),
         pytest.param(node("n1", gpus=65), id="more devices than a mask has"),
+        pytest.param(replace(node("n1"), sick_devices=(("g", ""),)), id="sick without a reason"),
+        pytest.param(replace(node("n1"), sick_devices=(("g", "x" * 300),)), id="sick with a long story"),
         pytest.param(replace(node("n1"), port_min=300, port_max=200), id="port range upside down"),
         pytest.param(replace(node("n1"), engine_id="e" * 300), id="engine id too long"),
     ],
