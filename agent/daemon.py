@@ -99,8 +99,9 @@ class Agent:
                 workload=lambda records: WorkloadSide(
                     cluster_id=lambda: store.cluster_id,
                     records=records,
-                    directory=settings.workload_dir or socket_directory(settings.data),
+                    directory=socket_directory(settings.data, settings.workload_dir, store.node_id),
                     mounted=shares_paths if settings.workload_dir is None else lambda: True,
+                    needed=settings.workload_dir is not None,
                     services=services,
                     reserved=tuple(dict.fromkeys((settings.ports, DEFAULT_PORTS))),  # another agent here may have those
                     saved=store.read_json("workload.json"),

@@ -73,6 +73,7 @@ class WorkloadSide:
         save: Callable[[dict[str, Any]], None],
         dns: str = "",
         resolver: str = "",
+        needed: bool = False,
         needs_s: float = NEEDS_S,
     ) -> None:
         self._records = records
@@ -84,14 +85,16 @@ class WorkloadSide:
         self._saved = saved
         self._dns = dns
         self._resolver = resolver
+        self._needed = needed
         self._needs_s = needs_s
+        self._listens = False
         self.board = Board(bytes.fromhex(self._secret), cluster_id, records)
         self.ports = PortLeases(reserved=reserved, given=self._given, locks=shared_locks(Path(tempfile.gettempdir())))
         self._endpoint = Endpoint(self.board, self.ports, lookup=services.ask, changed=self._soon)
         self._saving: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
-        """Take up what was kept, and listen. Raises OSError where that is impossible."""
+        """Take up what was kept, and listen. Where that is impossible: raises OSError if it is ``needed``."""
         for one in self._saved.get("runs", ()):
             with contextlib.suppress(KeyError, TypeError, ValueError):
                 run = self.board.find(str(one["token"]))
@@ -102,9 +105,15 @@ class WorkloadSide:
                 for port, protocol in one["ports"]:
                     self.ports.restore(run, LeasedPort(port=int(port), protocol=Protocol(protocol)))
         self._keep()
-        self._directory.mkdir(parents=True, exist_ok=True, mode=0o711)
-        self._directory.chmod(0o711)
-        await self._endpoint.start(self._directory)
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True, mode=0o711)
+            self._directory.chmod(0o711)
+            await self._endpoint.start(self._directory)
+            self._listens = True
+        except OSError as error:
+            if self._needed:
+                raise
+            log.warning("workload_endpoint_off", directory=str(self._directory), error=str(error))
 
     async def close(self) -> None:
         if self._saving is not None:
@@ -141,14 +150,14 @@ class WorkloadSide:
         """The same run, told where its agent is and who is there. Raises ``StartError`` where it cannot be."""
         env = dict(spec.env)
         docker = spec.task.driver_name == "docker"
-        mounted = docker and self._mounted()
-        if not docker or mounted:
+        mounted = docker and self._listens and self._mounted()
+        if mounted or (self._listens and not docker):
             env["RAFTSMAN_WORKLOAD_SOCKET"] = f"{INSIDE if docker else self._directory}/{SOCKET}"
             env["RAFTSMAN_WORKLOAD_TOKEN"] = self.board.token(spec.run)
         elif spec.task.workload is not None:
             raise StartError(
-                f"task {spec.task.name} has 'workload', and this node's agent has no directory that containers can be "
-                "given: it does not see its engine's paths; start it with --workload-dir",
+                f"task {spec.task.name} has 'workload', and this node's agent has no directory that it could be given: "
+                "start the agent with --workload-dir, for containers one that the engine finds under the same path",
                 permanent=True,
             )
         if self._dns:
@@ -286,9 +295,11 @@ PATH_MAX = 90
 """A Unix socket's path has at most 107 bytes, with its name."""
 
 
-def socket_directory(data: Path) -> Path:
+def socket_directory(data: Path, named: Path | None = None, node_id: str = "") -> Path:
     """Where the endpoint of the agent with this data directory is: short enough, and open to walk through for the users
-    that tasks run as, which a data directory is not."""
+    that tasks run as, which a data directory is not. In a directory that was ``named`` each node has its own."""
+    if named is not None:
+        return named / node_id[:13]
     name = f"raftsman-{hashlib.sha256(str(data).encode()).hexdigest()[:12]}"
     if os.geteuid() == 0 and os.access("/run", os.W_OK):
         return Path("/run") / name

@@ -383,6 +383,7 @@ async def test_a_start_waits_for_what_it_needs_and_then_says_where_it_is(side: S
 async def test_a_container_that_could_never_say_it_is_ready_is_not_started(tmp_path: Path) -> None:
     record = record_of(image="web", workload=WorkloadSpec(ready=True))
     made = Side(tmp_path / "s", record)
+    await made.side.start()
     made.side._mounted = lambda: False
     facts = NodeFacts(node_id="n", name="n", address="a", api="")
     spec = run_spec(record, record.assignment.group.tasks[0], "c", facts)
@@ -393,6 +394,20 @@ async def test_a_container_that_could_never_say_it_is_ready_is_not_started(tmp_p
     dressed = made.side.dress(spec, record)
     assert dressed.workload_dir == str(tmp_path / "s")
     assert dict(dressed.env)["RAFTSMAN_WORKLOAD_SOCKET"] == "/run/raftsman/agent.sock"
+    await made.side.close()
+
+
+async def test_an_agent_without_a_place_for_its_socket_works_without_one_unless_it_was_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    made = Side(tmp_path / "file" / "s", record_of())
+    await made.side.start()
+    spec = run_spec(record_of(), task_of("x"), "c", NodeFacts(node_id="n", name="n", address="a", api=""))
+    assert "RAFTSMAN_WORKLOAD_SOCKET" not in dict(made.side.dress(spec, record_of()).env)
+    await made.side.close()
+    made = Side(tmp_path / "file" / "s", record_of())
+    made.side._needed = True
+    with pytest.raises(OSError):
+        await made.side.start()
 
 
 # ---------------------------------------------------------------------------- what is known of services

@@ -36,7 +36,7 @@ async def run(api: Api, name: str, *, count: int = 1, **group: Any) -> None:
 async def observe(api: Api, name: str, ordinal: int, state: AllocState, *, health: int = 0) -> None:
     uid = next(job.uid for job in api.state.jobs.values() if job.spec.name == name)
     which = {"namespace": "default", "job": name, "group": "main", "ordinal": ordinal}
-    key = agent_pb2.AssignmentKey(id=which, job_uid=uid, attempt=1)  # type: ignore[arg-type]
+    key = agent_pb2.AssignmentKey(id=which, job_uid=uid, attempt=1)
     seen = agent_pb2.Observation(key=key, state=int(state), health=health)  # type: ignore[arg-type]
     request = agent_pb2.ReportStatusesRequest(node_id="n1", observations=[seen])
     await api.agents.report_statuses(request, call("agent:n1"))
@@ -84,7 +84,7 @@ async def test_readiness_takes_an_instance_out_and_brings_it_back(api: Api) -> N
 
 
 async def test_a_declared_name_is_used_and_a_name_of_two_jobs_has_the_instances_of_both(api: Api) -> None:
-    named = {"services": [{"name": "shop", "port": "http"}]}
+    named: dict[str, Any] = {"services": [{"name": "shop", "port": "http"}]}
     await run(api, "blue", **named)
     await run(api, "green", **named)
     assert await listed(api) == {"shop": 2}
@@ -114,7 +114,7 @@ async def test_what_is_gone_is_told_empty_and_a_filter_holds(api: Api) -> None:
     watching = Watching(api, name="b")
     assert [one.name for one in (await watching.next()).services] == ["b"]
     for name in ("a", "b"):
-        await api.writes.stop_job(pb.StopJobRequest(job={"name": name}), call())  # type: ignore[arg-type]
+        await api.writes.stop_job(pb.StopJobRequest(job={"name": name}), call())
         await api.place()
     told = await watching.next()
     while told.services[0].instances:
