@@ -60,7 +60,7 @@ class Servicer:
         await asyncio.Event().wait()
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("register", "heartbeat", "heartbeats", "report_statuses", "serve_logs"):
+        if name in ("register", "heartbeat", "heartbeats", "report_statuses", "serve_logs", "services"):
             return self.assignments
         raise AttributeError(name)
 
