@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
@@ -23,10 +24,13 @@ from orchestrator.contract.errors import InvalidError, NoLeaderError, OutOfRange
 from orchestrator.contract.v1 import agent_pb2, types_pb2
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.replication.log import ReplicatedLog
+from orchestrator.state.services import AT_ONCE as AT_ONCE_ROWS
 from orchestrator.state.services import Key, ServiceIndex
 from orchestrator.state.state import State
 
 PAUSE_S = 0.1
+PAUSE_TIMES = 20
+"""A pause is at least so many times as long as a part of a look."""
 LOOK_S = 5.0
 """A watcher of a quiet cluster looks this often whether its peer is still in touch with a majority."""
 OUT_OF_TOUCH_MS = 10_000
@@ -62,13 +66,14 @@ class Services:
         self._readers = 0
         self._unsubscribe: Callable[[], None] | None = None
         self._looking: asyncio.Task[None] | None = None
+        self._look_s = 0.0  # what the last part of a look took
 
     # ------------------------------------------------------------------------ calls
 
     async def list_services(self, request: pb.ListServicesRequest, call: Call) -> pb.ListServicesResponse:
         namespace = ALL if request.namespace == ALL else namespace_of(request.namespace)
         response = pb.ListServicesResponse(read=await self._info(request.read, call))
-        self._look()
+        await self._look()
         for key in self._index.matching(namespace, request.name):
             response.services.append(self._message(key))
         return response
@@ -90,7 +95,7 @@ class Services:
         try:
             while True:
                 woken.clear()
-                self._look()
+                await self._look()
                 at = self._index.at
                 changed = self._index.changed_after(after) if after else None
                 full = changed is None
@@ -131,7 +136,7 @@ class Services:
                     agent.fresh = False
                     with contextlib.suppress(NoLeaderError):  # then what this peer knows has to do
                         await self._log.read_barrier(timeout_s=BARRIER_S)
-                    self._look()
+                    await self._look()
                 due, agent.due = sorted(agent.due), set()
                 for some in self._portions(due):
                     yield agent_pb2.ServicesDown(index=self._index.at, services=[self._message(key) for key in some])
@@ -230,13 +235,20 @@ class Services:
             self._looking = asyncio.get_running_loop().create_task(self._look_soon())
 
     async def _look_soon(self) -> None:
-        """After a pause, for what comes together is told together."""
-        await asyncio.sleep(PAUSE_S)
+        """After a pause, for what comes together is told together, and looking is not to be all that a peer does."""
+        await asyncio.sleep(max(PAUSE_S, PAUSE_TIMES * self._look_s))
         self._looking = None
-        self._look()
+        await self._look()
 
-    def _look(self) -> None:
-        changed = self._index.look(self._state())
+    async def _look(self) -> None:
+        """Bring the index up to date, in parts: there may be a hundred thousand instances."""
+        while True:
+            began = time.perf_counter()
+            changed = self._index.look(self._state(), most=AT_ONCE_ROWS)
+            self._look_s = time.perf_counter() - began
+            if changed is not None:
+                break
+            await asyncio.sleep(0)
         if not changed:
             return
         waiting: dict[asyncio.Event, None] = dict.fromkeys(self._watchers)
