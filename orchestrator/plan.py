@@ -303,10 +303,17 @@ class _Rows:
 
 
 _NONE = np.zeros(0, dtype=np.int32)
+FEW = 32
 
 
 def _table(values: Int32Array) -> tuple[list[int], Int32Array]:
     """The distinct values, ascending, and for each value its place among them."""
+    if len(values) <= FEW:
+        # Most rounds are tiny, and for those a call of numpy costs more than all the work.
+        listed = values.tolist()
+        few = sorted(set(listed))
+        place = {value: at for at, value in enumerate(few)}
+        return few, np.array([place[value] for value in listed], dtype=np.int32)
     distinct, places = np.unique(values, return_inverse=True)
     return distinct.tolist(), places.astype(np.int32)
 

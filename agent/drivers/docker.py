@@ -221,7 +221,7 @@ class DockerDriver:
 
     async def run_in(self, name: str, command: tuple[str, ...], *, timeout_ms: int) -> Ran:
         try:
-            return await self._call(
+            ran = await self._call(
                 lambda api: docker_inside.execute(api, name, command, timeout_ms / 1000, self._hanging), slow=True
             )
         except docker.errors.NotFound:
@@ -229,6 +229,9 @@ class DockerDriver:
             return Ran(code=-1, output=f"{name} does not run")
         except docker.errors.APIError as error:
             return Ran(code=-1, output=_why(error))  # stopped, paused, no such command
+        if ran is None:
+            raise TimeoutError
+        return ran
 
     def _check_policy(self, spec: RunSpec) -> None:
         task = spec.task

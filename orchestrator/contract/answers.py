@@ -146,7 +146,8 @@ class Rejection:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemedyStep:
     """One change. ``kind`` and ``what``: request (cpu_millis, memory_mib, disk_mib of one instance), gpus (count,
-    gpu_millis, models, memory_mib), constraint, port, driver (of the node's agent), node (uncordon, back)."""
+    gpu_millis, models, memory_mib), constraint, port, driver (of the node's agent), node (uncordon, back), toleration
+    (the taint), affinity and spread (made a preference), resource (a custom one's name)."""
 
     kind: str
     what: str = ""

@@ -335,6 +335,8 @@ class GroupSpec:
     @property
     def resources(self) -> Resources:
         """The sum over the tasks; at most one task of a group may ask for devices (``jobfile`` checks it)."""
+        if len(self.tasks) == 1:
+            return self.tasks[0].resources
         return Resources(
             cpu_millis=sum(task.resources.cpu_millis for task in self.tasks),
             memory_mib=sum(task.resources.memory_mib for task in self.tasks),

@@ -40,6 +40,8 @@ def find_gaps(
         notes[key_of(scene.groups, number)] = GroupWork(missing=len(missing), blocked=blocked, gang=gang)
         if not blocked and not gang:
             asks.extend(_asks(scene, number, missing))
+    if not len(fate):
+        return asks, notes, None, stops
     ended = wanted & ~instances.live
     for at in np.flatnonzero(ended & ((fate == Fate.WAIT) | (fate == Fate.FAILED))).tolist():
         note = notes.setdefault(key_of(scene.groups, int(instances.group[at])), GroupWork())

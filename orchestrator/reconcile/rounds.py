@@ -204,11 +204,16 @@ def _drain_within_budget(scene: Scene, stops: Int32Array, number: int, draining:
     )
 
 
+_NOTHING = np.zeros(0, dtype=np.int32)
+
+
 def _actions(scene: Scene, stops: Int32Array, texts: tuple[str, ...], replaced: list[int]) -> Actions:
     columns = scene.view.allocations
     stops[replaced] = OUTDATED
     lost = np.flatnonzero(scene.lose)
     stopped = np.flatnonzero(stops != STAYS)
+    if not len(lost) and not len(stopped):  # as in most rounds
+        return Actions(positions=lost, actions=_NOTHING, reasons=_NOTHING, texts=texts)
     stopped = stopped[np.lexsort((-columns.ordinal[stopped], columns.group[stopped], columns.job[stopped]))]
     kind = np.where(np.isin(stopped, replaced), Action.REPLACE, Action.STOP)
     kinds = [np.full(len(lost), Action.LOSE), kind]

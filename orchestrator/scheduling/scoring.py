@@ -21,9 +21,9 @@ SCALE = 1_000_000
 
 def utilisation(problem: Problem, wish: Wish, nodes: Int64Array, times: Int64Array | int = 1) -> Int64Array:
     """int64 per given node, 0 to SCALE: how full it is after ``times`` more instances."""
-    used = problem.capacity[nodes] - problem.free[nodes]
-    cpu = (used[:, CPU] + wish.request[CPU] * times) * SCALE // problem.divisor_cpu[nodes]
-    memory = (used[:, MEMORY] + wish.request[MEMORY] * times) * SCALE // problem.divisor_memory[nodes]
+    cpu, memory = (problem.capacity[:, at].take(nodes) - problem.free[:, at].take(nodes) for at in (CPU, MEMORY))
+    cpu = (cpu + wish.request[CPU] * times) * SCALE // problem.divisor_cpu.take(nodes)
+    memory = (memory + wish.request[MEMORY] * times) * SCALE // problem.divisor_memory.take(nodes)
     if wish.gpus is None:
         both: Int64Array = (cpu + memory) // 2
         return both
