@@ -91,12 +91,7 @@ class Board:
                     for task in record.assignment.group.tasks:
                         self.token(RunId(key=record.key, restarts=record.restarts, task=task.name))
             run = self._tokens.get(token)
-        if run is None:
-            return None
-        record_now = self._records().get(run.key)
-        if record_now is None or not record_now.live or record_now.restarts != run.restarts:
-            return None
-        return run
+        return run if run is not None and self._present(run) else None
 
     def of(self, run: RunId) -> Said:
         said = self._said.get(run)
@@ -155,15 +150,25 @@ class Board:
 
     def ended(self, run: RunId) -> Said | None:
         """It runs no more; what it said was of that run alone."""
-        said = self._said.pop(run, None)
-        if said is None:
-            return None
-        self._series -= len(said.metrics)
-        said.ended = True
-        said.changed.set()
-        said.notice.set()
-        self._tokens = {token: one for token, one in self._tokens.items() if one != run}
+        said = self._drop(run)
+        for other in [other for other in self._said if not self._present(other)]:
+            self._drop(other)  # somebody asked for it after its end
+        self._tokens = {token: one for token, one in self._tokens.items() if one != run and self._present(one)}
         return said
+
+    def _drop(self, run: RunId) -> Said | None:
+        said = self._said.pop(run, None)
+        if said is not None:
+            self._series -= len(said.metrics)
+            said.ended = True
+            said.changed.set()
+            said.notice.set()
+        return said
+
+    def _present(self, run: RunId) -> bool:
+        """Whether it is its allocation's present run."""
+        record = self._records().get(run.key)
+        return record is not None and record.live and record.restarts == run.restarts
 
     # ------------------------------------------------------------------------ what follows
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import uuid
@@ -14,6 +15,7 @@ from typing import Any
 
 import docker
 import httpx
+import psutil
 import pytest
 
 from agent.workload.side import socket_directory
@@ -288,3 +290,31 @@ async def test_a_container_speaks_over_the_mounted_socket_whatever_its_user(peer
     finally:
         await one.end(signal.SIGTERM)
         shutil.rmtree(socket_directory(tmp_path / "n1"), ignore_errors=True)
+
+
+async def test_a_container_on_a_bridge_asks_its_agent_for_names(peer: FakePeer, tmp_path: Path) -> None:
+    here = [one.address for one in psutil.net_if_addrs().get("docker0", ()) if one.family == socket.AF_INET]
+    if not here:
+        pytest.skip("the engine's bridge is not on this machine")
+    (gateway,) = here
+    one = AgentProcess(
+        peer, tmp_path / "n1", "--driver", "docker", "--dns", f"{gateway}:53", "--dns-upstream", "127.0.0.1:9"
+    )
+    peer.offer("db", ("10.1.2.3", 5432))
+    await one.start()
+    key = key_of("asks")
+    try:
+        script = "nslookup db.service.raftsman; nslookup db; cat /etc/resolv.conf"
+        peer.assign(assignment_of(key, task_of("sh", "-c", script, image=IMAGE), job_type=JobType.BATCH))
+        await until(lambda: ended(peer, key), "its answer")
+        words = b"".join(chunk.data for chunk in await peer.read_logs(key)).decode()
+        assert f"nameserver {gateway}" in words and "search default.service.raftsman" in words
+        assert words.count("10.1.2.3") == 2
+    finally:
+        await one.end(signal.SIGTERM)
+        shutil.rmtree(socket_directory(tmp_path / "n1"), ignore_errors=True)
+
+
+def ended(peer: FakePeer, key: AssignmentKey) -> bool:
+    last = peer.last(key)
+    return last is not None and last.state in (AllocState.COMPLETE, AllocState.FAILED)

@@ -128,6 +128,23 @@ def test_metrics_are_bounded_in_number_and_none_is_taken_of_a_bad_report() -> No
     assert board._series == 0 and board.known(run) is None
 
 
+def test_nothing_is_kept_of_runs_that_are_over() -> None:
+    record = record_of()
+    records = {record.key: record}
+    board = Board(b"s", lambda: "c", lambda: records)
+    first = run_of(record)
+    board.token(first)
+    board.ended(first)
+    board.report(first, {"late": 1})  # a request that was under way
+    records[record.key] = replace(record, restarts=1)
+    second = run_of(records[record.key])
+    board.token(second)
+    board.ready(second, True)
+    board.ended(replace(second, task="other"))
+    assert [run for run, _ in board.runs()] == [second]
+    assert (set(board._tokens.values()), board._series) == ({second}, 0)
+
+
 async def test_readiness_wakes_who_waits_for_it() -> None:
     board = Board(b"s", lambda: "c", dict)
     run = run_of(record_of())
