@@ -36,7 +36,8 @@ from agent.runspec import NodeFacts
 from agent.session import Session
 from agent.store import Store, boot_id
 from agent.supervisor import Supervisor
-from agent.workload.side import WorkloadSide, shares_paths, socket_directory
+from agent.workload.place import shares_paths, socket_directory
+from agent.workload.side import WorkloadSide
 from orchestrator.contract.channel import TlsFiles
 from orchestrator.contract.errors import RaftsmanError, StartupError
 from orchestrator.contract.model import NodeSpec, Resources, str_map
@@ -99,6 +100,7 @@ class Agent:
                 workload=lambda records: WorkloadSide(
                     cluster_id=lambda: store.cluster_id,
                     records=records,
+                    data=settings.data,
                     directory=socket_directory(settings.data, settings.workload_dir, store.node_id),
                     mounted=shares_paths if settings.workload_dir is None else lambda: True,
                     needed=settings.workload_dir is not None,

@@ -10,11 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import os
 import secrets
-import socket
-import struct
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -28,6 +24,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from agent.discovery import Directory
 from agent.driver import RunId, RunSpec, StartError
 from agent.reconcile import Record
+from agent.workload import place
 from agent.workload.board import Board
 from agent.workload.endpoint import SOCKET, Endpoint
 from agent.workload.ports import PortLeases, shared_locks
@@ -57,14 +54,16 @@ log = structlog.get_logger("agent.workload")
 
 
 class WorkloadSide:
-    """``directory``: of the endpoint; ``mounted``: whether it can be given to containers. ``dns``: where this agent's
-    DNS answers, "" = nowhere; ``resolver``: address of a DNS server for containers, "" = the engine's own."""
+    """``data``: the agent's directory; ``directory``: of the endpoint; ``mounted``: whether it can be given to containers.
+    ``dns``: where this agent's DNS answers, "" = nowhere; ``resolver``: address of a DNS server for containers, "" = the
+    engine's own; ``needed``: the operator named the directory."""
 
     def __init__(
         self,
         *,
         cluster_id: Callable[[], str],
         records: Callable[[], Mapping[AssignmentKey, Record]],
+        data: Path,
         directory: Path,
         mounted: Callable[[], bool],
         services: Directory,
@@ -77,6 +76,7 @@ class WorkloadSide:
         needs_s: float = NEEDS_S,
     ) -> None:
         self._records = records
+        self._data = data
         self._directory = directory
         self._mounted = mounted
         self._services = services
@@ -106,8 +106,7 @@ class WorkloadSide:
                     self.ports.restore(run, LeasedPort(port=int(port), protocol=Protocol(protocol)))
         self._keep()
         try:
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o711)
-            self._directory.chmod(0o711)
+            place.make(self._directory, self._data)
             await self._endpoint.start(self._directory)
             self._listens = True
         except OSError as error:
@@ -122,9 +121,7 @@ class WorkloadSide:
         await self._endpoint.close()
         self.ports.close()
         if not any(record.live for record in self._records().values()):
-            with contextlib.suppress(OSError):  # nobody has it mounted
-                (self._directory / SOCKET).unlink()
-                self._directory.rmdir()
+            place.remove(self._directory)
 
     # ------------------------------------------------------------------------ a run begins
 
@@ -289,38 +286,3 @@ def _addresses(need: str, service: Service) -> dict[str, str]:
         f"{name}_SERVICE_HOST": shown[0].address,
         f"{name}_SERVICE_PORT": str(shown[0].port),
     }
-
-
-PATH_MAX = 90
-"""A Unix socket's path has at most 107 bytes, with its name."""
-
-
-def socket_directory(data: Path, named: Path | None = None, node_id: str = "") -> Path:
-    """Where the endpoint of the agent with this data directory is: short enough, and open to walk through for the users
-    that tasks run as, which a data directory is not. In a directory that was ``named`` each node has its own."""
-    if named is not None:
-        return named / node_id[:13]
-    name = f"raftsman-{hashlib.sha256(str(data).encode()).hexdigest()[:12]}"
-    if os.geteuid() == 0 and os.access("/run", os.W_OK):
-        return Path("/run") / name
-    if len(str(data)) < PATH_MAX - len("/workload"):
-        return data / "workload"
-    return Path(tempfile.gettempdir()) / f"{name}-{os.geteuid()}"
-
-
-def shares_paths() -> bool:
-    """Whether the engine of this machine sees the paths that this agent sees: an agent in a container may speak to the
-    engine that runs the container. Who listens on the engine's socket is then a process that has no number here."""
-    address = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
-    if not address.startswith("unix://"):
-        return False
-    if not any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv")):
-        return True
-    with socket.socket(socket.AF_UNIX) as engine:
-        engine.settimeout(1.0)
-        try:
-            engine.connect(address.removeprefix("unix://"))
-            pid, _, _ = struct.unpack("3i", engine.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        except (OSError, AttributeError):
-            return False
-    return bool(pid)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +17,7 @@ import httpx
 import psutil
 import pytest
 
-from agent.workload.side import socket_directory
+from agent.workload.place import remove, socket_directory
 from orchestrator.client import workload as kit
 from orchestrator.contract.model import (
     AllocState,
@@ -289,7 +288,7 @@ async def test_a_container_speaks_over_the_mounted_socket_whatever_its_user(peer
         assert stopped.exit_code == 0  # it left by itself: the notice came before any signal
     finally:
         await one.end(signal.SIGTERM)
-        shutil.rmtree(socket_directory(tmp_path / "n1"), ignore_errors=True)
+        remove(socket_directory(tmp_path / "n1"))
 
 
 async def test_a_container_on_a_bridge_asks_its_agent_for_names(peer: FakePeer, tmp_path: Path) -> None:
@@ -312,7 +311,7 @@ async def test_a_container_on_a_bridge_asks_its_agent_for_names(peer: FakePeer, 
         assert words.count("10.1.2.3") == 2
     finally:
         await one.end(signal.SIGTERM)
-        shutil.rmtree(socket_directory(tmp_path / "n1"), ignore_errors=True)
+        remove(socket_directory(tmp_path / "n1"))
 
 
 def ended(peer: FakePeer, key: AssignmentKey) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -15,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from agent.workload.side import socket_directory
+from agent.workload.place import remove, socket_directory
 from orchestrator.client import workload as kit
 from orchestrator.contract import health
 from orchestrator.contract.model import (
@@ -63,7 +62,7 @@ def _clean(data: Path) -> None:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-    shutil.rmtree(socket_directory(data), ignore_errors=True)
+    remove(socket_directory(data))
 
 
 def python(script: str, spec: WorkloadSpec, *, grace_ms: int = 20_000) -> TaskSpec:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from agent.discovery import Directory
 from agent.driver import RunId, StartError
 from agent.reconcile import Record
 from agent.runspec import NodeFacts, run_spec
+from agent.workload import place
 from agent.workload import side as sides
 from agent.workload.board import METRICS_MAX, Board, SaysError
 from agent.workload.endpoint import SOCKET, Endpoint
@@ -62,6 +62,7 @@ class Side:
         self.side = WorkloadSide(
             cluster_id=lambda: "c",
             records=lambda: self.records,
+            data=directory.parent,
             directory=directory,
             mounted=lambda: True,
             services=self.services,
@@ -450,6 +451,20 @@ async def test_what_was_known_outlives_the_agent_and_says_how_old_it_is() -> Non
 
 
 def test_the_socket_of_a_long_path_would_be_refused_so_it_is_not_used() -> None:
-    path = sides.socket_directory(Path("/tmp") / ("x" * 200)) / SOCKET
-    with socket.socket(socket.AF_UNIX):
-        assert len(str(path).encode()) < 108
+    path = place.socket_directory(Path("/tmp") / ("x" * 200)) / SOCKET
+    assert len(str(path).encode()) < 108
+    assert place.socket_directory(Path("/data"), Path("/shared"), "0123456789abcdef") == Path("/shared/0123456789abc")
+
+
+def test_a_directory_is_taken_away_once_its_agents_data_is_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place, "RUN", tmp_path / "run")
+    data = tmp_path / "data"
+    data.mkdir()
+    place.make(tmp_path / "run" / "old", data)
+    place.make(tmp_path / "run" / "other", tmp_path)
+    assert (tmp_path / "run" / "old").is_dir()
+    data.rmdir()
+    place.make(tmp_path / "run" / "new", tmp_path)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["new", "new.owner", "other", "other.owner"]
