@@ -75,6 +75,7 @@ class AgentSettings(BaseSettings):
     workload_dir: Path | None = None
     allow_privileged: bool = False
     allow_host_paths: bool = False
+    allow_host_network: bool = False
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @pydantic.field_validator("peers", mode="before")

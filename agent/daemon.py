@@ -23,6 +23,7 @@ import click
 import structlog
 
 from agent import certificates
+from agent.asking import Asking
 from agent.config import DEFAULT_PORTS, AgentSettings, load, split_address
 from agent.discovery import Directory
 from agent.dns.listen import resolver_for_containers, serve_dns
@@ -86,6 +87,7 @@ class Agent:
             dns = await serve_dns(stack, settings.dns, settings.dns_upstream, services.ask)
             system = machine.system()
             this_boot = boot_id()
+            asking = Asking(lambda: store.node_id)
             supervisor = Supervisor(
                 store=store,
                 drivers=drivers,
@@ -113,6 +115,8 @@ class Agent:
                 ),
                 report=self.outbox.add,
                 acknowledged=lambda key: not self.outbox.has(key),
+                settle=asking.settle,
+                progress=asking.tell,
                 check_host=_check_host(settings.publish_address),
             )
 
@@ -150,6 +154,7 @@ class Agent:
                 store=store,
                 supervisor=supervisor,
                 outbox=self.outbox,
+                asking=asking,
                 node=node,
                 metrics=self.metrics,
                 boot_id=this_boot,
@@ -245,6 +250,7 @@ class Agent:
             publish_address=publish,
             allow_privileged=settings.allow_privileged,
             allow_host_paths=settings.allow_host_paths,
+            allow_host_network=settings.allow_host_network,
         )
         auto = "auto" in settings.driver
         names = ("docker", "process") if auto else settings.driver
@@ -396,6 +402,7 @@ def run(settings: AgentSettings) -> None:
 @click.option("--workload-dir", type=click.Path(path_type=Path), help="Directory of the socket that tasks speak to.")
 @click.option("--allow-privileged", is_flag=True, default=None, help="Let tasks ask for privileged containers.")
 @click.option("--allow-host-paths", is_flag=True, default=None, help="Let tasks mount paths of this host.")
+@click.option("--allow-host-network", is_flag=True, default=None, help="Let tasks use this host's own network.")
 @click.option("--config", type=click.Path(path_type=Path), help="YAML file with these settings.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 def command(config: Path | None, **flags: Any) -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from orchestrator.contract.model import AssignmentKey, PortBinding, StrMap, TaskSpec
@@ -50,8 +50,33 @@ class RunId:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """What a registry is told; ``server`` "": that of the image."""
+
+    username: str
+    password: str = field(repr=False)
+    server: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InlineFile:
+    target: str
+    data: bytes = field(repr=False)
+    mode: int = 0o444
+
+
+SANDBOX = "_net"
+"""The task name of the container that holds a group's network and does nothing else; no task of a user has it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunSpec:
-    """Everything a driver needs to start one run. ``env`` is complete; ``ports`` are those that this task publishes."""
+    """Everything a driver needs to start one run. ``env`` is complete; ``ports`` are those that this task publishes.
+
+    network_mode: bridge, host, none, or a network's name; sandbox: the run whose network is joined instead, "" = none;
+    digest: of the image, where it was settled ("" = whatever the name means here); login: for the image's registry;
+    progress: told now and then, from any thread, how far ``prepare`` has come.
+    """
 
     cluster_id: str
     node_id: str
@@ -62,6 +87,13 @@ class RunSpec:
     device_ids: tuple[str, ...] = ()
     workload_dir: str = ""  # a directory of this node that a container finds at /run/raftsman; "" = none
     resolver: str = ""  # address of the DNS server that a container in a bridge network asks; "" = the engine's choice
+    network_mode: str = "bridge"
+    sandbox: str = ""
+    hostname: str = ""
+    digest: str = ""
+    login: Login | None = None
+    files: tuple[InlineFile, ...] = ()
+    progress: Callable[[str], None] | None = field(default=None, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -173,6 +205,24 @@ class ListsImages(Protocol):
 
     async def images(self) -> tuple[str, ...]:
         """The largest ones, as ``contract.images`` writes them. Raises ``DriverUnavailableError``."""
+
+
+@runtime_checkable
+class PinsImages(Protocol):
+    """A driver whose tasks come from images of which a registry may change the meaning of the name."""
+
+    async def resolve(self, spec: RunSpec) -> str | None:
+        """The digest (``sha256:...``) that the task's image has now, by its pull policy; "" where it has none that
+        would say the same elsewhere, None where only fetching it can tell. Raises ``StartError``."""
+
+
+@runtime_checkable
+class Resizes(Protocol):
+    """A driver that changes the cpu and memory of what runs."""
+
+    async def resize(self, spec: RunSpec) -> None:
+        """Give the run what ``spec`` says, without a restart. Unknown or ended: nothing to do. Raises ``StartError``
+        where that cannot be done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

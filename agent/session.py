@@ -19,6 +19,7 @@ import grpc
 import grpc.aio
 import structlog
 
+from agent.asking import Asking
 from agent.discovery import Directory
 from agent.log_server import serve_logs
 from agent.metrics import Metrics
@@ -77,6 +78,7 @@ class Session:
         store: Store,
         supervisor: Supervisor,
         outbox: Outbox,
+        asking: Asking,
         node: Callable[[], NodeSpec],
         metrics: Metrics,
         boot_id: str,
@@ -91,6 +93,7 @@ class Session:
         self._store = store
         self._supervisor = supervisor
         self._outbox = outbox
+        self._asking = asking
         self._node = node
         self._metrics = metrics
         self._boot_id = boot_id
@@ -197,6 +200,7 @@ class Session:
             self._log.info("session_started", peer=address)
             self._outbox.resend(self._supervisor.observations(everything=self._everything))
             self._everything = False
+            self._asking.connect(stub)
             loop = asyncio.get_running_loop()
             tasks = [
                 loop.create_task(work)
@@ -206,6 +210,7 @@ class Session:
                     self._reports(stub),
                     self._register_changes(stub),
                     *([self._services.follow(stub, self._store.node_id)] if self._services is not None else []),
+                    self._asking.keep_telling(stub),
                 )
             ]
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -215,6 +220,7 @@ class Session:
         except grpc.aio.AioRpcError as error:
             raise self._ended(error) from error
         finally:
+            self._asking.disconnect()
             # The channel first: a call that gRPC is just failing can swallow a task's cancellation, and a session that
             # waits for such a task would never begin again. Hence also the asking again until every task has ended.
             with contextlib.suppress(asyncio.CancelledError):

@@ -8,6 +8,7 @@ control plane. After a restart it goes on from its records; a missing answer of 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from agent import reconcile
+from agent import pins, reconcile
 from agent.driver import (
     Driver,
     DriverInfo,
@@ -26,6 +27,7 @@ from agent.driver import (
     ListsImages,
     LogChunk,
     LogsGoneError,
+    Resizes,
     RunId,
     StartError,
     run_name,
@@ -33,7 +35,7 @@ from agent.driver import (
 from agent.images import ToldImages
 from agent.metrics import Metrics
 from agent.prober import Prober, Run
-from agent.reconcile import Hold, Record, Remove, Start, Stop
+from agent.reconcile import Hold, Record, Remove, Resize, Start, Stop
 from agent.runspec import NodeFacts, run_spec
 from agent.store import Store
 from agent.turns import Turns
@@ -70,8 +72,13 @@ class _Worker:
     task: asyncio.Task[None] | None = None
 
 
+async def _as_found(_key: AssignmentKey, _version: int, _image: str, digest: str) -> str:
+    return digest
+
+
 class Supervisor:
-    """``report`` gets every observation worth sending; ``acknowledged`` says whether a key has none waiting."""
+    """``report`` gets every observation worth sending; ``acknowledged`` says whether a key has none waiting; ``settle``
+    is ``pins.Settle``; ``progress`` hears how far the start of an allocation has come."""
 
     def __init__(
         self,
@@ -82,6 +89,8 @@ class Supervisor:
         metrics: Metrics,
         report: Callable[[Observation], None],
         acknowledged: Callable[[AssignmentKey], bool] = lambda _key: True,
+        settle: pins.Settle = _as_found,
+        progress: Callable[[AssignmentKey, str], None] = lambda _key, _text: None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         refresh_s: float = REFRESH_S,
         check_host: str = "127.0.0.1",
@@ -98,6 +107,8 @@ class Supervisor:
         self._metrics = metrics
         self._report = report
         self._acknowledged = acknowledged
+        self._settle = settle
+        self._progress = progress
         self._now_ms = now_ms
         self._refresh_s = refresh_s
         self._found: dict[AssignmentKey, dict[str, Instance]] = {}
@@ -368,10 +379,13 @@ class Supervisor:
                 await self._remove(action.instance)
             elif isinstance(action, Start) and not await self._start(key, action, worker):
                 break
+        resizes = [action for action in step.actions if isinstance(action, Resize)]
+        if resizes:
+            await self._resize(key, resizes)
         if step.forget:
             self._forget(key)
             return None
-        if any(isinstance(action, Stop | Start) for action in step.actions):
+        if any(isinstance(action, Stop | Start | Resize) for action in step.actions):
             return 0.0
         return max(0.0, (step.wake_ms - self._now_ms()) / 1000) if step.wake_ms else None
 
@@ -389,12 +403,18 @@ class Supervisor:
                 has = ", ".join(sorted(self._drivers)) or "none"
                 raise StartError(f"this node has no driver {task.driver_name!r} (it has {has})", permanent=True)
             if self.workload is not None and not await self._while_wanted(key, worker, self.workload.prepare(record)):
-                return False
+                return False  # nothing came of it while it was wanted
             spec = run_spec(record, task, self._store.cluster_id, self._node)
             if self.workload is not None:
                 spec = self.workload.dress(spec, record)
-            if not await self._while_wanted(key, worker, driver.prepare(spec)):
+            spec = replace(spec, progress=self._teller(key))
+            preparing = pins.prepare(driver, spec, record.assignment.job_version, self._settle)
+            ready = await self._while_wanted(key, worker, preparing)
+            if ready is None:
                 return False
+            if ready.digest and ready.digest != spec.digest:
+                self._put(reconcile.settled(self.records[key], task.image, ready.digest))
+            spec = ready
             self._starting.add(spec.name)
             try:
                 instance = await driver.start(spec)
@@ -419,8 +439,37 @@ class Supervisor:
         self._put(reconcile.started(now, task.name))
         return True
 
-    async def _while_wanted(self, key: AssignmentKey, worker: _Worker, slow: Coroutine[Any, Any, None]) -> bool:
-        """Await something that may take long, but not for longer than the allocation should run."""
+    async def _resize(self, key: AssignmentKey, resizes: Sequence[Resize]) -> None:
+        """Give what runs its new cpu and memory; where that cannot be done, the group starts again with them."""
+        record = self.records[key]
+        for one in resizes:
+            driver = self._drivers[one.task.driver_name]
+            try:
+                if not isinstance(driver, Resizes):
+                    raise StartError(f"driver {one.task.driver_name} changes nothing that runs")
+                await driver.resize(run_spec(record, one.task, self._store.cluster_id, self._node))
+            except StartError as error:
+                log.warning("resize_failed", allocation=str(key.id), task=one.task.name, error=error.reason)
+                self._put(reconcile.not_resized(self.records[key], one.task.name, error.reason))
+                return
+            except DriverUnavailableError:
+                self._set_available(one.task.driver_name, False)
+                raise
+        log.info("resized", allocation=str(key.id), attempt=key.attempt, version=record.assignment.job_version)
+        self._put(reconcile.resized(self.records[key], record.assignment.job_version))
+
+    def _teller(self, key: AssignmentKey) -> Callable[[str], None]:
+        """For threads: how far the start has come."""
+        loop = asyncio.get_running_loop()
+
+        def tell(text: str) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(self._progress, key, text)
+
+        return tell
+
+    async def _while_wanted(self, key: AssignmentKey, worker: _Worker, slow: Coroutine[Any, Any, T]) -> T | None:
+        """Await something that may take long, but not for longer than the allocation should run (then None)."""
         doing = asyncio.get_running_loop().create_task(slow)
         try:
             while not doing.done():
@@ -432,9 +481,8 @@ class Supervisor:
                 worker.wake.clear()
                 record = self.records.get(key)
                 if record is None or not record.wanted:
-                    return False
-            await doing
-            return True
+                    return None
+            return await doing
         finally:
             worker.wake.set()  # whoever woke us meant the worker's next round, too
             if not doing.done():

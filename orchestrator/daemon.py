@@ -78,6 +78,7 @@ from orchestrator.replication.propose import Proposer, unix_ms
 from orchestrator.replication.settings import EngineConfig
 from orchestrator.replication.snapshots import FileSnapshots
 from orchestrator.scheduling import registry
+from orchestrator.state.resize import may_resize
 from orchestrator.state.state import State
 
 logger = structlog.get_logger("raftsman.peer")
@@ -168,6 +169,7 @@ class Peer:
         policy = control.Policy(
             allow_privileged=settings.allow_privileged,
             allow_host_paths=settings.allow_host_paths,
+            allow_host_network=settings.allow_host_network,
             placements=registry.names(),
         )
         writes = control.Writes(
@@ -176,6 +178,7 @@ class Peer:
             policy,
             resolve_node=lambda text: resolve_node(self._state(), text),
             resolve_device=lambda node_id, text: resolve_device(self._state(), node_id, text),
+            in_place=lambda spec: may_resize(self._state(), spec),
         )
         self._agents = agents.Agents(self.log, proposer, self._state, self._liveness, peers=lambda: self.log.peers)
         hub = LogHub(check=self._agents.check_speaker)
@@ -461,6 +464,7 @@ def _run(settings: PeerSettings) -> int:
 @click.option("--dev", is_flag=True, default=None, help="A development cluster: drills may kill its processes.")
 @click.option("--allow-privileged", is_flag=True, default=None, help="Let jobs ask for privileged containers.")
 @click.option("--allow-host-paths", is_flag=True, default=None, help="Let jobs mount paths of the host.")
+@click.option("--allow-host-network", is_flag=True, default=None, help="Let jobs use the host's own network.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[info]")
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="YAML file with any of these settings.")
 def command(id_: str | None, config: Path | None, **flags: Any) -> None:

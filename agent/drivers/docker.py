@@ -1,10 +1,10 @@
 """The Docker driver: tasks as containers of one engine, possibly shared with other agents.
 
-Owns: the only use of the Docker SDK, the labels, the safe defaults. Every container loses all capabilities and may gain
-no privileges; seccomp is the engine's default; pids, memory and cpu are limited; an init reaps and forwards signals;
-output is bounded; Docker's own restarts are off. A task that asks for more (privileged, host paths) is refused unless
-the operator allowed it for this agent. The rule: the SDK blocks, so every call runs in a thread of its own with a
-deadline, and streams get a client without one. An engine that does not answer says nothing about its containers.
+Owns: talking to the engine. Leaves to others: what a container is given (``docker_arguments``), images
+(``docker_images``), files (``docker_files``), the container that holds a group's network (``docker_sandbox``). A task
+that asks for more than the safe defaults is refused unless the operator allowed it for this agent. The rule: the SDK
+blocks, so every call runs in a thread of its own with a deadline, and streams get a client without one. An engine
+that does not answer says nothing about its containers.
 
 Offsets of output count what the engine still has, so they shift when it throws an old file away (30 MiB on).
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import functools
 import math
 import threading
 import time
@@ -29,9 +30,7 @@ import docker.utils
 import requests.exceptions
 
 from agent.driver import (
-    LOG_FILE_BYTES,
-    LOG_FILES,
-    MIB,
+    SANDBOX,
     DriverInfo,
     DriverUnavailableError,
     Exit,
@@ -44,24 +43,18 @@ from agent.driver import (
     RunSpec,
     StartError,
 )
-from agent.drivers import docker_inside
+from agent.drivers import docker_files, docker_inside, docker_sandbox, docker_volumes
+from agent.drivers.docker_arguments import LABEL, Engine, Policy, arguments, check_policy, new_limits, run_of
+from agent.drivers.docker_images import PULL_SILENCE_S, Images
 from agent.log_tail import tail
+from orchestrator.contract.containers import KEPT_LOGS
 from orchestrator.contract.images import IMAGE_LENGTH_MAX, IMAGES_MAX, written
-from orchestrator.contract.model import AllocationId, AssignmentKey, Protocol
+from orchestrator.contract.model import ContainerSpec
 
 CALL_S = 30.0
-PULL_S = 600.0
-PULL_SILENCE_S = 120.0
-PIDS_LIMIT = 1024
-MIN_MEMORY_MIB = 6  # the engine refuses less
-MIN_NANO_CPUS = 10_000_000
 MAX_CALLS = 32
 OOM_NOTICE_S = 0.3
 EXECUTED_S = 2.0
-LABEL = "raftsman."
-INSIDE = "/run/raftsman"
-"""Where a container finds the directory of its agent's endpoint."""
-
 T = TypeVar("T")
 
 
@@ -69,17 +62,21 @@ class DockerDriver:
     name = "docker"
 
     def __init__(
-        self, *, publish_address: str = "127.0.0.1", allow_privileged: bool = False, allow_host_paths: bool = False
+        self,
+        *,
+        publish_address: str = "127.0.0.1",
+        allow_privileged: bool = False,
+        allow_host_paths: bool = False,
+        allow_host_network: bool = False,
+        pull_silence_s: float = PULL_SILENCE_S,
     ) -> None:
         self._publish_address = publish_address
-        self._allow_privileged = allow_privileged
-        self._allow_host_paths = allow_host_paths
+        self._policy = Policy(privileged=allow_privileged, host_paths=allow_host_paths, host_network=allow_host_network)
         self._connected: docker.APIClient | None = None
-        self._streaming: docker.APIClient | None = None
         self._calls = asyncio.Semaphore(MAX_CALLS)
-        self._pulls: dict[str, asyncio.Lock] = {}
+        self._images = Images(self._call, functools.partial(self._call, slow=True), silence_s=pull_silence_s)
         self._ended: dict[str, Instance] = {}
-        self._cpus = 0
+        self._engine = Engine()
         self._streams: set[Any] = set()
         self._hanging: dict[str, str] = {}
 
@@ -90,7 +87,11 @@ class DockerDriver:
             info = await self._call(lambda api: api.info())
         except (DriverUnavailableError, docker.errors.APIError) as error:
             return DriverInfo(available=False, reason=str(error))
-        self._cpus = int(info.get("NCPU") or 0)
+        self._engine = Engine(
+            cpus=int(info.get("NCPU") or 0),
+            architecture=str(info.get("Architecture", "")),
+            api=await self._call(lambda api: tuple(int(part) for part in str(api.api_version).split("."))),
+        )
         return DriverInfo(available=True, version=str(info.get("ServerVersion", "")), engine_id=str(info.get("ID", "")))
 
     async def images(self) -> tuple[str, ...]:
@@ -100,33 +101,48 @@ class DockerDriver:
             raise DriverUnavailableError(_why(error)) from error
         return _named(listed)
 
+    async def resolve(self, spec: RunSpec) -> str | None:
+        check_policy(spec, self._policy)
+        return await self._images.resolve(spec)
+
     async def prepare(self, spec: RunSpec) -> None:
-        self._check_policy(spec)
-        image = spec.task.image
-        lock = self._pulls.setdefault(image, asyncio.Lock())
-        async with lock:
-            try:
-                if not await self._call(lambda api: _has_image(api, image)):
-                    async with asyncio.timeout(PULL_S):
-                        await self._call(lambda api: _pull(api, image), streaming=True, slow=True)
-            except TimeoutError:
-                raise StartError(f"image {image}: the pull took longer than {PULL_S:.0f} s") from None
-            except docker.errors.APIError as error:
-                # Wrong, unknown to its registry, or neither here nor reachable: trying here again would not help.
-                raise StartError(f"image {image} not found: {_why(error)}", permanent=True) from error
+        check_policy(spec, self._policy)
+        if spec.run.task == SANDBOX:
+            await self._known_engine()
+            await self._call(functools.partial(docker_sandbox.make_image, architecture=self._engine.architecture))
+        else:
+            await self._images.ensure(spec)
 
     async def start(self, spec: RunSpec) -> Instance:
-        self._check_policy(spec)
-        if not self._cpus:
-            await self.probe()
-        arguments = self._arguments(spec)
-        creating = asyncio.ensure_future(self._call(lambda api: _create_and_start(api, spec, arguments)))
+        check_policy(spec, self._policy)
+        await self._known_engine()
+        engine, allowed, address = self._engine, self._policy.host_paths, self._publish_address
+
+        def work(api: docker.APIClient) -> Instance:
+            binds = docker_volumes.make(api, spec, engine, host_paths=allowed)
+            return _create_and_start(api, spec, arguments(spec, engine, address, binds))
+
+        creating = asyncio.ensure_future(self._call(work))
         try:
             return await asyncio.shield(creating)
         except asyncio.CancelledError:
             # The thread cannot be stopped halfway; whoever comes next finds what it did by its name.
             creating.add_done_callback(lambda done: done.cancelled() or done.exception())
             raise
+
+    async def resize(self, spec: RunSpec) -> None:
+        await self._known_engine()
+        wanted = new_limits(spec.task, self._engine)
+        try:
+            await self._call(lambda api: _update(api, spec.name, wanted))
+        except docker.errors.NotFound:
+            return
+        except docker.errors.APIError as error:
+            raise StartError(f"the engine refuses the new limits: {_why(error)}") from error
+
+    async def _known_engine(self) -> None:
+        if not self._engine.cpus:
+            await self.probe()
 
     async def stop(self, name: str, *, signal: str, timeout_ms: int) -> None:
         seconds = math.ceil(timeout_ms / 1000)
@@ -173,7 +189,7 @@ class DockerDriver:
         for row in await self._call(rows):
             known = self._ended.get(row["Id"])
             if row["State"] == "running":
-                run = _run_of(row["Labels"])
+                run = run_of(row["Labels"])
                 if run is not None:
                     found.append(_instance(row["Names"][0].lstrip("/"), row["Id"], row["Labels"], run, "running", None))
             elif known is not None and row["State"] == "exited":
@@ -197,8 +213,11 @@ class DockerDriver:
         raise DriverUnavailableError("the engine ended its events")
 
     async def logs(self, name: str, *, follow: bool, tail_lines: int, offset: int) -> AsyncIterator[LogChunk]:
-        if await self.inspect(name) is None:
+        kept_by = await self._call(lambda api: _log_driver(api, name))
+        if not kept_by:
             raise LogsGoneError(f"{name} is unknown on this node")
+        if kept_by != KEPT_LOGS:
+            raise LogsGoneError(f"{name} has no output here: its log driver is {kept_by}")
         if tail_lines > 0:
             everything = [chunk async for chunk in self._output(name, follow=False, offset=offset)]
             for chunk in tail(everything, tail_lines):
@@ -213,11 +232,8 @@ class DockerDriver:
     async def close(self) -> None:
         for stream in list(self._streams):
             stream.close()
-        for api in (self._connected, self._streaming):
-            if api is not None:
-                api.close()
-
-    # ------------------------------------------------------------------------ what a container is given
+        if self._connected is not None:
+            self._connected.close()
 
     async def run_in(self, name: str, command: tuple[str, ...], *, timeout_ms: int) -> Ran:
         try:
@@ -233,99 +249,20 @@ class DockerDriver:
             raise TimeoutError
         return ran
 
-    def _check_policy(self, spec: RunSpec) -> None:
-        task = spec.task
-        if not task.image:
-            raise StartError(f"task {task.name} has no image for the docker driver to run", permanent=True)
-        if task.privileged and not self._allow_privileged:
-            raise StartError(
-                f"task {task.name} asks for a privileged container; start this node's agent with --allow-privileged "
-                "to permit it",
-                permanent=True,
-            )
-        if task.mounts and not self._allow_host_paths:
-            raise StartError(
-                f"task {task.name} mounts the host path {task.mounts[0].source}; start this node's agent with "
-                "--allow-host-paths to permit it",
-                permanent=True,
-            )
-
-    def _arguments(self, spec: RunSpec) -> dict[str, Any]:
-        """For ``create_container``."""
-        task = spec.task
-        host: dict[str, Any] = {
-            "init": True,
-            "pids_limit": PIDS_LIMIT,
-            "restart_policy": {"Name": "no"},
-            "log_config": docker.types.LogConfig(
-                type="json-file", config={"max-size": f"{LOG_FILE_BYTES // MIB}m", "max-file": str(LOG_FILES)}
-            ),
-        }
-        if task.privileged:
-            host["privileged"] = True
-        else:
-            host["cap_drop"] = ["ALL"]
-            host["security_opt"] = ["no-new-privileges:true"]
-        if task.resources.memory_mib:
-            memory = max(MIN_MEMORY_MIB, task.resources.memory_mib) * MIB
-            host["mem_limit"] = host["memswap_limit"] = memory
-        if task.resources.cpu_millis:
-            # The engine refuses more than the machine has, and an agent may have been told to offer more.
-            nano = max(MIN_NANO_CPUS, task.resources.cpu_millis * 1_000_000)
-            host["nano_cpus"] = min(nano, self._cpus * 1_000_000_000) if self._cpus else nano
-        if task.mounts:
-            host["binds"] = {
-                mount.source: {"bind": mount.target, "mode": "ro" if mount.read_only else "rw"} for mount in task.mounts
-            }
-        if spec.workload_dir:
-            binds = host.setdefault("binds", {})
-            binds[spec.workload_dir] = {"bind": INSIDE, "mode": "ro"}
-        if spec.resolver:
-            host["dns"] = [spec.resolver]
-            host["dns_search"] = [f"{spec.run.key.id.namespace}.service.raftsman"]
-        exposed = []
-        bindings: dict[str, tuple[str, int]] = {}
-        for port in spec.ports:
-            inside, kind = port.to or port.host_port, "udp" if port.protocol is Protocol.UDP else "tcp"
-            exposed.append((inside, kind))
-            bindings[f"{inside}/{kind}"] = (self._publish_address, port.host_port)
-        if bindings:
-            host["port_bindings"] = bindings
-        real = [one for one in spec.device_ids if one.startswith(("GPU-", "MIG-"))]
-        if real:
-            host["device_requests"] = [docker.types.DeviceRequest(device_ids=real, capabilities=[["gpu"]])]
-        return {
-            "image": task.image,
-            "command": list(task.args) or None,
-            "entrypoint": list(task.command) or None,
-            "environment": dict(spec.env),
-            "labels": _labels(spec),
-            "ports": exposed or None,
-            "working_dir": task.work_dir or None,
-            "user": task.user or None,
-            "stop_signal": task.stop.signal or None,
-            "host": host,
-        }
-
     # ------------------------------------------------------------------------ threads and streams
 
-    async def _call(self, work: Callable[[docker.APIClient], T], *, streaming: bool = False, slow: bool = False) -> T:
+    async def _call(self, work: Callable[[docker.APIClient], T], *, slow: bool = False) -> T:
         """``work`` in a thread; a dead engine becomes ``DriverUnavailableError``. ``slow`` calls wait for nobody."""
         if slow:
-            return await _in_thread(lambda: work(self._api(streaming)))
+            return await _in_thread(lambda: work(self._api()))
         async with self._calls:
-            return await _in_thread(lambda: work(self._api(streaming)))
+            return await _in_thread(lambda: work(self._api()))
 
-    def _api(self, streaming: bool) -> docker.APIClient:
-        """One client with a deadline for calls, one whose reads may be silent for longer; made when first needed."""
-        api = self._streaming if streaming else self._connected
-        if api is None:
-            api = _connect(PULL_SILENCE_S if streaming else CALL_S)
-            if streaming:
-                self._streaming = api
-            else:
-                self._connected = api
-        return api
+    def _api(self) -> docker.APIClient:
+        """The client for everything but streams; made when first needed."""
+        if self._connected is None:
+            self._connected = _connect(CALL_S)
+        return self._connected
 
     async def _stream(self, open_: Callable[[docker.APIClient], Any]) -> AsyncIterator[Any]:
         """Items of a blocking stream that may be silent for ever; the connection is its own and ends with it."""
@@ -431,14 +368,6 @@ async def _in_thread(work: Callable[[], T]) -> T:
 # ---------------------------------------------------------------------------- blocking, in threads
 
 
-def _has_image(api: docker.APIClient, image: str) -> bool:
-    try:
-        api.inspect_image(image)  # type: ignore[no-untyped-call]
-    except docker.errors.NotFound:
-        return False
-    return True
-
-
 def _named(listed: list[dict[str, Any]]) -> tuple[str, ...]:
     """The largest images of the engine that have a name, at most ``IMAGES_MAX`` names."""
     names: list[str] = []
@@ -453,16 +382,10 @@ def _named(listed: list[dict[str, Any]]) -> tuple[str, ...]:
     return tuple(sorted(dict.fromkeys(names[:IMAGES_MAX])))
 
 
-def _pull(api: docker.APIClient, image: str) -> None:
-    repository, tag = docker.utils.parse_repository_tag(image)
-    for line in api.pull(repository, tag=tag or "latest", stream=True, decode=True):
-        if "error" in line:
-            raise StartError(f"image {image} not found: {line['error']}", permanent=True)
-
-
 def _create_and_start(api: docker.APIClient, spec: RunSpec, arguments: dict[str, Any]) -> Instance:
     arguments = dict(arguments)
     host = api.create_host_config(**arguments.pop("host"))
+    host.update(arguments.pop("limits"))
     try:
         api.create_container(name=spec.name, host_config=host, **arguments)
     except docker.errors.NotFound as error:
@@ -476,12 +399,15 @@ def _create_and_start(api: docker.APIClient, spec: RunSpec, arguments: dict[str,
         if found.state is not InstanceState.CREATED:
             return found
     try:
+        for root, archive in docker_files.archives(spec):
+            api.put_archive(spec.name, root, archive)
         api.start(spec.name)
     except docker.errors.APIError as error:
         with contextlib.suppress(docker.errors.APIError):
             api.remove_container(spec.name, force=True, v=True)
         raise _start_error(spec, _why(error)) from error
-    _wait_until_executed(api, spec.name)
+    if spec.run.task != SANDBOX and not (spec.task.container or ContainerSpec()).no_init:
+        _wait_until_executed(api, spec.name)
     started = _inspect(api, spec.name)
     if started is None:
         raise StartError(f"container {spec.name} was removed while it started")
@@ -514,6 +440,28 @@ def _wait_until_executed(api: docker.APIClient, name: str) -> None:
         time.sleep(0.01)
 
 
+def _update(api: docker.APIClient, name: str, limits: dict[str, int]) -> None:
+    # The SDK's own call leaves NanoCpus out, and quota and period cannot be changed where that was set.
+    response = api.post(
+        f"{api.base_url}/v{api.api_version}/containers/{name}/update",
+        json=limits,
+        timeout=CALL_S,
+    )
+    try:
+        response.raise_for_status()
+    except requests.exceptions.HTTPError as error:
+        raise docker.errors.create_api_error_from_http_exception(error) from error
+
+
+def _log_driver(api: docker.APIClient, name: str) -> str:
+    """What keeps a container's output; "" where there is no such container."""
+    try:
+        found = api.inspect_container(name)
+    except docker.errors.NotFound:
+        return ""
+    return str(found["HostConfig"]["LogConfig"]["Type"])
+
+
 def _runs(api: docker.APIClient, name: str) -> bool:
     """Whether the engine calls the container running."""
     try:
@@ -528,6 +476,11 @@ def _start_error(spec: RunSpec, why: str) -> StartError:
     if "port is already allocated" in text or "address already in use" in text:
         ports = ", ".join(str(port.host_port) for port in spec.ports)
         return StartError(f"host port {ports} is taken on this node: {why}")
+    if spec.network_mode in why and "network" in text and "not found" in text:
+        return StartError(
+            f"network {spec.network_mode} does not exist on this node: docker network create {spec.network_mode}",
+            permanent=True,
+        )
     command = next(iter((*spec.task.command, *spec.task.args)), "")
     what = f"command {command!r}" if command else "the image's own command"
     if "executable file not found" in text or "no such file or directory" in text:
@@ -545,7 +498,7 @@ def _inspect(api: docker.APIClient, name: str) -> Instance | None:
     except docker.errors.NotFound:
         return None
     labels = found["Config"]["Labels"] or {}
-    run = _run_of(labels)
+    run = run_of(labels)
     if run is None:
         return None
     state = found["State"]
@@ -598,44 +551,6 @@ def _instance(
         state=what,
         exit=exit_,
     )
-
-
-def _labels(spec: RunSpec) -> dict[str, str]:
-    key = spec.run.key
-    values = {
-        "cluster": spec.cluster_id,
-        "node": spec.node_id,
-        "namespace": key.id.namespace,
-        "job": key.id.job,
-        "group": key.id.group,
-        "ordinal": str(key.id.ordinal),
-        "allocation": str(key.id),
-        "job_uid": key.job_uid,
-        "attempt": str(key.attempt),
-        "restarts": str(spec.run.restarts),
-        "task": spec.run.task,
-    }
-    return {LABEL + name: value for name, value in values.items()}
-
-
-def _run_of(labels: dict[str, str]) -> RunId | None:
-    try:
-        return RunId(
-            key=AssignmentKey(
-                id=AllocationId(
-                    namespace=labels[LABEL + "namespace"],
-                    job=labels[LABEL + "job"],
-                    group=labels[LABEL + "group"],
-                    ordinal=int(labels[LABEL + "ordinal"]),
-                ),
-                job_uid=labels[LABEL + "job_uid"],
-                attempt=int(labels[LABEL + "attempt"]),
-            ),
-            restarts=int(labels[LABEL + "restarts"]),
-            task=labels[LABEL + "task"],
-        )
-    except (KeyError, ValueError):
-        return None
 
 
 def _open_output(api: docker.APIClient, name: str, follow: bool) -> Any:

@@ -44,6 +44,8 @@ class FakeDriver:
         self.starts: list[str] = []
         self.stops: list[tuple[str, str, int]] = []
         self.removals: list[str] = []
+        self.resizes: list[tuple[str, int, int]] = []  # name, cpu, memory
+        self.refuse_resize = ""
         self.hold_prepare: asyncio.Event | None = None
         self.ignore_stop = False
         self.check_codes: dict[str, int] = {}  # by run: what commands in it exit with
@@ -92,6 +94,14 @@ class FakeDriver:
             loop = asyncio.get_running_loop()
             run.timer = loop.call_later(int(after) / 1000, self.end, spec.name, Exit(code=code))
         return instance
+
+    async def resize(self, spec: RunSpec) -> None:
+        self._check()
+        if self.refuse_resize:
+            raise StartError(self.refuse_resize)
+        if spec.name in self._runs:
+            need = spec.task.resources
+            self.resizes.append((spec.name, need.cpu_millis, need.memory_mib))
 
     async def stop(self, name: str, *, signal: str, timeout_ms: int) -> None:
         self._check()

@@ -43,6 +43,7 @@ from agent.driver import (
 from agent.drivers import confinement, process_logs, process_shim
 from agent.drivers.process_beside import run_beside
 from agent.log_tail import tail
+from orchestrator.contract.containers import container_settings
 from orchestrator.contract.model import AllocationId, AssignmentKey
 
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SHELL", "USER")
@@ -108,8 +109,13 @@ class ProcessDriver:
     async def prepare(self, spec: RunSpec) -> None:
         if not (spec.task.command or spec.task.args):
             raise StartError(f"task {spec.task.name} has no command for the process driver to run", permanent=True)
-        if spec.task.mounts:
-            raise StartError("the process driver mounts nothing: use absolute host paths, or docker", permanent=True)
+        asked = container_settings(spec.task)
+        if asked:
+            raise StartError(
+                f"the process driver has no '{asked[0]}', for that takes a container: give task {spec.task.name} an "
+                "image, or leave it out",
+                permanent=True,
+            )
 
     async def start(self, spec: RunSpec) -> Instance:
         await self.prepare(spec)

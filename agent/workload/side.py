@@ -22,7 +22,7 @@ import structlog
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from agent.discovery import Directory
-from agent.driver import RunId, RunSpec, StartError
+from agent.driver import SANDBOX, RunId, RunSpec, StartError
 from agent.reconcile import Record
 from agent.workload import place
 from agent.workload.board import Board
@@ -54,9 +54,9 @@ log = structlog.get_logger("agent.workload")
 
 
 class WorkloadSide:
-    """``data``: the agent's directory; ``directory``: of the endpoint; ``mounted``: whether it can be given to containers.
-    ``dns``: where this agent's DNS answers, "" = nowhere; ``resolver``: address of a DNS server for containers, "" = the
-    engine's own; ``needed``: the operator named the directory."""
+    """``data``: the agent's directory; ``directory``: of the endpoint; ``mounted``: whether containers can be given it;
+    ``needed``: the operator named it. ``dns``: where this agent's DNS answers, "" = nowhere; ``resolver``: address of a
+    DNS server for containers, "" = the engine's own."""
 
     def __init__(
         self,
@@ -125,8 +125,8 @@ class WorkloadSide:
 
     # ------------------------------------------------------------------------ a run begins
 
-    async def prepare(self, record: Record) -> None:
-        """Wait for the services that it needs. Raises ``StartError`` when they do not come."""
+    async def prepare(self, record: Record) -> bool:
+        """True once the services that it needs are there. Raises ``StartError`` when they do not come."""
         group = record.assignment.group
         names = {text: parse_need(text, record.key.id.namespace) for text in group.needs}
         missing = dict(names)
@@ -142,9 +142,12 @@ class WorkloadSide:
             raise StartError(
                 f"it needs service {text!r}, of which no instance is ready: see raftsman services {names[text].name}"
             ) from None
+        return True
 
     def dress(self, spec: RunSpec, record: Record) -> RunSpec:
         """The same run, told where its agent is and who is there. Raises ``StartError`` where it cannot be."""
+        if spec.run.task == SANDBOX:  # it holds the network that the others use
+            return replace(spec, resolver=self._resolver)
         env = dict(spec.env)
         docker = spec.task.driver_name == "docker"
         mounted = docker and self._listens and self._mounted()

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from orchestrator.api.forward import Call, Route
 from orchestrator.api.requests import body_digest, job_key, namespace_of, rejection, write
 from orchestrator.contract import codec
+from orchestrator.contract.containers import HOST
 from orchestrator.contract.errors import InvalidError, PreconditionError, RaftsmanError
 from orchestrator.contract.model import JobSpec, LimitsChange, Taint, TaintKey
 from orchestrator.contract.rollouts import RolloutAction
@@ -71,12 +72,14 @@ class Policy:
 
     allow_privileged: bool
     allow_host_paths: bool
+    allow_host_network: bool
     placements: Collection[str]
 
 
 class Writes:
     """``resolve_node`` turns an id, unique prefix or unique name into a node id, ``resolve_device`` likewise what is
-    said of a node's device (``reads``)."""
+    said of a node's device (``reads``); ``in_place``: whether a job as it would be changes what runs in its size alone,
+    as far as this peer knows (``state.resize`` looks again)."""
 
     def __init__(
         self,
@@ -86,12 +89,14 @@ class Writes:
         *,
         resolve_node: Callable[[str], str | None],
         resolve_device: Callable[[str, str], str],
+        in_place: Callable[[JobSpec], bool],
     ) -> None:
         self._log = log
         self._proposer = proposer
         self._policy = policy
         self._resolve_node = resolve_node
         self._resolve_device = resolve_device
+        self._in_place = in_place
 
     # ------------------------------------------------------------------ jobs
 
@@ -100,7 +105,13 @@ class Writes:
         expect = request.expect_version if request.HasField("expect_version") else None
         if expect is not None and expect < 0:
             raise InvalidError(f"expect_version: {expect}; expected 0 (must not exist) or a version", field="expect")
-        job = cmd.JobSubmission(spec=spec, uid=uuid.uuid4().hex, expect_version=expect, remember=True)
+        job = cmd.JobSubmission(
+            spec=spec,
+            uid=uuid.uuid4().hex,
+            expect_version=expect,
+            in_place=self._in_place(spec),
+            remember=True,
+        )
         done, answer = await self._write(request, call, cmd.SubmitJobs(jobs=(job,)), cmd.JobsAnswer)
         one = answer.jobs[0]
         return pb.SubmitJobResponse(index=done.index, uid=one.uid, version=one.version, changed=one.changed)
@@ -132,7 +143,10 @@ class Writes:
         answers: list[cmd.JobAnswer] = []
         index = 0
         for number, chunk in enumerate(chunks):
-            jobs = (cmd.JobSubmission(spec=spec, uid=uuid.uuid4().hex, remember=True) for spec in chunk)
+            jobs = (
+                cmd.JobSubmission(spec=spec, uid=uuid.uuid4().hex, in_place=self._in_place(spec), remember=True)
+                for spec in chunk
+            )
             command = cmd.SubmitJobs(jobs=tuple(jobs))
             suffix = "" if len(chunks) == 1 else f"/{number}"
             done, answer = await self._write(request, call, command, cmd.JobsAnswer, suffix=suffix, digest=digest)
@@ -390,6 +404,12 @@ def checked_spec(message: Any, policy: Policy) -> JobSpec:
     if problems:
         raise InvalidError("; ".join(problems), field=problems[0].partition(":")[0])
     for group in spec.groups:
+        if group.network_mode == HOST and not policy.allow_host_network:
+            raise PreconditionError(
+                f"job {spec.name!r}, group {group.name!r} asks for the host's network, which the policy here refuses: "
+                "leave it out, or have the operator start the peers with --allow-host-network",
+                policy="allow_host_network",
+            )
         for task in group.tasks:
             where = f"job {spec.name!r}, group {group.name!r}, task {task.name!r}"
             if task.privileged and not policy.allow_privileged:
@@ -398,9 +418,10 @@ def checked_spec(message: Any, policy: Policy) -> JobSpec:
                     "operator start the peers with --allow-privileged",
                     policy="allow_privileged",
                 )
-            if task.mounts and not policy.allow_host_paths:
+            host_path = next((mount.source for mount in task.mounts if mount.of_host), "")
+            if host_path and not policy.allow_host_paths:
                 raise PreconditionError(
-                    f"{where} mounts the host path {task.mounts[0].source!r}, which the policy here refuses: leave "
+                    f"{where} mounts the host path {host_path!r}, which the policy here refuses: leave "
                     "it out, or have the operator start the peers with --allow-host-paths",
                     policy="allow_host_paths",
                 )

@@ -98,6 +98,22 @@ class GangFailure(enum.IntEnum):
     REPLACE = 2  # that member alone is placed again, near the others
 
 
+class PullPolicy(enum.IntEnum):
+    """Whether an image is looked for at its registry: where the node lacks it, at the start of every version, never."""
+
+    MISSING = 1
+    ALWAYS = 2
+    NEVER = 3
+
+
+class TaskRole(enum.IntEnum):
+    """When a task of a group runs: as what the group is for, before it to completion, or beside it."""
+
+    MAIN = 1
+    INIT = 2
+    SIDECAR = 3
+
+
 class Desired(enum.IntEnum):
     RUN = 1
     STOP = 2
@@ -180,11 +196,89 @@ class StopPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MountSpec:
-    """A host path in a container; refused unless the operator's policy allows it."""
+    """A named volume of the node in a container, or (``source`` begins with ``/``) a host path, which is refused unless
+    the operator's policy allows it. ``sub_path``: a directory of it, "" = all of it."""
 
     source: str
     target: str
     read_only: bool = True
+    sub_path: str = ""
+
+    @property
+    def of_host(self) -> bool:
+        return self.source.startswith("/")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryAuth:
+    """How a task's image is asked for. The password's variable, and the name or its variable; ``server`` "": that of
+    the image."""
+
+    username: str = ""
+    username_variable: str = ""
+    password_variable: str = ""
+    server: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ulimit:
+    """``soft`` and ``hard`` -1: no limit."""
+
+    name: str
+    soft: int
+    hard: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TmpfsSpec:
+    """``size_mib`` 0: bounded by the container's memory alone."""
+
+    target: str
+    size_mib: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSpec:
+    """Where output goes. Only what ``json-file`` keeps can be read with ``raftsman logs``."""
+
+    driver: str = "json-file"
+    options: StrMap = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileSpec:
+    """A file that is in the container before its command starts: ``content``, or the value of ``variable``."""
+
+    target: str
+    content: str = ""
+    variable: str = ""
+    mode: int = 0o444
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerSpec:
+    """What only a container can have. ``None`` in a ``TaskSpec``: nothing of it was asked for.
+
+    env_files: variables of the cluster that hold lines ``NAME=value``, later ones and ``env`` win; pids_limit,
+    shm_size_mib 0: the default; cpu_max_millis: a hard limit beside its share (0: none); memory_max_mib: the limit
+    where it is not what the task reserves (0: as reserved).
+    """
+
+    pull_policy: PullPolicy = PullPolicy.MISSING
+    auth: RegistryAuth | None = None
+    env_files: tuple[str, ...] = ()
+    hostname: str = ""
+    labels: StrMap = ()
+    no_init: bool = False
+    pids_limit: int = 0
+    ulimits: tuple[Ulimit, ...] = ()
+    shm_size_mib: int = 0
+    read_only: bool = False
+    tmpfs: tuple[TmpfsSpec, ...] = ()
+    logging: LogSpec | None = None
+    files: tuple[FileSpec, ...] = ()
+    cpu_max_millis: int = 0
+    memory_max_mib: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,6 +389,8 @@ class TaskSpec:
     user: str = ""
     privileged: bool = False
     mounts: tuple[MountSpec, ...] = ()
+    container: ContainerSpec | None = None
+    role: TaskRole = TaskRole.MAIN
     health: HealthSpec | None = None
     workload: WorkloadSpec | None = None
 
@@ -328,6 +424,7 @@ class GroupSpec:
     tolerations: tuple[Toleration, ...] = ()
     datasets: tuple[str, ...] = ()
     locality: int = 0  # weight of nodes that have the images and ``datasets`` already
+    network_mode: str = ""  # of its containers: bridge (""), host, none, or the name of a network of the node
     update: UpdateSpec | None = None
     services: tuple[ServiceSpec, ...] = ()  # none: the default one, where it has ports (``contract.services``)
     needs: tuple[str, ...] = ()  # services that must be there before its tasks start
@@ -566,6 +663,7 @@ class Assignment:
     variables: StrMap = ()
     job_version: int = 1
     modify_index: int = 0
+    digests: StrMap = ()  # image -> digest, as far as they are settled for this version
     adopt_only: bool = False  # made before the cluster was restored: taken up where it runs, never started
 
 

@@ -29,7 +29,7 @@ from orchestrator.contract.model import (
     StrMap,
     TaskSpec,
 )
-from orchestrator.jobfile import limits, placement_rules, rollout_rules, service_rules
+from orchestrator.jobfile import container_rules, limits, placement_rules, rollout_rules, service_rules
 
 Path = tuple[str | int, ...]
 MAX_PROBLEMS = 50
@@ -103,6 +103,7 @@ def _normal_group(group: GroupSpec, *, alone: bool, job: str) -> GroupSpec:
         name=group.name or (limits.DEFAULT_GROUP if alone else ""),
         tasks=tuple(_normal_task(task, alone=len(group.tasks) == 1) for task in group.tasks),
         ports=tuple(_normal_port(port) for port in group.ports),
+        network_mode=container_rules.normal_network(group.network_mode),
     )
 
 
@@ -124,6 +125,7 @@ def _normal_task(task: TaskSpec, *, alone: bool) -> TaskSpec:
         variables=tuple(sorted(task.variables)),
         resources=_normal_resources(task.resources),
         stop=replace(task.stop, signal=signal),
+        container=container_rules.normal_container(task.container),
     )
 
 
@@ -196,6 +198,7 @@ def _group(at: Path, group: GroupSpec, job_type: JobType, namespace: str, job: s
     yield from _between((*at, "restart", "delay_ms"), group.restart.delay_ms, 0, limits.MAX_DELAY_MS)
     yield from _ports((*at, "ports"), group.ports)
     yield from _placed(service_rules.group_rules(at, group, namespace, job))
+    yield from _placed(container_rules.group_rules(at, group))
     if not group.tasks:
         yield Problem((*at, "tasks"), "a group needs at least one task")
     if len(group.tasks) > limits.MAX_TASKS:
@@ -263,15 +266,7 @@ def _task(at: Path, task: TaskSpec) -> _Found:
         yield Problem(
             (*at, "user"), f"expected a user such as '1000', '1000:1000' or 'nobody', got {_quoted(task.user)}"
         )
-    if len(task.mounts) > limits.MAX_MOUNTS:
-        yield Problem((*at, "mounts"), f"at most {limits.MAX_MOUNTS} volumes, not {len(task.mounts)}")
-    targets: set[str] = set()
-    for number, mount in enumerate(task.mounts):
-        yield from _absolute((*at, "mounts", number, "source"), mount.source)
-        yield from _absolute((*at, "mounts", number, "target"), mount.target)
-        if mount.target in targets:
-            yield Problem((*at, "mounts", number, "target"), f"'{_short(mount.target)}' is mounted twice")
-        targets.add(mount.target)
+    yield from _placed(container_rules.task_rules(at, task, near_miss))
 
 
 def _what_runs(at: Path, task: TaskSpec) -> _Found:
@@ -454,7 +449,7 @@ def _between(at: Path, value: int, low: int, high: int, text: str = "") -> _Foun
 
 
 def _absolute(at: Path, path: str) -> _Found:
-    if not path.startswith("/") or "\0" in path or len(path) > limits.MAX_TEXT or ".." in path.split("/"):
+    if not container_rules.is_absolute(path):
         yield Problem(at, f"expected an absolute path without '..', got {_quoted(path)}")
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from orchestrator.contract.errors import InvalidError
 from orchestrator.contract.model import JobSpec
-from orchestrator.jobfile import check, limits, models, rollout_keys, tree, units
+from orchestrator.jobfile import check, containers, limits, models, rollout_keys, tree, units
 from orchestrator.jobfile.check import Path, dotted, near_miss
 from orchestrator.jobfile.tree import Entry, Map, Mistake, Node, Place, Scalar, Seq
 
@@ -33,9 +33,13 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "node": models.ConstraintKeys,
     "spread": models.SpreadKeys,
     "tolerations": models.TolerationKeys,
-    "volumes": models.Volume,
     "services": models.Service,
     "workload": models.Workload,
+    "volumes": containers.Volume,
+    "auth": containers.Auth,
+    "tmpfs": containers.Tmpfs,
+    "logging": containers.Logging,
+    "files": containers.File,
     "health": rollout_keys.HealthKeys,
     "startup": rollout_keys.CheckKeys,
     "liveness": rollout_keys.CheckKeys,
@@ -61,7 +65,11 @@ _WRITTEN = {
 _ELSEWHERE = {
     "replicas": "count", "instances": "count", "environment": "env", "entrypoint": "command", "cmd": "command",
     "mem": "memory", "ram": "memory", "gpu": "gpus", "cpus": "cpu", "workdir": "work_dir", "working_dir": "work_dir",
-    "mounts": "volumes", "mount": "volumes", "kind": "type", "labels": "metadata", "requirements": "constraints",
+    "mounts": "volumes", "mount": "volumes", "kind": "type", "requirements": "constraints", "pull": "pull_policy",
+    "image_pull_policy": "pull_policy", "force_pull": "pull_policy", "env_files": "env_file", "configs": "files",
+    "log_driver": "logging", "network": "network_mode", "networks": "network_mode", "lifecycle": "role",
+    "memory_limit": "memory_max", "mem_limit": "memory_max", "cpu_limit": "cpu_max", "cpu_hard_limit": "cpu_max",
+    "readonly": "read_only", "read_only_root": "read_only", "annotations": "metadata",
     "service": "services", "depends_on": "needs",
     "healthcheck": "health", "probes": "health", "strategy": "update", "update_config": "update",
 }  # fmt: skip

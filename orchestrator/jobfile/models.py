@@ -18,6 +18,7 @@ from orchestrator.contract import model as nouns
 from orchestrator.contract import priorities
 from orchestrator.jobfile import limits, units
 from orchestrator.jobfile.check import near_miss
+from orchestrator.jobfile.containers import ContainerKeys, Role, Volumes
 from orchestrator.jobfile.leaves import (
     GANG_DOMAINS,
     Amounts,
@@ -100,6 +101,8 @@ class ResourceKeys(Keys):
     cpu: Cpu = Field(default=limits.DEFAULT_CPU_MILLIS, description="Cores.")
     memory: Memory = Field(default=limits.DEFAULT_MEMORY_MIB, description="With its unit: 256Mi.")
     disk: Memory = Field(default=0, description="With its unit: 10Gi.")
+    cpu_max: Cpu = Field(default=0, description="Hard limit of a container; without, 'cpu' is its share.")
+    memory_max: Memory = Field(default=0, description="Limit of a container; 'memory' when left out.")
     custom: Amounts = Field(default={}, description="Whole amounts of what nodes declare, such as licenses: 2.")
     gpus: Annotated[Gpus, BeforeValidator(_whole_count), Or(_GPUS_SHORT)] | None = Field(
         default=None, description="How many, or count, model, memory, share."
@@ -187,27 +190,6 @@ class Gang(Keys):
 _GANG_SHORT = {"anyOf": [{"type": "boolean"}, {"type": "string", "enum": list(GANG_DOMAINS)}]}
 
 
-def _volume(value: object) -> object:
-    """``/data:/data``, ``/data:/data:rw``, or a mapping."""
-    if isinstance(value, dict):
-        return value
-    parts = value.split(":") if isinstance(value, str) else []
-    if len(parts) not in (2, 3) or (len(parts) == 3 and parts[2] not in ("ro", "rw")):
-        raise ValueError(
-            f"expected a volume such as '/host/path:/path' or '/host/path:/path:rw', got {units.shown(value)}"
-        )
-    return {"source": parts[0], "target": parts[1], "read_only": len(parts) == 2 or parts[2] == "ro"}
-
-
-class Volume(Keys):
-    source: Text = Field(description="Absolute path on the host.")
-    target: Text = Field(description="Absolute path in the container.")
-    read_only: Truth = True
-
-    def build(self) -> nouns.MountSpec:
-        return nouns.MountSpec(source=self.source, target=self.target, read_only=self.read_only)
-
-
 def _workload(value: object) -> object:
     """``workload: ready`` means ``workload: {ready: true}``."""
     return {"ready": True} if value == "ready" else value
@@ -244,7 +226,7 @@ def pairs(values: dict[str, str]) -> nouns.StrMap:
     return tuple(sorted(values.items()))
 
 
-class TaskKeys(Keys):
+class TaskKeys(ContainerKeys):
     """Keys of one task."""
 
     driver: Name | None = Field(
@@ -265,8 +247,12 @@ class TaskKeys(Keys):
     )
     health: Health | None = Field(default=None, description="A check, or startup, liveness and readiness.")
     health_check: OrbitHealth | None = Field(default=None, description="Orbit's word for health.")
-    volumes: list[Annotated[Volume, BeforeValidator(_volume), Or({"type": "string"})]] = Field(
-        default=[], description="Host paths: source:target[:ro|rw]; ro when unsaid."
+    volumes: Volumes = Field(
+        default=[], description="source:target[:ro|rw]; volumes of the node (rw when unsaid) or host paths (ro)."
+    )
+    role: Role = Field(
+        default_factory=lambda: nouns.TaskRole.MAIN,
+        description="main, init (to completion before the others) or sidecar (before the main tasks, and beside them).",
     )
 
     def build_task(self, name: str) -> nouns.TaskSpec:
@@ -285,6 +271,8 @@ class TaskKeys(Keys):
             privileged=self.privileged,
             mounts=tuple(volume.build() for volume in self.volumes),
             workload=self.workload.build() if self.workload is not None else None,
+            container=self.build_container(cpu_max=self.resources.cpu_max, memory_max=self.resources.memory_max),
+            role=self.role,
             health=either("health", self.health, "health_check", self.health_check),
         )
 
@@ -322,6 +310,7 @@ class GroupKeys(TaskKeys):
     needs: TextList = Field(
         default=[], description="Services that must be there before it starts: NAME or NAME.NAMESPACE."
     )
+    network_mode: Text = Field(default="", description="Of its containers: bridge, host, none, or a network's name.")
     update: UpdateKeys | None = Field(default=None, description="How instances are replaced by a newer version.")
     rolling_update_config: OrbitUpdate | None = Field(default=None, description="Orbit's word for update.")
     tasks: list[Task] = Field(default=[], description="Tasks that always run together; a list, or a mapping by name.")
@@ -345,6 +334,7 @@ class GroupKeys(TaskKeys):
             datasets=tuple(self.datasets),
             services=tuple(one.build() for one in self.services),
             needs=tuple(self.needs),
+            network_mode=self.network_mode,
             locality=(limits.DEFAULT_LOCALITY if self.datasets else 0) if self.locality is None else self.locality,
             update=either("update", self.update, "rolling_update_config", self.rolling_update_config),
         )

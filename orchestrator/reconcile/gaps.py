@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from orchestrator.contract.containers import variables_of
 from orchestrator.reconcile.gangs import Cause, gang_of, judge
 from orchestrator.reconcile.table import BoolArray, Scene, key_of
 from orchestrator.reconcile.work import NO_NODE, Ask, GroupWork, Int64Array
@@ -172,7 +173,7 @@ def next_attempts(view: ClusterView, job: Job, place: int, ordinals: Int32Array)
 
 def blocked_by(view: ClusterView, job: Job, place: int) -> str:
     """Why nothing of the group may be placed, or "" (also the case that reads only the tasks)."""
-    names = {name for task in job.spec.groups[place].tasks for _, name in task.variables}
+    names = {name for task in job.spec.groups[place].tasks for name in variables_of(task)}
     if not names:
         return ""
     absent = sorted(name for name in names if (job.spec.namespace, name) not in view.variables)

@@ -19,11 +19,13 @@ from orchestrator.state import (
     apply_nodes,
     apply_observed,
     apply_plan,
+    apply_progress,
     apply_rollouts,
     apply_statuses,
     apply_taints,
     apply_variables,
     housekeeping,
+    images,
     peers,
 )
 from orchestrator.state.answers import Remembered
@@ -43,7 +45,9 @@ from orchestrator.state.commands import (
     MarkNodes,
     MoveAllocation,
     Outcome,
+    PinImage,
     RecordObserved,
+    RecordProgress,
     RecordStatuses,
     RegisterNode,
     Rejected,
@@ -82,6 +86,8 @@ _OF_SOME_JOBS = (
     ApplyPlan,
     RecordStatuses,
     RecordObserved,
+    PinImage,
+    RecordProgress,
 )
 """Commands that say themselves which jobs they concern (``state.changes``)."""
 
@@ -180,6 +186,10 @@ def _apply_command(state: State, command: SingleCommand) -> Outcome:
             return apply_jobs.remove(state, command)
         case MoveAllocation():
             return apply_moves.move(state, command)
+        case PinImage():
+            return images.pin(state, command)
+        case RecordProgress():
+            return apply_progress.record(state, command)
         case RegisterNode():
             return apply_nodes.register(state, command)
         case CordonNode():

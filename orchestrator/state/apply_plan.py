@@ -275,7 +275,7 @@ class _Placing:
         columns = self.columns
         keys = columns.job.astype(np.int64) << 32 | (columns.group.astype(np.int64) & 0xFFFFFFFF)
         unique, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-        facts = np.zeros((len(unique), 11), dtype=np.int64)
+        facts = np.zeros((len(unique), 12), dtype=np.int64)
         refusals: list[str] = []
         for place, at in enumerate(first.tolist()):
             refusals.append(self._group_facts(facts[place], int(columns.job[at]), int(columns.group[at])))
@@ -289,6 +289,7 @@ class _Placing:
         self.need: Ints = rows[:, 4:7]
         self.devices, self.gpu_millis, self.port_count = rows[:, 7], rows[:, 8], rows[:, 9]
         self.has_static: Bools = rows[:, 10] > 0
+        self.same_port: Ints = rows[:, 11]  # a number may be asked for twice: by TCP and by UDP
         self._refuse_where(columns.version != rows[:, 3], "the job has another version by now")
         self._refuse_where(
             (columns.ordinal < 0) | (columns.ordinal >= rows[:, 2]), "the ordinal is not below the count"
@@ -320,6 +321,7 @@ class _Placing:
             facts.gpu_millis,
             len(facts.static_ports),
             any(facts.static_ports),
+            _repeated(facts.static_ports),
         )
         return ""
 
@@ -461,7 +463,7 @@ class _Placing:
             engine = self.state.ledger.ports.get(key, {})
             planned = taken.setdefault(key, set())
             problem = ""
-            if len(set(ports)) != len(ports):
+            if len(set(ports)) != len(ports) - self.same_port[place]:
                 problem = "it gets the same host port twice"
             elif min(ports) < 1 or max(ports) > 65_535:
                 problem = "a host port is not from 1 to 65535"
@@ -607,6 +609,12 @@ class _Placing:
                 name = f"{spec.name}/{spec.groups[group].name}/{ordinal}"
                 events.append((spec.namespace, spec.name, name, nodes[node], "", attempt))
         self.state.events.emit_rows("alloc.placed", events)
+
+
+def _repeated(static_ports: tuple[int, ...]) -> int:
+    """How many fixed ports have a number that another one before them has."""
+    fixed = [port for port in static_ports if port]
+    return len(fixed) - len(set(fixed))
 
 
 def _node_refusal(node: Node | None) -> str:

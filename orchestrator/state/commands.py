@@ -39,6 +39,7 @@ class JobSubmission:
     spec: JobSpec
     uid: str  # minted by the proposer; used if this creates the job
     expect_version: int | None = None  # None: none; 0: must not exist; n: must be at version n
+    in_place: bool = False  # what runs of groups that differ in cpu and memory alone goes on (``state.resize``)
     remember: bool = False  # keep what the job was before, and how its rollout goes
 
 
@@ -114,6 +115,37 @@ class RemoveJob:
 
     namespace: str
     name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinImage:
+    """All instances of a group's version run this digest of an image; the first one counts, and the answer says which.
+
+    ``version``: of the job, as the allocation that asks has it.
+    """
+
+    job_uid: str
+    group: str
+    version: int
+    image: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartProgress:
+    job_uid: str
+    group: str
+    ordinal: int
+    attempt: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordProgress:
+    """How far the starts of a node's allocations have come: their reason for a while, and an event each."""
+
+    node_id: str
+    progress: tuple[StartProgress, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -419,6 +451,8 @@ SingleCommand = (
     | EndRollouts
     | RemoveJob
     | MoveAllocation
+    | PinImage
+    | RecordProgress
     | RegisterNode
     | CordonNode
     | CordonDevice
@@ -498,7 +532,14 @@ class VariablesAnswer:
     outcomes: tuple[Outcome, ...]
 
 
-Answer = WriteAnswer | JobsAnswer | VariableAnswer | VariablesAnswer | PlanAnswer
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinAnswer:
+    """The digest that counts. Asking again gives the same, so it is not remembered."""
+
+    digest: str
+
+
+Answer = WriteAnswer | JobsAnswer | VariableAnswer | VariablesAnswer | PlanAnswer | PinAnswer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

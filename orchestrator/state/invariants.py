@@ -49,7 +49,7 @@ def _nodes(state: State) -> Iterator[str]:
         for place, device in enumerate(node.spec.devices):
             if mask >> place & 1:
                 millis[(node.slot, device.id)] += int(table.gpu_millis[row])
-        for port in table.ports.get(row, ()):
+        for port in set(table.ports.get(row, ())):  # TCP and UDP of one row may share a number
             ports[(engine_key(node), port)] += 1
     for slot, total in sums.items():
         node = state.node_at[slot]

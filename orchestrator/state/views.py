@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from orchestrator.contract import health
 from orchestrator.contract.answers import DeviceUse, JobStatus, NodeInfo
+from orchestrator.contract.containers import variables_of
 from orchestrator.contract.model import (
     Allocation,
     AllocationId,
@@ -34,6 +35,7 @@ from orchestrator.contract.model import (
     Usage,
 )
 from orchestrator.state.allocations import FREE, LAST_LIVE, NO_ROWS, Columns
+from orchestrator.state.images import digests
 from orchestrator.state.model import Job, Node
 from orchestrator.state.ordinals import LastAttempts
 from orchestrator.state.state import Rows, State
@@ -399,6 +401,7 @@ def assignment(state: State, row: int) -> Assignment:
         variables=_values(state, job.spec.namespace, group),
         job_version=int(table.version[row]),
         modify_index=int(table.told[row]),
+        digests=digests(job, group.name, int(table.version[row])),
         adopt_only=int(table.attempt[row]) <= state.attempt_floor,
     )
 
@@ -411,7 +414,7 @@ def _group_spec(state: State, row: int) -> GroupSpec:
 
 def _values(state: State, namespace: str, group: GroupSpec) -> StrMap:
     """The values of the variables that the group's tasks name, as far as they exist."""
-    names: Iterable[str] = sorted({name for task in group.tasks for _, name in task.variables})
+    names: Iterable[str] = sorted({name for task in group.tasks for name in variables_of(task)})
     return tuple(
         (name, state.variables[(namespace, name)].value) for name in names if (namespace, name) in state.variables
     )

@@ -129,6 +129,9 @@ class FakePeer(agent_pb2_grpc.AgentsServicer):
         self.reports: list[agent_pb2.ReportStatusesRequest] = []
         self.observations: list[Observation] = []
         self.fail_reports = 0
+        self.settled: dict[tuple[str, str, int, str], str] = {}  # job uid, group, version, image -> digest
+        self.progress: list[tuple[AssignmentKey, str]] = []
+        self.knows_images = True
         self.streams = 0
         self._deltas: set[asyncio.Queue[agent_pb2.AssignmentsUpdate | None]] = set()
         self._logs: dict[str, asyncio.Queue[agent_pb2.LogsData]] = {}
@@ -151,6 +154,23 @@ class FakePeer(agent_pb2_grpc.AgentsServicer):
         if self._server is not None:
             await self._server.stop(None)
             self._server = None
+
+    # ---- images
+
+    async def PinImage(  # noqa: N802
+        self, request: agent_pb2.PinImageRequest, context: Any
+    ) -> agent_pb2.PinImageResponse:
+        if not self.knows_images:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+        key = codec.decode(AssignmentKey, request.key)
+        place = (key.job_uid, key.id.group, request.job_version, request.image)
+        return agent_pb2.PinImageResponse(digest=self.settled.setdefault(place, request.digest))
+
+    async def ReportProgress(  # noqa: N802
+        self, request: agent_pb2.ReportProgressRequest, context: Any
+    ) -> agent_pb2.ReportProgressResponse:
+        self.progress += [(codec.decode(AssignmentKey, one.key), one.text) for one in request.progress]
+        return agent_pb2.ReportProgressResponse()
 
     # ---- what tests do
 

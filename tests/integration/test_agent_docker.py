@@ -160,7 +160,8 @@ async def test_containers_are_confined_by_default(
     assert not host["CapAdd"]
     assert host["SecurityOpt"] == ["no-new-privileges:true"]
     assert (host["Privileged"], host["PidsLimit"], host["Init"]) == (False, 1024, True)
-    assert (host["Memory"], host["MemorySwap"], host["NanoCpus"]) == (32 << 20, 32 << 20, 100_000_000)
+    assert (host["Memory"], host["MemorySwap"], host["NanoCpus"]) == (32 << 20, 32 << 20, 0)
+    assert host["CpuShares"] == 102
     assert host["RestartPolicy"]["Name"] in ("", "no")
     assert host["LogConfig"]["Config"] == {"max-size": "10m", "max-file": "3"}
     assert attrs["Config"]["Labels"]["raftsman.allocation"] == "web/main/0"

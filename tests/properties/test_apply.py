@@ -47,7 +47,9 @@ from orchestrator.state.commands import (
     MoveAllocation,
     NamespaceWrite,
     NodeMark,
+    PinImage,
     PlacementColumns,
+    RecordProgress,
     RecordStatuses,
     RegisterNode,
     Rejected,
@@ -57,6 +59,7 @@ from orchestrator.state.commands import (
     SetFeatureLevel,
     SetLimits,
     SetSettings,
+    StartProgress,
     StopJob,
     SubmitJobs,
     TaintNode,
@@ -229,6 +232,24 @@ def _command(dice: Random, state: State) -> Command:
     if kind in (StopJob, RestartJob, RemoveJob):
         made: StopJob | RestartJob | RemoveJob = kind(namespace="default", name=name)
         return made
+    if kind is PinImage:
+        return PinImage(
+            job_uid=dice.choice([*sorted(state.jobs), "nobody"]),
+            group=dice.choice(GROUPS),
+            version=dice.randint(1, 6),
+            image="nginx",
+            digest=f"sha256:{dice.choice('ab') * 64}",
+        )
+    if kind is RecordProgress:
+        return RecordProgress(
+            node_id=dice.choice(NODES),
+            progress=tuple(
+                StartProgress(
+                    job_uid=uid, group=dice.choice(GROUPS), ordinal=dice.randint(0, 2), attempt=1, text=f"{number} MiB"
+                )
+                for number, uid in enumerate(sorted(state.jobs))
+            ),
+        )
     if kind is MoveAllocation:
         rows = state.table.live_rows().tolist()
         row = dice.choice(rows) if rows and dice.random() < 0.8 else -1
@@ -328,7 +349,7 @@ def _write(dice: Random) -> WriteVariable:
 _KINDS: tuple[type, ...] = (
     *(ApplyPlan,) * 10, *(RecordStatuses,) * 6, SubmitJobs, SubmitJobs, RegisterNode, RegisterNode, RegisterNode,
     MarkNodes, MarkNodes, CordonNode, CordonNode, CordonNode, ScaleJob, StopJob, RestartJob, RemoveJob, DrainNode,
-    MoveAllocation, MoveAllocation,
+    MoveAllocation, MoveAllocation, PinImage, RecordProgress,
     ForgetNode, TaintNode, TaintNode,
     WriteVariable, WriteVariables, Collect, Collect, AdmitPeers, ChangePeers, SetFeatureLevel, SetLimits,
     WriteNamespace, WriteNamespace, SetSettings,
@@ -361,7 +382,10 @@ def _submission(dice: Random, name: str, number: int) -> JobSubmission:
         ),
     )
     return JobSubmission(
-        spec=spec, uid=f"u{number}-{name}", expect_version=dice.choice((None, None, None, None, 0, 1, 2))
+        spec=spec,
+        uid=f"u{number}-{name}",
+        expect_version=dice.choice((None, None, None, None, 0, 1, 2)),
+        in_place=dice.random() < 0.7,
     )
 
 

@@ -94,8 +94,15 @@ class AssignmentKey(_message.Message):
     def __init__(self, id: _Optional[_Union[_types_pb2.AllocationId, _Mapping]] = ..., job_uid: _Optional[str] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class Assignment(_message.Message):
-    __slots__ = ("key", "desired", "group", "on_disconnect", "job_type", "ports", "device_ids", "gpu_millis", "variables", "job_version", "modify_index", "adopt_only")
+    __slots__ = ("key", "desired", "group", "on_disconnect", "job_type", "ports", "device_ids", "gpu_millis", "variables", "job_version", "modify_index", "adopt_only", "digests")
     class VariablesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class DigestsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -114,6 +121,7 @@ class Assignment(_message.Message):
     JOB_VERSION_FIELD_NUMBER: _ClassVar[int]
     MODIFY_INDEX_FIELD_NUMBER: _ClassVar[int]
     ADOPT_ONLY_FIELD_NUMBER: _ClassVar[int]
+    DIGESTS_FIELD_NUMBER: _ClassVar[int]
     key: AssignmentKey
     desired: _types_pb2.Desired
     group: _types_pb2.GroupSpec
@@ -126,7 +134,48 @@ class Assignment(_message.Message):
     job_version: int
     modify_index: int
     adopt_only: bool
-    def __init__(self, key: _Optional[_Union[AssignmentKey, _Mapping]] = ..., desired: _Optional[_Union[_types_pb2.Desired, str]] = ..., group: _Optional[_Union[_types_pb2.GroupSpec, _Mapping]] = ..., on_disconnect: _Optional[_Union[_types_pb2.OnDisconnect, str]] = ..., job_type: _Optional[_Union[_types_pb2.JobType, str]] = ..., ports: _Optional[_Iterable[_Union[_types_pb2.PortBinding, _Mapping]]] = ..., device_ids: _Optional[_Iterable[str]] = ..., gpu_millis: _Optional[int] = ..., variables: _Optional[_Mapping[str, str]] = ..., job_version: _Optional[int] = ..., modify_index: _Optional[int] = ..., adopt_only: _Optional[bool] = ...) -> None: ...
+    digests: _containers.ScalarMap[str, str]
+    def __init__(self, key: _Optional[_Union[AssignmentKey, _Mapping]] = ..., desired: _Optional[_Union[_types_pb2.Desired, str]] = ..., group: _Optional[_Union[_types_pb2.GroupSpec, _Mapping]] = ..., on_disconnect: _Optional[_Union[_types_pb2.OnDisconnect, str]] = ..., job_type: _Optional[_Union[_types_pb2.JobType, str]] = ..., ports: _Optional[_Iterable[_Union[_types_pb2.PortBinding, _Mapping]]] = ..., device_ids: _Optional[_Iterable[str]] = ..., gpu_millis: _Optional[int] = ..., variables: _Optional[_Mapping[str, str]] = ..., job_version: _Optional[int] = ..., modify_index: _Optional[int] = ..., adopt_only: _Optional[bool] = ..., digests: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class PinImageRequest(_message.Message):
+    __slots__ = ("node_id", "key", "job_version", "image", "digest")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    JOB_VERSION_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    key: AssignmentKey
+    job_version: int
+    image: str
+    digest: str
+    def __init__(self, node_id: _Optional[str] = ..., key: _Optional[_Union[AssignmentKey, _Mapping]] = ..., job_version: _Optional[int] = ..., image: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
+
+class PinImageResponse(_message.Message):
+    __slots__ = ("digest",)
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    def __init__(self, digest: _Optional[str] = ...) -> None: ...
+
+class ReportProgressRequest(_message.Message):
+    __slots__ = ("node_id", "progress")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    progress: _containers.RepeatedCompositeFieldContainer[Progress]
+    def __init__(self, node_id: _Optional[str] = ..., progress: _Optional[_Iterable[_Union[Progress, _Mapping]]] = ...) -> None: ...
+
+class Progress(_message.Message):
+    __slots__ = ("key", "text")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    key: AssignmentKey
+    text: str
+    def __init__(self, key: _Optional[_Union[AssignmentKey, _Mapping]] = ..., text: _Optional[str] = ...) -> None: ...
+
+class ReportProgressResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class TaskObservation(_message.Message):
     __slots__ = ("task", "state", "exit_code", "reason", "restarts", "runtime_id", "oom_killed")

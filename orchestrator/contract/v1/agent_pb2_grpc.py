@@ -59,6 +59,16 @@ class AgentsStub:
                 request_serializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.ReportStatusesRequest.SerializeToString,
                 response_deserializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.ReportStatusesResponse.FromString,
                 _registered_method=True)
+        self.PinImage = channel.unary_unary(
+                '/orchestrator.contract.v1.Agents/PinImage',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.PinImageRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.PinImageResponse.FromString,
+                _registered_method=True)
+        self.ReportProgress = channel.unary_unary(
+                '/orchestrator.contract.v1.Agents/ReportProgress',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.ReportProgressRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.ReportProgressResponse.FromString,
+                _registered_method=True)
         self.ServeLogs = channel.stream_stream(
                 '/orchestrator.contract.v1.Agents/ServeLogs',
                 request_serializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.LogsUp.SerializeToString,
@@ -106,6 +116,20 @@ class AgentsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PinImage(self, request, context):
+        """Which digest all instances of a job's version run: the first who asks decides, everybody hears the same.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReportProgress(self, request, context):
+        """How far the starts of allocations have come: a text for people, not an observation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ServeLogs(self, request_iterator, context):
         """Reverse stream: the agent opens it and says who it is; the leader sends requests down, data comes up.
         """
@@ -147,6 +171,16 @@ def add_AgentsServicer_to_server(servicer, server):
                     servicer.ReportStatuses,
                     request_deserializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.ReportStatusesRequest.FromString,
                     response_serializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.ReportStatusesResponse.SerializeToString,
+            ),
+            'PinImage': grpc.unary_unary_rpc_method_handler(
+                    servicer.PinImage,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.PinImageRequest.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.PinImageResponse.SerializeToString,
+            ),
+            'ReportProgress': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportProgress,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.ReportProgressRequest.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.ReportProgressResponse.SerializeToString,
             ),
             'ServeLogs': grpc.stream_stream_rpc_method_handler(
                     servicer.ServeLogs,
@@ -294,6 +328,60 @@ class Agents:
             '/orchestrator.contract.v1.Agents/ReportStatuses',
             orchestrator_dot_contract_dot_v1_dot_agent__pb2.ReportStatusesRequest.SerializeToString,
             orchestrator_dot_contract_dot_v1_dot_agent__pb2.ReportStatusesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PinImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.contract.v1.Agents/PinImage',
+            orchestrator_dot_contract_dot_v1_dot_agent__pb2.PinImageRequest.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_agent__pb2.PinImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportProgress(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.contract.v1.Agents/ReportProgress',
+            orchestrator_dot_contract_dot_v1_dot_agent__pb2.ReportProgressRequest.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_agent__pb2.ReportProgressResponse.FromString,
             options,
             channel_credentials,
             insecure,

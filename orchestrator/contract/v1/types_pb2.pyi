@@ -79,6 +79,20 @@ class GangFailure(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     GANG_FAILURE_RESTART: _ClassVar[GangFailure]
     GANG_FAILURE_REPLACE: _ClassVar[GangFailure]
 
+class PullPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PULL_POLICY_UNSPECIFIED: _ClassVar[PullPolicy]
+    PULL_POLICY_MISSING: _ClassVar[PullPolicy]
+    PULL_POLICY_ALWAYS: _ClassVar[PullPolicy]
+    PULL_POLICY_NEVER: _ClassVar[PullPolicy]
+
+class TaskRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TASK_ROLE_UNSPECIFIED: _ClassVar[TaskRole]
+    TASK_ROLE_MAIN: _ClassVar[TaskRole]
+    TASK_ROLE_INIT: _ClassVar[TaskRole]
+    TASK_ROLE_SIDECAR: _ClassVar[TaskRole]
+
 class Desired(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     DESIRED_UNSPECIFIED: _ClassVar[Desired]
@@ -171,6 +185,14 @@ GANG_DOMAIN_CLUSTER: GangDomain
 GANG_FAILURE_UNSPECIFIED: GangFailure
 GANG_FAILURE_RESTART: GangFailure
 GANG_FAILURE_REPLACE: GangFailure
+PULL_POLICY_UNSPECIFIED: PullPolicy
+PULL_POLICY_MISSING: PullPolicy
+PULL_POLICY_ALWAYS: PullPolicy
+PULL_POLICY_NEVER: PullPolicy
+TASK_ROLE_UNSPECIFIED: TaskRole
+TASK_ROLE_MAIN: TaskRole
+TASK_ROLE_INIT: TaskRole
+TASK_ROLE_SIDECAR: TaskRole
 DESIRED_UNSPECIFIED: Desired
 DESIRED_RUN: Desired
 DESIRED_STOP: Desired
@@ -274,14 +296,114 @@ class StopPolicy(_message.Message):
     def __init__(self, signal: _Optional[str] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
 
 class MountSpec(_message.Message):
-    __slots__ = ("source", "target", "read_only")
+    __slots__ = ("source", "target", "read_only", "sub_path")
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     READ_ONLY_FIELD_NUMBER: _ClassVar[int]
+    SUB_PATH_FIELD_NUMBER: _ClassVar[int]
     source: str
     target: str
     read_only: bool
-    def __init__(self, source: _Optional[str] = ..., target: _Optional[str] = ..., read_only: _Optional[bool] = ...) -> None: ...
+    sub_path: str
+    def __init__(self, source: _Optional[str] = ..., target: _Optional[str] = ..., read_only: _Optional[bool] = ..., sub_path: _Optional[str] = ...) -> None: ...
+
+class RegistryAuth(_message.Message):
+    __slots__ = ("username", "username_variable", "password_variable", "server")
+    USERNAME_FIELD_NUMBER: _ClassVar[int]
+    USERNAME_VARIABLE_FIELD_NUMBER: _ClassVar[int]
+    PASSWORD_VARIABLE_FIELD_NUMBER: _ClassVar[int]
+    SERVER_FIELD_NUMBER: _ClassVar[int]
+    username: str
+    username_variable: str
+    password_variable: str
+    server: str
+    def __init__(self, username: _Optional[str] = ..., username_variable: _Optional[str] = ..., password_variable: _Optional[str] = ..., server: _Optional[str] = ...) -> None: ...
+
+class Ulimit(_message.Message):
+    __slots__ = ("name", "soft", "hard")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SOFT_FIELD_NUMBER: _ClassVar[int]
+    HARD_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    soft: int
+    hard: int
+    def __init__(self, name: _Optional[str] = ..., soft: _Optional[int] = ..., hard: _Optional[int] = ...) -> None: ...
+
+class TmpfsSpec(_message.Message):
+    __slots__ = ("target", "size_mib")
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    SIZE_MIB_FIELD_NUMBER: _ClassVar[int]
+    target: str
+    size_mib: int
+    def __init__(self, target: _Optional[str] = ..., size_mib: _Optional[int] = ...) -> None: ...
+
+class LogSpec(_message.Message):
+    __slots__ = ("driver", "options")
+    class OptionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    DRIVER_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    driver: str
+    options: _containers.ScalarMap[str, str]
+    def __init__(self, driver: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class FileSpec(_message.Message):
+    __slots__ = ("target", "content", "variable", "mode")
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    VARIABLE_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    target: str
+    content: str
+    variable: str
+    mode: int
+    def __init__(self, target: _Optional[str] = ..., content: _Optional[str] = ..., variable: _Optional[str] = ..., mode: _Optional[int] = ...) -> None: ...
+
+class ContainerSpec(_message.Message):
+    __slots__ = ("pull_policy", "auth", "env_files", "hostname", "labels", "no_init", "pids_limit", "ulimits", "shm_size_mib", "read_only", "tmpfs", "logging", "files", "cpu_max_millis", "memory_max_mib")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    PULL_POLICY_FIELD_NUMBER: _ClassVar[int]
+    AUTH_FIELD_NUMBER: _ClassVar[int]
+    ENV_FILES_FIELD_NUMBER: _ClassVar[int]
+    HOSTNAME_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    NO_INIT_FIELD_NUMBER: _ClassVar[int]
+    PIDS_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    ULIMITS_FIELD_NUMBER: _ClassVar[int]
+    SHM_SIZE_MIB_FIELD_NUMBER: _ClassVar[int]
+    READ_ONLY_FIELD_NUMBER: _ClassVar[int]
+    TMPFS_FIELD_NUMBER: _ClassVar[int]
+    LOGGING_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    CPU_MAX_MILLIS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_MAX_MIB_FIELD_NUMBER: _ClassVar[int]
+    pull_policy: PullPolicy
+    auth: RegistryAuth
+    env_files: _containers.RepeatedScalarFieldContainer[str]
+    hostname: str
+    labels: _containers.ScalarMap[str, str]
+    no_init: bool
+    pids_limit: int
+    ulimits: _containers.RepeatedCompositeFieldContainer[Ulimit]
+    shm_size_mib: int
+    read_only: bool
+    tmpfs: _containers.RepeatedCompositeFieldContainer[TmpfsSpec]
+    logging: LogSpec
+    files: _containers.RepeatedCompositeFieldContainer[FileSpec]
+    cpu_max_millis: int
+    memory_max_mib: int
+    def __init__(self, pull_policy: _Optional[_Union[PullPolicy, str]] = ..., auth: _Optional[_Union[RegistryAuth, _Mapping]] = ..., env_files: _Optional[_Iterable[str]] = ..., hostname: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., no_init: _Optional[bool] = ..., pids_limit: _Optional[int] = ..., ulimits: _Optional[_Iterable[_Union[Ulimit, _Mapping]]] = ..., shm_size_mib: _Optional[int] = ..., read_only: _Optional[bool] = ..., tmpfs: _Optional[_Iterable[_Union[TmpfsSpec, _Mapping]]] = ..., logging: _Optional[_Union[LogSpec, _Mapping]] = ..., files: _Optional[_Iterable[_Union[FileSpec, _Mapping]]] = ..., cpu_max_millis: _Optional[int] = ..., memory_max_mib: _Optional[int] = ...) -> None: ...
 
 class Constraint(_message.Message):
     __slots__ = ("attribute", "operator", "values")
@@ -451,7 +573,7 @@ class Revision(_message.Message):
     def __init__(self, version: _Optional[int] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., time_ms: _Optional[int] = ..., stable: _Optional[bool] = ...) -> None: ...
 
 class TaskSpec(_message.Message):
-    __slots__ = ("name", "driver", "image", "command", "args", "env", "resources", "stop", "variables", "work_dir", "user", "privileged", "mounts", "health", "workload")
+    __slots__ = ("name", "driver", "image", "command", "args", "env", "resources", "stop", "variables", "work_dir", "user", "privileged", "mounts", "container", "role", "health", "workload")
     class EnvEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -479,6 +601,8 @@ class TaskSpec(_message.Message):
     USER_FIELD_NUMBER: _ClassVar[int]
     PRIVILEGED_FIELD_NUMBER: _ClassVar[int]
     MOUNTS_FIELD_NUMBER: _ClassVar[int]
+    CONTAINER_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
     HEALTH_FIELD_NUMBER: _ClassVar[int]
     WORKLOAD_FIELD_NUMBER: _ClassVar[int]
     name: str
@@ -494,9 +618,11 @@ class TaskSpec(_message.Message):
     user: str
     privileged: bool
     mounts: _containers.RepeatedCompositeFieldContainer[MountSpec]
+    container: ContainerSpec
+    role: TaskRole
     health: HealthSpec
     workload: WorkloadSpec
-    def __init__(self, name: _Optional[str] = ..., driver: _Optional[str] = ..., image: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., args: _Optional[_Iterable[str]] = ..., env: _Optional[_Mapping[str, str]] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., stop: _Optional[_Union[StopPolicy, _Mapping]] = ..., variables: _Optional[_Mapping[str, str]] = ..., work_dir: _Optional[str] = ..., user: _Optional[str] = ..., privileged: _Optional[bool] = ..., mounts: _Optional[_Iterable[_Union[MountSpec, _Mapping]]] = ..., health: _Optional[_Union[HealthSpec, _Mapping]] = ..., workload: _Optional[_Union[WorkloadSpec, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., driver: _Optional[str] = ..., image: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., args: _Optional[_Iterable[str]] = ..., env: _Optional[_Mapping[str, str]] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., stop: _Optional[_Union[StopPolicy, _Mapping]] = ..., variables: _Optional[_Mapping[str, str]] = ..., work_dir: _Optional[str] = ..., user: _Optional[str] = ..., privileged: _Optional[bool] = ..., mounts: _Optional[_Iterable[_Union[MountSpec, _Mapping]]] = ..., container: _Optional[_Union[ContainerSpec, _Mapping]] = ..., role: _Optional[_Union[TaskRole, str]] = ..., health: _Optional[_Union[HealthSpec, _Mapping]] = ..., workload: _Optional[_Union[WorkloadSpec, _Mapping]] = ...) -> None: ...
 
 class WorkloadSpec(_message.Message):
     __slots__ = ("ready", "heartbeat_ms")
@@ -523,7 +649,7 @@ class GangSpec(_message.Message):
     def __init__(self, domain: _Optional[_Union[GangDomain, str]] = ..., on_failure: _Optional[_Union[GangFailure, str]] = ...) -> None: ...
 
 class GroupSpec(_message.Message):
-    __slots__ = ("name", "count", "tasks", "ports", "restart", "constraints", "gang", "affinity", "spread", "tolerations", "datasets", "locality", "update", "services", "needs")
+    __slots__ = ("name", "count", "tasks", "ports", "restart", "constraints", "gang", "affinity", "spread", "tolerations", "datasets", "locality", "network_mode", "update", "services", "needs")
     NAME_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
@@ -536,6 +662,7 @@ class GroupSpec(_message.Message):
     TOLERATIONS_FIELD_NUMBER: _ClassVar[int]
     DATASETS_FIELD_NUMBER: _ClassVar[int]
     LOCALITY_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_MODE_FIELD_NUMBER: _ClassVar[int]
     UPDATE_FIELD_NUMBER: _ClassVar[int]
     SERVICES_FIELD_NUMBER: _ClassVar[int]
     NEEDS_FIELD_NUMBER: _ClassVar[int]
@@ -551,10 +678,11 @@ class GroupSpec(_message.Message):
     tolerations: _containers.RepeatedCompositeFieldContainer[Toleration]
     datasets: _containers.RepeatedScalarFieldContainer[str]
     locality: int
+    network_mode: str
     update: UpdateSpec
     services: _containers.RepeatedCompositeFieldContainer[ServiceSpec]
     needs: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., count: _Optional[int] = ..., tasks: _Optional[_Iterable[_Union[TaskSpec, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[PortSpec, _Mapping]]] = ..., restart: _Optional[_Union[RestartPolicy, _Mapping]] = ..., constraints: _Optional[_Iterable[_Union[Constraint, _Mapping]]] = ..., gang: _Optional[_Union[GangSpec, _Mapping]] = ..., affinity: _Optional[_Iterable[_Union[Affinity, _Mapping]]] = ..., spread: _Optional[_Iterable[_Union[Spread, _Mapping]]] = ..., tolerations: _Optional[_Iterable[_Union[Toleration, _Mapping]]] = ..., datasets: _Optional[_Iterable[str]] = ..., locality: _Optional[int] = ..., update: _Optional[_Union[UpdateSpec, _Mapping]] = ..., services: _Optional[_Iterable[_Union[ServiceSpec, _Mapping]]] = ..., needs: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., count: _Optional[int] = ..., tasks: _Optional[_Iterable[_Union[TaskSpec, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[PortSpec, _Mapping]]] = ..., restart: _Optional[_Union[RestartPolicy, _Mapping]] = ..., constraints: _Optional[_Iterable[_Union[Constraint, _Mapping]]] = ..., gang: _Optional[_Union[GangSpec, _Mapping]] = ..., affinity: _Optional[_Iterable[_Union[Affinity, _Mapping]]] = ..., spread: _Optional[_Iterable[_Union[Spread, _Mapping]]] = ..., tolerations: _Optional[_Iterable[_Union[Toleration, _Mapping]]] = ..., datasets: _Optional[_Iterable[str]] = ..., locality: _Optional[int] = ..., network_mode: _Optional[str] = ..., update: _Optional[_Union[UpdateSpec, _Mapping]] = ..., services: _Optional[_Iterable[_Union[ServiceSpec, _Mapping]]] = ..., needs: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class JobSpec(_message.Message):
     __slots__ = ("namespace", "name", "type", "priority", "groups", "placement", "on_disconnect", "constraints", "metadata", "disruption", "unpreemptible", "affinity", "spread", "tolerations")

@@ -452,7 +452,7 @@ def test_observations_only_move_forward_whatever_happens(data: st.DataObject) ->
                 world[action.instance.name] = replace(
                     action.instance, state=InstanceState.EXITED, exit=Exit(code=code, ended_ms=now)
                 )
-            else:
+            elif isinstance(action, Remove):
                 world.pop(action.instance.name, None)
         event = data.draw(st.sampled_from(["wait", "exit", "vanish", "disconnect", "reconnect", "stop", "nothing"]))
         names = sorted(world)

@@ -26,6 +26,7 @@ from orchestrator.leader.liveness import Liveness
 from orchestrator.replication.machine import ClusterMachine
 from orchestrator.replication.memory import MemoryLog
 from orchestrator.replication.propose import Proposer
+from orchestrator.state.resize import may_resize
 from orchestrator.state.state import State
 from orchestrator.state.views import cluster_view
 
@@ -41,7 +42,9 @@ def call(identity: str = "client:admin", *, timeout_s: float = 5.0, forwarded: b
 class Api:
     """One peer that leads (``lead(False)`` takes it away)."""
 
-    def __init__(self, *, allow_privileged: bool = False, allow_host_paths: bool = False) -> None:
+    def __init__(
+        self, *, allow_privileged: bool = False, allow_host_paths: bool = False, allow_host_network: bool = False
+    ) -> None:
         self.machine = ClusterMachine()
         self.past = Past(self.machine, self.state_now)
         self.hashing = HashingMachine(self.past)
@@ -52,7 +55,10 @@ class Api:
         self.liveness = Liveness()
         self.liveness.begin()
         policy = Policy(
-            allow_privileged=allow_privileged, allow_host_paths=allow_host_paths, placements=("binpack", "spread")
+            allow_privileged=allow_privileged,
+            allow_host_paths=allow_host_paths,
+            allow_host_network=allow_host_network,
+            placements=("binpack", "spread"),
         )
         self.writes = Writes(
             self.log,
@@ -60,6 +66,7 @@ class Api:
             policy,
             resolve_node=lambda text: resolve_node(self.machine.state, text),
             resolve_device=lambda node_id, text: resolve_device(self.machine.state, node_id, text),
+            in_place=lambda spec: may_resize(self.machine.state, spec),
         )
         facts = Facts(cluster_name="test", version="1.2.3", dev=True, cert_expires_ms=7)
         self.forwarder = Forwarder(self.log, peer_id="p1", peers=lambda: {"p1": "127.0.0.1:1"}, tls=None)

@@ -189,7 +189,7 @@ async def test_time_bounds_an_answer_which_then_says_so(api: Api) -> None:
     impatient = foresight.Foresight(
         api.log,
         api.state_now,
-        Policy(allow_privileged=False, allow_host_paths=False, placements=("binpack",)),
+        Policy(allow_privileged=False, allow_host_paths=False, allow_host_network=False, placements=("binpack",)),
         clock_ms=lambda: api.now_ms,
         clock=iter(range(10**6)).__next__,  # every look at the clock takes a second
     )

@@ -60,7 +60,16 @@ class Servicer:
         await asyncio.Event().wait()
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("register", "heartbeat", "heartbeats", "report_statuses", "serve_logs", "services"):
+        if name in (
+            "register",
+            "heartbeat",
+            "heartbeats",
+            "report_statuses",
+            "serve_logs",
+            "pin_image",
+            "report_progress",
+            "services",
+        ):
             return self.assignments
         raise AttributeError(name)
 

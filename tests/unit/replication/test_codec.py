@@ -165,6 +165,10 @@ COMMANDS: tuple[cmd.Command, ...] = (
     cmd.EndRollouts(verdicts=(cmd.RolloutVerdict(uid="u", version=2, succeeded=False, reason="r", progress_ms=9),)),
     cmd.RemoveJob(namespace="d", name="j"),
     cmd.MoveAllocation(namespace="d", name="j", group="g", ordinal=2, attempt=3),
+    cmd.PinImage(job_uid="u", group="g", version=2, image="nginx:1", digest="sha256:é"),
+    cmd.RecordProgress(
+        node_id="n", progress=(cmd.StartProgress(job_uid="u", group="g", ordinal=1, attempt=2, text="1 of 2 MiB"),)
+    ),
     cmd.RegisterNode(node=NODE, identity="agent:n1"),
     cmd.CordonNode(node_id="n", cordoned=True),
     cmd.CordonDevice(node_id="n", device_id="GPU-é", cordoned=True),
