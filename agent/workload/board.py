@@ -42,6 +42,7 @@ class Said:
     beat_s: float | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     listens: bool = False  # it has asked for the notice of its end
+    heard_s: float | None = None  # and was given it then
     deadline_s: float | None = None  # told to stop: then it is killed
     notice: asyncio.Event = field(default_factory=asyncio.Event)
     draining: bool = False

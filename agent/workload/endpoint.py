@@ -203,6 +203,9 @@ class Endpoint:
                     await said.notice.wait()
         if said.deadline_s is None:
             return {"stopping": False}
+        if said.heard_s is None:
+            said.heard_s = time.monotonic()
+            said.changed.set()
         return {"stopping": True, "grace_s": round(max(0.0, said.deadline_s - time.monotonic()), 3)}
 
     async def _shutdown(self, run: RunId, _query: dict[str, str], body: dict[str, Any]) -> Answer:

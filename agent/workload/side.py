@@ -44,6 +44,8 @@ NEEDS_S = 60.0
 """So long a start waits for the services that it needs; then it has failed, with the reason."""
 NOTICE_S = 1.0
 """A task that listens for its end and does not ask for its grace gets the signal so long after the notice."""
+HEARS_S = 3.0
+"""A task that listened comes back within this to an agent that has just restarted."""
 LAST_S = 0.5
 """Of a grace that was asked for this much is left between signal and kill."""
 INSIDE = "/run/raftsman"
@@ -190,9 +192,14 @@ class WorkloadSide:
         if not (said.listens or said.draining) or said.over or timeout_ms <= 0:
             return timeout_ms
         last_s = min(LAST_S, timeout_ms / 4000)
-        patience_s = min(NOTICE_S, timeout_ms / 2000)
+        half_s = timeout_ms / 2000
         while not said.over:
-            left_s = began + (timeout_ms / 1000 - last_s if said.draining else patience_s) - time.monotonic()
+            until_s = began + min(HEARS_S, half_s)
+            if said.heard_s is not None:
+                until_s = max(began, said.heard_s) + min(NOTICE_S, half_s)
+            if said.draining:
+                until_s = began + timeout_ms / 1000 - last_s
+            left_s = until_s - time.monotonic()
             if left_s <= 0:
                 break
             said.changed.clear()
