@@ -30,7 +30,7 @@ from orchestrator.contract.model import (
     StrMap,
     TaskSpec,
 )
-from orchestrator.jobfile import container_rules, limits, placement_rules, rollout_rules
+from orchestrator.jobfile import container_rules, limits, placement_rules, rollout_rules, service_rules
 
 T = TypeVar("T")
 
@@ -71,7 +71,7 @@ def normalise(spec: JobSpec) -> JobSpec:
     return _with(
         spec,
         namespace=spec.namespace or DEFAULT_NAMESPACE,
-        groups=_each(spec.groups, lambda group: _normal_group(group, alone=alone)),
+        groups=_each(spec.groups, lambda group: _normal_group(group, alone=alone, job=spec.name)),
         metadata=_in_order(spec.metadata),
     )
 
@@ -115,10 +115,13 @@ def _in_order(pairs: tuple[T, ...]) -> tuple[T, ...]:
     return pairs if len(pairs) < 2 else tuple(sorted(pairs))  # type: ignore[type-var]
 
 
-def _normal_group(group: GroupSpec, *, alone: bool) -> GroupSpec:
+def _normal_group(group: GroupSpec, *, alone: bool, job: str) -> GroupSpec:
     only = len(group.tasks) == 1
     return _with(
         group,
+        services=service_rules.normal(
+            group, job, alone=alone, labels=tuple(_normal_port(port).label for port in group.ports)
+        ),
         name=group.name or (limits.DEFAULT_GROUP if alone else ""),
         tasks=_each(group.tasks, lambda task: _normal_task(task, alone=only)),
         ports=_each(group.ports, _normal_port),
@@ -206,10 +209,10 @@ def _job(spec: JobSpec, placements: Collection[str] | None) -> _Found:
         yield Problem(("groups",), f"at most {limits.MAX_GROUPS} groups, not {len(spec.groups)}")
     yield from _unique("groups", "group", [group.name for group in spec.groups])
     for number, group in enumerate(spec.groups):
-        yield from _group(("groups", number), group, spec.type)
+        yield from _group(("groups", number), group, spec.type, spec.namespace, spec.name)
 
 
-def _group(at: Path, group: GroupSpec, job_type: JobType) -> _Found:
+def _group(at: Path, group: GroupSpec, job_type: JobType, namespace: str, job: str) -> _Found:
     yield from _name((*at, "name"), group.name)
     if job_type is JobType.SYSTEM and group.count not in (0, 1):
         yield Problem((*at, "count"), "a system job runs once on every node: leave 'count' out")
@@ -221,6 +224,7 @@ def _group(at: Path, group: GroupSpec, job_type: JobType) -> _Found:
     yield from _between((*at, "restart", "attempts"), group.restart.attempts, 0, limits.MAX_ATTEMPTS)
     yield from _between((*at, "restart", "delay_ms"), group.restart.delay_ms, 0, limits.MAX_DELAY_MS)
     yield from _ports((*at, "ports"), group.ports)
+    yield from _placed(service_rules.group_rules(at, group, namespace, job))
     yield from _placed(container_rules.group_rules(at, group))
     if not group.tasks:
         yield Problem((*at, "tasks"), "a group needs at least one task")
