@@ -25,7 +25,9 @@ import structlog
 
 from agent import certificates
 from agent.asking import Asking
-from agent.config import AgentSettings, load, split_address
+from agent.config import DEFAULT_PORTS, AgentSettings, load, split_address
+from agent.discovery import Directory
+from agent.dns.listen import resolver_for_containers, serve_dns
 from agent.driver import Driver
 from agent.inventory import gpu, machine
 from agent.inventory.gpu_health import GpuHealth
@@ -38,6 +40,8 @@ from agent.sessions import SessionServer
 from agent.store import Store, boot_id
 from agent.supervisor import Supervisor
 from agent.usage import Usage
+from agent.workload.place import shares_paths, socket_directory
+from agent.workload.side import WorkloadSide
 from orchestrator.contract.channel import TlsFiles
 from orchestrator.contract.errors import RaftsmanError, StartupError
 from orchestrator.contract.model import NodeSpec, Resources, str_map
@@ -82,6 +86,10 @@ class Agent:
                 disk_mib=settings.disk or machine.disk_mib(settings.data),
                 custom=tuple(sorted(settings.resource.items())),
             )
+            services = Directory(
+                saved=store.read_json("services.json"), save=lambda value: store.write_json("services.json", value)
+            )
+            dns = await serve_dns(stack, settings.dns, settings.dns_upstream, services.ask)
             system = machine.system()
             this_boot = boot_id()
             asking = Asking(lambda: store.node_id)
@@ -96,6 +104,20 @@ class Agent:
                     api_follows_peers=not settings.api,
                 ),
                 metrics=self.metrics,
+                workload=lambda records: WorkloadSide(
+                    cluster_id=lambda: store.cluster_id,
+                    records=records,
+                    data=settings.data,
+                    directory=socket_directory(settings.data, settings.workload_dir, store.node_id),
+                    mounted=shares_paths if settings.workload_dir is None else lambda: True,
+                    needed=settings.workload_dir is not None,
+                    services=services,
+                    reserved=tuple(dict.fromkeys((settings.ports, DEFAULT_PORTS))),  # another agent here may have those
+                    saved=store.read_json("workload.json"),
+                    save=lambda value: store.write_json("workload.json", value),
+                    dns=dns,
+                    resolver=resolver_for_containers(dns, settings.dns_upstream),
+                ),
                 report=self.outbox.add,
                 acknowledged=lambda key: not self.outbox.has(key),
                 settle=asking.settle,
@@ -148,14 +170,29 @@ class Agent:
                 ),
                 metrics=self.metrics,
                 boot_id=this_boot,
+                services=services,
             )
+            self.metrics.show(supervisor.workload, services)
             http = await self._serve_http(stack, store, session, supervisor, name)
             store.write_json(
                 "agent.json",
-                {"pid": os.getpid(), "node_id": store.node_id, "name": name, "http": http, "started_s": time.time()},
+                {
+                    "pid": os.getpid(),
+                    "node_id": store.node_id,
+                    "name": name,
+                    "http": http,
+                    "dns": dns,
+                    "started_s": time.time(),
+                },
             )
             stack.push_async_callback(supervisor.close)
-            await supervisor.start(without_contact=session.contact_lost)
+            try:
+                await supervisor.start(without_contact=session.contact_lost)
+            except OSError as error:
+                raise StartupError(
+                    f"cannot listen in the directory for tasks, {error.filename or settings.workload_dir}: "
+                    f"{error.strerror}; name another one with --workload-dir"
+                ) from error
             log.info(
                 "agent_started",
                 node=store.node_id,
@@ -165,6 +202,7 @@ class Agent:
                 memory_mib=capacity.memory_mib,
                 devices=len(devices),
                 http=http,
+                dns=dns,
             )
             trimming = asyncio.get_running_loop().create_task(_keep_trimming())
             stack.callback(trimming.cancel)
@@ -385,6 +423,9 @@ def run(settings: AgentSettings) -> None:
 @click.option("--publish-address", help="Address that containers' ports bind. Default: 0.0.0.0, on loopback 127.0.0.1.")
 @click.option("--http", help="host:port for /metrics and /healthz. Default: off.")
 @click.option("--ports", help="Host ports to hand out. Default: 20000-31999.")
+@click.option("--dns", help="address:port of DNS for services, or off. Default: 127.0.0.1:8600, or another free port.")
+@click.option("--dns-upstream", help="Who answers all other names: system, or address:port. Default: nobody.")
+@click.option("--workload-dir", type=click.Path(path_type=Path), help="Directory of the socket that tasks speak to.")
 @click.option("--allow-privileged", is_flag=True, default=None, help="Let tasks ask for privileged containers.")
 @click.option("--allow-host-paths", is_flag=True, default=None, help="Let tasks mount paths of this host.")
 @click.option("--allow-host-network", is_flag=True, default=None, help="Let tasks use this host's own network.")

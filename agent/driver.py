@@ -85,6 +85,8 @@ class RunSpec:
     env: StrMap = ()
     ports: tuple[PortBinding, ...] = ()
     device_ids: tuple[str, ...] = ()
+    workload_dir: str = ""  # a directory of this node that a container finds at /run/raftsman; "" = none
+    resolver: str = ""  # address of the DNS server that a container in a bridge network asks; "" = the engine's choice
     network_mode: str = "bridge"
     sandbox: str = ""
     hostname: str = ""

@@ -40,6 +40,8 @@ from agent.runs import TaskRun, find_run
 from agent.runspec import NodeFacts, run_spec
 from agent.store import Store
 from agent.turns import Turns
+from agent.workload.side import WorkloadSide
+from orchestrator.contract import codec
 from orchestrator.contract.model import (
     AllocationId,
     AllocState,
@@ -49,6 +51,7 @@ from orchestrator.contract.model import (
     Observation,
     OnDisconnect,
 )
+from orchestrator.contract.v1 import agent_pb2
 
 REFRESH_S = 10.0
 RETRY_S = 1.0
@@ -94,6 +97,7 @@ class Supervisor:
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         refresh_s: float = REFRESH_S,
         check_host: str = "127.0.0.1",
+        workload: Callable[[Callable[[], Mapping[AssignmentKey, Record]]], WorkloadSide] | None = None,
     ) -> None:
         self.records: dict[AssignmentKey, Record] = {}
         self.available: dict[str, bool] = dict.fromkeys(drivers, False)
@@ -125,6 +129,7 @@ class Supervisor:
         self._gone_ms: dict[str, int] = {}  # by driver: when its notices broke off, until everything was seen again
         self._complete = False  # a full set was taken up, so what has no record is nobody's
         self._closing = False
+        self.workload = workload(lambda: self.records) if workload is not None else None
         self._prober = Prober(
             drivers=drivers,
             host=check_host,
@@ -132,6 +137,7 @@ class Supervisor:
             now_ms=now_ms,
             ready=self._checked,
             dead=self._unwell,
+            says=self.workload.board if self.workload is not None else None,
         )
         metrics.running.set_function(
             lambda: sum(one.running for found in self._found.values() for one in found.values())
@@ -156,6 +162,8 @@ class Supervisor:
             self._remember(record)
         if without_contact:
             self.contact_lost()
+        if self.workload is not None:
+            await self.workload.start()
         for name in self._drivers:
             await self._refresh_all(name)
         for instances in self._found.values():
@@ -178,6 +186,8 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._prober.close()
+        if self.workload is not None:
+            await self.workload.close()
         for driver in self._drivers.values():
             await driver.close()
 
@@ -350,6 +360,13 @@ class Supervisor:
             if not self._onlookers[name]:
                 del self._onlookers[name]
 
+    def workload_report(self, key: AssignmentKey) -> bytes:
+        """What its tasks said of themselves, as the bytes of a ``WorkloadReport``. Raises ``LogsGoneError``."""
+        record = self.records.get(key)
+        if record is None or self.workload is None:
+            raise LogsGoneError(f"{key.id} attempt {key.attempt} is unknown on node {self._node.name}")
+        return codec.encode(self.workload.report(record), agent_pb2.WorkloadReport()).SerializeToString()
+
     # ------------------------------------------------------------------------ workers
 
     def _remember(self, record: Record) -> None:
@@ -449,7 +466,11 @@ class Supervisor:
             if driver is None:
                 has = ", ".join(sorted(self._drivers)) or "none"
                 raise StartError(f"this node has no driver {task.driver_name!r} (it has {has})", permanent=True)
+            if self.workload is not None and not await self._while_wanted(key, worker, self.workload.prepare(record)):
+                return False  # nothing came of it while it was wanted
             spec = run_spec(record, task, self._store.cluster_id, self._node)
+            if self.workload is not None:
+                spec = self.workload.dress(spec, record)
             spec = replace(spec, progress=self._teller(key))
             preparing = pins.prepare(driver, spec, record.assignment.job_version, self._settle)
             ready = await self._while_wanted(key, worker, preparing)
@@ -535,8 +556,11 @@ class Supervisor:
     async def _stop(self, action: Stop) -> None:
         one = action.instance
         driver = self._drivers[one.driver]
+        timeout_ms = action.timeout_ms
+        if self.workload is not None and action.signal != "SIGKILL":
+            timeout_ms = await self.workload.before_stop(one.run, timeout_ms)
         try:
-            await driver.stop(one.name, signal=action.signal, timeout_ms=action.timeout_ms)
+            await driver.stop(one.name, signal=action.signal, timeout_ms=timeout_ms)
             self._metrics.stops.labels(one.driver).inc()
             after = await driver.inspect(one.name)
         except DriverUnavailableError:
@@ -646,6 +670,8 @@ class Supervisor:
             self._spawn(self._look_again(one))
             return
         found[one.name] = one
+        if one.state is InstanceState.EXITED and self.workload is not None:
+            self.workload.ended(one.run)
         self._keys[one.name] = key
         self._siblings.setdefault(key.id, set()).add(key)
         if one.state is InstanceState.EXITED:
@@ -675,7 +701,9 @@ class Supervisor:
         if key is None:
             return
         found = self._found.get(key, {})
-        found.pop(name, None)
+        gone = found.pop(name, None)
+        if gone is not None and self.workload is not None:
+            self.workload.ended(gone.run)
         if not found:
             self._found.pop(key, None)
             if key not in self.records:

@@ -56,8 +56,8 @@ class FakeDriver:
         self.fail_list: Exception | None = None  # once
         self.check_codes: dict[str, int] = {}  # by run: what commands in it exit with
         self._runs: dict[str, _Run] = {}
-        self._changed: asyncio.Queue[str | None] = asyncio.Queue()
         self._hands: dict[str, FakeHands] = {}
+        self._changed: asyncio.Queue[str | None] = asyncio.Queue()
         self._numbers = 0
 
     async def probe(self) -> DriverInfo:
