@@ -35,8 +35,10 @@ from agent.outbox import Outbox
 from agent.registry import DRIVERS, DriverSettings
 from agent.runspec import NodeFacts
 from agent.session import Session
+from agent.sessions import SessionServer
 from agent.store import Store, boot_id
 from agent.supervisor import Supervisor
+from agent.usage import Usage
 from agent.workload.place import shares_paths, socket_directory
 from agent.workload.side import WorkloadSide
 from orchestrator.contract.channel import TlsFiles
@@ -156,6 +158,13 @@ class Agent:
                 outbox=self.outbox,
                 asking=asking,
                 node=node,
+                sessions=SessionServer(supervisor, node_id=store.node_id, node_name=name),
+                usage=Usage(
+                    supervisor,
+                    data=settings.data,
+                    devices=[device.id for device in devices],
+                    nvml=None if settings.gpu else gpu.load_nvml(),
+                ),
                 metrics=self.metrics,
                 boot_id=this_boot,
                 services=services,

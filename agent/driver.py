@@ -148,18 +148,18 @@ class DriverInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogChunk:
-    """``offset`` is the place of the first byte of ``data`` in the run's whole output, both streams together."""
+    """``offset`` is the place of the first byte of ``data`` in the run's whole output, both streams together;
+    ``time_ms``: when it was written, unix (0: nobody knows)."""
 
     data: bytes
     offset: int
     stderr: bool = False
+    time_ms: int = 0
 
 
 class Driver(Protocol):
-    """Runs tasks. All methods may raise ``DriverUnavailableError``.
-
-    Room for more: a later ``exec`` is one further method with the same naming.
-    """
+    """Runs tasks. All methods may raise ``DriverUnavailableError``. What people want with a task (a command in it, its
+    files, its ports) is ``agent.hands``, with the same naming."""
 
     @property
     def name(self) -> str:

@@ -97,7 +97,7 @@ def _environment(record: Record, task: TaskSpec, values: dict[str, str], node: N
     }
     inner = task.driver_name == CONTAINERS and network_of(assignment.group) != HOST
     for port in assignment.ports:
-        env[f"RAFTSMAN_PORT_{_env_name(port.label)}"] = str(_inside(port) if inner else port.host_port)
+        env[f"RAFTSMAN_PORT_{_env_name(port.label)}"] = str(inside(port) if inner else port.host_port)
     devices = assignment.device_ids if task.resources.gpus is not None else ()
     if devices:
         env["NVIDIA_VISIBLE_DEVICES"] = ",".join(devices)
@@ -148,7 +148,7 @@ def _publisher(assignment: Assignment) -> str:
     return next((task.name for task in assignment.group.tasks if task.driver_name == CONTAINERS), "")
 
 
-def _inside(port: PortBinding) -> int:
+def inside(port: PortBinding) -> int:
     return port.to or port.host_port
 
 

@@ -21,9 +21,10 @@ import structlog
 
 from agent.asking import Asking
 from agent.discovery import Directory
-from agent.log_server import serve_logs
+from agent.log_server import Measuring, serve_logs
 from agent.metrics import Metrics
 from agent.outbox import Outbox
+from agent.sessions import SessionServer
 from agent.store import Store, boot_clock_ms
 from agent.supervisor import Supervisor
 from orchestrator.contract import codec
@@ -80,6 +81,8 @@ class Session:
         outbox: Outbox,
         asking: Asking,
         node: Callable[[], NodeSpec],
+        sessions: SessionServer,
+        usage: Measuring,
         metrics: Metrics,
         boot_id: str,
         services: Directory | None = None,
@@ -95,6 +98,8 @@ class Session:
         self._outbox = outbox
         self._asking = asking
         self._node = node
+        self._sessions = sessions
+        self._usage = usage
         self._metrics = metrics
         self._boot_id = boot_id
         self._services = services
@@ -276,6 +281,7 @@ class Session:
         self._registered = spec
         self._known.set()
         self._registering = None
+        self._at_leader = response.leader.address == address  # the first heartbeat need not find that out
         self._learn(response.peers, address)
         self._log.info("registered", node=spec.id, name=spec.name, cluster=response.cluster_id, index=response.index)
 
@@ -434,7 +440,7 @@ class Session:
             stub = agent_pb2_grpc.AgentsStub(channel)
             while True:
                 try:
-                    await serve_logs(stub, self._store.node_id, self._supervisor)
+                    await serve_logs(stub, self._store.node_id, self._supervisor, self._sessions, self._usage)
                 except grpc.aio.AioRpcError as error:
                     self._log.debug("logs_stream_ended", peer=address, why=from_rpc_error(error).message)
                 await asyncio.sleep(LOGS_AGAIN_S * random.uniform(0.8, 1.2))

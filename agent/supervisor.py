@@ -36,6 +36,7 @@ from agent.images import ToldImages
 from agent.metrics import Metrics
 from agent.prober import Prober, Run
 from agent.reconcile import Hold, Record, Remove, Resize, Start, Stop
+from agent.runs import TaskRun, find_run
 from agent.runspec import NodeFacts, run_spec
 from agent.store import Store
 from agent.turns import Turns
@@ -119,6 +120,7 @@ class Supervisor:
         self._turns = Turns()
         self._background: set[asyncio.Task[None]] = set()
         self._clearing: asyncio.Task[None] | None = None
+        self._onlookers: dict[str, set[asyncio.Event]] = {}
         self._index = 0
         self._listed: set[str] = set()
         self._closing = False
@@ -274,9 +276,20 @@ class Supervisor:
         return sum(any(one.running for one in found.values()) for found in self._found.values())
 
     async def logs(
-        self, key: AssignmentKey, task: str, *, previous: bool, follow: bool, tail_lines: int, offset: int
+        self,
+        key: AssignmentKey,
+        task: str,
+        *,
+        previous: bool,
+        follow: bool,
+        tail_lines: int,
+        offset: int,
+        since_ms: int = 0,
     ) -> AsyncIterator[LogChunk]:
-        """Output of a task's present (or previous) run. Raises ``LogsGoneError``, ``DriverUnavailableError``."""
+        """Output of a task's present (or previous) run, as far as it is not known to be older than ``since_ms``.
+
+        Raises ``LogsGoneError``, ``DriverUnavailableError``.
+        """
         record = self.records.get(key)
         if record is None:
             raise LogsGoneError(f"{key.id} attempt {key.attempt} is unknown on node {self._node.name}")
@@ -294,7 +307,52 @@ class Supervisor:
             why = f": {record.reason}" if record.reason else ""
             raise LogsGoneError(f"{key.id} task {wanted} has no output (state {record.state.name}{why})")
         async for chunk in driver.logs(name, follow=follow, tail_lines=tail_lines, offset=offset):
-            yield chunk
+            if not chunk.time_ms or chunk.time_ms >= since_ms:
+                yield chunk
+
+    # ------------------------------------------------------------------------ people who look in
+
+    def run_of(self, key: AssignmentKey, task: str) -> TaskRun | str:
+        """The present run of a task ("": the first), or why there is none."""
+        record = self.records.get(key)
+        return find_run(record, self._drivers, key, task, cluster_id=self._store.cluster_id, node=self._node.name)
+
+    @property
+    def node_id(self) -> str:
+        return self._node.node_id
+
+    def running_by_driver(self) -> list[tuple[Driver, list[Instance]]]:
+        """What runs now for this node's allocations: their tasks, and no helpers of a driver."""
+        running: dict[str, list[Instance]] = {}
+        for key, found in self._found.items():
+            record = self.records.get(key)
+            tasks = {task.name for task in record.assignment.group.tasks} if record is not None else set()
+            for one in found.values():
+                if one.running and one.run.task in tasks:
+                    running.setdefault(one.driver, []).append(one)
+        return [(self._drivers[name], instances) for name, instances in sorted(running.items())]
+
+    def devices_of(self, key: AssignmentKey, task: str) -> tuple[str, ...]:
+        """Ids of the devices that a task was given."""
+        record = self.records.get(key)
+        if record is None:
+            return ()
+        spec = next((one for one in record.assignment.group.tasks if one.name == task), None)
+        return record.assignment.device_ids if spec is not None and spec.resources.gpus is not None else ()
+
+    async def seen_ended(self, name: str, timeout_s: float) -> None:
+        """Until a run was seen to have ended, or is gone, from now on; or ``timeout_s``."""
+        event = asyncio.Event()
+        self._onlookers.setdefault(name, set()).add(event)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await event.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._onlookers[name].discard(event)
+            if not self._onlookers[name]:
+                del self._onlookers[name]
 
     def workload_report(self, key: AssignmentKey) -> bytes:
         """What its tasks said of themselves, as the bytes of a ``WorkloadReport``. Raises ``LogsGoneError``."""
@@ -610,12 +668,18 @@ class Supervisor:
             self.workload.ended(one.run)
         self._keys[one.name] = key
         self._siblings.setdefault(key.id, set()).add(key)
+        if one.state is InstanceState.EXITED:
+            self._tell_onlookers(one.name)
         if before is None or before.state is not one.state:
             # What had ended before this agent came was counted by its predecessor; a short task ends within its start.
             if one.state is InstanceState.EXITED and (before is not None or one.name in self._starting):
                 self._metrics.exits.labels(one.driver).inc()
             if wake:
                 self._wake_siblings(key.id)
+
+    def _tell_onlookers(self, name: str) -> None:
+        for event in self._onlookers.get(name, ()):
+            event.set()
 
     async def _look_again(self, one: Instance) -> None:
         try:
@@ -626,6 +690,7 @@ class Supervisor:
             self._see(found, sure=True)
 
     def _unsee(self, name: str) -> None:
+        self._tell_onlookers(name)
         key = self._keys.pop(name, None)
         if key is None:
             return

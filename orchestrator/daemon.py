@@ -46,6 +46,7 @@ from orchestrator.api import agents, control
 from orchestrator.api.admission import Admission
 from orchestrator.api.backup import Backup
 from orchestrator.api.certificate import check_certificate, expires_ms_of
+from orchestrator.api.drains import Drains
 from orchestrator.api.explain import Explain
 from orchestrator.api.feed import Feed
 from orchestrator.api.foresight import Foresight
@@ -58,7 +59,9 @@ from orchestrator.api.past import Past
 from orchestrator.api.peers import PeerChanges
 from orchestrator.api.reads import Facts, Others, Reads, resolve_device, resolve_node
 from orchestrator.api.services import Services
+from orchestrator.api.sessions import Sessions
 from orchestrator.api.status import StatusServer
+from orchestrator.api.usage import Usages
 from orchestrator.api.watch import HashingMachine, StateHashes, Watch
 from orchestrator.api.workload import Workloads
 from orchestrator.config import PeerSettings, load, split_address
@@ -184,6 +187,7 @@ class Peer:
         hub = LogHub(check=self._agents.check_speaker)
         logs = Logs(hub, self._forwarder, find=reads.log_target)
         discovery = Services(self.log, self._state, info=reads.info, check=self._agents.check_speaker)
+        sessions = Sessions(hub, self._forwarder, find=reads.log_target, check=self._agents.check_speaker)
         servicers = (
             writes,
             reads,
@@ -197,6 +201,9 @@ class Peer:
             logs,
             Workloads(logs),
             discovery,
+            sessions,
+            Drains(self._state, reads.info, resolve_node=lambda text: resolve_node(self._state(), text)),
+            Usages(hub, self._state, resolve_node=lambda text: resolve_node(self._state(), text)),
         )
         admission = Admission()
         services = [
@@ -205,7 +212,11 @@ class Peer:
             )
             for descriptor, parts, routes in (
                 (control_pb2.DESCRIPTOR.services_by_name["Control"], servicers, control.ROUTES),
-                (agent_pb2.DESCRIPTOR.services_by_name["Agents"], (self._agents, hub, discovery), agents.ROUTES),
+                (
+                    agent_pb2.DESCRIPTOR.services_by_name["Agents"],
+                    (self._agents, hub, sessions, discovery),
+                    agents.ROUTES,
+                ),
             )
         ]
         self._server = grpc.aio.server(options=[*channel.SERVER_OPTIONS, *transport.SERVER_OPTIONS])

@@ -18,7 +18,7 @@ import functools
 import math
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -43,13 +43,16 @@ from agent.driver import (
     RunSpec,
     StartError,
 )
-from agent.drivers import docker_files, docker_inside, docker_sandbox, docker_volumes
+from agent.drivers import docker_files, docker_hands, docker_inside, docker_sandbox, docker_usage, docker_volumes
 from agent.drivers.docker_arguments import LABEL, Engine, Policy, arguments, check_policy, new_limits, run_of
 from agent.drivers.docker_images import PULL_SILENCE_S, Images
+from agent.hands import Command, Connection, Entered, Incoming
 from agent.log_tail import tail
+from agent.usage import Counters
 from orchestrator.contract.containers import KEPT_LOGS
 from orchestrator.contract.images import IMAGE_LENGTH_MAX, IMAGES_MAX, written
 from orchestrator.contract.model import ContainerSpec
+from orchestrator.contract.tree import Target
 
 CALL_S = 30.0
 MAX_CALLS = 32
@@ -229,6 +232,23 @@ class DockerDriver:
         async for chunk in self._output(name, follow=follow, offset=offset):
             yield chunk
 
+    # ------------------------------------------------------------------------ hands on it
+
+    async def enter(self, name: str, command: Command) -> Entered:
+        return await docker_hands.enter(name, command)
+
+    async def copy_out(self, name: str, path: str) -> tuple[str, AsyncIterator[bytes]]:
+        return await docker_hands.copy_out(name, path)
+
+    async def copy_in(self, name: str, target: Target) -> tuple[str, Incoming]:
+        return await docker_hands.copy_in(name, target)
+
+    async def connect(self, name: str, port: int) -> Connection:
+        return await docker_hands.connect(name, port)
+
+    async def measure(self, instances: Sequence[Instance]) -> Mapping[str, Counters]:
+        return await docker_usage.measure(instances)
+
     async def close(self) -> None:
         for stream in list(self._streams):
             stream.close()
@@ -319,11 +339,11 @@ class DockerDriver:
     async def _output(self, name: str, *, follow: bool, offset: int) -> AsyncIterator[LogChunk]:
         place = 0
         try:
-            async for stderr, data in self._stream(lambda api: _open_output(api, name, follow)):
+            async for stderr, time_ms, data in self._stream(lambda api: _open_output(api, name, follow)):
                 start, place = place, place + len(data)
                 if place > offset:
                     skip = max(0, offset - start)
-                    yield LogChunk(data=data[skip:], offset=start + skip, stderr=stderr)
+                    yield LogChunk(data=data[skip:], offset=start + skip, stderr=stderr, time_ms=time_ms)
         except docker.errors.NotFound:
             raise LogsGoneError(f"{name} is unknown on this node") from None
 
@@ -556,7 +576,7 @@ def _instance(
 def _open_output(api: docker.APIClient, name: str, follow: bool) -> Any:
     response = api.get(
         f"{api.base_url}/v{api.api_version}/containers/{name}/logs",
-        params={"stdout": "1", "stderr": "1", "follow": str(int(follow)), "timestamps": "0", "tail": "all"},
+        params={"stdout": "1", "stderr": "1", "follow": str(int(follow)), "timestamps": "1", "tail": "all"},
         stream=True,
         timeout=None,
     )
@@ -567,13 +587,15 @@ def _open_output(api: docker.APIClient, name: str, follow: bool) -> Any:
     return docker.types.daemon.CancellableStream(_frames(response), response)
 
 
-def _frames(response: Any) -> Iterator[tuple[bool, bytes]]:
-    """(is stderr, bytes) of the engine's multiplexed stream: a type byte, three zeros, a length, the bytes."""
+def _frames(response: Any) -> Iterator[tuple[bool, int, bytes]]:
+    """(is stderr, unix ms, bytes) of the engine's multiplexed stream: a type byte, three zeros, a length, the bytes,
+    which begin with the time and a blank."""
     while len(header := response.raw.read(8)) == 8:
         length = int.from_bytes(header[4:], "big")
         data = response.raw.read(length)
-        if data:
-            yield header[0] == 2, data
+        stamp, blank, said = data.partition(b" ")
+        if blank and said:
+            yield header[0] == 2, _unix_ms(stamp.decode("ascii", "replace")), said
         if len(data) < length:
             return
 

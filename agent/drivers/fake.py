@@ -26,6 +26,10 @@ from agent.driver import (
     RunSpec,
     StartError,
 )
+from agent.drivers import fake_hands
+from agent.drivers.fake_hands import FakeHands
+from agent.hands import Command, Connection, Entered, Incoming
+from orchestrator.contract.tree import Target
 
 
 @dataclass(slots=True)
@@ -50,6 +54,7 @@ class FakeDriver:
         self.ignore_stop = False
         self.check_codes: dict[str, int] = {}  # by run: what commands in it exit with
         self._runs: dict[str, _Run] = {}
+        self._hands: dict[str, FakeHands] = {}
         self._changed: asyncio.Queue[str] = asyncio.Queue()
         self._numbers = 0
 
@@ -157,6 +162,27 @@ class FakeDriver:
                 return
             run.changed.clear()
             await run.changed.wait()
+
+    # ------------------------------------------------------------------------ hands on it
+
+    def hands(self, name: str) -> FakeHands:
+        return self._hands.setdefault(name, FakeHands())
+
+    async def enter(self, name: str, command: Command) -> Entered:
+        self._check()
+        return self.hands(name).enter(command)
+
+    async def copy_out(self, name: str, path: str) -> tuple[str, AsyncIterator[bytes]]:
+        self._check()
+        return self.hands(name).copy_out(path)
+
+    async def copy_in(self, name: str, target: Target) -> tuple[str, Incoming]:
+        self._check()
+        return self.hands(name).copy_in(target)
+
+    async def connect(self, name: str, port: int) -> Connection:
+        self._check()
+        return fake_hands.connect(port)
 
     async def run_in(self, name: str, command: tuple[str, ...], *, timeout_ms: int) -> Ran:
         self._check()

@@ -48,6 +48,9 @@ ROUTES: dict[str, Route] = {
     "GetWorkload": Route.HERE,
     "ListServices": Route.HERE,
     "WatchServices": Route.HERE,
+    "Session": Route.HERE,
+    "GetUsage": Route.HERE,
+    "DrainStatus": Route.FRESH,
     "ListNodes": Route.FRESH,
     "ClusterStatus": Route.FRESH,
     "StateHash": Route.HERE,
@@ -213,8 +216,22 @@ class Writes:
     async def uncordon_node(self, request: pb.NodeRequest, call: Call) -> pb.WriteResponse:
         return await self._change(request, call, cmd.CordonNode(node_id=await self._node(request), cordoned=False))
 
-    async def drain_node(self, request: pb.NodeRequest, call: Call) -> pb.WriteResponse:
-        return await self._change(request, call, cmd.DrainNode(node_id=await self._node(request)))
+    async def drain_node(self, request: pb.DrainNodeRequest, call: Call) -> pb.WriteResponse:
+        if request.deadline_ms < 0:
+            raise InvalidError(
+                f"deadline_ms: {request.deadline_ms}; expected a time from now, or 0", field="deadline_ms"
+            )
+        if request.cancel and request.deadline_ms:
+            raise InvalidError("cancel: a drain that is cancelled has no deadline", field="cancel")
+        if request.keep_cordoned and not request.cancel:
+            raise InvalidError("keep_cordoned: a node that is drained is cordoned; say it with cancel", field="cancel")
+        command = cmd.DrainNode(
+            node_id=await self._node(request),
+            deadline_after_ms=request.deadline_ms,
+            cancel=request.cancel,
+            keep_cordoned=request.keep_cordoned,
+        )
+        return await self._change(request, call, command)
 
     async def forget_node(self, request: pb.NodeRequest, call: Call) -> pb.WriteResponse:
         return await self._change(request, call, cmd.ForgetNode(node_id=await self._node(request)))
@@ -245,7 +262,9 @@ class Writes:
             node_id=node_id, device_id=self._resolve_device(node_id, request.device), cordoned=cordoned
         )
 
-    async def _node(self, request: pb.NodeRequest | pb.NodeDeviceRequest | pb.TaintNodeRequest) -> str:
+    async def _node(
+        self, request: pb.NodeRequest | pb.NodeDeviceRequest | pb.TaintNodeRequest | pb.DrainNodeRequest
+    ) -> str:
         if not request.node:
             raise InvalidError("node: is empty; expected an id, the beginning of one, or a name", field="node")
         found = self._resolve_node(request.node)

@@ -218,6 +218,7 @@ def logs(
     follow: bool,
     tail_lines: int,
     offset: int = -1,
+    since_ms: int = 0,
 ) -> Stream[answers.LogsChunk]:
     request = pb.LogsRequest(
         id=_allocation(id),
@@ -227,6 +228,7 @@ def logs(
         follow=follow,
         tail_lines=tail_lines,
         offset=offset,
+        since_ms=since_ms,
     )
     return Stream("Logs", request, pb.LogsChunk, _as(answers.LogsChunk))
 
@@ -254,6 +256,24 @@ def watch_services(namespace: str, name: str, after_index: int) -> Stream[answer
 
 def list_nodes(stale: bool) -> Call[answers.NodeList]:
     return Call("ListNodes", pb.ListNodesRequest(read=_read(stale)), pb.ListNodesResponse, _as(answers.NodeList))
+
+
+def get_usage(node: str) -> Call[answers.UsageAnswer]:
+    return Call("GetUsage", pb.GetUsageRequest(node=node), pb.GetUsageResponse, _as(answers.UsageAnswer))
+
+
+def drain_node(
+    node: str, request_id: str, *, deadline_ms: int = 0, cancel: bool = False, keep_cordoned: bool = False
+) -> Call[answers.WriteResult]:
+    request = pb.DrainNodeRequest(
+        request_id=request_id, node=node, deadline_ms=deadline_ms, cancel=cancel, keep_cordoned=keep_cordoned
+    )
+    return Call("DrainNode", request, pb.WriteResponse, _as(answers.WriteResult), request_id)
+
+
+def drain_status(node: str, stale: bool) -> Call[answers.DrainStatus]:
+    request = pb.DrainStatusRequest(node=node, read=_read(stale))
+    return Call("DrainStatus", request, pb.DrainStatusResponse, _as(answers.DrainStatus))
 
 
 def change_node(method: str, node: str, request_id: str) -> Call[answers.WriteResult]:

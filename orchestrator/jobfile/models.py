@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
+from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo, WithJsonSchema, field_validator
 
 from orchestrator.contract import model as nouns
 from orchestrator.contract import priorities
@@ -56,7 +56,7 @@ from orchestrator.jobfile.placement import (
     TolerationKeys,
     Tolerations,
 )
-from orchestrator.jobfile.rollout_keys import Health, OrbitHealth, OrbitUpdate, UpdateKeys, either
+from orchestrator.jobfile.rollout_keys import Health, OrbitHealth, OrbitUpdate, UpdateKeys, either, only_one
 from orchestrator.jobfile.tree import text_of
 
 __all__ = ["AffinityKeys", "ConstraintKeys", "SpreadKeys", "TolerationKeys"]
@@ -255,6 +255,12 @@ class TaskKeys(ContainerKeys):
         description="main, init (to completion before the others) or sidecar (before the main tasks, and beside them).",
     )
 
+    @field_validator("health_check")
+    @classmethod
+    def _one_health(cls, value: OrbitHealth | None, info: ValidationInfo) -> OrbitHealth | None:
+        only_one(value, info.data.get("health"), "health")
+        return value
+
     def build_task(self, name: str) -> nouns.TaskSpec:
         return nouns.TaskSpec(
             name=name,
@@ -273,7 +279,7 @@ class TaskKeys(ContainerKeys):
             workload=self.workload.build() if self.workload is not None else None,
             container=self.build_container(cpu_max=self.resources.cpu_max, memory_max=self.resources.memory_max),
             role=self.role,
-            health=either("health", self.health, "health_check", self.health_check),
+            health=either(self.health, self.health_check),
         )
 
 
@@ -315,6 +321,12 @@ class GroupKeys(TaskKeys):
     rolling_update_config: OrbitUpdate | None = Field(default=None, description="Orbit's word for update.")
     tasks: list[Task] = Field(default=[], description="Tasks that always run together; a list, or a mapping by name.")
 
+    @field_validator("rolling_update_config")
+    @classmethod
+    def _one_update(cls, value: OrbitUpdate | None, info: ValidationInfo) -> OrbitUpdate | None:
+        only_one(value, info.data.get("update"), "update")
+        return value
+
     def build_group(self, name: str) -> nouns.GroupSpec:
         if self.tasks:
             tasks = tuple(task.build_task(task.name) for task in self.tasks)
@@ -336,7 +348,7 @@ class GroupKeys(TaskKeys):
             needs=tuple(self.needs),
             network_mode=self.network_mode,
             locality=(limits.DEFAULT_LOCALITY if self.datasets else 0) if self.locality is None else self.locality,
-            update=either("update", self.update, "rolling_update_config", self.rolling_update_config),
+            update=either(self.update, self.rolling_update_config),
         )
 
 

@@ -28,8 +28,8 @@ FORMAT = 4
 """Raised when a peer of today could misread what is written; additions alone do not raise it. What an older one reads
 rightly is still written with the older number. 2: configuration epochs (``ChangePeers``). 3: cordoned devices,
 evictions, namespaces, observations as columns (``RecordObserved``), moves (``MoveAllocation``), taints. 4: rollouts
-that are remembered, health, sick devices, settled digests, progress of starts, jobs with settings of containers or
-changed in place, services that jobs name and need."""
+that are remembered, health, sick devices, settled digests, drains with deadlines or cancelled, progress of starts,
+jobs with settings of containers or changed in place, services that jobs name and need."""
 
 M = TypeVar("M", bound=Message)
 
@@ -159,6 +159,8 @@ def _has_news_of_4(command: commands.Command) -> bool:
             return any(one.health for one in command.observations)
         case commands.RegisterNode():
             return bool(command.node.sick_devices)
+        case commands.DrainNode():
+            return command.cancel or command.deadline_after_ms != 0
         case _:
             return False
 

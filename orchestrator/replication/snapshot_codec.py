@@ -40,8 +40,8 @@ MAGIC = 0x534D5352  # "RSMS" in the file, little-endian
 FORMAT = 5
 """Raised when a peer of today could misread what is written; additions alone do not raise it. What an older one reads
 rightly is still written with the older number. 2: in parts. 3: of a configuration epoch after the first. 4:
-with namespaces or settings. 5: with checked rows, jobs that remember what they were, sick devices, settled digests, or
-jobs with settings of containers."""
+with namespaces or settings. 5: with checked rows, jobs that remember what they were, sick devices, settled digests,
+deadlines of drains, or jobs with settings of containers."""
 PART_BYTES = 256 * 1024
 """A part is ended when it has so many; one that begins with a large record (a job of 1 MiB) is larger."""
 
@@ -72,7 +72,7 @@ def _format(image: Image) -> int:
         return 5
     if image.health or any(job.tracked for job in image.jobs.values()):
         return 5
-    if any(node.spec.sick_devices for node in image.nodes.values()):
+    if any(node.spec.sick_devices or node.drain_deadline_ms for node in image.nodes.values()):
         return 5
     if image.namespaces or image.settings != Settings():
         return 4

@@ -34,9 +34,10 @@ def suitable(problem: Problem, wish: Wish) -> BoolArray:
 def has_room(problem: Problem, wish: Wish, nodes: Int64Array) -> BoolArray:
     """bool per given node: one more instance fits into what is free."""
     # Also what is not asked for: apply takes nothing onto a node that shrank below what it has given away.
-    mask: BoolArray = np.ones(len(nodes), dtype=np.bool_)
-    for free, amount in zip(problem.free.T, wish.request, strict=True):
-        mask &= free.take(nodes) >= amount
+    free_cpu, free_memory, free_disk = problem.free.T
+    cpu, memory, disk = wish.request
+    mask: BoolArray = (free_cpu.take(nodes) >= cpu) & (free_memory.take(nodes) >= memory)
+    mask &= free_disk.take(nodes) >= disk
     if wish.gpus is not None:
         mask &= problem.devices.enough(wish.gpus, nodes)
     if wish.custom:

@@ -193,9 +193,14 @@ class CordonDevice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainNode:
-    """Cordons the node and moves its allocations away."""
+    """Cordons the node and moves its allocations away. ``deadline_after_ms`` of cluster time later what is left is
+    stopped at once (0: no deadline, or the one that a drain under way has). ``cancel`` ends a drain instead; the node
+    takes work again unless ``keep_cordoned``."""
 
     node_id: str
+    deadline_after_ms: int = 0
+    cancel: bool = False
+    keep_cordoned: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -94,7 +94,7 @@ def _ordinals(state: State) -> Iterator[str]:
             yield f"attempt {attempt} of {key} is above the highest ever placed"
     for key, count in live.items():
         job = state.job_at.get(ordinals.names[key[0]][0])
-        if count > (1 if job is None or job.rollout is None else 2):
+        if count > (2 if job is not None and job.tracked else 1):
             yield f"{count} attempts of {key} are live"
         if count > 1 and key[0] not in ordinals.paired:
             yield f"{count} attempts of {key} are live, and its group is not listed as one of pairs"

@@ -84,6 +84,8 @@ class Node:
     ceiling: Resources = _NOTHING
     cordoned_devices: tuple[str, ...] = ()  # ids, sorted; also of devices that the node does not report now
 
+    drain_deadline_ms: int = 0  # cluster time at which what is left of a drain is stopped at once; 0: never
+
     # The agent's own first, then the operators', each by key and effect (``apply_taints`` keeps them so).
     taints: tuple[NodeTaint, ...] = ()
 

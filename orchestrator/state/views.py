@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.contract import health
 from orchestrator.contract.answers import DeviceUse, JobStatus, NodeInfo
 from orchestrator.contract.containers import variables_of
 from orchestrator.contract.model import (
@@ -38,6 +37,7 @@ from orchestrator.state.allocations import FREE, LAST_LIVE, NO_ROWS, Columns
 from orchestrator.state.images import digests
 from orchestrator.state.model import Job, Node
 from orchestrator.state.ordinals import LastAttempts
+from orchestrator.state.rollouts import is_ready
 from orchestrator.state.state import Rows, State
 from orchestrator.state.status import job_status
 from orchestrator.state.typical import Shape
@@ -99,7 +99,7 @@ def cluster_view(state: State) -> ClusterView:
         time_ms=state.time_ms,
         jobs={JobUid(job.uid): job for job in jobs.values()},
         jobs_by_slot=jobs,
-        nodes={NodeId(node.spec.id): node for slot, node in nodes.items() if slot not in state.forgotten},
+        nodes=_present(state, nodes),
         nodes_by_slot=nodes,
         allocations=state.table.copy(rows),
         last_attempt=LastAttempts(state.ordinals),
@@ -111,6 +111,17 @@ def cluster_view(state: State) -> ClusterView:
         typical=state.typical.shown(),
         default_placement=state.limits.default_placement,
     )
+
+
+def with_nodes(state: State, view: ClusterView) -> ClusterView:
+    """The view with the nodes as they are now."""
+    nodes = dict(sorted(state.node_at.items()))
+    return replace(view, nodes=_present(state, nodes), nodes_by_slot=nodes)
+
+
+def _present(state: State, nodes: Mapping[int, Node]) -> dict[NodeId, Node]:
+    """By id, without the forgotten ones."""
+    return {NodeId(node.spec.id): node for slot, node in nodes.items() if slot not in state.forgotten}
 
 
 def nodes_alone(view: ClusterView) -> ClusterView:
@@ -184,17 +195,6 @@ def allocation(state: State, row: int) -> Allocation:
             custom=table.custom.get(row, ()),
         ),
         ready=is_ready(state, row),
-    )
-
-
-def is_ready(state: State, row: int) -> bool:
-    """Whether it should get work: it runs, is meant to, its node is there, and its checks are good."""
-    table = state.table
-    return (
-        int(table.state[row]) == int(AllocState.RUNNING)
-        and int(table.desired[row]) == int(Desired.RUN)
-        and health.is_ready(int(table.health[row]))
-        and state.node_at[int(table.node[row])].status is NodeStatus.READY
     )
 
 
@@ -287,6 +287,7 @@ def node_info(state: State, node: Node) -> NodeInfo:
         register_index=node.register_index,
         status_reason=node.status_reason,
         taints=node.taints,
+        drain_deadline_ms=node.drain_deadline_ms,
     )
 
 

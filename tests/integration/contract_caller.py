@@ -24,6 +24,7 @@ from orchestrator.contract.v1 import agent_pb2_grpc as agent_rpc
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.contract.v1 import control_pb2_grpc as rpc
 from orchestrator.contract.v1 import types_pb2 as types
+from orchestrator.contract.v1.session_pb2 import AgentFrame, ClientFrame
 from orchestrator.replication.v1 import peer_pb2 as peer
 from orchestrator.replication.v1 import peer_pb2_grpc as peer_rpc
 
@@ -91,7 +92,7 @@ async def play_agent(stub: Any, logs_stub: Any, node: str) -> tuple[Any, Any]:
     full = await first("Assignments", stream)
     assert full is not None and full.full, CODES
     logs = logs_stub.ServeLogs()
-    await logs.write(agent.LogsUp(hello={"node_id": node, "workload": True}))
+    await logs.write(agent.LogsUp(hello={"node_id": node, "sessions": True, "workload": True}))
     return stream, logs
 
 
@@ -103,6 +104,25 @@ async def serve_one_log(logs: Any, report: agent.WorkloadReport | None = None) -
     assert down.open.workload == (report is not None)
     data = b"hello\n" if report is None else report.SerializeToString()
     await logs.write(agent.LogsUp(data={"stream_id": down.open.stream_id, "data": data, "task": "main", "end": True}))
+
+
+async def one_session(control: Any, agents: Any, logs: Any, which: dict[str, Any]) -> None:
+    """A session by way of one peer with an agent whose stream is at another."""
+    session = control.Session()
+    await session.write(ClientFrame(open={"id": which, "exec": {"command": ["x"]}}))
+    async with asyncio.timeout(15):
+        down = await logs.read()
+    joined = agents.JoinSession()
+    await joined.write(AgentFrame(join=down.session.session_id))
+    await joined.write(AgentFrame(started={"node": "n"}))
+    assert (await first("Session", session)).started.node == "n", CODES
+    await session.write(ClientFrame(data=b"in"))
+    assert (await first("JoinSession", joined)).data == b"in", CODES
+    await joined.write(AgentFrame(end={"exit_code": 3}))
+    async with asyncio.timeout(15):
+        assert (await session.read()).end.exit_code == 3
+        assert await joined.read() is END
+        assert (await logs.read()).close.stream_id == down.session.session_id
 
 
 async def main(address: str, certs: Path | None, me: str, logs_address: str) -> None:
@@ -131,6 +151,10 @@ async def main(address: str, certs: Path | None, me: str, logs_address: str) -> 
     chunk = await first("Logs", control.Logs(pb.LogsRequest(id=which, tail_lines=-1, offset=-1)))
     assert chunk is not None and chunk.data == b"hello\n", CODES
     await answering
+    await one_session(control, elsewhere, logs, which)
+    await call(control, "GetUsage", pb.GetUsageRequest(node=node))
+    await call(control, "DrainStatus", pb.DrainStatusRequest(node=node))
+    assert len(ANSWERS["DrainStatus"].left) == 1, ANSWERS["DrainStatus"]
     await call(control, "GetJob", pb.GetJobRequest(job=key))
     assert ANSWERS["GetJob"].job.groups[0].running == 1, ANSWERS["GetJob"]
     await call(control, "ListJobs", pb.ListJobsRequest(namespace="*"))
@@ -158,12 +182,12 @@ async def main(address: str, certs: Path | None, me: str, logs_address: str) -> 
     await call(control, "Rebalance", pb.RebalanceRequest(goal="spread"))
     await call(control, "MoveAllocation", pb.MoveAllocationRequest(id=which, attempt=1))
     await call(control, "ScaleJob", pb.ScaleJobRequest(job=key, count=2))
-    changed = {**spec, "priority": 7}
-    await call(control, "SubmitJob", pb.SubmitJobRequest(request_id=uuid.uuid4().hex, job=changed))
     await call(control, "RestartJob", pb.RestartJobRequest(job=key))
     await call(control, "SteerRollout", pb.SteerRolloutRequest(job=key, action=types.ROLLOUT_ACTION_PAUSE))
+    await call(control, "SubmitJob", pb.SubmitJobRequest(job={**spec, "priority": 7}))
+    await call(control, "RollbackJob", pb.RollbackJobRequest(job=key))
     await call(control, "ListJobVersions", pb.ListJobVersionsRequest(job=key))
-    await call(control, "RollbackJob", pb.RollbackJobRequest(job=key, version=1))
+    assert len(ANSWERS["ListJobVersions"].versions) > 3, ANSWERS["ListJobVersions"]
     await call(control, "StopJob", pb.StopJobRequest(job=key))
     await call(control, "RemoveJob", pb.RemoveJobRequest(job=key))
     batch = [{"namespace": space, "name": f"b{n}", "groups": spec["groups"]} for n in range(3)]

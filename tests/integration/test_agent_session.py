@@ -17,8 +17,10 @@ from agent.metrics import Metrics
 from agent.outbox import Outbox
 from agent.runspec import NodeFacts
 from agent.session import CONTACT_MS, Session
+from agent.sessions import SessionServer
 from agent.store import Store
 from agent.supervisor import Supervisor
+from agent.usage import Usage
 from orchestrator.contract.errors import StartupError
 from orchestrator.contract.model import AllocState, NodeSpec, OnDisconnect, Resources, TaskSpec
 from tests.integration.agent_fakes import FakePeer, assignment_of, key_of, task_of, until
@@ -64,6 +66,8 @@ class Stack:
             outbox=self.outbox,
             asking=self.asking,
             node=self.node,
+            sessions=SessionServer(self.supervisor, node_id=self.store.node_id, node_name="n1"),
+            usage=Usage(self.supervisor, data=directory),
             metrics=self.metrics,
             boot_id="boot-1",
             clock_ms=self.clock,

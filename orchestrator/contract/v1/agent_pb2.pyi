@@ -1,4 +1,6 @@
+from orchestrator.contract.v1 import session_pb2 as _session_pb2
 from orchestrator.contract.v1 import types_pb2 as _types_pb2
+from orchestrator.contract.v1 import usage_pb2 as _usage_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -232,23 +234,27 @@ class ReportStatusesResponse(_message.Message):
     def __init__(self, index: _Optional[int] = ...) -> None: ...
 
 class LogsUp(_message.Message):
-    __slots__ = ("hello", "data")
+    __slots__ = ("hello", "data", "usage")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
     hello: LogsHello
     data: LogsData
-    def __init__(self, hello: _Optional[_Union[LogsHello, _Mapping]] = ..., data: _Optional[_Union[LogsData, _Mapping]] = ...) -> None: ...
+    usage: UsageData
+    def __init__(self, hello: _Optional[_Union[LogsHello, _Mapping]] = ..., data: _Optional[_Union[LogsData, _Mapping]] = ..., usage: _Optional[_Union[UsageData, _Mapping]] = ...) -> None: ...
 
 class LogsHello(_message.Message):
-    __slots__ = ("node_id", "workload")
+    __slots__ = ("node_id", "workload", "sessions")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     WORKLOAD_FIELD_NUMBER: _ClassVar[int]
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     workload: bool
-    def __init__(self, node_id: _Optional[str] = ..., workload: _Optional[bool] = ...) -> None: ...
+    sessions: bool
+    def __init__(self, node_id: _Optional[str] = ..., workload: _Optional[bool] = ..., sessions: _Optional[bool] = ...) -> None: ...
 
 class LogsData(_message.Message):
-    __slots__ = ("stream_id", "data", "offset", "task", "stderr", "end", "error", "error_reason")
+    __slots__ = ("stream_id", "data", "offset", "task", "stderr", "end", "error", "error_reason", "time_ms")
     STREAM_ID_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
@@ -257,6 +263,7 @@ class LogsData(_message.Message):
     END_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     ERROR_REASON_FIELD_NUMBER: _ClassVar[int]
+    TIME_MS_FIELD_NUMBER: _ClassVar[int]
     stream_id: str
     data: bytes
     offset: int
@@ -265,18 +272,23 @@ class LogsData(_message.Message):
     end: bool
     error: str
     error_reason: str
-    def __init__(self, stream_id: _Optional[str] = ..., data: _Optional[bytes] = ..., offset: _Optional[int] = ..., task: _Optional[str] = ..., stderr: _Optional[bool] = ..., end: _Optional[bool] = ..., error: _Optional[str] = ..., error_reason: _Optional[str] = ...) -> None: ...
+    time_ms: int
+    def __init__(self, stream_id: _Optional[str] = ..., data: _Optional[bytes] = ..., offset: _Optional[int] = ..., task: _Optional[str] = ..., stderr: _Optional[bool] = ..., end: _Optional[bool] = ..., error: _Optional[str] = ..., error_reason: _Optional[str] = ..., time_ms: _Optional[int] = ...) -> None: ...
 
 class LogsDown(_message.Message):
-    __slots__ = ("open", "close")
+    __slots__ = ("open", "close", "session", "usage")
     OPEN_FIELD_NUMBER: _ClassVar[int]
     CLOSE_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
     open: LogsOpen
     close: LogsClose
-    def __init__(self, open: _Optional[_Union[LogsOpen, _Mapping]] = ..., close: _Optional[_Union[LogsClose, _Mapping]] = ...) -> None: ...
+    session: _session_pb2.SessionCall
+    usage: UsageCall
+    def __init__(self, open: _Optional[_Union[LogsOpen, _Mapping]] = ..., close: _Optional[_Union[LogsClose, _Mapping]] = ..., session: _Optional[_Union[_session_pb2.SessionCall, _Mapping]] = ..., usage: _Optional[_Union[UsageCall, _Mapping]] = ...) -> None: ...
 
 class LogsOpen(_message.Message):
-    __slots__ = ("stream_id", "key", "task", "previous", "follow", "tail_lines", "offset", "workload")
+    __slots__ = ("stream_id", "key", "task", "previous", "follow", "tail_lines", "offset", "workload", "since_ms")
     STREAM_ID_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
@@ -285,6 +297,7 @@ class LogsOpen(_message.Message):
     TAIL_LINES_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     WORKLOAD_FIELD_NUMBER: _ClassVar[int]
+    SINCE_MS_FIELD_NUMBER: _ClassVar[int]
     stream_id: str
     key: AssignmentKey
     task: str
@@ -293,7 +306,8 @@ class LogsOpen(_message.Message):
     tail_lines: int
     offset: int
     workload: bool
-    def __init__(self, stream_id: _Optional[str] = ..., key: _Optional[_Union[AssignmentKey, _Mapping]] = ..., task: _Optional[str] = ..., previous: _Optional[bool] = ..., follow: _Optional[bool] = ..., tail_lines: _Optional[int] = ..., offset: _Optional[int] = ..., workload: _Optional[bool] = ...) -> None: ...
+    since_ms: int
+    def __init__(self, stream_id: _Optional[str] = ..., key: _Optional[_Union[AssignmentKey, _Mapping]] = ..., task: _Optional[str] = ..., previous: _Optional[bool] = ..., follow: _Optional[bool] = ..., tail_lines: _Optional[int] = ..., offset: _Optional[int] = ..., workload: _Optional[bool] = ..., since_ms: _Optional[int] = ...) -> None: ...
 
 class LogsClose(_message.Message):
     __slots__ = ("stream_id",)
@@ -332,3 +346,17 @@ class WorkloadReport(_message.Message):
     TASKS_FIELD_NUMBER: _ClassVar[int]
     tasks: _containers.RepeatedCompositeFieldContainer[_types_pb2.TaskReport]
     def __init__(self, tasks: _Optional[_Iterable[_Union[_types_pb2.TaskReport, _Mapping]]] = ...) -> None: ...
+
+class UsageCall(_message.Message):
+    __slots__ = ("request_id",)
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    def __init__(self, request_id: _Optional[str] = ...) -> None: ...
+
+class UsageData(_message.Message):
+    __slots__ = ("request_id", "usage")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    usage: _usage_pb2.NodeUsage
+    def __init__(self, request_id: _Optional[str] = ..., usage: _Optional[_Union[_usage_pb2.NodeUsage, _Mapping]] = ...) -> None: ...

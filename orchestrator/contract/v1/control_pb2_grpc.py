@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from orchestrator.contract.v1 import control_pb2 as orchestrator_dot_contract_dot_v1_dot_control__pb2
+from orchestrator.contract.v1 import session_pb2 as orchestrator_dot_contract_dot_v1_dot_session__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -134,6 +135,11 @@ class ControlStub:
                 request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.LogsRequest.SerializeToString,
                 response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.LogsChunk.FromString,
                 _registered_method=True)
+        self.Session = channel.stream_stream(
+                '/orchestrator.contract.v1.Control/Session',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_session__pb2.ClientFrame.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_session__pb2.AgentFrame.FromString,
+                _registered_method=True)
         self.ListServices = channel.unary_unary(
                 '/orchestrator.contract.v1.Control/ListServices',
                 request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ListServicesRequest.SerializeToString,
@@ -154,6 +160,11 @@ class ControlStub:
                 request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ListNodesRequest.SerializeToString,
                 response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ListNodesResponse.FromString,
                 _registered_method=True)
+        self.GetUsage = channel.unary_unary(
+                '/orchestrator.contract.v1.Control/GetUsage',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.GetUsageRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.GetUsageResponse.FromString,
+                _registered_method=True)
         self.CordonNode = channel.unary_unary(
                 '/orchestrator.contract.v1.Control/CordonNode',
                 request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.NodeRequest.SerializeToString,
@@ -166,8 +177,13 @@ class ControlStub:
                 _registered_method=True)
         self.DrainNode = channel.unary_unary(
                 '/orchestrator.contract.v1.Control/DrainNode',
-                request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.NodeRequest.SerializeToString,
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.DrainNodeRequest.SerializeToString,
                 response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.FromString,
+                _registered_method=True)
+        self.DrainStatus = channel.unary_unary(
+                '/orchestrator.contract.v1.Control/DrainStatus',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.DrainStatusRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.DrainStatusResponse.FromString,
                 _registered_method=True)
         self.ForgetNode = channel.unary_unary(
                 '/orchestrator.contract.v1.Control/ForgetNode',
@@ -422,6 +438,13 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Session(self, request_iterator, context):
+        """A command in a task, a copy of its files, or a connection to one of its ports.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListServices(self, request, context):
         """Services: who answers under a name. Only ready instances are listed.
         """
@@ -450,6 +473,13 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetUsage(self, request, context):
+        """What is used now: asked of the agents that have a stream to the answering peer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CordonNode(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -464,6 +494,13 @@ class ControlServicer:
 
     def DrainNode(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DrainStatus(self, request, context):
+        """What is still on a node that is being drained, and what each of it waits for: computed afresh by the leader.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -723,6 +760,11 @@ def add_ControlServicer_to_server(servicer, server):
                     request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.LogsRequest.FromString,
                     response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.LogsChunk.SerializeToString,
             ),
+            'Session': grpc.stream_stream_rpc_method_handler(
+                    servicer.Session,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_session__pb2.ClientFrame.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_session__pb2.AgentFrame.SerializeToString,
+            ),
             'ListServices': grpc.unary_unary_rpc_method_handler(
                     servicer.ListServices,
                     request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ListServicesRequest.FromString,
@@ -743,6 +785,11 @@ def add_ControlServicer_to_server(servicer, server):
                     request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ListNodesRequest.FromString,
                     response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ListNodesResponse.SerializeToString,
             ),
+            'GetUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUsage,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.GetUsageRequest.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.GetUsageResponse.SerializeToString,
+            ),
             'CordonNode': grpc.unary_unary_rpc_method_handler(
                     servicer.CordonNode,
                     request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.NodeRequest.FromString,
@@ -755,8 +802,13 @@ def add_ControlServicer_to_server(servicer, server):
             ),
             'DrainNode': grpc.unary_unary_rpc_method_handler(
                     servicer.DrainNode,
-                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.NodeRequest.FromString,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.DrainNodeRequest.FromString,
                     response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.SerializeToString,
+            ),
+            'DrainStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrainStatus,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.DrainStatusRequest.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.DrainStatusResponse.SerializeToString,
             ),
             'ForgetNode': grpc.unary_unary_rpc_method_handler(
                     servicer.ForgetNode,
@@ -1430,6 +1482,33 @@ class Control:
             _registered_method=True)
 
     @staticmethod
+    def Session(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/orchestrator.contract.v1.Control/Session',
+            orchestrator_dot_contract_dot_v1_dot_session__pb2.ClientFrame.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_session__pb2.AgentFrame.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListServices(request,
             target,
             options=(),
@@ -1538,6 +1617,33 @@ class Control:
             _registered_method=True)
 
     @staticmethod
+    def GetUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.contract.v1.Control/GetUsage',
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.GetUsageRequest.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.GetUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def CordonNode(request,
             target,
             options=(),
@@ -1606,8 +1712,35 @@ class Control:
             request,
             target,
             '/orchestrator.contract.v1.Control/DrainNode',
-            orchestrator_dot_contract_dot_v1_dot_control__pb2.NodeRequest.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.DrainNodeRequest.SerializeToString,
             orchestrator_dot_contract_dot_v1_dot_control__pb2.WriteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrainStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.contract.v1.Control/DrainStatus',
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.DrainStatusRequest.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.DrainStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

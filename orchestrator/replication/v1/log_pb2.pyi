@@ -258,10 +258,16 @@ class CordonDevice(_message.Message):
     def __init__(self, node_id: _Optional[str] = ..., device_id: _Optional[str] = ..., cordoned: _Optional[bool] = ...) -> None: ...
 
 class DrainNode(_message.Message):
-    __slots__ = ("node_id",)
+    __slots__ = ("node_id", "deadline_after_ms", "cancel", "keep_cordoned")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_FIELD_NUMBER: _ClassVar[int]
+    KEEP_CORDONED_FIELD_NUMBER: _ClassVar[int]
     node_id: str
-    def __init__(self, node_id: _Optional[str] = ...) -> None: ...
+    deadline_after_ms: int
+    cancel: bool
+    keep_cordoned: bool
+    def __init__(self, node_id: _Optional[str] = ..., deadline_after_ms: _Optional[int] = ..., cancel: _Optional[bool] = ..., keep_cordoned: _Optional[bool] = ...) -> None: ...
 
 class ForgetNode(_message.Message):
     __slots__ = ("node_id",)
@@ -656,7 +662,7 @@ class ImagePin(_message.Message):
     def __init__(self, group: _Optional[str] = ..., version: _Optional[int] = ..., image: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("slot", "spec", "status", "cordoned", "draining", "identity", "register_index", "modify_index", "status_time_ms", "status_reason", "ceiling", "cordoned_devices", "taints")
+    __slots__ = ("slot", "spec", "status", "cordoned", "draining", "identity", "register_index", "modify_index", "status_time_ms", "status_reason", "ceiling", "cordoned_devices", "taints", "drain_deadline_ms")
     SLOT_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
@@ -670,6 +676,7 @@ class Node(_message.Message):
     CEILING_FIELD_NUMBER: _ClassVar[int]
     CORDONED_DEVICES_FIELD_NUMBER: _ClassVar[int]
     TAINTS_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
     slot: int
     spec: _types_pb2.NodeSpec
     status: _types_pb2.NodeStatus
@@ -683,7 +690,8 @@ class Node(_message.Message):
     ceiling: _types_pb2.Resources
     cordoned_devices: _containers.RepeatedScalarFieldContainer[str]
     taints: _containers.RepeatedCompositeFieldContainer[_types_pb2.NodeTaint]
-    def __init__(self, slot: _Optional[int] = ..., spec: _Optional[_Union[_types_pb2.NodeSpec, _Mapping]] = ..., status: _Optional[_Union[_types_pb2.NodeStatus, str]] = ..., cordoned: _Optional[bool] = ..., draining: _Optional[bool] = ..., identity: _Optional[str] = ..., register_index: _Optional[int] = ..., modify_index: _Optional[int] = ..., status_time_ms: _Optional[int] = ..., status_reason: _Optional[str] = ..., ceiling: _Optional[_Union[_types_pb2.Resources, _Mapping]] = ..., cordoned_devices: _Optional[_Iterable[str]] = ..., taints: _Optional[_Iterable[_Union[_types_pb2.NodeTaint, _Mapping]]] = ...) -> None: ...
+    drain_deadline_ms: int
+    def __init__(self, slot: _Optional[int] = ..., spec: _Optional[_Union[_types_pb2.NodeSpec, _Mapping]] = ..., status: _Optional[_Union[_types_pb2.NodeStatus, str]] = ..., cordoned: _Optional[bool] = ..., draining: _Optional[bool] = ..., identity: _Optional[str] = ..., register_index: _Optional[int] = ..., modify_index: _Optional[int] = ..., status_time_ms: _Optional[int] = ..., status_reason: _Optional[str] = ..., ceiling: _Optional[_Union[_types_pb2.Resources, _Mapping]] = ..., cordoned_devices: _Optional[_Iterable[str]] = ..., taints: _Optional[_Iterable[_Union[_types_pb2.NodeTaint, _Mapping]]] = ..., drain_deadline_ms: _Optional[int] = ...) -> None: ...
 
 class Group(_message.Message):
     __slots__ = ("gid", "job_slot", "name", "last_attempt")

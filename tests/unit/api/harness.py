@@ -8,6 +8,7 @@ from typing import Any
 from orchestrator import plan
 from orchestrator.api.agents import Agents
 from orchestrator.api.control import Policy, Writes
+from orchestrator.api.drains import Drains
 from orchestrator.api.explain import Explain
 from orchestrator.api.feed import Feed
 from orchestrator.api.foresight import Foresight
@@ -18,6 +19,8 @@ from orchestrator.api.namespaces import Namespaces
 from orchestrator.api.past import Past
 from orchestrator.api.reads import Facts, Others, Reads, resolve_device, resolve_node
 from orchestrator.api.services import Services
+from orchestrator.api.sessions import Sessions
+from orchestrator.api.usage import Usages
 from orchestrator.api.watch import HashingMachine, StateHashes, Watch
 from orchestrator.contract.channel import Identity
 from orchestrator.contract.v1 import agent_pb2, types_pb2
@@ -88,6 +91,16 @@ class Api:
         self.hub = LogHub(check=self.agents.check_speaker)
         self.services = Services(self.log, self.state_now, info=self.reads.info, check=self.agents.check_speaker)
         self.logs = Logs(self.hub, self.forwarder, find=self.reads.log_target)
+        self.sessions = Sessions(
+            self.hub, self.forwarder, find=self.reads.log_target, check=self.agents.check_speaker, most=3
+        )
+        self.drains = Drains(
+            self.state_now,
+            self.reads.info,
+            resolve_node=lambda text: resolve_node(self.machine.state, text),
+            clock_ms=lambda: self.now_ms,
+        )
+        self.usages = Usages(self.hub, self.state_now, resolve_node=lambda text: resolve_node(self.machine.state, text))
 
     @property
     def state(self) -> State:

@@ -66,6 +66,7 @@ class Servicer:
             "heartbeats",
             "report_statuses",
             "serve_logs",
+            "join_session",
             "pin_image",
             "report_progress",
             "services",

@@ -178,6 +178,7 @@ COMMANDS: tuple[cmd.Command, ...] = (
         drop=(TaintKey(key="old"), TaintKey(key="bad", effect=TaintEffect.NO_EXECUTE)),
     ),
     cmd.DrainNode(node_id="n"),
+    cmd.DrainNode(node_id="n", deadline_after_ms=5_000, cancel=True, keep_cordoned=True),
     cmd.ForgetNode(node_id="n"),
     cmd.MarkNodes(lost=(cmd.NodeMark(node_id="n", register_index=3, reason="r"),)),
     PLAN,
@@ -323,3 +324,12 @@ def test_a_peer_that_knows_no_sick_devices_stops_before_one() -> None:
 def test_a_peer_that_knows_no_moves_stops_before_one() -> None:
     (move,) = [command for command in COMMANDS if isinstance(command, cmd.MoveAllocation)]
     assert log_pb2.LogEntry.FromString(encode_entry(entry(move))).format == 3
+
+
+def test_only_a_drain_that_an_older_peer_would_misread_is_of_a_newer_format() -> None:
+    for drain, wanted in (
+        (cmd.DrainNode(node_id="n"), 1),
+        (cmd.DrainNode(node_id="n", deadline_after_ms=1), 4),
+        (cmd.DrainNode(node_id="n", cancel=True), 4),
+    ):
+        assert log_pb2.LogEntry.FromString(encode_entry(entry(drain))).format == wanted

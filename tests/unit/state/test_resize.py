@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from orchestrator import plan
 from orchestrator.contract.model import (
     AllocState,
     ContainerSpec,
@@ -16,6 +17,7 @@ from orchestrator.contract.model import (
     Quota,
     TaskSpec,
 )
+from orchestrator.contract.rollouts import UpdateSpec
 from orchestrator.state import views
 from orchestrator.state.commands import Applied, JobSubmission, NamespaceWrite, PinImage, SubmitJobs, WriteNamespace
 from orchestrator.state.snapshot import capture, restore
@@ -155,3 +157,27 @@ def test_what_goes_on_and_what_is_replaced_run_the_same_digest() -> None:
     submit(kit, job("web", group(count=2, cpu=600)))
     for ordinal in range(2):
         assert dict(views.assignment(kit.state, kit.row(f"web/api/{ordinal}")).digests) == {"nginx": DIGEST}
+
+
+def test_a_rollout_that_only_resizes_is_over_at_once_and_remembers_what_was() -> None:
+    kit = running()
+
+    def remembered(spec: JobSpec) -> None:
+        one = JobSubmission(spec=spec, uid=f"uid-{kit.state.index}", in_place=True, remember=True)
+        kit.ok(SubmitJobs(jobs=(one,)))
+
+    remembered(job("web", group(count=2, cpu=500)))
+    found = kit.state.find_job("default", "web")
+    assert found is not None
+    assert found.rollout is not None
+    assert [revision.version for revision in found.history] == [1]
+    decision = plan.decide(views.cluster_view(kit.state), kit.now_ms)
+    assert decision.plans == ()
+    assert [(one.version, one.succeeded) for one in decision.verdicts] == [(2, True)]
+
+
+def test_canaries_are_looked_at_first() -> None:
+    kit = running()
+    kit.submit(job("web", replace(group(count=2, cpu=400), update=UpdateSpec(canaries=1))))
+    submit(kit, job("web", replace(group(count=2, cpu=300), update=UpdateSpec(canaries=1))))
+    assert outdated(kit) == 2
