@@ -13,7 +13,6 @@ from orchestrator.client.aio import Client
 from orchestrator.contract.errors import RaftsmanError
 from orchestrator.contract.model import (
     Allocation,
-    ContainerSpec,
     GroupSpec,
     JobSpec,
     JobType,
@@ -21,7 +20,6 @@ from orchestrator.contract.model import (
     StopPolicy,
     TaskSpec,
 )
-from orchestrator.jobfile.containers import UNLIMITED
 from orchestrator.ops.drill_cluster import FaultyCluster
 from orchestrator.ops.drill_jobs import running
 from orchestrator.ops.drill_needs import Need, prepare
@@ -55,7 +53,6 @@ def job(name: str, count: int, image_name: str) -> JobSpec:
         image=image_name,
         command=COMMAND,
         resources=Resources(cpu_millis=5, memory_mib=16),
-        container=ContainerSpec(cpu_max_millis=UNLIMITED),  # a quota would slow the engine's own steps in a start
         stop=StopPolicy(signal="SIGKILL", timeout_ms=0),
     )
     return JobSpec(name=name, type=JobType.SERVICE, groups=(GroupSpec(name="main", count=count, tasks=(task,)),))
