@@ -47,7 +47,8 @@ async def serve_logs(
         readers[name] = task = loop.create_task(work)
         task.add_done_callback(functools.partial(_drop, readers, name))
 
-    await call.write(agent_pb2.LogsUp(hello=agent_pb2.LogsHello(node_id=node_id, sessions=True)))
+    hello = agent_pb2.LogsHello(node_id=node_id, sessions=True, workload=supervisor.workload is not None)
+    await call.write(agent_pb2.LogsUp(hello=hello))
     sender = loop.create_task(send())
     try:
         async for down in call:
@@ -78,6 +79,10 @@ async def _read(wanted: agent_pb2.LogsOpen, supervisor: Supervisor, up: asyncio.
     end = agent_pb2.LogsData(stream_id=wanted.stream_id, task=wanted.task, end=True)
     try:
         key = codec.decode(AssignmentKey, wanted.key)
+        if wanted.workload:
+            end.data = supervisor.workload_report(key)
+            await up.put(agent_pb2.LogsUp(data=end))
+            return
         chunks = supervisor.logs(
             key,
             wanted.task,

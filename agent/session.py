@@ -20,6 +20,7 @@ import grpc.aio
 import structlog
 
 from agent.asking import Asking
+from agent.discovery import Directory
 from agent.log_server import Measuring, serve_logs
 from agent.metrics import Metrics
 from agent.outbox import Outbox
@@ -84,6 +85,7 @@ class Session:
         usage: Measuring,
         metrics: Metrics,
         boot_id: str,
+        services: Directory | None = None,
         clock_ms: Callable[[], int] = boot_clock_ms,
     ) -> None:
         self._configured = peers
@@ -100,6 +102,7 @@ class Session:
         self._usage = usage
         self._metrics = metrics
         self._boot_id = boot_id
+        self._services = services
         self._clock_ms = clock_ms
         self._log = structlog.get_logger("agent.session")
         self._registered: NodeSpec | None = None
@@ -211,6 +214,7 @@ class Session:
                     self._assignments(stub),
                     self._reports(stub),
                     self._register_changes(stub),
+                    *([self._services.follow(stub, self._store.node_id)] if self._services is not None else []),
                     self._asking.keep_telling(stub),
                 )
             ]
@@ -277,6 +281,7 @@ class Session:
         self._registered = spec
         self._known.set()
         self._registering = None
+        self._at_leader = response.leader.address == address  # the first heartbeat need not find that out
         self._learn(response.peers, address)
         self._log.info("registered", node=spec.id, name=spec.name, cluster=response.cluster_id, index=response.index)
 
@@ -310,6 +315,8 @@ class Session:
             raise _Ended("the control plane does not know this node", hint=address, register=True)
         self._contact_ms = max(self._contact_ms, sent_ms)
         self._store.save_contact(self._boot_id, self._contact_ms)
+        if self._services is not None:
+            self._services.confirmed()
         self._learn(response.peers, address)
         leader = response.leader.address
         if leader and leader != address and self._bad_hints.get(leader, 0) <= sent_ms:

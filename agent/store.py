@@ -158,6 +158,10 @@ class Store:
             file.write(json.dumps(content).encode())
         new.rename(path)
 
+    def read_json(self, name: str) -> dict[str, Any]:
+        """What ``write_json`` kept; empty where there is nothing that can be read."""
+        return self._read_json(name) or {}
+
     def _read_json(self, name: str) -> dict[str, Any] | None:
         try:
             content = json.loads((self.directory / name).read_bytes())

@@ -40,6 +40,8 @@ from agent.runs import TaskRun, find_run
 from agent.runspec import NodeFacts, run_spec
 from agent.store import Store
 from agent.turns import Turns
+from agent.workload.side import WorkloadSide
+from orchestrator.contract import codec
 from orchestrator.contract.model import (
     AllocationId,
     AllocState,
@@ -49,10 +51,13 @@ from orchestrator.contract.model import (
     Observation,
     OnDisconnect,
 )
+from orchestrator.contract.v1 import agent_pb2
 
 REFRESH_S = 10.0
 RETRY_S = 1.0
 EXPIRE_S = 60.0
+SHUTDOWN_MS = 15_000
+"""An engine that is told to end ends what it runs first; its own end is seen so much later at most."""
 SUPERSEDED_GRACE_MS = 5_000
 
 T = TypeVar("T")
@@ -92,6 +97,7 @@ class Supervisor:
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         refresh_s: float = REFRESH_S,
         check_host: str = "127.0.0.1",
+        workload: Callable[[Callable[[], Mapping[AssignmentKey, Record]]], WorkloadSide] | None = None,
     ) -> None:
         self.records: dict[AssignmentKey, Record] = {}
         self.available: dict[str, bool] = dict.fromkeys(drivers, False)
@@ -119,7 +125,11 @@ class Supervisor:
         self._onlookers: dict[str, set[asyncio.Event]] = {}
         self._index = 0
         self._listed: set[str] = set()
+        self._look = {name: asyncio.Event() for name in drivers}
+        self._gone_ms: dict[str, int] = {}  # by driver: when its notices broke off, until everything was seen again
+        self._complete = False  # a full set was taken up, so what has no record is nobody's
         self._closing = False
+        self.workload = workload(lambda: self.records) if workload is not None else None
         self._prober = Prober(
             drivers=drivers,
             host=check_host,
@@ -127,6 +137,7 @@ class Supervisor:
             now_ms=now_ms,
             ready=self._checked,
             dead=self._unwell,
+            says=self.workload.board if self.workload is not None else None,
         )
         metrics.running.set_function(
             lambda: sum(one.running for found in self._found.values() for one in found.values())
@@ -151,6 +162,8 @@ class Supervisor:
             self._remember(record)
         if without_contact:
             self.contact_lost()
+        if self.workload is not None:
+            await self.workload.start()
         for name in self._drivers:
             await self._refresh_all(name)
         for instances in self._found.values():
@@ -173,6 +186,8 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._prober.close()
+        if self.workload is not None:
+            await self.workload.close()
         for driver in self._drivers.values():
             await driver.close()
 
@@ -213,6 +228,7 @@ class Supervisor:
         if full:
             keys = [assignment.key for assignment in listed]
             instances = [one for found in self._found.values() for one in found.values()]
+            self._complete = True
             unlisted, unknown = reconcile.surplus(keys, self.records, instances, self._node.node_id)
             for key in unlisted:
                 log.info("allocation_unknown_to_control_plane", allocation=str(key.id), attempt=key.attempt)
@@ -344,6 +360,13 @@ class Supervisor:
             if not self._onlookers[name]:
                 del self._onlookers[name]
 
+    def workload_report(self, key: AssignmentKey) -> bytes:
+        """What its tasks said of themselves, as the bytes of a ``WorkloadReport``. Raises ``LogsGoneError``."""
+        record = self.records.get(key)
+        if record is None or self.workload is None:
+            raise LogsGoneError(f"{key.id} attempt {key.attempt} is unknown on node {self._node.name}")
+        return codec.encode(self.workload.report(record), agent_pb2.WorkloadReport()).SerializeToString()
+
     # ------------------------------------------------------------------------ workers
 
     def _remember(self, record: Record) -> None:
@@ -443,7 +466,11 @@ class Supervisor:
             if driver is None:
                 has = ", ".join(sorted(self._drivers)) or "none"
                 raise StartError(f"this node has no driver {task.driver_name!r} (it has {has})", permanent=True)
+            if self.workload is not None and not await self._while_wanted(key, worker, self.workload.prepare(record)):
+                return False  # nothing came of it while it was wanted
             spec = run_spec(record, task, self._store.cluster_id, self._node)
+            if self.workload is not None:
+                spec = self.workload.dress(spec, record)
             spec = replace(spec, progress=self._teller(key))
             preparing = pins.prepare(driver, spec, record.assignment.job_version, self._settle)
             ready = await self._while_wanted(key, worker, preparing)
@@ -466,7 +493,7 @@ class Supervisor:
                 self._put(reconcile.start_failed(now, task.name, error.reason, permanent=error.permanent))
             return False
         except DriverUnavailableError:
-            self._set_available(task.driver_name, False)
+            self._look[task.driver_name].set()
             raise
         self._metrics.starts.labels(task.driver_name).inc()
         log.info("started", name=instance.name, runtime_id=instance.runtime_id)
@@ -490,7 +517,7 @@ class Supervisor:
                 self._put(reconcile.not_resized(self.records[key], one.task.name, error.reason))
                 return
             except DriverUnavailableError:
-                self._set_available(one.task.driver_name, False)
+                self._look[one.task.driver_name].set()
                 raise
         log.info("resized", allocation=str(key.id), attempt=key.attempt, version=record.assignment.job_version)
         self._put(reconcile.resized(self.records[key], record.assignment.job_version))
@@ -529,12 +556,15 @@ class Supervisor:
     async def _stop(self, action: Stop) -> None:
         one = action.instance
         driver = self._drivers[one.driver]
+        timeout_ms = action.timeout_ms
+        if self.workload is not None and action.signal != "SIGKILL":
+            timeout_ms = await self.workload.before_stop(one.run, timeout_ms)
         try:
-            await driver.stop(one.name, signal=action.signal, timeout_ms=action.timeout_ms)
+            await driver.stop(one.name, signal=action.signal, timeout_ms=timeout_ms)
             self._metrics.stops.labels(one.driver).inc()
             after = await driver.inspect(one.name)
         except DriverUnavailableError:
-            self._set_available(one.driver, False)
+            self._look[one.driver].set()
             raise
         if after is not None:
             self._see(after)
@@ -571,7 +601,7 @@ class Supervisor:
                         await driver.stop(one.name, signal="SIGTERM", timeout_ms=SUPERSEDED_GRACE_MS)
                     break
                 except DriverUnavailableError as error:
-                    self._set_available(name, False)
+                    self._look[name].set()
                     log.warning("driver_unavailable", driver=name, error=str(error))
                     if name not in self._listed:
                         break  # it never answered, so nothing can be started through it either
@@ -640,6 +670,8 @@ class Supervisor:
             self._spawn(self._look_again(one))
             return
         found[one.name] = one
+        if one.state is InstanceState.EXITED and self.workload is not None:
+            self.workload.ended(one.run)
         self._keys[one.name] = key
         self._siblings.setdefault(key.id, set()).add(key)
         if one.state is InstanceState.EXITED:
@@ -669,7 +701,9 @@ class Supervisor:
         if key is None:
             return
         found = self._found.get(key, {})
-        found.pop(name, None)
+        gone = found.pop(name, None)
+        if gone is not None and self.workload is not None:
+            self.workload.ended(gone.run)
         if not found:
             self._found.pop(key, None)
             if key not in self.records:
@@ -681,6 +715,9 @@ class Supervisor:
         while True:
             try:
                 async for changed in driver.changes():
+                    if not changed:
+                        self._look[name].set()
+                        continue
                     if changed not in self._keys and changed not in self._starting:
                         continue  # another agent's, on the same engine
                     one = await driver.inspect(changed)
@@ -688,41 +725,82 @@ class Supervisor:
                         self._see(one)
                     else:
                         self._unsee(changed)
-            except DriverUnavailableError:
+            except DriverUnavailableError as error:
+                if name not in self._gone_ms:
+                    self._gone_ms[name] = self._now_ms()
+                    log.warning("driver_gone", driver=name, error=str(error))
                 self._set_available(name, False)
                 await asyncio.sleep(RETRY_S)
 
     async def _keep_refreshing(self, name: str) -> None:
+        """Now and then, at once when there is doubt, and every ``RETRY_S`` while the driver does not answer."""
         while True:
-            await asyncio.sleep(self._refresh_s if self.available[name] else RETRY_S)
-            await self._refresh_all(name)
+            look = self._look[name]
+            if self.available[name]:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._refresh_s):
+                        await look.wait()
+            else:
+                await asyncio.sleep(RETRY_S)
+            look.clear()
+            try:
+                await self._refresh_all(name)
+            except Exception:
+                # A bug in looking must not end the looking.
+                log.exception("refresh_failed", driver=name)
+                await asyncio.sleep(RETRY_S)
 
     async def _refresh_all(self, name: str) -> None:
         """Level-triggered: see everything, whatever notices were lost. Missing names are asked for one by one."""
         driver = self._drivers[name]
+        gone_ms = self._gone_ms.get(name)
         info = self.infos[name] = await driver.probe()
         if not info.available:
-            self._set_available(name, False)
+            self._set_available(name, False, info.reason)
             return
         before = {seen for found in self._found.values() for seen, one in found.items() if one.driver == name}
         try:
-            for one in await driver.list(self._store.cluster_id):
-                self._see(one)
+            listed = await driver.list(self._store.cluster_id)
+            for one in listed:
+                self._see(self._judged(one, gone_ms, info))
                 before.discard(one.name)
             for missing in before:
                 found = await driver.inspect(missing)
                 if found is None:
                     self._unsee(missing)
         except DriverUnavailableError as error:
-            log.warning("driver_unavailable", driver=name, error=str(error))
-            self._set_available(name, False)
+            self._set_available(name, False, str(error))
             return
         await self._look_for_images(name, driver)
         self._listed.add(name)
+        if gone_ms is not None and self._gone_ms.get(name) == gone_ms:
+            del self._gone_ms[name]
         self._set_available(name, True)
+        self._end_unknown(listed)
         for key, record in list(self.records.items()):
             if record.live and key not in self._workers:
                 self._wake(key)  # its worker failed
+
+    def _judged(self, one: Instance, gone_ms: int | None, info: DriverInfo) -> Instance:
+        """What an engine that was restarted took along did not end by itself."""
+        if gone_ms is None or info.keeps_runs or one.exit is None or one.exit.code == 0 or one.exit.oom_killed:
+            return one
+        record = self.records.get(one.run.key)
+        if one.exit.ended_ms < gone_ms - SHUTDOWN_MS or record is None or record.restarts != one.run.restarts:
+            return one
+        judged = reconcile.ended_with_engine(record, self._now_ms())
+        if judged != record:
+            log.info("ended_with_engine", name=one.name)
+            self._put(judged)
+            self._wake(record.key)
+        return replace(one, exit=replace(one.exit, with_engine=True))
+
+    def _end_unknown(self, listed: Iterable[Instance]) -> None:
+        """A call that was given up may still have been carried out, for an allocation that is forgotten by now."""
+        if self._complete:
+            unknown = [one for one in listed if one.node_id == self._node.node_id and one.run.key not in self.records]
+            if unknown:
+                self._spawn(self._end_all(unknown, remove=True))
 
     async def _look_for_images(self, name: str, driver: Driver) -> None:
         if not isinstance(driver, ListsImages) or not self.images.due(name):
@@ -733,14 +811,16 @@ class Supervisor:
         except DriverUnavailableError as error:
             log.debug("images_unknown", driver=name, error=str(error))  # a hint that is old does no harm
 
-    def _set_available(self, name: str, available: bool) -> None:
+    def _set_available(self, name: str, available: bool, reason: str = "") -> None:
         self._metrics.driver_available.labels(name).set(int(available))
         if self.available[name] is available:
             return
         self.available[name] = available
         self.drivers_changed.set()
-        log.info("driver_available" if available else "driver_down", driver=name)
-        if available:
+        if not available:
+            log.warning("driver_down", driver=name, reason=reason)
+        else:
+            log.info("driver_available", driver=name)
             for key in list(self.records):
                 if self.records[key].live:
                     self._wake(key)

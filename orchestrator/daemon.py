@@ -58,10 +58,12 @@ from orchestrator.api.namespaces import Namespaces
 from orchestrator.api.past import Past
 from orchestrator.api.peers import PeerChanges
 from orchestrator.api.reads import Facts, Others, Reads, resolve_device, resolve_node
+from orchestrator.api.services import Services
 from orchestrator.api.sessions import Sessions
 from orchestrator.api.status import StatusServer
 from orchestrator.api.usage import Usages
 from orchestrator.api.watch import HashingMachine, StateHashes, Watch
+from orchestrator.api.workload import Workloads
 from orchestrator.config import PeerSettings, load, split_address
 from orchestrator.contract import channel
 from orchestrator.contract.errors import RaftsmanError, StartupError
@@ -184,6 +186,8 @@ class Peer:
         self._agents = agents.Agents(self.log, proposer, self._state, self._liveness, peers=lambda: self.log.peers)
         hub = LogHub(check=self._agents.check_speaker)
         sessions = Sessions(hub, self._forwarder, find=reads.log_target, check=self._agents.check_speaker)
+        logs = Logs(hub, self._forwarder, find=reads.log_target)
+        discovery = Services(self.log, self._state, info=reads.info, check=self._agents.check_speaker)
         servicers = (
             writes,
             reads,
@@ -194,10 +198,12 @@ class Peer:
             Watch(self.log, self._state, Feed(self.log, self._state)),
             Backup(self.log, machine, self._state, reads, facts),
             StateHashes(self.log, machine, self._forwarder, peer_id=settings.id),
-            Logs(hub, self._forwarder, find=reads.log_target),
+            logs,
             sessions,
             Drains(self._state, reads.info, resolve_node=lambda text: resolve_node(self._state(), text)),
             Usages(hub, self._state, resolve_node=lambda text: resolve_node(self._state(), text)),
+            Workloads(logs),
+            discovery,
         )
         admission = Admission()
         services = [
@@ -206,7 +212,11 @@ class Peer:
             )
             for descriptor, parts, routes in (
                 (control_pb2.DESCRIPTOR.services_by_name["Control"], servicers, control.ROUTES),
-                (agent_pb2.DESCRIPTOR.services_by_name["Agents"], (self._agents, hub, sessions), agents.ROUTES),
+                (
+                    agent_pb2.DESCRIPTOR.services_by_name["Agents"],
+                    (self._agents, hub, sessions, discovery),
+                    agents.ROUTES,
+                ),
             )
         ]
         self._server = grpc.aio.server(options=[*channel.SERVER_OPTIONS, *transport.SERVER_OPTIONS])

@@ -34,6 +34,8 @@ SHARES_OF_A_CORE = 1024
 SUB_PATH_API = (1, 45)
 """From this version of its interface on the engine mounts a directory within a volume."""
 LABEL = "raftsman."
+ENDPOINT = "/run/raftsman"
+"""Where a container finds the directory of its agent's endpoint."""
 _PLAIN = ContainerSpec()
 
 
@@ -143,6 +145,9 @@ def arguments(spec: RunSpec, engine: Engine, publish_address: str, binds: dict[s
         host["tmpfs"] = {one.target: f"size={one.size_mib * MIB}" if one.size_mib else "" for one in container.tmpfs}
     if task.mounts:
         host |= _mounts(spec, binds)
+    if spec.workload_dir:
+        endpoint = docker.types.Mount(target=ENDPOINT, source=spec.workload_dir, type="bind", read_only=True)
+        host["mounts"] = [*host.get("mounts", ()), endpoint]
     if spec.sandbox:
         host["network_mode"] = f"container:{spec.sandbox}"
         exposed = None
@@ -198,6 +203,9 @@ def _network(spec: RunSpec, host: dict[str, Any], publish_address: str) -> list[
     """Sets mode and published ports; returns the exposed ones."""
     if spec.network_mode != BRIDGE:
         host["network_mode"] = spec.network_mode
+    elif spec.resolver:
+        host["dns"] = [spec.resolver]
+        host["dns_search"] = [f"{spec.run.key.id.namespace}.service.raftsman"]
     exposed: list[tuple[int, str]] = []
     bindings: dict[str, tuple[str, int]] = {}
     for port in spec.ports:

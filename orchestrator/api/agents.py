@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from itertools import islice
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -49,8 +50,15 @@ CHUNK = 1_000
 """Observations in one command: applying it must not keep a peer from its heartbeats."""
 SLICE = 500
 """Assignments that are written before the loop gets air."""
+AT_ONCE = 50
+"""Streams that are woken in one turn of the loop: an election ends all of them, and a large plan concerns most."""
 
-ROUTES: dict[str, Route] = {"ServeLogs": Route.HERE, "JoinSession": Route.HERE, "Heartbeats": Route.HERE}
+ROUTES: dict[str, Route] = {
+    "ServeLogs": Route.HERE,
+    "JoinSession": Route.HERE,
+    "Services": Route.HERE,
+    "Heartbeats": Route.HERE,
+}
 """Everything else is the leader's."""
 
 
@@ -281,13 +289,16 @@ def _own(node: Node, call: Call) -> None:
 
 
 class _Streams:
-    """Wakes the streams of the nodes that something changed for, and no others."""
+    """Wakes the streams of the nodes that something changed for, and no others; few in one turn of the loop, for one
+    that served thousands in a row would hear no peer meanwhile."""
 
     def __init__(self, log: ReplicatedLog, state: Callable[[], State]) -> None:
         self._log = log
         self._state = state
         self._events: dict[int, set[asyncio.Event]] = {}
         self._seen: tuple[State | None, int, int, int] = (None, 0, 0, 0)
+        self._to_wake: dict[int, None] = {}  # slots, in the order in which they will be
+        self._waking: asyncio.Handle | None = None
         self._unsubscribe: Callable[[], None] | None = None
 
     def start(self) -> None:
@@ -297,6 +308,9 @@ class _Streams:
         if self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
+        if self._waking is not None:
+            self._waking.cancel()
+            self._waking = None
 
     def open(self, slot: int) -> _Subscription:
         return _Subscription(self._events, slot)
@@ -312,9 +326,16 @@ class _Streams:
             slots = list(self._events)
         else:
             slots = np.flatnonzero(state.ledger.touched > old_index).tolist()
-        for slot in slots:
+        self._to_wake.update(dict.fromkeys(slots))
+        if self._waking is None:
+            self._wake()
+
+    def _wake(self) -> None:
+        for slot in list(islice(self._to_wake, AT_ONCE)):
+            del self._to_wake[slot]
             for event in self._events.get(slot, ()):
                 event.set()
+        self._waking = asyncio.get_running_loop().call_soon(self._wake) if self._to_wake else None
 
 
 class _Subscription:

@@ -53,6 +53,7 @@ class _Agent:
         self.down: asyncio.Queue[agent_pb.LogsDown | None] = asyncio.Queue()
         self.readers: dict[str, asyncio.Queue[agent_pb.LogsData | RaftsmanError]] = {}
         self._closed: set[str] = set()
+        self.workload = False  # it can be asked what tasks said of themselves
 
     def close(self, stream_id: str) -> None:
         """Tell the agent, once, that nobody reads this any more; data may still be on its way."""
@@ -126,6 +127,7 @@ class LogHub:
         node_id = first.hello.node_id
         await self._check(call, node_id)
         agent = _Agent(sessions=first.hello.sessions)
+        agent.workload = first.hello.workload
         older = self._agents.get(node_id)
         if older is not None:
             older.end(NoLeaderError("the agent opened another stream"))
@@ -184,6 +186,8 @@ class LogHub:
         agent = self._agents.get(node_id)
         if agent is None:
             raise PreconditionError(f"node {node_id} has no stream to this peer", reason=NOT_HERE)
+        if wanted.workload and not agent.workload:
+            raise PreconditionError(f"the agent of node {node_id} is too old for this: update it", reason="UNSUPPORTED")
         wanted.stream_id = uuid.uuid4().hex
         queue: asyncio.Queue[agent_pb.LogsData | RaftsmanError] = asyncio.Queue(QUEUE_CHUNKS)
         agent.readers[wanted.stream_id] = queue
@@ -251,6 +255,7 @@ class Logs:
             tail_lines=request.tail_lines,
             offset=request.offset,
             since_ms=request.since_ms,
+            workload=request.workload,
         )
         codec.encode(target.key, wanted.key)
         async for data in self._hub.read(target.node_id, wanted):

@@ -39,6 +39,8 @@ _OWN: dict[str, tuple[str, str, str]] = {
         "rebalance",
         "Move instances so that fewer nodes are used, or none is a hot spot.",
     ),
+    "services": ("orchestrator.cli.services", "services", "Who answers under which name: ready instances."),
+    "workload": ("orchestrator.cli.services", "workload", "What an instance's tasks say of themselves."),
     "stop": ("orchestrator.cli.jobs", "stop", "Stop a job."),
     "rm": ("orchestrator.cli.jobs", "remove", "Stop a job and forget it."),
     "scale": ("orchestrator.cli.jobs", "scale", "Change how many instances run."),

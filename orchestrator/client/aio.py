@@ -297,6 +297,47 @@ class Client(Hands):
                 attempt = chunk.attempt or attempt
             yield fresh
 
+    async def get_workload(
+        self, id: model.AllocationId | str, attempt: int = 0, namespace: str | None = None
+    ) -> answers.WorkloadAnswer:
+        """What its tasks said of themselves through the workload kit: readiness, metrics, heartbeats, leased ports."""
+        return await self._call(calls.get_workload(self._allocation_id(id, namespace), attempt))
+
+    # ------------------------------------------------------------------ services
+
+    async def list_services(
+        self, name: str = "", namespace: str | None = None, stale: bool = False
+    ) -> answers.ServiceList:
+        """Services of a namespace, or of all (``"*"``), each with its ready instances; ``name`` "": all of them."""
+        return await self._call(calls.list_services(self._namespace(namespace), name, stale))
+
+    async def watch_services(
+        self, name: str = "", namespace: str | None = None, after_index: int = 0
+    ) -> AsyncIterator[answers.ServicesUpdate]:
+        """First all services that match (``full``), then those that change, each with all of its instances, for ever.
+
+        ``after_index``: that of an update which was seen, to go on from there. Survives the death of peers; where a
+        peer does not know what changed since, it sends everything again (``full``).
+        """
+        where = self._namespace(namespace)
+        seen = after_index
+
+        def resume() -> calls.Stream[answers.ServicesUpdate]:
+            return calls.watch_services(where, name, seen)
+
+        while True:
+            parts: list[answers.ServicesUpdate] = []
+            async for update in self._endpoints.stream(resume, self.timeout_s):
+                if update.full:
+                    parts = []  # another peer begins anew
+                parts.append(update)
+                if update.index == 0:
+                    continue  # the rest follows
+                services = tuple(service for part in parts for service in part.services)
+                whole = answers.ServicesUpdate(index=update.index, full=parts[0].full, services=services)
+                parts, seen = [], update.index
+                yield whole
+
     # ------------------------------------------------------------------ nodes
 
     async def list_nodes(self, stale: bool = False) -> answers.NodeList:

@@ -233,6 +233,24 @@ def logs(
     return Stream("Logs", request, pb.LogsChunk, _as(answers.LogsChunk))
 
 
+def get_workload(id: model.AllocationId, attempt: int) -> Call[answers.WorkloadAnswer]:
+    request = pb.GetWorkloadRequest(id=_allocation(id), attempt=attempt)
+    return Call("GetWorkload", request, pb.GetWorkloadResponse, _as(answers.WorkloadAnswer))
+
+
+# ---------------------------------------------------------------------------- services
+
+
+def list_services(namespace: str, name: str, stale: bool) -> Call[answers.ServiceList]:
+    request = pb.ListServicesRequest(namespace=namespace, name=name, read=_read(stale))
+    return Call("ListServices", request, pb.ListServicesResponse, _as(answers.ServiceList))
+
+
+def watch_services(namespace: str, name: str, after_index: int) -> Stream[answers.ServicesUpdate]:
+    request = pb.WatchServicesRequest(namespace=namespace, name=name, after_index=after_index)
+    return Stream("WatchServices", request, pb.ServicesUpdate, _as(answers.ServicesUpdate))
+
+
 # ---------------------------------------------------------------------------- nodes
 
 

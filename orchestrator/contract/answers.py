@@ -23,8 +23,10 @@ from orchestrator.contract.model import (
     NodeTaint,
     Resources,
     Revision,
+    Service,
     Settings,
     StrMap,
+    TaskReport,
     Usage,
     Variable,
 )
@@ -201,6 +203,31 @@ class AllocationList:
 
     allocations: tuple[Allocation, ...] = ()
     read: ReadInfo = ReadInfo()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceList:
+    """Message ``ListServicesResponse``: by namespace and name."""
+
+    services: tuple[Service, ...] = ()
+    read: ReadInfo = ReadInfo()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServicesUpdate:
+    """Services that changed up to ``index``, each with all of its instances; ``full``: these are all that there are."""
+
+    index: int = 0
+    full: bool = False
+    services: tuple[Service, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadAnswer:
+    """Message ``GetWorkloadResponse``: what the tasks of an attempt said of themselves."""
+
+    tasks: tuple[TaskReport, ...] = ()
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

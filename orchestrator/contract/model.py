@@ -355,6 +355,24 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadSpec:
+    """What a task promises to say itself, through the workload kit. ``ready``: it is not ready before it says so;
+    ``heartbeat_ms``: silent for so long, its run ends (0: it sends no heartbeats)."""
+
+    ready: bool = False
+    heartbeat_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSpec:
+    """A name under which a group's instances are found, and the label of the port that they answer on. What is left ""
+    is chosen by ``contract.services``."""
+
+    name: str = ""
+    port: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSpec:
     """One container or process."""
 
@@ -374,6 +392,7 @@ class TaskSpec:
     container: ContainerSpec | None = None
     role: TaskRole = TaskRole.MAIN
     health: HealthSpec | None = None
+    workload: WorkloadSpec | None = None
 
     @property
     def driver_name(self) -> str:
@@ -407,6 +426,8 @@ class GroupSpec:
     locality: int = 0  # weight of nodes that have the images and ``datasets`` already
     network_mode: str = ""  # of its containers: bridge (""), host, none, or the name of a network of the node
     update: UpdateSpec | None = None
+    services: tuple[ServiceSpec, ...] = ()  # none: the default one, where it has ports (``contract.services``)
+    needs: tuple[str, ...] = ()  # services that must be there before its tasks start
 
     @property
     def resources(self) -> Resources:
@@ -524,6 +545,70 @@ class PortBinding:
     host_port: int
     to: int = 0
     protocol: Protocol = Protocol.TCP
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceInstance:
+    """One ready instance of a service: where it answers, and which allocation it is."""
+
+    allocation: AllocationId
+    attempt: int
+    address: str
+    port: int
+    label: str = ""
+    protocol: Protocol = Protocol.TCP
+    node_id: str = ""
+    node_name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A service and its ready instances, by allocation and attempt. ``declared``: a job that goes on offers it."""
+
+    namespace: str
+    name: str
+    instances: tuple[ServiceInstance, ...] = ()
+    declared: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceName:
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskMetric:
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeasedPort:
+    port: int
+    protocol: Protocol = Protocol.TCP
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskReport:
+    """What one task said of itself through the workload kit. ``heartbeat_age_ms`` -1: it never sent one; ``draining``:
+    told to stop, it asked for its whole grace; ``done``: it may be ended."""
+
+    task: str
+    ready: bool = False
+    heartbeat_age_ms: int = -1
+    metrics: tuple[TaskMetric, ...] = ()
+    ports: tuple[LeasedPort, ...] = ()
+    stopping: bool = False
+    draining: bool = False
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadReport:
+    """Of the tasks of one allocation, in their order."""
+
+    tasks: tuple[TaskReport, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

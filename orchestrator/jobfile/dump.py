@@ -87,6 +87,10 @@ def _group(group: GroupSpec) -> dict[str, Any]:
     if group.gang is not None:
         made["gang"] = _gang(group.gang)
     made |= placement.written(group, _constraint)
+    if group.services:
+        made["services"] = [{"name": one.name, "port": one.port} for one in group.services]
+    if group.needs:
+        made["needs"] = list(group.needs)
     if group.network_mode:
         made["network_mode"] = group.network_mode
     if not flat:
@@ -119,6 +123,12 @@ def _task(task: TaskSpec) -> dict[str, Any]:
         made["health"] = rollout_keys.written_health(task.health)
     if task.privileged:
         made["privileged"] = True
+    if task.workload is not None:
+        made["workload"] = {}
+        if task.workload.ready:
+            made["workload"]["ready"] = True
+        if task.workload.heartbeat_ms:
+            made["workload"]["heartbeat"] = units.format_duration(task.workload.heartbeat_ms)
     if task.mounts:
         made["volumes"] = [containers.written_mount(mount) for mount in task.mounts]
     if task.container is not None:

@@ -33,6 +33,8 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "node": models.ConstraintKeys,
     "spread": models.SpreadKeys,
     "tolerations": models.TolerationKeys,
+    "services": models.Service,
+    "workload": models.Workload,
     "volumes": containers.Volume,
     "auth": containers.Auth,
     "tmpfs": containers.Tmpfs,
@@ -50,11 +52,12 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "update": rollout_keys.UpdateKeys,
     "rolling_update_config": rollout_keys.OrbitUpdate,
 }
-_MAPPED = {"groups": "name", "tasks": "name", "ports": "label"}
+_MAPPED = {"groups": "name", "tasks": "name", "ports": "label", "services": "name"}
 """Lists that may be written as a mapping, and the key of an item that the mapping's key becomes."""
 
 _WRITTEN = {
     "cpu_millis": "cpu", "memory_mib": "memory", "disk_mib": "disk", "gpu_millis": "share", "delay_ms": "delay",
+    "heartbeat_ms": "heartbeat",
     "timeout_ms": "timeout", "mounts": "volumes", "values": "value", "constraint": "node",
 }  # fmt: skip
 """Field of ``contract.model`` -> key in the file, where they differ."""
@@ -67,6 +70,7 @@ _ELSEWHERE = {
     "log_driver": "logging", "network": "network_mode", "networks": "network_mode", "lifecycle": "role",
     "memory_limit": "memory_max", "mem_limit": "memory_max", "cpu_limit": "cpu_max", "cpu_hard_limit": "cpu_max",
     "readonly": "read_only", "read_only_root": "read_only", "annotations": "metadata",
+    "service": "services", "depends_on": "needs",
     "healthcheck": "health", "probes": "health", "strategy": "update", "update_config": "update",
 }  # fmt: skip
 """Words of other orchestrators for our keys."""
@@ -193,7 +197,7 @@ class _Reading:
                 continue
             if isinstance(entry.value, Map):
                 entry.value = self._listed(entry.value, key, name)
-            if key == "ports" or not isinstance(entry.value, Seq):
+            if key in ("ports", "services") or not isinstance(entry.value, Seq):
                 continue
             for item in entry.value.items:
                 if isinstance(item, Map):
@@ -206,6 +210,10 @@ class _Reading:
             body = entry.value
             if key == "ports" and isinstance(body, Scalar):
                 body = self._short_port(body)
+            if key == "services" and isinstance(body, Scalar) and body.value is not None:
+                port = Map(body.place)  # web: http
+                port.add(Entry("port", body.place, body))
+                body = port
             if isinstance(body, Scalar) and body.value is None:
                 body = Map(body.place)
             if not isinstance(body, Map):

@@ -190,6 +190,35 @@ class Gang(Keys):
 _GANG_SHORT = {"anyOf": [{"type": "boolean"}, {"type": "string", "enum": list(GANG_DOMAINS)}]}
 
 
+def _workload(value: object) -> object:
+    """``workload: ready`` means ``workload: {ready: true}``."""
+    return {"ready": True} if value == "ready" else value
+
+
+class Workload(Keys):
+    ready: Truth = Field(default=False, description="It is not ready before it says so: workload.ready().")
+    heartbeat: Duration = Field(default=0, description="Silent for so long, its run ends: workload.heartbeat().")
+
+    def build(self) -> nouns.WorkloadSpec:
+        return nouns.WorkloadSpec(ready=self.ready, heartbeat_ms=self.heartbeat)
+
+
+_WORKLOAD_SHORT = {"const": "ready"}
+
+
+def _service(value: object) -> object:
+    """``web`` means ``{name: web}``."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+class Service(Keys):
+    name: Name = Field(default="", description="Left out: the job's name, with the group's if that is not main.")
+    port: Text = Field(default="", description="Label of one of the group's ports; left out: the first.")
+
+    def build(self) -> nouns.ServiceSpec:
+        return nouns.ServiceSpec(name=self.name, port=self.port)
+
+
 # ---------------------------------------------------------------------------- tasks, groups, jobs
 
 
@@ -213,6 +242,9 @@ class TaskKeys(ContainerKeys):
     work_dir: Text | None = Field(default=None, description="Absolute path.")
     user: Text | None = Field(default=None, description="uid, uid:gid or a name.")
     privileged: Truth = Field(default=False, description="Refused unless the operator's policy allows it.")
+    workload: Annotated[Workload, Or(_WORKLOAD_SHORT), BeforeValidator(_workload)] | None = Field(
+        default=None, description="What it says itself through the workload kit: ready, heartbeat."
+    )
     health: Health | None = Field(default=None, description="A check, or startup, liveness and readiness.")
     health_check: OrbitHealth | None = Field(default=None, description="Orbit's word for health.")
     volumes: Volumes = Field(
@@ -244,6 +276,7 @@ class TaskKeys(ContainerKeys):
             user=self.user or "",
             privileged=self.privileged,
             mounts=tuple(volume.build() for volume in self.volumes),
+            workload=self.workload.build() if self.workload is not None else None,
             container=self.build_container(cpu_max=self.resources.cpu_max, memory_max=self.resources.memory_max),
             role=self.role,
             health=either(self.health, self.health_check),
@@ -277,6 +310,12 @@ class GroupKeys(TaskKeys):
     locality: Whole | None = Field(
         default=None, description="Weight of nodes that have the images and datasets: 0 to 100; 50 with datasets."
     )
+    services: list[Annotated[Service, BeforeValidator(_service), Or({"type": "string"})]] = Field(
+        default=[], description="Names under which its ports are found; a list, or a mapping of name to port."
+    )
+    needs: TextList = Field(
+        default=[], description="Services that must be there before it starts: NAME or NAME.NAMESPACE."
+    )
     network_mode: Text = Field(default="", description="Of its containers: bridge, host, none, or a network's name.")
     update: UpdateKeys | None = Field(default=None, description="How instances are replaced by a newer version.")
     rolling_update_config: OrbitUpdate | None = Field(default=None, description="Orbit's word for update.")
@@ -305,6 +344,8 @@ class GroupKeys(TaskKeys):
             spread=tuple(one.build() for one in self.spread),
             tolerations=tuple(one.build() for one in self.tolerations),
             datasets=tuple(self.datasets),
+            services=tuple(one.build() for one in self.services),
+            needs=tuple(self.needs),
             network_mode=self.network_mode,
             locality=(limits.DEFAULT_LOCALITY if self.datasets else 0) if self.locality is None else self.locality,
             update=either(self.update, self.rolling_update_config),

@@ -29,7 +29,7 @@ FORMAT = 4
 rightly is still written with the older number. 2: configuration epochs (``ChangePeers``). 3: cordoned devices,
 evictions, namespaces, observations as columns (``RecordObserved``), moves (``MoveAllocation``), taints. 4: rollouts
 that are remembered, health, sick devices, settled digests, drains with deadlines or cancelled, progress of starts,
-jobs with settings of containers or changed in place."""
+jobs with settings of containers or changed in place, services that jobs name and need."""
 
 M = TypeVar("M", bound=Message)
 
@@ -136,11 +136,21 @@ def _format(command: commands.Command) -> int:
     return 2 if isinstance(command, _OF_FORMAT_2) else 1
 
 
+def _offers_or_needs(spec: JobSpec) -> bool:
+    """A peer of format 3 would drop it, and have another state."""
+    return any(
+        group.services or group.needs or any(task.workload is not None for task in group.tasks) for group in spec.groups
+    )
+
+
 def _has_news_of_4(command: commands.Command) -> bool:
     """Whether a peer of format 3 would read it and do something else."""
     match command:
         case commands.SubmitJobs():
-            return any(job.remember or job.in_place or of_format_4(job.spec) for job in command.jobs)
+            return any(
+                job.remember or job.in_place or of_format_4(job.spec) or _offers_or_needs(job.spec)
+                for job in command.jobs
+            )
         case commands.ApplyPlan():
             return bool((command.actions.action == commands.Action.REPLACE).any())
         case commands.RecordObserved():

@@ -88,6 +88,7 @@ _OF_SOME_JOBS = (
     RecordObserved,
     PinImage,
     RecordProgress,
+    RegisterNode,
 )
 """Commands that say themselves which jobs they concern (``state.changes``)."""
 

@@ -67,6 +67,7 @@ def register(state: State, command: RegisterNode) -> Outcome:
             )
         )
         state.ledger.touched[slot] = state.index
+        state.changes.widen(state.index)
         state.events.emit("node.registered", node_id=spec.id, message=spec.name)
         _tell_sick(state, spec, ())
         apply_taints.tell(state, None, state.nodes[spec.id])
@@ -82,7 +83,12 @@ def register(state: State, command: RegisterNode) -> Outcome:
     state.put_node(replace(node, register_index=state.index))
     # Whoever registers begins a new stream and must be told everything.
     state.ledger.touched[node.slot] = state.index
-    return state.changed(known.spec != spec or known.status is NodeStatus.LOST)
+    changed = known.spec != spec or known.status is NodeStatus.LOST
+    if changed:
+        state.changes.sweep(state.index)  # what it holds may have to go elsewhere, or have come back
+    else:
+        state.changes.widen(state.index)
+    return state.changed(changed)
 
 
 def _tell_sick(state: State, spec: NodeSpec, before: StrMap) -> None:

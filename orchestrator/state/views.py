@@ -99,7 +99,7 @@ def cluster_view(state: State) -> ClusterView:
         time_ms=state.time_ms,
         jobs={JobUid(job.uid): job for job in jobs.values()},
         jobs_by_slot=jobs,
-        nodes={NodeId(node.spec.id): node for slot, node in nodes.items() if slot not in state.forgotten},
+        nodes=_present(state, nodes),
         nodes_by_slot=nodes,
         allocations=state.table.copy(rows),
         last_attempt=LastAttempts(state.ordinals),
@@ -111,6 +111,17 @@ def cluster_view(state: State) -> ClusterView:
         typical=state.typical.shown(),
         default_placement=state.limits.default_placement,
     )
+
+
+def with_nodes(state: State, view: ClusterView) -> ClusterView:
+    """The view with the nodes as they are now."""
+    nodes = dict(sorted(state.node_at.items()))
+    return replace(view, nodes=_present(state, nodes), nodes_by_slot=nodes)
+
+
+def _present(state: State, nodes: Mapping[int, Node]) -> dict[NodeId, Node]:
+    """By id, without the forgotten ones."""
+    return {NodeId(node.spec.id): node for slot, node in nodes.items() if slot not in state.forgotten}
 
 
 def nodes_alone(view: ClusterView) -> ClusterView:

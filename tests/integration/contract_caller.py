@@ -92,16 +92,18 @@ async def play_agent(stub: Any, logs_stub: Any, node: str) -> tuple[Any, Any]:
     full = await first("Assignments", stream)
     assert full is not None and full.full, CODES
     logs = logs_stub.ServeLogs()
-    await logs.write(agent.LogsUp(hello={"node_id": node, "sessions": True}))
+    await logs.write(agent.LogsUp(hello={"node_id": node, "sessions": True, "workload": True}))
     return stream, logs
 
 
-async def serve_one_log(logs: Any) -> None:
-    """Answer the first request for logs."""
+async def serve_one_log(logs: Any, report: agent.WorkloadReport | None = None) -> None:
+    """Answer the next request for logs, or for what tasks say of themselves."""
     down = await first("ServeLogs", logs)
-    await logs.write(
-        agent.LogsUp(data={"stream_id": down.open.stream_id, "data": b"hello\n", "task": "main", "end": True})
-    )
+    while down.WhichOneof("message") != "open":  # the end of the last one
+        down = await first("ServeLogs", logs)
+    assert down.open.workload == (report is not None)
+    data = b"hello\n" if report is None else report.SerializeToString()
+    await logs.write(agent.LogsUp(data={"stream_id": down.open.stream_id, "data": data, "task": "main", "end": True}))
 
 
 async def one_session(control: Any, agents: Any, logs: Any, which: dict[str, Any]) -> None:
@@ -135,7 +137,7 @@ async def main(address: str, certs: Path | None, me: str, logs_address: str) -> 
     constraint = {"attribute": "node.id", "operator": 1, "values": [node]}
     spec = {
         "namespace": space, "name": "web", "constraints": [constraint],
-        "groups": [{"name": "main", "count": 1, "tasks": [task]}],
+        "groups": [{"name": "main", "count": 1, "tasks": [task], "ports": [{"label": "http"}]}],
     }  # fmt: skip
     key = {"namespace": space, "name": "web"}
     await call(control, "SubmitJob", pb.SubmitJobRequest(request_id=uuid.uuid4().hex, job=spec))
@@ -158,6 +160,20 @@ async def main(address: str, certs: Path | None, me: str, logs_address: str) -> 
     await call(control, "ListJobs", pb.ListJobsRequest(namespace="*"))
     await call(control, "GetAllocation", pb.GetAllocationRequest(id=which))
     await call(control, "ListAllocations", pb.ListAllocationsRequest(namespace=space))
+    asked = asyncio.ensure_future(serve_one_log(logs, agent.WorkloadReport(tasks=[{"task": "main", "ready": True}])))
+    await call(control, "GetWorkload", pb.GetWorkloadRequest(id=which))
+    assert ANSWERS["GetWorkload"].tasks[0].ready, ANSWERS["GetWorkload"]
+    await asked
+    await call(control, "ListServices", pb.ListServicesRequest(namespace=space))
+    assert [one.name for one in ANSWERS["ListServices"].services] == ["web"]
+    await first("WatchServices", control.WatchServices(pb.WatchServicesRequest(namespace=space)))
+    services = agents.Services()
+    await services.write(agent.ServicesUp(node_id=node, add=[{"namespace": space, "name": "web"}]))
+    async with asyncio.timeout(15):
+        heard = await services.read()
+    assert len(heard.services[0].instances) == 1, heard
+    CODES["Services"] = "OK"
+    services.cancel()
     await call(control, "ExplainJob", pb.ExplainJobRequest(job=key))
     await call(control, "ExplainPast", pb.ExplainPastRequest(job=key, at_index=ANSWERS["GetJob"].read.index))
     await call(control, "PlanJob", pb.PlanJobRequest(job={**spec, "priority": 7}))
@@ -166,12 +182,13 @@ async def main(address: str, certs: Path | None, me: str, logs_address: str) -> 
     await call(control, "Rebalance", pb.RebalanceRequest(goal="spread"))
     await call(control, "MoveAllocation", pb.MoveAllocationRequest(id=which, attempt=1))
     await call(control, "ScaleJob", pb.ScaleJobRequest(job=key, count=2))
+    changed = {**spec, "priority": 7}
+    await call(control, "SubmitJob", pb.SubmitJobRequest(request_id=uuid.uuid4().hex, job=changed))
     await call(control, "RestartJob", pb.RestartJobRequest(job=key))
     await call(control, "SteerRollout", pb.SteerRolloutRequest(job=key, action=types.ROLLOUT_ACTION_PAUSE))
-    await call(control, "SubmitJob", pb.SubmitJobRequest(job={**spec, "priority": 7}))
-    await call(control, "RollbackJob", pb.RollbackJobRequest(job=key))
     await call(control, "ListJobVersions", pb.ListJobVersionsRequest(job=key))
-    assert len(ANSWERS["ListJobVersions"].versions) > 3, ANSWERS["ListJobVersions"]
+    assert len(ANSWERS["ListJobVersions"].versions) >= 3, ANSWERS["ListJobVersions"]
+    await call(control, "RollbackJob", pb.RollbackJobRequest(job=key, version=1))
     await call(control, "StopJob", pb.StopJobRequest(job=key))
     await call(control, "RemoveJob", pb.RemoveJobRequest(job=key))
     batch = [{"namespace": space, "name": f"b{n}", "groups": spec["groups"]} for n in range(3)]

@@ -244,12 +244,14 @@ class LogsUp(_message.Message):
     def __init__(self, hello: _Optional[_Union[LogsHello, _Mapping]] = ..., data: _Optional[_Union[LogsData, _Mapping]] = ..., usage: _Optional[_Union[UsageData, _Mapping]] = ...) -> None: ...
 
 class LogsHello(_message.Message):
-    __slots__ = ("node_id", "sessions")
+    __slots__ = ("node_id", "sessions", "workload")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    WORKLOAD_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     sessions: bool
-    def __init__(self, node_id: _Optional[str] = ..., sessions: _Optional[bool] = ...) -> None: ...
+    workload: bool
+    def __init__(self, node_id: _Optional[str] = ..., sessions: _Optional[bool] = ..., workload: _Optional[bool] = ...) -> None: ...
 
 class LogsData(_message.Message):
     __slots__ = ("stream_id", "data", "offset", "task", "stderr", "end", "error", "error_reason", "time_ms")
@@ -286,7 +288,7 @@ class LogsDown(_message.Message):
     def __init__(self, open: _Optional[_Union[LogsOpen, _Mapping]] = ..., close: _Optional[_Union[LogsClose, _Mapping]] = ..., session: _Optional[_Union[_session_pb2.SessionCall, _Mapping]] = ..., usage: _Optional[_Union[UsageCall, _Mapping]] = ...) -> None: ...
 
 class LogsOpen(_message.Message):
-    __slots__ = ("stream_id", "key", "task", "previous", "follow", "tail_lines", "offset", "since_ms")
+    __slots__ = ("stream_id", "key", "task", "previous", "follow", "tail_lines", "offset", "since_ms", "workload")
     STREAM_ID_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
@@ -295,6 +297,7 @@ class LogsOpen(_message.Message):
     TAIL_LINES_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     SINCE_MS_FIELD_NUMBER: _ClassVar[int]
+    WORKLOAD_FIELD_NUMBER: _ClassVar[int]
     stream_id: str
     key: AssignmentKey
     task: str
@@ -303,7 +306,8 @@ class LogsOpen(_message.Message):
     tail_lines: int
     offset: int
     since_ms: int
-    def __init__(self, stream_id: _Optional[str] = ..., key: _Optional[_Union[AssignmentKey, _Mapping]] = ..., task: _Optional[str] = ..., previous: _Optional[bool] = ..., follow: _Optional[bool] = ..., tail_lines: _Optional[int] = ..., offset: _Optional[int] = ..., since_ms: _Optional[int] = ...) -> None: ...
+    workload: bool
+    def __init__(self, stream_id: _Optional[str] = ..., key: _Optional[_Union[AssignmentKey, _Mapping]] = ..., task: _Optional[str] = ..., previous: _Optional[bool] = ..., follow: _Optional[bool] = ..., tail_lines: _Optional[int] = ..., offset: _Optional[int] = ..., since_ms: _Optional[int] = ..., workload: _Optional[bool] = ...) -> None: ...
 
 class LogsClose(_message.Message):
     __slots__ = ("stream_id",)
@@ -324,3 +328,35 @@ class UsageData(_message.Message):
     request_id: str
     usage: _usage_pb2.NodeUsage
     def __init__(self, request_id: _Optional[str] = ..., usage: _Optional[_Union[_usage_pb2.NodeUsage, _Mapping]] = ...) -> None: ...
+
+class ServiceName(_message.Message):
+    __slots__ = ("namespace", "name")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    name: str
+    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class ServicesUp(_message.Message):
+    __slots__ = ("node_id", "add", "drop")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    ADD_FIELD_NUMBER: _ClassVar[int]
+    DROP_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    add: _containers.RepeatedCompositeFieldContainer[ServiceName]
+    drop: _containers.RepeatedCompositeFieldContainer[ServiceName]
+    def __init__(self, node_id: _Optional[str] = ..., add: _Optional[_Iterable[_Union[ServiceName, _Mapping]]] = ..., drop: _Optional[_Iterable[_Union[ServiceName, _Mapping]]] = ...) -> None: ...
+
+class ServicesDown(_message.Message):
+    __slots__ = ("index", "services")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    SERVICES_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    services: _containers.RepeatedCompositeFieldContainer[_types_pb2.Service]
+    def __init__(self, index: _Optional[int] = ..., services: _Optional[_Iterable[_Union[_types_pb2.Service, _Mapping]]] = ...) -> None: ...
+
+class WorkloadReport(_message.Message):
+    __slots__ = ("tasks",)
+    TASKS_FIELD_NUMBER: _ClassVar[int]
+    tasks: _containers.RepeatedCompositeFieldContainer[_types_pb2.TaskReport]
+    def __init__(self, tasks: _Optional[_Iterable[_Union[_types_pb2.TaskReport, _Mapping]]] = ...) -> None: ...

@@ -140,6 +140,21 @@ class ControlStub:
                 request_serializer=orchestrator_dot_contract_dot_v1_dot_session__pb2.ClientFrame.SerializeToString,
                 response_deserializer=orchestrator_dot_contract_dot_v1_dot_session__pb2.AgentFrame.FromString,
                 _registered_method=True)
+        self.ListServices = channel.unary_unary(
+                '/orchestrator.contract.v1.Control/ListServices',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ListServicesRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ListServicesResponse.FromString,
+                _registered_method=True)
+        self.WatchServices = channel.unary_stream(
+                '/orchestrator.contract.v1.Control/WatchServices',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.WatchServicesRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ServicesUpdate.FromString,
+                _registered_method=True)
+        self.GetWorkload = channel.unary_unary(
+                '/orchestrator.contract.v1.Control/GetWorkload',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.GetWorkloadRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.GetWorkloadResponse.FromString,
+                _registered_method=True)
         self.ListNodes = channel.unary_unary(
                 '/orchestrator.contract.v1.Control/ListNodes',
                 request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ListNodesRequest.SerializeToString,
@@ -425,6 +440,27 @@ class ControlServicer:
 
     def Session(self, request_iterator, context):
         """A command in a task, a copy of its files, or a connection to one of its ports.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListServices(self, request, context):
+        """Services: who answers under a name. Only ready instances are listed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchServices(self, request, context):
+        """Every service that was asked for, then those that change: each time all of its instances.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetWorkload(self, request, context):
+        """What an allocation's tasks said of themselves through the workload kit: asked of its agent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -728,6 +764,21 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.Session,
                     request_deserializer=orchestrator_dot_contract_dot_v1_dot_session__pb2.ClientFrame.FromString,
                     response_serializer=orchestrator_dot_contract_dot_v1_dot_session__pb2.AgentFrame.SerializeToString,
+            ),
+            'ListServices': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListServices,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ListServicesRequest.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ListServicesResponse.SerializeToString,
+            ),
+            'WatchServices': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchServices,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.WatchServicesRequest.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ServicesUpdate.SerializeToString,
+            ),
+            'GetWorkload': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetWorkload,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.GetWorkloadRequest.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.GetWorkloadResponse.SerializeToString,
             ),
             'ListNodes': grpc.unary_unary_rpc_method_handler(
                     servicer.ListNodes,
@@ -1447,6 +1498,87 @@ class Control:
             '/orchestrator.contract.v1.Control/Session',
             orchestrator_dot_contract_dot_v1_dot_session__pb2.ClientFrame.SerializeToString,
             orchestrator_dot_contract_dot_v1_dot_session__pb2.AgentFrame.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListServices(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.contract.v1.Control/ListServices',
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.ListServicesRequest.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.ListServicesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchServices(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/orchestrator.contract.v1.Control/WatchServices',
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.WatchServicesRequest.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.ServicesUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetWorkload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.contract.v1.Control/GetWorkload',
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.GetWorkloadRequest.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.GetWorkloadResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -573,7 +573,7 @@ class Revision(_message.Message):
     def __init__(self, version: _Optional[int] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., time_ms: _Optional[int] = ..., stable: _Optional[bool] = ...) -> None: ...
 
 class TaskSpec(_message.Message):
-    __slots__ = ("name", "driver", "image", "command", "args", "env", "resources", "stop", "variables", "work_dir", "user", "privileged", "mounts", "container", "role", "health")
+    __slots__ = ("name", "driver", "image", "command", "args", "env", "resources", "stop", "variables", "work_dir", "user", "privileged", "mounts", "container", "role", "health", "workload")
     class EnvEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -604,6 +604,7 @@ class TaskSpec(_message.Message):
     CONTAINER_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     HEALTH_FIELD_NUMBER: _ClassVar[int]
+    WORKLOAD_FIELD_NUMBER: _ClassVar[int]
     name: str
     driver: str
     image: str
@@ -620,7 +621,24 @@ class TaskSpec(_message.Message):
     container: ContainerSpec
     role: TaskRole
     health: HealthSpec
-    def __init__(self, name: _Optional[str] = ..., driver: _Optional[str] = ..., image: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., args: _Optional[_Iterable[str]] = ..., env: _Optional[_Mapping[str, str]] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., stop: _Optional[_Union[StopPolicy, _Mapping]] = ..., variables: _Optional[_Mapping[str, str]] = ..., work_dir: _Optional[str] = ..., user: _Optional[str] = ..., privileged: _Optional[bool] = ..., mounts: _Optional[_Iterable[_Union[MountSpec, _Mapping]]] = ..., container: _Optional[_Union[ContainerSpec, _Mapping]] = ..., role: _Optional[_Union[TaskRole, str]] = ..., health: _Optional[_Union[HealthSpec, _Mapping]] = ...) -> None: ...
+    workload: WorkloadSpec
+    def __init__(self, name: _Optional[str] = ..., driver: _Optional[str] = ..., image: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., args: _Optional[_Iterable[str]] = ..., env: _Optional[_Mapping[str, str]] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., stop: _Optional[_Union[StopPolicy, _Mapping]] = ..., variables: _Optional[_Mapping[str, str]] = ..., work_dir: _Optional[str] = ..., user: _Optional[str] = ..., privileged: _Optional[bool] = ..., mounts: _Optional[_Iterable[_Union[MountSpec, _Mapping]]] = ..., container: _Optional[_Union[ContainerSpec, _Mapping]] = ..., role: _Optional[_Union[TaskRole, str]] = ..., health: _Optional[_Union[HealthSpec, _Mapping]] = ..., workload: _Optional[_Union[WorkloadSpec, _Mapping]] = ...) -> None: ...
+
+class WorkloadSpec(_message.Message):
+    __slots__ = ("ready", "heartbeat_ms")
+    READY_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_MS_FIELD_NUMBER: _ClassVar[int]
+    ready: bool
+    heartbeat_ms: int
+    def __init__(self, ready: _Optional[bool] = ..., heartbeat_ms: _Optional[int] = ...) -> None: ...
+
+class ServiceSpec(_message.Message):
+    __slots__ = ("name", "port")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    port: str
+    def __init__(self, name: _Optional[str] = ..., port: _Optional[str] = ...) -> None: ...
 
 class GangSpec(_message.Message):
     __slots__ = ("domain", "on_failure")
@@ -631,7 +649,7 @@ class GangSpec(_message.Message):
     def __init__(self, domain: _Optional[_Union[GangDomain, str]] = ..., on_failure: _Optional[_Union[GangFailure, str]] = ...) -> None: ...
 
 class GroupSpec(_message.Message):
-    __slots__ = ("name", "count", "tasks", "ports", "restart", "constraints", "gang", "affinity", "spread", "tolerations", "datasets", "locality", "network_mode", "update")
+    __slots__ = ("name", "count", "tasks", "ports", "restart", "constraints", "gang", "affinity", "spread", "tolerations", "datasets", "locality", "network_mode", "update", "services", "needs")
     NAME_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
@@ -646,6 +664,8 @@ class GroupSpec(_message.Message):
     LOCALITY_FIELD_NUMBER: _ClassVar[int]
     NETWORK_MODE_FIELD_NUMBER: _ClassVar[int]
     UPDATE_FIELD_NUMBER: _ClassVar[int]
+    SERVICES_FIELD_NUMBER: _ClassVar[int]
+    NEEDS_FIELD_NUMBER: _ClassVar[int]
     name: str
     count: int
     tasks: _containers.RepeatedCompositeFieldContainer[TaskSpec]
@@ -660,7 +680,9 @@ class GroupSpec(_message.Message):
     locality: int
     network_mode: str
     update: UpdateSpec
-    def __init__(self, name: _Optional[str] = ..., count: _Optional[int] = ..., tasks: _Optional[_Iterable[_Union[TaskSpec, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[PortSpec, _Mapping]]] = ..., restart: _Optional[_Union[RestartPolicy, _Mapping]] = ..., constraints: _Optional[_Iterable[_Union[Constraint, _Mapping]]] = ..., gang: _Optional[_Union[GangSpec, _Mapping]] = ..., affinity: _Optional[_Iterable[_Union[Affinity, _Mapping]]] = ..., spread: _Optional[_Iterable[_Union[Spread, _Mapping]]] = ..., tolerations: _Optional[_Iterable[_Union[Toleration, _Mapping]]] = ..., datasets: _Optional[_Iterable[str]] = ..., locality: _Optional[int] = ..., network_mode: _Optional[str] = ..., update: _Optional[_Union[UpdateSpec, _Mapping]] = ...) -> None: ...
+    services: _containers.RepeatedCompositeFieldContainer[ServiceSpec]
+    needs: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., count: _Optional[int] = ..., tasks: _Optional[_Iterable[_Union[TaskSpec, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[PortSpec, _Mapping]]] = ..., restart: _Optional[_Union[RestartPolicy, _Mapping]] = ..., constraints: _Optional[_Iterable[_Union[Constraint, _Mapping]]] = ..., gang: _Optional[_Union[GangSpec, _Mapping]] = ..., affinity: _Optional[_Iterable[_Union[Affinity, _Mapping]]] = ..., spread: _Optional[_Iterable[_Union[Spread, _Mapping]]] = ..., tolerations: _Optional[_Iterable[_Union[Toleration, _Mapping]]] = ..., datasets: _Optional[_Iterable[str]] = ..., locality: _Optional[int] = ..., network_mode: _Optional[str] = ..., update: _Optional[_Union[UpdateSpec, _Mapping]] = ..., services: _Optional[_Iterable[_Union[ServiceSpec, _Mapping]]] = ..., needs: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class JobSpec(_message.Message):
     __slots__ = ("namespace", "name", "type", "priority", "groups", "placement", "on_disconnect", "constraints", "metadata", "disruption", "unpreemptible", "affinity", "spread", "tolerations")
@@ -866,6 +888,74 @@ class PortBinding(_message.Message):
     to: int
     protocol: Protocol
     def __init__(self, label: _Optional[str] = ..., host_port: _Optional[int] = ..., to: _Optional[int] = ..., protocol: _Optional[_Union[Protocol, str]] = ...) -> None: ...
+
+class ServiceInstance(_message.Message):
+    __slots__ = ("allocation", "attempt", "address", "port", "label", "protocol", "node_id", "node_name")
+    ALLOCATION_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    allocation: AllocationId
+    attempt: int
+    address: str
+    port: int
+    label: str
+    protocol: Protocol
+    node_id: str
+    node_name: str
+    def __init__(self, allocation: _Optional[_Union[AllocationId, _Mapping]] = ..., attempt: _Optional[int] = ..., address: _Optional[str] = ..., port: _Optional[int] = ..., label: _Optional[str] = ..., protocol: _Optional[_Union[Protocol, str]] = ..., node_id: _Optional[str] = ..., node_name: _Optional[str] = ...) -> None: ...
+
+class Service(_message.Message):
+    __slots__ = ("namespace", "name", "instances", "declared")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    DECLARED_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    name: str
+    instances: _containers.RepeatedCompositeFieldContainer[ServiceInstance]
+    declared: bool
+    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ..., instances: _Optional[_Iterable[_Union[ServiceInstance, _Mapping]]] = ..., declared: _Optional[bool] = ...) -> None: ...
+
+class TaskReport(_message.Message):
+    __slots__ = ("task", "ready", "heartbeat_age_ms", "metrics", "ports", "stopping", "draining", "done")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    PORTS_FIELD_NUMBER: _ClassVar[int]
+    STOPPING_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    task: str
+    ready: bool
+    heartbeat_age_ms: int
+    metrics: _containers.RepeatedCompositeFieldContainer[TaskMetric]
+    ports: _containers.RepeatedCompositeFieldContainer[LeasedPort]
+    stopping: bool
+    draining: bool
+    done: bool
+    def __init__(self, task: _Optional[str] = ..., ready: _Optional[bool] = ..., heartbeat_age_ms: _Optional[int] = ..., metrics: _Optional[_Iterable[_Union[TaskMetric, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[LeasedPort, _Mapping]]] = ..., stopping: _Optional[bool] = ..., draining: _Optional[bool] = ..., done: _Optional[bool] = ...) -> None: ...
+
+class TaskMetric(_message.Message):
+    __slots__ = ("name", "value")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: float
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+
+class LeasedPort(_message.Message):
+    __slots__ = ("port", "protocol")
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    port: int
+    protocol: Protocol
+    def __init__(self, port: _Optional[int] = ..., protocol: _Optional[_Union[Protocol, str]] = ...) -> None: ...
 
 class Quota(_message.Message):
     __slots__ = ("cpu_millis", "memory_mib", "disk_mib", "gpu_millis", "jobs", "allocations")

@@ -18,6 +18,7 @@ from orchestrator.api.logs import LogHub, Logs
 from orchestrator.api.namespaces import Namespaces
 from orchestrator.api.past import Past
 from orchestrator.api.reads import Facts, Others, Reads, resolve_device, resolve_node
+from orchestrator.api.services import Services
 from orchestrator.api.sessions import Sessions
 from orchestrator.api.usage import Usages
 from orchestrator.api.watch import HashingMachine, StateHashes, Watch
@@ -88,6 +89,7 @@ class Api:
         self.agents.start()
         self.hashes = StateHashes(self.log, self.hashing, self.forwarder, peer_id="p1")
         self.hub = LogHub(check=self.agents.check_speaker)
+        self.services = Services(self.log, self.state_now, info=self.reads.info, check=self.agents.check_speaker)
         self.logs = Logs(self.hub, self.forwarder, find=self.reads.log_target)
         self.sessions = Sessions(
             self.hub, self.forwarder, find=self.reads.log_target, check=self.agents.check_speaker, most=3

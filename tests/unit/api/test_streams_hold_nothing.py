@@ -69,6 +69,7 @@ class Servicer:
             "join_session",
             "pin_image",
             "report_progress",
+            "services",
         ):
             return self.assignments
         raise AttributeError(name)
