@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from agent import lean  # isort: skip  (it has to come first)
 import click
 import structlog
 
@@ -47,6 +48,8 @@ from orchestrator.contract.model import NodeSpec, Resources, str_map
 
 VERSION = "0.1.0"
 WARN_BEFORE = datetime.timedelta(days=30)
+SEEN = "drivers"
+"""What the data directory says of drivers that have answered on this node."""
 LOOPBACK = ("127.", "localhost", "::1")
 
 log = structlog.get_logger("agent")
@@ -68,7 +71,7 @@ class Agent:
             stack.callback(store.close)
             tls, name = self._certificate(store, stack)
             address = settings.address or _own_address(settings.peers)
-            drivers = await self._drivers(address)
+            drivers = await self._drivers(address, store)
             health: GpuHealth | None = None
             if settings.gpu:
                 devices = gpu.declared(settings.gpu, name)
@@ -201,6 +204,8 @@ class Agent:
                 http=http,
                 dns=dns,
             )
+            trimming = asyncio.get_running_loop().create_task(_keep_trimming())
+            stack.callback(trimming.cancel)
             if health is not None:
                 await self._watch(stack, health)
             await self._until_stopped(session)
@@ -251,7 +256,9 @@ class Agent:
         if ends - now < WARN_BEFORE:
             log.warning("certificate_ends_soon", file=str(files.cert), ends=ends.isoformat())
 
-    async def _drivers(self, address: str) -> dict[str, Driver]:
+    async def _drivers(self, address: str, store: Store) -> dict[str, Driver]:
+        """Those that were asked for; of ``auto`` those that answer now or ever did here: an engine that is down while
+        the agent starts (both at boot, or it is being restarted) comes back, and its tasks may well be running."""
         settings = self.settings
         publish = settings.publish_address or ("127.0.0.1" if address.startswith(LOOPBACK) else "0.0.0.0")
         options = DriverSettings(
@@ -264,6 +271,7 @@ class Agent:
         auto = "auto" in settings.driver
         names = ("docker", "process") if auto else settings.driver
         drivers: dict[str, Driver] = {}
+        seen = set(store.noted(SEEN).split())
         for name in names:
             try:
                 driver = DRIVERS[name](options)
@@ -272,7 +280,7 @@ class Agent:
                     continue
                 raise StartupError(f"driver {name} needs {error.name}: pip install 'raftsman[agent]'") from error
             info = await driver.probe()
-            if not info.available and auto:
+            if not info.available and auto and name not in seen:
                 log.info("driver_absent", driver=name, reason=info.reason)
                 await driver.close()
                 continue
@@ -280,7 +288,9 @@ class Agent:
                 log.warning("driver_down", driver=name, reason=info.reason)
             else:
                 log.info("driver_ready", driver=name, version=info.version, note=info.reason)
+                seen.add(name)
             drivers[name] = driver
+        store.note(SEEN, " ".join(sorted(seen)))
         return drivers
 
     async def _serve_http(
@@ -319,6 +329,12 @@ class Agent:
             raise StartupError(f"cannot listen on --http {self.settings.http}: {error.strerror}") from error
         stack.push_async_callback(server.close)
         return bound
+
+
+async def _keep_trimming() -> None:
+    while True:
+        await asyncio.sleep(lean.TRIM_EVERY_S)
+        lean.trim()
 
 
 def _check_host(publish: str) -> str:
@@ -366,6 +382,7 @@ async def serve(settings: AgentSettings) -> None:
 
 def run(settings: AgentSettings) -> None:
     """``serve`` on uvloop where it is installed."""
+    lean.bound_arenas()
     try:
         import uvloop
     except ImportError:

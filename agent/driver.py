@@ -116,6 +116,7 @@ class Exit:
     reason: str = ""  # only where code and signal do not say it
     ended_ms: int = 0  # unix milliseconds
     never_ran: bool = False  # its command could not be run; ``reason`` says why
+    with_engine: bool = False  # what ran it was restarted and took it along: no fault of the task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,9 +139,11 @@ class Instance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriverInfo:
-    """``engine_id`` is equal for two agents exactly when their runs share one engine (and its host ports)."""
+    """``engine_id`` is equal for two agents exactly when their runs share one engine (and its host ports).
+    ``keeps_runs``: they go on while it is restarted."""
 
     available: bool
+    keeps_runs: bool = True
     version: str = ""
     engine_id: str = ""
     reason: str = ""  # why it is not available, or what it does not isolate
@@ -187,7 +190,11 @@ class Driver(Protocol):
         """Every run of the cluster on this engine, other agents' runs included."""
 
     def changes(self) -> AsyncIterator[str]:
-        """Names of runs that may have changed, as promptly as possible. A hint: some may be missing or repeated."""
+        """Names of runs that may have changed, as promptly as possible. A hint: some may be missing or repeated.
+
+        "" stands for every run: changes before it may have gone unnoticed. Raises ``DriverUnavailableError`` when
+        what runs the tasks has gone.
+        """
 
     def logs(self, name: str, *, follow: bool, tail_lines: int, offset: int) -> AsyncIterator[LogChunk]:
         """Output from ``offset`` on, or the last ``tail_lines`` (0: all); ends with the run when following.

@@ -9,6 +9,7 @@ and starts it again, ``attempts`` times. After that ``fail`` gives up, and ``del
 (``attempts * delay_ms``, at least one second) and begins to count again. A service that ran longer than
 ``STABLE_MS`` and the interval has proved itself: its count begins at 0. A batch job's never does. What could not be
 started for a reason that stays (no such image or command) fails at once: the leader tries again, elsewhere if it can.
+What ended with its engine, which was restarted, starts again at once, and that counts for nothing.
 
 Within a group init tasks run first, one after the other and each to its end, then sidecars start, then main tasks; they
 stop in the opposite order. A batch job is done when its main tasks are: its sidecars are stopped then. Containers that
@@ -41,6 +42,7 @@ from orchestrator.contract.model import (
 from orchestrator.contract.transitions import is_terminal
 
 STABLE_MS = 60_000
+WITH_ENGINE = "ended with its engine, which was restarted (without live-restore)"
 DISCONNECT_GRACE_MS = 5_000
 KEPT_PER_ORDINAL = 2
 KEPT_TERMINAL = 200
@@ -64,6 +66,7 @@ class Cause:
     exit_code: int = 0
     never_ran: bool = False
     permanent: bool = False
+    with_engine: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,11 +296,17 @@ def _failure(record: Record, current: Sequence[Instance]) -> Cause | None:
     for _, task, exit_ in ended:
         if (batch or task in init) and exit_.code == 0 and not exit_.oom_killed:
             continue
-        if task == SANDBOX:
+        if task == SANDBOX and not exit_.with_engine:
             return Cause(reason="the container that held the group's network has ended", exit_code=-1)
-        reason = exit_reason(exit_, memory.get(task, 0))
+        reason = WITH_ENGINE if exit_.with_engine else exit_reason(exit_, memory.get(task, 0))
         text = f"task {task}: {reason}" if several else reason
-        return Cause(reason=text, exit_code=exit_.code, never_ran=exit_.never_ran, permanent=exit_.never_ran)
+        return Cause(
+            reason=text,
+            exit_code=exit_.code,
+            never_ran=exit_.never_ran,
+            permanent=exit_.never_ran,
+            with_engine=exit_.with_engine,
+        )
     present = {one.run.task for one in current}
     vanished = [task for task in record.launched if task not in present]
     if vanished:
@@ -313,6 +322,8 @@ def _after_failure(record: Record, cause: Cause, now_ms: int) -> Step:
     proved = record.assignment.job_type is not JobType.BATCH and ran_ms >= max(STABLE_MS, interval)
     used = 0 if proved else record.used
     failed = replace(record, exit_code=cause.exit_code, start_failed=cause.never_ran, cause=None, used=used)
+    if cause.with_engine:
+        return _backoff(replace(failed, state=AllocState.BACKOFF, reason=cause.reason), now_ms)
     if not cause.permanent and used < policy.attempts:
         failed = replace(failed, state=AllocState.BACKOFF, reason=cause.reason, used=used + 1)
         return _backoff(failed, now_ms + policy.delay_ms)
@@ -438,6 +449,18 @@ def not_resized(record: Record, task: str, reason: str) -> Record:
 def settled(record: Record, image: str, digest: str) -> Record:
     """All instances of this version run this digest of the image."""
     return replace(record, digests=tuple(sorted({**dict(record.digests), image: digest}.items())))
+
+
+def ended_with_engine(record: Record, now_ms: int) -> Record:
+    """An end that was taken for a failure was its engine's doing, as is known only now: nothing to wait for, to count.
+
+    Asked for each task of a group; the second time changes nothing.
+    """
+    if record.cause is not None and not record.cause.permanent:
+        return replace(record, cause=None)  # judged anew, from how its tasks ended
+    if record.state is not AllocState.BACKOFF or record.hold is not Hold.NONE or record.reason.endswith(WITH_ENGINE):
+        return record
+    return replace(record, used=max(0, record.used - 1), due_ms=now_ms, reason=WITH_ENGINE)
 
 
 def started(record: Record, task: str) -> Record:

@@ -56,6 +56,8 @@ from orchestrator.contract.v1 import agent_pb2
 REFRESH_S = 10.0
 RETRY_S = 1.0
 EXPIRE_S = 60.0
+SHUTDOWN_MS = 15_000
+"""An engine that is told to end ends what it runs first; its own end is seen so much later at most."""
 SUPERSEDED_GRACE_MS = 5_000
 
 T = TypeVar("T")
@@ -123,6 +125,9 @@ class Supervisor:
         self._onlookers: dict[str, set[asyncio.Event]] = {}
         self._index = 0
         self._listed: set[str] = set()
+        self._look = {name: asyncio.Event() for name in drivers}
+        self._gone_ms: dict[str, int] = {}  # by driver: when its notices broke off, until everything was seen again
+        self._complete = False  # a full set was taken up, so what has no record is nobody's
         self._closing = False
         self.workload = workload(lambda: self.records) if workload is not None else None
         self._prober = Prober(
@@ -223,6 +228,7 @@ class Supervisor:
         if full:
             keys = [assignment.key for assignment in listed]
             instances = [one for found in self._found.values() for one in found.values()]
+            self._complete = True
             unlisted, unknown = reconcile.surplus(keys, self.records, instances, self._node.node_id)
             for key in unlisted:
                 log.info("allocation_unknown_to_control_plane", allocation=str(key.id), attempt=key.attempt)
@@ -487,7 +493,7 @@ class Supervisor:
                 self._put(reconcile.start_failed(now, task.name, error.reason, permanent=error.permanent))
             return False
         except DriverUnavailableError:
-            self._set_available(task.driver_name, False)
+            self._look[task.driver_name].set()
             raise
         self._metrics.starts.labels(task.driver_name).inc()
         log.info("started", name=instance.name, runtime_id=instance.runtime_id)
@@ -511,7 +517,7 @@ class Supervisor:
                 self._put(reconcile.not_resized(self.records[key], one.task.name, error.reason))
                 return
             except DriverUnavailableError:
-                self._set_available(one.task.driver_name, False)
+                self._look[one.task.driver_name].set()
                 raise
         log.info("resized", allocation=str(key.id), attempt=key.attempt, version=record.assignment.job_version)
         self._put(reconcile.resized(self.records[key], record.assignment.job_version))
@@ -558,7 +564,7 @@ class Supervisor:
             self._metrics.stops.labels(one.driver).inc()
             after = await driver.inspect(one.name)
         except DriverUnavailableError:
-            self._set_available(one.driver, False)
+            self._look[one.driver].set()
             raise
         if after is not None:
             self._see(after)
@@ -595,7 +601,7 @@ class Supervisor:
                         await driver.stop(one.name, signal="SIGTERM", timeout_ms=SUPERSEDED_GRACE_MS)
                     break
                 except DriverUnavailableError as error:
-                    self._set_available(name, False)
+                    self._look[name].set()
                     log.warning("driver_unavailable", driver=name, error=str(error))
                     if name not in self._listed:
                         break  # it never answered, so nothing can be started through it either
@@ -709,6 +715,9 @@ class Supervisor:
         while True:
             try:
                 async for changed in driver.changes():
+                    if not changed:
+                        self._look[name].set()
+                        continue
                     if changed not in self._keys and changed not in self._starting:
                         continue  # another agent's, on the same engine
                     one = await driver.inspect(changed)
@@ -716,41 +725,82 @@ class Supervisor:
                         self._see(one)
                     else:
                         self._unsee(changed)
-            except DriverUnavailableError:
+            except DriverUnavailableError as error:
+                if name not in self._gone_ms:
+                    self._gone_ms[name] = self._now_ms()
+                    log.warning("driver_gone", driver=name, error=str(error))
                 self._set_available(name, False)
                 await asyncio.sleep(RETRY_S)
 
     async def _keep_refreshing(self, name: str) -> None:
+        """Now and then, at once when there is doubt, and every ``RETRY_S`` while the driver does not answer."""
         while True:
-            await asyncio.sleep(self._refresh_s if self.available[name] else RETRY_S)
-            await self._refresh_all(name)
+            look = self._look[name]
+            if self.available[name]:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._refresh_s):
+                        await look.wait()
+            else:
+                await asyncio.sleep(RETRY_S)
+            look.clear()
+            try:
+                await self._refresh_all(name)
+            except Exception:
+                # A bug in looking must not end the looking.
+                log.exception("refresh_failed", driver=name)
+                await asyncio.sleep(RETRY_S)
 
     async def _refresh_all(self, name: str) -> None:
         """Level-triggered: see everything, whatever notices were lost. Missing names are asked for one by one."""
         driver = self._drivers[name]
+        gone_ms = self._gone_ms.get(name)
         info = self.infos[name] = await driver.probe()
         if not info.available:
-            self._set_available(name, False)
+            self._set_available(name, False, info.reason)
             return
         before = {seen for found in self._found.values() for seen, one in found.items() if one.driver == name}
         try:
-            for one in await driver.list(self._store.cluster_id):
-                self._see(one)
+            listed = await driver.list(self._store.cluster_id)
+            for one in listed:
+                self._see(self._judged(one, gone_ms, info))
                 before.discard(one.name)
             for missing in before:
                 found = await driver.inspect(missing)
                 if found is None:
                     self._unsee(missing)
         except DriverUnavailableError as error:
-            log.warning("driver_unavailable", driver=name, error=str(error))
-            self._set_available(name, False)
+            self._set_available(name, False, str(error))
             return
         await self._look_for_images(name, driver)
         self._listed.add(name)
+        if gone_ms is not None and self._gone_ms.get(name) == gone_ms:
+            del self._gone_ms[name]
         self._set_available(name, True)
+        self._end_unknown(listed)
         for key, record in list(self.records.items()):
             if record.live and key not in self._workers:
                 self._wake(key)  # its worker failed
+
+    def _judged(self, one: Instance, gone_ms: int | None, info: DriverInfo) -> Instance:
+        """What an engine that was restarted took along did not end by itself."""
+        if gone_ms is None or info.keeps_runs or one.exit is None or one.exit.code == 0 or one.exit.oom_killed:
+            return one
+        record = self.records.get(one.run.key)
+        if one.exit.ended_ms < gone_ms - SHUTDOWN_MS or record is None or record.restarts != one.run.restarts:
+            return one
+        judged = reconcile.ended_with_engine(record, self._now_ms())
+        if judged != record:
+            log.info("ended_with_engine", name=one.name)
+            self._put(judged)
+            self._wake(record.key)
+        return replace(one, exit=replace(one.exit, with_engine=True))
+
+    def _end_unknown(self, listed: Iterable[Instance]) -> None:
+        """A call that was given up may still have been carried out, for an allocation that is forgotten by now."""
+        if self._complete:
+            unknown = [one for one in listed if one.node_id == self._node.node_id and one.run.key not in self.records]
+            if unknown:
+                self._spawn(self._end_all(unknown, remove=True))
 
     async def _look_for_images(self, name: str, driver: Driver) -> None:
         if not isinstance(driver, ListsImages) or not self.images.due(name):
@@ -761,14 +811,16 @@ class Supervisor:
         except DriverUnavailableError as error:
             log.debug("images_unknown", driver=name, error=str(error))  # a hint that is old does no harm
 
-    def _set_available(self, name: str, available: bool) -> None:
+    def _set_available(self, name: str, available: bool, reason: str = "") -> None:
         self._metrics.driver_available.labels(name).set(int(available))
         if self.available[name] is available:
             return
         self.available[name] = available
         self.drivers_changed.set()
-        log.info("driver_available" if available else "driver_down", driver=name)
-        if available:
+        if not available:
+            log.warning("driver_down", driver=name, reason=reason)
+        else:
+            log.info("driver_available", driver=name)
             for key in list(self.records):
                 if self.records[key].live:
                     self._wake(key)

@@ -185,9 +185,9 @@ class Peer:
         )
         self._agents = agents.Agents(self.log, proposer, self._state, self._liveness, peers=lambda: self.log.peers)
         hub = LogHub(check=self._agents.check_speaker)
+        sessions = Sessions(hub, self._forwarder, find=reads.log_target, check=self._agents.check_speaker)
         logs = Logs(hub, self._forwarder, find=reads.log_target)
         discovery = Services(self.log, self._state, info=reads.info, check=self._agents.check_speaker)
-        sessions = Sessions(hub, self._forwarder, find=reads.log_target, check=self._agents.check_speaker)
         servicers = (
             writes,
             reads,
@@ -199,11 +199,11 @@ class Peer:
             Backup(self.log, machine, self._state, reads, facts),
             StateHashes(self.log, machine, self._forwarder, peer_id=settings.id),
             logs,
-            Workloads(logs),
-            discovery,
             sessions,
             Drains(self._state, reads.info, resolve_node=lambda text: resolve_node(self._state(), text)),
             Usages(hub, self._state, resolve_node=lambda text: resolve_node(self._state(), text)),
+            Workloads(logs),
+            discovery,
         )
         admission = Admission()
         services = [

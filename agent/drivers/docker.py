@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import datetime
 import functools
+import json
 import math
 import threading
 import time
@@ -43,7 +44,15 @@ from agent.driver import (
     RunSpec,
     StartError,
 )
-from agent.drivers import docker_files, docker_hands, docker_inside, docker_sandbox, docker_usage, docker_volumes
+from agent.drivers import (
+    docker_files,
+    docker_hands,
+    docker_inside,
+    docker_processes,
+    docker_sandbox,
+    docker_usage,
+    docker_volumes,
+)
 from agent.drivers.docker_arguments import LABEL, Engine, Policy, arguments, check_policy, new_limits, run_of
 from agent.drivers.docker_images import PULL_SILENCE_S, Images
 from agent.hands import Command, Connection, Entered, Incoming
@@ -55,9 +64,12 @@ from orchestrator.contract.model import ContainerSpec
 from orchestrator.contract.tree import Target
 
 CALL_S = 30.0
+PROBE_S = 5.0
+"""An engine that says nothing about itself for so long hangs."""
 MAX_CALLS = 32
 OOM_NOTICE_S = 0.3
 EXECUTED_S = 2.0
+_ENGINE_TROUBLE = ("shutting down", "containerd.sock", "containerd/sock", "transport is closing", "connection refused")
 T = TypeVar("T")
 
 
@@ -87,7 +99,7 @@ class DockerDriver:
 
     async def probe(self) -> DriverInfo:
         try:
-            info = await self._call(lambda api: api.info())
+            info = await self._call(_info, slow=True)  # not behind calls that hang
         except (DriverUnavailableError, docker.errors.APIError) as error:
             return DriverInfo(available=False, reason=str(error))
         self._engine = Engine(
@@ -95,7 +107,12 @@ class DockerDriver:
             architecture=str(info.get("Architecture", "")),
             api=await self._call(lambda api: tuple(int(part) for part in str(api.api_version).split("."))),
         )
-        return DriverInfo(available=True, version=str(info.get("ServerVersion", "")), engine_id=str(info.get("ID", "")))
+        return DriverInfo(
+            available=True,
+            keeps_runs=bool(info.get("LiveRestoreEnabled")),
+            version=str(info.get("ServerVersion", "")),
+            engine_id=str(info.get("ID", "")),
+        )
 
     async def images(self) -> tuple[str, ...]:
         try:
@@ -132,6 +149,8 @@ class DockerDriver:
             # The thread cannot be stopped halfway; whoever comes next finds what it did by its name.
             creating.add_done_callback(lambda done: done.cancelled() or done.exception())
             raise
+        except docker.errors.APIError as error:
+            raise DriverUnavailableError(f"the engine cannot say what became of {spec.name}: {_why(error)}") from error
 
     async def resize(self, spec: RunSpec) -> None:
         await self._known_engine()
@@ -174,13 +193,19 @@ class DockerDriver:
                 raise DriverUnavailableError(f"cannot remove {name}: {_why(error)}") from error
 
     async def inspect(self, name: str) -> Instance | None:
-        found = await self._call(lambda api: _inspect(api, name))
+        found = await self._inspected(name)
         exit_ = found.exit if found is not None else None
         if exit_ is not None and exit_.code == 137 and not exit_.oom_killed:
             # The engine's word that memory ran out may come a moment after the end.
             await asyncio.sleep(OOM_NOTICE_S)
-            found = await self._call(lambda api: _inspect(api, name)) or found
+            found = await self._inspected(name) or found
         return found
+
+    async def _inspected(self, name: str) -> Instance | None:
+        try:
+            return await self._call(lambda api: _inspect(api, name))
+        except docker.errors.APIError as error:
+            raise DriverUnavailableError(f"the engine cannot say what became of {name}: {_why(error)}") from error
 
     async def list(self, cluster_id: str) -> tuple[Instance, ...]:
         def rows(api: docker.APIClient) -> Any:
@@ -189,7 +214,11 @@ class DockerDriver:
         found: list[Instance] = []
         ended: dict[str, Instance] = {}
         asked = []
-        for row in await self._call(rows):
+        try:
+            listed = await self._call(rows)
+        except docker.errors.APIError as error:
+            raise DriverUnavailableError(f"the engine cannot list its containers: {_why(error)}") from error
+        for row in listed:
             known = self._ended.get(row["Id"])
             if row["State"] == "running":
                 run = run_of(row["Labels"])
@@ -209,10 +238,9 @@ class DockerDriver:
 
     async def changes(self) -> AsyncIterator[str]:
         filters = {"type": "container", "label": [f"{LABEL}cluster"], "event": ["die", "destroy"]}
-        async for event in self._stream(lambda api: api.events(decode=True, filters=filters)):
+        async for event in self._stream(lambda api: _open_events(api, filters), first={}):
             name = event.get("Actor", {}).get("Attributes", {}).get("name", "")
-            if name:
-                yield name
+            yield name
         raise DriverUnavailableError("the engine ended its events")
 
     async def logs(self, name: str, *, follow: bool, tail_lines: int, offset: int) -> AsyncIterator[LogChunk]:
@@ -284,13 +312,16 @@ class DockerDriver:
             self._connected = _connect(CALL_S)
         return self._connected
 
-    async def _stream(self, open_: Callable[[docker.APIClient], Any]) -> AsyncIterator[Any]:
-        """Items of a blocking stream that may be silent for ever; the connection is its own and ends with it."""
+    async def _stream(self, open_: Callable[[docker.APIClient], Any], *, first: Any = None) -> AsyncIterator[Any]:
+        """Items of a blocking stream that may be silent for ever; the connection is its own and ends with it.
+
+        ``first``: an item for when it is open.
+        """
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[tuple[str, Any]] = asyncio.Queue(64)
 
         def open_stream() -> tuple[docker.APIClient, Any]:
-            api = _connect(None)
+            api = _connect(CALL_S)
             try:
                 return api, open_(api)
             except BaseException:
@@ -299,6 +330,8 @@ class DockerDriver:
 
         api, stream = await _in_thread(open_stream)
         self._streams.add(stream)
+        if first is not None:
+            queue.put_nowait(("item", first))
 
         def put(kind: str, item: Any) -> None:
             # Waits while the reader is slow; a loop that is gone ends the thread.
@@ -348,7 +381,7 @@ class DockerDriver:
             raise LogsGoneError(f"{name} is unknown on this node") from None
 
 
-def _connect(timeout_s: float | None) -> docker.APIClient:
+def _connect(timeout_s: float) -> docker.APIClient:
     parameters: dict[str, Any] = {**docker.utils.kwargs_from_env()}
     parameters |= {"version": "auto", "timeout": timeout_s, "max_pool_size": MAX_CALLS * 2}
     return docker.APIClient(**parameters)
@@ -412,7 +445,7 @@ def _create_and_start(api: docker.APIClient, spec: RunSpec, arguments: dict[str,
         raise StartError(f"image {spec.task.image} not found: {_why(error)}", permanent=True) from error
     except docker.errors.APIError as error:
         if error.status_code != 409:
-            raise StartError(_why(error)) from error
+            raise _refused(spec, _why(error)) from error
         found = _inspect(api, spec.name)
         if found is None or found.run != spec.run:
             raise StartError(f"the container name {spec.name} is taken: {_why(error)}") from error
@@ -425,10 +458,12 @@ def _create_and_start(api: docker.APIClient, spec: RunSpec, arguments: dict[str,
     except docker.errors.APIError as error:
         with contextlib.suppress(docker.errors.APIError):
             api.remove_container(spec.name, force=True, v=True)
-        raise _start_error(spec, _why(error)) from error
-    if spec.run.task != SANDBOX and not (spec.task.container or ContainerSpec()).no_init:
-        _wait_until_executed(api, spec.name)
-    started = _inspect(api, spec.name)
+        raise _refused(spec, _why(error)) from error
+    row = _look_up(api, spec.name)
+    bare = spec.run.task == SANDBOX or (spec.task.container or ContainerSpec()).no_init
+    if row is not None and not bare and not _executed(api, spec.name, int(row["State"]["Pid"]), str(row["Id"])):
+        row = _look_up(api, spec.name)
+    started = _instance_of(api, row) if row is not None else None
     if started is None:
         raise StartError(f"container {spec.name} was removed while it started")
     if started.exit is not None and started.exit.never_ran:
@@ -438,26 +473,34 @@ def _create_and_start(api: docker.APIClient, spec: RunSpec, arguments: dict[str,
     return started
 
 
-def _wait_until_executed(api: docker.APIClient, name: str) -> None:
-    """Until the container's init has become two: itself and the command, or has ended because there is no such command.
+def _executed(api: docker.APIClient, name: str, pid: int, id_: str) -> bool:
+    """Wait until the container's init (``pid``) has become two: itself and the command. False: it may have ended.
 
     The engine calls a container running as soon as its init does; until the command is executed, its process is a copy
-    of the init with the same arguments. Bounded: a slow machine only loses the certainty, not the container.
+    of the init with the same arguments. Bounded: a slow machine only loses the certainty, not the container. Where the
+    container's processes can be seen from here the engine is not asked: it runs a `ps` each time.
     """
     deadline = time.monotonic() + EXECUTED_S
+    seen_here = docker_processes.is_of(pid, id_)
     while time.monotonic() < deadline:
-        alive: set[str] = set()
-        try:
-            # A command that could not be executed is a dead copy for as long as its init has not noticed.
-            rows = api.top(name, ps_args="-o pid,args").get("Processes") or ()
-            alive = {row[-1] for row in rows if "<defunct>" not in row[-1]}
-        except docker.errors.APIError as error:
-            # Nothing runs in it any more, but the engine may call it running for a moment longer.
-            if error.status_code not in (409, 500) or not _runs(api, name):
-                return
-        if len(alive) > 1:
-            return
-        time.sleep(0.01)
+        if seen_here:
+            commands = len(docker_processes.commands(pid))
+            if commands == 0:
+                return False
+        else:
+            try:
+                # A command that could not be executed is a dead copy for as long as its init has not noticed.
+                rows = api.top(name, ps_args="-o pid,args").get("Processes") or ()
+                commands = len({row[-1] for row in rows if "<defunct>" not in row[-1]})
+            except docker.errors.APIError as error:
+                # Nothing runs in it any more, but the engine may call it running for a moment longer.
+                if error.status_code not in (409, 500) or not _runs(api, name):
+                    return False
+                commands = 0
+        if commands > 1:
+            return True
+        time.sleep(0.002 if seen_here else 0.01)
+    return False
 
 
 def _update(api: docker.APIClient, name: str, limits: dict[str, int]) -> None:
@@ -467,10 +510,7 @@ def _update(api: docker.APIClient, name: str, limits: dict[str, int]) -> None:
         json=limits,
         timeout=CALL_S,
     )
-    try:
-        response.raise_for_status()
-    except requests.exceptions.HTTPError as error:
-        raise docker.errors.create_api_error_from_http_exception(error) from error
+    _check(response)
 
 
 def _log_driver(api: docker.APIClient, name: str) -> str:
@@ -490,9 +530,19 @@ def _runs(api: docker.APIClient, name: str) -> bool:
         return False
 
 
+def _refused(spec: RunSpec, why: str) -> StartError | DriverUnavailableError:
+    """The engine made or started no container: its own trouble is none of the task's."""
+    text = why.lower()
+    if any(words in text for words in _ENGINE_TROUBLE):
+        return DriverUnavailableError(f"the Docker engine cannot start containers now: {why}")
+    return _start_error(spec, why)
+
+
 def _start_error(spec: RunSpec, why: str) -> StartError:
     """What the engine said when it did not start a container, in the user's words."""
     text = why.lower()
+    if "no space left on device" in text:
+        return StartError(f"the disk of this node's Docker engine is full: {why}")
     if "port is already allocated" in text or "address already in use" in text:
         ports = ", ".join(str(port.host_port) for port in spec.ports)
         return StartError(f"host port {ports} is taken on this node: {why}")
@@ -512,11 +562,20 @@ def _start_error(spec: RunSpec, why: str) -> StartError:
     return StartError(why)
 
 
-def _inspect(api: docker.APIClient, name: str) -> Instance | None:
+def _look_up(api: docker.APIClient, name: str) -> dict[str, Any] | None:
     try:
-        found = api.inspect_container(name)
+        found: dict[str, Any] = api.inspect_container(name)
     except docker.errors.NotFound:
         return None
+    return found
+
+
+def _inspect(api: docker.APIClient, name: str) -> Instance | None:
+    found = _look_up(api, name)
+    return _instance_of(api, found) if found is not None else None
+
+
+def _instance_of(api: docker.APIClient, found: dict[str, Any]) -> Instance | None:
     labels = found["Config"]["Labels"] or {}
     run = run_of(labels)
     if run is None:
@@ -573,18 +632,39 @@ def _instance(
     )
 
 
+def _info(api: docker.APIClient) -> dict[str, Any]:
+    response = api.get(f"{api.base_url}/v{api.api_version}/info", timeout=PROBE_S)
+    _check(response)
+    found: dict[str, Any] = response.json()
+    return found
+
+
 def _open_output(api: docker.APIClient, name: str, follow: bool) -> Any:
-    response = api.get(
-        f"{api.base_url}/v{api.api_version}/containers/{name}/logs",
-        params={"stdout": "1", "stderr": "1", "follow": str(int(follow)), "timestamps": "1", "tail": "all"},
-        stream=True,
-        timeout=None,
-    )
+    params = {"stdout": "1", "stderr": "1", "follow": str(int(follow)), "timestamps": "1", "tail": "all"}
+    response = _open(api, f"containers/{name}/logs", params)
+    return docker.types.daemon.CancellableStream(_frames(response), response)
+
+
+def _open_events(api: docker.APIClient, filters: dict[str, Any]) -> Any:
+    response = _open(api, "events", {"filters": docker.utils.convert_filters(filters)})
+    lines = (json.loads(line) for line in response.iter_lines(chunk_size=None) if line)
+    return docker.types.daemon.CancellableStream(lines, response)
+
+
+def _open(api: docker.APIClient, path: str, params: dict[str, str]) -> Any:
+    """A response that may go on for ever; it has to begin in time."""
+    response = api.get(f"{api.base_url}/v{api.api_version}/{path}", params=params, stream=True, timeout=CALL_S)
+    _check(response)
+    connection: Any = response.raw.connection
+    connection.sock.settimeout(None)
+    return response
+
+
+def _check(response: Any) -> None:
     try:
         response.raise_for_status()
     except requests.exceptions.HTTPError as error:
         raise docker.errors.create_api_error_from_http_exception(error) from error
-    return docker.types.daemon.CancellableStream(_frames(response), response)
 
 
 def _frames(response: Any) -> Iterator[tuple[bool, int, bytes]]:

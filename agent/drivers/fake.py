@@ -52,15 +52,17 @@ class FakeDriver:
         self.refuse_resize = ""
         self.hold_prepare: asyncio.Event | None = None
         self.ignore_stop = False
+        self.keeps_runs = True
+        self.fail_list: Exception | None = None  # once
         self.check_codes: dict[str, int] = {}  # by run: what commands in it exit with
         self._runs: dict[str, _Run] = {}
         self._hands: dict[str, FakeHands] = {}
-        self._changed: asyncio.Queue[str] = asyncio.Queue()
+        self._changed: asyncio.Queue[str | None] = asyncio.Queue()
         self._numbers = 0
 
     async def probe(self) -> DriverInfo:
         reason = "nothing really runs" if self.available else "the fake engine is down"
-        return DriverInfo(available=self.available, version="1", engine_id="", reason=reason)
+        return DriverInfo(available=self.available, keeps_runs=self.keeps_runs, version="1", reason=reason)
 
     async def prepare(self, spec: RunSpec) -> None:
         self._check()
@@ -140,11 +142,17 @@ class FakeDriver:
 
     async def list(self, cluster_id: str) -> tuple[Instance, ...]:
         self._check()
+        if self.fail_list is not None:
+            error, self.fail_list = self.fail_list, None
+            raise error
         return tuple(run.instance for run in self._runs.values() if run.instance.cluster_id == cluster_id)
 
     async def changes(self) -> AsyncIterator[str]:
         while True:
-            yield await self._changed.get()
+            name = await self._changed.get()
+            if name is None:
+                raise DriverUnavailableError("the fake engine has gone")
+            yield name
 
     async def logs(self, name: str, *, follow: bool, tail_lines: int, offset: int) -> AsyncIterator[LogChunk]:
         self._check()
@@ -230,6 +238,15 @@ class FakeDriver:
         """Somebody removed it behind the agent's back."""
         del self._runs[name]
         self._changed.put_nowait(name)
+
+    def tell(self, name: str) -> None:
+        """That it may have changed; "": anything may have."""
+        self._changed.put_nowait(name)
+
+    def go(self) -> None:
+        """The engine ends: its notices break off. ``set_available`` brings it back."""
+        self.available = False
+        self._changed.put_nowait(None)
 
     def set_available(self, available: bool) -> None:
         self.available = available

@@ -53,7 +53,12 @@ SLICE = 500
 AT_ONCE = 50
 """Streams that are woken in one turn of the loop: an election ends all of them, and a large plan concerns most."""
 
-ROUTES: dict[str, Route] = dict.fromkeys(("ServeLogs", "JoinSession", "Services", "Heartbeats"), Route.HERE)
+ROUTES: dict[str, Route] = {
+    "ServeLogs": Route.HERE,
+    "JoinSession": Route.HERE,
+    "Services": Route.HERE,
+    "Heartbeats": Route.HERE,
+}
 """Everything else is the leader's."""
 
 

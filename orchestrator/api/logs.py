@@ -254,8 +254,8 @@ class Logs:
             follow=request.follow,
             tail_lines=request.tail_lines,
             offset=request.offset,
-            workload=request.workload,
             since_ms=request.since_ms,
+            workload=request.workload,
         )
         codec.encode(target.key, wanted.key)
         async for data in self._hub.read(target.node_id, wanted):

@@ -192,12 +192,13 @@ async def main(address: str, certs: Path | None, me: str, logs_address: str) -> 
     await call(control, "Rebalance", pb.RebalanceRequest(goal="spread"))
     await call(control, "MoveAllocation", pb.MoveAllocationRequest(id=which, attempt=1))
     await call(control, "ScaleJob", pb.ScaleJobRequest(job=key, count=2))
+    changed = {**spec, "priority": 7}
+    await call(control, "SubmitJob", pb.SubmitJobRequest(request_id=uuid.uuid4().hex, job=changed))
     await call(control, "RestartJob", pb.RestartJobRequest(job=key))
     await call(control, "SteerRollout", pb.SteerRolloutRequest(job=key, action=types.ROLLOUT_ACTION_PAUSE))
-    await call(control, "SubmitJob", pb.SubmitJobRequest(job={**spec, "priority": 7}))
-    await call(control, "RollbackJob", pb.RollbackJobRequest(job=key))
     await call(control, "ListJobVersions", pb.ListJobVersionsRequest(job=key))
-    assert len(ANSWERS["ListJobVersions"].versions) > 3, ANSWERS["ListJobVersions"]
+    assert len(ANSWERS["ListJobVersions"].versions) >= 3, ANSWERS["ListJobVersions"]
+    await call(control, "RollbackJob", pb.RollbackJobRequest(job=key, version=1))
     await call(control, "StopJob", pb.StopJobRequest(job=key))
     await call(control, "RemoveJob", pb.RemoveJobRequest(job=key))
     batch = [{"namespace": space, "name": f"b{n}", "groups": spec["groups"]} for n in range(3)]

@@ -244,14 +244,14 @@ class LogsUp(_message.Message):
     def __init__(self, hello: _Optional[_Union[LogsHello, _Mapping]] = ..., data: _Optional[_Union[LogsData, _Mapping]] = ..., usage: _Optional[_Union[UsageData, _Mapping]] = ...) -> None: ...
 
 class LogsHello(_message.Message):
-    __slots__ = ("node_id", "workload", "sessions")
+    __slots__ = ("node_id", "sessions", "workload")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
-    WORKLOAD_FIELD_NUMBER: _ClassVar[int]
     SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    WORKLOAD_FIELD_NUMBER: _ClassVar[int]
     node_id: str
-    workload: bool
     sessions: bool
-    def __init__(self, node_id: _Optional[str] = ..., workload: _Optional[bool] = ..., sessions: _Optional[bool] = ...) -> None: ...
+    workload: bool
+    def __init__(self, node_id: _Optional[str] = ..., sessions: _Optional[bool] = ..., workload: _Optional[bool] = ...) -> None: ...
 
 class LogsData(_message.Message):
     __slots__ = ("stream_id", "data", "offset", "task", "stderr", "end", "error", "error_reason", "time_ms")
@@ -288,7 +288,7 @@ class LogsDown(_message.Message):
     def __init__(self, open: _Optional[_Union[LogsOpen, _Mapping]] = ..., close: _Optional[_Union[LogsClose, _Mapping]] = ..., session: _Optional[_Union[_session_pb2.SessionCall, _Mapping]] = ..., usage: _Optional[_Union[UsageCall, _Mapping]] = ...) -> None: ...
 
 class LogsOpen(_message.Message):
-    __slots__ = ("stream_id", "key", "task", "previous", "follow", "tail_lines", "offset", "workload", "since_ms")
+    __slots__ = ("stream_id", "key", "task", "previous", "follow", "tail_lines", "offset", "since_ms", "workload")
     STREAM_ID_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
@@ -296,8 +296,8 @@ class LogsOpen(_message.Message):
     FOLLOW_FIELD_NUMBER: _ClassVar[int]
     TAIL_LINES_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
-    WORKLOAD_FIELD_NUMBER: _ClassVar[int]
     SINCE_MS_FIELD_NUMBER: _ClassVar[int]
+    WORKLOAD_FIELD_NUMBER: _ClassVar[int]
     stream_id: str
     key: AssignmentKey
     task: str
@@ -305,15 +305,29 @@ class LogsOpen(_message.Message):
     follow: bool
     tail_lines: int
     offset: int
-    workload: bool
     since_ms: int
-    def __init__(self, stream_id: _Optional[str] = ..., key: _Optional[_Union[AssignmentKey, _Mapping]] = ..., task: _Optional[str] = ..., previous: _Optional[bool] = ..., follow: _Optional[bool] = ..., tail_lines: _Optional[int] = ..., offset: _Optional[int] = ..., workload: _Optional[bool] = ..., since_ms: _Optional[int] = ...) -> None: ...
+    workload: bool
+    def __init__(self, stream_id: _Optional[str] = ..., key: _Optional[_Union[AssignmentKey, _Mapping]] = ..., task: _Optional[str] = ..., previous: _Optional[bool] = ..., follow: _Optional[bool] = ..., tail_lines: _Optional[int] = ..., offset: _Optional[int] = ..., since_ms: _Optional[int] = ..., workload: _Optional[bool] = ...) -> None: ...
 
 class LogsClose(_message.Message):
     __slots__ = ("stream_id",)
     STREAM_ID_FIELD_NUMBER: _ClassVar[int]
     stream_id: str
     def __init__(self, stream_id: _Optional[str] = ...) -> None: ...
+
+class UsageCall(_message.Message):
+    __slots__ = ("request_id",)
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    def __init__(self, request_id: _Optional[str] = ...) -> None: ...
+
+class UsageData(_message.Message):
+    __slots__ = ("request_id", "usage")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    usage: _usage_pb2.NodeUsage
+    def __init__(self, request_id: _Optional[str] = ..., usage: _Optional[_Union[_usage_pb2.NodeUsage, _Mapping]] = ...) -> None: ...
 
 class ServiceName(_message.Message):
     __slots__ = ("namespace", "name")
@@ -346,17 +360,3 @@ class WorkloadReport(_message.Message):
     TASKS_FIELD_NUMBER: _ClassVar[int]
     tasks: _containers.RepeatedCompositeFieldContainer[_types_pb2.TaskReport]
     def __init__(self, tasks: _Optional[_Iterable[_Union[_types_pb2.TaskReport, _Mapping]]] = ...) -> None: ...
-
-class UsageCall(_message.Message):
-    __slots__ = ("request_id",)
-    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
-    request_id: str
-    def __init__(self, request_id: _Optional[str] = ...) -> None: ...
-
-class UsageData(_message.Message):
-    __slots__ = ("request_id", "usage")
-    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
-    USAGE_FIELD_NUMBER: _ClassVar[int]
-    request_id: str
-    usage: _usage_pb2.NodeUsage
-    def __init__(self, request_id: _Optional[str] = ..., usage: _Optional[_Union[_usage_pb2.NodeUsage, _Mapping]] = ...) -> None: ...

@@ -75,15 +75,15 @@ class AgentsStub:
                 request_serializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.LogsUp.SerializeToString,
                 response_deserializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.LogsDown.FromString,
                 _registered_method=True)
-        self.Services = channel.stream_stream(
-                '/orchestrator.contract.v1.Agents/Services',
-                request_serializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.ServicesUp.SerializeToString,
-                response_deserializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.ServicesDown.FromString,
-                _registered_method=True)
         self.JoinSession = channel.stream_stream(
                 '/orchestrator.contract.v1.Agents/JoinSession',
                 request_serializer=orchestrator_dot_contract_dot_v1_dot_session__pb2.AgentFrame.SerializeToString,
                 response_deserializer=orchestrator_dot_contract_dot_v1_dot_session__pb2.ClientFrame.FromString,
+                _registered_method=True)
+        self.Services = channel.stream_stream(
+                '/orchestrator.contract.v1.Agents/Services',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.ServicesUp.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.ServicesDown.FromString,
                 _registered_method=True)
 
 
@@ -143,15 +143,15 @@ class AgentsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Services(self, request_iterator, context):
-        """The agent says which services its tasks ask for, and hears of these alone, from then on. Any peer answers.
+    def JoinSession(self, request_iterator, context):
+        """The agent joins a session that it was called to (LogsDown.session) at the peer that called it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def JoinSession(self, request_iterator, context):
-        """The agent joins a session that it was called to (LogsDown.session) at the peer that called it.
+    def Services(self, request_iterator, context):
+        """The agent says which services its tasks ask for, and hears of these alone, from then on. Any peer answers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -200,15 +200,15 @@ def add_AgentsServicer_to_server(servicer, server):
                     request_deserializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.LogsUp.FromString,
                     response_serializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.LogsDown.SerializeToString,
             ),
-            'Services': grpc.stream_stream_rpc_method_handler(
-                    servicer.Services,
-                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.ServicesUp.FromString,
-                    response_serializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.ServicesDown.SerializeToString,
-            ),
             'JoinSession': grpc.stream_stream_rpc_method_handler(
                     servicer.JoinSession,
                     request_deserializer=orchestrator_dot_contract_dot_v1_dot_session__pb2.AgentFrame.FromString,
                     response_serializer=orchestrator_dot_contract_dot_v1_dot_session__pb2.ClientFrame.SerializeToString,
+            ),
+            'Services': grpc.stream_stream_rpc_method_handler(
+                    servicer.Services,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.ServicesUp.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.ServicesDown.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -438,33 +438,6 @@ class Agents:
             _registered_method=True)
 
     @staticmethod
-    def Services(request_iterator,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.stream_stream(
-            request_iterator,
-            target,
-            '/orchestrator.contract.v1.Agents/Services',
-            orchestrator_dot_contract_dot_v1_dot_agent__pb2.ServicesUp.SerializeToString,
-            orchestrator_dot_contract_dot_v1_dot_agent__pb2.ServicesDown.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
     def JoinSession(request_iterator,
             target,
             options=(),
@@ -481,6 +454,33 @@ class Agents:
             '/orchestrator.contract.v1.Agents/JoinSession',
             orchestrator_dot_contract_dot_v1_dot_session__pb2.AgentFrame.SerializeToString,
             orchestrator_dot_contract_dot_v1_dot_session__pb2.ClientFrame.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Services(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/orchestrator.contract.v1.Agents/Services',
+            orchestrator_dot_contract_dot_v1_dot_agent__pb2.ServicesUp.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_agent__pb2.ServicesDown.FromString,
             options,
             channel_credentials,
             insecure,

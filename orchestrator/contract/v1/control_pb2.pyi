@@ -350,7 +350,7 @@ class ListAllocationsResponse(_message.Message):
     def __init__(self, allocations: _Optional[_Iterable[_Union[_types_pb2.Allocation, _Mapping]]] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ...) -> None: ...
 
 class LogsRequest(_message.Message):
-    __slots__ = ("id", "task", "attempt", "previous", "follow", "tail_lines", "offset", "workload", "since_ms")
+    __slots__ = ("id", "task", "attempt", "previous", "follow", "tail_lines", "offset", "since_ms", "workload")
     ID_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
@@ -358,8 +358,8 @@ class LogsRequest(_message.Message):
     FOLLOW_FIELD_NUMBER: _ClassVar[int]
     TAIL_LINES_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
-    WORKLOAD_FIELD_NUMBER: _ClassVar[int]
     SINCE_MS_FIELD_NUMBER: _ClassVar[int]
+    WORKLOAD_FIELD_NUMBER: _ClassVar[int]
     id: _types_pb2.AllocationId
     task: str
     attempt: int
@@ -367,9 +367,9 @@ class LogsRequest(_message.Message):
     follow: bool
     tail_lines: int
     offset: int
-    workload: bool
     since_ms: int
-    def __init__(self, id: _Optional[_Union[_types_pb2.AllocationId, _Mapping]] = ..., task: _Optional[str] = ..., attempt: _Optional[int] = ..., previous: _Optional[bool] = ..., follow: _Optional[bool] = ..., tail_lines: _Optional[int] = ..., offset: _Optional[int] = ..., workload: _Optional[bool] = ..., since_ms: _Optional[int] = ...) -> None: ...
+    workload: bool
+    def __init__(self, id: _Optional[_Union[_types_pb2.AllocationId, _Mapping]] = ..., task: _Optional[str] = ..., attempt: _Optional[int] = ..., previous: _Optional[bool] = ..., follow: _Optional[bool] = ..., tail_lines: _Optional[int] = ..., offset: _Optional[int] = ..., since_ms: _Optional[int] = ..., workload: _Optional[bool] = ...) -> None: ...
 
 class LogsChunk(_message.Message):
     __slots__ = ("data", "offset", "task", "attempt", "stderr", "time_ms")
