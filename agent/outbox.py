@@ -38,6 +38,8 @@ class Outbox:
         queue = self._pending.setdefault(observation.key, deque(maxlen=MAX_PER_ALLOCATION))
         if queue and queue[-1].restarts == observation.restarts and queue[-1].state <= AllocState.STARTING:
             queue.pop()  # "starting" is no news once it runs
+        elif queue and AllocState.RUNNING is observation.state is queue[-1].state:
+            queue.pop()  # nor is what its checks said before
         queue.append(observation)
         self._filled.set()
 

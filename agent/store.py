@@ -22,7 +22,7 @@ from google.protobuf import json_format
 from agent.reconcile import Hold, Record
 from orchestrator.contract import codec
 from orchestrator.contract.errors import StartupError
-from orchestrator.contract.model import AllocState, Assignment, AssignmentKey
+from orchestrator.contract.model import AllocState, Assignment, AssignmentKey, str_map
 from orchestrator.contract.v1 import agent_pb2
 
 
@@ -124,6 +124,9 @@ class Store:
             "running_since_ms": record.running_since_ms,
             "ended_ms": record.ended_ms,
             "hold": int(record.hold),
+            "digests": dict(record.digests),
+            "sized_version": record.sized_version,
+            "health": record.health,
         }
         self._write(self._allocations / _file_name(record.key), content)
 
@@ -155,6 +158,10 @@ class Store:
             file.write(json.dumps(content).encode())
         new.rename(path)
 
+    def read_json(self, name: str) -> dict[str, Any]:
+        """What ``write_json`` kept; empty where there is nothing that can be read."""
+        return self._read_json(name) or {}
+
     def _read_json(self, name: str) -> dict[str, Any] | None:
         try:
             content = json.loads((self.directory / name).read_bytes())
@@ -183,6 +190,10 @@ def _record(content: dict[str, Any]) -> Record:
         running_since_ms=int(content["running_since_ms"]),
         ended_ms=int(content["ended_ms"]),
         hold=Hold(content["hold"]),
+        # Absent in what an older agent wrote: it settled nothing, and what runs has the size that was assigned.
+        digests=str_map({str(name): str(digest) for name, digest in content.get("digests", {}).items()}),
+        sized_version=int(content.get("sized_version", message.job_version)),
+        health=int(content.get("health", 0)),
     )
 
 

@@ -32,7 +32,7 @@ from orchestrator.scheduling.remedy import smallest_change
 from orchestrator.scheduling.serve import Served, only, serve
 from orchestrator.scheduling.solve import ENDLESS
 from orchestrator.scheduling.wish import wish_of
-from orchestrator.state.commands import Action, ActionColumns, ApplyPlan, Int32Array, PlacementColumns
+from orchestrator.state.commands import Action, ActionColumns, ApplyPlan, Int32Array, PlacementColumns, RolloutVerdict
 from orchestrator.state.model import Job, Node
 from orchestrator.state.views import ClusterView, nodes_alone
 
@@ -68,12 +68,13 @@ class Unplaced:
 class Decision:
     """``plans`` to propose in order, none if there is nothing to do; ``wake_at_ms``: when to decide again although
     nothing has changed, in unix ms (None: only a change matters). ``more``: the round ended at its bound, which it does
-    only with plans; ``unplaced`` counts what was tried."""
+    only with plans; ``unplaced`` counts what was tried; ``verdicts``: rollouts that are over."""
 
     plans: tuple[ApplyPlan, ...]
     wake_at_ms: int | None
     unplaced: Unplaced
     more: bool = False
+    verdicts: tuple[RolloutVerdict, ...] = ()
 
     @property
     def pending(self) -> bool:
@@ -123,6 +124,7 @@ def _decision(
             failed=sum(note.failed for note in work.groups.values()),
         ),
         more=placements.more,
+        verdicts=work.verdicts,
     )
     return decision, problem
 
@@ -140,7 +142,7 @@ def _round(
         view,
         allowed.asks,
         given_up=given_up,
-        stopping=actions.positions[actions.actions == Action.STOP],
+        stopping=actions.positions[np.isin(actions.actions, (Action.STOP, Action.REPLACE))],
         without_room=allowed.most.keys(),
         steps_max=steps_max,
         fresh=lambda: fresh(given_up),
@@ -304,10 +306,17 @@ class _Rows:
 
 
 _NONE = np.zeros(0, dtype=np.int32)
+FEW = 32
 
 
 def _table(values: Int32Array) -> tuple[list[int], Int32Array]:
     """The distinct values, ascending, and for each value its place among them."""
+    if len(values) <= FEW:
+        # Most rounds are tiny, and for those a call of numpy costs more than all the work.
+        listed = values.tolist()
+        few = sorted(set(listed))
+        place = {value: at for at, value in enumerate(few)}
+        return few, np.array([place[value] for value in listed], dtype=np.int32)
     distinct, places = np.unique(values, return_inverse=True)
     return distinct.tolist(), places.astype(np.int32)
 
@@ -401,6 +410,9 @@ def _explain_group(
     texts = [*waits, *texts]
     if placed > 0 and job.spec.type is not JobType.SYSTEM:
         texts.append(f"{placed} being placed now")
+    wish = wish_of(job.spec, group, policy=registry.chooser(view.default_placement))
+    if instead := registry.stand_in(wish.policy):
+        texts.append(f"placement {wish.policy} is not installed on the leading peer: placed by {instead}")
     if not unplaced:
         return GroupExplanation(
             group=group.name,
@@ -411,7 +423,6 @@ def _explain_group(
             blocked_text=quota_said if over_quota else note.gang,
         )
     assert problem is not None, "whoever is without a node was asked for"
-    wish = wish_of(job.spec, group, policy=registry.chooser(view.default_placement))
     if wish.gang is not None:
         reasons = explain_gang(problem, wish, work.asks[mine[0]], mine[0])
     else:

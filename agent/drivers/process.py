@@ -1,10 +1,11 @@
 """The process driver: tasks as plain processes, each under a small supervisor of its own (``process_shim``).
 
-Owns: run directories ``<data>/process/<name>``, starting shims, reading what they wrote. It does **not** isolate: a
-task sees the machine's files, network and processes, memory and cpu are accounted by the scheduler but not limited, and
-GPUs are only named in the environment. It does limit what can be limited without privileges: no core files, a bounded
-log, and the kernel is asked to take tasks first when memory runs out. The rule: nothing that matters lives in the
-agent's memory; ``list`` reads it all back, so an agent that was killed adopts what runs.
+Owns: run directories ``<data>/process/<name>``, starting shims, reading what they wrote. Leaves to others: control
+groups (``confinement``). It limits memory, cpu and the number of processes where those can be used, else the memory of
+each process; always: no core files, a bounded log, and the kernel is asked to take tasks first when memory runs out.
+It does **not** isolate: a task sees the machine's files, network and processes, and GPUs are only named in its
+environment. The rule: nothing that matters lives in the agent's memory; ``list`` reads it all back, so an agent that
+was killed adopts what runs.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import pwd
@@ -20,7 +22,7 @@ import shutil
 import signal as signals
 import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 from agent.driver import (
@@ -33,17 +35,29 @@ from agent.driver import (
     InstanceState,
     LogChunk,
     LogsGoneError,
+    Ran,
     RunId,
     RunSpec,
     StartError,
 )
-from agent.drivers import process_logs, process_shim
+from agent.drivers import confinement, process_hands, process_logs, process_shim, process_usage
+from agent.drivers.process_beside import run_beside
+from agent.hands import Command, Connection, Entered, Incoming
 from agent.log_tail import tail
+from agent.usage import Counters
+from orchestrator.contract.containers import container_settings
 from orchestrator.contract.model import AllocationId, AssignmentKey
+from orchestrator.contract.tree import Target
 
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SHELL", "USER")
 """All that a task takes over from the agent's environment: the rest is the agent's own business."""
 
+PIDS_LIMIT = 1024
+"""Processes and threads of one task, as of a container."""
+MIB = 1 << 20
+DATA_FACTOR = 4
+"""Without control groups: ``RLIMIT_DATA`` counts what a process has reserved, as for the stacks of its threads, which
+is more than it uses. So it is stopped at a multiple of what it asked for: a runaway is, a threaded server is not."""
 START_S = 20.0
 POLL_S = 0.1
 KILL_GRACE_S = 5.0
@@ -61,8 +75,11 @@ class ProcessDriver:
         log_file_bytes: int = LOG_FILE_BYTES,
         log_files: int = LOG_FILES,
         use_pidfd: bool = True,
+        groups: confinement.Confinement | None = None,
     ) -> None:
+        """``groups``: what control groups may be used for; None: find out."""
         self._root = directory
+        self._groups = confinement.find() if groups is None else groups
         self._log_file_bytes = log_file_bytes
         self._log_files = log_files
         self._use_pidfd = use_pidfd and hasattr(os, "pidfd_open")
@@ -80,14 +97,28 @@ class ProcessDriver:
             available=True,
             version="1",
             engine_id=_host_id(),
-            reason="no isolation: memory and cpu are counted but not limited, files and network are shared",
+            reason=self._not_isolated(),
         )
+
+    def _not_isolated(self) -> str:
+        """What a task's neighbours are not protected from, for operators."""
+        shared = "files, network and processes are shared with this machine"
+        if not self._groups.version:
+            return f"no control groups: memory is limited of each process alone, and roughly; cpu is not; {shared}"
+        by = f"by cgroup v{self._groups.version}"
+        missing = f", {' and '.join(self._groups.missing)} not" if self._groups.missing else ""
+        return f"{', '.join(self._groups.limits) or 'nothing'} limited {by}{missing}; {shared}"
 
     async def prepare(self, spec: RunSpec) -> None:
         if not (spec.task.command or spec.task.args):
             raise StartError(f"task {spec.task.name} has no command for the process driver to run", permanent=True)
-        if spec.task.mounts:
-            raise StartError("the process driver mounts nothing: use absolute host paths, or docker", permanent=True)
+        asked = container_settings(spec.task)
+        if asked:
+            raise StartError(
+                f"the process driver has no '{asked[0]}', for that takes a container: give task {spec.task.name} an "
+                "image, or leave it out",
+                permanent=True,
+            )
 
     async def start(self, spec: RunSpec) -> Instance:
         await self.prepare(spec)
@@ -97,12 +128,12 @@ class ProcessDriver:
             self._watch(found)
             return found
         try:
-            self._write_spec(directory, spec)
+            self._write_spec(directory, spec, self._confine(spec))
             await self._launch(directory, spec)
         except OSError as error:
             raise DriverUnavailableError(f"cannot write {directory}: {error.strerror}") from error
         except StartError:
-            shutil.rmtree(directory, ignore_errors=True)
+            self._forget(directory)
             raise
         started = self._read(spec.name)
         if started is None or started.state is InstanceState.CREATED:
@@ -110,11 +141,29 @@ class ProcessDriver:
         self._watch(started)
         return started
 
-    def _write_spec(self, directory: Path, spec: RunSpec) -> None:
+    def _confine(self, spec: RunSpec) -> tuple[Path, ...]:
+        """The directories of the run's control group, made with its limits."""
+        try:
+            return self._groups.create(self._group_of(spec.name), _limits(spec))
+        except OSError as error:
+            self._groups.remove(self._group_of(spec.name))
+            raise StartError(f"cannot limit the task: {error.filename or 'control group'}: {error.strerror}") from error
+
+    def _group_of(self, name: str) -> str:
+        """Groups are the machine's, and other agents' clusters on it may have equal names."""
+        return f"{name}-{hashlib.sha256(str(self._root).encode()).hexdigest()[:8]}"
+
+    def _forget(self, directory: Path) -> None:
+        for group in _groups(directory):
+            with contextlib.suppress(OSError):
+                group.rmdir()
+        shutil.rmtree(directory, ignore_errors=True)
+
+    def _write_spec(self, directory: Path, spec: RunSpec, groups: tuple[Path, ...]) -> None:
         task = spec.task
         argv = [*task.command, *task.args]
         env = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        uid, gid, groups = _user(task.user)
+        uid, gid, others = _user(task.user)
         if uid >= 0:
             env |= _home(uid)
         env.update(spec.env)
@@ -131,7 +180,9 @@ class ProcessDriver:
             f"cwd={task.work_dir or work}",
             f"uid={uid}",
             f"gid={gid}",
-            f"groups={','.join(map(str, groups))}",
+            f"groups={','.join(map(str, others))}",
+            *(f"cgroup={group}" for group in groups),
+            f"data_bytes={0 if 'memory' in self._groups.parents else DATA_FACTOR * _limits(spec).memory_bytes}",
             f"log_bytes={self._log_file_bytes}",
             f"log_files={self._log_files}",
         ]
@@ -150,6 +201,7 @@ class ProcessDriver:
             "attempt": key.attempt,
             "restarts": spec.run.restarts,
             "task": spec.run.task,
+            "groups": [str(group) for group in groups],
         }
         _write_private(directory / "meta.json", json.dumps(meta).encode())
 
@@ -201,7 +253,7 @@ class ProcessDriver:
     async def remove(self, name: str) -> None:
         await self.stop(name, signal="SIGKILL", timeout_ms=0)
         if self._read(name) is not None:
-            shutil.rmtree(self._root / name, ignore_errors=True)
+            self._forget(self._root / name)
         self._watched.pop(name, None)
 
     async def inspect(self, name: str) -> Instance | None:
@@ -247,6 +299,30 @@ class ProcessDriver:
                 return
             if idle:
                 await asyncio.sleep(POLL_S)
+
+    # ------------------------------------------------------------------------ hands on it
+
+    async def enter(self, name: str, command: Command) -> Entered:
+        return await process_hands.enter(self._root / name, command)
+
+    async def copy_out(self, name: str, path: str) -> tuple[str, AsyncIterator[bytes]]:
+        return await process_hands.copy_out(self._root / name, path)
+
+    async def copy_in(self, name: str, target: Target) -> tuple[str, Incoming]:
+        return await process_hands.copy_in(self._root / name, target)
+
+    async def connect(self, name: str, port: int) -> Connection:
+        return await process_hands.connect(port)
+
+    async def measure(self, instances: Sequence[Instance]) -> Mapping[str, Counters]:
+        pids = {one.name: _pids(self._root / one.name)[2] for one in instances}
+        return await asyncio.to_thread(process_usage.measure, {name: pid for name, pid in pids.items() if pid})
+
+    async def run_in(self, name: str, command: tuple[str, ...], *, timeout_ms: int) -> Ran:
+        found = self._read(name)
+        if found is None or not found.running:
+            return Ran(code=-1, output=f"{name} does not run")
+        return await run_beside(self._root / name / "spec", command, timeout_ms)
 
     async def close(self) -> None:
         for task in self._pollers:
@@ -311,6 +387,7 @@ class ProcessDriver:
             for pid in [*process_shim.descendants(shim), shim]:
                 with contextlib.suppress(OSError):
                     os.kill(pid, signals.SIGKILL)
+        confinement.kill(_groups(directory))
 
     # ------------------------------------------------------------------------ noticing ends
 
@@ -381,10 +458,23 @@ def _pids(directory: Path) -> tuple[int, int, int, int]:
 
 def _exit(directory: Path) -> Exit | None:
     try:
-        code, signal, ended_ms = (int(word) for word in (directory / "exit").read_text().split())
+        code, signal, ended_ms, *oom = (int(word) for word in (directory / "exit").read_text().split())
     except (OSError, ValueError):
         return None
-    return Exit(code=code, signal=signal, ended_ms=ended_ms)
+    return Exit(code=code, signal=signal, ended_ms=ended_ms, oom_killed=any(oom))
+
+
+def _groups(directory: Path) -> tuple[Path, ...]:
+    """The directories of a run's control group, as they were when it started."""
+    try:
+        return tuple(Path(group) for group in json.loads((directory / "meta.json").read_bytes()).get("groups", ()))
+    except (OSError, ValueError, AttributeError, TypeError):
+        return ()
+
+
+def _limits(spec: RunSpec) -> confinement.Limits:
+    resources = spec.task.resources
+    return confinement.Limits(memory_bytes=resources.memory_mib * MIB, cpu_millis=resources.cpu_millis, pids=PIDS_LIMIT)
 
 
 def _locked(path: Path) -> bool:

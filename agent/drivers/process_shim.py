@@ -4,8 +4,12 @@ Owns: the task's process tree, its log files and ``exit`` file in the run direct
 what an exit means. It outlives the agent on purpose, so a restarted agent finds the task untouched and still learns its
 exit code. The rule: run by path with ``python -I -S`` and import next to nothing: this memory is paid per task.
 
+Where the machine has control groups the driver has made one for the task: the task enters it before its program begins,
+and it is emptied and removed at the end. The shim stays outside, so that it survives a task that is out of memory.
+
 Files in the run directory: ``spec`` (read), ``lock`` (held by flock for as long as the shim lives), ``run`` (pids and
-start times, written once the task runs), ``stop`` (read on SIGUSR1), ``exit`` (written last), ``log.<offset>``.
+start times, written once the task runs), ``stop`` (read on SIGUSR1), ``exit`` (code, signal, time, whether memory ran
+out; written last), ``log.<offset>``.
 """
 
 from __future__ import annotations
@@ -21,6 +25,8 @@ import time
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 CHUNK = 65536
+TIMED = 0x10
+"""Beside the stream's number: eight bytes follow the length, the time of writing in unix milliseconds."""
 DRAIN_S = 2.0
 
 
@@ -65,6 +71,8 @@ class Spec:
         self.cwd = "/"
         self.uid = self.gid = -1
         self.groups: list[int] = []
+        self.cgroups: list[str] = []
+        self.data_bytes = 0
         self.log_bytes = 10 << 20
         self.log_files = 3
 
@@ -82,9 +90,11 @@ class Spec:
                 spec.env[name] = content
             elif key == "cwd":
                 spec.cwd = value
+            elif key == "cgroup":
+                spec.cgroups.append(value)
             elif key == "groups":
                 spec.groups = [int(group) for group in value.split(",") if group]
-            elif key in ("uid", "gid", "log_bytes", "log_files"):
+            elif key in ("uid", "gid", "data_bytes", "log_bytes", "log_files"):
                 setattr(spec, key, int(value))
         return spec
 
@@ -130,11 +140,13 @@ class Shim:
         # A task ends with its first process, as a container does: whatever it left behind goes too.
         self.kill_tree()
         self.drain(outputs)
-        if os.WIFSIGNALED(self.status):
-            number = os.WTERMSIG(self.status)
-            write_file("exit", f"{128 + number} {number} {ended_ms}\n")
-        else:
-            write_file("exit", f"{os.WEXITSTATUS(self.status)} 0 {ended_ms}\n")
+        number = os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else 0
+        code = 128 + number if number else os.WEXITSTATUS(self.status)
+        oom = int(bool(code) and out_of_memory(self.spec.cgroups))
+        write_file("exit", f"{code} {number} {ended_ms} {oom}\n")
+        for group in self.spec.cgroups:
+            with contextlib.suppress(OSError):
+                os.rmdir(group)  # noqa: PTH106 (pathlib would be paid for by every task)
         os._exit(0)
 
     def patience(self) -> float | None:
@@ -188,6 +200,14 @@ class Shim:
             # Short of memory, the kernel should take a task before the agent or a peer.
             file.write("500")
         spec = self.spec
+        for group in spec.cgroups:
+            try:
+                with open(group + "/cgroup.procs", "w") as file:
+                    file.write("0")
+            except OSError as error:
+                raise RuntimeError(f"cannot enter control group {group}: {error.strerror}") from error
+        if spec.data_bytes:
+            resource.setrlimit(resource.RLIMIT_DATA, (spec.data_bytes, spec.data_bytes))
         os.chdir(spec.cwd)
         os.get_exec_path(spec.env)  # imports what execvpe needs while the library can still be read
         if spec.gid >= 0:
@@ -225,7 +245,7 @@ class Shim:
             with contextlib.suppress(OSError):
                 os.killpg(self.child, signal.SIGKILL)
         for _ in range(10):
-            left = descendants(os.getpid())
+            left = {*descendants(os.getpid()), *members(self.spec.cgroups)}
             if not left:
                 return
             for pid in left:
@@ -255,7 +275,7 @@ class Shim:
 
 
 class LogFiles:
-    """Output of both streams in order: frames of (stream, length, bytes) in files named by their first offset."""
+    """Output of both streams in order: frames of (stream, length, time, bytes) in files named by their first offset."""
 
     def __init__(self, limit: int, files: int) -> None:
         self.limit = limit
@@ -270,7 +290,8 @@ class LogFiles:
             self.frame(stream, data[at : at + self.limit])
 
     def frame(self, stream: int, data: bytes) -> None:
-        frame = bytes((stream,)) + len(data).to_bytes(4, "big") + data
+        now_ms = int(time.time() * 1000)
+        frame = bytes((stream | TIMED,)) + len(data).to_bytes(4, "big") + now_ms.to_bytes(8, "big") + data
         try:
             if self.fd < 0 or self.size >= self.limit:
                 self.rotate()
@@ -308,6 +329,27 @@ def start_time(pid: int) -> int:
             return int(file.read().rpartition(b")")[2].split()[19])
     except (OSError, IndexError):
         return 0
+
+
+def members(cgroups: list[str]) -> list[int]:
+    """Every process in these control groups; those that left the tree are in there still."""
+    found: set[int] = set()
+    for group in cgroups:
+        with contextlib.suppress(OSError, ValueError), open(group + "/cgroup.procs", "rb") as file:
+            found.update(int(pid) for pid in file.read().split())
+    return sorted(found - {0})
+
+
+def out_of_memory(cgroups: list[str]) -> bool:
+    """Whether the kernel ended a process of these groups for want of memory."""
+    for group in cgroups:
+        for name in ("memory.events", "memory.oom_control"):  # v2, v1
+            with contextlib.suppress(OSError, ValueError), open(f"{group}/{name}") as file:
+                for line in file:
+                    word, _, count = line.partition(" ")
+                    if word == "oom_kill" and int(count):
+                        return True
+    return False
 
 
 def descendants(pid: int) -> list[int]:

@@ -78,6 +78,8 @@ class AssignmentWriter:
         )
         if found.variables:
             message.variables.update(found.variables)
+        if found.digests:
+            message.digests.update(found.digests)
         return message
 
     def _group(self, group: GroupSpec) -> types_pb2.GroupSpec:

@@ -259,6 +259,12 @@ class Forwarder:
                 watcher.cancel()
             pending.cancel()
 
+    async def duplex(self, peer_id: str, path: str, call: Call) -> Any:
+        """A started call with streams both ways to another peer (``read``, ``write``, ``done_writing``, ``cancel``)."""
+        rpc: Any = (await self._channel(peer_id)).stream_stream(path, None, None)
+        timeout_s = None if call.deadline is None else call.timeout_s()
+        return rpc(timeout=timeout_s, metadata=((FORWARDED_IDENTITY, str(call.caller.identity)),))
+
     async def _cancel_when_moved(self, peer_id: str, pending: Any) -> None:
         while self._log.leader_id in ("", peer_id):
             await self._moved.wait()
@@ -318,7 +324,8 @@ class Service:
                     call = self._begin(method, context)
                     async with aclosing(method.serve(_parsed(method, raws), call)) as answers:
                         async for message in answers:
-                            await context.write(message.SerializeToString())
+                            await context.write(message if isinstance(message, bytes) else message.SerializeToString())
+                            del message
                 except RaftsmanError as error:
                     await context.abort_with_status(to_status(error))
                 except Exception as error:

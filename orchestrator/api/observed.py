@@ -26,12 +26,14 @@ def recorded(node_id: str, observations: Iterable[pb.Observation]) -> RecordObse
     groups: dict[str, int] = {}
     reasons: dict[str, int] = {}
     rows: list[tuple[int, ...]] = []
+    healths: list[int] = []
     for place, one in enumerate(observations):
         key = one.key
         which = key.id
         state = one.state
         if state not in _STATES or not one.HasField("key") or not key.HasField("id"):
             raise InvalidError(f"observations[{place}]: expected a key with an id, and a known state")
+        healths.append(max(0, one.health))
         ordinal, attempt, restarts, exit_code = which.ordinal, key.attempt, one.restarts, one.exit_code
         rows.append(
             (
@@ -66,5 +68,6 @@ def recorded(node_id: str, observations: Iterable[pb.Observation]) -> RecordObse
             exit_code=exit_codes,
             reason=reason,
             start_failed=start_failed,
+            health=np.array(healths, dtype=np.int64) if any(healths) else None,
         ),
     )

@@ -22,7 +22,7 @@ from orchestrator.api.logs import LogTarget
 from orchestrator.api.requests import job_key, namespace_of
 from orchestrator.contract import codec
 from orchestrator.contract.errors import InvalidError, NoLeaderError, NotFoundError, RaftsmanError
-from orchestrator.contract.model import AllocationId, AssignmentKey, NodeStatus
+from orchestrator.contract.model import AllocationId, AssignmentKey, NodeStatus, Revision
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.replication.log import LogStatus, PeerProgress, ReplicatedLog
 from orchestrator.state import views
@@ -100,6 +100,18 @@ class Reads:
                 state = self._state()
             if job.uid in state.jobs:
                 codec.encode(job_status(state, state.jobs[job.uid]), response.jobs.add())
+        return response
+
+    async def list_job_versions(self, request: pb.ListJobVersionsRequest, call: Call) -> pb.ListJobVersionsResponse:
+        namespace, name = job_key(request.job)
+        response = pb.ListJobVersionsResponse(read=await self.info(request.read, call))
+        job = self._state().find_job(namespace, name)
+        if job is None:
+            raise NotFoundError(f"there is no job {name!r} in namespace {namespace!r}")
+        stable = job.stable_version == job.version
+        now = Revision(version=job.version, spec=job.spec, time_ms=job.modify_time_ms, stable=stable)
+        for revision in (now, *reversed(job.history)):
+            codec.encode(revision, response.versions.add())
         return response
 
     async def get_allocation(self, request: pb.GetAllocationRequest, call: Call) -> pb.GetAllocationResponse:

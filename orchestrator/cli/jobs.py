@@ -10,6 +10,7 @@ import click
 
 from orchestrator.cli.session import Session, common
 from orchestrator.contract.errors import NotFoundError, TimeoutError_
+from orchestrator.contract.model import JobType
 
 if TYPE_CHECKING:
     from orchestrator.client.sync import Client
@@ -48,6 +49,7 @@ def _settled(job: JobStatus) -> bool:
     return all(
         not (group.pending or group.starting or group.outdated or group.lost)
         and group.running >= group.count - group.complete
+        and (job.spec.type is not JobType.SERVICE or group.ready >= group.count)
         for group in job.groups
     )
 
@@ -112,7 +114,7 @@ def scale(session: Session, job: str, counts: tuple[str, ...], wait: bool) -> No
 @click.argument("job")
 @_wait
 def restart(session: Session, job: str, wait: bool) -> None:
-    """Replace every instance of JOB, one at a time."""
+    """Replace every instance of JOB, as its update policy says (one at a time when it has none)."""
     with session.client() as client:
         _said(session, job, client.restart_job(job), "restarting")
         if wait:

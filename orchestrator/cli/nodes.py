@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.cli.drain import drain
 from orchestrator.cli.node_view import custom_text, system_text, taints_text, where_text
 from orchestrator.cli.output import cores, mebibytes, show, span, table
 from orchestrator.cli.session import Session, common
@@ -27,8 +27,12 @@ def _gpus(node: NodeInfo) -> str:
     if not node.devices:
         return ""
     used = sum(device.used_millis for device in node.devices) / 1000
-    cordoned = sum(device.cordoned for device in node.devices)
-    return f"{used:g}/{len(node.devices)}" + (f" ({cordoned} cordoned)" if cordoned else "")
+    counts = {
+        "cordoned": sum(device.cordoned for device in node.devices),
+        "sick": sum(bool(device.sick) for device in node.devices),
+    }
+    closed = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    return f"{used:g}/{len(node.devices)}" + (f" ({closed})" if closed else "")
 
 
 def _device(use: DeviceUse) -> str:
@@ -40,7 +44,7 @@ def _device(use: DeviceUse) -> str:
     parts = [kind, f"{mebibytes(one.memory_mib)}" if one.memory_mib else "", f"island {one.island}"]
     parts.append(f"switch {one.pcie}" if one.pcie else "")
     parts += [f"numa {one.numa}" if one.numa >= 0 else "", f"{use.used_millis / 1000:g} used"]
-    parts.append("cordoned" if use.cordoned else "")
+    parts += ["cordoned" if use.cordoned else "", f"sick: {use.sick}" if use.sick else ""]
     return f"{one.id} ({', '.join(part for part in parts if part)})"
 
 
@@ -218,29 +222,7 @@ def uncordon_device(session: Session, name: str, which: str) -> None:
     session.note(f"{name} {which}: in use again" if changed else f"{name} {which}: was in use already")
 
 
-@node.command()
-@common
-@click.argument("name", metavar="NODE")
-@click.option("--wait/--detach", default=False, help="Stay until nothing runs there.")
-def drain(session: Session, name: str, wait: bool) -> None:
-    """Move everything from NODE to others, and place nothing new on it."""
-    from orchestrator.contract.errors import NotFoundError, TimeoutError_
-
-    with session.client() as client:
-        changed = client.drain_node(name).changed
-        session.note(f"{name}: draining" if changed else f"{name}: was draining already")
-        limit_s = 300.0 if session.timeout_s is None else session.timeout_s
-        deadline = time.monotonic() + limit_s
-        while wait:
-            found = [one for one in client.list_nodes().nodes if name == one.spec.name or one.spec.id.startswith(name)]
-            if not found:
-                raise NotFoundError(f"no node '{name}'")
-            if not found[0].allocations:
-                session.note(f"{name}: nothing runs there any more")
-                return
-            if time.monotonic() >= deadline:
-                raise TimeoutError_(f"{name}: {found[0].allocations} still there after {limit_s:g} s; draining goes on")
-            time.sleep(0.3)
+node.add_command(drain)
 
 
 @node.command()

@@ -9,7 +9,9 @@ import click
 from orchestrator.cli.output import age, cores, mebibytes, show, table
 from orchestrator.cli.session import Session, common
 from orchestrator.cli.views import allocations_table, disruption_text, gpus_text, is_live, jobs_table, newest
+from orchestrator.cli.views import shown as visible
 from orchestrator.contract import priorities
+from orchestrator.contract.rollouts import RolloutStatus
 
 if TYPE_CHECKING:
     from orchestrator.client.sync import Client
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.contract.model import Allocation
 
 WATCH_S = 1.0
+_ENDED_WELL = ("COMPLETE", "STOPPED")
 
 
 @click.command()
@@ -47,7 +50,7 @@ def _ps(session: Session, client: Client, namespace: str, everything: bool, stal
     shown = {(job.spec.namespace, job.spec.name) for job in jobs}
     allocations = [
         allocation
-        for allocation in (placed.allocations if everything else newest(placed.allocations))
+        for allocation in (placed.allocations if everything else visible(placed.allocations))
         if (allocation.id.namespace, allocation.id.job) in shown
         and (everything or is_live(allocation) or allocation.state.name in ("FAILED", "LOST"))
     ]
@@ -92,6 +95,21 @@ def status(session: Session, job: str, stale: bool) -> None:
     )
 
 
+def rollout_text(job: JobStatus) -> str:
+    """How the job's rollout stands, "" where it never had one."""
+    rollout = job.rollout
+    if rollout is None:
+        return ""
+    left = sum(group.outdated for group in job.groups)
+    what = f"back from version {rollout.reverts}" if rollout.reverts else f"to version {rollout.version}"
+    if rollout.status is RolloutStatus.SUCCEEDED:
+        return f"{what}: done"
+    said = f"{what}: {rollout.status.name.lower()}, {left} still to be replaced"
+    if not rollout.promoted:
+        said += "; canaries wait for 'raftsman promote'"
+    return said + (f"; {rollout.reason}" if rollout.reason else "")
+
+
 def _status(job: JobStatus, allocations: list[Allocation], why_not: Explanation | None, wide: bool) -> str:
     spec = job.spec
     facts = [
@@ -100,6 +118,7 @@ def _status(job: JobStatus, allocations: list[Allocation], why_not: Explanation 
         ("Type", spec.type.name.lower()),
         ("State", "removing" if job.removing else job.state),
         ("Version", str(job.version)),
+        ("Rollout", rollout_text(job)),
         ("Created", f"{age(job.create_time_ms)} ago" if job.create_time_ms else ""),
         ("Placement", spec.placement or "the cluster's default"),
         ("Lost nodes", spec.on_disconnect.name.lower()),
@@ -115,15 +134,15 @@ def _status(job: JobStatus, allocations: list[Allocation], why_not: Explanation 
         needs = said.resources if said is not None else None
         rows.append(
             [
-                group.group, group.count, group.running, group.starting or "", group.pending or "",
+                group.group, group.count, group.running, group.ready, group.starting or "", group.pending or "",
                 group.complete or "", group.failed or "", group.lost or "", group.outdated or "",
                 cores(needs.cpu_millis) if needs else "", mebibytes(needs.memory_mib) if needs else "",
                 gpus_text(needs.gpus) if needs else "",
             ]
         )  # fmt: skip
     headings = [
-        "GROUP", "COUNT", "RUNNING", "STARTING", "PENDING", "COMPLETE", "FAILED", "LOST", "OUTDATED", "CPU", "MEMORY",
-        "GPUS",
+        "GROUP", "COUNT", "RUNNING", "READY", "STARTING", "PENDING", "COMPLETE", "FAILED", "LOST", "OUTDATED", "CPU",
+        "MEMORY", "GPUS",
     ]  # fmt: skip
     parts.append(table(headings, rows))
     if allocations:
@@ -149,7 +168,7 @@ def why(session: Session, job: str, at: str | None) -> None:
     with session.client() as client:
         explanation = client.explain_job(name)
         allocations = newest(client.list_allocations(job=name).allocations)
-    troubled = [one for one in allocations if one.reason and one.state.name not in ("RUNNING", "COMPLETE", "STOPPED")]
+    troubled = [one for one in allocations if one.reason and not one.ready and one.state.name not in _ENDED_WELL]
 
     def text(wide: bool) -> str:
         parts = [explanation_text(explanation)]

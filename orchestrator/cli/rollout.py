@@ -20,6 +20,7 @@ from orchestrator.cli.session import Session
 from orchestrator.cli.views import newest
 from orchestrator.contract.errors import ExitCode, NoLeaderError, NotFoundError, RaftsmanError
 from orchestrator.contract.model import AllocState, JobType
+from orchestrator.contract.rollouts import RolloutStatus
 
 if TYPE_CHECKING:
     from orchestrator.client.sync import Client
@@ -47,12 +48,14 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """``done``: as asked. ``failed``: something failed for good, and nothing is under way. Else in between."""
+    """``done``: as asked. ``failed``: something failed for good, and nothing is under way. Else in between. ``held``:
+    it waits for a person."""
 
     done: bool = False
     failed: bool = False
     pending: int = 0
     text: str = ""
+    held: bool = False
 
 
 def judge(job: JobStatus, version: int) -> Judgement:
@@ -65,22 +68,49 @@ def judge(job: JobStatus, version: int) -> Judgement:
     outdated = sum(group.outdated for group in job.groups)
     total = sum(group.count for group in job.groups)
     parts = [(running, "running"), (starting, "starting"), (pending, "pending"), (complete, "complete")]
-    parts += [(failed, "failed"), (outdated, "to be replaced")]
+    updated = sum(group.updated for group in job.groups) if outdated else 0
+    parts += [(failed, "failed"), (updated, "updated"), (outdated, "to be replaced")]
     text = ", ".join(f"{number} {word}" for number, word in parts if number) or "nothing to run"
     if job.version < version:
         return Judgement(pending=pending, text=text)
     if job.stopped:
         return Judgement(failed=True, pending=0, text="it was stopped")
     moving = starting + pending + outdated
+    unready = sum(max(0, min(group.count, group.running) - group.ready) for group in job.groups)
+    if unready and job.spec.type is JobType.SERVICE:
+        text += f", {unready} not ready"
+    verdict = _verdict(job, version, text)
+    if verdict is not None:
+        return verdict
     if job.spec.type is JobType.BATCH:
         done = job.state == "complete"
         return Judgement(done=done, failed=job.state == "failed", pending=pending, text=text)
     return Judgement(
-        done=not moving and not failed and running >= total,
+        done=not moving and not failed and running >= total and not (unready and job.spec.type is JobType.SERVICE),
         failed=failed > 0 and not starting and not pending,
         pending=pending,
         text=text,
     )
+
+
+def _verdict(job: JobStatus, version: int, text: str) -> Judgement | None:
+    """What the rollout itself says, where that decides."""
+    rollout = job.rollout
+    if rollout is None or job.spec.type is not JobType.SERVICE:
+        return None
+    if rollout.reverts and rollout.reverts >= version:
+        back = f"rolled back, as version {job.version}: {rollout.reason}"
+        if rollout.status is RolloutStatus.RUNNING:
+            return Judgement(text=f"{text}; being {back}")
+        return Judgement(failed=True, text=back)
+    if rollout.status is RolloutStatus.FAILED:
+        return Judgement(failed=True, text=rollout.reason)
+    if rollout.status is RolloutStatus.PAUSED:
+        return Judgement(held=True, text=f"{text}; paused (raftsman resume {job.spec.name})")
+    wanted = {group.name: group.update.canaries if group.update else 0 for group in job.spec.groups}
+    if not rollout.promoted and all(one.updated >= wanted.get(one.group, 0) for one in job.groups if one.outdated):
+        return Judgement(held=True, text=f"{text}; canaries wait (raftsman promote {job.spec.name})")
+    return None
 
 
 class Rollout:
@@ -119,7 +149,7 @@ class Rollout:
                 if (came_back or now - max(moved, asked) >= REASONS_S) and not job.stopped:
                     asked = now
                     self._tell_reasons(tell, judgement)
-                if judgement.failed:
+                if judgement.failed or judgement.held:
                     break
                 if limit_s is not None:
                     out_of_time = now - began >= limit_s
@@ -133,10 +163,14 @@ class Rollout:
         # Below the live display, which is gone by now.
         if judgement.done:
             return self._ended(ExitCode.OK, job)
+        if judgement.held:
+            click.echo(f"raftsman: {self._spec.name}: {judgement.text}", err=True)
+            return self._ended(ExitCode.OK, job)
         if out_of_time:
             return self._out_of_time(job, judgement, now - began)
         ended = self._ended(ExitCode.ROLLOUT_FAILED, job)
-        self._show_failures(ended.allocations, judgement)
+        placed = self._client.list_allocations(job=self._spec.name, namespace=self._spec.namespace)
+        self._show_failures(list(placed.allocations), judgement)
         return ended
 
     def _settled(self, now: float) -> bool:
@@ -201,7 +235,8 @@ class Rollout:
     def _show_failures(self, allocations: list[Allocation], judgement: Judgement, *, quiet: bool = False) -> None:
         if not quiet:
             click.echo(f"raftsman: {self._spec.name} failed: {judgement.text}", err=True)
-        failed = [one for one in allocations if one.state is AllocState.FAILED] or (allocations if quiet else [])
+        failed = [one for one in newest(allocations) if one.state is AllocState.FAILED] or self._unwell(allocations)
+        failed = failed or (newest(allocations) if quiet else [])
         for one in failed[:FAILURES_SHOWN]:
             where = f" on {one.node_name}" if one.node_name else ""
             said = one.reason or (f"exit code {one.exit_code}" if one.exit_code else "no reason given")
@@ -210,6 +245,11 @@ class Rollout:
                 click.echo(f"    | {line}", err=True)
         if len(failed) > FAILURES_SHOWN:
             click.echo(f"  and {len(failed) - FAILURES_SHOWN} more: raftsman status {self._spec.name}", err=True)
+
+    def _unwell(self, allocations: list[Allocation]) -> list[Allocation]:
+        """Of a version that did not come up: who is not ready, or was until it was taken back."""
+        mine = [one for one in allocations if one.job_version == self._version and not one.ready]
+        return sorted(mine, key=lambda one: -one.create_index)
 
     def _last_lines(self, allocation: Allocation) -> list[str]:
         group = next((group for group in self._spec.groups if group.name == allocation.id.group), None)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.output import age, cores, mebibytes, table
-from orchestrator.contract.model import JobType
+from orchestrator.contract.model import AllocState, Desired, JobType
 from orchestrator.contract.transitions import TERMINAL
 
 if TYPE_CHECKING:
@@ -15,13 +15,22 @@ if TYPE_CHECKING:
 
 
 def newest(allocations: Iterable[Allocation]) -> list[Allocation]:
-    """The newest attempt of every allocation, in order."""
+    """Of every allocation the attempt that counts, in order: the newest live one, or else the newest."""
     found: dict[object, Allocation] = {}
     for allocation in allocations:
         before = found.get(allocation.id)
-        if before is None or allocation.attempt > before.attempt:
+        if before is None or (is_live(allocation), allocation.attempt) > (is_live(before), before.attempt):
             found[allocation.id] = allocation
     return sorted(found.values(), key=lambda allocation: allocation.id)
+
+
+def shown(allocations: Iterable[Allocation]) -> list[Allocation]:
+    """The same, and in a rollout the older ones that still run beside their successors."""
+    listed = list(allocations)
+    counting = newest(listed)
+    keys = {(one.id, one.attempt) for one in counting}
+    also = [one for one in listed if is_live(one) and (one.id, one.attempt) not in keys]
+    return sorted([*counting, *also], key=lambda one: (one.id, one.attempt))
 
 
 def is_live(allocation: Allocation) -> bool:
@@ -58,6 +67,9 @@ def _progress(job: JobStatus) -> str:
     """``2/3`` instances; of a batch job also how many are done."""
     running = sum(group.running for group in job.groups)
     total = sum(group.count for group in job.groups)
+    ready = sum(group.ready for group in job.groups)
+    if job.spec.type is JobType.SERVICE and ready < running:
+        return f"{running}/{total} ({ready} ready)"
     if job.spec.type is JobType.BATCH:
         complete = sum(group.complete for group in job.groups)
         return f"{running} ({complete}/{total} done)"
@@ -81,7 +93,7 @@ def allocations_table(allocations: Iterable[Allocation], *, wide: bool) -> str:
             devices += f" ({allocation.gpu_millis / 1000:g})"
         row: list[object] = [
             allocation.id,
-            allocation.state.name.lower(),
+            state_text(allocation),
             allocation.node_name or allocation.node_id,
             ports_text(allocation),
             devices,
@@ -100,6 +112,13 @@ def allocations_table(allocations: Iterable[Allocation], *, wide: bool) -> str:
             ]
         rows.append(row)
     return table(headings, rows)
+
+
+def state_text(allocation: Allocation) -> str:
+    """``running``, or ``running, not ready`` while its checks are bad."""
+    word = allocation.state.name.lower()
+    waits = allocation.state is AllocState.RUNNING and allocation.desired is Desired.RUN and not allocation.ready
+    return f"{word}, not ready" if waits else word
 
 
 def gpus_text(gpus: DeviceRequest | None) -> str:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from google.protobuf.message import Message
 
 from orchestrator.contract import answers, codec, foresight, model
+from orchestrator.contract.rollouts import RolloutAction
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.contract.v1 import types_pb2
 
@@ -136,6 +137,21 @@ def restart_job(namespace: str, name: str, request_id: str) -> Call[answers.Writ
     return Call("RestartJob", request, pb.WriteResponse, _as(answers.WriteResult), request_id)
 
 
+def steer_rollout(namespace: str, name: str, action: RolloutAction, request_id: str) -> Call[answers.WriteResult]:
+    request = pb.SteerRolloutRequest(request_id=request_id, job=_key(namespace, name), action=cast(Any, int(action)))
+    return Call("SteerRollout", request, pb.WriteResponse, _as(answers.WriteResult), request_id)
+
+
+def rollback_job(namespace: str, name: str, version: int, request_id: str) -> Call[answers.SubmitResult]:
+    request = pb.RollbackJobRequest(request_id=request_id, job=_key(namespace, name), version=version)
+    return Call("RollbackJob", request, pb.SubmitJobResponse, _as(answers.SubmitResult), request_id)
+
+
+def list_job_versions(namespace: str, name: str, stale: bool) -> Call[answers.JobVersions]:
+    request = pb.ListJobVersionsRequest(job=_key(namespace, name), read=_read(stale))
+    return Call("ListJobVersions", request, pb.ListJobVersionsResponse, _as(answers.JobVersions))
+
+
 def remove_job(namespace: str, name: str, request_id: str) -> Call[answers.WriteResult]:
     request = pb.RemoveJobRequest(request_id=request_id, job=_key(namespace, name))
     return Call("RemoveJob", request, pb.WriteResponse, _as(answers.WriteResult), request_id)
@@ -202,6 +218,7 @@ def logs(
     follow: bool,
     tail_lines: int,
     offset: int = -1,
+    since_ms: int = 0,
 ) -> Stream[answers.LogsChunk]:
     request = pb.LogsRequest(
         id=_allocation(id),
@@ -211,8 +228,27 @@ def logs(
         follow=follow,
         tail_lines=tail_lines,
         offset=offset,
+        since_ms=since_ms,
     )
     return Stream("Logs", request, pb.LogsChunk, _as(answers.LogsChunk))
+
+
+def get_workload(id: model.AllocationId, attempt: int) -> Call[answers.WorkloadAnswer]:
+    request = pb.GetWorkloadRequest(id=_allocation(id), attempt=attempt)
+    return Call("GetWorkload", request, pb.GetWorkloadResponse, _as(answers.WorkloadAnswer))
+
+
+# ---------------------------------------------------------------------------- services
+
+
+def list_services(namespace: str, name: str, stale: bool) -> Call[answers.ServiceList]:
+    request = pb.ListServicesRequest(namespace=namespace, name=name, read=_read(stale))
+    return Call("ListServices", request, pb.ListServicesResponse, _as(answers.ServiceList))
+
+
+def watch_services(namespace: str, name: str, after_index: int) -> Stream[answers.ServicesUpdate]:
+    request = pb.WatchServicesRequest(namespace=namespace, name=name, after_index=after_index)
+    return Stream("WatchServices", request, pb.ServicesUpdate, _as(answers.ServicesUpdate))
 
 
 # ---------------------------------------------------------------------------- nodes
@@ -220,6 +256,24 @@ def logs(
 
 def list_nodes(stale: bool) -> Call[answers.NodeList]:
     return Call("ListNodes", pb.ListNodesRequest(read=_read(stale)), pb.ListNodesResponse, _as(answers.NodeList))
+
+
+def get_usage(node: str) -> Call[answers.UsageAnswer]:
+    return Call("GetUsage", pb.GetUsageRequest(node=node), pb.GetUsageResponse, _as(answers.UsageAnswer))
+
+
+def drain_node(
+    node: str, request_id: str, *, deadline_ms: int = 0, cancel: bool = False, keep_cordoned: bool = False
+) -> Call[answers.WriteResult]:
+    request = pb.DrainNodeRequest(
+        request_id=request_id, node=node, deadline_ms=deadline_ms, cancel=cancel, keep_cordoned=keep_cordoned
+    )
+    return Call("DrainNode", request, pb.WriteResponse, _as(answers.WriteResult), request_id)
+
+
+def drain_status(node: str, stale: bool) -> Call[answers.DrainStatus]:
+    request = pb.DrainStatusRequest(node=node, read=_read(stale))
+    return Call("DrainStatus", request, pb.DrainStatusResponse, _as(answers.DrainStatus))
 
 
 def change_node(method: str, node: str, request_id: str) -> Call[answers.WriteResult]:

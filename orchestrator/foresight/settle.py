@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from orchestrator import plan
+from orchestrator.contract.health import word
 from orchestrator.contract.model import AllocationId, AllocState, AssignmentKey, Desired, NodeStatus, Observation
 from orchestrator.reconcile.sight import Sight, StateViews
-from orchestrator.state.allocations import FREE, LAST_LIVE
+from orchestrator.state.allocations import FREE, LAST_LIVE, well
 from orchestrator.state.apply import apply
 from orchestrator.state.commands import ApplyPlan, Command, Entry, Outcome, PlanAnswer, RecordStatuses
 from orchestrator.state.model import MAX_COMMAND_ROWS
@@ -84,8 +85,9 @@ def at_rest(state: State, now_ms: int) -> bool:
 
 
 def obey(state: State, now_ms: int, *, since: int = -1) -> bool:
-    """Every reachable agent has done what it was told after ``since``; whether that changed anything."""
-    rows = _to_report(state, since)
+    """Every reachable agent has done what it was told after ``since``, and what runs has become ready; whether that
+    changed anything."""
+    rows = np.union1d(_to_report(state, since), _coming_up(state))
     table = state.table
     nodes = table.node[rows]
     for slot in np.unique(nodes).tolist():
@@ -114,13 +116,30 @@ def _to_report(state: State, since: int = -1) -> Rows:
     return rows
 
 
+def _coming_up(state: State) -> Rows:
+    """int32: what runs on reachable nodes and is not ready: here it is only late."""
+    table = state.table
+    live = table.live_rows()
+    sick = (table.state[live] == int(AllocState.RUNNING)) & ~well(table.state[live], table.health[live])
+    rows: Rows = live[sick & (table.desired[live] == int(Desired.RUN))]
+    there = [state.node_at[slot].status is NodeStatus.READY for slot in table.node[rows].tolist()]
+    found: Rows = rows[np.array(there, dtype=np.bool_)]
+    return found
+
+
 def _observation(state: State, row: int) -> Observation:
     table = state.table
     job = state.job_at[int(table.job[row])]
     key = AssignmentKey(id=allocation_id(state, row), job_uid=job.uid, attempt=int(table.attempt[row]))
     ends = table.desired[row] == int(Desired.STOP) or table.state[row] == int(AllocState.STOPPING)
     after = AllocState.STOPPED if ends else AllocState.RUNNING
-    return Observation(key=key, restarts=int(table.restarts[row]), state=after)
+    health = _next_word(int(table.health[row])) if after is AllocState.RUNNING else 0
+    return Observation(key=key, restarts=int(table.restarts[row]), state=after, health=health)
+
+
+def _next_word(health: int) -> int:
+    """Ready, where anybody checks."""
+    return word((health >> 1) + 1, True) if health else 0
 
 
 def _is_whole(outcome: Outcome) -> bool:

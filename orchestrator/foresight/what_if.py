@@ -87,7 +87,7 @@ def commands_of(state: State, change: Change) -> Iterator[Command | Rejected]:
             mark = NodeMark(node_id=change.lose, register_index=node.register_index, reason=LOST_REASON)
             yield MarkNodes(lost=(mark,))
     if change.submit is not None:
-        yield SubmitJobs(jobs=(JobSubmission(spec=change.submit, uid=_fresh_uid(state)),))
+        yield SubmitJobs(jobs=(JobSubmission(spec=change.submit, uid=_fresh_uid(state), in_place=True),))
     wanted = change.add_node
     if change.like:
         model = state.nodes.get(change.like)

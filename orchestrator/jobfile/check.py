@@ -30,7 +30,7 @@ from orchestrator.contract.model import (
     StrMap,
     TaskSpec,
 )
-from orchestrator.jobfile import limits, placement_rules
+from orchestrator.jobfile import container_rules, limits, placement_rules, rollout_rules, service_rules
 
 T = TypeVar("T")
 
@@ -71,7 +71,7 @@ def normalise(spec: JobSpec) -> JobSpec:
     return _with(
         spec,
         namespace=spec.namespace or DEFAULT_NAMESPACE,
-        groups=_each(spec.groups, lambda group: _normal_group(group, alone=alone)),
+        groups=_each(spec.groups, lambda group: _normal_group(group, alone=alone, job=spec.name)),
         metadata=_in_order(spec.metadata),
     )
 
@@ -115,13 +115,17 @@ def _in_order(pairs: tuple[T, ...]) -> tuple[T, ...]:
     return pairs if len(pairs) < 2 else tuple(sorted(pairs))  # type: ignore[type-var]
 
 
-def _normal_group(group: GroupSpec, *, alone: bool) -> GroupSpec:
+def _normal_group(group: GroupSpec, *, alone: bool, job: str) -> GroupSpec:
     only = len(group.tasks) == 1
     return _with(
         group,
+        services=service_rules.normal(
+            group, job, alone=alone, labels=tuple(_normal_port(port).label for port in group.ports)
+        ),
         name=group.name or (limits.DEFAULT_GROUP if alone else ""),
         tasks=_each(group.tasks, lambda task: _normal_task(task, alone=only)),
         ports=_each(group.ports, _normal_port),
+        network_mode=container_rules.normal_network(group.network_mode),
     )
 
 
@@ -142,9 +146,11 @@ def _normal_task(task: TaskSpec, *, alone: bool) -> TaskSpec:
         task,
         name=task.name or (limits.DEFAULT_TASK if alone else ""),
         env=_in_order(task.env),
+        health=rollout_rules.normal_health(task.health),
         variables=_in_order(task.variables),
         resources=_normal_resources(task.resources),
         stop=stop,
+        container=container_rules.normal_container(task.container),
     )
 
 
@@ -203,10 +209,10 @@ def _job(spec: JobSpec, placements: Collection[str] | None) -> _Found:
         yield Problem(("groups",), f"at most {limits.MAX_GROUPS} groups, not {len(spec.groups)}")
     yield from _unique("groups", "group", [group.name for group in spec.groups])
     for number, group in enumerate(spec.groups):
-        yield from _group(("groups", number), group, spec.type)
+        yield from _group(("groups", number), group, spec.type, spec.namespace, spec.name)
 
 
-def _group(at: Path, group: GroupSpec, job_type: JobType) -> _Found:
+def _group(at: Path, group: GroupSpec, job_type: JobType, namespace: str, job: str) -> _Found:
     yield from _name((*at, "name"), group.name)
     if job_type is JobType.SYSTEM and group.count not in (0, 1):
         yield Problem((*at, "count"), "a system job runs once on every node: leave 'count' out")
@@ -214,9 +220,12 @@ def _group(at: Path, group: GroupSpec, job_type: JobType) -> _Found:
     yield from _constraints((*at, "constraints"), group.constraints)
     yield from _gang(at, group, job_type)
     yield from _placed(placement_rules.group_rules(at, group, job_type))
+    yield from _placed(rollout_rules.update_rules(at, group, job_type))
     yield from _between((*at, "restart", "attempts"), group.restart.attempts, 0, limits.MAX_ATTEMPTS)
     yield from _between((*at, "restart", "delay_ms"), group.restart.delay_ms, 0, limits.MAX_DELAY_MS)
     yield from _ports((*at, "ports"), group.ports)
+    yield from _placed(service_rules.group_rules(at, group, namespace, job))
+    yield from _placed(container_rules.group_rules(at, group))
     if not group.tasks:
         yield Problem((*at, "tasks"), "a group needs at least one task")
     if len(group.tasks) > limits.MAX_TASKS:
@@ -231,6 +240,7 @@ def _group(at: Path, group: GroupSpec, job_type: JobType) -> _Found:
         )
     for number, task in enumerate(group.tasks):
         yield from _task((*at, "tasks", number), task)
+        yield from _placed(rollout_rules.health_rules((*at, "tasks", number), task, group))
 
 
 def _gang(at: Path, group: GroupSpec, job_type: JobType) -> _Found:
@@ -283,15 +293,7 @@ def _task(at: Path, task: TaskSpec) -> _Found:
         yield Problem(
             (*at, "user"), f"expected a user such as '1000', '1000:1000' or 'nobody', got {_quoted(task.user)}"
         )
-    if len(task.mounts) > limits.MAX_MOUNTS:
-        yield Problem((*at, "mounts"), f"at most {limits.MAX_MOUNTS} volumes, not {len(task.mounts)}")
-    targets: set[str] = set()
-    for number, mount in enumerate(task.mounts):
-        yield from _absolute((*at, "mounts", number, "source"), mount.source)
-        yield from _absolute((*at, "mounts", number, "target"), mount.target)
-        if mount.target in targets:
-            yield Problem((*at, "mounts", number, "target"), f"'{_short(mount.target)}' is mounted twice")
-        targets.add(mount.target)
+    yield from _placed(container_rules.task_rules(at, task, near_miss))
 
 
 def _what_runs(at: Path, task: TaskSpec) -> _Found:
@@ -478,7 +480,7 @@ def _between(at: Path, value: int, low: int, high: int, text: str = "") -> _Few:
 
 
 def _absolute(at: Path, path: str) -> _Found:
-    if not path.startswith("/") or "\0" in path or len(path) > limits.MAX_TEXT or ".." in path.split("/"):
+    if not container_rules.is_absolute(path):
         yield Problem(at, f"expected an absolute path without '..', got {_quoted(path)}")
 
 

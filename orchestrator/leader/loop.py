@@ -22,7 +22,17 @@ from orchestrator.leader.liveness import Liveness
 from orchestrator.reconcile.sight import Sight, Views
 from orchestrator.replication.log import ReplicatedLog
 from orchestrator.replication.propose import Proposer, unix_ms
-from orchestrator.state.commands import Applied, ApplyPlan, Collect, Command, PlanAnswer, Rejected, WriteAnswer
+from orchestrator.state.commands import (
+    Applied,
+    ApplyPlan,
+    Collect,
+    Command,
+    EndRollouts,
+    PlanAnswer,
+    Rejected,
+    RolloutVerdict,
+    WriteAnswer,
+)
 from orchestrator.state.model import Node
 from orchestrator.state.views import ClusterView
 
@@ -56,6 +66,10 @@ class Plan(Protocol):
 
     @property
     def wake_at_ms(self) -> int | None: ...
+
+    @property
+    def verdicts(self) -> Sequence[RolloutVerdict]:
+        """Rollouts that are over."""
 
     @property
     def pending(self) -> bool:
@@ -185,9 +199,16 @@ class LeaderLoop:
             # A large cluster changes all the time: at most half of it goes into deciding, even in another thread.
             self._rest_until = self._clock() + took
         self._sight.decided(view, pending=plan.pending, wake_at_ms=plan.wake_at_ms)
+        ended = False
+        if plan.verdicts:
+            ended = await self._changes(EndRollouts(verdicts=tuple(plan.verdicts)))
+            if not ended:
+                self._sight.forget()  # something moved since
         if plan.plans:
             await self._apply(plan.plans)
             return 0.0
+        if plan.verdicts:
+            return 0.0 if ended else PAUSE_S
         return self._pause_s(plan.wake_at_ms)
 
     def _pause_s(self, wake_at_ms: int | None) -> float:

@@ -16,11 +16,11 @@ _KNOWN: dict[type, frozenset[str]] = {
     JobSpec: frozenset(
         ("namespace", "name", "type", "priority", "groups", "placement", "on_disconnect", "constraints", "metadata")
     ),
-    GroupSpec: frozenset(("name", "count", "tasks", "ports", "restart", "constraints")),
+    GroupSpec: frozenset(("name", "count", "tasks", "ports", "restart", "constraints", "update")),
     TaskSpec: frozenset(
         (
             *("name", "driver", "image", "command", "args", "env", "resources", "stop", "variables"),
-            *("work_dir", "user", "privileged", "mounts"),
+            *("work_dir", "user", "privileged", "mounts", "health"),
         )
     ),
     Resources: frozenset(("cpu_millis", "memory_mib", "disk_mib", "gpus")),

@@ -66,7 +66,7 @@ def _judge(scene: Scene, number: int, gang: GangSpec, fate: Int32Array, wanted: 
         return None, f"{waiting} of its gang wait until they may start again" if waiting else ""
     rows = newest[live]
     leaving = columns.desired[rows] != Desired.RUN
-    outdated = columns.version[rows] < groups.version[number]
+    outdated = scene.rows.outdated[rows]
     draining = scene.rows.node_draining[rows]
     known = int((wanted[here] & live).sum()) + int((ended & (fate[here] == Fate.DONE)).sum())
     short = known < int(groups.count[number])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from orchestrator.contract.containers import variables_of
 from orchestrator.reconcile.gangs import Cause, gang_of, judge
 from orchestrator.reconcile.table import BoolArray, Scene, key_of
 from orchestrator.reconcile.work import NO_NODE, Ask, GroupWork, Int64Array
@@ -35,11 +36,13 @@ def find_gaps(
     for number in _groups_with_gaps(scene, settled):
         missing = _missing(scene, settled, number)
         job, place = scene.groups.jobs[number], scene.groups.places[number]
-        blocked = _blocked(scene.view, job, place)
+        blocked = blocked_by(scene.view, job, place)
         gang = held.get(number, "")
         notes[key_of(scene.groups, number)] = GroupWork(missing=len(missing), blocked=blocked, gang=gang)
         if not blocked and not gang:
             asks.extend(_asks(scene, number, missing))
+    if not len(fate):
+        return asks, notes, None, stops
     ended = wanted & ~instances.live
     for at in np.flatnonzero(ended & ((fate == Fate.WAIT) | (fate == Fate.FAILED))).tolist():
         note = notes.setdefault(key_of(scene.groups, int(instances.group[at])), GroupWork())
@@ -62,7 +65,7 @@ def _fates(scene: Scene, now_ms: int) -> tuple[Int32Array, Int64Array]:
     if not len(fate):
         return fate, due
     newest = instances.newest
-    current = columns.version[newest] >= groups.version[instances.group]
+    current = ~scene.rows.outdated[newest]
     judged = np.flatnonzero(~instances.live & current & ~scene.lose[newest])
     at = newest[judged]
     ended = Ended(
@@ -124,7 +127,7 @@ def _asks(scene: Scene, number: int, missing: Int64Array) -> list[Ask]:
     job, place = scene.groups.jobs[number], scene.groups.places[number]
     pinned = bool(scene.groups.system[number])
     ordinals = missing.astype(np.int32)
-    attempts = _next_attempts(scene.view, job, place, ordinals)
+    attempts = next_attempts(scene.view, job, place, ordinals)
     begin, end = scene.bounds[number], scene.bounds[number + 1]
     if begin == end:
         return [Ask(job=job, group=place, ordinals=ordinals, attempts=attempts, peers=NOBODY, pinned=pinned)]
@@ -134,7 +137,7 @@ def _asks(scene: Scene, number: int, missing: Int64Array) -> list[Ask]:
     latest = newest[np.lexsort((there, columns.create_index[newest]))[-1]]
     avoid = np.full(len(missing), NO_NODE, dtype=np.int64)
     if not pinned:
-        failed = columns.start_failed[newest] & (columns.version[newest] >= scene.groups.version[number])
+        failed = columns.start_failed[newest] & ~scene.rows.outdated[newest]
         leaves = failed | columns.moved[newest]  # what is moved must not come straight back
         at = np.searchsorted(there, missing)
         known = at < len(there)
@@ -158,7 +161,7 @@ def _asks(scene: Scene, number: int, missing: Int64Array) -> list[Ask]:
     ]
 
 
-def _next_attempts(view: ClusterView, job: Job, place: int, ordinals: Int32Array) -> Int32Array:
+def next_attempts(view: ClusterView, job: Job, place: int, ordinals: Int32Array) -> Int32Array:
     last = view.last_attempt.get((job.slot, job.spec.groups[place].name))
     attempts = np.full(len(ordinals), view.attempt_floor + 1, dtype=np.int32)
     if last is None or not len(last):
@@ -168,9 +171,9 @@ def _next_attempts(view: ClusterView, job: Job, place: int, ordinals: Int32Array
     return attempts
 
 
-def _blocked(view: ClusterView, job: Job, place: int) -> str:
+def blocked_by(view: ClusterView, job: Job, place: int) -> str:
     """Why nothing of the group may be placed, or "" (also the case that reads only the tasks)."""
-    names = {name for task in job.spec.groups[place].tasks for _, name in task.variables}
+    names = {name for task in job.spec.groups[place].tasks for name in variables_of(task)}
     if not names:
         return ""
     absent = sorted(name for name in names if (job.spec.namespace, name) not in view.variables)

@@ -1,9 +1,9 @@
 """One round of reconciling: from a whole view of the cluster to what should change. Level-triggered and pure.
 
 Owns: what is lost, surplus, drained or outdated, and the order in which asks are served. Leaves to others: what is
-missing (``gaps``), ended attempts (``state.failures``), the pace of rollouts and drains (``pace``), where asks go
-(``scheduling``). The rule: a round looks only at the state, never at what an earlier round did, so a lost wake-up or a
-new leader costs one round.
+missing (``gaps``), ended attempts (``state.failures``), the pace of rollouts (``rollouts``) and drains (``pace``),
+where asks go (``scheduling``). The rule: a round looks only at the state, never at what an earlier round did, so a
+lost wake-up or a new leader costs one round.
 
 An instance that is being stopped keeps its room until its agent says that it ended, so its replacement is asked for in
 a later round. One that is lost gives up its room in the very entry that says so, and is asked for again at once.
@@ -14,10 +14,11 @@ from __future__ import annotations
 import numpy as np
 
 from orchestrator.contract.constraints import matches
-from orchestrator.contract.model import Desired, JobType
+from orchestrator.contract.model import AllocState, Desired, JobType
 from orchestrator.reconcile.gangs import Cause, gang_of
 from orchestrator.reconcile.gaps import find_gaps
 from orchestrator.reconcile.pace import Pace, choose_victim
+from orchestrator.reconcile.rollouts import advance
 from orchestrator.reconcile.table import GONE, BoolArray, Scene, constraints_of, key_of, look
 from orchestrator.reconcile.taints import evictions
 from orchestrator.reconcile.work import Actions, Ask, GroupWork, Work
@@ -36,8 +37,9 @@ REASONS = (
     "its node no longer matches the job",
     "a member of its gang has ended: all of it starts again",
     "a member of its gang is on a node that is being drained",
+    "the deadline of its node's drain has passed",
 )
-LOST, STOPPED, SURPLUS, REMOVED, DRAINED, OUTDATED, UNMATCHED, BROKEN, GANG_DRAINED = range(len(REASONS))
+LOST, STOPPED, SURPLUS, REMOVED, DRAINED, OUTDATED, UNMATCHED, BROKEN, GANG_DRAINED, OVERDUE = range(len(REASONS))
 STAYS = -1
 _GANG_REASONS = {Cause.BROKEN: BROKEN, Cause.OUTDATED: OUTDATED, Cause.DRAINED: GANG_DRAINED}
 
@@ -47,15 +49,19 @@ def reconcile(view: ClusterView, now_ms: int) -> Work:
     scene = look(view)
     asks, notes, wake_at_ms, gangs = find_gaps(scene, max(now_ms, view.time_ms))
     stops = _immediate_stops(scene)
+    drain_at_ms = _overdue(scene, stops, max(now_ms, view.time_ms))
     for number, cause in gangs.items():
         _stop_gang(scene, stops, number, _GANG_REASONS[cause])
     texts, taint_at_ms = _driven_away(scene, stops, max(now_ms, view.time_ms))
     _give_way(scene, stops, notes)
+    moves = advance(scene, stops, notes, max(now_ms, view.time_ms))
+    deadlines = (wake_at_ms, taint_at_ms, drain_at_ms, moves.wake_at_ms)
     return Work(
-        actions=_actions(scene, stops, texts),
-        asks=tuple(sorted(asks, key=_turn)),
-        wake_at_ms=min((at for at in (wake_at_ms, taint_at_ms) if at is not None), default=None),
+        actions=_actions(scene, stops, texts, moves.replaced),
+        asks=tuple(sorted([*asks, *moves.asks], key=_turn)),
+        wake_at_ms=min((at for at in deadlines if at is not None), default=None),
         groups=notes,
+        verdicts=tuple(moves.verdicts),
     )
 
 
@@ -82,8 +88,25 @@ def _immediate_stops(scene: Scene) -> Int32Array:
     reason[known & ~system & (columns.ordinal >= groups.count[group])] = SURPLUS
     for number in scene.system_nodes:
         reason[_misplaced(scene, known & (rows.group == number), number)] = UNMATCHED
+    beside = scene.instances.beside
+    left = (beside >= 0) & ~groups.policy[scene.instances.group] & scene.live[beside]
+    at = beside[left]  # two of one instance, of what was a service's rollout before the job changed its type
+    reason[at[running[at] & (reason[at] == STAYS)]] = OUTDATED
     reason[known & ~groups.active[group]] = STOPPED
     return reason
+
+
+def _overdue(scene: Scene, stops: Int32Array, now_ms: int) -> int | None:
+    """Adds to ``stops`` all that is left on nodes whose drain should be over, whatever budgets and paces say; returns
+    the next such deadline."""
+    columns, nodes = scene.view.allocations, scene.view.nodes_by_slot
+    due = {slot: node.drain_deadline_ms for slot, node in nodes.items() if node.draining and node.drain_deadline_ms}
+    if not due:
+        return None
+    running = scene.live & (columns.desired == Desired.RUN)
+    late = np.array(sorted(slot for slot, at_ms in due.items() if at_ms <= now_ms), dtype=np.int32)
+    stops[running & np.isin(columns.node, late) & ((stops == STAYS) | (stops == DRAINED))] = OVERDUE
+    return min((at_ms for at_ms in due.values() if at_ms > now_ms), default=None)
 
 
 def _misplaced(scene: Scene, mine: BoolArray, number: int) -> list[int]:
@@ -129,8 +152,11 @@ def _give_way(scene: Scene, stops: Int32Array, notes: dict[tuple[int, int], Grou
     newest = instances.newest
     reachable = instances.live & (stops[newest] == STAYS) & ~rows.node_lost[newest]
     running = reachable & (columns.desired[newest] == Desired.RUN)
-    outdated = running & (columns.version[newest] < groups.version[instances.group])
+    outdated = running & scene.rows.outdated[newest] & ~groups.policy[instances.group]  # else: ``rollouts``
     draining = running & rows.node_draining[newest]
+    # Who runs and is not ready is on its way, or sick: neither is a reason to take the next one down.
+    state = columns.state.copy()
+    state[(state == AllocState.RUNNING) & ~columns.ready] = AllocState.STARTING
     for number in np.unique(instances.group[outdated | draining]).tolist():
         if gang_of(groups, number) is not None:
             continue  # replaced as a whole, above
@@ -151,7 +177,7 @@ def _give_way(scene: Scene, stops: Int32Array, notes: dict[tuple[int, int], Grou
             stopping &= instances.ordinal[here] < groups.count[number]
         victim, note.halted = choose_victim(
             Pace(
-                state=columns.state[newest[here]],
+                state=state[newest[here]],
                 ordinal=instances.ordinal[here],
                 running=running[here],
                 outdated=outdated[here],
@@ -174,7 +200,7 @@ def _drain_within_budget(scene: Scene, stops: Int32Array, number: int, draining:
     here = slice(int(instances.bounds[number]), int(instances.bounds[number + 1]))
     newest = instances.newest[here]
     job, place = groups.jobs[number], groups.places[number]
-    up = is_up(columns.state[newest], columns.desired[newest], rows.node_lost[newest]) & (stops[newest] == STAYS)
+    up = is_up(columns.ready[newest], columns.desired[newest], rows.node_lost[newest]) & (stops[newest] == STAYS)
     preempted = [columns.reasons.get(int(row), "").startswith(PREEMPTED) for row in columns.row[newest].tolist()]
     wanted, well = standing(
         job,
@@ -198,12 +224,19 @@ def _drain_within_budget(scene: Scene, stops: Int32Array, number: int, draining:
     )
 
 
-def _actions(scene: Scene, stops: Int32Array, texts: tuple[str, ...]) -> Actions:
+_NOTHING = np.zeros(0, dtype=np.int32)
+
+
+def _actions(scene: Scene, stops: Int32Array, texts: tuple[str, ...], replaced: list[int]) -> Actions:
     columns = scene.view.allocations
+    stops[replaced] = OUTDATED
     lost = np.flatnonzero(scene.lose)
     stopped = np.flatnonzero(stops != STAYS)
+    if not len(lost) and not len(stopped):  # as in most rounds
+        return Actions(positions=lost, actions=_NOTHING, reasons=_NOTHING, texts=texts)
     stopped = stopped[np.lexsort((-columns.ordinal[stopped], columns.group[stopped], columns.job[stopped]))]
-    kinds = [np.full(len(lost), Action.LOSE), np.full(len(stopped), Action.STOP)]
+    kind = np.where(np.isin(stopped, replaced), Action.REPLACE, Action.STOP)
+    kinds = [np.full(len(lost), Action.LOSE), kind]
     return Actions(
         positions=np.concatenate([lost, stopped]).astype(np.int64),
         actions=np.concatenate(kinds).astype(np.int32),

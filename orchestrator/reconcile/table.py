@@ -18,6 +18,7 @@ from orchestrator.state.commands import Int32Array
 from orchestrator.state.failures import retries_of
 from orchestrator.state.matching import may_take
 from orchestrator.state.model import Job, Node
+from orchestrator.state.rollouts import follows_policy, is_current
 from orchestrator.state.views import ClusterView
 
 BoolArray = npt.NDArray[np.bool_]
@@ -32,7 +33,8 @@ class Groups:
 
     count: wanted instances (0 when the job is stopped or being removed; not used for system jobs); version: rows below
     it are outdated; retries: of a start that failed; active: neither stopped nor being removed; budgeted: its job has a
-    disruption budget; gang: all of it runs or none; ``jobs[i]``, ``places[i]``: whose and which.
+    disruption budget; gang: all of it runs or none; policy: ``rollouts`` says how it is replaced; ``jobs[i]``,
+    ``places[i]``: whose and which.
     """
 
     jobs: tuple[Job, ...]
@@ -45,6 +47,7 @@ class Groups:
     active: BoolArray
     budgeted: BoolArray
     gang: BoolArray
+    policy: BoolArray
 
     def __len__(self) -> int:
         return len(self.jobs)
@@ -53,27 +56,30 @@ class Groups:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Rows:
     """Per row of ``view.allocations``: its group's number or GONE, whether it is live, whether its job says ``keep``,
-    and the state of its node."""
+    the state of its node, and whether its version is not current for its group (False where that is GONE)."""
 
     group: Int64Array
     live: BoolArray
     keep: BoolArray
     node_lost: BoolArray
     node_draining: BoolArray
+    outdated: BoolArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Instances:
     """One entry per (group, ordinal) that has rows and whose group exists, by group and ordinal.
 
-    newest: position of its newest attempt; live: whether any attempt of it is live. ``bounds[g]:bounds[g + 1]`` are the
-    instances of group g.
+    newest: position of the attempt that counts (``Ordinals.newest``); live: whether any attempt of it is live; beside:
+    position of the one before that, which lives too or is newer and has ended, -1 where there is none.
+    ``bounds[g]:bounds[g + 1]`` are the instances of group g.
     """
 
     group: Int64Array
     ordinal: Int64Array
     newest: Int64Array
     live: BoolArray
+    beside: Int64Array
     bounds: Int64Array
 
 
@@ -121,6 +127,7 @@ def number_groups(view: ClusterView) -> Groups:
     types: list[int] = []
     active: list[bool] = []
     gang: list[bool] = []
+    policy: list[bool] = []
     for slot in sorted(view.jobs_by_slot):
         job = view.jobs_by_slot[slot]
         running = not (job.stopped or job.removing)
@@ -133,6 +140,7 @@ def number_groups(view: ClusterView) -> Groups:
             types.append(job.spec.type)
             active.append(running)
             gang.append(group.gang is not None)
+            policy.append(follows_policy(job, place))
     return Groups(
         jobs=tuple(jobs),
         places=tuple(places),
@@ -144,6 +152,7 @@ def number_groups(view: ClusterView) -> Groups:
         active=np.array(active, dtype=np.bool_),
         budgeted=np.array([job.spec.disruption is not None for job in jobs], dtype=np.bool_),
         gang=np.array(gang, dtype=np.bool_),
+        policy=np.array(policy, dtype=np.bool_),
     )
 
 
@@ -157,12 +166,14 @@ def read_rows(view: ClusterView, groups: Groups) -> Rows:
     starts = _run_starts(columns.job, columns.version, columns.group)
     run_group: list[int] = []
     run_keep: list[bool] = []
+    run_outdated: list[bool] = []
     slots, versions, places = (array[starts].tolist() for array in (columns.job, columns.version, columns.group))
     for slot, version, place in zip(slots, versions, places, strict=True):
         owner = view.jobs_by_slot.get(slot)
         current = GONE if owner is None else _current_place(owner, version, place)
         run_group.append(GONE if current == GONE else first[slot] + current)
         run_keep.append(owner is not None and owner.spec.on_disconnect is OnDisconnect.KEEP)
+        run_outdated.append(owner is not None and current != GONE and not is_current(owner, current, version))
     lengths = np.diff(np.append(starts, n))
     nodes: Mapping[int, Node] = view.nodes_by_slot
     if n < len(nodes):  # few rows of a large cluster
@@ -174,6 +185,7 @@ def read_rows(view: ClusterView, groups: Groups) -> Rows:
         keep=np.repeat(np.array(run_keep, dtype=np.bool_), lengths),
         node_lost=lost[np.minimum(columns.node, len(lost) - 1)],
         node_draining=draining[np.minimum(columns.node, len(draining) - 1)],
+        outdated=np.repeat(np.array(run_outdated, dtype=np.bool_), lengths),
     )
 
 
@@ -184,7 +196,7 @@ def fold(view: ClusterView, groups: Groups, rows: Rows, live: BoolArray) -> Inst
     key = (rows.group[positions] << 32) | columns.ordinal[positions].astype(np.int64)
     if len(key) and bool((key[1:] < key[:-1]).any()):
         # Groups changed places between versions, so the table's order is not ours.
-        order = np.lexsort((columns.attempt[positions], key))
+        order = np.lexsort((columns.attempt[positions], live[positions], key))
         positions, key = positions[order], key[order]
     starts = _run_starts(key)
     ends = np.append(starts[1:], len(key))
@@ -193,6 +205,7 @@ def fold(view: ClusterView, groups: Groups, rows: Rows, live: BoolArray) -> Inst
         group=group,
         ordinal=key[starts] & 0xFFFFFFFF,
         newest=positions[ends - 1] if len(key) else positions,
+        beside=np.where(ends - starts > 1, positions[ends - 2], -1) if len(key) else positions,
         live=np.logical_or.reduceat(live[positions], starts) if len(key) else np.zeros(0, dtype=np.bool_),
         bounds=np.searchsorted(group, np.arange(len(groups) + 1)).astype(np.int64),
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.state.commands import Int32Array
+from orchestrator.state.commands import Int32Array, RolloutVerdict
 from orchestrator.state.model import Job
 
 Int64Array = npt.NDArray[np.int64]
@@ -86,9 +86,11 @@ class GroupWork:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Work:
     """``asks`` in the order in which they are served: priority, then first come first served. ``groups``: by (job slot,
-    place in ``spec.groups``), only groups about which there is something to say. ``wake_at_ms``: the next deadline."""
+    place in ``spec.groups``), only groups about which there is something to say. ``wake_at_ms``: the next deadline;
+    ``verdicts``: rollouts that are over."""
 
     actions: Actions
     asks: tuple[Ask, ...]
     wake_at_ms: int | None
     groups: Mapping[tuple[int, int], GroupWork] = field(default_factory=dict)
+    verdicts: tuple[RolloutVerdict, ...] = ()

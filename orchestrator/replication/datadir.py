@@ -136,6 +136,7 @@ def open_data_directory(
             _check_owner(path, identity, peer_id, cluster_name)
             _check_removed(path, identity)
             check_parts(path, identity, disk)
+            disk.fsync_dir(path)  # what was read here is about to be relied on, and a sync may have failed before
         elif RESTORING in disk.listdir(path):
             raise StartupError(f"a restore into {path} was not finished: repeat `raftsman restore`")
         elif stored:

@@ -21,7 +21,9 @@ import numpy.typing as npt
 from google.protobuf.message import DecodeError, Message
 
 from orchestrator.contract.codec import CodecError, decode, encode
-from orchestrator.contract.model import Event, JobSpec, Limits, Namespace, Settings, Variable
+from orchestrator.contract.model import Event, JobSpec, Limits, Namespace, Revision, Settings, Variable
+from orchestrator.contract.rollouts import Rollout
+from orchestrator.replication.codec import of_format_4
 from orchestrator.replication.log import FutureFormatError
 from orchestrator.replication.v1 import log_pb2
 from orchestrator.state import commands
@@ -29,16 +31,17 @@ from orchestrator.state.allocations import STORED, StoredColumns
 from orchestrator.state.answers import Key, Remembered
 from orchestrator.state.commands import Answer, Applied, Rejected
 from orchestrator.state.events import Record
-from orchestrator.state.model import Job, Node
+from orchestrator.state.model import ImagePin, Job, Node
 from orchestrator.state.ordinals import GroupImage
 from orchestrator.state.snapshot import Image
 from orchestrator.state.typical import Shape
 
 MAGIC = 0x534D5352  # "RSMS" in the file, little-endian
-FORMAT = 4
+FORMAT = 5
 """Raised when a peer of today could misread what is written; additions alone do not raise it. What an older one reads
 rightly is still written with the older number. 2: in parts. 3: of a configuration epoch after the first. 4:
-with namespaces or settings."""
+with namespaces or settings. 5: with checked rows, jobs that remember what they were, sick devices, settled digests,
+deadlines of drains, or jobs with settings of containers."""
 PART_BYTES = 256 * 1024
 """A part is ended when it has so many; one that begins with a large record (a job of 1 MiB) is larger."""
 
@@ -65,6 +68,12 @@ def encode_snapshot(image: Image) -> Iterator[bytes]:
 
 
 def _format(image: Image) -> int:
+    if any(job.pins or any(of_format_4(spec) for _, spec in job.specs) for job in image.jobs.values()):
+        return 5
+    if image.health or any(job.tracked for job in image.jobs.values()):
+        return 5
+    if any(node.spec.sick_devices or node.drain_deadline_ms for node in image.nodes.values()):
+        return 5
     if image.namespaces or image.settings != Settings():
         return 4
     return 2 if image.epoch <= 1 else 3
@@ -100,6 +109,7 @@ def _parts(image: Image) -> Iterator[log_pb2.Snapshot]:
     yield from _packed(image.typical, _add_typical)
     yield from _packed(((row, image.ports[row]) for row in sorted(image.ports)), _add_ports)
     yield from _packed(((row, image.reasons[row]) for row in sorted(image.reasons)), _add_reason)
+    yield from _packed(((row, image.health[row]) for row in sorted(image.health)), _add_health)
     for name, dtype in STORED:
         column = image.columns[name]
         rows = PART_BYTES // np.dtype(dtype).itemsize
@@ -127,6 +137,18 @@ def _add_job(part: log_pb2.Snapshot, job: Job) -> Message:
     message.group_versions.extend(job.group_versions)
     for version, spec in job.specs:
         encode(spec, message.specs.add(version=version).spec)
+    for pin in job.pins:
+        encode(pin, message.pins.add())
+    if job.tracked:
+        message.tracked = True
+        message.stable_version = job.stable_version
+        for revision in job.history:
+            encode(revision, message.history.add())
+        if job.rollout is not None:
+            encode(job.rollout, message.rollout)
+            message.rollout.SetInParent()
+        for twins in job.twins:
+            message.twins.add(versions=twins)
     return message
 
 
@@ -171,6 +193,7 @@ _ANSWERS: dict[str, type] = {
     "jobs": commands.JobsAnswer,
     "variable": commands.VariableAnswer,
     "plan": commands.PlanAnswer,
+    "pin": commands.PinAnswer,
     "rejected": commands.Rejected,
 }
 _ANSWER_FIELDS = {kind: name for name, kind in _ANSWERS.items()}
@@ -205,6 +228,10 @@ def _add_ports(part: log_pb2.Snapshot, item: tuple[int, tuple[int, ...]]) -> Mes
 
 def _add_reason(part: log_pb2.Snapshot, item: tuple[int, str]) -> Message:
     return part.table.reasons.add(row=item[0], reason=item[1])
+
+
+def _add_health(part: log_pb2.Snapshot, item: tuple[int, int]) -> Message:
+    return part.table.health.add(row=item[0], health=item[1])
 
 
 def _varint(value: int) -> bytes:
@@ -270,6 +297,7 @@ def decode_snapshot(data: bytes) -> Image:
         columns=table.columns,
         ports=table.ports,
         reasons=table.reasons,
+        health=table.health,
         namespaces=namespaces,
         settings=decode(Settings, head.settings) if head.HasField("settings") else Settings(),
         typical=tuple(typical),
@@ -331,6 +359,7 @@ class _Table:
         self.columns: StoredColumns = {name: np.empty(rows, dtype=dtype) for name, dtype in STORED}
         self.ports: dict[int, tuple[int, ...]] = {}
         self.reasons: dict[int, str] = {}
+        self.health: dict[int, int] = {}
 
     def take(self, part: log_pb2.Table) -> None:
         for name, data in part.columns.items():
@@ -347,6 +376,8 @@ class _Table:
             self.ports[one.row] = tuple(one.ports)
         for reason in part.reasons:
             self.reasons[reason.row] = reason.reason
+        for health in part.health:
+            self.health[health.row] = health.health
 
     def check(self) -> None:
         """Whether all of it came."""
@@ -357,6 +388,7 @@ class _Table:
                 raise CodecError(f"table.columns: {name} has {rows} of {self._rows} rows")
         _check_rows(self.ports, self.columns["job"])
         _check_rows(self.reasons, self.columns["job"])
+        _check_rows(self.health, self.columns["job"])
 
 
 def _check_rows(values: Mapping[int, object], job: npt.NDArray[Any]) -> None:
@@ -390,10 +422,18 @@ def _take_job(message: log_pb2.Job) -> Job:
     spec = specs[-1][1]
     if len(message.group_versions) != len(spec.groups):
         raise CodecError(f"jobs: job {message.uid} has {len(message.group_versions)} group versions")
+    if message.twins and len(message.twins) != len(spec.groups):
+        raise CodecError(f"jobs: job {message.uid} has twins of {len(message.twins)} groups")
     return Job(
+        tracked=message.tracked,
+        history=tuple(decode(Revision, sub) for sub in message.history),
+        rollout=decode(Rollout, message.rollout) if message.HasField("rollout") else None,
+        stable_version=message.stable_version,
+        twins=tuple(tuple(sub.versions) for sub in message.twins),
         spec=spec,
         specs=specs,
         group_versions=tuple(message.group_versions),
+        pins=tuple(decode(ImagePin, pin) for pin in message.pins),
         **{name: getattr(message, name) for name in _JOB_FIELDS},
     )
 

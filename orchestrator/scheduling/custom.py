@@ -55,3 +55,18 @@ class CustomResources:
         for name, amount in wanted:
             if name in self._column:
                 self.free[node, self._column[name]] -= amount
+
+    def add(self, amounts: Int64Array, node: int, custom: IntMap, sign: int) -> None:
+        """Onto ``amounts``, which has the shape of ``free``."""
+        for name, amount in custom:
+            if name in self._column:
+                amounts[node, self._column[name]] += sign * amount
+
+    def take_coming(self, coming: Int64Array, node: int, wanted: IntMap) -> None:
+        """Of what is to be free first (``coming``, of the shape of ``free``), the rest of what is."""
+        for name, amount in wanted:
+            if name in self._column:
+                column = self._column[name]
+                soon = min(max(int(coming[node, column]), 0), amount)
+                coming[node, column] -= soon
+                self.free[node, column] -= amount - soon

@@ -6,6 +6,7 @@ checks are those of ``devices``, and each names what was wanted and how many the
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from orchestrator.contract.devices import circle_of, mismatch
@@ -32,6 +33,14 @@ class DeviceShortage:
     missing: float
 
 
+def _closed(problem: Problem, node: int, places: Collection[int]) -> str:
+    """``, 2 cordoned, 1 sick`` of the devices at these places; "" of none."""
+    record = problem.nodes[node]
+    sick = sum(1 for at in places if record.spec.devices[at].id not in record.cordoned_devices)
+    counts = (("cordoned", len(places) - sick), ("sick", sick))
+    return "".join(f", {count} {word}" for word, count in counts if count)
+
+
 def device_shortage(problem: Problem, request: DeviceRequest, node: int) -> DeviceShortage | None:
     """The first thing that keeps the node's devices from serving one more instance, or None."""
     devices = problem.devices
@@ -51,13 +60,12 @@ def device_shortage(problem: Problem, request: DeviceRequest, node: int) -> Devi
         return DeviceShortage(key=KIND, text=text, missing=1 + _lack(len(matching), request))
     allowed = [at for at in matching if not closed[at]]
     if len(allowed) < request.count:
-        text = f"{len(allowed)} of {request.count} usable, {len(matching) - len(allowed)} cordoned"
+        text = f"{len(allowed)} of {request.count} usable{_closed(problem, node, set(matching) - set(allowed))}"
         return DeviceShortage(key=CORDONED, text=text, missing=1 + _lack(len(allowed), request))
     usable = [at for at in allowed if free[at] >= request.gpu_millis]
     if len(usable) < request.count:
         share = "" if request.gpu_millis == WHOLE_DEVICE else f" with {request.gpu_millis / WHOLE_DEVICE:g} of it"
-        cordoned = f", {len(matching) - len(allowed)} cordoned" if len(allowed) < len(matching) else ""
-        text = f"{len(usable)} of {request.count} free{share}{cordoned}"
+        text = f"{len(usable)} of {request.count} free{share}{_closed(problem, node, set(matching) - set(allowed))}"
         return DeviceShortage(key=FREE, text=text, missing=_lack(len(usable), request))
     if request.count > 1 and request.link is not Link.ANY:
         together, best = (

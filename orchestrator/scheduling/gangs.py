@@ -12,8 +12,9 @@ waits. Leaves to others: the queue (``solve``), when a gang is asked for (``reco
   soon as what is free there and what ends by itself there (batch work, and what is stopping) would do. Whoever comes
   later in the queue goes elsewhere, that is, it is placed only where it cannot delay the gang; system jobs go anywhere.
   The room on kept nodes only grows, so the gang gets its turn once enough of that work has ended. Services do not end
-  by themselves: no room is kept where only they could give way. At most ``HELD_GANGS`` gangs keep nodes, the first of
-  the queue; the kept nodes are chosen anew in each round, so nothing is stored.
+  by themselves: no room is kept where only they could give way, unless they are evicted for it (``preempt_gangs``). At
+  most ``HELD_GANGS`` gangs keep nodes, the first of the queue; the kept nodes are chosen anew in each round, so nothing
+  is stored.
 
 Instances are alike, so how often one fits on a node says all; what else may be in the way (ports on a shared engine) is
 seen by trying, and the count is then corrected and the choice made again.
@@ -22,7 +23,7 @@ seen by trying, and the count is then corrected and the choice made again.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -392,7 +393,7 @@ def nearest(problem: Problem, wish: Wish, peers: npt.NDArray[np.int32], number: 
 
 def alone(wish: Wish) -> Wish:
     """The wish of one member, as if it were no gang."""
-    return replace(wish, gang=None)
+    return wish._replace(gang=None)
 
 
 __all__: Sequence[str] = ("HELD_GANGS", "Nearest", "Place", "alone", "hold", "nearest", "place", "times_on")

@@ -1,8 +1,8 @@
 """Room for what found none: first what is being freed anyway, then what evicting lower priorities would free.
 
 Owns: finding that room for one instance after the other, holding it, and saying for whom. Leaves to others: the order
-of service (``serve``), the least harm on one node (``harm``), budgets (``state.disruption``), what forms a unit
-(``units``), rechecking (``state.apply_evictions``). The rules:
+of service (``serve``), the domain of a gang (``preempt_gangs``), the least harm on one node (``harm``), budgets
+(``state.disruption``), what forms a unit (``units``), rechecking (``state.apply_evictions``). The rules:
 
 - An allocation that was told to stop keeps its room until its agent says that it ended, so whoever is to get the room
   is placed in a later round. No round remembers another: each finds anew what is being freed and who comes first.
@@ -27,7 +27,7 @@ from orchestrator.contract.model import Desired, NodeStatus
 from orchestrator.scheduling.filters import has_room, suitable
 from orchestrator.scheduling.harm import Harm, Victim, least_harm
 from orchestrator.scheduling.problem import Problem
-from orchestrator.scheduling.units import is_whole, units_of
+from orchestrator.scheduling.units import units_of
 from orchestrator.scheduling.wish import Ask, BoolArray, Int64Array, Wish
 from orchestrator.state.disruption import PREEMPTED, Budgets
 from orchestrator.state.model import Job
@@ -74,7 +74,7 @@ class Preemption:
     """One round's search. ``leaving``: positions that are told to stop, by an earlier round or by this one."""
 
     def __init__(self, view: ClusterView, problem: Problem, leaving: Int64Array, given_up: Int64Array) -> None:
-        self._view, self._problem = view, problem
+        self._view, self.problem = view, problem
         self.evictions: list[Eviction] = []
         self.waits: dict[tuple[int, int], Wait] = {}
         self.asks = self.instances = 0  # for which room was sought
@@ -84,9 +84,10 @@ class Preemption:
         self._node = _numbers(problem, columns.node)
         self._by_node = np.argsort(self._node, kind="stable")
         self._starts = np.searchsorted(self._node[self._by_node], np.arange(len(problem) + 1))
-        # What will be free besides: dimensions and device millis per node, ports per node.
+        # What will be free besides: dimensions, device millis and custom amounts per node, ports per node.
         self._more = np.zeros_like(problem.free)
         self._more_devices = np.zeros_like(problem.devices.free)
+        self._more_custom = np.zeros_like(problem.custom.free)
         self._more_ports: dict[int, set[int]] = {}
         self._leaving_on: dict[int, int] = {}
         self._nominated: dict[str, set[int]] = {}
@@ -103,7 +104,7 @@ class Preemption:
         self._freeable: dict[int, _Freeable] = {}
         self._known: dict[tuple[Wish, int], dict[int, Harm | None]] = {}  # by wish and level: by node, until it changes
         self._suitable: dict[Wish, BoolArray] = {}
-        self._hopeless: dict[Wish, int] = {}
+        self._hopeless: dict[tuple[Wish, int], int] = {}  # by wish and how many must find room together
 
     # ------------------------------------------------------------------------ what there is
 
@@ -120,7 +121,7 @@ class Preemption:
             for slot, job in view.jobs_by_slot.items():
                 if not job.spec.unpreemptible:
                     by_job[slot] = job.spec.priority
-        ready = np.array([node.status is NodeStatus.READY for node in self._problem.nodes] + [False], dtype=np.bool_)
+        ready = np.array([node.status is NodeStatus.READY for node in self.problem.nodes] + [False], dtype=np.bool_)
         priority: Int64Array = by_job[columns.job]
         priority[~(self._live_running() & ready[self._node])] = NOBODY  # ready[-1]: on no node that there is
         priority[leaving] = NOBODY
@@ -146,14 +147,22 @@ class Preemption:
         mask, millis = int(columns.device_mask[position]), int(columns.gpu_millis[position])
         if mask:
             for device in range(self._more_devices.shape[1]):
-                if mask >> device & 1 and self._problem.devices.capacity[node] > device * 1000:
+                if mask >> device & 1 and self.problem.devices.capacity[node] > device * 1000:
                     self._more_devices[node, device] += sign * millis
+        custom = columns.custom.get(int(columns.row[position]))
+        if custom:
+            self.problem.custom.add(self._more_custom, node, custom, sign)
 
     # ------------------------------------------------------------------------ one ask
 
     def is_worth_trying(self, ask: Ask, wish: Wish) -> bool:
         """False: an equal wish of at least this priority found nothing, and room only gets less."""
-        return self._hopeless.get(wish, -1) < ask.job.spec.priority
+        return self._hopeless.get((wish, _together(ask, wish)), -1) < ask.job.spec.priority
+
+    def give_up(self, ask: Ask, wish: Wish) -> None:
+        """There is nothing that makes room for it."""
+        key = wish, _together(ask, wish)
+        self._hopeless[key] = max(self._hopeless.get(key, -1), ask.job.spec.priority)
 
     def look_again(self) -> None:
         """Asks were placed since: nodes may be full, or kept for a gang."""
@@ -161,46 +170,91 @@ class Preemption:
         self._known.clear()
 
     def make_room(self, ask: Ask, wish: Wish, places: Sequence[int]) -> None:
-        """Find and hold room for the instances ``places`` of an ask, which did not fit. A unit gets all or nothing."""
+        """Find and hold room for the instances ``places`` of an ask, which did not fit, one after the other."""
         self.asks += 1
-        whole = is_whole(ask.job, ask.group)
-        before = self._mark() if whole else None
+        wait = self._wait_of(ask)
         for place in places:
             self.instances += 1
-            if self._one(ask, wish, place):
+            if self._one(ask, wish, place, self._allowed(ask, wish, place), wait):
                 continue
-            if before is not None:
-                self._undo(before)
-                return
+            wait.unmet += 1
             if not ask.pinned:
-                self._hopeless[wish] = max(self._hopeless.get(wish, -1), ask.job.spec.priority)
+                self.give_up(ask, wish)
                 return
 
-    def _one(self, ask: Ask, wish: Wish, place: int) -> bool:
+    def make_room_together(self, ask: Ask, wish: Wish, places: Sequence[int], nodes: Int64Array) -> bool:
+        """Room for all of them on these nodes, with what is free there; False: some of them found none, and the caller
+        undoes what was done for the others."""
+        wait = self._wait_of(ask)
+        allowed = np.zeros(len(self.problem), dtype=np.bool_)
+        allowed[nodes] = True
+        for place in places:
+            self.instances += 1
+            if not self._one(ask, wish, place, allowed, wait, also_free=True):
+                return False
+        return True
+
+    def not_met(self, ask: Ask, count: int) -> None:
+        """So many instances have nothing to wait for."""
+        self._wait_of(ask).unmet += count
+
+    def harm_since(self, evictions: int) -> tuple[int, int]:
+        """The highest priority among what is evicted after the first so many, and how many that are."""
+        evicted = self.evictions[evictions:]
+        return max((self._job_of(one.position).spec.priority for one in evicted), default=-1), len(evicted)
+
+    def later(self, priority: int) -> tuple[Int64Array, npt.NDArray[np.int32], Int64Array, npt.NDArray[np.int32]]:
+        """What is free, and free of each device, of all nodes, once what is told to stop has ended; and likewise if all
+        that ``priority`` may evict ended, too, which budgets and units may forbid."""
+        columns, problem = self._columns, self.problem
+        soon, soon_devices = problem.free + self._more, problem.devices.free + self._more_devices
+        most, most_devices = soon.copy(), soon_devices.copy()
+        rows = np.flatnonzero(self._priority < priority)
+        where = self._node[rows]
+        for dimension, column in enumerate((columns.cpu_millis, columns.memory_mib, columns.disk_mib)):
+            np.add.at(most[:, dimension], where, column[rows])
+        for number in range(most_devices.shape[1]):
+            has = (columns.device_mask[rows] >> np.uint64(number)) & np.uint64(1) == 1
+            has &= problem.devices.capacity[where] > number * 1000
+            np.add.at(most_devices[:, number], where[has], columns.gpu_millis[rows[has]])
+        return soon, soon_devices, most, most_devices
+
+    def _wait_of(self, ask: Ask) -> Wait:
+        return self.waits.setdefault((ask.job.slot, ask.group), Wait())
+
+    def _allowed(self, ask: Ask, wish: Wish, place: int) -> BoolArray:
         allowed = self._suitable.get(wish)
         if allowed is None:
-            allowed = self._suitable[wish] = suitable(self._problem, wish)
-        if ask.pinned:
-            number = self._problem.number_of_slot.get(int(ask.ordinals[place]), -1)
-            only = np.zeros_like(allowed)
-            if number >= 0:
-                only[number] = allowed[number]
-            allowed = only
-        wait = self.waits.setdefault((ask.job.slot, ask.group), Wait())
+            allowed = self._suitable[wish] = suitable(self.problem, wish)
+        if not ask.pinned:
+            return allowed
+        number = self.problem.number_of_slot.get(int(ask.ordinals[place]), -1)
+        only = np.zeros_like(allowed)
+        if number >= 0:
+            only[number] = allowed[number]
+        return only
+
+    def _one(
+        self, ask: Ask, wish: Wish, place: int, allowed: BoolArray, wait: Wait, *, also_free: bool = False
+    ) -> bool:
+        """``also_free``: what is free may do; else it is known that it does not."""
         name = self._name(ask, place)
-        node = self._being_freed(wish, allowed, _group_in(name))
+        nodes = np.flatnonzero(allowed) if also_free else self._where_freed(allowed)
+        node = self._being_freed(wish, nodes, _group_in(name))
         if node < 0:
             harm = self._harm(ask, wish, allowed, wait)
             if harm is None:
-                wait.unmet += 1
                 return False
             node = harm.node
             for position in harm.positions:
                 self._evict(position, ask.job, name)
                 wait.evicted.append(title(self._view, position))
         self._hold(node, wish)
-        wait.nodes[self._problem.nodes[node].spec.name] = self._leaving_on.get(node, 0)
+        wait.nodes[self.problem.nodes[node].spec.name] = self._leaving_on.get(node, 0)
         return True
+
+    def _where_freed(self, allowed: BoolArray) -> Int64Array:
+        return np.array([node for node in sorted(self._leaving_on) if allowed[node]], dtype=np.int64)
 
     def _name(self, ask: Ask, place: int) -> str:
         """``preempted by web/api/0 (priority 80)``: unambiguous, for the next round reads it."""
@@ -211,15 +265,14 @@ class Preemption:
             f"(priority {spec.priority})"
         )
 
-    def _being_freed(self, wish: Wish, allowed: BoolArray, mine: str) -> int:
-        """The node where it fits once everything that was told to stop has ended, or -1: one where room is made for it
-        before others, then the tightest."""
-        nodes = np.array([node for node in sorted(self._leaving_on) if allowed[node]], dtype=np.int64)
+    def _being_freed(self, wish: Wish, nodes: Int64Array, mine: str) -> int:
+        """The one of these where it fits once everything that was told to stop has ended, or -1: one where room is made
+        for it before others, then the tightest."""
         nodes = nodes[self._fits_later(wish, nodes)]
         if not len(nodes):
             return -1
-        left = (self._problem.free[nodes] + self._more[nodes] - np.array(wish.request)) * 1000
-        slack = (left // np.maximum(self._problem.capacity[nodes], 1)).sum(axis=1)
+        left = (self.problem.free[nodes] + self._more[nodes] - np.array(wish.request)) * 1000
+        slack = (left // np.maximum(self.problem.capacity[nodes], 1)).sum(axis=1)
         made = np.isin(nodes, list(self._nominated.get(mine, ())))
         return int(nodes[np.lexsort((nodes, slack, ~made))[0]])
 
@@ -227,9 +280,10 @@ class Preemption:
         """bool per given node: it fits into what is free there and what will be."""
         if not len(nodes):
             return np.zeros(0, dtype=np.bool_)
-        problem = self._problem
+        problem = self.problem
         problem.free += self._more
         problem.devices.free += self._more_devices
+        problem.custom.free += self._more_custom
         released = []
         if wish.ports:
             released = [(node, self._more_ports[node]) for node in nodes.tolist() if node in self._more_ports]
@@ -242,12 +296,13 @@ class Preemption:
                 problem.ports.occupy(node, ports)
             problem.free -= self._more
             problem.devices.free -= self._more_devices
+            problem.custom.free -= self._more_custom
 
     # ------------------------------------------------------------------------ evicting
 
     def _harm(self, ask: Ask, wish: Wish, allowed: BoolArray, wait: Wait) -> Harm | None:
         """The least harm that makes room, level of priority by level; None: nothing that may be done does."""
-        problem, priority = self._problem, ask.job.spec.priority
+        problem, priority = self.problem, ask.job.spec.priority
         request = np.array(wish.request, dtype=np.int64)
         later = problem.free + self._more
         lack = np.maximum(request - later, 0)
@@ -272,7 +327,7 @@ class Preemption:
     def _freeable_to(self, level: int) -> _Freeable:
         known = self._freeable.get(level)
         if known is None:
-            columns, nodes = self._columns, len(self._problem)
+            columns, nodes = self._columns, len(self.problem)
             rows = np.flatnonzero(self._priority <= level)
             where = self._node[rows]
             freed = np.zeros((nodes, 3), dtype=np.int64)
@@ -296,7 +351,7 @@ class Preemption:
         return self._view.jobs_by_slot[int(self._columns.job[position])]
 
     def _harm_on(self, node: int, wish: Wish, level: int, wait: Wait) -> Harm | None:
-        problem = self._problem
+        problem = self.problem
         here = self._by_node[self._starts[node] : self._starts[node + 1]]
         here = here[self._priority[here] <= level]
         victims = self._singles(here, wait) if self._all_alone else self._whole_units(node, here, level, wait)
@@ -417,7 +472,7 @@ class Preemption:
 
     def _hold(self, node: int, wish: Wish) -> None:
         """Take the room of one instance: of what will be free first, the rest of what is."""
-        problem, more = self._problem, self._more
+        problem, more = self.problem, self._more
         for cached in self._known.values():
             cached.pop(node, None)
         request = np.array(wish.request, dtype=np.int64)
@@ -434,6 +489,7 @@ class Preemption:
                 free[node, device] -= wish.gpus.gpu_millis - early
         more[node] -= soon
         problem.free[node] -= request - soon
+        problem.custom.take_coming(self._more_custom, node, wish.custom)
         leaving = self._more_ports.get(node, set())
         for port in wish.ports:
             if port in leaving:
@@ -441,12 +497,14 @@ class Preemption:
             elif port:
                 problem.ports.occupy(node, (port,))
 
-    def _mark(self) -> _Mark:
-        return _Mark(
-            free=self._problem.free.copy(),
-            devices=self._problem.devices.free.copy(),
+    def mark(self) -> Mark:
+        return Mark(
+            free=self.problem.free.copy(),
+            devices=self.problem.devices.free.copy(),
             more=self._more.copy(),
             more_devices=self._more_devices.copy(),
+            custom=self.problem.custom.free.copy(),
+            more_custom=self._more_custom.copy(),
             more_ports={node: set(ports) for node, ports in self._more_ports.items()},
             priority=self._priority.copy(),
             leaving_on=dict(self._leaving_on),
@@ -455,10 +513,13 @@ class Preemption:
             waits={key: _copy(wait) for key, wait in self.waits.items()},
         )
 
-    def _undo(self, mark: _Mark) -> None:
-        """As it was at ``mark``; static ports that were held meanwhile stay so for this round, which harms nothing."""
-        self._problem.free[:] = mark.free
-        self._problem.devices.free[:] = mark.devices
+    def undo(self, mark: Mark) -> None:
+        """As it was at ``mark``, which is used up; static ports that were held meanwhile stay so for this round, which
+        harms nothing."""
+        self.problem.free[:] = mark.free
+        self.problem.devices.free[:] = mark.devices
+        self.problem.custom.free[:] = mark.custom
+        self._more_custom = mark.more_custom
         self._more, self._more_devices, self._more_ports = mark.more, mark.more_devices, mark.more_ports
         self._priority, self._leaving_on, self.waits = mark.priority, mark.leaving_on, mark.waits
         self._budgets.undo(mark.budgets)
@@ -478,13 +539,15 @@ class _Freeable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Mark:
+class Mark:
     """Everything that making room for a unit changes."""
 
     free: Int64Array
     devices: npt.NDArray[np.int32]
     more: Int64Array
     more_devices: npt.NDArray[np.int32]
+    custom: Int64Array
+    more_custom: Int64Array
     more_ports: dict[int, set[int]]
     priority: Int64Array
     leaving_on: dict[int, int]
@@ -511,6 +574,7 @@ def remarks_on_waits(wait: Wait | None) -> list[str]:
     told = [
         f"waiting for {count} {'allocation' if count == 1 else 'allocations'} to stop on {node}"
         for node, count in sorted(wait.nodes.items())
+        if count  # else a member of a gang has room there, and the others have none yet
     ]
     texts = ["; ".join(told[:NAMES_MAX]) + (f" and on {len(told) - NAMES_MAX} more nodes" * (len(told) > NAMES_MAX))]
     texts = texts if told else []
@@ -523,6 +587,11 @@ def remarks_on_waits(wait: Wait | None) -> list[str]:
         if held:
             texts.append(f"disruption budgets forbid to preempt {', '.join(held[:NAMES_MAX])}")
     return texts
+
+
+def _together(ask: Ask, wish: Wish) -> int:
+    """How many instances must find room, or none does."""
+    return 1 if wish.gang is None else len(ask.ordinals)
 
 
 def _copy(wait: Wait) -> Wait:

@@ -38,6 +38,11 @@ def get(name: str) -> Policy:
     return _POLICIES.get(name, _POLICIES[DEFAULT])
 
 
+def stand_in(name: str) -> str:
+    """What an unknown name is placed by; "" for a known one."""
+    return "" if name in _POLICIES else DEFAULT
+
+
 def add(policies: Iterable[Policy]) -> None:
     """Offer further policies from now on. Raises ``ValueError`` for a name that is taken, and adds none then."""
     fresh: dict[str, Policy] = {}

@@ -1,8 +1,8 @@
 """A round's asks served in order, and room made for those that find none.
 
 Owns: when room is made and held between one ask and the next. Leaves to others: placing (``solve``), making room
-(``preempt``). The rule: whoever waits for room is served before whoever comes later in the order, so what it waits for
-is held from them; a round in which nobody can wait or evict costs one look more than ``solve`` alone.
+(``preempt``, ``preempt_gangs``). The rule: whoever waits for room is served before whoever comes later in the order, so
+what it waits for is held from them; a round in which nobody can wait or evict costs one look more than ``solve`` alone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from orchestrator.contract.model import Desired
-from orchestrator.scheduling import registry
+from orchestrator.scheduling import preempt_gangs, registry
 from orchestrator.scheduling.placements import Placements
 from orchestrator.scheduling.preempt import Eviction, Preemption, Wait
 from orchestrator.scheduling.problem import Problem
@@ -60,9 +60,6 @@ def serve(
     placements = solve(problem, asks, steps_max=steps_max)
     if view.held is not None:
         return Served(problem=problem, placements=placements, waits={})
-    # A gang keeps nodes by rules of its own (``gangs``): it lacks a whole domain, which no search by node finds.
-    gangs = {at for at, ask in enumerate(asks) if ask.job.spec.groups[ask.group].gang is not None}
-    without_room = gangs.union(without_room)
     short = [index for index, count in enumerate(placements.unplaced) if count and index not in without_room]
     columns = view.allocations
     live = columns.live
@@ -148,8 +145,13 @@ class _Serving:
             if preemption.asks >= ASKS_MAX or preemption.instances >= INSTANCES_MAX:
                 break
             wish = _wish(ask, self._problem)
-            if preemption.is_worth_trying(ask, wish):
-                preemption.make_room(ask, wish, _unplaced(part, at, len(ask.ordinals))[:INSTANCES_MAX])
+            if not preemption.is_worth_trying(ask, wish):
+                continue
+            places = _unplaced(part, at, len(ask.ordinals))
+            if wish.gang is None:
+                preemption.make_room(ask, wish, places[:INSTANCES_MAX])
+            else:
+                preempt_gangs.make_room(preemption, ask, wish, places, start + at)
 
 
 def _solve_part(problem: Problem, asks: Sequence[Ask], start: int, end: int, steps_max: int) -> Placements:

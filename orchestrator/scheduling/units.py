@@ -9,13 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from orchestrator.scheduling.wish import Int64Array
-from orchestrator.state.model import Job
 from orchestrator.state.views import ClusterView
-
-
-def is_whole(job: Job, group: int) -> bool:
-    """Whether instances of a group are of use only together."""
-    return job.spec.groups[group].gang is not None
 
 
 def units_of(view: ClusterView) -> Int64Array:

@@ -32,7 +32,8 @@ class Columns:
     ``Desired`` and ``AllocState``; cpu_millis, memory_mib, disk_mib: int64, what it takes; device_mask: uint64 over the
     node's devices; gpu_millis: int32 of each device in the mask; exit_code: int32; start_failed: bool, it ended before
     it ever ran; failures: int32, failed starts in a row of this ordinal, this one included; moved: bool,
-    told to stop so that the next attempt goes to another node; create_index, modify_index,
+    told to stop so that the next attempt goes to another node; health: int64, a word of ``contract.health`` while it
+    runs, 0 where nobody checks; create_index, modify_index,
     create_time_ms, modify_time_ms: int64. ``ports``, ``reasons`` and ``custom``
     (resources) are keyed by ``row``, with what is not empty.
     """
@@ -62,6 +63,7 @@ class Columns:
     modify_time_ms: npt.NDArray[np.int64]
     ports: Mapping[int, tuple[int, ...]]
     reasons: Mapping[int, str]
+    health: npt.NDArray[np.int64]
     custom: Mapping[int, IntMap] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -72,6 +74,17 @@ class Columns:
         """bool per row, a new array: whether it may still run."""
         live: npt.NDArray[np.bool_] = self.state <= LAST_LIVE
         return live
+
+    @property
+    def ready(self) -> npt.NDArray[np.bool_]:
+        """bool per row, a new array: whether it runs and its checks are good."""
+        return well(self.state, self.health)
+
+
+def well(state: npt.NDArray[np.int8], health: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """bool per row: it runs and its checks are good (``contract.health.is_ready``)."""
+    ready: npt.NDArray[np.bool_] = (state == int(AllocState.RUNNING)) & ((health == 0) | (health & 1 == 1))
+    return ready
 
 
 STORED: tuple[tuple[str, str], ...] = (
@@ -116,7 +129,7 @@ def room_for(rows: int) -> StoredColumns:
 
 _TOUCHED_ROWS = 50_000
 
-VIEWED: tuple[str, ...] = tuple(name for name, _ in STORED if name != "gid")
+VIEWED: tuple[str, ...] = (*(name for name, _ in STORED if name != "gid"), "health")
 
 FREE = -1
 """In column ``job``: nobody's row. Its other columns are 0, so that equal tables have equal bytes."""
@@ -127,13 +140,14 @@ class AllocationTable:
 
     Not stored: ``prev``, the row of the attempt before it, or -1; ``told``, the last index at which something changed
     that its agent must hear of (a hint for streams); ``custom``, the custom resources of rows that hold some.
+    ``health`` is stored as pairs of row and word: most rows have none.
     """
 
     __slots__ = (
         "_free", "attempt", "count", "cpu_millis", "create_index", "create_time_ms", "custom", "desired", "device_mask",
-        "disk_mib", "exit_code", "failures", "gid", "gpu_millis", "group", "high", "job", "memory_mib", "modify_index",
-        "modify_time_ms", "moved", "node", "ordinal", "ports", "prev", "reasons", "restarts", "start_failed", "state",
-        "told", "version",
+        "disk_mib", "exit_code", "failures", "gid", "gpu_millis", "group", "health", "high", "job", "memory_mib",
+        "modify_index", "modify_time_ms", "moved", "node", "ordinal", "ports", "prev", "reasons", "restarts",
+        "start_failed", "state", "told", "version",
     )  # fmt: skip
 
     job: npt.NDArray[np.int32]
@@ -161,6 +175,7 @@ class AllocationTable:
     modify_time_ms: npt.NDArray[np.int64]
     prev: npt.NDArray[np.int32]
     told: npt.NDArray[np.int64]
+    health: npt.NDArray[np.int64]
 
     def __init__(self, columns: Mapping[str, npt.NDArray[Any]] | None = None) -> None:
         """An empty table, or one with these ``STORED`` columns (copied; ``prev`` is then for ``ordinals`` to fill)."""
@@ -174,6 +189,7 @@ class AllocationTable:
         self.job[self.high :] = FREE
         self.prev = np.full(capacity, -1, dtype=np.int32)
         self.told = np.zeros(capacity, dtype=np.int64)
+        self.health = np.zeros(capacity, dtype=np.int64)
         self._free = np.flatnonzero(self.job[: self.high] == FREE).astype(np.int32)[::-1]
         self.count = self.high - len(self._free)
         self.ports: dict[int, tuple[int, ...]] = {}
@@ -203,6 +219,7 @@ class AllocationTable:
         self.job[rows] = FREE
         self.prev[rows] = -1
         self.told[rows] = 0
+        self.health[rows] = 0
         for row in rows.tolist():
             self.ports.pop(row, None)
             self.reasons.pop(row, None)
@@ -220,6 +237,11 @@ class AllocationTable:
 
     def is_live(self, row: int) -> bool:
         return self.job[row] != FREE and int(self.state[row]) <= LAST_LIVE
+
+    def healths(self) -> dict[int, int]:
+        """The words of rows that have one, by row."""
+        rows = np.flatnonzero(self.health[: self.high])
+        return dict(zip(rows.tolist(), self.health[rows].tolist(), strict=True))
 
     def live_rows(self) -> npt.NDArray[np.int32]:
         """int32: every row whose allocation may still run, ascending."""
@@ -265,6 +287,7 @@ class AllocationTable:
         self.job[:] = FREE
         self.prev = np.full(16, -1, dtype=np.int32)
         self.told = np.zeros(16, dtype=np.int64)
+        self.health = np.zeros(16, dtype=np.int64)
         self._free = np.empty(0, dtype=np.int32)
 
     def _reserve(self, rows: int) -> None:
@@ -273,7 +296,7 @@ class AllocationTable:
             return
         # By a third and not by half: with a million rows a column is several megabytes, and half of it would lie idle.
         larger = max(rows, capacity + capacity // 3 + 16)
-        for name in (*(name for name, _ in STORED), "prev", "told"):
+        for name in (*(name for name, _ in STORED), "prev", "told", "health"):
             old = getattr(self, name)
             new = np.zeros(larger, dtype=old.dtype)
             new[:capacity] = old

@@ -19,10 +19,13 @@ from orchestrator.state import (
     apply_nodes,
     apply_observed,
     apply_plan,
+    apply_progress,
+    apply_rollouts,
     apply_statuses,
     apply_taints,
     apply_variables,
     housekeeping,
+    images,
     peers,
 )
 from orchestrator.state.answers import Remembered
@@ -36,22 +39,27 @@ from orchestrator.state.commands import (
     CordonDevice,
     CordonNode,
     DrainNode,
+    EndRollouts,
     Entry,
     ForgetNode,
     MarkNodes,
     MoveAllocation,
     Outcome,
+    PinImage,
     RecordObserved,
+    RecordProgress,
     RecordStatuses,
     RegisterNode,
     Rejected,
     RemoveJob,
     RestartJob,
+    RollbackJob,
     ScaleJob,
     SetFeatureLevel,
     SetLimits,
     SetSettings,
     SingleCommand,
+    SteerRollout,
     StopJob,
     SubmitJobs,
     TaintNode,
@@ -71,10 +79,15 @@ _OF_SOME_JOBS = (
     StopJob,
     ScaleJob,
     RestartJob,
+    SteerRollout,
+    RollbackJob,
+    EndRollouts,
     RemoveJob,
     ApplyPlan,
     RecordStatuses,
     RecordObserved,
+    PinImage,
+    RecordProgress,
     RegisterNode,
 )
 """Commands that say themselves which jobs they concern (``state.changes``)."""
@@ -164,10 +177,20 @@ def _apply_command(state: State, command: SingleCommand) -> Outcome:
             return apply_jobs.scale(state, command)
         case RestartJob():
             return apply_jobs.restart(state, command)
+        case SteerRollout():
+            return apply_rollouts.steer(state, command)
+        case RollbackJob():
+            return apply_rollouts.rollback(state, command)
+        case EndRollouts():
+            return apply_rollouts.end_rollouts(state, command)
         case RemoveJob():
             return apply_jobs.remove(state, command)
         case MoveAllocation():
             return apply_moves.move(state, command)
+        case PinImage():
+            return images.pin(state, command)
+        case RecordProgress():
+            return apply_progress.record(state, command)
         case RegisterNode():
             return apply_nodes.register(state, command)
         case CordonNode():

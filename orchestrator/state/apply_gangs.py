@@ -40,10 +40,11 @@ def _device_refusal(state: State, uid: str, group: int, slot: int, mask: int) ->
     if request is None:
         return "its group asks for no devices"
     devices = [device for at, device in enumerate(node.spec.devices) if mask >> at & 1]
-    if node.cordoned_devices:
-        closed = next((device.id for device in devices if device.id in node.cordoned_devices), "")
+    if node.closed_devices:
+        closed = next((device.id for device in devices if device.id in node.closed_devices), "")
         if closed:
-            return f"device {closed} of node {node.spec.id} is cordoned"
+            how = "cordoned" if closed in node.cordoned_devices else "sick"
+            return f"device {closed} of node {node.spec.id} is {how}"
     return set_problem(devices, request)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from orchestrator.contract.model import Desired, GroupSpec, JobSpec, JobType, Usage
+from orchestrator.contract.rollouts import Rollout, RolloutStatus
 from orchestrator.state.apply_namespaces import unknown_namespace
 from orchestrator.state.check import gang_problem, id_problem, job_problem, range_problem
 from orchestrator.state.commands import (
@@ -25,8 +26,11 @@ from orchestrator.state.commands import (
     StopJob,
     SubmitJobs,
 )
+from orchestrator.state.images import kept
 from orchestrator.state.model import MAX_COMMAND_ROWS, MAX_COUNT, Job
 from orchestrator.state.quota import growth_refusal
+from orchestrator.state.resize import resize
+from orchestrator.state.rollouts import remembered, same_content
 from orchestrator.state.state import State
 from orchestrator.state.typical import count_submitted
 from orchestrator.state.usage import of_job, of_new
@@ -47,7 +51,7 @@ def submit(state: State, command: SubmitJobs) -> Outcome:
             return state.reject("INVALID", f"job {submission.spec.name!r} is in the request twice")
         names.add(name)
         uids.add(submission.uid)
-    refusal = _over_quota(state, [submission.spec for submission in command.jobs])
+    refusal = over_quota(state, [submission.spec for submission in command.jobs])
     if refusal is not None:
         return refusal
     return state.answer(JobsAnswer(jobs=tuple(_submit_one(state, submission) for submission in command.jobs)))
@@ -80,11 +84,11 @@ def _refusal(state: State, submission: JobSubmission) -> Rejected | None:
             version=str(job.version),
         )
     if job.removing:
-        return _being_removed(state, job)
+        return being_removed(state, job)
     return None
 
 
-def _over_quota(state: State, specs: Sequence[JobSpec]) -> Rejected | None:
+def over_quota(state: State, specs: Sequence[JobSpec]) -> Rejected | None:
     """Whether the quotas of their namespaces have room for all of these jobs as they would be."""
     if not state.namespaces:
         return None
@@ -114,6 +118,8 @@ def _submit_one(state: State, submission: JobSubmission) -> JobAnswer:
             modify_index=state.index,
             create_time_ms=state.time_ms,
             modify_time_ms=state.time_ms,
+            tracked=submission.remember,
+            rollout=_first_rollout(state, spec) if submission.remember else None,
         )
         state.put_job(job)
         count_submitted(state.typical, spec, None)
@@ -123,7 +129,9 @@ def _submit_one(state: State, submission: JobSubmission) -> JobAnswer:
         return JobAnswer(uid=job.uid, version=job.version, changed=False)
     # Starting a stopped job again is a new version of everything: what ran (or completed) before does not count.
     again = job.stopped
-    job = _next_version(state, job, spec, everything=again)
+    if submission.remember and not job.tracked:
+        job = replace(job, tracked=True)
+    job = next_version(state, job, spec, everything=again, in_place=submission.in_place and not again)
     kind = "job.submitted" if again else "job.updated"
     state.events.emit(kind, namespace=spec.namespace, job=spec.name, message=f"version {job.version}")
     return JobAnswer(uid=job.uid, version=job.version, changed=True)
@@ -135,18 +143,23 @@ def _next_job(state: State, job: Job, spec: JobSpec, *, everything: bool) -> Job
     old = {group.name: (group, at) for group, at in zip(job.spec.groups, job.group_versions, strict=True)}
     everything = everything or spec.type != job.spec.type or spec.constraints != job.spec.constraints
     group_versions = []
+    twins = []
+    before_twins = dict(zip(old, job.twins, strict=True)) if job.twins else {}
     for group in spec.groups:
         before = old.get(group.name)
         if before is not None and not everything and _same_content(before[0], group):
             group_versions.append(before[1])
+            twins.append(before_twins.get(group.name, ()))
         else:
             group_versions.append(version)
+            twins.append(() if everything or not job.tracked else _twins(job, spec, group))
     return replace(
         job,
         spec=spec,
         version=version,
         group_versions=tuple(group_versions),
         specs=(*job.specs, (version, spec)),
+        twins=tuple(twins) if any(twins) else (),
         stopped=False,
         submit_index=state.index,
         modify_index=state.index,
@@ -154,7 +167,58 @@ def _next_job(state: State, job: Job, spec: JobSpec, *, everything: bool) -> Job
     )
 
 
-def _next_version(state: State, job: Job, spec: JobSpec, *, everything: bool) -> Job:
+def _twins(job: Job, spec: JobSpec, group: GroupSpec) -> tuple[int, ...]:
+    """Older versions that rows still name and whose content of this group is that of now."""
+    found = []
+    for version, older in job.specs:
+        if older.type != spec.type or older.constraints != spec.constraints:
+            continue
+        if any(one.name == group.name and _same_content(one, group) for one in older.groups):
+            found.append(version)
+    return tuple(found)
+
+
+def _first_rollout(state: State, spec: JobSpec) -> Rollout | None:
+    """Of a new job: only where a policy gives it a deadline to keep, for each one costs a verdict in the log."""
+    if spec.type is not JobType.SERVICE or not any(group.update for group in spec.groups):
+        return None
+    return _begun(state, 1, promoted=True)
+
+
+def _begun(state: State, version: int, *, promoted: bool) -> Rollout:
+    return Rollout(
+        version=version,
+        began_version=version,
+        status=RolloutStatus.RUNNING,
+        promoted=promoted,
+        began_ms=state.time_ms,
+        progress_ms=state.time_ms,
+    )
+
+
+def _with_rollout(state: State, before: Job, job: Job) -> Job:
+    """The next version of a job that remembers: what it was, and the rollout that begins or goes on."""
+    history = remembered(state, before)
+    if spec_changed := any(version == job.version for version in job.group_versions):
+        stable = history[-1].version if history[-1].stable else before.stable_version
+    else:  # a count: whatever is under way goes on under the new number
+        stable = job.version if history[-1].stable else before.stable_version
+    rollout = before.rollout
+    if job.spec.type is not JobType.SERVICE:
+        rollout = None
+    elif spec_changed:
+        canaries = not same_content(before.spec, job.spec) and any(
+            group.update is not None and group.update.canaries and version == job.version and group.count
+            for group, version in zip(job.spec.groups, job.group_versions, strict=True)
+        )
+        # Nothing runs of a job that was stopped: there is nothing to compare canaries with.
+        rollout = _begun(state, job.version, promoted=before.stopped or not canaries)
+    elif rollout is not None:
+        rollout = replace(rollout, version=job.version)
+    return replace(job, history=history, rollout=rollout, stable_version=stable)
+
+
+def next_version(state: State, job: Job, spec: JobSpec, *, everything: bool, in_place: bool = False) -> Job:
     """Replace the job's record by its next version."""
     if spec.on_disconnect != job.spec.on_disconnect:
         # Agents act on it while they are cut off, so those that keep running must hear of it now.
@@ -162,19 +226,26 @@ def _next_version(state: State, job: Job, spec: JobSpec, *, everything: bool) ->
         state.stamp(rows)
         state.tell(rows)
     count_submitted(state.typical, spec, None if job.stopped else job.spec)
-    state.put_job(_next_job(state, job, spec, everything=everything))
+    after = _next_job(state, job, spec, everything=everything)
+    if job.tracked:
+        after = _with_rollout(state, job, after)
+    if in_place:
+        after = resize(state, job, after)
+    state.put_job(replace(after, pins=kept(after)))
     return state.jobs[job.uid]
 
 
 def _same_content(before: GroupSpec, after: GroupSpec) -> bool:
-    """Whether what runs of a group may stay. A gang's count is content, too: its members know how many they are."""
-    return before == after if after.gang is not None else replace(before, count=after.count) == after
+    """Whether what runs of a group may stay. A gang's count is content, too: its members know how many they are. How it
+    is replaced is not: that holds for the next time."""
+    count = before.count if after.gang is not None else after.count
+    return replace(before, count=count, update=after.update) == after
 
 
 def stop(state: State, command: StopJob) -> Outcome:
     job = state.find_job(command.namespace, command.name)
     if job is None:
-        return _not_found(state, command.namespace, command.name)
+        return not_found(state, command.namespace, command.name)
     if job.stopped:
         return state.changed(False)
     _stop_all(state, job)
@@ -186,11 +257,11 @@ def stop(state: State, command: StopJob) -> Outcome:
 def scale(state: State, command: ScaleJob) -> Outcome:
     job = state.find_job(command.namespace, command.name)
     if job is None:
-        return _not_found(state, command.namespace, command.name)
+        return not_found(state, command.namespace, command.name)
     if job.removing:
-        return _being_removed(state, job)
+        return being_removed(state, job)
     if job.stopped:
-        return _stopped(state, job)
+        return stopped(state, job)
     if job.spec.type is JobType.SYSTEM:
         return state.reject("FAILED_PRECONDITION", f"job {command.name!r} is a system job: it runs once on every node")
     problem = range_problem("count", command.count, 0, MAX_COUNT)
@@ -211,10 +282,10 @@ def scale(state: State, command: ScaleJob) -> Outcome:
     if problem:
         return state.reject("INVALID", problem)
     spec = replace(job.spec, groups=groups)
-    refusal = _over_quota(state, [spec])
+    refusal = over_quota(state, [spec])
     if refusal is not None:
         return refusal
-    job = _next_version(state, job, spec, everything=False)
+    job = next_version(state, job, spec, everything=False)
     state.events.emit(
         "job.scaled", namespace=job.spec.namespace, job=job.spec.name, message=f"{wanted} to {command.count}"
     )
@@ -224,17 +295,17 @@ def scale(state: State, command: ScaleJob) -> Outcome:
 def restart(state: State, command: RestartJob) -> Outcome:
     job = state.find_job(command.namespace, command.name)
     if job is None:
-        return _not_found(state, command.namespace, command.name)
+        return not_found(state, command.namespace, command.name)
     if job.removing:
-        return _being_removed(state, job)
+        return being_removed(state, job)
     if job.stopped:
-        return _stopped(state, job)
+        return stopped(state, job)
     # What had ended asks for its share again.
     again = of_job(state, _next_job(state, job, job.spec, everything=True))
     refusal = growth_refusal(state, [(job, job.spec.namespace, again)])
     if refusal is not None:
         return refusal
-    job = _next_version(state, job, job.spec, everything=True)
+    job = next_version(state, job, job.spec, everything=True)
     state.events.emit(
         "job.restarted", namespace=job.spec.namespace, job=job.spec.name, message=f"version {job.version}"
     )
@@ -244,7 +315,7 @@ def restart(state: State, command: RestartJob) -> Outcome:
 def remove(state: State, command: RemoveJob) -> Outcome:
     job = state.find_job(command.namespace, command.name)
     if job is None:
-        return _not_found(state, command.namespace, command.name)
+        return not_found(state, command.namespace, command.name)
     if job.removing:
         return state.changed(False)
     if not job.stopped:
@@ -267,16 +338,16 @@ def _put_modified(state: State, job: Job) -> None:
     state.put_job(replace(job, modify_index=state.index, modify_time_ms=state.time_ms))
 
 
-def _not_found(state: State, namespace: str, name: str) -> Rejected:
+def not_found(state: State, namespace: str, name: str) -> Rejected:
     return state.reject("NOT_FOUND", f"there is no job {name[:128]!r} in namespace {namespace[:128]!r}")
 
 
-def _being_removed(state: State, job: Job) -> Rejected:
+def being_removed(state: State, job: Job) -> Rejected:
     return state.reject(
         "FAILED_PRECONDITION",
         f"job {job.spec.name!r} is being removed: try again once its last allocation has stopped",
     )
 
 
-def _stopped(state: State, job: Job) -> Rejected:
+def stopped(state: State, job: Job) -> Rejected:
     return state.reject("FAILED_PRECONDITION", f"job {job.spec.name!r} is stopped: submit it again to start it")

@@ -81,11 +81,10 @@ def _delete(state: State, name: str, known: Namespace | None) -> Outcome:
     jobs = state.usage.jobs_in.get(name, 0)
     variables = sum(1 for space, _ in state.variables if space == name)
     if jobs or variables:
-        return state.reject(
-            "FAILED_PRECONDITION",
-            f"namespace {name!r} holds {jobs} jobs and {variables} variables: remove them first "
-            f"(raftsman -n {name} rm JOB..., raftsman -n {name} var delete NAME)",
-        )
+        kinds = [(jobs, "job", "rm JOB..."), (variables, "variable", "var delete NAME")]
+        held = " and ".join(f"{count} {noun}{'s' * (count != 1)}" for count, noun, _ in kinds if count)
+        ways = ", ".join(f"raftsman -n {name} {way}" for count, _, way in kinds if count)
+        return state.reject("FAILED_PRECONDITION", f"namespace {name!r} holds {held}: remove them first ({ways})")
     if known is None:
         return state.reject("NOT_FOUND", f"there is no namespace {name[:128]!r}")
     del state.namespaces[name]

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from orchestrator.contract.model import NodeSpec, NodeStatus, Resources
+from orchestrator.contract.model import NodeSpec, NodeStatus, Resources, StrMap
 from orchestrator.state import apply_taints
 from orchestrator.state.apply_rows import lose
 from orchestrator.state.check import id_problem, node_problem, range_problem
@@ -27,6 +27,8 @@ from orchestrator.state.commands import (
 from orchestrator.state.ledger import device_bits, engine_key
 from orchestrator.state.model import MAX_COMMAND_ROWS, MAX_CORDONED_DEVICES, Node
 from orchestrator.state.state import Rows, State
+
+MAX_DRAIN_MS = 365 * 24 * 3_600_000
 
 
 def register(state: State, command: RegisterNode) -> Outcome:
@@ -67,11 +69,13 @@ def register(state: State, command: RegisterNode) -> Outcome:
         state.ledger.touched[slot] = state.index
         state.changes.widen(state.index)
         state.events.emit("node.registered", node_id=spec.id, message=spec.name)
+        _tell_sick(state, spec, ())
         apply_taints.tell(state, None, state.nodes[spec.id])
         return state.changed()
     if known.spec != spec:
         _replace_spec(state, known, spec)
         state.events.emit("node.registered", node_id=spec.id, message=spec.name)
+        _tell_sick(state, spec, known.spec.sick_devices)
         apply_taints.tell(state, known, state.nodes[spec.id])
     if known.status is NodeStatus.LOST:
         _back(state, known.spec.id)
@@ -85,6 +89,16 @@ def register(state: State, command: RegisterNode) -> Outcome:
     else:
         state.changes.widen(state.index)
     return state.changed(changed)
+
+
+def _tell_sick(state: State, spec: NodeSpec, before: StrMap) -> None:
+    was, now = dict(before), dict(spec.sick_devices)
+    for device, why in spec.sick_devices:
+        if was.get(device) != why:
+            state.events.emit("device.sick", node_id=spec.id, message=f"{device}: {why}")
+    for device, _ in before:
+        if device not in now:
+            state.events.emit("device.well", node_id=spec.id, message=device)
 
 
 def _replace_spec(state: State, node: Node, spec: NodeSpec) -> None:
@@ -153,7 +167,16 @@ def cordon(state: State, command: CordonNode) -> Outcome:
     if node.cordoned == command.cordoned:
         return state.changed(False)  # one that is draining is cordoned, too
     draining = node.draining and command.cordoned
-    state.put_node(replace(node, cordoned=command.cordoned, draining=draining, modify_index=state.index))
+    deadline_ms = node.drain_deadline_ms if draining else 0
+    state.put_node(
+        replace(
+            node,
+            cordoned=command.cordoned,
+            draining=draining,
+            drain_deadline_ms=deadline_ms,
+            modify_index=state.index,
+        )
+    )
     state.events.emit("node.cordoned" if command.cordoned else "node.uncordoned", node_id=node.spec.id)
     return state.changed()
 
@@ -168,10 +191,10 @@ def cordon_device(state: State, command: CordonDevice) -> Outcome:
     if not command.cordoned:
         kept = tuple(one for one in closed if one != device)
     elif all(one.id != device for one in node.spec.devices):
-        return state.reject("NOT_FOUND", f"node {node.spec.id!r} has no device {device[:128]!r}")
+        return state.reject("NOT_FOUND", f"node {node.spec.name!r} has no device {device[:128]!r}")
     elif len(closed) >= MAX_CORDONED_DEVICES:
         return state.reject(
-            "FAILED_PRECONDITION", f"node {node.spec.id!r} has {len(closed)} cordoned devices: uncordon some first"
+            "FAILED_PRECONDITION", f"node {node.spec.name!r} has {len(closed)} cordoned devices: uncordon some first"
         )
     else:
         kept = tuple(sorted((*closed, device)))
@@ -185,10 +208,33 @@ def drain(state: State, command: DrainNode) -> Outcome:
     node = state.nodes.get(command.node_id)
     if node is None:
         return _not_found(state, command.node_id)
-    if node.draining:
+    problem = range_problem("a drain's deadline in ms", command.deadline_after_ms, 0, MAX_DRAIN_MS)
+    if problem:
+        return state.reject("INVALID", problem)
+    if command.cancel:
+        return _cancel_drain(state, node, command)
+    deadline_ms = state.time_ms + command.deadline_after_ms if command.deadline_after_ms else node.drain_deadline_ms
+    if node.draining and deadline_ms == node.drain_deadline_ms:
         return state.changed(False)
-    state.put_node(replace(node, cordoned=True, draining=True, modify_index=state.index))
-    state.events.emit("node.draining", node_id=node.spec.id)
+    state.put_node(replace(node, cordoned=True, draining=True, drain_deadline_ms=deadline_ms, modify_index=state.index))
+    within = f"within {command.deadline_after_ms / 1000:g} s" if command.deadline_after_ms else ""
+    state.events.emit("node.draining", node_id=node.spec.id, message=within)
+    return state.changed()
+
+
+def _cancel_drain(state: State, node: Node, command: DrainNode) -> Outcome:
+    if not node.draining:
+        return state.changed(False)
+    state.put_node(
+        replace(
+            node,
+            cordoned=command.keep_cordoned,
+            draining=False,
+            drain_deadline_ms=0,
+            modify_index=state.index,
+        )
+    )
+    state.events.emit("node.undrained", node_id=node.spec.id)
     return state.changed()
 
 

@@ -13,10 +13,10 @@ import numpy.typing as npt
 from orchestrator.contract.model import AllocState
 from orchestrator.contract.transitions import EDGES, TERMINAL
 from orchestrator.state.apply_rows import MAX_REASON
-from orchestrator.state.apply_statuses import Seen, observe, told
+from orchestrator.state.apply_statuses import MAX_HEALTH, Seen, note_progress, observe, told
 from orchestrator.state.check import MAX_INT32
-from orchestrator.state.commands import Outcome, RecordObserved
-from orchestrator.state.events import MAX_MESSAGE, OBSERVED
+from orchestrator.state.commands import ObservationColumns, Outcome, RecordObserved
+from orchestrator.state.events import HEALTH, MAX_MESSAGE, OBSERVED
 from orchestrator.state.model import MAX_COMMAND_ROWS
 from orchestrator.state.state import Rows, State
 
@@ -49,6 +49,10 @@ def _shape_problem(command: RecordObserved) -> str:
         return f"number of observations: {len(rows)}; expected 0 to {MAX_COMMAND_ROWS}"
     for name in rows.__slots__:
         column = getattr(rows, name)
+        if name == "health":
+            if column is not None and (column.shape != (len(rows),) or column.dtype != np.int64):
+                return f"column health has {column.dtype} values of shape {column.shape} for {len(rows)} rows"
+            continue
         if column.shape != (len(rows),) or column.dtype != np.int32:
             return f"column {name} has {column.dtype} values of shape {column.shape} for {len(rows)} rows"
     if not len(rows):
@@ -103,7 +107,7 @@ def _plain(state: State, found: Rows) -> bool:
 def _observe_each(state: State, command: RecordObserved) -> bool:
     columns = command.rows
     changed = False
-    for job, group, reason, ordinal, attempt, restarts, after, exit_code, start_failed in zip(
+    for job, group, reason, ordinal, attempt, restarts, after, exit_code, start_failed, health in zip(
         columns.job.tolist(),
         columns.group.tolist(),
         columns.reason.tolist(),
@@ -113,6 +117,7 @@ def _observe_each(state: State, command: RecordObserved) -> bool:
         columns.state.tolist(),
         columns.exit_code.tolist(),
         columns.start_failed.tolist(),
+        _healths(columns).tolist(),
         strict=True,
     ):
         seen = Seen(
@@ -125,6 +130,7 @@ def _observe_each(state: State, command: RecordObserved) -> bool:
             exit_code=exit_code,
             reason=command.reasons[reason],
             start_failed=start_failed != 0,
+            health=health,
         )
         changed = observe(state, command.node_id, seen) or changed
     return changed
@@ -134,7 +140,13 @@ def _observe_all(state: State, command: RecordObserved, found: Rows) -> bool:
     columns, table = command.rows, state.table
     before = table.state[found].astype(np.int64)
     newer = columns.restarts > table.restarts[found]
-    follows = newer | ((columns.restarts == table.restarts[found]) & _EDGE[before, columns.state])
+    same = columns.restarts == table.restarts[found]
+    follows = newer | (same & _EDGE[before, columns.state])
+    health, checked = _healths(columns), np.zeros(len(columns), dtype=np.bool_)
+    if columns.health is not None:
+        runs = (before == int(AllocState.RUNNING)) & (columns.state == int(AllocState.RUNNING))
+        checked = same & runs & (health >> 1 > table.health[found] >> 1)
+        follows |= checked
     good = (found >= 0) & (columns.restarts >= 0) & ~_ENDED[before] & follows
     # LOST and PENDING are the control plane's words, not an agent's.
     good &= (columns.state != int(AllocState.LOST)) & (columns.state != int(AllocState.PENDING))
@@ -153,10 +165,20 @@ def _observe_all(state: State, command: RecordObserved, found: Rows) -> bool:
         state.end_rows(rows[after == number], AllocState(number))
     live = rows[~ended]
     table.state[live] = after[~ended]
+    table.health[live] = health[places][~ended]
     state.stamp(live)
     state.moved(live)
-    _emit(state, command, places, rows)
+    _emit(state, command, places, rows, np.where(checked[places], 1 + (health[places] & 1), 0))
+    note_progress(state, live)
     return True
+
+
+def _healths(columns: ObservationColumns) -> npt.NDArray[np.int64]:
+    """int64 per observation: what the table keeps of its word (``health_of``)."""
+    if columns.health is None:
+        return np.zeros(len(columns), dtype=np.int64)
+    fits = (columns.state == int(AllocState.RUNNING)) & (columns.health > 0) & (columns.health <= MAX_HEALTH)
+    return np.where(fits, columns.health, 0).astype(np.int64)
 
 
 def _set_reasons(state: State, rows: Rows, after: npt.NDArray[np.int32], texts: list[str]) -> None:
@@ -172,7 +194,10 @@ def _set_reasons(state: State, rows: Rows, after: npt.NDArray[np.int32], texts: 
             reasons.pop(row, None)
 
 
-def _emit(state: State, command: RecordObserved, places: npt.NDArray[np.intp], rows: Rows) -> None:
+def _emit(
+    state: State, command: RecordObserved, places: npt.NDArray[np.intp], rows: Rows, checked: npt.NDArray[np.int64]
+) -> None:
+    """``checked``: per place 1 or 2 where only health was told, bad or good; 0 elsewhere."""
     columns = command.rows
     specs = {slot: state.job_at[slot].spec for slot in np.unique(state.table.job[rows]).tolist()}
     names = {slot: (spec.namespace, spec.name) for slot, spec in specs.items()}
@@ -180,16 +205,18 @@ def _emit(state: State, command: RecordObserved, places: npt.NDArray[np.intp], r
     texts = [text[:MAX_MESSAGE] for text in command.reasons]
     groups, node_id = command.groups, command.node_id
     events = []
-    for slot, group, ordinal, after, reason, attempt in zip(
+    for slot, group, ordinal, after, reason, attempt, told_health in zip(
         state.table.job[rows].tolist(),
         columns.group[places].tolist(),
         columns.ordinal[places].tolist(),
         columns.state[places].tolist(),
         columns.reason[places].tolist(),
         columns.attempt[places].tolist(),
+        checked.tolist(),
         strict=True,
     ):
         namespace, name = names[slot]
         allocation = f"{name}/{groups[group]}/{ordinal}"
-        events.append((kinds[after], namespace, name, allocation, node_id, texts[reason], attempt))
+        kind = HEALTH[told_health - 1] if told_health else kinds[after]
+        events.append((kind, namespace, name, allocation, node_id, texts[reason], attempt))
     state.events.emit_each(events)

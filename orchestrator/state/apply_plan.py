@@ -20,12 +20,15 @@ from orchestrator.contract.taints import repelling
 from orchestrator.state.allocations import LAST_LIVE
 from orchestrator.state.apply_evictions import evict
 from orchestrator.state.apply_gangs import device_refusals, gang_refusal
+from orchestrator.state.apply_near import Near, asks_for_neighbours
+from orchestrator.state.apply_rollouts import replace_outdated
 from orchestrator.state.apply_rows import describe, emit, lose, set_reason
 from orchestrator.state.commands import Action, ActionColumns, ApplyPlan, Outcome, PlacementColumns, PlanAnswer
 from orchestrator.state.custom import short_of
 from orchestrator.state.ledger import device_bits, engine_key
 from orchestrator.state.model import MAX_COMMAND_ROWS, MAX_COUNT, Job, Node
 from orchestrator.state.quota import exceeded, in_use, quota_of
+from orchestrator.state.rollouts import successor_refusals
 from orchestrator.state.state import GroupFacts, Rows, State
 from orchestrator.state.usage import NOTHING, add, of_instance
 
@@ -97,6 +100,7 @@ def _act(state: State, command: ApplyPlan) -> tuple[int, list[str]]:
     table = state.table
     chosen: dict[tuple[int, str], list[int]] = {}
     evicted: list[tuple[int, int]] = []
+    replaced: list[tuple[int, int]] = []
     seen: set[int] = set()
     for place in range(len(actions)):
         row = int(found[place])
@@ -116,13 +120,15 @@ def _act(state: State, command: ApplyPlan) -> tuple[int, list[str]]:
                 problem = f"cannot be lost: node {node.spec.id} is ready"
         elif kind == Action.EVICT:
             evicted.append((row, place))
+        elif kind == Action.REPLACE:
+            replaced.append((row, place))
         else:
             problem = f"gets an unknown action {kind}"
         if problem:
             rejected.append(f"{describe(state, row)[2]} {problem}")
             continue
         seen.add(row)
-        if kind == Action.EVICT:
+        if kind in (Action.EVICT, Action.REPLACE):
             continue
         chosen.setdefault((kind, reason), []).append(row)
     for (kind, reason), listed in chosen.items():
@@ -139,6 +145,7 @@ def _act(state: State, command: ApplyPlan) -> tuple[int, list[str]]:
         if kind == Action.LOSE:
             lose(state, np.array(listed, dtype=np.int32), reason)
     stale = evict(state, command, evicted)
+    stale += replace_outdated(state, command, replaced)
     return len(seen) - len(stale), rejected + stale
 
 
@@ -158,6 +165,8 @@ def _find_rows(state: State, command: ApplyPlan) -> tuple[Rows, list[str]]:
             inside = (ordinal >= 0) & (ordinal < ordinals.size[gid]) & (found[part] < 0)
             places = part[inside]
             rows = ordinals.newest[ordinals.base[gid] + actions.ordinal[places]]
+            behind = np.where(rows >= 0, table.prev[rows], -1)  # two of an ordinal may live (``Ordinals.newest``)
+            rows = np.where((behind >= 0) & (table.attempt[behind] == actions.attempt[places]), behind, rows)
             fits = (
                 (rows >= 0)
                 & (table.attempt[rows] == actions.attempt[places])
@@ -200,6 +209,7 @@ class _Placing:
         self.rows = len(self.columns)
         self.ok: Bools = np.ones(self.rows, dtype=np.bool_)
         self.custom = False  # whether any group asks for custom resources
+        self.choosy = False  # whether it matters to any group who else is where
         self.why: dict[int, str] = {}
         self.gangs: list[tuple[int, int]] = []  # (place in the plan's jobs, group) of each gang
 
@@ -215,6 +225,7 @@ class _Placing:
         self._fit_custom()
         self._match_ports()
         self._match_quotas()
+        self._match_neighbours()
         self._match_gangs()
         accepted = np.flatnonzero(self.ok)
         if len(accepted):
@@ -264,7 +275,7 @@ class _Placing:
         columns = self.columns
         keys = columns.job.astype(np.int64) << 32 | (columns.group.astype(np.int64) & 0xFFFFFFFF)
         unique, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-        facts = np.zeros((len(unique), 11), dtype=np.int64)
+        facts = np.zeros((len(unique), 12), dtype=np.int64)
         refusals: list[str] = []
         for place, at in enumerate(first.tolist()):
             refusals.append(self._group_facts(facts[place], int(columns.job[at]), int(columns.group[at])))
@@ -278,6 +289,7 @@ class _Placing:
         self.need: Ints = rows[:, 4:7]
         self.devices, self.gpu_millis, self.port_count = rows[:, 7], rows[:, 8], rows[:, 9]
         self.has_static: Bools = rows[:, 10] > 0
+        self.same_port: Ints = rows[:, 11]  # a number may be asked for twice: by TCP and by UDP
         self._refuse_where(columns.version != rows[:, 3], "the job has another version by now")
         self._refuse_where(
             (columns.ordinal < 0) | (columns.ordinal >= rows[:, 2]), "the ordinal is not below the count"
@@ -296,6 +308,7 @@ class _Placing:
         if facts.gang is not None:
             self.gangs.append((job_place, group))
         self.custom = self.custom or bool(facts.custom)
+        self.choosy = self.choosy or asks_for_neighbours(job.spec, job.spec.groups[group])
         into[:] = (
             facts.gid,
             job.slot,
@@ -308,18 +321,26 @@ class _Placing:
             facts.gpu_millis,
             len(facts.static_ports),
             any(facts.static_ports),
+            _repeated(facts.static_ports),
         )
         return ""
 
     def _match_ordinals(self) -> None:
-        """Fencing: exactly the next attempt of an ordinal of which nothing lives."""
+        """Fencing: exactly the next attempt of an ordinal of which nothing lives, or of which a rollout may bring a
+        successor."""
         ordinals, table, columns = self.state.ordinals, self.state.table, self.columns
         inside = self.ok & (columns.ordinal < ordinals.size[self.gid])
         places = np.where(inside, ordinals.base[self.gid] + columns.ordinal, 0)
         last = np.maximum(np.where(inside, ordinals.last_attempt[places], 0), self.state.attempt_floor)
         newest = np.where(inside, ordinals.newest[places], -1)
         live = (newest >= 0) & (table.state[newest] <= LAST_LIVE)
-        self._refuse_where(live, "an attempt of it is live")
+        successors = np.flatnonzero(live & self.ok)
+        if len(successors):
+            refused = successor_refusals(self.state, [(int(newest[at]), int(columns.version[at])) for at in successors])
+            for place, text in zip(successors.tolist(), refused, strict=True):
+                if text:
+                    self.why[place] = text
+                    self.ok[place] = False
         self._refuse_where(columns.attempt != last + 1, "it is not the next attempt")
         keys = self.gid.astype(np.int64) << 32 | columns.ordinal
         candidates = np.flatnonzero(self.ok)
@@ -329,6 +350,8 @@ class _Placing:
             again[first] = False
             self._refuse(candidates[again], "it is in the plan twice")
         # The count of failed starts goes on as long as the job is the same.
+        behind = np.where(live, table.prev[newest], -1)
+        newest = np.where((behind >= 0) & (table.attempt[behind] > table.attempt[newest]), behind, newest)
         same = (newest >= 0) & table.start_failed[newest] & (table.version[newest] == columns.version)
         self.failures = np.where(same, table.failures[newest], 0)
 
@@ -440,7 +463,7 @@ class _Placing:
             engine = self.state.ledger.ports.get(key, {})
             planned = taken.setdefault(key, set())
             problem = ""
-            if len(set(ports)) != len(ports):
+            if len(set(ports)) != len(ports) - self.same_port[place]:
                 problem = "it gets the same host port twice"
             elif min(ports) < 1 or max(ports) > 65_535:
                 problem = "a host port is not from 1 to 65535"
@@ -485,6 +508,29 @@ class _Placing:
         job = self.state.jobs[self.command.jobs[int(self.columns.job[place])]]
         statics = self.state.facts(job)[int(self.columns.group[place])].static_ports
         return all(static in (0, port) for static, port in zip(statics, ports, strict=True))
+
+    def _match_neighbours(self) -> None:
+        """Required affinity and spreading, row by row: each counts for those after it."""
+        if not self.choosy:
+            return
+        state, near = self.state, Near(self.state, self.command.based_on)
+        ok = self.ok.tolist()
+        for place in range(self.rows):
+            job = state.jobs.get(self.command.jobs[int(self.columns.job[place])])
+            number = int(self.columns.group[place])
+            if job is None or not 0 <= number < len(job.spec.groups):
+                continue
+            group = job.spec.groups[number]
+            text = ""
+            if ok[place] and asks_for_neighbours(job.spec, group):
+                text = near.refusal(job, group, state.node_at[int(self.slots[place])])
+            if text:
+                self.why[place] = text
+                self.ok[place] = False
+            if self.ok[place]:
+                near.add(job, group, int(self.slots[place]))
+            else:
+                near.refused(job, group)
 
     def _match_gangs(self) -> None:
         """A gang goes in whole or not at all; what its refused rows would have held stays free until the next plan."""
@@ -563,6 +609,12 @@ class _Placing:
                 name = f"{spec.name}/{spec.groups[group].name}/{ordinal}"
                 events.append((spec.namespace, spec.name, name, nodes[node], "", attempt))
         self.state.events.emit_rows("alloc.placed", events)
+
+
+def _repeated(static_ports: tuple[int, ...]) -> int:
+    """How many fixed ports have a number that another one before them has."""
+    fixed = [port for port in static_ports if port]
+    return len(fixed) - len(set(fixed))
 
 
 def _node_refusal(node: Node | None) -> str:

@@ -13,6 +13,7 @@ may run under this key (``views.assignments_for``); how it really ended is added
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -24,9 +25,12 @@ from orchestrator.state.apply_rows import MAX_REASON, describe, finish_jobs, set
 from orchestrator.state.check import MAX_INT32, range_problem
 from orchestrator.state.commands import Outcome, RecordStatuses
 from orchestrator.state.disruption import PREEMPTED
-from orchestrator.state.events import OBSERVED
+from orchestrator.state.events import HEALTH, OBSERVED
 from orchestrator.state.model import MAX_COMMAND_ROWS
-from orchestrator.state.state import State
+from orchestrator.state.rollouts import is_current, place_of, ready_rows
+from orchestrator.state.state import Rows, State, under_way
+
+MAX_HEALTH = 2**62
 
 
 def record(state: State, command: RecordStatuses) -> Outcome:
@@ -53,6 +57,7 @@ class Seen(NamedTuple):
     exit_code: int
     reason: str
     start_failed: bool
+    health: int = 0
 
 
 def _seen(observation: Observation) -> Seen:
@@ -67,6 +72,7 @@ def _seen(observation: Observation) -> Seen:
         exit_code=observation.exit_code,
         reason=observation.reason,
         start_failed=observation.start_failed,
+        health=observation.health,
     )
 
 
@@ -97,6 +103,8 @@ def observe(state: State, node_id: str, observation: Seen) -> bool:
         return _observe_lost(state, row, observation)
     attempt = observation.attempt
     after = observation.state
+    if after is before is AllocState.RUNNING and observation.restarts == int(table.restarts[row]):
+        return _observe_health(state, row, observation)
     if not follows((attempt, int(table.restarts[row]), before), (attempt, observation.restarts, after)):
         return False
     if after is AllocState.LOST or after is AllocState.PENDING:
@@ -114,11 +122,50 @@ def observe(state: State, node_id: str, observation: Seen) -> bool:
         finish_jobs(state, rows)
     else:
         table.state[row] = int(after)
+        table.health[row] = health_of(after, observation.health)
         table.modify_index[row] = state.index
         table.modify_time_ms[row] = state.time_ms
-        state.moved(np.array([row], dtype=np.int32))
+        rows = np.array([row], dtype=np.int32)
+        state.moved(rows)
         _emit(state, row, after, observation.reason)
+        note_progress(state, rows)
     return True
+
+
+def health_of(state: AllocState, health: int) -> int:
+    """What the table keeps of a word of ``contract.health``."""
+    return health if state is AllocState.RUNNING and 0 < health <= MAX_HEALTH else 0
+
+
+def _observe_health(state: State, row: int, observation: Seen) -> bool:
+    """It goes on running, and its checks say something newer."""
+    table = state.table
+    health = health_of(AllocState.RUNNING, observation.health)
+    if health >> 1 <= int(table.health[row]) >> 1:
+        return False
+    rows = np.array([row], dtype=np.int32)
+    table.health[row] = health
+    set_reason(state, row, told(table.reasons.get(row, ""), AllocState.RUNNING, observation.reason))
+    state.stamp(rows)
+    state.moved(rows)
+    _emit(state, row, AllocState.RUNNING, observation.reason, kind=HEALTH[health & 1])
+    note_progress(state, rows)
+    return True
+
+
+def note_progress(state: State, rows: Rows) -> None:
+    """Of rows that were heard of: whoever is ready now, at the version that is rolled out, is progress."""
+    if not any(under_way(state.job_at[slot].rollout) for slot in np.unique(state.table.job[rows]).tolist()):
+        return
+    table = state.table
+    for row in rows[ready_rows(state, rows)].tolist():
+        job = state.job_at[int(table.job[row])]
+        rollout = job.rollout
+        place = place_of(job, state.ordinals.names[int(table.gid[row])][1])
+        if rollout is None or not under_way(rollout) or rollout.progress_ms == state.time_ms or place < 0:
+            continue
+        if is_current(job, place, int(table.version[row])):
+            state.put_job(replace(job, rollout=replace(rollout, progress_ms=state.time_ms)))
 
 
 def told(before: str, state: AllocState, reason: str) -> str:
@@ -147,10 +194,10 @@ def _observe_lost(state: State, row: int, observation: Seen) -> bool:
     return True
 
 
-def _emit(state: State, row: int, after: AllocState, reason: str) -> None:
+def _emit(state: State, row: int, after: AllocState, reason: str, *, kind: str = "") -> None:
     namespace, job, allocation, node_id = describe(state, row)
     state.events.emit(
-        OBSERVED[after],
+        kind or OBSERVED[after],
         namespace=namespace,
         job=job,
         allocation=allocation,

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 
 from orchestrator.contract import images, taints
+from orchestrator.contract.health import HealthSpec
 from orchestrator.contract.model import (
     MAX_DEVICES,
     WHOLE_DEVICE,
@@ -28,6 +29,7 @@ from orchestrator.contract.model import (
     TaskSpec,
     Toleration,
 )
+from orchestrator.contract.rollouts import UpdateSpec
 from orchestrator.state.model import MAX_COUNT, MAX_GANG
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -112,6 +114,8 @@ def _group_problem(group: GroupSpec) -> str:
         or _wishes_problem(group.affinity, group.spread, group.tolerations)
         or range_problem("number of datasets", len(group.datasets), 0, 1_000)
         or range_problem("locality", group.locality, 0, MAX_WEIGHT)
+        or range_problem("length of the network mode", len(group.network_mode), 0, 128)
+        or _update_problem(group.update)
         or next((problem for task in group.tasks if (problem := _task_problem(task))), "")
     )
     if not problem:
@@ -121,7 +125,7 @@ def _group_problem(group: GroupSpec) -> str:
                 or range_problem(f"port {port.label}", port.to, 0, 65_535)
                 or range_problem(f"static port {port.label}", port.static, 0, 65_535)
             )
-        fixed = [port.static for port in group.ports if port.static]
+        fixed = [(port.static, port.protocol) for port in group.ports if port.static]
         if len(set(fixed)) != len(fixed):
             problem = problem or "two ports of a group ask for the same host port"
         if sum(1 for task in group.tasks if task.resources.gpus is not None) > 1:
@@ -134,6 +138,38 @@ def _task_problem(task: TaskSpec) -> str:
         name_problem("task name", task.name)
         or _resources_problem(task.resources)
         or range_problem("stop timeout in ms", task.stop.timeout_ms, 0, MAX_INT32)
+        or _health_problem(task.health)
+    )
+
+
+def _update_problem(update: UpdateSpec | None) -> str:
+    if update is None:
+        return ""
+    return (
+        range_problem("max_surge", update.max_surge, 0, MAX_COUNT)
+        or range_problem("update's max_unavailable", update.max_unavailable, 0, MAX_COUNT)
+        or range_problem("canaries", update.canaries, 0, MAX_COUNT)
+        or range_problem("min_ready in ms", update.min_ready_ms, 0, MAX_INT32)
+        or range_problem("progress deadline in ms", update.progress_deadline_ms, 0, MAX_INT32)
+    )
+
+
+def _health_problem(health: HealthSpec | None) -> str:
+    checks = () if health is None else (health.startup, health.liveness, health.readiness)
+    return next(
+        (
+            problem
+            for check in checks
+            if check is not None
+            and (
+                problem := range_problem("check's interval in ms", check.interval_ms, 0, MAX_INT32)
+                or range_problem("check's timeout in ms", check.timeout_ms, 0, MAX_INT32)
+                or range_problem("check's grace in ms", check.grace_ms, 0, MAX_INT32)
+                or range_problem("check's successes", check.successes, 0, MAX_INT32)
+                or range_problem("check's failures", check.failures, 0, MAX_INT32)
+            )
+        ),
+        "",
     )
 
 
@@ -220,6 +256,19 @@ def node_problem(spec: NodeSpec) -> str:
         or range_problem("number of labels", len(spec.labels), 0, 1_000)
         or range_problem("number of devices", len(spec.devices), 0, MAX_DEVICES)
         or _duplicate("device", (device.id for device in spec.devices))
+        or range_problem("number of sick devices", len(spec.sick_devices), 0, MAX_DEVICES)
+        or _duplicate("sick device", (device for device, _ in spec.sick_devices))
+        or next(
+            (
+                problem
+                for device, why in spec.sick_devices
+                if (
+                    problem := id_problem("sick device", device)
+                    or range_problem("length of why a device is sick", len(why), 1, 256)
+                )
+            ),
+            "",
+        )
         or range_problem("cpu_millis", capacity.cpu_millis, 0, MAX_AMOUNT)
         or range_problem("memory_mib", capacity.memory_mib, 0, MAX_AMOUNT)
         or range_problem("disk_mib", capacity.disk_mib, 0, MAX_AMOUNT)

@@ -25,6 +25,7 @@ from orchestrator.contract.model import (
     TaintKey,
     Variable,
 )
+from orchestrator.contract.rollouts import RolloutAction
 
 Int64Array = npt.NDArray[np.int64]
 Int32Array = npt.NDArray[np.int32]
@@ -38,6 +39,8 @@ class JobSubmission:
     spec: JobSpec
     uid: str  # minted by the proposer; used if this creates the job
     expect_version: int | None = None  # None: none; 0: must not exist; n: must be at version n
+    in_place: bool = False  # what runs of groups that differ in cpu and memory alone goes on (``state.resize``)
+    remember: bool = False  # keep what the job was before, and how its rollout goes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,11 +75,77 @@ class RestartJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SteerRollout:
+    """Pause it, let it go on (again), or promote its canaries."""
+
+    namespace: str
+    name: str
+    action: RolloutAction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollbackJob:
+    """A new version with the content of an older one. 0: the last one that was good, or else the one before."""
+
+    namespace: str
+    name: str
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutVerdict:
+    """The leader's: all of it is ready, or it has failed. ``progress_ms``: as it was judged; later progress voids a
+    verdict of failure."""
+
+    uid: str
+    version: int
+    succeeded: bool
+    reason: str = ""
+    progress_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndRollouts:
+    verdicts: tuple[RolloutVerdict, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveJob:
     """Stops what lives and forgets the job once nothing of it lives any more."""
 
     namespace: str
     name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinImage:
+    """All instances of a group's version run this digest of an image; the first one counts, and the answer says which.
+
+    ``version``: of the job, as the allocation that asks has it.
+    """
+
+    job_uid: str
+    group: str
+    version: int
+    image: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartProgress:
+    job_uid: str
+    group: str
+    ordinal: int
+    attempt: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordProgress:
+    """How far the starts of a node's allocations have come: their reason for a while, and an event each."""
+
+    node_id: str
+    progress: tuple[StartProgress, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,9 +193,14 @@ class CordonDevice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainNode:
-    """Cordons the node and moves its allocations away."""
+    """Cordons the node and moves its allocations away. ``deadline_after_ms`` of cluster time later what is left is
+    stopped at once (0: no deadline, or the one that a drain under way has). ``cancel`` ends a drain instead; the node
+    takes work again unless ``keep_cordoned``."""
 
     node_id: str
+    deadline_after_ms: int = 0
+    cancel: bool = False
+    keep_cordoned: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +245,7 @@ class Action(enum.IntEnum):
     STOP = 1  # desired becomes STOP (surplus, drained, changed, superseded)
     LOSE = 2  # observed becomes LOST (its node is lost and its job wants a replacement)
     EVICT = 3  # desired becomes STOP to make room for a job of higher priority (``ActionColumns.by``)
+    REPLACE = 4  # desired becomes STOP in a rollout, if enough others are ready then
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -247,7 +322,8 @@ class RecordStatuses:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ObservationColumns:
     """One row per observation, all arrays int32 of n rows: job, group, reason: places in the command's lists; state: a
-    number of ``AllocState``; restarts: -1 where it was no possible number; start_failed: 0 or 1."""
+    number of ``AllocState``; restarts: -1 where it was no possible number; start_failed: 0 or 1. health: int64, words
+    of ``contract.health``; None where nobody checks."""
 
     job: Int32Array
     group: Int32Array
@@ -258,6 +334,7 @@ class ObservationColumns:
     exit_code: Int32Array
     reason: Int32Array
     start_failed: Int32Array
+    health: Int64Array | None = None
 
     def __len__(self) -> int:
         return len(self.job)
@@ -374,8 +451,13 @@ SingleCommand = (
     | StopJob
     | ScaleJob
     | RestartJob
+    | SteerRollout
+    | RollbackJob
+    | EndRollouts
     | RemoveJob
     | MoveAllocation
+    | PinImage
+    | RecordProgress
     | RegisterNode
     | CordonNode
     | CordonDevice
@@ -455,7 +537,14 @@ class VariablesAnswer:
     outcomes: tuple[Outcome, ...]
 
 
-Answer = WriteAnswer | JobsAnswer | VariableAnswer | VariablesAnswer | PlanAnswer
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinAnswer:
+    """The digest that counts. Asking again gives the same, so it is not remembered."""
+
+    digest: str
+
+
+Answer = WriteAnswer | JobsAnswer | VariableAnswer | VariablesAnswer | PlanAnswer | PinAnswer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,8 +3,8 @@
 Owns: what a budget (``JobSpec.disruption``) allows of a group as it stands. Leaves to others: who goes down
 (``reconcile.rounds`` for drains, ``scheduling.preempt``, rebalancing), rechecking it (``apply_evictions``). The rules:
 
-- An instance is up while it is meant to run, was seen running, and its node is not lost. Whatever else is wanted of the
-  group is down, whoever's fault it is: a budget is about what users still have.
+- An instance is up while it is meant to run, was seen running, its checks are good, and its node is not lost. Whatever
+  else is wanted of the group is down, whoever's fault it is: a budget is about what users still have.
 - At most ``max_unavailable`` may be down at once. Per cent are of the wanted instances, rounded down, but at least one
   unless it says 0: a budget that blocks for ever must be meant.
 - A job without a budget has none here: drains then go one at a time (``pace``), preemption has no bound.
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.contract.model import AllocState, Desired, Disruption, JobType, NodeStatus
-from orchestrator.state.allocations import LAST_LIVE
+from orchestrator.state.allocations import LAST_LIVE, well
 from orchestrator.state.model import Job
 from orchestrator.state.state import State
 from orchestrator.state.views import ClusterView
@@ -31,9 +31,9 @@ PREEMPTED = "preempted by "
 BoolArray = npt.NDArray[np.bool_]
 
 
-def is_up(state: npt.NDArray[np.int8], desired: npt.NDArray[np.int8], node_lost: BoolArray) -> BoolArray:
-    """bool per newest attempt of an instance: users have it."""
-    up: BoolArray = (state == int(AllocState.RUNNING)) & (desired == int(Desired.RUN)) & ~node_lost
+def is_up(ready: BoolArray, desired: npt.NDArray[np.int8], node_lost: BoolArray) -> BoolArray:
+    """bool per newest attempt of an instance: users have it. ``ready``: as ``allocations.well`` says."""
+    up: BoolArray = ready & (desired == int(Desired.RUN)) & ~node_lost
     return up
 
 
@@ -142,7 +142,7 @@ class Budgets:
                 if before is None or columns.attempt[before] < columns.attempt[position]:
                     newest[ordinal] = position
         at = np.array([newest[ordinal] for ordinal in sorted(newest)], dtype=np.int64)
-        up = is_up(columns.state[at], columns.desired[at], np.isin(columns.node[at], self._lost))
+        up = is_up(columns.ready[at], columns.desired[at], np.isin(columns.node[at], self._lost))
         preempted = [columns.reasons.get(int(row), "").startswith(PREEMPTED) for row in columns.row[at].tolist()]
         return standing(
             job,
@@ -178,7 +178,7 @@ def refusal_of(state: State, row: int) -> str:
         ordinal=table.ordinal[rows],
         version=table.version[rows],
         state=table.state[rows],
-        up=is_up(table.state[rows], table.desired[rows], lost),
+        up=is_up(well(table.state[rows], table.health[rows]), table.desired[rows], lost),
         preempted=np.array(preempted, dtype=np.bool_),
     )
     if may_go_down(budget, wanted=wanted, up=up) > 0:

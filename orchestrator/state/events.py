@@ -16,15 +16,27 @@ KINDS: dict[str, str] = {
     "job.submitted": "created, or started again after a stop",
     "job.updated": "a new version with other content",
     "job.scaled": "another count; nothing restarts",
+    "job.resized": "a new version in cpu and memory alone; the message counts the instances that go on with it",
+    "image.settled": "the digest that all instances of a version run; the message says of which image",
     "job.restarted": "a new version with the same content; every instance is replaced, one at a time",
+    "job.rolled-back": "a new version with the content of an older one; the message says which, and why if by itself",
     "job.stopped": "every allocation was told to stop",
     "job.removed": "forgotten",
+    "rollout.succeeded": "all of the version is ready",
+    "rollout.failed": "the message says why",
+    "rollout.not-reverted": "it was to go back by itself; the message says why it could not",
+    "rollout.paused": "by somebody; nothing more is replaced",
+    "rollout.resumed": "it goes on",
+    "rollout.promoted": "the canaries are good: the others follow",
     "alloc.placed": "a new attempt on the node",
     "alloc.stop": "told to stop by a plan; the message says why",
     "alloc.moving": "told to stop, so that it runs on another node",
     "alloc.preempted": "told to stop to make room for a job of higher priority; the message says for whom",
+    "alloc.progress": "how far its start has come: an image that is being pulled",
     "alloc.starting": "observed by its agent, as those that follow",
     "alloc.running": "every task runs",
+    "alloc.ready": "its checks are good: it should get work",
+    "alloc.unready": "a check failed: no work for it; the message says which",
     "alloc.backoff": "ended or did not start; its agent will try again",
     "alloc.stopping": "being stopped",
     "alloc.complete": "every task exited with 0",
@@ -39,7 +51,10 @@ KINDS: dict[str, str] = {
     "node.uncordoned": "may get work again",
     "device.cordoned": "gets nothing new",
     "device.uncordoned": "may get work again",
-    "node.draining": "its allocations move away",
+    "node.draining": "its allocations move away; the message says by when, where that was said",
+    "node.undrained": "its drain was cancelled: what is still there stays",
+    "device.sick": "its agent found it sick, and it gets nothing new; the message names it and says why",
+    "device.well": "its agent calls it sick no more; the message names it",
     "node.forgotten": "removed from the cluster",
     "node.tainted": "an operator put a taint on it, or its agent declares one; the message is the taint",
     "node.untainted": "a taint was taken off it; the message is the taint",
@@ -58,6 +73,8 @@ KINDS: dict[str, str] = {
 }
 """Every kind, and what it means."""
 
+HEALTH = ("alloc.unready", "alloc.ready")
+"""By the last bit of a word of ``contract.health``."""
 OBSERVED: dict[AllocState, str] = {state: f"alloc.{state.name.lower()}" for state in AllocState}
 
 Record = tuple[int, int, int, str, str, str, str, str, str, int]

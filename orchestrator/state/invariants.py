@@ -49,7 +49,7 @@ def _nodes(state: State) -> Iterator[str]:
         for place, device in enumerate(node.spec.devices):
             if mask >> place & 1:
                 millis[(node.slot, device.id)] += int(table.gpu_millis[row])
-        for port in table.ports.get(row, ()):
+        for port in set(table.ports.get(row, ())):  # TCP and UDP of one row may share a number
             ports[(engine_key(node), port)] += 1
     for slot, total in sums.items():
         node = state.node_at[slot]
@@ -72,7 +72,8 @@ def _nodes(state: State) -> Iterator[str]:
 
 
 def _ordinals(state: State) -> Iterator[str]:
-    """At most one live attempt per (job, group, ordinal); attempts unique and never above the highest ever placed."""
+    """At most one live attempt per (job, group, ordinal), and in a rollout one successor beside it; attempts unique and
+    never above the highest ever placed; the one that counts is indexed."""
     table, ordinals = state.table, state.ordinals
     live: Counter[tuple[int, int]] = Counter()
     seen: set[tuple[int, int, int]] = set()
@@ -84,18 +85,20 @@ def _ordinals(state: State) -> Iterator[str]:
         if (*key, attempt) in seen:
             yield f"attempt {attempt} of {key} is there twice"
         seen.add((*key, attempt))
-        if key not in newest or table.attempt[newest[key]] < attempt:
+        before = newest.get(key, -1)
+        if before < 0 or (table.is_live(before), table.attempt[before]) < (table.is_live(row), attempt):
             newest[key] = row
         if ordinals.find(*key) < 0:
             yield f"row {row} is not indexed by its ordinal"
         elif attempt > ordinals.last_attempt[ordinals.base[key[0]] + key[1]]:
             yield f"attempt {attempt} of {key} is above the highest ever placed"
     for key, count in live.items():
-        if count > 1:
+        job = state.job_at.get(ordinals.names[key[0]][0])
+        if count > (2 if job is not None and job.tracked else 1):
             yield f"{count} attempts of {key} are live"
+        if count > 1 and key[0] not in ordinals.paired:
+            yield f"{count} attempts of {key} are live, and its group is not listed as one of pairs"
     for key, row in newest.items():
-        if table.is_live(row) != bool(live[key]):
-            yield f"an older attempt of {key} is live"
         if ordinals.find(*key) != row:
             yield f"the newest attempt of {key} is row {row}, the index says {ordinals.find(*key)}"
 
@@ -132,6 +135,8 @@ def _rows(state: State) -> Iterator[str]:
     for name, _ in STORED:
         if name != "job" and getattr(table, name)[free].any():
             yield f"a free row has something in column {name}"
+    if table.health[free].any():
+        yield "a free row has a word of health"
     for row in (*table.ports, *table.reasons, *table.custom):
         if not row < table.high or table.job[row] < 0:
             yield f"free row {row} has ports or a reason"

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.contract.model import JobSpec, NodeSpec, NodeStatus, NodeTaint, Resources
+from orchestrator.contract.model import JobSpec, NodeSpec, NodeStatus, NodeTaint, Resources, Revision
+from orchestrator.contract.rollouts import Rollout
 
 _NOTHING = Resources()
 
@@ -17,8 +18,20 @@ MAX_GANG = 2_000
 """Instances of a gang at most: one entry of the log holds it, and is never larger."""
 MAX_CORDONED_DEVICES = 256
 """Of one node, those included that it does not report any more."""
+MAX_REVISIONS = 10
+"""Older versions that a job remembers, beside the last one that was good."""
 MAX_COMMAND_ROWS = 20_000
 """Rows of one plan, jobs of one submit, observations of one batch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagePin:
+    """What instances of ``group`` run for ``image``; ``version``: of the job, since which that holds."""
+
+    group: str
+    version: int
+    image: str
+    digest: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +41,7 @@ class Job:
     ``group_versions[i]`` is the job version at which the content (not the count) of ``spec.groups[i]`` last changed: an
     allocation with a lower version is outdated. ``specs`` keeps the older versions that rows of the table still name,
     so that agents can be told what to run and records can be read: sorted (version, spec) pairs, the newest included.
+    ``pins``: the digests that were settled for images (``state.images``).
     """
 
     slot: int  # number in the allocation table's ``job`` column; reused only after every row is gone
@@ -43,6 +57,15 @@ class Job:
     modify_index: int
     create_time_ms: int
     modify_time_ms: int
+    pins: tuple[ImagePin, ...] = ()
+    # Of jobs that were submitted so that it is remembered (``tracked``): what they were before, oldest first; how the
+    # newest rollout stands; the last version of which all was ready; and by group the versions that are current though
+    # they are older than ``group_versions``: their content is the same (``state.rollouts``; () = none of any group).
+    tracked: bool = False
+    history: tuple[Revision, ...] = ()
+    rollout: Rollout | None = None
+    stable_version: int = 0
+    twins: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,5 +84,13 @@ class Node:
     ceiling: Resources = _NOTHING
     cordoned_devices: tuple[str, ...] = ()  # ids, sorted; also of devices that the node does not report now
 
+    drain_deadline_ms: int = 0  # cluster time at which what is left of a drain is stopped at once; 0: never
+
     # The agent's own first, then the operators', each by key and effect (``apply_taints`` keeps them so).
     taints: tuple[NodeTaint, ...] = ()
+
+    @property
+    def closed_devices(self) -> tuple[str, ...]:
+        """Ids on which nothing new is placed: cordoned ones, and those that the agent calls sick."""
+        sick = self.spec.sick_devices
+        return self.cordoned_devices if not sick else (*self.cordoned_devices, *(device for device, _ in sick))

@@ -4,6 +4,10 @@ Owns: a number (``gid``) for every (job slot, group name), and for each of its o
 and the table's row of the newest attempt (-1 when that row was collected). The rule: ``last_attempt`` never falls while
 the job exists, because the attempt is the fencing token.
 
+``newest`` is the row that counts: the newest live attempt, or else the newest. During a rollout an ordinal may have two
+live ones, the second being the one that is replaced; should the newer end first, the older counts again. ``paired``:
+the gids of which that may be so of some ordinal (``State`` keeps the chains of attempts in this order).
+
 Ordinals of one gid lie side by side in one large pair of arrays (a *block*, of a power of two), so that a plan of
 thousands of rows is checked with a few array operations. Where a block lies is nobody's business: it is neither stored
 nor hashed, and nothing may depend on it.
@@ -46,7 +50,9 @@ class Slots:
 class Ordinals:
     """``base[gid] + ordinal`` is the place in ``last_attempt`` and ``newest``, for ordinals below ``size[gid]``."""
 
-    __slots__ = ("_end", "_free_blocks", "_slots", "base", "by_job", "gids", "last_attempt", "names", "newest", "size")
+    __slots__ = (
+        "_end", "_free_blocks", "_slots", "base", "by_job", "gids", "last_attempt", "names", "newest", "paired", "size",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._slots = Slots()
@@ -59,6 +65,7 @@ class Ordinals:
         self.gids: dict[tuple[int, str], int] = {}
         self.names: dict[int, tuple[int, str]] = {}
         self.by_job: dict[int, list[int]] = {}
+        self.paired: set[int] = set()
 
     def add(self, job: int, name: str) -> int:
         """The gid of a group; made when it is new."""
@@ -83,6 +90,7 @@ class Ordinals:
         """Forget every group of a job of which no row is left."""
         for gid in self.by_job.pop(job, ()):
             self._release_block(gid)
+            self.paired.discard(gid)
             del self.gids[self.names.pop(gid)]
             self.base[gid] = self.size[gid] = 0
             self._slots.release(gid)

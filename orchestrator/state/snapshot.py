@@ -52,6 +52,7 @@ class Image:
     reasons: Mapping[int, str]
     namespaces: Mapping[str, Namespace] = field(default_factory=dict)
     settings: Settings = field(default_factory=Settings)
+    health: Mapping[int, int] = field(default_factory=dict)  # by row
     typical: tuple[tuple[Shape, int], ...] = ()  # instances by shape; () in what was written before it was counted
 
 
@@ -86,6 +87,7 @@ def capture(state: State, room: StoredColumns | None = None) -> Image:
         namespaces=dict(state.namespaces),
         settings=state.settings,
         typical=state.typical.shown(),
+        health=state.table.healths(),
     )
 
 
@@ -116,6 +118,8 @@ def restore(image: Image) -> State:
     state.table = AllocationTable(image.columns)
     state.table.ports = dict(image.ports)
     state.table.reasons = dict(image.reasons)
+    for row, health in image.health.items():
+        state.table.health[row] = health
     state.ordinals.restore(image.groups)
     state.rebuild()
     return state
@@ -151,6 +155,8 @@ def image_hash(image: Image) -> str:
     canonical.put_flat(out, image.events)
     canonical.put_flat(out, sorted(image.ports.items()))
     canonical.put_flat(out, sorted(image.reasons.items()))
+    if image.health:
+        canonical.put_flat(out, sorted(image.health.items()))
     digest.update(out)
     for name, dtype in STORED:
         column = image.columns[name]

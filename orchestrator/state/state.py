@@ -8,6 +8,7 @@ are replaced, never changed; an index is a function of the tables, so that a res
 from __future__ import annotations
 
 import bisect
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -27,6 +28,7 @@ from orchestrator.contract.model import (
     Variable,
     added,
 )
+from orchestrator.contract.rollouts import Rollout, RolloutStatus
 from orchestrator.state.allocations import AllocationTable
 from orchestrator.state.answers import Answers
 from orchestrator.state.changes import Changes
@@ -152,6 +154,10 @@ class State:
         self.changes.touch((job.slot,), self.index)
         self.usage.put(self, job)
 
+    def amend_job(self, job: Job) -> None:
+        """Replace a job's record by one in which nothing differs that deciding looks at."""
+        self.jobs[job.uid] = self.job_at[job.slot] = job
+
     def remove_job(self, job: Job) -> None:
         """Forget a job of which nothing lives, with all its rows."""
         self.drop_rows(self.job_rows(job.slot))
@@ -247,7 +253,29 @@ class State:
         """int32: rows of a job whose allocations may still run; by group and ordinal."""
         rows = self.ordinals.job_rows(slot)
         live: Rows = rows[self.table.state[rows] <= int(AllocState.STOPPING)]
+        if not self.ordinals.paired.isdisjoint(self.ordinals.by_job.get(slot, ())):
+            live = np.concatenate((live, self.seconds(live)))
         return live
+
+    def seconds(self, rows: Rows) -> Rows:
+        """int32: of rows that count for their ordinals, the live ones behind them (``Ordinals.newest``)."""
+        behind = self.table.prev[rows]
+        behind = behind[behind >= 0]
+        found: Rows = behind[self.table.state[behind] <= int(AllocState.STOPPING)]
+        return found
+
+    def rows_that_count(self, gids: Sequence[int]) -> Rows:
+        """int32: of every ordinal of these groups the row that counts; before it one that a rollout has a use for: a
+        live one that it replaces, or a newer one that ended while it lives. By place of the group and ordinal."""
+        rows = self.ordinals.rows_of(gids)
+        if self.ordinals.paired.isdisjoint(gids):
+            return rows
+        table = self.table
+        behind = table.prev[rows]
+        also = (behind >= 0) & (table.state[rows] <= int(AllocState.STOPPING))
+        also &= (table.state[behind] <= int(AllocState.STOPPING)) | (table.attempt[behind] > table.attempt[rows])
+        both: Rows = np.insert(rows, np.flatnonzero(also), behind[also])
+        return both
 
     def job_rows(self, slot: int) -> Rows:
         """int32: every row of a job, newest attempts first."""
@@ -272,6 +300,10 @@ class State:
             ordinals.ensure(gid, size)
         places = ordinals.base[gids] + table.ordinal[rows]
         table.prev[rows] = ordinals.newest[places]
+        older = table.prev[rows]
+        beside = (older >= 0) & (table.state[older] <= int(AllocState.STOPPING))
+        if beside.any():
+            ordinals.paired.update(table.gid[rows[beside]].tolist())
         ordinals.newest[places] = rows
         ordinals.last_attempt[places] = table.attempt[rows]
         self.ledger.hold(table, rows, self.node_at)
@@ -284,9 +316,50 @@ class State:
         """Live rows (each once) become terminal: what they held is free at once."""
         self.ledger.release(self.table, rows, self.node_at)
         self.table.state[rows] = int(state)
+        self.table.health[rows] = 0
+        for row in self._out_of_order(rows):
+            self._relink(row)
         self.stamp(rows)
         self.touch_jobs(rows)
         self.usage.ended(self, _distinct(self.table.job[rows]), state)
+
+    def resize_rows(self, rows: Rows, version: int, place: int, cpu_millis: int, memory_mib: int) -> None:
+        """Live rows (each once) belong to this version of their job, group number ``place`` of it, with this size."""
+        table, slots = self.table, self.table.node[rows]
+        self._count_versions(rows, -1)
+        np.add.at(self.ledger.cpu_millis, slots, cpu_millis - table.cpu_millis[rows])
+        np.add.at(self.ledger.memory_mib, slots, memory_mib - table.memory_mib[rows])
+        table.cpu_millis[rows], table.memory_mib[rows] = cpu_millis, memory_mib
+        table.version[rows], table.group[rows] = version, place
+        self._count_versions(rows, 1)
+        self.stamp(rows)
+        self.tell(rows)
+
+    def _out_of_order(self, rows: Rows) -> list[int]:
+        """Of rows that ended now, those behind which an attempt stands that counts more."""
+        if not self.ordinals.paired:
+            return []
+        table = self.table
+        behind = table.prev[rows]
+        wrong = (behind >= 0) & (
+            (table.state[behind] <= int(AllocState.STOPPING)) | (table.attempt[behind] > table.attempt[rows])
+        )
+        listed: list[int] = rows[wrong].tolist()
+        return listed
+
+    def _relink(self, row: int) -> None:
+        """Put the attempts of a row's ordinal in order: the live ones first, the newest of them before."""
+        table, ordinals = self.table, self.ordinals
+        place = int(ordinals.base[table.gid[row]]) + int(table.ordinal[row])
+        chain = []
+        at = int(ordinals.newest[place])
+        while at >= 0:
+            chain.append(at)
+            at = int(table.prev[at])
+        chain.sort(key=lambda one: (not table.is_live(one), -int(table.attempt[one])))
+        ordinals.newest[place] = chain[0]
+        for one, older in zip(chain, [*chain[1:], -1], strict=True):
+            table.prev[one] = older
 
     def moved(self, rows: Rows) -> None:
         """Live rows moved on to where they were meant to be: news only to a job that is being changed or
@@ -295,7 +368,10 @@ class State:
         changing = [
             slot
             for slot in np.unique(self.table.job[rows]).tolist()
-            if self.draining or len(jobs[slot].specs) > 1 or jobs[slot].spec.disruption is not None
+            if self.draining
+            or len(jobs[slot].specs) > 1
+            or jobs[slot].spec.disruption is not None
+            or under_way(jobs[slot].rollout)
         ]
         if changing:
             self.changes.touch(changing, self.index)
@@ -373,9 +449,13 @@ class State:
         table.prev[:] = -1
         table.told[rows] = self.index
         if len(rows):
-            order = rows[np.lexsort((table.attempt[rows], table.ordinal[rows], table.gid[rows]))]
+            live = table.state[rows] <= int(AllocState.STOPPING)
+            order = rows[np.lexsort((table.attempt[rows], live, table.ordinal[rows], table.gid[rows]))]
             places = ordinals.base[table.gid[order]] + table.ordinal[order]
             follows = np.flatnonzero(places[1:] == places[:-1])
+            before, after = order[follows], order[follows + 1]
+            odd = (table.state[before] <= int(AllocState.STOPPING)) | (table.attempt[before] > table.attempt[after])
+            ordinals.paired.update(table.gid[after[odd]].tolist())
             table.prev[order[follows + 1]] = order[follows]
             newest = np.append(places[1:] != places[:-1], True)
             ordinals.newest[places[newest]] = order[newest]
@@ -412,6 +492,11 @@ class State:
 def new_state(limits: Limits | None = None) -> State:
     """The state before the first command."""
     return State(limits)
+
+
+def under_way(rollout: Rollout | None) -> bool:
+    """Whether it goes on by itself."""
+    return rollout is not None and rollout.status is RolloutStatus.RUNNING
 
 
 def _distinct(slots: Rows) -> list[int]:

@@ -12,18 +12,22 @@ scale-down that has not finished) count as running or starting. A system job's `
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from orchestrator.contract.answers import GroupStatus, JobStatus
 from orchestrator.contract.model import AllocState, JobType, RestartPolicy
 from orchestrator.state.allocations import LAST_LIVE
 from orchestrator.state.failures import Ended, retries_of, stays_failed
-from orchestrator.state.model import Job
+from orchestrator.state.model import MAX_COUNT, Job
+from orchestrator.state.rollouts import current, ready_count, ready_rows
 from orchestrator.state.state import Rows, State
 
 _STARTING = (int(AllocState.PENDING), int(AllocState.STARTING), int(AllocState.BACKOFF))
 _RUNNING = (int(AllocState.RUNNING), int(AllocState.STOPPING))
 _ENDED = (int(AllocState.COMPLETE), int(AllocState.FAILED), int(AllocState.LOST))
 _STATES = max(AllocState) + 1
+GONE = -1
+"""Place of a group that its job has no more."""
 
 
 def job_status(state: State, job: Job) -> JobStatus:
@@ -40,6 +44,8 @@ def job_status(state: State, job: Job) -> JobStatus:
         create_time_ms=job.create_time_ms,
         modify_time_ms=job.modify_time_ms,
         groups=groups,
+        rollout=job.rollout,
+        stable_version=job.stable_version,
     )
 
 
@@ -52,25 +58,26 @@ def group_statuses(state: State, job: Job) -> tuple[GroupStatus, ...]:
     """One for each group of the current spec, then one for each former group of which something lives."""
     known = {group.name for group in job.spec.groups}
     statuses = [
-        _count(state, job, group.name, group.count, version, group.restart)
-        for group, version in zip(job.spec.groups, job.group_versions, strict=True)
+        _count(state, job, group.name, place, group.count, group.restart) for place, group in enumerate(job.spec.groups)
     ]
     for gid in state.ordinals.by_job.get(job.slot, ()):
         name = state.ordinals.names[gid][1]
         if name not in known:
-            former = _count(state, job, name, 0, job.version, RestartPolicy())
+            former = _count(state, job, name, GONE, 0, RestartPolicy())
             if former.running or former.starting:
                 statuses.append(former)
     return tuple(statuses)
 
 
-def _count(state: State, job: Job, name: str, count: int, version: int, restart: RestartPolicy) -> GroupStatus:
+def _count(state: State, job: Job, name: str, place: int, count: int, restart: RestartPolicy) -> GroupStatus:
     table = state.table
-    rows = state.ordinals.rows(state.ordinals.gids[(job.slot, name)])
+    gid = state.ordinals.gids[(job.slot, name)]
+    rows = state.ordinals.rows(gid)
     rows = rows[rows >= 0]
     observed = table.state[rows]
-    outdated = table.version[rows] < version
+    outdated = _outdated(state, job, place, rows)
     live = observed <= LAST_LIVE
+    beside = state.seconds(rows[live]) if gid in state.ordinals.paired else rows[:0]
     system = job.spec.type is JobType.SYSTEM
     wanted = np.ones(len(rows), dtype=np.bool_) if system else table.ordinal[rows] < count
     by_state = np.bincount(observed, minlength=_STATES).tolist()
@@ -95,8 +102,16 @@ def _count(state: State, job: Job, name: str, count: int, version: int, restart:
         complete=complete,
         failed=failed,
         lost=lost,
-        outdated=int((live & outdated).sum()),
+        outdated=int((live & outdated).sum() + _outdated(state, job, place, beside).sum()),
+        ready=ready_count(state, gid, MAX_COUNT if system else count),
+        updated=int((wanted & ~outdated & ready_rows(state, rows)).sum()),
+        surplus=len(beside),
     )
+
+
+def _outdated(state: State, job: Job, place: int, rows: Rows) -> npt.NDArray[np.bool_]:
+    versions = state.table.version[rows]
+    return versions < job.version if place == GONE else ~current(job, place, versions)
 
 
 def _ended(state: State, job: Job, rows: Rows, restart: RestartPolicy) -> Ended:

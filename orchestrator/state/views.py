@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.contract.answers import DeviceUse, JobStatus, NodeInfo
+from orchestrator.contract.containers import variables_of
 from orchestrator.contract.model import (
     Allocation,
     AllocationId,
@@ -33,8 +34,10 @@ from orchestrator.contract.model import (
     Usage,
 )
 from orchestrator.state.allocations import FREE, LAST_LIVE, NO_ROWS, Columns
+from orchestrator.state.images import digests
 from orchestrator.state.model import Job, Node
 from orchestrator.state.ordinals import LastAttempts
+from orchestrator.state.rollouts import is_ready
 from orchestrator.state.state import Rows, State
 from orchestrator.state.status import job_status
 from orchestrator.state.typical import Shape
@@ -56,7 +59,8 @@ class Held:
 class ClusterView:
     """Everything that deciding needs, as of ``index``. Deciding is a function of this, liveness and the time.
 
-    ``allocations`` holds every live row and the newest attempt of every (job, group, ordinal), whatever its state;
+    ``allocations`` holds every live row and the newest attempt of every (job, group, ordinal), whatever its state; the
+    one that counts (``Ordinals.newest``) is the last of its ordinal;
     ``last_attempt[(job slot, group name)]`` is an int32 array by ordinal: the highest attempt ever placed (0 = none),
     which survives scale-down and collection; the next one is also above ``attempt_floor``. ``variables``: the names
     that exist, as (namespace, name). ``held``: not None in a view of some jobs alone (``view_of``): what nodes have
@@ -88,7 +92,7 @@ def cluster_view(state: State) -> ClusterView:
     # Whole tables at a time: this runs on the loop that owns the state, for every plan.
     jobs = dict(sorted(state.job_at.items()))
     by_job = state.ordinals.by_job
-    rows = state.ordinals.rows_of([gid for slot in jobs for gid in by_job.get(slot, ())])
+    rows = state.rows_that_count([gid for slot in jobs for gid in by_job.get(slot, ())])
     nodes = dict(sorted(state.node_at.items()))
     return ClusterView(
         index=state.index,
@@ -140,7 +144,7 @@ def view_of(state: State, slots: Iterable[int], whole: ClusterView) -> ClusterVi
         time_ms=state.time_ms,
         jobs={JobUid(job.uid): job for job in jobs.values()},
         jobs_by_slot=jobs,
-        allocations=state.table.copy_few(state.ordinals.rows_of(gids)),
+        allocations=state.table.copy_few(state.rows_that_count(gids)),
         last_attempt={state.ordinals.names[gid]: state.ordinals.attempts(gid) for gid in gids},
         usage=state.usage.copy(),
         held=Held(
@@ -190,6 +194,7 @@ def allocation(state: State, row: int) -> Allocation:
             gpus=DeviceRequest(count=len(devices), gpu_millis=millis) if devices else None,
             custom=table.custom.get(row, ()),
         ),
+        ready=is_ready(state, row),
     )
 
 
@@ -257,6 +262,7 @@ def job_statuses(state: State, namespace: str = "*") -> list[JobStatus]:
 def node_info(state: State, node: Node) -> NodeInfo:
     """A node with what is given away of it; ``heartbeat_age_ms`` is the caller's to fill in."""
     ledger, slot = state.ledger, node.slot
+    sick = dict(node.spec.sick_devices)
     return NodeInfo(
         spec=node.spec,
         status=node.status,
@@ -274,12 +280,14 @@ def node_info(state: State, node: Node) -> NodeInfo:
                 device=device,
                 used_millis=int(ledger.device_millis[slot, place]),
                 cordoned=device.id in node.cordoned_devices,
+                sick=sick.get(device.id, ""),
             )
             for place, device in enumerate(node.spec.devices)
         ),
         register_index=node.register_index,
         status_reason=node.status_reason,
         taints=node.taints,
+        drain_deadline_ms=node.drain_deadline_ms,
     )
 
 
@@ -394,6 +402,7 @@ def assignment(state: State, row: int) -> Assignment:
         variables=_values(state, job.spec.namespace, group),
         job_version=int(table.version[row]),
         modify_index=int(table.told[row]),
+        digests=digests(job, group.name, int(table.version[row])),
         adopt_only=int(table.attempt[row]) <= state.attempt_floor,
     )
 
@@ -406,7 +415,7 @@ def _group_spec(state: State, row: int) -> GroupSpec:
 
 def _values(state: State, namespace: str, group: GroupSpec) -> StrMap:
     """The values of the variables that the group's tasks name, as far as they exist."""
-    names: Iterable[str] = sorted({name for task in group.tasks for _, name in task.variables})
+    names: Iterable[str] = sorted({name for task in group.tasks for name in variables_of(task)})
     return tuple(
         (name, state.variables[(namespace, name)].value) for name in names if (namespace, name) in state.variables
     )

@@ -75,7 +75,10 @@ def test_a_fault_under_load_costs_no_write_no_answer_and_no_container(outcomes: 
 def test_a_power_cut_of_disks_that_never_flushed_is_found_out(outcomes: Outcomes) -> None:
     """Else no power cut would show anything: this one loses what every peer had acknowledged."""
     outcome = outcomes.of(LYING)
-    assert "failed" not in outcome, outcome
+    if failed := outcome.get("failed"):
+        # What a peer finds on such a disk may be no log at all: then it says so and does not run on.
+        assert re.search(r"peer p\d is unreachable and has ended: .*Way back", failed, re.DOTALL), outcome
+        return
     assert outcome["verdict"]["writes_lost"] > 0, outcome
     assert outcome["verdict"]["violations"] > 0, outcome
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.driver import Driver, Instance, InstanceState, LogsGoneError, RunId, RunSpec, StartError
+from agent.driver import Driver, Instance, InstanceState, LogsGoneError, RunId, RunsInside, RunSpec, StartError
 from agent.drivers.docker import DockerDriver
 from agent.drivers.fake import FakeDriver
 from agent.drivers.process import ProcessDriver
@@ -256,3 +256,38 @@ async def test_the_task_sees_its_environment(kit: Kit) -> None:
     await kit.start(spec)
     await kit.ended(spec.name)
     assert await kit.text(spec.name) == b"web/main/0\n"
+
+
+async def test_a_command_runs_where_its_task_runs_and_its_code_and_words_come_back(kit: Kit) -> None:
+    assert isinstance(kit.driver, RunsInside)
+    task = replace(kit.sleeper().task, env=(("MINE", "x"), ("FAKE_CHECK", "7")))
+    spec = kit.spec(task)
+    await kit.start(spec)
+    ran = await kit.driver.run_in(
+        spec.name, ("sh", "-c", 'echo "$MINE from $RAFTSMAN_ALLOC_ID"; exit 7'), timeout_ms=10_000
+    )
+    assert ran.code == 7
+    if kit.driver.name != "fake":
+        assert ran.output == "x from web/main/0\n"
+        missing = await kit.driver.run_in(spec.name, ("no-such-command",), timeout_ms=10_000)
+        assert missing.code != 0 and "no-such-command" in missing.output
+    await kit.driver.stop(spec.name, signal="SIGKILL", timeout_ms=0)
+    assert (await kit.driver.run_in(spec.name, ("true",), timeout_ms=10_000)).code != 0
+
+
+async def test_a_command_that_does_not_end_is_killed_at_its_deadline_and_the_task_goes_on(kit: Kit) -> None:
+    if kit.driver.name == "fake":
+        pytest.skip("its commands end at once")
+    assert isinstance(kit.driver, RunsInside)
+    spec = kit.sleeper()
+    await kit.start(spec)
+    with pytest.raises(TimeoutError):
+        await kit.driver.run_in(spec.name, ("sh", "-c", "echo begins; sleep 1000"), timeout_ms=200)
+
+    async def answers() -> bool:
+        assert isinstance(kit.driver, RunsInside)
+        return (await kit.driver.run_in(spec.name, ("true",), timeout_ms=10_000)).code == 0
+
+    await until(answers, "the next command")
+    found = await kit.driver.inspect(spec.name)
+    assert found is not None and found.running

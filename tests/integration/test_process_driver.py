@@ -119,7 +119,7 @@ async def test_another_driver_object_takes_over_what_runs(driver: ProcessDriver,
 async def test_a_start_that_was_cut_short_is_begun_again(driver: ProcessDriver) -> None:
     """The agent died after writing the run's directory and before its supervisor ran."""
     spec = spec_of("sleep", "1000")
-    driver._write_spec(driver._root / spec.name, spec)
+    driver._write_spec(driver._root / spec.name, spec, ())
     (found,) = await driver.list(CLUSTER)
     assert found.state is InstanceState.CREATED
     assert (await driver.start(spec)).running
@@ -187,7 +187,7 @@ async def test_a_task_runs_as_the_user_that_it_names(driver: ProcessDriver) -> N
         (spec_of("run", "a\0b"), "contains a NUL byte"),
         (
             replace(spec_of("run"), task=replace(task_of("run"), mounts=(MountSpec(source="/", target="/x"),))),
-            "mounts nothing",
+            "has no 'volumes'",
         ),
     ],
     ids=["no command", "unknown user", "NUL", "mounts"],

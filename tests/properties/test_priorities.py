@@ -13,6 +13,7 @@ from orchestrator.contract.model import (
     AllocState,
     DeviceRequest,
     Disruption,
+    GangSpec,
     JobSpec,
     JobType,
     NodeStatus,
@@ -21,6 +22,7 @@ from orchestrator.contract.model import (
 )
 from orchestrator.plan import decide
 from orchestrator.state import views
+from orchestrator.state.allocations import well
 from orchestrator.state.commands import (
     Action,
     Applied,
@@ -71,6 +73,7 @@ def specs(dice: Random) -> JobSpec:
                 memory=dice.choice([0, 200]),
                 gpu=None if gpu is None else gpus_wanted(dice),
                 ports=dice.choice([(), (), (8080,)]),
+                gang=None if kind is JobType.SYSTEM else dice.choice([None, None, None, GangSpec()]),
             ),
         ),
     )
@@ -95,7 +98,7 @@ def up_by_group(world: World) -> dict[tuple[str, str], tuple[int, int]]:
                 ordinal=table.ordinal[rows],
                 version=table.version[rows],
                 state=table.state[rows],
-                up=is_up(table.state[rows], table.desired[rows], lost),
+                up=is_up(well(table.state[rows], table.health[rows]), table.desired[rows], lost),
                 preempted=np.array(
                     [table.reasons.get(int(row), "").startswith("preempted by ") for row in rows], dtype=np.bool_
                 ),
@@ -234,13 +237,15 @@ def test_whatever_happens_nobody_is_preempted_who_may_not_be_and_the_cluster_set
 @given(SEEDS)
 @settings(max_examples=60, deadline=None)
 def test_who_waits_with_a_higher_priority_finds_nothing_that_it_could_have_preempted(seed: int) -> None:
-    """At rest, an instance without a node has, on every node, too little room even if everything lower went."""
+    """At rest, an instance without a node has, on every node, too little room even if everything lower went; a gang has
+    too little on all nodes together."""
     dice = Random(seed)
     world = World()
     for name in ("n0", "n1"):
         world.do(RegisterNode(node=node_spec(name, cpu=2000, memory=10_000), identity=name))
     for at in range(dice.randint(1, 5)):
-        group = group_spec(count=dice.randint(1, 3), cpu=dice.choice([300, 700, 1000, 1900]))
+        gang = dice.choice([None, None, GangSpec()])
+        group = group_spec(count=dice.randint(1, 3), cpu=dice.choice([300, 700, 1000, 1900]), gang=gang)
         spec = JobSpec(name=f"j{at}", priority=dice.choice([20, 50, 80]), groups=(group,))
         world.do(SubmitJobs(jobs=(JobSubmission(spec=spec, uid=f"u{at}"),)))
         if dice.choice((True, False)):
@@ -257,6 +262,7 @@ def test_who_waits_with_a_higher_priority_finds_nothing_that_it_could_have_preem
         group = job.spec.groups[0]
         if len(live) == group.count:
             continue
+        fits = []
         for node in world.state.nodes.values():
             others = [
                 row
@@ -265,4 +271,5 @@ def test_who_waits_with_a_higher_priority_finds_nothing_that_it_could_have_preem
                 and world.state.job_at[int(table.job[row])].spec.priority >= job.spec.priority
             ]
             held = int(table.cpu_millis[others].sum())
-            assert node.spec.capacity.cpu_millis - held < group.resources.cpu_millis
+            fits.append((node.spec.capacity.cpu_millis - held) // group.resources.cpu_millis)
+        assert sum(fits) == 0 if group.gang is None else sum(fits) < group.count

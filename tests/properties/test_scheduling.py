@@ -164,6 +164,7 @@ def clusters(draw: st.DrawFn, policy: str | None = None, plain: bool = False) ->
             cordoned=draw(st.integers(0, 9)) == 0,
             draining=draw(st.integers(0, 9)) == 0,
             cordoned_devices=draw(st.sampled_from([(), (), (), ("d0",), ("d1", "d2", "gone")])),
+            sick_devices=draw(st.sampled_from([(), (), (), (), (("d1", "XID 79"),)])),
         )
     for at in range(draw(st.integers(1, 5))):
         job = cluster.job(

@@ -230,7 +230,8 @@ class _Run:
         where = process.name if process is not None else "-"
         if name in TORN:
             self.world.holes.reached("S11")
-        if name in MISTAKES:
+        # A real process that exits does nothing more; a simulated one goes on to the end of what it was doing.
+        if name in MISTAKES and (process is None or process.alive):
             self.world.witness.violation(f"{where} logged {name}: {event.get('error') or event.get('exc_info')}")
         if self.tell is not None:
             details = " ".join(f"{key}={value}" for key, value in event.items() if key not in ("event", "level"))

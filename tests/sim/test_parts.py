@@ -17,6 +17,7 @@ from tests.sim.faulty_disk import FaultyDisk, Trap
 from tests.sim.histories import History, judge
 from tests.sim.process import ProcessLoop, SimProcess
 from tests.sim.wires import Wire, Wires
+from tests.sim.witness import Witness
 
 
 def in_virtual_time(main: Callable[[ProcessLoop], Coroutine[Any, Any, None]]) -> None:
@@ -254,3 +255,49 @@ def test_what_no_register_does_is_judged_wrong(rows: list[dict[str, Any]], wrong
     problems = judge(_history(*rows), lambda _key, index: LOG.get(index))
     assert bool(problems) == bool(wrong)
     assert not wrong or any(wrong in problem for problem in problems)
+
+
+class FakeLog:
+    """As much of a watched log as ``Witness`` looks at: terms of its entries from 1 on, and what is committed."""
+
+    epoch, first_entry, members, checked_commit, seen_term = 1, 0, ("a", "b", "c"), 0, 0
+
+    def __init__(self, name: str, term: int, terms: list[int], *, commit: int = 0, leads: bool = True) -> None:
+        self.name, self.term, self._terms = name, term, terms
+        self.core_commit, self.leads_core = commit, leads
+
+    @property
+    def last_entry(self) -> int:
+        return len(self._terms)
+
+    def held(self, begin: int, end: int) -> list[tuple[int, int, bytes]]:
+        return [(at, self._terms[at - 1], b"") for at in range(max(begin, 1), end)]
+
+
+def judged(*logs: FakeLog) -> list[str]:
+    """What is wrong once each of these has had its turn."""
+    witness = Witness(
+        stride=1, trace=lambda *_: None, believes=lambda _: "", holders=lambda log, _: len(log.members)
+    )  # fmt: skip
+    for log in logs:
+        witness.after_turn(log)  # type: ignore[arg-type]
+    return witness.violations
+
+
+def test_a_leader_must_hold_what_was_committed_in_earlier_terms() -> None:
+    def after_two(later: FakeLog) -> list[str]:
+        return judged(FakeLog("a", 1, [1, 1], commit=2), later)
+
+    assert after_two(FakeLog("b", 2, [1, 1, 2])) == []
+    assert "entry 2 was committed" in after_two(FakeLog("b", 2, [1]))[0]
+    assert "the committed one is of term 1" in after_two(FakeLog("b", 3, [1, 2, 3]))[0]
+
+
+def test_a_leader_elected_in_an_earlier_term_than_the_commit_may_lack_it() -> None:
+    """Its votes came late: it leads nobody any more, and learns so with its first message (seed 2285 of five peers)."""
+
+    def after_later(late: FakeLog) -> list[str]:
+        return judged(FakeLog("a", 1, [1], commit=1), FakeLog("c", 4, [1, 4, 4], commit=3), late)
+
+    assert after_later(FakeLog("b", 3, [1, 3])) == []
+    assert "entry 1 was committed" in after_later(FakeLog("b", 3, []))[0]

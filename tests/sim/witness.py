@@ -4,9 +4,10 @@ Owns: what was committed at each raft index, applied at each command index, hash
 lives of all peers. Leaves what clients saw to ``clients`` and what agents run to ``agents``. The one rule: it judges
 after every turn of every engine, from what the engine holds, and never changes anything.
 
-Checked after every turn: one leader a term and epoch; a leader's log holds everything that was ever committed; what
-it counts as stored at another peer is there; what is committed never changes and is on a majority when a leader first
-commits it. With every applied command: the same command at the same index everywhere, with the same outcome. At every
+Checked after every turn: one leader a term and epoch; a leader's log holds everything that was committed in earlier
+terms (one that learns late that it was elected may be behind a later one, and can commit nothing); what it counts as
+stored at another peer is there; what is committed never changes and is on a majority when a leader first commits it.
+With every applied command: the same command at the same index everywhere, with the same outcome. At every
 ``stride``-th command: equal hashes of the state without its past (answers, events), and now and then the invariants. At
 every snapshot: equal bytes.
 """
@@ -59,6 +60,7 @@ class Witness:
         # What stands behind a seal is void, and the next epoch has its own entries at those indexes.
         self.committed: dict[tuple[int, int], tuple[int, int]] = {}  # (epoch, raft index) -> term, checksum
         self.highest_commit: dict[int, int] = {}  # epoch -> raft index
+        self.commits: dict[int, list[tuple[int, int]]] = {}  # epoch -> (term in which, raft index up to which)
         self.applied: dict[int, tuple[int, Outcome]] = {}  # command index -> checksum of the payload, outcome
         self.newest: State | None = None  # of the peer that has applied most
         self.variables: dict[str, list[tuple[int, str | None]]] = {}  # name -> (index, value), ascending
@@ -98,8 +100,9 @@ class Witness:
         known = self.leaders.setdefault((log.epoch, log.term), log.name)
         if known != log.name:
             self.violation(f"{known} and {log.name} both lead in term {log.term}")
-        # Leader completeness (Raft, section 5.4): its log holds every committed entry.
-        last, highest = log.last_entry, self.highest_commit.get(log.epoch, 0)
+        # Leader completeness (Raft, section 5.4): its log holds what was committed in the terms before its own.
+        earlier = [index for term, index in self.commits.get(log.epoch, []) if term < log.term]
+        last, highest = log.last_entry, max(earlier, default=0)
         if last < highest:
             self.violation(f"{log.name} leads term {log.term} with a log up to {last}; entry {highest} was committed")
         for index, term, _ in log.held(log.first_entry, min(last, highest) + 1):
@@ -127,6 +130,8 @@ class Witness:
                 self.violation(f"{log.name}: committed entry {index} is {entry} there and was {known} elsewhere")
         if commit > self.highest_commit.get(log.epoch, 0):
             self.highest_commit[log.epoch] = commit
+            # By whoever has it committed first, which is its leader, or a peer that knows no earlier term.
+            self.commits.setdefault(log.epoch, []).append((log.term, commit))
             if log.leads_core:
                 holders = self._holders(log, commit)
                 peers = len(log.members)

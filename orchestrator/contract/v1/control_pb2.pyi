@@ -1,4 +1,6 @@
+from orchestrator.contract.v1 import session_pb2 as _session_pb2
 from orchestrator.contract.v1 import types_pb2 as _types_pb2
+from orchestrator.contract.v1 import usage_pb2 as _usage_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -88,7 +90,7 @@ class GetJobRequest(_message.Message):
     def __init__(self, job: _Optional[_Union[JobKey, _Mapping]] = ..., read: _Optional[_Union[ReadOptions, _Mapping]] = ...) -> None: ...
 
 class GroupStatus(_message.Message):
-    __slots__ = ("group", "count", "running", "starting", "pending", "complete", "failed", "lost", "outdated")
+    __slots__ = ("group", "count", "running", "starting", "pending", "complete", "failed", "lost", "outdated", "ready", "updated", "surplus")
     GROUP_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     RUNNING_FIELD_NUMBER: _ClassVar[int]
@@ -98,6 +100,9 @@ class GroupStatus(_message.Message):
     FAILED_FIELD_NUMBER: _ClassVar[int]
     LOST_FIELD_NUMBER: _ClassVar[int]
     OUTDATED_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
+    UPDATED_FIELD_NUMBER: _ClassVar[int]
+    SURPLUS_FIELD_NUMBER: _ClassVar[int]
     group: str
     count: int
     running: int
@@ -107,10 +112,13 @@ class GroupStatus(_message.Message):
     failed: int
     lost: int
     outdated: int
-    def __init__(self, group: _Optional[str] = ..., count: _Optional[int] = ..., running: _Optional[int] = ..., starting: _Optional[int] = ..., pending: _Optional[int] = ..., complete: _Optional[int] = ..., failed: _Optional[int] = ..., lost: _Optional[int] = ..., outdated: _Optional[int] = ...) -> None: ...
+    ready: int
+    updated: int
+    surplus: int
+    def __init__(self, group: _Optional[str] = ..., count: _Optional[int] = ..., running: _Optional[int] = ..., starting: _Optional[int] = ..., pending: _Optional[int] = ..., complete: _Optional[int] = ..., failed: _Optional[int] = ..., lost: _Optional[int] = ..., outdated: _Optional[int] = ..., ready: _Optional[int] = ..., updated: _Optional[int] = ..., surplus: _Optional[int] = ...) -> None: ...
 
 class JobStatus(_message.Message):
-    __slots__ = ("spec", "uid", "version", "state", "stopped", "create_index", "modify_index", "create_time_ms", "modify_time_ms", "groups", "removing")
+    __slots__ = ("spec", "uid", "version", "state", "stopped", "create_index", "modify_index", "create_time_ms", "modify_time_ms", "groups", "removing", "rollout", "stable_version")
     SPEC_FIELD_NUMBER: _ClassVar[int]
     UID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -122,6 +130,8 @@ class JobStatus(_message.Message):
     MODIFY_TIME_MS_FIELD_NUMBER: _ClassVar[int]
     GROUPS_FIELD_NUMBER: _ClassVar[int]
     REMOVING_FIELD_NUMBER: _ClassVar[int]
+    ROLLOUT_FIELD_NUMBER: _ClassVar[int]
+    STABLE_VERSION_FIELD_NUMBER: _ClassVar[int]
     spec: _types_pb2.JobSpec
     uid: str
     version: int
@@ -133,7 +143,9 @@ class JobStatus(_message.Message):
     modify_time_ms: int
     groups: _containers.RepeatedCompositeFieldContainer[GroupStatus]
     removing: bool
-    def __init__(self, spec: _Optional[_Union[_types_pb2.JobSpec, _Mapping]] = ..., uid: _Optional[str] = ..., version: _Optional[int] = ..., state: _Optional[str] = ..., stopped: _Optional[bool] = ..., create_index: _Optional[int] = ..., modify_index: _Optional[int] = ..., create_time_ms: _Optional[int] = ..., modify_time_ms: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[GroupStatus, _Mapping]]] = ..., removing: _Optional[bool] = ...) -> None: ...
+    rollout: _types_pb2.Rollout
+    stable_version: int
+    def __init__(self, spec: _Optional[_Union[_types_pb2.JobSpec, _Mapping]] = ..., uid: _Optional[str] = ..., version: _Optional[int] = ..., state: _Optional[str] = ..., stopped: _Optional[bool] = ..., create_index: _Optional[int] = ..., modify_index: _Optional[int] = ..., create_time_ms: _Optional[int] = ..., modify_time_ms: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[GroupStatus, _Mapping]]] = ..., removing: _Optional[bool] = ..., rollout: _Optional[_Union[_types_pb2.Rollout, _Mapping]] = ..., stable_version: _Optional[int] = ...) -> None: ...
 
 class GetJobResponse(_message.Message):
     __slots__ = ("job", "read")
@@ -194,6 +206,42 @@ class RemoveJobRequest(_message.Message):
     request_id: str
     job: JobKey
     def __init__(self, request_id: _Optional[str] = ..., job: _Optional[_Union[JobKey, _Mapping]] = ...) -> None: ...
+
+class SteerRolloutRequest(_message.Message):
+    __slots__ = ("request_id", "job", "action")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    job: JobKey
+    action: _types_pb2.RolloutAction
+    def __init__(self, request_id: _Optional[str] = ..., job: _Optional[_Union[JobKey, _Mapping]] = ..., action: _Optional[_Union[_types_pb2.RolloutAction, str]] = ...) -> None: ...
+
+class RollbackJobRequest(_message.Message):
+    __slots__ = ("request_id", "job", "version")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    job: JobKey
+    version: int
+    def __init__(self, request_id: _Optional[str] = ..., job: _Optional[_Union[JobKey, _Mapping]] = ..., version: _Optional[int] = ...) -> None: ...
+
+class ListJobVersionsRequest(_message.Message):
+    __slots__ = ("job", "read")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    job: JobKey
+    read: ReadOptions
+    def __init__(self, job: _Optional[_Union[JobKey, _Mapping]] = ..., read: _Optional[_Union[ReadOptions, _Mapping]] = ...) -> None: ...
+
+class ListJobVersionsResponse(_message.Message):
+    __slots__ = ("versions", "read")
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    versions: _containers.RepeatedCompositeFieldContainer[_types_pb2.Revision]
+    read: ReadInfo
+    def __init__(self, versions: _Optional[_Iterable[_Union[_types_pb2.Revision, _Mapping]]] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ...) -> None: ...
 
 class ExplainJobRequest(_message.Message):
     __slots__ = ("job",)
@@ -302,7 +350,7 @@ class ListAllocationsResponse(_message.Message):
     def __init__(self, allocations: _Optional[_Iterable[_Union[_types_pb2.Allocation, _Mapping]]] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ...) -> None: ...
 
 class LogsRequest(_message.Message):
-    __slots__ = ("id", "task", "attempt", "previous", "follow", "tail_lines", "offset")
+    __slots__ = ("id", "task", "attempt", "previous", "follow", "tail_lines", "offset", "since_ms", "workload")
     ID_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
@@ -310,6 +358,8 @@ class LogsRequest(_message.Message):
     FOLLOW_FIELD_NUMBER: _ClassVar[int]
     TAIL_LINES_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
+    SINCE_MS_FIELD_NUMBER: _ClassVar[int]
+    WORKLOAD_FIELD_NUMBER: _ClassVar[int]
     id: _types_pb2.AllocationId
     task: str
     attempt: int
@@ -317,24 +367,82 @@ class LogsRequest(_message.Message):
     follow: bool
     tail_lines: int
     offset: int
-    def __init__(self, id: _Optional[_Union[_types_pb2.AllocationId, _Mapping]] = ..., task: _Optional[str] = ..., attempt: _Optional[int] = ..., previous: _Optional[bool] = ..., follow: _Optional[bool] = ..., tail_lines: _Optional[int] = ..., offset: _Optional[int] = ...) -> None: ...
+    since_ms: int
+    workload: bool
+    def __init__(self, id: _Optional[_Union[_types_pb2.AllocationId, _Mapping]] = ..., task: _Optional[str] = ..., attempt: _Optional[int] = ..., previous: _Optional[bool] = ..., follow: _Optional[bool] = ..., tail_lines: _Optional[int] = ..., offset: _Optional[int] = ..., since_ms: _Optional[int] = ..., workload: _Optional[bool] = ...) -> None: ...
 
 class LogsChunk(_message.Message):
-    __slots__ = ("data", "offset", "task", "attempt", "stderr")
+    __slots__ = ("data", "offset", "task", "attempt", "stderr", "time_ms")
     DATA_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     STDERR_FIELD_NUMBER: _ClassVar[int]
+    TIME_MS_FIELD_NUMBER: _ClassVar[int]
     data: bytes
     offset: int
     task: str
     attempt: int
     stderr: bool
-    def __init__(self, data: _Optional[bytes] = ..., offset: _Optional[int] = ..., task: _Optional[str] = ..., attempt: _Optional[int] = ..., stderr: _Optional[bool] = ...) -> None: ...
+    time_ms: int
+    def __init__(self, data: _Optional[bytes] = ..., offset: _Optional[int] = ..., task: _Optional[str] = ..., attempt: _Optional[int] = ..., stderr: _Optional[bool] = ..., time_ms: _Optional[int] = ...) -> None: ...
+
+class ListServicesRequest(_message.Message):
+    __slots__ = ("namespace", "name", "read")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    name: str
+    read: ReadOptions
+    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ..., read: _Optional[_Union[ReadOptions, _Mapping]] = ...) -> None: ...
+
+class ListServicesResponse(_message.Message):
+    __slots__ = ("services", "read")
+    SERVICES_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    services: _containers.RepeatedCompositeFieldContainer[_types_pb2.Service]
+    read: ReadInfo
+    def __init__(self, services: _Optional[_Iterable[_Union[_types_pb2.Service, _Mapping]]] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ...) -> None: ...
+
+class WatchServicesRequest(_message.Message):
+    __slots__ = ("namespace", "name", "after_index")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    AFTER_INDEX_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    name: str
+    after_index: int
+    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ..., after_index: _Optional[int] = ...) -> None: ...
+
+class ServicesUpdate(_message.Message):
+    __slots__ = ("index", "full", "services")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    FULL_FIELD_NUMBER: _ClassVar[int]
+    SERVICES_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    full: bool
+    services: _containers.RepeatedCompositeFieldContainer[_types_pb2.Service]
+    def __init__(self, index: _Optional[int] = ..., full: _Optional[bool] = ..., services: _Optional[_Iterable[_Union[_types_pb2.Service, _Mapping]]] = ...) -> None: ...
+
+class GetWorkloadRequest(_message.Message):
+    __slots__ = ("id", "attempt")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    id: _types_pb2.AllocationId
+    attempt: int
+    def __init__(self, id: _Optional[_Union[_types_pb2.AllocationId, _Mapping]] = ..., attempt: _Optional[int] = ...) -> None: ...
+
+class GetWorkloadResponse(_message.Message):
+    __slots__ = ("tasks", "attempt")
+    TASKS_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    tasks: _containers.RepeatedCompositeFieldContainer[_types_pb2.TaskReport]
+    attempt: int
+    def __init__(self, tasks: _Optional[_Iterable[_Union[_types_pb2.TaskReport, _Mapping]]] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class NodeInfo(_message.Message):
-    __slots__ = ("spec", "status", "cordoned", "draining", "used", "allocations", "devices", "register_index", "heartbeat_age_ms", "status_reason", "taints")
+    __slots__ = ("spec", "status", "cordoned", "draining", "used", "allocations", "devices", "register_index", "heartbeat_age_ms", "status_reason", "taints", "drain_deadline_ms")
     SPEC_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     CORDONED_FIELD_NUMBER: _ClassVar[int]
@@ -346,6 +454,7 @@ class NodeInfo(_message.Message):
     HEARTBEAT_AGE_MS_FIELD_NUMBER: _ClassVar[int]
     STATUS_REASON_FIELD_NUMBER: _ClassVar[int]
     TAINTS_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
     spec: _types_pb2.NodeSpec
     status: _types_pb2.NodeStatus
     cordoned: bool
@@ -357,17 +466,20 @@ class NodeInfo(_message.Message):
     heartbeat_age_ms: int
     status_reason: str
     taints: _containers.RepeatedCompositeFieldContainer[_types_pb2.NodeTaint]
-    def __init__(self, spec: _Optional[_Union[_types_pb2.NodeSpec, _Mapping]] = ..., status: _Optional[_Union[_types_pb2.NodeStatus, str]] = ..., cordoned: _Optional[bool] = ..., draining: _Optional[bool] = ..., used: _Optional[_Union[_types_pb2.Resources, _Mapping]] = ..., allocations: _Optional[int] = ..., devices: _Optional[_Iterable[_Union[DeviceUse, _Mapping]]] = ..., register_index: _Optional[int] = ..., heartbeat_age_ms: _Optional[int] = ..., status_reason: _Optional[str] = ..., taints: _Optional[_Iterable[_Union[_types_pb2.NodeTaint, _Mapping]]] = ...) -> None: ...
+    drain_deadline_ms: int
+    def __init__(self, spec: _Optional[_Union[_types_pb2.NodeSpec, _Mapping]] = ..., status: _Optional[_Union[_types_pb2.NodeStatus, str]] = ..., cordoned: _Optional[bool] = ..., draining: _Optional[bool] = ..., used: _Optional[_Union[_types_pb2.Resources, _Mapping]] = ..., allocations: _Optional[int] = ..., devices: _Optional[_Iterable[_Union[DeviceUse, _Mapping]]] = ..., register_index: _Optional[int] = ..., heartbeat_age_ms: _Optional[int] = ..., status_reason: _Optional[str] = ..., taints: _Optional[_Iterable[_Union[_types_pb2.NodeTaint, _Mapping]]] = ..., drain_deadline_ms: _Optional[int] = ...) -> None: ...
 
 class DeviceUse(_message.Message):
-    __slots__ = ("device", "used_millis", "cordoned")
+    __slots__ = ("device", "used_millis", "cordoned", "sick")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     USED_MILLIS_FIELD_NUMBER: _ClassVar[int]
     CORDONED_FIELD_NUMBER: _ClassVar[int]
+    SICK_FIELD_NUMBER: _ClassVar[int]
     device: _types_pb2.Device
     used_millis: int
     cordoned: bool
-    def __init__(self, device: _Optional[_Union[_types_pb2.Device, _Mapping]] = ..., used_millis: _Optional[int] = ..., cordoned: _Optional[bool] = ...) -> None: ...
+    sick: str
+    def __init__(self, device: _Optional[_Union[_types_pb2.Device, _Mapping]] = ..., used_millis: _Optional[int] = ..., cordoned: _Optional[bool] = ..., sick: _Optional[str] = ...) -> None: ...
 
 class ListNodesRequest(_message.Message):
     __slots__ = ("read",)
@@ -390,6 +502,84 @@ class NodeRequest(_message.Message):
     request_id: str
     node: str
     def __init__(self, request_id: _Optional[str] = ..., node: _Optional[str] = ...) -> None: ...
+
+class DrainNodeRequest(_message.Message):
+    __slots__ = ("request_id", "node", "deadline_ms", "cancel", "keep_cordoned")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_FIELD_NUMBER: _ClassVar[int]
+    KEEP_CORDONED_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    node: str
+    deadline_ms: int
+    cancel: bool
+    keep_cordoned: bool
+    def __init__(self, request_id: _Optional[str] = ..., node: _Optional[str] = ..., deadline_ms: _Optional[int] = ..., cancel: _Optional[bool] = ..., keep_cordoned: _Optional[bool] = ...) -> None: ...
+
+class DrainStatusRequest(_message.Message):
+    __slots__ = ("node", "read")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    read: ReadOptions
+    def __init__(self, node: _Optional[str] = ..., read: _Optional[_Union[ReadOptions, _Mapping]] = ...) -> None: ...
+
+class DrainStatusResponse(_message.Message):
+    __slots__ = ("node_id", "node", "draining", "deadline_ms", "now_ms", "left", "read")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    NOW_MS_FIELD_NUMBER: _ClassVar[int]
+    LEFT_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    node: str
+    draining: bool
+    deadline_ms: int
+    now_ms: int
+    left: _containers.RepeatedCompositeFieldContainer[DrainStep]
+    read: ReadInfo
+    def __init__(self, node_id: _Optional[str] = ..., node: _Optional[str] = ..., draining: _Optional[bool] = ..., deadline_ms: _Optional[int] = ..., now_ms: _Optional[int] = ..., left: _Optional[_Iterable[_Union[DrainStep, _Mapping]]] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ...) -> None: ...
+
+class DrainStep(_message.Message):
+    __slots__ = ("id", "attempt", "state", "kind", "why")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    id: _types_pb2.AllocationId
+    attempt: int
+    state: _types_pb2.AllocState
+    kind: str
+    why: str
+    def __init__(self, id: _Optional[_Union[_types_pb2.AllocationId, _Mapping]] = ..., attempt: _Optional[int] = ..., state: _Optional[_Union[_types_pb2.AllocState, str]] = ..., kind: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
+
+class GetUsageRequest(_message.Message):
+    __slots__ = ("node",)
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    def __init__(self, node: _Optional[str] = ...) -> None: ...
+
+class UnknownUsage(_message.Message):
+    __slots__ = ("node_id", "node", "why")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    node: str
+    why: str
+    def __init__(self, node_id: _Optional[str] = ..., node: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
+
+class GetUsageResponse(_message.Message):
+    __slots__ = ("nodes", "unknown")
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_FIELD_NUMBER: _ClassVar[int]
+    nodes: _containers.RepeatedCompositeFieldContainer[_usage_pb2.NodeUsage]
+    unknown: _containers.RepeatedCompositeFieldContainer[UnknownUsage]
+    def __init__(self, nodes: _Optional[_Iterable[_Union[_usage_pb2.NodeUsage, _Mapping]]] = ..., unknown: _Optional[_Iterable[_Union[UnknownUsage, _Mapping]]] = ...) -> None: ...
 
 class NodeDeviceRequest(_message.Message):
     __slots__ = ("request_id", "node", "device")

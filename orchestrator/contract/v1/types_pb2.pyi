@@ -79,6 +79,20 @@ class GangFailure(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     GANG_FAILURE_RESTART: _ClassVar[GangFailure]
     GANG_FAILURE_REPLACE: _ClassVar[GangFailure]
 
+class PullPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PULL_POLICY_UNSPECIFIED: _ClassVar[PullPolicy]
+    PULL_POLICY_MISSING: _ClassVar[PullPolicy]
+    PULL_POLICY_ALWAYS: _ClassVar[PullPolicy]
+    PULL_POLICY_NEVER: _ClassVar[PullPolicy]
+
+class TaskRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TASK_ROLE_UNSPECIFIED: _ClassVar[TaskRole]
+    TASK_ROLE_MAIN: _ClassVar[TaskRole]
+    TASK_ROLE_INIT: _ClassVar[TaskRole]
+    TASK_ROLE_SIDECAR: _ClassVar[TaskRole]
+
 class Desired(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     DESIRED_UNSPECIFIED: _ClassVar[Desired]
@@ -103,6 +117,29 @@ class NodeStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     NODE_STATUS_UNSPECIFIED: _ClassVar[NodeStatus]
     NODE_STATUS_READY: _ClassVar[NodeStatus]
     NODE_STATUS_LOST: _ClassVar[NodeStatus]
+
+class CheckKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CHECK_KIND_UNSPECIFIED: _ClassVar[CheckKind]
+    CHECK_KIND_HTTP: _ClassVar[CheckKind]
+    CHECK_KIND_TCP: _ClassVar[CheckKind]
+    CHECK_KIND_GRPC: _ClassVar[CheckKind]
+    CHECK_KIND_EXEC: _ClassVar[CheckKind]
+
+class RolloutStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ROLLOUT_STATUS_UNSPECIFIED: _ClassVar[RolloutStatus]
+    ROLLOUT_STATUS_RUNNING: _ClassVar[RolloutStatus]
+    ROLLOUT_STATUS_PAUSED: _ClassVar[RolloutStatus]
+    ROLLOUT_STATUS_SUCCEEDED: _ClassVar[RolloutStatus]
+    ROLLOUT_STATUS_FAILED: _ClassVar[RolloutStatus]
+
+class RolloutAction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ROLLOUT_ACTION_UNSPECIFIED: _ClassVar[RolloutAction]
+    ROLLOUT_ACTION_PAUSE: _ClassVar[RolloutAction]
+    ROLLOUT_ACTION_RESUME: _ClassVar[RolloutAction]
+    ROLLOUT_ACTION_PROMOTE: _ClassVar[RolloutAction]
 JOB_TYPE_UNSPECIFIED: JobType
 JOB_TYPE_SERVICE: JobType
 JOB_TYPE_BATCH: JobType
@@ -148,6 +185,14 @@ GANG_DOMAIN_CLUSTER: GangDomain
 GANG_FAILURE_UNSPECIFIED: GangFailure
 GANG_FAILURE_RESTART: GangFailure
 GANG_FAILURE_REPLACE: GangFailure
+PULL_POLICY_UNSPECIFIED: PullPolicy
+PULL_POLICY_MISSING: PullPolicy
+PULL_POLICY_ALWAYS: PullPolicy
+PULL_POLICY_NEVER: PullPolicy
+TASK_ROLE_UNSPECIFIED: TaskRole
+TASK_ROLE_MAIN: TaskRole
+TASK_ROLE_INIT: TaskRole
+TASK_ROLE_SIDECAR: TaskRole
 DESIRED_UNSPECIFIED: Desired
 DESIRED_RUN: Desired
 DESIRED_STOP: Desired
@@ -164,6 +209,20 @@ ALLOC_STATE_LOST: AllocState
 NODE_STATUS_UNSPECIFIED: NodeStatus
 NODE_STATUS_READY: NodeStatus
 NODE_STATUS_LOST: NodeStatus
+CHECK_KIND_UNSPECIFIED: CheckKind
+CHECK_KIND_HTTP: CheckKind
+CHECK_KIND_TCP: CheckKind
+CHECK_KIND_GRPC: CheckKind
+CHECK_KIND_EXEC: CheckKind
+ROLLOUT_STATUS_UNSPECIFIED: RolloutStatus
+ROLLOUT_STATUS_RUNNING: RolloutStatus
+ROLLOUT_STATUS_PAUSED: RolloutStatus
+ROLLOUT_STATUS_SUCCEEDED: RolloutStatus
+ROLLOUT_STATUS_FAILED: RolloutStatus
+ROLLOUT_ACTION_UNSPECIFIED: RolloutAction
+ROLLOUT_ACTION_PAUSE: RolloutAction
+ROLLOUT_ACTION_RESUME: RolloutAction
+ROLLOUT_ACTION_PROMOTE: RolloutAction
 
 class DeviceRequest(_message.Message):
     __slots__ = ("count", "gpu_millis", "memory_mib", "models", "compute_capability", "driver_version", "mig", "link")
@@ -237,14 +296,114 @@ class StopPolicy(_message.Message):
     def __init__(self, signal: _Optional[str] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
 
 class MountSpec(_message.Message):
-    __slots__ = ("source", "target", "read_only")
+    __slots__ = ("source", "target", "read_only", "sub_path")
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     READ_ONLY_FIELD_NUMBER: _ClassVar[int]
+    SUB_PATH_FIELD_NUMBER: _ClassVar[int]
     source: str
     target: str
     read_only: bool
-    def __init__(self, source: _Optional[str] = ..., target: _Optional[str] = ..., read_only: _Optional[bool] = ...) -> None: ...
+    sub_path: str
+    def __init__(self, source: _Optional[str] = ..., target: _Optional[str] = ..., read_only: _Optional[bool] = ..., sub_path: _Optional[str] = ...) -> None: ...
+
+class RegistryAuth(_message.Message):
+    __slots__ = ("username", "username_variable", "password_variable", "server")
+    USERNAME_FIELD_NUMBER: _ClassVar[int]
+    USERNAME_VARIABLE_FIELD_NUMBER: _ClassVar[int]
+    PASSWORD_VARIABLE_FIELD_NUMBER: _ClassVar[int]
+    SERVER_FIELD_NUMBER: _ClassVar[int]
+    username: str
+    username_variable: str
+    password_variable: str
+    server: str
+    def __init__(self, username: _Optional[str] = ..., username_variable: _Optional[str] = ..., password_variable: _Optional[str] = ..., server: _Optional[str] = ...) -> None: ...
+
+class Ulimit(_message.Message):
+    __slots__ = ("name", "soft", "hard")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SOFT_FIELD_NUMBER: _ClassVar[int]
+    HARD_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    soft: int
+    hard: int
+    def __init__(self, name: _Optional[str] = ..., soft: _Optional[int] = ..., hard: _Optional[int] = ...) -> None: ...
+
+class TmpfsSpec(_message.Message):
+    __slots__ = ("target", "size_mib")
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    SIZE_MIB_FIELD_NUMBER: _ClassVar[int]
+    target: str
+    size_mib: int
+    def __init__(self, target: _Optional[str] = ..., size_mib: _Optional[int] = ...) -> None: ...
+
+class LogSpec(_message.Message):
+    __slots__ = ("driver", "options")
+    class OptionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    DRIVER_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    driver: str
+    options: _containers.ScalarMap[str, str]
+    def __init__(self, driver: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class FileSpec(_message.Message):
+    __slots__ = ("target", "content", "variable", "mode")
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    VARIABLE_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    target: str
+    content: str
+    variable: str
+    mode: int
+    def __init__(self, target: _Optional[str] = ..., content: _Optional[str] = ..., variable: _Optional[str] = ..., mode: _Optional[int] = ...) -> None: ...
+
+class ContainerSpec(_message.Message):
+    __slots__ = ("pull_policy", "auth", "env_files", "hostname", "labels", "no_init", "pids_limit", "ulimits", "shm_size_mib", "read_only", "tmpfs", "logging", "files", "cpu_max_millis", "memory_max_mib")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    PULL_POLICY_FIELD_NUMBER: _ClassVar[int]
+    AUTH_FIELD_NUMBER: _ClassVar[int]
+    ENV_FILES_FIELD_NUMBER: _ClassVar[int]
+    HOSTNAME_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    NO_INIT_FIELD_NUMBER: _ClassVar[int]
+    PIDS_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    ULIMITS_FIELD_NUMBER: _ClassVar[int]
+    SHM_SIZE_MIB_FIELD_NUMBER: _ClassVar[int]
+    READ_ONLY_FIELD_NUMBER: _ClassVar[int]
+    TMPFS_FIELD_NUMBER: _ClassVar[int]
+    LOGGING_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    CPU_MAX_MILLIS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_MAX_MIB_FIELD_NUMBER: _ClassVar[int]
+    pull_policy: PullPolicy
+    auth: RegistryAuth
+    env_files: _containers.RepeatedScalarFieldContainer[str]
+    hostname: str
+    labels: _containers.ScalarMap[str, str]
+    no_init: bool
+    pids_limit: int
+    ulimits: _containers.RepeatedCompositeFieldContainer[Ulimit]
+    shm_size_mib: int
+    read_only: bool
+    tmpfs: _containers.RepeatedCompositeFieldContainer[TmpfsSpec]
+    logging: LogSpec
+    files: _containers.RepeatedCompositeFieldContainer[FileSpec]
+    cpu_max_millis: int
+    memory_max_mib: int
+    def __init__(self, pull_policy: _Optional[_Union[PullPolicy, str]] = ..., auth: _Optional[_Union[RegistryAuth, _Mapping]] = ..., env_files: _Optional[_Iterable[str]] = ..., hostname: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., no_init: _Optional[bool] = ..., pids_limit: _Optional[int] = ..., ulimits: _Optional[_Iterable[_Union[Ulimit, _Mapping]]] = ..., shm_size_mib: _Optional[int] = ..., read_only: _Optional[bool] = ..., tmpfs: _Optional[_Iterable[_Union[TmpfsSpec, _Mapping]]] = ..., logging: _Optional[_Union[LogSpec, _Mapping]] = ..., files: _Optional[_Iterable[_Union[FileSpec, _Mapping]]] = ..., cpu_max_millis: _Optional[int] = ..., memory_max_mib: _Optional[int] = ...) -> None: ...
 
 class Constraint(_message.Message):
     __slots__ = ("attribute", "operator", "values")
@@ -316,8 +475,105 @@ class Spread(_message.Message):
     weight: int
     def __init__(self, attribute: _Optional[str] = ..., max_skew: _Optional[int] = ..., required: _Optional[bool] = ..., weight: _Optional[int] = ...) -> None: ...
 
+class CheckSpec(_message.Message):
+    __slots__ = ("kind", "port", "path", "headers", "tls", "service", "command", "interval_ms", "timeout_ms", "successes", "failures", "grace_ms")
+    class HeadersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    HEADERS_FIELD_NUMBER: _ClassVar[int]
+    TLS_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    SUCCESSES_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_FIELD_NUMBER: _ClassVar[int]
+    GRACE_MS_FIELD_NUMBER: _ClassVar[int]
+    kind: CheckKind
+    port: str
+    path: str
+    headers: _containers.ScalarMap[str, str]
+    tls: bool
+    service: str
+    command: _containers.RepeatedScalarFieldContainer[str]
+    interval_ms: int
+    timeout_ms: int
+    successes: int
+    failures: int
+    grace_ms: int
+    def __init__(self, kind: _Optional[_Union[CheckKind, str]] = ..., port: _Optional[str] = ..., path: _Optional[str] = ..., headers: _Optional[_Mapping[str, str]] = ..., tls: _Optional[bool] = ..., service: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., interval_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., successes: _Optional[int] = ..., failures: _Optional[int] = ..., grace_ms: _Optional[int] = ...) -> None: ...
+
+class HealthSpec(_message.Message):
+    __slots__ = ("startup", "liveness", "readiness")
+    STARTUP_FIELD_NUMBER: _ClassVar[int]
+    LIVENESS_FIELD_NUMBER: _ClassVar[int]
+    READINESS_FIELD_NUMBER: _ClassVar[int]
+    startup: CheckSpec
+    liveness: CheckSpec
+    readiness: CheckSpec
+    def __init__(self, startup: _Optional[_Union[CheckSpec, _Mapping]] = ..., liveness: _Optional[_Union[CheckSpec, _Mapping]] = ..., readiness: _Optional[_Union[CheckSpec, _Mapping]] = ...) -> None: ...
+
+class UpdateSpec(_message.Message):
+    __slots__ = ("max_surge", "surge_percent", "max_unavailable", "unavailable_percent", "canaries", "min_ready_ms", "progress_deadline_ms", "auto_revert")
+    MAX_SURGE_FIELD_NUMBER: _ClassVar[int]
+    SURGE_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    MAX_UNAVAILABLE_FIELD_NUMBER: _ClassVar[int]
+    UNAVAILABLE_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    CANARIES_FIELD_NUMBER: _ClassVar[int]
+    MIN_READY_MS_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    AUTO_REVERT_FIELD_NUMBER: _ClassVar[int]
+    max_surge: int
+    surge_percent: bool
+    max_unavailable: int
+    unavailable_percent: bool
+    canaries: int
+    min_ready_ms: int
+    progress_deadline_ms: int
+    auto_revert: bool
+    def __init__(self, max_surge: _Optional[int] = ..., surge_percent: _Optional[bool] = ..., max_unavailable: _Optional[int] = ..., unavailable_percent: _Optional[bool] = ..., canaries: _Optional[int] = ..., min_ready_ms: _Optional[int] = ..., progress_deadline_ms: _Optional[int] = ..., auto_revert: _Optional[bool] = ...) -> None: ...
+
+class Rollout(_message.Message):
+    __slots__ = ("version", "began_version", "status", "promoted", "reverts", "began_ms", "progress_ms", "reason")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    BEGAN_VERSION_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    PROMOTED_FIELD_NUMBER: _ClassVar[int]
+    REVERTS_FIELD_NUMBER: _ClassVar[int]
+    BEGAN_MS_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_MS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    began_version: int
+    status: RolloutStatus
+    promoted: bool
+    reverts: int
+    began_ms: int
+    progress_ms: int
+    reason: str
+    def __init__(self, version: _Optional[int] = ..., began_version: _Optional[int] = ..., status: _Optional[_Union[RolloutStatus, str]] = ..., promoted: _Optional[bool] = ..., reverts: _Optional[int] = ..., began_ms: _Optional[int] = ..., progress_ms: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Revision(_message.Message):
+    __slots__ = ("version", "spec", "time_ms", "stable")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    STABLE_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    spec: JobSpec
+    time_ms: int
+    stable: bool
+    def __init__(self, version: _Optional[int] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., time_ms: _Optional[int] = ..., stable: _Optional[bool] = ...) -> None: ...
+
 class TaskSpec(_message.Message):
-    __slots__ = ("name", "driver", "image", "command", "args", "env", "resources", "stop", "variables", "work_dir", "user", "privileged", "mounts")
+    __slots__ = ("name", "driver", "image", "command", "args", "env", "resources", "stop", "variables", "work_dir", "user", "privileged", "mounts", "container", "role", "health", "workload")
     class EnvEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -345,6 +601,10 @@ class TaskSpec(_message.Message):
     USER_FIELD_NUMBER: _ClassVar[int]
     PRIVILEGED_FIELD_NUMBER: _ClassVar[int]
     MOUNTS_FIELD_NUMBER: _ClassVar[int]
+    CONTAINER_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_FIELD_NUMBER: _ClassVar[int]
+    WORKLOAD_FIELD_NUMBER: _ClassVar[int]
     name: str
     driver: str
     image: str
@@ -358,7 +618,27 @@ class TaskSpec(_message.Message):
     user: str
     privileged: bool
     mounts: _containers.RepeatedCompositeFieldContainer[MountSpec]
-    def __init__(self, name: _Optional[str] = ..., driver: _Optional[str] = ..., image: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., args: _Optional[_Iterable[str]] = ..., env: _Optional[_Mapping[str, str]] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., stop: _Optional[_Union[StopPolicy, _Mapping]] = ..., variables: _Optional[_Mapping[str, str]] = ..., work_dir: _Optional[str] = ..., user: _Optional[str] = ..., privileged: _Optional[bool] = ..., mounts: _Optional[_Iterable[_Union[MountSpec, _Mapping]]] = ...) -> None: ...
+    container: ContainerSpec
+    role: TaskRole
+    health: HealthSpec
+    workload: WorkloadSpec
+    def __init__(self, name: _Optional[str] = ..., driver: _Optional[str] = ..., image: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., args: _Optional[_Iterable[str]] = ..., env: _Optional[_Mapping[str, str]] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., stop: _Optional[_Union[StopPolicy, _Mapping]] = ..., variables: _Optional[_Mapping[str, str]] = ..., work_dir: _Optional[str] = ..., user: _Optional[str] = ..., privileged: _Optional[bool] = ..., mounts: _Optional[_Iterable[_Union[MountSpec, _Mapping]]] = ..., container: _Optional[_Union[ContainerSpec, _Mapping]] = ..., role: _Optional[_Union[TaskRole, str]] = ..., health: _Optional[_Union[HealthSpec, _Mapping]] = ..., workload: _Optional[_Union[WorkloadSpec, _Mapping]] = ...) -> None: ...
+
+class WorkloadSpec(_message.Message):
+    __slots__ = ("ready", "heartbeat_ms")
+    READY_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_MS_FIELD_NUMBER: _ClassVar[int]
+    ready: bool
+    heartbeat_ms: int
+    def __init__(self, ready: _Optional[bool] = ..., heartbeat_ms: _Optional[int] = ...) -> None: ...
+
+class ServiceSpec(_message.Message):
+    __slots__ = ("name", "port")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    port: str
+    def __init__(self, name: _Optional[str] = ..., port: _Optional[str] = ...) -> None: ...
 
 class GangSpec(_message.Message):
     __slots__ = ("domain", "on_failure")
@@ -369,7 +649,7 @@ class GangSpec(_message.Message):
     def __init__(self, domain: _Optional[_Union[GangDomain, str]] = ..., on_failure: _Optional[_Union[GangFailure, str]] = ...) -> None: ...
 
 class GroupSpec(_message.Message):
-    __slots__ = ("name", "count", "tasks", "ports", "restart", "constraints", "gang", "affinity", "spread", "tolerations", "datasets", "locality")
+    __slots__ = ("name", "count", "tasks", "ports", "restart", "constraints", "gang", "affinity", "spread", "tolerations", "datasets", "locality", "network_mode", "update", "services", "needs")
     NAME_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
@@ -382,6 +662,10 @@ class GroupSpec(_message.Message):
     TOLERATIONS_FIELD_NUMBER: _ClassVar[int]
     DATASETS_FIELD_NUMBER: _ClassVar[int]
     LOCALITY_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_MODE_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_FIELD_NUMBER: _ClassVar[int]
+    SERVICES_FIELD_NUMBER: _ClassVar[int]
+    NEEDS_FIELD_NUMBER: _ClassVar[int]
     name: str
     count: int
     tasks: _containers.RepeatedCompositeFieldContainer[TaskSpec]
@@ -394,7 +678,11 @@ class GroupSpec(_message.Message):
     tolerations: _containers.RepeatedCompositeFieldContainer[Toleration]
     datasets: _containers.RepeatedScalarFieldContainer[str]
     locality: int
-    def __init__(self, name: _Optional[str] = ..., count: _Optional[int] = ..., tasks: _Optional[_Iterable[_Union[TaskSpec, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[PortSpec, _Mapping]]] = ..., restart: _Optional[_Union[RestartPolicy, _Mapping]] = ..., constraints: _Optional[_Iterable[_Union[Constraint, _Mapping]]] = ..., gang: _Optional[_Union[GangSpec, _Mapping]] = ..., affinity: _Optional[_Iterable[_Union[Affinity, _Mapping]]] = ..., spread: _Optional[_Iterable[_Union[Spread, _Mapping]]] = ..., tolerations: _Optional[_Iterable[_Union[Toleration, _Mapping]]] = ..., datasets: _Optional[_Iterable[str]] = ..., locality: _Optional[int] = ...) -> None: ...
+    network_mode: str
+    update: UpdateSpec
+    services: _containers.RepeatedCompositeFieldContainer[ServiceSpec]
+    needs: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., count: _Optional[int] = ..., tasks: _Optional[_Iterable[_Union[TaskSpec, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[PortSpec, _Mapping]]] = ..., restart: _Optional[_Union[RestartPolicy, _Mapping]] = ..., constraints: _Optional[_Iterable[_Union[Constraint, _Mapping]]] = ..., gang: _Optional[_Union[GangSpec, _Mapping]] = ..., affinity: _Optional[_Iterable[_Union[Affinity, _Mapping]]] = ..., spread: _Optional[_Iterable[_Union[Spread, _Mapping]]] = ..., tolerations: _Optional[_Iterable[_Union[Toleration, _Mapping]]] = ..., datasets: _Optional[_Iterable[str]] = ..., locality: _Optional[int] = ..., network_mode: _Optional[str] = ..., update: _Optional[_Union[UpdateSpec, _Mapping]] = ..., services: _Optional[_Iterable[_Union[ServiceSpec, _Mapping]]] = ..., needs: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class JobSpec(_message.Message):
     __slots__ = ("namespace", "name", "type", "priority", "groups", "placement", "on_disconnect", "constraints", "metadata", "disruption", "unpreemptible", "affinity", "spread", "tolerations")
@@ -468,8 +756,15 @@ class Device(_message.Message):
     def __init__(self, id: _Optional[str] = ..., model: _Optional[str] = ..., memory_mib: _Optional[int] = ..., island: _Optional[int] = ..., numa: _Optional[int] = ..., pcie: _Optional[int] = ..., compute_capability: _Optional[str] = ..., driver_version: _Optional[str] = ..., mig: _Optional[str] = ..., parent: _Optional[str] = ...) -> None: ...
 
 class NodeSpec(_message.Message):
-    __slots__ = ("id", "name", "address", "engine_id", "drivers", "labels", "capacity", "devices", "port_min", "port_max", "version", "boot_id", "arch", "os", "kernel", "datacenter", "region", "zone", "rack", "taints", "images", "datasets")
+    __slots__ = ("id", "name", "address", "engine_id", "drivers", "labels", "capacity", "devices", "port_min", "port_max", "version", "boot_id", "arch", "os", "kernel", "datacenter", "region", "zone", "rack", "taints", "images", "datasets", "sick_devices")
     class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class SickDevicesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -498,6 +793,7 @@ class NodeSpec(_message.Message):
     TAINTS_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     DATASETS_FIELD_NUMBER: _ClassVar[int]
+    SICK_DEVICES_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     address: str
@@ -520,7 +816,8 @@ class NodeSpec(_message.Message):
     taints: _containers.RepeatedCompositeFieldContainer[Taint]
     images: _containers.RepeatedScalarFieldContainer[str]
     datasets: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., address: _Optional[str] = ..., engine_id: _Optional[str] = ..., drivers: _Optional[_Iterable[str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., capacity: _Optional[_Union[Resources, _Mapping]] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., port_min: _Optional[int] = ..., port_max: _Optional[int] = ..., version: _Optional[str] = ..., boot_id: _Optional[str] = ..., arch: _Optional[str] = ..., os: _Optional[str] = ..., kernel: _Optional[str] = ..., datacenter: _Optional[str] = ..., region: _Optional[str] = ..., zone: _Optional[str] = ..., rack: _Optional[str] = ..., taints: _Optional[_Iterable[_Union[Taint, _Mapping]]] = ..., images: _Optional[_Iterable[str]] = ..., datasets: _Optional[_Iterable[str]] = ...) -> None: ...
+    sick_devices: _containers.ScalarMap[str, str]
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., address: _Optional[str] = ..., engine_id: _Optional[str] = ..., drivers: _Optional[_Iterable[str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., capacity: _Optional[_Union[Resources, _Mapping]] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., port_min: _Optional[int] = ..., port_max: _Optional[int] = ..., version: _Optional[str] = ..., boot_id: _Optional[str] = ..., arch: _Optional[str] = ..., os: _Optional[str] = ..., kernel: _Optional[str] = ..., datacenter: _Optional[str] = ..., region: _Optional[str] = ..., zone: _Optional[str] = ..., rack: _Optional[str] = ..., taints: _Optional[_Iterable[_Union[Taint, _Mapping]]] = ..., images: _Optional[_Iterable[str]] = ..., datasets: _Optional[_Iterable[str]] = ..., sick_devices: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class AllocationId(_message.Message):
     __slots__ = ("namespace", "job", "group", "ordinal")
@@ -535,7 +832,7 @@ class AllocationId(_message.Message):
     def __init__(self, namespace: _Optional[str] = ..., job: _Optional[str] = ..., group: _Optional[str] = ..., ordinal: _Optional[int] = ...) -> None: ...
 
 class Allocation(_message.Message):
-    __slots__ = ("id", "job_uid", "attempt", "restarts", "job_version", "node_id", "node_name", "node_address", "desired", "state", "reason", "exit_code", "ports", "device_ids", "gpu_millis", "create_index", "modify_index", "create_time_ms", "modify_time_ms", "resources")
+    __slots__ = ("id", "job_uid", "attempt", "restarts", "job_version", "node_id", "node_name", "node_address", "desired", "state", "reason", "exit_code", "ports", "device_ids", "gpu_millis", "create_index", "modify_index", "create_time_ms", "modify_time_ms", "resources", "ready")
     ID_FIELD_NUMBER: _ClassVar[int]
     JOB_UID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
@@ -556,6 +853,7 @@ class Allocation(_message.Message):
     CREATE_TIME_MS_FIELD_NUMBER: _ClassVar[int]
     MODIFY_TIME_MS_FIELD_NUMBER: _ClassVar[int]
     RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
     id: AllocationId
     job_uid: str
     attempt: int
@@ -576,7 +874,8 @@ class Allocation(_message.Message):
     create_time_ms: int
     modify_time_ms: int
     resources: Resources
-    def __init__(self, id: _Optional[_Union[AllocationId, _Mapping]] = ..., job_uid: _Optional[str] = ..., attempt: _Optional[int] = ..., restarts: _Optional[int] = ..., job_version: _Optional[int] = ..., node_id: _Optional[str] = ..., node_name: _Optional[str] = ..., node_address: _Optional[str] = ..., desired: _Optional[_Union[Desired, str]] = ..., state: _Optional[_Union[AllocState, str]] = ..., reason: _Optional[str] = ..., exit_code: _Optional[int] = ..., ports: _Optional[_Iterable[_Union[PortBinding, _Mapping]]] = ..., device_ids: _Optional[_Iterable[str]] = ..., gpu_millis: _Optional[int] = ..., create_index: _Optional[int] = ..., modify_index: _Optional[int] = ..., create_time_ms: _Optional[int] = ..., modify_time_ms: _Optional[int] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ...) -> None: ...
+    ready: bool
+    def __init__(self, id: _Optional[_Union[AllocationId, _Mapping]] = ..., job_uid: _Optional[str] = ..., attempt: _Optional[int] = ..., restarts: _Optional[int] = ..., job_version: _Optional[int] = ..., node_id: _Optional[str] = ..., node_name: _Optional[str] = ..., node_address: _Optional[str] = ..., desired: _Optional[_Union[Desired, str]] = ..., state: _Optional[_Union[AllocState, str]] = ..., reason: _Optional[str] = ..., exit_code: _Optional[int] = ..., ports: _Optional[_Iterable[_Union[PortBinding, _Mapping]]] = ..., device_ids: _Optional[_Iterable[str]] = ..., gpu_millis: _Optional[int] = ..., create_index: _Optional[int] = ..., modify_index: _Optional[int] = ..., create_time_ms: _Optional[int] = ..., modify_time_ms: _Optional[int] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., ready: _Optional[bool] = ...) -> None: ...
 
 class PortBinding(_message.Message):
     __slots__ = ("label", "host_port", "to", "protocol")
@@ -589,6 +888,74 @@ class PortBinding(_message.Message):
     to: int
     protocol: Protocol
     def __init__(self, label: _Optional[str] = ..., host_port: _Optional[int] = ..., to: _Optional[int] = ..., protocol: _Optional[_Union[Protocol, str]] = ...) -> None: ...
+
+class ServiceInstance(_message.Message):
+    __slots__ = ("allocation", "attempt", "address", "port", "label", "protocol", "node_id", "node_name")
+    ALLOCATION_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    allocation: AllocationId
+    attempt: int
+    address: str
+    port: int
+    label: str
+    protocol: Protocol
+    node_id: str
+    node_name: str
+    def __init__(self, allocation: _Optional[_Union[AllocationId, _Mapping]] = ..., attempt: _Optional[int] = ..., address: _Optional[str] = ..., port: _Optional[int] = ..., label: _Optional[str] = ..., protocol: _Optional[_Union[Protocol, str]] = ..., node_id: _Optional[str] = ..., node_name: _Optional[str] = ...) -> None: ...
+
+class Service(_message.Message):
+    __slots__ = ("namespace", "name", "instances", "declared")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    DECLARED_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    name: str
+    instances: _containers.RepeatedCompositeFieldContainer[ServiceInstance]
+    declared: bool
+    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ..., instances: _Optional[_Iterable[_Union[ServiceInstance, _Mapping]]] = ..., declared: _Optional[bool] = ...) -> None: ...
+
+class TaskReport(_message.Message):
+    __slots__ = ("task", "ready", "heartbeat_age_ms", "metrics", "ports", "stopping", "draining", "done")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    PORTS_FIELD_NUMBER: _ClassVar[int]
+    STOPPING_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    task: str
+    ready: bool
+    heartbeat_age_ms: int
+    metrics: _containers.RepeatedCompositeFieldContainer[TaskMetric]
+    ports: _containers.RepeatedCompositeFieldContainer[LeasedPort]
+    stopping: bool
+    draining: bool
+    done: bool
+    def __init__(self, task: _Optional[str] = ..., ready: _Optional[bool] = ..., heartbeat_age_ms: _Optional[int] = ..., metrics: _Optional[_Iterable[_Union[TaskMetric, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[LeasedPort, _Mapping]]] = ..., stopping: _Optional[bool] = ..., draining: _Optional[bool] = ..., done: _Optional[bool] = ...) -> None: ...
+
+class TaskMetric(_message.Message):
+    __slots__ = ("name", "value")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: float
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+
+class LeasedPort(_message.Message):
+    __slots__ = ("port", "protocol")
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    port: int
+    protocol: Protocol
+    def __init__(self, port: _Optional[int] = ..., protocol: _Optional[_Union[Protocol, str]] = ...) -> None: ...
 
 class Quota(_message.Message):
     __slots__ = ("cpu_millis", "memory_mib", "disk_mib", "gpu_millis", "jobs", "allocations")

@@ -73,7 +73,7 @@ async def test_a_drain_is_foretold_as_it_then_happens(api: Api) -> None:
     assert answer.settled
     assert {one.kind for one in answer.outcomes} == {"moved"}
     foretold = where(api) | {f"{one.id.job}/{one.id.group}/{one.id.ordinal}": one.to_node for one in answer.outcomes}
-    await api.writes.drain_node(pb.NodeRequest(node="n1"), call())
+    await api.writes.drain_node(pb.DrainNodeRequest(node="n1"), call())
     await run(api)
     assert where(api) == foretold
 
@@ -192,7 +192,7 @@ async def test_time_bounds_an_answer_which_then_says_so(api: Api) -> None:
     impatient = foresight.Foresight(
         api.log,
         api.state_now,
-        Policy(allow_privileged=False, allow_host_paths=False, placements=("binpack",)),
+        Policy(allow_privileged=False, allow_host_paths=False, allow_host_network=False, placements=("binpack",)),
         clock_ms=lambda: api.now_ms,
         clock=iter(range(10**6)).__next__,  # every look at the clock takes a second
     )

@@ -31,6 +31,7 @@ def allocation(ordinal: int = 0, state: AllocState = AllocState.RUNNING, **more:
             node_name="one",
             node_address="127.0.0.1",
             state=state,
+            ready=state is AllocState.RUNNING,
             ports=(model.PortBinding(label="http", host_port=20001, to=80),),
         ),
         **more,  # type: ignore[arg-type]
@@ -43,7 +44,7 @@ def job(state: str = "running", spec: model.JobSpec | None = None, **counts: int
         uid="u1",
         version=1,
         state=state,
-        groups=(answers.GroupStatus(group="main", **{"count": 1, **counts}),),
+        groups=(answers.GroupStatus(group="main", **{"count": 1, "ready": counts.get("running", 0), **counts}),),
     )
 
 

@@ -22,7 +22,7 @@ from orchestrator.leader.cluster import StateCluster
 from orchestrator.leader.liveness import Liveness
 from orchestrator.leader.loop import LeaderLoop
 from orchestrator.state import views
-from orchestrator.state.commands import ApplyPlan, Command, Outcome
+from orchestrator.state.commands import ApplyPlan, Command, Outcome, RolloutVerdict
 from orchestrator.state.views import ClusterView
 from tests.unit.api.harness import Api, call
 
@@ -33,6 +33,7 @@ class Decided:
     wake_at_ms: int | None = None
     pending: bool = False
     more: bool = False
+    verdicts: tuple[RolloutVerdict, ...] = ()
 
 
 class Leader:

@@ -11,6 +11,7 @@ import pytest
 from orchestrator.api.observed import recorded
 from orchestrator.contract import codec as contract_codec
 from orchestrator.contract.codec import CodecError
+from orchestrator.contract.health import CheckKind, CheckSpec, HealthSpec
 from orchestrator.contract.model import (
     AllocationId,
     AllocState,
@@ -42,6 +43,7 @@ from orchestrator.contract.model import (
     TaskObservation,
     TaskSpec,
 )
+from orchestrator.contract.rollouts import RolloutAction, UpdateSpec
 from orchestrator.contract.v1 import agent_pb2
 from orchestrator.replication.codec import FORMAT, decode_entry, encode_entry
 from orchestrator.replication.log import FutureFormatError, StateMachine
@@ -79,10 +81,15 @@ SPEC = JobSpec(
                     user="1000",
                     privileged=True,
                     mounts=(MountSpec(source="/a", target="/b", read_only=False),),
+                    health=HealthSpec(
+                        liveness=CheckSpec(kind=CheckKind.HTTP, port="http", path="/", headers=(("A", "b"),), tls=True),
+                        readiness=CheckSpec(kind=CheckKind.EXEC, command=("true",), grace_ms=4),
+                    ),
                 ),
             ),
             ports=(PortSpec(label="http", to=80, static=8080, protocol=Protocol.UDP),),
             restart=RestartPolicy(attempts=9, delay_ms=8, mode=RestartMode.DELAY),
+            update=UpdateSpec(max_surge=25, surge_percent=True, max_unavailable=0, canaries=1, auto_revert=True),
             constraints=(Constraint(attribute="zone", operator=ConstraintOperator.IN, values=("a", "b")),),
         ),
     ),
@@ -152,8 +159,16 @@ COMMANDS: tuple[cmd.Command, ...] = (
     cmd.StopJob(namespace="d", name="j"),
     cmd.ScaleJob(namespace="d", name="j", group="g", count=-1),
     cmd.RestartJob(namespace="d", name="j"),
+    cmd.SubmitJobs(jobs=(cmd.JobSubmission(spec=SPEC, uid="u", remember=True),)),
+    cmd.SteerRollout(namespace="d", name="j", action=RolloutAction.PROMOTE),
+    cmd.RollbackJob(namespace="d", name="j", version=3),
+    cmd.EndRollouts(verdicts=(cmd.RolloutVerdict(uid="u", version=2, succeeded=False, reason="r", progress_ms=9),)),
     cmd.RemoveJob(namespace="d", name="j"),
     cmd.MoveAllocation(namespace="d", name="j", group="g", ordinal=2, attempt=3),
+    cmd.PinImage(job_uid="u", group="g", version=2, image="nginx:1", digest="sha256:é"),
+    cmd.RecordProgress(
+        node_id="n", progress=(cmd.StartProgress(job_uid="u", group="g", ordinal=1, attempt=2, text="1 of 2 MiB"),)
+    ),
     cmd.RegisterNode(node=NODE, identity="agent:n1"),
     cmd.CordonNode(node_id="n", cordoned=True),
     cmd.CordonDevice(node_id="n", device_id="GPU-é", cordoned=True),
@@ -163,12 +178,14 @@ COMMANDS: tuple[cmd.Command, ...] = (
         drop=(TaintKey(key="old"), TaintKey(key="bad", effect=TaintEffect.NO_EXECUTE)),
     ),
     cmd.DrainNode(node_id="n"),
+    cmd.DrainNode(node_id="n", deadline_after_ms=5_000, cancel=True, keep_cordoned=True),
     cmd.ForgetNode(node_id="n"),
     cmd.MarkNodes(lost=(cmd.NodeMark(node_id="n", register_index=3, reason="r"),)),
     PLAN,
     replace(PLAN, actions=replace(PLAN.actions, version=None)),
     cmd.RecordStatuses(node_id="n", observations=(OBSERVATION,)),
     recorded("n", [contract_codec.encode(OBSERVATION, agent_pb2.Observation())]),
+    recorded("n", [contract_codec.encode(replace(OBSERVATION, health=2**42 + 1), agent_pb2.Observation())]),
     cmd.WriteVariable(namespace="d", name="v", value="", expectation=cmd.Expectation.VALUE, expected="x"),
     cmd.WriteVariable(namespace="d", name="v", value=None),
     cmd.WriteVariables(writes=(cmd.WriteVariable(namespace="d", name="v", value="1"),) * 2),
@@ -296,6 +313,23 @@ def test_arrays_of_another_width_are_stored_as_the_column_says() -> None:
     assert contract_codec.CodecError is CodecError
 
 
+def test_a_peer_that_knows_no_sick_devices_stops_before_one() -> None:
+    (known,) = [command for command in COMMANDS if isinstance(command, cmd.RegisterNode)]
+    sick = replace(known, node=replace(known.node, sick_devices=(("GPU-1", "XID 79"),)))
+    assert log_pb2.LogEntry.FromString(encode_entry(entry(known))).format == 1
+    assert log_pb2.LogEntry.FromString(encode_entry(entry(sick))).format == 4
+    assert decode_entry(encode_entry(entry(sick))).command == sick
+
+
 def test_a_peer_that_knows_no_moves_stops_before_one() -> None:
     (move,) = [command for command in COMMANDS if isinstance(command, cmd.MoveAllocation)]
     assert log_pb2.LogEntry.FromString(encode_entry(entry(move))).format == 3
+
+
+def test_only_a_drain_that_an_older_peer_would_misread_is_of_a_newer_format() -> None:
+    for drain, wanted in (
+        (cmd.DrainNode(node_id="n"), 1),
+        (cmd.DrainNode(node_id="n", deadline_after_ms=1), 4),
+        (cmd.DrainNode(node_id="n", cancel=True), 4),
+    ):
+        assert log_pb2.LogEntry.FromString(encode_entry(entry(drain))).format == wanted

@@ -159,6 +159,15 @@ def test_what_is_said_of_a_row_that_is_not_in_use_is_refused(field: str) -> None
         decode_snapshot(message.SerializeToString(deterministic=True))
 
 
+def test_a_state_with_a_sick_device_is_written_so_that_older_peers_refuse_it() -> None:
+    kit = busy()
+    spec = kit.state.nodes["n2"].spec
+    kit.register(replace(spec, sick_devices=(("GPU-1", "XID 79"),)))
+    data = encoded(capture(kit.state))
+    assert log_pb2.SnapshotParts.FromString(data).format == 5
+    assert decode_snapshot(data).nodes[kit.state.nodes["n2"].slot].spec.sick_devices == (("GPU-1", "XID 79"),)
+
+
 def test_a_snapshot_of_a_newer_format_is_refused() -> None:
     message = log_pb2.SnapshotParts(magic=MAGIC, format=FORMAT + 1)
     with pytest.raises(CorruptError, match="newer version"):

@@ -75,6 +75,24 @@ def test_the_first_snapshot_survives_a_power_cut_right_after_saving() -> None:
     assert FileSnapshots(DIRECTORY, disk=disk).load() == OLD
 
 
+def test_a_snapshot_that_was_read_is_durable_though_its_saving_failed_at_the_last_step() -> None:
+    """Journals of earlier epochs are removed because of what it says (soak, seed 3356 of three peers): the process
+    ended between rename and sync, the next one read the new snapshot, and a power cut brought the old one back."""
+    for seed in range(20):
+        disk = SimDisk(seed)
+        FileSnapshots(DIRECTORY, disk=disk).save(OLD[0], (OLD[1],))
+        counted = SimDisk(seed)
+        FileSnapshots(DIRECTORY, disk=counted).save(OLD[0], (OLD[1],))
+        before = counted.calls
+        FileSnapshots(DIRECTORY, disk=counted).save(NEW[0], (NEW[1],))
+        disk.fail_at = disk.calls + counted.calls - before  # the sync of the directory
+        with pytest.raises(OSError, match=r"\[Errno"):
+            FileSnapshots(DIRECTORY, disk=disk).save(NEW[0], (NEW[1],))
+        found = FileSnapshots(DIRECTORY, disk=disk).load()
+        disk.crash()
+        assert FileSnapshots(DIRECTORY, disk=disk).load() == found
+
+
 def test_an_older_snapshot_never_replaces_a_newer_one() -> None:
     disk = saved(NEW)
     store = FileSnapshots(DIRECTORY, disk=disk)
@@ -90,12 +108,9 @@ def test_a_flipped_byte_anywhere_is_refused_with_file_and_way_back() -> None:
     for offset in range(original.size(PATH)):
         disk = original.copy()
         disk.flip(PATH, offset)
-        with pytest.raises(StartupError) as caught:
+        with pytest.raises(CorruptError) as caught:
             FileSnapshots(DIRECTORY, disk=disk).load()
         assert str(PATH) in caught.value.message
-        if b"RAFTSNAP" in disk.read(PATH) and offset in (8, 9):
-            continue  # the version: it reads as a newer one
-        assert isinstance(caught.value, CorruptError)
         assert "raftsman peers reset --data DIR" in caught.value.message
 
 
@@ -114,6 +129,7 @@ def test_a_snapshot_cut_short_or_too_long_is_refused() -> None:
 def test_a_newer_format_is_refused_with_the_way_on() -> None:
     disk = saved(OLD)
     disk.flip(PATH, 8, 1 ^ 9)
+    disk.open(PATH).write(46, b"its own")  # where we have our checksum
     with pytest.raises(StartupError, match="newer raftsman") as caught:
         FileSnapshots(DIRECTORY, disk=disk).load()
     assert not isinstance(caught.value, CorruptError)

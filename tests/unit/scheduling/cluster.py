@@ -221,6 +221,7 @@ def columns_of(rows: list[dict[str, Any]]) -> Columns:
         device_mask=column("device_mask", np.uint64),
         start_failed=column("start_failed", np.bool_),
         moved=column("moved", np.bool_),
+        health=np.array([row.get("health", 0) for row in rows], dtype=np.int64),
         ports={row["row"]: row["ports"] for row in rows if row["ports"]},
         custom={row["row"]: row["custom"] for row in rows if row["custom"]},
         reasons={row["row"]: row["reason"] for row in rows if row.get("reason")},

@@ -228,9 +228,13 @@ class Oracle:
 
 
 def in_service(machine: Machine) -> list[int]:
-    """Numbers of the devices that are not cordoned."""
-    devices = machine.record.spec.devices
-    return [number for number, device in enumerate(devices) if device.id not in machine.record.cordoned_devices]
+    """Numbers of the devices that are neither cordoned nor sick."""
+    return [number for number, device in enumerate(machine.record.spec.devices) if usable(machine, device.id)]
+
+
+def usable(machine: Machine, device: str) -> bool:
+    sick = {one for one, _ in machine.record.spec.sick_devices}
+    return device not in machine.record.cordoned_devices and device not in sick
 
 
 def policy_of(job: JobSpec, group: GroupSpec) -> str:
@@ -244,7 +248,8 @@ def fullness(machine: Machine, group: GroupSpec) -> int:
     if need.gpus is None:
         return (cpu + memory) // 2
     total = 1000 * len(machine.devices)
-    gpu = (total - sum(machine.devices) + need.gpus.count * need.gpus.gpu_millis) * MILLION // max(1, total)
+    free = sum(max(millis, 0) for millis in machine.devices)  # one that was given away twice is away once
+    gpu = (total - free + need.gpus.count * need.gpus.gpu_millis) * MILLION // max(1, total)
     return (cpu + memory + 2 * gpu) // 4
 
 
@@ -289,7 +294,7 @@ def may_have(machine: Machine, number: int, request: DeviceRequest) -> bool:
         and capable
         and device.mig == request.mig
         and device.memory_mib >= request.memory_mib
-        and device.id not in machine.record.cordoned_devices
+        and usable(machine, device.id)
         and machine.devices[number] >= request.gpu_millis
     )
 
@@ -323,7 +328,7 @@ def worth(machine: Machine, chosen: tuple[int, ...]) -> int:
     whole = [
         number
         for number, device in enumerate(inventory)
-        if number not in chosen and machine.devices[number] == 1000 and device.id not in machine.record.cordoned_devices
+        if number not in chosen and machine.devices[number] == 1000 and usable(machine, device.id)
     ]
     together = {0: 4, 1: 3, 2: 2, 4: 1}
     return sum(together[0 if a == b else distance(inventory[a], inventory[b])] for a in whole for b in whole)

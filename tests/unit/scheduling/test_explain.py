@@ -52,6 +52,16 @@ def test_no_nodes_at_all_is_said_with_the_way_to_have_one() -> None:
     assert said.hint == "start an agent: `raftsman agent`"
 
 
+def test_a_placement_that_the_leader_does_not_have_is_said() -> None:
+    cluster = Cluster()
+    cluster.node("a")
+    job = cluster.job("web", group_spec(cpu=100), placement="from-elsewhere")
+    said = "placement from-elsewhere is not installed on the leading peer: placed by binpack"
+    assert said in why(cluster, "web").summary
+    cluster.change(job, spec=replace(job.spec, placement="spread"))
+    assert "not installed" not in why(cluster, "web").summary
+
+
 def test_each_node_is_counted_under_the_first_thing_that_rules_it_out() -> None:
     cluster = Cluster()
     for at in range(3):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -273,10 +275,16 @@ def test_why_names_the_nodes_that_are_kept_for_a_gang() -> None:
         (DeviceRequest(count=2, compute_capability=">= 9.0"), {}, "(4 with another compute capability)"),
         (DeviceRequest(count=1, mig="1g.10gb"), {}, "has 0 of 1 MIG slices 1g.10gb (4 of another MIG profile)"),
         (DeviceRequest(count=4), {"cordoned_devices": ("GPU-1",)}, "3 of 4 usable, 1 cordoned"),
+        (DeviceRequest(count=4), {"sick_devices": (("GPU-1", "XID 79"),)}, "3 of 4 usable, 1 sick"),
+        (
+            DeviceRequest(count=4),
+            {"sick_devices": (("GPU-1", "XID 79"), ("GPU-2", "XID 48")), "cordoned_devices": ("GPU-2",)},
+            "2 of 4 usable, 1 cordoned, 1 sick",
+        ),
         (DeviceRequest(count=3, link=Link.ISLAND), {}, "2 of 3 free in one island, as it is built"),
     ],
 )
-def test_why_says_what_the_devices_lack(request_: DeviceRequest, devices: dict[str, tuple[str]], text: str) -> None:
+def test_why_says_what_the_devices_lack(request_: DeviceRequest, devices: dict[str, Any], text: str) -> None:
     cluster = Cluster()
     cluster.node("n", devices=gpus(4, islands=(0, 0, 1, 1)), **devices)
     cluster.job("train", group_spec(gpu=request_))

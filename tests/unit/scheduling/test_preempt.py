@@ -15,6 +15,7 @@ from orchestrator.contract.model import (
     Desired,
     DeviceRequest,
     Disruption,
+    GangDomain,
     GangSpec,
     JobType,
     NodeStatus,
@@ -42,7 +43,7 @@ class Stage:
 
     def running(self, name: str, node: str, *, priority: int = 50, cpu: int = 500, count: int = 1, **more: Any) -> Job:
         """A job whose instances all run on one node."""
-        group = {key: more.pop(key) for key in ("memory", "gpu", "ports") if key in more}
+        group = {key: more.pop(key) for key in ("memory", "gpu", "ports", "custom") if key in more}
         row = {key: more.pop(key) for key in ("device_mask", "gpu_millis") if key in more}
         job = self.cluster.job(name, group_spec(count=count, cpu=cpu, **group), priority=priority, **more)
         place = next(known for known in self.cluster.nodes if known.spec.name == node)
@@ -52,7 +53,7 @@ class Stage:
         return job
 
     def wanted(self, name: str, *, priority: int, cpu: int = 500, count: int = 1, **more: Any) -> Job:
-        group = {key: more.pop(key) for key in ("memory", "gpu", "ports") if key in more}
+        group = {key: more.pop(key) for key in ("memory", "gpu", "ports", "custom") if key in more}
         return self.cluster.job(name, group_spec(count=count, cpu=cpu, **group), priority=priority, **more)
 
     def evicted(self) -> list[str]:
@@ -286,18 +287,15 @@ def test_a_system_job_preempts_on_its_own_node_alone() -> None:
     assert stage.evicted() == [f"low/0: {PREEMPTED}logs/main/0 (priority 80)"]
 
 
-def test_a_gang_is_evicted_whole_and_evicts_nobody_itself() -> None:
+def test_a_gang_is_evicted_whole() -> None:
     stage = Stage()
     for name in ("a", "b"):
         stage.cluster.node(name, cpu=1000)
     gang = stage.cluster.job("gang", group_spec(count=2, cpu=1000, gang=GangSpec()), priority=20)
     for ordinal, node in enumerate(stage.cluster.nodes):
         stage.cluster.alloc(gang, node, ordinal, create_index=1)
-    web = stage.wanted("web", priority=80, cpu=1000)
+    stage.wanted("web", priority=80, cpu=1000)
     assert [text.partition(":")[0] for text in stage.evicted()] == ["gang/0", "gang/1"]
-    stage.cluster.change(web, stopped=True)
-    stage.cluster.job("other", group_spec(count=2, cpu=1000, gang=GangSpec()), priority=80)
-    assert stage.evicted() == []
 
 
 def test_units_go_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,16 +318,92 @@ def test_units_go_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     assert stage.evicted() == []
 
 
-def test_a_unit_that_cannot_get_all_its_room_evicts_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def gang(stage: Stage, name: str, *, count: int, domain: GangDomain = GangDomain.CLUSTER, **more: Any) -> Job:
+    group = {key: more.pop(key) for key in ("cpu", "gpu", "custom") if key in more}
+    return stage.cluster.job(name, group_spec(count=count, gang=GangSpec(domain=domain), **group), **more)
+
+
+def test_a_gang_that_cannot_get_all_its_room_evicts_nobody() -> None:
     stage = one_node(2000)
     stage.running("low", "n", priority=20, cpu=1000)
     stage.running("high", "n", priority=95, cpu=1000)
-    stage.wanted("gang", priority=80, cpu=1000, count=2)
-    assert len(stage.evicted()) == 1
-    monkeypatch.setattr(module, "is_whole", lambda job, group: True)
+    gang(stage, "gang", count=2, cpu=1000, priority=80)
     assert stage.evicted() == []
     stage.wanted("web", priority=70, cpu=1000)
-    assert stage.evicted() == [f"low/0: {PREEMPTED}web/main/0 (priority 70)"]
+    assert stage.evicted() == [f"low/0: {PREEMPTED}web/main/0 (priority 70)"], "and keeps nothing from others"
+
+
+def test_a_gang_is_made_room_for_in_the_domain_with_the_least_harm() -> None:
+    """Rack r1 would cost a higher priority, r2 three victims, r3 two: of those only what is needed goes."""
+    stage = Stage()
+    for rack, name in (("r1", "a"), ("r1", "b"), ("r2", "c"), ("r2", "d"), ("r3", "e"), ("r3", "f")):
+        stage.cluster.node(name, cpu=1000, labels={"rack": rack})
+    for name, node, priority, cpu in (
+        ("a", "a", 40, 1000), ("b", "b", 20, 1000),
+        ("c1", "c", 20, 500), ("c2", "c", 20, 500), ("d", "d", 20, 1000),
+        ("e", "e", 20, 1000), ("f1", "f", 20, 200), ("f2", "f", 20, 700),
+    ):  # fmt: skip
+        stage.running(name, node, priority=priority, cpu=cpu)
+    gang(stage, "gang", count=2, cpu=800, priority=80, domain=GangDomain.RACK)
+    assert [text.partition("/")[0] for text in stage.evicted()] == ["f2", "e"]
+    assert stage.placed() == []
+    stage.tell()
+    assert stage.evicted() == [], "its room is being freed"
+    for name in ("e", "f2"):
+        stage.stopped(next(job for job in stage.cluster.jobs if job.spec.name == name))
+        assert stage.evicted() == []
+    assert sorted(stage.placed()) == [("gang", "e"), ("gang", "f")]
+
+
+def test_room_that_is_there_counts_and_what_is_freed_for_a_gang_goes_to_nobody_lower() -> None:
+    stage = Stage()
+    for name in ("a", "b", "c"):
+        stage.cluster.node(name, cpu=1000)
+    stage.running("low", "b", priority=20, cpu=600)
+    stage.running("high", "c", priority=90, cpu=600)
+    job = gang(stage, "gang", count=3, cpu=500, priority=80)
+    assert [text.partition("/")[0] for text in stage.evicted()] == ["low"], "two on a, and one where low is"
+    stage.tell()
+    stage.wanted("small", priority=70, cpu=600)
+    assert stage.placed() == []
+    (said,) = explain(stage.view(), job.uid, 0)
+    assert "waiting for 1 allocation to stop on b" in said.summary
+    stage.stopped(next(one for one in stage.cluster.jobs if one.spec.name == "low"))
+    assert sorted(stage.placed()) == [("gang", "a"), ("gang", "a"), ("gang", "b")]
+
+
+def test_an_island_is_emptied_for_a_gang_that_must_share_one() -> None:
+    stage = Stage()
+    stage.cluster.node("n", cpu=64_000, devices=gpus(4, islands=(0, 0, 1, 1)))
+    stage.running("one", "n", priority=20, device_mask=0b0001, gpu_millis=1000)
+    stage.running("two", "n", priority=20, device_mask=0b0100, gpu_millis=1000)
+    stage.running("three", "n", priority=20, device_mask=0b1000, gpu_millis=1000)
+    job = gang(stage, "gang", count=2, cpu=10, gpu=DeviceRequest(count=1), priority=80, domain=GangDomain.ISLAND)
+    assert [text.partition("/")[0] for text in stage.evicted()] == ["one"]
+    stage.tell()
+    stage.stopped(next(one for one in stage.cluster.jobs if one.spec.name == "one"))
+    (plan,) = decide(stage.view(), 0).plans
+    rows = [plan.jobs[at] == job.uid for at in plan.placements.job.tolist()]
+    assert plan.placements.device_mask[rows].tolist() == [0b01, 0b10]
+
+
+def test_custom_resources_are_freed_and_held_like_others() -> None:
+    stage = Stage()
+    stage.cluster.node("n", cpu=10_000, custom={"licence": 2})
+    stage.running("low", "n", priority=20, cpu=10, custom={"licence": 1})
+    stage.running("idle", "n", priority=20, cpu=10)
+    stage.running("lower", "n", priority=10, cpu=10, custom={"licence": 1})
+    stage.wanted("first", priority=80, cpu=10, custom={"licence": 1})
+    stage.wanted("second", priority=70, cpu=10, custom={"licence": 1})
+    assert [text.partition(" (")[0] for text in stage.evicted()] == [
+        f"lower/0: {PREEMPTED}first/main/0",
+        f"low/0: {PREEMPTED}second/main/0",
+    ]
+    stage.tell()
+    stage.wanted("third", priority=60, cpu=10, custom={"licence": 1})
+    assert stage.evicted() == []
+    stage.stopped(next(one for one in stage.cluster.jobs if one.spec.name == "lower"))
+    assert stage.placed() == [("first", "n")]
 
 
 def test_the_explanation_names_victims_and_then_what_is_waited_for() -> None:

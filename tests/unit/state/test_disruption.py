@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from orchestrator.contract.model import AllocState, Desired, Disruption, JobType
+from orchestrator.state.allocations import well
 from orchestrator.state.disruption import BOUNDLESS, Budgets, is_up, may_go_down, most_down
 from tests.unit.scheduling.cluster import Cluster, group_spec
 
@@ -32,10 +33,11 @@ def test_what_is_down_already_is_taken_off_and_without_a_budget_nothing_bounds()
 
 
 def test_up_is_what_runs_and_should_on_a_node_that_is_there() -> None:
-    state = np.array([AllocState.RUNNING] * 3 + [AllocState.STARTING, AllocState.BACKOFF], dtype=np.int8)
-    desired = np.array([Desired.RUN, Desired.STOP, Desired.RUN, Desired.RUN, Desired.RUN], dtype=np.int8)
-    lost = np.array([False, False, True, False, False])
-    assert is_up(state, desired, lost).tolist() == [True, False, False, False, False]
+    state = np.array([AllocState.RUNNING] * 4 + [AllocState.STARTING, AllocState.BACKOFF], dtype=np.int8)
+    desired = np.array([Desired.RUN, Desired.STOP, Desired.RUN, Desired.RUN, Desired.RUN, Desired.RUN], dtype=np.int8)
+    lost = np.array([False, False, True, False, False, False])
+    health = np.array([0, 0, 0, 2 * 7, 0, 0], dtype=np.int64)  # the fourth's checks are bad
+    assert is_up(well(state, health), desired, lost).tolist() == [True, False, False, False, False, False]
 
 
 def test_a_round_takes_from_what_is_left_and_counts_what_it_stops_itself() -> None:

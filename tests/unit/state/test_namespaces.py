@@ -171,7 +171,10 @@ def test_a_namespace_goes_only_when_it_is_empty_and_default_never() -> None:
     kit = Kit()
     kit.ok(namespace("team"))
     kit.do(SubmitJobs(jobs=(JobSubmission(spec=replace(job("a"), namespace="team"), uid="u"),)))
-    assert "1 jobs and 0 variables" in kit.refused(namespace("team", NamespaceWrite.DELETE)).message
+    assert (
+        "holds 1 job: remove them first (raftsman -n team rm JOB...)"
+        in kit.refused(namespace("team", NamespaceWrite.DELETE)).message
+    )
     kit.ok(RemoveJob(namespace="team", name="a"))
     kit.ok(namespace("team", NamespaceWrite.DELETE))
     assert kit.refused(namespace("team", NamespaceWrite.DELETE)).reason == "NOT_FOUND"

@@ -6,9 +6,18 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.contract.model import Device, NodeSpec, NodeStatus, Resources
+from orchestrator.contract.model import Desired, Device, NodeSpec, NodeStatus, Resources
 from orchestrator.state import views
-from orchestrator.state.commands import ForgetNode, MarkNodes, NodeMark, RegisterNode, Rejected
+from orchestrator.state.commands import (
+    CordonNode,
+    DrainNode,
+    ForgetNode,
+    MarkNodes,
+    NodeMark,
+    RegisterNode,
+    Rejected,
+    WriteAnswer,
+)
 from tests.unit.state.kit import Kit, Placement, group, job, node
 
 
@@ -73,6 +82,29 @@ def test_devices_stay_with_their_allocations_when_the_list_changes() -> None:
     assert [use.used_millis for use in info.devices] == [0, 1000]
 
 
+def test_nothing_new_goes_on_a_sick_device_and_what_runs_there_goes_on() -> None:
+    kit = Kit()
+    spec = node("n1", gpus=2)
+    first, second = (device.id for device in spec.devices)
+    kit.register(spec)
+    kit.submit(job("a", group(count=3, gpus=1)))
+    kit.plan(Placement("a/api/0", "n1", devices=(0,)))
+    kit.register(replace(spec, sick_devices=((first, "XID 79"), (second, "NVML cannot reach it: lost"))))
+    answer = kit.plan(Placement("a/api/1", "n1", devices=(1,)))
+    assert (answer.placed, answer.rejected) == (0, (f"a/api/1: device {second} of node n1 is sick",))
+    assert kit.alloc("a/api/0").desired is Desired.RUN
+    kit.register(replace(spec, sick_devices=((first, "XID 48"),)))
+    assert [use.sick for use in views.node_info(kit.state, kit.state.nodes["n1"]).devices] == ["XID 48", ""]
+    assert kit.plan(Placement("a/api/1", "n1", devices=(1,))).placed == 1
+    told = [(one.kind, one.message) for one in kit.state.events.after(0) if one.kind.startswith("device.")]
+    assert told == [
+        ("device.sick", f"{first}: XID 79"),
+        ("device.sick", f"{second}: NVML cannot reach it: lost"),
+        ("device.sick", f"{first}: XID 48"),
+        ("device.well", second),
+    ]
+
+
 def test_a_node_that_moves_to_another_engine_takes_its_ports_along() -> None:
     kit = Kit()
     kit.register(node("n1", engine="e1"))
@@ -123,6 +155,8 @@ def test_an_idle_ready_node_may_be_forgotten() -> None:
         pytest.param(replace(node("n1"), capacity=Resources(memory_mib=2**50)), id="absurd capacity"),
         pytest.param(replace(node("n1"), devices=(Device(id="g"), Device(id="g"))), id="one device twice"),
         pytest.param(node("n1", gpus=65), id="more devices than a mask has"),
+        pytest.param(replace(node("n1"), sick_devices=(("g", ""),)), id="sick without a reason"),
+        pytest.param(replace(node("n1"), sick_devices=(("g", "x" * 300),)), id="sick with a long story"),
         pytest.param(replace(node("n1"), port_min=300, port_max=200), id="port range upside down"),
         pytest.param(replace(node("n1"), engine_id="e" * 300), id="engine id too long"),
     ],
@@ -133,3 +167,36 @@ def test_absurd_nodes_are_refused(spec: NodeSpec) -> None:
     assert isinstance(outcome, Rejected)
     assert outcome.reason == "INVALID"
     assert not kit.state.nodes
+
+
+def test_a_drain_has_one_deadline_and_it_is_cluster_time() -> None:
+    kit = Kit()
+    kit.register(node("n1"))
+    assert kit.ok(DrainNode(node_id="n1", deadline_after_ms=5_000)).answer == WriteAnswer(changed=True)
+    first = kit.state.nodes["n1"].drain_deadline_ms
+    assert first == kit.state.time_ms + 5_000
+    assert kit.ok(DrainNode(node_id="n1")).answer == WriteAnswer(changed=False), (
+        "a drain without one leaves it as it is"
+    )
+    assert kit.state.nodes["n1"].drain_deadline_ms == first
+    kit.ok(DrainNode(node_id="n1", deadline_after_ms=60_000))
+    assert kit.state.nodes["n1"].drain_deadline_ms == kit.state.time_ms + 60_000
+    kit.ok(CordonNode(node_id="n1", cordoned=False))
+    assert kit.state.nodes["n1"].drain_deadline_ms == 0
+    kit.ok(DrainNode(node_id="n1"))
+    assert kit.state.nodes["n1"].drain_deadline_ms == 0, "of the last drain nothing is left"
+    assert kit.refused(DrainNode(node_id="n1", deadline_after_ms=-1)).reason == "INVALID"
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_cancelled_drain_opens_the_node_unless_it_is_to_stay_cordoned(keep: bool) -> None:
+    kit = Kit()
+    kit.register(node("n1"))
+    assert kit.ok(DrainNode(node_id="n1", cancel=True, keep_cordoned=keep)).answer == WriteAnswer(changed=False)
+    kit.ok(CordonNode(node_id="n1", cordoned=True))
+    assert kit.ok(DrainNode(node_id="n1", cancel=True)).answer == WriteAnswer(changed=False)
+    assert kit.state.nodes["n1"].cordoned, "it was cordoned, not drained: that is not undone"
+    kit.ok(DrainNode(node_id="n1", deadline_after_ms=1))
+    assert kit.ok(DrainNode(node_id="n1", cancel=True, keep_cordoned=keep)).answer == WriteAnswer(changed=True)
+    after = kit.state.nodes["n1"]
+    assert (after.draining, after.cordoned, after.drain_deadline_ms) == (False, keep, 0)

@@ -1,0 +1,364 @@
+"""The pace of rollouts that the job remembers: who is replaced now, who gets a successor first, and how it ends.
+
+Owns: the next moves of each group under its ``UpdateSpec``, and the verdicts (succeeded, failed). Leaves to others: the
+bounds themselves and judging each move again (``state.rollouts``), drains and jobs from before (``pace``), placing. The
+rules, for a group of ``count`` with ``surge`` and ``unavailable``:
+
+- Whoever has a successor that is ready goes; so does a successor whose version was taken back.
+- Outdated instances get successors while fewer than ``surge`` have one, those that are not ready first.
+- With ``unavailable`` others are stopped first, as long as ``count - unavailable`` stay ready; where there is no room
+  for a successor (nothing moved for ``STUCK_MS``) those that wait for one are, too.
+- At most ``surge + unavailable`` instances are between old and ready: what does not come up halts the rest.
+- Canaries: so many are replaced, and the others wait for a promotion. If they fit into the surge, the old ones stay.
+- Paused or failed: nothing gives way. What is missing is placed all the same, at the version of now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from orchestrator.contract.model import AllocState, Desired
+from orchestrator.contract.rollouts import DEFAULT, Rollout, RolloutStatus, surge, unavailable
+from orchestrator.reconcile.gaps import blocked_by, next_attempts
+from orchestrator.reconcile.table import GONE, BoolArray, Scene, key_of
+from orchestrator.reconcile.work import NO_NODE, Ask, GroupWork
+from orchestrator.state.commands import Int32Array, RolloutVerdict
+from orchestrator.state.failures import Ended, Fate, fates
+
+STUCK_MS = 10_000
+STAYS = -1
+
+
+@dataclass(slots=True)
+class Moves:
+    """What all rollouts together come to. ``replaced``: positions of rows that are told to stop."""
+
+    replaced: list[int] = field(default_factory=list)
+    asks: list[Ask] = field(default_factory=list)
+    verdicts: list[RolloutVerdict] = field(default_factory=list)
+    wake_at_ms: int | None = None
+
+    def wake(self, at_ms: int) -> None:
+        self.wake_at_ms = at_ms if self.wake_at_ms is None else min(self.wake_at_ms, at_ms)
+
+
+@dataclass(slots=True)
+class _Group:
+    """One group while it is looked at. Positions of rows: ``old``: outdated, alone, meant to run (and reachable), by
+    ordinal; ``elders``: live beside a successor, with the row of that; ``fallen``: newer attempts that ended."""
+
+    number: int
+    count: int
+    surge: int
+    unavailable: int
+    old: list[int] = field(default_factory=list)
+    elders: list[tuple[int, int]] = field(default_factory=list)
+    fallen: dict[int, int] = field(default_factory=dict)
+    ready: int = 0  # instances
+    fresh: int = 0  # instances of the current version that are ready
+    pairs: int = 0
+    outdated: int = 0  # live rows
+    failed_at: int = -1
+
+    @property
+    def taken(self) -> int:
+        """Instances that are of the current version, or on the way to it."""
+        return self.count - len(self.old)
+
+    @property
+    def on_the_way(self) -> int:
+        return self.taken - self.fresh
+
+
+def advance(scene: Scene, stops: Int32Array, notes: dict[tuple[int, int], GroupWork], now_ms: int) -> Moves:
+    """The next moves. ``stops``: what this round stops for other reasons (``STAYS``: not); ``notes`` are added to."""
+    moves = Moves()
+    groups = scene.groups
+    by_job: dict[int, list[int]] = {}
+    for number in np.flatnonzero(groups.policy & groups.active).tolist():
+        rollout = groups.jobs[number].rollout
+        if rollout is not None and rollout.status is not RolloutStatus.SUCCEEDED:
+            by_job.setdefault(groups.jobs[number].slot, []).append(number)
+    if not by_job:
+        return moves
+    look = _Looking(scene, stops, now_ms)
+    for slot in sorted(by_job):
+        rollout = groups.jobs[by_job[slot][0]].rollout
+        assert rollout is not None, "looked for above"
+        seen = [look.at(number, moves) for number in by_job[slot]]
+        for group in seen:
+            note = notes.setdefault(key_of(groups, group.number), GroupWork())
+            note.outdated = group.outdated
+            if rollout.status is RolloutStatus.RUNNING:
+                held = scene.view.jobs_by_slot[slot].spec.disruption is not None and look.drains(group.number)
+                _move(look, group, rollout, moves, note, held=held)
+            note.halted = _halted(rollout, group)
+        if rollout.status is RolloutStatus.RUNNING:
+            _judge(look, slot, rollout, seen, moves)
+    return moves
+
+
+class _Looking:
+    """Rows as this round sees them."""
+
+    def __init__(self, scene: Scene, stops: Int32Array, now_ms: int) -> None:
+        self.scene = scene
+        self.now_ms = now_ms
+        columns, rows = scene.view.allocations, scene.rows
+        self.stays = (columns.desired == Desired.RUN) & (stops == STAYS)
+        self.ready: BoolArray = columns.ready & self.stays & ~rows.node_lost & scene.live
+
+    def drains(self, number: int) -> bool:
+        instances = self.scene.instances
+        here = slice(self.scene.bounds[number], self.scene.bounds[number + 1])
+        draining: BoolArray = self.scene.rows.node_draining[instances.newest[here]] & instances.live[here]
+        return bool(draining.any())
+
+    def at(self, number: int, moves: Moves) -> _Group:
+        scene, columns = self.scene, self.scene.view.allocations
+        job, place = scene.groups.jobs[number], scene.groups.places[number]
+        spec = job.spec.groups[place]
+        group = _Group(number, spec.count, surge(spec.update, spec.count), unavailable(spec.update, spec.count))
+        min_ready_ms = (spec.update or DEFAULT).min_ready_ms
+        mine = scene.live & (scene.rows.group == number)
+        group.outdated = int((mine & scene.rows.outdated).sum())
+        here = slice(scene.bounds[number], scene.bounds[number + 1])
+        for ordinal, newest, beside in zip(
+            scene.instances.ordinal[here].tolist(),
+            scene.instances.newest[here].tolist(),
+            scene.instances.beside[here].tolist(),
+            strict=True,
+        ):
+            if ordinal >= group.count:
+                continue
+            both = beside >= 0 and bool(scene.live[beside])
+            group.pairs += both
+            group.ready += bool(self.ready[newest]) or (both and bool(self.ready[beside]))
+            for row in (newest, beside):
+                if row >= 0 and scene.live[row] and not scene.rows.outdated[row] and self.ready[row]:
+                    settled_ms = int(columns.modify_time_ms[row]) + min_ready_ms
+                    if not min_ready_ms or settled_ms <= self.now_ms:
+                        group.fresh += 1
+                        break
+                    moves.wake(settled_ms)
+            if both:
+                group.elders.append((beside, newest))
+            elif not scene.live[newest]:
+                self._fell(group, newest)
+            elif scene.rows.outdated[newest] and self.stays[newest] and not scene.rows.node_lost[newest]:
+                group.old.append(newest)
+                if beside >= 0 and not scene.rows.outdated[beside]:
+                    group.fallen[newest] = beside
+                    self._fell(group, beside)
+        return group
+
+    def _fell(self, group: _Group, row: int) -> None:
+        if not self.scene.rows.outdated[row] and self.fate(row)[0] is Fate.FAILED:
+            group.failed_at = row
+
+    def fate(self, row: int) -> tuple[Fate, int]:
+        """What follows from the end of a row, and from when on."""
+        columns, groups = self.scene.view.allocations, self.scene.groups
+        number = int(self.scene.rows.group[row])
+        if number == GONE or self.scene.lose[row]:
+            return Fate.AGAIN, 0
+        at = np.array([row])
+        fate, due = fates(
+            Ended(
+                job_type=groups.job_type[[number]],
+                desired=columns.desired[at],
+                state=columns.state[at],
+                start_failed=columns.start_failed[at],
+                failures=columns.failures[at],
+                retries=groups.retries[[number]],
+                create_ms=columns.create_time_ms[at],
+                modify_ms=columns.modify_time_ms[at],
+            ),
+            self.now_ms,
+        )
+        return Fate(int(fate[0])), int(due[0])
+
+    def name(self, row: int) -> str:
+        scene = self.scene
+        job = scene.groups.jobs[int(scene.rows.group[row])]
+        group = job.spec.groups[scene.groups.places[int(scene.rows.group[row])]]
+        return f"{job.spec.name}/{group.name}/{int(scene.view.allocations.ordinal[row])}"
+
+    def reason(self, row: int) -> str:
+        columns = self.scene.view.allocations
+        said = columns.reasons.get(int(columns.row[row]), "")
+        return said or f"it is {AllocState(int(columns.state[row])).name.lower()}"
+
+
+def _move(look: _Looking, group: _Group, rollout: Rollout, moves: Moves, note: GroupWork, *, held: bool) -> None:
+    """``held``: the disruption budget is busy with a drain, so nothing that is ready may be stopped besides."""
+    scene = look.scene
+    job, place = scene.groups.jobs[group.number], scene.groups.places[group.number]
+    update = job.spec.groups[place].update or DEFAULT
+    waits_for_promotion = not rollout.promoted
+    keep = waits_for_promotion and group.surge >= update.canaries
+    for elder, successor in group.elders:
+        leaver = _leaver(look, elder, successor, keep=keep)
+        if leaver >= 0 and look.stays[leaver]:
+            moves.replaced.append(leaver)
+    may_take = update.canaries - group.taken if waits_for_promotion else len(group.old)
+    may_take = max(0, may_take)
+    columns = scene.view.allocations
+    first = sorted(group.old, key=lambda row: (bool(look.ready[row]), int(columns.ordinal[row])))
+    width = group.surge + group.unavailable
+    asked: list[int] = []
+    if not blocked_by(scene.view, job, place):
+        room = min(group.surge - group.pairs, may_take, max(0, width - group.on_the_way))
+        asked = _ask(look, group, first, room, moves)
+    stuck = not group.elders and look.now_ms - rollout.progress_ms >= STUCK_MS
+    if group.old and group.unavailable and asked and not stuck:
+        moves.wake(rollout.progress_ms + STUCK_MS)
+    note.missing += len(asked)
+    if not group.unavailable or held or keep:
+        return
+    if not stuck:
+        first = [row for row in first if row not in asked]
+        may_take -= len(asked)
+    on_the_way = group.on_the_way + (0 if stuck else len(asked))
+    ready = group.ready
+    for row in first[:may_take]:
+        if on_the_way >= width or (look.ready[row] and ready - 1 < group.count - group.unavailable):
+            break
+        moves.replaced.append(row)
+        ready -= bool(look.ready[row])
+        on_the_way += 1
+
+
+def _leaver(look: _Looking, elder: int, successor: int, *, keep: bool) -> int:
+    """Which of two that live together goes now, or -1."""
+    outdated = look.scene.rows.outdated
+    if not outdated[successor]:
+        return elder if look.ready[successor] and _settled(look, successor) and not keep else -1
+    if not outdated[elder] and look.stays[elder]:
+        # The version of the successor was taken back.
+        return successor if look.ready[elder] or not look.ready[successor] else -1
+    return elder if look.ready[successor] else successor  # both are outdated: make room for a third
+
+
+def _settled(look: _Looking, row: int) -> bool:
+    scene = look.scene
+    number = int(scene.rows.group[row])
+    update = scene.groups.jobs[number].spec.groups[scene.groups.places[number]].update or DEFAULT
+    return int(scene.view.allocations.modify_time_ms[row]) + update.min_ready_ms <= look.now_ms
+
+
+def _ask(look: _Looking, group: _Group, first: Iterable[int], room: int, moves: Moves) -> list[int]:
+    """Ask for successors of at most ``room``; returns the rows that are to get one."""
+    scene, columns = look.scene, look.scene.view.allocations
+    chosen: list[int] = []
+    avoid: list[int] = []
+    for row in first:
+        if len(chosen) >= room:
+            break
+        node, fallen = NO_NODE, group.fallen.get(row)
+        if fallen is not None:
+            fate, due_ms = look.fate(fallen)
+            if fate is Fate.WAIT:
+                moves.wake(due_ms)
+            if fate is not Fate.AGAIN:
+                continue
+            if columns.start_failed[fallen]:
+                node = int(columns.node[fallen])
+        chosen.append(row)
+        avoid.append(node)
+    job, place = scene.groups.jobs[group.number], scene.groups.places[group.number]
+    here = slice(scene.bounds[group.number], scene.bounds[group.number + 1])
+    peers = columns.node[scene.instances.newest[here][scene.instances.live[here]]]
+    for node in sorted(set(avoid)):
+        rows = sorted(
+            (row for row, one in zip(chosen, avoid, strict=True) if one == node),
+            key=lambda row: int(columns.ordinal[row]),
+        )
+        ordinals = columns.ordinal[rows].astype(np.int32)
+        moves.asks.append(
+            Ask(
+                job=job,
+                group=place,
+                ordinals=ordinals,
+                attempts=next_attempts(scene.view, job, place, ordinals),
+                avoid=node,
+                peers=peers,
+                last_node=int(columns.node[rows[-1]]),
+            )
+        )
+    return chosen
+
+
+def _halted(rollout: Rollout, group: _Group) -> str:
+    """Why the group's rollout does not go on, "" where it does."""
+    if rollout.status is RolloutStatus.PAUSED:
+        return "it is paused (raftsman resume lets it go on)"
+    if rollout.status is RolloutStatus.FAILED:
+        return rollout.reason or "it has failed"
+    if not rollout.promoted and group.old and not group.on_the_way:
+        return "its canaries are ready and wait to be promoted (raftsman promote)"
+    return ""
+
+
+def _judge(look: _Looking, slot: int, rollout: Rollout, seen: list[_Group], moves: Moves) -> None:
+    """Whether it is over."""
+    scene = look.scene
+    job = scene.view.jobs_by_slot[slot]
+    columns = scene.view.allocations
+    live = scene.live & (columns.job == slot)
+    left = live & (scene.rows.outdated | (scene.rows.group == GONE))
+    done = all(group.fresh >= group.count and not group.elders for group in seen) and not left.any()
+    others = live & ~scene.groups.policy[np.maximum(scene.rows.group, 0)] & ~columns.ready
+    if done and not others.any():
+        moves.verdicts.append(RolloutVerdict(uid=job.uid, version=rollout.version, succeeded=True))
+        return
+    failed = next((group for group in seen if group.failed_at >= 0), None)
+    reason = ""
+    if failed is not None:
+        reason = f"{look.name(failed.failed_at)} failed: {look.reason(failed.failed_at)}"
+    else:
+        waits = not rollout.promoted and all(not group.on_the_way for group in seen)
+        patience_ms = _patience_ms(scene, seen)
+        if patience_ms and not waits:
+            if look.now_ms >= rollout.progress_ms + patience_ms:
+                reason = f"nothing became ready for {patience_ms / 1000:g} s{_what_is_in_the_way(look, seen)}"
+            else:
+                moves.wake(rollout.progress_ms + patience_ms)
+    if reason:
+        moves.verdicts.append(
+            RolloutVerdict(
+                uid=job.uid,
+                version=rollout.version,
+                succeeded=False,
+                reason=reason,
+                progress_ms=rollout.progress_ms,
+            )
+        )
+
+
+def _patience_ms(scene: Scene, seen: list[_Group]) -> int:
+    """The longest deadline of the groups that are not through; 0: one of them has none."""
+    found = []
+    for group in seen:
+        if group.fresh >= group.count and not group.elders and not group.outdated:
+            continue
+        spec = scene.groups.jobs[group.number].spec.groups[scene.groups.places[group.number]]
+        found.append((spec.update or DEFAULT).progress_deadline_ms)
+    return 0 if not all(found) else max(found, default=0)
+
+
+def _what_is_in_the_way(look: _Looking, seen: list[_Group]) -> str:
+    """One instance of the current version that is not ready, and what is said of it."""
+    scene, columns = look.scene, look.scene.view.allocations
+    for group in seen:
+        here = slice(scene.bounds[group.number], scene.bounds[group.number + 1])
+        for row in (*scene.instances.newest[here].tolist(), *group.fallen.values()):
+            if not scene.rows.outdated[row] and not look.ready[row]:
+                said = columns.reasons.get(int(columns.row[row]), "")
+                state = AllocState(int(columns.state[row])).name.lower()
+                state = "not ready" if state == "running" else state
+                return f"; {look.name(row)} is {state}" + (f": {said}" if said else "")
+    return "; there is no room for the next" if any(group.old for group in seen) else ""

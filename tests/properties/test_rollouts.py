@@ -1,0 +1,475 @@
+"""Random rollouts with crashes, flapping checks, lost nodes and changes of the leader: the bounds hold at every entry.
+
+The leader keeps nothing between rounds, so each of its rounds is that of a new leader; stale plans (made from a view of
+some entries ago) are those of a deposed one. What the world does by itself (crashes, checks that fail) may take ready
+instances away; what is held against the bound is every step by which an instance was told to stop.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from orchestrator import plan
+from orchestrator.contract import health
+from orchestrator.contract.model import (
+    AllocState,
+    AssignmentKey,
+    Desired,
+    GroupSpec,
+    JobSpec,
+    JobType,
+    NodeSpec,
+    Observation,
+    Resources,
+    RestartPolicy,
+    TaskSpec,
+)
+from orchestrator.contract.rollouts import RolloutAction, RolloutStatus, UpdateSpec, surge, unavailable
+from orchestrator.foresight.settle import settle
+from orchestrator.state import views
+from orchestrator.state.apply import apply
+from orchestrator.state.commands import (
+    Applied,
+    Command,
+    EndRollouts,
+    Entry,
+    JobSubmission,
+    Outcome,
+    RecordStatuses,
+    RegisterNode,
+    RollbackJob,
+    ScaleJob,
+    SteerRollout,
+    SubmitJobs,
+)
+from orchestrator.state.invariants import check
+from orchestrator.state.model import Job
+from orchestrator.state.rollouts import ready_count
+from orchestrator.state.snapshot import capture, restore
+from orchestrator.state.state import State, new_state
+
+RUN, STOP = int(Desired.RUN), int(Desired.STOP)
+
+
+class World:
+    """One service on nodes with room; agents that do what they are told, late and badly."""
+
+    def __init__(self, seed: int, update: UpdateSpec | None, count: int, *, room: int = 40) -> None:
+        self.random = random.Random(seed)
+        self.state: State = new_state()
+        self.now_ms = 1_000_000
+        self.update = update
+        self.count = count
+        self.image = 0
+        self.sequence = 0
+        self.old_view: views.ClusterView | None = None
+        for name in ("n1", "n2"):
+            spec = NodeSpec(
+                id=name,
+                name=name,
+                drivers=("docker",),
+                capacity=Resources(cpu_millis=room * 50, memory_mib=10_000, disk_mib=1_000),
+            )
+            self.do(RegisterNode(node=spec, identity=f"agent:{name}"))
+
+    # -------------------------------------------------------------------- commands
+
+    def do(self, command: Command) -> Outcome:
+        entry = Entry(identity="t", request_id="", digest=b"", time_ms=self.now_ms, command=command)
+        return apply(self.state, entry)
+
+    def spec(self) -> JobSpec:
+        task = TaskSpec(name="main", image=f"web:{self.image}", resources=Resources(cpu_millis=50, memory_mib=10))
+        group = GroupSpec(
+            name="api", count=self.count, tasks=(task,), update=self.update, restart=RestartPolicy(attempts=2)
+        )
+        return JobSpec(name="web", groups=(group,))
+
+    def submit(self, image: int) -> None:
+        self.image = image
+        self.done(self.do(SubmitJobs(jobs=(JobSubmission(spec=self.spec(), uid="u", remember=True),))))
+
+    def done(self, outcome: Outcome) -> None:
+        assert isinstance(outcome, Applied), outcome
+
+    @property
+    def job(self) -> Job:
+        (job,) = self.state.jobs.values()
+        return job
+
+    # -------------------------------------------------------------------- what there is
+
+    def ready(self) -> int:
+        return ready_count(self.state, 0, self.count)
+
+    def live(self) -> int:
+        return len(self.state.table.live_rows())
+
+    def rows(self) -> list[int]:
+        found: list[int] = self.state.table.live_rows().tolist()
+        return found
+
+    # -------------------------------------------------------------------- the leader
+
+    def lead(self, *, stale: bool = False) -> bool:
+        """One round; each entry of it is held against the bounds. ``stale``: from an older view."""
+        view = views.cluster_view(self.state)
+        if stale and self.old_view is not None:
+            view = self.old_view
+        self.old_view = views.cluster_view(self.state)
+        decision = plan.decide(view, self.now_ms)
+        for one in decision.plans:
+            self.held_against_the_bounds(one)
+        if decision.verdicts:
+            self.do(EndRollouts(verdicts=decision.verdicts))
+        return bool(decision.plans)
+
+    def held_against_the_bounds(self, command: Command) -> None:
+        before, surplus = self.ready(), max(0, self.live() - self.count)
+        self.do(command)
+        floor = self.count - unavailable(self.update, self.count)
+        assert self.ready() >= min(before, floor), "an instance was stopped that was needed"
+        most = surge(self.update, self.count)
+        assert self.live() <= self.count + max(most, surplus), "too many live"
+        assert not check(self.state)
+
+    # -------------------------------------------------------------------- the agents
+
+    def observe(self, row: int, after: AllocState, *, ready: bool = True, start_failed: bool = False) -> None:
+        seen = views.allocation(self.state, row)
+        key = AssignmentKey(id=seen.id, job_uid=seen.job_uid, attempt=seen.attempt)
+        self.sequence += 1
+        word = health.word(self.sequence, ready) if after is AllocState.RUNNING else 0
+        one = Observation(key=key, restarts=seen.restarts, state=after, start_failed=start_failed, health=word)
+        self.do(RecordStatuses(node_id=seen.node_id, observations=(one,)))
+
+    def obey(self, row: int) -> None:
+        table = self.state.table
+        if table.desired[row] == STOP:
+            self.observe(row, AllocState.STOPPED)
+        elif table.state[row] == int(AllocState.PENDING):
+            self.observe(row, AllocState.RUNNING, ready=self.random.random() < 0.5)
+        elif table.state[row] == int(AllocState.RUNNING) and not table.health[row] & 1:
+            self.observe(row, AllocState.RUNNING)
+
+    def settle(self, rounds: int = 200) -> None:
+        for _ in range(rounds):
+            self.now_ms += 1_000
+            decided = self.lead()
+            busy = False
+            for row in self.rows():
+                index = self.state.index
+                self.obey(row)
+                busy = busy or self.state.index > index
+            rollout = self.job.rollout
+            if not decided and not busy and (rollout is None or rollout.status is not RolloutStatus.RUNNING):
+                return
+
+    def again(self) -> None:
+        """Another peer leads, from a snapshot."""
+        self.state = restore(capture(self.state))
+
+
+updates = st.one_of(
+    st.none(),
+    st.builds(
+        UpdateSpec,
+        max_surge=st.integers(0, 3),
+        max_unavailable=st.integers(0, 3),
+        min_ready_ms=st.sampled_from([0, 0, 3_000]),
+        progress_deadline_ms=st.sampled_from([0, 30_000]),
+        auto_revert=st.booleans(),
+    ),
+    st.builds(UpdateSpec, max_surge=st.sampled_from([0, 25, 50]), surge_percent=st.just(True)),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.integers(0, 2**32), update=updates, count=st.integers(1, 6), steps=st.integers(20, 90))
+def test_no_step_of_a_rollout_breaks_its_bounds(seed: int, update: UpdateSpec | None, count: int, steps: int) -> None:
+    world = World(seed, update, count)
+    world.submit(0)
+    world.settle()
+    for _ in range(steps):
+        world.now_ms += world.random.choice([0, 100, 1_000, 5_000])
+        step = world.random.random()
+        rows = world.rows()
+        row = world.random.choice(rows) if rows else -1
+        if step < 0.45:
+            world.lead(stale=world.random.random() < 0.3)
+        elif step < 0.8 and row >= 0:
+            world.obey(row)
+        elif step < 0.86 and row >= 0 and world.state.table.state[row] == int(AllocState.RUNNING):
+            world.observe(row, AllocState.RUNNING, ready=False)
+        elif step < 0.89 and row >= 0:
+            world.observe(row, AllocState.FAILED, start_failed=world.random.random() < 0.5)
+        elif step < 0.93:
+            world.submit(world.random.randint(0, 3))
+        elif step < 0.95:
+            world.do(SteerRollout(namespace="default", name="web", action=world.random.choice(list(RolloutAction))))
+        elif step < 0.97:
+            world.do(RollbackJob(namespace="default", name="web"))
+        else:
+            world.again()
+    assert not check(world.state)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.integers(0, 2**32), update=updates, count=st.integers(0, 6))
+def test_a_rollout_of_what_works_comes_to_its_end_whoever_leads(
+    seed: int, update: UpdateSpec | None, count: int
+) -> None:
+    world = World(seed, update, count)
+    world.submit(0)
+    world.settle()
+    world.submit(1)
+    for _ in range(world.random.randint(0, 12)):
+        world.lead()
+        for row in world.rows():
+            if world.random.random() < 0.5:
+                world.obey(row)
+        if world.random.random() < 0.3:
+            world.again()
+    world.settle()
+    job = world.job
+    assert job.rollout is not None and job.rollout.status is RolloutStatus.SUCCEEDED
+    table, live = world.state.table, world.state.table.live_rows()
+    assert len(live) == count and (table.version[live] == job.version).all() and world.ready() == count
+    assert job.stable_version == job.version
+
+
+def test_a_surge_brings_the_successor_before_the_old_one_goes_and_nothing_is_ever_missing() -> None:
+    world = World(1, UpdateSpec(max_surge=1, max_unavailable=0), 3)
+    world.submit(0)
+    world.settle()
+    world.submit(1)
+    most = 0
+    for _ in range(60):
+        world.now_ms += 1_000
+        world.lead()
+        most = max(most, world.live())
+        assert world.ready() == 3
+        for row in world.rows():
+            world.obey(row)
+            assert world.ready() == 3
+    assert most == 4, "it never surged"
+    assert world.job.stable_version == 2
+
+
+def test_without_a_surge_no_instance_ever_has_two_attempts() -> None:
+    world = World(2, UpdateSpec(max_surge=0, max_unavailable=2), 5)
+    world.submit(0)
+    world.settle()
+    world.submit(1)
+    fewest = 5
+    for _ in range(60):
+        world.now_ms += 1_000
+        world.lead()
+        assert world.live() <= 5
+        fewest = min(fewest, world.ready())
+        for row in world.rows():
+            world.obey(row)
+    assert fewest == 3 and world.job.stable_version == 2
+
+
+def test_where_there_is_no_room_for_a_successor_one_is_stopped_first_after_a_while() -> None:
+    world = World(3, UpdateSpec(max_surge=1, max_unavailable=1), 4, room=2)
+    world.submit(0)
+    world.settle()
+    world.submit(1)
+    world.settle()
+    assert world.job.stable_version == 2
+
+
+def test_a_version_that_does_not_come_up_is_given_up_and_the_rest_of_the_old_one_stays_untouched() -> None:
+    world = World(4, UpdateSpec(max_surge=1, max_unavailable=0, progress_deadline_ms=30_000, auto_revert=True), 3)
+    world.submit(0)
+    world.settle()
+    before = {(int(world.state.table.ordinal[row]), int(world.state.table.attempt[row])) for row in world.rows()}
+    world.submit(1)
+    world.lead()
+    (successor,) = [row for row in world.rows() if world.state.table.version[row] == 2]
+    world.observe(successor, AllocState.RUNNING, ready=False)
+    world.now_ms += 29_000
+    world.lead()
+    assert world.job.version == 2
+    world.now_ms += 2_000
+    world.again()
+    world.lead()
+    job = world.job
+    assert job.version == 3 and job.rollout is not None and job.rollout.reverts == 2
+    assert job.spec.groups[0].tasks[0].image == "web:0"
+    world.settle()
+    after = {(int(world.state.table.ordinal[row]), int(world.state.table.attempt[row])) for row in world.rows()}
+    assert after == before, "what ran the version before was restarted"
+    assert world.job.rollout is not None and world.job.rollout.status is RolloutStatus.SUCCEEDED
+
+
+def test_an_instance_that_fails_for_good_fails_the_rollout_and_says_why() -> None:
+    world = World(5, UpdateSpec(max_surge=1, max_unavailable=0), 2)
+    world.submit(0)
+    world.settle()
+    world.submit(1)
+    world.lead()
+    (successor,) = [row for row in world.rows() if world.state.table.version[row] == 2]
+    world.observe(successor, AllocState.FAILED)
+    world.lead()
+    rollout = world.job.rollout
+    assert rollout is not None and rollout.status is RolloutStatus.FAILED and "web/api/0 failed" in rollout.reason
+    world.settle()
+    assert world.ready() == 2 and world.job.version == 2, "nothing more is touched"
+
+
+@pytest.mark.parametrize(("max_surge", "live"), [(2, 6), (0, 4)])
+def test_canaries_wait_for_a_promotion_and_beside_the_old_ones_where_they_fit(max_surge: int, live: int) -> None:
+    world = World(6, UpdateSpec(max_surge=max_surge, max_unavailable=1, canaries=2), 4)
+    world.submit(0)
+    world.settle()
+    world.submit(1)
+    for _ in range(30):
+        world.now_ms += 60_000
+        world.lead()
+        for row in world.rows():
+            world.obey(row)
+    table = world.state.table
+    fresh = [row for row in world.rows() if table.version[row] == 2]
+    assert len(fresh) == 2 and world.live() == live and world.ready() == 4
+    rollout = world.job.rollout
+    assert rollout is not None and rollout.status is RolloutStatus.RUNNING, "waiting for people is no failure"
+    world.done(world.do(SteerRollout(namespace="default", name="web", action=RolloutAction.PROMOTE)))
+    world.settle()
+    assert world.job.stable_version == 2 and world.live() == 4
+
+
+def test_a_paused_rollout_stands_still_and_goes_on_where_it_was() -> None:
+    world = World(7, UpdateSpec(max_surge=0, max_unavailable=1), 4)
+    world.submit(0)
+    world.settle()
+    world.submit(1)
+    for _ in range(3):
+        world.lead()
+        for row in world.rows():
+            world.obey(row)
+    world.done(world.do(SteerRollout(namespace="default", name="web", action=RolloutAction.PAUSE)))
+    world.settle()
+    versions = sorted(int(world.state.table.version[row]) for row in world.rows())
+    assert versions[0] == 1 and versions[-1] == 2, "it was in the middle"
+    world.again()
+    world.settle()
+    assert sorted(int(world.state.table.version[row]) for row in world.rows()) == versions
+    world.done(world.do(SteerRollout(namespace="default", name="web", action=RolloutAction.RESUME)))
+    world.settle()
+    assert {int(world.state.table.version[row]) for row in world.rows()} == {2}
+
+
+def test_a_rollback_keeps_the_count_and_leaves_alone_what_is_as_it_should_be() -> None:
+    world = World(8, UpdateSpec(max_surge=1, max_unavailable=0), 3)
+    world.submit(0)
+    world.settle()
+    world.submit(1)
+    world.settle()
+    world.count = 4
+    world.done(world.do(ScaleJob(namespace="default", name="web", group="", count=4)))
+    world.settle()
+    assert world.job.version == 3 and world.job.stable_version == 3
+    world.done(world.do(RollbackJob(namespace="default", name="web", version=1)))
+    assert world.job.spec.groups[0].count == 4 and world.job.spec.groups[0].tasks[0].image == "web:0"
+    world.settle()
+    assert world.ready() == 4 and world.job.stable_version == 4
+    assert [one.version for one in world.job.history] == [1, 2, 3]
+
+
+def test_changing_only_the_policy_or_the_count_replaces_nobody() -> None:
+    world = World(9, UpdateSpec(), 3)
+    world.submit(0)
+    world.settle()
+    before = {int(world.state.table.attempt[row]) for row in world.rows()}
+    world.update = replace(UpdateSpec(), max_surge=2)
+    world.submit(0)
+    world.settle()
+    assert world.job.version == 2 and {int(world.state.table.attempt[row]) for row in world.rows()} == before
+
+
+def plans_of(world: World) -> tuple[Command, ...]:
+    return plan.decide(views.cluster_view(world.state), world.now_ms).plans
+
+
+def test_a_plan_that_comes_after_a_check_failed_elsewhere_stops_nobody_who_is_needed() -> None:
+    world = World(10, UpdateSpec(max_surge=0, max_unavailable=1), 3)
+    world.submit(0)
+    world.settle()
+    world.submit(1)
+    (late,) = plans_of(world)
+    world.observe(world.rows()[2], AllocState.RUNNING, ready=False)
+    assert world.ready() == 2
+    world.held_against_the_bounds(late)
+    assert world.ready() == 2, "the plan of before stopped another one"
+    told = [event.message for event in world.state.events.after(0) if event.kind == "plan.rejected"]
+    assert "2 of 3 are ready, and 2 have to be" in told[-1]
+
+
+def test_the_plans_of_two_who_believe_to_lead_bring_no_more_successors_than_may_surge() -> None:
+    world = World(11, UpdateSpec(max_surge=1, max_unavailable=0), 3)
+    world.submit(0)
+    world.settle()
+    world.submit(1)
+    world.observe(world.rows()[2], AllocState.RUNNING, ready=False)
+    (old,) = plans_of(world)  # begins with the one that is not ready
+    world.observe(world.rows()[2], AllocState.RUNNING)
+    (new,) = plans_of(world)
+    for one in (new, old):
+        world.held_against_the_bounds(one)
+    assert world.live() == 4
+    told = [event.message for event in world.state.events.after(0) if event.kind == "plan.rejected"]
+    assert "1 of its group have a successor already" in told[-1]
+
+
+def test_why_says_what_is_not_ready_and_what_halts_a_rollout() -> None:
+    world = World(12, UpdateSpec(max_surge=1, max_unavailable=0), 2)
+    world.submit(0)
+    world.settle()
+    world.submit(1)
+    world.lead()
+    (successor,) = [row for row in world.rows() if world.state.table.version[row] == 2]
+    world.observe(successor, AllocState.RUNNING, ready=False)
+    world.do(SteerRollout(namespace="default", name="web", action=RolloutAction.PAUSE))
+    (said,) = plan.explain(views.cluster_view(world.state), world.job.uid, world.now_ms)
+    assert "1 not ready on" in said.summary
+    assert (
+        "the rollout is halted: it is paused (raftsman resume lets it go on); 2 still run the version" in said.summary
+    )
+
+
+def test_foresight_plays_a_rollout_to_its_end_as_what_is_late_becomes_ready() -> None:
+    world = World(13, UpdateSpec(max_surge=1, max_unavailable=0), 3)
+    world.submit(0)
+    world.settle()
+    world.submit(1)
+    world.lead()
+    for row in world.rows():
+        if world.state.table.state[row] == int(AllocState.PENDING):
+            world.observe(row, AllocState.RUNNING, ready=False)
+    assert settle(world.state, world.now_ms).settled
+    table, live = world.state.table, world.state.table.live_rows()
+    assert len(live) == 3 and set(table.version[live].tolist()) == {2}
+
+
+def test_a_service_that_becomes_a_batch_job_amid_a_rollout_keeps_one_attempt_of_each() -> None:
+    world = World(14, UpdateSpec(max_surge=1, max_unavailable=0), 2)
+    world.submit(0)
+    world.settle()
+    world.submit(1)
+    world.lead()
+    assert world.live() == 3
+    world.update = None
+    batch = replace(world.spec(), type=JobType.BATCH)
+    world.done(world.do(SubmitJobs(jobs=(JobSubmission(spec=batch, uid="u", remember=True),))))
+    world.settle()
+    assert world.live() == 2 and not check(world.state)
+    table = world.state.table
+    assert {int(table.version[row]) for row in world.rows()} == {3}
