@@ -64,7 +64,7 @@ from orchestrator.contract.model import ContainerSpec
 from orchestrator.contract.tree import Target
 
 CALL_S = 30.0
-PROBE_S = 5.0
+PROBE_S = 10.0
 """An engine that says nothing about itself for so long hangs."""
 MAX_CALLS = 32
 OOM_NOTICE_S = 0.3
