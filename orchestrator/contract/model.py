@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NewType
 
+from orchestrator.contract.batch import After, Origin, ParameterizedSpec, PeriodicSpec
 from orchestrator.contract.health import HealthSpec
 from orchestrator.contract.rollouts import UpdateSpec
 
@@ -278,6 +279,7 @@ class TaskSpec:
     privileged: bool = False
     mounts: tuple[MountSpec, ...] = ()
     health: HealthSpec | None = None
+    timeout_ms: int = 0  # of one run; 0: none
 
     @property
     def driver_name(self) -> str:
@@ -310,6 +312,7 @@ class GroupSpec:
     datasets: tuple[str, ...] = ()
     locality: int = 0  # weight of nodes that have the images and ``datasets`` already
     update: UpdateSpec | None = None
+    after: tuple[After, ...] = ()
 
     @property
     def resources(self) -> Resources:
@@ -336,7 +339,8 @@ class Disruption:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
-    """What a user submits. ``disruption`` None: drains take one instance at a time, preemption has no bound."""
+    """What a user submits. ``disruption`` None: drains take one instance at a time, preemption has no bound.
+    ``periodic``, ``parameterized``: nothing of it runs, but copies do (``contract.batch``); ``origin``: it is one."""
 
     namespace: str = DEFAULT_NAMESPACE
     name: str
@@ -352,6 +356,13 @@ class JobSpec:
     affinity: tuple[Affinity, ...] = ()  # these three are for all groups, before their own
     spread: tuple[Spread, ...] = ()
     tolerations: tuple[Toleration, ...] = ()
+    periodic: PeriodicSpec | None = None
+    parameterized: ParameterizedSpec | None = None
+    origin: Origin | None = None
+
+    @property
+    def is_template(self) -> bool:
+        return self.periodic is not None or self.parameterized is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -479,6 +490,7 @@ class Assignment:
     variables: StrMap = ()
     job_version: int = 1
     modify_index: int = 0
+    origin: Origin | None = None  # of a run that was dispatched or was due
     adopt_only: bool = False  # made before the cluster was restored: taken up where it runs, never started
 
 
@@ -586,6 +598,8 @@ class Limits:
     answer_bytes: int = 64 * 1024 * 1024
     variable_bytes: int = 64 * 1024
     default_placement: str = ""  # of jobs that name none; "": what suits each group
+    children_per_job: int = 100
+    child_age_ms: int = 24 * 3600 * 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -601,6 +615,8 @@ class LimitsChange:
     answer_bytes: int | None = None
     variable_bytes: int | None = None
     default_placement: str | None = None
+    children_per_job: int | None = None
+    child_age_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
