@@ -78,7 +78,8 @@ class ParameterizedSpec:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
     """Where a run came from: the template's name, uid and version; ``due_ms``: unix ms for which a periodic run was
-    due (when it was forced: that time), 0 of a dispatch; ``meta`` and ``payload``: what a dispatch brought."""
+    due (when it was forced: that time), 0 of a dispatch; ``meta`` and ``payload``: what a dispatch brought;
+    ``replaces``: uids of runs that were stopped for it, and that it waits for."""
 
     job: str
     uid: str
@@ -86,6 +87,7 @@ class Origin:
     due_ms: int = 0
     meta: tuple[tuple[str, str], ...] = ()
     payload: bytes = b""
+    replaces: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

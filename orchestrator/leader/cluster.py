@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from orchestrator.state.housekeeping import needs_collection
-from orchestrator.state.model import Node
+from orchestrator.state.model import Job, Node
 from orchestrator.state.state import State
 from orchestrator.state.views import ClusterView, cluster_view, view_of
 
@@ -25,6 +25,18 @@ class StateCluster:
 
     def nodes(self) -> Iterable[Node]:
         return self._state().nodes.values()
+
+    @property
+    def time_ms(self) -> int:
+        return self._state().time_ms
+
+    @property
+    def periodic_index(self) -> int:
+        return self._state().periodic_index
+
+    def periodic_jobs(self) -> list[Job]:
+        state = self._state()
+        return [state.job_at[slot] for slot in sorted(state.periodic)]
 
     def changed_since(self, index: int) -> list[int] | None:
         return self._state().changes.since(index)

@@ -20,6 +20,7 @@ from orchestrator.contract.codec import CodecError, decode, encode, register
 from orchestrator.replication.log import FutureFormatError
 from orchestrator.replication.v1 import log_pb2
 from orchestrator.state import commands
+from orchestrator.state.batch import has_batch
 from orchestrator.state.commands import Entry
 
 ENTRY_MAGIC = 0x454D5352  # "RSME" in the file, little-endian
@@ -27,7 +28,7 @@ FORMAT = 4
 """Raised when a peer of today could misread what is written; additions alone do not raise it. What an older one reads
 rightly is still written with the older number. 2: configuration epochs (``ChangePeers``). 3: cordoned devices,
 evictions, namespaces, observations as columns (``RecordObserved``), moves (``MoveAllocation``), taints. 4: rollouts
-that are remembered, health, sick devices."""
+that are remembered, health, sick devices, templates of runs, groups after others, timeouts."""
 
 M = TypeVar("M", bound=Message)
 
@@ -61,6 +62,9 @@ _COMMANDS: dict[str, type] = {
     "steer_rollout": commands.SteerRollout,
     "rollback_job": commands.RollbackJob,
     "end_rollouts": commands.EndRollouts,
+    "launch_runs": commands.LaunchRuns,
+    "dispatch_job": commands.DispatchJob,
+    "force_run": commands.ForceRun,
     "remove_job": commands.RemoveJob,
     "move_allocation": commands.MoveAllocation,
     "register_node": commands.RegisterNode,
@@ -103,6 +107,9 @@ _OF_FORMAT_4 = (
     commands.SteerRollout,
     commands.RollbackJob,
     commands.EndRollouts,
+    commands.LaunchRuns,
+    commands.DispatchJob,
+    commands.ForceRun,
 )
 """Likewise, of format 3."""
 
@@ -121,7 +128,7 @@ def _has_news_of_4(command: commands.Command) -> bool:
     """Whether a peer of format 3 would read it and do something else."""
     match command:
         case commands.SubmitJobs():
-            return any(job.remember for job in command.jobs)
+            return any(job.remember or has_batch(job.spec) for job in command.jobs)
         case commands.ApplyPlan():
             return bool((command.actions.action == commands.Action.REPLACE).any())
         case commands.RecordObserved():

@@ -399,6 +399,7 @@ def assignment(state: State, row: int) -> Assignment:
         variables=_values(state, job.spec.namespace, group),
         job_version=int(table.version[row]),
         modify_index=int(table.told[row]),
+        origin=job.spec.origin,
         adopt_only=int(table.attempt[row]) <= state.attempt_floor,
     )
 

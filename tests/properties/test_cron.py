@@ -72,7 +72,11 @@ def _field(low: int, high: int) -> st.SearchStrategy[str]:
     span = st.tuples(number, number).map(lambda pair: f"{min(pair)}-{max(pair)}")
     step = st.builds(lambda word, by: f"{word}/{by}", st.one_of(st.just("*"), span), st.integers(1, high))
     return st.one_of(
-        st.just("*"), number.map(str), span, step, st.lists(number, min_size=2, max_size=3).map(lambda n: ",".join(map(str, n)))
+        st.just("*"),
+        number.map(str),
+        span,
+        step,
+        st.lists(number, min_size=2, max_size=3).map(lambda n: ",".join(map(str, n))),
     )
 
 

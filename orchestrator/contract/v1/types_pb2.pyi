@@ -611,7 +611,7 @@ class ParameterizedSpec(_message.Message):
     def __init__(self, payload: _Optional[_Union[PayloadRule, str]] = ..., meta_required: _Optional[_Iterable[str]] = ..., meta_optional: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Origin(_message.Message):
-    __slots__ = ("job", "uid", "version", "due_ms", "meta", "payload")
+    __slots__ = ("job", "uid", "version", "due_ms", "meta", "payload", "replaces")
     class MetaEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -625,13 +625,15 @@ class Origin(_message.Message):
     DUE_MS_FIELD_NUMBER: _ClassVar[int]
     META_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    REPLACES_FIELD_NUMBER: _ClassVar[int]
     job: str
     uid: str
     version: int
     due_ms: int
     meta: _containers.ScalarMap[str, str]
     payload: bytes
-    def __init__(self, job: _Optional[str] = ..., uid: _Optional[str] = ..., version: _Optional[int] = ..., due_ms: _Optional[int] = ..., meta: _Optional[_Mapping[str, str]] = ..., payload: _Optional[bytes] = ...) -> None: ...
+    replaces: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, job: _Optional[str] = ..., uid: _Optional[str] = ..., version: _Optional[int] = ..., due_ms: _Optional[int] = ..., meta: _Optional[_Mapping[str, str]] = ..., payload: _Optional[bytes] = ..., replaces: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class JobSpec(_message.Message):
     __slots__ = ("namespace", "name", "type", "priority", "groups", "placement", "on_disconnect", "constraints", "metadata", "disruption", "unpreemptible", "affinity", "spread", "tolerations", "periodic", "parameterized", "origin")
