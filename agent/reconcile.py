@@ -9,6 +9,10 @@ and starts it again, ``attempts`` times. After that ``fail`` gives up, and ``del
 (``attempts * delay_ms``, at least one second) and begins to count again. A service that ran longer than
 ``STABLE_MS`` and the interval has proved itself: its count begins at 0. A batch job's never does. What could not be
 started for a reason that stays (no such image or command) fails at once: the leader tries again, elsewhere if it can.
+
+A task's timeout holds for each run of its group, from when all of it ran: what then still runs is stopped (and killed
+after its grace), and has failed. What ended after that time has failed likewise, so that an agent that was away
+meanwhile comes to the same end.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import enum
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from agent import timeouts
 from agent.driver import Instance, InstanceState, exit_reason
 from agent.health import is_checked, next_word
 from orchestrator.contract.model import (
@@ -72,6 +77,7 @@ class Record:
     cause: Cause | None = None
     due_ms: int = 0  # BACKOFF: not before (unix milliseconds)
     running_since_ms: int = 0
+    overdue: str = ""  # the task that ran beyond its timeout in this run
     ended_ms: int = 0
     hold: Hold = Hold.NONE
     tasks: tuple[TaskObservation, ...] = ()
@@ -159,9 +165,10 @@ def _run(
     now_ms: int,
     blockers: Sequence[str],
 ) -> Step:
-    cause = record.cause or _failure(record, current)
+    record = _timed(record, current, now_ms)
+    cause = record.cause or _too_late(record, current) or _failure(record, current)
     if cause is not None:
-        record = replace(record, cause=cause)
+        record = replace(record, cause=cause if not record.overdue else record.cause)
         if running:
             return Step(record=record, actions=_stops(record, running))
         return _after_failure(record, cause, now_ms)
@@ -185,7 +192,11 @@ def _run(
     if record.state is not AllocState.RUNNING:
         record = replace(record, state=AllocState.RUNNING, reason="", running_since_ms=now_ms)
         record = replace(record, health=next_word(record.health, False, now_ms) if is_checked(tasks) else 0)
-    return Step(record=record, actions=actions)
+    return Step(
+        record=record,
+        actions=actions,
+        wake_ms=timeouts.deadline_ms(record.assignment.group, record.running_since_ms, current),
+    )
 
 
 def _stopping(record: Record, current: Sequence[Instance], running: Sequence[Instance], now_ms: int) -> Step:
@@ -225,6 +236,23 @@ def _disconnected(record: Record, running: Sequence[Instance]) -> Step:
             reason="stopped without contact to a majority (on_disconnect: stop); waits for the control plane",
         )
     return Step(record=record)
+
+
+def _timed(record: Record, current: Sequence[Instance], now_ms: int) -> Record:
+    """With the task that took too long, if one did."""
+    if record.running_since_ms > now_ms:
+        record = replace(record, running_since_ms=now_ms)  # a clock that was set back must not give it a day more
+    if record.cause is not None or record.overdue:
+        return record
+    return replace(record, overdue=timeouts.overdue(record.assignment.group, record.running_since_ms, current, now_ms))
+
+
+def _too_late(record: Record, current: Sequence[Instance]) -> Cause | None:
+    """Stays what it is until all of the run has ended; then it has the exit code of the task that took too long."""
+    if not record.overdue:
+        return None
+    codes = [one.exit.code for one in current if one.run.task == record.overdue and one.exit is not None]
+    return Cause(reason=timeouts.reason(record.assignment.group, record.overdue), exit_code=codes[0] if codes else 0)
 
 
 def _failure(record: Record, current: Sequence[Instance]) -> Cause | None:
@@ -281,6 +309,7 @@ def _begin_again(record: Record) -> Record:
         cause=None,
         due_ms=0,
         running_since_ms=0,
+        overdue="",
         tasks=(),
     )
 

@@ -6,11 +6,14 @@ The rule: values only; a task's own environment wins over ours nowhere, so the n
 
 from __future__ import annotations
 
+import base64
+import contextlib
 from dataclasses import dataclass
 
 from agent.driver import RunId, RunSpec, StartError
 from agent.reconcile import Record
-from orchestrator.contract.model import PortBinding, TaskSpec, str_map
+from orchestrator.contract.batch import Origin
+from orchestrator.contract.model import JobType, PortBinding, TaskSpec, str_map
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,11 @@ def run_spec(record: Record, task: TaskSpec, cluster_id: str, node: NodeFacts) -
         "RAFTSMAN_NODE": node.name,
         "RAFTSMAN_NODE_ADDRESS": node.address,
     }
+    if assignment.job_type is JobType.BATCH:
+        env["RAFTSMAN_ARRAY_INDEX"] = str(key.id.ordinal)
+        env["RAFTSMAN_ARRAY_SIZE"] = str(assignment.group.count)
+    if assignment.origin is not None:
+        env |= _of_run(assignment.origin)
     for port in assignment.ports:
         env[f"RAFTSMAN_PORT_{_env_name(port.label)}"] = str(_inside(port) if in_container else port.host_port)
     devices = assignment.device_ids if task.resources.gpus is not None else ()
@@ -73,6 +81,22 @@ def run_spec(record: Record, task: TaskSpec, cluster_id: str, node: NodeFacts) -
         ports=assignment.ports if in_container and publishes else (),
         device_ids=devices,
     )
+
+
+def _of_run(origin: Origin) -> dict[str, str]:
+    """What a run of a template is told: whose it is, when it was due, what the dispatch brought."""
+    env = {"RAFTSMAN_PARENT_JOB": origin.job}
+    if origin.due_ms:
+        env["RAFTSMAN_DUE_TIME"] = str(origin.due_ms // 1000)
+    for name, value in origin.meta:
+        env[f"RAFTSMAN_META_{_env_name(name)}"] = value
+    if origin.payload:
+        env["RAFTSMAN_PAYLOAD_BASE64"] = base64.b64encode(origin.payload).decode("ascii")
+        with contextlib.suppress(UnicodeDecodeError):
+            text = origin.payload.decode()
+            if "\0" not in text:
+                env["RAFTSMAN_PAYLOAD"] = text
+    return env
 
 
 def _publisher(record: Record) -> str:

@@ -11,6 +11,7 @@ import click
 
 from orchestrator.cli.session import STALE_AFTER_S, Session, common
 from orchestrator.cli.views import newest
+from orchestrator.contract.batch import split_place
 from orchestrator.contract.errors import InvalidError, NotFoundError, RaftsmanError
 from orchestrator.contract.model import AllocState, Desired
 from orchestrator.contract.transitions import TERMINAL
@@ -98,7 +99,7 @@ def logs(
 
 
 async def _sources(session: Session, client: Client, text: str, task: str) -> list[_Source]:
-    parts = text.split("/")
+    parts = split_place(text)
     if len(parts) > 3 or not all(parts) or (len(parts) == 3 and not parts[2].isdigit()):
         raise InvalidError(f"expected JOB, JOB/GROUP or JOB/GROUP/ORDINAL, got {text!r}")
     found = await client.get_job(parts[0])

@@ -1,8 +1,9 @@
 """What batch jobs have beside instances: groups that come after others, schedules, dispatch, and where a run came from.
 
 Owns: these shapes, and the names of runs. Leaves to others: reading cron expressions (``contract.cron``), what is due
-(``reconcile.periodic``), making a run (``state.apply_batch``). The rule: a periodic or a parameterized job is a template
-of which nothing runs; each of its runs is a job of its own, named ``NAME/periodic-...`` or ``NAME/dispatch-...``.
+(``reconcile.periodic``), making a run (``state.apply_batch``). The rule: a periodic or a parameterized job is a
+template of which nothing runs; each of its runs is a job of its own, named ``NAME/periodic-...`` or
+``NAME/dispatch-...``.
 """
 
 from __future__ import annotations

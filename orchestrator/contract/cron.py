@@ -1,19 +1,20 @@
 """Cron expressions: which minutes they name, in which time zone, and the first one after an instant.
 
 Owns: reading them (``parse``), the rules of daylight saving time (``Schedule.after``). Leaves to others: what becomes
-of a due time (``reconcile.periodic``). The rule: a function of the expression, the zone's data and the instant; nobody's
-clock is read here. ``apply`` never asks it: peers may have different data on time zones, so the leader alone decides.
+of a due time (``reconcile.periodic``). The rule: a function of the expression, the zone's data and the instant;
+nobody's clock is read here. ``apply`` never asks it: peers may have different data on time zones, so the leader alone
+decides.
 
-Five fields, ``minute hour day-of-month month day-of-week``, each ``*``, a number, a range ``1-5``, a list ``1,15``, with a
-step ``*/10``; months and days by their first three letters, too; Sunday is 0 or 7. Where both days are restricted (neither
-begins with ``*``) either of them is enough, as cron has always done. ``@yearly``, ``@annually``, ``@monthly``,
-``@weekly``, ``@daily``, ``@midnight``, ``@hourly``; ``@every 90s`` counts from 1970-01-01 UTC, so that no new leader
-begins to count anew.
+Five fields, ``minute hour day-of-month month day-of-week``, each ``*``, a number, a range ``1-5``, a list ``1,15``,
+with a step ``*/10``; months and days by their first three letters, too; Sunday is 0 or 7. Where both days are
+restricted (neither begins with ``*``) either of them is enough, as cron has always done. ``@yearly``, ``@annually``,
+``@monthly``, ``@weekly``, ``@daily``, ``@midnight``, ``@hourly``; ``@every 90s`` counts from 1970-01-01 UTC, so that
+no new leader begins to count anew.
 
-Daylight saving time, for a zone that has it. Where the hour begins with ``*`` the job runs all day long, and what counts
-is that time passes: the hour that comes twice has its runs twice, the one that is left out has none. Any other hour
-means once on that day: a time that comes twice counts when it comes first, and one that is left out is made up for at
-the end of the gap.
+Daylight saving time, for a zone that has it. Where the hour begins with ``*`` the job runs all day long, and what
+counts is that time passes: the hour that comes twice has its runs twice, the one that is left out has none. Any other
+hour means once on that day: a time that comes twice counts when it comes first, and one that is left out is made up
+for at the end of the gap.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ class CronError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """The numbers that each field names. ``dom_star``, ``dow_star``: that field begins with ``*``; ``all_day``: the hour
-    does. ``dow``: 0 is Sunday."""
+    """The numbers that each field names. ``dom_star``, ``dow_star``: that field begins with ``*``; ``all_day``: the
+    hour does. ``dow``: 0 is Sunday."""
 
     minutes: tuple[int, ...]
     hours: tuple[int, ...]

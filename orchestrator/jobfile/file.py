@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from orchestrator.contract.errors import InvalidError
 from orchestrator.contract.model import JobSpec
-from orchestrator.jobfile import check, limits, models, rollout_keys, tree, units
+from orchestrator.jobfile import batch_keys, check, limits, models, rollout_keys, tree, units
 from orchestrator.jobfile.check import Path, dotted, near_miss
 from orchestrator.jobfile.tree import Entry, Map, Mistake, Node, Place, Scalar, Seq
 
@@ -45,6 +45,9 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "tcp_check": rollout_keys.OrbitTcp,
     "update": rollout_keys.UpdateKeys,
     "rolling_update_config": rollout_keys.OrbitUpdate,
+    "after": batch_keys.AfterKeys,
+    "periodic": batch_keys.PeriodicKeys,
+    "parameterized": batch_keys.ParameterizedKeys,
 }
 _MAPPED = {"groups": "name", "tasks": "name", "ports": "label"}
 """Lists that may be written as a mapping, and the key of an item that the mapping's key becomes."""
@@ -59,7 +62,8 @@ _ELSEWHERE = {
     "replicas": "count", "instances": "count", "environment": "env", "entrypoint": "command", "cmd": "command",
     "mem": "memory", "ram": "memory", "gpu": "gpus", "cpus": "cpu", "workdir": "work_dir", "working_dir": "work_dir",
     "mounts": "volumes", "mount": "volumes", "kind": "type", "labels": "metadata", "requirements": "constraints",
-    "healthcheck": "health", "probes": "health", "strategy": "update", "update_config": "update",
+    "healthcheck": "health", "probes": "health", "strategy": "update", "depends_on": "after", "schedule": "periodic",
+    "timezone": "time_zone", "crons": "cron", "update_config": "update",
 }  # fmt: skip
 """Words of other orchestrators for our keys."""
 

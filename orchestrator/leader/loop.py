@@ -1,9 +1,9 @@
 """The leader's loop: while this peer leads, look at the whole state, decide, propose; again when something changed.
 
 Owns: when to look (a change, a deadline, never a period), keeping the loop free while a large plan is made, judging
-silent nodes, starting what is due (``schedule``), collecting. Leaves to others: what should be (``plan``), whether it goes in (``state.apply``), hearing
-heartbeats (``liveness``). The rule: leadership is a hint to run, never permission; a deposed peer's proposals fail,
-and nothing that a round decided outlives the round.
+silent nodes, starting what is due (``schedule``), collecting. Leaves to others: what should be (``plan``), whether it
+goes in (``state.apply``), hearing heartbeats (``liveness``). The rule: leadership is a hint to run, never permission;
+a deposed peer's proposals fail, and nothing that a round decided outlives the round.
 """
 
 from __future__ import annotations

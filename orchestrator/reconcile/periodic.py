@@ -1,9 +1,10 @@
 """Which periodic jobs are due now, and when the next one will be.
 
 Owns: this judgement, what "missed" means. Leaves to others: cron expressions (``contract.cron``), that a due time comes
-to one run only (``state.apply_batch``), uids and proposing (``leader.schedule``). The rules, for a job whose last due time
-that was dealt with is L: of the due times after L only the latest counts, however many passed. It runs if it is at most
-``LATE_MS`` ago; if it is older nobody could start it in time, and the job's ``missed`` says whether it still runs.
+to one run only (``state.apply_batch``), uids and proposing (``leader.schedule``). The rules, for a job whose last due
+time that was dealt with is L: of the due times after L only the latest counts, however many passed. It runs if it is
+at most ``LATE_MS`` ago; if it is older nobody could start it in time, and the job's ``missed`` says whether it still
+runs.
 """
 
 from __future__ import annotations

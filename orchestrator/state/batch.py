@@ -1,7 +1,7 @@
 """Templates (periodic and parameterized jobs) and their runs, as values: what a run is, when the next one is due.
 
-Owns: the spec of a run, the record of a schedule, the next time for whoever asks. Leaves to others: deciding that a time
-is due (``reconcile.periodic``), entering runs (``apply_batch``). The rule: what ``apply`` calls here reads no cron
+Owns: the spec of a run, the record of a schedule, the next time for whoever asks. Leaves to others: deciding that a
+time is due (``reconcile.periodic``), entering runs (``apply_batch``). The rule: what ``apply`` calls here reads no cron
 expression and no time zone.
 """
 

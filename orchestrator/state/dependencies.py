@@ -2,8 +2,8 @@
 
 Owns: this judgement, for planning, status and quotas alike. Leaves to others: counting instances. The rules: a group's
 turn comes when all instances of the groups before it have ended as it asks. ``success``: all are complete; once one of
-them has failed for good, or its group was skipped, this group is skipped. ``any``: all have ended, however; a group that
-was skipped has ended. A group of no instances is complete.
+them has failed for good, or its group was skipped, this group is skipped. ``any``: all have ended, however; a group
+that was skipped has ended. A group of no instances is complete.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ def _held(state: State, job: Job) -> Usage:
 
 
 def _ended(state: State, job: Job, place: int) -> tuple[int, int]:
-    """How many instances of a batch group are complete, and have failed for good, at a version that is current for it."""
+    """Of a batch group: how many instances are complete, how many have failed for good, at a current version."""
     group = job.spec.groups[place]
     gid = state.ordinals.gids.get((job.slot, group.name))
     if gid is None:

@@ -1,4 +1,5 @@
-"""Cron against brute force: every minute of some days, asked one by one whether it is due, over changes of the clocks."""
+"""Cron against brute force: every minute of some days, asked one by one whether it is due, over changes of the
+clocks."""
 
 from __future__ import annotations
 
