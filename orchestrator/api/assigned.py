@@ -78,6 +78,8 @@ class AssignmentWriter:
         )
         if found.variables:
             message.variables.update(found.variables)
+        if found.origin is not None:
+            codec.encode(found.origin, message.origin)
         return message
 
     def _group(self, group: GroupSpec) -> types_pb2.GroupSpec:

@@ -177,7 +177,7 @@ class Writes:
         namespace, name = job_key(request.job)
         if len(request.payload) > MAX_PAYLOAD_BYTES:
             raise InvalidError(
-                f"payload: {len(request.payload)} bytes; at most {MAX_PAYLOAD_BYTES}: put more where the job can fetch it",
+                f"payload: {len(request.payload)} bytes; at most {MAX_PAYLOAD_BYTES}; more belongs elsewhere",
                 field="payload",
             )
         command = cmd.DispatchJob(

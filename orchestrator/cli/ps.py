@@ -61,7 +61,7 @@ def _ps(session: Session, client: Client, namespace: str, everything: bool, stal
         allocation
         for allocation in (placed.allocations if everything else visible(placed.allocations))
         if (allocation.id.namespace, allocation.id.job) in shown
-        and (everything or is_live(allocation) or allocation.state.name in ("FAILED", "LOST"))
+        and (everything or is_live(allocation) or allocation.state.name in ("FAILED", "SKIPPED", "LOST"))
     ]
 
     def text(wide: bool) -> str:
@@ -147,7 +147,7 @@ def _status(job: JobStatus, allocations: list[Allocation], why_not: Explanation 
         rows.append(
             [
                 group.group, group.count, group.running, group.ready, group.starting or "", group.pending or "",
-                group.complete or "", group.failed or "", group.lost or "", group.outdated or "",
+                group.complete or "", group.failed or "", group.skipped or "", group.lost or "", group.outdated or "",
                 cores(needs.cpu_millis) if needs else "", mebibytes(needs.memory_mib) if needs else "",
                 gpus_text(needs.gpus) if needs else "",
             ]

@@ -44,6 +44,8 @@ MAX_TEXT = 256
 MAX_EVERY_S = 366 * 86_400
 HORIZON_DAYS = 12 * 366
 """The 29th of February may be eight years away, and no combination of days is rarer than that, doubled by a weekday."""
+END_MS = 250_000_000_000_000
+"""In the year 9892; nothing is due later, for dates end in 9999."""
 _DAY = datetime.timedelta(days=1)
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
@@ -93,7 +95,8 @@ def parse(expression: str) -> Fields | int:
     words = text.split(" ")
     if len(words) != 5:
         raise CronError(
-            f"{expression!r} has {len(words) if text else 0} fields; expected 5: minute hour day-of-month month day-of-week"
+            f"{expression!r} has {len(words) if text else 0} fields; expected 5: "
+            "minute hour day-of-month month day-of-week"
         )
     dow = _field("day-of-week", words[4], 0, 7, _DAYS)
     fields = Fields(
@@ -157,8 +160,8 @@ def zone(name: str) -> datetime.tzinfo:
         return ZoneInfo(name)
     except (OSError, ValueError, KeyError):
         raise CronError(
-            f"no such time zone {name!r}: expected a name such as Europe/Berlin or UTC (or the system's time zone data, "
-            "package tzdata, is not installed there)"
+            f"no such time zone {name!r}: expected a name such as Europe/Berlin or UTC (or the system's time zone "
+            "data, package tzdata, is not installed there)"
         ) from None
 
 
@@ -198,6 +201,8 @@ class Schedule:
 @functools.lru_cache(maxsize=4096)
 def _after(expression: str, time_zone: str, time_ms: int) -> int | None:
     fields = _parsed(expression)
+    if not 0 <= time_ms < END_MS:
+        return None
     if isinstance(fields, int):
         every_ms = fields * 1000
         return (time_ms // every_ms + 1) * every_ms

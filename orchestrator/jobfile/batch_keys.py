@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from orchestrator.contract import batch
-from orchestrator.jobfile.leaves import Keys, Or, Text, TextList, Truth, one_of, word
+from orchestrator.jobfile.leaves import Keys, Or, Text, TextList, Truth, word
 
 _CONDITIONS = {one.name.lower(): one for one in batch.AfterCondition}
 _OVERLAPS = {one.name.lower(): one for one in batch.Overlap}
@@ -38,7 +38,7 @@ class AfterKeys(Keys):
 def _afters(value: object) -> object:
     """``load``, ``[load, clean]``, ``{load: success, clean: any}``, or a list of mappings."""
     if isinstance(value, dict) and not ("group" in value and set(value) <= {"group", "condition"}):
-        return [{"group": name, "condition": one_of(condition, _CONDITIONS)} for name, condition in value.items()]
+        return [{"group": name, "condition": condition} for name, condition in value.items()]
     listed = value if isinstance(value, list) else [value]
     return [one if isinstance(one, dict) else {"group": one} for one in listed]
 

@@ -12,7 +12,7 @@ import numpy as np
 from orchestrator.contract.model import AllocState, Desired, NodeStatus
 from orchestrator.contract.transitions import TERMINAL
 from orchestrator.reconcile.work import GroupWork
-from orchestrator.state.batch import next_run
+from orchestrator.state.batch import moment, next_run
 from orchestrator.state.disruption import PREEMPTED
 from orchestrator.state.failures import WITHOUT_LIMIT, retries_of
 from orchestrator.state.model import Job
@@ -74,7 +74,9 @@ def _template_remark(job: Job) -> str:
     if job.spec.parameterized is not None:
         return f"nothing of it runs by itself: each `raftsman job dispatch {job.spec.name}` makes a run"
     due_ms, problem = next_run(job)
-    return f"nothing of it runs by itself: the next run {f'is due at {due_ms}' if due_ms else f'is not due: {problem}'}"
+    if not due_ms:
+        return f"nothing of it runs by itself, and no run is due: {problem}"
+    return f"nothing of it runs by itself: the next run is due at {moment(due_ms)}"
 
 
 def _preempted_remarks(view: ClusterView, job: Job, group: int) -> list[str]:

@@ -22,7 +22,7 @@ from orchestrator.contract.batch import (
 )
 from orchestrator.contract.model import StrMap
 from orchestrator.state.apply_jobs import being_removed, not_found, over_quota, stop, stopped, submit_one
-from orchestrator.state.batch import run_spec
+from orchestrator.state.batch import moment, run_spec
 from orchestrator.state.check import id_problem, job_problem, range_problem
 from orchestrator.state.commands import (
     DispatchJob,
@@ -79,9 +79,8 @@ def _launch(state: State, one: Launch) -> bool:
                 stop(state, StopJob(namespace=run.spec.namespace, name=run.spec.name))
             _record(state, job, replace(schedule, runs=schedule.runs + 1, last_job=made.spec.name))
             return True
-    state.events.emit(
-        "periodic.skipped", namespace=job.spec.namespace, job=job.spec.name, message=f"due at {one.due_ms}: {reason}"
-    )
+    said = f"due at {moment(one.due_ms)}: {reason}"
+    state.events.emit("periodic.skipped", namespace=job.spec.namespace, job=job.spec.name, message=said)
     _record(state, job, replace(schedule, skipped=schedule.skipped + 1, last_skipped=reason))
     return True
 

@@ -7,12 +7,15 @@ expression and no time zone.
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import replace
 
 from orchestrator.contract import cron
 from orchestrator.contract.batch import Origin
 from orchestrator.contract.model import JobSpec
 from orchestrator.state.model import Job, Schedule
+
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 def has_batch(spec: JobSpec) -> bool:
@@ -27,6 +30,13 @@ def has_batch(spec: JobSpec) -> bool:
 def run_spec(template: JobSpec, name: str, origin: Origin) -> JobSpec:
     """What a run of the template is: the same job, once."""
     return replace(template, name=name, periodic=None, parameterized=None, origin=origin)
+
+
+def moment(time_ms: int) -> str:
+    """A time for people: ``2026-01-31 03:00:00 UTC``. Total: a clock may say anything."""
+    if not 0 <= time_ms < cron.END_MS:
+        return f"{time_ms} ms"
+    return f"{_EPOCH + datetime.timedelta(milliseconds=time_ms):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def next_schedule(time_ms: int, before: Job | None, spec: JobSpec) -> Schedule | None:

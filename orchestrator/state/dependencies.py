@@ -56,8 +56,8 @@ def _turn(
             if skipped:
                 return Turn(f"group {after.group}, which it comes after, was skipped", skipped=True)
             if failed:
-                which = f"{failed} of {count} instances" if count > 1 else "it"
-                return Turn(f"group {after.group}, which it comes after, failed ({which}, for good)", skipped=True)
+                which = f" ({failed} of {count} instances)" if count > 1 else ""
+                return Turn(f"group {after.group}, which it comes after, failed for good{which}", skipped=True)
             if complete < count:
                 waits.append(f"group {after.group} to complete ({complete} of {count} have)")
         elif not skipped and complete + failed < count:

@@ -73,9 +73,10 @@ class State:
 
     __slots__ = (
         "_facts", "_job_slots", "_node_slots", "_version_rows", "addresses", "admitted", "answers", "attempt_floor",
-        "changes", "children", "cluster_id", "draining", "engine_nodes", "epoch", "events", "feature_level", "forgotten", "index",
-        "job_at", "job_names", "jobs", "ledger", "limits", "namespaces", "node_at", "node_names", "nodes", "ordinals",
-        "periodic", "periodic_index", "settings", "shown_index", "table", "time_ms", "typical", "usage", "variables",
+        "changes", "children", "cluster_id", "draining", "engine_nodes", "epoch", "events", "feature_level",
+        "forgotten", "index", "job_at", "job_names", "jobs", "ledger", "limits", "namespaces", "node_at", "node_names",
+        "nodes", "ordinals", "periodic", "periodic_index", "settings", "shown_index", "table", "time_ms", "typical",
+        "usage", "variables",
     )  # fmt: skip
 
     def __init__(self, limits: Limits | None = None) -> None:
@@ -106,7 +107,7 @@ class State:
         self.usage = UsageIndex()
         self.job_at: dict[int, Job] = {}
         self.job_names: dict[tuple[str, str], str] = {}
-        self.children: dict[tuple[str, str], dict[int, None]] = {}  # slots of runs by (namespace, template's name)
+        self.children: dict[tuple[str, str], dict[int, None]] = {}  # slots of runs by (namespace, name of template)
         self.periodic: dict[int, None] = {}  # slots
         self.periodic_index = 0  # of the last change to one of them
         self.node_at: dict[int, Node] = {}  # with the forgotten ones

@@ -103,7 +103,7 @@ def test_every_due_time_is_that_of_a_clock_on_the_wall(expression: str, change: 
     first, last = _ms(at) - 4 * 60 * MINUTE_MS, _ms(at) + 6 * 60 * MINUTE_MS
     expected = _brute(fields, zone, first, last)
     schedule = Schedule((expression,), zone)
-    found = []
+    found: list[int] = []
     due = schedule.after(first - 1)
     while due is not None and due <= last and len(found) <= len(expected):
         found.append(due)
