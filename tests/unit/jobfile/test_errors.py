@@ -18,7 +18,11 @@ BAD: list[tuple[str, str, str]] = [
     ),
     ("a-word-of-kubernetes", GOOD + "replicas: 3\n", "job.yaml:3:1: unknown key 'replicas'; did you mean 'count'?"),
     ("a-key-at-the-wrong-level", GOOD + "cpu: 2\n", "did you mean 'cpu' within 'resources'?"),
-    ("an-unknown-key-far-from-all", GOOD + "zzzzqq: 1\n", "unknown key 'zzzzqq' (known: affinity, after, args, command,"),
+    (
+        "an-unknown-key-far-from-all",
+        GOOD + "zzzzqq: 1\n",
+        "unknown key 'zzzzqq' (known: affinity, after, args, command,",
+    ),
     (
         "an-unknown-key-within",
         GOOD + "resources:\n  cpuu: 1\n",
