@@ -7,6 +7,7 @@ opened, and each message names the setting, what was expected and one example.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[^:\s\[\]/]+):([0-9]{1,5})")
 RESOURCE = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 DATASET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,253}")
+DEFAULT_PORTS = (20_000, 31_999)
 DRIVER_NAMES = ("auto", "docker", "process", "fake")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(Ki|Mi|Gi|Ti|K|M|G|T|)(?:B|)")
 _UNIT_BYTES = {
@@ -67,9 +69,13 @@ class AgentSettings(BaseSettings):
     address: str = ""
     publish_address: str = ""
     http: str = ""
-    ports: Annotated[tuple[int, int], NoDecode] = (20_000, 31_999)
+    ports: Annotated[tuple[int, int], NoDecode] = DEFAULT_PORTS
+    dns: str = "auto"
+    dns_upstream: str = ""
+    workload_dir: Path | None = None
     allow_privileged: bool = False
     allow_host_paths: bool = False
+    allow_host_network: bool = False
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @pydantic.field_validator("peers", mode="before")
@@ -84,7 +90,7 @@ class AgentSettings(BaseSettings):
                 raise ValueError(f"{address!r}; expected host:port, for example 10.0.0.1:7400")
         return addresses
 
-    @pydantic.field_validator("data", "tls", "tls_pool")
+    @pydantic.field_validator("data", "tls", "tls_pool", "workload_dir")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         """What runs as a process starts in a directory of its own: a relative path would lead elsewhere there."""
@@ -193,6 +199,18 @@ class AgentSettings(BaseSettings):
             raise ValueError(f"{value!r}; expected host:port, for example 127.0.0.1:7481")
         return value
 
+    @pydantic.field_validator("dns", "dns_upstream")
+    @classmethod
+    def _dns(cls, value: str, info: pydantic.ValidationInfo) -> str:
+        words = ("auto", "off") if info.field_name == "dns" else ("", "system")
+        host, _, _ = value.rpartition(":")
+        if value in words:
+            return value
+        if not is_address(value) or not _is_ip(host.strip("[]")):
+            known = "auto, off" if info.field_name == "dns" else "system"
+            raise ValueError(f"{value!r}; expected {known} or address:port, for example 127.0.0.1:8600")
+        return value
+
     @pydantic.field_validator("name")
     @classmethod
     def _name(cls, value: str) -> str:
@@ -292,6 +310,14 @@ def parse_gpu(text: str) -> DeclaredGpus:
 def is_address(text: str) -> bool:
     match = ADDRESS.fullmatch(text)
     return match is not None and 0 <= int(match.group(2)) <= 65535
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def split_address(text: str) -> tuple[str, int]:

@@ -19,11 +19,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+from agent import lean  # isort: skip  (it has to come first)
 import click
 import structlog
 
 from agent import certificates
-from agent.config import AgentSettings, load, split_address
+from agent.asking import Asking
+from agent.config import DEFAULT_PORTS, AgentSettings, load, split_address
+from agent.discovery import Directory
+from agent.dns.listen import resolver_for_containers, serve_dns
 from agent.driver import Driver
 from agent.inventory import gpu, machine
 from agent.inventory.gpu_health import GpuHealth
@@ -32,14 +36,20 @@ from agent.outbox import Outbox
 from agent.registry import DRIVERS, DriverSettings
 from agent.runspec import NodeFacts
 from agent.session import Session
+from agent.sessions import SessionServer
 from agent.store import Store, boot_id
 from agent.supervisor import Supervisor
+from agent.usage import Usage
+from agent.workload.place import shares_paths, socket_directory
+from agent.workload.side import WorkloadSide
 from orchestrator.contract.channel import TlsFiles
 from orchestrator.contract.errors import RaftsmanError, StartupError
 from orchestrator.contract.model import NodeSpec, Resources, str_map
 
 VERSION = "0.1.0"
 WARN_BEFORE = datetime.timedelta(days=30)
+SEEN = "drivers"
+"""What the data directory says of drivers that have answered on this node."""
 LOOPBACK = ("127.", "localhost", "::1")
 
 log = structlog.get_logger("agent")
@@ -61,7 +71,7 @@ class Agent:
             stack.callback(store.close)
             tls, name = self._certificate(store, stack)
             address = settings.address or _own_address(settings.peers)
-            drivers = await self._drivers(address)
+            drivers = await self._drivers(address, store)
             health: GpuHealth | None = None
             if settings.gpu:
                 devices = gpu.declared(settings.gpu, name)
@@ -76,8 +86,13 @@ class Agent:
                 disk_mib=settings.disk or machine.disk_mib(settings.data),
                 custom=tuple(sorted(settings.resource.items())),
             )
+            services = Directory(
+                saved=store.read_json("services.json"), save=lambda value: store.write_json("services.json", value)
+            )
+            dns = await serve_dns(stack, settings.dns, settings.dns_upstream, services.ask)
             system = machine.system()
             this_boot = boot_id()
+            asking = Asking(lambda: store.node_id)
             supervisor = Supervisor(
                 store=store,
                 drivers=drivers,
@@ -89,8 +104,24 @@ class Agent:
                     api_follows_peers=not settings.api,
                 ),
                 metrics=self.metrics,
+                workload=lambda records: WorkloadSide(
+                    cluster_id=lambda: store.cluster_id,
+                    records=records,
+                    data=settings.data,
+                    directory=socket_directory(settings.data, settings.workload_dir, store.node_id),
+                    mounted=shares_paths if settings.workload_dir is None else lambda: True,
+                    needed=settings.workload_dir is not None,
+                    services=services,
+                    reserved=tuple(dict.fromkeys((settings.ports, DEFAULT_PORTS))),  # another agent here may have those
+                    saved=store.read_json("workload.json"),
+                    save=lambda value: store.write_json("workload.json", value),
+                    dns=dns,
+                    resolver=resolver_for_containers(dns, settings.dns_upstream),
+                ),
                 report=self.outbox.add,
                 acknowledged=lambda key: not self.outbox.has(key),
+                settle=asking.settle,
+                progress=asking.tell,
                 check_host=_check_host(settings.publish_address),
             )
 
@@ -128,17 +159,40 @@ class Agent:
                 store=store,
                 supervisor=supervisor,
                 outbox=self.outbox,
+                asking=asking,
                 node=node,
+                sessions=SessionServer(supervisor, node_id=store.node_id, node_name=name),
+                usage=Usage(
+                    supervisor,
+                    data=settings.data,
+                    devices=[device.id for device in devices],
+                    nvml=None if settings.gpu else gpu.load_nvml(),
+                ),
                 metrics=self.metrics,
                 boot_id=this_boot,
+                services=services,
             )
+            self.metrics.show(supervisor.workload, services)
             http = await self._serve_http(stack, store, session, supervisor, name)
             store.write_json(
                 "agent.json",
-                {"pid": os.getpid(), "node_id": store.node_id, "name": name, "http": http, "started_s": time.time()},
+                {
+                    "pid": os.getpid(),
+                    "node_id": store.node_id,
+                    "name": name,
+                    "http": http,
+                    "dns": dns,
+                    "started_s": time.time(),
+                },
             )
             stack.push_async_callback(supervisor.close)
-            await supervisor.start(without_contact=session.contact_lost)
+            try:
+                await supervisor.start(without_contact=session.contact_lost)
+            except OSError as error:
+                raise StartupError(
+                    f"cannot listen in the directory for tasks, {error.filename or settings.workload_dir}: "
+                    f"{error.strerror}; name another one with --workload-dir"
+                ) from error
             log.info(
                 "agent_started",
                 node=store.node_id,
@@ -148,7 +202,10 @@ class Agent:
                 memory_mib=capacity.memory_mib,
                 devices=len(devices),
                 http=http,
+                dns=dns,
             )
+            trimming = asyncio.get_running_loop().create_task(_keep_trimming())
+            stack.callback(trimming.cancel)
             if health is not None:
                 await self._watch(stack, health)
             await self._until_stopped(session)
@@ -199,7 +256,9 @@ class Agent:
         if ends - now < WARN_BEFORE:
             log.warning("certificate_ends_soon", file=str(files.cert), ends=ends.isoformat())
 
-    async def _drivers(self, address: str) -> dict[str, Driver]:
+    async def _drivers(self, address: str, store: Store) -> dict[str, Driver]:
+        """Those that were asked for; of ``auto`` those that answer now or ever did here: an engine that is down while
+        the agent starts (both at boot, or it is being restarted) comes back, and its tasks may well be running."""
         settings = self.settings
         publish = settings.publish_address or ("127.0.0.1" if address.startswith(LOOPBACK) else "0.0.0.0")
         options = DriverSettings(
@@ -207,10 +266,12 @@ class Agent:
             publish_address=publish,
             allow_privileged=settings.allow_privileged,
             allow_host_paths=settings.allow_host_paths,
+            allow_host_network=settings.allow_host_network,
         )
         auto = "auto" in settings.driver
         names = ("docker", "process") if auto else settings.driver
         drivers: dict[str, Driver] = {}
+        seen = set(store.noted(SEEN).split())
         for name in names:
             try:
                 driver = DRIVERS[name](options)
@@ -219,7 +280,7 @@ class Agent:
                     continue
                 raise StartupError(f"driver {name} needs {error.name}: pip install 'raftsman[agent]'") from error
             info = await driver.probe()
-            if not info.available and auto:
+            if not info.available and auto and name not in seen:
                 log.info("driver_absent", driver=name, reason=info.reason)
                 await driver.close()
                 continue
@@ -227,7 +288,9 @@ class Agent:
                 log.warning("driver_down", driver=name, reason=info.reason)
             else:
                 log.info("driver_ready", driver=name, version=info.version, note=info.reason)
+                seen.add(name)
             drivers[name] = driver
+        store.note(SEEN, " ".join(sorted(seen)))
         return drivers
 
     async def _serve_http(
@@ -266,6 +329,12 @@ class Agent:
             raise StartupError(f"cannot listen on --http {self.settings.http}: {error.strerror}") from error
         stack.push_async_callback(server.close)
         return bound
+
+
+async def _keep_trimming() -> None:
+    while True:
+        await asyncio.sleep(lean.TRIM_EVERY_S)
+        lean.trim()
 
 
 def _check_host(publish: str) -> str:
@@ -313,6 +382,7 @@ async def serve(settings: AgentSettings) -> None:
 
 def run(settings: AgentSettings) -> None:
     """``serve`` on uvloop where it is installed."""
+    lean.bound_arenas()
     try:
         import uvloop
     except ImportError:
@@ -353,8 +423,12 @@ def run(settings: AgentSettings) -> None:
 @click.option("--publish-address", help="Address that containers' ports bind. Default: 0.0.0.0, on loopback 127.0.0.1.")
 @click.option("--http", help="host:port for /metrics and /healthz. Default: off.")
 @click.option("--ports", help="Host ports to hand out. Default: 20000-31999.")
+@click.option("--dns", help="address:port of DNS for services, or off. Default: 127.0.0.1:8600, or another free port.")
+@click.option("--dns-upstream", help="Who answers all other names: system, or address:port. Default: nobody.")
+@click.option("--workload-dir", type=click.Path(path_type=Path), help="Directory of the socket that tasks speak to.")
 @click.option("--allow-privileged", is_flag=True, default=None, help="Let tasks ask for privileged containers.")
 @click.option("--allow-host-paths", is_flag=True, default=None, help="Let tasks mount paths of this host.")
+@click.option("--allow-host-network", is_flag=True, default=None, help="Let tasks use this host's own network.")
 @click.option("--config", type=click.Path(path_type=Path), help="YAML file with these settings.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 def command(config: Path | None, **flags: Any) -> None:

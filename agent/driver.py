@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from orchestrator.contract.model import AssignmentKey, PortBinding, StrMap, TaskSpec
@@ -50,8 +50,33 @@ class RunId:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """What a registry is told; ``server`` "": that of the image."""
+
+    username: str
+    password: str = field(repr=False)
+    server: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InlineFile:
+    target: str
+    data: bytes = field(repr=False)
+    mode: int = 0o444
+
+
+SANDBOX = "_net"
+"""The task name of the container that holds a group's network and does nothing else; no task of a user has it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunSpec:
-    """Everything a driver needs to start one run. ``env`` is complete; ``ports`` are those that this task publishes."""
+    """Everything a driver needs to start one run. ``env`` is complete; ``ports`` are those that this task publishes.
+
+    network_mode: bridge, host, none, or a network's name; sandbox: the run whose network is joined instead, "" = none;
+    digest: of the image, where it was settled ("" = whatever the name means here); login: for the image's registry;
+    progress: told now and then, from any thread, how far ``prepare`` has come.
+    """
 
     cluster_id: str
     node_id: str
@@ -60,6 +85,15 @@ class RunSpec:
     env: StrMap = ()
     ports: tuple[PortBinding, ...] = ()
     device_ids: tuple[str, ...] = ()
+    workload_dir: str = ""  # a directory of this node that a container finds at /run/raftsman; "" = none
+    resolver: str = ""  # address of the DNS server that a container in a bridge network asks; "" = the engine's choice
+    network_mode: str = "bridge"
+    sandbox: str = ""
+    hostname: str = ""
+    digest: str = ""
+    login: Login | None = None
+    files: tuple[InlineFile, ...] = ()
+    progress: Callable[[str], None] | None = field(default=None, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -82,6 +116,7 @@ class Exit:
     reason: str = ""  # only where code and signal do not say it
     ended_ms: int = 0  # unix milliseconds
     never_ran: bool = False  # its command could not be run; ``reason`` says why
+    with_engine: bool = False  # what ran it was restarted and took it along: no fault of the task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,9 +139,11 @@ class Instance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriverInfo:
-    """``engine_id`` is equal for two agents exactly when their runs share one engine (and its host ports)."""
+    """``engine_id`` is equal for two agents exactly when their runs share one engine (and its host ports).
+    ``keeps_runs``: they go on while it is restarted."""
 
     available: bool
+    keeps_runs: bool = True
     version: str = ""
     engine_id: str = ""
     reason: str = ""  # why it is not available, or what it does not isolate
@@ -114,18 +151,18 @@ class DriverInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogChunk:
-    """``offset`` is the place of the first byte of ``data`` in the run's whole output, both streams together."""
+    """``offset`` is the place of the first byte of ``data`` in the run's whole output, both streams together;
+    ``time_ms``: when it was written, unix (0: nobody knows)."""
 
     data: bytes
     offset: int
     stderr: bool = False
+    time_ms: int = 0
 
 
 class Driver(Protocol):
-    """Runs tasks. All methods may raise ``DriverUnavailableError``.
-
-    Room for more: a later ``exec`` is one further method with the same naming.
-    """
+    """Runs tasks. All methods may raise ``DriverUnavailableError``. What people want with a task (a command in it, its
+    files, its ports) is ``agent.hands``, with the same naming."""
 
     @property
     def name(self) -> str:
@@ -153,7 +190,11 @@ class Driver(Protocol):
         """Every run of the cluster on this engine, other agents' runs included."""
 
     def changes(self) -> AsyncIterator[str]:
-        """Names of runs that may have changed, as promptly as possible. A hint: some may be missing or repeated."""
+        """Names of runs that may have changed, as promptly as possible. A hint: some may be missing or repeated.
+
+        "" stands for every run: changes before it may have gone unnoticed. Raises ``DriverUnavailableError`` when
+        what runs the tasks has gone.
+        """
 
     def logs(self, name: str, *, follow: bool, tail_lines: int, offset: int) -> AsyncIterator[LogChunk]:
         """Output from ``offset`` on, or the last ``tail_lines`` (0: all); ends with the run when following.
@@ -171,6 +212,24 @@ class ListsImages(Protocol):
 
     async def images(self) -> tuple[str, ...]:
         """The largest ones, as ``contract.images`` writes them. Raises ``DriverUnavailableError``."""
+
+
+@runtime_checkable
+class PinsImages(Protocol):
+    """A driver whose tasks come from images of which a registry may change the meaning of the name."""
+
+    async def resolve(self, spec: RunSpec) -> str | None:
+        """The digest (``sha256:...``) that the task's image has now, by its pull policy; "" where it has none that
+        would say the same elsewhere, None where only fetching it can tell. Raises ``StartError``."""
+
+
+@runtime_checkable
+class Resizes(Protocol):
+    """A driver that changes the cpu and memory of what runs."""
+
+    async def resize(self, spec: RunSpec) -> None:
+        """Give the run what ``spec`` says, without a restart. Unknown or ended: nothing to do. Raises ``StartError``
+        where that cannot be done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,7 +42,17 @@ class Tally:
 
 def is_checked(tasks: Iterable[TaskSpec]) -> bool:
     """Whether anything but running decides that they are ready."""
-    return any(task.health is not None and (task.health.startup or task.health.readiness) for task in tasks)
+    return any(asks(task) or says(task) for task in tasks)
+
+
+def asks(task: TaskSpec) -> bool:
+    """Whether a check decides about its readiness."""
+    return task.health is not None and bool(task.health.startup or task.health.readiness)
+
+
+def says(task: TaskSpec) -> bool:
+    """Whether it decides about its readiness itself, through the workload kit."""
+    return task.workload is not None and task.workload.ready
 
 
 def next_word(health: int, ready: bool, now_ms: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from agent.driver import LogChunk
 
@@ -26,7 +27,7 @@ def tail(chunks: Sequence[LogChunk], lines: int) -> list[LogChunk]:
         if not missing:
             rest = data[cut + 1 :]
             if rest:
-                kept.append(LogChunk(data=rest, offset=chunk.offset + cut + 1, stderr=chunk.stderr))
+                kept.append(replace(chunk, data=rest, offset=chunk.offset + cut + 1))
             break
         kept.append(chunk)
     kept.reverse()

@@ -10,10 +10,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.core import Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from agent.discovery import Directory
+    from agent.workload.side import WorkloadSide
 
 REQUEST_S = 5.0
 
@@ -40,6 +47,27 @@ class Metrics:
         self.connected = gauge("connected", "1 while a session with a peer is up")
         self.observations = counter("observations_total", "Observations acknowledged by the control plane")
         self.driver_available = gauge("driver_available", "1 while the driver can run tasks", "driver")
+
+    def show(self, workload: WorkloadSide | None, services: Directory) -> None:
+        """Also show what tasks report, and how old it is what is known of services."""
+        gauge = Gauge("raftsman_agent_services", "Services that tasks here ask for", registry=self.registry)
+        gauge.set_function(lambda: services.names)
+        age = Gauge(
+            "raftsman_agent_services_age_seconds",
+            "Since when nobody confirmed what is known of services; 0 while that goes on all the time",
+            registry=self.registry,
+        )
+        age.set_function(lambda: services.age_ms / 1000 if services.names else 0.0)
+        if workload is not None:
+            self.registry.register(_Reported(workload))
+
+
+class _Reported(Collector):
+    def __init__(self, workload: WorkloadSide) -> None:
+        self._workload = workload
+
+    def collect(self) -> Iterable[Metric]:
+        return self._workload.collect()
 
 
 class MetricsServer:

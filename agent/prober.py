@@ -10,20 +10,34 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
 from agent.checks import NoAnswerError, ask
 from agent.driver import Driver, RunId, run_name
-from agent.health import Tally, is_checked
+from agent.health import Tally, asks, is_checked, says
 from agent.reconcile import Record
 from orchestrator.contract.health import CheckSpec, HealthSpec, describe, is_ready
-from orchestrator.contract.model import AllocState, AssignmentKey, TaskSpec
+from orchestrator.contract.model import AllocState, AssignmentKey, TaskSpec, WorkloadSpec
 
 EAGER_S = 1.0
 """Until a task was ready for the first time it is asked so often, if its interval is longer."""
 
 log = structlog.get_logger("agent.prober")
+
+
+class Says(Protocol):
+    """What tasks say of themselves (``agent.workload``)."""
+
+    def is_ready(self, run: RunId) -> bool:
+        """Whether the task said so in this run."""
+
+    def silent_for_s(self, run: RunId) -> float:
+        """Since its last heartbeat; before the first one, since this agent knows of the run."""
+
+    async def changed(self, run: RunId, timeout_s: float) -> None:
+        """Until its readiness may have changed, or ``timeout_s``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +61,7 @@ class Prober:
         now_ms: Callable[[], int],
         ready: Callable[[Run, bool, str], None],
         dead: Callable[[Run, str], None],
+        says: Says | None = None,
     ) -> None:
         self._drivers = drivers
         self._host = host
@@ -54,6 +69,7 @@ class Prober:
         self._now_ms = now_ms
         self._ready = ready
         self._dead = dead
+        self._says = says
         self._runs: dict[AssignmentKey, tuple[Run, asyncio.Task[None]]] = {}
 
     def __len__(self) -> int:
@@ -68,7 +84,11 @@ class Prober:
             known[1].cancel()
             del self._runs[record.key]
             known = None
-        if wanted and known is None and any(task.health is not None for task in record.assignment.group.tasks):
+        if (
+            wanted
+            and known is None
+            and any(task.health is not None or task.workload is not None for task in record.assignment.group.tasks)
+        ):
             watch = asyncio.get_running_loop().create_task(self._watch(run, record))
             self._runs[record.key] = (run, watch)
 
@@ -87,6 +107,8 @@ class Prober:
                 for task in record.assignment.group.tasks:
                     if task.health is not None:
                         group.create_task(self._task(run, record, task, task.health, standing, was_ready))
+                    if task.workload is not None and self._says is not None:
+                        group.create_task(self._listen(run, record, task, task.workload, standing, self._says))
         except* Exception as errors:  # a defect in one check must not end the agent
             log.exception("prober_failed", allocation=str(run.key.id), error=str(errors.exceptions[0]))
 
@@ -110,6 +132,23 @@ class Prober:
                 group.create_task(self._keep_ready(record, task, spec.readiness, standing, started))
             if spec.liveness is not None:
                 group.create_task(self._keep_alive(run, record, task, spec.liveness))
+
+    async def _listen(
+        self, run: Run, record: Record, task: TaskSpec, spec: WorkloadSpec, standing: _Standing, said: Says
+    ) -> None:
+        """What it promised to say itself. A silence ends the run once; what follows is the restart policy's."""
+        which = RunId(key=record.key, restarts=record.restarts, task=task.name)
+        while True:
+            if spec.ready:
+                ready = said.is_ready(which)
+                standing.say(_own(task), ready, "" if ready else f"{task.name} has not said that it is ready")
+            left_s = EAGER_S
+            if spec.heartbeat_ms:
+                left_s = spec.heartbeat_ms / 1000 - said.silent_for_s(which)
+                if left_s <= 0:
+                    self._dead(run, f"{task.name} sent no heartbeat for {spec.heartbeat_ms / 1000:g} s")
+                    return
+            await said.changed(which, left_s)
 
     async def _keep_ready(
         self, record: Record, task: TaskSpec, check: CheckSpec, standing: _Standing, started: bool
@@ -148,6 +187,11 @@ class Prober:
         return said
 
 
+def _own(task: TaskSpec) -> str:
+    """Of what a task says itself, beside what its checks say; no task has such a name."""
+    return f"{task.name}:"
+
+
 class _Standing:
     """What the tasks of one run are together: ready when all that are checked are."""
 
@@ -155,9 +199,12 @@ class _Standing:
         self._run = run
         self._checked = is_checked(record.assignment.group.tasks)
         self._reasons = {
-            task.name: "" if ready else "not checked yet"
+            task.name: "" if ready else "not checked yet" for task in record.assignment.group.tasks if asks(task)
+        }
+        self._reasons |= {
+            _own(task): "" if ready else f"{task.name} has not said that it is ready"
             for task in record.assignment.group.tasks
-            if task.health is not None and (task.health.startup or task.health.readiness)
+            if says(task)
         }
         self._told: tuple[bool, str] = (ready, "")
         self._tell = tell

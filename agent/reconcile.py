@@ -13,17 +13,24 @@ started for a reason that stays (no such image or command) fails at once: the le
 A task's timeout holds for each run of its group, from when all of it ran: what then still runs is stopped (and killed
 after its grace), and has failed. What ended after that time has failed likewise, so that an agent that was away
 meanwhile comes to the same end.
+
+What ended with its engine, which was restarted, starts again at once, and that counts for nothing.
+
+Within a group init tasks run first, one after the other and each to its end, then sidecars start, then main tasks; they
+stop in the opposite order. A batch job is done when its main tasks are: its sidecars are stopped then. Containers that
+share a network get a container first that holds it (``SANDBOX``).
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from agent import timeouts
-from agent.driver import Instance, InstanceState, exit_reason
+from agent.driver import SANDBOX, Instance, InstanceState, exit_reason
 from agent.health import is_checked, next_word
+from orchestrator.contract.containers import CONTAINERS, shares_network, stage_of
 from orchestrator.contract.model import (
     AllocState,
     Assignment,
@@ -32,16 +39,21 @@ from orchestrator.contract.model import (
     JobType,
     Observation,
     RestartMode,
+    StopPolicy,
+    StrMap,
     TaskObservation,
+    TaskRole,
     TaskSpec,
 )
 from orchestrator.contract.transitions import is_terminal
 
 STABLE_MS = 60_000
+WITH_ENGINE = "ended with its engine, which was restarted (without live-restore)"
 DISCONNECT_GRACE_MS = 5_000
 KEPT_PER_ORDINAL = 2
 KEPT_TERMINAL = 200
 KEPT_MS = 24 * 3600 * 1000
+SANDBOX_TASK = TaskSpec(name=SANDBOX, driver=CONTAINERS, stop=StopPolicy(signal="SIGKILL", timeout_ms=0))
 
 
 class Hold(enum.IntEnum):
@@ -60,6 +72,7 @@ class Cause:
     exit_code: int = 0
     never_ran: bool = False
     permanent: bool = False
+    with_engine: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,10 +86,14 @@ class Record:
     reason: str = ""
     exit_code: int = 0
     start_failed: bool = False
+    digests: StrMap = ()  # image -> digest, as settled for this version of the job (``agent.pins``)
+    sized_version: int = 0  # of the job: whose cpu and memory what runs has (0: they never changed)
     launched: tuple[str, ...] = ()  # tasks whose start succeeded in this run
     cause: Cause | None = None
     due_ms: int = 0  # BACKOFF: not before (unix milliseconds)
     running_since_ms: int = 0
+    init_task: str = ""  # the last one with a timeout that was seen to run, and since when
+    init_since_ms: int = 0
     overdue: str = ""  # the task that ran beyond its timeout in this run
     ended_ms: int = 0
     hold: Hold = Hold.NONE
@@ -114,7 +131,14 @@ class Remove:
     instance: Instance
 
 
-Action = Start | Stop | Remove
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resize:
+    """Give what runs the cpu and memory that the job's new version asks for."""
+
+    task: TaskSpec
+
+
+Action = Start | Stop | Remove | Resize
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +190,10 @@ def _run(
     blockers: Sequence[str],
 ) -> Step:
     record = _timed(record, current, now_ms)
+    if record.cause is None and not record.overdue and _done(record, current):
+        if running:
+            return Step(record=record, actions=_stops(record, running))  # what only stood beside the main tasks
+        return Step(record=replace(record, state=AllocState.COMPLETE, reason="", exit_code=0, ended_ms=now_ms))
     cause = record.cause or _too_late(record, current) or _failure(record, current)
     if cause is not None:
         record = replace(record, cause=cause if not record.overdue else record.cause)
@@ -174,29 +202,62 @@ def _run(
         return _after_failure(record, cause, now_ms)
     tasks = record.assignment.group.tasks
     by_task = {one.run.task: one for one in current if one.state is not InstanceState.CREATED}
-    if tasks and all(task.name in by_task and by_task[task.name].state is InstanceState.EXITED for task in tasks):
-        # Not a failure, so a batch job whose tasks all exited with 0.
-        return Step(record=replace(record, state=AllocState.COMPLETE, reason="", exit_code=0, ended_ms=now_ms))
     missing = [task for task in tasks if task.name not in by_task]
+    if not by_task:
+        record = replace(record, sized_version=record.assignment.job_version)
     if missing and record.assignment.adopt_only and record.state is AllocState.PENDING and not found:
         # Its number may have been used and passed since: as a fencing token it must not come up again.
         reason = "made before the cluster was restored from a backup, and not running here: it is placed anew"
         return Step(record=replace(record, state=AllocState.FAILED, start_failed=True, reason=reason, ended_ms=now_ms))
     if missing and blockers:
         return Step(record=replace(record, reason="waits until " + ", ".join(blockers) + " has ended"))
-    actions = (*_outdated(record, found), *(Start(task=task) for task in missing))
-    if missing or not tasks:
-        reason = "" if tasks else "the group has no tasks"
+    first, reason = _next_to_start(record, by_task, missing)
+    actions: tuple[Action, ...] = (*_outdated(record, found), *(Start(task=task) for task in first))
+    if missing or reason or not tasks:
+        reason = reason if tasks else "the group has no tasks"
         state = AllocState.STARTING if tasks else AllocState.COMPLETE
-        return Step(record=replace(record, state=state, reason=reason), actions=actions)
+        record, wake_ms = _timed_init(record, by_task, now_ms)
+        return Step(record=replace(record, state=state, reason=reason), actions=actions, wake_ms=wake_ms)
     if record.state is not AllocState.RUNNING:
         record = replace(record, state=AllocState.RUNNING, reason="", running_since_ms=now_ms)
         record = replace(record, health=next_word(record.health, False, now_ms) if is_checked(tasks) else 0)
+    if 0 < record.sized_version < record.assignment.job_version:
+        actions += tuple(Resize(task=task) for task in tasks if by_task[task.name].running)
     return Step(
         record=record,
         actions=actions,
         wake_ms=timeouts.deadline_ms(record.assignment.group, record.running_since_ms, current),
     )
+
+
+def _next_to_start(
+    record: Record, by_task: Mapping[str, Instance], missing: Sequence[TaskSpec]
+) -> tuple[list[TaskSpec], str]:
+    """What may start now, in this order, and what the rest waits for ("": nothing)."""
+    group = record.assignment.group
+    first: list[TaskSpec] = []
+    if missing and shares_network(group) and SANDBOX not in by_task:
+        containers = {task.name for task in group.tasks if task.driver_name == CONTAINERS}
+        if not containers & by_task.keys():  # else they were started before there were sandboxes
+            first.append(SANDBOX_TASK)
+    for task in group.tasks:
+        if task.role is not TaskRole.INIT:
+            continue
+        one = by_task.get(task.name)
+        if one is None:
+            return [*first, task], f"init task {task.name} comes first"
+        if one.running:
+            return first, f"init task {task.name} runs"
+    return first + sorted(missing, key=stage_of), ""
+
+
+def _done(record: Record, current: Sequence[Instance]) -> bool:
+    """Whether a batch job's main tasks have all ended well."""
+    ended = {one.run.task for one in current if one.exit is not None and one.exit.code == 0}
+    main = [task.name for task in record.assignment.group.tasks if task.role is TaskRole.MAIN]
+    batch = record.assignment.job_type is JobType.BATCH
+    oom = any(one.exit is not None and one.exit.oom_killed for one in current if one.run.task in main)
+    return batch and bool(main) and not oom and ended.issuperset(main)
 
 
 def _stopping(record: Record, current: Sequence[Instance], running: Sequence[Instance], now_ms: int) -> Step:
@@ -206,11 +267,9 @@ def _stopping(record: Record, current: Sequence[Instance], running: Sequence[Ins
             record=replace(record, state=AllocState.STOPPING, reason=reason),
             actions=_stops(record, running),
         )
-    tasks = record.assignment.group.tasks
-    exits = {one.run.task: one.exit.code for one in current if one.exit is not None}
-    done = bool(tasks) and all(exits.get(task.name) == 0 for task in tasks)
+    exits = {one.run.task: one.exit.code for one in current if one.exit is not None and one.run.task != SANDBOX}
     # In BACKOFF it was ended by us (for lack of contact): what it then exited with is no result.
-    if record.assignment.job_type is JobType.BATCH and done and record.state is not AllocState.BACKOFF:
+    if _done(record, current) and record.state is not AllocState.BACKOFF:
         return Step(record=replace(record, state=AllocState.COMPLETE, reason="", exit_code=0, ended_ms=now_ms))
     return Step(
         record=replace(
@@ -225,8 +284,9 @@ def _stopping(record: Record, current: Sequence[Instance], running: Sequence[Ins
 
 def _disconnected(record: Record, running: Sequence[Instance]) -> Step:
     if running:
-        stops = tuple(
-            replace(stop, timeout_ms=min(stop.timeout_ms, DISCONNECT_GRACE_MS)) for stop in _stops(record, running)
+        stops = tuple(  # all at once: there is a time to keep
+            replace(stop, timeout_ms=min(stop.timeout_ms, DISCONNECT_GRACE_MS))
+            for stop in _stops(record, running, at_once=True)
         )
         return Step(record=record, actions=stops)
     if record.state in (AllocState.PENDING, AllocState.STARTING, AllocState.RUNNING):
@@ -238,13 +298,30 @@ def _disconnected(record: Record, running: Sequence[Instance]) -> Step:
     return Step(record=record)
 
 
+def _timed_init(record: Record, by_task: Mapping[str, Instance], now_ms: int) -> tuple[Record, int]:
+    """With the time since which the init task that runs now does so, and its deadline (0: none)."""
+    for task in record.assignment.group.tasks:
+        if task.role is TaskRole.INIT and task.timeout_ms and task.name in by_task and by_task[task.name].running:
+            if record.init_task != task.name:
+                record = replace(record, init_task=task.name, init_since_ms=now_ms)
+            return record, record.init_since_ms + task.timeout_ms
+    return record, 0
+
+
 def _timed(record: Record, current: Sequence[Instance], now_ms: int) -> Record:
     """With the task that took too long, if one did."""
     if record.running_since_ms > now_ms:
         record = replace(record, running_since_ms=now_ms)  # a clock that was set back must not give it a day more
+    if record.init_since_ms > now_ms:
+        record = replace(record, init_since_ms=now_ms)
     if record.cause is not None or record.overdue:
         return record
-    return replace(record, overdue=timeouts.overdue(record.assignment.group, record.running_since_ms, current, now_ms))
+    group = record.assignment.group
+    late = timeouts.overdue(group, record.running_since_ms, current, now_ms)
+    if not late and record.init_task:
+        init = [one for one in current if one.run.task == record.init_task]
+        late = timeouts.overdue(group, record.init_since_ms, init, now_ms)
+    return replace(record, overdue=late) if late else record
 
 
 def _too_late(record: Record, current: Sequence[Instance]) -> Cause | None:
@@ -258,22 +335,32 @@ def _too_late(record: Record, current: Sequence[Instance]) -> Cause | None:
 def _failure(record: Record, current: Sequence[Instance]) -> Cause | None:
     """The first reason why this run of the group cannot go on, or None."""
     batch = record.assignment.job_type is JobType.BATCH
-    memory = {task.name: task.resources.memory_mib for task in record.assignment.group.tasks}
+    memory = {task.name: memory_limit(task) for task in record.assignment.group.tasks}
+    init = {task.name for task in record.assignment.group.tasks if task.role is TaskRole.INIT}
     several = len(memory) > 1
     ended = sorted(
         ((one.exit.ended_ms, one.run.task, one.exit) for one in current if one.exit is not None),
         key=lambda entry: entry[:2],
     )
     for _, task, exit_ in ended:
-        if batch and exit_.code == 0 and not exit_.oom_killed:
+        if (batch or task in init) and exit_.code == 0 and not exit_.oom_killed:
             continue
-        reason = exit_reason(exit_, memory.get(task, 0))
+        if task == SANDBOX and not exit_.with_engine:
+            return Cause(reason="the container that held the group's network has ended", exit_code=-1)
+        reason = WITH_ENGINE if exit_.with_engine else exit_reason(exit_, memory.get(task, 0))
         text = f"task {task}: {reason}" if several else reason
-        return Cause(reason=text, exit_code=exit_.code, never_ran=exit_.never_ran, permanent=exit_.never_ran)
+        return Cause(
+            reason=text,
+            exit_code=exit_.code,
+            never_ran=exit_.never_ran,
+            permanent=exit_.never_ran,
+            with_engine=exit_.with_engine,
+        )
     present = {one.run.task for one in current}
     vanished = [task for task in record.launched if task not in present]
     if vanished:
-        return Cause(reason=f"task {vanished[0]} was removed behind the agent's back", exit_code=-1)
+        what = "the container that held the group's network" if vanished[0] == SANDBOX else f"task {vanished[0]}"
+        return Cause(reason=f"{what} was removed behind the agent's back", exit_code=-1)
     return None
 
 
@@ -284,6 +371,8 @@ def _after_failure(record: Record, cause: Cause, now_ms: int) -> Step:
     proved = record.assignment.job_type is not JobType.BATCH and ran_ms >= max(STABLE_MS, interval)
     used = 0 if proved else record.used
     failed = replace(record, exit_code=cause.exit_code, start_failed=cause.never_ran, cause=None, used=used)
+    if cause.with_engine:
+        return _backoff(replace(failed, state=AllocState.BACKOFF, reason=cause.reason), now_ms)
     if not cause.permanent and used < policy.attempts:
         failed = replace(failed, state=AllocState.BACKOFF, reason=cause.reason, used=used + 1)
         return _backoff(failed, now_ms + policy.delay_ms)
@@ -310,6 +399,9 @@ def _begin_again(record: Record) -> Record:
         due_ms=0,
         running_since_ms=0,
         overdue="",
+        init_task="",
+        init_since_ms=0,
+        sized_version=record.assignment.job_version,
         tasks=(),
     )
 
@@ -339,10 +431,15 @@ def _outdated(record: Record, found: Sequence[Instance]) -> tuple[Action, ...]:
     return tuple(Remove(instance=one) for one in found if not one.running and one.run.restarts < record.restarts - 1)
 
 
-def _stops(record: Record, running: Sequence[Instance]) -> tuple[Stop, ...]:
-    policies = {task.name: task.stop for task in record.assignment.group.tasks}
+def _stops(record: Record, running: Sequence[Instance], *, at_once: bool = False) -> tuple[Stop, ...]:
+    """The last stage that runs; the others have their turn when it has ended."""
+    policies = {task.name: task.stop for task in record.assignment.group.tasks} | {SANDBOX: SANDBOX_TASK.stop}
+    stages = {task.name: stage_of(task) for task in record.assignment.group.tasks} | {SANDBOX: -1}
+    last = max((stages.get(one.run.task, 0) for one in running), default=0)
     stops = []
     for one in running:
+        if not at_once and stages.get(one.run.task, 0) < last:
+            continue
         policy = policies.get(one.run.task)
         stops.append(
             Stop(
@@ -368,7 +465,7 @@ def _task_observations(record: Record, current: Sequence[Instance]) -> tuple[Tas
         else:
             code, oom = one.exit.code, one.exit.oom_killed
             state = AllocState.COMPLETE if code == 0 else AllocState.FAILED
-            reason = exit_reason(one.exit, task.resources.memory_mib) if code else ""
+            reason = exit_reason(one.exit, memory_limit(task)) if code else ""
         seen.append(
             TaskObservation(
                 task=task.name,
@@ -384,6 +481,38 @@ def _task_observations(record: Record, current: Sequence[Instance]) -> tuple[Tas
 
 
 # ---------------------------------------------------------------------------- what came of actions, what was told
+
+
+def memory_limit(task: TaskSpec) -> int:
+    """MiB at which it is killed."""
+    return max(task.resources.memory_mib, task.container.memory_max_mib if task.container is not None else 0)
+
+
+def resized(record: Record, version: int) -> Record:
+    """What runs has the cpu and memory of this version of the job."""
+    return replace(record, sized_version=version)
+
+
+def not_resized(record: Record, task: str, reason: str) -> Record:
+    """It cannot be done while it runs, so the group starts again, with the new limits."""
+    return replace(record, cause=Cause(reason=f"task {task} cannot be given its new limits while it runs: {reason}"))
+
+
+def settled(record: Record, image: str, digest: str) -> Record:
+    """All instances of this version run this digest of the image."""
+    return replace(record, digests=tuple(sorted({**dict(record.digests), image: digest}.items())))
+
+
+def ended_with_engine(record: Record, now_ms: int) -> Record:
+    """An end that was taken for a failure was its engine's doing, as is known only now: nothing to wait for, to count.
+
+    Asked for each task of a group; the second time changes nothing.
+    """
+    if record.cause is not None and not record.cause.permanent:
+        return replace(record, cause=None)  # judged anew, from how its tasks ended
+    if record.state is not AllocState.BACKOFF or record.hold is not Hold.NONE or record.reason.endswith(WITH_ENGINE):
+        return record
+    return replace(record, used=max(0, record.used - 1), due_ms=now_ms, reason=WITH_ENGINE)
 
 
 def started(record: Record, task: str) -> Record:
@@ -417,7 +546,7 @@ def unwell(record: Record, restarts: int, *, reason: str, now_ms: int) -> Record
 def assigned(record: Record | None, assignment: Assignment) -> Record:
     """What an assignment makes of what was known; an older version of it changes nothing."""
     if record is None:
-        return Record(assignment=assignment)
+        return Record(assignment=assignment, sized_version=assignment.job_version)
     if assignment.modify_index < record.assignment.modify_index:
         return record
     hold = record.hold if record.hold is Hold.DISCONNECTED else Hold.NONE

@@ -21,6 +21,7 @@ class DriverSettings:
     publish_address: str = "127.0.0.1"
     allow_privileged: bool = False
     allow_host_paths: bool = False
+    allow_host_network: bool = False
 
 
 def _docker(settings: DriverSettings) -> Driver:
@@ -30,6 +31,7 @@ def _docker(settings: DriverSettings) -> Driver:
         publish_address=settings.publish_address,
         allow_privileged=settings.allow_privileged,
         allow_host_paths=settings.allow_host_paths,
+        allow_host_network=settings.allow_host_network,
     )
 
 

@@ -1,7 +1,8 @@
-"""From an assignment to what a driver is asked to run: environment, ports, devices of each task.
+"""From an assignment to what a driver is asked to run: environment, ports, devices, network, files of each task.
 
-Owns: the variables that every task sees (``RAFTSMAN_*``, ``NVIDIA_VISIBLE_DEVICES``) and which task publishes ports.
-The rule: values only; a task's own environment wins over ours nowhere, so the names can be relied on.
+Owns: the variables that every task sees (``RAFTSMAN_*``, ``NVIDIA_VISIBLE_DEVICES``), what the cluster's variables
+become, and who holds a group's network and publishes its ports. The rule: values only; a task's own environment wins
+over ours nowhere, so the names can be relied on; what a variable holds appears in no reason.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import base64
 import contextlib
 from dataclasses import dataclass
 
-from agent.driver import RunId, RunSpec, StartError
+from agent import env_file
+from agent.driver import SANDBOX, InlineFile, Login, RunId, RunSpec, StartError, run_name
 from agent.reconcile import Record
 from orchestrator.contract.batch import Origin
-from orchestrator.contract.model import JobType, PortBinding, TaskSpec, str_map
+from orchestrator.contract.containers import CONTAINERS, HOST, network_of, shares_network, variables_of
+from orchestrator.contract.model import Assignment, JobType, PortBinding, TaskSpec, str_map
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,20 +35,55 @@ class NodeFacts:
 
 
 def run_spec(record: Record, task: TaskSpec, cluster_id: str, node: NodeFacts) -> RunSpec:
-    """Raises ``StartError`` where a variable that the task names does not exist."""
+    """Raises ``StartError`` where a variable that the task names does not exist, or does not hold what it should."""
+    assignment = record.assignment
+    run = RunId(key=assignment.key, restarts=record.restarts, task=task.name)
+    network = network_of(assignment.group)
+    shares = shares_network(assignment.group)
+    if task.name == SANDBOX:
+        return RunSpec(
+            cluster_id=cluster_id,
+            node_id=node.node_id,
+            run=run,
+            task=task,
+            ports=assignment.ports,
+            network_mode=network,
+            hostname=_hostname(assignment),
+        )
+    in_container = task.driver_name == CONTAINERS
+    values = _values(assignment, task)
+    devices = assignment.device_ids if task.resources.gpus is not None else ()
+    publishes = in_container and not shares and network != HOST and task.name == _publisher(assignment)
+    return RunSpec(
+        cluster_id=cluster_id,
+        node_id=node.node_id,
+        run=run,
+        task=task,
+        env=str_map(_environment(record, task, values, node)),
+        ports=assignment.ports if publishes else (),
+        device_ids=devices,
+        network_mode=network,
+        sandbox=run_name(cluster_id, RunId(key=run.key, restarts=run.restarts, task=SANDBOX))
+        if in_container and shares
+        else "",
+        hostname=task.container.hostname if task.container is not None else "",
+        digest=(dict(assignment.digests) | dict(record.digests)).get(task.image, ""),
+        login=_login(task, values),
+        files=_files(task, values),
+    )
+
+
+def _environment(record: Record, task: TaskSpec, values: dict[str, str], node: NodeFacts) -> dict[str, str]:
     assignment = record.assignment
     key = assignment.key
-    in_container = task.driver_name == "docker"
-    publishes = task.name == _publisher(record)
-    env = dict(task.env)
-    values = dict(assignment.variables)
-    for name, variable in task.variables:
-        if variable not in values:
-            raise StartError(
-                f"variable {variable!r} does not exist in namespace {key.id.namespace}; "
-                f"create it with: raftsman var put {variable} VALUE"
-            )
-        env[name] = values[variable]
+    env: dict[str, str] = {}
+    for name in task.container.env_files if task.container is not None else ():
+        try:
+            env |= env_file.parse(values[name])
+        except ValueError as error:
+            raise StartError(f"variable {name!r}, used as an env file: {error}", permanent=True) from None
+    env |= dict(task.env)
+    env |= {name: values[variable] for name, variable in task.variables}
     env |= {
         "RAFTSMAN_API": node.api,
         "RAFTSMAN_ALLOC_ID": str(key.id),
@@ -65,21 +103,46 @@ def run_spec(record: Record, task: TaskSpec, cluster_id: str, node: NodeFacts) -
         env["RAFTSMAN_ARRAY_SIZE"] = str(assignment.group.count)
     if assignment.origin is not None:
         env |= _of_run(assignment.origin)
+    inner = task.driver_name == CONTAINERS and network_of(assignment.group) != HOST
     for port in assignment.ports:
-        env[f"RAFTSMAN_PORT_{_env_name(port.label)}"] = str(_inside(port) if in_container else port.host_port)
+        env[f"RAFTSMAN_PORT_{_env_name(port.label)}"] = str(inside(port) if inner else port.host_port)
     devices = assignment.device_ids if task.resources.gpus is not None else ()
     if devices:
         env["NVIDIA_VISIBLE_DEVICES"] = ",".join(devices)
         if assignment.gpu_millis:
             env["RAFTSMAN_GPU_MILLIS"] = str(assignment.gpu_millis)
-    return RunSpec(
-        cluster_id=cluster_id,
-        node_id=node.node_id,
-        run=RunId(key=key, restarts=record.restarts, task=task.name),
-        task=task,
-        env=str_map(env),
-        ports=assignment.ports if in_container and publishes else (),
-        device_ids=devices,
+    return env
+
+
+def _values(assignment: Assignment, task: TaskSpec) -> dict[str, str]:
+    """The variables of the cluster that the task needs."""
+    values = dict(assignment.variables)
+    for variable in variables_of(task):
+        if variable not in values:
+            raise StartError(
+                f"variable {variable!r} does not exist in namespace {assignment.key.id.namespace}; "
+                f"create it with: raftsman var put {variable} VALUE"
+            )
+    return values
+
+
+def _login(task: TaskSpec, values: dict[str, str]) -> Login | None:
+    auth = task.container.auth if task.container is not None else None
+    if auth is None:
+        return None
+    name = values[auth.username_variable] if auth.username_variable else auth.username
+    return Login(username=name.strip(), password=values[auth.password_variable].strip(), server=auth.server)
+
+
+def _files(task: TaskSpec, values: dict[str, str]) -> tuple[InlineFile, ...]:
+    files = task.container.files if task.container is not None else ()
+    return tuple(
+        InlineFile(
+            target=file.target,
+            data=(values[file.variable] if file.variable else file.content).encode("utf-8", "surrogateescape"),
+            mode=file.mode,
+        )
+        for file in files
     )
 
 
@@ -99,12 +162,17 @@ def _of_run(origin: Origin) -> dict[str, str]:
     return env
 
 
-def _publisher(record: Record) -> str:
-    """A host port can be published once: by the group's first container."""
-    return next((task.name for task in record.assignment.group.tasks if task.driver_name == "docker"), "")
+def _hostname(assignment: Assignment) -> str:
+    containers = (task.container for task in assignment.group.tasks)
+    return next((one.hostname for one in containers if one is not None and one.hostname), "")
 
 
-def _inside(port: PortBinding) -> int:
+def _publisher(assignment: Assignment) -> str:
+    """A host port can be published once: by the group's only container, where no sandbox does it."""
+    return next((task.name for task in assignment.group.tasks if task.driver_name == CONTAINERS), "")
+
+
+def inside(port: PortBinding) -> int:
     return port.to or port.host_port
 
 

@@ -19,9 +19,12 @@ import grpc
 import grpc.aio
 import structlog
 
-from agent.log_server import serve_logs
+from agent.asking import Asking
+from agent.discovery import Directory
+from agent.log_server import Measuring, serve_logs
 from agent.metrics import Metrics
 from agent.outbox import Outbox
+from agent.sessions import SessionServer
 from agent.store import Store, boot_clock_ms
 from agent.supervisor import Supervisor
 from orchestrator.contract import codec
@@ -76,9 +79,13 @@ class Session:
         store: Store,
         supervisor: Supervisor,
         outbox: Outbox,
+        asking: Asking,
         node: Callable[[], NodeSpec],
+        sessions: SessionServer,
+        usage: Measuring,
         metrics: Metrics,
         boot_id: str,
+        services: Directory | None = None,
         clock_ms: Callable[[], int] = boot_clock_ms,
     ) -> None:
         self._configured = peers
@@ -89,9 +96,13 @@ class Session:
         self._store = store
         self._supervisor = supervisor
         self._outbox = outbox
+        self._asking = asking
         self._node = node
+        self._sessions = sessions
+        self._usage = usage
         self._metrics = metrics
         self._boot_id = boot_id
+        self._services = services
         self._clock_ms = clock_ms
         self._log = structlog.get_logger("agent.session")
         self._registered: NodeSpec | None = None
@@ -194,6 +205,7 @@ class Session:
             self._log.info("session_started", peer=address)
             self._outbox.resend(self._supervisor.observations(everything=self._everything))
             self._everything = False
+            self._asking.connect(stub)
             loop = asyncio.get_running_loop()
             tasks = [
                 loop.create_task(work)
@@ -202,6 +214,8 @@ class Session:
                     self._assignments(stub),
                     self._reports(stub),
                     self._register_changes(stub),
+                    *([self._services.follow(stub, self._store.node_id)] if self._services is not None else []),
+                    self._asking.keep_telling(stub),
                 )
             ]
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -211,6 +225,7 @@ class Session:
         except grpc.aio.AioRpcError as error:
             raise self._ended(error) from error
         finally:
+            self._asking.disconnect()
             # The channel first: a call that gRPC is just failing can swallow a task's cancellation, and a session that
             # waits for such a task would never begin again. Hence also the asking again until every task has ended.
             with contextlib.suppress(asyncio.CancelledError):
@@ -266,6 +281,7 @@ class Session:
         self._registered = spec
         self._known.set()
         self._registering = None
+        self._at_leader = response.leader.address == address  # the first heartbeat need not find that out
         self._learn(response.peers, address)
         self._log.info("registered", node=spec.id, name=spec.name, cluster=response.cluster_id, index=response.index)
 
@@ -299,6 +315,8 @@ class Session:
             raise _Ended("the control plane does not know this node", hint=address, register=True)
         self._contact_ms = max(self._contact_ms, sent_ms)
         self._store.save_contact(self._boot_id, self._contact_ms)
+        if self._services is not None:
+            self._services.confirmed()
         self._learn(response.peers, address)
         leader = response.leader.address
         if leader and leader != address and self._bad_hints.get(leader, 0) <= sent_ms:
@@ -422,7 +440,7 @@ class Session:
             stub = agent_pb2_grpc.AgentsStub(channel)
             while True:
                 try:
-                    await serve_logs(stub, self._store.node_id, self._supervisor)
+                    await serve_logs(stub, self._store.node_id, self._supervisor, self._sessions, self._usage)
                 except grpc.aio.AioRpcError as error:
                     self._log.debug("logs_stream_ended", peer=address, why=from_rpc_error(error).message)
                 await asyncio.sleep(LOGS_AGAIN_S * random.uniform(0.8, 1.2))

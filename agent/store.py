@@ -22,7 +22,7 @@ from google.protobuf import json_format
 from agent.reconcile import Hold, Record
 from orchestrator.contract import codec
 from orchestrator.contract.errors import StartupError
-from orchestrator.contract.model import AllocState, Assignment, AssignmentKey
+from orchestrator.contract.model import AllocState, Assignment, AssignmentKey, str_map
 from orchestrator.contract.v1 import agent_pb2
 
 
@@ -123,8 +123,12 @@ class Store:
             "due_ms": record.due_ms,
             "running_since_ms": record.running_since_ms,
             "overdue": record.overdue,
+            "init_task": record.init_task,
+            "init_since_ms": record.init_since_ms,
             "ended_ms": record.ended_ms,
             "hold": int(record.hold),
+            "digests": dict(record.digests),
+            "sized_version": record.sized_version,
             "health": record.health,
         }
         self._write(self._allocations / _file_name(record.key), content)
@@ -157,6 +161,10 @@ class Store:
             file.write(json.dumps(content).encode())
         new.rename(path)
 
+    def read_json(self, name: str) -> dict[str, Any]:
+        """What ``write_json`` kept; empty where there is nothing that can be read."""
+        return self._read_json(name) or {}
+
     def _read_json(self, name: str) -> dict[str, Any] | None:
         try:
             content = json.loads((self.directory / name).read_bytes())
@@ -184,8 +192,13 @@ def _record(content: dict[str, Any]) -> Record:
         due_ms=int(content["due_ms"]),
         running_since_ms=int(content["running_since_ms"]),
         overdue=str(content.get("overdue", "")),
+        init_task=str(content.get("init_task", "")),
+        init_since_ms=int(content.get("init_since_ms", 0)),
         ended_ms=int(content["ended_ms"]),
         hold=Hold(content["hold"]),
+        # Absent in what an older agent wrote: it settled nothing, and what runs has the size that was assigned.
+        digests=str_map({str(name): str(digest) for name, digest in content.get("digests", {}).items()}),
+        sized_version=int(content.get("sized_version", message.job_version)),
         health=int(content.get("health", 0)),
     )
 

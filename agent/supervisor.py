@@ -8,6 +8,7 @@ control plane. After a restart it goes on from its records; a missing answer of 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from agent import reconcile
+from agent import pins, reconcile
 from agent.driver import (
     Driver,
     DriverInfo,
@@ -26,6 +27,7 @@ from agent.driver import (
     ListsImages,
     LogChunk,
     LogsGoneError,
+    Resizes,
     RunId,
     StartError,
     run_name,
@@ -33,10 +35,13 @@ from agent.driver import (
 from agent.images import ToldImages
 from agent.metrics import Metrics
 from agent.prober import Prober, Run
-from agent.reconcile import Hold, Record, Remove, Start, Stop
+from agent.reconcile import Hold, Record, Remove, Resize, Start, Stop
+from agent.runs import TaskRun, find_run
 from agent.runspec import NodeFacts, run_spec
 from agent.store import Store
 from agent.turns import Turns
+from agent.workload.side import WorkloadSide
+from orchestrator.contract import codec
 from orchestrator.contract.model import (
     AllocationId,
     AllocState,
@@ -46,10 +51,13 @@ from orchestrator.contract.model import (
     Observation,
     OnDisconnect,
 )
+from orchestrator.contract.v1 import agent_pb2
 
 REFRESH_S = 10.0
 RETRY_S = 1.0
 EXPIRE_S = 60.0
+SHUTDOWN_MS = 15_000
+"""An engine that is told to end ends what it runs first; its own end is seen so much later at most."""
 SUPERSEDED_GRACE_MS = 5_000
 
 T = TypeVar("T")
@@ -67,8 +75,13 @@ class _Worker:
     task: asyncio.Task[None] | None = None
 
 
+async def _as_found(_key: AssignmentKey, _version: int, _image: str, digest: str) -> str:
+    return digest
+
+
 class Supervisor:
-    """``report`` gets every observation worth sending; ``acknowledged`` says whether a key has none waiting."""
+    """``report`` gets every observation worth sending; ``acknowledged`` says whether a key has none waiting; ``settle``
+    is ``pins.Settle``; ``progress`` hears how far the start of an allocation has come."""
 
     def __init__(
         self,
@@ -79,9 +92,12 @@ class Supervisor:
         metrics: Metrics,
         report: Callable[[Observation], None],
         acknowledged: Callable[[AssignmentKey], bool] = lambda _key: True,
+        settle: pins.Settle = _as_found,
+        progress: Callable[[AssignmentKey, str], None] = lambda _key, _text: None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         refresh_s: float = REFRESH_S,
         check_host: str = "127.0.0.1",
+        workload: Callable[[Callable[[], Mapping[AssignmentKey, Record]]], WorkloadSide] | None = None,
     ) -> None:
         self.records: dict[AssignmentKey, Record] = {}
         self.available: dict[str, bool] = dict.fromkeys(drivers, False)
@@ -94,6 +110,8 @@ class Supervisor:
         self._metrics = metrics
         self._report = report
         self._acknowledged = acknowledged
+        self._settle = settle
+        self._progress = progress
         self._now_ms = now_ms
         self._refresh_s = refresh_s
         self._found: dict[AssignmentKey, dict[str, Instance]] = {}
@@ -104,9 +122,14 @@ class Supervisor:
         self._turns = Turns()
         self._background: set[asyncio.Task[None]] = set()
         self._clearing: asyncio.Task[None] | None = None
+        self._onlookers: dict[str, set[asyncio.Event]] = {}
         self._index = 0
         self._listed: set[str] = set()
+        self._look = {name: asyncio.Event() for name in drivers}
+        self._gone_ms: dict[str, int] = {}  # by driver: when its notices broke off, until everything was seen again
+        self._complete = False  # a full set was taken up, so what has no record is nobody's
         self._closing = False
+        self.workload = workload(lambda: self.records) if workload is not None else None
         self._prober = Prober(
             drivers=drivers,
             host=check_host,
@@ -114,6 +137,7 @@ class Supervisor:
             now_ms=now_ms,
             ready=self._checked,
             dead=self._unwell,
+            says=self.workload.board if self.workload is not None else None,
         )
         metrics.running.set_function(
             lambda: sum(one.running for found in self._found.values() for one in found.values())
@@ -138,6 +162,8 @@ class Supervisor:
             self._remember(record)
         if without_contact:
             self.contact_lost()
+        if self.workload is not None:
+            await self.workload.start()
         for name in self._drivers:
             await self._refresh_all(name)
         for instances in self._found.values():
@@ -160,6 +186,8 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._prober.close()
+        if self.workload is not None:
+            await self.workload.close()
         for driver in self._drivers.values():
             await driver.close()
 
@@ -200,6 +228,7 @@ class Supervisor:
         if full:
             keys = [assignment.key for assignment in listed]
             instances = [one for found in self._found.values() for one in found.values()]
+            self._complete = True
             unlisted, unknown = reconcile.surplus(keys, self.records, instances, self._node.node_id)
             for key in unlisted:
                 log.info("allocation_unknown_to_control_plane", allocation=str(key.id), attempt=key.attempt)
@@ -253,9 +282,20 @@ class Supervisor:
         return sum(any(one.running for one in found.values()) for found in self._found.values())
 
     async def logs(
-        self, key: AssignmentKey, task: str, *, previous: bool, follow: bool, tail_lines: int, offset: int
+        self,
+        key: AssignmentKey,
+        task: str,
+        *,
+        previous: bool,
+        follow: bool,
+        tail_lines: int,
+        offset: int,
+        since_ms: int = 0,
     ) -> AsyncIterator[LogChunk]:
-        """Output of a task's present (or previous) run. Raises ``LogsGoneError``, ``DriverUnavailableError``."""
+        """Output of a task's present (or previous) run, as far as it is not known to be older than ``since_ms``.
+
+        Raises ``LogsGoneError``, ``DriverUnavailableError``.
+        """
         record = self.records.get(key)
         if record is None:
             raise LogsGoneError(f"{key.id} attempt {key.attempt} is unknown on node {self._node.name}")
@@ -273,7 +313,59 @@ class Supervisor:
             why = f": {record.reason}" if record.reason else ""
             raise LogsGoneError(f"{key.id} task {wanted} has no output (state {record.state.name}{why})")
         async for chunk in driver.logs(name, follow=follow, tail_lines=tail_lines, offset=offset):
-            yield chunk
+            if not chunk.time_ms or chunk.time_ms >= since_ms:
+                yield chunk
+
+    # ------------------------------------------------------------------------ people who look in
+
+    def run_of(self, key: AssignmentKey, task: str) -> TaskRun | str:
+        """The present run of a task ("": the first), or why there is none."""
+        record = self.records.get(key)
+        return find_run(record, self._drivers, key, task, cluster_id=self._store.cluster_id, node=self._node.name)
+
+    @property
+    def node_id(self) -> str:
+        return self._node.node_id
+
+    def running_by_driver(self) -> list[tuple[Driver, list[Instance]]]:
+        """What runs now for this node's allocations: their tasks, and no helpers of a driver."""
+        running: dict[str, list[Instance]] = {}
+        for key, found in self._found.items():
+            record = self.records.get(key)
+            tasks = {task.name for task in record.assignment.group.tasks} if record is not None else set()
+            for one in found.values():
+                if one.running and one.run.task in tasks:
+                    running.setdefault(one.driver, []).append(one)
+        return [(self._drivers[name], instances) for name, instances in sorted(running.items())]
+
+    def devices_of(self, key: AssignmentKey, task: str) -> tuple[str, ...]:
+        """Ids of the devices that a task was given."""
+        record = self.records.get(key)
+        if record is None:
+            return ()
+        spec = next((one for one in record.assignment.group.tasks if one.name == task), None)
+        return record.assignment.device_ids if spec is not None and spec.resources.gpus is not None else ()
+
+    async def seen_ended(self, name: str, timeout_s: float) -> None:
+        """Until a run was seen to have ended, or is gone, from now on; or ``timeout_s``."""
+        event = asyncio.Event()
+        self._onlookers.setdefault(name, set()).add(event)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await event.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._onlookers[name].discard(event)
+            if not self._onlookers[name]:
+                del self._onlookers[name]
+
+    def workload_report(self, key: AssignmentKey) -> bytes:
+        """What its tasks said of themselves, as the bytes of a ``WorkloadReport``. Raises ``LogsGoneError``."""
+        record = self.records.get(key)
+        if record is None or self.workload is None:
+            raise LogsGoneError(f"{key.id} attempt {key.attempt} is unknown on node {self._node.name}")
+        return codec.encode(self.workload.report(record), agent_pb2.WorkloadReport()).SerializeToString()
 
     # ------------------------------------------------------------------------ workers
 
@@ -351,10 +443,13 @@ class Supervisor:
                 await self._remove(action.instance)
             elif isinstance(action, Start) and not await self._start(key, action, worker):
                 break
+        resizes = [action for action in step.actions if isinstance(action, Resize)]
+        if resizes:
+            await self._resize(key, resizes)
         if step.forget:
             self._forget(key)
             return None
-        if any(isinstance(action, Stop | Start) for action in step.actions):
+        if any(isinstance(action, Stop | Start | Resize) for action in step.actions):
             return 0.0
         return max(0.0, (step.wake_ms - self._now_ms()) / 1000) if step.wake_ms else None
 
@@ -371,9 +466,19 @@ class Supervisor:
             if driver is None:
                 has = ", ".join(sorted(self._drivers)) or "none"
                 raise StartError(f"this node has no driver {task.driver_name!r} (it has {has})", permanent=True)
+            if self.workload is not None and not await self._while_wanted(key, worker, self.workload.prepare(record)):
+                return False  # nothing came of it while it was wanted
             spec = run_spec(record, task, self._store.cluster_id, self._node)
-            if not await self._while_wanted(key, worker, driver.prepare(spec)):
+            if self.workload is not None:
+                spec = self.workload.dress(spec, record)
+            spec = replace(spec, progress=self._teller(key))
+            preparing = pins.prepare(driver, spec, record.assignment.job_version, self._settle)
+            ready = await self._while_wanted(key, worker, preparing)
+            if ready is None:
                 return False
+            if ready.digest and ready.digest != spec.digest:
+                self._put(reconcile.settled(self.records[key], task.image, ready.digest))
+            spec = ready
             self._starting.add(spec.name)
             try:
                 instance = await driver.start(spec)
@@ -388,7 +493,7 @@ class Supervisor:
                 self._put(reconcile.start_failed(now, task.name, error.reason, permanent=error.permanent))
             return False
         except DriverUnavailableError:
-            self._set_available(task.driver_name, False)
+            self._look[task.driver_name].set()
             raise
         self._metrics.starts.labels(task.driver_name).inc()
         log.info("started", name=instance.name, runtime_id=instance.runtime_id)
@@ -398,8 +503,37 @@ class Supervisor:
         self._put(reconcile.started(now, task.name))
         return True
 
-    async def _while_wanted(self, key: AssignmentKey, worker: _Worker, slow: Coroutine[Any, Any, None]) -> bool:
-        """Await something that may take long, but not for longer than the allocation should run."""
+    async def _resize(self, key: AssignmentKey, resizes: Sequence[Resize]) -> None:
+        """Give what runs its new cpu and memory; where that cannot be done, the group starts again with them."""
+        record = self.records[key]
+        for one in resizes:
+            driver = self._drivers[one.task.driver_name]
+            try:
+                if not isinstance(driver, Resizes):
+                    raise StartError(f"driver {one.task.driver_name} changes nothing that runs")
+                await driver.resize(run_spec(record, one.task, self._store.cluster_id, self._node))
+            except StartError as error:
+                log.warning("resize_failed", allocation=str(key.id), task=one.task.name, error=error.reason)
+                self._put(reconcile.not_resized(self.records[key], one.task.name, error.reason))
+                return
+            except DriverUnavailableError:
+                self._look[one.task.driver_name].set()
+                raise
+        log.info("resized", allocation=str(key.id), attempt=key.attempt, version=record.assignment.job_version)
+        self._put(reconcile.resized(self.records[key], record.assignment.job_version))
+
+    def _teller(self, key: AssignmentKey) -> Callable[[str], None]:
+        """For threads: how far the start has come."""
+        loop = asyncio.get_running_loop()
+
+        def tell(text: str) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(self._progress, key, text)
+
+        return tell
+
+    async def _while_wanted(self, key: AssignmentKey, worker: _Worker, slow: Coroutine[Any, Any, T]) -> T | None:
+        """Await something that may take long, but not for longer than the allocation should run (then None)."""
         doing = asyncio.get_running_loop().create_task(slow)
         try:
             while not doing.done():
@@ -411,9 +545,8 @@ class Supervisor:
                 worker.wake.clear()
                 record = self.records.get(key)
                 if record is None or not record.wanted:
-                    return False
-            await doing
-            return True
+                    return None
+            return await doing
         finally:
             worker.wake.set()  # whoever woke us meant the worker's next round, too
             if not doing.done():
@@ -423,12 +556,15 @@ class Supervisor:
     async def _stop(self, action: Stop) -> None:
         one = action.instance
         driver = self._drivers[one.driver]
+        timeout_ms = action.timeout_ms
+        if self.workload is not None and action.signal != "SIGKILL":
+            timeout_ms = await self.workload.before_stop(one.run, timeout_ms)
         try:
-            await driver.stop(one.name, signal=action.signal, timeout_ms=action.timeout_ms)
+            await driver.stop(one.name, signal=action.signal, timeout_ms=timeout_ms)
             self._metrics.stops.labels(one.driver).inc()
             after = await driver.inspect(one.name)
         except DriverUnavailableError:
-            self._set_available(one.driver, False)
+            self._look[one.driver].set()
             raise
         if after is not None:
             self._see(after)
@@ -465,7 +601,7 @@ class Supervisor:
                         await driver.stop(one.name, signal="SIGTERM", timeout_ms=SUPERSEDED_GRACE_MS)
                     break
                 except DriverUnavailableError as error:
-                    self._set_available(name, False)
+                    self._look[name].set()
                     log.warning("driver_unavailable", driver=name, error=str(error))
                     if name not in self._listed:
                         break  # it never answered, so nothing can be started through it either
@@ -534,14 +670,22 @@ class Supervisor:
             self._spawn(self._look_again(one))
             return
         found[one.name] = one
+        if one.state is InstanceState.EXITED and self.workload is not None:
+            self.workload.ended(one.run)
         self._keys[one.name] = key
         self._siblings.setdefault(key.id, set()).add(key)
+        if one.state is InstanceState.EXITED:
+            self._tell_onlookers(one.name)
         if before is None or before.state is not one.state:
             # What had ended before this agent came was counted by its predecessor; a short task ends within its start.
             if one.state is InstanceState.EXITED and (before is not None or one.name in self._starting):
                 self._metrics.exits.labels(one.driver).inc()
             if wake:
                 self._wake_siblings(key.id)
+
+    def _tell_onlookers(self, name: str) -> None:
+        for event in self._onlookers.get(name, ()):
+            event.set()
 
     async def _look_again(self, one: Instance) -> None:
         try:
@@ -552,11 +696,14 @@ class Supervisor:
             self._see(found, sure=True)
 
     def _unsee(self, name: str) -> None:
+        self._tell_onlookers(name)
         key = self._keys.pop(name, None)
         if key is None:
             return
         found = self._found.get(key, {})
-        found.pop(name, None)
+        gone = found.pop(name, None)
+        if gone is not None and self.workload is not None:
+            self.workload.ended(gone.run)
         if not found:
             self._found.pop(key, None)
             if key not in self.records:
@@ -568,6 +715,9 @@ class Supervisor:
         while True:
             try:
                 async for changed in driver.changes():
+                    if not changed:
+                        self._look[name].set()
+                        continue
                     if changed not in self._keys and changed not in self._starting:
                         continue  # another agent's, on the same engine
                     one = await driver.inspect(changed)
@@ -575,41 +725,82 @@ class Supervisor:
                         self._see(one)
                     else:
                         self._unsee(changed)
-            except DriverUnavailableError:
+            except DriverUnavailableError as error:
+                if name not in self._gone_ms:
+                    self._gone_ms[name] = self._now_ms()
+                    log.warning("driver_gone", driver=name, error=str(error))
                 self._set_available(name, False)
                 await asyncio.sleep(RETRY_S)
 
     async def _keep_refreshing(self, name: str) -> None:
+        """Now and then, at once when there is doubt, and every ``RETRY_S`` while the driver does not answer."""
         while True:
-            await asyncio.sleep(self._refresh_s if self.available[name] else RETRY_S)
-            await self._refresh_all(name)
+            look = self._look[name]
+            if self.available[name]:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._refresh_s):
+                        await look.wait()
+            else:
+                await asyncio.sleep(RETRY_S)
+            look.clear()
+            try:
+                await self._refresh_all(name)
+            except Exception:
+                # A bug in looking must not end the looking.
+                log.exception("refresh_failed", driver=name)
+                await asyncio.sleep(RETRY_S)
 
     async def _refresh_all(self, name: str) -> None:
         """Level-triggered: see everything, whatever notices were lost. Missing names are asked for one by one."""
         driver = self._drivers[name]
+        gone_ms = self._gone_ms.get(name)
         info = self.infos[name] = await driver.probe()
         if not info.available:
-            self._set_available(name, False)
+            self._set_available(name, False, info.reason)
             return
         before = {seen for found in self._found.values() for seen, one in found.items() if one.driver == name}
         try:
-            for one in await driver.list(self._store.cluster_id):
-                self._see(one)
+            listed = await driver.list(self._store.cluster_id)
+            for one in listed:
+                self._see(self._judged(one, gone_ms, info))
                 before.discard(one.name)
             for missing in before:
                 found = await driver.inspect(missing)
                 if found is None:
                     self._unsee(missing)
         except DriverUnavailableError as error:
-            log.warning("driver_unavailable", driver=name, error=str(error))
-            self._set_available(name, False)
+            self._set_available(name, False, str(error))
             return
         await self._look_for_images(name, driver)
         self._listed.add(name)
+        if gone_ms is not None and self._gone_ms.get(name) == gone_ms:
+            del self._gone_ms[name]
         self._set_available(name, True)
+        self._end_unknown(listed)
         for key, record in list(self.records.items()):
             if record.live and key not in self._workers:
                 self._wake(key)  # its worker failed
+
+    def _judged(self, one: Instance, gone_ms: int | None, info: DriverInfo) -> Instance:
+        """What an engine that was restarted took along did not end by itself."""
+        if gone_ms is None or info.keeps_runs or one.exit is None or one.exit.code == 0 or one.exit.oom_killed:
+            return one
+        record = self.records.get(one.run.key)
+        if one.exit.ended_ms < gone_ms - SHUTDOWN_MS or record is None or record.restarts != one.run.restarts:
+            return one
+        judged = reconcile.ended_with_engine(record, self._now_ms())
+        if judged != record:
+            log.info("ended_with_engine", name=one.name)
+            self._put(judged)
+            self._wake(record.key)
+        return replace(one, exit=replace(one.exit, with_engine=True))
+
+    def _end_unknown(self, listed: Iterable[Instance]) -> None:
+        """A call that was given up may still have been carried out, for an allocation that is forgotten by now."""
+        if self._complete:
+            unknown = [one for one in listed if one.node_id == self._node.node_id and one.run.key not in self.records]
+            if unknown:
+                self._spawn(self._end_all(unknown, remove=True))
 
     async def _look_for_images(self, name: str, driver: Driver) -> None:
         if not isinstance(driver, ListsImages) or not self.images.due(name):
@@ -620,14 +811,16 @@ class Supervisor:
         except DriverUnavailableError as error:
             log.debug("images_unknown", driver=name, error=str(error))  # a hint that is old does no harm
 
-    def _set_available(self, name: str, available: bool) -> None:
+    def _set_available(self, name: str, available: bool, reason: str = "") -> None:
         self._metrics.driver_available.labels(name).set(int(available))
         if self.available[name] is available:
             return
         self.available[name] = available
         self.drivers_changed.set()
-        log.info("driver_available" if available else "driver_down", driver=name)
-        if available:
+        if not available:
+            log.warning("driver_down", driver=name, reason=reason)
+        else:
+            log.info("driver_available", driver=name)
             for key in list(self.records):
                 if self.records[key].live:
                     self._wake(key)

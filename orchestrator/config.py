@@ -39,6 +39,7 @@ class PeerSettings(BaseSettings):
     dev: bool = False
     allow_privileged: bool = False
     allow_host_paths: bool = False
+    allow_host_network: bool = False
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @pydantic.field_validator("peers", mode="before")

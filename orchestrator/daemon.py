@@ -46,6 +46,7 @@ from orchestrator.api import agents, control
 from orchestrator.api.admission import Admission
 from orchestrator.api.backup import Backup
 from orchestrator.api.certificate import check_certificate, expires_ms_of
+from orchestrator.api.drains import Drains
 from orchestrator.api.explain import Explain
 from orchestrator.api.feed import Feed
 from orchestrator.api.foresight import Foresight
@@ -57,8 +58,12 @@ from orchestrator.api.namespaces import Namespaces
 from orchestrator.api.past import Past
 from orchestrator.api.peers import PeerChanges
 from orchestrator.api.reads import Facts, Others, Reads, resolve_device, resolve_node
+from orchestrator.api.services import Services
+from orchestrator.api.sessions import Sessions
 from orchestrator.api.status import StatusServer
+from orchestrator.api.usage import Usages
 from orchestrator.api.watch import HashingMachine, StateHashes, Watch
+from orchestrator.api.workload import Workloads
 from orchestrator.config import PeerSettings, load, split_address
 from orchestrator.contract import channel
 from orchestrator.contract.errors import RaftsmanError, StartupError
@@ -76,6 +81,7 @@ from orchestrator.replication.propose import Proposer, unix_ms
 from orchestrator.replication.settings import EngineConfig
 from orchestrator.replication.snapshots import FileSnapshots
 from orchestrator.scheduling import registry
+from orchestrator.state.resize import may_resize
 from orchestrator.state.state import State
 
 logger = structlog.get_logger("raftsman.peer")
@@ -166,6 +172,7 @@ class Peer:
         policy = control.Policy(
             allow_privileged=settings.allow_privileged,
             allow_host_paths=settings.allow_host_paths,
+            allow_host_network=settings.allow_host_network,
             placements=registry.names(),
         )
         writes = control.Writes(
@@ -174,9 +181,13 @@ class Peer:
             policy,
             resolve_node=lambda text: resolve_node(self._state(), text),
             resolve_device=lambda node_id, text: resolve_device(self._state(), node_id, text),
+            in_place=lambda spec: may_resize(self._state(), spec),
         )
         self._agents = agents.Agents(self.log, proposer, self._state, self._liveness, peers=lambda: self.log.peers)
         hub = LogHub(check=self._agents.check_speaker)
+        sessions = Sessions(hub, self._forwarder, find=reads.log_target, check=self._agents.check_speaker)
+        logs = Logs(hub, self._forwarder, find=reads.log_target)
+        discovery = Services(self.log, self._state, info=reads.info, check=self._agents.check_speaker)
         servicers = (
             writes,
             reads,
@@ -187,7 +198,12 @@ class Peer:
             Watch(self.log, self._state, Feed(self.log, self._state)),
             Backup(self.log, machine, self._state, reads, facts),
             StateHashes(self.log, machine, self._forwarder, peer_id=settings.id),
-            Logs(hub, self._forwarder, find=reads.log_target),
+            logs,
+            sessions,
+            Drains(self._state, reads.info, resolve_node=lambda text: resolve_node(self._state(), text)),
+            Usages(hub, self._state, resolve_node=lambda text: resolve_node(self._state(), text)),
+            Workloads(logs),
+            discovery,
         )
         admission = Admission()
         services = [
@@ -196,7 +212,11 @@ class Peer:
             )
             for descriptor, parts, routes in (
                 (control_pb2.DESCRIPTOR.services_by_name["Control"], servicers, control.ROUTES),
-                (agent_pb2.DESCRIPTOR.services_by_name["Agents"], (self._agents, hub), agents.ROUTES),
+                (
+                    agent_pb2.DESCRIPTOR.services_by_name["Agents"],
+                    (self._agents, hub, sessions, discovery),
+                    agents.ROUTES,
+                ),
             )
         ]
         self._server = grpc.aio.server(options=[*channel.SERVER_OPTIONS, *transport.SERVER_OPTIONS])
@@ -455,6 +475,7 @@ def _run(settings: PeerSettings) -> int:
 @click.option("--dev", is_flag=True, default=None, help="A development cluster: drills may kill its processes.")
 @click.option("--allow-privileged", is_flag=True, default=None, help="Let jobs ask for privileged containers.")
 @click.option("--allow-host-paths", is_flag=True, default=None, help="Let jobs mount paths of the host.")
+@click.option("--allow-host-network", is_flag=True, default=None, help="Let jobs use the host's own network.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[info]")
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="YAML file with any of these settings.")
 def command(id_: str | None, config: Path | None, **flags: Any) -> None:

@@ -98,7 +98,8 @@ class Planner:
             return problem
 
         decision, problem = _decision(view, now_ms, steps_max, fresh)
-        problem.view = nodes_alone(view)  # rows are not needed again, and may be a million
+        if problem is not None:
+            problem.view = nodes_alone(view)  # rows are not needed again, and may be a million
         return decision
 
 
@@ -108,7 +109,7 @@ def decide(view: ClusterView, now_ms: int, *, steps_max: int = ROUND_STEPS) -> D
 
 def _decision(
     view: ClusterView, now_ms: int, steps_max: int, fresh: Callable[[Int64Array], Problem]
-) -> tuple[Decision, Problem]:
+) -> tuple[Decision, Problem | None]:
     work, allowed, served = _round(view, now_ms, steps_max, fresh)
     problem, placements = served.problem, served.placements
     blocked = sum(note.missing for note in work.groups.values() if note.blocked or note.gang)
@@ -182,8 +183,10 @@ def _with_evictions(actions: Actions, served: Served) -> Actions:
 # ---------------------------------------------------------------------------- cutting
 
 
-def _cut(view: ClusterView, work: Work, problem: Problem, found: Placements) -> Iterator[ApplyPlan]:
+def _cut(view: ClusterView, work: Work, problem: Problem | None, found: Placements) -> Iterator[ApplyPlan]:
     """Entries of as many rows as they may hold: actions first, placements after them."""
+    if not len(work.actions) and not len(found):
+        return
     rows = _Rows(view, work.actions, work.asks, problem, found)
     acted = placed = 0
     while acted < rows.actions or placed < rows.placements:
@@ -211,12 +214,12 @@ class _Rows:
     and get places in tables of their own in each entry."""
 
     def __init__(
-        self, view: ClusterView, actions: Actions, asks: Sequence[Ask], problem: Problem, found: Placements
+        self, view: ClusterView, actions: Actions, asks: Sequence[Ask], problem: Problem | None, found: Placements
     ) -> None:
         self.actions = len(actions)
         self.placements = len(found)
         self._view = view
-        self._problem = problem
+        self._nodes = problem.nodes if problem is not None else ()
         self._texts = actions.texts
         columns, at = view.allocations, actions.positions
         self._acted = {
@@ -283,7 +286,7 @@ class _Rows:
         return ApplyPlan(
             based_on=self._view.index,
             jobs=tuple(self._view.jobs_by_slot[slot].uid for slot in jobs),
-            nodes=tuple(self._problem.nodes[number].spec.id for number in nodes),
+            nodes=tuple(self._nodes[number].spec.id for number in nodes),
             reasons=tuple(self._texts[reason] for reason in reasons),
             actions=ActionColumns(
                 job=of_job[:acting],
@@ -303,10 +306,17 @@ class _Rows:
 
 
 _NONE = np.zeros(0, dtype=np.int32)
+FEW = 32
 
 
 def _table(values: Int32Array) -> tuple[list[int], Int32Array]:
     """The distinct values, ascending, and for each value its place among them."""
+    if len(values) <= FEW:
+        # Most rounds are tiny, and for those a call of numpy costs more than all the work.
+        listed = values.tolist()
+        few = sorted(set(listed))
+        place = {value: at for at, value in enumerate(few)}
+        return few, np.array([place[value] for value in listed], dtype=np.int32)
     distinct, places = np.unique(values, return_inverse=True)
     return distinct.tolist(), places.astype(np.int32)
 
@@ -419,6 +429,7 @@ def _explain_group(
             blocked_by="quota" if over_quota else "gang" if note.gang else _order_word(note),
             blocked_text=quota_said if over_quota else note.gang or note.after,
         )
+    assert problem is not None, "whoever is without a node was asked for"
     if wish.gang is not None:
         reasons = explain_gang(problem, wish, work.asks[mine[0]], mine[0])
     else:

@@ -223,6 +223,7 @@ class Bench:
         options = (*CHANNEL_OPTIONS, ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES))
         self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{cluster.port[leader]}", options=options)
         self.control = rpc.ControlStub(self._channel)
+        self.joined: dict[str, Any] = {}
 
     async def close(self) -> None:
         await self._channel.close(None)
@@ -231,7 +232,7 @@ class Bench:
         for start in range(0, len(jobs), per_call):
             request = pb.SubmitJobsRequest(request_id=uuid.uuid4().hex)
             request.jobs.extend(one.job for one in jobs[start : start + per_call])
-            await self.control.SubmitJobs(request, timeout=120)
+            await retried(self.control.SubmitJobs, request, timeout_s=120)
 
     async def placed(self) -> int:
         """Placements that whoever led has committed."""
@@ -299,7 +300,27 @@ class Bench:
 Metrics = dict[str, float]
 
 
-def facts(bench: Bench, before: Metrics, after: Metrics, elections: int, cpu: float) -> dict[str, Any]:
+class Spent:
+    """Processor time of peers and nodes from here on."""
+
+    def __init__(self, cluster: Raftsman, nodes: Nodes) -> None:
+        self._cluster, self._nodes = cluster, nodes
+        self._peers, self._of_nodes = cluster.cpu_s_of_each(), nodes.cpu_s
+
+    def told(self, leader: str, operations: int) -> dict[str, Any]:
+        """Seconds of each, and what 1,000 operations cost: the leader, one of the others, and the nodes."""
+        peers = {one: used - self._peers[one] for one, used in self._cluster.cpu_s_of_each().items()}
+        others = [used for one, used in peers.items() if one != leader]
+        nodes = self._nodes.cpu_s - self._of_nodes
+        each = {"leader": peers[leader], "follower": sum(others) / max(1, len(others)), "nodes": nodes}
+        return {
+            "peers_cpu_s": round(sum(peers.values()), 1),
+            "nodes_cpu_s": round(nodes, 1),
+            "cpu_ms_per_1000": {who: round(1e6 * used / operations, 1) for who, used in each.items()},
+        }
+
+
+def facts(bench: Bench, before: Metrics, after: Metrics, elections: int) -> dict[str, Any]:
     watch = bench.watch
     both = {
         name: {part: quantile_ms(after, before, metric, share) for part, share in (("p50", 0.5), ("p99", 0.99))}
@@ -311,14 +332,13 @@ def facts(bench: Bench, before: Metrics, after: Metrics, elections: int, cpu: fl
         "leader": bench.leader,
         **both,
         "elections": elections,
-        "peers_cpu_s": round(bench.cluster.cpu_s() - cpu, 1),
-        "nodes_cpu_s": round(bench.nodes.cpu_s, 1),
     }
 
 
 async def backlog(bench: Bench) -> dict[str, Any]:
     said, watch = bench.said, bench.watch
-    elections, before, cpu = await watch.elections(), await watch.metrics(bench.leader), bench.cluster.cpu_s()
+    elections, before = await watch.elections(), await watch.metrics(bench.leader)
+    spent = Spent(bench.cluster, bench.nodes)
     committed, delivered, reported = await bench.fill(said.tasks, said.per_job, "bulk")
     found = {
         "nodes": said.nodes,
@@ -329,8 +349,9 @@ async def backlog(bench: Bench) -> dict[str, Any]:
         "seconds_delivered": round(delivered, 2),
         "seconds_reported": round(reported, 2),
     }
+    found |= spent.told(bench.leader, said.tasks)
     after = await watch.metrics(bench.leader)
-    found |= facts(bench, before, after, await watch.elections() - elections, cpu)
+    found |= facts(bench, before, after, await watch.elections() - elections)
     bench.show("comparing the state of the peers")
     found["state_hash_equal"] = await bench.hashes_equal()
     return found
@@ -338,10 +359,10 @@ async def backlog(bench: Bench) -> dict[str, Any]:
 
 async def steady(bench: Bench) -> dict[str, Any]:
     said, watch, nodes = bench.said, bench.watch, bench.nodes
-    elections, cpu = await watch.elections(), bench.cluster.cpu_s()
+    elections = await watch.elections()
     await bench.fill(said.live, said.per_job, "bulk")
     await asyncio.sleep(said.settle_s)
-    before, filled_cpu, nodes_cpu = await watch.metrics(bench.leader), bench.cluster.cpu_s(), nodes.cpu_s
+    before, spent = await watch.metrics(bench.leader), Spent(bench.cluster, nodes)
     total = int(said.rate * said.seconds)
     due: dict[str, float] = {}
     failed: list[str] = []
@@ -368,9 +389,9 @@ async def steady(bench: Bench) -> dict[str, Any]:
             bench.show(f"{number} of {total} jobs, {len(nodes.arrived)} delivered")
     await asyncio.gather(*calls)
     took = time.monotonic() - began
-    after, after_cpu, after_nodes = await watch.metrics(bench.leader), bench.cluster.cpu_s(), nodes.cpu_s
+    used, after = spent.told(bench.leader, total), await watch.metrics(bench.leader)
     await nodes.until(lambda: len(nodes.arrived) >= total - len(failed), "all jobs delivered", 60)
-    spent = [1000 * (nodes.arrived[name] - at) for name, at in due.items() if name in nodes.arrived]
+    waited = [1000 * (nodes.arrived[name] - at) for name, at in due.items() if name in nodes.arrived]
     found = {
         "nodes": said.nodes,
         "live": said.live,
@@ -378,14 +399,15 @@ async def steady(bench: Bench) -> dict[str, Any]:
         "jobs": total,
         "failed": len(failed),
         "submit_to_delivered_ms": {
-            "p50": round(percentile(spent, 0.5), 1),
-            "p99": round(percentile(spent, 0.99), 1),
-            "max": round(max(spent), 1),
+            "p50": round(percentile(waited, 0.5), 1),
+            "p99": round(percentile(waited, 0.99), 1),
+            "max": round(max(waited), 1),
         },
-        "peers_cpu_pct": round(100 * (after_cpu - filled_cpu) / took),
-        "nodes_cpu_pct": round(100 * (after_nodes - nodes_cpu) / took),
+        "peers_cpu_pct": round(100 * used["peers_cpu_s"] / took),
+        "nodes_cpu_pct": round(100 * used["nodes_cpu_s"] / took),
+        **used,
     }
-    found |= facts(bench, before, after, await watch.elections() - elections, cpu)
+    found |= facts(bench, before, after, await watch.elections() - elections)
     found["state_hash_equal"] = await bench.hashes_equal()
     for line in sorted(set(failed))[:3]:
         print(f"\n  {line}", file=sys.stderr)
@@ -394,7 +416,8 @@ async def steady(bench: Bench) -> dict[str, Any]:
 
 async def single(bench: Bench) -> dict[str, Any]:
     said, watch = bench.said, bench.watch
-    elections, before, cpu = await watch.elections(), await watch.metrics(bench.leader), bench.cluster.cpu_s()
+    elections, before = await watch.elections(), await watch.metrics(bench.leader)
+    spent = Spent(bench.cluster, bench.nodes)
     placed = await bench.placed()
     numbers = iter(range(0, said.jobs, said.per_call))
     submitted = 0
@@ -436,33 +459,38 @@ async def single(bench: Bench) -> dict[str, Any]:
         "seconds_submitted": round(answered or took, 2),
         "seconds_committed": round(took, 2),
     }
+    found |= spent.told(bench.leader, said.jobs)
     after = await watch.metrics(bench.leader)
-    found |= facts(bench, before, after, await watch.elections() - elections, cpu)
+    found |= facts(bench, before, after, await watch.elections() - elections)
     found["state_hash_equal"] = await bench.hashes_equal()
     return found
 
 
-async def retried(call: Callable[..., Any], request: Any) -> None:
-    """A peer that has too much to do says so, and the same call is made again."""
+AGAIN = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
+
+
+async def retried(call: Callable[..., Any], request: Any, *, timeout_s: float = 30.0) -> None:
+    """A peer that has too much to do says so, or that another leads now: the same call, with its request id, is made
+    again, as clients do. An election shows in ``elections``."""
     while True:
         try:
-            await call(request, timeout=30)
+            await call(request, timeout=timeout_s)
             return
         except grpc.aio.AioRpcError as error:
-            if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+            if error.code() not in AGAIN:
                 raise
             await asyncio.sleep(0.1)
 
 
 @contextlib.asynccontextmanager
-async def profiled(said: argparse.Namespace, cluster: Raftsman) -> AsyncIterator[None]:
-    """With ``--profile DIR``: what every peer spends its time on, as py-spy's raw stacks (one file a peer)."""
+async def profiled(said: argparse.Namespace, cluster: Raftsman, part: str) -> AsyncIterator[None]:
+    """With ``--profile DIR``: what every peer spends its time on, as py-spy's raw stacks (one file a peer and part)."""
     spies = []
     if said.profile is not None:
         said.profile.mkdir(parents=True, exist_ok=True)
         for member, process in cluster._running.items():
             argv = ["py-spy", "record", "--pid", str(process.pid), "--format", "raw", "--rate", "200", "--threads"]
-            argv += ["--nonblocking", "--output", str(said.profile / f"{member}.txt"), "--duration", "3600"]
+            argv += ["--nonblocking", "--output", str(said.profile / f"{part}-{member}.txt"), "--duration", "3600"]
             spies.append(
                 await asyncio.create_subprocess_exec(
                     *argv, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
@@ -487,13 +515,21 @@ async def running(said: argparse.Namespace, folder: Path) -> AsyncIterator[Bench
         await cluster.start()
         leader = await cluster.leader()
         watch = Watch(cluster)
-        await nodes.start()
-        began = time.monotonic()
-        await nodes.until(lambda: nodes.sum("listening") >= said.nodes, f"{said.nodes} nodes that listen", JOIN_S)
+        spent = Spent(cluster, nodes)
+        async with profiled(said, cluster, "join"):
+            await nodes.start()
+            began = time.monotonic()
+            await nodes.until(lambda: nodes.sum("listening") >= said.nodes, f"{said.nodes} nodes that listen", JOIN_S)
+            took = time.monotonic() - began
         leader = await cluster.leader()
         bench = Bench(said, cluster, nodes, watch, leader)
+        bench.joined = {
+            "seconds": round(took, 1),
+            "sessions": nodes.sum("sessions"),
+            **spent.told(leader, said.nodes),
+        }
         if not said.quiet:
-            print(f"{said.nodes} nodes joined in {time.monotonic() - began:.1f} s", file=sys.stderr)
+            print(f"{said.nodes} nodes joined in {took:.1f} s: {bench.joined}", file=sys.stderr)
         yield bench
     finally:
         if not said.quiet:
@@ -514,8 +550,9 @@ async def measure(said: argparse.Namespace) -> dict[str, Any]:
         folder = said.data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="raftsman-scale-")))
         async with running(said, folder) as bench:
             mode = steady if said.steady else single if said.single else backlog
-            async with profiled(said, bench.cluster):
-                return await mode(bench)
+            async with profiled(said, bench.cluster, mode.__name__):
+                found = await mode(bench)
+            return {**found, "join": bench.joined}
 
 
 def parser() -> argparse.ArgumentParser:

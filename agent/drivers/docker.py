@@ -1,10 +1,10 @@
 """The Docker driver: tasks as containers of one engine, possibly shared with other agents.
 
-Owns: the only use of the Docker SDK, the labels, the safe defaults. Every container loses all capabilities and may gain
-no privileges; seccomp is the engine's default; pids, memory and cpu are limited; an init reaps and forwards signals;
-output is bounded; Docker's own restarts are off. A task that asks for more (privileged, host paths) is refused unless
-the operator allowed it for this agent. The rule: the SDK blocks, so every call runs in a thread of its own with a
-deadline, and streams get a client without one. An engine that does not answer says nothing about its containers.
+Owns: talking to the engine. Leaves to others: what a container is given (``docker_arguments``), images
+(``docker_images``), files (``docker_files``), the container that holds a group's network (``docker_sandbox``). A task
+that asks for more than the safe defaults is refused unless the operator allowed it for this agent. The rule: the SDK
+blocks, so every call runs in a thread of its own with a deadline, and streams get a client without one. An engine
+that does not answer says nothing about its containers.
 
 Offsets of output count what the engine still has, so they shift when it throws an old file away (30 MiB on).
 """
@@ -14,10 +14,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import functools
+import json
 import math
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -29,9 +31,7 @@ import docker.utils
 import requests.exceptions
 
 from agent.driver import (
-    LOG_FILE_BYTES,
-    LOG_FILES,
-    MIB,
+    SANDBOX,
     DriverInfo,
     DriverUnavailableError,
     Exit,
@@ -44,21 +44,32 @@ from agent.driver import (
     RunSpec,
     StartError,
 )
-from agent.drivers import docker_inside
+from agent.drivers import (
+    docker_files,
+    docker_hands,
+    docker_inside,
+    docker_processes,
+    docker_sandbox,
+    docker_usage,
+    docker_volumes,
+)
+from agent.drivers.docker_arguments import LABEL, Engine, Policy, arguments, check_policy, new_limits, run_of
+from agent.drivers.docker_images import PULL_SILENCE_S, Images
+from agent.hands import Command, Connection, Entered, Incoming
 from agent.log_tail import tail
+from agent.usage import Counters
+from orchestrator.contract.containers import KEPT_LOGS
 from orchestrator.contract.images import IMAGE_LENGTH_MAX, IMAGES_MAX, written
-from orchestrator.contract.model import AllocationId, AssignmentKey, Protocol
+from orchestrator.contract.model import ContainerSpec
+from orchestrator.contract.tree import Target
 
 CALL_S = 30.0
-PULL_S = 600.0
-PULL_SILENCE_S = 120.0
-PIDS_LIMIT = 1024
-MIN_MEMORY_MIB = 6  # the engine refuses less
-MIN_NANO_CPUS = 10_000_000
+PROBE_S = 5.0
+"""An engine that says nothing about itself for so long hangs."""
 MAX_CALLS = 32
 OOM_NOTICE_S = 0.3
 EXECUTED_S = 2.0
-LABEL = "raftsman."
+_ENGINE_TROUBLE = ("shutting down", "containerd.sock", "containerd/sock", "transport is closing", "connection refused")
 T = TypeVar("T")
 
 
@@ -66,17 +77,21 @@ class DockerDriver:
     name = "docker"
 
     def __init__(
-        self, *, publish_address: str = "127.0.0.1", allow_privileged: bool = False, allow_host_paths: bool = False
+        self,
+        *,
+        publish_address: str = "127.0.0.1",
+        allow_privileged: bool = False,
+        allow_host_paths: bool = False,
+        allow_host_network: bool = False,
+        pull_silence_s: float = PULL_SILENCE_S,
     ) -> None:
         self._publish_address = publish_address
-        self._allow_privileged = allow_privileged
-        self._allow_host_paths = allow_host_paths
+        self._policy = Policy(privileged=allow_privileged, host_paths=allow_host_paths, host_network=allow_host_network)
         self._connected: docker.APIClient | None = None
-        self._streaming: docker.APIClient | None = None
         self._calls = asyncio.Semaphore(MAX_CALLS)
-        self._pulls: dict[str, asyncio.Lock] = {}
+        self._images = Images(self._call, functools.partial(self._call, slow=True), silence_s=pull_silence_s)
         self._ended: dict[str, Instance] = {}
-        self._cpus = 0
+        self._engine = Engine()
         self._streams: set[Any] = set()
         self._hanging: dict[str, str] = {}
 
@@ -84,11 +99,20 @@ class DockerDriver:
 
     async def probe(self) -> DriverInfo:
         try:
-            info = await self._call(lambda api: api.info())
+            info = await self._call(_info, slow=True)  # not behind calls that hang
         except (DriverUnavailableError, docker.errors.APIError) as error:
             return DriverInfo(available=False, reason=str(error))
-        self._cpus = int(info.get("NCPU") or 0)
-        return DriverInfo(available=True, version=str(info.get("ServerVersion", "")), engine_id=str(info.get("ID", "")))
+        self._engine = Engine(
+            cpus=int(info.get("NCPU") or 0),
+            architecture=str(info.get("Architecture", "")),
+            api=await self._call(lambda api: tuple(int(part) for part in str(api.api_version).split("."))),
+        )
+        return DriverInfo(
+            available=True,
+            keeps_runs=bool(info.get("LiveRestoreEnabled")),
+            version=str(info.get("ServerVersion", "")),
+            engine_id=str(info.get("ID", "")),
+        )
 
     async def images(self) -> tuple[str, ...]:
         try:
@@ -97,33 +121,50 @@ class DockerDriver:
             raise DriverUnavailableError(_why(error)) from error
         return _named(listed)
 
+    async def resolve(self, spec: RunSpec) -> str | None:
+        check_policy(spec, self._policy)
+        return await self._images.resolve(spec)
+
     async def prepare(self, spec: RunSpec) -> None:
-        self._check_policy(spec)
-        image = spec.task.image
-        lock = self._pulls.setdefault(image, asyncio.Lock())
-        async with lock:
-            try:
-                if not await self._call(lambda api: _has_image(api, image)):
-                    async with asyncio.timeout(PULL_S):
-                        await self._call(lambda api: _pull(api, image), streaming=True, slow=True)
-            except TimeoutError:
-                raise StartError(f"image {image}: the pull took longer than {PULL_S:.0f} s") from None
-            except docker.errors.APIError as error:
-                # Wrong, unknown to its registry, or neither here nor reachable: trying here again would not help.
-                raise StartError(f"image {image} not found: {_why(error)}", permanent=True) from error
+        check_policy(spec, self._policy)
+        if spec.run.task == SANDBOX:
+            await self._known_engine()
+            await self._call(functools.partial(docker_sandbox.make_image, architecture=self._engine.architecture))
+        else:
+            await self._images.ensure(spec)
 
     async def start(self, spec: RunSpec) -> Instance:
-        self._check_policy(spec)
-        if not self._cpus:
-            await self.probe()
-        arguments = self._arguments(spec)
-        creating = asyncio.ensure_future(self._call(lambda api: _create_and_start(api, spec, arguments)))
+        check_policy(spec, self._policy)
+        await self._known_engine()
+        engine, allowed, address = self._engine, self._policy.host_paths, self._publish_address
+
+        def work(api: docker.APIClient) -> Instance:
+            binds = docker_volumes.make(api, spec, engine, host_paths=allowed)
+            return _create_and_start(api, spec, arguments(spec, engine, address, binds))
+
+        creating = asyncio.ensure_future(self._call(work))
         try:
             return await asyncio.shield(creating)
         except asyncio.CancelledError:
             # The thread cannot be stopped halfway; whoever comes next finds what it did by its name.
             creating.add_done_callback(lambda done: done.cancelled() or done.exception())
             raise
+        except docker.errors.APIError as error:
+            raise DriverUnavailableError(f"the engine cannot say what became of {spec.name}: {_why(error)}") from error
+
+    async def resize(self, spec: RunSpec) -> None:
+        await self._known_engine()
+        wanted = new_limits(spec.task, self._engine)
+        try:
+            await self._call(lambda api: _update(api, spec.name, wanted))
+        except docker.errors.NotFound:
+            return
+        except docker.errors.APIError as error:
+            raise StartError(f"the engine refuses the new limits: {_why(error)}") from error
+
+    async def _known_engine(self) -> None:
+        if not self._engine.cpus:
+            await self.probe()
 
     async def stop(self, name: str, *, signal: str, timeout_ms: int) -> None:
         seconds = math.ceil(timeout_ms / 1000)
@@ -152,13 +193,19 @@ class DockerDriver:
                 raise DriverUnavailableError(f"cannot remove {name}: {_why(error)}") from error
 
     async def inspect(self, name: str) -> Instance | None:
-        found = await self._call(lambda api: _inspect(api, name))
+        found = await self._inspected(name)
         exit_ = found.exit if found is not None else None
         if exit_ is not None and exit_.code == 137 and not exit_.oom_killed:
             # The engine's word that memory ran out may come a moment after the end.
             await asyncio.sleep(OOM_NOTICE_S)
-            found = await self._call(lambda api: _inspect(api, name)) or found
+            found = await self._inspected(name) or found
         return found
+
+    async def _inspected(self, name: str) -> Instance | None:
+        try:
+            return await self._call(lambda api: _inspect(api, name))
+        except docker.errors.APIError as error:
+            raise DriverUnavailableError(f"the engine cannot say what became of {name}: {_why(error)}") from error
 
     async def list(self, cluster_id: str) -> tuple[Instance, ...]:
         def rows(api: docker.APIClient) -> Any:
@@ -167,10 +214,14 @@ class DockerDriver:
         found: list[Instance] = []
         ended: dict[str, Instance] = {}
         asked = []
-        for row in await self._call(rows):
+        try:
+            listed = await self._call(rows)
+        except docker.errors.APIError as error:
+            raise DriverUnavailableError(f"the engine cannot list its containers: {_why(error)}") from error
+        for row in listed:
             known = self._ended.get(row["Id"])
             if row["State"] == "running":
-                run = _run_of(row["Labels"])
+                run = run_of(row["Labels"])
                 if run is not None:
                     found.append(_instance(row["Names"][0].lstrip("/"), row["Id"], row["Labels"], run, "running", None))
             elif known is not None and row["State"] == "exited":
@@ -187,15 +238,17 @@ class DockerDriver:
 
     async def changes(self) -> AsyncIterator[str]:
         filters = {"type": "container", "label": [f"{LABEL}cluster"], "event": ["die", "destroy"]}
-        async for event in self._stream(lambda api: api.events(decode=True, filters=filters)):
+        async for event in self._stream(lambda api: _open_events(api, filters), first={}):
             name = event.get("Actor", {}).get("Attributes", {}).get("name", "")
-            if name:
-                yield name
+            yield name
         raise DriverUnavailableError("the engine ended its events")
 
     async def logs(self, name: str, *, follow: bool, tail_lines: int, offset: int) -> AsyncIterator[LogChunk]:
-        if await self.inspect(name) is None:
+        kept_by = await self._call(lambda api: _log_driver(api, name))
+        if not kept_by:
             raise LogsGoneError(f"{name} is unknown on this node")
+        if kept_by != KEPT_LOGS:
+            raise LogsGoneError(f"{name} has no output here: its log driver is {kept_by}")
         if tail_lines > 0:
             everything = [chunk async for chunk in self._output(name, follow=False, offset=offset)]
             for chunk in tail(everything, tail_lines):
@@ -207,18 +260,32 @@ class DockerDriver:
         async for chunk in self._output(name, follow=follow, offset=offset):
             yield chunk
 
+    # ------------------------------------------------------------------------ hands on it
+
+    async def enter(self, name: str, command: Command) -> Entered:
+        return await docker_hands.enter(name, command)
+
+    async def copy_out(self, name: str, path: str) -> tuple[str, AsyncIterator[bytes]]:
+        return await docker_hands.copy_out(name, path)
+
+    async def copy_in(self, name: str, target: Target) -> tuple[str, Incoming]:
+        return await docker_hands.copy_in(name, target)
+
+    async def connect(self, name: str, port: int) -> Connection:
+        return await docker_hands.connect(name, port)
+
+    async def measure(self, instances: Sequence[Instance]) -> Mapping[str, Counters]:
+        return await docker_usage.measure(instances)
+
     async def close(self) -> None:
         for stream in list(self._streams):
             stream.close()
-        for api in (self._connected, self._streaming):
-            if api is not None:
-                api.close()
-
-    # ------------------------------------------------------------------------ what a container is given
+        if self._connected is not None:
+            self._connected.close()
 
     async def run_in(self, name: str, command: tuple[str, ...], *, timeout_ms: int) -> Ran:
         try:
-            return await self._call(
+            ran = await self._call(
                 lambda api: docker_inside.execute(api, name, command, timeout_ms / 1000, self._hanging), slow=True
             )
         except docker.errors.NotFound:
@@ -226,102 +293,35 @@ class DockerDriver:
             return Ran(code=-1, output=f"{name} does not run")
         except docker.errors.APIError as error:
             return Ran(code=-1, output=_why(error))  # stopped, paused, no such command
-
-    def _check_policy(self, spec: RunSpec) -> None:
-        task = spec.task
-        if not task.image:
-            raise StartError(f"task {task.name} has no image for the docker driver to run", permanent=True)
-        if task.privileged and not self._allow_privileged:
-            raise StartError(
-                f"task {task.name} asks for a privileged container; start this node's agent with --allow-privileged "
-                "to permit it",
-                permanent=True,
-            )
-        if task.mounts and not self._allow_host_paths:
-            raise StartError(
-                f"task {task.name} mounts the host path {task.mounts[0].source}; start this node's agent with "
-                "--allow-host-paths to permit it",
-                permanent=True,
-            )
-
-    def _arguments(self, spec: RunSpec) -> dict[str, Any]:
-        """For ``create_container``."""
-        task = spec.task
-        host: dict[str, Any] = {
-            "init": True,
-            "pids_limit": PIDS_LIMIT,
-            "restart_policy": {"Name": "no"},
-            "log_config": docker.types.LogConfig(
-                type="json-file", config={"max-size": f"{LOG_FILE_BYTES // MIB}m", "max-file": str(LOG_FILES)}
-            ),
-        }
-        if task.privileged:
-            host["privileged"] = True
-        else:
-            host["cap_drop"] = ["ALL"]
-            host["security_opt"] = ["no-new-privileges:true"]
-        if task.resources.memory_mib:
-            memory = max(MIN_MEMORY_MIB, task.resources.memory_mib) * MIB
-            host["mem_limit"] = host["memswap_limit"] = memory
-        if task.resources.cpu_millis:
-            # The engine refuses more than the machine has, and an agent may have been told to offer more.
-            nano = max(MIN_NANO_CPUS, task.resources.cpu_millis * 1_000_000)
-            host["nano_cpus"] = min(nano, self._cpus * 1_000_000_000) if self._cpus else nano
-        if task.mounts:
-            host["binds"] = {
-                mount.source: {"bind": mount.target, "mode": "ro" if mount.read_only else "rw"} for mount in task.mounts
-            }
-        exposed = []
-        bindings: dict[str, tuple[str, int]] = {}
-        for port in spec.ports:
-            inside, kind = port.to or port.host_port, "udp" if port.protocol is Protocol.UDP else "tcp"
-            exposed.append((inside, kind))
-            bindings[f"{inside}/{kind}"] = (self._publish_address, port.host_port)
-        if bindings:
-            host["port_bindings"] = bindings
-        real = [one for one in spec.device_ids if one.startswith(("GPU-", "MIG-"))]
-        if real:
-            host["device_requests"] = [docker.types.DeviceRequest(device_ids=real, capabilities=[["gpu"]])]
-        return {
-            "image": task.image,
-            "command": list(task.args) or None,
-            "entrypoint": list(task.command) or None,
-            "environment": dict(spec.env),
-            "labels": _labels(spec),
-            "ports": exposed or None,
-            "working_dir": task.work_dir or None,
-            "user": task.user or None,
-            "stop_signal": task.stop.signal or None,
-            "host": host,
-        }
+        if ran is None:
+            raise TimeoutError
+        return ran
 
     # ------------------------------------------------------------------------ threads and streams
 
-    async def _call(self, work: Callable[[docker.APIClient], T], *, streaming: bool = False, slow: bool = False) -> T:
+    async def _call(self, work: Callable[[docker.APIClient], T], *, slow: bool = False) -> T:
         """``work`` in a thread; a dead engine becomes ``DriverUnavailableError``. ``slow`` calls wait for nobody."""
         if slow:
-            return await _in_thread(lambda: work(self._api(streaming)))
+            return await _in_thread(lambda: work(self._api()))
         async with self._calls:
-            return await _in_thread(lambda: work(self._api(streaming)))
+            return await _in_thread(lambda: work(self._api()))
 
-    def _api(self, streaming: bool) -> docker.APIClient:
-        """One client with a deadline for calls, one whose reads may be silent for longer; made when first needed."""
-        api = self._streaming if streaming else self._connected
-        if api is None:
-            api = _connect(PULL_SILENCE_S if streaming else CALL_S)
-            if streaming:
-                self._streaming = api
-            else:
-                self._connected = api
-        return api
+    def _api(self) -> docker.APIClient:
+        """The client for everything but streams; made when first needed."""
+        if self._connected is None:
+            self._connected = _connect(CALL_S)
+        return self._connected
 
-    async def _stream(self, open_: Callable[[docker.APIClient], Any]) -> AsyncIterator[Any]:
-        """Items of a blocking stream that may be silent for ever; the connection is its own and ends with it."""
+    async def _stream(self, open_: Callable[[docker.APIClient], Any], *, first: Any = None) -> AsyncIterator[Any]:
+        """Items of a blocking stream that may be silent for ever; the connection is its own and ends with it.
+
+        ``first``: an item for when it is open.
+        """
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[tuple[str, Any]] = asyncio.Queue(64)
 
         def open_stream() -> tuple[docker.APIClient, Any]:
-            api = _connect(None)
+            api = _connect(CALL_S)
             try:
                 return api, open_(api)
             except BaseException:
@@ -330,6 +330,8 @@ class DockerDriver:
 
         api, stream = await _in_thread(open_stream)
         self._streams.add(stream)
+        if first is not None:
+            queue.put_nowait(("item", first))
 
         def put(kind: str, item: Any) -> None:
             # Waits while the reader is slow; a loop that is gone ends the thread.
@@ -370,16 +372,16 @@ class DockerDriver:
     async def _output(self, name: str, *, follow: bool, offset: int) -> AsyncIterator[LogChunk]:
         place = 0
         try:
-            async for stderr, data in self._stream(lambda api: _open_output(api, name, follow)):
+            async for stderr, time_ms, data in self._stream(lambda api: _open_output(api, name, follow)):
                 start, place = place, place + len(data)
                 if place > offset:
                     skip = max(0, offset - start)
-                    yield LogChunk(data=data[skip:], offset=start + skip, stderr=stderr)
+                    yield LogChunk(data=data[skip:], offset=start + skip, stderr=stderr, time_ms=time_ms)
         except docker.errors.NotFound:
             raise LogsGoneError(f"{name} is unknown on this node") from None
 
 
-def _connect(timeout_s: float | None) -> docker.APIClient:
+def _connect(timeout_s: float) -> docker.APIClient:
     parameters: dict[str, Any] = {**docker.utils.kwargs_from_env()}
     parameters |= {"version": "auto", "timeout": timeout_s, "max_pool_size": MAX_CALLS * 2}
     return docker.APIClient(**parameters)
@@ -419,14 +421,6 @@ async def _in_thread(work: Callable[[], T]) -> T:
 # ---------------------------------------------------------------------------- blocking, in threads
 
 
-def _has_image(api: docker.APIClient, image: str) -> bool:
-    try:
-        api.inspect_image(image)  # type: ignore[no-untyped-call]
-    except docker.errors.NotFound:
-        return False
-    return True
-
-
 def _named(listed: list[dict[str, Any]]) -> tuple[str, ...]:
     """The largest images of the engine that have a name, at most ``IMAGES_MAX`` names."""
     names: list[str] = []
@@ -441,36 +435,35 @@ def _named(listed: list[dict[str, Any]]) -> tuple[str, ...]:
     return tuple(sorted(dict.fromkeys(names[:IMAGES_MAX])))
 
 
-def _pull(api: docker.APIClient, image: str) -> None:
-    repository, tag = docker.utils.parse_repository_tag(image)
-    for line in api.pull(repository, tag=tag or "latest", stream=True, decode=True):
-        if "error" in line:
-            raise StartError(f"image {image} not found: {line['error']}", permanent=True)
-
-
 def _create_and_start(api: docker.APIClient, spec: RunSpec, arguments: dict[str, Any]) -> Instance:
     arguments = dict(arguments)
     host = api.create_host_config(**arguments.pop("host"))
+    host.update(arguments.pop("limits"))
     try:
         api.create_container(name=spec.name, host_config=host, **arguments)
     except docker.errors.NotFound as error:
         raise StartError(f"image {spec.task.image} not found: {_why(error)}", permanent=True) from error
     except docker.errors.APIError as error:
         if error.status_code != 409:
-            raise StartError(_why(error)) from error
+            raise _refused(spec, _why(error)) from error
         found = _inspect(api, spec.name)
         if found is None or found.run != spec.run:
             raise StartError(f"the container name {spec.name} is taken: {_why(error)}") from error
         if found.state is not InstanceState.CREATED:
             return found
     try:
+        for root, archive in docker_files.archives(spec):
+            api.put_archive(spec.name, root, archive)
         api.start(spec.name)
     except docker.errors.APIError as error:
         with contextlib.suppress(docker.errors.APIError):
             api.remove_container(spec.name, force=True, v=True)
-        raise _start_error(spec, _why(error)) from error
-    _wait_until_executed(api, spec.name)
-    started = _inspect(api, spec.name)
+        raise _refused(spec, _why(error)) from error
+    row = _look_up(api, spec.name)
+    bare = spec.run.task == SANDBOX or (spec.task.container or ContainerSpec()).no_init
+    if row is not None and not bare and not _executed(api, spec.name, int(row["State"]["Pid"]), str(row["Id"])):
+        row = _look_up(api, spec.name)
+    started = _instance_of(api, row) if row is not None else None
     if started is None:
         raise StartError(f"container {spec.name} was removed while it started")
     if started.exit is not None and started.exit.never_ran:
@@ -480,26 +473,53 @@ def _create_and_start(api: docker.APIClient, spec: RunSpec, arguments: dict[str,
     return started
 
 
-def _wait_until_executed(api: docker.APIClient, name: str) -> None:
-    """Until the container's init has become two: itself and the command, or has ended because there is no such command.
+def _executed(api: docker.APIClient, name: str, pid: int, id_: str) -> bool:
+    """Wait until the container's init (``pid``) has become two: itself and the command. False: it may have ended.
 
     The engine calls a container running as soon as its init does; until the command is executed, its process is a copy
-    of the init with the same arguments. Bounded: a slow machine only loses the certainty, not the container.
+    of the init with the same arguments. Bounded: a slow machine only loses the certainty, not the container. Where the
+    container's processes can be seen from here the engine is not asked: it runs a `ps` each time.
     """
     deadline = time.monotonic() + EXECUTED_S
+    seen_here = docker_processes.is_of(pid, id_)
     while time.monotonic() < deadline:
-        alive: set[str] = set()
-        try:
-            # A command that could not be executed is a dead copy for as long as its init has not noticed.
-            rows = api.top(name, ps_args="-o pid,args").get("Processes") or ()
-            alive = {row[-1] for row in rows if "<defunct>" not in row[-1]}
-        except docker.errors.APIError as error:
-            # Nothing runs in it any more, but the engine may call it running for a moment longer.
-            if error.status_code not in (409, 500) or not _runs(api, name):
-                return
-        if len(alive) > 1:
-            return
-        time.sleep(0.01)
+        if seen_here:
+            commands = len(docker_processes.commands(pid))
+            if commands == 0:
+                return False
+        else:
+            try:
+                # A command that could not be executed is a dead copy for as long as its init has not noticed.
+                rows = api.top(name, ps_args="-o pid,args").get("Processes") or ()
+                commands = len({row[-1] for row in rows if "<defunct>" not in row[-1]})
+            except docker.errors.APIError as error:
+                # Nothing runs in it any more, but the engine may call it running for a moment longer.
+                if error.status_code not in (409, 500) or not _runs(api, name):
+                    return False
+                commands = 0
+        if commands > 1:
+            return True
+        time.sleep(0.002 if seen_here else 0.01)
+    return False
+
+
+def _update(api: docker.APIClient, name: str, limits: dict[str, int]) -> None:
+    # The SDK's own call leaves NanoCpus out, and quota and period cannot be changed where that was set.
+    response = api.post(
+        f"{api.base_url}/v{api.api_version}/containers/{name}/update",
+        json=limits,
+        timeout=CALL_S,
+    )
+    _check(response)
+
+
+def _log_driver(api: docker.APIClient, name: str) -> str:
+    """What keeps a container's output; "" where there is no such container."""
+    try:
+        found = api.inspect_container(name)
+    except docker.errors.NotFound:
+        return ""
+    return str(found["HostConfig"]["LogConfig"]["Type"])
 
 
 def _runs(api: docker.APIClient, name: str) -> bool:
@@ -510,12 +530,27 @@ def _runs(api: docker.APIClient, name: str) -> bool:
         return False
 
 
+def _refused(spec: RunSpec, why: str) -> StartError | DriverUnavailableError:
+    """The engine made or started no container: its own trouble is none of the task's."""
+    text = why.lower()
+    if any(words in text for words in _ENGINE_TROUBLE):
+        return DriverUnavailableError(f"the Docker engine cannot start containers now: {why}")
+    return _start_error(spec, why)
+
+
 def _start_error(spec: RunSpec, why: str) -> StartError:
     """What the engine said when it did not start a container, in the user's words."""
     text = why.lower()
+    if "no space left on device" in text:
+        return StartError(f"the disk of this node's Docker engine is full: {why}")
     if "port is already allocated" in text or "address already in use" in text:
         ports = ", ".join(str(port.host_port) for port in spec.ports)
         return StartError(f"host port {ports} is taken on this node: {why}")
+    if spec.network_mode in why and "network" in text and "not found" in text:
+        return StartError(
+            f"network {spec.network_mode} does not exist on this node: docker network create {spec.network_mode}",
+            permanent=True,
+        )
     command = next(iter((*spec.task.command, *spec.task.args)), "")
     what = f"command {command!r}" if command else "the image's own command"
     if "executable file not found" in text or "no such file or directory" in text:
@@ -527,13 +562,22 @@ def _start_error(spec: RunSpec, why: str) -> StartError:
     return StartError(why)
 
 
-def _inspect(api: docker.APIClient, name: str) -> Instance | None:
+def _look_up(api: docker.APIClient, name: str) -> dict[str, Any] | None:
     try:
-        found = api.inspect_container(name)
+        found: dict[str, Any] = api.inspect_container(name)
     except docker.errors.NotFound:
         return None
+    return found
+
+
+def _inspect(api: docker.APIClient, name: str) -> Instance | None:
+    found = _look_up(api, name)
+    return _instance_of(api, found) if found is not None else None
+
+
+def _instance_of(api: docker.APIClient, found: dict[str, Any]) -> Instance | None:
     labels = found["Config"]["Labels"] or {}
-    run = _run_of(labels)
+    run = run_of(labels)
     if run is None:
         return None
     state = found["State"]
@@ -588,65 +632,50 @@ def _instance(
     )
 
 
-def _labels(spec: RunSpec) -> dict[str, str]:
-    key = spec.run.key
-    values = {
-        "cluster": spec.cluster_id,
-        "node": spec.node_id,
-        "namespace": key.id.namespace,
-        "job": key.id.job,
-        "group": key.id.group,
-        "ordinal": str(key.id.ordinal),
-        "allocation": str(key.id),
-        "job_uid": key.job_uid,
-        "attempt": str(key.attempt),
-        "restarts": str(spec.run.restarts),
-        "task": spec.run.task,
-    }
-    return {LABEL + name: value for name, value in values.items()}
-
-
-def _run_of(labels: dict[str, str]) -> RunId | None:
-    try:
-        return RunId(
-            key=AssignmentKey(
-                id=AllocationId(
-                    namespace=labels[LABEL + "namespace"],
-                    job=labels[LABEL + "job"],
-                    group=labels[LABEL + "group"],
-                    ordinal=int(labels[LABEL + "ordinal"]),
-                ),
-                job_uid=labels[LABEL + "job_uid"],
-                attempt=int(labels[LABEL + "attempt"]),
-            ),
-            restarts=int(labels[LABEL + "restarts"]),
-            task=labels[LABEL + "task"],
-        )
-    except (KeyError, ValueError):
-        return None
+def _info(api: docker.APIClient) -> dict[str, Any]:
+    response = api.get(f"{api.base_url}/v{api.api_version}/info", timeout=PROBE_S)
+    _check(response)
+    found: dict[str, Any] = response.json()
+    return found
 
 
 def _open_output(api: docker.APIClient, name: str, follow: bool) -> Any:
-    response = api.get(
-        f"{api.base_url}/v{api.api_version}/containers/{name}/logs",
-        params={"stdout": "1", "stderr": "1", "follow": str(int(follow)), "timestamps": "0", "tail": "all"},
-        stream=True,
-        timeout=None,
-    )
+    params = {"stdout": "1", "stderr": "1", "follow": str(int(follow)), "timestamps": "1", "tail": "all"}
+    response = _open(api, f"containers/{name}/logs", params)
+    return docker.types.daemon.CancellableStream(_frames(response), response)
+
+
+def _open_events(api: docker.APIClient, filters: dict[str, Any]) -> Any:
+    response = _open(api, "events", {"filters": docker.utils.convert_filters(filters)})
+    lines = (json.loads(line) for line in response.iter_lines(chunk_size=None) if line)
+    return docker.types.daemon.CancellableStream(lines, response)
+
+
+def _open(api: docker.APIClient, path: str, params: dict[str, str]) -> Any:
+    """A response that may go on for ever; it has to begin in time."""
+    response = api.get(f"{api.base_url}/v{api.api_version}/{path}", params=params, stream=True, timeout=CALL_S)
+    _check(response)
+    connection: Any = response.raw.connection
+    connection.sock.settimeout(None)
+    return response
+
+
+def _check(response: Any) -> None:
     try:
         response.raise_for_status()
     except requests.exceptions.HTTPError as error:
         raise docker.errors.create_api_error_from_http_exception(error) from error
-    return docker.types.daemon.CancellableStream(_frames(response), response)
 
 
-def _frames(response: Any) -> Iterator[tuple[bool, bytes]]:
-    """(is stderr, bytes) of the engine's multiplexed stream: a type byte, three zeros, a length, the bytes."""
+def _frames(response: Any) -> Iterator[tuple[bool, int, bytes]]:
+    """(is stderr, unix ms, bytes) of the engine's multiplexed stream: a type byte, three zeros, a length, the bytes,
+    which begin with the time and a blank."""
     while len(header := response.raw.read(8)) == 8:
         length = int.from_bytes(header[4:], "big")
         data = response.raw.read(length)
-        if data:
-            yield header[0] == 2, data
+        stamp, blank, said = data.partition(b" ")
+        if blank and said:
+            yield header[0] == 2, _unix_ms(stamp.decode("ascii", "replace")), said
         if len(data) < length:
             return
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from typing import Any
 from agent.driver import OUTPUT_MAX, Ran
 
 
-def execute(api: Any, name: str, command: tuple[str, ...], timeout_s: float, hanging: dict[str, str]) -> Ran:
-    """Blocks for at most about ``timeout_s``; raises ``TimeoutError``, and the SDK's errors. ``hanging``: by container,
-    an earlier command that could not be killed (the caller forgets it when the engine has)."""
+def execute(api: Any, name: str, command: tuple[str, ...], timeout_s: float, hanging: dict[str, str]) -> Ran | None:
+    """Blocks for at most about ``timeout_s``; None: it did not end in time. Raises the SDK's errors.
+
+    ``hanging``: by container, an earlier command that could not be killed (the caller forgets it when the engine has).
+    """
     before = hanging.get(name)
     if before is not None:
         if _runs(api, before):
@@ -30,30 +33,32 @@ def execute(api: Any, name: str, command: tuple[str, ...], timeout_s: float, han
     raw = getattr(stream, "_sock", stream)
     output = bytearray()
     try:
-        raw.settimeout(timeout_s)
-        for chunk in _frames(raw):
+        for chunk in _frames(raw, time.monotonic() + timeout_s):
             output += chunk[: OUTPUT_MAX - len(output)]
     except TimeoutError:
         if not _kill(api, made, name):
             hanging[name] = made
-        raise TimeoutError from None
+        return None
     finally:
-        with contextlib.suppress(OSError):
-            stream.close()
+        for one in (getattr(stream, "_response", None), stream, raw):
+            with contextlib.suppress(OSError, ValueError):
+                if one is not None:
+                    one.close()
     code = api.exec_inspect(made).get("ExitCode")
     return Ran(code=-1 if code is None else int(code), output=output.decode("utf-8", "replace"))
 
 
-def _frames(raw: Any) -> Iterator[bytes]:
+def _frames(raw: Any, deadline: float) -> Iterator[bytes]:
     """What the command writes: the engine sends a byte that says which stream, three of nothing and a length before."""
-    while header := _exactly(raw, 8):
-        yield _exactly(raw, int.from_bytes(header[4:8], "big"))
+    while header := _exactly(raw, 8, deadline):
+        yield _exactly(raw, int.from_bytes(header[4:8], "big"), deadline)
 
 
-def _exactly(raw: Any, size: int) -> bytes:
-    """So many bytes, or fewer at the end."""
+def _exactly(raw: Any, size: int, deadline: float) -> bytes:
+    """So many bytes, or fewer at the end. Raises ``TimeoutError`` at the deadline (of ``time.monotonic``)."""
     data = bytearray()
     while len(data) < size:
+        raw.settimeout(max(0.001, deadline - time.monotonic()))
         piece = raw.recv(min(65_536, size - len(data)))
         if not piece:
             break

@@ -26,6 +26,10 @@ from agent.driver import (
     RunSpec,
     StartError,
 )
+from agent.drivers import fake_hands
+from agent.drivers.fake_hands import FakeHands
+from agent.hands import Command, Connection, Entered, Incoming
+from orchestrator.contract.tree import Target
 
 
 @dataclass(slots=True)
@@ -44,16 +48,21 @@ class FakeDriver:
         self.starts: list[str] = []
         self.stops: list[tuple[str, str, int]] = []
         self.removals: list[str] = []
+        self.resizes: list[tuple[str, int, int]] = []  # name, cpu, memory
+        self.refuse_resize = ""
         self.hold_prepare: asyncio.Event | None = None
         self.ignore_stop = False
+        self.keeps_runs = True
+        self.fail_list: Exception | None = None  # once
         self.check_codes: dict[str, int] = {}  # by run: what commands in it exit with
         self._runs: dict[str, _Run] = {}
-        self._changed: asyncio.Queue[str] = asyncio.Queue()
+        self._hands: dict[str, FakeHands] = {}
+        self._changed: asyncio.Queue[str | None] = asyncio.Queue()
         self._numbers = 0
 
     async def probe(self) -> DriverInfo:
         reason = "nothing really runs" if self.available else "the fake engine is down"
-        return DriverInfo(available=self.available, version="1", engine_id="", reason=reason)
+        return DriverInfo(available=self.available, keeps_runs=self.keeps_runs, version="1", reason=reason)
 
     async def prepare(self, spec: RunSpec) -> None:
         self._check()
@@ -93,6 +102,14 @@ class FakeDriver:
             run.timer = loop.call_later(int(after) / 1000, self.end, spec.name, Exit(code=code))
         return instance
 
+    async def resize(self, spec: RunSpec) -> None:
+        self._check()
+        if self.refuse_resize:
+            raise StartError(self.refuse_resize)
+        if spec.name in self._runs:
+            need = spec.task.resources
+            self.resizes.append((spec.name, need.cpu_millis, need.memory_mib))
+
     async def stop(self, name: str, *, signal: str, timeout_ms: int) -> None:
         self._check()
         run = self._runs.get(name)
@@ -125,11 +142,17 @@ class FakeDriver:
 
     async def list(self, cluster_id: str) -> tuple[Instance, ...]:
         self._check()
+        if self.fail_list is not None:
+            error, self.fail_list = self.fail_list, None
+            raise error
         return tuple(run.instance for run in self._runs.values() if run.instance.cluster_id == cluster_id)
 
     async def changes(self) -> AsyncIterator[str]:
         while True:
-            yield await self._changed.get()
+            name = await self._changed.get()
+            if name is None:
+                raise DriverUnavailableError("the fake engine has gone")
+            yield name
 
     async def logs(self, name: str, *, follow: bool, tail_lines: int, offset: int) -> AsyncIterator[LogChunk]:
         self._check()
@@ -147,6 +170,27 @@ class FakeDriver:
                 return
             run.changed.clear()
             await run.changed.wait()
+
+    # ------------------------------------------------------------------------ hands on it
+
+    def hands(self, name: str) -> FakeHands:
+        return self._hands.setdefault(name, FakeHands())
+
+    async def enter(self, name: str, command: Command) -> Entered:
+        self._check()
+        return self.hands(name).enter(command)
+
+    async def copy_out(self, name: str, path: str) -> tuple[str, AsyncIterator[bytes]]:
+        self._check()
+        return self.hands(name).copy_out(path)
+
+    async def copy_in(self, name: str, target: Target) -> tuple[str, Incoming]:
+        self._check()
+        return self.hands(name).copy_in(target)
+
+    async def connect(self, name: str, port: int) -> Connection:
+        self._check()
+        return fake_hands.connect(port)
 
     async def run_in(self, name: str, command: tuple[str, ...], *, timeout_ms: int) -> Ran:
         self._check()
@@ -194,6 +238,15 @@ class FakeDriver:
         """Somebody removed it behind the agent's back."""
         del self._runs[name]
         self._changed.put_nowait(name)
+
+    def tell(self, name: str) -> None:
+        """That it may have changed; "": anything may have."""
+        self._changed.put_nowait(name)
+
+    def go(self) -> None:
+        """The engine ends: its notices break off. ``set_available`` brings it back."""
+        self.available = False
+        self._changed.put_nowait(None)
 
     def set_available(self, available: bool) -> None:
         self.available = available

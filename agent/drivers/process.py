@@ -22,7 +22,7 @@ import shutil
 import signal as signals
 import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 from agent.driver import (
@@ -40,10 +40,14 @@ from agent.driver import (
     RunSpec,
     StartError,
 )
-from agent.drivers import confinement, process_logs, process_shim
+from agent.drivers import confinement, process_hands, process_logs, process_shim, process_usage
 from agent.drivers.process_beside import run_beside
+from agent.hands import Command, Connection, Entered, Incoming
 from agent.log_tail import tail
+from agent.usage import Counters
+from orchestrator.contract.containers import container_settings
 from orchestrator.contract.model import AllocationId, AssignmentKey
+from orchestrator.contract.tree import Target
 
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SHELL", "USER")
 """All that a task takes over from the agent's environment: the rest is the agent's own business."""
@@ -108,8 +112,13 @@ class ProcessDriver:
     async def prepare(self, spec: RunSpec) -> None:
         if not (spec.task.command or spec.task.args):
             raise StartError(f"task {spec.task.name} has no command for the process driver to run", permanent=True)
-        if spec.task.mounts:
-            raise StartError("the process driver mounts nothing: use absolute host paths, or docker", permanent=True)
+        asked = container_settings(spec.task)
+        if asked:
+            raise StartError(
+                f"the process driver has no '{asked[0]}', for that takes a container: give task {spec.task.name} an "
+                "image, or leave it out",
+                permanent=True,
+            )
 
     async def start(self, spec: RunSpec) -> Instance:
         await self.prepare(spec)
@@ -290,6 +299,24 @@ class ProcessDriver:
                 return
             if idle:
                 await asyncio.sleep(POLL_S)
+
+    # ------------------------------------------------------------------------ hands on it
+
+    async def enter(self, name: str, command: Command) -> Entered:
+        return await process_hands.enter(self._root / name, command)
+
+    async def copy_out(self, name: str, path: str) -> tuple[str, AsyncIterator[bytes]]:
+        return await process_hands.copy_out(self._root / name, path)
+
+    async def copy_in(self, name: str, target: Target) -> tuple[str, Incoming]:
+        return await process_hands.copy_in(self._root / name, target)
+
+    async def connect(self, name: str, port: int) -> Connection:
+        return await process_hands.connect(port)
+
+    async def measure(self, instances: Sequence[Instance]) -> Mapping[str, Counters]:
+        pids = {one.name: _pids(self._root / one.name)[2] for one in instances}
+        return await asyncio.to_thread(process_usage.measure, {name: pid for name, pid in pids.items() if pid})
 
     async def run_in(self, name: str, command: tuple[str, ...], *, timeout_ms: int) -> Ran:
         found = self._read(name)

@@ -1,7 +1,7 @@
-"""Reading what the process shim wrote: frames of (stream, length, bytes) in files named by their first offset.
+"""Reading what the process shim wrote: frames of (stream, length, time, bytes) in files named by their first offset.
 
-Owns: offsets, and rotation seen from the reader's side. Leaves to others: writing
-(``process_shim``). The rule: a frame that is not complete yet is left for the next call.
+Owns: offsets, and rotation seen from the reader's side. Leaves to others: writing (``process_shim``); shims of older
+agents wrote no time. The rule: a frame that is not complete yet is left for the next call.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agent.driver import LogChunk
+from agent.drivers.process_shim import TIMED
 
 HEADER = 5
+TIME = 8
 READ = 1 << 20
 
 
@@ -58,15 +60,18 @@ class LogReader:
                 at = 0
                 while len(held) - at >= HEADER:
                     length = int.from_bytes(held[at + 1 : at + HEADER], "big")
-                    if len(held) - at - HEADER < length:
+                    timed = bool(held[at] & TIMED)
+                    head = HEADER + (TIME if timed else 0)
+                    if len(held) - at - head < length:
                         break
-                    stream = held[at]
-                    data = held[at + HEADER : at + HEADER + length]
-                    at += HEADER + length
+                    stream = held[at] & ~TIMED
+                    time_ms = int.from_bytes(held[at + HEADER : at + head], "big") if timed else 0
+                    data = held[at + head : at + head + length]
+                    at += head + length
                     start = self._offset
                     self._offset += length
-                    self._position += HEADER + length
+                    self._position += head + length
                     if self._offset > self._wanted:
                         skip = max(0, self._wanted - start)
-                        yield LogChunk(data=data[skip:], offset=start + skip, stderr=stream == 2)
+                        yield LogChunk(data=data[skip:], offset=start + skip, stderr=stream == 2, time_ms=time_ms)
                 held = held[at:]

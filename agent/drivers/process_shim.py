@@ -25,6 +25,8 @@ import time
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 CHUNK = 65536
+TIMED = 0x10
+"""Beside the stream's number: eight bytes follow the length, the time of writing in unix milliseconds."""
 DRAIN_S = 2.0
 
 
@@ -273,7 +275,7 @@ class Shim:
 
 
 class LogFiles:
-    """Output of both streams in order: frames of (stream, length, bytes) in files named by their first offset."""
+    """Output of both streams in order: frames of (stream, length, time, bytes) in files named by their first offset."""
 
     def __init__(self, limit: int, files: int) -> None:
         self.limit = limit
@@ -288,7 +290,8 @@ class LogFiles:
             self.frame(stream, data[at : at + self.limit])
 
     def frame(self, stream: int, data: bytes) -> None:
-        frame = bytes((stream,)) + len(data).to_bytes(4, "big") + data
+        now_ms = int(time.time() * 1000)
+        frame = bytes((stream | TIMED,)) + len(data).to_bytes(4, "big") + now_ms.to_bytes(8, "big") + data
         try:
             if self.fd < 0 or self.size >= self.limit:
                 self.rotate()

@@ -9,6 +9,7 @@ knows (``fake-<node>-0``), so nothing can take them for real ones.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -73,7 +74,11 @@ def is_real(device_id: str) -> bool:
 
 
 def load_nvml() -> Any | None:
-    """The NVML binding, None where it is not installed."""
+    """The NVML binding, None where it or the driver's library is not installed: it would be 2 MiB for nothing."""
+    try:
+        ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return None
     try:
         return importlib.import_module("pynvml")
     except ImportError:

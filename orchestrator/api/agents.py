@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Protocol
+from itertools import islice
+from typing import Protocol, TypeVar
 
 import numpy as np
 from google.protobuf.message import Message
@@ -19,29 +20,45 @@ from orchestrator.api.assigned import AssignmentWriter
 from orchestrator.api.confirming import Confirming
 from orchestrator.api.forward import Call, Route
 from orchestrator.api.observed import recorded
-from orchestrator.api.requests import body_digest, write
+from orchestrator.api.requests import body_digest, rejection, write
 from orchestrator.contract import codec
-from orchestrator.contract.errors import InvalidError, NotFoundError, NotLeaderError, PermissionError_
-from orchestrator.contract.model import NodeSpec
+from orchestrator.contract.errors import (
+    InvalidError,
+    NotFoundError,
+    NotLeaderError,
+    PermissionError_,
+    RaftsmanError,
+)
+from orchestrator.contract.model import AssignmentKey, NodeSpec
 from orchestrator.contract.v1 import agent_pb2 as pb
 from orchestrator.replication.log import ReplicatedLog
 from orchestrator.replication.propose import Proposer
 from orchestrator.state import commands as cmd
 from orchestrator.state import views
+from orchestrator.state.images import pinned
 from orchestrator.state.model import Node
 from orchestrator.state.state import State
 
 HEARTBEATS = Counter("raftsman_heartbeats", "Heartbeats of agents that this peer answered as the leader")
 
+A = TypeVar("A", bound=cmd.Answer)
 HEARTBEAT_MS = 3_000
+MAX_TEXT = 500
 APPLY_WAIT_S = 5.0
 CONFIRM_S = 5.0
 CHUNK = 1_000
 """Observations in one command: applying it must not keep a peer from its heartbeats."""
 SLICE = 500
 """Assignments that are written before the loop gets air."""
+AT_ONCE = 50
+"""Streams that are woken in one turn of the loop: an election ends all of them, and a large plan concerns most."""
 
-ROUTES: dict[str, Route] = {"ServeLogs": Route.HERE, "Heartbeats": Route.HERE}
+ROUTES: dict[str, Route] = {
+    "ServeLogs": Route.HERE,
+    "JoinSession": Route.HERE,
+    "Services": Route.HERE,
+    "Heartbeats": Route.HERE,
+}
 """Everything else is the leader's."""
 
 
@@ -145,6 +162,54 @@ class Agents:
             index = done.index
         return pb.ReportStatusesResponse(index=index)
 
+    async def pin_image(self, request: pb.PinImageRequest, call: Call) -> pb.PinImageResponse:
+        """The first digest counts; what is settled already costs no entry of the log."""
+        self._node(request.node_id, call)
+        try:
+            key = codec.decode(AssignmentKey, request.key)
+        except codec.CodecError as error:
+            raise InvalidError(f"key.{error}") from None
+        job = self._state().jobs.get(key.job_uid)
+        known = pinned(job, key.id.group, request.job_version, request.image) if job is not None else ""
+        if known:
+            return pb.PinImageResponse(digest=known)
+        command = cmd.PinImage(
+            job_uid=key.job_uid,
+            group=key.id.group,
+            version=request.job_version,
+            image=request.image,
+            digest=request.digest,
+        )
+        return pb.PinImageResponse(digest=(await self._propose(command, cmd.PinAnswer, call)).digest)
+
+    async def report_progress(self, request: pb.ReportProgressRequest, call: Call) -> pb.ReportProgressResponse:
+        self._node(request.node_id, call)
+        if len(request.progress) > CHUNK:
+            raise InvalidError(f"progress: {len(request.progress)} texts; at most {CHUNK} in one call")
+        said = tuple(
+            cmd.StartProgress(
+                job_uid=one.key.job_uid,
+                group=one.key.id.group,
+                ordinal=one.key.id.ordinal,
+                attempt=one.key.attempt,
+                text=one.text[:MAX_TEXT],
+            )
+            for one in request.progress
+        )
+        await self._propose(cmd.RecordProgress(node_id=request.node_id, progress=said), cmd.WriteAnswer, call)
+        return pb.ReportProgressResponse()
+
+    async def _propose(self, command: cmd.Command, kind: type[A], call: Call) -> A:
+        """For commands that do nothing twice by themselves: without a request id, so nobody remembers their answers."""
+        outcome = await self._proposer.propose(
+            command, identity=str(call.caller.identity), timeout_s=call.timeout_s(), urgent=True
+        )
+        if isinstance(outcome, cmd.Rejected):
+            raise rejection(outcome)
+        if not isinstance(outcome.answer, kind):
+            raise RaftsmanError(f"{type(command).__name__} was answered with {type(outcome.answer).__name__}")
+        return outcome.answer
+
     async def assignments(self, request: pb.AssignmentsRequest, call: Call) -> AsyncIterator[Message]:
         term = self._log.term
         await self._log.read_barrier(timeout_s=call.timeout_s(5.0))
@@ -224,13 +289,16 @@ def _own(node: Node, call: Call) -> None:
 
 
 class _Streams:
-    """Wakes the streams of the nodes that something changed for, and no others."""
+    """Wakes the streams of the nodes that something changed for, and no others; few in one turn of the loop, for one
+    that served thousands in a row would hear no peer meanwhile."""
 
     def __init__(self, log: ReplicatedLog, state: Callable[[], State]) -> None:
         self._log = log
         self._state = state
         self._events: dict[int, set[asyncio.Event]] = {}
         self._seen: tuple[State | None, int, int, int] = (None, 0, 0, 0)
+        self._to_wake: dict[int, None] = {}  # slots, in the order in which they will be
+        self._waking: asyncio.Handle | None = None
         self._unsubscribe: Callable[[], None] | None = None
 
     def start(self) -> None:
@@ -240,6 +308,9 @@ class _Streams:
         if self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
+        if self._waking is not None:
+            self._waking.cancel()
+            self._waking = None
 
     def open(self, slot: int) -> _Subscription:
         return _Subscription(self._events, slot)
@@ -255,9 +326,16 @@ class _Streams:
             slots = list(self._events)
         else:
             slots = np.flatnonzero(state.ledger.touched > old_index).tolist()
-        for slot in slots:
+        self._to_wake.update(dict.fromkeys(slots))
+        if self._waking is None:
+            self._wake()
+
+    def _wake(self) -> None:
+        for slot in list(islice(self._to_wake, AT_ONCE)):
+            del self._to_wake[slot]
             for event in self._events.get(slot, ()):
                 event.set()
+        self._waking = asyncio.get_running_loop().call_soon(self._wake) if self._to_wake else None
 
 
 class _Subscription:

@@ -80,6 +80,8 @@ class AssignmentWriter:
             message.variables.update(found.variables)
         if found.origin is not None:
             codec.encode(found.origin, message.origin)
+        if found.digests:
+            message.digests.update(found.digests)
         return message
 
     def _group(self, group: GroupSpec) -> types_pb2.GroupSpec:

@@ -18,6 +18,7 @@ from orchestrator.api.forward import Call, Route
 from orchestrator.api.requests import body_digest, job_key, namespace_of, rejection, write
 from orchestrator.contract import codec
 from orchestrator.contract.batch import MAX_PAYLOAD_BYTES
+from orchestrator.contract.containers import HOST
 from orchestrator.contract.errors import InvalidError, PreconditionError, RaftsmanError
 from orchestrator.contract.model import JobSpec, LimitsChange, Taint, TaintKey
 from orchestrator.contract.rollouts import RolloutAction
@@ -45,6 +46,12 @@ ROUTES: dict[str, Route] = {
     "GetAllocation": Route.HERE,
     "ListAllocations": Route.HERE,
     "Logs": Route.HERE,
+    "Session": Route.HERE,
+    "GetUsage": Route.HERE,
+    "DrainStatus": Route.FRESH,
+    "GetWorkload": Route.HERE,
+    "ListServices": Route.HERE,
+    "WatchServices": Route.HERE,
     "ListNodes": Route.FRESH,
     "ClusterStatus": Route.FRESH,
     "StateHash": Route.HERE,
@@ -69,12 +76,14 @@ class Policy:
 
     allow_privileged: bool
     allow_host_paths: bool
+    allow_host_network: bool
     placements: Collection[str]
 
 
 class Writes:
     """``resolve_node`` turns an id, unique prefix or unique name into a node id, ``resolve_device`` likewise what is
-    said of a node's device (``reads``)."""
+    said of a node's device (``reads``); ``in_place``: whether a job as it would be changes what runs in its size alone,
+    as far as this peer knows (``state.resize`` looks again)."""
 
     def __init__(
         self,
@@ -84,12 +93,14 @@ class Writes:
         *,
         resolve_node: Callable[[str], str | None],
         resolve_device: Callable[[str, str], str],
+        in_place: Callable[[JobSpec], bool],
     ) -> None:
         self._log = log
         self._proposer = proposer
         self._policy = policy
         self._resolve_node = resolve_node
         self._resolve_device = resolve_device
+        self._in_place = in_place
 
     # ------------------------------------------------------------------ jobs
 
@@ -98,7 +109,13 @@ class Writes:
         expect = request.expect_version if request.HasField("expect_version") else None
         if expect is not None and expect < 0:
             raise InvalidError(f"expect_version: {expect}; expected 0 (must not exist) or a version", field="expect")
-        job = cmd.JobSubmission(spec=spec, uid=uuid.uuid4().hex, expect_version=expect, remember=True)
+        job = cmd.JobSubmission(
+            spec=spec,
+            uid=uuid.uuid4().hex,
+            expect_version=expect,
+            in_place=self._in_place(spec),
+            remember=True,
+        )
         done, answer = await self._write(request, call, cmd.SubmitJobs(jobs=(job,)), cmd.JobsAnswer)
         one = answer.jobs[0]
         return pb.SubmitJobResponse(index=done.index, uid=one.uid, version=one.version, changed=one.changed)
@@ -130,7 +147,10 @@ class Writes:
         answers: list[cmd.JobAnswer] = []
         index = 0
         for number, chunk in enumerate(chunks):
-            jobs = (cmd.JobSubmission(spec=spec, uid=uuid.uuid4().hex, remember=True) for spec in chunk)
+            jobs = (
+                cmd.JobSubmission(spec=spec, uid=uuid.uuid4().hex, in_place=self._in_place(spec), remember=True)
+                for spec in chunk
+            )
             command = cmd.SubmitJobs(jobs=tuple(jobs))
             suffix = "" if len(chunks) == 1 else f"/{number}"
             done, answer = await self._write(request, call, command, cmd.JobsAnswer, suffix=suffix, digest=digest)
@@ -222,8 +242,22 @@ class Writes:
     async def uncordon_node(self, request: pb.NodeRequest, call: Call) -> pb.WriteResponse:
         return await self._change(request, call, cmd.CordonNode(node_id=await self._node(request), cordoned=False))
 
-    async def drain_node(self, request: pb.NodeRequest, call: Call) -> pb.WriteResponse:
-        return await self._change(request, call, cmd.DrainNode(node_id=await self._node(request)))
+    async def drain_node(self, request: pb.DrainNodeRequest, call: Call) -> pb.WriteResponse:
+        if request.deadline_ms < 0:
+            raise InvalidError(
+                f"deadline_ms: {request.deadline_ms}; expected a time from now, or 0", field="deadline_ms"
+            )
+        if request.cancel and request.deadline_ms:
+            raise InvalidError("cancel: a drain that is cancelled has no deadline", field="cancel")
+        if request.keep_cordoned and not request.cancel:
+            raise InvalidError("keep_cordoned: a node that is drained is cordoned; say it with cancel", field="cancel")
+        command = cmd.DrainNode(
+            node_id=await self._node(request),
+            deadline_after_ms=request.deadline_ms,
+            cancel=request.cancel,
+            keep_cordoned=request.keep_cordoned,
+        )
+        return await self._change(request, call, command)
 
     async def forget_node(self, request: pb.NodeRequest, call: Call) -> pb.WriteResponse:
         return await self._change(request, call, cmd.ForgetNode(node_id=await self._node(request)))
@@ -254,7 +288,9 @@ class Writes:
             node_id=node_id, device_id=self._resolve_device(node_id, request.device), cordoned=cordoned
         )
 
-    async def _node(self, request: pb.NodeRequest | pb.NodeDeviceRequest | pb.TaintNodeRequest) -> str:
+    async def _node(
+        self, request: pb.NodeRequest | pb.NodeDeviceRequest | pb.TaintNodeRequest | pb.DrainNodeRequest
+    ) -> str:
         if not request.node:
             raise InvalidError("node: is empty; expected an id, the beginning of one, or a name", field="node")
         found = self._resolve_node(request.node)
@@ -413,6 +449,12 @@ def checked_spec(message: Any, policy: Policy) -> JobSpec:
     if problems:
         raise InvalidError("; ".join(problems), field=problems[0].partition(":")[0])
     for group in spec.groups:
+        if group.network_mode == HOST and not policy.allow_host_network:
+            raise PreconditionError(
+                f"job {spec.name!r}, group {group.name!r} asks for the host's network, which the policy here refuses: "
+                "leave it out, or have the operator start the peers with --allow-host-network",
+                policy="allow_host_network",
+            )
         for task in group.tasks:
             where = f"job {spec.name!r}, group {group.name!r}, task {task.name!r}"
             if task.privileged and not policy.allow_privileged:
@@ -421,9 +463,10 @@ def checked_spec(message: Any, policy: Policy) -> JobSpec:
                     "operator start the peers with --allow-privileged",
                     policy="allow_privileged",
                 )
-            if task.mounts and not policy.allow_host_paths:
+            host_path = next((mount.source for mount in task.mounts if mount.of_host), "")
+            if host_path and not policy.allow_host_paths:
                 raise PreconditionError(
-                    f"{where} mounts the host path {task.mounts[0].source!r}, which the policy here refuses: leave "
+                    f"{where} mounts the host path {host_path!r}, which the policy here refuses: leave "
                     "it out, or have the operator start the peers with --allow-host-paths",
                     policy="allow_host_paths",
                 )

@@ -29,6 +29,7 @@ ALLOWED: Mapping[str, frozenset[Kind]] = {
 
 NARROWER: Mapping[tuple[str, str], frozenset[Kind]] = {
     (CONTROL, "Backup"): frozenset({"client"}),  # every variable of every namespace; a gateway has no login
+    (CONTROL, "Session"): frozenset({"client"}),  # whoever may, is in every container
 }
 """Methods that fewer kinds may call than their service."""
 

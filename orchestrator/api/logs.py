@@ -1,9 +1,10 @@
 """Logs of running and ended tasks: from the agent that has them, over the stream that the agent opened.
 
-Owns: ``LogHub`` (agents' reverse streams by node, many readers over one stream) and finding the peer that an agent is
-connected to. Leaves to others: who may read (``identity``), which allocation is meant (``reads``), reading files
-(the agent's drivers). The rule: an agent's stream ends where the agent dialled, so any peer may hold it; a reader's
-peer asks the others in turn, and without a majority too. A reader that does not read is cut off, never the agent.
+Owns: ``LogHub`` (agents' reverse streams by node, many readers over one stream; also how agents are called to sessions
+and asked for usage) and finding the peer that an agent is connected to. Leaves to others: who may read (``identity``),
+which allocation is meant (``reads``), reading files (the agent's drivers). The rule: an agent's stream ends where the
+agent dialled, so any peer may hold it; a reader's peer asks the others in turn, and without a majority too. A reader
+that does not read is cut off, never the agent.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from orchestrator.contract.errors import (
 from orchestrator.contract.model import AssignmentKey
 from orchestrator.contract.v1 import agent_pb2 as agent_pb
 from orchestrator.contract.v1 import control_pb2 as pb
+from orchestrator.contract.v1.session_pb2 import SessionCall
+from orchestrator.contract.v1.usage_pb2 import NodeUsage
 
 QUEUE_CHUNKS = 64
 MAX_CLOSED = 1_000
@@ -45,10 +48,12 @@ NOT_HERE = "LOGS_NOT_HERE"
 class _Agent:
     """One agent's open stream."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, sessions: bool = False) -> None:
+        self.sessions = sessions  # it can be called to sessions and asked for usage
         self.down: asyncio.Queue[agent_pb.LogsDown | None] = asyncio.Queue()
         self.readers: dict[str, asyncio.Queue[agent_pb.LogsData | RaftsmanError]] = {}
         self._closed: set[str] = set()
+        self.workload = False  # it can be asked what tasks said of themselves
 
     def close(self, stream_id: str) -> None:
         """Tell the agent, once, that nobody reads this any more; data may still be on its way."""
@@ -75,9 +80,40 @@ class LogHub:
         self._check = check
         self._agents: dict[str, _Agent] = {}
         self._arrived = asyncio.Event()
+        self._measuring: dict[str, asyncio.Future[NodeUsage]] = {}  # by request
 
     def has(self, node_id: str) -> bool:
         return node_id in self._agents
+
+    def call(self, node_id: str, session: SessionCall) -> None:
+        """Call the node's agent to a session. Raises ``PreconditionError`` where it has no stream here."""
+        self._able(node_id).down.put_nowait(agent_pb.LogsDown(session=session))
+
+    def end_call(self, node_id: str, session_id: str) -> None:
+        """Nobody waits for that session any more."""
+        agent = self._agents.get(node_id)
+        if agent is not None:
+            agent.close(session_id)
+
+    async def usage(self, node_id: str) -> NodeUsage:
+        """What the node uses now; as long as its agent takes to answer. Raises ``PreconditionError``."""
+        agent = self._able(node_id)
+        request_id = uuid.uuid4().hex
+        answer: asyncio.Future[NodeUsage] = asyncio.get_running_loop().create_future()
+        self._measuring[request_id] = answer
+        agent.down.put_nowait(agent_pb.LogsDown(usage=agent_pb.UsageCall(request_id=request_id)))
+        try:
+            return await answer
+        finally:
+            del self._measuring[request_id]
+
+    def _able(self, node_id: str) -> _Agent:
+        agent = self._agents.get(node_id)
+        if agent is None:
+            raise PreconditionError(f"node {node_id} has no stream to this peer", reason=NOT_HERE)
+        if not agent.sessions:
+            raise PreconditionError(f"the agent of node {node_id} is too old for this: update it", reason="UNSUPPORTED")
+        return agent
 
     async def serve_logs(self, ups: AsyncIterator[Any], call: Call) -> AsyncIterator[Message]:
         """``Agents.ServeLogs``: a hello first, then data up and requests down until either side ends."""
@@ -90,7 +126,8 @@ class LogHub:
             raise InvalidError("ServeLogs: expected a hello with the node's id first")
         node_id = first.hello.node_id
         await self._check(call, node_id)
-        agent = _Agent()
+        agent = _Agent(sessions=first.hello.sessions)
+        agent.workload = first.hello.workload
         older = self._agents.get(node_id)
         if older is not None:
             older.end(NoLeaderError("the agent opened another stream"))
@@ -110,7 +147,12 @@ class LogHub:
     async def _read(self, agent: _Agent, ups: AsyncIterator[Any]) -> None:
         try:
             async for up in ups:
-                if up.WhichOneof("message") != "data":
+                kind = up.WhichOneof("message")
+                if kind == "usage":
+                    waiting = self._measuring.get(up.usage.request_id)
+                    if waiting is not None and not waiting.done():
+                        waiting.set_result(up.usage.usage)
+                if kind != "data":
                     continue
                 data = up.data
                 queue = agent.readers.get(data.stream_id)
@@ -144,6 +186,8 @@ class LogHub:
         agent = self._agents.get(node_id)
         if agent is None:
             raise PreconditionError(f"node {node_id} has no stream to this peer", reason=NOT_HERE)
+        if wanted.workload and not agent.workload:
+            raise PreconditionError(f"the agent of node {node_id} is too old for this: update it", reason="UNSUPPORTED")
         wanted.stream_id = uuid.uuid4().hex
         queue: asyncio.Queue[agent_pb.LogsData | RaftsmanError] = asyncio.Queue(QUEUE_CHUNKS)
         agent.readers[wanted.stream_id] = queue
@@ -210,11 +254,18 @@ class Logs:
             follow=request.follow,
             tail_lines=request.tail_lines,
             offset=request.offset,
+            since_ms=request.since_ms,
+            workload=request.workload,
         )
         codec.encode(target.key, wanted.key)
         async for data in self._hub.read(target.node_id, wanted):
             yield pb.LogsChunk(
-                data=data.data, offset=data.offset, task=data.task, attempt=target.key.attempt, stderr=data.stderr
+                data=data.data,
+                offset=data.offset,
+                task=data.task,
+                attempt=target.key.attempt,
+                stderr=data.stderr,
+                time_ms=data.time_ms,
             )
 
     async def _elsewhere(self, request: pb.LogsRequest, target: LogTarget, call: Call) -> AsyncIterator[Message]:

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli.session import STALE_AFTER_S, Session, common
+from orchestrator.cli.log_merge import Line, lines, merged
+from orchestrator.cli.session import STALE_AFTER_S, Session, colors_allowed, common
 from orchestrator.cli.views import newest
 from orchestrator.contract.batch import split_place
-from orchestrator.contract.errors import InvalidError, NotFoundError, RaftsmanError
+from orchestrator.contract.errors import InvalidError, NotFoundError, PreconditionError, RaftsmanError
 from orchestrator.contract.model import AllocState, Desired
 from orchestrator.contract.transitions import TERMINAL
 
 if TYPE_CHECKING:
     from orchestrator.client.aio import Client
-    from orchestrator.contract.model import AllocationId
+    from orchestrator.contract.answers import LogsChunk
+    from orchestrator.contract.model import Allocation, AllocationId
 
 MOST_AT_ONCE = 50
 NEXT_RUN_S = 0.5
+COLORS = ("cyan", "yellow", "green", "magenta", "blue", "bright_red", "bright_cyan", "bright_yellow", "bright_green")
 
 
 _Run = tuple[int, int]
@@ -32,13 +39,27 @@ _Run = tuple[int, int]
 class _Source:
     """One task of one allocation, and the run of it that is newest now.
 
-    ``prefix``: before each of its lines, where several are shown.
+    ``prefix``: before each of its lines, where several are shown. ``earlier``: the attempts before it that are to be
+    shown too, oldest first.
     """
 
     id: AllocationId
     task: str
     prefix: bytes
     run: _Run
+    earlier: tuple[_Run, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """What was asked for. ``attempt`` 0: the newest; ``tail`` -1: all; ``since_ms`` 0: from the beginning."""
+
+    follow: bool
+    previous: bool
+    tail: int
+    attempt: int
+    since_ms: int
+    all_attempts: bool
 
 
 @click.command()
@@ -46,21 +67,41 @@ class _Source:
 @click.argument("job", metavar="JOB[/GROUP[/ORDINAL]]")
 @click.option("-f", "--follow", is_flag=True, help="Go on as more is written, also by later attempts.")
 @click.option("--tail", "tail_lines", type=click.IntRange(1), metavar="LINES", help="Only the last lines.")
-@click.option("--previous", is_flag=True, help="Of the run before the last restart.")
+@click.option("--since", metavar="TIME", help="Only what was written since: 10m, 12:03 or 2026-01-31T12:03.")
+@click.option("--previous", is_flag=True, help="Of the run before the last restart, or of the attempt before.")
+@click.option("--all", "all_attempts", is_flag=True, help="Of all attempts that are known, wherever they ran.")
 @click.option("--task", default="", help="Only this task (where a group has several).")
 @click.option("--attempt", type=click.IntRange(1), default=None, help="Of this attempt; default: the newest.")
+@click.option("-t", "--timestamps", is_flag=True, help="With the time of each line, where it is known.")
 def logs(
     session: Session,
     job: str,
     follow: bool,
     tail_lines: int | None,
+    since: str | None,
     previous: bool,
+    all_attempts: bool,
     task: str,
     attempt: int | None,
+    timestamps: bool,
 ) -> None:
-    """What the tasks of JOB wrote; lines carry their instance where several are shown."""
+    """What the tasks of JOB wrote, of all instances together: in the order of time, each line with its instance.
+
+    With --since and --all also of earlier attempts, on whichever node they were. Colours tell instances apart on a
+    terminal.
+    """
     if follow and previous:
         raise click.UsageError("--previous has ended already: it cannot be followed")
+    if all_attempts and (previous or attempt):
+        raise click.UsageError("--all shows every attempt: neither --previous nor --attempt goes with it")
+    wanted = _Wanted(
+        follow=follow,
+        previous=previous,
+        tail=-1 if tail_lines is None else tail_lines,
+        attempt=attempt or 0,
+        since_ms=_since_ms(since),
+        all_attempts=all_attempts,
+    )
     context = session.resolve()
 
     async def read() -> int:
@@ -73,32 +114,59 @@ def logs(
             timeout_s=session.timeout_s or 30.0,
             stale_after_s=STALE_AFTER_S / 2,  # the peer itself waits a second for a leader before it answers
         ) as client:
-            sources = await _sources(session, client, job, task)
-            reader = _Reader(
-                client,
-                follow=follow,
-                previous=previous,
-                tail=-1 if tail_lines is None else tail_lines,
-                attempt=attempt or 0,
-            )
-            results = await asyncio.gather(*(reader.read(source) for source in sources), return_exceptions=True)
-        failed = [result for result in results if isinstance(result, BaseException)]
-        for error in failed:
-            if not isinstance(error, RaftsmanError):
-                raise error
-        if len(failed) == len(sources):
-            raise failed[0]
-        for source, result in zip(sources, results, strict=True):
-            if isinstance(result, RaftsmanError):
-                session.warn(f"{source.id}: {result.message}")
-        return 1 if failed else 0
+            sources = await _sources(session, client, job, task, wanted)
+            return await _show(session, client, sources, wanted, timestamps=timestamps)
 
     code = asyncio.run(read())
     if code:
         click.get_current_context().exit(code)
 
 
-async def _sources(session: Session, client: Client, text: str, task: str) -> list[_Source]:
+def _since_ms(text: str | None) -> int:
+    if text is None:
+        return 0
+    from orchestrator.cli.past import parse_moment
+
+    index, moment_ms = parse_moment(text, datetime.now().astimezone(), "--since")
+    if index:
+        raise click.UsageError(f"--since {text}: expected a time (12:03, 2026-01-31T12:03) or a duration (10m)")
+    return max(1, min(moment_ms, int(time.time() * 1000)))
+
+
+async def _show(session: Session, client: Client, sources: list[_Source], wanted: _Wanted, *, timestamps: bool) -> int:
+    """Write everything; the exit code."""
+    reader = _Reader(client, wanted)
+    failed: dict[int, RaftsmanError] = {}
+    if len(sources) == 1 and not timestamps:
+        async for chunk in reader.chunks(sources[0]):
+            _out(chunk.data)
+        return 0
+
+    async def guarded(number: int) -> AsyncIterator[Line]:
+        try:
+            async for line in lines(number, reader.chunks(sources[number])):
+                yield line
+        except RaftsmanError as error:
+            failed[number] = error
+
+    async with aclosing(merged([guarded(number) for number in range(len(sources))])) as everything:
+        async for line in everything:
+            when = _moment(line.time_ms).encode() if timestamps else b""
+            _out(when + sources[line.source].prefix + line.text + b"\n")
+    if len(failed) == len(sources):
+        raise failed[min(failed)]
+    for number, error in sorted(failed.items()):
+        session.warn(f"{sources[number].id}: {error.message}")
+    return 1 if failed else 0
+
+
+def _moment(time_ms: int) -> str:
+    if not time_ms:
+        return "-".ljust(24) + " "
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{time_ms % 1000:03}Z "
+
+
+async def _sources(session: Session, client: Client, text: str, task: str, wanted: _Wanted) -> list[_Source]:
     parts = split_place(text)
     if len(parts) > 3 or not all(parts) or (len(parts) == 3 and not parts[2].isdigit()):
         raise InvalidError(f"expected JOB, JOB/GROUP or JOB/GROUP/ORDINAL, got {text!r}")
@@ -106,7 +174,7 @@ async def _sources(session: Session, client: Client, text: str, task: str) -> li
     session.warn_if_stale(found.read)
     placed = await client.list_allocations(job=parts[0], stale=found.read.stale)
     tasks = {group.name: [one.name for one in group.tasks] for group in found.job.spec.groups}
-    chosen: list[tuple[AllocationId, str, _Run]] = []
+    chosen: list[tuple[AllocationId, str, _Run, tuple[_Run, ...]]] = []
     for allocation in newest(placed.allocations):
         where = allocation.id
         if len(parts) == 2 and where.group != parts[1] and not (parts[1].isdigit() and where.ordinal == int(parts[1])):
@@ -115,7 +183,8 @@ async def _sources(session: Session, client: Client, text: str, task: str) -> li
             continue
         names = tasks.get(where.group) or [""]
         run = (allocation.attempt, allocation.restarts)
-        chosen += [(where, name, run) for name in names if task in ("", name)]
+        earlier = _earlier(allocation, placed.allocations, wanted)
+        chosen += [(where, name, run, earlier) for name in names if task in ("", name)]
     if not chosen:
         known = [name for names in tasks.values() for name in names]
         if task and task not in known:
@@ -125,17 +194,33 @@ async def _sources(session: Session, client: Client, text: str, task: str) -> li
         session.warn(f"showing {MOST_AT_ONCE} of {len(chosen)} logs; name a group or an instance for others")
         chosen = chosen[:MOST_AT_ONCE]
     several_tasks = any(len(names) > 1 for names in tasks.values()) and not task
-    width = max(len(_label(where, name, several_tasks)) for where, name, _ in chosen)
-    several = len(chosen) > 1
+    width = max(len(_label(where, name, several_tasks)) for where, name, _, _ in chosen)
+    colored = sys.stdout.isatty() and colors_allowed(session.no_color)
+
+    def prefix(number: int, label: str) -> bytes:
+        if len(chosen) == 1:
+            return b""
+        text = f"{label.ljust(width)} | "
+        return (click.style(text, fg=COLORS[number % len(COLORS)]) if colored else text).encode()
+
     return [
-        _Source(
-            where,
-            name,
-            f"{_label(where, name, several_tasks).ljust(width)} | ".encode() if several else b"",
-            run,
-        )
-        for where, name, run in chosen
+        _Source(where, name, prefix(number, _label(where, name, several_tasks)), run, earlier)
+        for number, (where, name, run, earlier) in enumerate(chosen)
     ]
+
+
+def _earlier(now: Allocation, everything: tuple[Allocation, ...], wanted: _Wanted) -> tuple[_Run, ...]:
+    """Attempts before the newest that are to be shown: all, or those that still ran at the time that was said."""
+    if wanted.attempt or wanted.previous or not (wanted.all_attempts or wanted.since_ms):
+        return ()
+    before = [
+        (one.attempt, one.restarts)
+        for one in everything
+        if one.id == now.id
+        and one.attempt < now.attempt
+        and (wanted.all_attempts or one.modify_time_ms >= wanted.since_ms)
+    ]
+    return tuple(sorted(before))
 
 
 def _label(where: AllocationId, task: str, several_tasks: bool) -> str:
@@ -143,43 +228,55 @@ def _label(where: AllocationId, task: str, several_tasks: bool) -> str:
 
 
 class _Reader:
-    """Reads sources and writes whole lines to stdout."""
+    """Reads the logs of sources."""
 
-    def __init__(self, client: Client, *, follow: bool, previous: bool, tail: int, attempt: int) -> None:
+    def __init__(self, client: Client, wanted: _Wanted) -> None:
         self._client = client
-        self._follow = follow
-        self._previous = previous
-        self._tail = tail
-        self._attempt = attempt
+        self._wanted = wanted
 
-    async def read(self, source: _Source) -> None:
-        """Until the log ends; when following, through restarts and later attempts."""
-        attempt, run, tail = self._attempt, source.run, self._tail
+    async def chunks(self, source: _Source) -> AsyncIterator[LogsChunk]:
+        """Earlier runs first; until the log ends, or when following, through restarts and later attempts."""
+        wanted = self._wanted
+        if wanted.all_attempts or wanted.since_ms:
+            async for chunk in self._before(source):
+                yield chunk
+        attempt, run, tail = wanted.attempt, source.run, wanted.tail
         while True:
-            rest = b""
+            ended = b"\n"
             async for chunk in self._client.logs(
-                source.id, source.task, attempt, previous=self._previous, follow=self._follow, tail_lines=tail
+                source.id,
+                source.task,
+                attempt,
+                previous=wanted.previous,
+                follow=wanted.follow,
+                tail_lines=tail,
+                since_ms=wanted.since_ms,
             ):
-                rest = self._write(source, rest + chunk.data)
-            if rest:
-                _out(source.prefix + rest + (b"\n" if source.prefix else b""))
-            if not self._follow or self._attempt:
+                ended = chunk.data[-1:] or ended
+                yield chunk
+            if not wanted.follow or wanted.attempt:
                 return
             following = await self._next_run(source, run)
             if following is None:
                 return
             run = following
             attempt, tail = run[0], -1
+            if ended != b"\n" and source.prefix:
+                yield _line_end()
 
-    def _write(self, source: _Source, data: bytes) -> bytes:
-        """Write what can be written of ``data``; the rest waits for the end of its line (where lines are prefixed)."""
-        if not source.prefix:
-            _out(data)
-            return b""
-        *lines, rest = data.split(b"\n")
-        if lines:
-            _out(b"".join(source.prefix + line + b"\n" for line in lines))
-        return rest
+    async def _before(self, source: _Source) -> AsyncIterator[LogsChunk]:
+        """Runs before the newest one, as far as anybody still has their output."""
+        for attempt, restarts in (*source.earlier, source.run):
+            for previous in (True, False):
+                if (previous and not restarts) or (not previous and (attempt, restarts) == source.run):
+                    continue
+                try:
+                    async for chunk in self._client.logs(
+                        source.id, source.task, attempt, previous=previous, since_ms=self._wanted.since_ms
+                    ):
+                        yield chunk
+                except (NotFoundError, PreconditionError):
+                    continue  # its output is gone, or on a node that is away
 
     async def _next_run(self, source: _Source, last: _Run) -> _Run | None:
         """The run after ``last``, once there is one; None when there will be none."""
@@ -197,6 +294,12 @@ class _Reader:
             except NotFoundError:
                 return None
             await asyncio.sleep(NEXT_RUN_S)
+
+
+def _line_end() -> LogsChunk:
+    from orchestrator.contract.answers import LogsChunk
+
+    return LogsChunk(data=b"\n")
 
 
 def _out(data: bytes) -> None:

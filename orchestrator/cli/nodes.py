@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.cli.drain import drain
 from orchestrator.cli.node_view import custom_text, system_text, taints_text, where_text
 from orchestrator.cli.output import cores, mebibytes, show, span, table
 from orchestrator.cli.session import Session, common
@@ -222,29 +222,7 @@ def uncordon_device(session: Session, name: str, which: str) -> None:
     session.note(f"{name} {which}: in use again" if changed else f"{name} {which}: was in use already")
 
 
-@node.command()
-@common
-@click.argument("name", metavar="NODE")
-@click.option("--wait/--detach", default=False, help="Stay until nothing runs there.")
-def drain(session: Session, name: str, wait: bool) -> None:
-    """Move everything from NODE to others, and place nothing new on it."""
-    from orchestrator.contract.errors import NotFoundError, TimeoutError_
-
-    with session.client() as client:
-        changed = client.drain_node(name).changed
-        session.note(f"{name}: draining" if changed else f"{name}: was draining already")
-        limit_s = 300.0 if session.timeout_s is None else session.timeout_s
-        deadline = time.monotonic() + limit_s
-        while wait:
-            found = [one for one in client.list_nodes().nodes if name == one.spec.name or one.spec.id.startswith(name)]
-            if not found:
-                raise NotFoundError(f"no node '{name}'")
-            if not found[0].allocations:
-                session.note(f"{name}: nothing runs there any more")
-                return
-            if time.monotonic() >= deadline:
-                raise TimeoutError_(f"{name}: {found[0].allocations} still there after {limit_s:g} s; draining goes on")
-            time.sleep(0.3)
+node.add_command(drain)
 
 
 @node.command()

@@ -15,13 +15,13 @@ from orchestrator.contract.answers import Explanation
 EXPECTED = "expected a time (12:03, 12:03:10, 2026-01-31T12:03), a duration ago (5m), or a command index (1234)"
 
 
-def parse_moment(text: str, now: datetime) -> tuple[int, int]:
+def parse_moment(text: str, now: datetime, option: str = "--at") -> tuple[int, int]:
     """(index, unix ms); the one that was not said is 0. A time of day is the last one before ``now``, in its zone."""
     said = text.strip()
     if said.isdigit():
         index = int(said)
         if not 0 < index < 2**63:
-            raise click.UsageError(f"--at {text}: an index is above 0")
+            raise click.UsageError(f"{option} {text}: an index is above 0")
         return index, 0
     for form in ("%H:%M", "%H:%M:%S"):
         try:
@@ -33,17 +33,17 @@ def parse_moment(text: str, now: datetime) -> tuple[int, int]:
     try:
         moment = datetime.fromisoformat(said)
     except ValueError:
-        return 0, _ms(now) - _ago_ms(said)
+        return 0, _ms(now) - _ago_ms(said, option)
     return 0, _ms(moment if moment.tzinfo is not None else moment.replace(tzinfo=now.tzinfo))
 
 
-def _ago_ms(text: str) -> int:
+def _ago_ms(text: str, option: str) -> int:
     from orchestrator.jobfile.units import parse_duration
 
     try:
         return parse_duration(text.removesuffix("ago").strip())
     except ValueError:
-        raise click.UsageError(f"--at {text!r}: {EXPECTED}") from None
+        raise click.UsageError(f"{option} {text!r}: {EXPECTED}") from None
 
 
 def _ms(moment: datetime) -> int:

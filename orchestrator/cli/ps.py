@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from orchestrator.contract.model import Allocation
 
 WATCH_S = 1.0
+_ENDED_WELL = ("COMPLETE", "STOPPED")
 
 
 @click.command()
@@ -180,7 +181,7 @@ def why(session: Session, job: str, at: str | None) -> None:
     with session.client() as client:
         explanation = client.explain_job(name)
         allocations = newest(client.list_allocations(job=name).allocations)
-    troubled = [one for one in allocations if one.reason and one.state.name not in ("RUNNING", "COMPLETE", "STOPPED")]
+    troubled = [one for one in allocations if one.reason and not one.ready and one.state.name not in _ENDED_WELL]
 
     def text(wide: bool) -> str:
         parts = [explanation_text(explanation)]

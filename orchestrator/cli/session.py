@@ -117,6 +117,11 @@ class _Seconds(click.ParamType[float]):
         return ms / 1000
 
 
+def duration() -> click.ParamType[float]:
+    """The type of an option that takes seconds or ``2m``, as --timeout does."""
+    return _Seconds()
+
+
 _OPTIONS: tuple[Callable[..., Any], ...] = (
     click.option("--context", metavar="NAME", help="Which cluster; see 'raftsman context list'."),
     click.option(

@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 from orchestrator.client import calls, contexts
 from orchestrator.client.calls import Call, new_request_id
 from orchestrator.client.endpoints import Endpoints
+from orchestrator.client.hands import Hands
 from orchestrator.contract import answers, foresight, model
 from orchestrator.contract.channel import TlsFiles
 from orchestrator.contract.errors import (
@@ -40,7 +41,7 @@ Job = model.JobSpec | _Spec
 """What can be submitted: a JobSpec, or something that makes one (``client.job.Job``)."""
 
 
-class Client:
+class Client(Hands):
     """``async with Client(["127.0.0.1:7400"], tls=TlsFiles.in_directory(...)) as client``.
 
     ``timeout_s`` bounds every call, retries included; streams wait as long without a sign of life. ``stale_after_s``: a
@@ -273,8 +274,12 @@ class Client:
         follow: bool = False,
         tail_lines: int = -1,
         namespace: str | None = None,
+        since_ms: int = 0,
     ) -> AsyncIterator[answers.LogsChunk]:
-        """The log of one task, as it comes; resumes by offset when a peer dies, without gap or repeat."""
+        """The log of one task, as it comes; resumes by offset when a peer dies, without gap or repeat.
+
+        ``since_ms``: only what was written from then on (unix; what has no known time always comes).
+        """
         where = self._allocation_id(id, namespace)
         offset = -1
 
@@ -287,6 +292,7 @@ class Client:
                 follow=follow,
                 tail_lines=tail_lines,
                 offset=offset,
+                since_ms=since_ms,
             )
 
         async for chunk in self._endpoints.stream(resume, self.timeout_s):
@@ -302,12 +308,54 @@ class Client:
                     task=chunk.task,
                     attempt=chunk.attempt,
                     stderr=chunk.stderr,
+                    time_ms=chunk.time_ms,
                 )
             task, offset = chunk.task or task, end
             if not previous:
                 # Resume the run that was being read, not a newer one that may exist by then.
                 attempt = chunk.attempt or attempt
             yield fresh
+
+    async def get_workload(
+        self, id: model.AllocationId | str, attempt: int = 0, namespace: str | None = None
+    ) -> answers.WorkloadAnswer:
+        """What its tasks said of themselves through the workload kit: readiness, metrics, heartbeats, leased ports."""
+        return await self._call(calls.get_workload(self._allocation_id(id, namespace), attempt))
+
+    # ------------------------------------------------------------------ services
+
+    async def list_services(
+        self, name: str = "", namespace: str | None = None, stale: bool = False
+    ) -> answers.ServiceList:
+        """Services of a namespace, or of all (``"*"``), each with its ready instances; ``name`` "": all of them."""
+        return await self._call(calls.list_services(self._namespace(namespace), name, stale))
+
+    async def watch_services(
+        self, name: str = "", namespace: str | None = None, after_index: int = 0
+    ) -> AsyncIterator[answers.ServicesUpdate]:
+        """First all services that match (``full``), then those that change, each with all of its instances, for ever.
+
+        ``after_index``: that of an update which was seen, to go on from there. Survives the death of peers; where a
+        peer does not know what changed since, it sends everything again (``full``).
+        """
+        where = self._namespace(namespace)
+        seen = after_index
+
+        def resume() -> calls.Stream[answers.ServicesUpdate]:
+            return calls.watch_services(where, name, seen)
+
+        while True:
+            parts: list[answers.ServicesUpdate] = []
+            async for update in self._endpoints.stream(resume, self.timeout_s):
+                if update.full:
+                    parts = []  # another peer begins anew
+                parts.append(update)
+                if update.index == 0:
+                    continue  # the rest follows
+                services = tuple(service for part in parts for service in part.services)
+                whole = answers.ServicesUpdate(index=update.index, full=parts[0].full, services=services)
+                parts, seen = [], update.index
+                yield whole
 
     # ------------------------------------------------------------------ nodes
 
@@ -322,9 +370,20 @@ class Client:
         """Undo ``cordon_node`` and ``drain_node``."""
         return await self._call(calls.change_node("UncordonNode", node, request_id or new_request_id()))
 
-    async def drain_node(self, node: str, request_id: str | None = None) -> answers.WriteResult:
-        """Move everything elsewhere, and place nothing new on it."""
-        return await self._call(calls.change_node("DrainNode", node, request_id or new_request_id()))
+    async def drain_node(
+        self, node: str, request_id: str | None = None, *, deadline_s: float = 0.0
+    ) -> answers.WriteResult:
+        """Move everything elsewhere, and place nothing new on it. After ``deadline_s`` what is left is stopped
+        at once, whatever disruption budgets say (0: never, or as an earlier call said)."""
+        call = calls.drain_node(node, request_id or new_request_id(), deadline_ms=round(deadline_s * 1000))
+        return await self._call(call)
+
+    async def cancel_drain(
+        self, node: str, request_id: str | None = None, *, keep_cordoned: bool = False
+    ) -> answers.WriteResult:
+        """End a drain; what has left stays where it is. ``keep_cordoned``: the node still gets nothing new."""
+        call = calls.drain_node(node, request_id or new_request_id(), cancel=True, keep_cordoned=keep_cordoned)
+        return await self._call(call)
 
     async def forget_node(self, node: str, request_id: str | None = None) -> answers.WriteResult:
         """A lost node will not come back: what was kept for it is replaced."""

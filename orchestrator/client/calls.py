@@ -231,6 +231,7 @@ def logs(
     follow: bool,
     tail_lines: int,
     offset: int = -1,
+    since_ms: int = 0,
 ) -> Stream[answers.LogsChunk]:
     request = pb.LogsRequest(
         id=_allocation(id),
@@ -240,8 +241,27 @@ def logs(
         follow=follow,
         tail_lines=tail_lines,
         offset=offset,
+        since_ms=since_ms,
     )
     return Stream("Logs", request, pb.LogsChunk, _as(answers.LogsChunk))
+
+
+def get_workload(id: model.AllocationId, attempt: int) -> Call[answers.WorkloadAnswer]:
+    request = pb.GetWorkloadRequest(id=_allocation(id), attempt=attempt)
+    return Call("GetWorkload", request, pb.GetWorkloadResponse, _as(answers.WorkloadAnswer))
+
+
+# ---------------------------------------------------------------------------- services
+
+
+def list_services(namespace: str, name: str, stale: bool) -> Call[answers.ServiceList]:
+    request = pb.ListServicesRequest(namespace=namespace, name=name, read=_read(stale))
+    return Call("ListServices", request, pb.ListServicesResponse, _as(answers.ServiceList))
+
+
+def watch_services(namespace: str, name: str, after_index: int) -> Stream[answers.ServicesUpdate]:
+    request = pb.WatchServicesRequest(namespace=namespace, name=name, after_index=after_index)
+    return Stream("WatchServices", request, pb.ServicesUpdate, _as(answers.ServicesUpdate))
 
 
 # ---------------------------------------------------------------------------- nodes
@@ -249,6 +269,24 @@ def logs(
 
 def list_nodes(stale: bool) -> Call[answers.NodeList]:
     return Call("ListNodes", pb.ListNodesRequest(read=_read(stale)), pb.ListNodesResponse, _as(answers.NodeList))
+
+
+def get_usage(node: str) -> Call[answers.UsageAnswer]:
+    return Call("GetUsage", pb.GetUsageRequest(node=node), pb.GetUsageResponse, _as(answers.UsageAnswer))
+
+
+def drain_node(
+    node: str, request_id: str, *, deadline_ms: int = 0, cancel: bool = False, keep_cordoned: bool = False
+) -> Call[answers.WriteResult]:
+    request = pb.DrainNodeRequest(
+        request_id=request_id, node=node, deadline_ms=deadline_ms, cancel=cancel, keep_cordoned=keep_cordoned
+    )
+    return Call("DrainNode", request, pb.WriteResponse, _as(answers.WriteResult), request_id)
+
+
+def drain_status(node: str, stale: bool) -> Call[answers.DrainStatus]:
+    request = pb.DrainStatusRequest(node=node, read=_read(stale))
+    return Call("DrainStatus", request, pb.DrainStatusResponse, _as(answers.DrainStatus))
 
 
 def change_node(method: str, node: str, request_id: str) -> Call[answers.WriteResult]:

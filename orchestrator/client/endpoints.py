@@ -86,6 +86,13 @@ class Endpoint:
         )
         return made(call.request)
 
+    async def duplex(self, method: str, request: type[Message], answer: type[Message]) -> Any:
+        """The started call, with streams both ways: ``read``, ``write``, ``done_writing``, ``cancel``."""
+        made: Any = (await self._channel()).stream_stream(
+            SERVICE + method, request_serializer=request.SerializeToString, response_deserializer=answer.FromString
+        )
+        return made()
+
     async def _channel(self) -> grpc.aio.Channel:
         try:
             return await self._line.channel()

@@ -33,35 +33,35 @@ class Task:
     work_dir: str = ""
     user: str = ""
     privileged: bool = False
-    volumes: Sequence[str] = ()
+    volumes: Sequence[str | Mapping[str, Any]] = ()
+    role: str = ""
+    pull_policy: str = ""
+    auth: Mapping[str, str] | None = None
+    env_file: Sequence[str] | str = ()
+    hostname: str = ""
+    labels: Mapping[str, str] | None = None
+    init: bool = True
+    pids_limit: int = 0
+    ulimits: Mapping[str, Any] | None = None
+    shm_size: str = ""
+    read_only: bool = False
+    tmpfs: Sequence[str | Mapping[str, Any]] | str = ()
+    logging: str | Mapping[str, Any] = ""
+    files: Mapping[str, Any] | None = None
+    cpu_max: Quantity | None = None
+    memory_max: str | None = None
     stop_signal: str = ""
     stop_timeout: Quantity | None = None
     health: Mapping[str, Any] | None = None
 
     def document(self) -> dict[str, Any]:
         """As in a job file."""
-        made = {
-            key: _plain(getattr(self, key))
-            for key in (
-                "name",
-                "image",
-                "command",
-                "args",
-                "env",
-                "variables",
-                "driver",
-                "work_dir",
-                "user",
-                "volumes",
-                "health",
-            )
-            if getattr(self, key)
-        }
-        if self.privileged:
-            made["privileged"] = True
+        made = {key: _plain(getattr(self, key)) for key in _PLAIN_KEYS if getattr(self, key)}
+        if not self.init:
+            made["init"] = False
         resources = {
             key: _plain(getattr(self, key))
-            for key in ("cpu", "memory", "disk", "gpus")
+            for key in ("cpu", "memory", "disk", "gpus", "cpu_max", "memory_max")
             if getattr(self, key) is not None
         }
         if resources:
@@ -74,6 +74,12 @@ class Task:
         return made
 
 
+_PLAIN_KEYS = (
+    "name", "image", "command", "args", "env", "variables", "driver", "work_dir", "user", "privileged", "volumes",
+    "role", "pull_policy", "auth", "env_file", "hostname", "labels", "pids_limit", "ulimits", "shm_size", "read_only",
+    "tmpfs", "logging", "files", "health",
+)  # fmt: skip
+"""Fields that are keys of a job file as they are; what is empty is left out."""
 _TASK_FIELDS = tuple(field.name for field in fields(Task) if field.name != "name")
 
 
@@ -92,6 +98,7 @@ class Job:
         count: int = 1,
         namespace: str = model.DEFAULT_NAMESPACE,
         ports: Mapping[str, Any] | Sequence[Any] | None = None,
+        network_mode: str = "",
         constraints: Sequence[str] = (),
         placement: str = "",
         on_disconnect: str = "replace",
@@ -123,6 +130,7 @@ class Job:
             ("restart", restart),
             ("update", update),
             ("metadata", metadata),
+            ("network_mode", network_mode),
         ):
             if value:
                 document[key] = _plain(value)

@@ -13,6 +13,8 @@ from typing import Literal
 from orchestrator.contract.batch import Template
 from orchestrator.contract.model import (
     Allocation,
+    AllocationId,
+    AllocState,
     Device,
     JobSpec,
     Limits,
@@ -22,8 +24,10 @@ from orchestrator.contract.model import (
     NodeTaint,
     Resources,
     Revision,
+    Service,
     Settings,
     StrMap,
+    TaskReport,
     Usage,
     Variable,
 )
@@ -158,7 +162,8 @@ class Rejection:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemedyStep:
     """One change. ``kind`` and ``what``: request (cpu_millis, memory_mib, disk_mib of one instance), gpus (count,
-    gpu_millis, models, memory_mib), constraint, port, driver (of the node's agent), node (uncordon, back)."""
+    gpu_millis, models, memory_mib), constraint, port, driver (of the node's agent), node (uncordon, back), toleration
+    (the taint), affinity and spread (made a preference), resource (a custom one's name)."""
 
     kind: str
     what: str = ""
@@ -215,6 +220,31 @@ class AllocationList:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceList:
+    """Message ``ListServicesResponse``: by namespace and name."""
+
+    services: tuple[Service, ...] = ()
+    read: ReadInfo = ReadInfo()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServicesUpdate:
+    """Services that changed up to ``index``, each with all of its instances; ``full``: these are all that there are."""
+
+    index: int = 0
+    full: bool = False
+    services: tuple[Service, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadAnswer:
+    """Message ``GetWorkloadResponse``: what the tasks of an attempt said of themselves."""
+
+    tasks: tuple[TaskReport, ...] = ()
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogsChunk:
     """A piece of one task's log; ``offset`` is that of its first byte."""
 
@@ -223,6 +253,116 @@ class LogsChunk:
     task: str = ""
     attempt: int = 0
     stderr: bool = False
+    time_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionStarted:
+    """Where a session is. ``name``: what the first part of a copy's names is, or has to be."""
+
+    node_id: str = ""
+    node: str = ""
+    id: AllocationId
+    attempt: int = 0
+    task: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecResult:
+    """How a command ended, and what it wrote."""
+
+    exit_code: int
+    stdout: bytes = b""
+    stderr: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskUsage:
+    """What one run uses; -1 = unknown. ``source``: cgroup, processes, engine, or none (``why``)."""
+
+    id: AllocationId
+    attempt: int = 0
+    task: str = ""
+    cpu_millis: int = -1
+    memory_bytes: int = -1
+    memory_limit_bytes: int = 0
+    processes: int = -1
+    source: str = ""
+    why: str = ""
+    device_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceUsage:
+    """What one device uses; -1 = unknown."""
+
+    device_id: str
+    percent: int = -1
+    memory_bytes: int = -1
+    memory_total_bytes: int = -1
+    celsius: int = -1
+    milliwatts: int = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeUsage:
+    """What a node uses, measured over ``interval_ms`` until ``time_ms`` of its own clock; -1 = unknown."""
+
+    node_id: str
+    time_ms: int = 0
+    interval_ms: int = 0
+    cpu_millis: int = -1
+    cpu_total_millis: int = 0
+    memory_bytes: int = -1
+    memory_total_bytes: int = 0
+    disk_bytes: int = -1
+    disk_total_bytes: int = 0
+    load_millis: int = -1
+    tasks: tuple[TaskUsage, ...] = ()
+    devices: tuple[DeviceUsage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnknownUsage:
+    """A node of which nothing is known now."""
+
+    node_id: str
+    node: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageAnswer:
+    """Message ``GetUsageResponse``."""
+
+    nodes: tuple[NodeUsage, ...] = ()
+    unknown: tuple[UnknownUsage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainStep:
+    """A live allocation of a node. ``kind``: stopping, next (it is its turn), waits, budget, or stays (the node is not
+    being drained); ``why`` says the rest."""
+
+    id: AllocationId
+    attempt: int = 0
+    state: AllocState = AllocState.PENDING
+    kind: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainStatus:
+    """Message ``DrainStatusResponse``: what is left on a node. Times are unix, by the leader's clock; 0 = none."""
+
+    node_id: str = ""
+    node: str = ""
+    draining: bool = False
+    deadline_ms: int = 0
+    now_ms: int = 0
+    left: tuple[DrainStep, ...] = ()
+    read: ReadInfo = ReadInfo()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,6 +388,7 @@ class NodeInfo:
     heartbeat_age_ms: int = -1
     status_reason: str = ""
     taints: tuple[NodeTaint, ...] = ()
+    drain_deadline_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

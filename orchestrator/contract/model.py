@@ -99,6 +99,22 @@ class GangFailure(enum.IntEnum):
     REPLACE = 2  # that member alone is placed again, near the others
 
 
+class PullPolicy(enum.IntEnum):
+    """Whether an image is looked for at its registry: where the node lacks it, at the start of every version, never."""
+
+    MISSING = 1
+    ALWAYS = 2
+    NEVER = 3
+
+
+class TaskRole(enum.IntEnum):
+    """When a task of a group runs: as what the group is for, before it to completion, or beside it."""
+
+    MAIN = 1
+    INIT = 2
+    SIDECAR = 3
+
+
 class Desired(enum.IntEnum):
     RUN = 1
     STOP = 2
@@ -181,11 +197,89 @@ class StopPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MountSpec:
-    """A host path in a container; refused unless the operator's policy allows it."""
+    """A named volume of the node in a container, or (``source`` begins with ``/``) a host path, which is refused unless
+    the operator's policy allows it. ``sub_path``: a directory of it, "" = all of it."""
 
     source: str
     target: str
     read_only: bool = True
+    sub_path: str = ""
+
+    @property
+    def of_host(self) -> bool:
+        return self.source.startswith("/")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryAuth:
+    """How a task's image is asked for. The password's variable, and the name or its variable; ``server`` "": that of
+    the image."""
+
+    username: str = ""
+    username_variable: str = ""
+    password_variable: str = ""
+    server: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ulimit:
+    """``soft`` and ``hard`` -1: no limit."""
+
+    name: str
+    soft: int
+    hard: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TmpfsSpec:
+    """``size_mib`` 0: bounded by the container's memory alone."""
+
+    target: str
+    size_mib: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSpec:
+    """Where output goes. Only what ``json-file`` keeps can be read with ``raftsman logs``."""
+
+    driver: str = "json-file"
+    options: StrMap = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileSpec:
+    """A file that is in the container before its command starts: ``content``, or the value of ``variable``."""
+
+    target: str
+    content: str = ""
+    variable: str = ""
+    mode: int = 0o444
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerSpec:
+    """What only a container can have. ``None`` in a ``TaskSpec``: nothing of it was asked for.
+
+    env_files: variables of the cluster that hold lines ``NAME=value``, later ones and ``env`` win; pids_limit,
+    shm_size_mib 0: the default; cpu_max_millis: a hard limit beside its share (0: none); memory_max_mib: the limit
+    where it is not what the task reserves (0: as reserved).
+    """
+
+    pull_policy: PullPolicy = PullPolicy.MISSING
+    auth: RegistryAuth | None = None
+    env_files: tuple[str, ...] = ()
+    hostname: str = ""
+    labels: StrMap = ()
+    no_init: bool = False
+    pids_limit: int = 0
+    ulimits: tuple[Ulimit, ...] = ()
+    shm_size_mib: int = 0
+    read_only: bool = False
+    tmpfs: tuple[TmpfsSpec, ...] = ()
+    logging: LogSpec | None = None
+    files: tuple[FileSpec, ...] = ()
+    cpu_max_millis: int = 0
+    memory_max_mib: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,6 +356,24 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadSpec:
+    """What a task promises to say itself, through the workload kit. ``ready``: it is not ready before it says so;
+    ``heartbeat_ms``: silent for so long, its run ends (0: it sends no heartbeats)."""
+
+    ready: bool = False
+    heartbeat_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSpec:
+    """A name under which a group's instances are found, and the label of the port that they answer on. What is left ""
+    is chosen by ``contract.services``."""
+
+    name: str = ""
+    port: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSpec:
     """One container or process."""
 
@@ -278,8 +390,11 @@ class TaskSpec:
     user: str = ""
     privileged: bool = False
     mounts: tuple[MountSpec, ...] = ()
+    container: ContainerSpec | None = None
+    role: TaskRole = TaskRole.MAIN
     health: HealthSpec | None = None
     timeout_ms: int = 0  # of one run; 0: none
+    workload: WorkloadSpec | None = None
 
     @property
     def driver_name(self) -> str:
@@ -311,12 +426,17 @@ class GroupSpec:
     tolerations: tuple[Toleration, ...] = ()
     datasets: tuple[str, ...] = ()
     locality: int = 0  # weight of nodes that have the images and ``datasets`` already
+    network_mode: str = ""  # of its containers: bridge (""), host, none, or the name of a network of the node
     update: UpdateSpec | None = None
     after: tuple[After, ...] = ()
+    services: tuple[ServiceSpec, ...] = ()  # none: the default one, where it has ports (``contract.services``)
+    needs: tuple[str, ...] = ()  # services that must be there before its tasks start
 
     @property
     def resources(self) -> Resources:
         """The sum over the tasks; at most one task of a group may ask for devices (``jobfile`` checks it)."""
+        if len(self.tasks) == 1:
+            return self.tasks[0].resources
         return Resources(
             cpu_millis=sum(task.resources.cpu_millis for task in self.tasks),
             memory_mib=sum(task.resources.memory_mib for task in self.tasks),
@@ -439,6 +559,70 @@ class PortBinding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceInstance:
+    """One ready instance of a service: where it answers, and which allocation it is."""
+
+    allocation: AllocationId
+    attempt: int
+    address: str
+    port: int
+    label: str = ""
+    protocol: Protocol = Protocol.TCP
+    node_id: str = ""
+    node_name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A service and its ready instances, by allocation and attempt. ``declared``: a job that goes on offers it."""
+
+    namespace: str
+    name: str
+    instances: tuple[ServiceInstance, ...] = ()
+    declared: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceName:
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskMetric:
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeasedPort:
+    port: int
+    protocol: Protocol = Protocol.TCP
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskReport:
+    """What one task said of itself through the workload kit. ``heartbeat_age_ms`` -1: it never sent one; ``draining``:
+    told to stop, it asked for its whole grace; ``done``: it may be ended."""
+
+    task: str
+    ready: bool = False
+    heartbeat_age_ms: int = -1
+    metrics: tuple[TaskMetric, ...] = ()
+    ports: tuple[LeasedPort, ...] = ()
+    stopping: bool = False
+    draining: bool = False
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadReport:
+    """Of the tasks of one allocation, in their order."""
+
+    tasks: tuple[TaskReport, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Allocation:
     """One allocation as everybody sees it: a row of the table, made readable. ``ready``: it runs, is meant to, its
     node is there, and its checks are good: it should get work."""
@@ -491,6 +675,7 @@ class Assignment:
     job_version: int = 1
     modify_index: int = 0
     origin: Origin | None = None  # of a run that was dispatched or was due
+    digests: StrMap = ()  # image -> digest, as far as they are settled for this version
     adopt_only: bool = False  # made before the cluster was restored: taken up where it runs, never started
 
 

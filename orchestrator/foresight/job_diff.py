@@ -44,7 +44,10 @@ def _value(old: Any, new: Any, path: str) -> Iterator[FieldChange]:
     if isinstance(old, tuple) or isinstance(new, tuple):
         yield from _list(old or (), new or (), path)
     elif dataclasses.is_dataclass(old if old is not None else new):
-        yield from _record(old, new, path)
+        found = list(_record(old, new, path))
+        yield from found
+        if not found:  # one is absent, and the other says nothing but the defaults
+            yield FieldChange(path=path, kind="removed" if new is None else "added")
     else:
         yield _change(path, old, new)
 

@@ -29,7 +29,7 @@ from orchestrator import plan
 from orchestrator.contract.foresight import Balance, Goal, Move, Rebalance
 from orchestrator.contract.model import AllocState, Desired, JobType, NodeStatus
 from orchestrator.foresight.settle import at_rest, perform, settle
-from orchestrator.foresight.standing import MILLION, balance, node_shares, standings, used_nodes
+from orchestrator.foresight.standing import MILLION, balance, node_shares, standing_of, used_nodes
 from orchestrator.state.apply_moves import may_move
 from orchestrator.state.commands import Applied, MoveAllocation
 from orchestrator.state.snapshot import Image, capture, restore
@@ -191,7 +191,7 @@ class _Search:
         outcome = perform(trial, command, self._now_ms)
         if not isinstance(outcome, Applied) or not settle(trial, self._now_ms, rounds_max=ROUNDS_MAX).settled:
             return None
-        landed = standings(trial).get(wanted)
+        landed = standing_of(trial, wanted)
         if landed is None or landed.node_id == source.id:
             return None
         return Move(id=wanted, attempt=attempt, from_node=source.name, to_node=landed.node_name)

@@ -1,8 +1,9 @@
 """Let a copy of the state come to rest: the leader's rounds, and agents that start and stop at once.
 
-Owns: ``settle`` and the simulated agents. Leaves to others: deciding (``plan``), applying (``state``). The rule:
-nothing is judged here a second time: rounds are ``plan.decide`` and ``apply``, as the leader's are, so that the answer
-is what the leader then does. Time stands still: what waits for its next try goes on waiting.
+Owns: ``settle`` and the simulated agents. Leaves to others: what a round looks at (``reconcile.sight``), deciding
+(``plan``), applying (``state``). The rule: nothing is judged here a second time: rounds look, decide and apply as the
+leader's do, so that the answer is what the leader then does, and costs no more than that. Time stands still: what waits
+for its next try goes on waiting.
 
 The agents: on every node that is not lost, what is told to stop has stopped, and what was placed runs. Batch tasks do
 not end, and what its agent restarts locally (BACKOFF) stays as it is.
@@ -10,13 +11,16 @@ not end, and what its agent restarts locally (BACKOFF) stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from orchestrator import plan
+from orchestrator.contract.health import word
 from orchestrator.contract.model import AllocationId, AllocState, AssignmentKey, Desired, NodeStatus, Observation
+from orchestrator.reconcile.sight import Sight, StateViews
+from orchestrator.state.allocations import FREE, LAST_LIVE, well
 from orchestrator.state.apply import apply
 from orchestrator.state.commands import ApplyPlan, Command, Entry, Outcome, PlanAnswer, RecordStatuses
 from orchestrator.state.model import MAX_COMMAND_ROWS
@@ -50,13 +54,24 @@ def perform(state: State, command: Command, now_ms: int) -> Outcome:
 def settle(state: State, now_ms: int, *, go_on: Callable[[], bool] = _always, rounds_max: int = ROUNDS_MAX) -> Ran:
     """Change ``state`` until nothing is left to do. ``go_on`` is asked before every round: False ends it there."""
     ran = Ran()
+    sight, planner = Sight(StateViews(lambda: state)), plan.Planner()
+    told = -1  # agents have done what they were told up to here
     while ran.rounds < rounds_max and go_on():
-        plans = plan.decide(cluster_view(state), now_ms).plans
+        view = sight.look(now_ms)
+        plans: Sequence[ApplyPlan] = ()
+        if view is not None:
+            decision = planner.decide(view, now_ms)
+            plans = decision.plans
+            sight.decided(view, pending=decision.pending, wake_at_ms=decision.wake_at_ms)
         for one in plans:
             _note_reasons(state, one, ran.reasons)
-        went_in = [_went_in(perform(state, one, now_ms)) for one in plans]
-        obeyed = obey(state, now_ms)
-        if not any(went_in) and not obeyed:
+        answers = [perform(state, one, now_ms) for one in plans]
+        if not all(map(_is_whole, answers)):
+            sight.forget()
+        index = state.index
+        obeyed = obey(state, now_ms, since=told)
+        told = index
+        if not any(map(_went_in, answers)) and not obeyed:
             # Also where a plan was refused whole: the same state would only bring the same plan again.
             ran.settled = not plans
             return ran
@@ -69,9 +84,10 @@ def at_rest(state: State, now_ms: int) -> bool:
     return not len(_to_report(state)) and not plan.decide(cluster_view(state), now_ms).plans
 
 
-def obey(state: State, now_ms: int) -> bool:
-    """Every reachable agent has done what it was told; whether that changed anything."""
-    rows = _to_report(state)
+def obey(state: State, now_ms: int, *, since: int = -1) -> bool:
+    """Every reachable agent has done what it was told after ``since``, and what runs has become ready; whether that
+    changed anything."""
+    rows = np.union1d(_to_report(state, since), _coming_up(state))
     table = state.table
     nodes = table.node[rows]
     for slot in np.unique(nodes).tolist():
@@ -82,10 +98,16 @@ def obey(state: State, now_ms: int) -> bool:
     return len(rows) > 0
 
 
-def _to_report(state: State) -> Rows:
-    """int32: live rows on reachable nodes of which an agent would have something to say."""
+def _to_report(state: State, since: int = -1) -> Rows:
+    """int32: live rows on reachable nodes of which an agent would have something to say, told after ``since``."""
     table = state.table
-    live = table.live_rows()
+    if since < 0:
+        live = table.live_rows()
+    else:
+        live = np.flatnonzero(table.told[: table.high] > since).astype(np.int32)
+        live = live[(table.job[live] != FREE) & (table.state[live] <= LAST_LIVE)]
+    if not len(live):
+        return live
     to_stop = (table.desired[live] == int(Desired.STOP)) | (table.state[live] == int(AllocState.STOPPING))
     rows: Rows = live[to_stop | np.isin(table.state[live], _NEW)]
     lost = [slot for slot, node in state.node_at.items() if node.status is NodeStatus.LOST or slot in state.forgotten]
@@ -94,13 +116,35 @@ def _to_report(state: State) -> Rows:
     return rows
 
 
+def _coming_up(state: State) -> Rows:
+    """int32: what runs on reachable nodes and is not ready: here it is only late."""
+    table = state.table
+    live = table.live_rows()
+    sick = (table.state[live] == int(AllocState.RUNNING)) & ~well(table.state[live], table.health[live])
+    rows: Rows = live[sick & (table.desired[live] == int(Desired.RUN))]
+    there = [state.node_at[slot].status is NodeStatus.READY for slot in table.node[rows].tolist()]
+    found: Rows = rows[np.array(there, dtype=np.bool_)]
+    return found
+
+
 def _observation(state: State, row: int) -> Observation:
     table = state.table
     job = state.job_at[int(table.job[row])]
     key = AssignmentKey(id=allocation_id(state, row), job_uid=job.uid, attempt=int(table.attempt[row]))
     ends = table.desired[row] == int(Desired.STOP) or table.state[row] == int(AllocState.STOPPING)
     after = AllocState.STOPPED if ends else AllocState.RUNNING
-    return Observation(key=key, restarts=int(table.restarts[row]), state=after)
+    health = _next_word(int(table.health[row])) if after is AllocState.RUNNING else 0
+    return Observation(key=key, restarts=int(table.restarts[row]), state=after, health=health)
+
+
+def _next_word(health: int) -> int:
+    """Ready, where anybody checks."""
+    return word((health >> 1) + 1, True) if health else 0
+
+
+def _is_whole(outcome: Outcome) -> bool:
+    answer = getattr(outcome, "answer", None)
+    return isinstance(answer, PlanAnswer) and not answer.rejected
 
 
 def _went_in(outcome: Outcome) -> bool:

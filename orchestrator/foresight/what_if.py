@@ -15,7 +15,7 @@ from orchestrator.contract.answers import GroupExplanation
 from orchestrator.contract.foresight import Change, PendingGroup, WhatIf
 from orchestrator.contract.model import NodeSpec, NodeStatus
 from orchestrator.foresight.settle import at_rest, perform, settle
-from orchestrator.foresight.standing import outcomes, standings, used_nodes
+from orchestrator.foresight.standing import Standings, outcomes, used_nodes
 from orchestrator.state.commands import (
     Command,
     DrainNode,
@@ -43,7 +43,7 @@ def what_if(
 ) -> WhatIf | Rejected:
     """Play ``changes`` out on copies of ``image``. Nodes in ``changes`` are ids; an unknown one is ``Rejected``."""
     now = restore(image)
-    before, pending_before = standings(now), plan.pending(cluster_view(now), now_ms)
+    before, pending_before = Standings(now), plan.pending(cluster_view(now), now_ms)
     used_before = len(used_nodes(now))
     resting = at_rest(now, now_ms)
     then = restore(image)
@@ -56,8 +56,8 @@ def what_if(
         settle(now, now_ms, go_on=go_on)
     found = outcomes(
         before,
-        standings(then),
-        before if resting else standings(now),
+        Standings(then),
+        before if resting else Standings(now),
         reasons=ran.reasons,
         lost=frozenset(node.spec.id for node in then.nodes.values() if node.status is NodeStatus.LOST),
     )
@@ -87,7 +87,7 @@ def commands_of(state: State, change: Change) -> Iterator[Command | Rejected]:
             mark = NodeMark(node_id=change.lose, register_index=node.register_index, reason=LOST_REASON)
             yield MarkNodes(lost=(mark,))
     if change.submit is not None:
-        yield SubmitJobs(jobs=(JobSubmission(spec=change.submit, uid=_fresh_uid(state)),))
+        yield SubmitJobs(jobs=(JobSubmission(spec=change.submit, uid=_fresh_uid(state), in_place=True),))
     wanted = change.add_node
     if change.like:
         model = state.nodes.get(change.like)
@@ -124,12 +124,10 @@ def _named(state: State, spec: NodeSpec) -> NodeSpec:
 def _pending_groups(
     then: State, before: dict[plan.GroupKey, int], after: dict[plan.GroupKey, int], now_ms: int
 ) -> Iterator[PendingGroup]:
-    view = cluster_view(then)
     waiting = sorted(key for key in before.keys() | after.keys())
-    uids = [
-        job.uid for job in view.jobs.values() if any(key[:2] == (job.spec.namespace, job.spec.name) for key in after)
-    ]
-    reasons = plan.explain_many(view, uids[:EXPLAINED_MAX], now_ms)
+    named = {key[:2] for key in after}
+    uids = [job.uid for _, job in sorted(then.job_at.items()) if (job.spec.namespace, job.spec.name) in named]
+    reasons = plan.explain_many(cluster_view(then), uids[:EXPLAINED_MAX], now_ms) if uids else {}
     for key in waiting:
         namespace, job, group = key
         yield PendingGroup(

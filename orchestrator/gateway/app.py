@@ -209,6 +209,21 @@ def _add_jobs(app: FastAPI, client: Client) -> None:
 
 
 def _add_cluster(app: FastAPI, client: Client) -> None:
+    @app.get("/api/v1/services")
+    async def list_services(namespace: str = "default") -> list[Any]:
+        return [plain(one) for one in (await client.list_services(namespace=namespace)).services]
+
+    @app.get("/api/v1/services/{name}")
+    async def get_service(name: str, namespace: str = "default") -> Any:
+        found = (await client.list_services(name, namespace=namespace)).services
+        if not found:
+            raise NotFoundError(f"no service {name!r}")
+        return plain(found[0])
+
+    @app.get("/api/v1/allocations/{job}/{group}/{ordinal}/workload")
+    async def get_workload(job: str, group: str, ordinal: int, namespace: str = "default") -> Any:
+        return plain(await client.get_workload(f"{job}/{group}/{ordinal}", namespace=namespace))
+
     @app.get("/api/v1/nodes")
     async def list_nodes() -> list[dict[str, Any]]:
         return [_node(plain(node)) for node in (await client.list_nodes()).nodes]

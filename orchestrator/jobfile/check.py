@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from orchestrator.contract.devices import MIG_PROFILE, canonical, is_condition
 from orchestrator.contract.model import (
@@ -29,7 +30,9 @@ from orchestrator.contract.model import (
     StrMap,
     TaskSpec,
 )
-from orchestrator.jobfile import batch_rules, limits, placement_rules, rollout_rules
+from orchestrator.jobfile import batch_rules, container_rules, limits, placement_rules, rollout_rules, service_rules
+
+T = TypeVar("T")
 
 Path = tuple[str | int, ...]
 MAX_PROBLEMS = 50
@@ -64,12 +67,12 @@ def near_miss(word: str, known: Collection[str]) -> str:
 
 def normalise(spec: JobSpec) -> JobSpec:
     """``spec`` with defaults for what is unset, mappings sorted, signals spelled ``SIGTERM``. Idempotent."""
-    groups = tuple(_normal_group(group, alone=len(spec.groups) == 1) for group in spec.groups)
-    return replace(
+    alone = len(spec.groups) == 1
+    return _with(
         spec,
         namespace=spec.namespace or DEFAULT_NAMESPACE,
-        groups=groups,
-        metadata=tuple(sorted(spec.metadata)),
+        groups=_each(spec.groups, lambda group: _normal_group(group, alone=alone, job=spec.name)),
+        metadata=_in_order(spec.metadata),
     )
 
 
@@ -94,12 +97,35 @@ def find(spec: JobSpec, *, placements: Collection[str] | None) -> list[Problem]:
 # ---------------------------------------------------------------------------- defaults
 
 
-def _normal_group(group: GroupSpec, *, alone: bool) -> GroupSpec:
-    return replace(
+def _with(value: T, **fields: Any) -> T:
+    """``value`` with these fields; itself where they are the very same, as in most of thousands of jobs."""
+    for name, field in fields.items():
+        if getattr(value, name) is not field:
+            made: T = replace(value, **fields)  # type: ignore[type-var]
+            return made
+    return value
+
+
+def _each(values: tuple[T, ...], normal: Callable[[T], T]) -> tuple[T, ...]:
+    made = tuple([normal(value) for value in values])
+    return values if all(new is old for new, old in zip(made, values, strict=True)) else made
+
+
+def _in_order(pairs: tuple[T, ...]) -> tuple[T, ...]:
+    return pairs if len(pairs) < 2 else tuple(sorted(pairs))  # type: ignore[type-var]
+
+
+def _normal_group(group: GroupSpec, *, alone: bool, job: str) -> GroupSpec:
+    only = len(group.tasks) == 1
+    return _with(
         group,
+        services=service_rules.normal(
+            group, job, alone=alone, labels=tuple(_normal_port(port).label for port in group.ports)
+        ),
         name=group.name or (limits.DEFAULT_GROUP if alone else ""),
-        tasks=tuple(_normal_task(task, alone=len(group.tasks) == 1) for task in group.tasks),
-        ports=tuple(_normal_port(port) for port in group.ports),
+        tasks=_each(group.tasks, lambda task: _normal_task(task, alone=only)),
+        ports=_each(group.ports, _normal_port),
+        network_mode=container_rules.normal_network(group.network_mode),
     )
 
 
@@ -110,17 +136,21 @@ def _normal_port(port: PortSpec) -> PortSpec:
 
 
 def _normal_task(task: TaskSpec, *, alone: bool) -> TaskSpec:
-    signal = task.stop.signal.upper() or "SIGTERM"
-    if not signal.startswith("SIG"):
-        signal = f"SIG{signal}"
-    return replace(
+    stop, signal = task.stop, task.stop.signal
+    if signal not in limits.SIGNALS:
+        signal = signal.upper() or "SIGTERM"
+        if not signal.startswith("SIG"):
+            signal = f"SIG{signal}"
+        stop = replace(stop, signal=signal)
+    return _with(
         task,
         name=task.name or (limits.DEFAULT_TASK if alone else ""),
-        env=tuple(sorted(task.env)),
+        env=_in_order(task.env),
         health=rollout_rules.normal_health(task.health),
-        variables=tuple(sorted(task.variables)),
+        variables=_in_order(task.variables),
         resources=_normal_resources(task.resources),
-        stop=replace(task.stop, signal=signal),
+        stop=stop,
+        container=container_rules.normal_container(task.container),
     )
 
 
@@ -128,9 +158,9 @@ def _normal_resources(resources: Resources) -> Resources:
     gpus = resources.gpus
     if gpus is not None:
         gpus = None if gpus.count == 0 else _normal_gpus(gpus)
-    return replace(
+    return _with(
         resources,
-        custom=tuple(sorted(resources.custom)),
+        custom=_in_order(resources.custom),
         cpu_millis=resources.cpu_millis or limits.DEFAULT_CPU_MILLIS,
         memory_mib=resources.memory_mib or limits.DEFAULT_MEMORY_MIB,
         gpus=gpus,
@@ -150,6 +180,8 @@ def _normal_gpus(gpus: DeviceRequest) -> DeviceRequest:
 # ---------------------------------------------------------------------------- rules
 
 _Found = Iterator[Problem]
+_Few = tuple[Problem, ...]
+"""Of the small rules, of which a job meets dozens: a generator for each would cost more than all of them."""
 
 
 def _job(spec: JobSpec, placements: Collection[str] | None) -> _Found:
@@ -178,10 +210,10 @@ def _job(spec: JobSpec, placements: Collection[str] | None) -> _Found:
         yield Problem(("groups",), f"at most {limits.MAX_GROUPS} groups, not {len(spec.groups)}")
     yield from _unique("groups", "group", [group.name for group in spec.groups])
     for number, group in enumerate(spec.groups):
-        yield from _group(("groups", number), group, spec.type)
+        yield from _group(("groups", number), group, spec.type, spec.namespace, spec.name)
 
 
-def _group(at: Path, group: GroupSpec, job_type: JobType) -> _Found:
+def _group(at: Path, group: GroupSpec, job_type: JobType, namespace: str, job: str) -> _Found:
     yield from _name((*at, "name"), group.name)
     if job_type is JobType.SYSTEM and group.count not in (0, 1):
         yield Problem((*at, "count"), "a system job runs once on every node: leave 'count' out")
@@ -194,6 +226,8 @@ def _group(at: Path, group: GroupSpec, job_type: JobType) -> _Found:
     yield from _between((*at, "restart", "attempts"), group.restart.attempts, 0, limits.MAX_ATTEMPTS)
     yield from _between((*at, "restart", "delay_ms"), group.restart.delay_ms, 0, limits.MAX_DELAY_MS)
     yield from _ports((*at, "ports"), group.ports)
+    yield from _placed(service_rules.group_rules(at, group, namespace, job))
+    yield from _placed(container_rules.group_rules(at, group))
     if not group.tasks:
         yield Problem((*at, "tasks"), "a group needs at least one task")
     if len(group.tasks) > limits.MAX_TASKS:
@@ -262,15 +296,7 @@ def _task(at: Path, task: TaskSpec) -> _Found:
         yield Problem(
             (*at, "user"), f"expected a user such as '1000', '1000:1000' or 'nobody', got {_quoted(task.user)}"
         )
-    if len(task.mounts) > limits.MAX_MOUNTS:
-        yield Problem((*at, "mounts"), f"at most {limits.MAX_MOUNTS} volumes, not {len(task.mounts)}")
-    targets: set[str] = set()
-    for number, mount in enumerate(task.mounts):
-        yield from _absolute((*at, "mounts", number, "source"), mount.source)
-        yield from _absolute((*at, "mounts", number, "target"), mount.target)
-        if mount.target in targets:
-            yield Problem((*at, "mounts", number, "target"), f"'{_short(mount.target)}' is mounted twice")
-        targets.add(mount.target)
+    yield from _placed(container_rules.task_rules(at, task, near_miss))
 
 
 def _what_runs(at: Path, task: TaskSpec) -> _Found:
@@ -371,7 +397,11 @@ _ONE_VALUE = (ConstraintOperator.EQUAL, ConstraintOperator.NOT_EQUAL, *_COMPARES
 _NO_VALUE = (ConstraintOperator.EXISTS, ConstraintOperator.NOT_EXISTS)
 
 
-def _constraints(at: Path, constraints: tuple[Constraint, ...]) -> _Found:
+def _constraints(at: Path, constraints: tuple[Constraint, ...]) -> Iterable[Problem]:
+    return _each_constraint(at, constraints) if constraints else ()
+
+
+def _each_constraint(at: Path, constraints: tuple[Constraint, ...]) -> _Found:
     if len(constraints) > limits.MAX_CONSTRAINTS:
         yield Problem(at, f"at most {limits.MAX_CONSTRAINTS} constraints, not {len(constraints)}")
     for number, constraint in enumerate(constraints):
@@ -428,10 +458,9 @@ def name_problem(name: str) -> str:
     return ""
 
 
-def _name(at: Path, name: str) -> _Found:
+def _name(at: Path, name: str) -> _Few:
     text = name_problem(name)
-    if text:
-        yield Problem(at, text)
+    return (Problem(at, text),) if text else ()
 
 
 def _name_hint(name: str) -> str:
@@ -447,13 +476,14 @@ def _unique(field: str, what: str, names: list[str]) -> _Found:
         seen.add(name)
 
 
-def _between(at: Path, value: int, low: int, high: int, text: str = "") -> _Found:
-    if not low <= value <= high:
-        yield Problem(at, f"{text or f'must be from {low} to {high}'}, not {value}")
+def _between(at: Path, value: int, low: int, high: int, text: str = "") -> _Few:
+    if low <= value <= high:
+        return ()
+    return (Problem(at, f"{text or f'must be from {low} to {high}'}, not {value}"),)
 
 
 def _absolute(at: Path, path: str) -> _Found:
-    if not path.startswith("/") or "\0" in path or len(path) > limits.MAX_TEXT or ".." in path.split("/"):
+    if not container_rules.is_absolute(path):
         yield Problem(at, f"expected an absolute path without '..', got {_quoted(path)}")
 
 

@@ -22,9 +22,10 @@ from orchestrator.contract.model import (
     Resources,
     RestartPolicy,
     StopPolicy,
+    TaskRole,
     TaskSpec,
 )
-from orchestrator.jobfile import batch_keys, limits, placement, rollout_keys, units
+from orchestrator.jobfile import batch_keys, containers, limits, placement, rollout_keys, units
 
 
 def dump(spec: JobSpec) -> str:
@@ -92,6 +93,12 @@ def _group(group: GroupSpec) -> dict[str, Any]:
     if group.gang is not None:
         made["gang"] = _gang(group.gang)
     made |= placement.written(group, _constraint)
+    if group.services:
+        made["services"] = [{"name": one.name, "port": one.port} for one in group.services]
+    if group.needs:
+        made["needs"] = list(group.needs)
+    if group.network_mode:
+        made["network_mode"] = group.network_mode
     if not flat:
         made["tasks"] = {task.name: _task(task) for task in group.tasks}
     return made
@@ -109,6 +116,8 @@ def _task(task: TaskSpec) -> dict[str, Any]:
         if getattr(task, key):
             made[key] = dict(getattr(task, key))
     resources = _resources(task.resources)
+    if task.container is not None:
+        resources |= containers.written_limits(task.container)
     if resources:
         made["resources"] = resources
     if task.stop != StopPolicy():
@@ -122,10 +131,18 @@ def _task(task: TaskSpec) -> dict[str, Any]:
         made["health"] = rollout_keys.written_health(task.health)
     if task.privileged:
         made["privileged"] = True
+    if task.workload is not None:
+        made["workload"] = {}
+        if task.workload.ready:
+            made["workload"]["ready"] = True
+        if task.workload.heartbeat_ms:
+            made["workload"]["heartbeat"] = units.format_duration(task.workload.heartbeat_ms)
     if task.mounts:
-        made["volumes"] = [
-            {"source": mount.source, "target": mount.target, "read_only": mount.read_only} for mount in task.mounts
-        ]
+        made["volumes"] = [containers.written_mount(mount) for mount in task.mounts]
+    if task.container is not None:
+        made |= containers.written(task.container)
+    if task.role is not TaskRole.MAIN:
+        made["role"] = task.role.name.lower()
     return made
 
 

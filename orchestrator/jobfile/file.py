@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from orchestrator.contract.errors import InvalidError
 from orchestrator.contract.model import JobSpec
-from orchestrator.jobfile import batch_keys, check, limits, models, rollout_keys, tree, units
+from orchestrator.jobfile import batch_keys, check, containers, limits, models, rollout_keys, tree, units
 from orchestrator.jobfile.check import Path, dotted, near_miss
 from orchestrator.jobfile.tree import Entry, Map, Mistake, Node, Place, Scalar, Seq
 
@@ -33,7 +33,13 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "node": models.ConstraintKeys,
     "spread": models.SpreadKeys,
     "tolerations": models.TolerationKeys,
-    "volumes": models.Volume,
+    "services": models.Service,
+    "workload": models.Workload,
+    "volumes": containers.Volume,
+    "auth": containers.Auth,
+    "tmpfs": containers.Tmpfs,
+    "logging": containers.Logging,
+    "files": containers.File,
     "health": rollout_keys.HealthKeys,
     "startup": rollout_keys.CheckKeys,
     "liveness": rollout_keys.CheckKeys,
@@ -49,11 +55,12 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "periodic": batch_keys.PeriodicKeys,
     "parameterized": batch_keys.ParameterizedKeys,
 }
-_MAPPED = {"groups": "name", "tasks": "name", "ports": "label"}
+_MAPPED = {"groups": "name", "tasks": "name", "ports": "label", "services": "name"}
 """Lists that may be written as a mapping, and the key of an item that the mapping's key becomes."""
 
 _WRITTEN = {
     "cpu_millis": "cpu", "memory_mib": "memory", "disk_mib": "disk", "gpu_millis": "share", "delay_ms": "delay",
+    "heartbeat_ms": "heartbeat",
     "timeout_ms": "timeout", "mounts": "volumes", "values": "value", "constraint": "node",
 }  # fmt: skip
 """Field of ``contract.model`` -> key in the file, where they differ."""
@@ -61,9 +68,13 @@ _WRITTEN = {
 _ELSEWHERE = {
     "replicas": "count", "instances": "count", "environment": "env", "entrypoint": "command", "cmd": "command",
     "mem": "memory", "ram": "memory", "gpu": "gpus", "cpus": "cpu", "workdir": "work_dir", "working_dir": "work_dir",
-    "mounts": "volumes", "mount": "volumes", "kind": "type", "labels": "metadata", "requirements": "constraints",
-    "healthcheck": "health", "probes": "health", "strategy": "update", "depends_on": "after", "schedule": "periodic",
-    "timezone": "time_zone", "crons": "cron", "update_config": "update",
+    "mounts": "volumes", "mount": "volumes", "kind": "type", "requirements": "constraints", "pull": "pull_policy",
+    "image_pull_policy": "pull_policy", "force_pull": "pull_policy", "env_files": "env_file", "configs": "files",
+    "log_driver": "logging", "network": "network_mode", "networks": "network_mode", "lifecycle": "role",
+    "memory_limit": "memory_max", "mem_limit": "memory_max", "cpu_limit": "cpu_max", "cpu_hard_limit": "cpu_max",
+    "readonly": "read_only", "read_only_root": "read_only", "annotations": "metadata",
+    "service": "services", "schedule": "periodic", "timezone": "time_zone", "crons": "cron", "depends_on": "needs",
+    "healthcheck": "health", "probes": "health", "strategy": "update", "update_config": "update",
 }  # fmt: skip
 """Words of other orchestrators for our keys."""
 
@@ -189,7 +200,7 @@ class _Reading:
                 continue
             if isinstance(entry.value, Map):
                 entry.value = self._listed(entry.value, key, name)
-            if key == "ports" or not isinstance(entry.value, Seq):
+            if key in ("ports", "services") or not isinstance(entry.value, Seq):
                 continue
             for item in entry.value.items:
                 if isinstance(item, Map):
@@ -202,6 +213,10 @@ class _Reading:
             body = entry.value
             if key == "ports" and isinstance(body, Scalar):
                 body = self._short_port(body)
+            if key == "services" and isinstance(body, Scalar) and body.value is not None:
+                port = Map(body.place)  # web: http
+                port.add(Entry("port", body.place, body))
+                body = port
             if isinstance(body, Scalar) and body.value is None:
                 body = Map(body.place)
             if not isinstance(body, Map):

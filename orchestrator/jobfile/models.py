@@ -12,12 +12,13 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
+from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo, WithJsonSchema, field_validator
 
 from orchestrator.contract import model as nouns
 from orchestrator.contract import priorities
 from orchestrator.jobfile import batch_keys, limits, units
 from orchestrator.jobfile.check import near_miss
+from orchestrator.jobfile.containers import ContainerKeys, Role, Volumes
 from orchestrator.jobfile.leaves import (
     GANG_DOMAINS,
     Amounts,
@@ -55,7 +56,7 @@ from orchestrator.jobfile.placement import (
     TolerationKeys,
     Tolerations,
 )
-from orchestrator.jobfile.rollout_keys import Health, OrbitHealth, OrbitUpdate, UpdateKeys, either
+from orchestrator.jobfile.rollout_keys import Health, OrbitHealth, OrbitUpdate, UpdateKeys, either, only_one
 from orchestrator.jobfile.tree import text_of
 
 __all__ = ["AffinityKeys", "ConstraintKeys", "SpreadKeys", "TolerationKeys"]
@@ -100,6 +101,8 @@ class ResourceKeys(Keys):
     cpu: Cpu = Field(default=limits.DEFAULT_CPU_MILLIS, description="Cores.")
     memory: Memory = Field(default=limits.DEFAULT_MEMORY_MIB, description="With its unit: 256Mi.")
     disk: Memory = Field(default=0, description="With its unit: 10Gi.")
+    cpu_max: Cpu = Field(default=0, description="Hard limit of a container; without, 'cpu' is its share.")
+    memory_max: Memory = Field(default=0, description="Limit of a container; 'memory' when left out.")
     custom: Amounts = Field(default={}, description="Whole amounts of what nodes declare, such as licenses: 2.")
     gpus: Annotated[Gpus, BeforeValidator(_whole_count), Or(_GPUS_SHORT)] | None = Field(
         default=None, description="How many, or count, model, memory, share."
@@ -187,25 +190,33 @@ class Gang(Keys):
 _GANG_SHORT = {"anyOf": [{"type": "boolean"}, {"type": "string", "enum": list(GANG_DOMAINS)}]}
 
 
-def _volume(value: object) -> object:
-    """``/data:/data``, ``/data:/data:rw``, or a mapping."""
-    if isinstance(value, dict):
-        return value
-    parts = value.split(":") if isinstance(value, str) else []
-    if len(parts) not in (2, 3) or (len(parts) == 3 and parts[2] not in ("ro", "rw")):
-        raise ValueError(
-            f"expected a volume such as '/host/path:/path' or '/host/path:/path:rw', got {units.shown(value)}"
-        )
-    return {"source": parts[0], "target": parts[1], "read_only": len(parts) == 2 or parts[2] == "ro"}
+def _workload(value: object) -> object:
+    """``workload: ready`` means ``workload: {ready: true}``."""
+    return {"ready": True} if value == "ready" else value
 
 
-class Volume(Keys):
-    source: Text = Field(description="Absolute path on the host.")
-    target: Text = Field(description="Absolute path in the container.")
-    read_only: Truth = True
+class Workload(Keys):
+    ready: Truth = Field(default=False, description="It is not ready before it says so: workload.ready().")
+    heartbeat: Duration = Field(default=0, description="Silent for so long, its run ends: workload.heartbeat().")
 
-    def build(self) -> nouns.MountSpec:
-        return nouns.MountSpec(source=self.source, target=self.target, read_only=self.read_only)
+    def build(self) -> nouns.WorkloadSpec:
+        return nouns.WorkloadSpec(ready=self.ready, heartbeat_ms=self.heartbeat)
+
+
+_WORKLOAD_SHORT = {"const": "ready"}
+
+
+def _service(value: object) -> object:
+    """``web`` means ``{name: web}``."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+class Service(Keys):
+    name: Name = Field(default="", description="Left out: the job's name, with the group's if that is not main.")
+    port: Text = Field(default="", description="Label of one of the group's ports; left out: the first.")
+
+    def build(self) -> nouns.ServiceSpec:
+        return nouns.ServiceSpec(name=self.name, port=self.port)
 
 
 # ---------------------------------------------------------------------------- tasks, groups, jobs
@@ -215,7 +226,7 @@ def pairs(values: dict[str, str]) -> nouns.StrMap:
     return tuple(sorted(values.items()))
 
 
-class TaskKeys(Keys):
+class TaskKeys(ContainerKeys):
     """Keys of one task."""
 
     driver: Name | None = Field(
@@ -232,11 +243,24 @@ class TaskKeys(Keys):
     work_dir: Text | None = Field(default=None, description="Absolute path.")
     user: Text | None = Field(default=None, description="uid, uid:gid or a name.")
     privileged: Truth = Field(default=False, description="Refused unless the operator's policy allows it.")
+    workload: Annotated[Workload, Or(_WORKLOAD_SHORT), BeforeValidator(_workload)] | None = Field(
+        default=None, description="What it says itself through the workload kit: ready, heartbeat."
+    )
     health: Health | None = Field(default=None, description="A check, or startup, liveness and readiness.")
     health_check: OrbitHealth | None = Field(default=None, description="Orbit's word for health.")
-    volumes: list[Annotated[Volume, BeforeValidator(_volume), Or({"type": "string"})]] = Field(
-        default=[], description="Host paths: source:target[:ro|rw]; ro when unsaid."
+    volumes: Volumes = Field(
+        default=[], description="source:target[:ro|rw]; volumes of the node (rw when unsaid) or host paths (ro)."
     )
+    role: Role = Field(
+        default_factory=lambda: nouns.TaskRole.MAIN,
+        description="main, init (to completion before the others) or sidecar (before the main tasks, and beside them).",
+    )
+
+    @field_validator("health_check")
+    @classmethod
+    def _one_health(cls, value: OrbitHealth | None, info: ValidationInfo) -> OrbitHealth | None:
+        only_one(value, info.data.get("health"), "health")
+        return value
 
     def build_task(self, name: str) -> nouns.TaskSpec:
         return nouns.TaskSpec(
@@ -254,7 +278,10 @@ class TaskKeys(Keys):
             user=self.user or "",
             privileged=self.privileged,
             mounts=tuple(volume.build() for volume in self.volumes),
-            health=either("health", self.health, "health_check", self.health_check),
+            workload=self.workload.build() if self.workload is not None else None,
+            container=self.build_container(cpu_max=self.resources.cpu_max, memory_max=self.resources.memory_max),
+            role=self.role,
+            health=either(self.health, self.health_check),
         )
 
 
@@ -285,10 +312,23 @@ class GroupKeys(TaskKeys):
     locality: Whole | None = Field(
         default=None, description="Weight of nodes that have the images and datasets: 0 to 100; 50 with datasets."
     )
+    services: list[Annotated[Service, BeforeValidator(_service), Or({"type": "string"})]] = Field(
+        default=[], description="Names under which its ports are found; a list, or a mapping of name to port."
+    )
+    needs: TextList = Field(
+        default=[], description="Services that must be there before it starts: NAME or NAME.NAMESPACE."
+    )
+    network_mode: Text = Field(default="", description="Of its containers: bridge, host, none, or a network's name.")
     update: UpdateKeys | None = Field(default=None, description="How instances are replaced by a newer version.")
     rolling_update_config: OrbitUpdate | None = Field(default=None, description="Orbit's word for update.")
     after: batch_keys.Afters = Field(default=[], description="Groups that must have ended before this one starts.")
     tasks: list[Task] = Field(default=[], description="Tasks that always run together; a list, or a mapping by name.")
+
+    @field_validator("rolling_update_config")
+    @classmethod
+    def _one_update(cls, value: OrbitUpdate | None, info: ValidationInfo) -> OrbitUpdate | None:
+        only_one(value, info.data.get("update"), "update")
+        return value
 
     def build_group(self, name: str) -> nouns.GroupSpec:
         if self.tasks:
@@ -307,9 +347,12 @@ class GroupKeys(TaskKeys):
             spread=tuple(one.build() for one in self.spread),
             tolerations=tuple(one.build() for one in self.tolerations),
             datasets=tuple(self.datasets),
+            services=tuple(one.build() for one in self.services),
+            needs=tuple(self.needs),
+            network_mode=self.network_mode,
             locality=(limits.DEFAULT_LOCALITY if self.datasets else 0) if self.locality is None else self.locality,
-            update=either("update", self.update, "rolling_update_config", self.rolling_update_config),
             after=tuple(one.build() for one in self.after),
+            update=either(self.update, self.rolling_update_config),
         )
 
 

@@ -80,10 +80,10 @@ class CheckKeys(Keys):
         default=None, description="The standard health protocol says SERVING."
     )
     exec: Words = Field(default=[], description="A command in the task exits with 0.")
-    interval: Duration = Field(default=10_000, description="From one question to the next.")
-    timeout: Duration = Field(default=2_000, description="For one answer.")
-    successes: Whole = Field(default=1, description="Good answers in a row.")
-    failures: Whole = Field(default=3, description="Bad answers in a row.")
+    interval: Duration = Field(default=10_000, ge=1, description="From one question to the next.")
+    timeout: Duration = Field(default=2_000, ge=1, description="For one answer.")
+    successes: Whole = Field(default=1, ge=1, description="Good answers in a row.")
+    failures: Whole = Field(default=3, ge=1, description="Bad answers in a row.")
     grace: Duration = Field(default=0, description="Bad answers do not count before it has run for so long.")
 
     def build(self) -> CheckSpec:
@@ -244,12 +244,16 @@ class _Built(Protocol[S_co]):
     def build(self) -> S_co: ...
 
 
-def either(name: str, ours: _Built[S_co] | None, theirs_name: str, theirs: _Built[S_co] | None) -> S_co | None:
-    """What one of two words for the same says."""
-    if ours is not None and theirs is not None:
-        raise ValueError(f"'{theirs_name}' is another word for '{name}': write one of them")
+def either(ours: _Built[S_co] | None, theirs: _Built[S_co] | None) -> S_co | None:
+    """What one of two words for the same says; ``only_one`` sees to it that it is one."""
     said = ours if ours is not None else theirs
     return None if said is None else said.build()
+
+
+def only_one(value: object, other: object, name: str) -> None:
+    """Raises ``ValueError`` where both words for the same are there."""
+    if value is not None and other is not None:
+        raise ValueError(f"another word for '{name}', which is there already: write one of them")
 
 
 # ---------------------------------------------------------------------------- written

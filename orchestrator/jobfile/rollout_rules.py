@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from orchestrator.contract.health import CheckKind, CheckSpec, HealthSpec
-from orchestrator.contract.model import GroupSpec, JobType, TaskSpec
+from orchestrator.contract.model import GroupSpec, JobType, TaskRole, TaskSpec
 from orchestrator.jobfile import limits
 
 Path = tuple[str | int, ...]
@@ -44,6 +44,8 @@ def _normal(check: CheckSpec) -> CheckSpec:
 def health_rules(at: Path, task: TaskSpec, group: GroupSpec) -> Found:
     if task.health is None:
         return
+    if task.role is TaskRole.INIT:
+        yield (*at, "health"), "an init task runs to its end before the others: there is nothing to check"
     for role in _ROLES:
         check: CheckSpec | None = getattr(task.health, role)
         if check is not None:

@@ -5,19 +5,15 @@ Owns: nothing; it names the few functions of ``state`` that the loop uses, so th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 
+from orchestrator.reconcile.sight import StateViews
 from orchestrator.state.housekeeping import needs_collection
 from orchestrator.state.model import Job, Node
-from orchestrator.state.state import State
-from orchestrator.state.views import ClusterView, cluster_view, view_of
 
 
-class StateCluster:
+class StateCluster(StateViews):
     """``state`` gives the current state; a snapshot may replace it."""
-
-    def __init__(self, state: Callable[[], State]) -> None:
-        self._state = state
 
     @property
     def index(self) -> int:
@@ -37,15 +33,6 @@ class StateCluster:
     def periodic_jobs(self) -> list[Job]:
         state = self._state()
         return [state.job_at[slot] for slot in sorted(state.periodic)]
-
-    def changed_since(self, index: int) -> list[int] | None:
-        return self._state().changes.since(index)
-
-    def view(self) -> ClusterView:
-        return cluster_view(self._state())
-
-    def view_of(self, slots: Sequence[int], whole: ClusterView) -> ClusterView:
-        return view_of(self._state(), slots, whole)
 
     def collectable(self, now_ms: int) -> bool:
         return needs_collection(self._state(), now_ms)

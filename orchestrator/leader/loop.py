@@ -20,7 +20,7 @@ from prometheus_client import Counter, Histogram
 from orchestrator.contract.errors import NoLeaderError, NotLeaderError, RaftsmanError
 from orchestrator.leader.liveness import Liveness
 from orchestrator.leader.schedule import Templates, Timetable
-from orchestrator.leader.sight import Sight, Views
+from orchestrator.reconcile.sight import Sight, Views
 from orchestrator.replication.log import ReplicatedLog
 from orchestrator.replication.propose import Proposer, unix_ms
 from orchestrator.state.commands import (

@@ -20,9 +20,10 @@ from typing import Any
 from orchestrator.client.aio import Client
 from orchestrator.contract.errors import NotFoundError, RaftsmanError, TimeoutError_
 from orchestrator.contract.model import Allocation
+from orchestrator.ops.drill_engines import Accounts
 from orchestrator.ops.drill_facts import Facts, Found, Verdict, judge
 from orchestrator.ops.drill_health import STEP_TIMEOUT_S, Health
-from orchestrator.ops.drill_jobs import Workload, address_of, choose_workload, running
+from orchestrator.ops.drill_jobs import SERVICE, Workload, address_of, choose_workload, running
 from orchestrator.ops.drill_kind import Kind, Strike
 from orchestrator.ops.drill_lives import check_lives
 from orchestrator.ops.drill_load import Writers
@@ -119,7 +120,7 @@ class Drill:
 
     async def _start_service(self) -> None:
         count = self._options.service_count or max(2, len(self._target.agent_names()))
-        service = f"{self._name}-web"
+        service = f"{self._name}{SERVICE}"
         await self._client.submit(self._workload.service(service, count))
         self._health = Health(self._client, self._target, self._workload, self._load, service=service, count=count)
         await self._health.whole()
@@ -135,6 +136,7 @@ class Drill:
             for run in moved:
                 self.facts.replacements[str(run.id)] += 1
         strike = await self._kind.strike(self._target, victim, number)
+        self.facts.replacements.update(strike.restarts)
         mending: list[int] = []  # when it began
         try:
             acked_ns, placed_ns, replaced_ns = await self._over(number, strike, moved, mending, writers)
@@ -174,6 +176,8 @@ class Drill:
         ]
         if self._kind.mends_first:
             waits.append(self._mend(strike, mending))
+        if self._kind.watches_engine:
+            waits.append(self._converged(mending))
         acked_ns, placed_ns, *more = await _all(waits)
         return acked_ns, placed_ns, more[: len(moved)]
 
@@ -182,6 +186,16 @@ class Drill:
         left_s = strike.at_ns / 1e9 + self._kind.hold_s - time.monotonic()
         await asyncio.sleep(max(0.0, left_s))
         return time.monotonic_ns()
+
+    async def _converged(self, mending: list[int]) -> int:
+        """The engine runs what the control plane believes, however long that takes to be so."""
+        while not mending:
+            await asyncio.sleep(POLL_S)
+        cluster = (await self._client.cluster_status()).cluster_id
+        self.facts.forgotten += await Accounts(self._client, cluster).agree()
+        at_ns = time.monotonic_ns()
+        self.facts.converged_ms.append((at_ns - mending[0]) / 1e6)
+        return at_ns
 
     async def _mend(self, strike: Strike, mending: list[int]) -> int:
         mending.append(time.monotonic_ns())
@@ -199,6 +213,8 @@ class Drill:
             text += f" ({strike.how})"
         if self._kind.loses_node and facts.replaced_ms:
             text += f", replaced after {facts.replaced_ms[-1]:.0f} ms"
+        if self._kind.watches_engine:
+            text += f", converged {facts.converged_ms[-1]:.0f} ms after mending"
         same = "equal" if len(set(facts.hashes[-1].values())) == 1 else "DIFFERENT"
         self._say(
             f"{text}; {acked} writes, {self._load.requests} requests ({self._load.failed} failed), "
@@ -265,7 +281,7 @@ class Drill:
         try:
             await self._remove_probes()
             with contextlib.suppress(NotFoundError):
-                await self._client.remove_job(f"{self._name}-web")
+                await self._client.remove_job(f"{self._name}{SERVICE}")
             if self._options.keep_no_trace:
                 names = iter([v.name for v in (await self._client.list_variables(prefix=f"{self._name}/")).variables])
 
@@ -275,7 +291,7 @@ class Drill:
 
                 await asyncio.gather(*(remove() for _ in range(16)))
         except RaftsmanError as error:
-            self._say(f"could not clean up: {error.message}; remove job {self._name}-web with `raftsman rm`")
+            self._say(f"could not clean up: {error.message}; remove job {self._name}{SERVICE} with `raftsman rm`")
 
 
 async def _all(waits: Iterable[Coroutine[Any, Any, int]]) -> list[int]:

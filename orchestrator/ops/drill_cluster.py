@@ -1,14 +1,17 @@
-"""``FaultyCluster``: a throw-away ``LocalCluster`` whose links and disks can be hurt.
+"""``FaultyCluster``: a throw-away ``LocalCluster`` whose links, disks and engine can be hurt.
 
-Owns: making links and disks before the cluster starts, and taking them down after it has stopped. Leaves to others: how
-each is hurt (``drill_links``, ``drill_disks``). The rule: it runs in namespaces of its own (``drill_needs.prepare``).
+Owns: making links, disks and an engine before the cluster starts, and taking them down after it has stopped. Leaves to
+others: how each is hurt (``drill_links``, ``drill_disks``, ``own_engine``). The rule: it runs in namespaces of its own
+(``drill_needs.prepare``).
 
     DATA/disks/p1.ext4   mounted at DATA/disks/p1;   DATA/peers/p1 -> DATA/disks/p1/data
+    DATA/engine/         of the engine; ``DOCKER_HOST`` of this process and its children says so while it runs
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Sequence
 
@@ -16,11 +19,16 @@ from orchestrator.contract.errors import PreconditionError
 from orchestrator.ops.dev import LocalCluster
 from orchestrator.ops.drill_disks import Disk
 from orchestrator.ops.drill_links import Links
+from orchestrator.ops.own_engine import OwnEngine
 from orchestrator.ops.processes import gone, send
+
+HOST = "DOCKER_HOST"
 
 
 class FaultyCluster(LocalCluster):
-    """``links``: each direction between two peers can be cut; ``disks``: each peer's data is on a disk of its own."""
+    """``links``: each direction between two peers can be cut; ``disks``: each peer's data is on a disk of its own;
+    ``engine``: its containers run on an engine of its own, that keeps them over a restart or (``live_restore`` False)
+    does not."""
 
     def __init__(
         self,
@@ -31,11 +39,22 @@ class FaultyCluster(LocalCluster):
         fast_failover: bool = False,
         links: bool = False,
         disks: bool = False,
+        engine: bool = False,
+        live_restore: bool = True,
     ) -> None:
         super().__init__(peers, agents, driver=driver, fast_failover=fast_failover, links=links)
         self._links = Links() if links else None
         names = [f"p{number}" for number in range(1, peers + 1)] if disks else []
         self._disks = {name: Disk(self.data / "disks" / f"{name}.ext4", self.data / "disks" / name) for name in names}
+
+        self._engine = OwnEngine(self.data / "engine", live_restore=live_restore) if engine else None
+        self._host_before = os.environ.get(HOST)
+
+    @property
+    def engine(self) -> OwnEngine:
+        if self._engine is None:
+            raise PreconditionError("this cluster was made without an engine of its own")
+        return self._engine
 
     @property
     def links(self) -> Links:
@@ -56,7 +75,23 @@ class FaultyCluster(LocalCluster):
                 directory = self.peer_directory(name)
                 directory.parent.mkdir(parents=True, exist_ok=True)
                 directory.symlink_to(disk.home)
+        if self._engine is not None and not self._engine.pid:
+            await self._engine.start()
+            os.environ[HOST] = self._engine.host
         return await super().start()
+
+    async def stop(self) -> None:
+        if self._engine is not None and self._engine.pid:
+            self._engine.resume()  # or its containers cannot be removed through it
+        try:
+            await super().stop()
+        finally:
+            if self._engine is not None:
+                await self._engine.stop()
+                if self._host_before is None:
+                    os.environ.pop(HOST, None)
+                else:
+                    os.environ[HOST] = self._host_before
 
     def _remove_data(self) -> None:
         for disk in self._disks.values():

@@ -15,12 +15,18 @@ from orchestrator.ops.dev_plan import DRIVERS, MAX_AGENTS, MAX_PEERS
 from orchestrator.ops.drill import Drill, Options
 from orchestrator.ops.drill_cluster import FaultyCluster
 from orchestrator.ops.drill_facts import Spread, Verdict
+from orchestrator.ops.drill_kind import Kind
 from orchestrator.ops.drill_kinds import KINDS
-from orchestrator.ops.drill_needs import EXIT_SKIPPED, OWN_CLUSTER, Need, prepare
+from orchestrator.ops.drill_needs import EXIT_SKIPPED, IN_OWN_NETWORK, OWN_CLUSTER, Need, prepare
 from orchestrator.ops.drill_target import ComposeCluster
 from orchestrator.ops.drill_tools import MissingError
 from orchestrator.ops.interrupt import run
 
+_LACKS = {
+    Need.LINKS: "links between its peers that can be cut",
+    Need.DISKS: "disks of its peers' own",
+    Need.ENGINE: "a Docker engine of its own",
+}
 ALLOWED = ("dev", "compose")
 
 
@@ -40,6 +46,12 @@ ALLOWED = ("dev", "compose")
     "--agents", type=click.IntRange(1, MAX_AGENTS), default=2, show_default=True, help="Of a throw-away cluster."
 )
 @click.option("--fast-failover", is_flag=True, help="Of a throw-away cluster: election timeouts of 150-300 ms.")
+@click.option(
+    "--live-restore/--no-live-restore",
+    default=True,
+    show_default=True,
+    help="Of a throw-away cluster's own engine: whether it keeps containers while it restarts (engine drills).",
+)
 @click.option("--image", default="", help="Image of the service under load (must have busybox httpd).")
 @click.option("--really", metavar="NAME", help="Drill a context that is neither dev nor compose: repeat its name.")
 @common
@@ -54,6 +66,7 @@ def command(
     peers: int | None,
     agents: int,
     fast_failover: bool,
+    live_restore: bool,
     image: str,
     really: str | None,
 ) -> None:
@@ -84,12 +97,16 @@ def command(
             fast_failover=fast_failover,
             links=Need.LINKS in needs,
             disks=Need.DISKS in needs,
+            engine=Need.ENGINE in needs,
+            live_restore=live_restore,
         )
     verdict = run(_run(found, fresh, options))
     if as_json:
-        click.echo(json.dumps(verdict.as_json(replaces=KINDS[kind].loses_node)))
+        click.echo(
+            json.dumps(verdict.as_json(replaces=KINDS[kind].loses_node, watches_engine=KINDS[kind].watches_engine))
+        )
     else:
-        click.echo(_summary(verdict, KINDS[kind].loses_node))
+        click.echo(_summary(verdict, KINDS[kind]))
     click.get_current_context().exit(0 if verdict.passed else 1)
 
 
@@ -113,7 +130,7 @@ def _refuse(kind: str, found: contexts.Context) -> None:
     """Raises ``PreconditionError`` for a drill that cannot be done to the processes of that context."""
     needs = KINDS[kind].needs
     if needs & OWN_CLUSTER:
-        lacks = "links between its peers that can be cut" if Need.LINKS in needs else "disks of its peers' own"
+        lacks = next(text for need, text in _LACKS.items() if need in needs)
     elif needs and not found.data:
         lacks = "processes and files of its peers on this machine"
     else:
@@ -124,14 +141,17 @@ def _refuse(kind: str, found: contexts.Context) -> None:
 
 
 def _driver(kind: str, wanted: str) -> str:
-    """In a network of its own the cluster cannot reach what Docker publishes on the machine's."""
-    if Need.LINKS not in KINDS[kind].needs:
+    """In a network of its own the cluster cannot reach what the machine's Docker publishes."""
+    needs = KINDS[kind].needs
+    if not needs & IN_OWN_NETWORK:
         return wanted
-    if wanted == "docker":
-        raise InvalidError(
-            f"{kind} runs in a network namespace, where Docker's published ports are not: leave --driver out"
-        )
-    return "process" if wanted == "auto" else wanted
+    own = "docker" if Need.ENGINE in needs else "process"
+    if wanted not in ("auto", own):
+        why = "is about containers"
+        if own == "process":
+            why = "runs in a network namespace, where Docker's published ports are not"
+        raise InvalidError(f"{kind} {why}: leave --driver out")
+    return own
 
 
 async def _run(found: contexts.Context | None, fresh: LocalCluster | None, options: Options) -> Verdict:
@@ -169,7 +189,7 @@ def _say(line: str) -> None:
     click.echo(line, err=True)
 
 
-def _summary(verdict: Verdict, replaces: bool) -> str:
+def _summary(verdict: Verdict, kind: Kind) -> str:
     def spread(values: Spread) -> str:
         return f"p50 {values.p50:g}  p99 {values.p99:g}  max {values.max:g} ms"
 
@@ -179,7 +199,10 @@ def _summary(verdict: Verdict, replaces: bool) -> str:
         f"until placed          {spread(verdict.placement_ms)}",
         f"whole after mending   {spread(verdict.ready_ms)}",
     ]
-    if replaces:
+    if kind.watches_engine:
+        lines.append(f"converged             {spread(verdict.converged_ms)}, {verdict.forgotten} forgotten")
+        lines.append(f"had to start again    {verdict.restarts_needed} containers")
+    if kind.loses_node:
         lines.append(f"until replaced        {spread(verdict.replaced_ms)}")
         lines.append(f"ran double for        {verdict.double_seconds:g} s")
     lines += [

@@ -54,6 +54,10 @@ class Facts:
     replaced_ms: list[float] = field(default_factory=list)
     ready_ms: list[float] = field(default_factory=list)
     """From the mending until every peer was a voter with the same state."""
+    converged_ms: list[float] = field(default_factory=list)
+    """From the mending until the engine ran exactly what the control plane believed, and all of it."""
+    forgotten: list[str] = field(default_factory=list)
+    """What did not become the same in time, one line each."""
     operations: int = 0
     """In the client history; ``unknown``: of them, those whose outcome nobody knows."""
     unknown: int = 0
@@ -65,7 +69,7 @@ class Facts:
     found: dict[str, Found] = field(default_factory=dict)
     runs: list[Run] = field(default_factory=list)
     replacements: Counter[str] = field(default_factory=Counter)
-    """By instance: how often its node was lost, so how often it had to be started once more."""
+    """By instance: how often it had to be started once more (its node was lost, its engine ended it)."""
     requests: int = 0
     requests_failed: int = 0
     lives: list[Life] = field(default_factory=list)
@@ -115,16 +119,19 @@ class Verdict:
     ready_ms: Spread
     replaced_ms: Spread
     double_seconds: float
+    converged_ms: Spread
+    forgotten: int
+    restarts_needed: int
     problems: tuple[str, ...]
     """One line for people per loss, duplicate, restart, double, differing hash or violation."""
 
     @property
     def passed(self) -> bool:
         bad = self.writes_lost + self.writes_duplicated + self.containers_restarted + self.containers_doubled
-        return bad + self.violations == 0 and self.state_hash_equal
+        return bad + self.forgotten + self.violations == 0 and self.state_hash_equal
 
-    def as_json(self, *, replaces: bool) -> dict[str, Any]:
-        """``replaces``: with what only drills that lose a node measure."""
+    def as_json(self, *, replaces: bool, watches_engine: bool = False) -> dict[str, Any]:
+        """``replaces``: with what only drills that lose a node measure; ``watches_engine``: that hurt an engine."""
         data: dict[str, Any] = {
             "rounds": self.rounds,
             "unavailable_ms": _spread(self.unavailable_ms),
@@ -145,6 +152,10 @@ class Verdict:
         if replaces:
             data["replaced_ms"] = _spread(self.replaced_ms)
             data["double_seconds"] = self.double_seconds
+        if watches_engine:
+            data["converged_ms"] = _spread(self.converged_ms)
+            data["forgotten"] = self.forgotten
+            data["restarts_needed"] = self.restarts_needed
         return data
 
 
@@ -163,6 +174,7 @@ def judge(facts: Facts) -> Verdict:
     if not equal:
         first = next((dict(hashes) for hashes in facts.hashes if len(set(hashes.values())) != 1), "none compared")
         problems.append(f"state hashes differ: {first}")
+    problems.extend(f"forgotten: {what}" for what in facts.forgotten)
     problems.extend(f"not linearizable: {violation}" for violation in facts.violations)
     return Verdict(
         rounds=facts.rounds,
@@ -182,6 +194,9 @@ def judge(facts: Facts) -> Verdict:
         ready_ms=Spread.of(facts.ready_ms),
         replaced_ms=Spread.of(facts.replaced_ms),
         double_seconds=round(double_seconds, 3),
+        converged_ms=Spread.of(facts.converged_ms),
+        forgotten=len(facts.forgotten),
+        restarts_needed=facts.replacements.total(),
         problems=tuple(problems),
     )
 
@@ -218,7 +233,7 @@ def _duplicated(facts: Facts, problems: list[str]) -> int:
 
 
 def _restarted(facts: Facts, problems: list[str]) -> int:
-    """Starts beyond the first one of an instance and one more for each loss of its node."""
+    """Starts beyond the first one of an instance and those that the drill made necessary."""
     starts = Counter(run.instance for run in facts.runs)
     restarted = 0
     for instance, count in sorted(starts.items()):

@@ -26,15 +26,20 @@ from orchestrator.contract.model import (
     NodeStatus,
     PortSpec,
     Resources,
+    RestartPolicy,
     StopPolicy,
     TaskSpec,
 )
 from orchestrator.ops.engine import Engine, EngineError
 from orchestrator.ops.images import find_or_make
 
+SERVICE = "-web"
+"""How the name of a drill's service ends."""
 GROUP = "main"
 PORT = "http"
 CONTAINER_PORT = 8080
+RESTART = RestartPolicy(attempts=100, delay_ms=1_000)
+"""What a drill makes restart should be back soon, however many rounds there are."""
 RESOURCES = Resources(cpu_millis=20, memory_mib=32)
 SERVE = f"""
 mkdir -p /tmp/www && echo ok > /tmp/www/index.html
@@ -92,7 +97,7 @@ class Workload:
             resources=RESOURCES,
             stop=StopPolicy(timeout_ms=1_000),
         )
-        group = GroupSpec(name=GROUP, count=count, tasks=(task,), ports=ports)
+        group = GroupSpec(name=GROUP, count=count, tasks=(task,), ports=ports, restart=RESTART)
         return JobSpec(
             name=name, type=JobType.SERVICE, groups=(group,), placement=placement, constraints=constraints, priority=50
         )

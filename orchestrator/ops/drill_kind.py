@@ -41,6 +41,8 @@ class Strike:
     """What is still attached to a process, and ends with the mending."""
     life: Life | None = None
     """The mending begins another life of the cluster: how the one before ended."""
+    restarts: tuple[str, ...] = ()
+    """Instances (``namespace/job/group/ordinal``, as the engine's labels have it) that it made start once more."""
     file: Path | None = None
     """The backup that the mending restores."""
 
@@ -53,6 +55,8 @@ class Kind(abc.ABC):
     mends_first = False
     """Mended at once, not after the cluster has got over it."""
     strikes_agent = False
+    watches_engine = False
+    """What the engine runs is held against what the control plane believes until both are the same again."""
     gradual = False
     """Bites late or more than once: unavailable is the longest time without an acknowledged write until all is whole
     again, not the time from the strike to the next one."""

@@ -1,8 +1,8 @@
 """The drills: those that end, pause and lose whole processes, and the table of all.
 
-Owns: those kinds and ``KINDS``. Leaves to others: partitions, storage and lost majorities (``drill_partitions``,
-``drill_storage``, ``drill_rescue``), how a process is hurt (``drill_target``), load and rounds (``drill``). A new drill
-is one class and one line in ``KINDS``.
+Owns: those kinds and ``KINDS``. Leaves to others: partitions, storage, lost majorities and engines
+(``drill_partitions``, ``drill_storage``, ``drill_rescue``, ``drill_engines``), how a process is hurt
+(``drill_target``), load and rounds (``drill``). A new drill is one class and one line in ``KINDS``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 
+from orchestrator.ops.drill_engines import ContainerRemoved, EngineKill, EnginePause
 from orchestrator.ops.drill_kind import Kind, Strike, local
 from orchestrator.ops.drill_needs import Need
 from orchestrator.ops.drill_partitions import PartitionDeaf, PartitionHalf, PartitionLeader, PartitionOneWay
@@ -136,4 +137,7 @@ KINDS: Mapping[str, Kind] = {
     "replace-peer": ReplacePeer(),
     "backup-restore": BackupRestore(),
     "recover": Recover(),
+    "engine-kill": EngineKill(),
+    "engine-pause": EnginePause(),
+    "container-removed": ContainerRemoved(),
 }

@@ -155,6 +155,10 @@ class Engine:
     async def start(self, container: str) -> None:
         await self._call("POST", f"/containers/{container}/start", fine=(304,))
 
+    async def stop(self, container: str) -> None:
+        """SIGTERM, and SIGKILL after a second; a container that is gone or ended is fine."""
+        await self._call("POST", f"/containers/{container}/stop", params={"t": "1"}, fine=(304, 404))
+
     async def restart(self, container: str) -> None:
         await self._call("POST", f"/containers/{container}/restart", params={"t": "0"})
 

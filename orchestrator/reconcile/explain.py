@@ -120,16 +120,17 @@ def _which_try(view: ClusterView, job: Job, group: int, position: int) -> str:
 
 
 def _live_remarks(view: ClusterView, job: Job, group: int) -> list[str]:
-    """What has a node and does not run."""
+    """What has a node and does not run, or is not ready."""
     columns = view.allocations
     mine = np.flatnonzero(columns.job == job.slot)
+    ready = columns.ready
     counts: dict[str, int] = {}
     for position in mine.tolist():
         state = AllocState(int(columns.state[position]))
         spec = next((spec for version, spec in job.specs if version == int(columns.version[position])), job.spec)
         place = int(columns.group[position])
         same = place < len(spec.groups) and spec.groups[place].name == job.spec.groups[group].name
-        if not same or state in TERMINAL or state is AllocState.RUNNING:
+        if not same or state in TERMINAL or (state is AllocState.RUNNING and ready[position]):
             continue
         node = view.nodes_by_slot.get(int(columns.node[position]))
         where = node.spec.name if node is not None else "a forgotten node"
@@ -138,6 +139,9 @@ def _live_remarks(view: ClusterView, job: Job, group: int) -> list[str]:
         elif state is AllocState.BACKOFF:
             reason = columns.reasons.get(int(columns.row[position]), "")
             text = f"restarting on {where}" + (f": {reason}" if reason else "")
+        elif state is AllocState.RUNNING:
+            reason = columns.reasons.get(int(columns.row[position]), "")
+            text = f"not ready on {where}" + (f": {reason}" if reason else "")
         elif state is AllocState.STOPPING:
             text = f"stopping on {where}"
         elif state is AllocState.PENDING:

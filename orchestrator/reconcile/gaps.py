@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from orchestrator.contract.containers import variables_of
 from orchestrator.reconcile.dependencies import earlier_run, turn_of
 from orchestrator.reconcile.gangs import Cause, gang_of, judge
 from orchestrator.reconcile.table import BoolArray, Scene, key_of
@@ -44,6 +45,8 @@ def find_gaps(
         )
         if not blocked and not gang and not verdict.text:
             asks.extend(_asks(scene, number, missing))
+    if not len(fate):
+        return asks, notes, None, stops
     ended = wanted & ~instances.live
     for at in np.flatnonzero(ended & ((fate == Fate.WAIT) | (fate == Fate.FAILED))).tolist():
         note = notes.setdefault(key_of(scene.groups, int(instances.group[at])), GroupWork())
@@ -177,7 +180,7 @@ def blocked_by(view: ClusterView, job: Job, place: int) -> str:
     waits = earlier_run(view, job)
     if waits:
         return waits
-    names = {name for task in job.spec.groups[place].tasks for _, name in task.variables}
+    names = {name for task in job.spec.groups[place].tasks for name in variables_of(task)}
     if not names:
         return ""
     absent = sorted(name for name in names if (job.spec.namespace, name) not in view.variables)

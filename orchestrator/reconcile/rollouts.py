@@ -359,5 +359,6 @@ def _what_is_in_the_way(look: _Looking, seen: list[_Group]) -> str:
             if not scene.rows.outdated[row] and not look.ready[row]:
                 said = columns.reasons.get(int(columns.row[row]), "")
                 state = AllocState(int(columns.state[row])).name.lower()
+                state = "not ready" if state == "running" else state
                 return f"; {look.name(row)} is {state}" + (f": {said}" if said else "")
     return "; there is no room for the next" if any(group.old for group in seen) else ""

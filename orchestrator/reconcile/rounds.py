@@ -37,8 +37,9 @@ REASONS = (
     "its node no longer matches the job",
     "a member of its gang has ended: all of it starts again",
     "a member of its gang is on a node that is being drained",
+    "the deadline of its node's drain has passed",
 )
-LOST, STOPPED, SURPLUS, REMOVED, DRAINED, OUTDATED, UNMATCHED, BROKEN, GANG_DRAINED = range(len(REASONS))
+LOST, STOPPED, SURPLUS, REMOVED, DRAINED, OUTDATED, UNMATCHED, BROKEN, GANG_DRAINED, OVERDUE = range(len(REASONS))
 STAYS = -1
 _GANG_REASONS = {Cause.BROKEN: BROKEN, Cause.OUTDATED: OUTDATED, Cause.DRAINED: GANG_DRAINED}
 
@@ -48,15 +49,17 @@ def reconcile(view: ClusterView, now_ms: int) -> Work:
     scene = look(view)
     asks, notes, wake_at_ms, gangs = find_gaps(scene, max(now_ms, view.time_ms))
     stops = _immediate_stops(scene)
+    drain_at_ms = _overdue(scene, stops, max(now_ms, view.time_ms))
     for number, cause in gangs.items():
         _stop_gang(scene, stops, number, _GANG_REASONS[cause])
     texts, taint_at_ms = _driven_away(scene, stops, max(now_ms, view.time_ms))
     _give_way(scene, stops, notes)
     moves = advance(scene, stops, notes, max(now_ms, view.time_ms))
+    deadlines = (wake_at_ms, taint_at_ms, drain_at_ms, moves.wake_at_ms)
     return Work(
         actions=_actions(scene, stops, texts, moves.replaced),
         asks=tuple(sorted([*asks, *moves.asks], key=_turn)),
-        wake_at_ms=min((at for at in (wake_at_ms, taint_at_ms, moves.wake_at_ms) if at is not None), default=None),
+        wake_at_ms=min((at for at in deadlines if at is not None), default=None),
         groups=notes,
         verdicts=tuple(moves.verdicts),
     )
@@ -85,8 +88,25 @@ def _immediate_stops(scene: Scene) -> Int32Array:
     reason[known & ~system & (columns.ordinal >= groups.count[group])] = SURPLUS
     for number in scene.system_nodes:
         reason[_misplaced(scene, known & (rows.group == number), number)] = UNMATCHED
+    beside = scene.instances.beside
+    left = (beside >= 0) & ~groups.policy[scene.instances.group] & scene.live[beside]
+    at = beside[left]  # two of one instance, of what was a service's rollout before the job changed its type
+    reason[at[running[at] & (reason[at] == STAYS)]] = OUTDATED
     reason[known & ~groups.active[group]] = STOPPED
     return reason
+
+
+def _overdue(scene: Scene, stops: Int32Array, now_ms: int) -> int | None:
+    """Adds to ``stops`` all that is left on nodes whose drain should be over, whatever budgets and paces say; returns
+    the next such deadline."""
+    columns, nodes = scene.view.allocations, scene.view.nodes_by_slot
+    due = {slot: node.drain_deadline_ms for slot, node in nodes.items() if node.draining and node.drain_deadline_ms}
+    if not due:
+        return None
+    running = scene.live & (columns.desired == Desired.RUN)
+    late = np.array(sorted(slot for slot, at_ms in due.items() if at_ms <= now_ms), dtype=np.int32)
+    stops[running & np.isin(columns.node, late) & ((stops == STAYS) | (stops == DRAINED))] = OVERDUE
+    return min((at_ms for at_ms in due.values() if at_ms > now_ms), default=None)
 
 
 def _misplaced(scene: Scene, mine: BoolArray, number: int) -> list[int]:
@@ -204,11 +224,16 @@ def _drain_within_budget(scene: Scene, stops: Int32Array, number: int, draining:
     )
 
 
+_NOTHING = np.zeros(0, dtype=np.int32)
+
+
 def _actions(scene: Scene, stops: Int32Array, texts: tuple[str, ...], replaced: list[int]) -> Actions:
     columns = scene.view.allocations
     stops[replaced] = OUTDATED
     lost = np.flatnonzero(scene.lose)
     stopped = np.flatnonzero(stops != STAYS)
+    if not len(lost) and not len(stopped):  # as in most rounds
+        return Actions(positions=lost, actions=_NOTHING, reasons=_NOTHING, texts=texts)
     stopped = stopped[np.lexsort((-columns.ordinal[stopped], columns.group[stopped], columns.job[stopped]))]
     kind = np.where(np.isin(stopped, replaced), Action.REPLACE, Action.STOP)
     kinds = [np.full(len(lost), Action.LOSE), kind]

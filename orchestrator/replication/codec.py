@@ -17,6 +17,7 @@ import numpy.typing as npt
 from google.protobuf.message import DecodeError, Message
 
 from orchestrator.contract.codec import CodecError, decode, encode, register
+from orchestrator.contract.model import JobSpec, TaskRole
 from orchestrator.replication.log import FutureFormatError
 from orchestrator.replication.v1 import log_pb2
 from orchestrator.state import commands
@@ -28,7 +29,9 @@ FORMAT = 4
 """Raised when a peer of today could misread what is written; additions alone do not raise it. What an older one reads
 rightly is still written with the older number. 2: configuration epochs (``ChangePeers``). 3: cordoned devices,
 evictions, namespaces, observations as columns (``RecordObserved``), moves (``MoveAllocation``), taints. 4: rollouts
-that are remembered, health, sick devices, templates of runs, groups after others, timeouts."""
+that are remembered, health, sick devices, settled digests, drains with deadlines or cancelled, progress of starts,
+jobs with settings of containers or changed in place, services that jobs name and need, templates of runs,
+groups after others, timeouts."""
 
 M = TypeVar("M", bound=Message)
 
@@ -67,6 +70,8 @@ _COMMANDS: dict[str, type] = {
     "force_run": commands.ForceRun,
     "remove_job": commands.RemoveJob,
     "move_allocation": commands.MoveAllocation,
+    "pin_image": commands.PinImage,
+    "record_progress": commands.RecordProgress,
     "register_node": commands.RegisterNode,
     "cordon_node": commands.CordonNode,
     "cordon_device": commands.CordonDevice,
@@ -110,8 +115,23 @@ _OF_FORMAT_4 = (
     commands.LaunchRuns,
     commands.DispatchJob,
     commands.ForceRun,
+    commands.PinImage,
+    commands.RecordProgress,
 )
 """Likewise, of format 3."""
+
+
+def of_format_4(spec: JobSpec) -> bool:
+    """Whether an older peer would lose part of a job, or refuse it."""
+    return any(
+        group.network_mode
+        or len({port.static for port in group.ports if port.static}) < sum(port.static > 0 for port in group.ports)
+        or any(
+            task.container is not None or task.role is not TaskRole.MAIN or any(mount.sub_path for mount in task.mounts)
+            for task in group.tasks
+        )
+        for group in spec.groups
+    )
 
 
 def _format(command: commands.Command) -> int:
@@ -124,11 +144,25 @@ def _format(command: commands.Command) -> int:
     return 2 if isinstance(command, _OF_FORMAT_2) else 1
 
 
+def _offers_or_needs(spec: JobSpec) -> bool:
+    """A peer of format 3 would drop it, and have another state."""
+    return any(
+        group.services or group.needs or any(task.workload is not None for task in group.tasks) for group in spec.groups
+    )
+
+
 def _has_news_of_4(command: commands.Command) -> bool:
     """Whether a peer of format 3 would read it and do something else."""
     match command:
         case commands.SubmitJobs():
-            return any(job.remember or has_batch(job.spec) for job in command.jobs)
+            return any(
+                job.remember
+                or job.in_place
+                or of_format_4(job.spec)
+                or has_batch(job.spec)
+                or _offers_or_needs(job.spec)
+                for job in command.jobs
+            )
         case commands.ApplyPlan():
             return bool((command.actions.action == commands.Action.REPLACE).any())
         case commands.RecordObserved():
@@ -137,6 +171,8 @@ def _has_news_of_4(command: commands.Command) -> bool:
             return any(one.health for one in command.observations)
         case commands.RegisterNode():
             return bool(command.node.sick_devices)
+        case commands.DrainNode():
+            return command.cancel or command.deadline_after_ms != 0
         case _:
             return False
 

@@ -23,6 +23,7 @@ from google.protobuf.message import DecodeError, Message
 from orchestrator.contract.codec import CodecError, decode, encode
 from orchestrator.contract.model import Event, JobSpec, Limits, Namespace, Revision, Settings, Variable
 from orchestrator.contract.rollouts import Rollout
+from orchestrator.replication.codec import of_format_4
 from orchestrator.replication.log import FutureFormatError
 from orchestrator.replication.v1 import log_pb2
 from orchestrator.state import commands
@@ -31,7 +32,7 @@ from orchestrator.state.answers import Key, Remembered
 from orchestrator.state.batch import has_batch
 from orchestrator.state.commands import Answer, Applied, Rejected
 from orchestrator.state.events import Record
-from orchestrator.state.model import Job, Node, Schedule
+from orchestrator.state.model import ImagePin, Job, Node, Schedule
 from orchestrator.state.ordinals import GroupImage
 from orchestrator.state.snapshot import Image
 from orchestrator.state.typical import Shape
@@ -40,7 +41,8 @@ MAGIC = 0x534D5352  # "RSMS" in the file, little-endian
 FORMAT = 5
 """Raised when a peer of today could misread what is written; additions alone do not raise it. What an older one reads
 rightly is still written with the older number. 2: in parts. 3: of a configuration epoch after the first. 4:
-with namespaces or settings. 5: with checked rows, jobs that remember what they were, or sick devices."""
+with namespaces or settings. 5: with checked rows, jobs that remember what they were, sick devices, settled digests,
+deadlines of drains, or jobs with settings of containers."""
 PART_BYTES = 256 * 1024
 """A part is ended when it has so many; one that begins with a large record (a job of 1 MiB) is larger."""
 
@@ -67,9 +69,13 @@ def encode_snapshot(image: Image) -> Iterator[bytes]:
 
 
 def _format(image: Image) -> int:
-    if image.health or any(job.tracked or has_batch(job.spec) for job in image.jobs.values()):
+    if any(has_batch(job.spec) for job in image.jobs.values()):
         return 5
-    if any(node.spec.sick_devices for node in image.nodes.values()):
+    if any(job.pins or any(of_format_4(spec) for _, spec in job.specs) for job in image.jobs.values()):
+        return 5
+    if image.health or any(job.tracked for job in image.jobs.values()):
+        return 5
+    if any(node.spec.sick_devices or node.drain_deadline_ms for node in image.nodes.values()):
         return 5
     if image.namespaces or image.settings != Settings():
         return 4
@@ -134,6 +140,8 @@ def _add_job(part: log_pb2.Snapshot, job: Job) -> Message:
     message.group_versions.extend(job.group_versions)
     for version, spec in job.specs:
         encode(spec, message.specs.add(version=version).spec)
+    for pin in job.pins:
+        encode(pin, message.pins.add())
     if job.tracked:
         message.tracked = True
         message.stable_version = job.stable_version
@@ -208,6 +216,7 @@ _ANSWERS: dict[str, type] = {
     "jobs": commands.JobsAnswer,
     "variable": commands.VariableAnswer,
     "plan": commands.PlanAnswer,
+    "pin": commands.PinAnswer,
     "rejected": commands.Rejected,
 }
 _ANSWER_FIELDS = {kind: name for name, kind in _ANSWERS.items()}
@@ -448,6 +457,7 @@ def _take_job(message: log_pb2.Job) -> Job:
         spec=spec,
         specs=specs,
         group_versions=tuple(message.group_versions),
+        pins=tuple(decode(ImagePin, pin) for pin in message.pins),
         **{name: getattr(message, name) for name in _JOB_FIELDS},
     )
 

@@ -28,6 +28,8 @@ FILE_NAME = "state.snapshot"
 _MAGIC = b"RAFTSNAP"
 # magic, version, last index, last term, command index, length and checksum of the data; then the header's own checksum
 _HEAD = struct.Struct("<8sHxxQQQQI")
+_VERSION = struct.Struct("<H")
+_VERSION_AT = len(_MAGIC)
 _EPOCH = struct.Struct("<Q")  # in version 2, between the rest of the header and its checksum
 _CRC = struct.Struct("<I")
 _FLUSH_BYTES = 4 * 1024 * 1024
@@ -121,9 +123,10 @@ class FileSnapshots:
                 meta, data = self._read()
             except _DamageError as error:
                 raise CorruptError(f"{self._path} is damaged: {error}. {WAY_BACK}") from error
-            # Its name may be only in the page cache (the process ended between rename and sync), and journals of
-            # earlier epochs are about to be removed because of what it says.
-            self._disk.fsync_dir(self._directory)
+            if self._newest[1] < 0:
+                # Its name may be only in the page cache (the process ended between rename and sync), and journals of
+                # earlier epochs are about to be removed because of what it says.
+                self._disk.fsync_dir(self._directory)
             self._newest = (meta.epoch, meta.last_index)
             return meta, data
 
@@ -133,6 +136,8 @@ class FileSnapshots:
             raise _DamageError(f"it ends after {len(stored)} bytes, within its header")
         magic, version, last_index, last_term, index, length, data_crc = _HEAD.unpack_from(stored)
         if magic == _MAGIC and version > FORMAT_VERSION:
+            if any(_is_whole(stored, known) for known in range(1, FORMAT_VERSION + 1)):
+                raise _DamageError("its header has a wrong format number")
             raise StartupError(
                 f"{self._path} was written by a newer raftsman (snapshot format {version}; this one reads "
                 f"{FORMAT_VERSION}): start the newer version on this data directory"
@@ -153,6 +158,15 @@ class FileSnapshots:
 def _start_of(version: int) -> int:
     """Where the state begins in a file of this version."""
     return _HEAD.size + _CRC.size + (_EPOCH.size if version > 1 else 0)
+
+
+def _is_whole(stored: bytes, version: int) -> bool:
+    """Whether this would be the header of a file of that version, with the checksum that it has."""
+    head = bytearray(stored[: _start_of(version)])
+    if len(head) < _start_of(version):
+        return False
+    _VERSION.pack_into(head, _VERSION_AT, version)
+    return bool(_CRC.unpack(head[-_CRC.size :])[0] == checksum(bytes(head[: -_CRC.size])))
 
 
 class _DamageError(Exception):

@@ -7,8 +7,9 @@ this, what is plain costs no Python per ask.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -17,14 +18,15 @@ from orchestrator.scheduling import registry
 from orchestrator.scheduling.wish import DIMENSIONS, Ask, BoolArray, Int64Array, Wish, wish_of
 from orchestrator.state.commands import Int32Array
 
-_PLAIN = Wish(request=(0, 0, 0), gpus=None, ports=(), drivers=(), constraints=(), policy="")
-"""A wish is placed in a batch only if it is this one but for request, policy, drivers and constraints. So what is added
-to wishes later keeps out of batches until it is known to change nothing there."""
+_PLAIN = Wish(request=(0, 0, 0), gpus=None, ports=(), drivers=(), constraints=(), policy="").rest
+"""A wish is placed in a batch only if it asks for no more than this. So what is added to wishes later keeps out of
+batches until it is known to change nothing there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Columns:
-    """Per wish, by number. ``requests``: int64 (wishes, 3); ``batch`` and ``where``: as in ``Wishes``."""
+    """Per wish, by number. ``requests``: int64 (wishes, 3), by columns in memory; ``batch`` and ``where``: as in
+    ``Wishes``."""
 
     requests: Int64Array
     batch: BoolArray
@@ -44,7 +46,8 @@ class Wishes:
         self.batch: list[bool] = []
         self.where: list[int] = []
         self._number: dict[Wish, int] = {}
-        self._grounds: dict[Wish, tuple[int, bool]] = {}
+        self._grounds: dict[tuple[object, ...], tuple[int, bool]] = {}
+        self._requests = array("q")
         self._columns: Columns | None = None
 
     def __len__(self) -> int:
@@ -59,11 +62,11 @@ class Wishes:
         number = self._number.setdefault(wish, len(self.known))
         if number == len(self.known):
             self.known.append(wish)
-            ground = replace(wish, request=_PLAIN.request, policy=_PLAIN.policy)
-            if ground not in self._grounds:
-                plain = replace(ground, drivers=(), constraints=()) == _PLAIN
-                self._grounds[ground] = len(self._grounds), plain
-            where, plain = self._grounds[ground]
+            self._requests.extend(wish.request)
+            ground = self._grounds.get(wish.ground)
+            if ground is None:
+                ground = self._grounds[wish.ground] = len(self._grounds), wish.rest == _PLAIN
+            where, plain = ground
             self.where.append(where)
             self.batch.append(plain and registry.get(wish.policy).fullest_first)
         return number
@@ -72,7 +75,7 @@ class Wishes:
         columns = self._columns
         if columns is None or len(columns.requests) < len(self.known):
             columns = self._columns = Columns(
-                requests=np.array([wish.request for wish in self.known], dtype=np.int64).reshape(-1, len(DIMENSIONS)),
+                requests=np.array(np.array(self._requests, dtype=np.int64).reshape(-1, len(DIMENSIONS)), order="F"),
                 batch=np.array(self.batch, dtype=np.bool_),
                 where=np.array(self.where, dtype=np.int64),
             )
@@ -144,7 +147,7 @@ def _stretches(
         return ()
     # What is placed one by one need not be split by priority: there the order stays as it is.
     mark = np.where(batch, priority, -1)
-    starts = np.flatnonzero(np.diff(mark, prepend=mark[0] - 1)).tolist()
+    starts = [0, *(np.flatnonzero(mark[1:] != mark[:-1]) + 1).tolist()]
     stretches = []
     for start, stop in pairwise([*starts, len(wish)]):
         alike = bool((wish[start:stop] == wish[start]).all())

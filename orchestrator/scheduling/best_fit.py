@@ -23,12 +23,13 @@ import numpy as np
 
 from orchestrator.scheduling.room import Room
 from orchestrator.scheduling.scoring import SCALE
-from orchestrator.scheduling.wish import CPU, MEMORY, Int64Array
+from orchestrator.scheduling.wish import CPU, DISK, MEMORY, Int64Array
 
 LINES_MAX = 8
 """Lines of a grid in each direction: more make cells smaller and the search for full ones longer."""
-SIZES_MAX = 6
-"""Up to so many sizes of nodes have a shelf each; of more, those within a factor of two share one."""
+SPAN = 4
+"""Nodes share a shelf if the largest has at most so many times what the smallest has: a search looks at every shelf,
+which costs more than it saves as long as a score tells sizes apart well enough."""
 FINE = 18
 ONE = SCALE << FINE
 """All of a node's cpu or memory in a key. So fine that a share of one unit rounds to less than a score can tell."""
@@ -78,12 +79,13 @@ class BestFit:
         self._cpu_lines = _lines(requests[:, CPU])
         self._memory_lines = _lines(requests[:, MEMORY])
         divisors = np.stack([problem.divisor_cpu, problem.divisor_memory], axis=1)
-        self._capacity_cpu: list[int] = problem.capacity[:, CPU].tolist()
-        self._capacity_memory: list[int] = problem.capacity[:, MEMORY].tolist()
-        self._divisor_cpu: list[int] = divisors[:, 0].tolist()
-        self._divisor_memory: list[int] = divisors[:, 1].tolist()
-        self._slope_cpu: list[int] = (ONE // divisors[:, 0]).tolist()
-        self._slope_memory: list[int] = (ONE // divisors[:, 1]).tolist()
+        kinds, kind = np.unique(np.hstack([problem.capacity[:, :DISK], divisors]), axis=0, return_inverse=True)
+        sizes = [(row[0], row[1], row[2], row[3]) for row in kinds.tolist()]
+        slopes = [(ONE // divisor_cpu, ONE // divisor_memory) for _, _, divisor_cpu, divisor_memory in sizes]
+        of_node = kind.reshape(-1).tolist()
+        # By node: capacity (cpu, memory) and what to divide by; what one unit adds to its key.
+        self._sizes: list[tuple[int, int, int, int]] = [sizes[at] for at in of_node]
+        self._slopes: list[tuple[int, int]] = [slopes[at] for at in of_node]
         self._shelf: list[_Shelf | None] = [None] * len(problem)
         self._rank: list[int] = [NOT_SHOWN] * len(problem)
         self._entry: list[int] = [0] * len(problem)
@@ -104,8 +106,7 @@ class BestFit:
         first: dict[tuple[int, ...], int] = {}
         for node in members:
             self._shelf[node] = shelf
-            capacity = self._capacity_cpu[node], self._capacity_memory[node]
-            alike = (room.cpu[node], room.memory[node], room.disk[node], *capacity)
+            alike = (room.cpu[node], room.memory[node], room.disk[node], *self._sizes[node])
             before = first.setdefault(alike, node)
             if before == node:
                 self._put(shelf, node)
@@ -116,29 +117,31 @@ class BestFit:
     def take(self, cpu: int, memory: int, disk: int) -> int:
         """Take room for one instance on the best node and return it; -1 if it fits nowhere. Afterwards the room's lists
         are current, its arrays are not."""
+        # One long body: a call costs as much as looking at a node.
         room = self._room
-        if self._seen < len(room.log) or not room.listed:
+        if self._seen != len(room.log) or not room.listed:
             self._catch_up()
-        frees_cpu, frees_memory, frees_disk = room.cpu, room.memory, room.disk
+        frees_cpu, frees_memory = room.cpu, room.memory
         cpu_level = bisect_right(self._cpu_lines, cpu)
         memory_level = bisect_right(self._memory_lines, memory)
-        best, chosen = -1, -1
+        best, chosen, best_rank, best_entry = -1, -1, -1, -1
+        found: _Shelf | None = None
         for shelf in self._shelves:
             cells = shelf.used & shelf.enough_cpu[cpu_level] & shelf.enough_memory[memory_level]
             if not cells:
                 continue
-            cpu_slope, memory_slope = shelf.steepest
             # Keys and scores round down: no node with a greater key scores as much as the best one so far.
+            cpu_slope, memory_slope = shelf.steepest
             end = 2 * ONE + cpu * cpu_slope + memory * memory_slope
             limit = (end - (best << FINE + 1) + 1) << BITS
-            floor = shelf.floor
+            floor, all_cells = shelf.floor, shelf.cells
             while cells:
                 lowest = cells & -cells
                 rank = lowest.bit_length() - 1
                 if floor[rank] >= limit:
                     break
                 cells ^= lowest
-                for entry in shelf.cells[rank]:
+                for entry in all_cells[rank]:
                     if entry >= limit:
                         break
                     node = entry & _NUMBER
@@ -146,23 +149,43 @@ class BestFit:
                     if free_cpu < cpu:
                         continue
                     free_memory = frees_memory[node]
-                    if free_memory < memory or frees_disk[node] < disk:
+                    if free_memory < memory or (disk and room.disk[node] < disk):
                         continue
+                    size_cpu, size_memory, divisor_cpu, divisor_memory = self._sizes[node]
                     score = (
-                        (self._capacity_cpu[node] - free_cpu + cpu) * SCALE // self._divisor_cpu[node]
-                        + (self._capacity_memory[node] - free_memory + memory) * SCALE // self._divisor_memory[node]
-                    ) // 2
+                        (size_cpu - free_cpu + cpu) * SCALE // divisor_cpu
+                        + (size_memory - free_memory + memory) * SCALE // divisor_memory
+                    ) >> 1
                     if score > best or (score == best and node < chosen):
-                        best, chosen = score, node
+                        best, chosen, found, best_rank, best_entry = score, node, shelf, rank, entry
                         limit = (end - (score << FINE + 1) + 1) << BITS
-        if chosen < 0:
+        if found is None:
             return -1
-        frees_cpu[chosen] -= cpu
-        frees_memory[chosen] -= memory
-        frees_disk[chosen] -= disk
+        free_cpu, free_memory = frees_cpu[chosen] - cpu, frees_memory[chosen] - memory
+        frees_cpu[chosen], frees_memory[chosen] = free_cpu, free_memory
+        if disk:
+            room.disk[chosen] -= disk
         room.log.append(chosen)
         self._seen += 1
-        self._move(chosen)
+        # What ``_move`` does, with what is known here.
+        cell = found.cells[best_rank]
+        if len(cell) > 1:
+            del cell[bisect_left(cell, best_entry)]
+        else:
+            cell.clear()
+            found.used ^= 1 << best_rank
+        if chosen in self._twins:
+            self._show_twin(found, chosen)
+        rank = found.rank[bisect_right(self._cpu_lines, free_cpu)][bisect_right(self._memory_lines, free_memory)]
+        slope_cpu, slope_memory = self._slopes[chosen]
+        entry = (free_cpu * slope_cpu + free_memory * slope_memory) << BITS | chosen
+        self._rank[chosen], self._entry[chosen] = rank, entry
+        cell = found.cells[rank]
+        if cell:
+            insort(cell, entry)
+        else:
+            cell.append(entry)
+            found.used |= 1 << rank
         return chosen
 
     def _catch_up(self) -> None:
@@ -195,7 +218,8 @@ class BestFit:
             self._rank[node] = NOT_SHOWN
             return
         rank = shelf.rank[bisect_right(self._cpu_lines, cpu)][bisect_right(self._memory_lines, memory)]
-        self._show(shelf, node, rank, cpu * self._slope_cpu[node] + memory * self._slope_memory[node])
+        slope_cpu, slope_memory = self._slopes[node]
+        self._show(shelf, node, rank, cpu * slope_cpu + memory * slope_memory)
 
     def _show(self, shelf: _Shelf, node: int, rank: int, key: int) -> None:
         self._rank[node] = rank
@@ -234,16 +258,23 @@ def _like_sizes(divisors: Int64Array, nodes: Int64Array) -> list[tuple[tuple[int
         return []
     sizes = divisors[nodes]
     distinct, kind = np.unique(sizes, axis=0, return_inverse=True)
-    kind = kind.reshape(-1)
-    if len(distinct) > SIZES_MAX:
-        octaves = np.floor(np.log2(distinct)).astype(np.int64)
-        _, of_size = np.unique(octaves, axis=0, return_inverse=True)
-        kind = of_size.reshape(-1)[kind]
+    groups: list[tuple[list[int], list[int]]] = []
+    of_size = [_group(groups, cpu, memory) for cpu, memory in distinct.tolist()]
+    kind = np.array(of_size, dtype=np.int64)[kind.reshape(-1)]
     order = np.argsort(kind, kind="stable")
-    bounds = np.searchsorted(kind[order], np.arange(int(kind.max()) + 2)).tolist()
-    shelves = []
-    for start, end in pairwise(bounds):
-        mine = order[start:end]
-        least, most = sizes[mine].min(axis=0).tolist(), sizes[mine].max(axis=0).tolist()
-        shelves.append(((least[0], least[1]), (most[0], most[1]), nodes[mine].tolist()))
-    return shelves
+    bounds = np.searchsorted(kind[order], np.arange(len(groups) + 1)).tolist()
+    return [
+        ((least[0], least[1]), (most[0], most[1]), nodes[order[start:end]].tolist())
+        for (least, most), (start, end) in zip(groups, pairwise(bounds), strict=True)
+    ]
+
+
+def _group(groups: list[tuple[list[int], list[int]]], *size: int) -> int:
+    """The group (least and greatest of each) that this size may join, which it does; a new one if there is none."""
+    for at, (least, most) in enumerate(groups):
+        low, high = list(map(min, least, size)), list(map(max, most, size))
+        if all(big <= SPAN * small for small, big in zip(low, high, strict=True)):
+            least[:], most[:] = low, high
+            return at
+    groups.append((list(size), list(size)))
+    return len(groups) - 1

@@ -34,7 +34,10 @@ def suitable(problem: Problem, wish: Wish) -> BoolArray:
 def has_room(problem: Problem, wish: Wish, nodes: Int64Array) -> BoolArray:
     """bool per given node: one more instance fits into what is free."""
     # Also what is not asked for: apply takes nothing onto a node that shrank below what it has given away.
-    mask: BoolArray = np.all(problem.free[nodes] >= wish.request, axis=1)
+    free_cpu, free_memory, free_disk = problem.free.T
+    cpu, memory, disk = wish.request
+    mask: BoolArray = (free_cpu.take(nodes) >= cpu) & (free_memory.take(nodes) >= memory)
+    mask &= free_disk.take(nodes) >= disk
     if wish.gpus is not None:
         mask &= problem.devices.enough(wish.gpus, nodes)
     if wish.custom:
@@ -47,8 +50,10 @@ def has_room(problem: Problem, wish: Wish, nodes: Int64Array) -> BoolArray:
 
 def times_that_fit(problem: Problem, wish: Wish) -> Int64Array:
     """int64 per node: how often a plain wish fits into what is free."""
-    times = np.where((problem.free < 0).any(axis=1), 0, ENDLESS)
-    for dimension, amount in enumerate(wish.request):
+    times = np.full(len(problem), ENDLESS, dtype=np.int64)
+    for free, amount in zip(problem.free.T, wish.request, strict=True):
         if amount:
-            np.minimum(times, np.maximum(problem.free[:, dimension], 0) // amount, out=times)
+            np.minimum(times, np.maximum(free, 0) // amount, out=times)
+        if int(free.min(initial=0)) < 0:
+            times[free < 0] = 0
     return times

@@ -10,12 +10,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.scheduling.backlog import Wishes
+from orchestrator.contract.model import Toleration
+from orchestrator.scheduling.backlog import Columns, Wishes
 from orchestrator.scheduling.best_fit import BestFit
 from orchestrator.scheduling.filters import suitable
 from orchestrator.scheduling.prefix_fill import FullestFirst, big_first, prefix_fill
 from orchestrator.scheduling.room import Room
-from orchestrator.scheduling.wish import CPU, DISK, MEMORY, BoolArray, Int64Array
+from orchestrator.scheduling.wish import CPU, DIMENSIONS, DISK, MEMORY, BoolArray, Int64Array
 from orchestrator.state.commands import Int32Array
 
 GROUNDS_MAX = 32
@@ -26,32 +27,50 @@ fit on a node that which ones decides how full it gets."""
 
 
 class _Ground:
-    """The suitable nodes of wishes with equal drivers and constraints. ``large``: (cpu, memory) above which an instance
-    is large here."""
+    """The suitable nodes of wishes with equal drivers and constraints. ``wishes``: their numbers; ``large``: (cpu,
+    memory) above which an instance is large here."""
 
-    def __init__(self, room: Room, nodes: Int64Array, requests: Int64Array) -> None:
+    def __init__(
+        self,
+        room: Room,
+        nodes: Int64Array,
+        columns: Columns,
+        wishes: Int64Array,
+        tolerations: tuple[Toleration, ...],
+    ) -> None:
         self._room = room
-        self._requests = requests
+        self._columns = columns
+        self._wishes = wishes
         self.nodes = nodes
         problem = room.problem
         quarter = (len(nodes) - 1) // 4
         sizes = [np.partition(problem.capacity[nodes, dimension], quarter)[quarter] for dimension in (CPU, MEMORY)]
         self.large = int(sizes[0]) // LARGE, int(sizes[1]) // LARGE
-        self.any_large = bool((requests[:, :DISK] > self.large).any())
-        self._shelves: tuple[BestFit, ...] | None = None
+        self.any_large = any(
+            int(columns.requests[:, dimension].take(wishes).max()) > self.large[dimension]
+            for dimension in (CPU, MEMORY)
+        )
+        self.discouraged = problem.discouraged(tolerations)
+        self.any_discouraged = bool(self.discouraged[nodes].any())
+        self.ready: tuple[BestFit, ...] = ()  # once there are shelves
         self._order: FullestFirst | None = None
 
     def shelves(self) -> tuple[BestFit, ...]:
-        """Nodes without devices, then those with: there cpu is wanted by those who sit beside a device."""
-        if self._shelves is None:
-            has_devices = self._room.problem.devices.capacity[self.nodes] > 0
-            parts = [self.nodes[~has_devices], self.nodes[has_devices]]
-            self._shelves = tuple(BestFit(self._room, part, self._requests) for part in parts if len(part))
-        return self._shelves
+        """Nodes whose taints discourage least come first, of these those without devices: there cpu is wanted by those
+        who sit beside a device."""
+        if not self.ready:
+            groups = 2 * self.discouraged[self.nodes] + (self._room.problem.devices.capacity[self.nodes] > 0)
+            requests = self._columns.requests[self._wishes]
+            self.ready = tuple(
+                BestFit(self._room, self.nodes[groups == group], requests) for group in np.unique(groups).tolist()
+            )
+        return self.ready
 
     def in_order(self, least: tuple[int, ...]) -> FullestFirst:
         if self._order is None:
-            self._order = FullestFirst(self._room, self.nodes, least, self._requests.sum(axis=0))
+            cpu, memory = (self._columns.requests[:, dimension].take(self._wishes) for dimension in (CPU, MEMORY))
+            demand = int(cpu.sum()), int(memory.sum())
+            self._order = FullestFirst(self._room, self.nodes, least, demand, self.discouraged)
         return self._order
 
 
@@ -62,31 +81,32 @@ class Fullest:
         self._room = room
         self._wishes = wishes
         self._grounds: dict[int, _Ground | None] = {}
-        self._capacity: Int64Array = room.problem.capacity.sum(axis=0)
         self._known = 0
         self._keys: npt.NDArray[np.uint16] = np.zeros(0, dtype=np.uint16)
         self._least: tuple[int, ...] = ()
+        self._dimensions = len(DIMENSIONS)  # without disk if nobody asks for any
 
     def take(self, number: int) -> int:
         """The fullest node with room for one more of this wish, which is taken, or -1."""
         wishes = self._wishes
         where = wishes.where[number]
         ground = self._grounds[where] if where in self._grounds else self._ground(where)
-        if ground is not None:
-            cpu, memory, disk = wishes.known[number].request
-            for shelves in ground.shelves():
-                node = shelves.take(cpu, memory, disk)
-                if node >= 0:
-                    return node
+        if ground is None:
+            return -1
+        cpu, memory, disk = wishes.known[number].request
+        for shelves in ground.ready or ground.shelves():
+            node = shelves.take(cpu, memory, disk)
+            if node >= 0:
+                return node
         return -1
 
-    def take_all(self, numbers: Int32Array) -> Int64Array | None:
-        """int64 per given wish: its node, all of them taken; or None when not all find room, and nothing is taken."""
+    def take_all(self, numbers: Int32Array) -> Int32Array | None:
+        """int32 per given wish: its node, all of them taken; or None when not all find room, and nothing is taken."""
         self._learn()
         if self._wishes.grounds == 1:
             return self._fill(0, numbers)
         wheres = self._wishes.columns().where[numbers]
-        nodes = np.full(len(numbers), -1, dtype=np.int64)
+        nodes = np.full(len(numbers), -1, dtype=np.int32)
         for where in self._choosy_first(wheres):
             mine = np.flatnonzero(wheres == where)
             found = self._fill(where, numbers[mine])
@@ -111,33 +131,64 @@ class Fullest:
                 lost[mine] = _fits_nowhere(self._room.problem.free[ground.nodes], requests[mine])
         return lost[inverse.reshape(-1)]
 
-    def _fill(self, where: int, numbers: Int32Array) -> Int64Array | None:
+    def _fill(self, where: int, numbers: Int32Array) -> Int32Array | None:
         ground = self._ground(where)
         if ground is None:
             return None
-        order = np.argsort(self._keys[numbers], kind="stable")
-        requests = self._wishes.columns().requests[numbers[order]]
-        nodes = np.empty(len(numbers), dtype=np.int64)
-        nodes.fill(-1)
-        if ground.any_large and (large := (requests[:, :DISK] > ground.large).any(axis=1)).any():
-            shares = requests[large] * ((1 << 40) // np.maximum(self._capacity, 1))
-            places = order[large][np.argsort(-shares.sum(axis=1), kind="stable")]
-            for place, number in zip(places.tolist(), numbers[places].tolist(), strict=True):
-                nodes[place] = node = self.take(number)
-                if node < 0:
-                    self._give_back(numbers, nodes)
+        columns = self._wishes.columns()
+        order = self._keys.take(numbers).argsort(kind="stable")
+        in_order = numbers.take(order)
+        requests = [column.take(in_order) for column in columns.requests.T[: self._dimensions]]
+        nodes = np.empty(len(numbers), dtype=np.int32)
+        if ground.any_large:
+            nodes.fill(-1)
+            large = (requests[CPU] > ground.large[CPU]) | (requests[MEMORY] > ground.large[MEMORY])
+            if large.any():
+                if not self._take_large(numbers, nodes, order[large], [column[large] for column in requests]):
                     return None
-            order, requests = order[~large], requests[~large]
-            if not len(order):
-                return nodes
+                order, requests = order[~large], [column[~large] for column in requests]
+                if not len(order):
+                    return nodes
         filled = prefix_fill(self._room, ground.in_order(self._least), requests)
         if filled is None:
-            self._give_back(numbers, nodes)
+            if len(order) < len(numbers):
+                self._give_back(numbers, nodes)
             return None
         nodes[order] = filled
+        if ground.any_discouraged and not self._move_away(numbers, nodes, ground.discouraged):
+            return None
         return nodes
 
-    def _give_back(self, numbers: Int32Array, nodes: Int64Array) -> None:
+    def _move_away(self, numbers: Int32Array, nodes: Int32Array, discouraged: Int64Array) -> bool:
+        """Who was put where taints discourage from may fit elsewhere: these choose again one by one, or none stays."""
+        places = np.flatnonzero(discouraged[nodes])
+        if not len(places):
+            return True
+        self._give_back(numbers[places], nodes[places])
+        nodes[places] = -1
+        for place, number in zip(places.tolist(), numbers[places].tolist(), strict=True):
+            nodes[place] = node = self.take(number)
+            if node < 0:
+                self._give_back(numbers, nodes)
+                return False
+        return True
+
+    def _take_large(
+        self, numbers: Int32Array, nodes: Int32Array, places: Int64Array, requests: list[Int64Array]
+    ) -> bool:
+        """Place those at ``places`` one by one, the largest first, and write where into ``nodes``; or none of them."""
+        shares = np.zeros(len(places), dtype=np.int64)
+        for column, total in zip(requests, self._room.problem.total, strict=False):
+            shares += column * ((1 << 40) // max(total, 1))
+        places = places[np.argsort(-shares, kind="stable")]
+        for place, number in zip(places.tolist(), numbers[places].tolist(), strict=True):
+            nodes[place] = node = self.take(number)
+            if node < 0:
+                self._give_back(numbers, nodes)
+                return False
+        return True
+
+    def _give_back(self, numbers: Int32Array, nodes: Int32Array) -> None:
         room = self._room
         room.lists()
         placed = nodes >= 0
@@ -166,8 +217,9 @@ class Fullest:
         columns = self._wishes.columns()
         mine = np.flatnonzero((columns.where == where) & columns.batch)
         problem = self._room.problem
-        nodes = np.flatnonzero(suitable(problem, self._wishes.known[int(mine[0])]))
-        ground = _Ground(self._room, nodes, columns.requests[mine]) if len(nodes) else None
+        wish = self._wishes.known[int(mine[0])]
+        nodes = np.flatnonzero(suitable(problem, wish))
+        ground = _Ground(self._room, nodes, columns, mine, wish.tolerations) if len(nodes) else None
         self._grounds[where] = ground
         return ground
 
@@ -178,8 +230,10 @@ class Fullest:
         self._known = len(self._wishes)
         self._grounds.clear()
         columns = self._wishes.columns()
-        self._keys = big_first(columns.requests, self._capacity)
-        self._least = tuple(columns.requests[columns.batch].min(axis=0).tolist())
+        self._keys = big_first(columns.requests.T, self._room.problem.total)
+        self._dimensions = len(DIMENSIONS) if columns.requests[:, DISK].any() else DISK
+        batch = None if columns.batch.all() else columns.batch
+        self._least = tuple(int((column if batch is None else column[batch]).min()) for column in columns.requests.T)
 
 
 def _fits_nowhere(free: Int64Array, requests: Int64Array) -> BoolArray:

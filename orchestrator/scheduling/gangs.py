@@ -23,7 +23,7 @@ seen by trying, and the count is then corrected and the choice made again.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -393,7 +393,7 @@ def nearest(problem: Problem, wish: Wish, peers: npt.NDArray[np.int32], number: 
 
 def alone(wish: Wish) -> Wish:
     """The wish of one member, as if it were no gang."""
-    return replace(wish, gang=None)
+    return wish._replace(gang=None)
 
 
 __all__: Sequence[str] = ("HELD_GANGS", "Nearest", "Place", "alone", "hold", "nearest", "place", "times_on")

@@ -57,7 +57,7 @@ class Placements:
         self.node.frombytes(_int32(node))
         self.device_mask.frombytes(bytes(8 * rows))
         self.gpu_millis.frombytes(bytes(4 * rows))
-        self.port_offsets.extend(array("i", [len(self.ports)]) * rows)
+        self.port_offsets.extend(array("i", (len(self.ports),)) * rows)
 
 
 def _int32(values: npt.NDArray[np.integer]) -> bytes:

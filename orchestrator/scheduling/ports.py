@@ -76,9 +76,9 @@ class Ports:
         return self._nodes_of[id(self._engine[node])]
 
     def taken(self, node: int, wanted: tuple[int, ...]) -> list[int]:
-        """Which of the fixed ports are taken, be it by the wish itself, which names one twice."""
+        """Which of the fixed ports are taken. A wish may name a number twice, by TCP and by UDP; nobody shares it."""
         taken = self._engine[node].taken
-        return [port for at, port in enumerate(wanted) if port and (port in taken or port in wanted[:at])]
+        return [port for port in dict.fromkeys(wanted) if port and port in taken]
 
     def missing(self, node: int, wanted: tuple[int, ...]) -> int:
         """How many free ports the node's range lacks for the wish."""

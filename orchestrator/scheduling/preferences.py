@@ -28,7 +28,6 @@ import numpy as np
 
 from orchestrator.contract.constraints import describe
 from orchestrator.contract.model import Affinity, Spread
-from orchestrator.contract.taints import unwelcome
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.wanted import Preferences
 from orchestrator.scheduling.wish import BoolArray, Int64Array, Wish
@@ -42,10 +41,7 @@ SOFT_TAINT = 100 * DEGREE
 
 def steady(problem: Problem, wish: Wish) -> Int64Array:
     """int64 per node: the part of the preference that no placement changes."""
-    score = np.zeros(len(problem.nodes), dtype=np.int64)
-    if problem.soft_taints:
-        counts = [unwelcome(node.taints, wish.tolerations) for node in problem.nodes]
-        score -= SOFT_TAINT * np.array(counts, dtype=np.int64)
+    score = -SOFT_TAINT * problem.discouraged(wish.tolerations)
     wanted = wish.preferences
     if wanted is None:
         return score
@@ -149,6 +145,11 @@ def describe_affinity(one: Affinity) -> str:
     return f"{'another' if one.weight < 0 else 'the same'} {one.topology} as {whom}"
 
 
+def describe_spread(spread: Spread) -> str:
+    """``spread over node.zone with max_skew 1``."""
+    return f"spread over {spread.attribute} with max_skew {spread.max_skew}"
+
+
 def disallowed(problem: Problem, wish: Wish, suitable: BoolArray) -> dict[int, tuple[str, str, str]]:
     """The nodes that a changing condition rules out, each with the first one: (kind, key, text)."""
     found: dict[int, tuple[str, str, str]] = {}
@@ -165,10 +166,10 @@ def disallowed(problem: Problem, wish: Wish, suitable: BoolArray) -> dict[int, t
         if not spread.required:
             continue
         after, has = skew_after(problem, wanted, spread, suitable)
-        said = f"over {spread.attribute} with max_skew {spread.max_skew}"
+        key = describe_spread(spread)
+        said = key.removeprefix("spread ")
         for node in np.flatnonzero(~has).tolist():
-            found.setdefault(node, ("spread", f"spread {said}: missing", f"{said}: it has no {spread.attribute}"))
+            found.setdefault(node, ("spread", f"{key}: missing", f"{said}: it has no {spread.attribute}"))
         for node in np.flatnonzero(has & (after > spread.max_skew)).tolist():
-            text = f"{said}: one more there would make it {int(after[node])}"
-            found.setdefault(node, ("spread", f"spread {said}", text))
+            found.setdefault(node, ("spread", key, f"{said}: one more there would make it {int(after[node])}"))
     return found

@@ -17,6 +17,11 @@ from orchestrator.state.views import ClusterView
 
 _Key = tuple[str, str, str]
 """Namespace, job, group; group "" is all of the job's."""
+VERDICTS_MAX = 64
+
+
+def _place_alone(wish: Wish) -> Wish:
+    return wish._replace(request=(0, 0, 0), gpus=None, ports=(), custom=(), policy="")
 
 
 class _Placed(Protocol):
@@ -42,7 +47,8 @@ class Presence:
         self._asks: Sequence[Ask] = ()
         self._seen = 0
         self._before: list[tuple[_Placed, Sequence[Ask]]] = []
-        self._verdicts: tuple[Wish, int, dict[int, tuple[str, str, str]]] | None = None
+        self._verdicts: dict[Wish, dict[int, tuple[str, str, str]]] = {}
+        self._judged = 0  # what was placed when the verdicts were given
 
     def follow(self, placed: _Placed, asks: Sequence[Ask]) -> None:
         """From now on, what is appended to ``placed`` counts, too, beside what was followed before."""
@@ -61,13 +67,19 @@ class Presence:
         return known
 
     def verdicts(self, wish: Wish) -> dict[int, tuple[str, str, str]] | None:
-        """What ``remember`` was told of this very wish, if nothing was placed since."""
+        """What ``remember`` was told of a wish that differs only in what it needs, if nothing was placed since."""
         self._catch_up()
-        known = self._verdicts
-        return known[2] if known is not None and known[0] is wish and known[1] == self._seen else None
+        return self._verdicts.get(_place_alone(wish)) if self._judged == self._seen else None
 
     def remember(self, wish: Wish, verdicts: dict[int, tuple[str, str, str]]) -> None:
-        self._verdicts = (wish, self._seen, verdicts)
+        if self._judged != self._seen or len(self._verdicts) >= VERDICTS_MAX:
+            self.forget_verdicts()
+        self._judged = self._seen
+        self._verdicts[_place_alone(wish)] = verdicts
+
+    def forget_verdicts(self) -> None:
+        """Which nodes are suitable is another matter from now on."""
+        self._verdicts = {}
 
     def _catch_up(self) -> None:
         if self._placed is None:

@@ -4,8 +4,8 @@ Owns: how each refusal is lifted, what a change costs, choosing. Leaves to other
 (``explain.first_refusal``, and ``filters`` for the last word). The rule: a remedy is told only if the changed wish
 passes every check on the (perhaps changed) node.
 
-A new check becomes remediable by one entry in ``_LIFTERS``, keyed by the ``constraint`` of its refusals; until then a
-node that fails it is passed over.
+A new check becomes remediable by one entry in ``_LIFTERS``, keyed by the first word of the ``constraint`` of its
+refusals; until then a node that fails it is passed over.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ import numpy as np
 
 from orchestrator.contract.answers import RemedyStep
 from orchestrator.contract.constraints import describe
-from orchestrator.contract.model import DeviceRequest, NodeStatus
+from orchestrator.contract.model import DeviceRequest, NodeStatus, Toleration
+from orchestrator.contract.taints import repelling
 from orchestrator.scheduling.explain import Refusal, amount, first_refusal
 from orchestrator.scheduling.filters import has_room, suitable
+from orchestrator.scheduling.preferences import describe_affinity, describe_spread
 from orchestrator.scheduling.problem import Problem
+from orchestrator.scheduling.wanted import Preferences
 from orchestrator.scheduling.wish import DIMENSIONS, Wish
 
 UNITS = ("cpu_millis", "memory_mib", "disk_mib")
@@ -84,10 +87,12 @@ def _opened(problem: Problem, nodes: Sequence[int]) -> Iterator[None]:
     for node in nodes:
         changed[node] = replace(records[node], status=NodeStatus.READY, cordoned=False, draining=False)
     problem.nodes, problem.open = tuple(changed), np.ones(len(records), dtype=np.bool_)
+    problem.presence.forget_verdicts()
     try:
         yield
     finally:
         problem.nodes, problem.open = records, is_open
+        problem.presence.forget_verdicts()
 
 
 def _closed(problem: Problem, node: int) -> tuple[str, float, str]:
@@ -101,7 +106,7 @@ def _closed(problem: Problem, node: int) -> tuple[str, float, str]:
 def _lift_all(trial: _Trial, *, limit: float) -> bool:
     """Change the wish until nothing on the node refuses it; False: it cannot be, or not for less than ``limit``."""
     while (refusal := first_refusal(trial.problem, trial.wish, trial.node)) is not None:
-        lifter = _LIFTERS.get(refusal.constraint)
+        lifter = _LIFTERS.get(refusal.constraint.partition(" ")[0])  # what a resource is called follows a space
         steps = len(trial.steps)
         if lifter is None or steps >= STEPS_MAX or not lifter(trial, refusal) or len(trial.steps) == steps:
             return False
@@ -121,7 +126,7 @@ def _lift_amount(trial: _Trial, refusal: Refusal) -> bool:
         return False
     request = list(trial.wish.request)
     request[dimension] = free
-    trial.wish = replace(trial.wish, request=(request[0], request[1], request[2]))
+    trial.wish = trial.wish._replace(request=(request[0], request[1], request[2]))
     text = f"ask for {amount(dimension, wanted - free)} less {refusal.constraint} ({amount(dimension, free)})"
     trial.add((wanted - free) / wanted, "request", UNITS[dimension], text, before=str(wanted), after=str(free))
     return True
@@ -131,7 +136,7 @@ def _lift_label(trial: _Trial, refusal: Refusal) -> bool:
     left = tuple(one for one in trial.wish.constraints if describe(one) != refusal.key)
     if len(left) == len(trial.wish.constraints):
         return False
-    trial.wish = replace(trial.wish, constraints=left)
+    trial.wish = trial.wish._replace(constraints=left)
     trial.add(1.0, "constraint", refusal.key, f"leave out the constraint {refusal.key}", before=refusal.key)
     return True
 
@@ -142,7 +147,7 @@ def _lift_driver(trial: _Trial, refusal: Refusal) -> bool:
     if not missing:
         return False
     # A node with the driver and a wish without it pass the same checks.
-    trial.wish = replace(trial.wish, drivers=left)
+    trial.wish = trial.wish._replace(drivers=left)
     names = ", ".join(missing)
     trial.add(
         COST_DRIVER * len(missing), "driver", names, f"give the agent of {trial.name} driver {names}", after=names
@@ -156,13 +161,13 @@ def _lift_port(trial: _Trial, refusal: Refusal) -> bool:
         if 0 not in ports:
             return False
         at = len(ports) - 1 - ports[::-1].index(0)
-        trial.wish = replace(trial.wish, ports=ports[:at] + ports[at + 1 :])
+        trial.wish = trial.wish._replace(ports=ports[:at] + ports[at + 1 :])
         trial.add(1.0, "port", "any", "ask for one port less", before="0")
         return True
     taken = set(trial.problem.ports.taken(trial.node, ports))
     if not taken:
         return False
-    trial.wish = replace(trial.wish, ports=tuple(0 if port in taken else port for port in ports))
+    trial.wish = trial.wish._replace(ports=tuple(0 if port in taken else port for port in ports))
     for port in sorted(taken):
         trial.add(1.0, "port", str(port), f"let any host port do instead of {port}", before=str(port), after="0")
     return True
@@ -173,7 +178,7 @@ def _lift_gpus(trial: _Trial, refusal: Refusal) -> bool:
     if request is None:
         return False
     for changed, cost, what, text in _smaller(trial, request):
-        wish = replace(trial.wish, gpus=changed)
+        wish = trial.wish._replace(gpus=changed)
         refused = first_refusal(trial.problem, wish, trial.node)
         if refused is None or refused.constraint != refusal.constraint:
             trial.wish = wish
@@ -208,6 +213,59 @@ def _smaller(trial: _Trial, request: DeviceRequest) -> Iterator[tuple[DeviceRequ
     yield from sorted(found, key=lambda one: one[1])
 
 
+def _lift_taint(trial: _Trial, refusal: Refusal) -> bool:
+    taint = repelling(trial.problem.nodes[trial.node].taints, trial.wish.tolerations)
+    if taint is None:
+        return False
+    toleration = Toleration(key=taint.key, value=taint.value, effect=taint.effect)
+    trial.wish = trial.wish._replace(tolerations=(*trial.wish.tolerations, toleration))
+    trial.add(1.0, "toleration", refusal.key, f"tolerate the taint {refusal.key}", after=refusal.key)
+    return True
+
+
+def _lift_affinity(trial: _Trial, refusal: Refusal) -> bool:
+    wanted = trial.wish.preferences
+    if wanted is None:
+        return False
+    affinity = tuple(
+        replace(one, required=False) if describe_affinity(one) == refusal.key else one for one in wanted.affinity
+    )
+    return _prefer(trial, replace(wanted, affinity=affinity), "affinity", refusal.key)
+
+
+def _lift_spread(trial: _Trial, refusal: Refusal) -> bool:
+    wanted = trial.wish.preferences
+    if wanted is None:
+        return False
+    spread = tuple(
+        replace(one, required=False) if refusal.key.startswith(describe_spread(one)) else one for one in wanted.spread
+    )
+    return _prefer(trial, replace(wanted, spread=spread), "spread", refusal.key.removesuffix(": missing"))
+
+
+def _prefer(trial: _Trial, changed: Preferences, kind: str, what: str) -> bool:
+    """Make a preference of what was a condition; what is kept of other conditions decides whether that helps."""
+    if changed == trial.wish.preferences:
+        return False
+    trial.wish = trial.wish._replace(preferences=changed)
+    way = "required: false" if kind == "affinity" else "when_unsatisfiable: place-anyway"
+    trial.add(1.0, kind, what, f"make `{what}` a preference ({way})", before=what)
+    return True
+
+
+def _lift_resource(trial: _Trial, refusal: Refusal) -> bool:
+    name = refusal.constraint.partition(" ")[2]
+    wanted, free = dict(trial.wish.custom).get(name, 0), trial.problem.custom.free_of(trial.node, name)
+    if wanted <= max(free, 0):
+        return False
+    left = max(free, 0)
+    custom = tuple((one, left if one == name else amount) for one, amount in trial.wish.custom if one != name or left)
+    trial.wish = trial.wish._replace(custom=custom)
+    text = f"ask for {wanted - left} less {name} ({left})"
+    trial.add((wanted - left) / wanted, "resource", name, text, before=str(wanted), after=str(left))
+    return True
+
+
 _Lifter = Callable[[_Trial, Refusal], bool]
 _LIFTERS: dict[str, _Lifter] = {
     **dict.fromkeys(DIMENSIONS, _lift_amount),
@@ -215,5 +273,9 @@ _LIFTERS: dict[str, _Lifter] = {
     "driver": _lift_driver,
     "gpus": _lift_gpus,
     "port": _lift_port,
+    "taint": _lift_taint,
+    "affinity": _lift_affinity,
+    "spread": _lift_spread,
+    "resource": _lift_resource,
 }
 """By the refusal's ``constraint``: changes the trial's wish, notes the step, and says whether it could."""

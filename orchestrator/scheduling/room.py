@@ -13,6 +13,9 @@ import numpy as np
 
 from orchestrator.scheduling.problem import Problem
 
+AT_ONCE = 32
+"""So many nodes are written faster by numpy than one by one."""
+
 
 class Room:
     """``cpu``, ``memory``, ``disk``: free of each node, right while ``listed``. ``log``: node numbers, oldest first;
@@ -24,6 +27,8 @@ class Room:
         self.cpu: list[int] = []
         self.memory: list[int] = []
         self.disk: list[int] = []
+        # Single values are written to a memoryview in half the time.
+        self._views = [memoryview(column) for column in problem.free.T]
         self._same = -1  # how much of the log both sides know; -1: there are no lists yet
         self.listed = False  # the lists are current, and what the log has after that was written there
 
@@ -32,10 +37,17 @@ class Room:
         if not self.listed:
             return
         self.listed = False
-        nodes = sorted(set(self.log[self._same :]))
+        nodes = list(set(self.log[self._same :]))
         self._same = len(self.log)
-        if nodes:
-            self.problem.free[nodes] = [(self.cpu[node], self.memory[node], self.disk[node]) for node in nodes]
+        cpu, memory, disk = self.cpu, self.memory, self.disk
+        if len(nodes) >= AT_ONCE:
+            where = np.array(nodes)
+            for free, listed in zip(self.problem.free.T, (cpu, memory, disk), strict=True):
+                free[where] = [listed[node] for node in nodes]
+            return
+        free_cpu, free_memory, free_disk = self._views
+        for node in nodes:
+            free_cpu[node], free_memory[node], free_disk[node] = cpu[node], memory[node], disk[node]
 
     def lists(self) -> None:
         """Make ``cpu``, ``memory`` and ``disk`` current."""
@@ -44,9 +56,9 @@ class Room:
         self.listed = True
         free = self.problem.free
         if self._same < 0:
-            self.cpu, self.memory, self.disk = (column.tolist() for column in np.ascontiguousarray(free.T))
+            self.cpu, self.memory, self.disk = free.T.tolist()
         elif self._same < len(self.log):
-            nodes = sorted(set(self.log[self._same :]))
+            nodes = list(set(self.log[self._same :]))
             for node, (cpu, memory, disk) in zip(nodes, free[nodes].tolist(), strict=True):
                 self.cpu[node] = cpu
                 self.memory[node] = memory

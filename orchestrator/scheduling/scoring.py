@@ -21,9 +21,12 @@ SCALE = 1_000_000
 
 def utilisation(problem: Problem, wish: Wish, nodes: Int64Array, times: Int64Array | int = 1) -> Int64Array:
     """int64 per given node, 0 to SCALE: how full it is after ``times`` more instances."""
-    used = problem.capacity[nodes] - problem.free[nodes]
-    cpu = (used[:, CPU] + wish.request[CPU] * times) * SCALE // problem.divisor_cpu[nodes]
-    memory = (used[:, MEMORY] + wish.request[MEMORY] * times) * SCALE // problem.divisor_memory[nodes]
+    size_cpu, size_memory, _ = problem.capacity.T
+    free_cpu, free_memory, _ = problem.free.T
+    cpu = size_cpu.take(nodes) - free_cpu.take(nodes) + wish.request[CPU] * times
+    cpu = cpu * SCALE // problem.divisor_cpu.take(nodes)
+    memory = size_memory.take(nodes) - free_memory.take(nodes) + wish.request[MEMORY] * times
+    memory = memory * SCALE // problem.divisor_memory.take(nodes)
     if wish.gpus is None:
         both: Int64Array = (cpu + memory) // 2
         return both

@@ -29,9 +29,10 @@ INSTANCES_MAX = 128
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Served:
-    """``problem`` as it is after everything; ``waits``: by (job slot, place in ``spec.groups``)."""
+    """``problem`` as it is after everything, None where nothing was asked; ``waits``: by (job slot, place in
+    ``spec.groups``)."""
 
-    problem: Problem
+    problem: Problem | None
     placements: Placements
     evictions: Sequence[Eviction] = ()
     waits: Mapping[tuple[int, int], Wait]
@@ -53,6 +54,8 @@ def serve(
 
     A view of some jobs alone does not show whom to evict: nobody is, and who is without a place looks at everything.
     """
+    if not asks:  # most rounds of a cluster that is at rest: nobody needs the nodes as arrays
+        return Served(problem=None, placements=Placements(0), waits={})
     problem = fresh() if fresh is not None else Problem(view, given_up)
     placements = solve(problem, asks, steps_max=steps_max)
     if view.held is not None:

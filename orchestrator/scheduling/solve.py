@@ -20,7 +20,7 @@ scores over all nodes, a placement notes the nodes that it touched, and a class 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,11 +29,11 @@ from orchestrator.contract.model import JobType
 from orchestrator.scheduling import gangs, registry
 from orchestrator.scheduling.backlog import Backlog, Stretch, Wishes, backlog_of
 from orchestrator.scheduling.devices import mask_of
-from orchestrator.scheduling.filters import has_room, suitable, times_that_fit
+from orchestrator.scheduling.filters import has_room, suitable
 from orchestrator.scheduling.fullest import Fullest
 from orchestrator.scheduling.placements import Placements
 from orchestrator.scheduling.policy import NOWHERE, Policy, Turn, picked
-from orchestrator.scheduling.preferring import Preferring
+from orchestrator.scheduling.preferring import Preferring, many
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.room import Room
 from orchestrator.scheduling.scoring import SCALE
@@ -78,14 +78,21 @@ def solve(problem: Problem, asks: Sequence[Ask], *, steps_max: int = ENDLESS, wa
 
 
 class Solver:
-    """Takes room out of one problem, for one backlog after the other. ``wishes``: the table of all of them."""
+    """Takes room out of one problem, for one backlog after the other. ``wishes``: the table of all of them.
+
+    take: one decision: given the number of a wish that may be placed in a batch, takes room for one instance of it; the
+    node's number, or -1 if it fits nowhere. ``place`` calls this for a few different ones. ``problem.free`` is current
+    after ``settle``.
+    """
+
+    take: Callable[[int], int]
 
     def __init__(self, problem: Problem, wishes: Wishes, ways: Ways = WAYS) -> None:
         self._problem = problem
         self._wishes = wishes
         self._ways = ways
         self._room = Room(problem)
-        self._fullest = Fullest(self._room, wishes)
+        self._begin()
         self._classes: dict[int, _Class] = {}
         self._turn_key = (-1, -1)
         self._turn = self._anyone = Turn(counts=np.zeros(len(problem), dtype=np.int64), last=-1)
@@ -102,21 +109,19 @@ class Solver:
             if self._left <= 0:
                 self.result.more = True
                 break
-            batch = stretch.batch and not self._problem.soft_taints  # which are a preference that no wish shows
-            if batch and stretch.wish >= 0:
+            if stretch.batch and stretch.wish >= 0:
                 alike = np.arange(stretch.start, stretch.stop, dtype=np.int32)
                 self._place_alike(alike, stretch.wish, registry.get(self._wishes.known[stretch.wish].policy))
-            elif batch and self._worth_a_batch(stretch):
+            elif stretch.batch and self._worth_a_batch(stretch):
                 self._place_batch(stretch)
             else:
                 self._place_in_turn(order[stretch.start : stretch.stop])
         self._room.arrays()
         return self.result
 
-    def take(self, number: int) -> int:
-        """One decision: take room for one instance of a wish that may be placed in a batch; the node's number, or -1 if
-        it fits nowhere. ``place`` calls this for a few different ones. ``problem.free`` is current after ``settle``."""
-        return self._fullest.take(number)
+    def _begin(self) -> None:
+        self._fullest = Fullest(self._room, self._wishes)
+        self.take = self._fullest.take  # not a method of its own: the call would cost a fiftieth of a decision
 
     def settle(self) -> None:
         self._room.arrays()
@@ -146,8 +151,8 @@ class Solver:
 
     def _size(self, wish: Wish) -> int:
         """What one instance asks for, as shares of the whole cluster, added up."""
-        totals = self._problem.capacity.sum(axis=0).tolist()
-        size = sum(amount * SCALE // max(int(total), 1) for amount, total in zip(wish.request, totals, strict=True))
+        totals = self._problem.total
+        size = sum(amount * SCALE // max(total, 1) for amount, total in zip(wish.request, totals, strict=True))
         if wish.gpus is not None:
             devices = int(self._problem.devices.capacity.sum())
             size += wish.gpus.count * wish.gpus.gpu_millis * SCALE // max(devices, 1)
@@ -160,20 +165,20 @@ class Solver:
 
     def _place_batch(self, stretch: Stretch) -> None:
         """Place the instances of a stretch, in the order of service as far as they do not all fit."""
-        counts = self._backlog.count[stretch.start : stretch.stop]
         numbers = self._backlog.wish[stretch.start : stretch.stop]
         asks = np.arange(stretch.start, stretch.stop, dtype=np.int32)
         if stretch.single:
             at = np.zeros(len(asks), dtype=np.int32)
         else:
+            counts = self._backlog.count[stretch.start : stretch.stop]
             at = _within(counts.astype(np.int64))
-            numbers, asks = np.repeat(numbers, counts), np.repeat(asks, counts)
+            numbers, asks = numbers.repeat(counts), asks.repeat(counts)
         done = 0
         while done < len(asks) and self._left > 0:
             part = slice(done, min(len(asks), done + self._left))
-            nodes = self._place_rows(numbers[part])
+            nodes, all_placed = self._place_rows(numbers[part])
             placed = len(nodes)
-            if int(nodes.min()) >= 0:
+            if all_placed:
                 self.result.add_plain(asks[part], at[part], nodes)
             else:
                 found = nodes >= 0
@@ -186,21 +191,23 @@ class Solver:
             done = part.stop
         self.result.more |= done < len(asks)
 
-    def _place_rows(self, numbers: Int32Array) -> Int64Array:
-        """int64 per instance: the node it got, or -1. ``numbers``: their wishes."""
+    def _place_rows(self, numbers: Int32Array) -> tuple[Int32Array, bool]:
+        """int32 per instance: the node it got, or -1; and whether none is -1. ``numbers``: their wishes."""
         if len(numbers) < self._ways.fill_from:
-            return np.array([self.take(number) for number in numbers.tolist()], dtype=np.int64)
+            taken = [self.take(number) for number in numbers.tolist()]
+            return np.array(taken, dtype=np.int32), min(taken) >= 0
         nodes = self._fullest.take_all(numbers)
         if nodes is not None:
-            return nodes
+            return nodes, True
         hopeless = self._fullest.hopeless(numbers)
         if hopeless.any():
-            nodes = np.full(len(numbers), -1, dtype=np.int64)
+            nodes = np.full(len(numbers), -1, dtype=np.int32)
             if not hopeless.all():
-                nodes[~hopeless] = self._place_rows(numbers[~hopeless])
-            return nodes
+                nodes[~hopeless] = self._place_rows(numbers[~hopeless])[0]
+            return nodes, False
         half = len(numbers) // 2
-        return np.concatenate([self._place_rows(numbers[:half]), self._place_rows(numbers[half:])])
+        older, younger = self._place_rows(numbers[:half]), self._place_rows(numbers[half:])
+        return np.concatenate([older[0], younger[0]]), older[1] and younger[1]
 
     # ------------------------------------------------------------------------ one class
 
@@ -254,7 +261,8 @@ class Solver:
             if ask.pinned:
                 self._place_pinned(index, number)
                 continue
-            if self._wishes.known[number].preferences is not None or self._problem.soft_taints:
+            preferences = self._wishes.known[number].preferences
+            if preferences is not None and preferences.changing and preferences.apart is None:
                 self._place_preferring(index, number, policy)
                 continue
             batch = [index]
@@ -278,6 +286,10 @@ class Solver:
         rows = int(counts.sum())
         if self._wishes.known[number].plain and first.avoid < 0 and rows >= self._ways.closed_form_from:
             placed = self._place_many(batch, counts, number, policy, turn)
+        elif self._prefers(number):
+            for index in batch.tolist():
+                self._place_preferring(index, number, policy)
+            return
         else:
             avoid = self._problem.number_of_slot.get(first.avoid, -1)
             placed = 0
@@ -298,21 +310,25 @@ class Solver:
 
     def _place_many(self, batch: Int32Array, counts: Int64Array, number: int, policy: Policy, turn: Turn) -> int:
         problem, known = self._problem, self._class(number)
-        times = times_that_fit(problem, known.wish)
         wanted = min(int(counts.sum()), self._left)
-        nodes = policy.place_many(problem, known.wish, known.scores, times, wanted, turn)
+        if self._prefers(number):
+            nodes = Preferring(problem, known.wish, policy, known.suitable).many(known.scores, wanted, turn)
+        else:
+            nodes = many(problem, known.wish, policy, known.scores, wanted, turn)
         if not len(nodes):
             return 0
-        taken = np.bincount(nodes, minlength=len(problem))
-        touched = np.flatnonzero(taken)
-        problem.free[touched] -= taken[touched, None] * np.array(known.wish.request, dtype=np.int64)
-        turn.counts += taken
-        turn.last = int(nodes[-1])
-        self._room.log.extend(touched.tolist())
-        ask = np.repeat(batch, counts)[: len(nodes)]
-        self.result.add_plain(ask, _within(counts)[: len(nodes)], nodes)
+        self._room.log.extend(np.flatnonzero(np.bincount(nodes)).tolist())
+        if int(counts.max()) == 1:
+            ask, at = batch[: len(nodes)], np.zeros(len(nodes), dtype=np.int32)
+        else:
+            ask, at = batch.repeat(counts)[: len(nodes)], _within(counts)[: len(nodes)]
+        self.result.add_plain(ask, at, nodes)
         self._left -= len(nodes)
         return len(nodes)
+
+    def _prefers(self, number: int) -> bool:
+        """Whether something besides the policy's score decides where the wish goes."""
+        return self._wishes.known[number].preferences is not None or self._problem.soft_taints
 
     def _place_each(self, index: int, count: int, number: int, policy: Policy, turn: Turn, avoid: int) -> int:
         """Place the instances of one ask one by one; returns how many found a node."""
@@ -331,23 +347,17 @@ class Solver:
         return count
 
     def _place_preferring(self, index: int, number: int, policy: Policy) -> None:
-        """Like ``_place_alike``, for one ask on the nodes that it prefers (``preferring``)."""
+        """One ask's instances, one by one on the nodes that they prefer (``preferring``)."""
         ask, wish = self._backlog.asks[index], self._wishes.known[number]
         turn = self._turn_of(ask) if policy.knows_groups else self._anyone
         count = len(ask.ordinals)
         known = self._class(number)
         choice = Preferring(self._problem, wish, policy, known.suitable)
         avoid = self._problem.number_of_slot.get(ask.avoid, -1)
-        if wish.plain and avoid < 0 and count >= self._ways.closed_form_from and not choice.changing:
-            nodes = choice.many(known.scores, count, turn)
-            self.result.add_plain(
-                np.full(len(nodes), index, dtype=np.int32), np.arange(len(nodes), dtype=np.int32), nodes
-            )
-            self._room.log.extend(np.unique(nodes).tolist())
-            self._left -= len(nodes)
-            self.result.unplaced[index] = count - len(nodes)
-            return
         for at in range(count):
+            if self._left <= 0:
+                self.result.more = True
+                return
             node = choice.one(self._class(number).scores, avoid, turn)
             if node < 0:
                 self.result.unplaced[index] = count - at
@@ -376,7 +386,7 @@ class Solver:
             if gangs.hold(self._problem, wish, ask, index, self._ending()):
                 # What fits where is another matter now.
                 self._classes.clear()
-                self._fullest = Fullest(self._room, self._wishes)
+                self._begin()
             return
         for at, (node, numbers, ports) in enumerate(found):
             self._note(index, at, node, number, self._anyone, numbers, ports)

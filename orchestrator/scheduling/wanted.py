@@ -29,12 +29,22 @@ class Preferences:
         """Whether a placement, of the group or of another, may change what is preferred or allowed."""
         return bool(self.spread) or any(one.constraint is None for one in self.affinity)
 
+    @property
+    def apart(self) -> Affinity | None:
+        """The affinity that keeps the group's instances on nodes of their own, if nothing else of this changes."""
+        changing = [one for one in self.affinity if one.constraint is None]
+        if self.spread or len(changing) != 1:
+            return None
+        (one,) = changing
+        alone = one.required and one.weight < 0 and one.topology == "node.id"
+        return one if alone and one.job in ("", self.job) and one.group in ("", self.group) else None
+
 
 def preferences_of(job: JobSpec, group: GroupSpec) -> Preferences | None:
     """None where there are none, which is the common case and costs nothing."""
-    affinity, spread = job.affinity + group.affinity, job.spread + group.spread
-    if not affinity and not spread and not group.locality:
+    if not (job.affinity or group.affinity or job.spread or group.spread or group.locality):
         return None
+    affinity, spread = job.affinity + group.affinity, job.spread + group.spread
     changing = bool(spread) or any(one.constraint is None for one in affinity)
     return Preferences(
         affinity=affinity,

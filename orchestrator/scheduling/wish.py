@@ -7,8 +7,7 @@ decides where an instance fits, and nothing else.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -55,23 +54,35 @@ class Ask(Protocol):
     def pinned(self) -> bool: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """``request``: cpu millis, memory MiB, disk MiB; ``ports``: static host ports in the group's order, 0 where one is
-    to be picked; ``drivers``: sorted; ``policy``: the name of a registered one; ``gang``: all instances or none;
-    ``everywhere``: of a system job, which room kept for a gang does not keep out."""
+class Wish(NamedTuple):
+    """``request``: cpu millis, memory MiB, disk MiB; ``policy``: the name of a registered one; ``drivers``: sorted;
+    ``ports``: static host ports in the group's order, 0 where one is to be picked; ``gang``: all instances or none;
+    ``everywhere``: of a system job, which room kept for a gang does not keep out.
+
+    A tuple, since a round makes and looks up one for every ask. ``ground`` and ``rest`` go by the order of the fields.
+    """
 
     request: tuple[int, int, int]
-    gpus: DeviceRequest | None
-    ports: tuple[int, ...]
+    policy: str
     drivers: tuple[str, ...]
     constraints: tuple[Constraint, ...]
-    policy: str
+    tolerations: tuple[Toleration, ...] = ()
+    gpus: DeviceRequest | None = None
+    ports: tuple[int, ...] = ()
     gang: GangSpec | None = None
     everywhere: bool = False
     custom: IntMap = ()
-    tolerations: tuple[Toleration, ...] = ()
     preferences: Preferences | None = None
+
+    @property
+    def ground(self) -> tuple[object, ...]:
+        """All but ``request`` and ``policy``: equal ones suit the same nodes."""
+        return self[2:]
+
+    @property
+    def rest(self) -> tuple[object, ...]:
+        """All but what a batch can tell apart, which is up to the tolerations."""
+        return self[5:]
 
     @property
     def plain(self) -> bool:
@@ -90,8 +101,8 @@ def wish_of(job: JobSpec, group: GroupSpec, *, policy: Callable[[str, bool], str
     return Wish(
         request=(resources.cpu_millis, resources.memory_mib, resources.disk_mib),
         gpus=gpus,
-        ports=tuple(port.static for port in group.ports),
-        drivers=tuple(sorted({task.driver_name for task in group.tasks})),
+        ports=tuple([port.static for port in group.ports]) if group.ports else (),
+        drivers=_drivers(group),
         constraints=job.constraints + group.constraints,
         policy=policy(job.placement, gpus is not None),
         gang=group.gang,
@@ -100,3 +111,9 @@ def wish_of(job: JobSpec, group: GroupSpec, *, policy: Callable[[str, bool], str
         tolerations=job.tolerations + group.tolerations,
         preferences=preferences_of(job, group),
     )
+
+
+def _drivers(group: GroupSpec) -> tuple[str, ...]:
+    if len(group.tasks) == 1:
+        return (group.tasks[0].driver_name,)
+    return tuple(sorted({task.driver_name for task in group.tasks}))

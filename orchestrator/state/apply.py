@@ -20,11 +20,13 @@ from orchestrator.state import (
     apply_nodes,
     apply_observed,
     apply_plan,
+    apply_progress,
     apply_rollouts,
     apply_statuses,
     apply_taints,
     apply_variables,
     housekeeping,
+    images,
     peers,
 )
 from orchestrator.state.answers import Remembered
@@ -47,7 +49,9 @@ from orchestrator.state.commands import (
     MarkNodes,
     MoveAllocation,
     Outcome,
+    PinImage,
     RecordObserved,
+    RecordProgress,
     RecordStatuses,
     RegisterNode,
     Rejected,
@@ -89,6 +93,9 @@ _OF_SOME_JOBS = (
     ApplyPlan,
     RecordStatuses,
     RecordObserved,
+    PinImage,
+    RecordProgress,
+    RegisterNode,
 )
 """Commands that say themselves which jobs they concern (``state.changes``)."""
 
@@ -193,6 +200,10 @@ def _apply_command(state: State, command: SingleCommand) -> Outcome:
             return apply_jobs.remove(state, command)
         case MoveAllocation():
             return apply_moves.move(state, command)
+        case PinImage():
+            return images.pin(state, command)
+        case RecordProgress():
+            return apply_progress.record(state, command)
         case RegisterNode():
             return apply_nodes.register(state, command)
         case CordonNode():

@@ -27,8 +27,10 @@ from orchestrator.state.commands import (
     StopJob,
     SubmitJobs,
 )
+from orchestrator.state.images import kept
 from orchestrator.state.model import MAX_COMMAND_ROWS, MAX_COUNT, Job
 from orchestrator.state.quota import growth_refusal
+from orchestrator.state.resize import resize
 from orchestrator.state.rollouts import remembered, same_content
 from orchestrator.state.state import State
 from orchestrator.state.typical import count_submitted
@@ -134,7 +136,7 @@ def submit_one(state: State, submission: JobSubmission) -> JobAnswer:
     again = job.stopped
     if submission.remember and not job.tracked:
         job = replace(job, tracked=True)
-    job = next_version(state, job, spec, everything=again)
+    job = next_version(state, job, spec, everything=again, in_place=submission.in_place and not again)
     kind = "job.submitted" if again else "job.updated"
     state.events.emit(kind, namespace=spec.namespace, job=spec.name, message=f"version {job.version}")
     return JobAnswer(uid=job.uid, version=job.version, changed=True)
@@ -222,7 +224,7 @@ def _with_rollout(state: State, before: Job, job: Job) -> Job:
     return replace(job, history=history, rollout=rollout, stable_version=stable)
 
 
-def next_version(state: State, job: Job, spec: JobSpec, *, everything: bool) -> Job:
+def next_version(state: State, job: Job, spec: JobSpec, *, everything: bool, in_place: bool = False) -> Job:
     """Replace the job's record by its next version."""
     if spec.on_disconnect != job.spec.on_disconnect:
         # Agents act on it while they are cut off, so those that keep running must hear of it now.
@@ -232,7 +234,11 @@ def next_version(state: State, job: Job, spec: JobSpec, *, everything: bool) -> 
     if not spec.is_template:
         count_submitted(state.typical, spec, None if job.stopped or job.spec.is_template else job.spec)
     after = _next_job(state, job, spec, everything=everything)
-    state.put_job(_with_rollout(state, job, after) if job.tracked else after)
+    if job.tracked:
+        after = _with_rollout(state, job, after)
+    if in_place:
+        after = resize(state, job, after)
+    state.put_job(replace(after, pins=kept(after)))
     return state.jobs[job.uid]
 
 

@@ -28,6 +28,8 @@ from orchestrator.state.ledger import device_bits, engine_key
 from orchestrator.state.model import MAX_COMMAND_ROWS, MAX_CORDONED_DEVICES, Node
 from orchestrator.state.state import Rows, State
 
+MAX_DRAIN_MS = 365 * 24 * 3_600_000
+
 
 def register(state: State, command: RegisterNode) -> Outcome:
     spec = command.node
@@ -65,6 +67,7 @@ def register(state: State, command: RegisterNode) -> Outcome:
             )
         )
         state.ledger.touched[slot] = state.index
+        state.changes.widen(state.index)
         state.events.emit("node.registered", node_id=spec.id, message=spec.name)
         _tell_sick(state, spec, ())
         apply_taints.tell(state, None, state.nodes[spec.id])
@@ -80,7 +83,12 @@ def register(state: State, command: RegisterNode) -> Outcome:
     state.put_node(replace(node, register_index=state.index))
     # Whoever registers begins a new stream and must be told everything.
     state.ledger.touched[node.slot] = state.index
-    return state.changed(known.spec != spec or known.status is NodeStatus.LOST)
+    changed = known.spec != spec or known.status is NodeStatus.LOST
+    if changed:
+        state.changes.sweep(state.index)  # what it holds may have to go elsewhere, or have come back
+    else:
+        state.changes.widen(state.index)
+    return state.changed(changed)
 
 
 def _tell_sick(state: State, spec: NodeSpec, before: StrMap) -> None:
@@ -159,7 +167,16 @@ def cordon(state: State, command: CordonNode) -> Outcome:
     if node.cordoned == command.cordoned:
         return state.changed(False)  # one that is draining is cordoned, too
     draining = node.draining and command.cordoned
-    state.put_node(replace(node, cordoned=command.cordoned, draining=draining, modify_index=state.index))
+    deadline_ms = node.drain_deadline_ms if draining else 0
+    state.put_node(
+        replace(
+            node,
+            cordoned=command.cordoned,
+            draining=draining,
+            drain_deadline_ms=deadline_ms,
+            modify_index=state.index,
+        )
+    )
     state.events.emit("node.cordoned" if command.cordoned else "node.uncordoned", node_id=node.spec.id)
     return state.changed()
 
@@ -191,10 +208,33 @@ def drain(state: State, command: DrainNode) -> Outcome:
     node = state.nodes.get(command.node_id)
     if node is None:
         return _not_found(state, command.node_id)
-    if node.draining:
+    problem = range_problem("a drain's deadline in ms", command.deadline_after_ms, 0, MAX_DRAIN_MS)
+    if problem:
+        return state.reject("INVALID", problem)
+    if command.cancel:
+        return _cancel_drain(state, node, command)
+    deadline_ms = state.time_ms + command.deadline_after_ms if command.deadline_after_ms else node.drain_deadline_ms
+    if node.draining and deadline_ms == node.drain_deadline_ms:
         return state.changed(False)
-    state.put_node(replace(node, cordoned=True, draining=True, modify_index=state.index))
-    state.events.emit("node.draining", node_id=node.spec.id)
+    state.put_node(replace(node, cordoned=True, draining=True, drain_deadline_ms=deadline_ms, modify_index=state.index))
+    within = f"within {command.deadline_after_ms / 1000:g} s" if command.deadline_after_ms else ""
+    state.events.emit("node.draining", node_id=node.spec.id, message=within)
+    return state.changed()
+
+
+def _cancel_drain(state: State, node: Node, command: DrainNode) -> Outcome:
+    if not node.draining:
+        return state.changed(False)
+    state.put_node(
+        replace(
+            node,
+            cordoned=command.keep_cordoned,
+            draining=False,
+            drain_deadline_ms=0,
+            modify_index=state.index,
+        )
+    )
+    state.events.emit("node.undrained", node_id=node.spec.id)
     return state.changed()
 
 

@@ -20,6 +20,7 @@ from orchestrator.contract.taints import repelling
 from orchestrator.state.allocations import LAST_LIVE
 from orchestrator.state.apply_evictions import evict
 from orchestrator.state.apply_gangs import device_refusals, gang_refusal
+from orchestrator.state.apply_near import Near, asks_for_neighbours
 from orchestrator.state.apply_rollouts import replace_outdated
 from orchestrator.state.apply_rows import describe, emit, lose, set_reason
 from orchestrator.state.commands import Action, ActionColumns, ApplyPlan, Outcome, PlacementColumns, PlanAnswer
@@ -208,6 +209,7 @@ class _Placing:
         self.rows = len(self.columns)
         self.ok: Bools = np.ones(self.rows, dtype=np.bool_)
         self.custom = False  # whether any group asks for custom resources
+        self.choosy = False  # whether it matters to any group who else is where
         self.why: dict[int, str] = {}
         self.gangs: list[tuple[int, int]] = []  # (place in the plan's jobs, group) of each gang
 
@@ -223,6 +225,7 @@ class _Placing:
         self._fit_custom()
         self._match_ports()
         self._match_quotas()
+        self._match_neighbours()
         self._match_gangs()
         accepted = np.flatnonzero(self.ok)
         if len(accepted):
@@ -272,7 +275,7 @@ class _Placing:
         columns = self.columns
         keys = columns.job.astype(np.int64) << 32 | (columns.group.astype(np.int64) & 0xFFFFFFFF)
         unique, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-        facts = np.zeros((len(unique), 11), dtype=np.int64)
+        facts = np.zeros((len(unique), 12), dtype=np.int64)
         refusals: list[str] = []
         for place, at in enumerate(first.tolist()):
             refusals.append(self._group_facts(facts[place], int(columns.job[at]), int(columns.group[at])))
@@ -286,6 +289,7 @@ class _Placing:
         self.need: Ints = rows[:, 4:7]
         self.devices, self.gpu_millis, self.port_count = rows[:, 7], rows[:, 8], rows[:, 9]
         self.has_static: Bools = rows[:, 10] > 0
+        self.same_port: Ints = rows[:, 11]  # a number may be asked for twice: by TCP and by UDP
         self._refuse_where(columns.version != rows[:, 3], "the job has another version by now")
         self._refuse_where(
             (columns.ordinal < 0) | (columns.ordinal >= rows[:, 2]), "the ordinal is not below the count"
@@ -304,6 +308,7 @@ class _Placing:
         if facts.gang is not None:
             self.gangs.append((job_place, group))
         self.custom = self.custom or bool(facts.custom)
+        self.choosy = self.choosy or asks_for_neighbours(job.spec, job.spec.groups[group])
         into[:] = (
             facts.gid,
             job.slot,
@@ -316,6 +321,7 @@ class _Placing:
             facts.gpu_millis,
             len(facts.static_ports),
             any(facts.static_ports),
+            _repeated(facts.static_ports),
         )
         return ""
 
@@ -457,7 +463,7 @@ class _Placing:
             engine = self.state.ledger.ports.get(key, {})
             planned = taken.setdefault(key, set())
             problem = ""
-            if len(set(ports)) != len(ports):
+            if len(set(ports)) != len(ports) - self.same_port[place]:
                 problem = "it gets the same host port twice"
             elif min(ports) < 1 or max(ports) > 65_535:
                 problem = "a host port is not from 1 to 65535"
@@ -502,6 +508,29 @@ class _Placing:
         job = self.state.jobs[self.command.jobs[int(self.columns.job[place])]]
         statics = self.state.facts(job)[int(self.columns.group[place])].static_ports
         return all(static in (0, port) for static, port in zip(statics, ports, strict=True))
+
+    def _match_neighbours(self) -> None:
+        """Required affinity and spreading, row by row: each counts for those after it."""
+        if not self.choosy:
+            return
+        state, near = self.state, Near(self.state, self.command.based_on)
+        ok = self.ok.tolist()
+        for place in range(self.rows):
+            job = state.jobs.get(self.command.jobs[int(self.columns.job[place])])
+            number = int(self.columns.group[place])
+            if job is None or not 0 <= number < len(job.spec.groups):
+                continue
+            group = job.spec.groups[number]
+            text = ""
+            if ok[place] and asks_for_neighbours(job.spec, group):
+                text = near.refusal(job, group, state.node_at[int(self.slots[place])])
+            if text:
+                self.why[place] = text
+                self.ok[place] = False
+            if self.ok[place]:
+                near.add(job, group, int(self.slots[place]))
+            else:
+                near.refused(job, group)
 
     def _match_gangs(self) -> None:
         """A gang goes in whole or not at all; what its refused rows would have held stays free until the next plan."""
@@ -580,6 +609,12 @@ class _Placing:
                 name = f"{spec.name}/{spec.groups[group].name}/{ordinal}"
                 events.append((spec.namespace, spec.name, name, nodes[node], "", attempt))
         self.state.events.emit_rows("alloc.placed", events)
+
+
+def _repeated(static_ports: tuple[int, ...]) -> int:
+    """How many fixed ports have a number that another one before them has."""
+    fixed = [port for port in static_ports if port]
+    return len(fixed) - len(set(fixed))
 
 
 def _node_refusal(node: Node | None) -> str:

@@ -1,8 +1,9 @@
 """What changed since an index, as far as deciding may come to something else: hints for the leader, never stored.
 
-Owns: for every job slot the last such change, and the last one that concerns all jobs. Leaves to others: who is to say
-so (``state``'s own moves, ``apply``). The rule: saying too much costs a round, saying too little leaves work undone; so
-whatever is not known to concern single jobs concerns all of them.
+Owns: for every job slot the last such change, the last one that concerns all jobs, and the last one of nodes that
+concerns nobody who has a place. Leaves to others: who is to say so (``state``'s own moves, ``apply``). The rule: saying
+too much costs a round, saying too little leaves work undone; so whatever is not known to concern single jobs concerns
+all of them.
 
 An allocation that begins to run is the common case that changes nothing: only rollouts and drains wait for it.
 """
@@ -16,12 +17,14 @@ import numpy.typing as npt
 
 
 class Changes:
-    """``everything``: index of the last change that may concern every job."""
+    """``everything``: index of the last change that may concern every job; ``nodes``: of the last one after which there
+    are other nodes, or other records of them, and every allocation is where it was: news to whoever waits for a place,
+    and to jobs that run on every node. A sweep counts as one too."""
 
-    __slots__ = ("_jobs", "everything", "newest")
+    __slots__ = ("_jobs", "everything", "newest", "nodes")
 
     def __init__(self, index: int = 0) -> None:
-        self.everything = index
+        self.everything = self.nodes = index
         self.newest = index
         """Of all changes."""
         self._jobs: npt.NDArray[np.int64] = np.zeros(64, dtype=np.int64)
@@ -38,7 +41,11 @@ class Changes:
 
     def sweep(self, index: int) -> None:
         """Something changed that may concern every job."""
-        self.everything = self.newest = index
+        self.everything = self.newest = self.nodes = index
+
+    def widen(self, index: int) -> None:
+        """A node came that holds nothing, or said nothing new."""
+        self.nodes = index
 
     def since(self, index: int) -> list[int] | None:
         """The slots of jobs that changed after ``index``, ascending; None: all of them have to be looked at."""

@@ -149,6 +149,7 @@ def _group_problem(group: GroupSpec) -> str:
         or _wishes_problem(group.affinity, group.spread, group.tolerations)
         or range_problem("number of datasets", len(group.datasets), 0, 1_000)
         or range_problem("locality", group.locality, 0, MAX_WEIGHT)
+        or range_problem("length of the network mode", len(group.network_mode), 0, 128)
         or _update_problem(group.update)
         or next((problem for task in group.tasks if (problem := _task_problem(task))), "")
     )
@@ -159,7 +160,7 @@ def _group_problem(group: GroupSpec) -> str:
                 or range_problem(f"port {port.label}", port.to, 0, 65_535)
                 or range_problem(f"static port {port.label}", port.static, 0, 65_535)
             )
-        fixed = [port.static for port in group.ports if port.static]
+        fixed = [(port.static, port.protocol) for port in group.ports if port.static]
         if len(set(fixed)) != len(fixed):
             problem = problem or "two ports of a group ask for the same host port"
         if sum(1 for task in group.tasks if task.resources.gpus is not None) > 1:

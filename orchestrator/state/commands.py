@@ -39,6 +39,7 @@ class JobSubmission:
     spec: JobSpec
     uid: str  # minted by the proposer; used if this creates the job
     expect_version: int | None = None  # None: none; 0: must not exist; n: must be at version n
+    in_place: bool = False  # what runs of groups that differ in cpu and memory alone goes on (``state.resize``)
     remember: bool = False  # keep what the job was before, and how its rollout goes
 
 
@@ -156,6 +157,37 @@ class RemoveJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PinImage:
+    """All instances of a group's version run this digest of an image; the first one counts, and the answer says which.
+
+    ``version``: of the job, as the allocation that asks has it.
+    """
+
+    job_uid: str
+    group: str
+    version: int
+    image: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartProgress:
+    job_uid: str
+    group: str
+    ordinal: int
+    attempt: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordProgress:
+    """How far the starts of a node's allocations have come: their reason for a while, and an event each."""
+
+    node_id: str
+    progress: tuple[StartProgress, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MoveAllocation:
     """One running instance of a service stops, and its next attempt goes to another node if any other has room.
 
@@ -200,9 +232,14 @@ class CordonDevice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainNode:
-    """Cordons the node and moves its allocations away."""
+    """Cordons the node and moves its allocations away. ``deadline_after_ms`` of cluster time later what is left is
+    stopped at once (0: no deadline, or the one that a drain under way has). ``cancel`` ends a drain instead; the node
+    takes work again unless ``keep_cordoned``."""
 
     node_id: str
+    deadline_after_ms: int = 0
+    cancel: bool = False
+    keep_cordoned: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -461,6 +498,8 @@ SingleCommand = (
     | ForceRun
     | RemoveJob
     | MoveAllocation
+    | PinImage
+    | RecordProgress
     | RegisterNode
     | CordonNode
     | CordonDevice
@@ -541,7 +580,14 @@ class VariablesAnswer:
     outcomes: tuple[Outcome, ...]
 
 
-Answer = WriteAnswer | JobsAnswer | VariableAnswer | VariablesAnswer | PlanAnswer
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinAnswer:
+    """The digest that counts. Asking again gives the same, so it is not remembered."""
+
+    digest: str
+
+
+Answer = WriteAnswer | JobsAnswer | VariableAnswer | VariablesAnswer | PlanAnswer | PinAnswer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

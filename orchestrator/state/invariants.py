@@ -49,7 +49,7 @@ def _nodes(state: State) -> Iterator[str]:
         for place, device in enumerate(node.spec.devices):
             if mask >> place & 1:
                 millis[(node.slot, device.id)] += int(table.gpu_millis[row])
-        for port in table.ports.get(row, ()):
+        for port in set(table.ports.get(row, ())):  # TCP and UDP of one row may share a number
             ports[(engine_key(node), port)] += 1
     for slot, total in sums.items():
         node = state.node_at[slot]
@@ -94,7 +94,7 @@ def _ordinals(state: State) -> Iterator[str]:
             yield f"attempt {attempt} of {key} is above the highest ever placed"
     for key, count in live.items():
         job = state.job_at.get(ordinals.names[key[0]][0])
-        if count > (1 if job is None or job.rollout is None else 2):
+        if count > (2 if job is not None and job.tracked else 1):
             yield f"{count} attempts of {key} are live"
         if count > 1 and key[0] not in ordinals.paired:
             yield f"{count} attempts of {key} are live, and its group is not listed as one of pairs"

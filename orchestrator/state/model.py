@@ -43,12 +43,23 @@ class Schedule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImagePin:
+    """What instances of ``group`` run for ``image``; ``version``: of the job, since which that holds."""
+
+    group: str
+    version: int
+    image: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """A job as the cluster knows it.
 
     ``group_versions[i]`` is the job version at which the content (not the count) of ``spec.groups[i]`` last changed: an
     allocation with a lower version is outdated. ``specs`` keeps the older versions that rows of the table still name,
     so that agents can be told what to run and records can be read: sorted (version, spec) pairs, the newest included.
+    ``pins``: the digests that were settled for images (``state.images``).
     """
 
     slot: int  # number in the allocation table's ``job`` column; reused only after every row is gone
@@ -64,6 +75,7 @@ class Job:
     modify_index: int
     create_time_ms: int
     modify_time_ms: int
+    pins: tuple[ImagePin, ...] = ()
     # Of jobs that were submitted so that it is remembered (``tracked``): what they were before, oldest first; how the
     # newest rollout stands; the last version of which all was ready; and by group the versions that are current though
     # they are older than ``group_versions``: their content is the same (``state.rollouts``; () = none of any group).
@@ -90,6 +102,8 @@ class Node:
     # What may be in use without breaking an invariant: the capacity, or what was in use when a registration lowered it.
     ceiling: Resources = _NOTHING
     cordoned_devices: tuple[str, ...] = ()  # ids, sorted; also of devices that the node does not report now
+
+    drain_deadline_ms: int = 0  # cluster time at which what is left of a drain is stopped at once; 0: never
 
     # The agent's own first, then the operators', each by key and effect (``apply_taints`` keeps them so).
     taints: tuple[NodeTaint, ...] = ()

@@ -19,7 +19,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.contract.model import Desired, JobSpec, JobType, NodeStatus, Revision
+from orchestrator.contract import health
+from orchestrator.contract.model import AllocState, Desired, JobSpec, JobType, NodeStatus, Revision
 from orchestrator.contract.rollouts import RolloutStatus, surge, unavailable
 from orchestrator.state.allocations import LAST_LIVE, well
 from orchestrator.state.model import MAX_REVISIONS, Job
@@ -52,8 +53,19 @@ def follows_policy(job: Job, place: int) -> bool:
     return job.rollout is not None and job.spec.type is JobType.SERVICE and group.gang is None
 
 
+def is_ready(state: State, row: int) -> bool:
+    """Whether it should get work: it runs, is meant to, its node is there, and its checks are good."""
+    table = state.table
+    return (
+        int(table.state[row]) == int(AllocState.RUNNING)
+        and int(table.desired[row]) == int(Desired.RUN)
+        and health.is_ready(int(table.health[row]))
+        and state.node_at[int(table.node[row])].status is NodeStatus.READY
+    )
+
+
 def ready_rows(state: State, rows: Rows) -> Bools:
-    """bool per row: it should get work."""
+    """bool per row: ``is_ready``."""
     table = state.table
     ready: Bools = well(table.state[rows], table.health[rows]) & (table.desired[rows] == int(Desired.RUN))
     if not ready.any():
@@ -87,7 +99,7 @@ class Bounds:
         version = int(table.version[row])
         if is_current(job, place, version) and not self._replaced(job, place, row, other):
             return "is of the current version"
-        if not self._is_ready(row) or (other >= 0 and self._is_ready(other)):
+        if not is_ready(self._state, row) or (other >= 0 and is_ready(self._state, other)):
             return ""
         group = job.spec.groups[place]
         if int(table.ordinal[row]) >= group.count:
@@ -102,7 +114,7 @@ class Bounds:
         """A row was told to stop; call it before that is written down."""
         gid = int(self._state.table.gid[row])
         other = self._beside(row)
-        if gid in self._ready and self._is_ready(row) and not (other >= 0 and self._is_ready(other)):
+        if gid in self._ready and is_ready(self._state, row) and not (other >= 0 and is_ready(self._state, other)):
             self._ready[gid] -= 1
 
     def _replaced(self, job: Job, place: int, row: int, other: int) -> bool:
@@ -113,9 +125,6 @@ class Bounds:
             and int(table.attempt[other]) > int(table.attempt[row])
             and is_current(job, place, int(table.version[other]))
         )
-
-    def _is_ready(self, row: int) -> bool:
-        return bool(ready_rows(self._state, np.array([row], dtype=np.int32))[0])
 
     def _beside(self, row: int) -> int:
         """The other live attempt of the same instance, or -1."""

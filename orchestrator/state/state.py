@@ -159,6 +159,10 @@ class State:
         self.changes.touch((job.slot,), self.index)
         self.usage.put(self, job)
 
+    def amend_job(self, job: Job) -> None:
+        """Replace a job's record by one in which nothing differs that deciding looks at."""
+        self.jobs[job.uid] = self.job_at[job.slot] = job
+
     def remove_job(self, job: Job) -> None:
         """Forget a job of which nothing lives, with all its rows."""
         self.drop_rows(self.job_rows(job.slot))
@@ -348,6 +352,18 @@ class State:
         self.stamp(rows)
         self.touch_jobs(rows)
         self.usage.ended(self, _distinct(self.table.job[rows]), state)
+
+    def resize_rows(self, rows: Rows, version: int, place: int, cpu_millis: int, memory_mib: int) -> None:
+        """Live rows (each once) belong to this version of their job, group number ``place`` of it, with this size."""
+        table, slots = self.table, self.table.node[rows]
+        self._count_versions(rows, -1)
+        np.add.at(self.ledger.cpu_millis, slots, cpu_millis - table.cpu_millis[rows])
+        np.add.at(self.ledger.memory_mib, slots, memory_mib - table.memory_mib[rows])
+        table.cpu_millis[rows], table.memory_mib[rows] = cpu_millis, memory_mib
+        table.version[rows], table.group[rows] = version, place
+        self._count_versions(rows, 1)
+        self.stamp(rows)
+        self.tell(rows)
 
     def _out_of_order(self, rows: Rows) -> list[int]:
         """Of rows that ended now, those behind which an attempt stands that counts more."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.contract import health
 from orchestrator.contract.answers import DeviceUse, JobStatus, NodeInfo
+from orchestrator.contract.containers import variables_of
 from orchestrator.contract.model import (
     Allocation,
     AllocationId,
@@ -34,8 +34,10 @@ from orchestrator.contract.model import (
     Usage,
 )
 from orchestrator.state.allocations import FREE, LAST_LIVE, NO_ROWS, Columns
+from orchestrator.state.images import digests
 from orchestrator.state.model import Job, Node
 from orchestrator.state.ordinals import LastAttempts
+from orchestrator.state.rollouts import is_ready
 from orchestrator.state.state import Rows, State
 from orchestrator.state.status import job_status
 from orchestrator.state.typical import Shape
@@ -97,7 +99,7 @@ def cluster_view(state: State) -> ClusterView:
         time_ms=state.time_ms,
         jobs={JobUid(job.uid): job for job in jobs.values()},
         jobs_by_slot=jobs,
-        nodes={NodeId(node.spec.id): node for slot, node in nodes.items() if slot not in state.forgotten},
+        nodes=_present(state, nodes),
         nodes_by_slot=nodes,
         allocations=state.table.copy(rows),
         last_attempt=LastAttempts(state.ordinals),
@@ -109,6 +111,17 @@ def cluster_view(state: State) -> ClusterView:
         typical=state.typical.shown(),
         default_placement=state.limits.default_placement,
     )
+
+
+def with_nodes(state: State, view: ClusterView) -> ClusterView:
+    """The view with the nodes as they are now."""
+    nodes = dict(sorted(state.node_at.items()))
+    return replace(view, nodes=_present(state, nodes), nodes_by_slot=nodes)
+
+
+def _present(state: State, nodes: Mapping[int, Node]) -> dict[NodeId, Node]:
+    """By id, without the forgotten ones."""
+    return {NodeId(node.spec.id): node for slot, node in nodes.items() if slot not in state.forgotten}
 
 
 def nodes_alone(view: ClusterView) -> ClusterView:
@@ -182,17 +195,6 @@ def allocation(state: State, row: int) -> Allocation:
             custom=table.custom.get(row, ()),
         ),
         ready=is_ready(state, row),
-    )
-
-
-def is_ready(state: State, row: int) -> bool:
-    """Whether it should get work: it runs, is meant to, its node is there, and its checks are good."""
-    table = state.table
-    return (
-        int(table.state[row]) == int(AllocState.RUNNING)
-        and int(table.desired[row]) == int(Desired.RUN)
-        and health.is_ready(int(table.health[row]))
-        and state.node_at[int(table.node[row])].status is NodeStatus.READY
     )
 
 
@@ -285,6 +287,7 @@ def node_info(state: State, node: Node) -> NodeInfo:
         register_index=node.register_index,
         status_reason=node.status_reason,
         taints=node.taints,
+        drain_deadline_ms=node.drain_deadline_ms,
     )
 
 
@@ -400,6 +403,7 @@ def assignment(state: State, row: int) -> Assignment:
         job_version=int(table.version[row]),
         modify_index=int(table.told[row]),
         origin=job.spec.origin,
+        digests=digests(job, group.name, int(table.version[row])),
         adopt_only=int(table.attempt[row]) <= state.attempt_floor,
     )
 
@@ -412,7 +416,7 @@ def _group_spec(state: State, row: int) -> GroupSpec:
 
 def _values(state: State, namespace: str, group: GroupSpec) -> StrMap:
     """The values of the variables that the group's tasks name, as far as they exist."""
-    names: Iterable[str] = sorted({name for task in group.tasks for _, name in task.variables})
+    names: Iterable[str] = sorted({name for task in group.tasks for name in variables_of(task)})
     return tuple(
         (name, state.variables[(namespace, name)].value) for name in names if (namespace, name) in state.variables
     )

@@ -139,11 +139,15 @@ class _Processes(abc.ABC):
 
     def cpu_s(self) -> float:
         """Processor seconds that the running members have used."""
-        ticks = 0
-        for process in self._running.values():
+        return sum(self.cpu_s_of_each().values())
+
+    def cpu_s_of_each(self) -> dict[str, float]:
+        """The same, by member."""
+        used = {}
+        for member, process in self._running.items():
             fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
+            used[member] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return used
 
     async def stop(self) -> None:
         for channel in self._channels:

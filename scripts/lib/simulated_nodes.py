@@ -132,9 +132,10 @@ class Node:
     async def _serve(self, stub: Any, address: str) -> None:
         fleet = self._fleet
         async with fleet.joining:
-            if not self._registered:
-                await self._register(stub)
-            await self._beat(stub, address)
+            if self._registered:
+                await self._beat(stub, address)
+            else:
+                await self._register(stub, address)
         fleet.sessions += 1
         for key, desired in self._known.items():  # as a session of an agent begins
             self._observe(key, pb.AssignmentKey.FromString(key), RUNNING if desired == RUN else STOPPED)
@@ -150,7 +151,7 @@ class Node:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _register(self, stub: Any) -> None:
+    async def _register(self, stub: Any, address: str) -> None:
         request = pb.RegisterRequest(
             request_id=str(uuid.uuid4()),
             node=types_pb2.NodeSpec(
@@ -163,6 +164,7 @@ class Node:
         self._registered = True
         self._beat_s = answer.heartbeat_ms / 1000
         self._fleet.registered += 1
+        self._follow(answer.leader, address)
 
     async def _beat(self, stub: Any, address: str) -> None:
         answer = await stub.Heartbeat(
@@ -174,8 +176,11 @@ class Node:
         if answer.register_again:
             self._registered = False
             raise ConnectionResetError("unknown node")
-        if answer.leader.address and answer.leader.address != address:
-            self._fleet.leader = answer.leader.address
+        self._follow(answer.leader, address)
+
+    def _follow(self, leader: pb.LeaderHint, address: str) -> None:
+        if leader.address and leader.address != address:
+            self._fleet.leader = leader.address
             raise ConnectionResetError("another peer leads")
 
     async def _beats(self, stub: Any, address: str) -> None:

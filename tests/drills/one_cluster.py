@@ -40,7 +40,9 @@ def usable(kinds: Sequence[str]) -> list[str]:
 
 async def drill(kinds: Sequence[str]) -> None:
     needs = frozenset[Need]().union(*(EVERY[kind].needs for kind in kinds))
-    async with FaultyCluster(links=Need.LINKS in needs, disks=Need.DISKS in needs) as cluster:
+    has = {"links": Need.LINKS in needs, "disks": Need.DISKS in needs, "engine": Need.ENGINE in needs}
+    driver = "docker" if has["engine"] else "process"
+    async with FaultyCluster(driver=driver, **has) as cluster:
         for kind in kinds:
             said: list[str] = []
             began = time.monotonic()
@@ -50,7 +52,12 @@ async def drill(kinds: Sequence[str]) -> None:
                 tell(kind, said, failed=error.message)
                 continue
             seconds = round(time.monotonic() - began, 1)
-            tell(kind, said, verdict=verdict.as_json(replaces=EVERY[kind].loses_node), seconds=seconds)
+            tell(
+                kind,
+                said,
+                verdict=verdict.as_json(replaces=EVERY[kind].loses_node, watches_engine=EVERY[kind].watches_engine),
+                seconds=seconds,
+            )
 
 
 def tell(kind: str, said: Sequence[str], **outcome: Any) -> None:

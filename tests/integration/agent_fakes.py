@@ -30,6 +30,8 @@ from orchestrator.contract.model import (
     PortBinding,
     Resources,
     RestartPolicy,
+    Service,
+    ServiceInstance,
     StopPolicy,
     TaskSpec,
     str_map,
@@ -127,12 +129,17 @@ class FakePeer(agent_pb2_grpc.AgentsServicer):
         self.reports: list[agent_pb2.ReportStatusesRequest] = []
         self.observations: list[Observation] = []
         self.fail_reports = 0
+        self.settled: dict[tuple[str, str, int, str], str] = {}  # job uid, group, version, image -> digest
+        self.progress: list[tuple[AssignmentKey, str]] = []
+        self.knows_images = True
         self.streams = 0
         self._deltas: set[asyncio.Queue[agent_pb2.AssignmentsUpdate | None]] = set()
         self._logs: dict[str, asyncio.Queue[agent_pb2.LogsData]] = {}
         self._down: asyncio.Queue[agent_pb2.LogsDown] | None = None
         self._server: grpc.aio.Server | None = None
         self._stream_numbers = 0
+        self.services: dict[tuple[str, str], Service] = {}
+        self._hearing: set[asyncio.Queue[tuple[str, str]]] = set()
 
     async def start(self, port: int = 0) -> str:
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
@@ -147,6 +154,23 @@ class FakePeer(agent_pb2_grpc.AgentsServicer):
         if self._server is not None:
             await self._server.stop(None)
             self._server = None
+
+    # ---- images
+
+    async def PinImage(  # noqa: N802
+        self, request: agent_pb2.PinImageRequest, context: Any
+    ) -> agent_pb2.PinImageResponse:
+        if not self.knows_images:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+        key = codec.decode(AssignmentKey, request.key)
+        place = (key.job_uid, key.id.group, request.job_version, request.image)
+        return agent_pb2.PinImageResponse(digest=self.settled.setdefault(place, request.digest))
+
+    async def ReportProgress(  # noqa: N802
+        self, request: agent_pb2.ReportProgressRequest, context: Any
+    ) -> agent_pb2.ReportProgressResponse:
+        self.progress += [(codec.decode(AssignmentKey, one.key), one.text) for one in request.progress]
+        return agent_pb2.ReportProgressResponse()
 
     # ---- what tests do
 
@@ -190,13 +214,20 @@ class FakePeer(agent_pb2_grpc.AgentsServicer):
         tail_lines: int = 0,
         offset: int = 0,
         previous: bool = False,
+        workload: bool = False,
     ) -> tuple[str, asyncio.Queue[agent_pb2.LogsData]]:
         await until(lambda: self._down is not None, "the agent's log stream")
         self._stream_numbers += 1
         stream_id = f"stream-{self._stream_numbers}"
         queue = self._logs[stream_id] = asyncio.Queue()
         wanted = agent_pb2.LogsOpen(
-            stream_id=stream_id, task=task, follow=follow, tail_lines=tail_lines, offset=offset, previous=previous
+            stream_id=stream_id,
+            task=task,
+            follow=follow,
+            tail_lines=tail_lines,
+            offset=offset,
+            previous=previous,
+            workload=workload,
         )
         codec.encode(key, wanted.key)
         assert self._down is not None
@@ -310,6 +341,54 @@ class FakePeer(agent_pb2_grpc.AgentsServicer):
             self.observations += [codec.decode(Observation, one) for one in request.observations]
         self.reports.append(request)
         return agent_pb2.ReportStatusesResponse(index=self.index)
+
+    async def Services(self, requests: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+        """Every service that is asked for, and again when ``offer`` says something new of it."""
+        asked: set[tuple[str, str]] = set()
+        queue: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+        self._hearing.add(queue)
+
+        async def read() -> None:
+            async for up in requests:
+                for one in up.add:
+                    asked.add((one.namespace, one.name))
+                    queue.put_nowait((one.namespace, one.name))
+
+        reader = asyncio.get_running_loop().create_task(read())
+        try:
+            while True:
+                key = await queue.get()
+                if key in asked:
+                    service = self.services.get(key) or Service(namespace=key[0], name=key[1])
+                    down = agent_pb2.ServicesDown(index=self.index)
+                    codec.encode(service, down.services.add())
+                    yield down
+        finally:
+            self._hearing.discard(queue)
+            reader.cancel()
+            with contextlib.suppress(asyncio.CancelledError, grpc.RpcError):
+                await reader
+
+    def offer(self, name: str, *addresses: tuple[str, int]) -> None:
+        """A service of namespace ``default``, with these ready instances."""
+        instances = tuple(
+            ServiceInstance(
+                allocation=AllocationId(namespace="default", job=name, group="main", ordinal=number),
+                attempt=1,
+                address=address,
+                port=port,
+            )
+            for number, (address, port) in enumerate(addresses)
+        )
+        self.services["default", name] = Service(namespace="default", name=name, instances=instances, declared=True)
+        for queue in self._hearing:
+            queue.put_nowait(("default", name))
+
+    async def ask_workload(self, key: AssignmentKey) -> agent_pb2.WorkloadReport:
+        """What the agent says that its tasks say."""
+        (chunk,) = await self.read_logs(key, workload=True)
+        assert not chunk.error, chunk.error
+        return agent_pb2.WorkloadReport.FromString(chunk.data)
 
     async def ServeLogs(self, requests: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
         first = await anext(requests)

@@ -24,6 +24,7 @@ from orchestrator.contract.v1 import agent_pb2_grpc as agent_rpc
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.contract.v1 import control_pb2_grpc as rpc
 from orchestrator.contract.v1 import types_pb2 as types
+from orchestrator.contract.v1.session_pb2 import AgentFrame, ClientFrame
 from orchestrator.replication.v1 import peer_pb2 as peer
 from orchestrator.replication.v1 import peer_pb2_grpc as peer_rpc
 
@@ -91,16 +92,37 @@ async def play_agent(stub: Any, logs_stub: Any, node: str) -> tuple[Any, Any]:
     full = await first("Assignments", stream)
     assert full is not None and full.full, CODES
     logs = logs_stub.ServeLogs()
-    await logs.write(agent.LogsUp(hello={"node_id": node}))
+    await logs.write(agent.LogsUp(hello={"node_id": node, "sessions": True, "workload": True}))
     return stream, logs
 
 
-async def serve_one_log(logs: Any) -> None:
-    """Answer the first request for logs."""
+async def serve_one_log(logs: Any, report: agent.WorkloadReport | None = None) -> None:
+    """Answer the next request for logs, or for what tasks say of themselves."""
     down = await first("ServeLogs", logs)
-    await logs.write(
-        agent.LogsUp(data={"stream_id": down.open.stream_id, "data": b"hello\n", "task": "main", "end": True})
-    )
+    while down.WhichOneof("message") != "open":  # the end of the last one
+        down = await first("ServeLogs", logs)
+    assert down.open.workload == (report is not None)
+    data = b"hello\n" if report is None else report.SerializeToString()
+    await logs.write(agent.LogsUp(data={"stream_id": down.open.stream_id, "data": data, "task": "main", "end": True}))
+
+
+async def one_session(control: Any, agents: Any, logs: Any, which: dict[str, Any]) -> None:
+    """A session by way of one peer with an agent whose stream is at another."""
+    session = control.Session()
+    await session.write(ClientFrame(open={"id": which, "exec": {"command": ["x"]}}))
+    async with asyncio.timeout(15):
+        down = await logs.read()
+    joined = agents.JoinSession()
+    await joined.write(AgentFrame(join=down.session.session_id))
+    await joined.write(AgentFrame(started={"node": "n"}))
+    assert (await first("Session", session)).started.node == "n", CODES
+    await session.write(ClientFrame(data=b"in"))
+    assert (await first("JoinSession", joined)).data == b"in", CODES
+    await joined.write(AgentFrame(end={"exit_code": 3}))
+    async with asyncio.timeout(15):
+        assert (await session.read()).end.exit_code == 3
+        assert await joined.read() is END
+        assert (await logs.read()).close.stream_id == down.session.session_id
 
 
 async def main(address: str, certs: Path | None, me: str, logs_address: str) -> None:
@@ -115,7 +137,7 @@ async def main(address: str, certs: Path | None, me: str, logs_address: str) -> 
     constraint = {"attribute": "node.id", "operator": 1, "values": [node]}
     spec = {
         "namespace": space, "name": "web", "constraints": [constraint],
-        "groups": [{"name": "main", "count": 1, "tasks": [task]}],
+        "groups": [{"name": "main", "count": 1, "tasks": [task], "ports": [{"label": "http"}]}],
     }  # fmt: skip
     key = {"namespace": space, "name": "web"}
     await call(control, "SubmitJob", pb.SubmitJobRequest(request_id=uuid.uuid4().hex, job=spec))
@@ -129,11 +151,29 @@ async def main(address: str, certs: Path | None, me: str, logs_address: str) -> 
     chunk = await first("Logs", control.Logs(pb.LogsRequest(id=which, tail_lines=-1, offset=-1)))
     assert chunk is not None and chunk.data == b"hello\n", CODES
     await answering
+    await one_session(control, elsewhere, logs, which)
+    await call(control, "GetUsage", pb.GetUsageRequest(node=node))
+    await call(control, "DrainStatus", pb.DrainStatusRequest(node=node))
+    assert len(ANSWERS["DrainStatus"].left) == 1, ANSWERS["DrainStatus"]
     await call(control, "GetJob", pb.GetJobRequest(job=key))
     assert ANSWERS["GetJob"].job.groups[0].running == 1, ANSWERS["GetJob"]
     await call(control, "ListJobs", pb.ListJobsRequest(namespace="*"))
     await call(control, "GetAllocation", pb.GetAllocationRequest(id=which))
     await call(control, "ListAllocations", pb.ListAllocationsRequest(namespace=space))
+    asked = asyncio.ensure_future(serve_one_log(logs, agent.WorkloadReport(tasks=[{"task": "main", "ready": True}])))
+    await call(control, "GetWorkload", pb.GetWorkloadRequest(id=which))
+    assert ANSWERS["GetWorkload"].tasks[0].ready, ANSWERS["GetWorkload"]
+    await asked
+    await call(control, "ListServices", pb.ListServicesRequest(namespace=space))
+    assert [one.name for one in ANSWERS["ListServices"].services] == ["web"]
+    await first("WatchServices", control.WatchServices(pb.WatchServicesRequest(namespace=space)))
+    services = agents.Services()
+    await services.write(agent.ServicesUp(node_id=node, add=[{"namespace": space, "name": "web"}]))
+    async with asyncio.timeout(15):
+        heard = await services.read()
+    assert len(heard.services[0].instances) == 1, heard
+    CODES["Services"] = "OK"
+    services.cancel()
     await call(control, "ExplainJob", pb.ExplainJobRequest(job=key))
     await call(control, "ExplainPast", pb.ExplainPastRequest(job=key, at_index=ANSWERS["GetJob"].read.index))
     await call(control, "PlanJob", pb.PlanJobRequest(job={**spec, "priority": 7}))
@@ -142,7 +182,13 @@ async def main(address: str, certs: Path | None, me: str, logs_address: str) -> 
     await call(control, "Rebalance", pb.RebalanceRequest(goal="spread"))
     await call(control, "MoveAllocation", pb.MoveAllocationRequest(id=which, attempt=1))
     await call(control, "ScaleJob", pb.ScaleJobRequest(job=key, count=2))
+    changed = {**spec, "priority": 7}
+    await call(control, "SubmitJob", pb.SubmitJobRequest(request_id=uuid.uuid4().hex, job=changed))
     await call(control, "RestartJob", pb.RestartJobRequest(job=key))
+    await call(control, "SteerRollout", pb.SteerRolloutRequest(job=key, action=types.ROLLOUT_ACTION_PAUSE))
+    await call(control, "ListJobVersions", pb.ListJobVersionsRequest(job=key))
+    assert len(ANSWERS["ListJobVersions"].versions) >= 3, ANSWERS["ListJobVersions"]
+    await call(control, "RollbackJob", pb.RollbackJobRequest(job=key, version=1))
     await call(control, "StopJob", pb.StopJobRequest(job=key))
     await call(control, "RemoveJob", pb.RemoveJobRequest(job=key))
     batch = [{"namespace": space, "name": f"b{n}", "groups": spec["groups"]} for n in range(3)]

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
+import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import docker
 import httpx
+import psutil
 import pytest
 
+from agent.workload.place import remove, socket_directory
+from orchestrator.client import workload as kit
 from orchestrator.contract.model import (
     AllocState,
     Assignment,
@@ -22,7 +28,9 @@ from orchestrator.contract.model import (
     MountSpec,
     PortBinding,
     RestartPolicy,
+    StopPolicy,
     TaskSpec,
+    WorkloadSpec,
 )
 from tests.integration.agent_fakes import FakePeer, assignment_of, key_of, task_of, until
 from tests.integration.agent_process import AgentProcess
@@ -152,7 +160,8 @@ async def test_containers_are_confined_by_default(
     assert not host["CapAdd"]
     assert host["SecurityOpt"] == ["no-new-privileges:true"]
     assert (host["Privileged"], host["PidsLimit"], host["Init"]) == (False, 1024, True)
-    assert (host["Memory"], host["MemorySwap"], host["NanoCpus"]) == (32 << 20, 32 << 20, 100_000_000)
+    assert (host["Memory"], host["MemorySwap"], host["NanoCpus"]) == (32 << 20, 32 << 20, 0)
+    assert host["CpuShares"] == 102
     assert host["RestartPolicy"]["Name"] in ("", "no")
     assert host["LogConfig"]["Config"] == {"max-size": "10m", "max-file": "3"}
     assert attrs["Config"]["Labels"]["raftsman.allocation"] == "web/main/0"
@@ -254,3 +263,58 @@ async def test_stop_leaves_no_running_container(
     assert [one.status for one in mine(engine, peer)] == ["exited"]
     peer.remove(key)
     await until(lambda: not mine(engine, peer), "the forgotten container's removal")
+
+
+async def test_a_container_speaks_over_the_mounted_socket_whatever_its_user(peer: FakePeer, tmp_path: Path) -> None:
+    script = (
+        f"import sys; sys.path.insert(0, {str(Path(kit.__file__).parent)!r}); import workload\n"
+        "print(workload.ready(), workload.heartbeat(), flush=True)\n"
+        "workload.shutdown_signal(hold=False, signals=False).wait()"
+    )
+    # The test image holds no Python: this machine's is lent to it.
+    lent = (Path(sys.base_prefix), Path("/lib"), Path("/lib64"), Path("/usr/lib"), Path(kit.__file__).parent)
+    mounts = tuple(MountSpec(source=str(path), target=str(path)) for path in lent)
+    python = str(Path(sys.base_prefix) / "bin" / "python3")
+    task = task_of(python, "-S", "-B", "-c", script, image=IMAGE, stop=StopPolicy(timeout_ms=20_000))
+    task = replace(task, workload=WorkloadSpec(ready=True), user="65534:65534", mounts=mounts)
+    key = key_of("boxed")
+    one = AgentProcess(peer, tmp_path / "n1", "--driver", "docker", "--allow-host-paths", "--dns", "off")
+    await one.start()
+    try:
+        peer.assign(assignment_of(key, task))
+        await until(lambda: any(seen.health & 1 for seen in peer.observations), "the container to say that it is ready")
+        assert b"".join(chunk.data for chunk in await peer.read_logs(key)) == b"True True\n"
+        peer.assign(assignment_of(key, task, desired=Desired.STOP, modify_index=2))
+        stopped = await peer.wait_state(key, AllocState.STOPPED)
+        assert stopped.exit_code == 0  # it left by itself: the notice came before any signal
+    finally:
+        await one.end(signal.SIGTERM)
+        remove(socket_directory(tmp_path / "n1"))
+
+
+async def test_a_container_on_a_bridge_asks_its_agent_for_names(peer: FakePeer, tmp_path: Path) -> None:
+    here = [one.address for one in psutil.net_if_addrs().get("docker0", ()) if one.family == socket.AF_INET]
+    if not here:
+        pytest.skip("the engine's bridge is not on this machine")
+    (gateway,) = here
+    one = AgentProcess(
+        peer, tmp_path / "n1", "--driver", "docker", "--dns", f"{gateway}:53", "--dns-upstream", "127.0.0.1:9"
+    )
+    peer.offer("db", ("10.1.2.3", 5432))
+    await one.start()
+    key = key_of("asks")
+    try:
+        script = "nslookup db.service.raftsman; nslookup db; cat /etc/resolv.conf"
+        peer.assign(assignment_of(key, task_of("sh", "-c", script, image=IMAGE), job_type=JobType.BATCH))
+        await until(lambda: ended(peer, key), "its answer")
+        words = b"".join(chunk.data for chunk in await peer.read_logs(key)).decode()
+        assert f"nameserver {gateway}" in words and "search default.service.raftsman" in words
+        assert words.count("10.1.2.3") == 2
+    finally:
+        await one.end(signal.SIGTERM)
+        remove(socket_directory(tmp_path / "n1"))
+
+
+def ended(peer: FakePeer, key: AssignmentKey) -> bool:
+    last = peer.last(key)
+    return last is not None and last.state in (AllocState.COMPLETE, AllocState.FAILED)

@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from agent.asking import Asking
+from agent.driver import RunSpec
 from agent.drivers.fake import FakeDriver
 from agent.metrics import Metrics
 from agent.outbox import Outbox
 from agent.runspec import NodeFacts
 from agent.session import CONTACT_MS, Session
+from agent.sessions import SessionServer
 from agent.store import Store
 from agent.supervisor import Supervisor
+from agent.usage import Usage
 from orchestrator.contract.errors import StartupError
 from orchestrator.contract.model import AllocState, NodeSpec, OnDisconnect, Resources, TaskSpec
 from tests.integration.agent_fakes import FakePeer, assignment_of, key_of, task_of, until
@@ -38,6 +43,7 @@ class Stack:
         self.driver = FakeDriver()
         self.store = Store(directory)
         self.outbox = Outbox()
+        self.asking = Asking(lambda: self.store.node_id, every_s=0.01)
         self.metrics = Metrics()
         self.clock = Clock()
         facts = NodeFacts(node_id=self.store.node_id, name="n1", address="127.0.0.1", api=",".join(peers))
@@ -48,6 +54,8 @@ class Stack:
             metrics=self.metrics,
             report=self.outbox.add,
             acknowledged=lambda key: not self.outbox.has(key),
+            settle=self.asking.settle,
+            progress=self.asking.tell,
             refresh_s=0.05,
         )
         self.session = Session(
@@ -56,7 +64,10 @@ class Stack:
             store=self.store,
             supervisor=self.supervisor,
             outbox=self.outbox,
+            asking=self.asking,
             node=self.node,
+            sessions=SessionServer(self.supervisor, node_id=self.store.node_id, node_name="n1"),
+            usage=Usage(self.supervisor, data=directory),
             metrics=self.metrics,
             boot_id="boot-1",
             clock_ms=self.clock,
@@ -363,3 +374,47 @@ async def test_it_follows_when_all_peers_are_replaced_and_finds_them_after_a_res
     finally:
         await agent.close()
         await new.stop()
+
+
+class Registrar(FakeDriver):
+    """A fake driver whose images have a digest, and say how far their pulls are."""
+
+    async def resolve(self, spec: RunSpec) -> str:
+        return f"sha256:{'a' * 64}"
+
+    async def prepare(self, spec: RunSpec) -> None:
+        if spec.progress is not None:
+            spec.progress("pulling x: 1 of 2 MiB")
+
+
+async def test_a_digest_is_settled_by_whoever_leads_and_kept_for_the_next_start(
+    peers: list[FakePeer], tmp_path: Path
+) -> None:
+    theirs = f"sha256:{'b' * 64}"
+    for one in peers:
+        one.settled[("uid-1", "main", 1, "x")] = theirs
+    agent = Stack(tmp_path / "data", tuple(peer.address for peer in peers))
+    driver = Registrar()
+    agent.supervisor._drivers["fake"] = driver  # type: ignore[index]
+    await agent.start()
+    try:
+        await until(lambda: agent.session.connected_to == peers[0].address, "the leader's session")
+        key = key_of()
+        peers[0].assign(assignment_of(key, replace(fake_task(), image="x")))
+        await peers[0].wait_state(key, AllocState.RUNNING)
+        assert dict(agent.supervisor.records[key].digests) == {"x": theirs}
+        await until(lambda: (key, "pulling x: 1 of 2 MiB") in peers[0].progress, "progress")
+        await peers[0].stop()
+        elect(peers, peers[1])
+        other = key_of("other")
+        waiting = asyncio.create_task(agent.asking.settle(other, 1, "y", theirs))
+        assert await asyncio.wait_for(waiting, 20) == theirs
+        assert ("uid-1", "main", 1, "y") in peers[1].settled
+    finally:
+        await agent.close()
+
+
+async def test_a_peer_that_settles_nothing_leaves_every_node_its_own(peers: list[FakePeer], agent: Stack) -> None:
+    await until(lambda: agent.session.connected_to == peers[0].address, "the leader's session")
+    peers[0].knows_images = False
+    assert await agent.asking.settle(key_of(), 1, "x", "sha256:mine") == "sha256:mine"

@@ -28,6 +28,7 @@ from orchestrator.api.metrics import PeerCollector
 from orchestrator.contract.errors import OverloadedError, RaftsmanError
 from orchestrator.contract.model import GroupSpec, JobSpec, JobType, Resources, RestartPolicy, TaskSpec
 from orchestrator.contract.v1 import control_pb2 as pb
+from orchestrator.contract.v1.session_pb2 import ClientFrame, SessionOpen
 from orchestrator.gateway.metrics import GatewayMetrics
 from orchestrator.leader import loop as leader_loop
 from orchestrator.ops.dev import LocalCluster
@@ -42,6 +43,7 @@ SHOWN_ALONE = {
     "raftsman_agent_driver_available": "test_an_engine_that_goes_away_shows_on_its_agent",
     "raftsman_calls_refused": "test_a_refused_call_is_counted",
     "raftsman_watchers_cut": "test_a_watcher_that_is_too_slow_is_counted",
+    "raftsman_sessions": "test_sessions_are_counted_while_they_last",
 }
 
 
@@ -305,6 +307,27 @@ async def test_a_watcher_that_is_too_slow_is_counted() -> None:
     with pytest.raises(OverloadedError):
         await anext(stream)
     assert in_this_process("raftsman_watchers_cut") != before
+
+
+async def test_sessions_are_counted_while_they_last() -> None:
+    api = Api()
+    before = in_this_process("raftsman_sessions")
+    waiting = asyncio.Event()
+
+    async def ups() -> AsyncIterator[ClientFrame]:
+        yield ClientFrame(open=SessionOpen(id={"job": "web", "group": "main"}, exec={"command": ["x"]}))
+        await waiting.wait()
+
+    await api.register("a")
+    await api.submit("web")
+    await api.place()
+    session: asyncio.Future[object] = asyncio.ensure_future(anext(aiter(api.sessions.session(ups(), call()))))
+    async with asyncio.timeout(10):
+        while in_this_process("raftsman_sessions") == before:
+            await asyncio.sleep(0)
+    session.cancel()
+    await asyncio.gather(session, return_exceptions=True)
+    assert in_this_process("raftsman_sessions") == before
 
 
 def engine_answers() -> bool:

@@ -187,7 +187,7 @@ async def test_a_task_runs_as_the_user_that_it_names(driver: ProcessDriver) -> N
         (spec_of("run", "a\0b"), "contains a NUL byte"),
         (
             replace(spec_of("run"), task=replace(task_of("run"), mounts=(MountSpec(source="/", target="/x"),))),
-            "mounts nothing",
+            "has no 'volumes'",
         ),
     ],
     ids=["no command", "unknown user", "NUL", "mounts"],

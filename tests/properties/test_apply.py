@@ -26,6 +26,7 @@ from orchestrator.contract.model import (
     TaintKey,
     Toleration,
 )
+from orchestrator.contract.rollouts import RolloutAction, UpdateSpec
 from orchestrator.replication.codec import encode_entry
 from orchestrator.replication.log import FutureFormatError
 from orchestrator.replication.machine import ClusterMachine
@@ -39,6 +40,7 @@ from orchestrator.state.commands import (
     Command,
     CordonNode,
     DrainNode,
+    EndRollouts,
     Entry,
     Expectation,
     ForgetNode,
@@ -47,16 +49,22 @@ from orchestrator.state.commands import (
     MoveAllocation,
     NamespaceWrite,
     NodeMark,
+    PinImage,
     PlacementColumns,
+    RecordProgress,
     RecordStatuses,
     RegisterNode,
     Rejected,
     RemoveJob,
     RestartJob,
+    RollbackJob,
+    RolloutVerdict,
     ScaleJob,
     SetFeatureLevel,
     SetLimits,
     SetSettings,
+    StartProgress,
+    SteerRollout,
     StopJob,
     SubmitJobs,
     TaintNode,
@@ -226,9 +234,33 @@ def _command(dice: Random, state: State) -> Command:
     if kind is ScaleJob:
         wanted = dice.choice(("", *GROUPS))
         return ScaleJob(namespace="default", name=name, group=wanted, count=dice.randint(-1, 4))
+    if kind is SteerRollout:
+        return SteerRollout(namespace="default", name=name, action=dice.choice(list(RolloutAction)))
+    if kind is RollbackJob:
+        return RollbackJob(namespace="default", name=name, version=dice.choice((0, 0, 1, 2, 3, -1, 2**40)))
+    if kind is EndRollouts:
+        return _verdicts(dice, state)
     if kind in (StopJob, RestartJob, RemoveJob):
         made: StopJob | RestartJob | RemoveJob = kind(namespace="default", name=name)
         return made
+    if kind is PinImage:
+        return PinImage(
+            job_uid=dice.choice([*sorted(state.jobs), "nobody"]),
+            group=dice.choice(GROUPS),
+            version=dice.randint(1, 6),
+            image="nginx",
+            digest=f"sha256:{dice.choice('ab') * 64}",
+        )
+    if kind is RecordProgress:
+        return RecordProgress(
+            node_id=dice.choice(NODES),
+            progress=tuple(
+                StartProgress(
+                    job_uid=uid, group=dice.choice(GROUPS), ordinal=dice.randint(0, 2), attempt=1, text=f"{number} MiB"
+                )
+                for number, uid in enumerate(sorted(state.jobs))
+            ),
+        )
     if kind is MoveAllocation:
         rows = state.table.live_rows().tolist()
         row = dice.choice(rows) if rows and dice.random() < 0.8 else -1
@@ -260,7 +292,13 @@ def _command(dice: Random, state: State) -> Command:
             drop=(TaintKey(key="a", effect=dice.choice((None, *TaintEffect))),) if dice.random() < 0.7 else (),
         )
     if kind is DrainNode:
-        return DrainNode(node_id=node_id)
+        cancel = dice.random() < 0.3
+        return DrainNode(
+            node_id=node_id,
+            deadline_after_ms=0 if cancel else dice.choice((0, 0, -1, 1, 60_000)),
+            cancel=cancel,
+            keep_cordoned=dice.random() < 0.5,
+        )
     if kind is ForgetNode:
         return ForgetNode(node_id=node_id)
     if kind is MarkNodes:
@@ -328,7 +366,8 @@ def _write(dice: Random) -> WriteVariable:
 _KINDS: tuple[type, ...] = (
     *(ApplyPlan,) * 10, *(RecordStatuses,) * 6, SubmitJobs, SubmitJobs, RegisterNode, RegisterNode, RegisterNode,
     MarkNodes, MarkNodes, CordonNode, CordonNode, CordonNode, ScaleJob, StopJob, RestartJob, RemoveJob, DrainNode,
-    MoveAllocation, MoveAllocation,
+    MoveAllocation, MoveAllocation, SteerRollout, SteerRollout, RollbackJob, RollbackJob, EndRollouts, EndRollouts,
+    PinImage, RecordProgress,
     ForgetNode, TaintNode, TaintNode,
     WriteVariable, WriteVariables, Collect, Collect, AdmitPeers, ChangePeers, SetFeatureLevel, SetLimits,
     WriteNamespace, WriteNamespace, SetSettings,
@@ -350,7 +389,8 @@ def _submission(dice: Random, name: str, number: int) -> JobSubmission:
         )
         for group_name in names
     )
-    spec = job(name, *groups, kind=dice.choice(list(JobType)))
+    groups = tuple(replace(one, update=dice.choice(_UPDATES)) for one in groups)
+    spec = job(name, *groups, kind=dice.choice((*JobType, JobType.SERVICE)))
     spec = replace(
         spec,
         on_disconnect=dice.choice(list(OnDisconnect)),
@@ -361,8 +401,37 @@ def _submission(dice: Random, name: str, number: int) -> JobSubmission:
         ),
     )
     return JobSubmission(
-        spec=spec, uid=f"u{number}-{name}", expect_version=dice.choice((None, None, None, None, 0, 1, 2))
+        spec=spec,
+        uid=f"u{number}-{name}",
+        expect_version=dice.choice((None, None, None, None, 0, 1, 2)),
+        remember=dice.random() < 0.6,
+        in_place=dice.random() < 0.7,
     )
+
+
+_UPDATES = (
+    None,
+    UpdateSpec(max_surge=1, max_unavailable=0, auto_revert=True),
+    UpdateSpec(max_surge=50, surge_percent=True, max_unavailable=1, canaries=1),
+    UpdateSpec(max_unavailable=2**20, auto_revert=True),
+)
+
+
+def _verdicts(dice: Random, state: State) -> EndRollouts:
+    found = []
+    for uid in dice.sample([*sorted(state.jobs), "nobody"], 1):
+        known = state.jobs.get(uid)
+        rollout = known.rollout if known else None
+        found.append(
+            RolloutVerdict(
+                uid=uid,
+                version=rollout.version if rollout and dice.random() < 0.9 else dice.randint(-1, 3),
+                succeeded=dice.random() < 0.4,
+                reason=dice.choice(("", "late")),
+                progress_ms=rollout.progress_ms if rollout and dice.random() < 0.9 else dice.randint(-1, 3),
+            )
+        )
+    return EndRollouts(verdicts=tuple(found))
 
 
 def _plan(dice: Random, state: State) -> ApplyPlan:
@@ -397,7 +466,7 @@ def _plan(dice: Random, state: State) -> ApplyPlan:
     acts = []
     live = state.table.live_rows().tolist()
     for _ in range(dice.randint(0, 2) if live or dice.random() < 0.1 else 0):
-        action = dice.choice((1, 2, 3, 3, 4))
+        action = dice.choice((1, 2, 3, 3, 4, 4, 5))
         if live:
             row = dice.choice(live)
             table = state.table
@@ -463,6 +532,7 @@ def _statuses(dice: Random, state: State, node_id: str) -> RecordStatuses:
                 exit_code=dice.choice((0, 1, -(2**40))),
                 reason=dice.choice(("", "exit 1")),
                 start_failed=dice.choice((True, False)),
+                health=dice.choice((0, 0, 2, 3, 4, 5, 9, -1, 2**62 + 1)),
             )
         )
     return RecordStatuses(node_id=node_id, observations=tuple(observations))

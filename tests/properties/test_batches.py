@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -10,7 +11,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.contract.model import Constraint, ConstraintOperator
+from orchestrator.contract.model import (
+    Constraint,
+    ConstraintOperator,
+    NodeTaint,
+    Taint,
+    TaintEffect,
+    Toleration,
+)
+from orchestrator.contract.taints import unwelcome
 from orchestrator.plan import decide
 from orchestrator.reconcile.rounds import reconcile
 from orchestrator.reconcile.work import Ask
@@ -184,7 +193,7 @@ def test_a_thousand_orders_of_the_mappings_give_one_plan(ways: Ways) -> None:
 def test_the_order_of_a_fill_is_an_order_of_all_by_size(sizes: list[tuple[int, int, int]]) -> None:
     requests = np.array(sizes, dtype=np.int64)
     capacity = np.array([100_000, 100_000, 1000], dtype=np.int64)
-    keys = big_first(requests, capacity)
+    keys = big_first(requests.T, capacity.tolist())
     assert len(set(keys.tolist())) == len(sizes)
     shares = (requests * ((1 << 40) // capacity)).sum(axis=1)
     in_order = shares[np.argsort(keys)]
@@ -269,3 +278,59 @@ def test_what_finds_no_room_does_not_use_up_a_round() -> None:
     decision = decide(cluster.view(), 0, steps_max=10)
     assert sum(len(plan.placements) for plan in decision.plans) == 1
     assert decision.unplaced.no_room == 200
+
+
+OLD = NodeTaint(taint=Taint(key="old", effect=TaintEffect.PREFER_NO_SCHEDULE))
+WORN = NodeTaint(taint=Taint(key="worn", effect=TaintEffect.PREFER_NO_SCHEDULE))
+
+
+def discouraging(seed: int) -> Cluster:
+    """``cluster_of``, some of its nodes with taints that discourage, which some jobs tolerate."""
+    cluster, draw = cluster_of(seed), random.Random(seed + 1)
+    for node in list(cluster.nodes):
+        cluster.change(node, taints=draw.choice([(), (), (OLD,), (OLD, WORN)]))
+    for job in list(cluster.jobs[1:]):
+        if draw.randrange(4) == 0:
+            group = replace(job.spec.groups[0], tolerations=(Toleration(key="old"),))
+            cluster.change(job, spec=replace(job.spec, groups=(group,)))
+    return cluster
+
+
+@given(seed=SEEDS)
+@QUICK
+def test_of_a_batch_nobody_is_where_taints_discourage_who_fits_elsewhere(seed: int) -> None:
+    found, asks, problem = placed(discouraging(seed), BATCHES)
+    requests = requests_of(asks)
+    zone = np.array([dict(node.spec.labels)["zone"] == "a" for node in problem.nodes])
+    for ask, node in zip(found.ask, found.node, strict=True):
+        group = asks[ask].job.spec.groups[0]
+        degree = np.array([unwelcome(one.taints, group.tolerations) for one in problem.nodes])
+        better = (degree < degree[node]) & (zone if group.constraints else True)
+        assert not ((problem.free >= requests[ask]).all(axis=1) & better).any()
+
+
+@given(seed=SEEDS)
+@QUICK
+def test_one_by_one_from_shelves_heeds_taints_as_scores_do(seed: int) -> None:
+    rows = []
+    for ways in (
+        Ways(closed_form_from=2, shelves_from=0, fill_from=NEVER),
+        Ways(closed_form_from=NEVER, shelves_from=NEVER, fill_from=NEVER),
+    ):
+        found, _, _ = placed(discouraging(seed), ways)
+        rows.append(list(zip(found.ask, found.at, found.node, strict=True)))
+    assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize("sizes", [1, 100], ids=["equal", "different"])
+def test_taints_that_discourage_do_not_keep_jobs_out_of_batches(sizes: int) -> None:
+    cluster = Cluster()
+    for at in range(4):
+        cluster.node(f"n{at}", cpu=100_000, memory=100_000, taints=(OLD,) if at % 2 else ())
+    tolerations = (Toleration(key="other"),)
+    for at in range(100):
+        cluster.job(f"j{at}", group_spec(cpu=100 + at % sizes, memory=10, tolerations=tolerations))
+    found, _, _ = placed(cluster, Ways(), steps_max=100)
+    assert len(found) == 100  # one by one it would have been six
+    assert not found.more
+    assert set(found.node) == {0}

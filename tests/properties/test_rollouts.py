@@ -22,6 +22,7 @@ from orchestrator.contract.model import (
     Desired,
     GroupSpec,
     JobSpec,
+    JobType,
     NodeSpec,
     Observation,
     Resources,
@@ -29,6 +30,7 @@ from orchestrator.contract.model import (
     TaskSpec,
 )
 from orchestrator.contract.rollouts import RolloutAction, RolloutStatus, UpdateSpec, surge, unavailable
+from orchestrator.foresight.settle import settle
 from orchestrator.state import views
 from orchestrator.state.apply import apply
 from orchestrator.state.commands import (
@@ -391,3 +393,83 @@ def test_changing_only_the_policy_or_the_count_replaces_nobody() -> None:
     world.submit(0)
     world.settle()
     assert world.job.version == 2 and {int(world.state.table.attempt[row]) for row in world.rows()} == before
+
+
+def plans_of(world: World) -> tuple[Command, ...]:
+    return plan.decide(views.cluster_view(world.state), world.now_ms).plans
+
+
+def test_a_plan_that_comes_after_a_check_failed_elsewhere_stops_nobody_who_is_needed() -> None:
+    world = World(10, UpdateSpec(max_surge=0, max_unavailable=1), 3)
+    world.submit(0)
+    world.settle()
+    world.submit(1)
+    (late,) = plans_of(world)
+    world.observe(world.rows()[2], AllocState.RUNNING, ready=False)
+    assert world.ready() == 2
+    world.held_against_the_bounds(late)
+    assert world.ready() == 2, "the plan of before stopped another one"
+    told = [event.message for event in world.state.events.after(0) if event.kind == "plan.rejected"]
+    assert "2 of 3 are ready, and 2 have to be" in told[-1]
+
+
+def test_the_plans_of_two_who_believe_to_lead_bring_no_more_successors_than_may_surge() -> None:
+    world = World(11, UpdateSpec(max_surge=1, max_unavailable=0), 3)
+    world.submit(0)
+    world.settle()
+    world.submit(1)
+    world.observe(world.rows()[2], AllocState.RUNNING, ready=False)
+    (old,) = plans_of(world)  # begins with the one that is not ready
+    world.observe(world.rows()[2], AllocState.RUNNING)
+    (new,) = plans_of(world)
+    for one in (new, old):
+        world.held_against_the_bounds(one)
+    assert world.live() == 4
+    told = [event.message for event in world.state.events.after(0) if event.kind == "plan.rejected"]
+    assert "1 of its group have a successor already" in told[-1]
+
+
+def test_why_says_what_is_not_ready_and_what_halts_a_rollout() -> None:
+    world = World(12, UpdateSpec(max_surge=1, max_unavailable=0), 2)
+    world.submit(0)
+    world.settle()
+    world.submit(1)
+    world.lead()
+    (successor,) = [row for row in world.rows() if world.state.table.version[row] == 2]
+    world.observe(successor, AllocState.RUNNING, ready=False)
+    world.do(SteerRollout(namespace="default", name="web", action=RolloutAction.PAUSE))
+    (said,) = plan.explain(views.cluster_view(world.state), world.job.uid, world.now_ms)
+    assert "1 not ready on" in said.summary
+    assert (
+        "the rollout is halted: it is paused (raftsman resume lets it go on); 2 still run the version" in said.summary
+    )
+
+
+def test_foresight_plays_a_rollout_to_its_end_as_what_is_late_becomes_ready() -> None:
+    world = World(13, UpdateSpec(max_surge=1, max_unavailable=0), 3)
+    world.submit(0)
+    world.settle()
+    world.submit(1)
+    world.lead()
+    for row in world.rows():
+        if world.state.table.state[row] == int(AllocState.PENDING):
+            world.observe(row, AllocState.RUNNING, ready=False)
+    assert settle(world.state, world.now_ms).settled
+    table, live = world.state.table, world.state.table.live_rows()
+    assert len(live) == 3 and set(table.version[live].tolist()) == {2}
+
+
+def test_a_service_that_becomes_a_batch_job_amid_a_rollout_keeps_one_attempt_of_each() -> None:
+    world = World(14, UpdateSpec(max_surge=1, max_unavailable=0), 2)
+    world.submit(0)
+    world.settle()
+    world.submit(1)
+    world.lead()
+    assert world.live() == 3
+    world.update = None
+    batch = replace(world.spec(), type=JobType.BATCH)
+    world.done(world.do(SubmitJobs(jobs=(JobSubmission(spec=batch, uid="u", remember=True),))))
+    world.settle()
+    assert world.live() == 2 and not check(world.state)
+    table = world.state.table
+    assert {int(table.version[row]) for row in world.rows()} == {3}

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from orchestrator import plan
-from orchestrator.leader.cluster import StateCluster
-from orchestrator.leader.sight import Sight
+from orchestrator.reconcile.sight import Sight, StateViews
 from orchestrator.scheduling.problem import Problem
 from orchestrator.state import views
 from orchestrator.state.commands import PlanAnswer
@@ -23,7 +23,7 @@ class Sighted(World):
 
     def __init__(self) -> None:
         super().__init__()
-        self.sight = Sight(StateCluster(lambda: self.state))
+        self.sight = Sight(StateViews(lambda: self.state))
         self.planner = plan.Planner()
         self.rounds: Counter[str] = Counter()
 
@@ -47,9 +47,11 @@ class Sighted(World):
 
     def compare(self, view: views.ClusterView) -> None:
         """The nodes as the few jobs' view has them are those that everything in view gives."""
-        assert self.planner._latest is not None
-        again = self.planner._latest[1].again(view)
-        for few in (Problem(view), again):
+        ways = [Problem(view)]
+        latest = self.planner._latest
+        if latest is not None and latest[0] is view.nodes:
+            ways.append(latest[1].again(view))
+        for few in ways:
             whole = Problem(views.cluster_view(self.state))
             np.testing.assert_array_equal(few.free, whole.free)
             np.testing.assert_array_equal(few.devices.free, whole.devices.free)
@@ -97,4 +99,53 @@ def test_a_quiet_cluster_is_looked_at_job_by_job_and_what_begins_to_run_not_at_a
     assert world.rounds == {"some jobs": 5, "nothing": 5}
     assert len(list(world.live())) == 15
     assert world.agents_obey()
+    assert not world.round()
+
+
+def test_nodes_that_join_cost_a_round_only_where_something_waits_or_runs_everywhere() -> None:
+    from orchestrator.contract.model import JobSpec, JobType
+    from orchestrator.state.commands import JobSubmission, SubmitJobs
+    from tests.unit.scheduling.cluster import group_spec
+
+    def submit(name: str, cpu: int, kind: JobType = JobType.SERVICE) -> None:
+        spec = JobSpec(name=name, type=kind, groups=(group_spec("a", cpu=cpu, memory=10),))
+        world.do(SubmitJobs(jobs=(JobSubmission(spec=spec, uid=name),)))
+
+    def rounds() -> dict[str, int]:
+        world.rounds.clear()
+        while world.round():
+            pass
+        return dict(world.rounds)
+
+    world = Sighted()
+    world.do(some_node("n0", 1_000))
+    rounds()
+    for number in range(1, 6):
+        world.do(some_node(f"n{number}", 1_000))
+        assert rounds() == {"nothing": 1}
+    world.do(some_node("large", 50_000))
+    submit("fits-the-newest-alone", 40_000)
+    assert rounds() == {"some jobs": 1, "nothing": 1}
+    assert len(list(world.live())) == 1
+
+    submit("waits", 90_000)
+    rounds()
+    assert len(list(world.live())) == 1
+    world.do(some_node("larger", 100_000))
+    assert rounds()["everything"] == 1
+    assert len(list(world.live())) == 2
+
+    submit("everywhere", 10, JobType.SYSTEM)
+    rounds()
+    before = len(list(world.live()))
+    world.do(some_node("last", 1_000))
+    assert rounds()["everything"] == 1
+    assert len(list(world.live())) == before + 1
+
+
+def test_a_round_that_asks_for_nothing_needs_no_nodes_as_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = Sighted()
+    world.do(some_node("n0", 1_000))
+    monkeypatch.setattr(plan, "Problem", None)
+    assert world.round()
     assert not world.round()

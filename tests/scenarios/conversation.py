@@ -57,6 +57,7 @@ from orchestrator.state.commands import (
     NamespaceWrite,
     NodeMark,
     Outcome,
+    PinAnswer,
     PlanAnswer,
     RegisterNode,
     RemoveJob,
@@ -437,5 +438,7 @@ def _answer(outcome: Outcome) -> str:
         case VariableAnswer(variable=variable, hit=hit):
             value = f"{variable.value!r} at version {variable.version}" if variable else "absent"
             return f"{'hit' if hit else 'miss'}: {value}{again}"
+        case PinAnswer(digest=digest):
+            return digest
         case VariablesAnswer(outcomes=outcomes):
             return "\n".join(f"{one.index}: {_answer(one)}" for one in outcomes)

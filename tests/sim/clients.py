@@ -218,7 +218,7 @@ class Clients:
             on_disconnect=self._policies[name],
         )  # fmt: skip
         self._number += 1
-        return cmd.JobSubmission(spec=spec, uid=f"uid-{self._number}")
+        return cmd.JobSubmission(spec=spec, uid=f"uid-{self._number}", in_place=True)
 
     # ------------------------------------------------------------------ what no client of ours would send
 

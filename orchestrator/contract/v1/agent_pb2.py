@@ -22,10 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from orchestrator.contract.v1 import session_pb2 as orchestrator_dot_contract_dot_v1_dot_session__pb2
 from orchestrator.contract.v1 import types_pb2 as orchestrator_dot_contract_dot_v1_dot_types__pb2
+from orchestrator.contract.v1 import usage_pb2 as orchestrator_dot_contract_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$orchestrator/contract/v1/agent.proto\x12\x18orchestrator.contract.v1\x1a$orchestrator/contract/v1/types.proto\"W\n\x0fRegisterRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x30\n\x04node\x18\x02 \x01(\x0b\x32\".orchestrator.contract.v1.NodeSpec\"\xa7\x01\n\x10RegisterResponse\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x34\n\x06leader\x18\x03 \x01(\x0b\x32$.orchestrator.contract.v1.LeaderHint\x12\x14\n\x0cheartbeat_ms\x18\x04 \x01(\x03\x12\x15\n\rlost_after_ms\x18\x05 \x01(\x03\x12\r\n\x05peers\x18\x06 \x03(\t\"<\n\nLeaderHint\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04term\x18\x03 \x01(\x03\"F\n\x10HeartbeatRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x0f\n\x07running\x18\x03 \x01(\x03\"\x82\x01\n\x11HeartbeatResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x34\n\x06leader\x18\x02 \x01(\x0b\x32$.orchestrator.contract.v1.LeaderHint\x12\x16\n\x0eregister_again\x18\x03 \x01(\x08\x12\r\n\x05peers\x18\x04 \x03(\t\"%\n\x12\x41ssignmentsRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\"\xe2\x01\n\x11\x41ssignmentsUpdate\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x0c\n\x04\x66ull\x18\x02 \x01(\x08\x12\x39\n\x0b\x61ssignments\x18\x03 \x03(\x0b\x32$.orchestrator.contract.v1.Assignment\x12\x38\n\x07removed\x18\x04 \x03(\x0b\x32\'.orchestrator.contract.v1.AssignmentKey\x12;\n\nsuperseded\x18\x05 \x03(\x0b\x32\'.orchestrator.contract.v1.AssignmentKey\"e\n\rAssignmentKey\x12\x32\n\x02id\x18\x01 \x01(\x0b\x32&.orchestrator.contract.v1.AllocationId\x12\x0f\n\x07job_uid\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x03\"\xe8\x04\n\nAssignment\x12\x34\n\x03key\x18\x01 \x01(\x0b\x32\'.orchestrator.contract.v1.AssignmentKey\x12\x32\n\x07\x64\x65sired\x18\x02 \x01(\x0e\x32!.orchestrator.contract.v1.Desired\x12\x32\n\x05group\x18\x03 \x01(\x0b\x32#.orchestrator.contract.v1.GroupSpec\x12=\n\ron_disconnect\x18\x04 \x01(\x0e\x32&.orchestrator.contract.v1.OnDisconnect\x12\x33\n\x08job_type\x18\x05 \x01(\x0e\x32!.orchestrator.contract.v1.JobType\x12\x34\n\x05ports\x18\x06 \x03(\x0b\x32%.orchestrator.contract.v1.PortBinding\x12\x12\n\ndevice_ids\x18\x07 \x03(\t\x12\x12\n\ngpu_millis\x18\x08 \x01(\x03\x12\x46\n\tvariables\x18\t \x03(\x0b\x32\x33.orchestrator.contract.v1.Assignment.VariablesEntry\x12\x13\n\x0bjob_version\x18\n \x01(\x03\x12\x14\n\x0cmodify_index\x18\x0b \x01(\x03\x12\x12\n\nadopt_only\x18\x0c \x01(\x08\x12\x31\n\x06origin\x18\xf0\x01 \x01(\x0b\x32 .orchestrator.contract.v1.Origin\x1a\x30\n\x0eVariablesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb1\x01\n\x0fTaskObservation\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x33\n\x05state\x18\x02 \x01(\x0e\x32$.orchestrator.contract.v1.AllocState\x12\x11\n\texit_code\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x10\n\x08restarts\x18\x05 \x01(\x03\x12\x12\n\nruntime_id\x18\x06 \x01(\t\x12\x12\n\noom_killed\x18\x07 \x01(\x08\"\x8d\x02\n\x0bObservation\x12\x34\n\x03key\x18\x01 \x01(\x0b\x32\'.orchestrator.contract.v1.AssignmentKey\x12\x10\n\x08restarts\x18\x02 \x01(\x03\x12\x33\n\x05state\x18\x03 \x01(\x0e\x32$.orchestrator.contract.v1.AllocState\x12\x11\n\texit_code\x18\x04 \x01(\x03\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x14\n\x0cstart_failed\x18\x06 \x01(\x08\x12\x38\n\x05tasks\x18\x07 \x03(\x0b\x32).orchestrator.contract.v1.TaskObservation\x12\x0e\n\x06health\x18x \x01(\x03\"y\n\x15ReportStatusesRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12;\n\x0cobservations\x18\x03 \x03(\x0b\x32%.orchestrator.contract.v1.Observation\"\'\n\x16ReportStatusesResponse\x12\r\n\x05index\x18\x01 \x01(\x03\"}\n\x06LogsUp\x12\x34\n\x05hello\x18\x01 \x01(\x0b\x32#.orchestrator.contract.v1.LogsHelloH\x00\x12\x32\n\x04\x64\x61ta\x18\x02 \x01(\x0b\x32\".orchestrator.contract.v1.LogsDataH\x00\x42\t\n\x07message\"\x1c\n\tLogsHello\x12\x0f\n\x07node_id\x18\x01 \x01(\t\"\x8b\x01\n\x08LogsData\x12\x11\n\tstream_id\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x0c\n\x04task\x18\x04 \x01(\t\x12\x0e\n\x06stderr\x18\x05 \x01(\x08\x12\x0b\n\x03\x65nd\x18\x06 \x01(\x08\x12\r\n\x05\x65rror\x18\x07 \x01(\t\x12\x14\n\x0c\x65rror_reason\x18\x08 \x01(\t\"\x7f\n\x08LogsDown\x12\x32\n\x04open\x18\x01 \x01(\x0b\x32\".orchestrator.contract.v1.LogsOpenH\x00\x12\x34\n\x05\x63lose\x18\x02 \x01(\x0b\x32#.orchestrator.contract.v1.LogsCloseH\x00\x42\t\n\x07message\"\xa7\x01\n\x08LogsOpen\x12\x11\n\tstream_id\x18\x01 \x01(\t\x12\x34\n\x03key\x18\x02 \x01(\x0b\x32\'.orchestrator.contract.v1.AssignmentKey\x12\x0c\n\x04task\x18\x03 \x01(\t\x12\x10\n\x08previous\x18\x04 \x01(\x08\x12\x0e\n\x06\x66ollow\x18\x05 \x01(\x08\x12\x12\n\ntail_lines\x18\x06 \x01(\x03\x12\x0e\n\x06offset\x18\x07 \x01(\x03\"\x1e\n\tLogsClose\x12\x11\n\tstream_id\x18\x01 \x01(\t2\xf4\x04\n\x06\x41gents\x12\x61\n\x08Register\x12).orchestrator.contract.v1.RegisterRequest\x1a*.orchestrator.contract.v1.RegisterResponse\x12\x64\n\tHeartbeat\x12*.orchestrator.contract.v1.HeartbeatRequest\x1a+.orchestrator.contract.v1.HeartbeatResponse\x12i\n\nHeartbeats\x12*.orchestrator.contract.v1.HeartbeatRequest\x1a+.orchestrator.contract.v1.HeartbeatResponse(\x01\x30\x01\x12j\n\x0b\x41ssignments\x12,.orchestrator.contract.v1.AssignmentsRequest\x1a+.orchestrator.contract.v1.AssignmentsUpdate0\x01\x12s\n\x0eReportStatuses\x12/.orchestrator.contract.v1.ReportStatusesRequest\x1a\x30.orchestrator.contract.v1.ReportStatusesResponse\x12U\n\tServeLogs\x12 .orchestrator.contract.v1.LogsUp\x1a\".orchestrator.contract.v1.LogsDown(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$orchestrator/contract/v1/agent.proto\x12\x18orchestrator.contract.v1\x1a&orchestrator/contract/v1/session.proto\x1a$orchestrator/contract/v1/types.proto\x1a$orchestrator/contract/v1/usage.proto\"W\n\x0fRegisterRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x30\n\x04node\x18\x02 \x01(\x0b\x32\".orchestrator.contract.v1.NodeSpec\"\xa7\x01\n\x10RegisterResponse\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x34\n\x06leader\x18\x03 \x01(\x0b\x32$.orchestrator.contract.v1.LeaderHint\x12\x14\n\x0cheartbeat_ms\x18\x04 \x01(\x03\x12\x15\n\rlost_after_ms\x18\x05 \x01(\x03\x12\r\n\x05peers\x18\x06 \x03(\t\"<\n\nLeaderHint\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04term\x18\x03 \x01(\x03\"F\n\x10HeartbeatRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x0f\n\x07running\x18\x03 \x01(\x03\"\x82\x01\n\x11HeartbeatResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x34\n\x06leader\x18\x02 \x01(\x0b\x32$.orchestrator.contract.v1.LeaderHint\x12\x16\n\x0eregister_again\x18\x03 \x01(\x08\x12\r\n\x05peers\x18\x04 \x03(\t\"%\n\x12\x41ssignmentsRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\"\xe2\x01\n\x11\x41ssignmentsUpdate\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x0c\n\x04\x66ull\x18\x02 \x01(\x08\x12\x39\n\x0b\x61ssignments\x18\x03 \x03(\x0b\x32$.orchestrator.contract.v1.Assignment\x12\x38\n\x07removed\x18\x04 \x03(\x0b\x32\'.orchestrator.contract.v1.AssignmentKey\x12;\n\nsuperseded\x18\x05 \x03(\x0b\x32\'.orchestrator.contract.v1.AssignmentKey\"e\n\rAssignmentKey\x12\x32\n\x02id\x18\x01 \x01(\x0b\x32&.orchestrator.contract.v1.AllocationId\x12\x0f\n\x07job_uid\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x03\"\xdc\x05\n\nAssignment\x12\x34\n\x03key\x18\x01 \x01(\x0b\x32\'.orchestrator.contract.v1.AssignmentKey\x12\x32\n\x07\x64\x65sired\x18\x02 \x01(\x0e\x32!.orchestrator.contract.v1.Desired\x12\x32\n\x05group\x18\x03 \x01(\x0b\x32#.orchestrator.contract.v1.GroupSpec\x12=\n\ron_disconnect\x18\x04 \x01(\x0e\x32&.orchestrator.contract.v1.OnDisconnect\x12\x33\n\x08job_type\x18\x05 \x01(\x0e\x32!.orchestrator.contract.v1.JobType\x12\x34\n\x05ports\x18\x06 \x03(\x0b\x32%.orchestrator.contract.v1.PortBinding\x12\x12\n\ndevice_ids\x18\x07 \x03(\t\x12\x12\n\ngpu_millis\x18\x08 \x01(\x03\x12\x46\n\tvariables\x18\t \x03(\x0b\x32\x33.orchestrator.contract.v1.Assignment.VariablesEntry\x12\x13\n\x0bjob_version\x18\n \x01(\x03\x12\x14\n\x0cmodify_index\x18\x0b \x01(\x03\x12\x12\n\nadopt_only\x18\x0c \x01(\x08\x12\x31\n\x06origin\x18\xf0\x01 \x01(\x0b\x32 .orchestrator.contract.v1.Origin\x12\x42\n\x07\x64igests\x18\x64 \x03(\x0b\x32\x31.orchestrator.contract.v1.Assignment.DigestsEntry\x1a\x30\n\x0eVariablesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0c\x44igestsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8c\x01\n\x0fPinImageRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x34\n\x03key\x18\x02 \x01(\x0b\x32\'.orchestrator.contract.v1.AssignmentKey\x12\x13\n\x0bjob_version\x18\x03 \x01(\x03\x12\r\n\x05image\x18\x04 \x01(\t\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\"\"\n\x10PinImageResponse\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"^\n\x15ReportProgressRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x34\n\x08progress\x18\x02 \x03(\x0b\x32\".orchestrator.contract.v1.Progress\"N\n\x08Progress\x12\x34\n\x03key\x18\x01 \x01(\x0b\x32\'.orchestrator.contract.v1.AssignmentKey\x12\x0c\n\x04text\x18\x02 \x01(\t\"\x18\n\x16ReportProgressResponse\"\xb1\x01\n\x0fTaskObservation\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x33\n\x05state\x18\x02 \x01(\x0e\x32$.orchestrator.contract.v1.AllocState\x12\x11\n\texit_code\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x10\n\x08restarts\x18\x05 \x01(\x03\x12\x12\n\nruntime_id\x18\x06 \x01(\t\x12\x12\n\noom_killed\x18\x07 \x01(\x08\"\x8d\x02\n\x0bObservation\x12\x34\n\x03key\x18\x01 \x01(\x0b\x32\'.orchestrator.contract.v1.AssignmentKey\x12\x10\n\x08restarts\x18\x02 \x01(\x03\x12\x33\n\x05state\x18\x03 \x01(\x0e\x32$.orchestrator.contract.v1.AllocState\x12\x11\n\texit_code\x18\x04 \x01(\x03\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x14\n\x0cstart_failed\x18\x06 \x01(\x08\x12\x38\n\x05tasks\x18\x07 \x03(\x0b\x32).orchestrator.contract.v1.TaskObservation\x12\x0e\n\x06health\x18x \x01(\x03\"y\n\x15ReportStatusesRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12;\n\x0cobservations\x18\x03 \x03(\x0b\x32%.orchestrator.contract.v1.Observation\"\'\n\x16ReportStatusesResponse\x12\r\n\x05index\x18\x01 \x01(\x03\"\xb4\x01\n\x06LogsUp\x12\x34\n\x05hello\x18\x01 \x01(\x0b\x32#.orchestrator.contract.v1.LogsHelloH\x00\x12\x32\n\x04\x64\x61ta\x18\x02 \x01(\x0b\x32\".orchestrator.contract.v1.LogsDataH\x00\x12\x35\n\x05usage\x18\x8c\x01 \x01(\x0b\x32#.orchestrator.contract.v1.UsageDataH\x00\x42\t\n\x07message\"B\n\tLogsHello\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x11\n\x08sessions\x18\x8c\x01 \x01(\x08\x12\x11\n\x08workload\x18\xa0\x01 \x01(\x08\"\x9d\x01\n\x08LogsData\x12\x11\n\tstream_id\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x0c\n\x04task\x18\x04 \x01(\t\x12\x0e\n\x06stderr\x18\x05 \x01(\x08\x12\x0b\n\x03\x65nd\x18\x06 \x01(\x08\x12\r\n\x05\x65rror\x18\x07 \x01(\t\x12\x14\n\x0c\x65rror_reason\x18\x08 \x01(\t\x12\x10\n\x07time_ms\x18\x8c\x01 \x01(\x03\"\xf1\x01\n\x08LogsDown\x12\x32\n\x04open\x18\x01 \x01(\x0b\x32\".orchestrator.contract.v1.LogsOpenH\x00\x12\x34\n\x05\x63lose\x18\x02 \x01(\x0b\x32#.orchestrator.contract.v1.LogsCloseH\x00\x12\x39\n\x07session\x18\x8c\x01 \x01(\x0b\x32%.orchestrator.contract.v1.SessionCallH\x00\x12\x35\n\x05usage\x18\x8d\x01 \x01(\x0b\x32#.orchestrator.contract.v1.UsageCallH\x00\x42\t\n\x07message\"\xcd\x01\n\x08LogsOpen\x12\x11\n\tstream_id\x18\x01 \x01(\t\x12\x34\n\x03key\x18\x02 \x01(\x0b\x32\'.orchestrator.contract.v1.AssignmentKey\x12\x0c\n\x04task\x18\x03 \x01(\t\x12\x10\n\x08previous\x18\x04 \x01(\x08\x12\x0e\n\x06\x66ollow\x18\x05 \x01(\x08\x12\x12\n\ntail_lines\x18\x06 \x01(\x03\x12\x0e\n\x06offset\x18\x07 \x01(\x03\x12\x11\n\x08since_ms\x18\x8c\x01 \x01(\x03\x12\x11\n\x08workload\x18\xa0\x01 \x01(\x08\"\x1e\n\tLogsClose\x12\x11\n\tstream_id\x18\x01 \x01(\t\"\x1f\n\tUsageCall\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"S\n\tUsageData\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x32\n\x05usage\x18\x02 \x01(\x0b\x32#.orchestrator.contract.v1.NodeUsage\".\n\x0bServiceName\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x86\x01\n\nServicesUp\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x32\n\x03\x61\x64\x64\x18\x02 \x03(\x0b\x32%.orchestrator.contract.v1.ServiceName\x12\x33\n\x04\x64rop\x18\x03 \x03(\x0b\x32%.orchestrator.contract.v1.ServiceName\"R\n\x0cServicesDown\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x33\n\x08services\x18\x02 \x03(\x0b\x32!.orchestrator.contract.v1.Service\"E\n\x0eWorkloadReport\x12\x33\n\x05tasks\x18\x01 \x03(\x0b\x32$.orchestrator.contract.v1.TaskReport2\x8a\x08\n\x06\x41gents\x12\x61\n\x08Register\x12).orchestrator.contract.v1.RegisterRequest\x1a*.orchestrator.contract.v1.RegisterResponse\x12\x64\n\tHeartbeat\x12*.orchestrator.contract.v1.HeartbeatRequest\x1a+.orchestrator.contract.v1.HeartbeatResponse\x12i\n\nHeartbeats\x12*.orchestrator.contract.v1.HeartbeatRequest\x1a+.orchestrator.contract.v1.HeartbeatResponse(\x01\x30\x01\x12j\n\x0b\x41ssignments\x12,.orchestrator.contract.v1.AssignmentsRequest\x1a+.orchestrator.contract.v1.AssignmentsUpdate0\x01\x12s\n\x0eReportStatuses\x12/.orchestrator.contract.v1.ReportStatusesRequest\x1a\x30.orchestrator.contract.v1.ReportStatusesResponse\x12\x61\n\x08PinImage\x12).orchestrator.contract.v1.PinImageRequest\x1a*.orchestrator.contract.v1.PinImageResponse\x12s\n\x0eReportProgress\x12/.orchestrator.contract.v1.ReportProgressRequest\x1a\x30.orchestrator.contract.v1.ReportProgressResponse\x12U\n\tServeLogs\x12 .orchestrator.contract.v1.LogsUp\x1a\".orchestrator.contract.v1.LogsDown(\x01\x30\x01\x12^\n\x0bJoinSession\x12$.orchestrator.contract.v1.AgentFrame\x1a%.orchestrator.contract.v1.ClientFrame(\x01\x30\x01\x12\\\n\x08Services\x12$.orchestrator.contract.v1.ServicesUp\x1a&.orchestrator.contract.v1.ServicesDown(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,46 +36,72 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ASSIGNMENT_VARIABLESENTRY']._loaded_options = None
   _globals['_ASSIGNMENT_VARIABLESENTRY']._serialized_options = b'8\001'
-  _globals['_REGISTERREQUEST']._serialized_start=104
-  _globals['_REGISTERREQUEST']._serialized_end=191
-  _globals['_REGISTERRESPONSE']._serialized_start=194
-  _globals['_REGISTERRESPONSE']._serialized_end=361
-  _globals['_LEADERHINT']._serialized_start=363
-  _globals['_LEADERHINT']._serialized_end=423
-  _globals['_HEARTBEATREQUEST']._serialized_start=425
-  _globals['_HEARTBEATREQUEST']._serialized_end=495
-  _globals['_HEARTBEATRESPONSE']._serialized_start=498
-  _globals['_HEARTBEATRESPONSE']._serialized_end=628
-  _globals['_ASSIGNMENTSREQUEST']._serialized_start=630
-  _globals['_ASSIGNMENTSREQUEST']._serialized_end=667
-  _globals['_ASSIGNMENTSUPDATE']._serialized_start=670
-  _globals['_ASSIGNMENTSUPDATE']._serialized_end=896
-  _globals['_ASSIGNMENTKEY']._serialized_start=898
-  _globals['_ASSIGNMENTKEY']._serialized_end=999
-  _globals['_ASSIGNMENT']._serialized_start=1002
-  _globals['_ASSIGNMENT']._serialized_end=1618
-  _globals['_ASSIGNMENT_VARIABLESENTRY']._serialized_start=1570
-  _globals['_ASSIGNMENT_VARIABLESENTRY']._serialized_end=1618
-  _globals['_TASKOBSERVATION']._serialized_start=1621
-  _globals['_TASKOBSERVATION']._serialized_end=1798
-  _globals['_OBSERVATION']._serialized_start=1801
-  _globals['_OBSERVATION']._serialized_end=2070
-  _globals['_REPORTSTATUSESREQUEST']._serialized_start=2072
-  _globals['_REPORTSTATUSESREQUEST']._serialized_end=2193
-  _globals['_REPORTSTATUSESRESPONSE']._serialized_start=2195
-  _globals['_REPORTSTATUSESRESPONSE']._serialized_end=2234
-  _globals['_LOGSUP']._serialized_start=2236
-  _globals['_LOGSUP']._serialized_end=2361
-  _globals['_LOGSHELLO']._serialized_start=2363
-  _globals['_LOGSHELLO']._serialized_end=2391
-  _globals['_LOGSDATA']._serialized_start=2394
-  _globals['_LOGSDATA']._serialized_end=2533
-  _globals['_LOGSDOWN']._serialized_start=2535
-  _globals['_LOGSDOWN']._serialized_end=2662
-  _globals['_LOGSOPEN']._serialized_start=2665
-  _globals['_LOGSOPEN']._serialized_end=2832
-  _globals['_LOGSCLOSE']._serialized_start=2834
-  _globals['_LOGSCLOSE']._serialized_end=2864
-  _globals['_AGENTS']._serialized_start=2867
-  _globals['_AGENTS']._serialized_end=3495
+  _globals['_ASSIGNMENT_DIGESTSENTRY']._loaded_options = None
+  _globals['_ASSIGNMENT_DIGESTSENTRY']._serialized_options = b'8\001'
+  _globals['_REGISTERREQUEST']._serialized_start=182
+  _globals['_REGISTERREQUEST']._serialized_end=269
+  _globals['_REGISTERRESPONSE']._serialized_start=272
+  _globals['_REGISTERRESPONSE']._serialized_end=439
+  _globals['_LEADERHINT']._serialized_start=441
+  _globals['_LEADERHINT']._serialized_end=501
+  _globals['_HEARTBEATREQUEST']._serialized_start=503
+  _globals['_HEARTBEATREQUEST']._serialized_end=573
+  _globals['_HEARTBEATRESPONSE']._serialized_start=576
+  _globals['_HEARTBEATRESPONSE']._serialized_end=706
+  _globals['_ASSIGNMENTSREQUEST']._serialized_start=708
+  _globals['_ASSIGNMENTSREQUEST']._serialized_end=745
+  _globals['_ASSIGNMENTSUPDATE']._serialized_start=748
+  _globals['_ASSIGNMENTSUPDATE']._serialized_end=974
+  _globals['_ASSIGNMENTKEY']._serialized_start=976
+  _globals['_ASSIGNMENTKEY']._serialized_end=1077
+  _globals['_ASSIGNMENT']._serialized_start=1080
+  _globals['_ASSIGNMENT']._serialized_end=1812
+  _globals['_ASSIGNMENT_VARIABLESENTRY']._serialized_start=1716
+  _globals['_ASSIGNMENT_VARIABLESENTRY']._serialized_end=1764
+  _globals['_ASSIGNMENT_DIGESTSENTRY']._serialized_start=1766
+  _globals['_ASSIGNMENT_DIGESTSENTRY']._serialized_end=1812
+  _globals['_PINIMAGEREQUEST']._serialized_start=1815
+  _globals['_PINIMAGEREQUEST']._serialized_end=1955
+  _globals['_PINIMAGERESPONSE']._serialized_start=1957
+  _globals['_PINIMAGERESPONSE']._serialized_end=1991
+  _globals['_REPORTPROGRESSREQUEST']._serialized_start=1993
+  _globals['_REPORTPROGRESSREQUEST']._serialized_end=2087
+  _globals['_PROGRESS']._serialized_start=2089
+  _globals['_PROGRESS']._serialized_end=2167
+  _globals['_REPORTPROGRESSRESPONSE']._serialized_start=2169
+  _globals['_REPORTPROGRESSRESPONSE']._serialized_end=2193
+  _globals['_TASKOBSERVATION']._serialized_start=2196
+  _globals['_TASKOBSERVATION']._serialized_end=2373
+  _globals['_OBSERVATION']._serialized_start=2376
+  _globals['_OBSERVATION']._serialized_end=2645
+  _globals['_REPORTSTATUSESREQUEST']._serialized_start=2647
+  _globals['_REPORTSTATUSESREQUEST']._serialized_end=2768
+  _globals['_REPORTSTATUSESRESPONSE']._serialized_start=2770
+  _globals['_REPORTSTATUSESRESPONSE']._serialized_end=2809
+  _globals['_LOGSUP']._serialized_start=2812
+  _globals['_LOGSUP']._serialized_end=2992
+  _globals['_LOGSHELLO']._serialized_start=2994
+  _globals['_LOGSHELLO']._serialized_end=3060
+  _globals['_LOGSDATA']._serialized_start=3063
+  _globals['_LOGSDATA']._serialized_end=3220
+  _globals['_LOGSDOWN']._serialized_start=3223
+  _globals['_LOGSDOWN']._serialized_end=3464
+  _globals['_LOGSOPEN']._serialized_start=3467
+  _globals['_LOGSOPEN']._serialized_end=3672
+  _globals['_LOGSCLOSE']._serialized_start=3674
+  _globals['_LOGSCLOSE']._serialized_end=3704
+  _globals['_USAGECALL']._serialized_start=3706
+  _globals['_USAGECALL']._serialized_end=3737
+  _globals['_USAGEDATA']._serialized_start=3739
+  _globals['_USAGEDATA']._serialized_end=3822
+  _globals['_SERVICENAME']._serialized_start=3824
+  _globals['_SERVICENAME']._serialized_end=3870
+  _globals['_SERVICESUP']._serialized_start=3873
+  _globals['_SERVICESUP']._serialized_end=4007
+  _globals['_SERVICESDOWN']._serialized_start=4009
+  _globals['_SERVICESDOWN']._serialized_end=4091
+  _globals['_WORKLOADREPORT']._serialized_start=4093
+  _globals['_WORKLOADREPORT']._serialized_end=4162
+  _globals['_AGENTS']._serialized_start=4165
+  _globals['_AGENTS']._serialized_end=5199
 # @@protoc_insertion_point(module_scope)

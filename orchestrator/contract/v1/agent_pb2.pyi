@@ -1,4 +1,6 @@
+from orchestrator.contract.v1 import session_pb2 as _session_pb2
 from orchestrator.contract.v1 import types_pb2 as _types_pb2
+from orchestrator.contract.v1 import usage_pb2 as _usage_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -94,8 +96,15 @@ class AssignmentKey(_message.Message):
     def __init__(self, id: _Optional[_Union[_types_pb2.AllocationId, _Mapping]] = ..., job_uid: _Optional[str] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class Assignment(_message.Message):
-    __slots__ = ("key", "desired", "group", "on_disconnect", "job_type", "ports", "device_ids", "gpu_millis", "variables", "job_version", "modify_index", "adopt_only", "origin")
+    __slots__ = ("key", "desired", "group", "on_disconnect", "job_type", "ports", "device_ids", "gpu_millis", "variables", "job_version", "modify_index", "adopt_only", "origin", "digests")
     class VariablesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class DigestsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -115,6 +124,7 @@ class Assignment(_message.Message):
     MODIFY_INDEX_FIELD_NUMBER: _ClassVar[int]
     ADOPT_ONLY_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    DIGESTS_FIELD_NUMBER: _ClassVar[int]
     key: AssignmentKey
     desired: _types_pb2.Desired
     group: _types_pb2.GroupSpec
@@ -128,7 +138,48 @@ class Assignment(_message.Message):
     modify_index: int
     adopt_only: bool
     origin: _types_pb2.Origin
-    def __init__(self, key: _Optional[_Union[AssignmentKey, _Mapping]] = ..., desired: _Optional[_Union[_types_pb2.Desired, str]] = ..., group: _Optional[_Union[_types_pb2.GroupSpec, _Mapping]] = ..., on_disconnect: _Optional[_Union[_types_pb2.OnDisconnect, str]] = ..., job_type: _Optional[_Union[_types_pb2.JobType, str]] = ..., ports: _Optional[_Iterable[_Union[_types_pb2.PortBinding, _Mapping]]] = ..., device_ids: _Optional[_Iterable[str]] = ..., gpu_millis: _Optional[int] = ..., variables: _Optional[_Mapping[str, str]] = ..., job_version: _Optional[int] = ..., modify_index: _Optional[int] = ..., adopt_only: _Optional[bool] = ..., origin: _Optional[_Union[_types_pb2.Origin, _Mapping]] = ...) -> None: ...
+    digests: _containers.ScalarMap[str, str]
+    def __init__(self, key: _Optional[_Union[AssignmentKey, _Mapping]] = ..., desired: _Optional[_Union[_types_pb2.Desired, str]] = ..., group: _Optional[_Union[_types_pb2.GroupSpec, _Mapping]] = ..., on_disconnect: _Optional[_Union[_types_pb2.OnDisconnect, str]] = ..., job_type: _Optional[_Union[_types_pb2.JobType, str]] = ..., ports: _Optional[_Iterable[_Union[_types_pb2.PortBinding, _Mapping]]] = ..., device_ids: _Optional[_Iterable[str]] = ..., gpu_millis: _Optional[int] = ..., variables: _Optional[_Mapping[str, str]] = ..., job_version: _Optional[int] = ..., modify_index: _Optional[int] = ..., adopt_only: _Optional[bool] = ..., origin: _Optional[_Union[_types_pb2.Origin, _Mapping]] = ..., digests: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class PinImageRequest(_message.Message):
+    __slots__ = ("node_id", "key", "job_version", "image", "digest")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    JOB_VERSION_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    key: AssignmentKey
+    job_version: int
+    image: str
+    digest: str
+    def __init__(self, node_id: _Optional[str] = ..., key: _Optional[_Union[AssignmentKey, _Mapping]] = ..., job_version: _Optional[int] = ..., image: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
+
+class PinImageResponse(_message.Message):
+    __slots__ = ("digest",)
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    def __init__(self, digest: _Optional[str] = ...) -> None: ...
+
+class ReportProgressRequest(_message.Message):
+    __slots__ = ("node_id", "progress")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    progress: _containers.RepeatedCompositeFieldContainer[Progress]
+    def __init__(self, node_id: _Optional[str] = ..., progress: _Optional[_Iterable[_Union[Progress, _Mapping]]] = ...) -> None: ...
+
+class Progress(_message.Message):
+    __slots__ = ("key", "text")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    key: AssignmentKey
+    text: str
+    def __init__(self, key: _Optional[_Union[AssignmentKey, _Mapping]] = ..., text: _Optional[str] = ...) -> None: ...
+
+class ReportProgressResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class TaskObservation(_message.Message):
     __slots__ = ("task", "state", "exit_code", "reason", "restarts", "runtime_id", "oom_killed")
@@ -185,21 +236,27 @@ class ReportStatusesResponse(_message.Message):
     def __init__(self, index: _Optional[int] = ...) -> None: ...
 
 class LogsUp(_message.Message):
-    __slots__ = ("hello", "data")
+    __slots__ = ("hello", "data", "usage")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
     hello: LogsHello
     data: LogsData
-    def __init__(self, hello: _Optional[_Union[LogsHello, _Mapping]] = ..., data: _Optional[_Union[LogsData, _Mapping]] = ...) -> None: ...
+    usage: UsageData
+    def __init__(self, hello: _Optional[_Union[LogsHello, _Mapping]] = ..., data: _Optional[_Union[LogsData, _Mapping]] = ..., usage: _Optional[_Union[UsageData, _Mapping]] = ...) -> None: ...
 
 class LogsHello(_message.Message):
-    __slots__ = ("node_id",)
+    __slots__ = ("node_id", "sessions", "workload")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    WORKLOAD_FIELD_NUMBER: _ClassVar[int]
     node_id: str
-    def __init__(self, node_id: _Optional[str] = ...) -> None: ...
+    sessions: bool
+    workload: bool
+    def __init__(self, node_id: _Optional[str] = ..., sessions: _Optional[bool] = ..., workload: _Optional[bool] = ...) -> None: ...
 
 class LogsData(_message.Message):
-    __slots__ = ("stream_id", "data", "offset", "task", "stderr", "end", "error", "error_reason")
+    __slots__ = ("stream_id", "data", "offset", "task", "stderr", "end", "error", "error_reason", "time_ms")
     STREAM_ID_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
@@ -208,6 +265,7 @@ class LogsData(_message.Message):
     END_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     ERROR_REASON_FIELD_NUMBER: _ClassVar[int]
+    TIME_MS_FIELD_NUMBER: _ClassVar[int]
     stream_id: str
     data: bytes
     offset: int
@@ -216,18 +274,23 @@ class LogsData(_message.Message):
     end: bool
     error: str
     error_reason: str
-    def __init__(self, stream_id: _Optional[str] = ..., data: _Optional[bytes] = ..., offset: _Optional[int] = ..., task: _Optional[str] = ..., stderr: _Optional[bool] = ..., end: _Optional[bool] = ..., error: _Optional[str] = ..., error_reason: _Optional[str] = ...) -> None: ...
+    time_ms: int
+    def __init__(self, stream_id: _Optional[str] = ..., data: _Optional[bytes] = ..., offset: _Optional[int] = ..., task: _Optional[str] = ..., stderr: _Optional[bool] = ..., end: _Optional[bool] = ..., error: _Optional[str] = ..., error_reason: _Optional[str] = ..., time_ms: _Optional[int] = ...) -> None: ...
 
 class LogsDown(_message.Message):
-    __slots__ = ("open", "close")
+    __slots__ = ("open", "close", "session", "usage")
     OPEN_FIELD_NUMBER: _ClassVar[int]
     CLOSE_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
     open: LogsOpen
     close: LogsClose
-    def __init__(self, open: _Optional[_Union[LogsOpen, _Mapping]] = ..., close: _Optional[_Union[LogsClose, _Mapping]] = ...) -> None: ...
+    session: _session_pb2.SessionCall
+    usage: UsageCall
+    def __init__(self, open: _Optional[_Union[LogsOpen, _Mapping]] = ..., close: _Optional[_Union[LogsClose, _Mapping]] = ..., session: _Optional[_Union[_session_pb2.SessionCall, _Mapping]] = ..., usage: _Optional[_Union[UsageCall, _Mapping]] = ...) -> None: ...
 
 class LogsOpen(_message.Message):
-    __slots__ = ("stream_id", "key", "task", "previous", "follow", "tail_lines", "offset")
+    __slots__ = ("stream_id", "key", "task", "previous", "follow", "tail_lines", "offset", "since_ms", "workload")
     STREAM_ID_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
@@ -235,6 +298,8 @@ class LogsOpen(_message.Message):
     FOLLOW_FIELD_NUMBER: _ClassVar[int]
     TAIL_LINES_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
+    SINCE_MS_FIELD_NUMBER: _ClassVar[int]
+    WORKLOAD_FIELD_NUMBER: _ClassVar[int]
     stream_id: str
     key: AssignmentKey
     task: str
@@ -242,10 +307,58 @@ class LogsOpen(_message.Message):
     follow: bool
     tail_lines: int
     offset: int
-    def __init__(self, stream_id: _Optional[str] = ..., key: _Optional[_Union[AssignmentKey, _Mapping]] = ..., task: _Optional[str] = ..., previous: _Optional[bool] = ..., follow: _Optional[bool] = ..., tail_lines: _Optional[int] = ..., offset: _Optional[int] = ...) -> None: ...
+    since_ms: int
+    workload: bool
+    def __init__(self, stream_id: _Optional[str] = ..., key: _Optional[_Union[AssignmentKey, _Mapping]] = ..., task: _Optional[str] = ..., previous: _Optional[bool] = ..., follow: _Optional[bool] = ..., tail_lines: _Optional[int] = ..., offset: _Optional[int] = ..., since_ms: _Optional[int] = ..., workload: _Optional[bool] = ...) -> None: ...
 
 class LogsClose(_message.Message):
     __slots__ = ("stream_id",)
     STREAM_ID_FIELD_NUMBER: _ClassVar[int]
     stream_id: str
     def __init__(self, stream_id: _Optional[str] = ...) -> None: ...
+
+class UsageCall(_message.Message):
+    __slots__ = ("request_id",)
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    def __init__(self, request_id: _Optional[str] = ...) -> None: ...
+
+class UsageData(_message.Message):
+    __slots__ = ("request_id", "usage")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    usage: _usage_pb2.NodeUsage
+    def __init__(self, request_id: _Optional[str] = ..., usage: _Optional[_Union[_usage_pb2.NodeUsage, _Mapping]] = ...) -> None: ...
+
+class ServiceName(_message.Message):
+    __slots__ = ("namespace", "name")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    name: str
+    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class ServicesUp(_message.Message):
+    __slots__ = ("node_id", "add", "drop")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    ADD_FIELD_NUMBER: _ClassVar[int]
+    DROP_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    add: _containers.RepeatedCompositeFieldContainer[ServiceName]
+    drop: _containers.RepeatedCompositeFieldContainer[ServiceName]
+    def __init__(self, node_id: _Optional[str] = ..., add: _Optional[_Iterable[_Union[ServiceName, _Mapping]]] = ..., drop: _Optional[_Iterable[_Union[ServiceName, _Mapping]]] = ...) -> None: ...
+
+class ServicesDown(_message.Message):
+    __slots__ = ("index", "services")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    SERVICES_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    services: _containers.RepeatedCompositeFieldContainer[_types_pb2.Service]
+    def __init__(self, index: _Optional[int] = ..., services: _Optional[_Iterable[_Union[_types_pb2.Service, _Mapping]]] = ...) -> None: ...
+
+class WorkloadReport(_message.Message):
+    __slots__ = ("tasks",)
+    TASKS_FIELD_NUMBER: _ClassVar[int]
+    tasks: _containers.RepeatedCompositeFieldContainer[_types_pb2.TaskReport]
+    def __init__(self, tasks: _Optional[_Iterable[_Union[_types_pb2.TaskReport, _Mapping]]] = ...) -> None: ...

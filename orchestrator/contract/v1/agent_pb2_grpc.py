@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from orchestrator.contract.v1 import agent_pb2 as orchestrator_dot_contract_dot_v1_dot_agent__pb2
+from orchestrator.contract.v1 import session_pb2 as orchestrator_dot_contract_dot_v1_dot_session__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -59,10 +60,30 @@ class AgentsStub:
                 request_serializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.ReportStatusesRequest.SerializeToString,
                 response_deserializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.ReportStatusesResponse.FromString,
                 _registered_method=True)
+        self.PinImage = channel.unary_unary(
+                '/orchestrator.contract.v1.Agents/PinImage',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.PinImageRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.PinImageResponse.FromString,
+                _registered_method=True)
+        self.ReportProgress = channel.unary_unary(
+                '/orchestrator.contract.v1.Agents/ReportProgress',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.ReportProgressRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.ReportProgressResponse.FromString,
+                _registered_method=True)
         self.ServeLogs = channel.stream_stream(
                 '/orchestrator.contract.v1.Agents/ServeLogs',
                 request_serializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.LogsUp.SerializeToString,
                 response_deserializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.LogsDown.FromString,
+                _registered_method=True)
+        self.JoinSession = channel.stream_stream(
+                '/orchestrator.contract.v1.Agents/JoinSession',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_session__pb2.AgentFrame.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_session__pb2.ClientFrame.FromString,
+                _registered_method=True)
+        self.Services = channel.stream_stream(
+                '/orchestrator.contract.v1.Agents/Services',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.ServicesUp.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.ServicesDown.FromString,
                 _registered_method=True)
 
 
@@ -101,8 +122,36 @@ class AgentsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PinImage(self, request, context):
+        """Which digest all instances of a job's version run: the first who asks decides, everybody hears the same.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReportProgress(self, request, context):
+        """How far the starts of allocations have come: a text for people, not an observation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ServeLogs(self, request_iterator, context):
         """Reverse stream: the agent opens it and says who it is; the leader sends requests down, data comes up.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def JoinSession(self, request_iterator, context):
+        """The agent joins a session that it was called to (LogsDown.session) at the peer that called it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Services(self, request_iterator, context):
+        """The agent says which services its tasks ask for, and hears of these alone, from then on. Any peer answers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -136,10 +185,30 @@ def add_AgentsServicer_to_server(servicer, server):
                     request_deserializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.ReportStatusesRequest.FromString,
                     response_serializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.ReportStatusesResponse.SerializeToString,
             ),
+            'PinImage': grpc.unary_unary_rpc_method_handler(
+                    servicer.PinImage,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.PinImageRequest.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.PinImageResponse.SerializeToString,
+            ),
+            'ReportProgress': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportProgress,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.ReportProgressRequest.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.ReportProgressResponse.SerializeToString,
+            ),
             'ServeLogs': grpc.stream_stream_rpc_method_handler(
                     servicer.ServeLogs,
                     request_deserializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.LogsUp.FromString,
                     response_serializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.LogsDown.SerializeToString,
+            ),
+            'JoinSession': grpc.stream_stream_rpc_method_handler(
+                    servicer.JoinSession,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_session__pb2.AgentFrame.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_session__pb2.ClientFrame.SerializeToString,
+            ),
+            'Services': grpc.stream_stream_rpc_method_handler(
+                    servicer.Services,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.ServicesUp.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.ServicesDown.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -288,6 +357,60 @@ class Agents:
             _registered_method=True)
 
     @staticmethod
+    def PinImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.contract.v1.Agents/PinImage',
+            orchestrator_dot_contract_dot_v1_dot_agent__pb2.PinImageRequest.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_agent__pb2.PinImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportProgress(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.contract.v1.Agents/ReportProgress',
+            orchestrator_dot_contract_dot_v1_dot_agent__pb2.ReportProgressRequest.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_agent__pb2.ReportProgressResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ServeLogs(request_iterator,
             target,
             options=(),
@@ -304,6 +427,60 @@ class Agents:
             '/orchestrator.contract.v1.Agents/ServeLogs',
             orchestrator_dot_contract_dot_v1_dot_agent__pb2.LogsUp.SerializeToString,
             orchestrator_dot_contract_dot_v1_dot_agent__pb2.LogsDown.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def JoinSession(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/orchestrator.contract.v1.Agents/JoinSession',
+            orchestrator_dot_contract_dot_v1_dot_session__pb2.AgentFrame.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_session__pb2.ClientFrame.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Services(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/orchestrator.contract.v1.Agents/Services',
+            orchestrator_dot_contract_dot_v1_dot_agent__pb2.ServicesUp.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_agent__pb2.ServicesDown.FromString,
             options,
             channel_credentials,
             insecure,

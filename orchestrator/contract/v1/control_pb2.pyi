@@ -1,4 +1,6 @@
+from orchestrator.contract.v1 import session_pb2 as _session_pb2
 from orchestrator.contract.v1 import types_pb2 as _types_pb2
+from orchestrator.contract.v1 import usage_pb2 as _usage_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -415,7 +417,7 @@ class ListAllocationsResponse(_message.Message):
     def __init__(self, allocations: _Optional[_Iterable[_Union[_types_pb2.Allocation, _Mapping]]] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ...) -> None: ...
 
 class LogsRequest(_message.Message):
-    __slots__ = ("id", "task", "attempt", "previous", "follow", "tail_lines", "offset")
+    __slots__ = ("id", "task", "attempt", "previous", "follow", "tail_lines", "offset", "since_ms", "workload")
     ID_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
@@ -423,6 +425,8 @@ class LogsRequest(_message.Message):
     FOLLOW_FIELD_NUMBER: _ClassVar[int]
     TAIL_LINES_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
+    SINCE_MS_FIELD_NUMBER: _ClassVar[int]
+    WORKLOAD_FIELD_NUMBER: _ClassVar[int]
     id: _types_pb2.AllocationId
     task: str
     attempt: int
@@ -430,24 +434,82 @@ class LogsRequest(_message.Message):
     follow: bool
     tail_lines: int
     offset: int
-    def __init__(self, id: _Optional[_Union[_types_pb2.AllocationId, _Mapping]] = ..., task: _Optional[str] = ..., attempt: _Optional[int] = ..., previous: _Optional[bool] = ..., follow: _Optional[bool] = ..., tail_lines: _Optional[int] = ..., offset: _Optional[int] = ...) -> None: ...
+    since_ms: int
+    workload: bool
+    def __init__(self, id: _Optional[_Union[_types_pb2.AllocationId, _Mapping]] = ..., task: _Optional[str] = ..., attempt: _Optional[int] = ..., previous: _Optional[bool] = ..., follow: _Optional[bool] = ..., tail_lines: _Optional[int] = ..., offset: _Optional[int] = ..., since_ms: _Optional[int] = ..., workload: _Optional[bool] = ...) -> None: ...
 
 class LogsChunk(_message.Message):
-    __slots__ = ("data", "offset", "task", "attempt", "stderr")
+    __slots__ = ("data", "offset", "task", "attempt", "stderr", "time_ms")
     DATA_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     STDERR_FIELD_NUMBER: _ClassVar[int]
+    TIME_MS_FIELD_NUMBER: _ClassVar[int]
     data: bytes
     offset: int
     task: str
     attempt: int
     stderr: bool
-    def __init__(self, data: _Optional[bytes] = ..., offset: _Optional[int] = ..., task: _Optional[str] = ..., attempt: _Optional[int] = ..., stderr: _Optional[bool] = ...) -> None: ...
+    time_ms: int
+    def __init__(self, data: _Optional[bytes] = ..., offset: _Optional[int] = ..., task: _Optional[str] = ..., attempt: _Optional[int] = ..., stderr: _Optional[bool] = ..., time_ms: _Optional[int] = ...) -> None: ...
+
+class ListServicesRequest(_message.Message):
+    __slots__ = ("namespace", "name", "read")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    name: str
+    read: ReadOptions
+    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ..., read: _Optional[_Union[ReadOptions, _Mapping]] = ...) -> None: ...
+
+class ListServicesResponse(_message.Message):
+    __slots__ = ("services", "read")
+    SERVICES_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    services: _containers.RepeatedCompositeFieldContainer[_types_pb2.Service]
+    read: ReadInfo
+    def __init__(self, services: _Optional[_Iterable[_Union[_types_pb2.Service, _Mapping]]] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ...) -> None: ...
+
+class WatchServicesRequest(_message.Message):
+    __slots__ = ("namespace", "name", "after_index")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    AFTER_INDEX_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    name: str
+    after_index: int
+    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ..., after_index: _Optional[int] = ...) -> None: ...
+
+class ServicesUpdate(_message.Message):
+    __slots__ = ("index", "full", "services")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    FULL_FIELD_NUMBER: _ClassVar[int]
+    SERVICES_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    full: bool
+    services: _containers.RepeatedCompositeFieldContainer[_types_pb2.Service]
+    def __init__(self, index: _Optional[int] = ..., full: _Optional[bool] = ..., services: _Optional[_Iterable[_Union[_types_pb2.Service, _Mapping]]] = ...) -> None: ...
+
+class GetWorkloadRequest(_message.Message):
+    __slots__ = ("id", "attempt")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    id: _types_pb2.AllocationId
+    attempt: int
+    def __init__(self, id: _Optional[_Union[_types_pb2.AllocationId, _Mapping]] = ..., attempt: _Optional[int] = ...) -> None: ...
+
+class GetWorkloadResponse(_message.Message):
+    __slots__ = ("tasks", "attempt")
+    TASKS_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    tasks: _containers.RepeatedCompositeFieldContainer[_types_pb2.TaskReport]
+    attempt: int
+    def __init__(self, tasks: _Optional[_Iterable[_Union[_types_pb2.TaskReport, _Mapping]]] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class NodeInfo(_message.Message):
-    __slots__ = ("spec", "status", "cordoned", "draining", "used", "allocations", "devices", "register_index", "heartbeat_age_ms", "status_reason", "taints")
+    __slots__ = ("spec", "status", "cordoned", "draining", "used", "allocations", "devices", "register_index", "heartbeat_age_ms", "status_reason", "taints", "drain_deadline_ms")
     SPEC_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     CORDONED_FIELD_NUMBER: _ClassVar[int]
@@ -459,6 +521,7 @@ class NodeInfo(_message.Message):
     HEARTBEAT_AGE_MS_FIELD_NUMBER: _ClassVar[int]
     STATUS_REASON_FIELD_NUMBER: _ClassVar[int]
     TAINTS_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
     spec: _types_pb2.NodeSpec
     status: _types_pb2.NodeStatus
     cordoned: bool
@@ -470,7 +533,8 @@ class NodeInfo(_message.Message):
     heartbeat_age_ms: int
     status_reason: str
     taints: _containers.RepeatedCompositeFieldContainer[_types_pb2.NodeTaint]
-    def __init__(self, spec: _Optional[_Union[_types_pb2.NodeSpec, _Mapping]] = ..., status: _Optional[_Union[_types_pb2.NodeStatus, str]] = ..., cordoned: _Optional[bool] = ..., draining: _Optional[bool] = ..., used: _Optional[_Union[_types_pb2.Resources, _Mapping]] = ..., allocations: _Optional[int] = ..., devices: _Optional[_Iterable[_Union[DeviceUse, _Mapping]]] = ..., register_index: _Optional[int] = ..., heartbeat_age_ms: _Optional[int] = ..., status_reason: _Optional[str] = ..., taints: _Optional[_Iterable[_Union[_types_pb2.NodeTaint, _Mapping]]] = ...) -> None: ...
+    drain_deadline_ms: int
+    def __init__(self, spec: _Optional[_Union[_types_pb2.NodeSpec, _Mapping]] = ..., status: _Optional[_Union[_types_pb2.NodeStatus, str]] = ..., cordoned: _Optional[bool] = ..., draining: _Optional[bool] = ..., used: _Optional[_Union[_types_pb2.Resources, _Mapping]] = ..., allocations: _Optional[int] = ..., devices: _Optional[_Iterable[_Union[DeviceUse, _Mapping]]] = ..., register_index: _Optional[int] = ..., heartbeat_age_ms: _Optional[int] = ..., status_reason: _Optional[str] = ..., taints: _Optional[_Iterable[_Union[_types_pb2.NodeTaint, _Mapping]]] = ..., drain_deadline_ms: _Optional[int] = ...) -> None: ...
 
 class DeviceUse(_message.Message):
     __slots__ = ("device", "used_millis", "cordoned", "sick")
@@ -505,6 +569,84 @@ class NodeRequest(_message.Message):
     request_id: str
     node: str
     def __init__(self, request_id: _Optional[str] = ..., node: _Optional[str] = ...) -> None: ...
+
+class DrainNodeRequest(_message.Message):
+    __slots__ = ("request_id", "node", "deadline_ms", "cancel", "keep_cordoned")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_FIELD_NUMBER: _ClassVar[int]
+    KEEP_CORDONED_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    node: str
+    deadline_ms: int
+    cancel: bool
+    keep_cordoned: bool
+    def __init__(self, request_id: _Optional[str] = ..., node: _Optional[str] = ..., deadline_ms: _Optional[int] = ..., cancel: _Optional[bool] = ..., keep_cordoned: _Optional[bool] = ...) -> None: ...
+
+class DrainStatusRequest(_message.Message):
+    __slots__ = ("node", "read")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    read: ReadOptions
+    def __init__(self, node: _Optional[str] = ..., read: _Optional[_Union[ReadOptions, _Mapping]] = ...) -> None: ...
+
+class DrainStatusResponse(_message.Message):
+    __slots__ = ("node_id", "node", "draining", "deadline_ms", "now_ms", "left", "read")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    NOW_MS_FIELD_NUMBER: _ClassVar[int]
+    LEFT_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    node: str
+    draining: bool
+    deadline_ms: int
+    now_ms: int
+    left: _containers.RepeatedCompositeFieldContainer[DrainStep]
+    read: ReadInfo
+    def __init__(self, node_id: _Optional[str] = ..., node: _Optional[str] = ..., draining: _Optional[bool] = ..., deadline_ms: _Optional[int] = ..., now_ms: _Optional[int] = ..., left: _Optional[_Iterable[_Union[DrainStep, _Mapping]]] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ...) -> None: ...
+
+class DrainStep(_message.Message):
+    __slots__ = ("id", "attempt", "state", "kind", "why")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    id: _types_pb2.AllocationId
+    attempt: int
+    state: _types_pb2.AllocState
+    kind: str
+    why: str
+    def __init__(self, id: _Optional[_Union[_types_pb2.AllocationId, _Mapping]] = ..., attempt: _Optional[int] = ..., state: _Optional[_Union[_types_pb2.AllocState, str]] = ..., kind: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
+
+class GetUsageRequest(_message.Message):
+    __slots__ = ("node",)
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    def __init__(self, node: _Optional[str] = ...) -> None: ...
+
+class UnknownUsage(_message.Message):
+    __slots__ = ("node_id", "node", "why")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    node: str
+    why: str
+    def __init__(self, node_id: _Optional[str] = ..., node: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
+
+class GetUsageResponse(_message.Message):
+    __slots__ = ("nodes", "unknown")
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_FIELD_NUMBER: _ClassVar[int]
+    nodes: _containers.RepeatedCompositeFieldContainer[_usage_pb2.NodeUsage]
+    unknown: _containers.RepeatedCompositeFieldContainer[UnknownUsage]
+    def __init__(self, nodes: _Optional[_Iterable[_Union[_usage_pb2.NodeUsage, _Mapping]]] = ..., unknown: _Optional[_Iterable[_Union[UnknownUsage, _Mapping]]] = ...) -> None: ...
 
 class NodeDeviceRequest(_message.Message):
     __slots__ = ("request_id", "node", "device")

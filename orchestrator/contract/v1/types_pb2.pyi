@@ -79,6 +79,20 @@ class GangFailure(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     GANG_FAILURE_RESTART: _ClassVar[GangFailure]
     GANG_FAILURE_REPLACE: _ClassVar[GangFailure]
 
+class PullPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PULL_POLICY_UNSPECIFIED: _ClassVar[PullPolicy]
+    PULL_POLICY_MISSING: _ClassVar[PullPolicy]
+    PULL_POLICY_ALWAYS: _ClassVar[PullPolicy]
+    PULL_POLICY_NEVER: _ClassVar[PullPolicy]
+
+class TaskRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TASK_ROLE_UNSPECIFIED: _ClassVar[TaskRole]
+    TASK_ROLE_MAIN: _ClassVar[TaskRole]
+    TASK_ROLE_INIT: _ClassVar[TaskRole]
+    TASK_ROLE_SIDECAR: _ClassVar[TaskRole]
+
 class Desired(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     DESIRED_UNSPECIFIED: _ClassVar[Desired]
@@ -197,6 +211,14 @@ GANG_DOMAIN_CLUSTER: GangDomain
 GANG_FAILURE_UNSPECIFIED: GangFailure
 GANG_FAILURE_RESTART: GangFailure
 GANG_FAILURE_REPLACE: GangFailure
+PULL_POLICY_UNSPECIFIED: PullPolicy
+PULL_POLICY_MISSING: PullPolicy
+PULL_POLICY_ALWAYS: PullPolicy
+PULL_POLICY_NEVER: PullPolicy
+TASK_ROLE_UNSPECIFIED: TaskRole
+TASK_ROLE_MAIN: TaskRole
+TASK_ROLE_INIT: TaskRole
+TASK_ROLE_SIDECAR: TaskRole
 DESIRED_UNSPECIFIED: Desired
 DESIRED_RUN: Desired
 DESIRED_STOP: Desired
@@ -314,14 +336,114 @@ class StopPolicy(_message.Message):
     def __init__(self, signal: _Optional[str] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
 
 class MountSpec(_message.Message):
-    __slots__ = ("source", "target", "read_only")
+    __slots__ = ("source", "target", "read_only", "sub_path")
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     READ_ONLY_FIELD_NUMBER: _ClassVar[int]
+    SUB_PATH_FIELD_NUMBER: _ClassVar[int]
     source: str
     target: str
     read_only: bool
-    def __init__(self, source: _Optional[str] = ..., target: _Optional[str] = ..., read_only: _Optional[bool] = ...) -> None: ...
+    sub_path: str
+    def __init__(self, source: _Optional[str] = ..., target: _Optional[str] = ..., read_only: _Optional[bool] = ..., sub_path: _Optional[str] = ...) -> None: ...
+
+class RegistryAuth(_message.Message):
+    __slots__ = ("username", "username_variable", "password_variable", "server")
+    USERNAME_FIELD_NUMBER: _ClassVar[int]
+    USERNAME_VARIABLE_FIELD_NUMBER: _ClassVar[int]
+    PASSWORD_VARIABLE_FIELD_NUMBER: _ClassVar[int]
+    SERVER_FIELD_NUMBER: _ClassVar[int]
+    username: str
+    username_variable: str
+    password_variable: str
+    server: str
+    def __init__(self, username: _Optional[str] = ..., username_variable: _Optional[str] = ..., password_variable: _Optional[str] = ..., server: _Optional[str] = ...) -> None: ...
+
+class Ulimit(_message.Message):
+    __slots__ = ("name", "soft", "hard")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SOFT_FIELD_NUMBER: _ClassVar[int]
+    HARD_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    soft: int
+    hard: int
+    def __init__(self, name: _Optional[str] = ..., soft: _Optional[int] = ..., hard: _Optional[int] = ...) -> None: ...
+
+class TmpfsSpec(_message.Message):
+    __slots__ = ("target", "size_mib")
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    SIZE_MIB_FIELD_NUMBER: _ClassVar[int]
+    target: str
+    size_mib: int
+    def __init__(self, target: _Optional[str] = ..., size_mib: _Optional[int] = ...) -> None: ...
+
+class LogSpec(_message.Message):
+    __slots__ = ("driver", "options")
+    class OptionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    DRIVER_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    driver: str
+    options: _containers.ScalarMap[str, str]
+    def __init__(self, driver: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class FileSpec(_message.Message):
+    __slots__ = ("target", "content", "variable", "mode")
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    VARIABLE_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    target: str
+    content: str
+    variable: str
+    mode: int
+    def __init__(self, target: _Optional[str] = ..., content: _Optional[str] = ..., variable: _Optional[str] = ..., mode: _Optional[int] = ...) -> None: ...
+
+class ContainerSpec(_message.Message):
+    __slots__ = ("pull_policy", "auth", "env_files", "hostname", "labels", "no_init", "pids_limit", "ulimits", "shm_size_mib", "read_only", "tmpfs", "logging", "files", "cpu_max_millis", "memory_max_mib")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    PULL_POLICY_FIELD_NUMBER: _ClassVar[int]
+    AUTH_FIELD_NUMBER: _ClassVar[int]
+    ENV_FILES_FIELD_NUMBER: _ClassVar[int]
+    HOSTNAME_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    NO_INIT_FIELD_NUMBER: _ClassVar[int]
+    PIDS_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    ULIMITS_FIELD_NUMBER: _ClassVar[int]
+    SHM_SIZE_MIB_FIELD_NUMBER: _ClassVar[int]
+    READ_ONLY_FIELD_NUMBER: _ClassVar[int]
+    TMPFS_FIELD_NUMBER: _ClassVar[int]
+    LOGGING_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    CPU_MAX_MILLIS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_MAX_MIB_FIELD_NUMBER: _ClassVar[int]
+    pull_policy: PullPolicy
+    auth: RegistryAuth
+    env_files: _containers.RepeatedScalarFieldContainer[str]
+    hostname: str
+    labels: _containers.ScalarMap[str, str]
+    no_init: bool
+    pids_limit: int
+    ulimits: _containers.RepeatedCompositeFieldContainer[Ulimit]
+    shm_size_mib: int
+    read_only: bool
+    tmpfs: _containers.RepeatedCompositeFieldContainer[TmpfsSpec]
+    logging: LogSpec
+    files: _containers.RepeatedCompositeFieldContainer[FileSpec]
+    cpu_max_millis: int
+    memory_max_mib: int
+    def __init__(self, pull_policy: _Optional[_Union[PullPolicy, str]] = ..., auth: _Optional[_Union[RegistryAuth, _Mapping]] = ..., env_files: _Optional[_Iterable[str]] = ..., hostname: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., no_init: _Optional[bool] = ..., pids_limit: _Optional[int] = ..., ulimits: _Optional[_Iterable[_Union[Ulimit, _Mapping]]] = ..., shm_size_mib: _Optional[int] = ..., read_only: _Optional[bool] = ..., tmpfs: _Optional[_Iterable[_Union[TmpfsSpec, _Mapping]]] = ..., logging: _Optional[_Union[LogSpec, _Mapping]] = ..., files: _Optional[_Iterable[_Union[FileSpec, _Mapping]]] = ..., cpu_max_millis: _Optional[int] = ..., memory_max_mib: _Optional[int] = ...) -> None: ...
 
 class Constraint(_message.Message):
     __slots__ = ("attribute", "operator", "values")
@@ -491,7 +613,7 @@ class Revision(_message.Message):
     def __init__(self, version: _Optional[int] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., time_ms: _Optional[int] = ..., stable: _Optional[bool] = ...) -> None: ...
 
 class TaskSpec(_message.Message):
-    __slots__ = ("name", "driver", "image", "command", "args", "env", "resources", "stop", "variables", "work_dir", "user", "privileged", "mounts", "health", "timeout_ms")
+    __slots__ = ("name", "driver", "image", "command", "args", "env", "resources", "stop", "variables", "work_dir", "user", "privileged", "mounts", "container", "role", "health", "timeout_ms", "workload")
     class EnvEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -519,8 +641,11 @@ class TaskSpec(_message.Message):
     USER_FIELD_NUMBER: _ClassVar[int]
     PRIVILEGED_FIELD_NUMBER: _ClassVar[int]
     MOUNTS_FIELD_NUMBER: _ClassVar[int]
+    CONTAINER_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
     HEALTH_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    WORKLOAD_FIELD_NUMBER: _ClassVar[int]
     name: str
     driver: str
     image: str
@@ -534,9 +659,28 @@ class TaskSpec(_message.Message):
     user: str
     privileged: bool
     mounts: _containers.RepeatedCompositeFieldContainer[MountSpec]
+    container: ContainerSpec
+    role: TaskRole
     health: HealthSpec
     timeout_ms: int
-    def __init__(self, name: _Optional[str] = ..., driver: _Optional[str] = ..., image: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., args: _Optional[_Iterable[str]] = ..., env: _Optional[_Mapping[str, str]] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., stop: _Optional[_Union[StopPolicy, _Mapping]] = ..., variables: _Optional[_Mapping[str, str]] = ..., work_dir: _Optional[str] = ..., user: _Optional[str] = ..., privileged: _Optional[bool] = ..., mounts: _Optional[_Iterable[_Union[MountSpec, _Mapping]]] = ..., health: _Optional[_Union[HealthSpec, _Mapping]] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+    workload: WorkloadSpec
+    def __init__(self, name: _Optional[str] = ..., driver: _Optional[str] = ..., image: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., args: _Optional[_Iterable[str]] = ..., env: _Optional[_Mapping[str, str]] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., stop: _Optional[_Union[StopPolicy, _Mapping]] = ..., variables: _Optional[_Mapping[str, str]] = ..., work_dir: _Optional[str] = ..., user: _Optional[str] = ..., privileged: _Optional[bool] = ..., mounts: _Optional[_Iterable[_Union[MountSpec, _Mapping]]] = ..., container: _Optional[_Union[ContainerSpec, _Mapping]] = ..., role: _Optional[_Union[TaskRole, str]] = ..., health: _Optional[_Union[HealthSpec, _Mapping]] = ..., timeout_ms: _Optional[int] = ..., workload: _Optional[_Union[WorkloadSpec, _Mapping]] = ...) -> None: ...
+
+class WorkloadSpec(_message.Message):
+    __slots__ = ("ready", "heartbeat_ms")
+    READY_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_MS_FIELD_NUMBER: _ClassVar[int]
+    ready: bool
+    heartbeat_ms: int
+    def __init__(self, ready: _Optional[bool] = ..., heartbeat_ms: _Optional[int] = ...) -> None: ...
+
+class ServiceSpec(_message.Message):
+    __slots__ = ("name", "port")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    port: str
+    def __init__(self, name: _Optional[str] = ..., port: _Optional[str] = ...) -> None: ...
 
 class GangSpec(_message.Message):
     __slots__ = ("domain", "on_failure")
@@ -547,7 +691,7 @@ class GangSpec(_message.Message):
     def __init__(self, domain: _Optional[_Union[GangDomain, str]] = ..., on_failure: _Optional[_Union[GangFailure, str]] = ...) -> None: ...
 
 class GroupSpec(_message.Message):
-    __slots__ = ("name", "count", "tasks", "ports", "restart", "constraints", "gang", "affinity", "spread", "tolerations", "datasets", "locality", "update", "after")
+    __slots__ = ("name", "count", "tasks", "ports", "restart", "constraints", "gang", "affinity", "spread", "tolerations", "datasets", "locality", "network_mode", "update", "services", "needs", "after")
     NAME_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
@@ -560,7 +704,10 @@ class GroupSpec(_message.Message):
     TOLERATIONS_FIELD_NUMBER: _ClassVar[int]
     DATASETS_FIELD_NUMBER: _ClassVar[int]
     LOCALITY_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_MODE_FIELD_NUMBER: _ClassVar[int]
     UPDATE_FIELD_NUMBER: _ClassVar[int]
+    SERVICES_FIELD_NUMBER: _ClassVar[int]
+    NEEDS_FIELD_NUMBER: _ClassVar[int]
     AFTER_FIELD_NUMBER: _ClassVar[int]
     name: str
     count: int
@@ -574,9 +721,12 @@ class GroupSpec(_message.Message):
     tolerations: _containers.RepeatedCompositeFieldContainer[Toleration]
     datasets: _containers.RepeatedScalarFieldContainer[str]
     locality: int
+    network_mode: str
     update: UpdateSpec
+    services: _containers.RepeatedCompositeFieldContainer[ServiceSpec]
+    needs: _containers.RepeatedScalarFieldContainer[str]
     after: _containers.RepeatedCompositeFieldContainer[After]
-    def __init__(self, name: _Optional[str] = ..., count: _Optional[int] = ..., tasks: _Optional[_Iterable[_Union[TaskSpec, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[PortSpec, _Mapping]]] = ..., restart: _Optional[_Union[RestartPolicy, _Mapping]] = ..., constraints: _Optional[_Iterable[_Union[Constraint, _Mapping]]] = ..., gang: _Optional[_Union[GangSpec, _Mapping]] = ..., affinity: _Optional[_Iterable[_Union[Affinity, _Mapping]]] = ..., spread: _Optional[_Iterable[_Union[Spread, _Mapping]]] = ..., tolerations: _Optional[_Iterable[_Union[Toleration, _Mapping]]] = ..., datasets: _Optional[_Iterable[str]] = ..., locality: _Optional[int] = ..., update: _Optional[_Union[UpdateSpec, _Mapping]] = ..., after: _Optional[_Iterable[_Union[After, _Mapping]]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., count: _Optional[int] = ..., tasks: _Optional[_Iterable[_Union[TaskSpec, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[PortSpec, _Mapping]]] = ..., restart: _Optional[_Union[RestartPolicy, _Mapping]] = ..., constraints: _Optional[_Iterable[_Union[Constraint, _Mapping]]] = ..., gang: _Optional[_Union[GangSpec, _Mapping]] = ..., affinity: _Optional[_Iterable[_Union[Affinity, _Mapping]]] = ..., spread: _Optional[_Iterable[_Union[Spread, _Mapping]]] = ..., tolerations: _Optional[_Iterable[_Union[Toleration, _Mapping]]] = ..., datasets: _Optional[_Iterable[str]] = ..., locality: _Optional[int] = ..., network_mode: _Optional[str] = ..., update: _Optional[_Union[UpdateSpec, _Mapping]] = ..., services: _Optional[_Iterable[_Union[ServiceSpec, _Mapping]]] = ..., needs: _Optional[_Iterable[str]] = ..., after: _Optional[_Iterable[_Union[After, _Mapping]]] = ...) -> None: ...
 
 class After(_message.Message):
     __slots__ = ("group", "condition")
@@ -845,6 +995,74 @@ class PortBinding(_message.Message):
     to: int
     protocol: Protocol
     def __init__(self, label: _Optional[str] = ..., host_port: _Optional[int] = ..., to: _Optional[int] = ..., protocol: _Optional[_Union[Protocol, str]] = ...) -> None: ...
+
+class ServiceInstance(_message.Message):
+    __slots__ = ("allocation", "attempt", "address", "port", "label", "protocol", "node_id", "node_name")
+    ALLOCATION_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    allocation: AllocationId
+    attempt: int
+    address: str
+    port: int
+    label: str
+    protocol: Protocol
+    node_id: str
+    node_name: str
+    def __init__(self, allocation: _Optional[_Union[AllocationId, _Mapping]] = ..., attempt: _Optional[int] = ..., address: _Optional[str] = ..., port: _Optional[int] = ..., label: _Optional[str] = ..., protocol: _Optional[_Union[Protocol, str]] = ..., node_id: _Optional[str] = ..., node_name: _Optional[str] = ...) -> None: ...
+
+class Service(_message.Message):
+    __slots__ = ("namespace", "name", "instances", "declared")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    DECLARED_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    name: str
+    instances: _containers.RepeatedCompositeFieldContainer[ServiceInstance]
+    declared: bool
+    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ..., instances: _Optional[_Iterable[_Union[ServiceInstance, _Mapping]]] = ..., declared: _Optional[bool] = ...) -> None: ...
+
+class TaskReport(_message.Message):
+    __slots__ = ("task", "ready", "heartbeat_age_ms", "metrics", "ports", "stopping", "draining", "done")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    PORTS_FIELD_NUMBER: _ClassVar[int]
+    STOPPING_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    task: str
+    ready: bool
+    heartbeat_age_ms: int
+    metrics: _containers.RepeatedCompositeFieldContainer[TaskMetric]
+    ports: _containers.RepeatedCompositeFieldContainer[LeasedPort]
+    stopping: bool
+    draining: bool
+    done: bool
+    def __init__(self, task: _Optional[str] = ..., ready: _Optional[bool] = ..., heartbeat_age_ms: _Optional[int] = ..., metrics: _Optional[_Iterable[_Union[TaskMetric, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[LeasedPort, _Mapping]]] = ..., stopping: _Optional[bool] = ..., draining: _Optional[bool] = ..., done: _Optional[bool] = ...) -> None: ...
+
+class TaskMetric(_message.Message):
+    __slots__ = ("name", "value")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: float
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+
+class LeasedPort(_message.Message):
+    __slots__ = ("port", "protocol")
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    port: int
+    protocol: Protocol
+    def __init__(self, port: _Optional[int] = ..., protocol: _Optional[_Union[Protocol, str]] = ...) -> None: ...
 
 class Quota(_message.Message):
     __slots__ = ("cpu_millis", "memory_mib", "disk_mib", "gpu_millis", "jobs", "allocations")

@@ -10,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class LogEntry(_message.Message):
-    __slots__ = ("magic", "format", "identity", "request_id", "digest", "time_ms", "submit_jobs", "stop_job", "scale_job", "restart_job", "remove_job", "register_node", "cordon_node", "drain_node", "forget_node", "mark_nodes", "apply_plan", "record_statuses", "write_variable", "collect", "admit_peers", "set_feature_level", "change_peers", "set_limits", "write_variables", "record_observed", "write_namespace", "set_settings", "cordon_device", "move_allocation", "taint_node", "steer_rollout", "rollback_job", "end_rollouts", "launch_runs", "dispatch_job", "force_run")
+    __slots__ = ("magic", "format", "identity", "request_id", "digest", "time_ms", "submit_jobs", "stop_job", "scale_job", "restart_job", "remove_job", "register_node", "cordon_node", "drain_node", "forget_node", "mark_nodes", "apply_plan", "record_statuses", "write_variable", "collect", "admit_peers", "set_feature_level", "change_peers", "set_limits", "write_variables", "record_observed", "write_namespace", "set_settings", "cordon_device", "move_allocation", "taint_node", "pin_image", "record_progress", "steer_rollout", "rollback_job", "end_rollouts", "launch_runs", "dispatch_job", "force_run")
     MAGIC_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     IDENTITY_FIELD_NUMBER: _ClassVar[int]
@@ -42,6 +42,8 @@ class LogEntry(_message.Message):
     CORDON_DEVICE_FIELD_NUMBER: _ClassVar[int]
     MOVE_ALLOCATION_FIELD_NUMBER: _ClassVar[int]
     TAINT_NODE_FIELD_NUMBER: _ClassVar[int]
+    PIN_IMAGE_FIELD_NUMBER: _ClassVar[int]
+    RECORD_PROGRESS_FIELD_NUMBER: _ClassVar[int]
     STEER_ROLLOUT_FIELD_NUMBER: _ClassVar[int]
     ROLLBACK_JOB_FIELD_NUMBER: _ClassVar[int]
     END_ROLLOUTS_FIELD_NUMBER: _ClassVar[int]
@@ -79,25 +81,65 @@ class LogEntry(_message.Message):
     cordon_device: CordonDevice
     move_allocation: MoveAllocation
     taint_node: TaintNode
+    pin_image: PinImage
+    record_progress: RecordProgress
     steer_rollout: SteerRollout
     rollback_job: RollbackJob
     end_rollouts: EndRollouts
     launch_runs: LaunchRuns
     dispatch_job: DispatchJob
     force_run: ForceRun
-    def __init__(self, magic: _Optional[int] = ..., format: _Optional[int] = ..., identity: _Optional[str] = ..., request_id: _Optional[str] = ..., digest: _Optional[bytes] = ..., time_ms: _Optional[int] = ..., submit_jobs: _Optional[_Union[SubmitJobs, _Mapping]] = ..., stop_job: _Optional[_Union[StopJob, _Mapping]] = ..., scale_job: _Optional[_Union[ScaleJob, _Mapping]] = ..., restart_job: _Optional[_Union[RestartJob, _Mapping]] = ..., remove_job: _Optional[_Union[RemoveJob, _Mapping]] = ..., register_node: _Optional[_Union[RegisterNode, _Mapping]] = ..., cordon_node: _Optional[_Union[CordonNode, _Mapping]] = ..., drain_node: _Optional[_Union[DrainNode, _Mapping]] = ..., forget_node: _Optional[_Union[ForgetNode, _Mapping]] = ..., mark_nodes: _Optional[_Union[MarkNodes, _Mapping]] = ..., apply_plan: _Optional[_Union[ApplyPlan, _Mapping]] = ..., record_statuses: _Optional[_Union[RecordStatuses, _Mapping]] = ..., write_variable: _Optional[_Union[WriteVariable, _Mapping]] = ..., collect: _Optional[_Union[Collect, _Mapping]] = ..., admit_peers: _Optional[_Union[AdmitPeers, _Mapping]] = ..., set_feature_level: _Optional[_Union[SetFeatureLevel, _Mapping]] = ..., change_peers: _Optional[_Union[ChangePeers, _Mapping]] = ..., set_limits: _Optional[_Union[SetLimits, _Mapping]] = ..., write_variables: _Optional[_Union[WriteVariables, _Mapping]] = ..., record_observed: _Optional[_Union[RecordObserved, _Mapping]] = ..., write_namespace: _Optional[_Union[WriteNamespace, _Mapping]] = ..., set_settings: _Optional[_Union[SetSettings, _Mapping]] = ..., cordon_device: _Optional[_Union[CordonDevice, _Mapping]] = ..., move_allocation: _Optional[_Union[MoveAllocation, _Mapping]] = ..., taint_node: _Optional[_Union[TaintNode, _Mapping]] = ..., steer_rollout: _Optional[_Union[SteerRollout, _Mapping]] = ..., rollback_job: _Optional[_Union[RollbackJob, _Mapping]] = ..., end_rollouts: _Optional[_Union[EndRollouts, _Mapping]] = ..., launch_runs: _Optional[_Union[LaunchRuns, _Mapping]] = ..., dispatch_job: _Optional[_Union[DispatchJob, _Mapping]] = ..., force_run: _Optional[_Union[ForceRun, _Mapping]] = ...) -> None: ...
+    def __init__(self, magic: _Optional[int] = ..., format: _Optional[int] = ..., identity: _Optional[str] = ..., request_id: _Optional[str] = ..., digest: _Optional[bytes] = ..., time_ms: _Optional[int] = ..., submit_jobs: _Optional[_Union[SubmitJobs, _Mapping]] = ..., stop_job: _Optional[_Union[StopJob, _Mapping]] = ..., scale_job: _Optional[_Union[ScaleJob, _Mapping]] = ..., restart_job: _Optional[_Union[RestartJob, _Mapping]] = ..., remove_job: _Optional[_Union[RemoveJob, _Mapping]] = ..., register_node: _Optional[_Union[RegisterNode, _Mapping]] = ..., cordon_node: _Optional[_Union[CordonNode, _Mapping]] = ..., drain_node: _Optional[_Union[DrainNode, _Mapping]] = ..., forget_node: _Optional[_Union[ForgetNode, _Mapping]] = ..., mark_nodes: _Optional[_Union[MarkNodes, _Mapping]] = ..., apply_plan: _Optional[_Union[ApplyPlan, _Mapping]] = ..., record_statuses: _Optional[_Union[RecordStatuses, _Mapping]] = ..., write_variable: _Optional[_Union[WriteVariable, _Mapping]] = ..., collect: _Optional[_Union[Collect, _Mapping]] = ..., admit_peers: _Optional[_Union[AdmitPeers, _Mapping]] = ..., set_feature_level: _Optional[_Union[SetFeatureLevel, _Mapping]] = ..., change_peers: _Optional[_Union[ChangePeers, _Mapping]] = ..., set_limits: _Optional[_Union[SetLimits, _Mapping]] = ..., write_variables: _Optional[_Union[WriteVariables, _Mapping]] = ..., record_observed: _Optional[_Union[RecordObserved, _Mapping]] = ..., write_namespace: _Optional[_Union[WriteNamespace, _Mapping]] = ..., set_settings: _Optional[_Union[SetSettings, _Mapping]] = ..., cordon_device: _Optional[_Union[CordonDevice, _Mapping]] = ..., move_allocation: _Optional[_Union[MoveAllocation, _Mapping]] = ..., taint_node: _Optional[_Union[TaintNode, _Mapping]] = ..., pin_image: _Optional[_Union[PinImage, _Mapping]] = ..., record_progress: _Optional[_Union[RecordProgress, _Mapping]] = ..., steer_rollout: _Optional[_Union[SteerRollout, _Mapping]] = ..., rollback_job: _Optional[_Union[RollbackJob, _Mapping]] = ..., end_rollouts: _Optional[_Union[EndRollouts, _Mapping]] = ..., launch_runs: _Optional[_Union[LaunchRuns, _Mapping]] = ..., dispatch_job: _Optional[_Union[DispatchJob, _Mapping]] = ..., force_run: _Optional[_Union[ForceRun, _Mapping]] = ...) -> None: ...
 
 class JobSubmission(_message.Message):
-    __slots__ = ("spec", "uid", "expect_version", "remember")
+    __slots__ = ("spec", "uid", "expect_version", "in_place", "remember")
     SPEC_FIELD_NUMBER: _ClassVar[int]
     UID_FIELD_NUMBER: _ClassVar[int]
     EXPECT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    IN_PLACE_FIELD_NUMBER: _ClassVar[int]
     REMEMBER_FIELD_NUMBER: _ClassVar[int]
     spec: _types_pb2.JobSpec
     uid: str
     expect_version: int
+    in_place: bool
     remember: bool
-    def __init__(self, spec: _Optional[_Union[_types_pb2.JobSpec, _Mapping]] = ..., uid: _Optional[str] = ..., expect_version: _Optional[int] = ..., remember: _Optional[bool] = ...) -> None: ...
+    def __init__(self, spec: _Optional[_Union[_types_pb2.JobSpec, _Mapping]] = ..., uid: _Optional[str] = ..., expect_version: _Optional[int] = ..., in_place: _Optional[bool] = ..., remember: _Optional[bool] = ...) -> None: ...
+
+class PinImage(_message.Message):
+    __slots__ = ("job_uid", "group", "version", "image", "digest")
+    JOB_UID_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    job_uid: str
+    group: str
+    version: int
+    image: str
+    digest: str
+    def __init__(self, job_uid: _Optional[str] = ..., group: _Optional[str] = ..., version: _Optional[int] = ..., image: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
+
+class StartProgress(_message.Message):
+    __slots__ = ("job_uid", "group", "ordinal", "attempt", "text")
+    JOB_UID_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    ORDINAL_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    job_uid: str
+    group: str
+    ordinal: int
+    attempt: int
+    text: str
+    def __init__(self, job_uid: _Optional[str] = ..., group: _Optional[str] = ..., ordinal: _Optional[int] = ..., attempt: _Optional[int] = ..., text: _Optional[str] = ...) -> None: ...
+
+class RecordProgress(_message.Message):
+    __slots__ = ("node_id", "progress")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    progress: _containers.RepeatedCompositeFieldContainer[StartProgress]
+    def __init__(self, node_id: _Optional[str] = ..., progress: _Optional[_Iterable[_Union[StartProgress, _Mapping]]] = ...) -> None: ...
 
 class SubmitJobs(_message.Message):
     __slots__ = ("jobs",)
@@ -275,10 +317,16 @@ class CordonDevice(_message.Message):
     def __init__(self, node_id: _Optional[str] = ..., device_id: _Optional[str] = ..., cordoned: _Optional[bool] = ...) -> None: ...
 
 class DrainNode(_message.Message):
-    __slots__ = ("node_id",)
+    __slots__ = ("node_id", "deadline_after_ms", "cancel", "keep_cordoned")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_FIELD_NUMBER: _ClassVar[int]
+    KEEP_CORDONED_FIELD_NUMBER: _ClassVar[int]
     node_id: str
-    def __init__(self, node_id: _Optional[str] = ...) -> None: ...
+    deadline_after_ms: int
+    cancel: bool
+    keep_cordoned: bool
+    def __init__(self, node_id: _Optional[str] = ..., deadline_after_ms: _Optional[int] = ..., cancel: _Optional[bool] = ..., keep_cordoned: _Optional[bool] = ...) -> None: ...
 
 class ForgetNode(_message.Message):
     __slots__ = ("node_id",)
@@ -547,6 +595,12 @@ class VariableAnswer(_message.Message):
     hit: bool
     def __init__(self, variable: _Optional[_Union[_control_pb2.Variable, _Mapping]] = ..., hit: _Optional[bool] = ...) -> None: ...
 
+class PinAnswer(_message.Message):
+    __slots__ = ("digest",)
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    def __init__(self, digest: _Optional[str] = ...) -> None: ...
+
 class PlanAnswer(_message.Message):
     __slots__ = ("placed", "acted", "rejected")
     PLACED_FIELD_NUMBER: _ClassVar[int]
@@ -577,7 +631,7 @@ class Rejected(_message.Message):
     def __init__(self, index: _Optional[int] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Remembered(_message.Message):
-    __slots__ = ("identity", "request_id", "digest", "time_ms", "index", "write", "jobs", "variable", "plan", "rejected")
+    __slots__ = ("identity", "request_id", "digest", "time_ms", "index", "write", "jobs", "variable", "plan", "rejected", "pin")
     IDENTITY_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -588,6 +642,7 @@ class Remembered(_message.Message):
     VARIABLE_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
     REJECTED_FIELD_NUMBER: _ClassVar[int]
+    PIN_FIELD_NUMBER: _ClassVar[int]
     identity: str
     request_id: str
     digest: bytes
@@ -598,7 +653,8 @@ class Remembered(_message.Message):
     variable: VariableAnswer
     plan: PlanAnswer
     rejected: Rejected
-    def __init__(self, identity: _Optional[str] = ..., request_id: _Optional[str] = ..., digest: _Optional[bytes] = ..., time_ms: _Optional[int] = ..., index: _Optional[int] = ..., write: _Optional[_Union[WriteAnswer, _Mapping]] = ..., jobs: _Optional[_Union[JobsAnswer, _Mapping]] = ..., variable: _Optional[_Union[VariableAnswer, _Mapping]] = ..., plan: _Optional[_Union[PlanAnswer, _Mapping]] = ..., rejected: _Optional[_Union[Rejected, _Mapping]] = ...) -> None: ...
+    pin: PinAnswer
+    def __init__(self, identity: _Optional[str] = ..., request_id: _Optional[str] = ..., digest: _Optional[bytes] = ..., time_ms: _Optional[int] = ..., index: _Optional[int] = ..., write: _Optional[_Union[WriteAnswer, _Mapping]] = ..., jobs: _Optional[_Union[JobsAnswer, _Mapping]] = ..., variable: _Optional[_Union[VariableAnswer, _Mapping]] = ..., plan: _Optional[_Union[PlanAnswer, _Mapping]] = ..., rejected: _Optional[_Union[Rejected, _Mapping]] = ..., pin: _Optional[_Union[PinAnswer, _Mapping]] = ...) -> None: ...
 
 class Schedule(_message.Message):
     __slots__ = ("since_ms", "last_ms", "last_job", "runs", "skipped", "last_skipped")
@@ -631,7 +687,7 @@ class Versions(_message.Message):
     def __init__(self, versions: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("tracked", "history", "rollout", "stable_version", "twins", "schedule", "slot", "uid", "version", "group_versions", "specs", "stopped", "removing", "submit_index", "create_index", "modify_index", "create_time_ms", "modify_time_ms")
+    __slots__ = ("tracked", "history", "rollout", "stable_version", "twins", "schedule", "slot", "uid", "version", "group_versions", "specs", "stopped", "removing", "submit_index", "create_index", "modify_index", "create_time_ms", "modify_time_ms", "pins")
     TRACKED_FIELD_NUMBER: _ClassVar[int]
     HISTORY_FIELD_NUMBER: _ClassVar[int]
     ROLLOUT_FIELD_NUMBER: _ClassVar[int]
@@ -650,6 +706,7 @@ class Job(_message.Message):
     MODIFY_INDEX_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_MS_FIELD_NUMBER: _ClassVar[int]
     MODIFY_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    PINS_FIELD_NUMBER: _ClassVar[int]
     tracked: bool
     history: _containers.RepeatedCompositeFieldContainer[_types_pb2.Revision]
     rollout: _types_pb2.Rollout
@@ -668,10 +725,23 @@ class Job(_message.Message):
     modify_index: int
     create_time_ms: int
     modify_time_ms: int
-    def __init__(self, tracked: _Optional[bool] = ..., history: _Optional[_Iterable[_Union[_types_pb2.Revision, _Mapping]]] = ..., rollout: _Optional[_Union[_types_pb2.Rollout, _Mapping]] = ..., stable_version: _Optional[int] = ..., twins: _Optional[_Iterable[_Union[Versions, _Mapping]]] = ..., schedule: _Optional[_Union[Schedule, _Mapping]] = ..., slot: _Optional[int] = ..., uid: _Optional[str] = ..., version: _Optional[int] = ..., group_versions: _Optional[_Iterable[int]] = ..., specs: _Optional[_Iterable[_Union[JobVersion, _Mapping]]] = ..., stopped: _Optional[bool] = ..., removing: _Optional[bool] = ..., submit_index: _Optional[int] = ..., create_index: _Optional[int] = ..., modify_index: _Optional[int] = ..., create_time_ms: _Optional[int] = ..., modify_time_ms: _Optional[int] = ...) -> None: ...
+    pins: _containers.RepeatedCompositeFieldContainer[ImagePin]
+    def __init__(self, tracked: _Optional[bool] = ..., history: _Optional[_Iterable[_Union[_types_pb2.Revision, _Mapping]]] = ..., rollout: _Optional[_Union[_types_pb2.Rollout, _Mapping]] = ..., stable_version: _Optional[int] = ..., twins: _Optional[_Iterable[_Union[Versions, _Mapping]]] = ..., schedule: _Optional[_Union[Schedule, _Mapping]] = ..., slot: _Optional[int] = ..., uid: _Optional[str] = ..., version: _Optional[int] = ..., group_versions: _Optional[_Iterable[int]] = ..., specs: _Optional[_Iterable[_Union[JobVersion, _Mapping]]] = ..., stopped: _Optional[bool] = ..., removing: _Optional[bool] = ..., submit_index: _Optional[int] = ..., create_index: _Optional[int] = ..., modify_index: _Optional[int] = ..., create_time_ms: _Optional[int] = ..., modify_time_ms: _Optional[int] = ..., pins: _Optional[_Iterable[_Union[ImagePin, _Mapping]]] = ...) -> None: ...
+
+class ImagePin(_message.Message):
+    __slots__ = ("group", "version", "image", "digest")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    group: str
+    version: int
+    image: str
+    digest: str
+    def __init__(self, group: _Optional[str] = ..., version: _Optional[int] = ..., image: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("slot", "spec", "status", "cordoned", "draining", "identity", "register_index", "modify_index", "status_time_ms", "status_reason", "ceiling", "cordoned_devices", "taints")
+    __slots__ = ("slot", "spec", "status", "cordoned", "draining", "identity", "register_index", "modify_index", "status_time_ms", "status_reason", "ceiling", "cordoned_devices", "taints", "drain_deadline_ms")
     SLOT_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
@@ -685,6 +755,7 @@ class Node(_message.Message):
     CEILING_FIELD_NUMBER: _ClassVar[int]
     CORDONED_DEVICES_FIELD_NUMBER: _ClassVar[int]
     TAINTS_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
     slot: int
     spec: _types_pb2.NodeSpec
     status: _types_pb2.NodeStatus
@@ -698,7 +769,8 @@ class Node(_message.Message):
     ceiling: _types_pb2.Resources
     cordoned_devices: _containers.RepeatedScalarFieldContainer[str]
     taints: _containers.RepeatedCompositeFieldContainer[_types_pb2.NodeTaint]
-    def __init__(self, slot: _Optional[int] = ..., spec: _Optional[_Union[_types_pb2.NodeSpec, _Mapping]] = ..., status: _Optional[_Union[_types_pb2.NodeStatus, str]] = ..., cordoned: _Optional[bool] = ..., draining: _Optional[bool] = ..., identity: _Optional[str] = ..., register_index: _Optional[int] = ..., modify_index: _Optional[int] = ..., status_time_ms: _Optional[int] = ..., status_reason: _Optional[str] = ..., ceiling: _Optional[_Union[_types_pb2.Resources, _Mapping]] = ..., cordoned_devices: _Optional[_Iterable[str]] = ..., taints: _Optional[_Iterable[_Union[_types_pb2.NodeTaint, _Mapping]]] = ...) -> None: ...
+    drain_deadline_ms: int
+    def __init__(self, slot: _Optional[int] = ..., spec: _Optional[_Union[_types_pb2.NodeSpec, _Mapping]] = ..., status: _Optional[_Union[_types_pb2.NodeStatus, str]] = ..., cordoned: _Optional[bool] = ..., draining: _Optional[bool] = ..., identity: _Optional[str] = ..., register_index: _Optional[int] = ..., modify_index: _Optional[int] = ..., status_time_ms: _Optional[int] = ..., status_reason: _Optional[str] = ..., ceiling: _Optional[_Union[_types_pb2.Resources, _Mapping]] = ..., cordoned_devices: _Optional[_Iterable[str]] = ..., taints: _Optional[_Iterable[_Union[_types_pb2.NodeTaint, _Mapping]]] = ..., drain_deadline_ms: _Optional[int] = ...) -> None: ...
 
 class Group(_message.Message):
     __slots__ = ("gid", "job_slot", "name", "last_attempt")

@@ -29,6 +29,7 @@ class Bench:
     metrics: Metrics = field(default_factory=Metrics)
     reported: list[Observation] = field(default_factory=list)
     index: int = 0
+    refresh_s: float = 0.05
 
     def __post_init__(self) -> None:
         self.supervisor = self._build()
@@ -43,7 +44,7 @@ class Bench:
             node=NodeFacts(node_id=NODE, name="n1", address="127.0.0.1", api="127.0.0.1:7400"),
             metrics=self.metrics,
             report=self.reported.append,
-            refresh_s=0.05,
+            refresh_s=self.refresh_s,
         )
 
     async def restart(self, *, without_contact: bool = False) -> None:

@@ -452,7 +452,7 @@ def test_observations_only_move_forward_whatever_happens(data: st.DataObject) ->
                 world[action.instance.name] = replace(
                     action.instance, state=InstanceState.EXITED, exit=Exit(code=code, ended_ms=now)
                 )
-            else:
+            elif isinstance(action, Remove):
                 world.pop(action.instance.name, None)
         event = data.draw(st.sampled_from(["wait", "exit", "vanish", "disconnect", "reconnect", "stop", "nothing"]))
         names = sorted(world)
@@ -500,3 +500,41 @@ def test_an_attempt_from_before_a_restore_is_taken_up_where_it_runs_and_keeps_it
 
 def test_an_attempt_from_before_a_restore_that_should_stop_is_stopped() -> None:
     assert step(adopted(desired=Desired.STOP), [], NOW).record.state is AllocState.STOPPED
+
+
+TAKEN_ALONG = Exit(code=143, signal=15, with_engine=True)
+
+
+@pytest.mark.parametrize("job_type", [JobType.SERVICE, JobType.BATCH])
+def test_what_ended_with_its_engine_starts_again_at_once_and_that_counts_for_nothing(job_type: JobType) -> None:
+    policy = RestartPolicy(attempts=0, delay_ms=15_000)
+    before = record(job_type=job_type, policy=policy, state=AllocState.RUNNING, launched=("main",))
+    ended = step(before, [instance(exit_=TAKEN_ALONG)], NOW)
+    assert (ended.record.state, ended.record.used, ended.wake_ms) == (AllocState.BACKOFF, 0, NOW)
+    assert ended.record.reason == reconcile.WITH_ENGINE
+    again = step(ended.record, [instance(exit_=TAKEN_ALONG)], NOW)
+    assert (kinds(again), again.record.restarts) == (["Start"], 1)
+
+
+def test_an_end_that_was_counted_before_its_engine_was_known_to_end_is_given_back_once() -> None:
+    before = record(task("a"), task("b"), state=AllocState.RUNNING, launched=("a", "b"))
+    exits = [instance("a", exit_=Exit(code=143, signal=15)), instance("b", exit_=Exit(code=143, signal=15))]
+    counted = step(before, exits, NOW).record
+    assert (counted.state, counted.used, counted.due_ms) == (AllocState.BACKOFF, 1, NOW + POLICY.delay_ms)
+    given_back = reconcile.ended_with_engine(counted, NOW + 7)
+    assert (given_back.used, given_back.due_ms, given_back.reason) == (0, NOW + 7, reconcile.WITH_ENGINE)
+    assert reconcile.ended_with_engine(replace(given_back, used=1), NOW + 9) == replace(given_back, used=1)
+
+
+def test_a_failure_that_could_not_be_carried_out_is_judged_anew_once_its_engine_is_known_to_have_ended() -> None:
+    before = record(task("a"), task("b"), state=AllocState.RUNNING, launched=("a", "b"))
+    failing = step(before, [instance("a", exit_=Exit(code=143, signal=15)), instance("b")], NOW)
+    assert kinds(failing) == ["Stop"]
+    anew = reconcile.ended_with_engine(failing.record, NOW)
+    ended = step(anew, [instance("a", exit_=TAKEN_ALONG), instance("b", exit_=TAKEN_ALONG)], NOW)
+    assert (ended.record.state, ended.record.used, ended.wake_ms) == (AllocState.BACKOFF, 0, NOW)
+
+
+def test_an_ended_allocation_is_left_alone_whatever_its_engine_did() -> None:
+    ended = record(state=AllocState.FAILED, reason="exit code 3")
+    assert reconcile.ended_with_engine(ended, NOW) == ended

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from agent.driver import StartError, run_name
-from agent.reconcile import Record
+from agent.reconcile import SANDBOX_TASK, Record
 from agent.runspec import NodeFacts, run_spec
 from orchestrator.contract.model import DeviceRequest, PortBinding, Resources, TaskSpec
 from tests.integration.agent_fakes import assignment_of, key_of, task_of
@@ -43,10 +43,14 @@ def test_a_port_is_the_hosts_for_a_process_and_the_inner_one_in_a_container() ->
     assert env_of(task_of("run", image="x"))["RAFTSMAN_PORT_HTTP_API"] == "80"
 
 
-def test_only_the_first_container_of_a_group_publishes_its_ports() -> None:
-    tasks = (task_of("run", name="process"), task_of(name="a", image="x"), task_of(name="b", image="x"))
-    record = Record(assignment=assignment_of(key_of(), *tasks, ports=PORTS))
-    assert [run_spec(record, task, "cluster", NODE).ports for task in tasks] == [(), PORTS, ()]
+def test_ports_are_published_once_by_the_only_container_or_by_the_sandbox_of_several() -> None:
+    process, a, b = task_of("run", name="process"), task_of(name="a", image="x"), task_of(name="b", image="x")
+    alone = Record(assignment=assignment_of(key_of(), process, a, ports=PORTS))
+    assert [run_spec(alone, task, "cluster", NODE).ports for task in (process, a)] == [(), PORTS]
+    together = Record(assignment=assignment_of(key_of(), process, a, b, ports=PORTS))
+    specs = [run_spec(together, task, "cluster", NODE) for task in (SANDBOX_TASK, process, a, b)]
+    assert [spec.ports for spec in specs] == [PORTS, (), (), ()]
+    assert [spec.sandbox for spec in specs] == ["", "", specs[0].name, specs[0].name]
 
 
 def test_devices_go_to_the_task_that_asked_for_them() -> None:

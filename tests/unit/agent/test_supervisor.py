@@ -372,3 +372,96 @@ async def test_heartbeats_go_on_while_hundreds_of_allocations_are_taken_up(
     # A few workers at different stages of their rounds, however many there are.
     assert max(saves.values()) <= 5
     assert max(starts.values()) <= 5
+
+
+AN_HOUR = RestartPolicy(attempts=1, delay_ms=3_600_000)
+TERMINATED = Exit(code=143, signal=15)
+
+
+async def test_engine_down_is_not_task_lost(bench: Bench) -> None:
+    key = key_of()
+    await bench.assign(assignment_of(key, fake_task()))
+    await bench.wait_state(key, AllocState.RUNNING)
+    bench.driver.go()
+    await until(lambda: not bench.supervisor.available["fake"], "the engine to be missed")
+    assert bench.supervisor.records[key].state is AllocState.RUNNING
+    bench.driver.set_available(True)
+    await until(lambda: bench.supervisor.available["fake"], "the engine to be found again")
+    assert bench.driver.starts == [name_of(key)]
+    assert bench.states(key) == [(0, AllocState.STARTING), (0, AllocState.RUNNING)]
+
+
+async def test_what_a_restarted_engine_took_along_starts_again_at_once_and_once(bench: Bench) -> None:
+    key = key_of()
+    await bench.assign(assignment_of(key, fake_task(), restart=AN_HOUR))
+    await bench.wait_state(key, AllocState.RUNNING)
+    bench.driver.keeps_runs = False
+    bench.driver.go()
+    await until(lambda: not bench.supervisor.available["fake"], "the engine to be missed")
+    bench.driver.end(name_of(key), TERMINATED)
+    bench.driver.set_available(True)
+    await bench.wait_state(key, AllocState.RUNNING, restarts=1)
+    assert bench.driver.starts == [name_of(key), name_of(key, restarts=1)]
+    assert bench.supervisor.records[key].used == 0
+
+
+async def test_an_engine_that_ends_its_tasks_first_and_then_itself_is_known_for_it(bench: Bench) -> None:
+    key = key_of()
+    await bench.assign(assignment_of(key, fake_task(), restart=AN_HOUR))
+    await bench.wait_state(key, AllocState.RUNNING)
+    bench.driver.keeps_runs = False
+    bench.driver.end(name_of(key), TERMINATED)
+    await bench.wait_state(key, AllocState.BACKOFF)
+    bench.driver.go()
+    await until(lambda: not bench.supervisor.available["fake"], "the engine to be missed")
+    bench.driver.set_available(True)
+    await bench.wait_state(key, AllocState.RUNNING, restarts=1)
+    assert bench.supervisor.records[key].used == 0
+
+
+async def test_a_task_that_fails_while_an_engine_is_down_that_keeps_tasks_failed_by_itself(bench: Bench) -> None:
+    key = key_of()
+    await bench.assign(assignment_of(key, fake_task(), restart=AN_HOUR))
+    await bench.wait_state(key, AllocState.RUNNING)
+    bench.driver.go()
+    await until(lambda: not bench.supervisor.available["fake"], "the engine to be missed")
+    bench.driver.end(name_of(key), TERMINATED)
+    bench.driver.set_available(True)
+    waiting = await bench.wait_state(key, AllocState.BACKOFF)
+    assert waiting.reason == "killed by signal 15"
+    assert bench.supervisor.records[key].used == 1
+
+
+async def test_what_a_call_left_behind_that_was_given_up_is_found_and_removed(bench: Bench) -> None:
+    """The engine hung, the job was removed, and then the engine carried out what it had been asked."""
+    await bench.assign(full=True)
+    late, neighbours = planted(key_of("late")), planted(key_of("neighbours"), node="node-2")
+    bench.driver.plant(late)
+    bench.driver.plant(neighbours)
+    await bench.until_running({neighbours.name})
+    assert bench.driver.removals == [late.name]
+
+
+async def test_nothing_is_taken_for_nobodys_before_the_control_plane_has_said_everything(bench: Bench) -> None:
+    one = planted(key_of())
+    bench.driver.plant(one)
+    await until(lambda: bench.supervisor.running_count() == 1, "it to be seen")
+    await bench.restart()
+    assert bench.driver.removals == []
+
+
+async def test_a_notice_about_everything_makes_it_look_at_everything(bench: Bench) -> None:
+    bench.refresh_s = 3600.0
+    await bench.restart()
+    one = planted(key_of())
+    bench.driver.plant(one)
+    bench.driver.tell("")
+    await until(lambda: bench.supervisor.running_count() == 1, "it to be seen")
+
+
+async def test_a_bug_in_looking_does_not_end_the_looking(bench: Bench) -> None:
+    bench.driver.fail_list = KeyError("a row without a name")
+    await until(lambda: bench.driver.fail_list is None, "the looking to fail")
+    one = planted(key_of())
+    bench.driver.plant(one)
+    await until(lambda: bench.supervisor.running_count() == 1, "it to be seen")

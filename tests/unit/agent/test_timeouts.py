@@ -12,7 +12,7 @@ from agent.reconcile import Record, Stop, step
 from agent.runspec import NodeFacts, run_spec
 from agent.store import Store
 from orchestrator.contract.batch import Origin
-from orchestrator.contract.model import AllocState, JobType, RestartPolicy
+from orchestrator.contract.model import AllocState, JobType, RestartPolicy, TaskRole
 from tests.unit.agent.test_reconcile import NOW, instance, record, task
 
 ONCE = RestartPolicy(attempts=0)
@@ -70,6 +70,18 @@ def test_a_task_that_ended_in_time_does_not_wake_anybody() -> None:
     found = [instance(exit_=Exit(code=0, ended_ms=NOW + 1_000)), instance("side")]
     result = step(timed(5_000, "side"), found, NOW + 9_000)
     assert result.record.state is AllocState.RUNNING and not result.wake_ms and not result.actions
+
+
+def test_an_init_task_has_a_time_of_its_own() -> None:
+    init = replace(task("init"), timeout_ms=3_000, role=TaskRole.INIT)
+    made = record(init, task(), job_type=JobType.BATCH, policy=ONCE, state=AllocState.STARTING, launched=("init",))
+    first = step(made, [instance("init")], NOW)
+    assert first.wake_ms == NOW + 3_000
+    late = step(first.record, [instance("init")], NOW + 3_000)
+    assert [type(action) for action in late.actions] == [Stop]
+    exit_ = Exit(code=143, signal=15, ended_ms=NOW + 3_010)
+    ended = step(late.record, [instance("init", exit_=exit_)], NOW + 3_020).record
+    assert (ended.state, ended.reason) == (AllocState.FAILED, "task init: timed out after 3 s")
 
 
 def test_a_clock_that_was_set_back_gives_no_more_than_one_timeout() -> None:

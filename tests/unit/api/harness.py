@@ -8,6 +8,7 @@ from typing import Any
 from orchestrator import plan
 from orchestrator.api.agents import Agents
 from orchestrator.api.control import Policy, Writes
+from orchestrator.api.drains import Drains
 from orchestrator.api.explain import Explain
 from orchestrator.api.feed import Feed
 from orchestrator.api.foresight import Foresight
@@ -17,6 +18,9 @@ from orchestrator.api.logs import LogHub, Logs
 from orchestrator.api.namespaces import Namespaces
 from orchestrator.api.past import Past
 from orchestrator.api.reads import Facts, Others, Reads, resolve_device, resolve_node
+from orchestrator.api.services import Services
+from orchestrator.api.sessions import Sessions
+from orchestrator.api.usage import Usages
 from orchestrator.api.watch import HashingMachine, StateHashes, Watch
 from orchestrator.contract.channel import Identity
 from orchestrator.contract.v1 import agent_pb2, types_pb2
@@ -25,6 +29,7 @@ from orchestrator.leader.liveness import Liveness
 from orchestrator.replication.machine import ClusterMachine
 from orchestrator.replication.memory import MemoryLog
 from orchestrator.replication.propose import Proposer
+from orchestrator.state.resize import may_resize
 from orchestrator.state.state import State
 from orchestrator.state.views import cluster_view
 
@@ -40,7 +45,9 @@ def call(identity: str = "client:admin", *, timeout_s: float = 5.0, forwarded: b
 class Api:
     """One peer that leads (``lead(False)`` takes it away)."""
 
-    def __init__(self, *, allow_privileged: bool = False, allow_host_paths: bool = False) -> None:
+    def __init__(
+        self, *, allow_privileged: bool = False, allow_host_paths: bool = False, allow_host_network: bool = False
+    ) -> None:
         self.machine = ClusterMachine()
         self.past = Past(self.machine, self.state_now)
         self.hashing = HashingMachine(self.past)
@@ -51,7 +58,10 @@ class Api:
         self.liveness = Liveness()
         self.liveness.begin()
         policy = Policy(
-            allow_privileged=allow_privileged, allow_host_paths=allow_host_paths, placements=("binpack", "spread")
+            allow_privileged=allow_privileged,
+            allow_host_paths=allow_host_paths,
+            allow_host_network=allow_host_network,
+            placements=("binpack", "spread"),
         )
         self.writes = Writes(
             self.log,
@@ -59,6 +69,7 @@ class Api:
             policy,
             resolve_node=lambda text: resolve_node(self.machine.state, text),
             resolve_device=lambda node_id, text: resolve_device(self.machine.state, node_id, text),
+            in_place=lambda spec: may_resize(self.machine.state, spec),
         )
         facts = Facts(cluster_name="test", version="1.2.3", dev=True, cert_expires_ms=7)
         self.forwarder = Forwarder(self.log, peer_id="p1", peers=lambda: {"p1": "127.0.0.1:1"}, tls=None)
@@ -78,7 +89,18 @@ class Api:
         self.agents.start()
         self.hashes = StateHashes(self.log, self.hashing, self.forwarder, peer_id="p1")
         self.hub = LogHub(check=self.agents.check_speaker)
+        self.services = Services(self.log, self.state_now, info=self.reads.info, check=self.agents.check_speaker)
         self.logs = Logs(self.hub, self.forwarder, find=self.reads.log_target)
+        self.sessions = Sessions(
+            self.hub, self.forwarder, find=self.reads.log_target, check=self.agents.check_speaker, most=3
+        )
+        self.drains = Drains(
+            self.state_now,
+            self.reads.info,
+            resolve_node=lambda text: resolve_node(self.machine.state, text),
+            clock_ms=lambda: self.now_ms,
+        )
+        self.usages = Usages(self.hub, self.state_now, resolve_node=lambda text: resolve_node(self.machine.state, text))
 
     @property
     def state(self) -> State:

@@ -212,6 +212,28 @@ async def test_a_stream_ends_when_leadership_is_lost(api: Api) -> None:
         await waiting
 
 
+async def test_thousands_of_streams_are_not_woken_in_one_turn(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agents, "AT_ONCE", 2)
+    streams = api.agents._streams
+    slots = range(5)
+    opened = [streams.open(slot) for slot in slots]
+    events = [subscription.__enter__() for subscription in opened]
+    streams._look()  # the first look finds a state that it has not seen
+    woken = [sum(event.is_set() for event in events)]
+    for _ in range(3):
+        await asyncio.sleep(0)
+        woken.append(sum(event.is_set() for event in events))
+    assert woken == [2, 4, 5, 5]
+    for event in events:
+        event.clear()
+    api.log.lead(False)
+    for _ in slots:
+        await asyncio.sleep(0)
+    assert all(event.is_set() for event in events)
+    for subscription in opened:
+        subscription.__exit__()
+
+
 async def test_a_stream_of_a_forgotten_node_ends(api: Api) -> None:
     await api.register("a")
     stream = Stream(api, "a")

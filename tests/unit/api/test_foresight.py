@@ -21,7 +21,10 @@ from orchestrator.contract.errors import (
 from orchestrator.contract.foresight import WhatIf
 from orchestrator.contract.model import AllocState
 from orchestrator.contract.v1 import control_pb2 as pb
+from orchestrator.foresight.settle import settle
 from orchestrator.state import views
+from orchestrator.state.commands import DrainNode
+from orchestrator.state.state import State
 from tests.unit.api.harness import Api, call, job, node
 
 
@@ -70,7 +73,7 @@ async def test_a_drain_is_foretold_as_it_then_happens(api: Api) -> None:
     assert answer.settled
     assert {one.kind for one in answer.outcomes} == {"moved"}
     foretold = where(api) | {f"{one.id.job}/{one.id.group}/{one.id.ordinal}": one.to_node for one in answer.outcomes}
-    await api.writes.drain_node(pb.NodeRequest(node="n1"), call())
+    await api.writes.drain_node(pb.DrainNodeRequest(node="n1"), call())
     await run(api)
     assert where(api) == foretold
 
@@ -189,7 +192,7 @@ async def test_time_bounds_an_answer_which_then_says_so(api: Api) -> None:
     impatient = foresight.Foresight(
         api.log,
         api.state_now,
-        Policy(allow_privileged=False, allow_host_paths=False, placements=("binpack",)),
+        Policy(allow_privileged=False, allow_host_paths=False, allow_host_network=False, placements=("binpack",)),
         clock_ms=lambda: api.now_ms,
         clock=iter(range(10**6)).__next__,  # every look at the clock takes a second
     )
@@ -229,3 +232,24 @@ async def test_rebalance_answers_with_moves_and_measures(api: Api) -> None:
     for bad in (pb.RebalanceRequest(goal="tidy"), pb.RebalanceRequest(moves_max=-1)):
         with pytest.raises(InvalidError):
             await api.foresight.rebalance(bad, call())
+
+
+async def test_a_drain_is_played_job_by_job_and_not_with_everything_in_view(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await two_nodes(api, count=12)
+    busy = views.allocations(api.state, live_only=True)[0].node_id
+    await api.proposer.propose(DrainNode(node_id=busy))
+    looks: list[int] = []
+    whole = views.cluster_view
+
+    def counted(state: State) -> views.ClusterView:
+        looks.append(state.index)
+        return whole(state)
+
+    monkeypatch.setattr(views, "cluster_view", counted)
+    ran = settle(api.state, api.now_ms)
+    assert ran.settled
+    assert ran.rounds >= 12
+    assert len(looks) == 1
+    assert busy not in {one.node_id for one in views.allocations(api.state, live_only=True)}

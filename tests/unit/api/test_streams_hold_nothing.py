@@ -60,7 +60,17 @@ class Servicer:
         await asyncio.Event().wait()
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("register", "heartbeat", "heartbeats", "report_statuses", "serve_logs"):
+        if name in (
+            "register",
+            "heartbeat",
+            "heartbeats",
+            "report_statuses",
+            "serve_logs",
+            "join_session",
+            "pin_image",
+            "report_progress",
+            "services",
+        ):
             return self.assignments
         raise AttributeError(name)
 

@@ -33,6 +33,11 @@ class World:
     variables: dict[tuple[str, str], model.Variable] = field(default_factory=dict)
     events: list[model.Event] = field(default_factory=list)
     logs: dict[str, bytes] = field(default_factory=dict)
+    timed_logs: dict[tuple[str, int], list[tuple[int, bytes]]] = field(default_factory=dict)
+    """By allocation and attempt: (time, line); before ``logs``."""
+    drains: list[answers.DrainStatus] = field(default_factory=list)
+    """The answers of the next calls; the last one stays."""
+    usage: answers.UsageAnswer = field(default_factory=answers.UsageAnswer)
     explanation: answers.Explanation = field(default_factory=answers.Explanation)
     past: foresight.PastExplanation = field(default_factory=foresight.PastExplanation)
     plan: foresight.JobPlan = field(default_factory=foresight.JobPlan)
@@ -274,6 +279,16 @@ class FakePeer(control_pb2_grpc.ControlServicer):
 
     def Logs(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
         self._enter("Logs", request, context)
+        timed = self.world.timed_logs.get(
+            (f"{request.id.job}/{request.id.group}/{request.id.ordinal}", request.attempt)
+        )
+        if timed is not None:
+            offset = 0
+            for time_ms, text in timed:
+                if time_ms >= request.since_ms:
+                    yield pb.LogsChunk(data=text, offset=offset, task="main", attempt=request.attempt, time_ms=time_ms)
+                offset += len(text)
+            return
         data = self.world.logs.get(f"{request.id.job}/{request.id.group}/{request.id.ordinal}", b"")
         start = max(request.offset, 0)
         if request.offset < 0 and request.tail_lines > 0:
@@ -313,6 +328,18 @@ class FakePeer(control_pb2_grpc.ControlServicer):
 
     def DrainNode(self, request: Any, context: Any) -> Any:  # noqa: N802
         return self._node("DrainNode", request, context)
+
+    def DrainStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self._enter("DrainStatus", request, context)
+        drains = self.world.drains
+        status = drains[0] if drains else answers.DrainStatus(node=request.node, draining=True)
+        if len(drains) > 1:
+            drains.pop(0)
+        return codec.encode(replace(status, read=self._read(request)), pb.DrainStatusResponse())
+
+    def GetUsage(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self._enter("GetUsage", request, context)
+        return codec.encode(self.world.usage, pb.GetUsageResponse())
 
     def ForgetNode(self, request: Any, context: Any) -> Any:  # noqa: N802
         return self._node("ForgetNode", request, context)

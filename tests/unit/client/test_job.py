@@ -30,6 +30,34 @@ def test_several_tasks_make_one_group() -> None:
     assert job.spec() == load("name: web\ntasks: {a: {image: x}, b: {command: [ls], stop: {timeout: 3s}}}")
 
 
+def test_settings_of_containers_have_the_same_names_as_in_a_file() -> None:
+    job = Job(
+        "web",
+        image="nginx",
+        network_mode="none",
+        init=False,
+        read_only=True,
+        pull_policy="always",
+        files={"/etc/app/a": "x"},
+        volumes=["data:/data"],
+        memory_max="1Gi",
+        tmpfs="/run",
+    )
+    text = """
+        name: web
+        image: nginx
+        network_mode: none
+        init: false
+        read_only: true
+        pull_policy: always
+        files: {/etc/app/a: x}
+        volumes: ["data:/data"]
+        resources: {memory_max: 1Gi}
+        tmpfs: /run
+    """
+    assert job.spec() == load(text)
+
+
 def test_a_mistake_is_told_with_its_path() -> None:
     with pytest.raises(InvalidError, match=r"resources\.memory: expected an amount with its unit"):
         Job("web", image="nginx", memory="256")

@@ -22,11 +22,13 @@ from orchestrator.contract.answers import (
     JobStatus,
     NodeInfo,
     NodeList,
+    ServiceList,
     SubmitResult,
+    WorkloadAnswer,
 )
 from orchestrator.contract.batch import Origin
 from orchestrator.contract.errors import NoLeaderError, NotFoundError, OutOfRangeError
-from orchestrator.contract.model import Event, JobSpec, NodeSpec, Resources
+from orchestrator.contract.model import Event, JobSpec, NodeSpec, Resources, Service, TaskMetric, TaskReport
 from orchestrator.gateway.app import build_app
 from orchestrator.gateway.metrics import GatewayMetrics
 from orchestrator.gateway.overview import Overview
@@ -61,6 +63,13 @@ class FakeClient:
 
     async def list_allocations(self, **_: Any) -> AllocationList:
         return AllocationList()
+
+    async def list_services(self, name: str = "", **_: Any) -> ServiceList:
+        found = [Service(namespace="default", name=one, declared=True) for one in self.jobs if name in ("", one)]
+        return ServiceList(services=tuple(found))
+
+    async def get_workload(self, id: str, **_: Any) -> WorkloadAnswer:
+        return WorkloadAnswer(tasks=(TaskReport(task=id, ready=True, metrics=(TaskMetric(name="q", value=1.5),)),))
 
     async def remove_job(self, name: str, **_: Any) -> None:
         del self.jobs[name]
@@ -158,6 +167,16 @@ async def test_a_job_file_can_be_posted_as_yaml(http: httpx.AsyncClient, fake: F
     answer = await http.post("/api/v1/jobs", content="name: web\nimage: nginx\ncount: 2\n")
     assert answer.status_code == 201
     assert fake.jobs["web"].groups[0].count == 2
+
+
+async def test_services_and_what_tasks_say_are_shown(http: httpx.AsyncClient, fake: FakeClient) -> None:
+    await http.post("/api/v1/jobs", content="name: web\nimage: nginx\n")
+    assert [one["name"] for one in (await http.get("/api/v1/services")).json()] == ["web"]
+    assert (await http.get("/api/v1/services/web")).json()["declared"] is True
+    assert (await http.get("/api/v1/services/none")).status_code == 404
+    said = (await http.get("/api/v1/allocations/web/main/0/workload")).json()
+    assert said["tasks"][0] | {"ports": []} == said["tasks"][0]
+    assert (said["tasks"][0]["task"], said["tasks"][0]["metrics"]) == ("web/main/0", [{"name": "q", "value": 1.5}])
 
 
 async def test_a_bad_job_file_names_the_place(http: httpx.AsyncClient) -> None:

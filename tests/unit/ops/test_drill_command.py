@@ -49,7 +49,7 @@ def test_a_drill_that_a_context_cannot_bear_is_refused_with_the_way_out(command:
     (command / "contexts.json").write_text(json.dumps({"current": "mine", "contexts": {"mine": saved}}))
     result = CliRunner().invoke(drill_command.command, [kind])
     needs = KINDS[kind].needs
-    refused = bool(needs & {Need.LINKS, Need.DISKS}) or (context == "compose" and bool(needs))
+    refused = bool(needs & {Need.LINKS, Need.DISKS, Need.ENGINE}) or (context == "compose" and bool(needs))
     assert ("--throwaway makes a cluster that has" in str(result.exception)) == refused
     assert not isinstance(result.exception, AssertionError)
 
@@ -68,3 +68,8 @@ def test_a_violation_makes_the_command_exit_1(command: Path, monkeypatch: pytest
 def test_containers_are_refused_where_their_ports_could_not_be_reached(command: Path) -> None:
     result = CliRunner().invoke(drill_command.command, ["partition-leader", "--throwaway", "--driver", "docker"])
     assert "leave --driver out" in str(result.exception)
+
+
+def test_processes_are_refused_where_containers_are_what_it_is_about(command: Path) -> None:
+    result = CliRunner().invoke(drill_command.command, ["engine-kill", "--throwaway", "--driver", "process"])
+    assert "engine-kill is about containers: leave --driver out" in str(result.exception)

@@ -77,6 +77,10 @@ def plant_violation(facts: Facts) -> None:
     facts.violations.append("key d/hot-1: a stale read")
 
 
+def plant_forgotten(facts: Facts) -> None:
+    facts.forgotten.append("a container of web/main/7 runs, and nobody wants it")
+
+
 @pytest.mark.parametrize(
     ("plant", "key", "value"),
     [
@@ -90,6 +94,7 @@ def plant_violation(facts: Facts) -> None:
         (plant_other_hash, "state_hash_equal", False),
         (plant_no_hash, "state_hash_equal", False),
         (plant_violation, "violations", 1),
+        (plant_forgotten, "forgotten", 1),
     ],
 )
 def test_one_planted_fact_fails_the_drill(plant: Any, key: str, value: object) -> None:
@@ -98,7 +103,7 @@ def test_one_planted_fact_fails_the_drill(plant: Any, key: str, value: object) -
     verdict = judge(facts)
     assert not verdict.passed
     assert len(verdict.problems) == 1
-    counts = verdict.as_json(replaces=False)
+    counts = verdict.as_json(replaces=False, watches_engine=True)
     assert counts[key] == value
     others = {"writes_lost", "writes_duplicated", "containers_restarted", "containers_doubled", "violations"} - {key}
     assert {counts[other] for other in others} == {0}
@@ -137,6 +142,17 @@ def test_json_has_exactly_the_documented_keys() -> None:
     assert list(data) == KEYS
     assert list(data["unavailable_ms"]) == ["p50", "p99", "max"]
     assert list(judge(clean()).as_json(replaces=True)) == [*KEYS, "replaced_ms", "double_seconds"]
+    of_engines = ["converged_ms", "forgotten", "restarts_needed"]
+    assert list(judge(clean()).as_json(replaces=False, watches_engine=True)) == [*KEYS, *of_engines]
+
+
+def test_a_start_that_the_drill_made_necessary_is_none_too_many() -> None:
+    facts = clean()
+    facts.runs.append(Run("web/main/1", "c2", 9.5, None))
+    facts.replacements["web/main/1"] += 1
+    verdict = judge(facts)
+    assert verdict.passed
+    assert (verdict.containers_restarted, verdict.restarts_needed) == (0, 1)
 
 
 @pytest.mark.parametrize(

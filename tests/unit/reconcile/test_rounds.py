@@ -393,6 +393,27 @@ def test_a_drain_counts_what_is_down_already_and_moves_what_is_down_itself(clust
     assert acted(round_of(cluster), cluster) == []
 
 
+def test_a_drains_deadline_stops_what_is_left_whatever_holds_it_up(cluster: Cluster) -> None:
+    drained(cluster, Disruption(max_unavailable=0))
+    cluster.change(cluster.nodes[0], drain_deadline_ms=cluster.time_ms + 5_000)
+    work = round_of(cluster)
+    assert acted(work, cluster) == []
+    assert work.wake_at_ms == cluster.time_ms + 5_000
+    cluster.time_ms += 5_000
+    work = round_of(cluster)
+    assert acted(work, cluster) == [("web", ordinal, Action.STOP) for ordinal in (2, 1, 0)]
+    assert reasons(work) == ["the deadline of its node's drain has passed"] * 3
+    assert work.wake_at_ms is None
+    assert work.groups.get((0, 0)) is None or work.groups[(0, 0)].held == ""
+
+
+def test_a_deadline_means_nothing_on_a_node_that_is_not_drained(cluster: Cluster) -> None:
+    drained(cluster, Disruption(max_unavailable=0))
+    cluster.change(cluster.nodes[0], draining=False, drain_deadline_ms=1)
+    work = round_of(cluster)
+    assert (acted(work, cluster), work.wake_at_ms) == ([], None)
+
+
 def test_what_is_complete_is_not_down(cluster: Cluster) -> None:
     drained(cluster, Disruption(max_unavailable=1), type=JobType.BATCH)
     cluster.rows[3]["state"] = AllocState.COMPLETE

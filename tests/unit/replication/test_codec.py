@@ -168,6 +168,10 @@ COMMANDS: tuple[cmd.Command, ...] = (
     cmd.EndRollouts(verdicts=(cmd.RolloutVerdict(uid="u", version=2, succeeded=False, reason="r", progress_ms=9),)),
     cmd.RemoveJob(namespace="d", name="j"),
     cmd.MoveAllocation(namespace="d", name="j", group="g", ordinal=2, attempt=3),
+    cmd.PinImage(job_uid="u", group="g", version=2, image="nginx:1", digest="sha256:é"),
+    cmd.RecordProgress(
+        node_id="n", progress=(cmd.StartProgress(job_uid="u", group="g", ordinal=1, attempt=2, text="1 of 2 MiB"),)
+    ),
     cmd.RegisterNode(node=NODE, identity="agent:n1"),
     cmd.CordonNode(node_id="n", cordoned=True),
     cmd.CordonDevice(node_id="n", device_id="GPU-é", cordoned=True),
@@ -177,6 +181,7 @@ COMMANDS: tuple[cmd.Command, ...] = (
         drop=(TaintKey(key="old"), TaintKey(key="bad", effect=TaintEffect.NO_EXECUTE)),
     ),
     cmd.DrainNode(node_id="n"),
+    cmd.DrainNode(node_id="n", deadline_after_ms=5_000, cancel=True, keep_cordoned=True),
     cmd.ForgetNode(node_id="n"),
     cmd.MarkNodes(lost=(cmd.NodeMark(node_id="n", register_index=3, reason="r"),)),
     PLAN,
@@ -322,3 +327,12 @@ def test_a_peer_that_knows_no_sick_devices_stops_before_one() -> None:
 def test_a_peer_that_knows_no_moves_stops_before_one() -> None:
     (move,) = [command for command in COMMANDS if isinstance(command, cmd.MoveAllocation)]
     assert log_pb2.LogEntry.FromString(encode_entry(entry(move))).format == 3
+
+
+def test_only_a_drain_that_an_older_peer_would_misread_is_of_a_newer_format() -> None:
+    for drain, wanted in (
+        (cmd.DrainNode(node_id="n"), 1),
+        (cmd.DrainNode(node_id="n", deadline_after_ms=1), 4),
+        (cmd.DrainNode(node_id="n", cancel=True), 4),
+    ):
+        assert log_pb2.LogEntry.FromString(encode_entry(entry(drain))).format == wanted

@@ -108,12 +108,9 @@ def test_a_flipped_byte_anywhere_is_refused_with_file_and_way_back() -> None:
     for offset in range(original.size(PATH)):
         disk = original.copy()
         disk.flip(PATH, offset)
-        with pytest.raises(StartupError) as caught:
+        with pytest.raises(CorruptError) as caught:
             FileSnapshots(DIRECTORY, disk=disk).load()
         assert str(PATH) in caught.value.message
-        if b"RAFTSNAP" in disk.read(PATH) and offset in (8, 9):
-            continue  # the version: it reads as a newer one
-        assert isinstance(caught.value, CorruptError)
         assert "raftsman peers reset --data DIR" in caught.value.message
 
 
@@ -132,6 +129,7 @@ def test_a_snapshot_cut_short_or_too_long_is_refused() -> None:
 def test_a_newer_format_is_refused_with_the_way_on() -> None:
     disk = saved(OLD)
     disk.flip(PATH, 8, 1 ^ 9)
+    disk.open(PATH).write(46, b"its own")  # where we have our checksum
     with pytest.raises(StartupError, match="newer raftsman") as caught:
         FileSnapshots(DIRECTORY, disk=disk).load()
     assert not isinstance(caught.value, CorruptError)

@@ -248,7 +248,8 @@ def fullness(machine: Machine, group: GroupSpec) -> int:
     if need.gpus is None:
         return (cpu + memory) // 2
     total = 1000 * len(machine.devices)
-    gpu = (total - sum(machine.devices) + need.gpus.count * need.gpus.gpu_millis) * MILLION // max(1, total)
+    free = sum(max(millis, 0) for millis in machine.devices)  # one that was given away twice is away once
+    gpu = (total - free + need.gpus.count * need.gpus.gpu_millis) * MILLION // max(1, total)
     return (cpu + memory + 2 * gpu) // 4
 
 

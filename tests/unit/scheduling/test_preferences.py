@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
 from orchestrator.contract.answers import GroupExplanation
 from orchestrator.contract.model import (
     Affinity,
@@ -16,6 +18,10 @@ from orchestrator.contract.model import (
     Toleration,
 )
 from orchestrator.plan import decide, explain
+from orchestrator.reconcile.rounds import reconcile
+from orchestrator.scheduling import registry
+from orchestrator.scheduling.problem import Problem
+from orchestrator.scheduling.solve import Ways, solve
 from tests.unit.scheduling.cluster import Cluster, group_spec
 
 
@@ -181,3 +187,27 @@ def _with(spec: object, **changes: object) -> object:
     from dataclasses import replace
 
     return replace(spec, **changes)  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize("policy", registry.names())
+@pytest.mark.parametrize("apart", [Affinity(weight=-100, required=True), Affinity(job="web", weight=-1, required=True)])
+def test_distinct_hosts_in_one_go_are_those_of_one_by_one(policy: str, apart: Affinity) -> None:
+    cluster = Cluster()
+    for at in range(9):
+        cluster.node(f"n{at}", cpu=1000 + 500 * (at * 7 % 4), memory=2000, labels={"disk": "ssd" if at % 3 else ""})
+    liked = Affinity(constraint=_is("disk", "ssd"), weight=10)
+    group = group_spec(count=8, cpu=600, affinity=(apart, liked))
+    web = cluster.job("web", group, group_spec("other", count=0), placement=policy)
+    cluster.alloc(web, cluster.nodes[4], ordinal=7)
+    if apart.job:
+        cluster.alloc(web, cluster.nodes[2], group=1)
+    view = cluster.view()
+    asks = reconcile(view, 0).asks
+    results = []
+    for closed_form_from in (1, 1000):
+        found = solve(Problem(view), asks, ways=Ways(closed_form_from=closed_form_from))
+        results.append((list(found.node), list(found.unplaced)))
+    assert results[0] == results[1]
+    free = set(range(9)) - {4} - ({2} if apart.job else set())
+    assert len(results[0][0]) == 7
+    assert set(results[0][0]) <= free

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from orchestrator.contract.model import AllocState
 from orchestrator.state.changes import Changes
-from orchestrator.state.commands import CordonNode, DrainNode, RestartJob, ScaleJob, WriteVariable
+from orchestrator.state.commands import (
+    CordonNode,
+    DrainNode,
+    MarkNodes,
+    NodeMark,
+    RestartJob,
+    ScaleJob,
+    WriteVariable,
+)
 from orchestrator.state.snapshot import capture, restore
 from tests.unit.state.kit import Kit, group, job, node
 
@@ -83,3 +93,23 @@ def test_a_restored_state_is_looked_at_as_a_whole() -> None:
     restored = restore(capture(kit.state))
     assert restored.changes.since(kit.state.index - 1) is None
     assert restored.changes.since(kit.state.index) == []
+
+
+def test_a_node_that_joins_or_says_nothing_new_is_news_only_to_who_looks_for_nodes() -> None:
+    kit, _ = kit_with_a_job()
+    for again in ("n2", "n2", "n1"):
+        before = kit.state.index
+        kit.register(node(again))
+        assert kit.state.changes.since(before) == []
+        assert kit.state.changes.nodes > before
+
+
+def test_a_node_that_changed_or_came_back_may_concern_every_job() -> None:
+    kit, _ = kit_with_a_job()
+    kit.register(replace(node("n1"), version="0.2.0"))
+    assert since_the_last(kit) is None
+    mark = NodeMark(node_id="n1", register_index=kit.state.nodes["n1"].register_index, reason="silent")
+    kit.do(MarkNodes(lost=(mark,)))
+    assert since_the_last(kit) is None
+    kit.register(replace(node("n1"), version="0.2.0"))
+    assert since_the_last(kit) is None

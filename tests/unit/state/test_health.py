@@ -105,8 +105,8 @@ def test_both_ways_to_record_give_equal_states() -> None:
 def test_a_snapshot_keeps_words_history_and_where_a_rollout_stands() -> None:
     world = running(2, UpdateSpec(max_surge=1, max_unavailable=0, canaries=1))
     world.settle()
-    for image in (1, 0, 2):
-        world.submit(image)
+    for version in (1, 0, 2):
+        world.submit(version)
         world.lead()
     world.do(SteerRollout(namespace="default", name="web", action=RolloutAction.PAUSE))
     image = capture(world.state)

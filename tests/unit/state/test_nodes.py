@@ -8,7 +8,16 @@ import pytest
 
 from orchestrator.contract.model import Desired, Device, NodeSpec, NodeStatus, Resources
 from orchestrator.state import views
-from orchestrator.state.commands import ForgetNode, MarkNodes, NodeMark, RegisterNode, Rejected
+from orchestrator.state.commands import (
+    CordonNode,
+    DrainNode,
+    ForgetNode,
+    MarkNodes,
+    NodeMark,
+    RegisterNode,
+    Rejected,
+    WriteAnswer,
+)
 from tests.unit.state.kit import Kit, Placement, group, job, node
 
 
@@ -158,3 +167,36 @@ def test_absurd_nodes_are_refused(spec: NodeSpec) -> None:
     assert isinstance(outcome, Rejected)
     assert outcome.reason == "INVALID"
     assert not kit.state.nodes
+
+
+def test_a_drain_has_one_deadline_and_it_is_cluster_time() -> None:
+    kit = Kit()
+    kit.register(node("n1"))
+    assert kit.ok(DrainNode(node_id="n1", deadline_after_ms=5_000)).answer == WriteAnswer(changed=True)
+    first = kit.state.nodes["n1"].drain_deadline_ms
+    assert first == kit.state.time_ms + 5_000
+    assert kit.ok(DrainNode(node_id="n1")).answer == WriteAnswer(changed=False), (
+        "a drain without one leaves it as it is"
+    )
+    assert kit.state.nodes["n1"].drain_deadline_ms == first
+    kit.ok(DrainNode(node_id="n1", deadline_after_ms=60_000))
+    assert kit.state.nodes["n1"].drain_deadline_ms == kit.state.time_ms + 60_000
+    kit.ok(CordonNode(node_id="n1", cordoned=False))
+    assert kit.state.nodes["n1"].drain_deadline_ms == 0
+    kit.ok(DrainNode(node_id="n1"))
+    assert kit.state.nodes["n1"].drain_deadline_ms == 0, "of the last drain nothing is left"
+    assert kit.refused(DrainNode(node_id="n1", deadline_after_ms=-1)).reason == "INVALID"
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_cancelled_drain_opens_the_node_unless_it_is_to_stay_cordoned(keep: bool) -> None:
+    kit = Kit()
+    kit.register(node("n1"))
+    assert kit.ok(DrainNode(node_id="n1", cancel=True, keep_cordoned=keep)).answer == WriteAnswer(changed=False)
+    kit.ok(CordonNode(node_id="n1", cordoned=True))
+    assert kit.ok(DrainNode(node_id="n1", cancel=True)).answer == WriteAnswer(changed=False)
+    assert kit.state.nodes["n1"].cordoned, "it was cordoned, not drained: that is not undone"
+    kit.ok(DrainNode(node_id="n1", deadline_after_ms=1))
+    assert kit.ok(DrainNode(node_id="n1", cancel=True, keep_cordoned=keep)).answer == WriteAnswer(changed=True)
+    after = kit.state.nodes["n1"]
+    assert (after.draining, after.cordoned, after.drain_deadline_ms) == (False, keep, 0)

@@ -3,15 +3,19 @@
 Owns: what earlier rounds have seen to. Leaves to others: what changed (``state.changes``), deciding (``plan``). The
 rule: a round may look at single jobs only while nothing waits for room, a name or a time, and only at jobs that are
 decided about by themselves (``reconcile.alone``); whenever a round comes to anything else than was hoped, the next one
-looks at everything. So a mistake here costs a round, and never work that is left undone for good.
+looks at everything. So a mistake here costs a round, and never work that is left undone for good. Nodes that join an
+idle cluster cost no round at all: they matter where something waits, or runs on every node.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from orchestrator.contract.model import JobType
 from orchestrator.reconcile.alone import alone
+from orchestrator.state import views
+from orchestrator.state.state import State
 from orchestrator.state.views import ClusterView, nodes_alone
 
 
@@ -21,20 +25,50 @@ class Views(Protocol):
     def changed_since(self, index: int) -> Sequence[int] | None:
         """Slots of the jobs about which there may be something new to decide; None: look at everything."""
 
+    def nodes_changed_since(self, index: int) -> bool:
+        """Whether there are other nodes, or other records of them, than at that index."""
+
+    def with_nodes(self, view: ClusterView) -> ClusterView:
+        """The view with the nodes as they are now."""
+
     def view(self) -> ClusterView: ...
 
     def view_of(self, slots: Sequence[int], whole: ClusterView) -> ClusterView:
         """Of these jobs alone; ``whole``: a view of everything, since which only single jobs changed."""
 
 
+class StateViews:
+    """``Views`` of a state; ``state`` gives the current one."""
+
+    def __init__(self, state: Callable[[], State]) -> None:
+        self._state = state
+
+    def changed_since(self, index: int) -> list[int] | None:
+        return self._state().changes.since(index)
+
+    def nodes_changed_since(self, index: int) -> bool:
+        return self._state().changes.nodes > index
+
+    def with_nodes(self, view: ClusterView) -> ClusterView:
+        return views.with_nodes(self._state(), view)
+
+    def view(self) -> ClusterView:
+        return views.cluster_view(self._state())
+
+    def view_of(self, slots: Sequence[int], whole: ClusterView) -> ClusterView:
+        return views.view_of(self._state(), slots, whole)
+
+
 class Sight:
     """``wake_at_ms``: unix ms at which the last round's outcome can differ by itself; None: never."""
 
-    def __init__(self, views: Views) -> None:
-        self._views = views
+    def __init__(self, seen: Views) -> None:
+        self._views = seen
         self._whole: ClusterView | None = None  # without rows and jobs; None: begin with everything
         self._index = -1  # changes up to here are seen to
+        self._nodes_index = -1  # of the nodes in ``_whole``
         self._pending = False
+        self._everywhere = False  # there may be jobs that run on every node
         self.wake_at_ms: int | None = None
 
     def forget(self) -> None:
@@ -49,16 +83,23 @@ class Sight:
         slots = self._views.changed_since(self._index)
         if slots is not None and not slots:
             due = self.wake_at_ms is not None and now_ms >= self.wake_at_ms
-            return self._views.view() if due else None
+            wider = (self._pending or self._everywhere) and self._views.nodes_changed_since(self._index)
+            return self._views.view() if due or wider else None
         if slots is None or self._pending or self.wake_at_ms is not None:
             return self._views.view()
+        if self._views.nodes_changed_since(self._nodes_index):
+            whole = self._whole = self._views.with_nodes(whole)
         some = self._views.view_of(slots, whole)
+        self._nodes_index = some.index
         return some if all(alone(job.spec) for job in some.jobs.values()) else self._views.view()
 
     def decided(self, view: ClusterView, *, pending: bool, wake_at_ms: int | None) -> None:
         """What came of ``view``. ``pending``: something waits for what other jobs and nodes do, or for a time."""
         if view.held is None:
             self._whole = nodes_alone(view)
+            self._nodes_index = view.index
+            self._everywhere = False
+        self._everywhere = self._everywhere or any(job.spec.type is JobType.SYSTEM for job in view.jobs.values())
         self._index = view.index
         self._pending = pending
         self.wake_at_ms = wake_at_ms

@@ -1,0 +1,354 @@
+"""Hands on containers: commands in them (the engine's exec), their files (its archives), their ports.
+
+Owns: these three, and ending a command whose session is over, which the engine has no call for. Leaves to others: HTTP
+(``docker_http``), what runs (``docker``). The rule: everything goes through the engine, so it works for a container
+without shell and tar; only signals need more: the command's process where this host shows it, else a shell inside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import ctypes
+import json
+import os
+import posixpath
+import signal as signals
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from agent.drivers import docker_http
+from agent.drivers.docker_http import Answer, EngineError
+from agent.hands import CHUNK, Command, Connection, Entered, HandsError, Incoming
+from agent.pipes import StreamConnection
+from orchestrator.contract.tree import Target, TreeError, landing
+
+MARK = "RAFTSMAN_SESSION"
+"""In the environment of a command: the way to find it again."""
+SETTLE_S = 0.05
+ENDED_S = 10.0
+CONNECT_S = 5.0
+CLONE_NEWNET = 0x40000000
+T = TypeVar("T")
+GO_MODE_DIR = 1 << 31
+"""Of the engine's file modes, which are Go's."""
+
+
+async def enter(name: str, command: Command) -> Entered:
+    wanted = {
+        "AttachStdin": command.stdin,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "Tty": command.tty,
+        "Cmd": list(command.argv),
+        "Env": [f"{MARK}={command.mark}", *([f"TERM={command.term or 'xterm'}"] if command.tty else [])],
+    }
+    try:
+        made = await docker_http.ask("POST", f"/containers/{name}/exec", value=wanted)
+        stream = await docker_http.call(
+            "POST", f"/exec/{made['Id']}/start", value={"Detach": False, "Tty": command.tty}, upgrade=True
+        )
+    except EngineError as error:
+        raise _refusal(error) from error
+    entered = _Entered(name, str(made["Id"]), stream, command)
+    await entered.resize(command.rows, command.columns)
+    return entered
+
+
+class _Entered:
+    def __init__(self, container: str, id_: str, stream: Answer, command: Command) -> None:
+        self._container = container
+        self._id = id_
+        self._stream = stream
+        self._tty = command.tty
+        self._mark = command.mark
+        self._frame = 0  # bytes left of the present frame
+        self._is_error = False
+        self._ended = False
+
+    async def read(self) -> tuple[bool, bytes]:
+        reader = self._stream.reader
+        try:
+            if self._tty:
+                return False, await reader.read(CHUNK)
+            while not self._frame:
+                header = await reader.readexactly(8)
+                self._is_error, self._frame = header[0] == 2, int.from_bytes(header[4:], "big")
+            data = await reader.read(min(self._frame, CHUNK))
+            self._frame -= len(data)
+            return self._is_error, data
+        except (OSError, asyncio.IncompleteReadError):
+            return False, b""
+
+    async def write(self, data: bytes) -> None:
+        with contextlib.suppress(OSError, RuntimeError):
+            self._stream.writer.write(data)
+            await self._stream.writer.drain()
+
+    async def end_input(self) -> None:
+        with contextlib.suppress(OSError, RuntimeError):
+            if self._tty:
+                self._stream.writer.write(b"\x04")  # what a person would type
+            elif self._stream.writer.can_write_eof():
+                self._stream.writer.write_eof()
+
+    async def resize(self, rows: int, columns: int) -> None:
+        if not self._tty or rows <= 0 or columns <= 0:
+            return
+        for _ in range(3):  # the engine refuses until the command has its terminal
+            try:
+                await docker_http.ask("POST", f"/exec/{self._id}/resize", query={"h": str(rows), "w": str(columns)})
+                return
+            except EngineError:
+                await asyncio.sleep(SETTLE_S)
+
+    async def signal(self, name: str) -> None:
+        number = getattr(signals, name, None) if name.startswith("SIG") else None
+        if isinstance(number, signals.Signals):
+            await self._send(number)
+
+    async def wait(self) -> int:
+        """The engine ends the output a moment before it knows the exit code."""
+        try:
+            async with asyncio.timeout(ENDED_S):
+                while (found := await self._look())["Running"]:
+                    await asyncio.sleep(SETTLE_S)
+        except TimeoutError:
+            raise HandsError("the command closed its output and runs on: its exit code is unknown") from None
+        except EngineError:
+            return -1  # the container is gone, and its commands with it
+        self._ended = True
+        code = found["ExitCode"]
+        return int(code) if code is not None else -1
+
+    async def _look(self) -> dict[str, Any]:
+        found: dict[str, Any] = await docker_http.ask("GET", f"/exec/{self._id}/json")
+        return found
+
+    async def close(self) -> None:
+        await self._stream.close()
+        if not self._ended:
+            self._ended = True
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(ENDED_S):
+                    if (await self._look())["Running"]:
+                        await self._send(signals.SIGKILL)
+
+    async def _send(self, number: signals.Signals) -> None:
+        """The engine signals only containers. Its host's number of the process is good where this is that host and we
+        may; else a shell in the container looks for our mark."""
+        with contextlib.suppress(EngineError):
+            found = await self._look()
+            pid = int(found.get("Pid") or 0)
+            if found["Running"] and pid and _is_in(pid, str(found.get("ContainerID", ""))):
+                with contextlib.suppress(OSError):
+                    os.kill(pid, number)
+                    return
+            script = (
+                'for p in /proc/[0-9]*; do if tr "\\0" "\\n" < $p/environ 2>/dev/null | '
+                f"grep -qx {MARK}={self._mark}; then kill -{int(number)} ${{p#/proc/}}; fi; done"
+            )
+            made = await docker_http.ask(
+                "POST", f"/containers/{self._container}/exec", value={"Cmd": ["/bin/sh", "-c", script]}
+            )
+            await docker_http.ask("POST", f"/exec/{made['Id']}/start", value={"Detach": True})
+
+
+def _is_in(pid: int, container_id: str) -> bool:
+    """Whether that process of this host belongs to the container; another host's number would name somebody else."""
+    try:
+        return bool(container_id) and container_id in Path(f"/proc/{pid}/cgroup").read_text()
+    except OSError:
+        return False
+
+
+def _refusal(error: EngineError) -> HandsError:
+    reasons = {404: "NOT_FOUND", 409: "NOT_RUNNING", 400: "INVALID"}
+    return HandsError(str(error), reason=reasons.get(error.status, "FAILED_PRECONDITION"))
+
+
+# ---------------------------------------------------------------------------- files
+
+
+async def _stat(name: str, path: str) -> dict[str, Any] | None:
+    """What the engine says of a path in a container; None where there is nothing. Links are followed."""
+    for _ in range(8):
+        try:
+            found = await docker_http.call("HEAD", f"/containers/{name}/archive", query={"path": path})
+        except EngineError as error:
+            if error.status == 404:
+                return None
+            raise _refusal(error) from error
+        await found.close()
+        try:
+            facts: dict[str, Any] = json.loads(base64.b64decode(found.headers["x-docker-container-path-stat"]))
+        except (KeyError, ValueError):
+            raise HandsError("the engine does not say what is there") from None
+        link = facts.get("linkTarget")
+        if not link or link == path:
+            return facts
+        path = posixpath.join(posixpath.dirname(path), link)
+    raise HandsError(f"{path}: too many links", reason="INVALID")
+
+
+async def _absolute(name: str, path: str) -> str:
+    """A relative path begins at the container's working directory."""
+    if path.startswith("/"):
+        return path
+    try:
+        facts = await docker_http.ask("GET", f"/containers/{name}/json")
+    except EngineError as error:
+        raise _refusal(error) from error
+    return posixpath.join("/", facts["Config"].get("WorkingDir") or "/", path)
+
+
+async def copy_out(name: str, path: str) -> tuple[str, AsyncIterator[bytes]]:
+    path = await _absolute(name, path)
+    try:
+        found = await docker_http.call("GET", f"/containers/{name}/archive", query={"path": path})
+    except EngineError as error:
+        if error.status == 404:
+            raise HandsError(f"there is no {path} in the task", reason="NOT_FOUND") from error
+        raise _refusal(error) from error
+
+    async def chunks() -> AsyncIterator[bytes]:
+        try:
+            async for piece in found.body():
+                yield piece
+        finally:
+            await found.close()
+
+    return posixpath.basename(posixpath.normpath(path)) or "root", chunks()
+
+
+async def copy_in(name: str, target: Target) -> tuple[str, Incoming]:
+    path = await _absolute(name, target.path)
+    facts = await _stat(name, path)
+    is_directory = facts is not None and bool(int(facts["mode"]) & GO_MODE_DIR)
+    try:
+        lands = landing(
+            Target(path=path, name=target.name, directory=target.directory, contents=target.contents),
+            exists=facts is not None,
+            is_directory=is_directory,
+        )
+    except TreeError as error:
+        raise HandsError(str(error), reason=error.reason) from error
+    if not is_directory and await _stat(name, lands.directory) is None:
+        raise HandsError(f"there is no directory {lands.directory} in the task", reason="NOT_FOUND")
+    query = {"path": lands.directory, "noOverwriteDirNonDir": "true"}
+    reader, writer = await docker_http.begin("PUT", f"/containers/{name}/archive", query=query, stream=True)
+    return lands.name, _Incoming(reader, writer)
+
+
+class _Incoming:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def write(self, data: bytes) -> None:
+        try:
+            self._writer.write(b"%x\r\n%b\r\n" % (len(data), data))
+            await self._writer.drain()
+        except OSError:
+            await self._answer()
+            raise HandsError("the engine ended the copy early") from None
+
+    async def finish(self) -> None:
+        with contextlib.suppress(OSError):
+            self._writer.write(b"0\r\n\r\n")
+        await self._answer()
+
+    async def _answer(self) -> None:
+        try:
+            await (await docker_http.answer(self._reader, self._writer, patience_s=None)).close()
+        except EngineError as error:
+            raise _refusal(error) from error
+
+    async def close(self) -> None:
+        self._writer.close()
+
+
+# ---------------------------------------------------------------------------- connections
+
+
+async def connect(name: str, port: int) -> Connection:
+    """Into the container's own network where this host lets us, which reaches what listens on loopback there, too; else
+    by the container's address, else by the port that it publishes."""
+    try:
+        facts = await docker_http.ask("GET", f"/containers/{name}/json")
+    except EngineError as error:
+        raise _refusal(error) from error
+    said: list[str] = []
+    pid = int(facts["State"].get("Pid") or 0)
+    if pid and _is_in(pid, str(facts["Id"])):
+        try:
+            return await _to(await _in_own_thread(lambda: _socket_in(pid, port)))
+        except ConnectionRefusedError as error:
+            raise HandsError(f"nothing listens on port {port} of the task", reason="NO_LISTENER") from error
+        except OSError as error:
+            said.append(f"in its network: {error.strerror or error}")
+    for host, number in _ways(facts, port):
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                reader, writer = await asyncio.open_connection(host, number, limit=CHUNK)
+                return StreamConnection(reader, writer)
+        except (OSError, TimeoutError) as error:
+            said.append(f"{host}:{number}: {getattr(error, 'strerror', None) or 'nothing answers'}")
+    told = "; ".join(said) or "the container has no address that this agent could reach, and does not publish it"
+    raise HandsError(f"cannot connect to port {port} of the task ({told})", reason="NO_LISTENER")
+
+
+def _ways(facts: dict[str, Any], port: int) -> list[tuple[str, int]]:
+    networks = facts["NetworkSettings"].get("Networks") or {}
+    ways = [(one["IPAddress"], port) for one in networks.values() if one.get("IPAddress")]
+    if facts["HostConfig"].get("NetworkMode") == "host":
+        ways.append(("127.0.0.1", port))
+    for binding in (facts["NetworkSettings"].get("Ports") or {}).get(f"{port}/tcp") or ():
+        host = binding.get("HostIp") or "127.0.0.1"
+        ways.append(("127.0.0.1" if host in ("0.0.0.0", "::") else host, int(binding["HostPort"])))
+    return ways
+
+
+def _socket_in(pid: int, port: int) -> socket.socket:
+    """A socket of the network of process ``pid``, connected to its loopback; the thread stays in that network."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open(f"/proc/{pid}/ns/net", "rb") as network:
+        if libc.setns(network.fileno(), CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        made.settimeout(CONNECT_S)
+        made.connect(("127.0.0.1", port))
+        made.setblocking(False)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+async def _in_own_thread(work: Callable[[], T]) -> T:
+    """In a thread that ends with it."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def run() -> None:
+        def tell(set_: Callable[[Any], None], value: Any) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(lambda: None if future.done() else set_(value))
+
+        try:
+            tell(future.set_result, work())
+        except BaseException as error:
+            tell(future.set_exception, error)
+
+    threading.Thread(target=run, name="docker-network", daemon=True).start()
+    return await future
+
+
+async def _to(made: socket.socket) -> Connection:
+    reader, writer = await asyncio.open_connection(sock=made, limit=CHUNK)
+    return StreamConnection(reader, writer)

@@ -1,0 +1,39 @@
+"""The processes of a container as this machine's kernel shows them, where the agent and the engine share one.
+
+Owns: reading ``/proc``. The rule: a process id of the engine means nothing here until the control group of that process
+names the container: an engine in another machine or in a container of its own counts its processes differently.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+PROC = Path("/proc")
+
+
+def is_of(pid: int, container_id: str, proc: Path = PROC) -> bool:
+    """Whether that process is one of the container's, and its children can be listed here."""
+    if pid <= 0 or not container_id:
+        return False
+    try:
+        return container_id in (proc / str(pid) / "cgroup").read_text() and _children(pid, proc) is not None
+    except (OSError, ValueError):
+        return False
+
+
+def commands(pid: int, proc: Path = PROC) -> set[bytes]:
+    """The different command lines of that process and its children, dead ones left out; nothing when it has ended."""
+    found = set()
+    for one in (pid, *(_children(pid, proc) or ())):
+        with contextlib.suppress(OSError):  # it has just ended
+            if line := (proc / str(one) / "cmdline").read_bytes():  # a dead one has none
+                found.add(line)
+    return found
+
+
+def _children(pid: int, proc: Path) -> list[int] | None:
+    try:
+        return [int(child) for child in (proc / str(pid) / "task" / str(pid) / "children").read_text().split()]
+    except OSError:
+        return None

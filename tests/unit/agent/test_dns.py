@@ -1,0 +1,315 @@
+"""DNS: any bytes are survived, and names mean what they should."""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from agent.dns import wire, zone
+from agent.dns.server import DnsServer
+from agent.dns.wire import Code, Malformed, Query, Type
+from agent.dns.zone import Known
+from orchestrator.contract.model import AllocationId, Protocol, Service, ServiceInstance, ServiceName
+
+
+def query_bytes(name: str, kind: int = Type.A, *, edns: int = 0, class_: int = 1, id_: int = 7) -> bytes:
+    labels = [label.encode() for label in name.split(".") if label]
+    data = wire.HEADER.pack(id_, 0x0100, 1, 0, 0, int(bool(edns)))
+    data += b"".join(bytes((len(label),)) + label for label in labels) + b"\0" + struct.pack("!2H", kind, class_)
+    if edns:
+        data += b"\0" + struct.pack("!2HIH", Type.OPT, edns, 0, 0)
+    return data
+
+
+def instance(ordinal: int, address: str, port: int = 80, *, label: str = "http", udp: bool = False) -> ServiceInstance:
+    return ServiceInstance(
+        allocation=AllocationId(namespace="default", job="web", group="main", ordinal=ordinal),
+        attempt=1,
+        address=address,
+        port=port,
+        label=label,
+        protocol=Protocol.UDP if udp else Protocol.TCP,
+    )
+
+
+WEB = Service(
+    namespace="default",
+    name="web",
+    declared=True,
+    instances=(instance(0, "10.0.0.1", 8001), instance(1, "10.0.0.2", 8002), instance(2, "fd00::1", 8003)),
+)
+
+
+class Asked:
+    """A server without sockets, and what was looked up."""
+
+    def __init__(self, *services: Service, age_ms: int = 0) -> None:
+        self.known = {ServiceName(namespace=one.namespace, name=one.name): one for one in services}
+        self.age_ms = age_ms
+        self.names: list[ServiceName] = []
+        self.server = DnsServer(self.lookup)
+
+    async def lookup(self, name: ServiceName) -> Known | None:
+        self.names.append(name)
+        found = self.known.get(name) or Service(namespace=name.namespace, name=name.name)
+        return Known(service=found, age_ms=self.age_ms)
+
+    async def ask(self, name: str, kind: int = Type.A, *, udp: bool = True, **more: Any) -> Reply:
+        return Reply(await self.server.answer(query_bytes(name, kind, **more), udp=udp))
+
+
+class Reply:
+    """What a resolver would read. The reader here is the tests' own: it follows pointers, which ours never does."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.id, self.flags, questions, *counts = wire.HEADER.unpack_from(data)
+        self.code = self.flags & 0xF
+        self.cut = bool(self.flags & 0x0200)
+        self.authoritative = bool(self.flags & 0x0400)
+        at = wire.HEADER.size
+        self.question = b""
+        for _ in range(questions):
+            name, at = self._name(at)
+            self.question = name
+            at += 4
+        self.sections: list[list[tuple[bytes, int, int, bytes]]] = []
+        for count in counts:
+            records = []
+            for _ in range(count):
+                name, at = self._name(at)
+                kind, _, ttl, length = struct.unpack_from("!2HIH", data, at)
+                at += 10
+                records.append((name, kind, ttl, data[at : at + length]))
+                at += length
+            self.sections.append(records)
+        assert at == len(data)
+
+    def _name(self, at: int) -> tuple[bytes, int]:
+        labels, end = [], 0
+        while self.data[at]:
+            if self.data[at] >= 0xC0:
+                end = end or at + 2
+                at = struct.unpack_from("!H", self.data, at)[0] & 0x3FFF
+                continue
+            labels.append(self.data[at + 1 : at + 1 + self.data[at]])
+            at += 1 + self.data[at]
+        return b".".join(labels), end or at + 1
+
+    @property
+    def addresses(self) -> set[str]:
+        return {str(ipaddress.ip_address(data)) for _, kind, _, data in self.sections[0] if kind in (Type.A, Type.AAAA)}
+
+    @property
+    def targets(self) -> set[tuple[int, bytes]]:
+        found = set()
+        for _, kind, _, data in self.sections[0]:
+            assert kind == Type.SRV
+            labels, at = [], 6
+            while data[at]:
+                labels.append(data[at + 1 : at + 1 + data[at]])
+                at += 1 + data[at]
+            found.add((struct.unpack_from("!3H", data)[2], b".".join(labels)))
+        return found
+
+
+# ---------------------------------------------------------------------------- any bytes
+
+
+@given(st.binary(max_size=600))
+@example(query_bytes("web.service.raftsman")[:-3])
+@example(wire.HEADER.pack(1, 0, 1, 0, 0, 0) + b"\xc0\x0c\0\1\0\1")
+@example(wire.HEADER.pack(1, 0, 1, 0, 0, 1) + b"\0\0\1\0\1" + b"\x3f" * 4)
+def test_any_bytes_are_a_query_or_malformed(data: bytes) -> None:
+    try:
+        query = wire.read_query(data)
+    except Malformed as error:
+        assert error.id is None or error.id == int.from_bytes(data[:2], "big")
+        return
+    assert data[wire.HEADER.size :].startswith(query.question)
+
+
+@given(st.data(), st.sampled_from([kind.value for kind in Type]))
+def test_a_damaged_query_is_answered_or_dropped(data: st.DataObject, kind: int) -> None:
+    """Through the whole server: what comes out reads as a message, whatever bytes were flipped."""
+    raw = bytearray(query_bytes("web.service.raftsman", kind, edns=4096))
+    for _ in range(data.draw(st.integers(0, 4))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    work = Asked(WEB).server.answer(bytes(raw), udp=True)
+    with pytest.raises(StopIteration) as ended:
+        work.send(None)
+    answer = ended.value.value
+    if answer:
+        assert Reply(answer).id == int.from_bytes(raw[:2], "big")
+
+
+NAMES = st.lists(st.binary(min_size=1, max_size=63), max_size=6).map(tuple)
+
+
+@given(NAMES, st.integers(0, 65_535), st.integers(0, 5_000))
+def test_no_name_and_no_size_breaks_an_answer(name: tuple[bytes, ...], kind: int, size: int) -> None:
+    name = (*name, *zone.SERVICE)
+    try:
+        question = wire.encode_name(name) + struct.pack("!2H", kind, 1)
+    except ValueError:
+        return
+    lowered = tuple(label.lower() for label in name)
+    query = Query(id=3, recursion=True, name=lowered, type=kind, class_=1, question=question, udp_bytes=size)
+    wanted = zone.target(query.name)
+    answer = zone.own(query) if wanted is None else zone.answer(query, wanted, Known(service=WEB))
+    written = wire.write(query, answer, limit=query.udp_limit)
+    assert len(written) <= max(512, query.udp_limit)
+    assert Reply(written).question == b".".join(name)
+
+
+# ---------------------------------------------------------------------------- what is answered
+
+
+async def test_addresses_of_each_kind_and_a_case_that_comes_back_as_it_was_asked() -> None:
+    asked = Asked(WEB)
+    found = await asked.ask("Web.SERVICE.raftsman")
+    assert (found.code, found.addresses) == (Code.NOERROR, {"10.0.0.1", "10.0.0.2"})
+    assert (found.question, found.authoritative, found.id) == (b"Web.SERVICE.raftsman", True, 7)
+    assert (await asked.ask("web.default.service.raftsman", Type.AAAA)).addresses == {"fd00::1"}
+    assert {one.namespace for one in asked.names} == {"default"}
+
+
+async def test_srv_names_ports_and_brings_the_addresses_of_its_targets() -> None:
+    asked = Asked(WEB)
+    found = await asked.ask("web.service.raftsman", Type.SRV)
+    assert {port for port, _ in found.targets} == {8001, 8002, 8003}
+    name = next(name for port, name in found.targets if port == 8001)
+    assert name == b"0a000001.addr.raftsman"
+    assert {name for name, *_ in found.sections[2]} == {name for _, name in found.targets}
+    assert (await asked.ask(name.decode())).addresses == {"10.0.0.1"}
+    assert len(asked.names) == 1  # an address needs no look-up
+
+
+async def test_a_port_is_chosen_by_its_label_and_protocol() -> None:
+    game = Service(
+        namespace="default",
+        name="game",
+        declared=True,
+        instances=(instance(0, "10.0.0.1", 1, label="play", udp=True), instance(0, "10.0.0.1", 2, label="http")),
+    )
+    asked = Asked(game)
+    assert {port for port, _ in (await asked.ask("_play._udp.game.service.raftsman", Type.SRV)).targets} == {1}
+    assert {port for port, _ in (await asked.ask("_http._tcp.game.service.raftsman", Type.SRV)).targets} == {2}
+    none = await asked.ask("_play._tcp.game.service.raftsman", Type.SRV)
+    assert (none.code, none.sections[0]) == (Code.NOERROR, [])
+
+
+async def test_nobody_offers_it_is_nxdomain_and_nobody_is_ready_is_nodata() -> None:
+    asked = Asked(Service(namespace="default", name="slow", declared=True))
+    absent, silent = await asked.ask("absent.service.raftsman"), await asked.ask("slow.service.raftsman")
+    assert (absent.code, silent.code) == (Code.NXDOMAIN, Code.NOERROR)
+    for found in (absent, silent):
+        assert found.sections[0] == []
+        ((name, kind, ttl, _),) = found.sections[1]
+        assert (name, kind, ttl) == (b"raftsman", Type.SOA, zone.NO_TTL_S)
+    assert (await asked.ask("service.raftsman")).code == Code.NOERROR
+    assert (await asked.ask("a.b.c.service.raftsman")).code == Code.NXDOMAIN
+    assert (await asked.ask("other.raftsman")).code == Code.NXDOMAIN
+
+
+async def test_other_zones_are_refused_and_other_operations_are_not_implemented() -> None:
+    asked = Asked(WEB)
+    assert (await asked.ask("example.com")).code == Code.REFUSED
+    assert (await asked.ask("web.service.raftsman", class_=3)).code == Code.REFUSED
+    update = bytearray(query_bytes("web.service.raftsman"))
+    update[2] |= 5 << 3
+    assert Reply(await asked.server.answer(bytes(update), udp=True)).code == Code.NOTIMP
+    answer = bytearray(query_bytes("web.service.raftsman"))
+    answer[2] |= 0x80
+    assert await asked.server.answer(bytes(answer), udp=True) == b""
+
+
+async def test_what_does_not_fit_a_datagram_is_cut_and_whole_over_tcp() -> None:
+    many = Service(
+        namespace="default",
+        name="many",
+        declared=True,
+        instances=tuple(instance(number, f"10.0.{number // 250}.{number % 250 + 1}") for number in range(300)),
+    )
+    asked = Asked(many)
+    small = await asked.ask("many.service.raftsman")
+    assert small.cut and len(small.data) <= 512
+    larger = await asked.ask("many.service.raftsman", edns=4096)
+    assert larger.cut and 512 < len(larger.data) <= wire.EDNS_BYTES
+    whole = await asked.ask("many.service.raftsman", udp=False)
+    assert not whole.cut and len(whole.addresses) == 300
+
+
+async def test_an_old_answer_says_how_old_it_is_to_who_can_hear_it() -> None:
+    asked = Asked(WEB, age_ms=42_000)
+    heard = await asked.ask("web.service.raftsman", edns=1232)
+    assert len(heard.addresses) == 2
+    assert b"last confirmed 42 s ago" in heard.sections[2][0][3]
+    assert b"last confirmed" not in (await asked.ask("web.service.raftsman")).data
+    asked.age_ms = 0
+    assert b"last confirmed" not in (await asked.ask("web.service.raftsman", edns=1232)).data
+
+
+async def test_a_node_that_is_known_by_name_is_an_alias() -> None:
+    named = Service(namespace="default", name="web", declared=True, instances=(instance(0, "n1.example", 9),))
+    asked = Asked(named)
+    ((_, kind, _, data),) = (await asked.ask("web.service.raftsman")).sections[0]
+    assert (kind, data) == (Type.CNAME, wire.encode_name((b"n1", b"example")))
+    assert (await asked.ask("web.service.raftsman", Type.SRV)).targets == {(9, b"n1.example")}
+
+
+async def test_nothing_known_is_a_failure_and_not_a_no() -> None:
+    async def nobody(_name: ServiceName) -> Known | None:
+        return None
+
+    server = DnsServer(nobody)
+    reply = Reply(await server.answer(query_bytes("web.service.raftsman", edns=1232), udp=True))
+    assert (reply.code, reply.sections[0]) == (Code.SERVFAIL, [])
+
+
+# ---------------------------------------------------------------------------- sockets
+
+
+async def test_udp_and_tcp_on_one_port_and_other_names_passed_on() -> None:
+    import asyncio
+
+    above = Asked(Service(namespace="default", name="x", declared=True, instances=(instance(0, "10.9.9.9"),)))
+    asked = Asked(WEB)
+    first = await above.server.start("127.0.0.1", 0)
+    # The resolver above answers only its own zone: what matters is that the question arrives and its answer comes back.
+    asked.server = DnsServer(asked.lookup, upstream=("127.0.0.1", int(first.rpartition(":")[2])))
+    own = await asked.server.start("127.0.0.1", 0)
+    port = int(own.rpartition(":")[2])
+    try:
+        loop = asyncio.get_running_loop()
+        answers: asyncio.Queue[bytes] = asyncio.Queue()
+
+        class Client(asyncio.DatagramProtocol):
+            def datagram_received(self, data: bytes, addr: object) -> None:
+                answers.put_nowait(data)
+
+        transport, _ = await loop.create_datagram_endpoint(Client, remote_addr=("127.0.0.1", port))
+        async with asyncio.timeout(10):
+            transport.sendto(query_bytes("web.service.raftsman"))
+            assert len(Reply(await answers.get()).addresses) == 2
+            transport.sendto(query_bytes("example.com", id_=99))
+            passed = Reply(await answers.get())
+            assert (passed.id, passed.code, passed.question) == (99, Code.REFUSED, b"example.com")
+            assert above.server.answered == 1
+            transport.close()
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            for _ in range(2):  # one connection, several questions
+                data = query_bytes("web.service.raftsman", Type.SRV)
+                writer.write(struct.pack("!H", len(data)) + data)
+                (length,) = struct.unpack("!H", await reader.readexactly(2))
+                assert len(Reply(await reader.readexactly(length)).targets) == 3
+            writer.close()
+            await writer.wait_closed()
+    finally:
+        await asked.server.close()
+        await above.server.close()

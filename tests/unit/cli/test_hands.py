@@ -1,0 +1,221 @@
+"""``top``, ``node drain``, ``logs`` of several instances, and what ``exec``, ``cp`` and ``port-forward`` refuse."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.contract import answers, model
+from tests.unit.cli.conftest import Cli
+from tests.unit.cli.test_commands import running
+from tests.unit.client.fake import World
+
+__all__ = ["running"]
+
+MIB = 1024 * 1024
+
+
+def id_of(job: str, ordinal: int = 0) -> model.AllocationId:
+    return model.AllocationId(namespace="default", job=job, group="main", ordinal=ordinal)
+
+
+def step(ordinal: int, kind: str, why: str = "") -> answers.DrainStep:
+    return answers.DrainStep(id=id_of("web", ordinal), attempt=1, state=model.AllocState.RUNNING, kind=kind, why=why)
+
+
+def drain(*left: answers.DrainStep, **more: object) -> answers.DrainStatus:
+    return answers.DrainStatus(node="one", left=left, **{"draining": True, **more})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def one(world: World) -> World:
+    world.nodes = [answers.NodeInfo(spec=model.NodeSpec(id="abc", name="one"))]
+    return world
+
+
+# ---------------------------------------------------------------------------- drains
+
+
+def test_a_drain_says_what_is_left_and_why(cli: Cli, one: World) -> None:
+    one.drains = [
+        drain(
+            step(0, "stopping", "its node is being drained"),
+            step(1, "budget", "0 of 2"),
+            deadline_ms=9_000,
+            now_ms=4_000,
+        )
+    ]
+    assert cli("node", "drain", "one", "--deadline", "5s") == (
+        0,
+        "",
+        "one: draining\n"
+        "one: 2 left, at most 5s more; --wait shows how it goes on\n"
+        "  web/main/0: stopping: its node is being drained\n"
+        "  web/main/1: budget: 0 of 2\n",
+    )
+
+
+def test_a_drain_that_is_waited_for_tells_what_changes(cli: Cli, one: World) -> None:
+    one.drains = [
+        drain(step(0, "next"), step(1, "waits", "x")),
+        drain(step(1, "waits", "x")),
+        drain(step(1, "next")),
+        drain(),
+    ]
+    assert cli("node", "drain", "one", "--wait") == (
+        0,
+        "",
+        "one: draining\n"
+        "one: web/main/0 next\n"
+        "one: web/main/1 waits: x\n"
+        "one: web/main/0 is gone (1 left)\n"
+        "one: web/main/1 next\n"
+        "one: web/main/1 is gone (0 left)\n"
+        "one: nothing runs there any more\n",
+    )
+
+
+def test_a_drain_that_takes_too_long_or_is_cancelled_ends_the_waiting(cli: Cli, one: World) -> None:
+    one.drains = [drain(step(0, "budget", "0 of 2 may be down"))]
+    code, _, err = cli("node", "drain", "one", "--wait", "--timeout", "100ms")
+    assert code == 5
+    assert "1 still there after" in err
+    assert "web/main/0: budget: 0 of 2 may be down" in err
+    one.drains = [drain(step(0, "stays"), draining=False)]
+    code, _, err = cli("node", "drain", "one", "--wait")
+    assert (code, "the drain was cancelled; 1 stay there" in err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--cancel", "--deadline", "5s"], "neither --deadline nor --wait"),
+        (["--cancel", "--wait"], "neither --deadline nor --wait"),
+        (["--keep-cordoned"], "goes with --cancel"),
+        (["--deadline", "soon"], "--deadline"),
+    ],
+)
+def test_drain_options_that_do_not_go_together_are_refused(
+    cli: Cli, one: World, arguments: list[str], said: str
+) -> None:
+    code, _, err = cli("node", "drain", "one", *arguments)
+    assert code == 2
+    assert said in err
+
+
+def test_a_drain_is_cancelled(cli: Cli, one: World) -> None:
+    assert cli("node", "drain", "one", "--cancel") == (0, "", "one: the drain is cancelled, in use again\n")
+    assert "still cordoned" in cli("node", "drain", "one", "--cancel", "--keep-cordoned")[2]
+
+
+# ---------------------------------------------------------------------------- top
+
+
+def test_top_shows_nodes_tasks_and_devices(cli: Cli, world: World) -> None:
+    world.nodes = [
+        answers.NodeInfo(spec=model.NodeSpec(id="abc", name="one"), used=model.Resources(cpu_millis=500, memory_mib=64))
+    ]
+    tasks = (
+        answers.TaskUsage(id=id_of("idle"), task="main", cpu_millis=10, memory_bytes=200 * MIB, source="cgroup"),
+        answers.TaskUsage(
+            id=id_of("busy"), task="main", cpu_millis=1500, memory_bytes=8 * MIB, memory_limit_bytes=16 * MIB,
+            processes=3, source="processes", device_ids=("GPU-1",),
+        ),
+        answers.TaskUsage(id=id_of("dark"), task="main", source="none", why="it does not tell"),
+    )  # fmt: skip
+    device = answers.DeviceUsage(device_id="GPU-1", percent=42, memory_bytes=MIB, memory_total_bytes=4 * MIB)
+    world.usage = answers.UsageAnswer(
+        nodes=(
+            answers.NodeUsage(
+                node_id="abc", cpu_millis=1600, cpu_total_millis=4000, memory_bytes=512 * MIB,
+                memory_total_bytes=1024 * MIB, tasks=tasks, devices=(device,),
+            ),
+        ),
+        unknown=(answers.UnknownUsage(node_id="x", node="two", why="it is lost"),),
+    )  # fmt: skip
+    code, out, err = cli("top")
+    assert (code, err) == (0, "raftsman: warning: two: unknown: it is lost\n")
+    nodes, listed, devices = out.split("\n\n")
+    assert nodes.splitlines()[1].split() == ["one", "1.60/4", "40%", "0.5", "512Mi/1Gi", "50%", "64Mi", "3"]
+    assert [row.split()[0] for row in listed.splitlines()[1:]] == ["busy/main/0", "idle/main/0", "dark/main/0"]
+    assert listed.splitlines()[3].split()[2:4] == ["?", "?"]
+    assert devices.splitlines()[1].split() == ["GPU-1", "one", "42%", "1Mi/4Mi", "busy/main/0"]
+    by_memory = cli("top", "tasks", "--sort", "memory")[1].splitlines()
+    assert by_memory[1].startswith("idle/main/0")
+    assert len(cli("top", "tasks", "--job", "busy")[1].splitlines()) == 2
+    assert "none: it does not tell" in cli("top", "tasks", "-o", "wide")[1]
+    assert cli("top", "tasks", "-n", "other")[1] == "Nothing runs there.\n"
+    assert cli("top", "-o", "name")[1] == "one\n"
+
+
+# ---------------------------------------------------------------------------- logs
+
+
+def placed(ordinal: int, attempt: int, *, ended_ms: int = 0) -> model.Allocation:
+    return model.Allocation(
+        id=id_of("web", ordinal),
+        job_uid="u",
+        attempt=attempt,
+        state=model.AllocState.STOPPED if ended_ms else model.AllocState.RUNNING,
+        modify_time_ms=ended_ms,
+    )
+
+
+def test_logs_of_all_instances_are_in_the_order_of_time(cli: Cli, running: World) -> None:
+    running.allocations = [placed(0, 1), placed(1, 1)]
+    running.timed_logs = {
+        ("web/main/0", 0): [(1_000, b"a\n"), (3_000, b"c\n")],
+        ("web/main/1", 0): [(2_000, b"b\n"), (4_000, b"d\n")],
+    }
+    assert cli("logs", "web")[1] == ("web/main/0 | a\nweb/main/1 | b\nweb/main/0 | c\nweb/main/1 | d\n")
+    assert cli("logs", "web/0", "-t")[1] == "1970-01-01T00:00:01.000Z a\n1970-01-01T00:00:03.000Z c\n"
+    assert cli("logs", "web", "--since", "1970-01-01T00:00:03+00:00")[1] == "web/main/0 | c\nweb/main/1 | d\n"
+
+
+def test_logs_go_back_through_earlier_attempts(cli: Cli, running: World) -> None:
+    running.allocations = [placed(0, 1, ended_ms=1_500), placed(0, 2, ended_ms=2_500), placed(0, 3)]
+    running.timed_logs = {
+        ("web/main/0", 1): [(1_000, b"first\n")],
+        ("web/main/0", 2): [(2_000, b"second\n")],
+        ("web/main/0", 0): [(3_000, b"third\n")],
+    }
+    assert cli("logs", "web")[1] == "third\n"
+    assert cli("logs", "web", "--all")[1] == "first\nsecond\nthird\n"
+    assert cli("logs", "web", "--since", "1970-01-01T00:00:01.800+00:00")[1] == "second\nthird\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["logs", "web", "--all", "--previous"], "--all shows every attempt"),
+        (["logs", "web", "--since", "17"], "--since 17: expected a time"),
+        (["logs", "web", "--since", "yore"], "--since 'yore'"),
+        (["exec", "web"], "which command?"),
+        (["exec", "web", "ls", "-l"], "Put '--' before the command"),
+        (["exec", "-it", "web", "--", "sh"], "-t needs a terminal"),
+        (["cp", "a", "b"], "neither is"),
+        (["cp", "web:/a", "web:/b"], "both are"),
+        (["cp", "web:", "b"], "which path?"),
+        (["port-forward", "web"], "Missing argument"),
+        (["port-forward", "web", "x:80"], "expected [LOCAL:]REMOTE"),
+        (["port-forward", "web", "80:"], "expected [LOCAL:]REMOTE"),
+        (["port-forward", "web", "99999"], "from 1 to 65535"),
+    ],
+)
+def test_what_cannot_be_meant_is_a_usage_error(cli: Cli, arguments: list[str], said: str) -> None:
+    code, out, err = cli(*arguments)
+    assert (code, out) == (2, "")
+    assert said in err
+
+
+def test_nothing_runs_is_said_with_how_things_stand(cli: Cli, running: World) -> None:
+    running.allocations = [placed(0, 1, ended_ms=5)]
+    code, _, err = cli("port-forward", "web", "80")
+    assert code == 1
+    assert "nothing of web runs: web/main/0 stopped" in err
+    assert cli("port-forward", "nosuch", "80")[0] == 1
+
+
+def test_a_local_file_that_is_not_there_is_named(cli: Cli, running: World) -> None:
+    running.allocations = [placed(0, 1)]
+    code, _, err = cli("cp", "nosuch", "web:/x")
+    assert (code, err) == (2, "raftsman: there is no nosuch\n")

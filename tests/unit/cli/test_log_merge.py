@@ -1,0 +1,88 @@
+"""Lines of several logs in the order of time, with little held and nobody held up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.cli.log_merge import HELD, Line, lines, merged
+
+
+@dataclass
+class Piece:
+    data: bytes
+    time_ms: int = 0
+
+
+async def said(*pieces: Piece) -> AsyncIterator[Piece]:
+    for piece in pieces:
+        yield piece
+
+
+async def of(*given: Line) -> AsyncIterator[Line]:
+    for line in given:
+        yield line
+
+
+async def test_lines_are_whole_and_have_the_time_of_their_beginning() -> None:
+    pieces = said(Piece(b"on", 5), Piece(b"e\ntwo\nth", 9), Piece(b"ree", 12))
+    found = [(line.time_ms, line.text) async for line in lines(3, pieces)]
+    assert found == [(5, b"one"), (9, b"two"), (9, b"three")]
+
+
+async def test_what_has_no_time_follows_what_came_before() -> None:
+    pieces = said(Piece(b"a\n"), Piece(b"b\n", 7), Piece(b"c\n"), Piece(b"d\n", 6))
+    assert [line.time_ms async for line in lines(0, pieces)] == [0, 7, 7, 7]
+
+
+@given(st.lists(st.lists(st.integers(1, 50), max_size=30).map(sorted), max_size=5))
+async def test_logs_that_are_in_order_are_merged_in_order(times: list[list[int]]) -> None:
+    sources = [of(*(Line(at, number, b"x") for at in log)) for number, log in enumerate(times)]
+    found = [line async for line in merged(sources)]
+    assert [line.time_ms for line in found] == sorted(at for log in times for at in log)
+    for number, log in enumerate(times):
+        assert [line.time_ms for line in found if line.source == number] == log
+
+
+async def test_a_log_that_says_nothing_holds_nobody_up() -> None:
+    async def silent() -> AsyncIterator[Line]:
+        await asyncio.Event().wait()
+        yield Line(0, 1, b"")
+
+    everything = merged([of(Line(1, 0, b"a"), Line(2, 0, b"b")), silent()])
+    assert [(await anext(everything)).text, (await anext(everything)).text] == [b"a", b"b"]
+    await everything.aclose()
+
+
+async def test_a_long_log_is_not_read_ahead_of_its_reader() -> None:
+    read = 0
+
+    async def endless() -> AsyncIterator[Line]:
+        nonlocal read
+        while True:
+            read += 1
+            yield Line(read, 0, b"x")
+
+    everything = merged([endless()])
+    for _ in range(10):
+        await anext(everything)
+    assert read <= HELD + 20
+    await everything.aclose()
+
+
+async def test_what_fails_is_raised_after_what_the_others_say() -> None:
+    async def broken() -> AsyncIterator[Line]:
+        yield Line(1, 0, b"half")
+        raise ValueError("gone")
+
+    found = []
+    with pytest.raises(ExceptionGroup) as caught:
+        async for line in merged([broken(), of(Line(2, 1, b"whole"))]):
+            found.append(line.text)
+    assert found == [b"half", b"whole"]
+    assert isinstance(caught.value.exceptions[0], ValueError)

@@ -1,0 +1,158 @@
+"""The workload kit outside of a cluster: it works within the process, and needs the standard library alone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from orchestrator.client import workload as kit
+from orchestrator.client.workload import Address, PortError, Workload, WorkloadError
+
+
+@pytest.fixture(autouse=True)
+def no_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("RAFTSMAN_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(kit, "_own", None)
+
+
+def test_importing_it_loads_the_standard_library_alone() -> None:
+    script = (
+        "import sys; before = set(sys.modules); from raftsman import workload; workload.ready()\n"
+        "known = set(sys.stdlib_module_names) | {'raftsman', 'orchestrator'}\n"
+        "print(sorted({name.partition('.')[0] for name in set(sys.modules) - before} - known))"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
+
+
+def test_one_file_is_enough(tmp_path: Path) -> None:
+    copied = tmp_path / "workload.py"
+    copied.write_text(Path(kit.__file__).read_text())
+    script = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "import workload; print(workload.ready(), workload.allocate_port() > 0)"
+    )
+    ran = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["False", "True"]
+
+
+def test_saying_something_to_nobody_is_remembered_and_not_heard() -> None:
+    assert not kit.ready()
+    assert kit.current().is_ready
+    assert not kit.heartbeat()
+    assert not kit.report_metrics({"queue": 2}, load=0.5)
+    assert kit.current().metrics == {"queue": 2, "load": 0.5}
+    assert not kit.graceful_shutdown()
+    assert not kit.current().is_ready
+
+
+def test_ports_are_this_processes_alone_and_tried_before_they_are_given() -> None:
+    first = kit.allocate_port((17_000, 17_050))
+    with pytest.raises(PortError, match=f"Port {first} already allocated"):
+        kit.allocate_specific_port(first)
+    udp = kit.allocate_udp_port(range(first, first + 1))  # another protocol
+    assert udp == first
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(PortError, match=f"Port {port} unavailable"):
+            kit.allocate_port(port)
+        with pytest.raises(PortError, match="unavailable"):
+            kit.allocate_game_port(port)
+    assert kit.release_port(first)
+    assert not kit.release_port(first)
+    assert kit.allocate_port((first, first + 1)) == first
+    with pytest.raises(PortError, match="expected a range"):
+        kit.allocate_port((10, 10))
+    held = {kit.allocate_game_port((18_000, 18_003)) for _ in range(3)}
+    assert held == {18_000, 18_001, 18_002}
+    with pytest.raises(PortError, match="No available ports in range 18000-18003"):
+        kit.allocate_port((18_000, 18_003))
+
+
+def test_facts_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert kit.allocation() == kit.Facts()
+    given = {
+        "RAFTSMAN_ALLOC_ID": "web/api/2", "RAFTSMAN_NAMESPACE": "prod", "RAFTSMAN_ORDINAL": "2",
+        "RAFTSMAN_PORT_HTTP": "8080", "RAFTSMAN_SERVICE_MY_DB": "10.0.0.1:5432,[fd00::1]:5432",
+        "NVIDIA_VISIBLE_DEVICES": "GPU-1,GPU-2", "RAFTSMAN_ATTEMPT": "nonsense",
+    }  # fmt: skip
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    facts = kit.facts()
+    assert (facts.alloc_id, facts.ordinal, facts.ports, facts.attempt) == ("web/api/2", 2, {"http": 8080}, 0)
+    assert facts.devices == ("GPU-1", "GPU-2")
+    assert kit.service("my-db") == [Address("10.0.0.1", 5432), Address("fd00::1", 5432)]
+    assert str(kit.service("my-db")[1]) == "[fd00::1]:5432"
+    with pytest.raises(WorkloadError, match="no agent to ask"):
+        kit.service("other")
+
+
+def test_an_agent_that_is_gone_is_not_heard_and_never_an_error_to_speak_to(tmp_path: Path) -> None:
+    gone = Workload(str(tmp_path / "no.sock"), "t")
+    assert not gone.ready() and not gone.heartbeat() and not gone.graceful_shutdown()
+    with pytest.raises(PortError, match="the agent does not answer"):
+        gone.allocate_port()
+    with pytest.raises(WorkloadError, match="the agent does not answer"):
+        gone.service("db")
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\n\r\n[]", b"garbage", b"HTTP/1.1 x\r\n\r\n{}"])
+def test_what_is_no_agent_is_said_to_be_none(tmp_path: Path, answer: bytes) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            connection.recv(65_536)
+            connection.sendall(answer)
+            connection.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(WorkloadError, match="is no agent"):
+            Workload(str(path), "t").service("db")
+        thread.join()
+
+
+def test_a_signal_is_the_wish_to_end_and_the_handler_before_is_called_too() -> None:
+    called = []
+    before = signal.signal(signal.SIGTERM, lambda *_: called.append("before"))
+    interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        shutdown = kit.shutdown_signal()
+        assert shutdown is kit.shutdown_signal()
+        assert not shutdown.is_set() and not shutdown.wait(0) and shutdown.grace_s is None
+
+        async def waits() -> None:
+            waiting = asyncio.ensure_future(shutdown._awaited())
+            await asyncio.sleep(0)
+            os.kill(os.getpid(), signal.SIGTERM)
+            async with asyncio.timeout(10):
+                await waiting
+                await shutdown
+
+        asyncio.run(waits())
+        assert shutdown.is_set() and shutdown.wait() and called == ["before"]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, interrupt)
+
+
+async def test_the_same_words_as_coroutines() -> None:
+    assert await kit.aio.ready() is False
+    port = await kit.aio.allocate_port((17_100, 17_150))
+    assert await kit.aio.release_port(port)
+    assert await kit.aio.graceful_shutdown() is False

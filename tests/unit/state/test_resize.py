@@ -1,0 +1,183 @@
+"""A new version that changes only cpu and memory: what runs goes on with it where there is room."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from orchestrator import plan
+from orchestrator.contract.model import (
+    AllocState,
+    ContainerSpec,
+    GangSpec,
+    GroupSpec,
+    JobSpec,
+    JobType,
+    Quota,
+    TaskSpec,
+)
+from orchestrator.contract.rollouts import UpdateSpec
+from orchestrator.state import views
+from orchestrator.state.commands import Applied, JobSubmission, NamespaceWrite, PinImage, SubmitJobs, WriteNamespace
+from orchestrator.state.snapshot import capture, restore
+from tests.unit.state.kit import Kit, Placement, group, job, node
+
+DIGEST = f"sha256:{'a' * 64}"
+
+
+def submit(kit: Kit, spec: JobSpec, *, in_place: bool = True) -> None:
+    outcome = kit.do(SubmitJobs(jobs=(JobSubmission(spec=spec, uid=f"uid-{kit.state.index}", in_place=in_place),)))
+    assert isinstance(outcome, Applied), outcome
+
+
+def running(*, count: int = 2, kind: JobType = JobType.SERVICE, gang: GangSpec | None = None) -> Kit:
+    """Two nodes with 1000 millicores each, and instances of 400 on the first."""
+    kit = Kit()
+    kit.register(node("n1"))
+    kit.register(node("n2"))
+    submit(kit, job("web", group(count=1 if kind is JobType.SYSTEM else count, cpu=400, gang=gang), kind=kind))
+    kit.plan(*(Placement(f"web/api/{ordinal}", "n1") for ordinal in range(count)))
+    for ordinal in range(count):
+        kit.observe(f"web/api/{ordinal}", AllocState.RUNNING)
+    return kit
+
+
+def sizes(kit: Kit) -> list[tuple[int, int]]:
+    """(version, cpu) of the job's live rows."""
+    table = kit.state.table
+    rows = kit.state.live_rows(0)
+    return list(zip(table.version[rows].tolist(), table.cpu_millis[rows].tolist(), strict=True))
+
+
+def outdated(kit: Kit) -> int:
+    found = kit.state.find_job("default", "web")
+    assert found is not None
+    return sum(version < found.group_versions[0] for version, _ in sizes(kit))
+
+
+def test_what_runs_belongs_to_the_new_version_and_its_agent_hears_of_it() -> None:
+    kit = running()
+    before = views.assignment(kit.state, kit.row("web/api/0"))
+    submit(kit, job("web", group(count=2, cpu=500, memory=128)))
+    assert sizes(kit) == [(2, 500), (2, 500)]
+    assert outdated(kit) == 0
+    after = views.assignment(kit.state, kit.row("web/api/0"))
+    assert (after.key, after.job_version) == (before.key, 2)
+    assert after.modify_index > before.modify_index
+    assert after.group.tasks[0].resources.memory_mib == 128
+    assert int(kit.state.ledger.cpu_millis[0]) == 1000
+    restored = restore(capture(kit.state))
+    assert restored.ledger.cpu_millis[0] == 1000
+    assert [event.message for event in kit.state.events.after(0) if event.kind == "job.resized"] == [
+        "version 2: 2 instances go on with the new cpu and memory"
+    ]
+
+
+def test_what_its_node_has_no_room_for_stays_outdated() -> None:
+    kit = running()
+    submit(kit, job("web", group(count=2, cpu=600)))
+    assert sizes(kit) == [(2, 600), (1, 400)]
+    assert outdated(kit) == 1
+
+
+def test_smaller_always_fits_and_frees_room() -> None:
+    kit = running()
+    submit(kit, job("web", group(count=2, cpu=100)))
+    assert sizes(kit) == [(2, 100), (2, 100)]
+    assert int(kit.state.ledger.cpu_millis[0]) == 200
+
+
+def test_a_count_may_change_with_it_and_surplus_keeps_its_version() -> None:
+    kit = running()
+    submit(kit, job("web", group(count=1, cpu=500)))
+    assert sizes(kit) == [(2, 500), (1, 400)]
+
+
+def test_limits_of_containers_are_part_of_it() -> None:
+    kit = running()
+    (one,) = group(count=2, cpu=400).tasks
+    larger = replace(group(count=2, cpu=400), tasks=(replace(one, container=ContainerSpec(memory_max_mib=512)),))
+    submit(kit, job("web", larger))
+    assert outdated(kit) == 0
+
+
+def _with(**change: object) -> GroupSpec:
+    base = group(count=2, cpu=500)
+    return replace(base, tasks=(replace(base.tasks[0], **change),))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        _with(image="apache"),
+        _with(env=(("A", "b"),)),
+        _with(container=ContainerSpec(read_only=True)),
+        _with(driver="process", image="", command=("run",)),
+        replace(group(count=2, cpu=500), tasks=(*group(cpu=500).tasks, TaskSpec(name="more", image="x"))),
+    ],
+    ids=["image", "environment", "other-setting", "driver", "another-task"],
+)
+def test_any_other_change_replaces_as_ever(after: GroupSpec) -> None:
+    kit = running()
+    submit(kit, job("web", after))
+    assert outdated(kit) == 2
+
+
+def test_gangs_and_what_did_not_ask_for_it_are_replaced() -> None:
+    gang = running(gang=GangSpec())
+    submit(gang, job("web", group(count=2, cpu=500, gang=GangSpec())))
+    assert outdated(gang) == 2
+    unasked = running()
+    submit(unasked, job("web", group(count=2, cpu=500)), in_place=False)
+    assert outdated(unasked) == 2
+
+
+def test_what_is_being_stopped_or_is_on_a_lost_node_is_left_alone() -> None:
+    kit = running()
+    kit.stop("web/api/0")
+    submit(kit, job("web", group(count=2, cpu=450)))
+    assert sizes(kit) == [(1, 400), (2, 450)]
+
+
+def test_system_jobs_grow_in_place_where_no_quota_counts_them() -> None:
+    kit = running(count=1, kind=JobType.SYSTEM)
+    submit(kit, job("web", group(count=1, cpu=500), kind=JobType.SYSTEM))
+    assert outdated(kit) == 0
+    kit.ok(WriteNamespace(name="default", kind=NamespaceWrite.SET, quota=Quota(cpu_millis=550)))
+    submit(kit, job("web", group(count=1, cpu=600), kind=JobType.SYSTEM))
+    assert outdated(kit) == 1
+
+
+def test_what_goes_on_and_what_is_replaced_run_the_same_digest() -> None:
+    kit = running()
+    found = kit.state.find_job("default", "web")
+    assert found is not None
+    kit.ok(PinImage(job_uid=found.uid, group="api", version=1, image="nginx", digest=DIGEST))
+    submit(kit, job("web", group(count=2, cpu=600)))
+    for ordinal in range(2):
+        assert dict(views.assignment(kit.state, kit.row(f"web/api/{ordinal}")).digests) == {"nginx": DIGEST}
+
+
+def test_a_rollout_that_only_resizes_is_over_at_once_and_remembers_what_was() -> None:
+    kit = running()
+
+    def remembered(spec: JobSpec) -> None:
+        one = JobSubmission(spec=spec, uid=f"uid-{kit.state.index}", in_place=True, remember=True)
+        kit.ok(SubmitJobs(jobs=(one,)))
+
+    remembered(job("web", group(count=2, cpu=500)))
+    found = kit.state.find_job("default", "web")
+    assert found is not None
+    assert found.rollout is not None
+    assert [revision.version for revision in found.history] == [1]
+    decision = plan.decide(views.cluster_view(kit.state), kit.now_ms)
+    assert decision.plans == ()
+    assert [(one.version, one.succeeded) for one in decision.verdicts] == [(2, True)]
+
+
+def test_canaries_are_looked_at_first() -> None:
+    kit = running()
+    kit.submit(job("web", replace(group(count=2, cpu=400), update=UpdateSpec(canaries=1))))
+    submit(kit, job("web", replace(group(count=2, cpu=300), update=UpdateSpec(canaries=1))))
+    assert outdated(kit) == 2
