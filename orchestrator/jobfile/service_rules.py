@@ -19,6 +19,8 @@ Found = Iterator[tuple[Path, str]]
 
 def normal(group: GroupSpec, job: str, *, alone: bool, labels: tuple[str, ...]) -> tuple[ServiceSpec, ...]:
     """The services that were declared, with names and ports filled in. ``labels``: of the group's ports."""
+    if all(one.name and one.port for one in group.services):
+        return group.services  # the very same, as ``check.normalise`` keeps what is normal already
     name = default_name(job, group.name or (MAIN if alone else ""))
     first = labels[0] if labels else ""
     return tuple(replace(one, name=one.name or name, port=one.port or first) for one in group.services)
