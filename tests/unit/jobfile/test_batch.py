@@ -6,6 +6,7 @@ import pytest
 
 from orchestrator.contract.batch import After, AfterCondition, Missed, Overlap, PayloadRule, split_place
 from orchestrator.contract.errors import InvalidError
+from orchestrator.contract.services import default_name
 from orchestrator.jobfile.dump import dump
 from orchestrator.jobfile.file import load
 
@@ -93,3 +94,8 @@ def test_what_is_wrong_is_said_with_its_place(text: str, said: str) -> None:
 )
 def test_the_name_of_a_run_keeps_its_slash(text: str, parts: list[str]) -> None:
     assert split_place(text) == parts
+
+
+def test_a_run_offers_its_services_under_the_name_of_its_template() -> None:
+    assert default_name("work/dispatch-1700000000-0a1b2c3d", "main") == "work"
+    assert default_name("work/periodic-1700000000", "api") == "work-api"
