@@ -262,7 +262,7 @@ def run_name(cluster_id: str, run: RunId) -> str:
     restarts = f"-r{run.restarts}" if run.restarts else ""
     uid = hashlib.sha256(key.job_uid.encode()).hexdigest()[:6]
     return (
-        f"raftsman-{cluster_id[:8]}-{key.id.namespace}-{key.id.job}-{key.id.group}-{key.id.ordinal}"
+        f"raftsman-{cluster_id[:8]}-{key.id.namespace}-{key.id.job.replace('/', '.')}-{key.id.group}-{key.id.ordinal}"
         f"-{key.attempt}-{run.task}{restarts}-{uid}"
     )
 

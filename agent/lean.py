@@ -4,7 +4,8 @@ Owns: what is loaded without need, and memory that the C library would keep. Imp
 everything here may fail to do anything (another C library, another version) and nothing depends on it.
 
 A call to Docker is a thread, dozens at once when a large job starts, and glibc gives threads arenas of their own that
-keep what they once had: so there are two arenas at most, and what is free goes back to the kernel now and then.
+keep what they once had. So there is one arena (Python lets one thread at a time allocate anyway), and what is free goes
+back to the kernel now and then.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if "structlog" not in sys.modules and "rich" not in sys.modules:
 
 def bound_arenas() -> None:
     """Call it while there is one thread."""
-    _glibc("mallopt", _M_ARENA_MAX, 2)
+    _glibc("mallopt", _M_ARENA_MAX, 1)
 
 
 def trim() -> None:

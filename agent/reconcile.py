@@ -9,6 +9,11 @@ and starts it again, ``attempts`` times. After that ``fail`` gives up, and ``del
 (``attempts * delay_ms``, at least one second) and begins to count again. A service that ran longer than
 ``STABLE_MS`` and the interval has proved itself: its count begins at 0. A batch job's never does. What could not be
 started for a reason that stays (no such image or command) fails at once: the leader tries again, elsewhere if it can.
+
+A task's timeout holds for each run of its group, from when all of it ran: what then still runs is stopped (and killed
+after its grace), and has failed. What ended after that time has failed likewise, so that an agent that was away
+meanwhile comes to the same end.
+
 What ended with its engine, which was restarted, starts again at once, and that counts for nothing.
 
 Within a group init tasks run first, one after the other and each to its end, then sidecars start, then main tasks; they
@@ -22,6 +27,7 @@ import enum
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from agent import timeouts
 from agent.driver import SANDBOX, Instance, InstanceState, exit_reason
 from agent.health import is_checked, next_word
 from orchestrator.contract.containers import CONTAINERS, shares_network, stage_of
@@ -86,6 +92,9 @@ class Record:
     cause: Cause | None = None
     due_ms: int = 0  # BACKOFF: not before (unix milliseconds)
     running_since_ms: int = 0
+    init_task: str = ""  # the last one with a timeout that was seen to run, and since when
+    init_since_ms: int = 0
+    overdue: str = ""  # the task that ran beyond its timeout in this run
     ended_ms: int = 0
     hold: Hold = Hold.NONE
     tasks: tuple[TaskObservation, ...] = ()
@@ -180,13 +189,14 @@ def _run(
     now_ms: int,
     blockers: Sequence[str],
 ) -> Step:
-    if record.cause is None and _done(record, current):
+    record = _timed(record, current, now_ms)
+    if record.cause is None and not record.overdue and _done(record, current):
         if running:
             return Step(record=record, actions=_stops(record, running))  # what only stood beside the main tasks
         return Step(record=replace(record, state=AllocState.COMPLETE, reason="", exit_code=0, ended_ms=now_ms))
-    cause = record.cause or _failure(record, current)
+    cause = record.cause or _too_late(record, current) or _failure(record, current)
     if cause is not None:
-        record = replace(record, cause=cause)
+        record = replace(record, cause=cause if not record.overdue else record.cause)
         if running:
             return Step(record=record, actions=_stops(record, running))
         return _after_failure(record, cause, now_ms)
@@ -206,13 +216,18 @@ def _run(
     if missing or reason or not tasks:
         reason = reason if tasks else "the group has no tasks"
         state = AllocState.STARTING if tasks else AllocState.COMPLETE
-        return Step(record=replace(record, state=state, reason=reason), actions=actions)
+        record, wake_ms = _timed_init(record, by_task, now_ms)
+        return Step(record=replace(record, state=state, reason=reason), actions=actions, wake_ms=wake_ms)
     if record.state is not AllocState.RUNNING:
         record = replace(record, state=AllocState.RUNNING, reason="", running_since_ms=now_ms)
         record = replace(record, health=next_word(record.health, False, now_ms) if is_checked(tasks) else 0)
     if 0 < record.sized_version < record.assignment.job_version:
         actions += tuple(Resize(task=task) for task in tasks if by_task[task.name].running)
-    return Step(record=record, actions=actions)
+    return Step(
+        record=record,
+        actions=actions,
+        wake_ms=timeouts.deadline_ms(record.assignment.group, record.running_since_ms, current),
+    )
 
 
 def _next_to_start(
@@ -283,6 +298,40 @@ def _disconnected(record: Record, running: Sequence[Instance]) -> Step:
     return Step(record=record)
 
 
+def _timed_init(record: Record, by_task: Mapping[str, Instance], now_ms: int) -> tuple[Record, int]:
+    """With the time since which the init task that runs now does so, and its deadline (0: none)."""
+    for task in record.assignment.group.tasks:
+        if task.role is TaskRole.INIT and task.timeout_ms and task.name in by_task and by_task[task.name].running:
+            if record.init_task != task.name:
+                record = replace(record, init_task=task.name, init_since_ms=now_ms)
+            return record, record.init_since_ms + task.timeout_ms
+    return record, 0
+
+
+def _timed(record: Record, current: Sequence[Instance], now_ms: int) -> Record:
+    """With the task that took too long, if one did."""
+    if record.running_since_ms > now_ms:
+        record = replace(record, running_since_ms=now_ms)  # a clock that was set back must not give it a day more
+    if record.init_since_ms > now_ms:
+        record = replace(record, init_since_ms=now_ms)
+    if record.cause is not None or record.overdue:
+        return record
+    group = record.assignment.group
+    late = timeouts.overdue(group, record.running_since_ms, current, now_ms)
+    if not late and record.init_task:
+        init = [one for one in current if one.run.task == record.init_task]
+        late = timeouts.overdue(group, record.init_since_ms, init, now_ms)
+    return replace(record, overdue=late) if late else record
+
+
+def _too_late(record: Record, current: Sequence[Instance]) -> Cause | None:
+    """Stays what it is until all of the run has ended; then it has the exit code of the task that took too long."""
+    if not record.overdue:
+        return None
+    codes = [one.exit.code for one in current if one.run.task == record.overdue and one.exit is not None]
+    return Cause(reason=timeouts.reason(record.assignment.group, record.overdue), exit_code=codes[0] if codes else 0)
+
+
 def _failure(record: Record, current: Sequence[Instance]) -> Cause | None:
     """The first reason why this run of the group cannot go on, or None."""
     batch = record.assignment.job_type is JobType.BATCH
@@ -349,6 +398,9 @@ def _begin_again(record: Record) -> Record:
         cause=None,
         due_ms=0,
         running_since_ms=0,
+        overdue="",
+        init_task="",
+        init_since_ms=0,
         sized_version=record.assignment.job_version,
         tasks=(),
     )

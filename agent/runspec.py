@@ -7,13 +7,16 @@ over ours nowhere, so the names can be relied on; what a variable holds appears 
 
 from __future__ import annotations
 
+import base64
+import contextlib
 from dataclasses import dataclass
 
 from agent import env_file
 from agent.driver import SANDBOX, InlineFile, Login, RunId, RunSpec, StartError, run_name
 from agent.reconcile import Record
+from orchestrator.contract.batch import Origin
 from orchestrator.contract.containers import CONTAINERS, HOST, network_of, shares_network, variables_of
-from orchestrator.contract.model import Assignment, PortBinding, TaskSpec, str_map
+from orchestrator.contract.model import Assignment, JobType, PortBinding, TaskSpec, str_map
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +98,11 @@ def _environment(record: Record, task: TaskSpec, values: dict[str, str], node: N
         "RAFTSMAN_NODE": node.name,
         "RAFTSMAN_NODE_ADDRESS": node.address,
     }
+    if assignment.job_type is JobType.BATCH:
+        env["RAFTSMAN_ARRAY_INDEX"] = str(key.id.ordinal)
+        env["RAFTSMAN_ARRAY_SIZE"] = str(assignment.group.count)
+    if assignment.origin is not None:
+        env |= _of_run(assignment.origin)
     inner = task.driver_name == CONTAINERS and network_of(assignment.group) != HOST
     for port in assignment.ports:
         env[f"RAFTSMAN_PORT_{_env_name(port.label)}"] = str(inside(port) if inner else port.host_port)
@@ -136,6 +144,22 @@ def _files(task: TaskSpec, values: dict[str, str]) -> tuple[InlineFile, ...]:
         )
         for file in files
     )
+
+
+def _of_run(origin: Origin) -> dict[str, str]:
+    """What a run of a template is told: whose it is, when it was due, what the dispatch brought."""
+    env = {"RAFTSMAN_PARENT_JOB": origin.job}
+    if origin.due_ms:
+        env["RAFTSMAN_DUE_TIME"] = str(origin.due_ms // 1000)
+    for name, value in origin.meta:
+        env[f"RAFTSMAN_META_{_env_name(name)}"] = value
+    if origin.payload:
+        env["RAFTSMAN_PAYLOAD_BASE64"] = base64.b64encode(origin.payload).decode("ascii")
+        with contextlib.suppress(UnicodeDecodeError):
+            text = origin.payload.decode()
+            if "\0" not in text:
+                env["RAFTSMAN_PAYLOAD"] = text
+    return env
 
 
 def _hostname(assignment: Assignment) -> str:

@@ -374,7 +374,8 @@ class _Round:
     def pending(self) -> dict[GroupKey, int]:
         counts: dict[tuple[int, int], int] = {}
         for key, note in self.work.groups.items():
-            counts[key] = note.waiting + (note.missing if note.blocked or note.gang else 0)
+            held = note.blocked or note.gang or (note.after and not note.skipped)
+            counts[key] = note.waiting + (note.missing if held else 0)
         for key, (waiting, _) in self.allowed.said.items():
             counts[key] = counts.get(key, 0) + waiting
         for ask, unplaced in zip(self.work.asks, self.served.placements.unplaced, strict=True):
@@ -388,6 +389,10 @@ class _Round:
         return found
 
 
+def _order_word(note: GroupWork) -> str:
+    return "skipped" if note.skipped else "order" if note.after else ""
+
+
 def _explain_group(
     view: ClusterView, job: Job, place: int, work: Work, allowed: Allowed, served: Served, now_ms: int
 ) -> GroupExplanation:
@@ -398,8 +403,10 @@ def _explain_group(
     mine = [at for at, ask in enumerate(work.asks) if ask.job.uid == job.uid and ask.group == place]
     unplaced = sum(placements.unplaced[at] for at in mine)
     over_quota, quota_said = allowed.said.get((job.slot, place), (0, ""))
-    stands_still = bool(note.blocked or note.gang)
+    stands_still = bool(note.blocked or note.gang or note.after)
     held_back = note.missing if stands_still else over_quota
+    if note.skipped:
+        held_back = 0
     placed = 0 if stands_still else note.missing - unplaced - over_quota
     texts = list(said.texts)
     hint = said.hint
@@ -419,8 +426,8 @@ def _explain_group(
             pending=held_back + note.waiting,
             summary="; ".join(texts) or "nothing is missing",
             hint=hint,
-            blocked_by="quota" if over_quota else "gang" if note.gang else "",
-            blocked_text=quota_said if over_quota else note.gang,
+            blocked_by="quota" if over_quota else "gang" if note.gang else _order_word(note),
+            blocked_text=quota_said if over_quota else note.gang or note.after,
         )
     assert problem is not None, "whoever is without a node was asked for"
     if wish.gang is not None:

@@ -34,6 +34,7 @@ from orchestrator.ops.drill_cluster import FaultyCluster
 from orchestrator.ops.drill_needs import EXIT_SKIPPED
 from orchestrator.ops.drill_tools import MissingError
 from orchestrator.ops.engine import Engine
+from orchestrator.ops.interrupt import run
 from orchestrator.ops.leftovers import CLUSTER_LABEL
 from orchestrator.ops.processes import end
 from scripts.bench_idle import cpu_s
@@ -109,7 +110,7 @@ def main() -> None:
     except MissingError as error:
         print(f"skipped: {error.message}", file=sys.stderr)
         raise SystemExit(EXIT_SKIPPED) from None
-    found = asyncio.run(measure(arguments))
+    found = run(measure(arguments))
     if arguments.json:
         print(json.dumps({**found, **machine(load)}))
         return

@@ -36,6 +36,7 @@ from orchestrator.client.aio import Client
 from orchestrator.ops.drill_needs import EXIT_SKIPPED
 from orchestrator.ops.drill_tools import MissingError, tool
 from orchestrator.ops.engine import Engine
+from orchestrator.ops.interrupt import run
 from scripts.lib import own_engine
 from scripts.lib.clusters import machine
 
@@ -142,7 +143,7 @@ def main() -> None:
     except MissingError as error:
         print(f"skipped: {error.message}", file=sys.stderr)
         raise SystemExit(EXIT_SKIPPED) from None
-    rows = asyncio.run(measure(arguments.rounds, [int(one) for one in arguments.instances.split(",")]))
+    rows = run(measure(arguments.rounds, [int(one) for one in arguments.instances.split(",")]))
     if arguments.json:
         print(json.dumps({"rows": rows, **machine(load)}))
         return

@@ -55,6 +55,11 @@ def test_the_agent_needs_neither_numpy_nor_pysyncobj() -> None:
     assert not loaded_by(modules_of("agent")) & {"numpy", "pysyncobj"}
 
 
+def test_an_agent_stays_small() -> None:
+    """Together 13 MiB, on every node, for painting tracebacks and for one look at a certificate."""
+    assert not loaded_by(["agent.daemon", "agent.drivers.docker"]) & {"rich", "pygments", "cryptography"}
+
+
 def test_listing_jobs_loads_neither_pydantic_nor_numpy() -> None:
     code = (
         "import sys\nfrom orchestrator.cli.main import main\n"

@@ -64,7 +64,7 @@ from orchestrator.contract.model import ContainerSpec
 from orchestrator.contract.tree import Target
 
 CALL_S = 30.0
-PROBE_S = 5.0
+PROBE_S = 10.0
 """An engine that says nothing about itself for so long hangs."""
 MAX_CALLS = 32
 OOM_NOTICE_S = 0.3
@@ -248,7 +248,7 @@ class DockerDriver:
         if not kept_by:
             raise LogsGoneError(f"{name} is unknown on this node")
         if kept_by != KEPT_LOGS:
-            raise LogsGoneError(f"{name} has no output here: its log driver is {kept_by}")
+            raise LogsGoneError(f"its log driver is {kept_by}: only what json-file keeps can be read here")
         if tail_lines > 0:
             everything = [chunk async for chunk in self._output(name, follow=False, offset=offset)]
             for chunk in tail(everything, tail_lines):

@@ -51,11 +51,6 @@ class Said:
     changed: asyncio.Event = field(default_factory=asyncio.Event)  # draining, done or ended
     news: asyncio.Event = field(default_factory=asyncio.Event)  # its readiness
 
-    @property
-    def over(self) -> bool:
-        """Nothing is left to wait for."""
-        return self.done or self.ended
-
 
 class Board:
     """``records`` gives what the agent knows of allocations now, for runs whose token was given out before it came."""

@@ -7,7 +7,8 @@ others; one request per connection, so that a task which was killed leaves nothi
     POST   /api/v1/ready        {"ready": true}
     POST   /api/v1/heartbeat    {}
     POST   /api/v1/metrics      {"requests": 17, "queue": 3}
-    GET    /api/v1/shutdown?wait=30      answers once the task is told to stop, or after so many seconds
+    GET    /api/v1/shutdown?wait=30      answers once the task is told to stop, or after so many seconds; with
+                                         &hold=true that is as saying "draining" at once
     POST   /api/v1/shutdown     {"status": "draining"} or {"status": "done"}
     POST   /api/v1/ports        {"first": 10000, "end": 20000, "protocols": ["tcp", "udp"]}
     DELETE /api/v1/ports/10017?protocols=tcp,udp
@@ -206,6 +207,8 @@ class Endpoint:
         if said.heard_s is None:
             said.heard_s = time.monotonic()
             said.changed.set()
+        if query.get("hold") == "true":
+            self._board.drains(run)
         return {"stopping": True, "grace_s": round(max(0.0, said.deadline_s - time.monotonic()), 3)}
 
     async def _shutdown(self, run: RunId, _query: dict[str, str], body: dict[str, Any]) -> Answer:

@@ -46,6 +46,8 @@ NOTICE_S = 1.0
 """A task that listens for its end and does not ask for its grace gets the signal so long after the notice."""
 HEARS_S = 3.0
 """A task that listened comes back within this to an agent that has just restarted."""
+DONE_S = 1.0
+"""Who said that it is done has so long to leave by itself."""
 LAST_S = 0.5
 """Of a grace that was asked for this much is left between signal and kill."""
 INSIDE = "/run/raftsman"
@@ -189,16 +191,21 @@ class WorkloadSide:
         if said.deadline_s is None:
             said.deadline_s = began + timeout_ms / 1000
         said.notice.set()
-        if not (said.listens or said.draining) or said.over or timeout_ms <= 0:
+        if not (said.listens or said.draining) or said.ended or timeout_ms <= 0:
             return timeout_ms
         last_s = min(LAST_S, timeout_ms / 4000)
         half_s = timeout_ms / 2000
-        while not said.over:
+        done_s = began
+        while not said.ended:
+            if not said.done:
+                done_s = time.monotonic()
             until_s = began + min(HEARS_S, half_s)
             if said.heard_s is not None:
                 until_s = max(began, said.heard_s) + min(NOTICE_S, half_s)
             if said.draining:
                 until_s = began + timeout_ms / 1000 - last_s
+            if said.done:  # it leaves by itself now, with the exit code that it wants
+                until_s = min(until_s, done_s + DONE_S)
             left_s = until_s - time.monotonic()
             if left_s <= 0:
                 break

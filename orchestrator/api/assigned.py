@@ -78,6 +78,8 @@ class AssignmentWriter:
         )
         if found.variables:
             message.variables.update(found.variables)
+        if found.origin is not None:
+            codec.encode(found.origin, message.origin)
         if found.digests:
             message.digests.update(found.digests)
         return message

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from orchestrator.api.forward import Call, Route
 from orchestrator.api.requests import body_digest, job_key, namespace_of, rejection, write
 from orchestrator.contract import codec
+from orchestrator.contract.batch import MAX_PAYLOAD_BYTES
 from orchestrator.contract.containers import HOST
 from orchestrator.contract.errors import InvalidError, PreconditionError, RaftsmanError
 from orchestrator.contract.model import JobSpec, LimitsChange, Taint, TaintKey
@@ -191,6 +192,31 @@ class Writes:
         done, answer = await self._write(request, call, command, cmd.JobsAnswer)
         one = answer.jobs[0]
         return pb.SubmitJobResponse(index=done.index, uid=one.uid, version=one.version, changed=one.changed)
+
+    async def dispatch_job(self, request: pb.DispatchJobRequest, call: Call) -> pb.DispatchJobResponse:
+        namespace, name = job_key(request.job)
+        if len(request.payload) > MAX_PAYLOAD_BYTES:
+            raise InvalidError(
+                f"payload: {len(request.payload)} bytes; at most {MAX_PAYLOAD_BYTES}; more belongs elsewhere",
+                field="payload",
+            )
+        command = cmd.DispatchJob(
+            namespace=namespace,
+            name=name,
+            uid=uuid.uuid4().hex,
+            meta=tuple(sorted(request.meta.items())),
+            payload=request.payload,
+        )
+        return await self._made(request, call, command)
+
+    async def force_run(self, request: pb.ForceRunRequest, call: Call) -> pb.DispatchJobResponse:
+        namespace, name = job_key(request.job)
+        return await self._made(request, call, cmd.ForceRun(namespace=namespace, name=name, uid=uuid.uuid4().hex))
+
+    async def _made(self, request: Any, call: Call, command: cmd.DispatchJob | cmd.ForceRun) -> pb.DispatchJobResponse:
+        done, answer = await self._write(request, call, command, cmd.JobsAnswer)
+        one = answer.jobs[0]
+        return pb.DispatchJobResponse(index=done.index, uid=one.uid, name=one.name)
 
     async def remove_job(self, request: pb.RemoveJobRequest, call: Call) -> pb.WriteResponse:
         namespace, name = job_key(request.job)

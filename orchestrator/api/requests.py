@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 
 from orchestrator.api.forward import Call
+from orchestrator.contract.batch import is_run_suffix
 from orchestrator.contract.errors import InvalidError, RaftsmanError, from_reason
 from orchestrator.contract.model import DEFAULT_NAMESPACE
 from orchestrator.jobfile import limits
@@ -85,6 +86,7 @@ def namespace_of(text: str) -> str:
 
 def job_key(key: Any) -> tuple[str, str]:
     """Namespace and name of a ``JobKey``; raises ``InvalidError`` where no job can have that name."""
-    if not limits.NAME.fullmatch(key.name):
+    name, slash, suffix = key.name.partition("/")
+    if not limits.NAME.fullmatch(name) or (slash and not is_run_suffix(suffix)):
         raise InvalidError(f"job.name: {key.name[:80]!r}; expected {limits.NAME_RULE}", field="job.name")
     return namespace_of(key.namespace), key.name

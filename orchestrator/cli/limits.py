@@ -21,6 +21,8 @@ _MEANING = {
     "answers": "outcomes of requests that are remembered, so that a repeated one does nothing",
     "answer_age_ms": "how long they are remembered",
     "answer_bytes": "memory that they may take, about",
+    "children_per_job": "ended runs of each periodic or parameterized job that are kept",
+    "child_age_ms": "how long they are kept",
     "variable_bytes": "size of one variable's value",
 }
 

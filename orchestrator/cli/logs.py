@@ -16,6 +16,7 @@ import click
 from orchestrator.cli.log_merge import Line, lines, merged
 from orchestrator.cli.session import STALE_AFTER_S, Session, colors_allowed, common
 from orchestrator.cli.views import newest
+from orchestrator.contract.batch import split_place
 from orchestrator.contract.errors import InvalidError, NotFoundError, PreconditionError, RaftsmanError
 from orchestrator.contract.model import AllocState, Desired
 from orchestrator.contract.transitions import TERMINAL
@@ -166,7 +167,7 @@ def _moment(time_ms: int) -> str:
 
 
 async def _sources(session: Session, client: Client, text: str, task: str, wanted: _Wanted) -> list[_Source]:
-    parts = text.split("/")
+    parts = split_place(text)
     if len(parts) > 3 or not all(parts) or (len(parts) == 3 and not parts[2].isdigit()):
         raise InvalidError(f"expected JOB, JOB/GROUP or JOB/GROUP/ORDINAL, got {text!r}")
     found = await client.get_job(parts[0])

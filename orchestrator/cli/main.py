@@ -51,6 +51,7 @@ _OWN: dict[str, tuple[str, str, str]] = {
     "pause": ("orchestrator.cli.revisions", "pause", "Hold a job's rollout where it is."),
     "resume": ("orchestrator.cli.revisions", "resume", "Let a job's rollout go on."),
     "promote": ("orchestrator.cli.revisions", "promote", "A job's canaries are good: replace the others, too."),
+    "job": ("orchestrator.cli.job", "job", "Runs of templates: dispatch, periodic force, runs."),
     "nodes": ("orchestrator.cli.nodes", "nodes", "Machines: their state and what is used of them."),
     "node": ("orchestrator.cli.nodes", "node", "Show, cordon, drain, uncordon, taint or forget a machine."),
     "peers": ("orchestrator.cli.peers", "peers", "The control plane: leader, term, lag, certificates; reset a peer."),

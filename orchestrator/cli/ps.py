@@ -8,9 +8,19 @@ import click
 
 from orchestrator.cli.output import age, cores, mebibytes, show, table
 from orchestrator.cli.session import Session, common
-from orchestrator.cli.views import allocations_table, disruption_text, gpus_text, is_live, jobs_table, newest
+from orchestrator.cli.views import (
+    allocations_table,
+    disruption_text,
+    gpus_text,
+    is_live,
+    jobs_table,
+    newest,
+    runs_text,
+    schedule_text,
+)
 from orchestrator.cli.views import shown as visible
 from orchestrator.contract import priorities
+from orchestrator.contract.batch import split_place
 from orchestrator.contract.rollouts import RolloutStatus
 
 if TYPE_CHECKING:
@@ -52,7 +62,7 @@ def _ps(session: Session, client: Client, namespace: str, everything: bool, stal
         allocation
         for allocation in (placed.allocations if everything else visible(placed.allocations))
         if (allocation.id.namespace, allocation.id.job) in shown
-        and (everything or is_live(allocation) or allocation.state.name in ("FAILED", "LOST"))
+        and (everything or is_live(allocation) or allocation.state.name in ("FAILED", "SKIPPED", "LOST"))
     ]
 
     def text(wide: bool) -> str:
@@ -78,7 +88,7 @@ def _ps(session: Session, client: Client, namespace: str, everything: bool, stal
 @click.option("--stale", is_flag=True, help="Whatever the first peer knows, at once.")
 def status(session: Session, job: str, stale: bool) -> None:
     """One JOB in detail: groups, allocations with their history, and what is in the way."""
-    name = job.split("/")[0]
+    name = split_place(job)[0]
     with session.client() as client:
         found = client.get_job(name, stale=stale)
         placed = client.list_allocations(job=name, stale=stale or found.read.stale)
@@ -119,6 +129,9 @@ def _status(job: JobStatus, allocations: list[Allocation], why_not: Explanation 
         ("State", "removing" if job.removing else job.state),
         ("Version", str(job.version)),
         ("Rollout", rollout_text(job)),
+        ("Parent", spec.origin.job if spec.origin else ""),
+        ("Schedule", schedule_text(job)),
+        ("Runs", runs_text(job)),
         ("Created", f"{age(job.create_time_ms)} ago" if job.create_time_ms else ""),
         ("Placement", spec.placement or "the cluster's default"),
         ("Lost nodes", spec.on_disconnect.name.lower()),
@@ -135,7 +148,7 @@ def _status(job: JobStatus, allocations: list[Allocation], why_not: Explanation 
         rows.append(
             [
                 group.group, group.count, group.running, group.ready, group.starting or "", group.pending or "",
-                group.complete or "", group.failed or "", group.lost or "", group.outdated or "",
+                group.complete or "", group.failed or "", group.skipped or "", group.lost or "", group.outdated or "",
                 cores(needs.cpu_millis) if needs else "", mebibytes(needs.memory_mib) if needs else "",
                 gpus_text(needs.gpus) if needs else "",
             ]
@@ -159,7 +172,7 @@ def _status(job: JobStatus, allocations: list[Allocation], why_not: Explanation 
 @click.option("--at", metavar="TIME|INDEX", help="Then: 12:03, 2026-01-31T12:03:10, 5m (ago), or a command index.")
 def why(session: Session, job: str, at: str | None) -> None:
     """Why JOB (or some of it) is not running, and what would change it."""
-    name = job.split("/")[0]
+    name = split_place(job)[0]
     if at is not None:
         from orchestrator.cli.past import why_then
 
@@ -186,16 +199,18 @@ def why(session: Session, job: str, at: str | None) -> None:
 
 def explanation_text(explanation: Explanation) -> str:
     """Why instances are pending, for reading."""
-    waiting = [group for group in explanation.groups if group.pending]
+    waiting = [group for group in explanation.groups if group.pending or group.blocked_by == "skipped"]
     lines = [explanation.summary] if explanation.summary and not waiting else []
     for group in waiting:
         place = f", place {group.queue_position} in the queue" if group.queue_position else ""
         head = f"{click.style(group.group, bold=True)}: {group.pending} pending{place}"
+        if group.blocked_by == "skipped":
+            head = f"{click.style(group.group, bold=True)}: will not run"
         lines.append(head if group.rejections or not group.summary else f"{head}: {group.summary}")
         lines += [f"  {one.nodes} {'node' if one.nodes == 1 else 'nodes'}: {one.text}" for one in group.rejections]
         if group.nearest:
             lines.append(f"  nearest: {group.nearest}")
-        if group.blocked_text:
+        if group.blocked_text and group.blocked_by not in ("order", "skipped"):
             lines.append(f"  held back by {group.blocked_by or 'something'}: {group.blocked_text}")
         if group.remedy:
             steps = " and ".join(step.text for step in group.remedy)

@@ -65,11 +65,12 @@ def judge(job: JobStatus, version: int) -> Judgement:
     pending = sum(group.pending + group.lost for group in job.groups)
     failed = sum(group.failed for group in job.groups)
     complete = sum(group.complete for group in job.groups)
+    skipped = sum(group.skipped for group in job.groups)
     outdated = sum(group.outdated for group in job.groups)
     total = sum(group.count for group in job.groups)
     parts = [(running, "running"), (starting, "starting"), (pending, "pending"), (complete, "complete")]
     updated = sum(group.updated for group in job.groups) if outdated else 0
-    parts += [(failed, "failed"), (updated, "updated"), (outdated, "to be replaced")]
+    parts += [(failed, "failed"), (skipped, "skipped"), (updated, "updated"), (outdated, "to be replaced")]
     text = ", ".join(f"{number} {word}" for number, word in parts if number) or "nothing to run"
     if job.version < version:
         return Judgement(pending=pending, text=text)
@@ -82,6 +83,8 @@ def judge(job: JobStatus, version: int) -> Judgement:
     verdict = _verdict(job, version, text)
     if verdict is not None:
         return verdict
+    if job.spec.is_template:
+        return Judgement(done=not running and not starting, text=job.state)
     if job.spec.type is JobType.BATCH:
         done = job.state == "complete"
         return Judgement(done=done, failed=job.state == "failed", pending=pending, text=text)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from orchestrator.cli.output import age, cores, mebibytes, table
+from orchestrator.cli.output import age, cores, mebibytes, span, table
 from orchestrator.contract.model import AllocState, Desired, JobType
 from orchestrator.contract.transitions import TERMINAL
 
@@ -43,8 +45,12 @@ def jobs_table(jobs: Iterable[JobStatus], *, wide: bool, namespaces: bool) -> st
         headings.insert(0, "NAMESPACE")
     if wide:
         headings += ["PENDING", "STARTING", "COMPLETE", "FAILED", "LOST", "PLACEMENT", "PRIORITY", "UID"]
+    listed = list(jobs)
+    templates = any(job.template is not None for job in listed)
+    if templates:
+        headings.append("NEXT RUN")
     rows = []
-    for job in jobs:
+    for job in listed:
         row: list[object] = [
             job.spec.name,
             job.spec.type.name.lower(),
@@ -59,12 +65,16 @@ def jobs_table(jobs: Iterable[JobStatus], *, wide: bool, namespaces: bool) -> st
             for name in ("pending", "starting", "complete", "failed", "lost"):
                 row.append(sum(getattr(group, name) for group in job.groups) or "")
             row += [job.spec.placement or "default", job.spec.priority, job.uid]
+        if templates:
+            row.append(next_text(job))
         rows.append(row)
     return table(headings, rows)
 
 
 def _progress(job: JobStatus) -> str:
     """``2/3`` instances; of a batch job also how many are done."""
+    if job.template is not None:
+        return f"{job.template.live} {'run' if job.template.live == 1 else 'runs'}"
     running = sum(group.running for group in job.groups)
     total = sum(group.count for group in job.groups)
     ready = sum(group.ready for group in job.groups)
@@ -74,6 +84,55 @@ def _progress(job: JobStatus) -> str:
         complete = sum(group.complete for group in job.groups)
         return f"{running} ({complete}/{total} done)"
     return f"{running}/{total}"
+
+
+def next_text(job: JobStatus) -> str:
+    """When a periodic job runs next: ``in 5m``."""
+    template = job.template
+    if template is None or job.spec.periodic is None:
+        return ""
+    if not template.next_ms:
+        return "paused" if job.spec.periodic.paused else "never" if template.problem else ""
+    left_ms = template.next_ms - time.time_ns() // 1_000_000
+    return f"in {span(left_ms)}" if left_ms > 0 else "due"
+
+
+def schedule_text(job: JobStatus) -> str:
+    """``0 3 * * *, Europe/Berlin; next at 2026-01-31 03:00:00 UTC``, or what a dispatch must bring."""
+    if job.spec.parameterized is not None:
+        rule = job.spec.parameterized
+        keys = ", ".join((*rule.meta_required, *(f"[{name}]" for name in rule.meta_optional))) or "none"
+        return f"by 'raftsman job dispatch'; payload {rule.payload.name.lower()}; meta: {keys}"
+    periodic, template = job.spec.periodic, job.template
+    if periodic is None:
+        return ""
+    parts = [f"{', '.join(periodic.cron)} ({periodic.time_zone}), overlap {periodic.overlap.name.lower()}"]
+    if template is not None and template.next_ms:
+        at = datetime.datetime.fromtimestamp(template.next_ms / 1000, datetime.UTC)
+        parts.append(f"next at {at:%Y-%m-%d %H:%M:%S} UTC, {next_text(job)}")
+    elif template is not None and template.problem:
+        parts.append(template.problem)
+    return "; ".join(parts)
+
+
+def runs_text(job: JobStatus) -> str:
+    """How many runs there were, and how those that are known stand."""
+    template = job.template
+    if template is None:
+        return ""
+    parts = [f"{template.runs} in all"]
+    parts += [
+        f"{number} {word}"
+        for number, word in (
+            (template.live, "under way"), (template.complete, "complete"), (template.failed, "failed"),
+            (template.skipped, "skipped"),
+        )
+        if number
+    ]  # fmt: skip
+    text = ", ".join(parts)
+    if template.last_skipped:
+        text += f" (the last one: {template.last_skipped})"
+    return text + (f"; newest: {template.last_job}" if template.last_job else "")
 
 
 def ports_text(allocation: Allocation) -> str:

@@ -173,6 +173,25 @@ class Client(Hands):
             calls.rollback_job(self._namespace(namespace), name, version, request_id or new_request_id())
         )
 
+    async def dispatch_job(
+        self,
+        name: str,
+        meta: Mapping[str, str] | None = None,
+        payload: bytes = b"",
+        namespace: str | None = None,
+        request_id: str | None = None,
+    ) -> answers.DispatchResult:
+        """A run of a parameterized job, as a job of its own; raises InvalidError where meta or payload do not suit."""
+        return await self._call(
+            calls.dispatch_job(self._namespace(namespace), name, meta or {}, payload, request_id or new_request_id())
+        )
+
+    async def force_run(
+        self, name: str, namespace: str | None = None, request_id: str | None = None
+    ) -> answers.DispatchResult:
+        """A run of a periodic job now, whatever its schedule and overlap policy say."""
+        return await self._call(calls.force_run(self._namespace(namespace), name, request_id or new_request_id()))
+
     async def list_job_versions(
         self, name: str, namespace: str | None = None, stale: bool = False
     ) -> answers.JobVersions:

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar, cast
 from google.protobuf.message import Message
 
 from orchestrator.contract import answers, codec, foresight, model
+from orchestrator.contract.batch import split_place
 from orchestrator.contract.rollouts import RolloutAction
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.contract.v1 import types_pb2
@@ -83,7 +84,7 @@ def _key(namespace: str, name: str) -> pb.JobKey:
 
 def parse_allocation(text: str, namespace: str) -> model.AllocationId:
     """``web/api/0`` (or ``web/0`` for group ``main``) within ``namespace``; raises ValueError."""
-    parts = text.split("/")
+    parts = split_place(text)
     if len(parts) == 2 and parts[1].isdigit():
         parts.insert(1, "main")
     if len(parts) != 3 or not all(parts) or not parts[2].isdigit() or len(parts[2]) > 9:
@@ -145,6 +146,18 @@ def steer_rollout(namespace: str, name: str, action: RolloutAction, request_id: 
 def rollback_job(namespace: str, name: str, version: int, request_id: str) -> Call[answers.SubmitResult]:
     request = pb.RollbackJobRequest(request_id=request_id, job=_key(namespace, name), version=version)
     return Call("RollbackJob", request, pb.SubmitJobResponse, _as(answers.SubmitResult), request_id)
+
+
+def dispatch_job(
+    namespace: str, name: str, meta: Mapping[str, str], payload: bytes, request_id: str
+) -> Call[answers.DispatchResult]:
+    request = pb.DispatchJobRequest(request_id=request_id, job=_key(namespace, name), meta=meta, payload=payload)
+    return Call("DispatchJob", request, pb.DispatchJobResponse, _as(answers.DispatchResult), request_id)
+
+
+def force_run(namespace: str, name: str, request_id: str) -> Call[answers.DispatchResult]:
+    request = pb.ForceRunRequest(request_id=request_id, job=_key(namespace, name))
+    return Call("ForceRun", request, pb.DispatchJobResponse, _as(answers.DispatchResult), request_id)
 
 
 def list_job_versions(namespace: str, name: str, stale: bool) -> Call[answers.JobVersions]:

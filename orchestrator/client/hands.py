@@ -16,6 +16,7 @@ from orchestrator.client.calls import Call, T
 from orchestrator.client.endpoints import Endpoints
 from orchestrator.client.sessions import Forward, Session, open_session, send_tree, take_tree
 from orchestrator.contract import answers, codec, model
+from orchestrator.contract.batch import split_place
 from orchestrator.contract.errors import InvalidError, NotFoundError, PreconditionError, RaftsmanError
 from orchestrator.contract.tree import Copied, Target
 from orchestrator.contract.v1 import session_pb2 as pb
@@ -183,7 +184,7 @@ class Hands:
             space, job = where.namespace, where.job
             rest: tuple[str, ...] = (where.group, str(where.ordinal))
         else:
-            parts = where.split("/")
+            parts = split_place(where)
             if len(parts) > 3 or not all(parts) or (len(parts) == 3 and not parts[2].isdigit()):
                 raise InvalidError(f"expected JOB, JOB/GROUP, JOB/ORDINAL or JOB/GROUP/ORDINAL, got {where!r}")
             space = self.namespace if namespace is None else namespace

@@ -156,6 +156,8 @@ class Client:
     restart_job = _blocking(aio.Client.restart_job)
     steer_rollout = _blocking(aio.Client.steer_rollout)
     rollback_job = _blocking(aio.Client.rollback_job)
+    dispatch_job = _blocking(aio.Client.dispatch_job)
+    force_run = _blocking(aio.Client.force_run)
     list_job_versions = _blocking(aio.Client.list_job_versions)
     remove_job = _blocking(aio.Client.remove_job)
     explain_job = _blocking(aio.Client.explain_job)

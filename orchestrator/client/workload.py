@@ -278,17 +278,16 @@ class Workload:
         signal.signal(number, handle)
 
     def _listen(self, shutdown: Shutdown, hold: bool) -> None:
+        path = f"shutdown?wait={WAIT_S:g}" + ("&hold=true" if hold else "")
         while not shutdown.is_set():
             try:
-                said = self._call("GET", f"shutdown?wait={WAIT_S:g}", timeout_s=WAIT_S + TIMEOUT_S)
+                said = self._call("GET", path, timeout_s=WAIT_S + TIMEOUT_S)
             except WorkloadError as error:
                 if error.status == 401:
                     return  # this run is no longer its allocation's
                 time.sleep(AGAIN_S)  # the agent restarts
                 continue
             if said.get("stopping"):
-                if hold:
-                    self._say("POST", "shutdown", {"status": "draining"})
                 shutdown._set(said.get("grace_s"))
 
     # ------------------------------------------------------------------------ ports

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from orchestrator.contract.batch import Template
 from orchestrator.contract.model import (
     Allocation,
     AllocationId,
@@ -35,7 +36,7 @@ from orchestrator.contract.rollouts import Rollout
 NOTHING = Resources()
 NO_USE = Usage()
 
-JobState = Literal["pending", "running", "complete", "failed", "stopping", "stopped"]
+JobState = Literal["pending", "running", "complete", "failed", "stopping", "stopped", "scheduled", "dispatchable"]
 PeerRole = Literal["leader", "follower", "candidate", "joining", "unreachable"]
 
 
@@ -68,6 +69,15 @@ class SubmitResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DispatchResult:
+    """``name`` of the run, which is a job of its own."""
+
+    index: int = 0
+    uid: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitManyResult:
     index: int = 0
     jobs: tuple[SubmitResult, ...] = ()
@@ -77,7 +87,8 @@ class SubmitManyResult:
 class GroupStatus:
     """Instances of one group, each counted once by its newest attempt. ``starting``: placed, not yet running;
     ``ready``: running, and their checks are good; ``updated``: ready, and of the current version;
-    ``surplus``: live beside their successors."""
+    ``surplus``: live beside their successors; ``skipped``: will never run, for what the group comes after has failed;
+    ``waits``: for what the group waits, or why it is skipped."""
 
     group: str
     count: int = 0
@@ -91,6 +102,8 @@ class GroupStatus:
     ready: int = 0
     updated: int = 0
     surplus: int = 0
+    skipped: int = 0
+    waits: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +123,7 @@ class JobStatus:
     removing: bool = False
     rollout: Rollout | None = None
     stable_version: int = 0
+    template: Template | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NewType
 
+from orchestrator.contract.batch import After, Origin, ParameterizedSpec, PeriodicSpec
 from orchestrator.contract.health import HealthSpec
 from orchestrator.contract.rollouts import UpdateSpec
 
@@ -392,6 +393,7 @@ class TaskSpec:
     container: ContainerSpec | None = None
     role: TaskRole = TaskRole.MAIN
     health: HealthSpec | None = None
+    timeout_ms: int = 0  # of one run; 0: none
     workload: WorkloadSpec | None = None
 
     @property
@@ -426,6 +428,7 @@ class GroupSpec:
     locality: int = 0  # weight of nodes that have the images and ``datasets`` already
     network_mode: str = ""  # of its containers: bridge (""), host, none, or the name of a network of the node
     update: UpdateSpec | None = None
+    after: tuple[After, ...] = ()
     services: tuple[ServiceSpec, ...] = ()  # none: the default one, where it has ports (``contract.services``)
     needs: tuple[str, ...] = ()  # services that must be there before its tasks start
 
@@ -456,7 +459,8 @@ class Disruption:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
-    """What a user submits. ``disruption`` None: drains take one instance at a time, preemption has no bound."""
+    """What a user submits. ``disruption`` None: drains take one instance at a time, preemption has no bound.
+    ``periodic``, ``parameterized``: nothing of it runs, but copies do (``contract.batch``); ``origin``: it is one."""
 
     namespace: str = DEFAULT_NAMESPACE
     name: str
@@ -472,6 +476,13 @@ class JobSpec:
     affinity: tuple[Affinity, ...] = ()  # these three are for all groups, before their own
     spread: tuple[Spread, ...] = ()
     tolerations: tuple[Toleration, ...] = ()
+    periodic: PeriodicSpec | None = None
+    parameterized: ParameterizedSpec | None = None
+    origin: Origin | None = None
+
+    @property
+    def is_template(self) -> bool:
+        return self.periodic is not None or self.parameterized is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -663,6 +674,7 @@ class Assignment:
     variables: StrMap = ()
     job_version: int = 1
     modify_index: int = 0
+    origin: Origin | None = None  # of a run that was dispatched or was due
     digests: StrMap = ()  # image -> digest, as far as they are settled for this version
     adopt_only: bool = False  # made before the cluster was restored: taken up where it runs, never started
 
@@ -771,6 +783,8 @@ class Limits:
     answer_bytes: int = 64 * 1024 * 1024
     variable_bytes: int = 64 * 1024
     default_placement: str = ""  # of jobs that name none; "": what suits each group
+    children_per_job: int = 100
+    child_age_ms: int = 24 * 3600 * 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -786,6 +800,8 @@ class LimitsChange:
     answer_bytes: int | None = None
     variable_bytes: int | None = None
     default_placement: str | None = None
+    children_per_job: int | None = None
+    child_age_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

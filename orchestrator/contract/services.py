@@ -16,7 +16,8 @@ ENV_INSTANCES = 64
 
 
 def default_name(job: str, group: str) -> str:
-    """``web`` for group ``main`` of job ``web``, else ``web-api``."""
+    """``web`` for group ``main`` of job ``web``, else ``web-api``. Runs of a template go by the template's name."""
+    job = job.partition("/")[0]
     return job if group == MAIN else f"{job}-{group}"
 
 

@@ -30,7 +30,7 @@ from orchestrator.contract.model import (
     StrMap,
     TaskSpec,
 )
-from orchestrator.jobfile import container_rules, limits, placement_rules, rollout_rules, service_rules
+from orchestrator.jobfile import batch_rules, container_rules, limits, placement_rules, rollout_rules, service_rules
 
 T = TypeVar("T")
 
@@ -203,6 +203,7 @@ def _job(spec: JobSpec, placements: Collection[str] | None) -> _Found:
     yield from _constraints(("constraints",), spec.constraints)
     yield from _placed(placement_rules.job_rules(spec))
     yield from _metadata(("metadata",), spec.metadata)
+    yield from _placed(batch_rules.job_rules(spec))
     if not spec.groups:
         yield Problem(("groups",), "a job needs at least one group")
     if len(spec.groups) > limits.MAX_GROUPS:
@@ -221,6 +222,7 @@ def _group(at: Path, group: GroupSpec, job_type: JobType, namespace: str, job: s
     yield from _gang(at, group, job_type)
     yield from _placed(placement_rules.group_rules(at, group, job_type))
     yield from _placed(rollout_rules.update_rules(at, group, job_type))
+    yield from _placed(batch_rules.group_rules(at, group))
     yield from _between((*at, "restart", "attempts"), group.restart.attempts, 0, limits.MAX_ATTEMPTS)
     yield from _between((*at, "restart", "delay_ms"), group.restart.delay_ms, 0, limits.MAX_DELAY_MS)
     yield from _ports((*at, "ports"), group.ports)
@@ -283,6 +285,7 @@ def _task(at: Path, task: TaskSpec) -> _Found:
     yield from _what_runs(at, task)
     yield from _environment(at, task)
     yield from _resources((*at, "resources"), task.resources)
+    yield from _placed(batch_rules.task_rules(at, task))
     if task.stop.signal not in limits.SIGNALS:
         hint = near_miss(task.stop.signal, limits.SIGNALS)
         yield Problem((*at, "stop", "signal"), f"no such signal {_quoted(task.stop.signal)}{hint}")

@@ -25,7 +25,7 @@ from orchestrator.contract.model import (
     TaskRole,
     TaskSpec,
 )
-from orchestrator.jobfile import containers, limits, placement, rollout_keys, units
+from orchestrator.jobfile import batch_keys, containers, limits, placement, rollout_keys, units
 
 
 def dump(spec: JobSpec) -> str:
@@ -52,6 +52,10 @@ def document(spec: JobSpec) -> dict[str, Any]:
         made["placement"] = spec.placement
     if spec.on_disconnect != unsaid.on_disconnect:
         made["on_disconnect"] = spec.on_disconnect.name.lower()
+    if spec.periodic is not None:
+        made["periodic"] = batch_keys.written_periodic(spec.periodic)
+    if spec.parameterized is not None:
+        made["parameterized"] = batch_keys.written_parameterized(spec.parameterized)
     if spec.metadata:
         made["metadata"] = dict(spec.metadata)
     flat = len(spec.groups) == 1 and spec.groups[0].name == limits.DEFAULT_GROUP and not spec.constraints
@@ -82,6 +86,8 @@ def _group(group: GroupSpec) -> dict[str, Any]:
         }
     if group.update is not None:
         made["update"] = rollout_keys.written_update(group.update)
+    if group.after:
+        made["after"] = batch_keys.written_after(group.after)
     if group.constraints:
         made["constraints"] = [_constraint(constraint) for constraint in group.constraints]
     if group.gang is not None:
@@ -116,6 +122,8 @@ def _task(task: TaskSpec) -> dict[str, Any]:
         made["resources"] = resources
     if task.stop != StopPolicy():
         made["stop"] = {"signal": task.stop.signal, "timeout": units.format_duration(task.stop.timeout_ms)}
+    if task.timeout_ms:
+        made["timeout"] = units.format_duration(task.timeout_ms)
     for key in ("work_dir", "user"):
         if getattr(task, key):
             made[key] = getattr(task, key)

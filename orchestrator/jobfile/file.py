@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from orchestrator.contract.errors import InvalidError
 from orchestrator.contract.model import JobSpec
-from orchestrator.jobfile import check, containers, limits, models, rollout_keys, tree, units
+from orchestrator.jobfile import batch_keys, check, containers, limits, models, rollout_keys, tree, units
 from orchestrator.jobfile.check import Path, dotted, near_miss
 from orchestrator.jobfile.tree import Entry, Map, Mistake, Node, Place, Scalar, Seq
 
@@ -51,6 +51,9 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "tcp_check": rollout_keys.OrbitTcp,
     "update": rollout_keys.UpdateKeys,
     "rolling_update_config": rollout_keys.OrbitUpdate,
+    "after": batch_keys.AfterKeys,
+    "periodic": batch_keys.PeriodicKeys,
+    "parameterized": batch_keys.ParameterizedKeys,
 }
 _MAPPED = {"groups": "name", "tasks": "name", "ports": "label", "services": "name"}
 """Lists that may be written as a mapping, and the key of an item that the mapping's key becomes."""
@@ -70,7 +73,7 @@ _ELSEWHERE = {
     "log_driver": "logging", "network": "network_mode", "networks": "network_mode", "lifecycle": "role",
     "memory_limit": "memory_max", "mem_limit": "memory_max", "cpu_limit": "cpu_max", "cpu_hard_limit": "cpu_max",
     "readonly": "read_only", "read_only_root": "read_only", "annotations": "metadata",
-    "service": "services", "depends_on": "needs",
+    "service": "services", "schedule": "periodic", "timezone": "time_zone", "crons": "cron", "depends_on": "needs",
     "healthcheck": "health", "probes": "health", "strategy": "update", "update_config": "update",
 }  # fmt: skip
 """Words of other orchestrators for our keys."""

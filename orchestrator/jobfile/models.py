@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo, Wit
 
 from orchestrator.contract import model as nouns
 from orchestrator.contract import priorities
-from orchestrator.jobfile import limits, units
+from orchestrator.jobfile import batch_keys, limits, units
 from orchestrator.jobfile.check import near_miss
 from orchestrator.jobfile.containers import ContainerKeys, Role, Volumes
 from orchestrator.jobfile.leaves import (
@@ -238,6 +238,7 @@ class TaskKeys(ContainerKeys):
     env: TextMap = Field(default={}, description="Environment.")
     resources: ResourceKeys = Field(default_factory=ResourceKeys)
     stop: Stop = Field(default_factory=Stop)
+    timeout: Duration = Field(default=0, description="A run that takes longer is killed, and has failed; 0: none.")
     variables: TextMap = Field(default={}, description="Environment name: name of a variable of the cluster.")
     work_dir: Text | None = Field(default=None, description="Absolute path.")
     user: Text | None = Field(default=None, description="uid, uid:gid or a name.")
@@ -271,6 +272,7 @@ class TaskKeys(ContainerKeys):
             env=pairs(self.env),
             resources=self.resources.build(),
             stop=self.stop.build(),
+            timeout_ms=self.timeout,
             variables=pairs(self.variables),
             work_dir=self.work_dir or "",
             user=self.user or "",
@@ -319,6 +321,7 @@ class GroupKeys(TaskKeys):
     network_mode: Text = Field(default="", description="Of its containers: bridge, host, none, or a network's name.")
     update: UpdateKeys | None = Field(default=None, description="How instances are replaced by a newer version.")
     rolling_update_config: OrbitUpdate | None = Field(default=None, description="Orbit's word for update.")
+    after: batch_keys.Afters = Field(default=[], description="Groups that must have ended before this one starts.")
     tasks: list[Task] = Field(default=[], description="Tasks that always run together; a list, or a mapping by name.")
 
     @field_validator("rolling_update_config")
@@ -348,6 +351,7 @@ class GroupKeys(TaskKeys):
             needs=tuple(self.needs),
             network_mode=self.network_mode,
             locality=(limits.DEFAULT_LOCALITY if self.datasets else 0) if self.locality is None else self.locality,
+            after=tuple(one.build() for one in self.after),
             update=either(self.update, self.rolling_update_config),
         )
 
@@ -429,6 +433,8 @@ class JobFile(GroupKeys):
         description="binpack, spread, round-robin, first-fit-decreasing, gpu-locality, fragmentation, or a plug-in's.",
     )
     on_disconnect: OnDisconnect = Field(default_factory=lambda: nouns.OnDisconnect.REPLACE)
+    periodic: batch_keys.Periodic | None = Field(default=None, description="When a batch job runs, again and again.")
+    parameterized: batch_keys.Parameterized = Field(default=None, description="A batch job that runs when dispatched.")
     metadata: TextMap = Field(default={}, description="Anything you like; Raftsman does not read it.")
     groups: list[Group] = Field(default=[], description="More than one group; a list, or a mapping by name.")
 
@@ -449,6 +455,8 @@ class JobFile(GroupKeys):
             on_disconnect=self.on_disconnect,
             constraints=tuple(one.build() for one in above.constraints) if above else (),
             metadata=pairs(self.metadata),
+            periodic=self.periodic.build() if self.periodic is not None else None,
+            parameterized=self.parameterized.build() if self.parameterized is not None else None,
             disruption=self.disruption.build() if self.disruption is not None else None,
             unpreemptible=not self.preemptible,
             affinity=tuple(one.build() for one in above.affinity) if above else (),

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from orchestrator.reconcile.sight import StateViews
 from orchestrator.state.housekeeping import needs_collection
-from orchestrator.state.model import Node
+from orchestrator.state.model import Job, Node
 
 
 class StateCluster(StateViews):
@@ -21,6 +21,18 @@ class StateCluster(StateViews):
 
     def nodes(self) -> Iterable[Node]:
         return self._state().nodes.values()
+
+    @property
+    def time_ms(self) -> int:
+        return self._state().time_ms
+
+    @property
+    def periodic_index(self) -> int:
+        return self._state().periodic_index
+
+    def periodic_jobs(self) -> list[Job]:
+        state = self._state()
+        return [state.job_at[slot] for slot in sorted(state.periodic)]
 
     def collectable(self, now_ms: int) -> bool:
         return needs_collection(self._state(), now_ms)

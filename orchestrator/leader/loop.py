@@ -1,9 +1,9 @@
 """The leader's loop: while this peer leads, look at the whole state, decide, propose; again when something changed.
 
 Owns: when to look (a change, a deadline, never a period), keeping the loop free while a large plan is made, judging
-silent nodes, collecting. Leaves to others: what should be (``plan``), whether it goes in (``state.apply``), hearing
-heartbeats (``liveness``). The rule: leadership is a hint to run, never permission; a deposed peer's proposals fail,
-and nothing that a round decided outlives the round.
+silent nodes, starting what is due (``schedule``), collecting. Leaves to others: what should be (``plan``), whether it
+goes in (``state.apply``), hearing heartbeats (``liveness``). The rule: leadership is a hint to run, never permission;
+a deposed peer's proposals fail, and nothing that a round decided outlives the round.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from prometheus_client import Counter, Histogram
 
 from orchestrator.contract.errors import NoLeaderError, NotLeaderError, RaftsmanError
 from orchestrator.leader.liveness import Liveness
+from orchestrator.leader.schedule import Templates, Timetable
 from orchestrator.reconcile.sight import Sight, Views
 from orchestrator.replication.log import ReplicatedLog
 from orchestrator.replication.propose import Proposer, unix_ms
@@ -80,7 +81,7 @@ class Plan(Protocol):
         """The round ended at its bound: another is to follow as soon as its plans are in."""
 
 
-class Cluster(Views, Protocol):
+class Cluster(Views, Templates, Protocol):
     """The replicated state, as far as the leader's loop reads it. Called on the loop that owns it."""
 
     @property
@@ -121,6 +122,7 @@ class LeaderLoop:
         self._judge_after = 0.0
         self._rest_until = 0.0
         self._sight = Sight(cluster)
+        self._timetable = Timetable(cluster)
 
     async def run(self) -> None:
         """Never returns and never raises, except when cancelled."""
@@ -141,6 +143,7 @@ class LeaderLoop:
         self._stale_pause = pause = PAUSE_S
         self._judge_after = 0.0
         self._sight.forget()
+        self._timetable.forget()
         try:
             while self._log.is_leader() and self._log.term == term:
                 try:
@@ -181,6 +184,10 @@ class LeaderLoop:
         if await self._collect():
             return 0.0
         now_ms = self._clock_ms()
+        due = self._timetable.due(now_ms)
+        if due is not None:
+            # What went in is in the state now; what did not was dealt with by another leader, or will be looked at.
+            return 0.0 if await self._changes(due) else PAUSE_S
         began = self._clock()
         view = self._sight.look(now_ms)
         if view is None:
@@ -215,8 +222,9 @@ class LeaderLoop:
         """How long to sleep if nothing changes."""
         wait_s = min(IDLE_S, self._liveness.next_judgement_s())
         wait_s = min(wait_s, max(0.0, self._collect_at - self._clock()))
-        if wake_at_ms is not None:
-            wait_s = min(wait_s, max(0.0, (wake_at_ms - self._clock_ms()) / 1000))
+        for at_ms in (wake_at_ms, self._timetable.wake_at_ms):
+            if at_ms is not None:
+                wait_s = min(wait_s, max(0.0, (at_ms - self._clock_ms()) / 1000))
         return max(wait_s, 0.001)
 
     async def _judge(self) -> None:

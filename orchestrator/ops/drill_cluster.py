@@ -47,7 +47,9 @@ class FaultyCluster(LocalCluster):
         names = [f"p{number}" for number in range(1, peers + 1)] if disks else []
         self._disks = {name: Disk(self.data / "disks" / f"{name}.ext4", self.data / "disks" / name) for name in names}
 
-        self._engine = OwnEngine(self.data / "engine", live_restore=live_restore) if engine else None
+        self._engine = None
+        if engine:
+            self._engine = OwnEngine(self.data / "engine", live_restore=live_restore, logs=self.data / "logs")
         self._host_before = os.environ.get(HOST)
 
     @property

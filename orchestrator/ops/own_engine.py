@@ -64,11 +64,13 @@ exec {containerd} --config {root}/containerd.toml --log-level warn
 class OwnEngine:
     """``live_restore``: containers go on while dockerd is down; without it the next dockerd ends them.
 
-    ``data_mib``: its data is on a disk in memory of that size, 0: wherever ``root`` is.
+    ``data_mib``: its data is on a disk in memory of that size, 0: wherever ``root`` is. ``logs``: where its logs are,
+    to outlive it; None: in ``root``.
     """
 
-    def __init__(self, root: Path, *, live_restore: bool = True, data_mib: int = 0) -> None:
+    def __init__(self, root: Path, *, live_restore: bool = True, data_mib: int = 0, logs: Path | None = None) -> None:
         self.root = root
+        self._logs = logs or root
         self._data_mib = data_mib
         self.live_restore = live_restore
         self.host = f"unix://{root}/docker.sock"
@@ -108,7 +110,7 @@ class OwnEngine:
                 root=self.root,
             )
             unshare = [tool("unshare", "util-linux"), "--mount", *(["--net"] if own_network else [])]
-            self._containerd = spawn([*unshare, tool("sh", "dash"), "-c", script], self.root / "containerd.log")
+            self._containerd = spawn([*unshare, tool("sh", "dash"), "-c", script], self._logs / "containerd.log")
             await self._until(self._containerd_answers, self._containerd, "containerd")
             await self.start_again()
         except BaseException:
@@ -141,7 +143,7 @@ class OwnEngine:
             f"exec {tool('dockerd', 'docker.io')} --config-file {self.root}/daemon.json --log-level warn"
         )
         nsenter = [tool("nsenter", "util-linux"), "-t", str(self._containerd.pid), "-m", "-n"]
-        self._dockerd = spawn([*nsenter, tool("sh", "dash"), "-c", script], self.root / "dockerd.log")
+        self._dockerd = spawn([*nsenter, tool("sh", "dash"), "-c", script], self._logs / "dockerd.log")
         await self._until(self._dockerd_answers, self._dockerd, "dockerd")
 
     async def stop(self) -> None:
@@ -186,7 +188,7 @@ class OwnEngine:
     async def _until(self, answers: Callable[[], Awaitable[bool]], process: ProcessId, what: str) -> None:
         deadline = time.monotonic() + START_S
         while not await answers():
-            log = self.root / f"{what}.log"
+            log = self._logs / f"{what}.log"
             if not is_alive(process):
                 raise StartupError(f"{what} of the engine in {self.root} has ended: {last_lines(log, 5)}")
             if time.monotonic() > deadline:

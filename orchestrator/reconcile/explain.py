@@ -12,6 +12,7 @@ import numpy as np
 from orchestrator.contract.model import AllocState, Desired, NodeStatus
 from orchestrator.contract.transitions import TERMINAL
 from orchestrator.reconcile.work import GroupWork
+from orchestrator.state.batch import moment, next_run
 from orchestrator.state.disruption import PREEMPTED
 from orchestrator.state.failures import WITHOUT_LIMIT, retries_of
 from orchestrator.state.model import Job
@@ -34,7 +35,15 @@ def remarks(view: ClusterView, job: Job, group: int, note: GroupWork, now_ms: in
         return Remarks(texts=("the job is being removed",), hint="")
     if job.stopped:
         return Remarks(texts=("the job is stopped",), hint=f"raftsman run its file again, or `raftsman rm {name}`")
-    if note.blocked:
+    if job.spec.is_template:
+        return Remarks(texts=(_template_remark(job),), hint="")
+    if note.after:
+        texts.append(f"skipped: {note.after}" if note.skipped else note.after)
+        if note.skipped:
+            hint = f"raftsman restart {name}"
+    if note.blocked.startswith("waits"):
+        texts.append(note.blocked)
+    elif note.blocked:
         variable = note.blocked.removeprefix("variables ").removeprefix("variable ").split(",")[0].split(" ")[0]
         texts.append(note.blocked)
         hint = f"raftsman var put {variable} VALUE"
@@ -59,6 +68,15 @@ def remarks(view: ClusterView, job: Job, group: int, note: GroupWork, now_ms: in
     texts.extend(_preempted_remarks(view, job, group))
     texts.extend(_live_remarks(view, job, group))
     return Remarks(texts=tuple(texts), hint=hint)
+
+
+def _template_remark(job: Job) -> str:
+    if job.spec.parameterized is not None:
+        return f"nothing of it runs by itself: each `raftsman job dispatch {job.spec.name}` makes a run"
+    due_ms, problem = next_run(job)
+    if not due_ms:
+        return f"nothing of it runs by itself, and no run is due: {problem}"
+    return f"nothing of it runs by itself: the next run is due at {moment(due_ms)}"
 
 
 def _preempted_remarks(view: ClusterView, job: Job, group: int) -> list[str]:

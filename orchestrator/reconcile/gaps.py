@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from orchestrator.contract.containers import variables_of
+from orchestrator.reconcile.dependencies import earlier_run, turn_of
 from orchestrator.reconcile.gangs import Cause, gang_of, judge
 from orchestrator.reconcile.table import BoolArray, Scene, key_of
 from orchestrator.reconcile.work import NO_NODE, Ask, GroupWork, Int64Array
@@ -38,8 +39,11 @@ def find_gaps(
         job, place = scene.groups.jobs[number], scene.groups.places[number]
         blocked = blocked_by(scene.view, job, place)
         gang = held.get(number, "")
-        notes[key_of(scene.groups, number)] = GroupWork(missing=len(missing), blocked=blocked, gang=gang)
-        if not blocked and not gang:
+        verdict = turn_of(scene, fate, wanted, number)
+        notes[key_of(scene.groups, number)] = GroupWork(
+            missing=len(missing), blocked=blocked, gang=gang, after=verdict.text, skipped=verdict.skipped
+        )
+        if not blocked and not gang and not verdict.text:
             asks.extend(_asks(scene, number, missing))
     if not len(fate):
         return asks, notes, None, stops
@@ -173,6 +177,9 @@ def next_attempts(view: ClusterView, job: Job, place: int, ordinals: Int32Array)
 
 def blocked_by(view: ClusterView, job: Job, place: int) -> str:
     """Why nothing of the group may be placed, or "" (also the case that reads only the tasks)."""
+    waits = earlier_run(view, job)
+    if waits:
+        return waits
     names = {name for task in job.spec.groups[place].tasks for name in variables_of(task)}
     if not names:
         return ""

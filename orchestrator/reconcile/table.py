@@ -31,9 +31,9 @@ GONE = -1
 class Groups:
     """Every group of every job, numbered by job slot and place; arrays by that number.
 
-    count: wanted instances (0 when the job is stopped or being removed; not used for system jobs); version: rows below
-    it are outdated; retries: of a start that failed; active: neither stopped nor being removed; budgeted: its job has a
-    disruption budget; gang: all of it runs or none; policy: ``rollouts`` says how it is replaced; ``jobs[i]``,
+    count: wanted instances (0 when the job is stopped or being removed, and of a template; not used for system jobs);
+    version: rows below it are outdated; retries: of a start that failed; active: neither of these; budgeted: its job
+    has a disruption budget; gang: all of it runs or none; policy: ``rollouts`` says how it is replaced; ``jobs[i]``,
     ``places[i]``: whose and which.
     """
 
@@ -130,7 +130,7 @@ def number_groups(view: ClusterView) -> Groups:
     policy: list[bool] = []
     for slot in sorted(view.jobs_by_slot):
         job = view.jobs_by_slot[slot]
-        running = not (job.stopped or job.removing)
+        running = not (job.stopped or job.removing or job.spec.is_template)
         for place, group in enumerate(job.spec.groups):
             jobs.append(job)
             places.append(place)

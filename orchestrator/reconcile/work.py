@@ -67,7 +67,8 @@ class GroupWork:
     next one; failed: stay failed, ``failed_at`` is the position of one of them; blocked: why nothing of the group is
     placed at all ("" = it is not); outdated: live instances of an older version; halted: why the rollout does not go on
     ("" = it does); held: what keeps instances on draining nodes ("" = nothing does); gang: why a gang of which members
-    are missing is not placed ("" = it is).
+    are missing is not placed ("" = it is); after: for which other groups it waits, or why it is skipped ("" = neither);
+    skipped: it will never run.
     """
 
     missing: int = 0
@@ -81,6 +82,8 @@ class GroupWork:
     halted: str = ""
     held: str = ""
     gang: str = ""
+    after: str = ""
+    skipped: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -21,6 +21,7 @@ from orchestrator.contract.model import JobSpec, TaskRole
 from orchestrator.replication.log import FutureFormatError
 from orchestrator.replication.v1 import log_pb2
 from orchestrator.state import commands
+from orchestrator.state.batch import has_batch
 from orchestrator.state.commands import Entry
 
 ENTRY_MAGIC = 0x454D5352  # "RSME" in the file, little-endian
@@ -29,7 +30,8 @@ FORMAT = 4
 rightly is still written with the older number. 2: configuration epochs (``ChangePeers``). 3: cordoned devices,
 evictions, namespaces, observations as columns (``RecordObserved``), moves (``MoveAllocation``), taints. 4: rollouts
 that are remembered, health, sick devices, settled digests, drains with deadlines or cancelled, progress of starts,
-jobs with settings of containers or changed in place, services that jobs name and need."""
+jobs with settings of containers or changed in place, services that jobs name and need, templates of runs,
+groups after others, timeouts."""
 
 M = TypeVar("M", bound=Message)
 
@@ -63,6 +65,9 @@ _COMMANDS: dict[str, type] = {
     "steer_rollout": commands.SteerRollout,
     "rollback_job": commands.RollbackJob,
     "end_rollouts": commands.EndRollouts,
+    "launch_runs": commands.LaunchRuns,
+    "dispatch_job": commands.DispatchJob,
+    "force_run": commands.ForceRun,
     "remove_job": commands.RemoveJob,
     "move_allocation": commands.MoveAllocation,
     "pin_image": commands.PinImage,
@@ -107,6 +112,9 @@ _OF_FORMAT_4 = (
     commands.SteerRollout,
     commands.RollbackJob,
     commands.EndRollouts,
+    commands.LaunchRuns,
+    commands.DispatchJob,
+    commands.ForceRun,
     commands.PinImage,
     commands.RecordProgress,
 )
@@ -148,7 +156,11 @@ def _has_news_of_4(command: commands.Command) -> bool:
     match command:
         case commands.SubmitJobs():
             return any(
-                job.remember or job.in_place or of_format_4(job.spec) or _offers_or_needs(job.spec)
+                job.remember
+                or job.in_place
+                or of_format_4(job.spec)
+                or has_batch(job.spec)
+                or _offers_or_needs(job.spec)
                 for job in command.jobs
             )
         case commands.ApplyPlan():

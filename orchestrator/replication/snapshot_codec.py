@@ -29,9 +29,10 @@ from orchestrator.replication.v1 import log_pb2
 from orchestrator.state import commands
 from orchestrator.state.allocations import STORED, StoredColumns
 from orchestrator.state.answers import Key, Remembered
+from orchestrator.state.batch import has_batch
 from orchestrator.state.commands import Answer, Applied, Rejected
 from orchestrator.state.events import Record
-from orchestrator.state.model import ImagePin, Job, Node
+from orchestrator.state.model import ImagePin, Job, Node, Schedule
 from orchestrator.state.ordinals import GroupImage
 from orchestrator.state.snapshot import Image
 from orchestrator.state.typical import Shape
@@ -68,6 +69,8 @@ def encode_snapshot(image: Image) -> Iterator[bytes]:
 
 
 def _format(image: Image) -> int:
+    if any(has_batch(job.spec) for job in image.jobs.values()):
+        return 5
     if any(job.pins or any(of_format_4(spec) for _, spec in job.specs) for job in image.jobs.values()):
         return 5
     if image.health or any(job.tracked for job in image.jobs.values()):
@@ -91,7 +94,7 @@ def _parts(image: Image) -> Iterator[log_pb2.Snapshot]:
     )
     first.admitted.update(image.admitted)
     first.addresses.update(image.addresses)
-    encode(image.limits, first.limits)
+    _put_limits(image.limits, first.limits)
     if image.settings != Settings():
         encode(image.settings, first.settings)
         first.settings.SetInParent()
@@ -149,7 +152,27 @@ def _add_job(part: log_pb2.Snapshot, job: Job) -> Message:
             message.rollout.SetInParent()
         for twins in job.twins:
             message.twins.add(versions=twins)
+    if job.schedule is not None:
+        encode(job.schedule, message.schedule)
+        message.schedule.SetInParent()
     return message
+
+
+_ADDED_LIMITS = ("children_per_job", "child_age_ms")
+"""Written only where they are not the default, so that a state without them has the bytes that it always had."""
+
+
+def _put_limits(limits: Limits, message: Message) -> None:
+    encode(limits, message)
+    for name in _ADDED_LIMITS:
+        if getattr(limits, name) == getattr(Limits(), name):
+            message.ClearField(name)
+
+
+def _take_limits(message: Message) -> Limits:
+    limits = decode(Limits, message)
+    unsaid = {name: getattr(Limits(), name) for name in _ADDED_LIMITS if not getattr(limits, name)}
+    return dataclasses.replace(limits, **unsaid)
 
 
 _JOB_FIELDS = (
@@ -285,7 +308,7 @@ def decode_snapshot(data: bytes) -> Image:
         admitted=dict(head.admitted),
         addresses=dict(head.addresses),
         attempt_floor=head.attempt_floor,
-        limits=decode(Limits, head.limits),
+        limits=_take_limits(head.limits),
         jobs=jobs,
         nodes=nodes,
         forgotten=forgotten,
@@ -430,6 +453,7 @@ def _take_job(message: log_pb2.Job) -> Job:
         rollout=decode(Rollout, message.rollout) if message.HasField("rollout") else None,
         stable_version=message.stable_version,
         twins=tuple(tuple(sub.versions) for sub in message.twins),
+        schedule=decode(Schedule, message.schedule) if message.HasField("schedule") else None,
         spec=spec,
         specs=specs,
         group_versions=tuple(message.group_versions),

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from orchestrator.state import (
+    apply_batch,
     apply_jobs,
     apply_moves,
     apply_namespaces,
@@ -38,10 +39,13 @@ from orchestrator.state.commands import (
     Collect,
     CordonDevice,
     CordonNode,
+    DispatchJob,
     DrainNode,
     EndRollouts,
     Entry,
+    ForceRun,
     ForgetNode,
+    LaunchRuns,
     MarkNodes,
     MoveAllocation,
     Outcome,
@@ -82,6 +86,9 @@ _OF_SOME_JOBS = (
     SteerRollout,
     RollbackJob,
     EndRollouts,
+    LaunchRuns,
+    DispatchJob,
+    ForceRun,
     RemoveJob,
     ApplyPlan,
     RecordStatuses,
@@ -183,6 +190,12 @@ def _apply_command(state: State, command: SingleCommand) -> Outcome:
             return apply_rollouts.rollback(state, command)
         case EndRollouts():
             return apply_rollouts.end_rollouts(state, command)
+        case LaunchRuns():
+            return apply_batch.launch(state, command)
+        case DispatchJob():
+            return apply_batch.dispatch(state, command)
+        case ForceRun():
+            return apply_batch.force(state, command)
         case RemoveJob():
             return apply_jobs.remove(state, command)
         case MoveAllocation():

@@ -13,6 +13,7 @@ from dataclasses import replace
 from orchestrator.contract.model import Desired, GroupSpec, JobSpec, JobType, Usage
 from orchestrator.contract.rollouts import Rollout, RolloutStatus
 from orchestrator.state.apply_namespaces import unknown_namespace
+from orchestrator.state.batch import next_schedule
 from orchestrator.state.check import gang_problem, id_problem, job_problem, range_problem
 from orchestrator.state.commands import (
     JobAnswer,
@@ -54,12 +55,14 @@ def submit(state: State, command: SubmitJobs) -> Outcome:
     refusal = over_quota(state, [submission.spec for submission in command.jobs])
     if refusal is not None:
         return refusal
-    return state.answer(JobsAnswer(jobs=tuple(_submit_one(state, submission) for submission in command.jobs)))
+    return state.answer(JobsAnswer(jobs=tuple(submit_one(state, submission) for submission in command.jobs)))
 
 
 def _refusal(state: State, submission: JobSubmission) -> Rejected | None:
     spec = submission.spec
     problem = job_problem(spec) or id_problem("job uid", submission.uid)
+    if spec.origin is not None:
+        problem = "only the control plane says where a run came from"
     if problem:
         return state.reject("INVALID", f"job {spec.name[:64]!r}: {problem}")
     job = state.find_job(spec.namespace, spec.name)
@@ -102,7 +105,7 @@ def over_quota(state: State, specs: Sequence[JobSpec]) -> Rejected | None:
     return growth_refusal(state, changes)
 
 
-def _submit_one(state: State, submission: JobSubmission) -> JobAnswer:
+def submit_one(state: State, submission: JobSubmission) -> JobAnswer:
     spec = submission.spec
     job = state.find_job(spec.namespace, spec.name)
     if job is None:
@@ -118,11 +121,13 @@ def _submit_one(state: State, submission: JobSubmission) -> JobAnswer:
             modify_index=state.index,
             create_time_ms=state.time_ms,
             modify_time_ms=state.time_ms,
+            schedule=next_schedule(state.time_ms, None, spec),
             tracked=submission.remember,
             rollout=_first_rollout(state, spec) if submission.remember else None,
         )
         state.put_job(job)
-        count_submitted(state.typical, spec, None)
+        if not spec.is_template:
+            count_submitted(state.typical, spec, None)
         state.events.emit("job.submitted", namespace=spec.namespace, job=spec.name, message="version 1")
         return JobAnswer(uid=job.uid, version=1, changed=True)
     if job.spec == spec and not job.stopped:
@@ -161,6 +166,7 @@ def _next_job(state: State, job: Job, spec: JobSpec, *, everything: bool) -> Job
         specs=(*job.specs, (version, spec)),
         twins=tuple(twins) if any(twins) else (),
         stopped=False,
+        schedule=next_schedule(state.time_ms, job, spec),
         submit_index=state.index,
         modify_index=state.index,
         modify_time_ms=state.time_ms,
@@ -225,7 +231,8 @@ def next_version(state: State, job: Job, spec: JobSpec, *, everything: bool, in_
         rows = state.live_rows(job.slot)
         state.stamp(rows)
         state.tell(rows)
-    count_submitted(state.typical, spec, None if job.stopped else job.spec)
+    if not spec.is_template:
+        count_submitted(state.typical, spec, None if job.stopped or job.spec.is_template else job.spec)
     after = _next_job(state, job, spec, everything=everything)
     if job.tracked:
         after = _with_rollout(state, job, after)

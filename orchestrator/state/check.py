@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 
 from orchestrator.contract import images, taints
+from orchestrator.contract.batch import MAX_META, is_run_suffix
 from orchestrator.contract.health import HealthSpec
 from orchestrator.contract.model import (
     MAX_DEVICES,
@@ -30,6 +31,7 @@ from orchestrator.contract.model import (
     Toleration,
 )
 from orchestrator.contract.rollouts import UpdateSpec
+from orchestrator.state.dependencies import order_problem
 from orchestrator.state.model import MAX_COUNT, MAX_GANG
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -71,7 +73,7 @@ def range_problem(what: str, value: int, low: int, high: int) -> str:
 def job_problem(spec: JobSpec) -> str:
     return (
         name_problem("namespace", spec.namespace)
-        or name_problem("job name", spec.name)
+        or _job_name_problem(spec)
         or range_problem("priority", spec.priority, 0, MAX_PRIORITY)
         or range_problem("number of groups", len(spec.groups), 1, MAX_GROUPS)
         or _duplicate("group", (group.name for group in spec.groups))
@@ -80,7 +82,40 @@ def job_problem(spec: JobSpec) -> str:
         or _wishes_problem(spec.affinity, spec.spread, spec.tolerations)
         or next((problem for group in spec.groups if (problem := _group_problem(group))), "")
         or next((problem for group in spec.groups if (problem := gang_problem(group, spec.type))), "")
+        or batch_problem(spec)
     )
+
+
+def _job_name_problem(spec: JobSpec) -> str:
+    if spec.origin is None:
+        return name_problem("job name", spec.name)
+    template, _, suffix = spec.name.partition("/")
+    return name_problem("job name", template) or (
+        "" if is_run_suffix(suffix) else f"{spec.name[:64]!r} is no name of a run"
+    )
+
+
+def batch_problem(spec: JobSpec) -> str:
+    """Whether the groups have an order, and a template is one that runs can be made from."""
+    if any(group.after for group in spec.groups) or spec.is_template or spec.origin is not None:
+        if spec.type is not JobType.BATCH:
+            return "only a batch job has groups after others, a schedule, or runs"
+        if order_problem(spec.groups):
+            return "groups come after others in a circle, or after one that is not there"
+    periodic, parameterized = spec.periodic, spec.parameterized
+    if periodic is not None and parameterized is not None:
+        return "a job is periodic or parameterized, not both"
+    if spec.is_template and spec.origin is not None:
+        return "a run is no template"
+    if periodic is not None:
+        return range_problem("number of cron expressions", len(periodic.cron), 1, 32) or next(
+            (f"cron {text[:64]!r} is too long" for text in (*periodic.cron, periodic.time_zone) if len(text) > 256), ""
+        )
+    if parameterized is not None:
+        return range_problem(
+            "number of meta keys", len(parameterized.meta_required) + len(parameterized.meta_optional), 0, MAX_META
+        )
+    return ""
 
 
 def _disruption_problem(disruption: Disruption | None) -> str:
@@ -137,6 +172,7 @@ def _task_problem(task: TaskSpec) -> str:
     return (
         name_problem("task name", task.name)
         or _resources_problem(task.resources)
+        or range_problem("timeout in ms", task.timeout_ms, 0, MAX_AMOUNT)
         or range_problem("stop timeout in ms", task.stop.timeout_ms, 0, MAX_INT32)
         or _health_problem(task.health)
     )

@@ -110,6 +110,45 @@ class EndRollouts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """A due time of a periodic job. ``after_ms``: the one that was dealt with last when the leader looked: another one
+    since then voids this, so that no two leaders start a run for one time. ``skip``: why it comes to no run ("" = it
+    does); ``child_uid``: minted, of the run."""
+
+    uid: str
+    version: int
+    after_ms: int
+    due_ms: int
+    child_uid: str
+    skip: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchRuns:
+    launches: tuple[Launch, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DispatchJob:
+    """A run of a parameterized job; ``uid``: minted, of the run."""
+
+    namespace: str
+    name: str
+    uid: str
+    meta: StrMap = ()
+    payload: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForceRun:
+    """A run of a periodic job, whatever the time; ``uid``: minted, of the run."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveJob:
     """Stops what lives and forgets the job once nothing of it lives any more."""
 
@@ -454,6 +493,9 @@ SingleCommand = (
     | SteerRollout
     | RollbackJob
     | EndRollouts
+    | LaunchRuns
+    | DispatchJob
+    | ForceRun
     | RemoveJob
     | MoveAllocation
     | PinImage
@@ -508,6 +550,7 @@ class JobAnswer:
     uid: str
     version: int
     changed: bool
+    name: str = ""  # of a run that was dispatched or forced
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

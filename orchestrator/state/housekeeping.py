@@ -29,6 +29,8 @@ LIMIT_RANGES: dict[str, tuple[int, int]] = {
     "answer_age_ms": (60_000, 3_650 * _DAY_MS),
     "answer_bytes": (1024 * 1024, 16 * 1024**3),
     "variable_bytes": (1024, 1024 * 1024),
+    "children_per_job": (1, 10_000),
+    "child_age_ms": (60_000, 3_650 * _DAY_MS),
 }
 """Lowest and highest value of each limit: below, retries would be forgotten before they come; above, nothing bounds."""
 
@@ -69,6 +71,8 @@ def _old_jobs(state: State, now_ms: int) -> list[Job]:
             continue
         if not job.removing and job.modify_time_ms >= oldest_ms:
             continue
+        if job.spec.origin is not None and not job.removing:
+            continue  # ``_old_runs``
         rows = state.ordinals.job_rows(slot)
         if np.any(state.table.state[rows] <= LAST_LIVE):
             continue
@@ -76,6 +80,26 @@ def _old_jobs(state: State, now_ms: int) -> list[Job]:
             (job.stopped or has_ended(state, job)) and not np.any(state.table.modify_time_ms[rows] >= oldest_ms)
         ):
             found.append(job)
+    return found + _old_runs(state, now_ms)
+
+
+def _old_runs(state: State, now_ms: int) -> list[Job]:
+    """Of every template the ended runs beyond the number that is kept, and those that ended too long ago."""
+    oldest_ms = now_ms - state.limits.child_age_ms
+    found = []
+    for namespace, name in sorted(state.children):
+        kept = 0
+        for job in reversed(state.runs_of(namespace, name)):
+            rows = state.ordinals.job_rows(job.slot)
+            if job.removing or np.any(state.table.state[rows] <= LAST_LIVE):
+                continue
+            if not (job.stopped or has_ended(state, job)):
+                continue
+            ended_ms = max(job.modify_time_ms, int(state.table.modify_time_ms[rows].max(initial=0)))
+            if kept >= state.limits.children_per_job or ended_ms < oldest_ms:
+                found.append(job)
+            else:
+                kept += 1
     return found
 
 

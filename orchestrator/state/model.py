@@ -25,6 +25,24 @@ MAX_COMMAND_ROWS = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """What a periodic or parameterized job has come to. ``since_ms``: cluster time since which its times count;
+    ``last_ms``: the last due time that was dealt with; ``runs``, ``skipped``: how many there were in all."""
+
+    since_ms: int
+    last_ms: int = 0
+    last_job: str = ""
+    runs: int = 0
+    skipped: int = 0
+    last_skipped: str = ""
+
+    @property
+    def handled_ms(self) -> int:
+        """Only later due times are of interest."""
+        return max(self.since_ms, self.last_ms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImagePin:
     """What instances of ``group`` run for ``image``; ``version``: of the job, since which that holds."""
 
@@ -66,6 +84,7 @@ class Job:
     rollout: Rollout | None = None
     stable_version: int = 0
     twins: tuple[tuple[int, ...], ...] = ()
+    schedule: Schedule | None = None  # of a periodic or parameterized job
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

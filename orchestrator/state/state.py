@@ -73,9 +73,10 @@ class State:
 
     __slots__ = (
         "_facts", "_job_slots", "_node_slots", "_version_rows", "addresses", "admitted", "answers", "attempt_floor",
-        "changes", "cluster_id", "draining", "engine_nodes", "epoch", "events", "feature_level", "forgotten", "index",
-        "job_at", "job_names", "jobs", "ledger", "limits", "namespaces", "node_at", "node_names", "nodes", "ordinals",
-        "settings", "shown_index", "table", "time_ms", "typical", "usage", "variables",
+        "changes", "children", "cluster_id", "draining", "engine_nodes", "epoch", "events", "feature_level",
+        "forgotten", "index", "job_at", "job_names", "jobs", "ledger", "limits", "namespaces", "node_at", "node_names",
+        "nodes", "ordinals", "periodic", "periodic_index", "settings", "shown_index", "table", "time_ms", "typical",
+        "usage", "variables",
     )  # fmt: skip
 
     def __init__(self, limits: Limits | None = None) -> None:
@@ -106,6 +107,9 @@ class State:
         self.usage = UsageIndex()
         self.job_at: dict[int, Job] = {}
         self.job_names: dict[tuple[str, str], str] = {}
+        self.children: dict[tuple[str, str], dict[int, None]] = {}  # slots of runs by (namespace, name of template)
+        self.periodic: dict[int, None] = {}  # slots
+        self.periodic_index = 0  # of the last change to one of them
         self.node_at: dict[int, Node] = {}  # with the forgotten ones
         self.node_names: dict[str, list[int]] = {}  # slots; only a lost node may share its name
         self.engine_nodes: dict[str, list[int]] = {}  # slots by engine id, with the forgotten ones
@@ -148,6 +152,7 @@ class State:
         self.jobs[job.uid] = job
         self.job_at[job.slot] = job
         self.job_names[(job.spec.namespace, job.spec.name)] = job.uid
+        self._list_batch(job)
         for group in job.spec.groups:
             self.ordinals.add(job.slot, group.name)
         self._facts.pop(job.slot, None)
@@ -166,7 +171,32 @@ class State:
         self.usage.drop(job)
         del self.jobs[job.uid], self.job_at[job.slot], self.job_names[(job.spec.namespace, job.spec.name)]
         self._job_slots.release(job.slot)
+        self._unlist_batch(job)
         self.events.emit("job.removed", namespace=job.spec.namespace, job=job.spec.name)
+
+    def _list_batch(self, job: Job) -> None:
+        origin = job.spec.origin
+        if origin is not None:
+            self.children.setdefault((job.spec.namespace, origin.job), {})[job.slot] = None
+        if job.spec.periodic is not None:
+            self.periodic[job.slot] = None
+            self.periodic_index = self.index
+        else:
+            self.periodic.pop(job.slot, None)
+
+    def _unlist_batch(self, job: Job) -> None:
+        self.periodic.pop(job.slot, None)
+        origin = job.spec.origin
+        if origin is not None:
+            key = (job.spec.namespace, origin.job)
+            del self.children[key][job.slot]
+            if not self.children[key]:
+                del self.children[key]
+
+    def runs_of(self, namespace: str, name: str) -> list[Job]:
+        """The jobs that were made from a template of this name, oldest first."""
+        found = [self.job_at[slot] for slot in self.children.get((namespace, name), ())]
+        return sorted(found, key=lambda job: (job.create_index, job.spec.name))
 
     def remove_if_done(self, slot: int) -> None:
         """Forget a job that is being removed once nothing of it lives."""
@@ -433,6 +463,9 @@ class State:
         self.job_at = {job.slot: job for job in self.jobs.values()}
         self.job_names = {(job.spec.namespace, job.spec.name): job.uid for job in self.jobs.values()}
         self.node_at = {node.slot: node for node in self.nodes.values()} | self.forgotten
+        self.children, self.periodic = {}, {}
+        for job in self.jobs.values():
+            self._list_batch(job)
         self.changes = Changes(self.index)
         self.draining = sum(node.draining for node in self.nodes.values())
         self.node_names, self.engine_nodes = {}, {}

@@ -11,12 +11,17 @@ scale-down that has not finished) count as running or starting. A system job's `
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
 from orchestrator.contract.answers import GroupStatus, JobStatus
+from orchestrator.contract.batch import Template
 from orchestrator.contract.model import AllocState, JobType, RestartPolicy
 from orchestrator.state.allocations import LAST_LIVE
+from orchestrator.state.batch import next_run
+from orchestrator.state.dependencies import judge
 from orchestrator.state.failures import Ended, retries_of, stays_failed
 from orchestrator.state.model import MAX_COUNT, Job
 from orchestrator.state.rollouts import current, ready_count, ready_rows
@@ -46,6 +51,7 @@ def job_status(state: State, job: Job) -> JobStatus:
         groups=groups,
         rollout=job.rollout,
         stable_version=job.stable_version,
+        template=_template(state, job),
     )
 
 
@@ -60,6 +66,8 @@ def group_statuses(state: State, job: Job) -> tuple[GroupStatus, ...]:
     statuses = [
         _count(state, job, group.name, place, group.count, group.restart) for place, group in enumerate(job.spec.groups)
     ]
+    if any(group.after for group in job.spec.groups):
+        statuses = _in_order(job, statuses)
     for gid in state.ordinals.by_job.get(job.slot, ()):
         name = state.ordinals.names[gid][1]
         if name not in known:
@@ -67,6 +75,41 @@ def group_statuses(state: State, job: Job) -> tuple[GroupStatus, ...]:
             if former.running or former.starting:
                 statuses.append(former)
     return tuple(statuses)
+
+
+def _in_order(job: Job, statuses: list[GroupStatus]) -> list[GroupStatus]:
+    """What waits for other groups says so, and what never will run is skipped."""
+    verdicts = judge(job.spec.groups, [(one.complete, one.failed) for one in statuses])
+    said = []
+    for one, verdict in zip(statuses, verdicts, strict=True):
+        if one.pending and verdict.skipped:
+            said.append(replace(one, pending=0, skipped=one.pending, waits=verdict.text))
+        else:
+            said.append(replace(one, waits=verdict.text) if one.pending else one)
+    return said
+
+
+def _template(state: State, job: Job) -> Template | None:
+    schedule = job.schedule
+    if schedule is None:
+        return None
+    words = [_word(run, group_statuses(state, run)) for run in state.runs_of(job.spec.namespace, job.spec.name)]
+    next_ms, problem = 0, ""
+    if not job.stopped:
+        next_ms, problem = next_run(job)
+    complete, failed = words.count("complete"), words.count("failed")
+    return Template(
+        next_ms=next_ms,
+        last_ms=schedule.last_ms,
+        last_job=schedule.last_job,
+        runs=schedule.runs,
+        skipped=schedule.skipped,
+        last_skipped=schedule.last_skipped,
+        live=len(words) - complete - failed - words.count("stopped"),
+        complete=complete,
+        failed=failed,
+        problem=problem,
+    )
 
 
 def _count(state: State, job: Job, name: str, place: int, count: int, restart: RestartPolicy) -> GroupStatus:
@@ -98,7 +141,7 @@ def _count(state: State, job: Job, name: str, place: int, count: int, restart: R
         count=count,
         running=running,
         starting=starting,
-        pending=0 if job.stopped else max(0, count - placed),
+        pending=0 if job.stopped or job.spec.is_template else max(0, count - placed),
         complete=complete,
         failed=failed,
         lost=lost,
@@ -133,8 +176,12 @@ def _word(job: Job, groups: tuple[GroupStatus, ...]) -> str:
     starting = sum(group.starting for group in groups)
     if job.stopped:
         return "stopping" if running + starting else "stopped"
+    if job.spec.periodic is not None:
+        return "scheduled"
+    if job.spec.parameterized is not None:
+        return "dispatchable"
     pending = sum(group.pending + group.lost for group in groups)
-    failed = sum(group.failed for group in groups)
+    failed = sum(group.failed + group.skipped for group in groups)
     if job.spec.type is JobType.BATCH and not (running + starting + pending):
         return "failed" if failed else "complete"
     if running:

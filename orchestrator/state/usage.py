@@ -3,7 +3,7 @@
 Owns: what counts, and the index over jobs (never stored: a restored state builds it anew). Leaves to others: saying no
 (``quota``), when to count again (``State``, at each move of a job or a row). The rules:
 
-- A job that is stopped or being removed asks for nothing.
+- A job that is stopped or being removed asks for nothing, nor does a template (periodic, parameterized): its runs do.
 - Service and batch jobs: requests times count of the newest version, whether or not anything is placed yet.
 - An instance of a batch job that is complete, or has failed for good, asks for nothing any more; once all have, the job
   is not counted either.
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from orchestrator.contract.model import AllocState, GroupSpec, JobSpec, JobType, Usage
+from orchestrator.state.dependencies import judge
 from orchestrator.state.failures import Ended, retries_of, stays_failed
 from orchestrator.state.model import Job
 
@@ -44,19 +45,26 @@ def of_instance(group: GroupSpec) -> Usage:
 
 def of_new(spec: JobSpec) -> Usage:
     """What a job asks for of which nothing exists yet."""
+    if spec.is_template:
+        return NOTHING
     return _counted(spec, [0 if spec.type is JobType.SYSTEM else group.count for group in spec.groups])
 
 
 def of_job(state: State, job: Job) -> Usage:
     """What a job asks for, its record as given: it need not be the one in the state (a version that is considered)."""
     spec = job.spec
-    if job.stopped or job.removing:
+    if job.stopped or job.removing or spec.is_template:
         return NOTHING
     if spec.type is JobType.SYSTEM:
         return _held(state, job)
     if spec.type is not JobType.BATCH:
         return _counted(spec, [group.count for group in spec.groups])
-    left = [group.count - _ended(state, job, place) for place, group in enumerate(spec.groups)]
+    ends = [_ended(state, job, place) for place in range(len(spec.groups))]
+    verdicts = judge(spec.groups, ends)
+    left = [
+        0 if verdict.skipped else group.count - sum(ended)
+        for group, ended, verdict in zip(spec.groups, ends, verdicts, strict=True)
+    ]
     if not any(left) and any(group.count for group in spec.groups):
         return NOTHING
     return _counted(spec, left)
@@ -87,19 +95,19 @@ def _held(state: State, job: Job) -> Usage:
     )
 
 
-def _ended(state: State, job: Job, place: int) -> int:
-    """How many instances of a batch group have ended for good, at a version that is current for the group."""
+def _ended(state: State, job: Job, place: int) -> tuple[int, int]:
+    """Of a batch group: how many instances are complete, how many have failed for good, at a current version."""
     group = job.spec.groups[place]
     gid = state.ordinals.gids.get((job.slot, group.name))
     if gid is None:
-        return 0
+        return 0, 0
     table, rows = state.table, state.ordinals.rows(gid)[: group.count]
     rows = rows[rows >= 0]
     rows = rows[table.version[rows] >= job.group_versions[place]]
     complete = int((table.state[rows] == int(AllocState.COMPLETE)).sum())
     failed = rows[table.state[rows] == int(AllocState.FAILED)]
     if not len(failed):
-        return complete
+        return complete, 0
     ended = Ended(
         job_type=np.full(len(failed), int(JobType.BATCH), dtype=np.int8),
         desired=table.desired[failed],
@@ -110,7 +118,7 @@ def _ended(state: State, job: Job, place: int) -> int:
         create_ms=table.create_time_ms[failed],
         modify_ms=table.modify_time_ms[failed],
     )
-    return complete + int(stays_failed(ended).sum())
+    return complete, int(stays_failed(ended).sum())
 
 
 class UsageIndex:

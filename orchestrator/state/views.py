@@ -402,6 +402,7 @@ def assignment(state: State, row: int) -> Assignment:
         variables=_values(state, job.spec.namespace, group),
         job_version=int(table.version[row]),
         modify_index=int(table.told[row]),
+        origin=job.spec.origin,
         digests=digests(job, group.name, int(table.version[row])),
         adopt_only=int(table.attempt[row]) <= state.attempt_floor,
     )

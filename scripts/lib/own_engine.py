@@ -11,7 +11,15 @@ import time
 
 from orchestrator.client.aio import Client
 from orchestrator.contract.errors import RaftsmanError
-from orchestrator.contract.model import Allocation, GroupSpec, JobSpec, JobType, Resources, StopPolicy, TaskSpec
+from orchestrator.contract.model import (
+    Allocation,
+    GroupSpec,
+    JobSpec,
+    JobType,
+    Resources,
+    StopPolicy,
+    TaskSpec,
+)
 from orchestrator.ops.drill_cluster import FaultyCluster
 from orchestrator.ops.drill_jobs import running
 from orchestrator.ops.drill_needs import Need, prepare
@@ -44,7 +52,7 @@ def job(name: str, count: int, image_name: str) -> JobSpec:
         name="main",
         image=image_name,
         command=COMMAND,
-        resources=Resources(memory_mib=16),  # a quota of cpu would slow the start itself
+        resources=Resources(cpu_millis=5, memory_mib=16),
         stop=StopPolicy(signal="SIGKILL", timeout_ms=0),
     )
     return JobSpec(name=name, type=JobType.SERVICE, groups=(GroupSpec(name="main", count=count, tasks=(task,)),))

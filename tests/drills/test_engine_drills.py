@@ -23,6 +23,7 @@ def outcomes() -> Iterator[Outcomes]:
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield Outcomes(process)
+            process.wait(60)  # it stops its cluster, and should not be cut short in that
         finally:
             process.terminate()
 

@@ -133,7 +133,13 @@ async def main(address: str, certs: Path | None, me: str, logs_address: str) -> 
     assignments, logs = await play_agent(agents, elsewhere, node)
 
     space = f"space-{me}"
-    task = {"name": "main", "driver": "fake", "command": ["x"], "resources": {"cpu_millis": 100, "memory_mib": 10}}
+    task = {
+        "name": "main",
+        "driver": "fake",
+        "image": "x:1",
+        "command": ["x"],
+        "resources": {"cpu_millis": 100, "memory_mib": 10},
+    }
     constraint = {"attribute": "node.id", "operator": 1, "values": [node]}
     spec = {
         "namespace": space, "name": "web", "constraints": [constraint],
@@ -146,6 +152,10 @@ async def main(address: str, certs: Path | None, me: str, logs_address: str) -> 
     assigned = update.assignments[0]
     observation = agent.Observation(key=assigned.key, state=types.ALLOC_STATE_RUNNING)
     await call(agents, "ReportStatuses", agent.ReportStatusesRequest(node_id=node, observations=[observation]))
+    pin = agent.PinImageRequest(node_id=node, key=assigned.key, job_version=1, image="x:1", digest="sha256:" + "0" * 64)
+    await call(agents, "PinImage", pin)
+    told = agent.ReportProgressRequest(node_id=node, progress=[{"key": assigned.key, "text": "half"}])
+    await call(agents, "ReportProgress", told)
     which = {"namespace": space, "job": "web", "group": "main", "ordinal": 0}
     answering = asyncio.ensure_future(serve_one_log(logs))
     chunk = await first("Logs", control.Logs(pb.LogsRequest(id=which, tail_lines=-1, offset=-1)))

@@ -96,7 +96,7 @@ class AssignmentKey(_message.Message):
     def __init__(self, id: _Optional[_Union[_types_pb2.AllocationId, _Mapping]] = ..., job_uid: _Optional[str] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class Assignment(_message.Message):
-    __slots__ = ("key", "desired", "group", "on_disconnect", "job_type", "ports", "device_ids", "gpu_millis", "variables", "job_version", "modify_index", "adopt_only", "digests")
+    __slots__ = ("key", "desired", "group", "on_disconnect", "job_type", "ports", "device_ids", "gpu_millis", "variables", "job_version", "modify_index", "adopt_only", "origin", "digests")
     class VariablesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -123,6 +123,7 @@ class Assignment(_message.Message):
     JOB_VERSION_FIELD_NUMBER: _ClassVar[int]
     MODIFY_INDEX_FIELD_NUMBER: _ClassVar[int]
     ADOPT_ONLY_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
     DIGESTS_FIELD_NUMBER: _ClassVar[int]
     key: AssignmentKey
     desired: _types_pb2.Desired
@@ -136,8 +137,9 @@ class Assignment(_message.Message):
     job_version: int
     modify_index: int
     adopt_only: bool
+    origin: _types_pb2.Origin
     digests: _containers.ScalarMap[str, str]
-    def __init__(self, key: _Optional[_Union[AssignmentKey, _Mapping]] = ..., desired: _Optional[_Union[_types_pb2.Desired, str]] = ..., group: _Optional[_Union[_types_pb2.GroupSpec, _Mapping]] = ..., on_disconnect: _Optional[_Union[_types_pb2.OnDisconnect, str]] = ..., job_type: _Optional[_Union[_types_pb2.JobType, str]] = ..., ports: _Optional[_Iterable[_Union[_types_pb2.PortBinding, _Mapping]]] = ..., device_ids: _Optional[_Iterable[str]] = ..., gpu_millis: _Optional[int] = ..., variables: _Optional[_Mapping[str, str]] = ..., job_version: _Optional[int] = ..., modify_index: _Optional[int] = ..., adopt_only: _Optional[bool] = ..., digests: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    def __init__(self, key: _Optional[_Union[AssignmentKey, _Mapping]] = ..., desired: _Optional[_Union[_types_pb2.Desired, str]] = ..., group: _Optional[_Union[_types_pb2.GroupSpec, _Mapping]] = ..., on_disconnect: _Optional[_Union[_types_pb2.OnDisconnect, str]] = ..., job_type: _Optional[_Union[_types_pb2.JobType, str]] = ..., ports: _Optional[_Iterable[_Union[_types_pb2.PortBinding, _Mapping]]] = ..., device_ids: _Optional[_Iterable[str]] = ..., gpu_millis: _Optional[int] = ..., variables: _Optional[_Mapping[str, str]] = ..., job_version: _Optional[int] = ..., modify_index: _Optional[int] = ..., adopt_only: _Optional[bool] = ..., origin: _Optional[_Union[_types_pb2.Origin, _Mapping]] = ..., digests: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class PinImageRequest(_message.Message):
     __slots__ = ("node_id", "key", "job_version", "image", "digest")

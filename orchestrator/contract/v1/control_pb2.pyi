@@ -90,7 +90,7 @@ class GetJobRequest(_message.Message):
     def __init__(self, job: _Optional[_Union[JobKey, _Mapping]] = ..., read: _Optional[_Union[ReadOptions, _Mapping]] = ...) -> None: ...
 
 class GroupStatus(_message.Message):
-    __slots__ = ("group", "count", "running", "starting", "pending", "complete", "failed", "lost", "outdated", "ready", "updated", "surplus")
+    __slots__ = ("group", "count", "running", "starting", "pending", "complete", "failed", "lost", "outdated", "ready", "updated", "surplus", "skipped", "waits")
     GROUP_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     RUNNING_FIELD_NUMBER: _ClassVar[int]
@@ -103,6 +103,8 @@ class GroupStatus(_message.Message):
     READY_FIELD_NUMBER: _ClassVar[int]
     UPDATED_FIELD_NUMBER: _ClassVar[int]
     SURPLUS_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_FIELD_NUMBER: _ClassVar[int]
+    WAITS_FIELD_NUMBER: _ClassVar[int]
     group: str
     count: int
     running: int
@@ -115,10 +117,12 @@ class GroupStatus(_message.Message):
     ready: int
     updated: int
     surplus: int
-    def __init__(self, group: _Optional[str] = ..., count: _Optional[int] = ..., running: _Optional[int] = ..., starting: _Optional[int] = ..., pending: _Optional[int] = ..., complete: _Optional[int] = ..., failed: _Optional[int] = ..., lost: _Optional[int] = ..., outdated: _Optional[int] = ..., ready: _Optional[int] = ..., updated: _Optional[int] = ..., surplus: _Optional[int] = ...) -> None: ...
+    skipped: int
+    waits: str
+    def __init__(self, group: _Optional[str] = ..., count: _Optional[int] = ..., running: _Optional[int] = ..., starting: _Optional[int] = ..., pending: _Optional[int] = ..., complete: _Optional[int] = ..., failed: _Optional[int] = ..., lost: _Optional[int] = ..., outdated: _Optional[int] = ..., ready: _Optional[int] = ..., updated: _Optional[int] = ..., surplus: _Optional[int] = ..., skipped: _Optional[int] = ..., waits: _Optional[str] = ...) -> None: ...
 
 class JobStatus(_message.Message):
-    __slots__ = ("spec", "uid", "version", "state", "stopped", "create_index", "modify_index", "create_time_ms", "modify_time_ms", "groups", "removing", "rollout", "stable_version")
+    __slots__ = ("spec", "uid", "version", "state", "stopped", "create_index", "modify_index", "create_time_ms", "modify_time_ms", "groups", "removing", "rollout", "stable_version", "template")
     SPEC_FIELD_NUMBER: _ClassVar[int]
     UID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -132,6 +136,7 @@ class JobStatus(_message.Message):
     REMOVING_FIELD_NUMBER: _ClassVar[int]
     ROLLOUT_FIELD_NUMBER: _ClassVar[int]
     STABLE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    TEMPLATE_FIELD_NUMBER: _ClassVar[int]
     spec: _types_pb2.JobSpec
     uid: str
     version: int
@@ -145,7 +150,32 @@ class JobStatus(_message.Message):
     removing: bool
     rollout: _types_pb2.Rollout
     stable_version: int
-    def __init__(self, spec: _Optional[_Union[_types_pb2.JobSpec, _Mapping]] = ..., uid: _Optional[str] = ..., version: _Optional[int] = ..., state: _Optional[str] = ..., stopped: _Optional[bool] = ..., create_index: _Optional[int] = ..., modify_index: _Optional[int] = ..., create_time_ms: _Optional[int] = ..., modify_time_ms: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[GroupStatus, _Mapping]]] = ..., removing: _Optional[bool] = ..., rollout: _Optional[_Union[_types_pb2.Rollout, _Mapping]] = ..., stable_version: _Optional[int] = ...) -> None: ...
+    template: Template
+    def __init__(self, spec: _Optional[_Union[_types_pb2.JobSpec, _Mapping]] = ..., uid: _Optional[str] = ..., version: _Optional[int] = ..., state: _Optional[str] = ..., stopped: _Optional[bool] = ..., create_index: _Optional[int] = ..., modify_index: _Optional[int] = ..., create_time_ms: _Optional[int] = ..., modify_time_ms: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[GroupStatus, _Mapping]]] = ..., removing: _Optional[bool] = ..., rollout: _Optional[_Union[_types_pb2.Rollout, _Mapping]] = ..., stable_version: _Optional[int] = ..., template: _Optional[_Union[Template, _Mapping]] = ...) -> None: ...
+
+class Template(_message.Message):
+    __slots__ = ("next_ms", "last_ms", "last_job", "runs", "skipped", "last_skipped", "live", "complete", "failed", "problem")
+    NEXT_MS_FIELD_NUMBER: _ClassVar[int]
+    LAST_MS_FIELD_NUMBER: _ClassVar[int]
+    LAST_JOB_FIELD_NUMBER: _ClassVar[int]
+    RUNS_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_FIELD_NUMBER: _ClassVar[int]
+    LAST_SKIPPED_FIELD_NUMBER: _ClassVar[int]
+    LIVE_FIELD_NUMBER: _ClassVar[int]
+    COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    next_ms: int
+    last_ms: int
+    last_job: str
+    runs: int
+    skipped: int
+    last_skipped: str
+    live: int
+    complete: int
+    failed: int
+    problem: str
+    def __init__(self, next_ms: _Optional[int] = ..., last_ms: _Optional[int] = ..., last_job: _Optional[str] = ..., runs: _Optional[int] = ..., skipped: _Optional[int] = ..., last_skipped: _Optional[str] = ..., live: _Optional[int] = ..., complete: _Optional[int] = ..., failed: _Optional[int] = ..., problem: _Optional[str] = ...) -> None: ...
 
 class GetJobResponse(_message.Message):
     __slots__ = ("job", "read")
@@ -226,6 +256,43 @@ class RollbackJobRequest(_message.Message):
     job: JobKey
     version: int
     def __init__(self, request_id: _Optional[str] = ..., job: _Optional[_Union[JobKey, _Mapping]] = ..., version: _Optional[int] = ...) -> None: ...
+
+class DispatchJobRequest(_message.Message):
+    __slots__ = ("request_id", "job", "meta", "payload")
+    class MetaEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    META_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    job: JobKey
+    meta: _containers.ScalarMap[str, str]
+    payload: bytes
+    def __init__(self, request_id: _Optional[str] = ..., job: _Optional[_Union[JobKey, _Mapping]] = ..., meta: _Optional[_Mapping[str, str]] = ..., payload: _Optional[bytes] = ...) -> None: ...
+
+class ForceRunRequest(_message.Message):
+    __slots__ = ("request_id", "job")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    job: JobKey
+    def __init__(self, request_id: _Optional[str] = ..., job: _Optional[_Union[JobKey, _Mapping]] = ...) -> None: ...
+
+class DispatchJobResponse(_message.Message):
+    __slots__ = ("index", "uid", "name")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    UID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    uid: str
+    name: str
+    def __init__(self, index: _Optional[int] = ..., uid: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
 
 class ListJobVersionsRequest(_message.Message):
     __slots__ = ("job", "read")

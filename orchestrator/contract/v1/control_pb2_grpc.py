@@ -85,6 +85,16 @@ class ControlStub:
                 request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.RollbackJobRequest.SerializeToString,
                 response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.SubmitJobResponse.FromString,
                 _registered_method=True)
+        self.DispatchJob = channel.unary_unary(
+                '/orchestrator.contract.v1.Control/DispatchJob',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.DispatchJobRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.DispatchJobResponse.FromString,
+                _registered_method=True)
+        self.ForceRun = channel.unary_unary(
+                '/orchestrator.contract.v1.Control/ForceRun',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ForceRunRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.DispatchJobResponse.FromString,
+                _registered_method=True)
         self.ListJobVersions = channel.unary_unary(
                 '/orchestrator.contract.v1.Control/ListJobVersions',
                 request_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ListJobVersionsRequest.SerializeToString,
@@ -367,6 +377,20 @@ class ControlServicer:
 
     def RollbackJob(self, request, context):
         """A new version with the content of an older one; counts stay as they are.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DispatchJob(self, request, context):
+        """A run of a parameterized job.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForceRun(self, request, context):
+        """A run of a periodic job, now.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -709,6 +733,16 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.RollbackJob,
                     request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.RollbackJobRequest.FromString,
                     response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.SubmitJobResponse.SerializeToString,
+            ),
+            'DispatchJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.DispatchJob,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.DispatchJobRequest.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.DispatchJobResponse.SerializeToString,
+            ),
+            'ForceRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForceRun,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.ForceRunRequest.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_control__pb2.DispatchJobResponse.SerializeToString,
             ),
             'ListJobVersions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListJobVersions,
@@ -1201,6 +1235,60 @@ class Control:
             '/orchestrator.contract.v1.Control/RollbackJob',
             orchestrator_dot_contract_dot_v1_dot_control__pb2.RollbackJobRequest.SerializeToString,
             orchestrator_dot_contract_dot_v1_dot_control__pb2.SubmitJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DispatchJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.contract.v1.Control/DispatchJob',
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.DispatchJobRequest.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.DispatchJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForceRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orchestrator.contract.v1.Control/ForceRun',
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.ForceRunRequest.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_control__pb2.DispatchJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -140,6 +140,32 @@ class RolloutAction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ROLLOUT_ACTION_PAUSE: _ClassVar[RolloutAction]
     ROLLOUT_ACTION_RESUME: _ClassVar[RolloutAction]
     ROLLOUT_ACTION_PROMOTE: _ClassVar[RolloutAction]
+
+class AfterCondition(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    AFTER_CONDITION_UNSPECIFIED: _ClassVar[AfterCondition]
+    AFTER_CONDITION_SUCCESS: _ClassVar[AfterCondition]
+    AFTER_CONDITION_ANY: _ClassVar[AfterCondition]
+
+class Overlap(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    OVERLAP_UNSPECIFIED: _ClassVar[Overlap]
+    OVERLAP_ALLOW: _ClassVar[Overlap]
+    OVERLAP_FORBID: _ClassVar[Overlap]
+    OVERLAP_REPLACE: _ClassVar[Overlap]
+
+class Missed(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MISSED_UNSPECIFIED: _ClassVar[Missed]
+    MISSED_SKIP: _ClassVar[Missed]
+    MISSED_ONCE: _ClassVar[Missed]
+
+class PayloadRule(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PAYLOAD_RULE_UNSPECIFIED: _ClassVar[PayloadRule]
+    PAYLOAD_RULE_OPTIONAL: _ClassVar[PayloadRule]
+    PAYLOAD_RULE_REQUIRED: _ClassVar[PayloadRule]
+    PAYLOAD_RULE_FORBIDDEN: _ClassVar[PayloadRule]
 JOB_TYPE_UNSPECIFIED: JobType
 JOB_TYPE_SERVICE: JobType
 JOB_TYPE_BATCH: JobType
@@ -223,6 +249,20 @@ ROLLOUT_ACTION_UNSPECIFIED: RolloutAction
 ROLLOUT_ACTION_PAUSE: RolloutAction
 ROLLOUT_ACTION_RESUME: RolloutAction
 ROLLOUT_ACTION_PROMOTE: RolloutAction
+AFTER_CONDITION_UNSPECIFIED: AfterCondition
+AFTER_CONDITION_SUCCESS: AfterCondition
+AFTER_CONDITION_ANY: AfterCondition
+OVERLAP_UNSPECIFIED: Overlap
+OVERLAP_ALLOW: Overlap
+OVERLAP_FORBID: Overlap
+OVERLAP_REPLACE: Overlap
+MISSED_UNSPECIFIED: Missed
+MISSED_SKIP: Missed
+MISSED_ONCE: Missed
+PAYLOAD_RULE_UNSPECIFIED: PayloadRule
+PAYLOAD_RULE_OPTIONAL: PayloadRule
+PAYLOAD_RULE_REQUIRED: PayloadRule
+PAYLOAD_RULE_FORBIDDEN: PayloadRule
 
 class DeviceRequest(_message.Message):
     __slots__ = ("count", "gpu_millis", "memory_mib", "models", "compute_capability", "driver_version", "mig", "link")
@@ -573,7 +613,7 @@ class Revision(_message.Message):
     def __init__(self, version: _Optional[int] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., time_ms: _Optional[int] = ..., stable: _Optional[bool] = ...) -> None: ...
 
 class TaskSpec(_message.Message):
-    __slots__ = ("name", "driver", "image", "command", "args", "env", "resources", "stop", "variables", "work_dir", "user", "privileged", "mounts", "container", "role", "health", "workload")
+    __slots__ = ("name", "driver", "image", "command", "args", "env", "resources", "stop", "variables", "work_dir", "user", "privileged", "mounts", "container", "role", "health", "timeout_ms", "workload")
     class EnvEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -604,6 +644,7 @@ class TaskSpec(_message.Message):
     CONTAINER_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     HEALTH_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     WORKLOAD_FIELD_NUMBER: _ClassVar[int]
     name: str
     driver: str
@@ -621,8 +662,9 @@ class TaskSpec(_message.Message):
     container: ContainerSpec
     role: TaskRole
     health: HealthSpec
+    timeout_ms: int
     workload: WorkloadSpec
-    def __init__(self, name: _Optional[str] = ..., driver: _Optional[str] = ..., image: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., args: _Optional[_Iterable[str]] = ..., env: _Optional[_Mapping[str, str]] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., stop: _Optional[_Union[StopPolicy, _Mapping]] = ..., variables: _Optional[_Mapping[str, str]] = ..., work_dir: _Optional[str] = ..., user: _Optional[str] = ..., privileged: _Optional[bool] = ..., mounts: _Optional[_Iterable[_Union[MountSpec, _Mapping]]] = ..., container: _Optional[_Union[ContainerSpec, _Mapping]] = ..., role: _Optional[_Union[TaskRole, str]] = ..., health: _Optional[_Union[HealthSpec, _Mapping]] = ..., workload: _Optional[_Union[WorkloadSpec, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., driver: _Optional[str] = ..., image: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., args: _Optional[_Iterable[str]] = ..., env: _Optional[_Mapping[str, str]] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., stop: _Optional[_Union[StopPolicy, _Mapping]] = ..., variables: _Optional[_Mapping[str, str]] = ..., work_dir: _Optional[str] = ..., user: _Optional[str] = ..., privileged: _Optional[bool] = ..., mounts: _Optional[_Iterable[_Union[MountSpec, _Mapping]]] = ..., container: _Optional[_Union[ContainerSpec, _Mapping]] = ..., role: _Optional[_Union[TaskRole, str]] = ..., health: _Optional[_Union[HealthSpec, _Mapping]] = ..., timeout_ms: _Optional[int] = ..., workload: _Optional[_Union[WorkloadSpec, _Mapping]] = ...) -> None: ...
 
 class WorkloadSpec(_message.Message):
     __slots__ = ("ready", "heartbeat_ms")
@@ -649,7 +691,7 @@ class GangSpec(_message.Message):
     def __init__(self, domain: _Optional[_Union[GangDomain, str]] = ..., on_failure: _Optional[_Union[GangFailure, str]] = ...) -> None: ...
 
 class GroupSpec(_message.Message):
-    __slots__ = ("name", "count", "tasks", "ports", "restart", "constraints", "gang", "affinity", "spread", "tolerations", "datasets", "locality", "network_mode", "update", "services", "needs")
+    __slots__ = ("name", "count", "tasks", "ports", "restart", "constraints", "gang", "affinity", "spread", "tolerations", "datasets", "locality", "network_mode", "update", "services", "needs", "after")
     NAME_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
@@ -666,6 +708,7 @@ class GroupSpec(_message.Message):
     UPDATE_FIELD_NUMBER: _ClassVar[int]
     SERVICES_FIELD_NUMBER: _ClassVar[int]
     NEEDS_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
     name: str
     count: int
     tasks: _containers.RepeatedCompositeFieldContainer[TaskSpec]
@@ -682,10 +725,68 @@ class GroupSpec(_message.Message):
     update: UpdateSpec
     services: _containers.RepeatedCompositeFieldContainer[ServiceSpec]
     needs: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., count: _Optional[int] = ..., tasks: _Optional[_Iterable[_Union[TaskSpec, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[PortSpec, _Mapping]]] = ..., restart: _Optional[_Union[RestartPolicy, _Mapping]] = ..., constraints: _Optional[_Iterable[_Union[Constraint, _Mapping]]] = ..., gang: _Optional[_Union[GangSpec, _Mapping]] = ..., affinity: _Optional[_Iterable[_Union[Affinity, _Mapping]]] = ..., spread: _Optional[_Iterable[_Union[Spread, _Mapping]]] = ..., tolerations: _Optional[_Iterable[_Union[Toleration, _Mapping]]] = ..., datasets: _Optional[_Iterable[str]] = ..., locality: _Optional[int] = ..., network_mode: _Optional[str] = ..., update: _Optional[_Union[UpdateSpec, _Mapping]] = ..., services: _Optional[_Iterable[_Union[ServiceSpec, _Mapping]]] = ..., needs: _Optional[_Iterable[str]] = ...) -> None: ...
+    after: _containers.RepeatedCompositeFieldContainer[After]
+    def __init__(self, name: _Optional[str] = ..., count: _Optional[int] = ..., tasks: _Optional[_Iterable[_Union[TaskSpec, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[PortSpec, _Mapping]]] = ..., restart: _Optional[_Union[RestartPolicy, _Mapping]] = ..., constraints: _Optional[_Iterable[_Union[Constraint, _Mapping]]] = ..., gang: _Optional[_Union[GangSpec, _Mapping]] = ..., affinity: _Optional[_Iterable[_Union[Affinity, _Mapping]]] = ..., spread: _Optional[_Iterable[_Union[Spread, _Mapping]]] = ..., tolerations: _Optional[_Iterable[_Union[Toleration, _Mapping]]] = ..., datasets: _Optional[_Iterable[str]] = ..., locality: _Optional[int] = ..., network_mode: _Optional[str] = ..., update: _Optional[_Union[UpdateSpec, _Mapping]] = ..., services: _Optional[_Iterable[_Union[ServiceSpec, _Mapping]]] = ..., needs: _Optional[_Iterable[str]] = ..., after: _Optional[_Iterable[_Union[After, _Mapping]]] = ...) -> None: ...
+
+class After(_message.Message):
+    __slots__ = ("group", "condition")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    CONDITION_FIELD_NUMBER: _ClassVar[int]
+    group: str
+    condition: AfterCondition
+    def __init__(self, group: _Optional[str] = ..., condition: _Optional[_Union[AfterCondition, str]] = ...) -> None: ...
+
+class PeriodicSpec(_message.Message):
+    __slots__ = ("cron", "time_zone", "overlap", "missed", "paused")
+    CRON_FIELD_NUMBER: _ClassVar[int]
+    TIME_ZONE_FIELD_NUMBER: _ClassVar[int]
+    OVERLAP_FIELD_NUMBER: _ClassVar[int]
+    MISSED_FIELD_NUMBER: _ClassVar[int]
+    PAUSED_FIELD_NUMBER: _ClassVar[int]
+    cron: _containers.RepeatedScalarFieldContainer[str]
+    time_zone: str
+    overlap: Overlap
+    missed: Missed
+    paused: bool
+    def __init__(self, cron: _Optional[_Iterable[str]] = ..., time_zone: _Optional[str] = ..., overlap: _Optional[_Union[Overlap, str]] = ..., missed: _Optional[_Union[Missed, str]] = ..., paused: _Optional[bool] = ...) -> None: ...
+
+class ParameterizedSpec(_message.Message):
+    __slots__ = ("payload", "meta_required", "meta_optional")
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    META_REQUIRED_FIELD_NUMBER: _ClassVar[int]
+    META_OPTIONAL_FIELD_NUMBER: _ClassVar[int]
+    payload: PayloadRule
+    meta_required: _containers.RepeatedScalarFieldContainer[str]
+    meta_optional: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, payload: _Optional[_Union[PayloadRule, str]] = ..., meta_required: _Optional[_Iterable[str]] = ..., meta_optional: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Origin(_message.Message):
+    __slots__ = ("job", "uid", "version", "due_ms", "meta", "payload", "replaces")
+    class MetaEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    UID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    DUE_MS_FIELD_NUMBER: _ClassVar[int]
+    META_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    REPLACES_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    uid: str
+    version: int
+    due_ms: int
+    meta: _containers.ScalarMap[str, str]
+    payload: bytes
+    replaces: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, job: _Optional[str] = ..., uid: _Optional[str] = ..., version: _Optional[int] = ..., due_ms: _Optional[int] = ..., meta: _Optional[_Mapping[str, str]] = ..., payload: _Optional[bytes] = ..., replaces: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class JobSpec(_message.Message):
-    __slots__ = ("namespace", "name", "type", "priority", "groups", "placement", "on_disconnect", "constraints", "metadata", "disruption", "unpreemptible", "affinity", "spread", "tolerations")
+    __slots__ = ("namespace", "name", "type", "priority", "groups", "placement", "on_disconnect", "constraints", "metadata", "disruption", "unpreemptible", "affinity", "spread", "tolerations", "periodic", "parameterized", "origin")
     class MetadataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -707,6 +808,9 @@ class JobSpec(_message.Message):
     AFFINITY_FIELD_NUMBER: _ClassVar[int]
     SPREAD_FIELD_NUMBER: _ClassVar[int]
     TOLERATIONS_FIELD_NUMBER: _ClassVar[int]
+    PERIODIC_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERIZED_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     name: str
     type: JobType
@@ -721,7 +825,10 @@ class JobSpec(_message.Message):
     affinity: _containers.RepeatedCompositeFieldContainer[Affinity]
     spread: _containers.RepeatedCompositeFieldContainer[Spread]
     tolerations: _containers.RepeatedCompositeFieldContainer[Toleration]
-    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[_Union[JobType, str]] = ..., priority: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[GroupSpec, _Mapping]]] = ..., placement: _Optional[str] = ..., on_disconnect: _Optional[_Union[OnDisconnect, str]] = ..., constraints: _Optional[_Iterable[_Union[Constraint, _Mapping]]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., disruption: _Optional[_Union[Disruption, _Mapping]] = ..., unpreemptible: _Optional[bool] = ..., affinity: _Optional[_Iterable[_Union[Affinity, _Mapping]]] = ..., spread: _Optional[_Iterable[_Union[Spread, _Mapping]]] = ..., tolerations: _Optional[_Iterable[_Union[Toleration, _Mapping]]] = ...) -> None: ...
+    periodic: PeriodicSpec
+    parameterized: ParameterizedSpec
+    origin: Origin
+    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[_Union[JobType, str]] = ..., priority: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[GroupSpec, _Mapping]]] = ..., placement: _Optional[str] = ..., on_disconnect: _Optional[_Union[OnDisconnect, str]] = ..., constraints: _Optional[_Iterable[_Union[Constraint, _Mapping]]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., disruption: _Optional[_Union[Disruption, _Mapping]] = ..., unpreemptible: _Optional[bool] = ..., affinity: _Optional[_Iterable[_Union[Affinity, _Mapping]]] = ..., spread: _Optional[_Iterable[_Union[Spread, _Mapping]]] = ..., tolerations: _Optional[_Iterable[_Union[Toleration, _Mapping]]] = ..., periodic: _Optional[_Union[PeriodicSpec, _Mapping]] = ..., parameterized: _Optional[_Union[ParameterizedSpec, _Mapping]] = ..., origin: _Optional[_Union[Origin, _Mapping]] = ...) -> None: ...
 
 class Disruption(_message.Message):
     __slots__ = ("max_unavailable", "percent")
@@ -1018,7 +1125,7 @@ class SettingsChange(_message.Message):
     def __init__(self, preemption: _Optional[bool] = ..., strict_namespaces: _Optional[bool] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("allocations_per_ordinal", "allocation_age_ms", "stopped_job_age_ms", "events", "answers", "answer_age_ms", "answer_bytes", "variable_bytes", "default_placement")
+    __slots__ = ("allocations_per_ordinal", "allocation_age_ms", "stopped_job_age_ms", "events", "answers", "answer_age_ms", "answer_bytes", "variable_bytes", "default_placement", "children_per_job", "child_age_ms")
     ALLOCATIONS_PER_ORDINAL_FIELD_NUMBER: _ClassVar[int]
     ALLOCATION_AGE_MS_FIELD_NUMBER: _ClassVar[int]
     STOPPED_JOB_AGE_MS_FIELD_NUMBER: _ClassVar[int]
@@ -1028,6 +1135,8 @@ class Limits(_message.Message):
     ANSWER_BYTES_FIELD_NUMBER: _ClassVar[int]
     VARIABLE_BYTES_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_PLACEMENT_FIELD_NUMBER: _ClassVar[int]
+    CHILDREN_PER_JOB_FIELD_NUMBER: _ClassVar[int]
+    CHILD_AGE_MS_FIELD_NUMBER: _ClassVar[int]
     allocations_per_ordinal: int
     allocation_age_ms: int
     stopped_job_age_ms: int
@@ -1037,10 +1146,12 @@ class Limits(_message.Message):
     answer_bytes: int
     variable_bytes: int
     default_placement: str
-    def __init__(self, allocations_per_ordinal: _Optional[int] = ..., allocation_age_ms: _Optional[int] = ..., stopped_job_age_ms: _Optional[int] = ..., events: _Optional[int] = ..., answers: _Optional[int] = ..., answer_age_ms: _Optional[int] = ..., answer_bytes: _Optional[int] = ..., variable_bytes: _Optional[int] = ..., default_placement: _Optional[str] = ...) -> None: ...
+    children_per_job: int
+    child_age_ms: int
+    def __init__(self, allocations_per_ordinal: _Optional[int] = ..., allocation_age_ms: _Optional[int] = ..., stopped_job_age_ms: _Optional[int] = ..., events: _Optional[int] = ..., answers: _Optional[int] = ..., answer_age_ms: _Optional[int] = ..., answer_bytes: _Optional[int] = ..., variable_bytes: _Optional[int] = ..., default_placement: _Optional[str] = ..., children_per_job: _Optional[int] = ..., child_age_ms: _Optional[int] = ...) -> None: ...
 
 class LimitsChange(_message.Message):
-    __slots__ = ("allocations_per_ordinal", "allocation_age_ms", "stopped_job_age_ms", "events", "answers", "answer_age_ms", "answer_bytes", "variable_bytes", "default_placement")
+    __slots__ = ("allocations_per_ordinal", "allocation_age_ms", "stopped_job_age_ms", "events", "answers", "answer_age_ms", "answer_bytes", "variable_bytes", "default_placement", "children_per_job", "child_age_ms")
     ALLOCATIONS_PER_ORDINAL_FIELD_NUMBER: _ClassVar[int]
     ALLOCATION_AGE_MS_FIELD_NUMBER: _ClassVar[int]
     STOPPED_JOB_AGE_MS_FIELD_NUMBER: _ClassVar[int]
@@ -1050,6 +1161,8 @@ class LimitsChange(_message.Message):
     ANSWER_BYTES_FIELD_NUMBER: _ClassVar[int]
     VARIABLE_BYTES_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_PLACEMENT_FIELD_NUMBER: _ClassVar[int]
+    CHILDREN_PER_JOB_FIELD_NUMBER: _ClassVar[int]
+    CHILD_AGE_MS_FIELD_NUMBER: _ClassVar[int]
     allocations_per_ordinal: int
     allocation_age_ms: int
     stopped_job_age_ms: int
@@ -1059,4 +1172,6 @@ class LimitsChange(_message.Message):
     answer_bytes: int
     variable_bytes: int
     default_placement: str
-    def __init__(self, allocations_per_ordinal: _Optional[int] = ..., allocation_age_ms: _Optional[int] = ..., stopped_job_age_ms: _Optional[int] = ..., events: _Optional[int] = ..., answers: _Optional[int] = ..., answer_age_ms: _Optional[int] = ..., answer_bytes: _Optional[int] = ..., variable_bytes: _Optional[int] = ..., default_placement: _Optional[str] = ...) -> None: ...
+    children_per_job: int
+    child_age_ms: int
+    def __init__(self, allocations_per_ordinal: _Optional[int] = ..., allocation_age_ms: _Optional[int] = ..., stopped_job_age_ms: _Optional[int] = ..., events: _Optional[int] = ..., answers: _Optional[int] = ..., answer_age_ms: _Optional[int] = ..., answer_bytes: _Optional[int] = ..., variable_bytes: _Optional[int] = ..., default_placement: _Optional[str] = ..., children_per_job: _Optional[int] = ..., child_age_ms: _Optional[int] = ...) -> None: ...

@@ -10,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class LogEntry(_message.Message):
-    __slots__ = ("magic", "format", "identity", "request_id", "digest", "time_ms", "submit_jobs", "stop_job", "scale_job", "restart_job", "remove_job", "register_node", "cordon_node", "drain_node", "forget_node", "mark_nodes", "apply_plan", "record_statuses", "write_variable", "collect", "admit_peers", "set_feature_level", "change_peers", "set_limits", "write_variables", "record_observed", "write_namespace", "set_settings", "cordon_device", "move_allocation", "taint_node", "pin_image", "record_progress", "steer_rollout", "rollback_job", "end_rollouts")
+    __slots__ = ("magic", "format", "identity", "request_id", "digest", "time_ms", "submit_jobs", "stop_job", "scale_job", "restart_job", "remove_job", "register_node", "cordon_node", "drain_node", "forget_node", "mark_nodes", "apply_plan", "record_statuses", "write_variable", "collect", "admit_peers", "set_feature_level", "change_peers", "set_limits", "write_variables", "record_observed", "write_namespace", "set_settings", "cordon_device", "move_allocation", "taint_node", "pin_image", "record_progress", "steer_rollout", "rollback_job", "end_rollouts", "launch_runs", "dispatch_job", "force_run")
     MAGIC_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     IDENTITY_FIELD_NUMBER: _ClassVar[int]
@@ -47,6 +47,9 @@ class LogEntry(_message.Message):
     STEER_ROLLOUT_FIELD_NUMBER: _ClassVar[int]
     ROLLBACK_JOB_FIELD_NUMBER: _ClassVar[int]
     END_ROLLOUTS_FIELD_NUMBER: _ClassVar[int]
+    LAUNCH_RUNS_FIELD_NUMBER: _ClassVar[int]
+    DISPATCH_JOB_FIELD_NUMBER: _ClassVar[int]
+    FORCE_RUN_FIELD_NUMBER: _ClassVar[int]
     magic: int
     format: int
     identity: str
@@ -83,7 +86,10 @@ class LogEntry(_message.Message):
     steer_rollout: SteerRollout
     rollback_job: RollbackJob
     end_rollouts: EndRollouts
-    def __init__(self, magic: _Optional[int] = ..., format: _Optional[int] = ..., identity: _Optional[str] = ..., request_id: _Optional[str] = ..., digest: _Optional[bytes] = ..., time_ms: _Optional[int] = ..., submit_jobs: _Optional[_Union[SubmitJobs, _Mapping]] = ..., stop_job: _Optional[_Union[StopJob, _Mapping]] = ..., scale_job: _Optional[_Union[ScaleJob, _Mapping]] = ..., restart_job: _Optional[_Union[RestartJob, _Mapping]] = ..., remove_job: _Optional[_Union[RemoveJob, _Mapping]] = ..., register_node: _Optional[_Union[RegisterNode, _Mapping]] = ..., cordon_node: _Optional[_Union[CordonNode, _Mapping]] = ..., drain_node: _Optional[_Union[DrainNode, _Mapping]] = ..., forget_node: _Optional[_Union[ForgetNode, _Mapping]] = ..., mark_nodes: _Optional[_Union[MarkNodes, _Mapping]] = ..., apply_plan: _Optional[_Union[ApplyPlan, _Mapping]] = ..., record_statuses: _Optional[_Union[RecordStatuses, _Mapping]] = ..., write_variable: _Optional[_Union[WriteVariable, _Mapping]] = ..., collect: _Optional[_Union[Collect, _Mapping]] = ..., admit_peers: _Optional[_Union[AdmitPeers, _Mapping]] = ..., set_feature_level: _Optional[_Union[SetFeatureLevel, _Mapping]] = ..., change_peers: _Optional[_Union[ChangePeers, _Mapping]] = ..., set_limits: _Optional[_Union[SetLimits, _Mapping]] = ..., write_variables: _Optional[_Union[WriteVariables, _Mapping]] = ..., record_observed: _Optional[_Union[RecordObserved, _Mapping]] = ..., write_namespace: _Optional[_Union[WriteNamespace, _Mapping]] = ..., set_settings: _Optional[_Union[SetSettings, _Mapping]] = ..., cordon_device: _Optional[_Union[CordonDevice, _Mapping]] = ..., move_allocation: _Optional[_Union[MoveAllocation, _Mapping]] = ..., taint_node: _Optional[_Union[TaintNode, _Mapping]] = ..., pin_image: _Optional[_Union[PinImage, _Mapping]] = ..., record_progress: _Optional[_Union[RecordProgress, _Mapping]] = ..., steer_rollout: _Optional[_Union[SteerRollout, _Mapping]] = ..., rollback_job: _Optional[_Union[RollbackJob, _Mapping]] = ..., end_rollouts: _Optional[_Union[EndRollouts, _Mapping]] = ...) -> None: ...
+    launch_runs: LaunchRuns
+    dispatch_job: DispatchJob
+    force_run: ForceRun
+    def __init__(self, magic: _Optional[int] = ..., format: _Optional[int] = ..., identity: _Optional[str] = ..., request_id: _Optional[str] = ..., digest: _Optional[bytes] = ..., time_ms: _Optional[int] = ..., submit_jobs: _Optional[_Union[SubmitJobs, _Mapping]] = ..., stop_job: _Optional[_Union[StopJob, _Mapping]] = ..., scale_job: _Optional[_Union[ScaleJob, _Mapping]] = ..., restart_job: _Optional[_Union[RestartJob, _Mapping]] = ..., remove_job: _Optional[_Union[RemoveJob, _Mapping]] = ..., register_node: _Optional[_Union[RegisterNode, _Mapping]] = ..., cordon_node: _Optional[_Union[CordonNode, _Mapping]] = ..., drain_node: _Optional[_Union[DrainNode, _Mapping]] = ..., forget_node: _Optional[_Union[ForgetNode, _Mapping]] = ..., mark_nodes: _Optional[_Union[MarkNodes, _Mapping]] = ..., apply_plan: _Optional[_Union[ApplyPlan, _Mapping]] = ..., record_statuses: _Optional[_Union[RecordStatuses, _Mapping]] = ..., write_variable: _Optional[_Union[WriteVariable, _Mapping]] = ..., collect: _Optional[_Union[Collect, _Mapping]] = ..., admit_peers: _Optional[_Union[AdmitPeers, _Mapping]] = ..., set_feature_level: _Optional[_Union[SetFeatureLevel, _Mapping]] = ..., change_peers: _Optional[_Union[ChangePeers, _Mapping]] = ..., set_limits: _Optional[_Union[SetLimits, _Mapping]] = ..., write_variables: _Optional[_Union[WriteVariables, _Mapping]] = ..., record_observed: _Optional[_Union[RecordObserved, _Mapping]] = ..., write_namespace: _Optional[_Union[WriteNamespace, _Mapping]] = ..., set_settings: _Optional[_Union[SetSettings, _Mapping]] = ..., cordon_device: _Optional[_Union[CordonDevice, _Mapping]] = ..., move_allocation: _Optional[_Union[MoveAllocation, _Mapping]] = ..., taint_node: _Optional[_Union[TaintNode, _Mapping]] = ..., pin_image: _Optional[_Union[PinImage, _Mapping]] = ..., record_progress: _Optional[_Union[RecordProgress, _Mapping]] = ..., steer_rollout: _Optional[_Union[SteerRollout, _Mapping]] = ..., rollback_job: _Optional[_Union[RollbackJob, _Mapping]] = ..., end_rollouts: _Optional[_Union[EndRollouts, _Mapping]] = ..., launch_runs: _Optional[_Union[LaunchRuns, _Mapping]] = ..., dispatch_job: _Optional[_Union[DispatchJob, _Mapping]] = ..., force_run: _Optional[_Union[ForceRun, _Mapping]] = ...) -> None: ...
 
 class JobSubmission(_message.Message):
     __slots__ = ("spec", "uid", "expect_version", "in_place", "remember")
@@ -208,6 +214,59 @@ class EndRollouts(_message.Message):
     VERDICTS_FIELD_NUMBER: _ClassVar[int]
     verdicts: _containers.RepeatedCompositeFieldContainer[RolloutVerdict]
     def __init__(self, verdicts: _Optional[_Iterable[_Union[RolloutVerdict, _Mapping]]] = ...) -> None: ...
+
+class Launch(_message.Message):
+    __slots__ = ("uid", "version", "after_ms", "due_ms", "child_uid", "skip")
+    UID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    AFTER_MS_FIELD_NUMBER: _ClassVar[int]
+    DUE_MS_FIELD_NUMBER: _ClassVar[int]
+    CHILD_UID_FIELD_NUMBER: _ClassVar[int]
+    SKIP_FIELD_NUMBER: _ClassVar[int]
+    uid: str
+    version: int
+    after_ms: int
+    due_ms: int
+    child_uid: str
+    skip: str
+    def __init__(self, uid: _Optional[str] = ..., version: _Optional[int] = ..., after_ms: _Optional[int] = ..., due_ms: _Optional[int] = ..., child_uid: _Optional[str] = ..., skip: _Optional[str] = ...) -> None: ...
+
+class LaunchRuns(_message.Message):
+    __slots__ = ("launches",)
+    LAUNCHES_FIELD_NUMBER: _ClassVar[int]
+    launches: _containers.RepeatedCompositeFieldContainer[Launch]
+    def __init__(self, launches: _Optional[_Iterable[_Union[Launch, _Mapping]]] = ...) -> None: ...
+
+class DispatchJob(_message.Message):
+    __slots__ = ("namespace", "name", "uid", "meta", "payload")
+    class MetaEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    UID_FIELD_NUMBER: _ClassVar[int]
+    META_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    name: str
+    uid: str
+    meta: _containers.ScalarMap[str, str]
+    payload: bytes
+    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ..., uid: _Optional[str] = ..., meta: _Optional[_Mapping[str, str]] = ..., payload: _Optional[bytes] = ...) -> None: ...
+
+class ForceRun(_message.Message):
+    __slots__ = ("namespace", "name", "uid")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    UID_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    name: str
+    uid: str
+    def __init__(self, namespace: _Optional[str] = ..., name: _Optional[str] = ..., uid: _Optional[str] = ...) -> None: ...
 
 class RemoveJob(_message.Message):
     __slots__ = ("namespace", "name")
@@ -511,14 +570,16 @@ class WriteAnswer(_message.Message):
     def __init__(self, changed: _Optional[bool] = ...) -> None: ...
 
 class JobAnswer(_message.Message):
-    __slots__ = ("uid", "version", "changed")
+    __slots__ = ("uid", "version", "changed", "name")
     UID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CHANGED_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
     uid: str
     version: int
     changed: bool
-    def __init__(self, uid: _Optional[str] = ..., version: _Optional[int] = ..., changed: _Optional[bool] = ...) -> None: ...
+    name: str
+    def __init__(self, uid: _Optional[str] = ..., version: _Optional[int] = ..., changed: _Optional[bool] = ..., name: _Optional[str] = ...) -> None: ...
 
 class JobsAnswer(_message.Message):
     __slots__ = ("jobs",)
@@ -595,6 +656,22 @@ class Remembered(_message.Message):
     pin: PinAnswer
     def __init__(self, identity: _Optional[str] = ..., request_id: _Optional[str] = ..., digest: _Optional[bytes] = ..., time_ms: _Optional[int] = ..., index: _Optional[int] = ..., write: _Optional[_Union[WriteAnswer, _Mapping]] = ..., jobs: _Optional[_Union[JobsAnswer, _Mapping]] = ..., variable: _Optional[_Union[VariableAnswer, _Mapping]] = ..., plan: _Optional[_Union[PlanAnswer, _Mapping]] = ..., rejected: _Optional[_Union[Rejected, _Mapping]] = ..., pin: _Optional[_Union[PinAnswer, _Mapping]] = ...) -> None: ...
 
+class Schedule(_message.Message):
+    __slots__ = ("since_ms", "last_ms", "last_job", "runs", "skipped", "last_skipped")
+    SINCE_MS_FIELD_NUMBER: _ClassVar[int]
+    LAST_MS_FIELD_NUMBER: _ClassVar[int]
+    LAST_JOB_FIELD_NUMBER: _ClassVar[int]
+    RUNS_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_FIELD_NUMBER: _ClassVar[int]
+    LAST_SKIPPED_FIELD_NUMBER: _ClassVar[int]
+    since_ms: int
+    last_ms: int
+    last_job: str
+    runs: int
+    skipped: int
+    last_skipped: str
+    def __init__(self, since_ms: _Optional[int] = ..., last_ms: _Optional[int] = ..., last_job: _Optional[str] = ..., runs: _Optional[int] = ..., skipped: _Optional[int] = ..., last_skipped: _Optional[str] = ...) -> None: ...
+
 class JobVersion(_message.Message):
     __slots__ = ("version", "spec")
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -610,12 +687,13 @@ class Versions(_message.Message):
     def __init__(self, versions: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("tracked", "history", "rollout", "stable_version", "twins", "slot", "uid", "version", "group_versions", "specs", "stopped", "removing", "submit_index", "create_index", "modify_index", "create_time_ms", "modify_time_ms", "pins")
+    __slots__ = ("tracked", "history", "rollout", "stable_version", "twins", "schedule", "slot", "uid", "version", "group_versions", "specs", "stopped", "removing", "submit_index", "create_index", "modify_index", "create_time_ms", "modify_time_ms", "pins")
     TRACKED_FIELD_NUMBER: _ClassVar[int]
     HISTORY_FIELD_NUMBER: _ClassVar[int]
     ROLLOUT_FIELD_NUMBER: _ClassVar[int]
     STABLE_VERSION_FIELD_NUMBER: _ClassVar[int]
     TWINS_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULE_FIELD_NUMBER: _ClassVar[int]
     SLOT_FIELD_NUMBER: _ClassVar[int]
     UID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -634,6 +712,7 @@ class Job(_message.Message):
     rollout: _types_pb2.Rollout
     stable_version: int
     twins: _containers.RepeatedCompositeFieldContainer[Versions]
+    schedule: Schedule
     slot: int
     uid: str
     version: int
@@ -647,7 +726,7 @@ class Job(_message.Message):
     create_time_ms: int
     modify_time_ms: int
     pins: _containers.RepeatedCompositeFieldContainer[ImagePin]
-    def __init__(self, tracked: _Optional[bool] = ..., history: _Optional[_Iterable[_Union[_types_pb2.Revision, _Mapping]]] = ..., rollout: _Optional[_Union[_types_pb2.Rollout, _Mapping]] = ..., stable_version: _Optional[int] = ..., twins: _Optional[_Iterable[_Union[Versions, _Mapping]]] = ..., slot: _Optional[int] = ..., uid: _Optional[str] = ..., version: _Optional[int] = ..., group_versions: _Optional[_Iterable[int]] = ..., specs: _Optional[_Iterable[_Union[JobVersion, _Mapping]]] = ..., stopped: _Optional[bool] = ..., removing: _Optional[bool] = ..., submit_index: _Optional[int] = ..., create_index: _Optional[int] = ..., modify_index: _Optional[int] = ..., create_time_ms: _Optional[int] = ..., modify_time_ms: _Optional[int] = ..., pins: _Optional[_Iterable[_Union[ImagePin, _Mapping]]] = ...) -> None: ...
+    def __init__(self, tracked: _Optional[bool] = ..., history: _Optional[_Iterable[_Union[_types_pb2.Revision, _Mapping]]] = ..., rollout: _Optional[_Union[_types_pb2.Rollout, _Mapping]] = ..., stable_version: _Optional[int] = ..., twins: _Optional[_Iterable[_Union[Versions, _Mapping]]] = ..., schedule: _Optional[_Union[Schedule, _Mapping]] = ..., slot: _Optional[int] = ..., uid: _Optional[str] = ..., version: _Optional[int] = ..., group_versions: _Optional[_Iterable[int]] = ..., specs: _Optional[_Iterable[_Union[JobVersion, _Mapping]]] = ..., stopped: _Optional[bool] = ..., removing: _Optional[bool] = ..., submit_index: _Optional[int] = ..., create_index: _Optional[int] = ..., modify_index: _Optional[int] = ..., create_time_ms: _Optional[int] = ..., modify_time_ms: _Optional[int] = ..., pins: _Optional[_Iterable[_Union[ImagePin, _Mapping]]] = ...) -> None: ...
 
 class ImagePin(_message.Message):
     __slots__ = ("group", "version", "image", "digest")

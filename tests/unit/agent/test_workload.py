@@ -304,8 +304,8 @@ async def stopped(side: Side, timeout_ms: int = 10_000) -> asyncio.Task[int]:
     return task
 
 
-async def listens(side: Side) -> asyncio.Task[tuple[int, Any]]:
-    task = asyncio.ensure_future(side.call("GET", "/api/v1/shutdown?wait=30"))
+async def listens(side: Side, more: str = "") -> asyncio.Task[tuple[int, Any]]:
+    task = asyncio.ensure_future(side.call("GET", f"/api/v1/shutdown?wait=30{more}"))
     said = side.side.board.of(run_of(record_of()))
     while not said.listens:
         await asyncio.sleep(0.005)
@@ -328,6 +328,16 @@ async def test_a_task_learns_its_end_before_the_signal_and_gets_it_when_it_is_do
     assert report.stopping and report.draining and not report.done and not stopping.done()
     await side.call("POST", "/api/v1/shutdown", {"status": "done"})
     assert 0 < await asyncio.wait_for(stopping, 5) < 10_000
+
+
+async def test_a_listener_may_ask_for_its_grace_with_the_question_itself(side: Side) -> None:
+    notice = await listens(side, "&hold=true")
+    stopping = await stopped(side)
+    await asyncio.wait_for(notice, 5)
+    (report,) = side.side.report(side.records[KEY]).tasks
+    assert report.draining and not stopping.done()
+    await side.call("POST", "/api/v1/shutdown", {"status": "done"})
+    assert await asyncio.wait_for(stopping, 5) > 0
 
 
 async def test_a_run_that_ends_is_waited_for_no_longer(side: Side) -> None:

@@ -6,6 +6,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -39,12 +40,13 @@ def allocation(ordinal: int = 0, state: AllocState = AllocState.RUNNING, **more:
 
 
 def job(state: str = "running", spec: model.JobSpec | None = None, **counts: int) -> answers.JobStatus:
+    said: dict[str, Any] = {"count": 1, "ready": counts.get("running", 0), **counts}
     return answers.JobStatus(
         spec=spec or job_spec(),
         uid="u1",
         version=1,
         state=state,
-        groups=(answers.GroupStatus(group="main", **{"count": 1, "ready": counts.get("running", 0), **counts}),),
+        groups=(answers.GroupStatus(group="main", **said),),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from importlib import resources
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from orchestrator.client.aio import Client
 from orchestrator.contract.answers import (
     AllocationList,
     ClusterStatus,
+    DispatchResult,
     JobAnswer,
     JobList,
     JobStatus,
@@ -24,6 +26,7 @@ from orchestrator.contract.answers import (
     SubmitResult,
     WorkloadAnswer,
 )
+from orchestrator.contract.batch import Origin
 from orchestrator.contract.errors import NoLeaderError, NotFoundError, OutOfRangeError
 from orchestrator.contract.model import Event, JobSpec, NodeSpec, Resources, Service, TaskMetric, TaskReport
 from orchestrator.gateway.app import build_app
@@ -70,6 +73,12 @@ class FakeClient:
 
     async def remove_job(self, name: str, **_: Any) -> None:
         del self.jobs[name]
+
+    async def dispatch_job(self, name: str, meta: dict[str, str], payload: bytes, **_: Any) -> DispatchResult:
+        run = f"{name}/dispatch-1700000000-0a1b2c3d"
+        origin = Origin(job=name, uid="u", version=1, meta=tuple(sorted(meta.items())), payload=payload)
+        self.jobs[run] = replace(self.jobs[name], name=run, origin=origin)
+        return DispatchResult(index=1, uid="r", name=run)
 
     async def list_nodes(self, **_: Any) -> NodeList:
         spec = NodeSpec(id="n1", name="one", capacity=Resources(cpu_millis=4000, memory_mib=8192), labels=(("a", "b"),))
@@ -137,6 +146,21 @@ async def test_an_oversized_body_is_refused(http: httpx.AsyncClient, fake: FakeC
 async def test_an_unknown_task_is_a_404(http: httpx.AsyncClient, task_id: str) -> None:
     assert (await http.get(f"/api/v1/tasks/{task_id}")).status_code == 404
     assert (await http.delete(f"/api/v1/tasks/{task_id}")).status_code == 404
+
+
+async def test_a_job_can_be_dispatched_and_its_run_read_and_removed(http: httpx.AsyncClient, fake: FakeClient) -> None:
+    await http.post("/api/v1/jobs", content="name: work\ntype: batch\ncommand: [x]\nparameterized: true\n")
+    made = await http.post("/api/v1/jobs/work/dispatch", json={"meta": {"k": "v"}, "payload_base64": "/w=="})
+    assert made.status_code == 201
+    name = made.json()["name"]
+    read = (await http.get(f"/api/v1/jobs/{name}")).json()
+    assert (read["spec"]["origin"]["meta"], read["spec"]["origin"]["payload"]) == ({"k": "v"}, "/w==")
+    assert (await http.delete(f"/api/v1/jobs/{name}")).status_code == 204
+    assert name not in fake.jobs
+    wrong: list[object] = [[], {"meta": 1}, {"meta": {"k": 1}}, {"payload_base64": "?"}, {"payload": 1}, {"more": 1}]
+    for bad in wrong:
+        assert (await http.post("/api/v1/jobs/work/dispatch", json=bad)).status_code == 400
+    assert (await http.get("/api/v1/jobs/work/nothing")).status_code == 404
 
 
 async def test_a_job_file_can_be_posted_as_yaml(http: httpx.AsyncClient, fake: FakeClient) -> None:
