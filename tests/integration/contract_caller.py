@@ -199,6 +199,11 @@ async def main(address: str, certs: Path | None, me: str, logs_address: str) -> 
     await call(control, "ListJobVersions", pb.ListJobVersionsRequest(job=key))
     assert len(ANSWERS["ListJobVersions"].versions) >= 3, ANSWERS["ListJobVersions"]
     await call(control, "RollbackJob", pb.RollbackJobRequest(job=key, version=1))
+    for name, rule in (("work", {"parameterized": {"payload": 1}}), ("tick", {"periodic": {"cron": ["@yearly"]}})):
+        template = {"namespace": space, "name": name, "type": 2, "groups": spec["groups"], **rule}
+        await call(control, "SubmitJob", pb.SubmitJobRequest(request_id=uuid.uuid4().hex, job=template))
+    await call(control, "DispatchJob", pb.DispatchJobRequest(job={"namespace": space, "name": "work"}, payload=b"x"))
+    await call(control, "ForceRun", pb.ForceRunRequest(job={"namespace": space, "name": "tick"}))
     await call(control, "StopJob", pb.StopJobRequest(job=key))
     await call(control, "RemoveJob", pb.RemoveJobRequest(job=key))
     batch = [{"namespace": space, "name": f"b{n}", "groups": spec["groups"]} for n in range(3)]
