@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,7 +24,8 @@ def outcomes() -> Iterator[Outcomes]:
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield Outcomes(process)
-            process.wait(60)  # it stops its cluster, and should not be cut short in that
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(60)  # it stops its cluster, and should not be cut short in that
         finally:
             process.terminate()
 

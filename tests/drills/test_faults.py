@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import signal
@@ -55,6 +56,8 @@ def outcomes() -> Iterator[Outcomes]:
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield Outcomes(process)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(60)  # it stops its cluster, and should not be cut short in that
         finally:
             process.terminate()
 
