@@ -364,7 +364,7 @@ def _write(dice: Random) -> WriteVariable:
 
 
 _KINDS: tuple[type, ...] = (
-    *(ApplyPlan,) * 10, *(RecordStatuses,) * 6, SubmitJobs, SubmitJobs, RegisterNode, RegisterNode, RegisterNode,
+    *(ApplyPlan,) * 24, *(RecordStatuses,) * 9, SubmitJobs, SubmitJobs, RegisterNode, RegisterNode, RegisterNode,
     MarkNodes, MarkNodes, CordonNode, CordonNode, CordonNode, ScaleJob, StopJob, RestartJob, RemoveJob, DrainNode,
     MoveAllocation, MoveAllocation, SteerRollout, SteerRollout, RollbackJob, RollbackJob, EndRollouts, EndRollouts,
     PinImage, RecordProgress,
@@ -413,7 +413,7 @@ _UPDATES = (
     None,
     UpdateSpec(max_surge=1, max_unavailable=0, auto_revert=True),
     UpdateSpec(max_surge=50, surge_percent=True, max_unavailable=1, canaries=1),
-    UpdateSpec(max_unavailable=2**20, auto_revert=True),
+    UpdateSpec(max_unavailable=10_000, auto_revert=True),
 )
 
 
