@@ -254,7 +254,7 @@ def test_an_unknown_image_or_command_in_it_stays_failed_after_its_tries(
     result = shell.job(f"name: {name}\n{task}restart: {{attempts: 1}}\n")
     assert result.returncode == 4, result.stderr
     assert said in result.stderr
-    assert re.search(rf"{name}/main/0 +failed +n\d +3 ", result.stdout), result.stdout
+    assert re.search(rf"{name}/main/0 +failed +n\d +2 ", result.stdout), result.stdout
 
 
 def test_a_batch_job_that_fails_is_restarted_by_policy_and_shows_its_last_lines(shell: Shell, name: str) -> None:
