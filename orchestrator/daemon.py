@@ -486,7 +486,12 @@ def command(id_: str | None, config: Path | None, **flags: Any) -> None:
     except StartupError as error:
         click.echo(f"raftsman peer: {error.message}", err=True)
         raise SystemExit(int(error.exit_code)) from None
-    raise SystemExit(_run(settings))
+    status = _run(settings)
+    # Everything is closed by now. gRPC's threads may not be, and complain on stderr while the interpreter takes itself
+    # apart around them ("Error in sys.excepthook"): what a peer says last is to be its own.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":

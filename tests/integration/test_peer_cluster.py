@@ -19,6 +19,7 @@ from tests.integration.peer_processes import PeerCluster, agent, eventually, pee
 pytestmark = pytest.mark.cluster
 
 TASK = {"name": "main", "command": ["true"], "resources": {"cpu_millis": 1, "memory_mib": 1}}
+CONTAINER = {"name": "main", "image": "busybox", "resources": {"cpu_millis": 1, "memory_mib": 1}}
 GROUP = {"name": "main", "count": 1, "tasks": [TASK]}
 
 
@@ -151,12 +152,15 @@ async def test_bad_jobs_are_refused_with_the_place_by_every_peer(tmp_path: Path)
             ({"name": "x", "placement": "bogus", "groups": [GROUP]}, InvalidError, "placement"),
             ({"name": "x", "groups": [{**GROUP, "count": -1}]}, InvalidError, "count"),
             (
-                {"name": "x", "groups": [{**GROUP, "tasks": [{**TASK, "privileged": True}]}]},
+                {"name": "x", "groups": [{**GROUP, "tasks": [{**CONTAINER, "privileged": True}]}]},
                 PreconditionError,
                 "--allow",
             ),
             (
-                {"name": "x", "groups": [{**GROUP, "tasks": [{**TASK, "mounts": [{"source": "/", "target": "/h"}]}]}]},
+                {
+                    "name": "x",
+                    "groups": [{**GROUP, "tasks": [{**CONTAINER, "mounts": [{"source": "/", "target": "/h"}]}]}],
+                },
                 PreconditionError,
                 "--allow-host-paths",
             ),
