@@ -17,7 +17,7 @@ the fewest victims, then the least waste.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -497,8 +497,11 @@ class Preemption:
             elif port:
                 problem.ports.occupy(node, (port,))
 
-    def mark(self) -> Mark:
+    def mark(self, *, ports: bool = False) -> Mark:
+        """``ports``: whether ports will be held, which costs a copy of all that are taken."""
         return Mark(
+            restore_ports=self.problem.ports.remember(range(len(self.problem))) if ports else None,
+            nominated={group: set(nodes) for group, nodes in self._nominated.items()},
             free=self.problem.free.copy(),
             devices=self.problem.devices.free.copy(),
             more=self._more.copy(),
@@ -514,8 +517,10 @@ class Preemption:
         )
 
     def undo(self, mark: Mark) -> None:
-        """As it was at ``mark``, which is used up; static ports that were held meanwhile stay so for this round, which
-        harms nothing."""
+        """As it was at ``mark``, which is used up."""
+        if mark.restore_ports is not None:
+            mark.restore_ports()
+        self._nominated = mark.nominated
         self.problem.free[:] = mark.free
         self.problem.devices.free[:] = mark.devices
         self.problem.custom.free[:] = mark.custom
@@ -542,6 +547,8 @@ class _Freeable:
 class Mark:
     """Everything that making room for a unit changes."""
 
+    restore_ports: Callable[[], None] | None
+    nominated: dict[str, set[int]]
     free: Int64Array
     devices: npt.NDArray[np.int32]
     more: Int64Array

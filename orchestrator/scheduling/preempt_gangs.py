@@ -47,7 +47,7 @@ def make_room(preemption: Preemption, ask: Ask, wish: Wish, places: Sequence[int
     begun = len(preemption.evictions)
     best: tuple[tuple[int, int], _Domain] | None = None
     for domain in _domains(preemption, ask, wish):
-        mark = preemption.mark()
+        mark = preemption.mark(ports=any(wish.ports))
         harm = preemption.harm_since(begun) if _try(preemption, ask, wish, places, domain) else None
         if harm is not None and not harm[1]:
             best = harm, domain

@@ -59,6 +59,7 @@ class Side:
         self.records = {record.key: record for record in records}
         self.saved: dict[str, Any] = saved or {}
         self.services = Directory(first_s=0.01)
+        self.listening: list[asyncio.Task[tuple[int, Any]]] = []
         self.side = WorkloadSide(
             cluster_id=lambda: "c",
             records=lambda: self.records,
@@ -81,9 +82,11 @@ class Side:
 
     async def raw(self, data: bytes) -> tuple[int, Any]:
         reader, writer = await asyncio.open_unix_connection(self.side._directory / SOCKET)
-        writer.write(data)
-        answer = await reader.read()
-        writer.close()
+        try:
+            writer.write(data)
+            answer = await reader.read()
+        finally:
+            writer.close()
         head, _, body = answer.partition(b"\r\n\r\n")
         return int(head.split()[1]), json.loads(body)
 
@@ -93,6 +96,9 @@ async def side(tmp_path: Path) -> AsyncIterator[Side]:
     made = Side(tmp_path / "s", record_of())
     await made.side.start()
     yield made
+    for call in made.listening:
+        call.cancel()
+    await asyncio.gather(*made.listening, return_exceptions=True)
     await made.side.close()
 
 
@@ -306,6 +312,7 @@ async def stopped(side: Side, timeout_ms: int = 10_000) -> asyncio.Task[int]:
 
 async def listens(side: Side, more: str = "") -> asyncio.Task[tuple[int, Any]]:
     task = asyncio.ensure_future(side.call("GET", f"/api/v1/shutdown?wait=30{more}"))
+    side.listening.append(task)
     said = side.side.board.of(run_of(record_of()))
     while not said.listens:
         await asyncio.sleep(0.005)

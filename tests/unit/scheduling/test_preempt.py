@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -319,7 +320,7 @@ def test_units_go_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def gang(stage: Stage, name: str, *, count: int, domain: GangDomain = GangDomain.CLUSTER, **more: Any) -> Job:
-    group = {key: more.pop(key) for key in ("cpu", "gpu", "custom") if key in more}
+    group = {key: more.pop(key) for key in ("cpu", "gpu", "custom", "ports") if key in more}
     return stage.cluster.job(name, group_spec(count=count, gang=GangSpec(domain=domain), **group), **more)
 
 
@@ -353,6 +354,23 @@ def test_a_gang_is_made_room_for_in_the_domain_with_the_least_harm() -> None:
         stage.stopped(next(job for job in stage.cluster.jobs if job.spec.name == name))
         assert stage.evicted() == []
     assert sorted(stage.placed()) == [("gang", "e"), ("gang", "f")]
+
+
+def test_what_was_tried_in_one_domain_holds_no_port_when_the_room_is_made_in_another() -> None:
+    stage = Stage()
+    for rack, name in (("r1", "a"), ("r1", "b"), ("r2", "c"), ("r2", "d")):
+        stage.cluster.node(name, cpu=1000, labels={"rack": rack})
+    for name, priority in (("a", 40), ("b", 40), ("c", 20), ("d", 20)):
+        stage.running(name, name, priority=priority, cpu=1000)
+    gang(stage, "gang", count=2, cpu=800, ports=(8080,), priority=80, domain=GangDomain.RACK)
+    assert sorted(text.partition("/")[0] for text in stage.evicted()) == ["c", "d"]
+    stage.cluster.rows.clear()
+    for name, priority in (("a", 20), ("b", 30), ("c", 20), ("d", 20)):
+        job = next(one for one in stage.cluster.jobs if one.spec.name == name)
+        stage.cluster.change(job, spec=replace(job.spec, priority=priority))
+        at = next(node for node in stage.cluster.nodes if node.spec.name == name)
+        stage.cluster.alloc(job, at, create_index=1)
+    assert sorted(text.partition("/")[0] for text in stage.evicted()) == ["c", "d"]
 
 
 def test_room_that_is_there_counts_and_what_is_freed_for_a_gang_goes_to_nobody_lower() -> None:
