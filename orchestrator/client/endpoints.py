@@ -330,9 +330,9 @@ def nobody(failures: dict[str, RaftsmanError], timeout_s: float) -> RaftsmanErro
     for error in failures.values():
         if isinstance(error, (OverloadedError, TimeoutError_)):
             return error
-    if any(not isinstance(error, UnknownOutcomeError) or error.reason != UNCONNECTED for error in failures.values()):
-        said = next(error for error in failures.values() if error.reason != UNCONNECTED)
-        return NoLeaderError(f"no leader within {timeout_s:g} s: {said.message}")
+    for error in failures.values():
+        if not isinstance(error, UnknownOutcomeError) or error.reason != UNCONNECTED:
+            return NoLeaderError(f"no leader within {timeout_s:g} s: {error.message}")
     told = "; ".join(f"{address}: {_short(error)}" for address, error in failures.items()) or "nobody answered"
     return NoLeaderError(f"no peer could be reached within {timeout_s:g} s ({told})", reason=UNREACHABLE)
 

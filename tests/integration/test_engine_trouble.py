@@ -21,11 +21,7 @@ from orchestrator.ops.own_engine import OwnEngine
 from tests.integration.agent_fakes import until
 from tests.integration.test_driver_contract import Kit
 
-pytestmark = [
-    pytest.mark.docker,
-    # The SDK leaves a socket to the collector when nobody listens where it would connect to.
-    pytest.mark.filterwarnings("ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = pytest.mark.docker
 
 DISK_MIB = 48
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from orchestrator.client.aio import Client
-from orchestrator.client.endpoints import LONGEST_PAUSE_S, UNREACHABLE, pause_s
+from orchestrator.client.endpoints import LONGEST_PAUSE_S, UNREACHABLE, nobody, pause_s
 from orchestrator.contract.errors import (
     ConflictError,
     InvalidError,
@@ -19,6 +19,7 @@ from orchestrator.contract.errors import (
     TimeoutError_,
     UnknownOutcomeError,
 )
+from orchestrator.contract.status import UNCONNECTED
 from tests.unit.client.fake import FakePeer, World, job_spec
 
 
@@ -213,3 +214,9 @@ async def test_an_overloaded_read_falls_back_to_a_stale_one_when_asked_to(peers:
         peer.fail("ListJobs", *[OverloadedError("full", retry_after_ms=1_000)] * 1)
     async with client(*peers, stale_after_s=0.2) as it:
         assert (await it.list_jobs()).read.stale
+
+
+def test_who_refused_while_it_had_no_connection_is_told_as_it_said() -> None:
+    said = nobody({"a": NoLeaderError("nobody leads here", reason=UNCONNECTED)}, 2.0)
+    assert isinstance(said, NoLeaderError)
+    assert said.message == "no leader within 2 s: nobody leads here"
