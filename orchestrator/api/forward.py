@@ -317,8 +317,6 @@ class Service:
 
     def _method_handler(self, method: _Method) -> grpc.RpcMethodHandler[Any, Any]:
         if method.takes_stream:
-            # A generator: writing to the context costs less, but gRPC then ends some calls that the client has half
-            # closed with "Internal error from Core".
             async def duplex(raws: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
                 async def run() -> AsyncGenerator[bytes, None]:
                     call = self._begin(method, context)
