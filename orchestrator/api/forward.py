@@ -317,6 +317,7 @@ class Service:
 
     def _method_handler(self, method: _Method) -> grpc.RpcMethodHandler[Any, Any]:
         if method.takes_stream:
+
             async def duplex(raws: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
                 async def run() -> AsyncGenerator[bytes, None]:
                     call = self._begin(method, context)
