@@ -17,13 +17,14 @@ that of the OCI runtimes.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import signal
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from agent.drivers import process_shim
 
 ROOT_NAME = "raftsman"
 KILL_S = 5.0
@@ -70,12 +71,6 @@ class Confinement:
         for controller, parent in self.parents.items():
             _set(self.version, controller, parent / name, limits)
         return self.directories(name)
-
-    def change(self, name: str, limits: Limits) -> None:
-        """Other limits for what runs. Raises ``OSError``, for example where less memory is given than is in use."""
-        for controller, parent in self.parents.items():
-            if (parent / name).is_dir():
-                _set(self.version, controller, parent / name, limits)
 
     def members(self, name: str) -> list[int]:
         return members(self.directories(name))
@@ -173,18 +168,7 @@ def _joined(text: str) -> dict[str, str]:
 
 
 def _set(version: int, controller: str, directory: Path, limits: Limits) -> None:
-    values = list((_values_2 if version == 2 else _values_1)(controller, limits))
-    try:
-        _write_all(directory, values)
-    except OSError as error:
-        if error.errno != errno.EINVAL or len(values) < 2:
-            raise
-        # Of v1 memory alone may not exceed memory and swap: a higher limit goes in the other way round.
-        _write_all(directory, values[::-1])
-
-
-def _write_all(directory: Path, values: Iterable[tuple[str, str]]) -> None:
-    for file, value in values:
+    for file, value in (_values_2 if version == 2 else _values_1)(controller, limits):
         try:
             _write(directory / file, value)
         except FileNotFoundError:
@@ -234,11 +218,7 @@ def shares_of(cpu_millis: int) -> int:
 
 
 def members(directories: Iterable[Path]) -> list[int]:
-    found: set[int] = set()
-    for directory in directories:
-        with contextlib.suppress(OSError, ValueError):
-            found.update(int(line) for line in (directory / "cgroup.procs").read_text().split())
-    return sorted(found - {0})
+    return process_shim.members([str(directory) for directory in directories])
 
 
 def kill(directories: Iterable[Path]) -> None:

@@ -106,8 +106,8 @@ def measured(nvml: Any | None, pci_root: Path = Path("/sys/bus/pci/devices")) ->
         for place, handle in enumerate(handles):
             with contextlib.suppress(nvml.NVMLError):
                 whole = Device(
-                    id=_text(nvml.nvmlDeviceGetUUID(handle)),
-                    model=_text(nvml.nvmlDeviceGetName(handle)),
+                    id=text(nvml.nvmlDeviceGetUUID(handle)),
+                    model=text(nvml.nvmlDeviceGetName(handle)),
                     memory_mib=int(nvml.nvmlDeviceGetMemoryInfo(handle).total) // MIB,
                     island=islands[place],
                     numa=_numa(nvml, handle, pci_root, sockets[place]),
@@ -137,11 +137,11 @@ def _slices(nvml: Any, handle: Any, whole: Device) -> list[Device]:
     for index in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
         with contextlib.suppress(nvml.NVMLError):
             mig = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
-            profile = _text(nvml.nvmlDeviceGetName(mig)).lower().rpartition("mig ")[2].strip()
+            profile = text(nvml.nvmlDeviceGetName(mig)).lower().rpartition("mig ")[2].strip()
             slices.append(
                 replace(
                     whole,
-                    id=_text(nvml.nvmlDeviceGetUUID(mig)),
+                    id=text(nvml.nvmlDeviceGetUUID(mig)),
                     memory_mib=int(nvml.nvmlDeviceGetMemoryInfo(mig).total) // MIB,
                     mig=profile,
                     parent=whole.id,
@@ -160,7 +160,7 @@ def _capability(nvml: Any, handle: Any) -> str:
 
 def _driver_version(nvml: Any) -> str:
     try:
-        return _text(nvml.nvmlSystemGetDriverVersion())
+        return text(nvml.nvmlSystemGetDriverVersion())
     except (nvml.NVMLError, AttributeError):
         return ""
 
@@ -195,14 +195,14 @@ def _islands(nvml: Any, handles: list[Any]) -> list[int]:
     places = {}
     for place, handle in enumerate(handles):
         with contextlib.suppress(nvml.NVMLError):
-            places[_text(nvml.nvmlDeviceGetPciInfo(handle).busId).lower()] = place
+            places[text(nvml.nvmlDeviceGetPciInfo(handle).busId).lower()] = place
     switched = -1
     for place, handle in enumerate(handles):
         for link in range(MAX_LINKS):
             try:
                 if not nvml.nvmlDeviceGetNvLinkState(handle, link):
                     continue
-                remote = _text(nvml.nvmlDeviceGetNvLinkRemotePciInfo(handle, link).busId).lower()
+                remote = text(nvml.nvmlDeviceGetNvLinkRemotePciInfo(handle, link).busId).lower()
             except nvml.NVMLError:
                 continue
             if remote in places:
@@ -218,7 +218,7 @@ def _islands(nvml: Any, handles: list[Any]) -> list[int]:
 def _numa(nvml: Any, handle: Any, pci_root: Path, socket: int) -> int:
     """The NUMA node: as the kernel says, else as the driver does, else the group of those on one node by topology."""
     with contextlib.suppress(nvml.NVMLError, OSError, ValueError):
-        domain, _, rest = _text(nvml.nvmlDeviceGetPciInfo(handle).busId).lower().partition(":")
+        domain, _, rest = text(nvml.nvmlDeviceGetPciInfo(handle).busId).lower().partition(":")
         number = int((pci_root / f"{domain[-4:]}:{rest}" / "numa_node").read_text())
         if number >= 0:
             return number
@@ -228,5 +228,6 @@ def _numa(nvml: Any, handle: Any, pci_root: Path, socket: int) -> int:
         return socket
 
 
-def _text(value: str | bytes) -> str:
+def text(value: str | bytes) -> str:
+    """What NVML says, which old bindings give as bytes."""
     return value.decode() if isinstance(value, bytes) else value

@@ -23,6 +23,7 @@ from typing import Any
 
 import structlog
 
+from agent.inventory.gpu import text
 from orchestrator.contract.model import Device, StrMap, str_map
 
 LOOK_EVERY_S = 5.0
@@ -113,7 +114,7 @@ class GpuHealth:
         while self._events is not None:
             try:
                 event = nvml.nvmlEventSetWait_v2(self._events, 0)
-                gpu = _text(nvml.nvmlDeviceGetUUID(event.device))
+                gpu = text(nvml.nvmlDeviceGetUUID(event.device))
             except nvml.NVMLError:
                 return  # none is left (time-out)
             xid = int(event.eventData)
@@ -159,7 +160,3 @@ class GpuHealth:
             if nvml.nvmlDeviceGetRetiredPagesPendingStatus(handle) == nvml.NVML_FEATURE_ENABLED:
                 return "pages of its memory wait to be retired: reset it"
         return ""
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value

@@ -14,7 +14,7 @@ import pytest
 
 from agent.driver import RunSpec, StartError
 from agent.drivers import confinement
-from agent.drivers.confinement import Confinement, Limits
+from agent.drivers.confinement import Confinement
 from agent.drivers.process import ProcessDriver
 from orchestrator.contract.model import Resources
 from tests.integration.agent_fakes import until
@@ -179,17 +179,3 @@ async def test_limits_that_cannot_be_set_fail_the_start_and_leave_nothing(tmp_pa
         await driver.start(spec)
     assert list(parent.iterdir()) == []
     await driver.close()
-
-
-@needs_memory
-def test_limits_of_what_runs_can_be_raised_and_lowered() -> None:
-    name = f"test-{os.getpid()}"
-    HERE.create(name, Limits(memory_bytes=64 << 20, cpu_millis=500, pids=10))
-    try:
-        for mib in (256, 32, 512):
-            HERE.change(name, Limits(memory_bytes=mib << 20, cpu_millis=1000, cpu_quota_millis=500, pids=20))
-            directory = HERE.parents["memory"] / name
-            files = [directory / "memory.limit_in_bytes", directory / "memory.max"]
-            assert [int(file.read_text()) for file in files if file.exists()] == [mib << 20]
-    finally:
-        HERE.remove(name)
