@@ -21,6 +21,9 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import structlog
+
+from agent.driver import DriverUnavailableError
 from agent.drivers import docker_http
 from agent.drivers.docker_http import Answer, EngineError
 from agent.hands import CHUNK, Command, Connection, Entered, HandsError, Incoming
@@ -30,10 +33,15 @@ from orchestrator.contract.tree import Target, TreeError, landing
 MARK = "RAFTSMAN_SESSION"
 """In the environment of a command: the way to find it again."""
 SETTLE_S = 0.05
+RESIZE_S = 3.0
+"""The engine answers a resize within this, or is asked again: now and then one of its answers never comes."""
+RESIZES = 8
+SIZED_S = 1.0
 ENDED_S = 10.0
 CONNECT_S = 5.0
 CLONE_NEWNET = 0x40000000
 T = TypeVar("T")
+log = structlog.get_logger("agent.docker")
 GO_MODE_DIR = 1 << 31
 """Of the engine's file modes, which are Go's."""
 
@@ -69,6 +77,8 @@ class _Entered:
         self._frame = 0  # bytes left of the present frame
         self._is_error = False
         self._ended = False
+        self._size = (0, 0)
+        self._fitting: asyncio.Task[None] | None = None
 
     async def read(self) -> tuple[bool, bytes]:
         reader = self._stream.reader
@@ -99,12 +109,31 @@ class _Entered:
     async def resize(self, rows: int, columns: int) -> None:
         if not self._tty or rows <= 0 or columns <= 0:
             return
-        for _ in range(3):  # the engine refuses until the command has its terminal
+        self._size = (rows, columns)
+        if self._fitting is None or self._fitting.done():
+            self._fitting = asyncio.create_task(self._fit())
+        # What is typed next should find the new size, but must not wait for an engine that has lost the question.
+        await asyncio.wait({self._fitting}, timeout=SIZED_S)
+
+    async def _fit(self) -> None:
+        """The newest size counts."""
+        left, size = RESIZES, self._size
+        while left:
             try:
-                await docker_http.ask("POST", f"/exec/{self._id}/resize", query={"h": str(rows), "w": str(columns)})
-                return
-            except EngineError:
-                await asyncio.sleep(SETTLE_S)
+                await docker_http.ask(
+                    "POST",
+                    f"/exec/{self._id}/resize",
+                    query={"h": str(size[0]), "w": str(size[1])},
+                    patience_s=RESIZE_S,
+                )
+                left = 0
+            except (EngineError, DriverUnavailableError) as error:  # it refuses until the command has its terminal
+                left -= 1
+                if not left:
+                    log.info("terminal_not_resized", container=self._container, error=str(error))
+                await asyncio.sleep(SETTLE_S * 2 ** (RESIZES - left))
+            if size != self._size:
+                left, size = RESIZES, self._size
 
     async def signal(self, name: str) -> None:
         number = getattr(signals, name, None) if name.startswith("SIG") else None
@@ -130,6 +159,8 @@ class _Entered:
         return found
 
     async def close(self) -> None:
+        if self._fitting is not None:
+            self._fitting.cancel()
         await self._stream.close()
         if not self._ended:
             self._ended = True

@@ -168,11 +168,13 @@ async def call(
     return await answer(reader, writer, patience_s=patience_s, head_only=method == "HEAD")
 
 
-async def ask(method: str, path: str, *, query: dict[str, str] | None = None, value: Any = None) -> Any:
+async def ask(
+    method: str, path: str, *, query: dict[str, str] | None = None, value: Any = None, patience_s: float = ANSWER_S
+) -> Any:
     """One request and the whole of its answer, which is JSON."""
-    found = await call(method, path, query=query, value=value)
+    found = await call(method, path, query=query, value=value, patience_s=patience_s)
     try:
-        async with asyncio.timeout(ANSWER_S):
+        async with asyncio.timeout(patience_s):
             return await found.json()
     except TimeoutError:
         raise DriverUnavailableError("the Docker engine does not answer in time") from None

@@ -67,7 +67,8 @@ Answer = Mapping[str, Any]
 
 
 class Endpoint:
-    """``changed`` is called when something that should survive this agent did; ``lookup`` asks for a service."""
+    """``kept`` returns once what has changed survives this agent: only then is a task told that it was heard.
+    ``lookup`` asks for a service."""
 
     def __init__(
         self,
@@ -75,12 +76,12 @@ class Endpoint:
         ports: PortLeases,
         *,
         lookup: Callable[[ServiceName], Awaitable[Known | None]],
-        changed: Callable[[], None],
+        kept: Callable[[], Awaitable[None]],
     ) -> None:
         self._board = board
         self._ports = ports
         self._lookup = lookup
-        self._changed = changed
+        self._kept = kept
         self._server: asyncio.Server | None = None
         self._connections = 0
         self._routes: dict[tuple[str, str], Callable[[RunId, dict[str, str], dict[str, Any]], Awaitable[Answer]]] = {
@@ -181,7 +182,7 @@ class Endpoint:
         if not isinstance(ready, bool):
             raise _Refused(400, "ready: expected true or false")
         if self._board.ready(run, ready):
-            self._changed()
+            await self._kept()
         return {"ready": ready}
 
     async def _heartbeat(self, run: RunId, _query: dict[str, str], _body: dict[str, Any]) -> Answer:
@@ -197,7 +198,7 @@ class Endpoint:
         wait_s = _number(query.get("wait", "0"), "wait", 0, WAIT_MAX_S)
         if wait_s > 0 and not said.listens:
             said.listens = True
-            self._changed()
+            await self._kept()
         if wait_s > 0 and not said.notice.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
@@ -217,7 +218,7 @@ class Endpoint:
             self._board.drains(run)
         elif status == "done":
             if self._board.is_done(run):
-                self._changed()
+                await self._kept()
         else:
             raise _Refused(400, "status: expected 'draining' or 'done'")
         return {"status": status}
@@ -231,7 +232,7 @@ class Endpoint:
             raise _Refused(400, "protocols: expected a list of 'tcp' and 'udp'")
         protocols = sorted({PROTOCOLS[one] for one in wanted})
         port = self._ports.lease(run, first=first, end=end, protocols=protocols)
-        self._changed()
+        await self._kept()
         return {"port": port, "protocols": [one.name.lower() for one in protocols]}
 
     async def _release(self, run: RunId, query: dict[str, str], _body: dict[str, Any]) -> Answer:
@@ -239,7 +240,7 @@ class Endpoint:
         words = query.get("protocols", "tcp,udp").split(",")
         released = self._ports.release(run, port, [PROTOCOLS[one] for one in words if one in PROTOCOLS])
         if released:
-            self._changed()
+            await self._kept()
         return {"released": released}
 
     async def _service(self, run: RunId, query: dict[str, str], _body: dict[str, Any]) -> Answer:

@@ -94,8 +94,9 @@ class WorkloadSide:
         self._listens = False
         self.board = Board(bytes.fromhex(self._secret), cluster_id, records)
         self.ports = PortLeases(reserved=reserved, given=self._given, locks=shared_locks(Path(tempfile.gettempdir())))
-        self._endpoint = Endpoint(self.board, self.ports, lookup=services.ask, changed=self._soon)
+        self._endpoint = Endpoint(self.board, self.ports, lookup=services.ask, kept=self._kept)
         self._saving: asyncio.TimerHandle | None = None
+        self._saved_next = asyncio.Event()
 
     async def start(self) -> None:
         """Take up what was kept, and listen. Where that is impossible: raises OSError if it is ``needed``."""
@@ -275,8 +276,14 @@ class WorkloadSide:
         if self._saving is None:
             self._saving = asyncio.get_running_loop().call_later(SAVE_S, self._keep)
 
+    async def _kept(self) -> None:
+        """Once what is known now has been saved; who changes something within ``SAVE_S`` of another waits with it."""
+        self._soon()
+        await self._saved_next.wait()
+
     def _keep(self) -> None:
         self._saving = None
+        waiting, self._saved_next = self._saved_next, asyncio.Event()
         runs = [
             {
                 "token": self.board.token(run),
@@ -291,6 +298,8 @@ class WorkloadSide:
             self._save({"secret": self._secret, "runs": runs})
         except OSError as error:
             log.warning("workload_not_saved", error=str(error))
+        finally:
+            waiting.set()
 
 
 def _addresses(need: str, service: Service) -> dict[str, str]:

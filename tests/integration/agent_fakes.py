@@ -162,6 +162,8 @@ class FakePeer(agent_pb2_grpc.AgentsServicer):
     ) -> agent_pb2.PinImageResponse:
         if not self.knows_images:
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+        if self.leader_address not in ("", self.address):  # the agent may ask before its first heartbeat tells it
+            await context.abort_with_status(to_status(NoLeaderError("it does not lead")))
         key = codec.decode(AssignmentKey, request.key)
         place = (key.job_uid, key.id.group, request.job_version, request.image)
         return agent_pb2.PinImageResponse(digest=self.settled.setdefault(place, request.digest))

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from agent.driver import Driver, RunSpec
+from agent.driver import Driver, DriverUnavailableError, RunSpec
+from agent.drivers import docker_hands, docker_http
 from agent.drivers.docker import DockerDriver
 from agent.drivers.process import ProcessDriver
 from agent.hands import Command, Entered, Hands, HandsError
@@ -118,6 +119,37 @@ async def test_a_command_that_is_not_there_says_so(room: Room) -> None:
 
 async def test_a_command_without_input_finds_none(room: Room) -> None:
     assert await room.said("cat") == (0, b"", b"")
+
+
+async def test_a_size_that_the_engine_does_not_take_in_holds_nothing_up(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Now and then dockerd 20.10 never answers a resize: the session ended half a minute later."""
+    really = docker_http.ask
+    lost = 0
+
+    async def ask(method: str, path: str, **options: object) -> object:
+        nonlocal lost
+        if path.endswith("/resize") and lost < 2:
+            lost += 1
+            await until(lambda: b"still here" in said, "what was typed")
+            raise DriverUnavailableError("no answer")
+        return await really(method, path, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(docker_http, "ask", ask)
+    monkeypatch.setattr(docker_hands, "SIZED_S", 0.05)
+    async with asyncio.timeout(60):
+        shell = await room.enter("sh", tty=True, stdin=True, rows=24, columns=80)
+        said = b""
+        try:
+            await shell.resize(50, 132)
+            await shell.write(b"echo still' 'here\n")
+            while b"50 132\r\n" not in said:
+                await shell.write(b"stty size\n")
+                said += (await shell.read())[1]
+        finally:
+            await shell.close()
+    assert lost == (2 if room.in_container else 0)
 
 
 async def test_a_terminal_has_a_size_that_can_change_and_takes_ctrl_c(room: Room) -> None:

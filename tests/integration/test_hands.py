@@ -288,11 +288,17 @@ async def test_a_terminal_is_real(cluster: LocalCluster) -> None:
     os.close(slave)
     said = b""
 
-    async def until_said(what: bytes) -> None:
+    async def hear() -> None:
         nonlocal said
+        try:
+            said += await asyncio.to_thread(os.read, master, 4096)
+        except OSError as error:  # nobody holds the other end
+            raise AssertionError(f"the command ended with {await process.wait()} after {said!r}") from error
+
+    async def until_said(what: bytes) -> None:
         async with asyncio.timeout(60):
             while what not in said:
-                said += await asyncio.to_thread(os.read, master, 4096)
+                await hear()
 
     try:
         os.write(master, b"stty size; echo $TERM\n")
@@ -303,7 +309,7 @@ async def test_a_terminal_is_real(cluster: LocalCluster) -> None:
         while b"44 120\r\n" not in said:
             os.write(master, b"stty size\n")
             await asyncio.sleep(0.1)
-            said += await asyncio.to_thread(os.read, master, 4096)
+            await hear()
         os.write(master, b"sh -c 'echo begin; exec sleep 600'\n")
         await until_said(b"begin\r\n")
         os.write(master, b"\x03")

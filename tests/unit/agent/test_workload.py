@@ -229,7 +229,7 @@ async def test_a_wrong_request_is_told_why(
 @given(data=st.binary(max_size=300))
 def test_no_bytes_break_the_reader(data: bytes) -> None:
     async def read() -> None:
-        endpoint = Endpoint(Board(b"s", lambda: "c", dict), object(), lookup=object(), changed=lambda: None)  # type: ignore[arg-type]
+        endpoint = Endpoint(Board(b"s", lambda: "c", dict), object(), lookup=object(), kept=object())  # type: ignore[arg-type]
         reader = asyncio.StreamReader(limit=8192)
         reader.feed_data(data)
         reader.feed_eof()
@@ -243,10 +243,13 @@ def test_no_bytes_break_the_reader(data: bytes) -> None:
 
 
 async def test_what_was_said_and_leased_survives_the_agent(side: Side, tmp_path: Path) -> None:
+    """Even one that is killed the moment after it answered."""
     await side.call("POST", "/api/v1/ready", {})
+    assert [one["ready"] for one in side.saved["runs"]] == [True]
     _, leased = await side.call("POST", "/api/v1/ports", {"protocols": ["udp"]})
+    killed = dict(side.saved)
     await side.side.close()
-    again = Side(tmp_path / "s", record_of(), saved=side.saved)
+    again = Side(tmp_path / "s", record_of(), saved=killed)
     await again.side.start()
     try:
         run = run_of(record_of())
