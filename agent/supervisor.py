@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import structlog
 
 from agent import pins, reconcile
+from agent.answering import in_time, pieces_while_answering
 from agent.driver import (
     Driver,
     DriverInfo,
@@ -309,10 +310,11 @@ class Supervisor:
             raise LogsGoneError(f"{key.id} has no previous run: it was not restarted in attempt {key.attempt}")
         driver = self._drivers.get(spec.driver_name)
         name = run_name(self._store.cluster_id, RunId(key=key, restarts=restarts, task=wanted))
-        if driver is None or await driver.inspect(name) is None:
+        if driver is None or await in_time(driver, driver.inspect(name)) is None:
             why = f": {record.reason}" if record.reason else ""
             raise LogsGoneError(f"{key.id} task {wanted} has no output (state {record.state.name}{why})")
-        async for chunk in driver.logs(name, follow=follow, tail_lines=tail_lines, offset=offset):
+        said = driver.logs(name, follow=follow, tail_lines=tail_lines, offset=offset)
+        async for chunk in pieces_while_answering(driver, said):
             if not chunk.time_ms or chunk.time_ms >= since_ms:
                 yield chunk
 
@@ -326,6 +328,10 @@ class Supervisor:
     @property
     def node_id(self) -> str:
         return self._node.node_id
+
+    @property
+    def node_name(self) -> str:
+        return self._node.name
 
     def running_by_driver(self) -> list[tuple[Driver, list[Instance]]]:
         """What runs now for this node's allocations: their tasks, and no helpers of a driver."""

@@ -47,6 +47,7 @@ from agent.driver import (
 from agent.drivers import (
     docker_files,
     docker_hands,
+    docker_http,
     docker_inside,
     docker_processes,
     docker_sandbox,
@@ -94,6 +95,7 @@ class DockerDriver:
         self._engine = Engine()
         self._streams: set[Any] = set()
         self._hanging: dict[str, str] = {}
+        self._measured = docker_usage.Measured()
 
     # ------------------------------------------------------------------------ Driver
 
@@ -274,8 +276,11 @@ class DockerDriver:
     async def connect(self, name: str, port: int) -> Connection:
         return await docker_hands.connect(name, port)
 
+    async def answer(self) -> None:
+        await docker_http.answers()
+
     async def measure(self, instances: Sequence[Instance]) -> Mapping[str, Counters]:
-        return await docker_usage.measure(instances)
+        return await self._measured.measure(instances)
 
     async def close(self) -> None:
         for stream in list(self._streams):
@@ -407,6 +412,8 @@ async def _in_thread(work: Callable[[], T]) -> T:
             result = work()
         except (docker.errors.APIError, StartError, DriverUnavailableError) as expected:
             error = expected
+        except requests.exceptions.Timeout:
+            error = DriverUnavailableError("the Docker engine does not answer: it takes calls and says nothing")
         except (requests.exceptions.RequestException, docker.errors.DockerException, OSError) as broken:
             error = DriverUnavailableError(f"the Docker engine does not answer: {broken}")
         except BaseException as bug:

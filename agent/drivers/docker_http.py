@@ -144,7 +144,10 @@ async def answer(
                 message = said.decode("utf-8", "replace").strip() or f"HTTP status {status}"
             raise EngineError(status, message)
         return found
-    except (OSError, ValueError, IndexError, TimeoutError, asyncio.IncompleteReadError) as error:
+    except TimeoutError as error:
+        writer.close()
+        raise DriverUnavailableError("the Docker engine does not answer: it takes calls and says nothing") from error
+    except (OSError, ValueError, IndexError, asyncio.IncompleteReadError) as error:
         writer.close()
         raise DriverUnavailableError(
             f"the Docker engine does not answer: {str(error) or type(error).__name__}"
@@ -180,6 +183,12 @@ async def ask(
         raise DriverUnavailableError("the Docker engine does not answer in time") from None
     finally:
         await found.close()
+
+
+async def answers() -> None:
+    """Return when it says anything. Raises ``DriverUnavailableError``."""
+    with contextlib.suppress(EngineError):  # that is an answer, too
+        await (await call("GET", "/_ping")).close()
 
 
 def _tls(scheme: str) -> ssl.SSLContext | None:
