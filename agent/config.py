@@ -17,6 +17,7 @@ import pydantic
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from agent.inventory.gpu import DeclaredGpus
+from orchestrator.contract.capabilities import parse_allowed
 from orchestrator.contract.devices import MIG_PROFILE
 from orchestrator.contract.model import MAX_DEVICES, Taint
 from orchestrator.contract.settings import load_settings
@@ -76,6 +77,7 @@ class AgentSettings(BaseSettings):
     allow_privileged: bool = False
     allow_host_paths: bool = False
     allow_host_network: bool = False
+    allow_cap: Annotated[frozenset[str], NoDecode] = frozenset()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @pydantic.field_validator("peers", mode="before")
@@ -174,6 +176,11 @@ class AgentSettings(BaseSettings):
             if not DATASET.fullmatch(name):
                 raise ValueError(f"{name[:80]!r}; expected letters, digits, '.', '_', '-' and '/'")
         return names
+
+    @pydantic.field_validator("allow_cap", mode="before")
+    @classmethod
+    def _allow_cap(cls, value: object) -> object:
+        return parse_allowed(_parts(list(value) if isinstance(value, frozenset) else value))
 
     @pydantic.field_validator("datacenter", "region", "zone", "rack")
     @classmethod

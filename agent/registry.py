@@ -22,6 +22,7 @@ class DriverSettings:
     allow_privileged: bool = False
     allow_host_paths: bool = False
     allow_host_network: bool = False
+    allow_caps: frozenset[str] = frozenset()
 
 
 def _docker(settings: DriverSettings) -> Driver:
@@ -32,6 +33,7 @@ def _docker(settings: DriverSettings) -> Driver:
         allow_privileged=settings.allow_privileged,
         allow_host_paths=settings.allow_host_paths,
         allow_host_network=settings.allow_host_network,
+        allow_caps=settings.allow_caps,
     )
 
 

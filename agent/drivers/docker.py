@@ -84,10 +84,16 @@ class DockerDriver:
         allow_privileged: bool = False,
         allow_host_paths: bool = False,
         allow_host_network: bool = False,
+        allow_caps: frozenset[str] = frozenset(),
         pull_silence_s: float = PULL_SILENCE_S,
     ) -> None:
         self._publish_address = publish_address
-        self._policy = Policy(privileged=allow_privileged, host_paths=allow_host_paths, host_network=allow_host_network)
+        self._policy = Policy(
+            privileged=allow_privileged,
+            host_paths=allow_host_paths,
+            host_network=allow_host_network,
+            capabilities=allow_caps,
+        )
         self._connected: docker.APIClient | None = None
         self._calls = asyncio.Semaphore(MAX_CALLS)
         self._images = Images(self._call, functools.partial(self._call, slow=True), silence_s=pull_silence_s)

@@ -60,6 +60,7 @@ _KEYS = {
     "no_init": "init", "pids_limit": "pids_limit", "ulimits": "ulimits", "shm_size_mib": "shm_size",
     "read_only": "read_only", "tmpfs": "tmpfs", "logging": "logging", "files": "files",
     "cpu_max_millis": "resources.cpu_max", "memory_max_mib": "resources.memory_max",
+    "cap_add": "cap_add", "cap_drop": "cap_drop",
 }  # fmt: skip
 """Field of ``ContainerSpec`` -> key of a job file."""
 

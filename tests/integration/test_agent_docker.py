@@ -23,6 +23,7 @@ from orchestrator.contract.model import (
     AllocState,
     Assignment,
     AssignmentKey,
+    ContainerSpec,
     Desired,
     JobType,
     MountSpec,
@@ -172,8 +173,12 @@ async def test_containers_are_confined_by_default(
     [
         (TaskSpec(name="main", image=IMAGE, privileged=True), "--allow-privileged"),
         (TaskSpec(name="main", image=IMAGE, mounts=(MountSpec(source="/", target="/host"),)), "--allow-host-paths"),
+        (
+            TaskSpec(name="main", image=IMAGE, container=ContainerSpec(cap_add=("SYS_ADMIN",))),
+            "--allow-cap SYS_ADMIN",
+        ),
     ],
-    ids=["privileged", "host-path"],
+    ids=["privileged", "host-path", "capability"],
 )
 async def test_what_the_operator_did_not_allow_is_refused_with_the_flag_that_would(
     peer: FakePeer, agent: AgentProcess, engine: docker.DockerClient, spec: TaskSpec, flag: str

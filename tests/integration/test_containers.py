@@ -282,6 +282,51 @@ async def test_a_container_gets_what_its_task_says(kit: Kit) -> None:
     assert set(found["NetworkSettings"]["Ports"]) == {"53/udp", "53/tcp"}
 
 
+def numbers(line: str) -> set[int]:
+    """Of the capabilities in a line such as ``CapEff: 00000000a80425fb``."""
+    mask = int(line.split()[1], 16)
+    return {number for number in range(64) if mask >> number & 1}
+
+
+BOUNDING = numbers(next(line for line in Path("/proc/self/status").read_text().splitlines() if "CapBnd" in line))
+"""All that a container of this machine could have."""
+KNOWN_TO_ALL = set(range(38))
+"""Older engines do not know the newest ones."""
+
+
+@pytest.mark.parametrize(
+    ("container", "names"),
+    [
+        (ContainerSpec(), set()),
+        (ContainerSpec(cap_add=("NET_BIND_SERVICE", "CHOWN")), {0, 10}),
+        (ContainerSpec(cap_add=("CHOWN",), cap_drop=("ALL",)), {0}),
+        (ContainerSpec(cap_add=("NET_ADMIN",)), {12}),
+        (ContainerSpec(cap_add=("ALL",), cap_drop=("CHOWN", "SYS_ADMIN", "SYS_RESOURCE")), BOUNDING - {0, 21, 24}),
+    ],
+    ids=["none", "two", "compose", "allowed", "all-but"],
+)
+async def test_a_container_has_the_capabilities_that_its_task_names_and_no_other(
+    engine: docker.DockerClient, container: ContainerSpec, names: set[int]
+) -> None:
+    kit = Kit(engine, allow_caps=frozenset({"NET_ADMIN", "ALL"}))
+    try:
+        task = replace(task_of("grep", "CapEff", "/proc/self/status", image=IMAGE), container=container)
+        said = await kit.says(kit.spec(task))
+        assert numbers(said) & KNOWN_TO_ALL == names & KNOWN_TO_ALL
+    finally:
+        await kit.close()
+
+
+@pytest.mark.parametrize("name", ["SYS_ADMIN", "ALL"])
+async def test_a_capability_that_the_operator_did_not_allow_is_refused_with_the_flag_that_would(
+    kit: Kit, name: str
+) -> None:
+    spec = kit.spec(replace(task_of("true", image=IMAGE), container=ContainerSpec(cap_add=("CHOWN", name))))
+    with pytest.raises(StartError, match=f"asks for the capability {name}; .* with --allow-cap {name} to") as refused:
+        await kit.start(spec)
+    assert refused.value.permanent
+
+
 async def test_cpu_and_memory_change_while_it_runs(kit: Kit) -> None:
     def sized(cpu: int, memory: int, **container: Any) -> RunSpec:
         task = task_of("sleep", "1000", image=IMAGE)

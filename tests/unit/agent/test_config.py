@@ -34,6 +34,14 @@ def test_declared_gpus_have_defaults() -> None:
     assert parse_gpu("memory=8Gi") == DeclaredGpus(count=1, memory_mib=8 * 1024)
 
 
+def test_capabilities_are_allowed_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAFTSMAN_AGENT_ALLOW_CAP", "cap_net_admin, SYS_PTRACE")
+    assert load(GOOD).allow_cap == {"NET_ADMIN", "SYS_PTRACE"}
+    assert load({**GOOD, "allow_cap": "all"}).allow_cap == {"ALL"}
+    with pytest.raises(StartupError, match="--allow-cap: 'NET_AMDIN' is no capability; expected ALL, or one of AUDIT"):
+        load({**GOOD, "allow_cap": "NET_AMDIN"})
+
+
 def test_flags_win_over_the_environment_and_that_over_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "agent.yaml"
     file.write_text("cpu: '1'\nmemory: 1Gi\ndisk: 1Gi\nlog-level: debug\n")
