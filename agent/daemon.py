@@ -268,6 +268,7 @@ class Agent:
             allow_host_paths=settings.allow_host_paths,
             allow_host_network=settings.allow_host_network,
             allow_caps=settings.allow_cap,
+            pull_stall_s=settings.pull_stall,
         )
         auto = "auto" in settings.driver
         names = ("docker", "process") if auto else settings.driver
@@ -431,6 +432,7 @@ def run(settings: AgentSettings) -> None:
 @click.option("--allow-host-paths", is_flag=True, default=None, help="Let tasks mount paths of this host.")
 @click.option("--allow-host-network", is_flag=True, default=None, help="Let tasks use this host's own network.")
 @click.option("--allow-cap", metavar="NAME,...", help="Linux capabilities beyond Docker's defaults, or ALL.")
+@click.option("--pull-stall", metavar="TIME", help="A pull ends after so long without a word. Default: 2m.")
 @click.option("--config", type=click.Path(path_type=Path), help="YAML file with these settings.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 def command(config: Path | None, **flags: Any) -> None:

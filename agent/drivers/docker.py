@@ -30,6 +30,7 @@ import docker.types.daemon
 import docker.utils
 import requests.exceptions
 
+from agent.config import PULL_STALL_S
 from agent.driver import (
     SANDBOX,
     DriverInfo,
@@ -55,7 +56,7 @@ from agent.drivers import (
     docker_volumes,
 )
 from agent.drivers.docker_arguments import LABEL, Engine, Policy, arguments, check_policy, new_limits, run_of
-from agent.drivers.docker_images import PULL_SILENCE_S, Images
+from agent.drivers.docker_images import Images
 from agent.hands import Command, Connection, Entered, Incoming
 from agent.log_tail import tail
 from agent.usage import Counters
@@ -85,7 +86,7 @@ class DockerDriver:
         allow_host_paths: bool = False,
         allow_host_network: bool = False,
         allow_caps: frozenset[str] = frozenset(),
-        pull_silence_s: float = PULL_SILENCE_S,
+        pull_silence_s: float = PULL_STALL_S,
     ) -> None:
         self._publish_address = publish_address
         self._policy = Policy(

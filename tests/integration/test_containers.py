@@ -152,11 +152,11 @@ async def test_one_pull_serves_all_who_wait_and_says_how_far_it_is(kit: Kit, reg
     registry.released.clear()
     registry.hold_after = 2 * MIB
     waiting = [asyncio.ensure_future(kit.driver.prepare(replace(spec, digest=digest))) for _ in range(3)]
-    await until(lambda: told, "progress")
+    # The first word may come before the engine has heard of every layer.
+    await until(lambda: any(text.endswith("of 3 MiB") for text in told), "progress")
     registry.released.set()
     await asyncio.gather(*waiting)
     assert told[0].startswith(f"pulling {registry.address}/app:one: ")
-    assert told[0].endswith("of 3 MiB")
     assert registry.manifests.count(f"/v2/app/manifests/{digest}") == 1  # each pull begins with it
     assert await kit.says(replace(spec, digest=digest)) == "one\n"
 
