@@ -149,6 +149,7 @@ class Agent:
                     rack=settings.rack,
                     taints=settings.taint,
                     images=supervisor.images.told,
+                    resizes_processes="process" in supervisor.infos and supervisor.infos["process"].resizes,
                     sick_devices=health.sick if health is not None else (),
                     datasets=settings.dataset,
                 )

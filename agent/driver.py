@@ -140,10 +140,11 @@ class Instance:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriverInfo:
     """``engine_id`` is equal for two agents exactly when their runs share one engine (and its host ports).
-    ``keeps_runs``: they go on while it is restarted."""
+    ``keeps_runs``: they go on while it is restarted; ``resizes``: it changes the cpu and memory of what runs."""
 
     available: bool
     keeps_runs: bool = True
+    resizes: bool = True
     version: str = ""
     engine_id: str = ""
     reason: str = ""  # why it is not available, or what it does not isolate

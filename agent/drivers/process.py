@@ -1,8 +1,9 @@
 """The process driver: tasks as plain processes, each under a small supervisor of its own (``process_shim``).
 
 Owns: run directories ``<data>/process/<name>``, starting shims, reading what they wrote. Leaves to others: control
-groups (``confinement``). It limits memory, cpu and the number of processes where those can be used, else the memory of
-each process; always: no core files, a bounded log, and the kernel is asked to take tasks first when memory runs out.
+groups (``confinement``). It limits memory, cpu and the number of processes where those can be used, and changes these
+limits while a task runs; else the memory of each process, for good; always: no core files, a bounded log, and the
+kernel is asked to take tasks first when memory runs out.
 It does **not** isolate: a task sees the machine's files, network and processes, and GPUs are only named in its
 environment. The rule: nothing that matters lives in the agent's memory; ``list`` reads it all back, so an agent that
 was killed adopts what runs.
@@ -97,6 +98,7 @@ class ProcessDriver:
             available=True,
             version="1",
             engine_id=_host_id(),
+            resizes=self._groups.resizes,
             reason=self._not_isolated(),
         )
 
@@ -229,6 +231,29 @@ class ProcessDriver:
             command = (*spec.task.command, *spec.task.args)[0]
             detail = text.removeprefix("error ") or "its supervisor ended without a word"
             raise StartError(f"cannot run {command!r}: {detail}", permanent=_says(detail, *NEVER))
+
+    async def resize(self, spec: RunSpec) -> None:
+        found = self._read(spec.name)
+        if found is None or not found.running:
+            return
+        group = self._group_of(spec.name)
+        if not self._groups.resizes:
+            raise StartError(
+                "this node has no control groups for memory, and a process keeps the limits that it began with"
+            )
+        if set(_groups(self._root / spec.name)) != set(self._groups.directories(group)):
+            raise StartError("it was started when this node's control groups were other ones, or none")
+        try:
+            await asyncio.to_thread(self._groups.resize, group, _limits(spec))
+        except confinement.BusyError as error:
+            raise StartError(
+                f"it uses {error.used_bytes // MIB} MiB of memory, more than the {spec.task.resources.memory_mib} MiB "
+                "that it may have"
+            ) from error
+        except FileNotFoundError:
+            return  # it has just ended
+        except OSError as error:
+            raise StartError(f"its control group takes no new limits: {error.strerror}") from error
 
     async def stop(self, name: str, *, signal: str, timeout_ms: int) -> None:
         found = self._read(name)

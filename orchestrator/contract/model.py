@@ -513,7 +513,8 @@ class Device:
 class NodeSpec:
     """What an agent says of its machine. ``capacity``: what may be given away (measured or declared, less reserve);
     ``images``: as ``contract.images`` writes them; ``kernel``: its numbers alone (6.8.0);
-    ``sick_devices``: why, by id, nothing new is to be placed on these."""
+    ``sick_devices``: why, by id, nothing new is to be placed on these; ``resizes_processes``: its process driver
+    changes the cpu and memory of what runs, which takes control groups."""
 
     id: str
     name: str
@@ -538,6 +539,7 @@ class NodeSpec:
     images: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
     sick_devices: StrMap = ()
+    resizes_processes: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

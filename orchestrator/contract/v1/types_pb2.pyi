@@ -867,7 +867,7 @@ class Device(_message.Message):
     def __init__(self, id: _Optional[str] = ..., model: _Optional[str] = ..., memory_mib: _Optional[int] = ..., island: _Optional[int] = ..., numa: _Optional[int] = ..., pcie: _Optional[int] = ..., compute_capability: _Optional[str] = ..., driver_version: _Optional[str] = ..., mig: _Optional[str] = ..., parent: _Optional[str] = ...) -> None: ...
 
 class NodeSpec(_message.Message):
-    __slots__ = ("id", "name", "address", "engine_id", "drivers", "labels", "capacity", "devices", "port_min", "port_max", "version", "boot_id", "arch", "os", "kernel", "datacenter", "region", "zone", "rack", "taints", "images", "datasets", "sick_devices")
+    __slots__ = ("id", "name", "address", "engine_id", "drivers", "labels", "capacity", "devices", "port_min", "port_max", "version", "boot_id", "arch", "os", "kernel", "datacenter", "region", "zone", "rack", "taints", "images", "datasets", "sick_devices", "resizes_processes")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -905,6 +905,7 @@ class NodeSpec(_message.Message):
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     DATASETS_FIELD_NUMBER: _ClassVar[int]
     SICK_DEVICES_FIELD_NUMBER: _ClassVar[int]
+    RESIZES_PROCESSES_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     address: str
@@ -928,7 +929,8 @@ class NodeSpec(_message.Message):
     images: _containers.RepeatedScalarFieldContainer[str]
     datasets: _containers.RepeatedScalarFieldContainer[str]
     sick_devices: _containers.ScalarMap[str, str]
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., address: _Optional[str] = ..., engine_id: _Optional[str] = ..., drivers: _Optional[_Iterable[str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., capacity: _Optional[_Union[Resources, _Mapping]] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., port_min: _Optional[int] = ..., port_max: _Optional[int] = ..., version: _Optional[str] = ..., boot_id: _Optional[str] = ..., arch: _Optional[str] = ..., os: _Optional[str] = ..., kernel: _Optional[str] = ..., datacenter: _Optional[str] = ..., region: _Optional[str] = ..., zone: _Optional[str] = ..., rack: _Optional[str] = ..., taints: _Optional[_Iterable[_Union[Taint, _Mapping]]] = ..., images: _Optional[_Iterable[str]] = ..., datasets: _Optional[_Iterable[str]] = ..., sick_devices: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    resizes_processes: bool
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., address: _Optional[str] = ..., engine_id: _Optional[str] = ..., drivers: _Optional[_Iterable[str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., capacity: _Optional[_Union[Resources, _Mapping]] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., port_min: _Optional[int] = ..., port_max: _Optional[int] = ..., version: _Optional[str] = ..., boot_id: _Optional[str] = ..., arch: _Optional[str] = ..., os: _Optional[str] = ..., kernel: _Optional[str] = ..., datacenter: _Optional[str] = ..., region: _Optional[str] = ..., zone: _Optional[str] = ..., rack: _Optional[str] = ..., taints: _Optional[_Iterable[_Union[Taint, _Mapping]]] = ..., images: _Optional[_Iterable[str]] = ..., datasets: _Optional[_Iterable[str]] = ..., sick_devices: _Optional[_Mapping[str, str]] = ..., resizes_processes: _Optional[bool] = ...) -> None: ...
 
 class AllocationId(_message.Message):
     __slots__ = ("namespace", "job", "group", "ordinal")

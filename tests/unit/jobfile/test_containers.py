@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from orchestrator.contract.containers import container_settings, in_place, shares_network, variables_of
+from orchestrator.contract.containers import container_settings, has_processes, in_place, shares_network, variables_of
 from orchestrator.contract.errors import InvalidError
 from orchestrator.contract.model import (
     ContainerSpec,
@@ -183,7 +185,10 @@ def test_only_sizes_change_in_place() -> None:
     assert in_place(small, large)
     assert not in_place(small, group("resources: {cpu: 1, memory: 64Mi, disk: 1Gi}"))
     process = load("name: a\ncommand: run\n").groups[0]
-    assert in_place(process, process) is False
+    assert in_place(process, load("name: a\ncommand: run\nresources: {memory: 1Gi}\n").groups[0])
+    assert (has_processes(process), has_processes(small)) == (True, False)
+    other = replace(small, tasks=(replace(small.tasks[0], driver="somebody-elses"),))
+    assert in_place(other, other) is False
 
 
 def test_the_settings_that_were_asked_for_are_named_as_users_write_them() -> None:
