@@ -29,6 +29,7 @@ from pathlib import Path
 from agent.driver import (
     LOG_FILE_BYTES,
     LOG_FILES,
+    PAYLOAD_FILE,
     DriverInfo,
     DriverUnavailableError,
     Exit,
@@ -59,6 +60,8 @@ MIB = 1 << 20
 DATA_FACTOR = 4
 """Without control groups: ``RLIMIT_DATA`` counts what a process has reserved, as for the stacks of its threads, which
 is more than it uses. So it is stopped at a multiple of what it asked for: a runaway is, a threaded server is not."""
+PAYLOADS = Path("/var/run/raftsman-payloads")
+"""Files of runs whose user is not the agent's: each may read its own, and nobody can list them."""
 START_S = 20.0
 POLL_S = 0.1
 KILL_GRACE_S = 5.0
@@ -159,6 +162,8 @@ class ProcessDriver:
         for group in _groups(directory):
             with contextlib.suppress(OSError):
                 group.rmdir()
+        with contextlib.suppress(OSError):
+            (PAYLOADS / self._group_of(directory.name)).unlink()
         shutil.rmtree(directory, ignore_errors=True)
 
     def _write_spec(self, directory: Path, spec: RunSpec, groups: tuple[Path, ...]) -> None:
@@ -176,6 +181,8 @@ class ProcessDriver:
             # The task owns its working directory, and may walk to it without being able to list anything above.
             directory.chmod(0o711)
             os.chown(work, uid, gid)
+        if spec.payload:
+            env[PAYLOAD_FILE] = str(self._write_payload(directory, spec, uid))
         records = [f"arg={argument}" for argument in argv]
         records += [f"env={name}={value}" for name, value in sorted(env.items())]
         records += [
@@ -206,6 +213,18 @@ class ProcessDriver:
             "groups": [str(group) for group in groups],
         }
         _write_private(directory / "meta.json", json.dumps(meta).encode())
+
+    def _write_payload(self, directory: Path, spec: RunSpec, uid: int) -> Path:
+        """Another user than the agent's cannot get to the run's directory, so its file is where it can."""
+        path = directory / "payload" if uid < 0 else PAYLOADS / self._group_of(spec.name)
+        if uid >= 0:
+            PAYLOADS.mkdir(exist_ok=True)
+            PAYLOADS.chmod(0o711)
+        _write_private(path, spec.payload)
+        if uid >= 0:
+            os.chown(path, uid, -1)
+        path.chmod(0o400)
+        return path
 
     async def _launch(self, directory: Path, spec: RunSpec) -> None:
         launcher = await asyncio.create_subprocess_exec(

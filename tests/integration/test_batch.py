@@ -108,7 +108,7 @@ def test_a_dispatch_brings_meta_and_payload_and_waits_for_the_end(
 name: work
 type: batch
 parameterized: {meta_required: [who]}
-command: [sh, -c, "echo $RAFTSMAN_META_WHO: $RAFTSMAN_PAYLOAD"]
+command: [sh, -c, "echo $RAFTSMAN_META_WHO: $RAFTSMAN_PAYLOAD; cat $RAFTSMAN_PAYLOAD_FILE"]
 """
         )
     )
@@ -117,7 +117,7 @@ command: [sh, -c, "echo $RAFTSMAN_META_WHO: $RAFTSMAN_PAYLOAD"]
     done = client.dispatch_job("work", meta={"who": "ann"}, payload=payload.read_bytes())
     assert done.name.startswith("work/dispatch-")
     until(client, done.name, lambda job: job.state == "complete")
-    assert output(client, done.name) == "ann: said hello\n"
+    assert output(client, done.name) == "ann: said hello\nsaid hello"
     template = client.get_job("work").job
     assert template.state == "dispatchable" and template.template is not None and template.template.complete == 1
     client.remove_job(done.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import json
 import signal
 import subprocess
@@ -29,7 +30,9 @@ from agent.driver import (
     StartError,
 )
 from agent.drivers.docker import DockerDriver
-from agent.reconcile import SANDBOX_TASK
+from agent.reconcile import SANDBOX_TASK, Record
+from agent.runspec import NodeFacts, run_spec
+from orchestrator.contract.batch import Origin
 from orchestrator.contract.model import (
     AllocState,
     AssignmentKey,
@@ -365,6 +368,17 @@ async def test_files_are_there_before_the_command_also_in_volumes_and_read_only_
         task = shell("cat /etc/app/a.conf /data/b.conf; stat -c %a /data/b.conf", read_only=read_only)
         spec = kit.spec(replace(task, mounts=mounts), restarts=restarts, files=files)
         assert await kit.says(spec) == "ä\nb\n600\n"
+
+
+async def test_the_payload_of_a_dispatch_is_a_file_also_for_another_user_and_in_a_read_only_container(kit: Kit) -> None:
+    payload = bytes(range(256))
+    for restarts, read_only in ((0, False), (1, True)):
+        task = replace(shell('sha256sum < "$RAFTSMAN_PAYLOAD_FILE"', read_only=read_only), user="nobody")
+        origin = Origin(job="work", uid="u", version=1, payload=payload)
+        assignment = replace(assignment_of(key_of(), task), origin=origin)
+        node = NodeFacts(node_id="n1", name="n1", address="", api="")
+        spec = run_spec(Record(assignment=assignment, restarts=restarts), task, kit.cluster, node)
+        assert (await kit.says(spec)).split()[0] == hashlib.sha256(payload).hexdigest()
 
 
 async def test_a_volume_outlives_its_containers_and_is_its_namespaces_own(kit: Kit) -> None:
