@@ -26,7 +26,7 @@ import requests.exceptions
 
 from agent.driver import MIB, Login, RunSpec, StartError
 from agent.drivers.docker_arguments import reference, repository
-from orchestrator.contract.images import split
+from orchestrator.contract.images import IMAGE_LENGTH_MAX, IMAGES_MAX, split, written
 from orchestrator.contract.model import ContainerSpec, PullPolicy
 
 ASK_S = 30.0
@@ -288,3 +288,17 @@ class _Progress:
 
 def _why(error: docker.errors.APIError) -> str:
     return str(error.explanation or error).strip()
+
+
+def named(listed: list[dict[str, Any]]) -> tuple[str, ...]:
+    """The largest images of the engine that have a name, at most ``IMAGES_MAX`` names."""
+    names: list[str] = []
+    for image in sorted(listed, key=lambda image: (-int(image.get("Size") or 0), str(image.get("Id")))):
+        parts = [str(one).partition("@") for one in image.get("RepoDigests") or ()]
+        digests = {name: digest for name, _, digest in parts}
+        tags = [str(tag) for tag in image.get("RepoTags") or () if tag and "<none>" not in tag]
+        for tag in sorted(tags):
+            name = written(tag, digests.get(tag.rpartition(":")[0], ""))
+            if len(name) <= IMAGE_LENGTH_MAX:
+                names.append(name)
+    return tuple(sorted(dict.fromkeys(names[:IMAGES_MAX])))

@@ -14,7 +14,7 @@ import pytest
 
 from agent import answering
 from agent.driver import DriverUnavailableError, StartError
-from agent.drivers import docker, docker_hands, docker_images, docker_usage
+from agent.drivers import docker, docker_calls, docker_hands, docker_images, docker_usage
 from agent.drivers.docker import DockerDriver
 from agent.metrics import Metrics
 from agent.runspec import NodeFacts
@@ -99,8 +99,8 @@ async def test_an_engine_that_hangs_answers_every_call_with_a_deadline(
     engine: OwnEngine, kit: Kit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = await kit.start(kit.sleeper())
-    for constant in ("CALL_S", "PROBE_S"):
-        monkeypatch.setattr(docker, constant, 0.3)
+    monkeypatch.setattr(docker_calls, "CALL_S", 0.3)
+    monkeypatch.setattr(docker, "PROBE_S", 0.3)
     monkeypatch.setattr(docker_images, "ASK_S", 0.3)
     driver = DockerDriver()
     await driver.probe()  # connected before it hangs
