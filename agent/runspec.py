@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from agent import env_file
 from agent.driver import PAYLOAD_FILE, SANDBOX, InlineFile, Login, RunId, RunSpec, StartError, run_name
-from agent.reconcile import Record
+from agent.records import Record
 from orchestrator.contract.batch import Origin
 from orchestrator.contract.containers import CONTAINERS, HOST, network_of, shares_network, variables_of
 from orchestrator.contract.model import Assignment, JobType, PortBinding, TaskSpec, str_map

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from agent import pins, reconcile
+from agent import across, pins, reconcile, records
 from agent.answering import in_time, pieces_while_answering
 from agent.driver import (
     Driver,
@@ -36,7 +36,8 @@ from agent.driver import (
 from agent.images import ToldImages
 from agent.metrics import Metrics
 from agent.prober import Prober, Run
-from agent.reconcile import Hold, Record, Remove, Resize, Start, Stop
+from agent.reconcile import Remove, Resize, Start, Stop
+from agent.records import Hold, Record
 from agent.runs import TaskRun, find_run
 from agent.runspec import NodeFacts, run_spec
 from agent.store import Store
@@ -156,10 +157,10 @@ class Supervisor:
 
     async def start(self, *, without_contact: bool = False) -> None:
         """Read the records, look at what runs, and take it up; ``without_contact``: as ``contact_lost`` says."""
-        records, damaged = self._store.load()
+        known, damaged = self._store.load()
         for text in damaged:
             log.warning("record_unreadable", record=text)
-        for record in records:
+        for record in known:
             self._remember(record)
         if without_contact:
             self.contact_lost()
@@ -218,11 +219,11 @@ class Supervisor:
         listed = list(assignments)
         for assignment in listed:
             before = self.records.get(assignment.key)
-            record = reconcile.assigned(before, assignment)
+            record = records.assigned(before, assignment)
             if full:
-                record = reconcile.reconnected(record)
+                record = records.reconnected(record)
             if before is not None and not record.live:
-                self._report(reconcile.observation(record))  # the control plane missed how it ended
+                self._report(records.observation(record))  # the control plane missed how it ended
             self._remember(record)
             woken[record.key] = record != before
         forgotten = [key for key in removed if key in self.records]
@@ -230,14 +231,14 @@ class Supervisor:
             keys = [assignment.key for assignment in listed]
             instances = [one for found in self._found.values() for one in found.values()]
             self._complete = True
-            unlisted, unknown = reconcile.surplus(keys, self.records, instances, self._node.node_id)
+            unlisted, unknown = across.surplus(keys, self.records, instances, self._node.node_id)
             for key in unlisted:
                 log.info("allocation_unknown_to_control_plane", allocation=str(key.id), attempt=key.attempt)
             forgotten += unlisted
             if unknown:
                 self._spawn(self._end_all(unknown, remove=True))
         for key in forgotten:
-            self._remember(reconcile.forgotten(self.records[key]))
+            self._remember(records.forgotten(self.records[key]))
             woken[key] = False
         for key, save in woken.items():
             await self._turns.mine()
@@ -253,7 +254,7 @@ class Supervisor:
         for key, record in list(self.records.items()):
             if record.assignment.on_disconnect is OnDisconnect.STOP and record.live and record.hold is Hold.NONE:
                 log.warning("stopped_without_contact", allocation=str(key.id), attempt=key.attempt)
-                self._remember(reconcile.disconnected(record))
+                self._remember(records.disconnected(record))
                 self._wake(key)
                 held.append(key)
         if held:
@@ -268,7 +269,7 @@ class Supervisor:
     def observations(self, *, everything: bool) -> list[Observation]:
         """How things are now: of live allocations, or of all that are known."""
         return [
-            reconcile.observation(record)
+            records.observation(record)
             for record in self.records.values()
             if (everything or record.live) and record.hold is not Hold.FORGOTTEN
         ]
@@ -433,7 +434,7 @@ class Supervisor:
         blockers: list[Instance] = []
         if record.wanted:
             around = [one for other in self._siblings.get(key.id, ()) for one in self._found.get(other, {}).values()]
-            blockers = reconcile.fenced(record, around, self.records)
+            blockers = across.fenced(record, around, self.records)
             unowned = [one for one in blockers if one.run.key not in self.records]
             if unowned:
                 await self._end_all(unowned, remove=True)
@@ -483,7 +484,7 @@ class Supervisor:
             if ready is None:
                 return False
             if ready.digest and ready.digest != spec.digest:
-                self._put(reconcile.settled(self.records[key], task.image, ready.digest))
+                self._put(records.settled(self.records[key], task.image, ready.digest))
             spec = ready
             self._starting.add(spec.name)
             try:
@@ -496,7 +497,7 @@ class Supervisor:
             log.warning("start_failed", allocation=str(key.id), attempt=key.attempt, task=task.name, error=error.reason)
             now = self.records.get(key)
             if now is not None:
-                self._put(reconcile.start_failed(now, task.name, error.reason, permanent=error.permanent))
+                self._put(records.start_failed(now, task.name, error.reason, permanent=error.permanent))
             return False
         except DriverUnavailableError:
             self._look[task.driver_name].set()
@@ -506,7 +507,7 @@ class Supervisor:
         now = self.records.get(key)
         if now is None:
             return False
-        self._put(reconcile.started(now, task.name))
+        self._put(records.started(now, task.name))
         return True
 
     async def _resize(self, key: AssignmentKey, resizes: Sequence[Resize]) -> None:
@@ -520,13 +521,13 @@ class Supervisor:
                 await driver.resize(run_spec(record, one.task, self._store.cluster_id, self._node))
             except StartError as error:
                 log.warning("resize_failed", allocation=str(key.id), task=one.task.name, error=error.reason)
-                self._put(reconcile.not_resized(self.records[key], one.task.name, error.reason))
+                self._put(records.not_resized(self.records[key], one.task.name, error.reason))
                 return
             except DriverUnavailableError:
                 self._look[one.task.driver_name].set()
                 raise
         log.info("resized", allocation=str(key.id), attempt=key.attempt, version=record.assignment.job_version)
-        self._put(reconcile.resized(self.records[key], record.assignment.job_version))
+        self._put(records.resized(self.records[key], record.assignment.job_version))
 
     def _teller(self, key: AssignmentKey) -> Callable[[str], None]:
         """For threads: how far the start has come."""
@@ -601,7 +602,7 @@ class Supervisor:
             while True:
                 try:
                     found = await driver.list(self._store.cluster_id)
-                    replaced = [one for one in reconcile.superseded(keys, found, self.records) if one.running]
+                    replaced = [one for one in across.superseded(keys, found, self.records) if one.running]
                     for one in replaced:
                         log.info("superseded", name=one.name, node=one.node_id)
                         await driver.stop(one.name, signal="SIGTERM", timeout_ms=SUPERSEDED_GRACE_MS)
@@ -632,24 +633,24 @@ class Supervisor:
                 state=record.state.name,
                 reason=record.reason,
             )
-            self._report(reconcile.observation(record))
+            self._report(records.observation(record))
 
     def _checked(self, run: Run, ready: bool, reason: str) -> None:
         record = self.records.get(run.key)
         if record is not None:
-            self._put(reconcile.checked(record, run.restarts, ready=ready, reason=reason, now_ms=self._now_ms()))
+            self._put(records.checked(record, run.restarts, ready=ready, reason=reason, now_ms=self._now_ms()))
 
     def _unwell(self, run: Run, reason: str) -> None:
         record = self.records.get(run.key)
         if record is not None:
             log.warning("check_failed", allocation=str(run.key.id), attempt=run.key.attempt, reason=reason)
-            self._put(reconcile.unwell(record, run.restarts, reason=reason, now_ms=self._now_ms()))
+            self._put(records.unwell(record, run.restarts, reason=reason, now_ms=self._now_ms()))
             self._wake(run.key)
 
     def _forget(self, key: AssignmentKey) -> None:
         record = self.records.pop(key, None)
         if record is not None:
-            self._prober.follow(reconcile.forgotten(record))
+            self._prober.follow(records.forgotten(record))
         self._store.forget(key)
         if not self._found.get(key):
             self._drop_sibling(key)
@@ -794,7 +795,7 @@ class Supervisor:
         record = self.records.get(one.run.key)
         if one.exit.ended_ms < gone_ms - SHUTDOWN_MS or record is None or record.restarts != one.run.restarts:
             return one
-        judged = reconcile.ended_with_engine(record, self._now_ms())
+        judged = records.ended_with_engine(record, self._now_ms())
         if judged != record:
             log.info("ended_with_engine", name=one.name)
             self._put(judged)
@@ -838,9 +839,9 @@ class Supervisor:
 
     def expire(self) -> None:
         """Forget ended allocations that nobody needs any more, once the control plane knows how they ended."""
-        for key in reconcile.expired(self.records.values(), self._now_ms()):
+        for key in across.expired(self.records.values(), self._now_ms()):
             if self._acknowledged(key) or self.records[key].assignment.desired is Desired.STOP:
-                self._remember(reconcile.forgotten(self.records[key]))
+                self._remember(records.forgotten(self.records[key]))
                 self._wake(key)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -30,7 +30,8 @@ from agent.driver import (
     StartError,
 )
 from agent.drivers.docker import DockerDriver
-from agent.reconcile import SANDBOX_TASK, Record
+from agent.reconcile import SANDBOX_TASK
+from agent.records import Record
 from agent.runspec import NodeFacts, run_spec
 from orchestrator.contract.batch import Origin
 from orchestrator.contract.model import (

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from agent.driver import Exit, Instance, InstanceState, LogsGoneError, RunId, RunSpec, run_name
-from agent.reconcile import Record
+from agent.records import Record
 from orchestrator.contract.model import (
     AllocState,
     AssignmentKey,

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from agent.driver import Exit
-from agent.reconcile import Record, Stop, step
+from agent.reconcile import Stop, step
+from agent.records import Record
 from agent.runspec import NodeFacts, run_spec
 from agent.store import Store
 from orchestrator.contract.batch import Origin
