@@ -127,12 +127,14 @@ class Agent:
 
             def node() -> NodeSpec:
                 """As of now: drivers come and go."""
+                seen = supervisor.lookout
+                process = seen.infos.get("process")
                 return NodeSpec(
                     id=store.node_id,
                     name=name,
                     address=address,
-                    engine_id=next((info.engine_id for info in supervisor.infos.values() if info.engine_id), ""),
-                    drivers=tuple(sorted(one for one, available in supervisor.available.items() if available)),
+                    engine_id=next((info.engine_id for info in seen.infos.values() if info.engine_id), ""),
+                    drivers=tuple(sorted(one for one, available in seen.available.items() if available)),
                     labels=str_map(settings.label),
                     capacity=capacity,
                     devices=devices,
@@ -148,8 +150,8 @@ class Agent:
                     zone=settings.zone,
                     rack=settings.rack,
                     taints=settings.taint,
-                    images=supervisor.images.told,
-                    resizes_processes="process" in supervisor.infos and supervisor.infos["process"].resizes,
+                    images=seen.images.told,
+                    resizes_processes=process is not None and process.resizes,
                     sick_devices=health.sick if health is not None else (),
                     datasets=settings.dataset,
                 )
@@ -311,8 +313,8 @@ class Agent:
             reason = ""
             if not session.connected_to:
                 reason = "no session with a peer: what runs goes on, nothing new starts; are the peers up?"
-            elif not any(supervisor.available.values()):
-                reason = f"no driver can run tasks: {', '.join(supervisor.available)}; see the log"
+            elif not any(supervisor.lookout.available.values()):
+                reason = f"no driver can run tasks: {', '.join(supervisor.lookout.available)}; see the log"
             return {
                 "healthy": not reason,
                 "reason": reason,
@@ -321,7 +323,7 @@ class Agent:
                 "cluster_id": store.cluster_id,
                 "peer": session.connected_to,
                 "running": supervisor.running_count(),
-                "drivers": supervisor.available,
+                "drivers": supervisor.lookout.available,
             }
 
         server = MetricsServer(self.metrics, health)

@@ -288,7 +288,11 @@ async def test_a_container_speaks_over_the_mounted_socket_whatever_its_user(peer
     try:
         peer.assign(assignment_of(key, task))
         await until(lambda: any(seen.health & 1 for seen in peer.observations), "the container to say that it is ready")
-        assert b"".join(chunk.data for chunk in await peer.read_logs(key)) == b"True True\n"
+
+        async def said() -> bool:  # it says so after it was heard
+            return b"".join(chunk.data for chunk in await peer.read_logs(key)) == b"True True\n"
+
+        await until(said, "both answers")
         peer.assign(assignment_of(key, task, desired=Desired.STOP, modify_index=2))
         stopped = await peer.wait_state(key, AllocState.STOPPED)
         assert stopped.exit_code == 0  # it left by itself: the notice came before any signal
