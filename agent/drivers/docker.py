@@ -83,6 +83,7 @@ class DockerDriver:
         self._engine = Engine()
         self._hanging: dict[str, str] = {}
         self._measured = docker_usage.Measured()
+        self._pulse = docker_http.Pulse()
 
     # ------------------------------------------------------------------------ Driver
 
@@ -250,7 +251,7 @@ class DockerDriver:
         return await docker_hands.connect(name, port)
 
     async def answer(self) -> None:
-        await docker_http.answers()
+        await self._pulse()
 
     async def measure(self, instances: Sequence[Instance]) -> Mapping[str, Counters]:
         return await self._measured.measure(instances)

@@ -22,7 +22,10 @@ from agent.sessions import SessionServer
 from agent.store import Store
 from agent.supervisor import Supervisor
 from agent.usage import Usage
+from orchestrator.contract.errors import PreconditionError, RaftsmanError
+from orchestrator.contract.model import AllocState, GroupSpec, JobSpec
 from orchestrator.contract.v1.session_pb2 import SessionCall, SessionEnd, SessionOpen
+from orchestrator.ops.dev import LocalCluster
 from orchestrator.ops.drill_tools import MissingError
 from orchestrator.ops.engine import Engine
 from orchestrator.ops.images import OWN, find_or_make
@@ -256,6 +259,67 @@ async def test_people_hear_of_an_engine_that_hangs_whatever_they_want(
 
     await until(works, "a command as before")
     assert people.supervisor.running_count() == 1, "nothing of it touched the container"
+
+
+@pytest.mark.cluster
+async def test_a_client_hears_whose_engine_hangs_and_everything_else_goes_on(
+    engine: OwnEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", engine.host)
+    async with LocalCluster(peers=1, agents=1) as cluster:
+        client = cluster.client
+        box, beside = (
+            JobSpec(name=name, groups=(GroupSpec(name="main", tasks=(task_of("sleep", "1000", image=image),)),))
+            for name, image in (("box", OWN), ("beside", ""))
+        )
+        await client.submit_many([box, beside])
+
+        async def running() -> bool:
+            found = (await client.list_allocations(live_only=True)).allocations
+            return [one.state for one in found] == [AllocState.RUNNING] * 2
+
+        await until(running, "both tasks")
+        (node,) = (await client.list_nodes()).nodes
+        told: list[RaftsmanError] = []
+
+        async def read_log() -> None:
+            async for _ in client.logs((await client.get_allocation("box/main/0")).allocation.id, follow=True):
+                pass
+
+        async def connect() -> None:
+            async with client.port_forward("box", 80, told=told.append) as forward:
+                reader, writer = await asyncio.open_connection("127.0.0.1", forward.port)
+                with contextlib.suppress(ConnectionError):
+                    assert await reader.read() == b""
+                writer.close()
+            raise told[0]
+
+        engine.pause()
+        try:
+            calls: list[Awaitable[object]] = [
+                client.run_in("box", ["true"]),
+                client.copy_from("box", "/etc", tmp_path / "etc"),
+                client.copy_to(Path(__file__), "box", "/tmp"),
+                read_log(),
+                connect(),
+            ]
+            said = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 60)
+            for error in said:
+                assert isinstance(error, PreconditionError), error
+                assert error.message.startswith(f"node {node.spec.name}: the Docker engine does not answer"), error
+            usage = await client.get_usage()
+            assert (len(usage.nodes), usage.unknown) == (1, ())
+            assert (await client.run_in("beside", ["true"])).exit_code == 0
+        finally:
+            engine.resume()
+
+        async def entered() -> bool:
+            try:
+                return (await client.run_in("box", ["true"])).exit_code == 0
+            except PreconditionError:
+                return False
+
+        await until(entered, "the engine's return")
 
 
 async def test_what_only_the_engine_can_measure_is_asked_of_it(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
