@@ -94,7 +94,34 @@ class _Missing:
     """In the place of what must be set."""
 
 
+FEW = 12
+"""Looking at so many fields costs less than asking which ones are set."""
+
+
 def _maker(kind: type, message_type: type[Message]) -> Callable[[Message], Any]:
+    plan = _plan(kind)
+    return _maker_of_all(kind, plan) if len(plan) <= FEW else _maker_of_set(kind, message_type)
+
+
+def _maker_of_all(kind: type, plan: tuple[_Field, ...]) -> Callable[[Message], Any]:
+    """As a person would write it, one call with one argument a field: half of the time of any loop over fields.
+
+    The log's commands, answers and statuses go through here by the hundred thousand. The text is made of field names
+    alone, which are Python identifiers.
+    """
+    names: dict[str, Any] = {"kind": kind}
+    arguments = []
+    for at, field in enumerate(plan):
+        if field.convert is None:
+            arguments.append(f"{field.name}=m.{field.name}")
+        else:
+            names[f"take_{at}"] = field.take
+            arguments.append(f"{field.name}=take_{at}(m)")
+    made: Callable[[Message], Any] = eval(f"lambda m: kind({', '.join(arguments)})", names)
+    return made
+
+
+def _maker_of_set(kind: type, message_type: type[Message]) -> Callable[[Message], Any]:
     """Only the fields that are set are looked at: a job has sixty, sets a dozen, and every peer decodes every job."""
     empty = message_type()
     unset: dict[str, Any] = {}

@@ -10,7 +10,8 @@ commands as it has writes.
 
 from __future__ import annotations
 
-from typing import assert_never
+from collections.abc import Callable
+from typing import Any
 
 from orchestrator.state import (
     apply_batch,
@@ -62,7 +63,6 @@ from orchestrator.state.commands import (
     SetFeatureLevel,
     SetLimits,
     SetSettings,
-    SingleCommand,
     SteerRollout,
     StopJob,
     SubmitJobs,
@@ -117,7 +117,7 @@ def apply(state: State, entry: Entry) -> Outcome:
         if first is not None:
             return _again(state, entry, first)
     names = len(state.variables)
-    outcome = _apply_command(state, command)
+    outcome = _APPLY[type(command)](state, command)
     if not isinstance(command, WriteVariable) or len(state.variables) != names:
         state.shown_index = state.index  # of variables a view shows the names alone
         if not isinstance(command, _OF_SOME_JOBS):
@@ -155,6 +155,13 @@ def apply_malformed(state: State, message: str) -> Rejected:
 
 
 def _envelope_problem(entry: Entry) -> str:
+    if (
+        len(entry.identity) <= 256
+        and len(entry.request_id) <= 256
+        and len(entry.digest) <= 64
+        and 0 <= entry.time_ms <= MAX_TIME_MS
+    ):
+        return ""
     return (
         range_problem("length of the identity", len(entry.identity), 0, 256)
         or range_problem("length of the request id", len(entry.request_id), 0, 256)
@@ -174,71 +181,38 @@ def _again(state: State, entry: Entry, first: Remembered) -> Outcome:
     return first.outcome
 
 
-def _apply_command(state: State, command: SingleCommand) -> Outcome:
-    match command:
-        case SubmitJobs():
-            return apply_jobs.submit(state, command)
-        case StopJob():
-            return apply_jobs.stop(state, command)
-        case ScaleJob():
-            return apply_jobs.scale(state, command)
-        case RestartJob():
-            return apply_jobs.restart(state, command)
-        case SteerRollout():
-            return apply_rollouts.steer(state, command)
-        case RollbackJob():
-            return apply_rollouts.rollback(state, command)
-        case EndRollouts():
-            return apply_rollouts.end_rollouts(state, command)
-        case LaunchRuns():
-            return apply_batch.launch(state, command)
-        case DispatchJob():
-            return apply_batch.dispatch(state, command)
-        case ForceRun():
-            return apply_batch.force(state, command)
-        case RemoveJob():
-            return apply_jobs.remove(state, command)
-        case MoveAllocation():
-            return apply_moves.move(state, command)
-        case PinImage():
-            return images.pin(state, command)
-        case RecordProgress():
-            return apply_progress.record(state, command)
-        case RegisterNode():
-            return apply_nodes.register(state, command)
-        case CordonNode():
-            return apply_nodes.cordon(state, command)
-        case CordonDevice():
-            return apply_nodes.cordon_device(state, command)
-        case DrainNode():
-            return apply_nodes.drain(state, command)
-        case ForgetNode():
-            return apply_nodes.forget(state, command)
-        case TaintNode():
-            return apply_taints.change(state, command)
-        case MarkNodes():
-            return apply_nodes.mark(state, command)
-        case ApplyPlan():
-            return apply_plan.apply_plan(state, command)
-        case RecordStatuses():
-            return apply_statuses.record(state, command)
-        case RecordObserved():
-            return apply_observed.record_observed(state, command)
-        case WriteVariable():
-            return apply_variables.write(state, command)
-        case Collect():
-            return housekeeping.collect(state, command)
-        case AdmitPeers():
-            return peers.admit(state, command)
-        case ChangePeers():
-            return peers.change(state, command)
-        case SetFeatureLevel():
-            return housekeeping.raise_feature_level(state, command)
-        case SetLimits():
-            return housekeeping.set_limits(state, command)
-        case WriteNamespace():
-            return apply_namespaces.write(state, command)
-        case SetSettings():
-            return apply_namespaces.set_settings(state, command)
-        case _:
-            assert_never(command)
+_APPLY: dict[type, Callable[[State, Any], Outcome]] = {
+    SubmitJobs: apply_jobs.submit,
+    StopJob: apply_jobs.stop,
+    ScaleJob: apply_jobs.scale,
+    RestartJob: apply_jobs.restart,
+    SteerRollout: apply_rollouts.steer,
+    RollbackJob: apply_rollouts.rollback,
+    EndRollouts: apply_rollouts.end_rollouts,
+    LaunchRuns: apply_batch.launch,
+    DispatchJob: apply_batch.dispatch,
+    ForceRun: apply_batch.force,
+    RemoveJob: apply_jobs.remove,
+    MoveAllocation: apply_moves.move,
+    PinImage: images.pin,
+    RecordProgress: apply_progress.record,
+    RegisterNode: apply_nodes.register,
+    CordonNode: apply_nodes.cordon,
+    CordonDevice: apply_nodes.cordon_device,
+    DrainNode: apply_nodes.drain,
+    ForgetNode: apply_nodes.forget,
+    TaintNode: apply_taints.change,
+    MarkNodes: apply_nodes.mark,
+    ApplyPlan: apply_plan.apply_plan,
+    RecordStatuses: apply_statuses.record,
+    RecordObserved: apply_observed.record_observed,
+    WriteVariable: apply_variables.write,
+    Collect: housekeeping.collect,
+    AdmitPeers: peers.admit,
+    ChangePeers: peers.change,
+    SetFeatureLevel: housekeeping.raise_feature_level,
+    SetLimits: housekeeping.set_limits,
+    WriteNamespace: apply_namespaces.write,
+    SetSettings: apply_namespaces.set_settings,
+}
+"""One for every ``SingleCommand``; by type, because the commands that come most would be the last of many cases."""
