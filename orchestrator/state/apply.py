@@ -63,6 +63,7 @@ from orchestrator.state.commands import (
     SetFeatureLevel,
     SetLimits,
     SetSettings,
+    SingleCommand,
     SteerRollout,
     StopJob,
     SubmitJobs,
@@ -105,24 +106,29 @@ def apply(state: State, entry: Entry) -> Outcome:
     command = entry.command
     if isinstance(command, WriteVariables):
         return _apply_each(state, entry, command)
+    return _apply_one(state, entry, entry.request_id, command)
+
+
+def _apply_one(state: State, entry: Entry, request_id: str, command: SingleCommand) -> Outcome:
+    """One command of ``entry``, under a request id of its own."""
     state.index += 1
-    problem = _envelope_problem(entry)
+    problem = _envelope_problem(entry, request_id)
     if problem:
         return state.reject("INVALID", problem)
     state.time_ms = max(state.time_ms, entry.time_ms)
     state.events.begin(state.index, state.time_ms)
-    key = (entry.identity, entry.request_id)
-    if entry.request_id:
+    key = (entry.identity, request_id)
+    if request_id:
         first = state.answers.get(key)
         if first is not None:
-            return _again(state, entry, first)
+            return _again(state, entry, request_id, first)
     names = len(state.variables)
     outcome = _APPLY[type(command)](state, command)
     if not isinstance(command, WriteVariable) or len(state.variables) != names:
         state.shown_index = state.index  # of variables a view shows the names alone
         if not isinstance(command, _OF_SOME_JOBS):
             state.changes.sweep(state.index)
-    if entry.request_id:
+    if request_id:
         state.answers.put(key, Remembered(digest=entry.digest, time_ms=state.time_ms, outcome=outcome), state.limits)
     state.events.trim()
     return outcome
@@ -133,17 +139,10 @@ def _apply_each(state: State, entry: Entry, command: WriteVariables) -> Outcome:
         state.index += 1
         return state.reject("INVALID", "writes: is empty; expected at least one")
     outcomes = tuple(
-        apply(
-            state,
-            Entry(
-                identity=entry.identity,
-                request_id=f"{entry.request_id}/{place}" if entry.request_id else "",
-                digest=entry.digest,
-                time_ms=entry.time_ms,
-                command=write,
-            ),
-        )
-        for place, write in enumerate(command.writes)
+        [
+            _apply_one(state, entry, f"{entry.request_id}/{place}" if entry.request_id else "", write)
+            for place, write in enumerate(command.writes)
+        ]
     )
     return state.answer(VariablesAnswer(outcomes=outcomes))
 
@@ -154,27 +153,27 @@ def apply_malformed(state: State, message: str) -> Rejected:
     return state.reject("MALFORMED", message)
 
 
-def _envelope_problem(entry: Entry) -> str:
+def _envelope_problem(entry: Entry, request_id: str) -> str:
     if (
         len(entry.identity) <= 256
-        and len(entry.request_id) <= 256
+        and len(request_id) <= 256
         and len(entry.digest) <= 64
         and 0 <= entry.time_ms <= MAX_TIME_MS
     ):
         return ""
     return (
         range_problem("length of the identity", len(entry.identity), 0, 256)
-        or range_problem("length of the request id", len(entry.request_id), 0, 256)
+        or range_problem("length of the request id", len(request_id), 0, 256)
         or range_problem("length of the digest", len(entry.digest), 0, 64)
         or range_problem("the proposer's time in ms", entry.time_ms, 0, MAX_TIME_MS)
     )
 
 
-def _again(state: State, entry: Entry, first: Remembered) -> Outcome:
+def _again(state: State, entry: Entry, request_id: str, first: Remembered) -> Outcome:
     if first.digest != entry.digest:
         return state.reject(
             "REQUEST_ID_REUSED",
-            f"request id {entry.request_id!r} was used before with another body: take a fresh one for another request",
+            f"request id {request_id!r} was used before with another body: take a fresh one for another request",
         )
     if isinstance(first.outcome, Applied):
         return Applied(index=first.outcome.index, answer=first.outcome.answer, repeated=True)
