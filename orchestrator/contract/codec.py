@@ -57,9 +57,30 @@ _plans: dict[type, tuple[_Field, ...]] = {}
 
 def encode(value: Any, message: M) -> M:
     """Fill ``message`` (fresh) from the dataclass instance ``value`` and return it."""
-    for field in _plan(type(value)):
-        field.put(message, getattr(value, field.name))
+    fill = _fillers.get(type(value))
+    if fill is None:
+        fill = _fillers[type(value)] = _filler(type(value))
+    fill(message, value)
     return message
+
+
+_fillers: dict[type, Callable[[Message, Any], None]] = {}
+
+
+def _filler(kind: type) -> Callable[[Message, Any], None]:
+    """What ``_maker_of_all`` is for decoding."""
+    names: dict[str, Any] = {}
+    lines = []
+    for at, field in enumerate(_plan(kind)):
+        if field.convert is None:
+            # Nothing, 0 and False are what a message says by itself.
+            lines += [f"    if value.{field.name}:", f"        message.{field.name} = value.{field.name}"]
+        else:
+            names[f"put_{at}"] = field.put
+            lines.append(f"    put_{at}(message, value.{field.name})")
+    exec("\n".join(["def fill(message, value):", *lines, "    return None"]), names)
+    made: Callable[[Message, Any], None] = names["fill"]
+    return made
 
 
 def decode(kind: type[D], message: Message) -> D:
@@ -184,15 +205,11 @@ def _field(name: str, hint: Any, field: dataclasses.Field[Any]) -> _Field:
     def put(message: Message, value: Any) -> None:
         setattr(message, name, convert_in(value))
 
-    def put_plain(message: Message, value: Any) -> None:
-        if value:  # nothing, 0 and False are what a message says by itself
-            setattr(message, name, value)
-
     def take(message: Message) -> Any:
         return convert_out(getattr(message, name))
 
     if convert_out is _same:
-        return _Field(name, put_plain, take, None)
+        return _Field(name, put, take, None)
 
     def take_enum(message: Message) -> Any:
         number = getattr(message, name)
