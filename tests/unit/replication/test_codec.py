@@ -49,6 +49,7 @@ from orchestrator.replication.codec import FORMAT, decode_entry, encode_entry
 from orchestrator.replication.log import FutureFormatError, StateMachine
 from orchestrator.replication.machine import ClusterMachine, admission_payload
 from orchestrator.replication.v1 import log_pb2
+from orchestrator.state import apply as state_apply
 from orchestrator.state import commands as cmd
 from tests.unit.state.kit import job
 
@@ -290,7 +291,7 @@ def test_a_mistake_in_apply_is_answered_and_does_not_hold_the_peer_up(monkeypatc
     def broken(state: object, command: object) -> None:
         raise KeyError("planted")
 
-    monkeypatch.setattr("orchestrator.state.apply_jobs.stop", broken)
+    monkeypatch.setitem(state_apply._APPLY, cmd.StopJob, broken)
     machine = ClusterMachine()
     outcome = machine.apply(encode_entry(entry(cmd.StopJob(namespace="d", name="j"))))
     assert isinstance(outcome, cmd.Rejected)
