@@ -223,32 +223,32 @@ def listed(directory: Path) -> set[str]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="switching users takes root")
-async def test_what_a_broken_off_start_left_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_a_broken_off_start_left_goes(
+    driver: ProcessDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     payloads = tmp_path / "payloads"
     monkeypatch.setattr(process, "PAYLOADS", payloads)
     of_another = ProcessDriver(tmp_path / "other")._group_of("raftsman-gone")
     kept = replace(spec_of("sleep", "1000", user="nobody"), payload=b"x")
     broken = replace(kept, run=replace(kept.run, restarts=1))
-    before = ProcessDriver(tmp_path / "process")
-    await before.probe()
-    await before.start(kept)
-    root, mine = tmp_path / "process", before._group_of(kept.name)
+    await driver.probe()
+    await driver.start(kept)
+    root, mine = tmp_path / "process", driver._group_of(kept.name)
     runs_on = {mine, of_another}
 
     def break_off() -> None:
-        before._write_spec(root / broken.name, broken, ())
+        driver._write_spec(root / broken.name, broken, ())
         (root / broken.name / "meta.json").unlink()
         (payloads / of_another).touch()
 
     break_off()
-    await before.remove(broken.name)
+    await driver.remove(broken.name)
     assert (listed(payloads), listed(root)) == (runs_on, {kept.name})
     break_off()
-    (payloads / before._group_of("raftsman-gone")).touch()
+    (payloads / driver._group_of("raftsman-gone")).touch()
     (payloads / f"{mine}.new").touch()
-    await before.probe()
+    await driver.probe()
     assert len(listed(payloads)) == 5, "only before anything starts"
-    await before.close()
     after = ProcessDriver(tmp_path / "process")
     await after.probe()
     assert (listed(payloads), listed(root)) == (runs_on, {kept.name})
