@@ -312,14 +312,20 @@ async def _stat(name: str, path: str) -> dict[str, Any] | None:
     raise HandsError(f"{path}: too many links", reason="INVALID")
 
 
+async def facts_of(name: str) -> dict[str, Any]:
+    """What the engine says of a container."""
+    try:
+        facts: dict[str, Any] = await docker_http.ask("GET", f"/containers/{name}/json")
+    except EngineError as error:
+        raise _refusal(error) from error
+    return facts
+
+
 async def _absolute(name: str, path: str) -> str:
     """A relative path begins at the container's working directory."""
     if path.startswith("/"):
         return path
-    try:
-        facts = await docker_http.ask("GET", f"/containers/{name}/json")
-    except EngineError as error:
-        raise _refusal(error) from error
+    facts = await facts_of(name)
     return posixpath.join("/", facts["Config"].get("WorkingDir") or "/", path)
 
 
@@ -392,13 +398,9 @@ class _Incoming:
 # ---------------------------------------------------------------------------- connections
 
 
-async def connect(name: str, port: int) -> Connection:
+async def connect(facts: dict[str, Any], port: int) -> Connection:
     """Into the container's own network where this host lets us, which reaches what listens on loopback there, too; else
-    by the container's address, else by the port that it publishes."""
-    try:
-        facts = await docker_http.ask("GET", f"/containers/{name}/json")
-    except EngineError as error:
-        raise _refusal(error) from error
+    by the container's address, else by the port that it publishes. Each way has ``CONNECT_S``."""
     said: list[str] = []
     pid = int(facts["State"].get("Pid") or 0)
     if pid and _is_in(pid, str(facts["Id"])):

@@ -8,8 +8,10 @@ from typing import Any, cast
 
 import pytest
 
+from agent import answering
 from agent.driver import DriverUnavailableError
 from agent.drivers import docker_hands, docker_http
+from agent.drivers.docker import DockerDriver
 from agent.drivers.docker_http import EngineError
 from agent.hands import Command, Entered, HandsError
 from tests.integration.agent_fakes import until
@@ -17,7 +19,7 @@ from tests.integration.agent_fakes import until
 FOREVER_S = 3600.0
 
 
-async def never(*_: Any) -> Any:
+async def never(*_: Any, **__: Any) -> Any:
     await asyncio.Event().wait()
 
 
@@ -211,3 +213,27 @@ async def test_a_command_that_has_ended_takes_no_size(
     one = await terminal()
     assert engine.sizes == ["24x80"] * 2, "again while it has yet to begin, and not once it has ended"
     await one.close()
+
+
+# ---------------------------------------------------------------------------- connections
+
+
+async def test_only_what_the_engine_is_asked_for_a_connection_is_its_to_answer_in_time(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = DockerDriver()
+    monkeypatch.setattr(answering, "ANSWER_S", 0.05)
+    monkeypatch.setattr(docker_hands, "CONNECT_S", 0.1)
+    monkeypatch.setattr(asyncio, "open_connection", never)
+    networks = {name: {"IPAddress": f"10.9.0.{name}"} for name in ("1", "2")}
+    engine.looks = [{"Id": "c1", "State": {}, "HostConfig": {}, "NetworkSettings": {"Networks": networks}}]
+    with pytest.raises(HandsError, match=r"10.9.0.1:80: nothing answers; 10.9.0.2:80: nothing answers") as caught:
+        await driver.connect("box", 80)
+    assert caught.value.reason == "NO_LISTENER"
+    monkeypatch.setattr(docker_http, "ask", never)
+    monkeypatch.setattr(answering, "LOOK_S", 0.05)
+    engine.starting = never  # of its pulse
+    async with asyncio.timeout(10):
+        with pytest.raises(DriverUnavailableError, match="the Docker engine does not answer"):
+            await driver.connect("box", 80)
+    await driver.close()
