@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,8 @@ import pytest
 import pytest_asyncio
 
 from orchestrator.client.sessions import Session
+from orchestrator.client.sync import Client as SyncClient
+from orchestrator.contract.channel import TlsFiles
 from orchestrator.contract.errors import InvalidError, PreconditionError, RaftsmanError
 from orchestrator.contract.model import (
     AllocationId,
@@ -177,6 +180,29 @@ async def test_many_connections_reach_a_port_at_once(cluster: LocalCluster, job:
     assert told[0].reason == "NO_LISTENER"
     with pytest.raises(InvalidError, match="loopback only"):
         cluster.client.port_forward(job, 80, host="0.0.0.0")
+
+
+async def test_a_label_that_nothing_has_is_refused_at_the_start(cluster: LocalCluster) -> None:
+    code, out, err = await raftsman(cluster, "port-forward", "proc", "nonsense")
+    assert (code, out) == (2, b"")
+    assert "has no port 'nonsense' (its ports: http)" in err
+
+
+async def test_the_blocking_client_enters_tasks_too(cluster: LocalCluster) -> None:
+    def talk() -> tuple[list[bytes], int | None, bytes]:
+        with SyncClient(cluster.endpoints, tls=TlsFiles.in_directory(cluster.tls_directory)) as client:
+            with client.exec("proc/1", ["cat"], stdin=True) as session:
+                session.send(b"to and fro")
+                session.end_input()
+                said = []
+                while (piece := session.read()) is not None:
+                    said.append(piece[1])
+            with client.port_forward("proc/1", "http") as forward:
+                page = urllib.request.urlopen(f"http://{forward.address}/page", timeout=30).read()
+        return said, session.exit_code, page
+
+    said, exit_code, page = await asyncio.to_thread(talk)
+    assert (b"".join(said), exit_code, page) == (b"to and fro", 0, b"page-1\n")
 
 
 async def test_a_slow_reader_slows_down_the_writer(cluster: LocalCluster) -> None:
