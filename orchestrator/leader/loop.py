@@ -19,7 +19,7 @@ from prometheus_client import Counter, Histogram
 
 from orchestrator.contract.errors import NoLeaderError, NotLeaderError, RaftsmanError
 from orchestrator.leader.liveness import Liveness
-from orchestrator.leader.schedule import Templates, Timetable
+from orchestrator.leader.schedule import Templates, Timetable, minted
 from orchestrator.reconcile.sight import Sight, Views
 from orchestrator.replication.log import ReplicatedLog
 from orchestrator.replication.propose import Proposer, unix_ms
@@ -100,7 +100,7 @@ class Cluster(Views, Templates, Protocol):
 class LeaderLoop:
     """Run as one task for the life of the process; it sleeps while this peer does not lead.
 
-    ``clock_ms`` gives unix milliseconds, ``clock`` seconds that never go back.
+    ``clock_ms`` gives unix milliseconds, ``clock`` seconds that never go back, ``mint`` uids of runs.
     """
 
     def __init__(
@@ -113,6 +113,7 @@ class LeaderLoop:
         decide: Callable[[ClusterView, int], Plan],
         clock_ms: Callable[[], int] = unix_ms,
         clock: Callable[[], float] = time.monotonic,
+        mint: Callable[[], str] = minted,
     ) -> None:
         self._log = log
         self._proposer = proposer
@@ -127,7 +128,7 @@ class LeaderLoop:
         self._judge_after = 0.0
         self._rest_until = 0.0
         self._sight = Sight(cluster)
-        self._timetable = Timetable(cluster)
+        self._timetable = Timetable(cluster, mint=mint)
 
     async def run(self) -> None:
         """Never returns and never raises, except when cancelled."""
