@@ -17,6 +17,7 @@ import pydantic
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from agent.inventory.gpu import DeclaredGpus
+from orchestrator.contract.capabilities import parse_allowed
 from orchestrator.contract.devices import MIG_PROFILE
 from orchestrator.contract.model import MAX_DEVICES, Taint
 from orchestrator.contract.settings import load_settings
@@ -27,6 +28,9 @@ ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[^:\s\[\]/]+):([0-9]{1,5})")
 RESOURCE = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 DATASET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,253}")
 DEFAULT_PORTS = (20_000, 31_999)
+PULL_STALL_S = 120.0
+PULL_STALL_BOUNDS_S = (5.0, 86_400.0)
+"""An engine tells how a pull goes about once a second; below some seconds an ordinary pause would end it."""
 DRIVER_NAMES = ("auto", "docker", "process", "fake")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(Ki|Mi|Gi|Ti|K|M|G|T|)(?:B|)")
 _UNIT_BYTES = {
@@ -76,6 +80,8 @@ class AgentSettings(BaseSettings):
     allow_privileged: bool = False
     allow_host_paths: bool = False
     allow_host_network: bool = False
+    allow_cap: Annotated[frozenset[str], NoDecode] = frozenset()
+    pull_stall: Annotated[float, NoDecode] = PULL_STALL_S  # seconds
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @pydantic.field_validator("peers", mode="before")
@@ -175,6 +181,19 @@ class AgentSettings(BaseSettings):
                 raise ValueError(f"{name[:80]!r}; expected letters, digits, '.', '_', '-' and '/'")
         return names
 
+    @pydantic.field_validator("pull_stall", mode="before")
+    @classmethod
+    def _pull_stall(cls, value: object) -> object:
+        seconds = parse_seconds(str(value))
+        if not PULL_STALL_BOUNDS_S[0] <= seconds <= PULL_STALL_BOUNDS_S[1]:
+            raise ValueError(f"{value!r}; expected 5s to 24h, for example 2m")
+        return seconds
+
+    @pydantic.field_validator("allow_cap", mode="before")
+    @classmethod
+    def _allow_cap(cls, value: object) -> object:
+        return parse_allowed(_parts(list(value) if isinstance(value, frozenset) else value))
+
     @pydantic.field_validator("datacenter", "region", "zone", "rack")
     @classmethod
     def _place(cls, value: str) -> str:
@@ -254,6 +273,17 @@ def parse_size(text: str) -> int:
         raise ValueError(f"{text!r}; expected a size, for example 512Mi or 16Gi")
     unit = match[2]
     return int(float(match[1]) * _UNIT_BYTES[unit] / 2**20) if unit else int(float(match[1]))
+
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+def parse_seconds(text: str) -> float:
+    """``90s``, ``2m``, ``1h``, or plain seconds."""
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(s|m|h|)", text.strip())
+    if match is None:
+        raise ValueError(f"{text!r}; expected a time, for example 90s or 2m")
+    return float(match[1]) * _SECONDS[match[2] or "s"]
 
 
 _GPU_KEYS = {

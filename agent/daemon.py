@@ -127,12 +127,14 @@ class Agent:
 
             def node() -> NodeSpec:
                 """As of now: drivers come and go."""
+                seen = supervisor.lookout
+                process = seen.infos.get("process")
                 return NodeSpec(
                     id=store.node_id,
                     name=name,
                     address=address,
-                    engine_id=next((info.engine_id for info in supervisor.infos.values() if info.engine_id), ""),
-                    drivers=tuple(sorted(one for one, available in supervisor.available.items() if available)),
+                    engine_id=next((info.engine_id for info in seen.infos.values() if info.engine_id), ""),
+                    drivers=tuple(sorted(one for one, available in seen.available.items() if available)),
                     labels=str_map(settings.label),
                     capacity=capacity,
                     devices=devices,
@@ -148,7 +150,8 @@ class Agent:
                     zone=settings.zone,
                     rack=settings.rack,
                     taints=settings.taint,
-                    images=supervisor.images.told,
+                    images=seen.images.told,
+                    resizes_processes=process is not None and process.resizes,
                     sick_devices=health.sick if health is not None else (),
                     datasets=settings.dataset,
                 )
@@ -267,6 +270,8 @@ class Agent:
             allow_privileged=settings.allow_privileged,
             allow_host_paths=settings.allow_host_paths,
             allow_host_network=settings.allow_host_network,
+            allow_caps=settings.allow_cap,
+            pull_stall_s=settings.pull_stall,
         )
         auto = "auto" in settings.driver
         names = ("docker", "process") if auto else settings.driver
@@ -308,8 +313,8 @@ class Agent:
             reason = ""
             if not session.connected_to:
                 reason = "no session with a peer: what runs goes on, nothing new starts; are the peers up?"
-            elif not any(supervisor.available.values()):
-                reason = f"no driver can run tasks: {', '.join(supervisor.available)}; see the log"
+            elif not any(supervisor.lookout.available.values()):
+                reason = f"no driver can run tasks: {', '.join(supervisor.lookout.available)}; see the log"
             return {
                 "healthy": not reason,
                 "reason": reason,
@@ -318,7 +323,7 @@ class Agent:
                 "cluster_id": store.cluster_id,
                 "peer": session.connected_to,
                 "running": supervisor.running_count(),
-                "drivers": supervisor.available,
+                "drivers": supervisor.lookout.available,
             }
 
         server = MetricsServer(self.metrics, health)
@@ -429,6 +434,8 @@ def run(settings: AgentSettings) -> None:
 @click.option("--allow-privileged", is_flag=True, default=None, help="Let tasks ask for privileged containers.")
 @click.option("--allow-host-paths", is_flag=True, default=None, help="Let tasks mount paths of this host.")
 @click.option("--allow-host-network", is_flag=True, default=None, help="Let tasks use this host's own network.")
+@click.option("--allow-cap", metavar="NAME,...", help="Linux capabilities beyond Docker's defaults, or ALL.")
+@click.option("--pull-stall", metavar="TIME", help="A pull ends after so long without a word. Default: 2m.")
 @click.option("--config", type=click.Path(path_type=Path), help="YAML file with these settings.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 def command(config: Path | None, **flags: Any) -> None:

@@ -65,6 +65,8 @@ class InlineFile:
     mode: int = 0o444
 
 
+PAYLOAD_FILE = "RAFTSMAN_PAYLOAD_FILE"
+"""The variable that names the file with the payload of a dispatch."""
 SANDBOX = "_net"
 """The task name of the container that holds a group's network and does nothing else; no task of a user has it."""
 
@@ -74,6 +76,8 @@ class RunSpec:
     """Everything a driver needs to start one run. ``env`` is complete; ``ports`` are those that this task publishes.
 
     network_mode: bridge, host, none, or a network's name; sandbox: the run whose network is joined instead, "" = none;
+    payload: what a dispatch brought, for a driver whose tasks share the node's files: it puts it into one of its own
+    and names it in the task's environment (``PAYLOAD_FILE``); for a container it is among ``files``;
     digest: of the image, where it was settled ("" = whatever the name means here); login: for the image's registry;
     progress: told now and then, from any thread, how far ``prepare`` has come.
     """
@@ -93,6 +97,7 @@ class RunSpec:
     digest: str = ""
     login: Login | None = None
     files: tuple[InlineFile, ...] = ()
+    payload: bytes = field(default=b"", repr=False)
     progress: Callable[[str], None] | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -140,10 +145,11 @@ class Instance:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriverInfo:
     """``engine_id`` is equal for two agents exactly when their runs share one engine (and its host ports).
-    ``keeps_runs``: they go on while it is restarted."""
+    ``keeps_runs``: they go on while it is restarted; ``resizes``: it changes the cpu and memory of what runs."""
 
     available: bool
     keeps_runs: bool = True
+    resizes: bool = True
     version: str = ""
     engine_id: str = ""
     reason: str = ""  # why it is not available, or what it does not isolate

@@ -106,7 +106,7 @@ async def _read(wanted: agent_pb2.LogsOpen, supervisor: Supervisor, up: asyncio.
     except LogsGoneError as error:
         end.error, end.error_reason = str(error), "NOT_FOUND"
     except DriverUnavailableError as error:
-        end.error, end.error_reason = str(error), "FAILED_PRECONDITION"
+        end.error, end.error_reason = f"node {supervisor.node_name}: {error}", "FAILED_PRECONDITION"
     except codec.CodecError as error:
         end.error, end.error_reason = str(error), "INVALID"
     await up.put(agent_pb2.LogsUp(data=end))

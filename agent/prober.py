@@ -17,7 +17,7 @@ import structlog
 from agent.checks import NoAnswerError, ask
 from agent.driver import Driver, RunId, run_name
 from agent.health import Tally, asks, is_checked, says
-from agent.reconcile import Record
+from agent.records import Record
 from orchestrator.contract.health import CheckSpec, HealthSpec, describe, is_ready
 from orchestrator.contract.model import AllocState, AssignmentKey, TaskSpec, WorkloadSpec
 

@@ -1,8 +1,9 @@
 """PURE: what should happen to one allocation now: (what is assigned, what was found running) -> actions, observation.
 
-Owns: the restart policy, fencing by attempt, stopping, adoption, when an allocation is complete, failed or stopped.
-Leaves to others: doing it (``agent.supervisor``), remembering it (``agent.store``). The rule: level-triggered. Every
-step starts from the whole record and everything found, so a lost notice costs a tick and a repeated step does nothing.
+Owns: the restart policy, stopping, adoption, when an allocation is complete, failed or stopped. Leaves to others: doing
+it (``agent.supervisor``), remembering it (``agent.store``), what is told of it between two steps (``agent.records``),
+allocations together (``agent.across``). The rule: level-triggered. Every step starts from the whole record and
+everything found, so a lost notice costs a tick and a repeated step does nothing.
 
 The restart policy: a failure (service: any exit; batch: an exit other than 0) ends the whole group, waits ``delay_ms``
 and starts it again, ``attempts`` times. After that ``fail`` gives up, and ``delay`` waits one whole interval
@@ -23,95 +24,28 @@ share a network get a container first that holds it (``SANDBOX``).
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from agent import timeouts
 from agent.driver import SANDBOX, Instance, InstanceState, exit_reason
 from agent.health import is_checked, next_word
+from agent.records import WITH_ENGINE, Cause, Hold, Record
 from orchestrator.contract.containers import CONTAINERS, shares_network, stage_of
 from orchestrator.contract.model import (
     AllocState,
-    Assignment,
-    AssignmentKey,
     Desired,
     JobType,
-    Observation,
     RestartMode,
     StopPolicy,
-    StrMap,
     TaskObservation,
     TaskRole,
     TaskSpec,
 )
-from orchestrator.contract.transitions import is_terminal
 
 STABLE_MS = 60_000
-WITH_ENGINE = "ended with its engine, which was restarted (without live-restore)"
 DISCONNECT_GRACE_MS = 5_000
-KEPT_PER_ORDINAL = 2
-KEPT_TERMINAL = 200
-KEPT_MS = 24 * 3600 * 1000
 SANDBOX_TASK = TaskSpec(name=SANDBOX, driver=CONTAINERS, stop=StopPolicy(signal="SIGKILL", timeout_ms=0))
-
-
-class Hold(enum.IntEnum):
-    """Why the agent itself keeps an allocation from running, whatever is desired."""
-
-    NONE = 0
-    DISCONNECTED = 1  # on_disconnect: stop; runs again once a full set says that it should
-    FORGOTTEN = 2  # the control plane knows nothing of it (any more): stop, remove, forget
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cause:
-    """Why the present run of the group failed; the first failing task decides."""
-
-    reason: str
-    exit_code: int = 0
-    never_ran: bool = False
-    permanent: bool = False
-    with_engine: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """Everything the agent knows of one allocation; kept on disk for as long as it is of interest."""
-
-    assignment: Assignment
-    state: AllocState = AllocState.PENDING
-    restarts: int = 0
-    used: int = 0  # restarts counted against the policy
-    reason: str = ""
-    exit_code: int = 0
-    start_failed: bool = False
-    digests: StrMap = ()  # image -> digest, as settled for this version of the job (``agent.pins``)
-    sized_version: int = 0  # of the job: whose cpu and memory what runs has (0: they never changed)
-    launched: tuple[str, ...] = ()  # tasks whose start succeeded in this run
-    cause: Cause | None = None
-    due_ms: int = 0  # BACKOFF: not before (unix milliseconds)
-    running_since_ms: int = 0
-    init_task: str = ""  # the last one with a timeout that was seen to run, and since when
-    init_since_ms: int = 0
-    overdue: str = ""  # the task that ran beyond its timeout in this run
-    ended_ms: int = 0
-    hold: Hold = Hold.NONE
-    tasks: tuple[TaskObservation, ...] = ()
-    health: int = 0  # the last word of ``contract.health``; 0: nobody checks
-
-    @property
-    def key(self) -> AssignmentKey:
-        return self.assignment.key
-
-    @property
-    def live(self) -> bool:
-        return not is_terminal(self.state)
-
-    @property
-    def wanted(self) -> bool:
-        """Whether its containers may run: fencing spares exactly these."""
-        return self.live and self.assignment.desired is Desired.RUN and self.hold is Hold.NONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -480,168 +414,6 @@ def _task_observations(record: Record, current: Sequence[Instance]) -> tuple[Tas
     return tuple(seen)
 
 
-# ---------------------------------------------------------------------------- what came of actions, what was told
-
-
 def memory_limit(task: TaskSpec) -> int:
     """MiB at which it is killed."""
     return max(task.resources.memory_mib, task.container.memory_max_mib if task.container is not None else 0)
-
-
-def resized(record: Record, version: int) -> Record:
-    """What runs has the cpu and memory of this version of the job."""
-    return replace(record, sized_version=version)
-
-
-def not_resized(record: Record, task: str, reason: str) -> Record:
-    """It cannot be done while it runs, so the group starts again, with the new limits."""
-    return replace(record, cause=Cause(reason=f"task {task} cannot be given its new limits while it runs: {reason}"))
-
-
-def settled(record: Record, image: str, digest: str) -> Record:
-    """All instances of this version run this digest of the image."""
-    return replace(record, digests=tuple(sorted({**dict(record.digests), image: digest}.items())))
-
-
-def ended_with_engine(record: Record, now_ms: int) -> Record:
-    """An end that was taken for a failure was its engine's doing, as is known only now: nothing to wait for, to count.
-
-    Asked for each task of a group; the second time changes nothing.
-    """
-    if record.cause is not None and not record.cause.permanent:
-        return replace(record, cause=None)  # judged anew, from how its tasks ended
-    if record.state is not AllocState.BACKOFF or record.hold is not Hold.NONE or record.reason.endswith(WITH_ENGINE):
-        return record
-    return replace(record, used=max(0, record.used - 1), due_ms=now_ms, reason=WITH_ENGINE)
-
-
-def started(record: Record, task: str) -> Record:
-    return replace(record, launched=tuple(sorted({*record.launched, task})))
-
-
-def start_failed(record: Record, task: str, reason: str, *, permanent: bool) -> Record:
-    """A start was refused. The group never ran, unless another of its tasks did and this one might yet, too."""
-    several = len(record.assignment.group.tasks) > 1
-    text = f"task {task}: {reason}" if several else reason
-    never_ran = permanent or not record.launched
-    return replace(record, cause=Cause(reason=text, never_ran=never_ran, permanent=permanent))
-
-
-def checked(record: Record, restarts: int, *, ready: bool, reason: str, now_ms: int) -> Record:
-    """Its checks say something new; what they said of another run is void."""
-    if record.restarts != restarts or record.state is not AllocState.RUNNING:
-        return record
-    return replace(record, health=next_word(record.health, ready, now_ms), reason=reason)
-
-
-def unwell(record: Record, restarts: int, *, reason: str, now_ms: int) -> Record:
-    """A check says that this run must end: the restart policy decides what follows."""
-    if record.restarts != restarts or record.state is not AllocState.RUNNING or record.cause is not None:
-        return record
-    if record.health:
-        record = replace(record, health=next_word(record.health, False, now_ms))
-    return replace(record, cause=Cause(reason=reason, exit_code=-1), reason=reason)
-
-
-def assigned(record: Record | None, assignment: Assignment) -> Record:
-    """What an assignment makes of what was known; an older version of it changes nothing."""
-    if record is None:
-        return Record(assignment=assignment, sized_version=assignment.job_version)
-    if assignment.modify_index < record.assignment.modify_index:
-        return record
-    hold = record.hold if record.hold is Hold.DISCONNECTED else Hold.NONE
-    return replace(record, assignment=assignment, hold=hold)
-
-
-def disconnected(record: Record) -> Record:
-    return replace(record, hold=Hold.DISCONNECTED) if record.live and record.hold is Hold.NONE else record
-
-
-def reconnected(record: Record) -> Record:
-    """A full set wants an allocation that was stopped for lack of contact: it runs again, and that costs no attempt."""
-    return replace(record, hold=Hold.NONE) if record.hold is Hold.DISCONNECTED else record
-
-
-def forgotten(record: Record) -> Record:
-    return replace(record, hold=Hold.FORGOTTEN)
-
-
-def observation(record: Record) -> Observation:
-    return Observation(
-        key=record.key,
-        restarts=record.restarts,
-        state=record.state,
-        exit_code=record.exit_code if record.state not in (AllocState.STARTING, AllocState.RUNNING) else 0,
-        reason=record.reason,
-        start_failed=record.start_failed,
-        tasks=record.tasks,
-        health=record.health if record.state is AllocState.RUNNING else 0,
-    )
-
-
-# ---------------------------------------------------------------------------- across allocations
-
-
-def fenced(record: Record, found: Iterable[Instance], records: dict[AssignmentKey, Record]) -> list[Instance]:
-    """Runs that must end before ``record`` may start: the same allocation, another attempt or another job's life.
-
-    An older attempt that the control plane still wants (make-before-break) is none of them, nor is a newer one.
-    """
-    key = record.key
-    ended_first = []
-    for one in found:
-        other = one.run.key
-        if not one.running or other.id != key.id or other == key:
-            continue
-        if other.job_uid == key.job_uid and other.attempt > key.attempt:
-            continue
-        known = records.get(other)
-        if known is None or not known.wanted:
-            ended_first.append(one)
-    return ended_first
-
-
-def surplus(
-    full: Iterable[AssignmentKey], records: dict[AssignmentKey, Record], found: Iterable[Instance], node_id: str
-) -> tuple[list[AssignmentKey], list[Instance]]:
-    """After a full set that a majority confirmed: (records to forget, instances of this node that nobody knows).
-
-    Ended allocations keep their record and output until ``expired`` says otherwise: the set need not list them.
-    """
-    known = set(full)
-    forget = [key for key, record in records.items() if key not in known and record.live]
-    unknown = [
-        one for one in found if one.node_id == node_id and one.run.key not in known and one.run.key not in records
-    ]
-    return forget, unknown
-
-
-def superseded(
-    keys: Iterable[AssignmentKey], found: Iterable[Instance], records: dict[AssignmentKey, Record]
-) -> list[Instance]:
-    """Runs on this engine, whoever started them, whose allocation was replaced elsewhere."""
-    limits: dict[tuple[object, str], int] = {}
-    for key in keys:
-        place = (key.id, key.job_uid)
-        limits[place] = max(limits.get(place, -1), key.attempt)
-    replaced = []
-    for one in found:
-        key = one.run.key
-        known = records.get(key)
-        if key.attempt <= limits.get((key.id, key.job_uid), -1) and (known is None or not known.wanted):
-            replaced.append(one)
-    return replaced
-
-
-def expired(records: Iterable[Record], now_ms: int) -> list[AssignmentKey]:
-    """Ended allocations whose output nobody needs to keep: more than two per ordinal, 200 in all, or a day old."""
-    ended = sorted(
-        (one for one in records if not one.live), key=lambda one: (-one.ended_ms, one.key.id, one.key.attempt)
-    )
-    per_ordinal: dict[object, int] = {}
-    drop = []
-    for place, record in enumerate(ended):
-        count = per_ordinal[record.key.id] = per_ordinal.get(record.key.id, 0) + 1
-        if count > KEPT_PER_ORDINAL or place >= KEPT_TERMINAL or now_ms - record.ended_ms > KEPT_MS:
-            drop.append(record.key)
-    return drop

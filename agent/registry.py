@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.config import PULL_STALL_S
 from agent.driver import Driver
 
 
@@ -22,6 +23,8 @@ class DriverSettings:
     allow_privileged: bool = False
     allow_host_paths: bool = False
     allow_host_network: bool = False
+    allow_caps: frozenset[str] = frozenset()
+    pull_stall_s: float = PULL_STALL_S
 
 
 def _docker(settings: DriverSettings) -> Driver:
@@ -32,6 +35,8 @@ def _docker(settings: DriverSettings) -> Driver:
         allow_privileged=settings.allow_privileged,
         allow_host_paths=settings.allow_host_paths,
         allow_host_network=settings.allow_host_network,
+        allow_caps=settings.allow_caps,
+        pull_silence_s=settings.pull_stall_s,
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent.driver import Driver, RunId, run_name
-from agent.reconcile import Record
+from agent.records import Record
 from agent.runspec import inside
 from orchestrator.contract.containers import CONTAINERS, HOST, network_of
 from orchestrator.contract.model import AssignmentKey, TaskRole

@@ -12,11 +12,14 @@ import contextlib
 from dataclasses import dataclass
 
 from agent import env_file
-from agent.driver import SANDBOX, InlineFile, Login, RunId, RunSpec, StartError, run_name
-from agent.reconcile import Record
+from agent.driver import PAYLOAD_FILE, SANDBOX, InlineFile, Login, RunId, RunSpec, StartError, run_name
+from agent.records import Record
 from orchestrator.contract.batch import Origin
 from orchestrator.contract.containers import CONTAINERS, HOST, network_of, shares_network, variables_of
 from orchestrator.contract.model import Assignment, JobType, PortBinding, TaskSpec, str_map
+
+PAYLOAD_PATH = "/raftsman/payload"
+"""In a container: not below ``/run`` or ``/tmp``, which may be in memory and empty when it starts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +54,7 @@ def run_spec(record: Record, task: TaskSpec, cluster_id: str, node: NodeFacts) -
             hostname=_hostname(assignment),
         )
     in_container = task.driver_name == CONTAINERS
+    payload = assignment.origin.payload if assignment.origin is not None else b""
     values = _values(assignment, task)
     devices = assignment.device_ids if task.resources.gpus is not None else ()
     publishes = in_container and not shares and network != HOST and task.name == _publisher(assignment)
@@ -69,7 +73,8 @@ def run_spec(record: Record, task: TaskSpec, cluster_id: str, node: NodeFacts) -
         hostname=task.container.hostname if task.container is not None else "",
         digest=(dict(assignment.digests) | dict(record.digests)).get(task.image, ""),
         login=_login(task, values),
-        files=_files(task, values),
+        files=(*_files(task, values), *((_payload(payload),) if payload and in_container else ())),
+        payload=b"" if in_container else payload,
     )
 
 
@@ -103,6 +108,8 @@ def _environment(record: Record, task: TaskSpec, values: dict[str, str], node: N
         env["RAFTSMAN_ARRAY_SIZE"] = str(assignment.group.count)
     if assignment.origin is not None:
         env |= _of_run(assignment.origin)
+        if assignment.origin.payload and task.driver_name == CONTAINERS:
+            env[PAYLOAD_FILE] = PAYLOAD_PATH
     inner = task.driver_name == CONTAINERS and network_of(assignment.group) != HOST
     for port in assignment.ports:
         env[f"RAFTSMAN_PORT_{_env_name(port.label)}"] = str(inside(port) if inner else port.host_port)
@@ -144,6 +151,10 @@ def _files(task: TaskSpec, values: dict[str, str]) -> tuple[InlineFile, ...]:
         )
         for file in files
     )
+
+
+def _payload(payload: bytes) -> InlineFile:
+    return InlineFile(target=PAYLOAD_PATH, data=payload)
 
 
 def _of_run(origin: Origin) -> dict[str, str]:

@@ -288,8 +288,8 @@ class Session:
     async def _register_changes(self, stub: Any) -> None:
         """Drivers come and go: the control plane must know before it places there."""
         while True:
-            await self._supervisor.drivers_changed.wait()
-            self._supervisor.drivers_changed.clear()
+            await self._supervisor.lookout.changed.wait()
+            self._supervisor.lookout.changed.clear()
             if self._node() != self._registered:
                 await self._register(stub, self.connected_to)
 

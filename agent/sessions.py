@@ -3,7 +3,8 @@
 Owns: joining the peer that called, the frames, which run is meant, how many sessions there may be, and ending what was
 begun when any side goes. Leaves to others: doing it (``agent.hands``, drivers), finding the node (peers). The rules: a
 session reads from the task only what the peer has taken, and from the peer only what the task has taken; its last frame
-says how it ended; a command ends with its session.
+says how it ended; a command ends with its session; what runs the task may hang, and then the session says so and ends
+(``answering``), except for a connection, which needs it only to begin.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import grpc
 import grpc.aio
 import structlog
 
+from agent.answering import in_time, until_silent, while_answering
 from agent.driver import Driver, DriverUnavailableError, exit_reason
-from agent.hands import Command, Connection, Entered, Hands, HandsError
+from agent.hands import Command, Connection, Entered, Hands, HandsError, Incoming
 from agent.runs import find_port
 from agent.supervisor import Supervisor
 from orchestrator.contract.model import AllocationId, AssignmentKey
@@ -92,7 +94,7 @@ class SessionServer:
         except HandsError as error:
             return SessionEnd(error=str(error), error_reason=error.reason)
         except DriverUnavailableError as error:
-            return SessionEnd(error=str(error), error_reason="FAILED_PRECONDITION")
+            return SessionEnd(error=f"node {self._node_name}: {error}", error_reason="FAILED_PRECONDITION")
         except (grpc.aio.BaseError, asyncio.InvalidStateError):
             raise
         except Exception as error:
@@ -165,7 +167,7 @@ class _Session:
         if not isinstance(self._driver, Hands):
             raise HandsError(f"driver {self._driver.name} lets nobody into its tasks", reason="UNSUPPORTED")
         self._hands = self._driver
-        instance = await self._driver.inspect(self._name)
+        instance = await in_time(self._driver, self._driver.inspect(self._name))
         # What has ended still has its files; nothing else can be done with it.
         if instance is None or (not instance.running and self._call.open.WhichOneof("what") != "copy_out"):
             raise HandsError(f"{self._key.id} task {self._task} does not run ({run.standing})", reason="NOT_RUNNING")
@@ -209,10 +211,12 @@ class _Session:
             term=wanted.term,
             mark=self._call.session_id,
         )
-        entered = await self._hands.enter(self._name, command)
+        entered = await in_time(self._driver, self._hands.enter(self._name, command))
         try:
             await self._send(AgentFrame(started=started))
-            done, ended = await self._until_task_ends(self._output(entered), self._input(entered))
+            done, ended = await self._until_task_ends(
+                self._output(entered), self._input(entered), until_silent(self._driver)
+            )
             code = 137 if ended else done
             if ended or (code in KILLED_CODES and await self._ends_too()):
                 return SessionEnd(exit_code=137, error=await self._why_ended(), error_reason="TASK_ENDED")
@@ -242,14 +246,14 @@ class _Session:
     async def _why_ended(self) -> str:
         instance = None
         with contextlib.suppress(DriverUnavailableError):
-            instance = await self._driver.inspect(self._name)
+            instance = await in_time(self._driver, self._driver.inspect(self._name))
         how = exit_reason(instance.exit, 0) if instance is not None and instance.exit is not None else "it is gone"
         return f"{self._key.id} task {self._task} ended ({how}), and the session with it"
 
     # ------------------------------------------------------------------ copies
 
     async def _copy_out(self, started: SessionStarted, wanted: SessionOpen) -> SessionEnd:
-        name, chunks = await self._hands.copy_out(self._name, wanted.copy_out.path)
+        name, chunks = await in_time(self._driver, self._hands.copy_out(self._name, wanted.copy_out.path))
         started.name = name
         await self._send(AgentFrame(started=started))
 
@@ -259,7 +263,7 @@ class _Session:
                     await self._send(AgentFrame(data=chunk))
             return 0
 
-        await _first_of(out(), self._nothing_more())
+        await _first_of(while_answering(self._driver, out()), self._nothing_more())
         return SessionEnd()
 
     async def _copy_in(self, started: SessionStarted, wanted: SessionOpen) -> SessionEnd:
@@ -267,19 +271,22 @@ class _Session:
         target = Target(path=asked.path, name=asked.name, directory=asked.directory, contents=asked.contents)
         if not target.path or not target.name or "/" in target.name or target.name in (".", ".."):
             raise HandsError("a copy needs a path to go to, and a name", reason="INVALID")
-        started.name, incoming = await self._hands.copy_in(self._name, target)
+        started.name, incoming = await in_time(self._driver, self._hands.copy_in(self._name, target))
         try:
             await self._send(AgentFrame(started=started))
-            while (frame := await self._receive()) is not None:
-                kind = frame.WhichOneof("frame")
-                if kind == "data":
-                    await incoming.write(frame.data)
-                elif kind == "end_of_data":
-                    await incoming.finish()
-                    return SessionEnd()
-            return SessionEnd(error="the copy was broken off: what had arrived is there", error_reason="SESSION_LOST")
+            return await while_answering(self._driver, self._into(incoming))
         finally:
             await incoming.close()
+
+    async def _into(self, incoming: Incoming) -> SessionEnd:
+        while (frame := await self._receive()) is not None:
+            kind = frame.WhichOneof("frame")
+            if kind == "data":
+                await incoming.write(frame.data)
+            elif kind == "end_of_data":
+                await incoming.finish()
+                return SessionEnd()
+        return SessionEnd(error="the copy was broken off: what had arrived is there", error_reason="SESSION_LOST")
 
     # ------------------------------------------------------------------ connections
 
@@ -291,7 +298,7 @@ class _Session:
         port = find_port(record, run, wanted.connect.label, wanted.connect.port)
         if isinstance(port, str):
             raise HandsError(port, reason="INVALID")
-        connection = await self._hands.connect(self._name, port)
+        connection = await in_time(self._driver, self._hands.connect(self._name, port))
         try:
             await self._send(AgentFrame(started=started))
             both = asyncio.gather(self._there(connection), self._back(connection))
@@ -353,7 +360,7 @@ class _Session:
     async def _ends_too(self) -> bool:
         """Whether the task has ended with the command that was killed: an engine may say so a little later."""
         for _ in range(ENDS_TOO_LOOKS):
-            instance = await self._driver.inspect(self._name)
+            instance = await in_time(self._driver, self._driver.inspect(self._name))
             if instance is None or not instance.running:
                 return True
             await self._supervisor.seen_ended(self._name, ENDS_TOO_S)

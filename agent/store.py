@@ -19,7 +19,7 @@ from typing import Any
 
 from google.protobuf import json_format
 
-from agent.reconcile import Hold, Record
+from agent.records import Hold, Record
 from orchestrator.contract import codec
 from orchestrator.contract.errors import StartupError
 from orchestrator.contract.model import AllocState, Assignment, AssignmentKey, str_map

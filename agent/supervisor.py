@@ -1,8 +1,9 @@
 """Carries out what ``agent.reconcile`` decides: one worker per allocation, so that a slow image holds up nobody else.
 
-Owns: the records (with ``agent.store``), the view of what drivers run, the workers. Leaves to others: deciding
-(``reconcile``), talking to peers (``session``), running (``drivers``). The rule: it works the same with and without a
-control plane. After a restart it goes on from its records; a missing answer of an engine says nothing about tasks.
+Owns: the records (with ``agent.store``), the workers, what follows from what was seen. Leaves to others: deciding
+(``reconcile``), looking at drivers (``lookout``), talking to peers (``session``), running (``drivers``). The rule: it
+works the same with and without a control plane. After a restart it goes on from its records; a missing answer of an
+engine says nothing about tasks.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from typing import Any, TypeVar
 
 import structlog
 
-from agent import pins, reconcile
+from agent import across, pins, reconcile, records
+from agent.answering import in_time, pieces_while_answering
 from agent.driver import (
     Driver,
     DriverInfo,
     DriverUnavailableError,
     Instance,
     InstanceState,
-    ListsImages,
     LogChunk,
     LogsGoneError,
     Resizes,
@@ -32,10 +33,12 @@ from agent.driver import (
     StartError,
     run_name,
 )
-from agent.images import ToldImages
+from agent.found import Found
+from agent.lookout import REFRESH_S, RETRY_S, Lookout
 from agent.metrics import Metrics
 from agent.prober import Prober, Run
-from agent.reconcile import Hold, Record, Remove, Resize, Start, Stop
+from agent.reconcile import Remove, Resize, Start, Stop
+from agent.records import Hold, Record
 from agent.runs import TaskRun, find_run
 from agent.runspec import NodeFacts, run_spec
 from agent.store import Store
@@ -53,8 +56,6 @@ from orchestrator.contract.model import (
 )
 from orchestrator.contract.v1 import agent_pb2
 
-REFRESH_S = 10.0
-RETRY_S = 1.0
 EXPIRE_S = 60.0
 SHUTDOWN_MS = 15_000
 """An engine that is told to end ends what it runs first; its own end is seen so much later at most."""
@@ -100,10 +101,6 @@ class Supervisor:
         workload: Callable[[Callable[[], Mapping[AssignmentKey, Record]]], WorkloadSide] | None = None,
     ) -> None:
         self.records: dict[AssignmentKey, Record] = {}
-        self.available: dict[str, bool] = dict.fromkeys(drivers, False)
-        self.infos: dict[str, DriverInfo] = {}
-        self.drivers_changed = asyncio.Event()  # or images
-        self.images = ToldImages(time.monotonic)
         self._store = store
         self._drivers = drivers
         self._node = node
@@ -113,23 +110,25 @@ class Supervisor:
         self._settle = settle
         self._progress = progress
         self._now_ms = now_ms
-        self._refresh_s = refresh_s
-        self._found: dict[AssignmentKey, dict[str, Instance]] = {}
-        self._keys: dict[str, AssignmentKey] = {}
+        self._found = Found()
         self._starting: set[str] = set()
         self._siblings: dict[AllocationId, set[AssignmentKey]] = {}
         self._workers: dict[AssignmentKey, _Worker] = {}
         self._turns = Turns()
         self._background: set[asyncio.Task[None]] = set()
         self._clearing: asyncio.Task[None] | None = None
-        self._onlookers: dict[str, set[asyncio.Event]] = {}
         self._index = 0
-        self._listed: set[str] = set()
-        self._look = {name: asyncio.Event() for name in drivers}
-        self._gone_ms: dict[str, int] = {}  # by driver: when its notices broke off, until everything was seen again
         self._complete = False  # a full set was taken up, so what has no record is nobody's
         self._closing = False
         self.workload = workload(lambda: self.records) if workload is not None else None
+        self.lookout = Lookout(
+            drivers,
+            self,
+            cluster_id=lambda: store.cluster_id,
+            metrics=metrics,
+            now_ms=now_ms,
+            refresh_s=refresh_s,
+        )
         self._prober = Prober(
             drivers=drivers,
             host=check_host,
@@ -139,9 +138,7 @@ class Supervisor:
             dead=self._unwell,
             says=self.workload.board if self.workload is not None else None,
         )
-        metrics.running.set_function(
-            lambda: sum(one.running for found in self._found.values() for one in found.values())
-        )
+        metrics.running.set_function(lambda: sum(one.running for one in self._found))
         for state in AllocState:
             metrics.allocations.labels(state.name.lower()).set_function(functools.partial(self._count, state))
 
@@ -155,26 +152,25 @@ class Supervisor:
 
     async def start(self, *, without_contact: bool = False) -> None:
         """Read the records, look at what runs, and take it up; ``without_contact``: as ``contact_lost`` says."""
-        records, damaged = self._store.load()
+        known, damaged = self._store.load()
         for text in damaged:
             log.warning("record_unreadable", record=text)
-        for record in records:
+        for record in known:
             self._remember(record)
         if without_contact:
             self.contact_lost()
         if self.workload is not None:
             await self.workload.start()
         for name in self._drivers:
-            await self._refresh_all(name)
-        for instances in self._found.values():
-            for one in instances.values():
-                if one.running:
-                    self._metrics.adopted.labels(one.driver).inc()
+            await self.lookout.refresh(name)
+        for one in self._found:
+            if one.running:
+                self._metrics.adopted.labels(one.driver).inc()
         for key in list(self.records):
             self._wake(key)
         for name in self._drivers:
-            self._spawn(self._watch(name))
-            self._spawn(self._keep_refreshing(name))
+            self._spawn(self.lookout.watch(name))
+            self._spawn(self.lookout.keep_refreshing(name))
         self._spawn(self._keep_expiring())
         log.info("supervisor_started", records=len(self.records), running=self.running_count())
 
@@ -217,26 +213,26 @@ class Supervisor:
         listed = list(assignments)
         for assignment in listed:
             before = self.records.get(assignment.key)
-            record = reconcile.assigned(before, assignment)
+            record = records.assigned(before, assignment)
             if full:
-                record = reconcile.reconnected(record)
+                record = records.reconnected(record)
             if before is not None and not record.live:
-                self._report(reconcile.observation(record))  # the control plane missed how it ended
+                self._report(records.observation(record))  # the control plane missed how it ended
             self._remember(record)
             woken[record.key] = record != before
         forgotten = [key for key in removed if key in self.records]
         if full:
             keys = [assignment.key for assignment in listed]
-            instances = [one for found in self._found.values() for one in found.values()]
+            instances = list(self._found)
             self._complete = True
-            unlisted, unknown = reconcile.surplus(keys, self.records, instances, self._node.node_id)
+            unlisted, unknown = across.surplus(keys, self.records, instances, self._node.node_id)
             for key in unlisted:
                 log.info("allocation_unknown_to_control_plane", allocation=str(key.id), attempt=key.attempt)
             forgotten += unlisted
             if unknown:
                 self._spawn(self._end_all(unknown, remove=True))
         for key in forgotten:
-            self._remember(reconcile.forgotten(self.records[key]))
+            self._remember(records.forgotten(self.records[key]))
             woken[key] = False
         for key, save in woken.items():
             await self._turns.mine()
@@ -252,7 +248,7 @@ class Supervisor:
         for key, record in list(self.records.items()):
             if record.assignment.on_disconnect is OnDisconnect.STOP and record.live and record.hold is Hold.NONE:
                 log.warning("stopped_without_contact", allocation=str(key.id), attempt=key.attempt)
-                self._remember(reconcile.disconnected(record))
+                self._remember(records.disconnected(record))
                 self._wake(key)
                 held.append(key)
         if held:
@@ -267,7 +263,7 @@ class Supervisor:
     def observations(self, *, everything: bool) -> list[Observation]:
         """How things are now: of live allocations, or of all that are known."""
         return [
-            reconcile.observation(record)
+            records.observation(record)
             for record in self.records.values()
             if (everything or record.live) and record.hold is not Hold.FORGOTTEN
         ]
@@ -279,7 +275,7 @@ class Supervisor:
 
     def running_count(self) -> int:
         """Allocations with something running."""
-        return sum(any(one.running for one in found.values()) for found in self._found.values())
+        return self._found.running_allocations()
 
     async def logs(
         self,
@@ -309,10 +305,11 @@ class Supervisor:
             raise LogsGoneError(f"{key.id} has no previous run: it was not restarted in attempt {key.attempt}")
         driver = self._drivers.get(spec.driver_name)
         name = run_name(self._store.cluster_id, RunId(key=key, restarts=restarts, task=wanted))
-        if driver is None or await driver.inspect(name) is None:
+        if driver is None or await in_time(driver, driver.inspect(name)) is None:
             why = f": {record.reason}" if record.reason else ""
             raise LogsGoneError(f"{key.id} task {wanted} has no output (state {record.state.name}{why})")
-        async for chunk in driver.logs(name, follow=follow, tail_lines=tail_lines, offset=offset):
+        said = driver.logs(name, follow=follow, tail_lines=tail_lines, offset=offset)
+        async for chunk in pieces_while_answering(driver, said):
             if not chunk.time_ms or chunk.time_ms >= since_ms:
                 yield chunk
 
@@ -323,19 +320,25 @@ class Supervisor:
         record = self.records.get(key)
         return find_run(record, self._drivers, key, task, cluster_id=self._store.cluster_id, node=self._node.name)
 
+    async def seen_ended(self, name: str, timeout_s: float) -> None:
+        await self._found.seen_ended(name, timeout_s)
+
     @property
     def node_id(self) -> str:
         return self._node.node_id
 
+    @property
+    def node_name(self) -> str:
+        return self._node.name
+
     def running_by_driver(self) -> list[tuple[Driver, list[Instance]]]:
         """What runs now for this node's allocations: their tasks, and no helpers of a driver."""
         running: dict[str, list[Instance]] = {}
-        for key, found in self._found.items():
-            record = self.records.get(key)
-            tasks = {task.name for task in record.assignment.group.tasks} if record is not None else set()
-            for one in found.values():
-                if one.running and one.run.task in tasks:
-                    running.setdefault(one.driver, []).append(one)
+        for one in self._found:
+            record = self.records.get(one.run.key)
+            tasks = record.assignment.group.tasks if record is not None else ()
+            if one.running and any(task.name == one.run.task for task in tasks):
+                running.setdefault(one.driver, []).append(one)
         return [(self._drivers[name], instances) for name, instances in sorted(running.items())]
 
     def devices_of(self, key: AssignmentKey, task: str) -> tuple[str, ...]:
@@ -345,20 +348,6 @@ class Supervisor:
             return ()
         spec = next((one for one in record.assignment.group.tasks if one.name == task), None)
         return record.assignment.device_ids if spec is not None and spec.resources.gpus is not None else ()
-
-    async def seen_ended(self, name: str, timeout_s: float) -> None:
-        """Until a run was seen to have ended, or is gone, from now on; or ``timeout_s``."""
-        event = asyncio.Event()
-        self._onlookers.setdefault(name, set()).add(event)
-        try:
-            async with asyncio.timeout(timeout_s):
-                await event.wait()
-        except TimeoutError:
-            pass
-        finally:
-            self._onlookers[name].discard(event)
-            if not self._onlookers[name]:
-                del self._onlookers[name]
 
     def workload_report(self, key: AssignmentKey) -> bytes:
         """What its tasks said of themselves, as the bytes of a ``WorkloadReport``. Raises ``LogsGoneError``."""
@@ -422,17 +411,17 @@ class Supervisor:
         """One round. Returns seconds until the next one: 0 = at once, None = when something changes."""
         record = self.records[key]
         used = {task.driver_name for task in record.assignment.group.tasks} & set(self._drivers)
-        if any(name not in self._listed or not self.available[name] for name in used):
+        if not all(self.lookout.is_known(name) for name in used):
             return RETRY_S  # nobody knows what runs: neither start nor judge
         blockers: list[Instance] = []
         if record.wanted:
-            around = [one for other in self._siblings.get(key.id, ()) for one in self._found.get(other, {}).values()]
-            blockers = reconcile.fenced(record, around, self.records)
+            around = [one for other in self._siblings.get(key.id, ()) for one in self._found.of(other)]
+            blockers = across.fenced(record, around, self.records)
             unowned = [one for one in blockers if one.run.key not in self.records]
             if unowned:
                 await self._end_all(unowned, remove=True)
                 return 0.0
-        found = list(self._found.get(key, {}).values())
+        found = self._found.of(key)
         step = reconcile.step(record, found, self._now_ms(), blockers=[one.name for one in blockers])
         self._put(step.record)
         for stop in (action for action in step.actions if isinstance(action, Stop)):
@@ -477,12 +466,12 @@ class Supervisor:
             if ready is None:
                 return False
             if ready.digest and ready.digest != spec.digest:
-                self._put(reconcile.settled(self.records[key], task.image, ready.digest))
+                self._put(records.settled(self.records[key], task.image, ready.digest))
             spec = ready
             self._starting.add(spec.name)
             try:
                 instance = await driver.start(spec)
-                self._see(instance, wake=False)
+                self.see(instance, wake=False)
             finally:
                 self._starting.discard(spec.name)
         except StartError as error:
@@ -490,17 +479,17 @@ class Supervisor:
             log.warning("start_failed", allocation=str(key.id), attempt=key.attempt, task=task.name, error=error.reason)
             now = self.records.get(key)
             if now is not None:
-                self._put(reconcile.start_failed(now, task.name, error.reason, permanent=error.permanent))
+                self._put(records.start_failed(now, task.name, error.reason, permanent=error.permanent))
             return False
         except DriverUnavailableError:
-            self._look[task.driver_name].set()
+            self.lookout.look_at(task.driver_name)
             raise
         self._metrics.starts.labels(task.driver_name).inc()
         log.info("started", name=instance.name, runtime_id=instance.runtime_id)
         now = self.records.get(key)
         if now is None:
             return False
-        self._put(reconcile.started(now, task.name))
+        self._put(records.started(now, task.name))
         return True
 
     async def _resize(self, key: AssignmentKey, resizes: Sequence[Resize]) -> None:
@@ -514,13 +503,13 @@ class Supervisor:
                 await driver.resize(run_spec(record, one.task, self._store.cluster_id, self._node))
             except StartError as error:
                 log.warning("resize_failed", allocation=str(key.id), task=one.task.name, error=error.reason)
-                self._put(reconcile.not_resized(self.records[key], one.task.name, error.reason))
+                self._put(records.not_resized(self.records[key], one.task.name, error.reason))
                 return
             except DriverUnavailableError:
-                self._look[one.task.driver_name].set()
+                self.lookout.look_at(one.task.driver_name)
                 raise
         log.info("resized", allocation=str(key.id), attempt=key.attempt, version=record.assignment.job_version)
-        self._put(reconcile.resized(self.records[key], record.assignment.job_version))
+        self._put(records.resized(self.records[key], record.assignment.job_version))
 
     def _teller(self, key: AssignmentKey) -> Callable[[str], None]:
         """For threads: how far the start has come."""
@@ -564,16 +553,16 @@ class Supervisor:
             self._metrics.stops.labels(one.driver).inc()
             after = await driver.inspect(one.name)
         except DriverUnavailableError:
-            self._look[one.driver].set()
+            self.lookout.look_at(one.driver)
             raise
         if after is not None:
-            self._see(after)
+            self.see(after)
         else:
-            self._unsee(one.name)
+            self.unsee(one.name)
 
     async def _remove(self, one: Instance) -> None:
         await self._drivers[one.driver].remove(one.name)
-        self._unsee(one.name)
+        self.unsee(one.name)
 
     async def _end_all(self, instances: Iterable[Instance], *, remove: bool) -> None:
         async def end(one: Instance) -> None:
@@ -595,15 +584,15 @@ class Supervisor:
             while True:
                 try:
                     found = await driver.list(self._store.cluster_id)
-                    replaced = [one for one in reconcile.superseded(keys, found, self.records) if one.running]
+                    replaced = [one for one in across.superseded(keys, found, self.records) if one.running]
                     for one in replaced:
                         log.info("superseded", name=one.name, node=one.node_id)
                         await driver.stop(one.name, signal="SIGTERM", timeout_ms=SUPERSEDED_GRACE_MS)
                     break
                 except DriverUnavailableError as error:
-                    self._look[name].set()
+                    self.lookout.look_at(name)
                     log.warning("driver_unavailable", driver=name, error=str(error))
-                    if name not in self._listed:
+                    if not self.lookout.has_answered(name):
                         break  # it never answered, so nothing can be started through it either
                     await asyncio.sleep(RETRY_S)
 
@@ -626,26 +615,26 @@ class Supervisor:
                 state=record.state.name,
                 reason=record.reason,
             )
-            self._report(reconcile.observation(record))
+            self._report(records.observation(record))
 
     def _checked(self, run: Run, ready: bool, reason: str) -> None:
         record = self.records.get(run.key)
         if record is not None:
-            self._put(reconcile.checked(record, run.restarts, ready=ready, reason=reason, now_ms=self._now_ms()))
+            self._put(records.checked(record, run.restarts, ready=ready, reason=reason, now_ms=self._now_ms()))
 
     def _unwell(self, run: Run, reason: str) -> None:
         record = self.records.get(run.key)
         if record is not None:
             log.warning("check_failed", allocation=str(run.key.id), attempt=run.key.attempt, reason=reason)
-            self._put(reconcile.unwell(record, run.restarts, reason=reason, now_ms=self._now_ms()))
+            self._put(records.unwell(record, run.restarts, reason=reason, now_ms=self._now_ms()))
             self._wake(run.key)
 
     def _forget(self, key: AssignmentKey) -> None:
         record = self.records.pop(key, None)
         if record is not None:
-            self._prober.follow(reconcile.forgotten(record))
+            self._prober.follow(records.forgotten(record))
         self._store.forget(key)
-        if not self._found.get(key):
+        if not self._found.of(key):
             self._drop_sibling(key)
         self._wake_siblings(key.id)
 
@@ -658,24 +647,20 @@ class Supervisor:
 
     # ------------------------------------------------------------------------ what runs
 
-    def _see(self, one: Instance, *, wake: bool = True, sure: bool = False) -> None:
+    def see(self, one: Instance, *, wake: bool = True, sure: bool = False) -> None:
         """``sure``: it was asked for after what is known of it was known."""
         if one.node_id != self._node.node_id:
             return
         key = one.run.key
-        found = self._found.setdefault(key, {})
-        before = found.get(one.name)
+        before = self._found.get(one.name)
         if not sure and before is not None and before.state is InstanceState.EXITED and one.running:
             # An old answer that came late, or somebody started it again behind our back: only a new look can tell.
             self._spawn(self._look_again(one))
             return
-        found[one.name] = one
+        self._found.put(one)
         if one.state is InstanceState.EXITED and self.workload is not None:
             self.workload.ended(one.run)
-        self._keys[one.name] = key
         self._siblings.setdefault(key.id, set()).add(key)
-        if one.state is InstanceState.EXITED:
-            self._tell_onlookers(one.name)
         if before is None or before.state is not one.state:
             # What had ended before this agent came was counted by its predecessor; a short task ends within its start.
             if one.state is InstanceState.EXITED and (before is not None or one.name in self._starting):
@@ -683,147 +668,59 @@ class Supervisor:
             if wake:
                 self._wake_siblings(key.id)
 
-    def _tell_onlookers(self, name: str) -> None:
-        for event in self._onlookers.get(name, ()):
-            event.set()
-
     async def _look_again(self, one: Instance) -> None:
         try:
             found = await self._drivers[one.driver].inspect(one.name)
         except DriverUnavailableError:
             return  # everything is looked at again when it is back
         if found is not None:
-            self._see(found, sure=True)
+            self.see(found, sure=True)
 
-    def _unsee(self, name: str) -> None:
-        self._tell_onlookers(name)
-        key = self._keys.pop(name, None)
-        if key is None:
+    def unsee(self, name: str) -> None:
+        gone = self._found.drop(name)
+        if gone is None:
             return
-        found = self._found.get(key, {})
-        gone = found.pop(name, None)
-        if gone is not None and self.workload is not None:
+        if self.workload is not None:
             self.workload.ended(gone.run)
-        if not found:
-            self._found.pop(key, None)
-            if key not in self.records:
-                self._drop_sibling(key)
+        key = gone.run.key
+        if not self._found.of(key) and key not in self.records:
+            self._drop_sibling(key)
         self._wake_siblings(key.id)
 
-    async def _watch(self, name: str) -> None:
-        driver = self._drivers[name]
-        while True:
-            try:
-                async for changed in driver.changes():
-                    if not changed:
-                        self._look[name].set()
-                        continue
-                    if changed not in self._keys and changed not in self._starting:
-                        continue  # another agent's, on the same engine
-                    one = await driver.inspect(changed)
-                    if one is not None:
-                        self._see(one)
-                    else:
-                        self._unsee(changed)
-            except DriverUnavailableError as error:
-                if name not in self._gone_ms:
-                    self._gone_ms[name] = self._now_ms()
-                    log.warning("driver_gone", driver=name, error=str(error))
-                self._set_available(name, False)
-                await asyncio.sleep(RETRY_S)
+    def concerns(self, name: str) -> bool:
+        return self._found.get(name) is not None or name in self._starting
 
-    async def _keep_refreshing(self, name: str) -> None:
-        """Now and then, at once when there is doubt, and every ``RETRY_S`` while the driver does not answer."""
-        while True:
-            look = self._look[name]
-            if self.available[name]:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._refresh_s):
-                        await look.wait()
-            else:
-                await asyncio.sleep(RETRY_S)
-            look.clear()
-            try:
-                await self._refresh_all(name)
-            except Exception:
-                # A bug in looking must not end the looking.
-                log.exception("refresh_failed", driver=name)
-                await asyncio.sleep(RETRY_S)
+    def names_of(self, driver: str) -> set[str]:
+        return self._found.names_of(driver)
 
-    async def _refresh_all(self, name: str) -> None:
-        """Level-triggered: see everything, whatever notices were lost. Missing names are asked for one by one."""
-        driver = self._drivers[name]
-        gone_ms = self._gone_ms.get(name)
-        info = self.infos[name] = await driver.probe()
-        if not info.available:
-            self._set_available(name, False, info.reason)
-            return
-        before = {seen for found in self._found.values() for seen, one in found.items() if one.driver == name}
-        try:
-            listed = await driver.list(self._store.cluster_id)
-            for one in listed:
-                self._see(self._judged(one, gone_ms, info))
-                before.discard(one.name)
-            for missing in before:
-                found = await driver.inspect(missing)
-                if found is None:
-                    self._unsee(missing)
-        except DriverUnavailableError as error:
-            self._set_available(name, False, str(error))
-            return
-        await self._look_for_images(name, driver)
-        self._listed.add(name)
-        if gone_ms is not None and self._gone_ms.get(name) == gone_ms:
-            del self._gone_ms[name]
-        self._set_available(name, True)
-        self._end_unknown(listed)
+    def seen_all(self, listed: Sequence[Instance]) -> None:
+        """A call that was given up may still have been carried out, for an allocation that is forgotten by now."""
+        if self._complete:
+            unknown = [one for one in listed if one.node_id == self._node.node_id and one.run.key not in self.records]
+            if unknown:
+                self._spawn(self._end_all(unknown, remove=True))
         for key, record in list(self.records.items()):
             if record.live and key not in self._workers:
                 self._wake(key)  # its worker failed
 
-    def _judged(self, one: Instance, gone_ms: int | None, info: DriverInfo) -> Instance:
+    def driver_back(self) -> None:
+        for key in list(self.records):
+            if self.records[key].live:
+                self._wake(key)
+
+    def judged(self, one: Instance, gone_ms: int | None, info: DriverInfo) -> Instance:
         """What an engine that was restarted took along did not end by itself."""
         if gone_ms is None or info.keeps_runs or one.exit is None or one.exit.code == 0 or one.exit.oom_killed:
             return one
         record = self.records.get(one.run.key)
         if one.exit.ended_ms < gone_ms - SHUTDOWN_MS or record is None or record.restarts != one.run.restarts:
             return one
-        judged = reconcile.ended_with_engine(record, self._now_ms())
+        judged = records.ended_with_engine(record, self._now_ms())
         if judged != record:
             log.info("ended_with_engine", name=one.name)
             self._put(judged)
             self._wake(record.key)
         return replace(one, exit=replace(one.exit, with_engine=True))
-
-    def _end_unknown(self, listed: Iterable[Instance]) -> None:
-        """A call that was given up may still have been carried out, for an allocation that is forgotten by now."""
-        if self._complete:
-            unknown = [one for one in listed if one.node_id == self._node.node_id and one.run.key not in self.records]
-            if unknown:
-                self._spawn(self._end_all(unknown, remove=True))
-
-    async def _look_for_images(self, name: str, driver: Driver) -> None:
-        if not isinstance(driver, ListsImages) or not self.images.due(name):
-            return
-        try:
-            if self.images.found(name, await driver.images()):
-                self.drivers_changed.set()
-        except DriverUnavailableError as error:
-            log.debug("images_unknown", driver=name, error=str(error))  # a hint that is old does no harm
-
-    def _set_available(self, name: str, available: bool, reason: str = "") -> None:
-        self._metrics.driver_available.labels(name).set(int(available))
-        if self.available[name] is available:
-            return
-        self.available[name] = available
-        self.drivers_changed.set()
-        if not available:
-            log.warning("driver_down", driver=name, reason=reason)
-        else:
-            log.info("driver_available", driver=name)
-            for key in list(self.records):
-                if self.records[key].live:
-                    self._wake(key)
 
     async def _keep_expiring(self) -> None:
         while True:
@@ -832,9 +729,9 @@ class Supervisor:
 
     def expire(self) -> None:
         """Forget ended allocations that nobody needs any more, once the control plane knows how they ended."""
-        for key in reconcile.expired(self.records.values(), self._now_ms()):
+        for key in across.expired(self.records.values(), self._now_ms()):
             if self._acknowledged(key) or self.records[key].assignment.desired is Desired.STOP:
-                self._remember(reconcile.forgotten(self.records[key]))
+                self._remember(records.forgotten(self.records[key]))
                 self._wake(key)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

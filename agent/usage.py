@@ -3,7 +3,8 @@
 Owns: turning counters into rates, and how old a measurement may be. Leaves to others: counters of runs (the drivers, by
 ``Measures``), control groups (``inventory.cgroups``), capacity (``inventory.machine``). The rules: nothing is measured
 while nobody asks; cpu is what was used between two measurements, so the first question after a while takes a quarter of
-a second and every further one none; what cannot be known is -1, and a run without figures says why.
+a second and every further one none (but for an engine on another machine: see ``drivers.docker_usage``); what cannot
+be known is -1, and a run without figures says why.
 """
 
 from __future__ import annotations
@@ -90,9 +91,17 @@ class Usage:
             if self._last is not None and now - self._last[0] < FRESH_S:
                 return self._last[1]
             if self._before is None or now - self._before.at_s > BASE_S:
-                self._before = await self._sample()
-                await asyncio.sleep(BETWEEN_S)
-            sample = await self._sample()
+                bare = _Sample(self._clock_s(), _busy_s())
+                sample = await self._sample()
+                if sample.at_s - bare.at_s > BETWEEN_S:
+                    # Twice would be too long for whoever asks; so the tasks' cpu has to wait for the next question.
+                    self._before = bare
+                else:
+                    self._before = sample
+                    await asyncio.sleep(BETWEEN_S)
+                    sample = await self._sample()
+            else:
+                sample = await self._sample()
             usage = self._between(self._before, sample)
             usage.devices.extend(await asyncio.to_thread(self._measure_devices))
             self._before = sample
@@ -100,11 +109,7 @@ class Usage:
             return usage
 
     async def _sample(self) -> _Sample:
-        times = psutil.cpu_times()
-        idle = times.idle + getattr(times, "iowait", 0.0)
-        # Guests' time is counted in user time already.
-        busy = sum(times) - idle - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
-        sample = _Sample(self._clock_s(), busy)
+        tasks: dict[str, tuple[Instance, Counters]] = {}
         for driver, instances in self._supervisor.running_by_driver():
             counters: Mapping[str, Counters] = {}
             why = f"driver {driver.name} does not tell"
@@ -115,8 +120,8 @@ class Usage:
                 except DriverUnavailableError as error:
                     why = str(error)
             for one in instances:
-                sample.tasks[one.name] = (one, counters.get(one.name) or Counters(why=why))
-        return sample
+                tasks[one.name] = (one, counters.get(one.name) or Counters(why=why))
+        return _Sample(self._clock_s(), _busy_s(), tasks)
 
     def _between(self, before: _Sample, now: _Sample) -> NodeUsage:
         seconds = max(now.at_s - before.at_s, 0.001)
@@ -173,6 +178,14 @@ class Usage:
             log.debug("nvml_unavailable", error=str(error))
             return unknown
         return [measured_device(nvml, one) for one in unknown]
+
+
+def _busy_s() -> float:
+    """Of all cores, since the machine began."""
+    times = psutil.cpu_times()
+    idle = times.idle + getattr(times, "iowait", 0.0)
+    # Guests' time is counted in user time already.
+    return float(sum(times) - idle - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0))
 
 
 def measured_device(nvml: Any, usage: DeviceUsage) -> DeviceUsage:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from orchestrator.contract.capabilities import parse_allowed
 from orchestrator.contract.settings import load_settings
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
@@ -40,6 +41,7 @@ class PeerSettings(BaseSettings):
     allow_privileged: bool = False
     allow_host_paths: bool = False
     allow_host_network: bool = False
+    allow_cap: Annotated[frozenset[str], NoDecode] = frozenset()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @pydantic.field_validator("peers", mode="before")
@@ -71,6 +73,14 @@ class PeerSettings(BaseSettings):
         if not is_address(value):
             raise ValueError(f"{value!r}; expected host:port, for example 0.0.0.0:7400")
         return value
+
+    @pydantic.field_validator("allow_cap", mode="before")
+    @classmethod
+    def _allow_cap(cls, value: object) -> object:
+        names = value.split(",") if isinstance(value, str) else value
+        if not isinstance(names, list | tuple | frozenset):
+            raise ValueError("expected a list of capabilities, for example NET_ADMIN,SYS_PTRACE")
+        return parse_allowed(name for one in names if (name := str(one).strip()))
 
     @pydantic.field_validator("id", "cluster")
     @classmethod

@@ -174,6 +174,7 @@ class Peer:
             allow_host_paths=settings.allow_host_paths,
             allow_host_network=settings.allow_host_network,
             placements=registry.names(),
+            allow_caps=settings.allow_cap,
         )
         writes = control.Writes(
             self.log,
@@ -476,6 +477,7 @@ def _run(settings: PeerSettings) -> int:
 @click.option("--allow-privileged", is_flag=True, default=None, help="Let jobs ask for privileged containers.")
 @click.option("--allow-host-paths", is_flag=True, default=None, help="Let jobs mount paths of the host.")
 @click.option("--allow-host-network", is_flag=True, default=None, help="Let jobs use the host's own network.")
+@click.option("--allow-cap", metavar="NAME,...", help="Linux capabilities beyond Docker's defaults, or ALL.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[info]")
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="YAML file with any of these settings.")
 def command(id_: str | None, config: Path | None, **flags: Any) -> None:

@@ -17,7 +17,9 @@ PURE = (
     "orchestrator.scheduling",
     "orchestrator.plan",
     "orchestrator.foresight",
+    "agent.across",
     "agent.reconcile",
+    "agent.records",
 )
 IO_LIBRARIES = ("asyncio", "grpc", "google.protobuf", "pysyncobj", "docker", "structlog", "pydantic", "psutil")
 

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.drivers import process_shim
+from agent.inventory import cgroups
 
 ROOT_NAME = "raftsman"
 KILL_S = 5.0
@@ -42,6 +43,14 @@ class Limits:
     cpu_millis: int = 0
     cpu_quota_millis: int = 0
     pids: int = 0
+
+
+class BusyError(Exception):
+    """The task uses ``used_bytes`` of memory, which is more than it may have."""
+
+    def __init__(self, used_bytes: int) -> None:
+        super().__init__(used_bytes)
+        self.used_bytes = used_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +80,24 @@ class Confinement:
         for controller, parent in self.parents.items():
             _set(self.version, controller, parent / name, limits)
         return self.directories(name)
+
+    @property
+    def resizes(self) -> bool:
+        """Whether the memory of what runs can be changed. Where cpu is not limited there is nothing to change of it."""
+        return "memory" in self.parents
+
+    def resize(self, name: str, limits: Limits) -> None:
+        """Give the run's group new limits of memory and cpu. Raises ``OSError`` where the kernel refuses, ``BusyError``
+        where the task uses more memory than that: version 2 would end it."""
+        memory = self.parents["memory"] / name
+        if limits.memory_bytes:
+            used = cgroups.read({"" if self.version == 2 else "memory": memory})
+            if used is not None and used.memory_bytes > limits.memory_bytes:
+                raise BusyError(used.memory_bytes)
+        for controller in ("memory", "cpu"):
+            parent = self.parents.get(controller)
+            if parent is not None:
+                _set(self.version, controller, parent / name, limits, changes=True)
 
     def members(self, name: str) -> list[int]:
         return members(self.directories(name))
@@ -167,13 +194,22 @@ def _joined(text: str) -> dict[str, str]:
 # ---------------------------------------------------------------------------- limits
 
 
-def _set(version: int, controller: str, directory: Path, limits: Limits) -> None:
-    for file, value in (_values_2 if version == 2 else _values_1)(controller, limits):
+def _set(version: int, controller: str, directory: Path, limits: Limits, *, changes: bool = False) -> None:
+    """``changes``: there are limits already."""
+    values = list((_values_2 if version == 2 else _values_1)(controller, limits))
+    if changes and version == 1 and controller == "memory" and _grows(directory, limits):
+        values.reverse()  # memory alone never has the higher limit of the two
+    for file, value in values:
         try:
             _write(directory / file, value)
         except FileNotFoundError:
             if file not in _OPTIONAL:
                 raise
+
+
+def _grows(directory: Path, limits: Limits) -> bool:
+    now = int((directory / "memory.limit_in_bytes").read_text())
+    return not limits.memory_bytes or limits.memory_bytes > now
 
 
 def _values_2(controller: str, limits: Limits) -> Iterable[tuple[str, str]]:

@@ -1,9 +1,9 @@
 """What a container is given: from a ``RunSpec`` to the arguments of the engine, and what an operator did not allow.
 
 Owns: the safe defaults, the labels, limits, networks, volumes. Leaves to others: calls (``docker``), images
-(``docker_images``), files (``docker_files``). The rule: values only; every container loses all capabilities and may
-gain no privileges; seccomp is the engine's default; pids and memory are limited, cpu is a share; an init reaps and
-forwards signals; output is bounded; Docker's own restarts are off.
+(``docker_images``), files (``docker_files``). The rule: values only; every container loses all capabilities but
+those that its task names and may gain no privileges; seccomp is the engine's default; pids and memory are limited, cpu
+is a share; an init reaps and forwards signals; output is bounded; Docker's own restarts are off.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import docker.types
 
 from agent.driver import LOG_FILE_BYTES, LOG_FILES, MIB, SANDBOX, RunId, RunSpec, StartError
 from agent.drivers import docker_files, docker_sandbox
+from orchestrator.contract import capabilities
 from orchestrator.contract.containers import BRIDGE, HOST, KEPT_LOGS
 from orchestrator.contract.model import (
     AllocationId,
@@ -46,6 +47,7 @@ class Policy:
     privileged: bool = False
     host_paths: bool = False
     host_network: bool = False
+    capabilities: frozenset[str] = frozenset()  # beyond Docker's defaults
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +72,9 @@ def check_policy(spec: RunSpec, policy: Policy) -> None:
         asked, flag = f"the host path {host_path}", "--allow-host-paths"
     if spec.network_mode == HOST and not policy.host_network:
         asked, flag = "the host's network", "--allow-host-network"
+    capability = capabilities.refused((task.container or _PLAIN).cap_add, policy.capabilities)
+    if capability:
+        asked, flag = f"the capability {capability}", f"--allow-cap {capability}"
     if asked:
         raise StartError(
             f"task {task.name} asks for {asked}; start this node's agent with {flag} to permit it", permanent=True
@@ -132,7 +137,7 @@ def arguments(spec: RunSpec, engine: Engine, publish_address: str, binds: dict[s
     if task.privileged:
         host["privileged"] = True
     else:
-        host |= _confined()
+        host |= _confined(container)
     if container.ulimits:
         host["ulimits"] = [
             docker.types.Ulimit(name=one.name, soft=one.soft, hard=one.hard) for one in container.ulimits
@@ -180,7 +185,7 @@ def _sandbox(spec: RunSpec, publish_address: str) -> dict[str, Any]:
         "restart_policy": {"Name": "no"},
         "log_config": docker.types.LogConfig(type="none"),
         "read_only": True,
-        **_confined(),
+        **_confined(_PLAIN),
     }
     exposed = _network(spec, host, publish_address)
     return {
@@ -195,8 +200,16 @@ def _sandbox(spec: RunSpec, publish_address: str) -> dict[str, Any]:
     }
 
 
-def _confined() -> dict[str, Any]:
-    return {"cap_drop": ["ALL"], "security_opt": ["no-new-privileges:true"]}
+def _confined(container: ContainerSpec) -> dict[str, Any]:
+    """No capability but those that were asked for: the engine takes ``ALL`` less some as it is, else none and some."""
+    every = capabilities.ALL in container.cap_add
+    made: dict[str, Any] = {
+        "cap_drop": list(container.cap_drop) if every else [capabilities.ALL],
+        "security_opt": ["no-new-privileges:true"],
+    }
+    if container.cap_add:
+        made["cap_add"] = [capabilities.ALL] if every else list(container.cap_add)
+    return made
 
 
 def _network(spec: RunSpec, host: dict[str, Any], publish_address: str) -> list[tuple[int, str]] | None:

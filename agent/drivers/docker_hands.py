@@ -38,6 +38,8 @@ RESIZE_S = 3.0
 RESIZES = 8
 SIZED_S = 1.0
 ENDED_S = 10.0
+CLOSE_S = 3.0
+"""An engine that says nothing about a command for so long is not waited for to end it."""
 CONNECT_S = 5.0
 CLONE_NEWNET = 0x40000000
 T = TypeVar("T")
@@ -142,11 +144,14 @@ class _Entered:
 
     async def wait(self) -> int:
         """The engine ends the output a moment before it knows the exit code."""
+        found = None
         try:
             async with asyncio.timeout(ENDED_S):
                 while (found := await self._look())["Running"]:
                     await asyncio.sleep(SETTLE_S)
         except TimeoutError:
+            if found is None:
+                raise DriverUnavailableError("the Docker engine does not answer: the exit code is unknown") from None
             raise HandsError("the command closed its output and runs on: its exit code is unknown") from None
         except EngineError:
             return -1  # the container is gone, and its commands with it
@@ -164,10 +169,13 @@ class _Entered:
         await self._stream.close()
         if not self._ended:
             self._ended = True
-            with contextlib.suppress(Exception):
-                async with asyncio.timeout(ENDED_S):
+            try:
+                async with asyncio.timeout(CLOSE_S):
                     if (await self._look())["Running"]:
                         await self._send(signals.SIGKILL)
+            except (EngineError, DriverUnavailableError, TimeoutError):
+                # Its engine hangs or is gone, and the command goes on without it.
+                await asyncio.to_thread(_kill_marked, self._mark)
 
     async def _send(self, number: signals.Signals) -> None:
         """The engine signals only containers. Its host's number of the process is good where this is that host and we
@@ -187,6 +195,18 @@ class _Entered:
                 "POST", f"/containers/{self._container}/exec", value={"Cmd": ["/bin/sh", "-c", script]}
             )
             await docker_http.ask("POST", f"/exec/{made['Id']}/start", value={"Detach": True})
+
+
+def _kill_marked(mark: str) -> None:
+    """The processes of this host that have a session's mark in their environment; blocks."""
+    if not mark:
+        return
+    wanted = f"{MARK}={mark}".encode()
+    for directory in Path("/proc").iterdir():
+        if directory.name.isdigit():
+            with contextlib.suppress(OSError):  # ended, or none of our business
+                if wanted in (directory / "environ").read_bytes().split(b"\0"):
+                    os.kill(int(directory.name), signals.SIGKILL)
 
 
 def _is_in(pid: int, container_id: str) -> bool:

@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import ssl
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from agent.driver import DriverUnavailableError
 LIMIT = 64 * 1024
 CONNECT_S = 10.0
 ANSWER_S = 30.0
+FRESH_S = 1.0
 UNIX = "/var/run/docker.sock"
 
 
@@ -144,7 +146,10 @@ async def answer(
                 message = said.decode("utf-8", "replace").strip() or f"HTTP status {status}"
             raise EngineError(status, message)
         return found
-    except (OSError, ValueError, IndexError, TimeoutError, asyncio.IncompleteReadError) as error:
+    except TimeoutError as error:
+        writer.close()
+        raise DriverUnavailableError("the Docker engine does not answer: it takes calls and says nothing") from error
+    except (OSError, ValueError, IndexError, asyncio.IncompleteReadError) as error:
         writer.close()
         raise DriverUnavailableError(
             f"the Docker engine does not answer: {str(error) or type(error).__name__}"
@@ -180,6 +185,28 @@ async def ask(
         raise DriverUnavailableError("the Docker engine does not answer in time") from None
     finally:
         await found.close()
+
+
+class Pulse:
+    """Whether the engine says anything at all, asked once for all who want to know at about the same time."""
+
+    def __init__(self) -> None:
+        self._heard_s = -FRESH_S
+        self._asking: asyncio.Future[None] | None = None
+
+    async def __call__(self) -> None:
+        """Return when it does, or has just done so. Raises ``DriverUnavailableError``."""
+        if time.monotonic() - self._heard_s < FRESH_S:
+            return
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.ensure_future(self._ask())
+            self._asking.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.shield(self._asking)
+
+    async def _ask(self) -> None:
+        with contextlib.suppress(EngineError):  # that is an answer, too
+            await (await call("GET", "/_ping")).close()
+        self._heard_s = time.monotonic()
 
 
 def _tls(scheme: str) -> ssl.SSLContext | None:

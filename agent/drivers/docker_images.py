@@ -1,9 +1,9 @@
 """Images: what is here, what a name means at its registry now, and fetching it; one pull per image at a time.
 
 Owns: pull policies, digests, credentials, progress, the bound on silence. Leaves to others: which digest all
-instances of a version run (``agent.pins``). The rules: a pull may take as long as it likes and only silence ends it;
-who waits for an image that is being fetched waits for that pull; a password is in a request's header and nowhere
-else.
+instances of a version run (``agent.pins``). The rules: a pull may take as long as it likes and only silence ends it
+(the operator says how long a silence); who waits for an image that is being fetched waits for that pull; a password is
+in a request's header and nowhere else.
 
 Credentials are the job's own, else what this node's Docker configuration says (``~/.docker/config.json`` or
 ``DOCKER_CONFIG``: logins and credential helpers), read anew for every pull.
@@ -26,10 +26,9 @@ import requests.exceptions
 
 from agent.driver import MIB, Login, RunSpec, StartError
 from agent.drivers.docker_arguments import reference, repository
-from orchestrator.contract.images import split
+from orchestrator.contract.images import IMAGE_LENGTH_MAX, IMAGES_MAX, split, written
 from orchestrator.contract.model import ContainerSpec, PullPolicy
 
-PULL_SILENCE_S = 120.0
 ASK_S = 30.0
 REPORT_S = 1.0
 T = TypeVar("T")
@@ -65,7 +64,7 @@ class _Pull:
 class Images:
     """``call`` runs short blocking work in a thread, ``slow`` what may take long; ``silence_s``: see above."""
 
-    def __init__(self, call: Any, slow: Any, *, silence_s: float = PULL_SILENCE_S) -> None:
+    def __init__(self, call: Any, slow: Any, *, silence_s: float) -> None:
         self._call = call
         self._slow = slow
         self._silence_s = silence_s
@@ -289,3 +288,17 @@ class _Progress:
 
 def _why(error: docker.errors.APIError) -> str:
     return str(error.explanation or error).strip()
+
+
+def named(listed: list[dict[str, Any]]) -> tuple[str, ...]:
+    """The largest images of the engine that have a name, at most ``IMAGES_MAX`` names."""
+    names: list[str] = []
+    for image in sorted(listed, key=lambda image: (-int(image.get("Size") or 0), str(image.get("Id")))):
+        parts = [str(one).partition("@") for one in image.get("RepoDigests") or ()]
+        digests = {name: digest for name, _, digest in parts}
+        tags = [str(tag) for tag in image.get("RepoTags") or () if tag and "<none>" not in tag]
+        for tag in sorted(tags):
+            name = written(tag, digests.get(tag.rpartition(":")[0], ""))
+            if len(name) <= IMAGE_LENGTH_MAX:
+                names.append(name)
+    return tuple(sorted(dict.fromkeys(names[:IMAGES_MAX])))

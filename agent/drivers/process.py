@@ -1,8 +1,9 @@
 """The process driver: tasks as plain processes, each under a small supervisor of its own (``process_shim``).
 
 Owns: run directories ``<data>/process/<name>``, starting shims, reading what they wrote. Leaves to others: control
-groups (``confinement``). It limits memory, cpu and the number of processes where those can be used, else the memory of
-each process; always: no core files, a bounded log, and the kernel is asked to take tasks first when memory runs out.
+groups (``confinement``). It limits memory, cpu and the number of processes where those can be used, and changes these
+limits while a task runs; else the memory of each process, for good; always: no core files, a bounded log, and the
+kernel is asked to take tasks first when memory runs out.
 It does **not** isolate: a task sees the machine's files, network and processes, and GPUs are only named in its
 environment. The rule: nothing that matters lives in the agent's memory; ``list`` reads it all back, so an agent that
 was killed adopts what runs.
@@ -28,6 +29,7 @@ from pathlib import Path
 from agent.driver import (
     LOG_FILE_BYTES,
     LOG_FILES,
+    PAYLOAD_FILE,
     DriverInfo,
     DriverUnavailableError,
     Exit,
@@ -58,6 +60,8 @@ MIB = 1 << 20
 DATA_FACTOR = 4
 """Without control groups: ``RLIMIT_DATA`` counts what a process has reserved, as for the stacks of its threads, which
 is more than it uses. So it is stopped at a multiple of what it asked for: a runaway is, a threaded server is not."""
+PAYLOADS = Path("/var/run/raftsman-payloads")
+"""Files of runs whose user is not the agent's: each may read its own, and nobody can list them."""
 START_S = 20.0
 POLL_S = 0.1
 KILL_GRACE_S = 5.0
@@ -97,6 +101,7 @@ class ProcessDriver:
             available=True,
             version="1",
             engine_id=_host_id(),
+            resizes=self._groups.resizes,
             reason=self._not_isolated(),
         )
 
@@ -157,6 +162,8 @@ class ProcessDriver:
         for group in _groups(directory):
             with contextlib.suppress(OSError):
                 group.rmdir()
+        with contextlib.suppress(OSError):
+            (PAYLOADS / self._group_of(directory.name)).unlink()
         shutil.rmtree(directory, ignore_errors=True)
 
     def _write_spec(self, directory: Path, spec: RunSpec, groups: tuple[Path, ...]) -> None:
@@ -174,6 +181,8 @@ class ProcessDriver:
             # The task owns its working directory, and may walk to it without being able to list anything above.
             directory.chmod(0o711)
             os.chown(work, uid, gid)
+        if spec.payload:
+            env[PAYLOAD_FILE] = str(self._write_payload(directory, spec, uid))
         records = [f"arg={argument}" for argument in argv]
         records += [f"env={name}={value}" for name, value in sorted(env.items())]
         records += [
@@ -205,6 +214,18 @@ class ProcessDriver:
         }
         _write_private(directory / "meta.json", json.dumps(meta).encode())
 
+    def _write_payload(self, directory: Path, spec: RunSpec, uid: int) -> Path:
+        """Another user than the agent's cannot get to the run's directory, so its file is where it can."""
+        path = directory / "payload" if uid < 0 else PAYLOADS / self._group_of(spec.name)
+        if uid >= 0:
+            PAYLOADS.mkdir(exist_ok=True)
+            PAYLOADS.chmod(0o711)
+        _write_private(path, spec.payload)
+        if uid >= 0:
+            os.chown(path, uid, -1)
+        path.chmod(0o400)
+        return path
+
     async def _launch(self, directory: Path, spec: RunSpec) -> None:
         launcher = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -229,6 +250,29 @@ class ProcessDriver:
             command = (*spec.task.command, *spec.task.args)[0]
             detail = text.removeprefix("error ") or "its supervisor ended without a word"
             raise StartError(f"cannot run {command!r}: {detail}", permanent=_says(detail, *NEVER))
+
+    async def resize(self, spec: RunSpec) -> None:
+        found = self._read(spec.name)
+        if found is None or not found.running:
+            return
+        group = self._group_of(spec.name)
+        if not self._groups.resizes:
+            raise StartError(
+                "this node has no control groups for memory, and a process keeps the limits that it began with"
+            )
+        if set(_groups(self._root / spec.name)) != set(self._groups.directories(group)):
+            raise StartError("it was started when this node's control groups were other ones, or none")
+        try:
+            await asyncio.to_thread(self._groups.resize, group, _limits(spec))
+        except confinement.BusyError as error:
+            raise StartError(
+                f"it uses {error.used_bytes // MIB} MiB of memory, more than the {spec.task.resources.memory_mib} MiB "
+                "that it may have"
+            ) from error
+        except FileNotFoundError:
+            return  # it has just ended
+        except OSError as error:
+            raise StartError(f"its control group takes no new limits: {error.strerror}") from error
 
     async def stop(self, name: str, *, signal: str, timeout_ms: int) -> None:
         found = self._read(name)

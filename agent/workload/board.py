@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from agent.driver import RunId, run_name
-from agent.reconcile import Record
+from agent.records import Record
 from orchestrator.contract.model import AssignmentKey
 
 METRICS_MAX = 64

@@ -23,7 +23,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from agent.discovery import Directory
 from agent.driver import SANDBOX, RunId, RunSpec, StartError
-from agent.reconcile import Record
+from agent.records import Record
 from agent.workload import place
 from agent.workload.board import Board
 from agent.workload.endpoint import SOCKET, Endpoint

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from orchestrator.api.forward import Call, Route
 from orchestrator.api.requests import body_digest, job_key, namespace_of, rejection, write
-from orchestrator.contract import codec
+from orchestrator.contract import capabilities, codec
 from orchestrator.contract.batch import MAX_PAYLOAD_BYTES
 from orchestrator.contract.containers import HOST
 from orchestrator.contract.errors import InvalidError, PreconditionError, RaftsmanError
@@ -78,6 +78,7 @@ class Policy:
     allow_host_paths: bool
     allow_host_network: bool
     placements: Collection[str]
+    allow_caps: Collection[str] = ()  # beyond those that everybody may have
 
 
 class Writes:
@@ -469,6 +470,14 @@ def checked_spec(message: Any, policy: Policy) -> JobSpec:
                     f"{where} mounts the host path {host_path!r}, which the policy here refuses: leave "
                     "it out, or have the operator start the peers with --allow-host-paths",
                     policy="allow_host_paths",
+                )
+            wanted = task.container.cap_add if task.container is not None else ()
+            capability = capabilities.refused(wanted, policy.allow_caps)
+            if capability:
+                raise PreconditionError(
+                    f"{where} asks for the capability {capability}, which the policy here refuses: leave it out, or "
+                    f"have the operator start the peers with --allow-cap {capability}",
+                    policy="allow_cap",
                 )
     return spec
 

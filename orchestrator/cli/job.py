@@ -28,7 +28,11 @@ def job() -> None:
 @common
 @click.argument("name", metavar="JOB")
 @click.option("--meta", "meta", multiple=True, metavar="KEY=VALUE", help="May be given again.")
-@click.option("--payload", metavar="FILE", help="What the run gets as RAFTSMAN_PAYLOAD; - for stdin.")
+@click.option(
+    "--payload",
+    metavar="FILE",
+    help="What the run gets as RAFTSMAN_PAYLOAD and in RAFTSMAN_PAYLOAD_FILE, at most 16 KiB; - for stdin.",
+)
 @_wait
 def dispatch(session: Session, name: str, meta: tuple[str, ...], payload: str | None, wait: bool) -> int:
     """Start a run of the parameterized JOB; prints the run's name."""

@@ -37,6 +37,8 @@ def top(session: Session, what: str, node: str, job: str, sort: str, watch: bool
             listed = client.list_nodes(stale=True).nodes
             for one in usage.unknown:
                 session.warn(f"{one.node}: unknown: {one.why}")
+            for said in _untold(usage, listed):
+                session.warn(said)
             show(
                 session.output,
                 value=lambda: usage,
@@ -50,6 +52,19 @@ def top(session: Session, what: str, node: str, job: str, sort: str, watch: bool
         from orchestrator.cli.watching import repeat
 
         repeat(session, once, every_s=1.0)
+
+
+def _untold(usage: UsageAnswer, listed: tuple[NodeInfo, ...]) -> list[str]:
+    """Of the nodes that answered: whose tasks' figures are missing, and why."""
+    said = []
+    for one in usage.nodes:
+        reasons: dict[str, int] = {}
+        for task in one.tasks:
+            if task.why:
+                reasons[task.why] = reasons.get(task.why, 0) + 1
+        name = _name_of(one.node_id, listed)
+        said += [f"{name}: {count} of {len(one.tasks)} tasks unknown: {why}" for why, count in reasons.items()]
+    return said
 
 
 def _tables(

@@ -47,6 +47,8 @@ class Task:
     read_only: bool = False
     tmpfs: Sequence[str | Mapping[str, Any]] | str = ()
     logging: str | Mapping[str, Any] = ""
+    cap_add: Sequence[str] = ()
+    cap_drop: Sequence[str] = ()
     files: Mapping[str, Any] | None = None
     cpu_max: Quantity | None = None
     memory_max: str | None = None
@@ -77,7 +79,7 @@ class Task:
 _PLAIN_KEYS = (
     "name", "image", "command", "args", "env", "variables", "driver", "work_dir", "user", "privileged", "volumes",
     "role", "pull_policy", "auth", "env_file", "hostname", "labels", "pids_limit", "ulimits", "shm_size", "read_only",
-    "tmpfs", "logging", "files", "health",
+    "tmpfs", "logging", "cap_add", "cap_drop", "files", "health",
 )  # fmt: skip
 """Fields that are keys of a job file as they are; what is empty is left out."""
 _TASK_FIELDS = tuple(field.name for field in fields(Task) if field.name != "name")

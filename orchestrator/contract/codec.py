@@ -57,9 +57,30 @@ _plans: dict[type, tuple[_Field, ...]] = {}
 
 def encode(value: Any, message: M) -> M:
     """Fill ``message`` (fresh) from the dataclass instance ``value`` and return it."""
-    for field in _plan(type(value)):
-        field.put(message, getattr(value, field.name))
+    fill = _fillers.get(type(value))
+    if fill is None:
+        fill = _fillers[type(value)] = _filler(type(value))
+    fill(message, value)
     return message
+
+
+_fillers: dict[type, Callable[[Message, Any], None]] = {}
+
+
+def _filler(kind: type) -> Callable[[Message, Any], None]:
+    """What ``_maker_of_all`` is for decoding."""
+    names: dict[str, Any] = {}
+    lines = []
+    for at, field in enumerate(_plan(kind)):
+        if field.convert is None:
+            # Nothing, 0 and False are what a message says by itself.
+            lines += [f"    if value.{field.name}:", f"        message.{field.name} = value.{field.name}"]
+        else:
+            names[f"put_{at}"] = field.put
+            lines.append(f"    put_{at}(message, value.{field.name})")
+    exec("\n".join(["def fill(message, value):", *lines, "    return None"]), names)
+    made: Callable[[Message, Any], None] = names["fill"]
+    return made
 
 
 def decode(kind: type[D], message: Message) -> D:
@@ -94,7 +115,34 @@ class _Missing:
     """In the place of what must be set."""
 
 
+FEW = 12
+"""Looking at so many fields costs less than asking which ones are set."""
+
+
 def _maker(kind: type, message_type: type[Message]) -> Callable[[Message], Any]:
+    plan = _plan(kind)
+    return _maker_of_all(kind, plan) if len(plan) <= FEW else _maker_of_set(kind, message_type)
+
+
+def _maker_of_all(kind: type, plan: tuple[_Field, ...]) -> Callable[[Message], Any]:
+    """As a person would write it, one call with one argument a field: half of the time of any loop over fields.
+
+    The log's commands, answers and statuses go through here by the hundred thousand. The text is made of field names
+    alone, which are Python identifiers.
+    """
+    names: dict[str, Any] = {"kind": kind}
+    arguments = []
+    for at, field in enumerate(plan):
+        if field.convert is None:
+            arguments.append(f"{field.name}=m.{field.name}")
+        else:
+            names[f"take_{at}"] = field.take
+            arguments.append(f"{field.name}=take_{at}(m)")
+    made: Callable[[Message], Any] = eval(f"lambda m: kind({', '.join(arguments)})", names)
+    return made
+
+
+def _maker_of_set(kind: type, message_type: type[Message]) -> Callable[[Message], Any]:
     """Only the fields that are set are looked at: a job has sixty, sets a dozen, and every peer decodes every job."""
     empty = message_type()
     unset: dict[str, Any] = {}
@@ -157,15 +205,11 @@ def _field(name: str, hint: Any, field: dataclasses.Field[Any]) -> _Field:
     def put(message: Message, value: Any) -> None:
         setattr(message, name, convert_in(value))
 
-    def put_plain(message: Message, value: Any) -> None:
-        if value:  # nothing, 0 and False are what a message says by itself
-            setattr(message, name, value)
-
     def take(message: Message) -> Any:
         return convert_out(getattr(message, name))
 
     if convert_out is _same:
-        return _Field(name, put_plain, take, None)
+        return _Field(name, put, take, None)
 
     def take_enum(message: Message) -> Any:
         number = getattr(message, name)

@@ -16,8 +16,9 @@ CONTAINERS = "docker"
 BRIDGE, HOST, NONE = "bridge", "host", "none"
 KEPT_LOGS = "json-file"
 """The log driver whose output can be read back."""
+PROCESSES = "process"
 RESIZING_DRIVERS = frozenset({CONTAINERS, "fake"})
-"""Drivers that change the cpu and memory of what runs."""
+"""Drivers that change the cpu and memory of what runs, on every node; that of processes where its node says so."""
 
 
 def network_of(group: GroupSpec) -> str:
@@ -60,16 +61,21 @@ _KEYS = {
     "no_init": "init", "pids_limit": "pids_limit", "ulimits": "ulimits", "shm_size_mib": "shm_size",
     "read_only": "read_only", "tmpfs": "tmpfs", "logging": "logging", "files": "files",
     "cpu_max_millis": "resources.cpu_max", "memory_max_mib": "resources.memory_max",
+    "cap_add": "cap_add", "cap_drop": "cap_drop",
 }  # fmt: skip
 """Field of ``ContainerSpec`` -> key of a job file."""
 
 
 def in_place(before: GroupSpec, after: GroupSpec) -> bool:
     """Whether what runs of ``before`` becomes ``after`` without a restart: only cpu and memory differ (and the count),
-    and the drivers can change these."""
-    if any(task.driver_name not in RESIZING_DRIVERS for task in before.tasks) or before.gang is not None:
+    and the drivers can change these (of processes only where the node can: ``has_processes``)."""
+    if any(task.driver_name not in RESIZING_DRIVERS | {PROCESSES} for task in before.tasks) or before.gang is not None:
         return False
     return _sizeless(before) == _sizeless(replace(after, count=before.count, update=before.update))
+
+
+def has_processes(group: GroupSpec) -> bool:
+    return any(task.driver_name == PROCESSES for task in group.tasks)
 
 
 def _sizeless(group: GroupSpec) -> GroupSpec:

@@ -262,7 +262,8 @@ class ContainerSpec:
 
     env_files: variables of the cluster that hold lines ``NAME=value``, later ones and ``env`` win; pids_limit,
     shm_size_mib 0: the default; cpu_max_millis: a hard limit beside its share (0: none); memory_max_mib: the limit
-    where it is not what the task reserves (0: as reserved).
+    where it is not what the task reserves (0: as reserved); cap_add: the capabilities that it has
+    (``contract.capabilities``), cap_drop: those that ``ALL`` does not stand for.
     """
 
     pull_policy: PullPolicy = PullPolicy.MISSING
@@ -280,6 +281,8 @@ class ContainerSpec:
     files: tuple[FileSpec, ...] = ()
     cpu_max_millis: int = 0
     memory_max_mib: int = 0
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -510,7 +513,8 @@ class Device:
 class NodeSpec:
     """What an agent says of its machine. ``capacity``: what may be given away (measured or declared, less reserve);
     ``images``: as ``contract.images`` writes them; ``kernel``: its numbers alone (6.8.0);
-    ``sick_devices``: why, by id, nothing new is to be placed on these."""
+    ``sick_devices``: why, by id, nothing new is to be placed on these; ``resizes_processes``: its process driver
+    changes the cpu and memory of what runs, which takes control groups."""
 
     id: str
     name: str
@@ -535,6 +539,7 @@ class NodeSpec:
     images: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
     sick_devices: StrMap = ()
+    resizes_processes: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from orchestrator.contract import capabilities
 from orchestrator.contract.containers import BRIDGE, HOST, KEPT_LOGS, NONE, container_settings, shares_network
 from orchestrator.contract.model import ContainerSpec, GroupSpec, MountSpec, TaskRole, TaskSpec
 from orchestrator.jobfile import limits
@@ -46,6 +47,8 @@ def normal_container(container: ContainerSpec | None) -> ContainerSpec | None:
         logging=replace(container.logging, options=tuple(sorted(container.logging.options)))
         if container.logging is not None
         else None,
+        cap_add=capabilities.normal(container.cap_add),
+        cap_drop=capabilities.normal(container.cap_drop),
     )
     return None if made == ContainerSpec() else made
 
@@ -101,6 +104,7 @@ def task_rules(at: Path, task: TaskSpec, near: NearMiss) -> Found:
         return
     yield from _registry(at, container)
     yield from _limits(at, task, container, near)
+    yield from _capabilities(at, task, container, near)
     yield from _files(at, task, container)
     yield from _logs((*at, "logging"), container, near)
     if container.hostname and (len(container.hostname) > 253 or not _HOSTNAME.fullmatch(container.hostname)):
@@ -207,6 +211,19 @@ def _limits(at: Path, task: TaskSpec, container: ContainerSpec, near: NearMiss) 
         elif one.hard != -1 and (one.soft == -1 or one.soft > one.hard):
             yield here, f"the soft limit {one.soft} must not be above the hard limit {one.hard}"
         seen.add(one.name)
+
+
+def _capabilities(at: Path, task: TaskSpec, container: ContainerSpec, near: NearMiss) -> Found:
+    for key, names in (("cap_add", container.cap_add), ("cap_drop", container.cap_drop)):
+        if names and task.privileged:
+            yield (*at, key), "a privileged container has every capability: leave one of them out"
+            return
+        for number, name in enumerate(names):
+            if name != capabilities.ALL and name not in capabilities.KNOWN:
+                yield (*at, key, number), f"no such capability {_quoted(name)}{near(name, capabilities.KNOWN)}"
+    both = sorted(set(container.cap_add) & set(container.cap_drop))
+    if both:
+        yield (*at, "cap_drop"), f"{both[0]} is in 'cap_add', too: leave one of them out"
 
 
 # ---------------------------------------------------------------------------- files, logs

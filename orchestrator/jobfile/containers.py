@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
 
+from orchestrator.contract import capabilities
 from orchestrator.contract import model as nouns
 from orchestrator.jobfile import limits, units
 from orchestrator.jobfile.leaves import (
@@ -225,6 +226,10 @@ class ContainerKeys(Keys):
     logging: Annotated[Logging, BeforeValidator(_logging), Or({"type": "string"})] | None = Field(
         default=None, description="driver and options; output of other drivers than json-file cannot be read back."
     )
+    cap_add: TextList = Field(
+        default=[], description="Linux capabilities that it has, such as NET_BIND_SERVICE; without any: none."
+    )
+    cap_drop: TextList = Field(default=[], description="Those that it does not have although cap_add says ALL.")
     files: Files = Field(default={}, description="Path in the container: text, or content, variable, mode.")
 
     def build_container(self, *, cpu_max: int, memory_max: int) -> nouns.ContainerSpec | None:
@@ -242,6 +247,8 @@ class ContainerKeys(Keys):
             tmpfs=tuple(one.build() for one in self.tmpfs),
             logging=self.logging.build() if self.logging is not None else None,
             files=tuple(one.build(target) for target, one in self.files.items()),
+            cap_add=capabilities.normal(self.cap_add),
+            cap_drop=capabilities.normal(self.cap_drop),
             cpu_max_millis=cpu_max,
             memory_max_mib=memory_max,
         )
@@ -281,6 +288,10 @@ def written(spec: nouns.ContainerSpec) -> dict[str, Any]:
         made["logging"] = {"driver": spec.logging.driver}
         if spec.logging.options:
             made["logging"]["options"] = dict(spec.logging.options)
+    if spec.cap_add:
+        made["cap_add"] = list(spec.cap_add)
+    if spec.cap_drop:
+        made["cap_drop"] = list(spec.cap_drop)
     if spec.files:
         made["files"] = {file.target: _written_file(file) for file in spec.files}
     return made

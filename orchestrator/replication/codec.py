@@ -170,7 +170,7 @@ def _has_news_of_4(command: commands.Command) -> bool:
         case commands.RecordStatuses():
             return any(one.health for one in command.observations)
         case commands.RegisterNode():
-            return bool(command.node.sick_devices)
+            return bool(command.node.sick_devices) or command.node.resizes_processes
         case commands.DrainNode():
             return command.cancel or command.deadline_after_ms != 0
         case _:

@@ -77,6 +77,8 @@ def _format(image: Image) -> int:
         return 5
     if any(node.spec.sick_devices or node.drain_deadline_ms for node in image.nodes.values()):
         return 5
+    if any(node.spec.resizes_processes for node in image.nodes.values()):
+        return 5
     if image.namespaces or image.settings != Settings():
         return 4
     return 2 if image.epoch <= 1 else 3

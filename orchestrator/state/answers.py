@@ -81,14 +81,17 @@ class Answers:
 def _size(remembered: Remembered) -> int:
     """Roughly what it takes in memory; only the parts that a caller can make large count."""
     base = 300
-    match remembered.outcome:
-        case Rejected(message=message):
-            return base + len(message)
-        case Applied(answer=VariableAnswer(variable=variable)):
+    outcome = remembered.outcome
+    answer = outcome.answer if isinstance(outcome, Applied) else outcome
+    match answer:
+        case VariableAnswer():
+            variable = answer.variable
             return base + (len(variable.value) + len(variable.name) if variable else 0)
-        case Applied(answer=JobsAnswer(jobs=jobs)):
-            return base + 150 * len(jobs)
-        case Applied(answer=PlanAnswer(rejected=rejected)):
-            return base + sum(map(len, rejected))
+        case JobsAnswer():
+            return base + 150 * len(answer.jobs)
+        case PlanAnswer():
+            return base + sum(map(len, answer.rejected))
+        case Rejected():
+            return base + len(answer.message)
         case _:
             return base

@@ -10,7 +10,8 @@ commands as it has writes.
 
 from __future__ import annotations
 
-from typing import assert_never
+from collections.abc import Callable
+from typing import Any
 
 from orchestrator.state import (
     apply_batch,
@@ -105,24 +106,29 @@ def apply(state: State, entry: Entry) -> Outcome:
     command = entry.command
     if isinstance(command, WriteVariables):
         return _apply_each(state, entry, command)
+    return _apply_one(state, entry, entry.request_id, command)
+
+
+def _apply_one(state: State, entry: Entry, request_id: str, command: SingleCommand) -> Outcome:
+    """One command of ``entry``, under a request id of its own."""
     state.index += 1
-    problem = _envelope_problem(entry)
+    problem = _envelope_problem(entry, request_id)
     if problem:
         return state.reject("INVALID", problem)
     state.time_ms = max(state.time_ms, entry.time_ms)
     state.events.begin(state.index, state.time_ms)
-    key = (entry.identity, entry.request_id)
-    if entry.request_id:
+    key = (entry.identity, request_id)
+    if request_id:
         first = state.answers.get(key)
         if first is not None:
-            return _again(state, entry, first)
+            return _again(state, entry, request_id, first)
     names = len(state.variables)
-    outcome = _apply_command(state, command)
+    outcome = _APPLY[type(command)](state, command)
     if not isinstance(command, WriteVariable) or len(state.variables) != names:
         state.shown_index = state.index  # of variables a view shows the names alone
         if not isinstance(command, _OF_SOME_JOBS):
             state.changes.sweep(state.index)
-    if entry.request_id:
+    if request_id:
         state.answers.put(key, Remembered(digest=entry.digest, time_ms=state.time_ms, outcome=outcome), state.limits)
     state.events.trim()
     return outcome
@@ -133,17 +139,10 @@ def _apply_each(state: State, entry: Entry, command: WriteVariables) -> Outcome:
         state.index += 1
         return state.reject("INVALID", "writes: is empty; expected at least one")
     outcomes = tuple(
-        apply(
-            state,
-            Entry(
-                identity=entry.identity,
-                request_id=f"{entry.request_id}/{place}" if entry.request_id else "",
-                digest=entry.digest,
-                time_ms=entry.time_ms,
-                command=write,
-            ),
-        )
-        for place, write in enumerate(command.writes)
+        [
+            _apply_one(state, entry, f"{entry.request_id}/{place}" if entry.request_id else "", write)
+            for place, write in enumerate(command.writes)
+        ]
     )
     return state.answer(VariablesAnswer(outcomes=outcomes))
 
@@ -154,91 +153,65 @@ def apply_malformed(state: State, message: str) -> Rejected:
     return state.reject("MALFORMED", message)
 
 
-def _envelope_problem(entry: Entry) -> str:
+def _envelope_problem(entry: Entry, request_id: str) -> str:
+    if (
+        len(entry.identity) <= 256
+        and len(request_id) <= 256
+        and len(entry.digest) <= 64
+        and 0 <= entry.time_ms <= MAX_TIME_MS
+    ):
+        return ""
     return (
         range_problem("length of the identity", len(entry.identity), 0, 256)
-        or range_problem("length of the request id", len(entry.request_id), 0, 256)
+        or range_problem("length of the request id", len(request_id), 0, 256)
         or range_problem("length of the digest", len(entry.digest), 0, 64)
         or range_problem("the proposer's time in ms", entry.time_ms, 0, MAX_TIME_MS)
     )
 
 
-def _again(state: State, entry: Entry, first: Remembered) -> Outcome:
+def _again(state: State, entry: Entry, request_id: str, first: Remembered) -> Outcome:
     if first.digest != entry.digest:
         return state.reject(
             "REQUEST_ID_REUSED",
-            f"request id {entry.request_id!r} was used before with another body: take a fresh one for another request",
+            f"request id {request_id!r} was used before with another body: take a fresh one for another request",
         )
     if isinstance(first.outcome, Applied):
         return Applied(index=first.outcome.index, answer=first.outcome.answer, repeated=True)
     return first.outcome
 
 
-def _apply_command(state: State, command: SingleCommand) -> Outcome:
-    match command:
-        case SubmitJobs():
-            return apply_jobs.submit(state, command)
-        case StopJob():
-            return apply_jobs.stop(state, command)
-        case ScaleJob():
-            return apply_jobs.scale(state, command)
-        case RestartJob():
-            return apply_jobs.restart(state, command)
-        case SteerRollout():
-            return apply_rollouts.steer(state, command)
-        case RollbackJob():
-            return apply_rollouts.rollback(state, command)
-        case EndRollouts():
-            return apply_rollouts.end_rollouts(state, command)
-        case LaunchRuns():
-            return apply_batch.launch(state, command)
-        case DispatchJob():
-            return apply_batch.dispatch(state, command)
-        case ForceRun():
-            return apply_batch.force(state, command)
-        case RemoveJob():
-            return apply_jobs.remove(state, command)
-        case MoveAllocation():
-            return apply_moves.move(state, command)
-        case PinImage():
-            return images.pin(state, command)
-        case RecordProgress():
-            return apply_progress.record(state, command)
-        case RegisterNode():
-            return apply_nodes.register(state, command)
-        case CordonNode():
-            return apply_nodes.cordon(state, command)
-        case CordonDevice():
-            return apply_nodes.cordon_device(state, command)
-        case DrainNode():
-            return apply_nodes.drain(state, command)
-        case ForgetNode():
-            return apply_nodes.forget(state, command)
-        case TaintNode():
-            return apply_taints.change(state, command)
-        case MarkNodes():
-            return apply_nodes.mark(state, command)
-        case ApplyPlan():
-            return apply_plan.apply_plan(state, command)
-        case RecordStatuses():
-            return apply_statuses.record(state, command)
-        case RecordObserved():
-            return apply_observed.record_observed(state, command)
-        case WriteVariable():
-            return apply_variables.write(state, command)
-        case Collect():
-            return housekeeping.collect(state, command)
-        case AdmitPeers():
-            return peers.admit(state, command)
-        case ChangePeers():
-            return peers.change(state, command)
-        case SetFeatureLevel():
-            return housekeeping.raise_feature_level(state, command)
-        case SetLimits():
-            return housekeeping.set_limits(state, command)
-        case WriteNamespace():
-            return apply_namespaces.write(state, command)
-        case SetSettings():
-            return apply_namespaces.set_settings(state, command)
-        case _:
-            assert_never(command)
+_APPLY: dict[type, Callable[[State, Any], Outcome]] = {
+    SubmitJobs: apply_jobs.submit,
+    StopJob: apply_jobs.stop,
+    ScaleJob: apply_jobs.scale,
+    RestartJob: apply_jobs.restart,
+    SteerRollout: apply_rollouts.steer,
+    RollbackJob: apply_rollouts.rollback,
+    EndRollouts: apply_rollouts.end_rollouts,
+    LaunchRuns: apply_batch.launch,
+    DispatchJob: apply_batch.dispatch,
+    ForceRun: apply_batch.force,
+    RemoveJob: apply_jobs.remove,
+    MoveAllocation: apply_moves.move,
+    PinImage: images.pin,
+    RecordProgress: apply_progress.record,
+    RegisterNode: apply_nodes.register,
+    CordonNode: apply_nodes.cordon,
+    CordonDevice: apply_nodes.cordon_device,
+    DrainNode: apply_nodes.drain,
+    ForgetNode: apply_nodes.forget,
+    TaintNode: apply_taints.change,
+    MarkNodes: apply_nodes.mark,
+    ApplyPlan: apply_plan.apply_plan,
+    RecordStatuses: apply_statuses.record,
+    RecordObserved: apply_observed.record_observed,
+    WriteVariable: apply_variables.write,
+    Collect: housekeeping.collect,
+    AdmitPeers: peers.admit,
+    ChangePeers: peers.change,
+    SetFeatureLevel: housekeeping.raise_feature_level,
+    SetLimits: housekeeping.set_limits,
+    WriteNamespace: apply_namespaces.write,
+    SetSettings: apply_namespaces.set_settings,
+}
+"""One for every ``SingleCommand``; by type, because the commands that come most would be the last of many cases."""

@@ -21,7 +21,7 @@ from orchestrator.contract.batch import (
     periodic_name,
 )
 from orchestrator.contract.model import StrMap
-from orchestrator.state.apply_jobs import being_removed, not_found, over_quota, stop, stopped, submit_one
+from orchestrator.state.apply_jobs import job_at_work, over_quota, stop, submit_one
 from orchestrator.state.batch import moment, run_spec
 from orchestrator.state.check import id_problem, job_problem, range_problem
 from orchestrator.state.commands import (
@@ -90,7 +90,7 @@ _MAX_REPLACED = 100
 
 
 def dispatch(state: State, command: DispatchJob) -> Outcome:
-    job = _template(state, command.namespace, command.name)
+    job = job_at_work(state, command.namespace, command.name)
     if isinstance(job, Rejected):
         return job
     rule = job.spec.parameterized
@@ -113,7 +113,7 @@ def dispatch(state: State, command: DispatchJob) -> Outcome:
 
 def force(state: State, command: ForceRun) -> Outcome:
     """Neither the schedule nor its overlap policy has a say; the due times stay as they are."""
-    job = _template(state, command.namespace, command.name)
+    job = job_at_work(state, command.namespace, command.name)
     if isinstance(job, Rejected):
         return job
     if job.spec.periodic is None:
@@ -121,17 +121,6 @@ def force(state: State, command: ForceRun) -> Outcome:
         return state.reject("FAILED_PRECONDITION", f"job {command.name!r} is not periodic{hint}")
     origin = Origin(job=job.spec.name, uid=job.uid, version=job.version, due_ms=state.time_ms)
     return _made(state, job, periodic_name(job.spec.name, state.time_ms, command.uid), command.uid, origin)
-
-
-def _template(state: State, namespace: str, name: str) -> Job | Rejected:
-    job = state.find_job(namespace, name)
-    if job is None:
-        return not_found(state, namespace, name)
-    if job.removing:
-        return being_removed(state, job)
-    if job.stopped:
-        return stopped(state, job)
-    return job
 
 
 def _made(state: State, job: Job, name: str, uid: str, origin: Origin) -> Outcome:

@@ -262,13 +262,9 @@ def stop(state: State, command: StopJob) -> Outcome:
 
 
 def scale(state: State, command: ScaleJob) -> Outcome:
-    job = state.find_job(command.namespace, command.name)
-    if job is None:
-        return not_found(state, command.namespace, command.name)
-    if job.removing:
-        return being_removed(state, job)
-    if job.stopped:
-        return stopped(state, job)
+    job = job_at_work(state, command.namespace, command.name)
+    if isinstance(job, Rejected):
+        return job
     if job.spec.type is JobType.SYSTEM:
         return state.reject("FAILED_PRECONDITION", f"job {command.name!r} is a system job: it runs once on every node")
     problem = range_problem("count", command.count, 0, MAX_COUNT)
@@ -300,13 +296,9 @@ def scale(state: State, command: ScaleJob) -> Outcome:
 
 
 def restart(state: State, command: RestartJob) -> Outcome:
-    job = state.find_job(command.namespace, command.name)
-    if job is None:
-        return not_found(state, command.namespace, command.name)
-    if job.removing:
-        return being_removed(state, job)
-    if job.stopped:
-        return stopped(state, job)
+    job = job_at_work(state, command.namespace, command.name)
+    if isinstance(job, Rejected):
+        return job
     # What had ended asks for its share again.
     again = of_job(state, _next_job(state, job, job.spec, everything=True))
     refusal = growth_refusal(state, [(job, job.spec.namespace, again)])
@@ -343,6 +335,18 @@ def _stop_all(state: State, job: Job) -> None:
 
 def _put_modified(state: State, job: Job) -> None:
     state.put_job(replace(job, modify_index=state.index, modify_time_ms=state.time_ms))
+
+
+def job_at_work(state: State, namespace: str, name: str) -> Job | Rejected:
+    """The job of that name, if it may be changed as it stands."""
+    job = state.find_job(namespace, name)
+    if job is None:
+        return not_found(state, namespace, name)
+    if job.removing:
+        return being_removed(state, job)
+    if job.stopped:
+        return stopped(state, job)
+    return job
 
 
 def not_found(state: State, namespace: str, name: str) -> Rejected:

@@ -13,7 +13,7 @@ import numpy as np
 
 from orchestrator.contract.model import Desired
 from orchestrator.contract.rollouts import Rollout, RolloutAction, RolloutStatus
-from orchestrator.state.apply_jobs import being_removed, next_version, not_found, over_quota, stopped
+from orchestrator.state.apply_jobs import job_at_work, next_version, over_quota
 from orchestrator.state.apply_rows import describe, emit, set_reason
 from orchestrator.state.commands import (
     ApplyPlan,
@@ -21,6 +21,7 @@ from orchestrator.state.commands import (
     JobAnswer,
     JobsAnswer,
     Outcome,
+    Rejected,
     RollbackJob,
     RolloutVerdict,
     SteerRollout,
@@ -31,13 +32,9 @@ from orchestrator.state.state import Rows, State, under_way
 
 
 def steer(state: State, command: SteerRollout) -> Outcome:
-    job = state.find_job(command.namespace, command.name)
-    if job is None:
-        return not_found(state, command.namespace, command.name)
-    if job.removing:
-        return being_removed(state, job)
-    if job.stopped:
-        return stopped(state, job)
+    job = job_at_work(state, command.namespace, command.name)
+    if isinstance(job, Rejected):
+        return job
     rollout = job.rollout
     if rollout is None and len(outdated_rows(state, job)):
         # A job from before rollouts were remembered.
@@ -73,13 +70,9 @@ def steer(state: State, command: SteerRollout) -> Outcome:
 
 
 def rollback(state: State, command: RollbackJob) -> Outcome:
-    job = state.find_job(command.namespace, command.name)
-    if job is None:
-        return not_found(state, command.namespace, command.name)
-    if job.removing:
-        return being_removed(state, job)
-    if job.stopped:
-        return stopped(state, job)
+    job = job_at_work(state, command.namespace, command.name)
+    if isinstance(job, Rejected):
+        return job
     revision, problem = target(job, command.version)
     if revision is None:
         return state.reject("FAILED_PRECONDITION", problem)

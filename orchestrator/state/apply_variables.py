@@ -14,7 +14,7 @@ def write(state: State, command: WriteVariable) -> Outcome:
     if problem:
         return state.reject("INVALID", problem)
     limit = state.limits.variable_bytes
-    if command.value is not None and len(command.value.encode("utf-8", "surrogatepass")) > limit:
+    if command.value is not None and _is_longer(command.value, limit):
         return state.reject("INVALID", f"the value of {command.name!r} is larger than {limit} bytes: store a reference")
     key = (command.namespace, command.name)
     present = state.variables.get(key)
@@ -40,6 +40,11 @@ def write(state: State, command: WriteVariable) -> Outcome:
     state.variables[key] = written
     state.events.emit("variable.changed", namespace=command.namespace, message=command.name)
     return state.answer(VariableAnswer(variable=written, hit=True))
+
+
+def _is_longer(value: str, limit: int) -> bool:
+    """In bytes of UTF-8; a character has at most four."""
+    return len(value) * 4 > limit and len(value.encode("utf-8", "surrogatepass")) > limit
 
 
 def _holds(command: WriteVariable, present: Variable | None) -> bool:

@@ -2,9 +2,9 @@
 
 Owns: which rows that is, and moving them. Leaves to others: whether a group's change is of that kind
 (``contract.containers.in_place``), doing it on the node (agents hear of the new size under the same key). The rules:
-a row moves where it is meant to run and its node has room for the difference, row by row in the table's order; a row
-that does not stays outdated, and is replaced elsewhere as in any rollout. The proposer says whether to look at all,
-because peers of an older version would not.
+a row moves where it is meant to run and its node has room for the difference, row by row in the table's order, and of
+processes where the node says that it can change them; a row that does not stays outdated, and is replaced elsewhere as
+in any rollout. The proposer says whether to look at all, because peers of an older version would not.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from orchestrator.contract.containers import in_place
+from orchestrator.contract.containers import has_processes, in_place
 from orchestrator.contract.model import Desired, JobSpec, JobType, NodeStatus
 from orchestrator.state import images
 from orchestrator.state.model import Job
@@ -75,8 +75,11 @@ def _candidates(state: State, job: Job, place: int) -> Rows:
     gid = state.ordinals.gids[(job.slot, job.spec.groups[place].name)]
     rows = rows[(table.gid[rows] == gid) & (table.desired[rows] == int(Desired.RUN))]
     rows = rows[table.version[rows] >= job.group_versions[place]]
+    processes = has_processes(job.spec.groups[place])
     there = {
-        slot: state.node_at[slot].status is NodeStatus.READY and slot not in state.forgotten
+        slot: state.node_at[slot].status is NodeStatus.READY
+        and slot not in state.forgotten
+        and (state.node_at[slot].spec.resizes_processes or not processes)
         for slot in np.unique(table.node[rows]).tolist()
     }
     chosen: Rows = rows[np.array([there[slot] for slot in table.node[rows].tolist()], dtype=np.bool_)]

@@ -23,6 +23,7 @@ from orchestrator.contract.model import (
     AllocState,
     Assignment,
     AssignmentKey,
+    ContainerSpec,
     Desired,
     JobType,
     MountSpec,
@@ -172,8 +173,12 @@ async def test_containers_are_confined_by_default(
     [
         (TaskSpec(name="main", image=IMAGE, privileged=True), "--allow-privileged"),
         (TaskSpec(name="main", image=IMAGE, mounts=(MountSpec(source="/", target="/host"),)), "--allow-host-paths"),
+        (
+            TaskSpec(name="main", image=IMAGE, container=ContainerSpec(cap_add=("SYS_ADMIN",))),
+            "--allow-cap SYS_ADMIN",
+        ),
     ],
-    ids=["privileged", "host-path"],
+    ids=["privileged", "host-path", "capability"],
 )
 async def test_what_the_operator_did_not_allow_is_refused_with_the_flag_that_would(
     peer: FakePeer, agent: AgentProcess, engine: docker.DockerClient, spec: TaskSpec, flag: str
@@ -283,7 +288,11 @@ async def test_a_container_speaks_over_the_mounted_socket_whatever_its_user(peer
     try:
         peer.assign(assignment_of(key, task))
         await until(lambda: any(seen.health & 1 for seen in peer.observations), "the container to say that it is ready")
-        assert b"".join(chunk.data for chunk in await peer.read_logs(key)) == b"True True\n"
+
+        async def said() -> bool:  # it says so after it was heard
+            return b"".join(chunk.data for chunk in await peer.read_logs(key)) == b"True True\n"
+
+        await until(said, "both answers")
         peer.assign(assignment_of(key, task, desired=Desired.STOP, modify_index=2))
         stopped = await peer.wait_state(key, AllocState.STOPPED)
         assert stopped.exit_code == 0  # it left by itself: the notice came before any signal

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import httpx
 import psutil
 import pytest
 
-from orchestrator.contract.model import AllocState, Desired, JobType, RestartPolicy
+from agent.drivers import confinement
+from agent.inventory import cgroups
+from orchestrator.contract.model import AllocState, Assignment, Desired, JobType, RestartPolicy
 from tests.integration.agent_fakes import FakePeer, assignment_of, key_of, task_of, until
 from tests.integration.agent_process import AgentProcess
 
@@ -77,6 +80,29 @@ async def test_a_restarted_agent_goes_on_with_the_same_process(peer: FakePeer, a
     peer.assign(assignment_of(key, task_of("sleep", "1000"), desired=Desired.STOP, modify_index=2))
     await peer.wait_state(key, AllocState.STOPPED)
     assert not psutil.pid_exists(int(pid))
+
+
+async def test_a_task_goes_on_with_another_size_where_the_machine_lets_it(peer: FakePeer, agent: AgentProcess) -> None:
+    groups = confinement.find()
+    await until(lambda: peer.nodes, "the node")
+    (node,) = peer.nodes.values()
+    assert node.resizes_processes is groups.resizes
+    key = key_of()
+
+    def sized(version: int, mib: int) -> Assignment:
+        made = assignment_of(key, task_of("sleep", "1000", memory_mib=mib), modify_index=version)
+        return replace(made, job_version=version)
+
+    peer.assign(sized(1, 64))
+    pid = int((await peer.wait_state(key, AllocState.RUNNING)).tasks[0].runtime_id)
+    peer.assign(sized(2, 128))
+    if not groups.resizes:  # it begins anew, on the spot
+        await until(lambda: not psutil.pid_exists(pid), "the end of the first")
+        return
+    memory = cgroups.of_process(pid)
+    await until(lambda: (used := cgroups.read(memory)) is not None and used.limit_bytes == 128 << 20, "the new limit")
+    assert psutil.pid_exists(pid)
+    assert [restarts for restarts, _ in peer.states(key)] == [0] * len(peer.states(key))
 
 
 async def test_an_agent_restarts_what_fails_while_no_peer_answers(

@@ -75,7 +75,7 @@ class Stack:
         self.task: asyncio.Task[None] | None = None
 
     def node(self) -> NodeSpec:
-        drivers = tuple(sorted(name for name, on in self.supervisor.available.items() if on))
+        drivers = tuple(sorted(name for name, on in self.supervisor.lookout.available.items() if on))
         return NodeSpec(
             id=self.store.node_id, name="n1", drivers=drivers, capacity=Resources(cpu_millis=1000, memory_mib=1024)
         )

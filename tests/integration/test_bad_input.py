@@ -296,7 +296,12 @@ def test_detached_a_job_that_cannot_run_is_accepted(shell: Shell, name: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("key", "flag"), [("privileged: true", "--allow-privileged"), ("volumes: ['/etc:/x']", "--allow-host-paths")]
+    ("key", "flag"),
+    [
+        ("privileged: true", "--allow-privileged"),
+        ("volumes: ['/etc:/x']", "--allow-host-paths"),
+        ("cap_add: [SYS_ADMIN]", "--allow-cap SYS_ADMIN"),
+    ],
 )
 def test_privileges_and_host_paths_are_refused_with_the_policy_that_allows_them(
     shell: Shell, name: str, key: str, flag: str

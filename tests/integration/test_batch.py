@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -12,6 +13,7 @@ import pytest
 
 from orchestrator.client.sync import Client
 from orchestrator.contract.answers import JobStatus
+from orchestrator.contract.model import AllocState
 from orchestrator.jobfile.file import load
 from orchestrator.ops.dev import LocalCluster
 
@@ -108,7 +110,7 @@ def test_a_dispatch_brings_meta_and_payload_and_waits_for_the_end(
 name: work
 type: batch
 parameterized: {meta_required: [who]}
-command: [sh, -c, "echo $RAFTSMAN_META_WHO: $RAFTSMAN_PAYLOAD"]
+command: [sh, -c, "echo $RAFTSMAN_META_WHO: $RAFTSMAN_PAYLOAD; cat $RAFTSMAN_PAYLOAD_FILE"]
 """
         )
     )
@@ -117,7 +119,7 @@ command: [sh, -c, "echo $RAFTSMAN_META_WHO: $RAFTSMAN_PAYLOAD"]
     done = client.dispatch_job("work", meta={"who": "ann"}, payload=payload.read_bytes())
     assert done.name.startswith("work/dispatch-")
     until(client, done.name, lambda job: job.state == "complete")
-    assert output(client, done.name) == "ann: said hello\n"
+    assert output(client, done.name) == "ann: said hello\nsaid hello"
     template = client.get_job("work").job
     assert template.state == "dispatchable" and template.template is not None and template.template.complete == 1
     client.remove_job(done.name)
@@ -144,3 +146,57 @@ command: [sh, -c, "echo $RAFTSMAN_DUE_TIME"]
     assert {job.spec.name for job in runs if job.spec.name != forced.name} == {
         f"tick/periodic-{d // 1000}" for d in due
     }
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Client]:
+    """Of a cluster with two nodes."""
+    made = LocalCluster(peers=1, agents=2, driver="process", gateway=False)
+
+    async def start() -> None:
+        await made.start()
+        await made.wait_ready()
+        await made.close()
+
+    try:
+        asyncio.run(start())
+        with Client(made.endpoints, tls=made.tls) as client:
+            yield client
+    finally:
+        asyncio.run(made.stop())
+
+
+def tries(client: Client, name: str) -> list[tuple[int, str, AllocState]]:
+    """(attempt, node, state), oldest first."""
+    found = client.list_allocations(job=name).allocations
+    return sorted((one.attempt, one.node_name, one.state) for one in found)
+
+
+def test_a_try_that_could_not_start_is_followed_by_one_on_another_node(pair: Client, tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    pair.submit(load(f"name: moves\ntype: batch\nrestart: {{attempts: 3, delay: 100ms}}\ncommand: [{program}]\n"))
+    until(pair, "moves", lambda _: any(one[2] is AllocState.FAILED for one in tries(pair, "moves")))
+    program.write_text("#!/bin/sh\necho ran\n")
+    program.chmod(0o755)
+    until(pair, "moves", lambda job: job.state == "complete")
+    made = tries(pair, "moves")
+    assert [one[2] for one in made] == [AllocState.FAILED] * (len(made) - 1) + [AllocState.COMPLETE]
+    nodes = [one[1] for one in made]
+    assert len(made) >= 2
+    assert all(before != after for before, after in pairwise(nodes)), "never the node where it has just failed"
+
+
+def test_tries_on_other_nodes_are_as_many_as_the_policy_says(pair: Client, tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    pair.submit(load(f"name: gives-up\ntype: batch\nrestart: {{attempts: 1}}\ncommand: [{missing}]\n"))
+    until(pair, "gives-up", lambda job: job.state == "failed")
+    made = tries(pair, "gives-up")
+    assert [(attempt, state) for attempt, _, state in made] == [(1, AllocState.FAILED), (2, AllocState.FAILED)]
+    assert made[0][1] != made[1][1]
+
+
+def test_what_has_run_is_tried_again_where_it_is_and_then_stays_failed(pair: Client) -> None:
+    pair.submit(load("name: stays\ntype: batch\nrestart: {attempts: 2, delay: 10ms}\ncommand: [sh, -c, 'exit 3']\n"))
+    until(pair, "stays", lambda job: job.state == "failed")
+    (one,) = pair.list_allocations(job="stays").allocations
+    assert (one.attempt, one.restarts, one.exit_code) == (1, 2, 3)

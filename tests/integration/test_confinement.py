@@ -84,6 +84,63 @@ def _command(pid: int) -> list[str]:
         return []
 
 
+@needs_memory
+async def test_memory_and_cpu_change_while_it_runs(driver: ProcessDriver) -> None:
+    """Up and down, and the kernel goes by the newest."""
+    spec = with_memory(spec_of("sleep", "1000"), 200)
+    assert (await driver.probe()).resizes
+    before = await driver.start(spec)
+    group = driver._group_of(spec.name)
+
+    def limits() -> tuple[int, int]:
+        memory, cpu = HERE.parents["memory"] / group, HERE.parents.get("cpu")
+        name, shares = ("memory.max", "cpu.weight") if HERE.version == 2 else ("memory.limit_in_bytes", "cpu.shares")
+        return int((memory / name).read_text()) >> 20, int((cpu / group / shares).read_text()) if cpu else 0
+
+    began = limits()
+    for mib, cpu in ((400, 1000), (64, 250), (200, 500)):
+        await driver.resize(replace(spec, task=replace(spec.task, resources=Resources(cpu_millis=cpu, memory_mib=mib))))
+        assert limits()[0] == mib
+        if "cpu" in HERE.parents:
+            assert (limits()[1] > began[1]) == (cpu > 500), limits()
+    assert limits() == began
+    assert await driver.inspect(spec.name) == before, "the same process goes on"
+
+
+@needs_memory
+async def test_less_memory_than_is_in_use_is_refused_and_nothing_is_ended(driver: ProcessDriver) -> None:
+    spec = with_memory(
+        spec_of(sys.executable, "-c", "held = bytearray(90 << 20); print('up', flush=True); input()"), 200
+    )
+    spec = replace(spec, task=replace(spec.task, command=("sh", "-c", f"sleep 1000 | {spec.task.command[0]} -c \"$0\""),
+                                      args=(spec.task.command[2],)))  # fmt: skip
+    before = await driver.start(spec)
+
+    async def up() -> bool:
+        return "up" in await text(driver, spec.name)
+
+    await until(up, "the memory to be held")
+    with pytest.raises(StartError, match=r"it uses \d+ MiB of memory, more than the 64 MiB that it may have"):
+        await driver.resize(with_memory(spec, 64))
+    assert await driver.inspect(spec.name) == before
+    await driver.resize(with_memory(spec, 150))
+    await driver.remove(spec.name)
+    await driver.resize(with_memory(spec, 150))  # gone: nothing to do
+
+
+async def test_without_control_groups_a_process_keeps_its_size_and_that_is_said(tmp_path: Path) -> None:
+    bare = ProcessDriver(tmp_path / "bare", groups=Confinement(version=0, parents={}))
+    try:
+        spec = with_memory(spec_of("sleep", "1000"), 64)
+        await bare.start(spec)
+        assert not (await bare.probe()).resizes
+        with pytest.raises(StartError, match="no control groups for memory, and a process keeps the limits"):
+            await bare.resize(with_memory(spec, 128))
+    finally:
+        await bare.remove(spec.name)
+        await bare.close()
+
+
 @needs_pids
 async def test_a_fork_bomb_ends_at_the_number_of_processes_that_a_task_may_have(
     driver: ProcessDriver, monkeypatch: pytest.MonkeyPatch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import sys
@@ -48,6 +49,10 @@ async def ended(driver: ProcessDriver, name: str) -> Instance:
     found = await until(look, "the end")
     assert isinstance(found, Instance)
     return found
+
+
+def lies(place: str) -> bool:
+    return Path(place).exists()
 
 
 async def text(driver: ProcessDriver, name: str) -> str:
@@ -177,6 +182,21 @@ async def test_a_task_runs_as_the_user_that_it_names(driver: ProcessDriver) -> N
     await ended(driver, spec.name)
     assert (await text(driver, spec.name)).splitlines()[0] == "65534"
     assert len((await text(driver, spec.name)).splitlines()) == 2
+
+
+@pytest.mark.parametrize("options", [{}, {"user": "nobody"}, {"user": "nobody", "work_dir": "/"}], ids=str)
+async def test_a_payload_is_a_file_that_only_its_task_can_read(driver: ProcessDriver, options: dict[str, str]) -> None:
+    payload = bytes(range(256)) * 64
+    script = 'f=$RAFTSMAN_PAYLOAD_FILE; sha256sum < "$f"; stat -c %a-%u "$f"; id -u; echo "$f"'
+    spec = replace(spec_of("sh", "-c", script, **options), payload=payload)
+    await driver.start(spec)
+    await ended(driver, spec.name)
+    digest, mode, uid, place = (await text(driver, spec.name)).splitlines()
+    assert digest.split()[0] == hashlib.sha256(payload).hexdigest()
+    assert mode == f"400-{uid}"
+    assert lies(place)
+    await driver.remove(spec.name)
+    assert not lies(place)
 
 
 @pytest.mark.parametrize(

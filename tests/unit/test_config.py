@@ -28,6 +28,16 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path, m
     assert settings.listen == "0.0.0.0:7400"
 
 
+def test_capabilities_are_allowed_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "peer.yaml"
+    file.write_text("allow-cap: [net_admin, SYS_PTRACE]\n")
+    assert load(GOOD, file=file).allow_cap == {"NET_ADMIN", "SYS_PTRACE"}
+    monkeypatch.setenv("RAFTSMAN_PEER_ALLOW_CAP", "ALL")
+    assert load(GOOD).allow_cap == {"ALL"}
+    with pytest.raises(StartupError, match="--allow-cap: 'SYS_AMDIN' is no capability"):
+        load({**GOOD, "allow_cap": "SYS_AMDIN"})
+
+
 def test_a_file_may_give_the_peers_as_a_mapping(tmp_path: Path) -> None:
     file = tmp_path / "peer.yaml"
     file.write_text("id: p1\npeers: {p1: 'a:1', p2: 'b:2'}\ndata: /d\ninsecure: true\n")

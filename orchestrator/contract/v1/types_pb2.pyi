@@ -405,7 +405,7 @@ class FileSpec(_message.Message):
     def __init__(self, target: _Optional[str] = ..., content: _Optional[str] = ..., variable: _Optional[str] = ..., mode: _Optional[int] = ...) -> None: ...
 
 class ContainerSpec(_message.Message):
-    __slots__ = ("pull_policy", "auth", "env_files", "hostname", "labels", "no_init", "pids_limit", "ulimits", "shm_size_mib", "read_only", "tmpfs", "logging", "files", "cpu_max_millis", "memory_max_mib")
+    __slots__ = ("pull_policy", "auth", "env_files", "hostname", "labels", "no_init", "pids_limit", "ulimits", "shm_size_mib", "read_only", "tmpfs", "logging", "files", "cpu_max_millis", "memory_max_mib", "cap_add", "cap_drop")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -428,6 +428,8 @@ class ContainerSpec(_message.Message):
     FILES_FIELD_NUMBER: _ClassVar[int]
     CPU_MAX_MILLIS_FIELD_NUMBER: _ClassVar[int]
     MEMORY_MAX_MIB_FIELD_NUMBER: _ClassVar[int]
+    CAP_ADD_FIELD_NUMBER: _ClassVar[int]
+    CAP_DROP_FIELD_NUMBER: _ClassVar[int]
     pull_policy: PullPolicy
     auth: RegistryAuth
     env_files: _containers.RepeatedScalarFieldContainer[str]
@@ -443,7 +445,9 @@ class ContainerSpec(_message.Message):
     files: _containers.RepeatedCompositeFieldContainer[FileSpec]
     cpu_max_millis: int
     memory_max_mib: int
-    def __init__(self, pull_policy: _Optional[_Union[PullPolicy, str]] = ..., auth: _Optional[_Union[RegistryAuth, _Mapping]] = ..., env_files: _Optional[_Iterable[str]] = ..., hostname: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., no_init: _Optional[bool] = ..., pids_limit: _Optional[int] = ..., ulimits: _Optional[_Iterable[_Union[Ulimit, _Mapping]]] = ..., shm_size_mib: _Optional[int] = ..., read_only: _Optional[bool] = ..., tmpfs: _Optional[_Iterable[_Union[TmpfsSpec, _Mapping]]] = ..., logging: _Optional[_Union[LogSpec, _Mapping]] = ..., files: _Optional[_Iterable[_Union[FileSpec, _Mapping]]] = ..., cpu_max_millis: _Optional[int] = ..., memory_max_mib: _Optional[int] = ...) -> None: ...
+    cap_add: _containers.RepeatedScalarFieldContainer[str]
+    cap_drop: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, pull_policy: _Optional[_Union[PullPolicy, str]] = ..., auth: _Optional[_Union[RegistryAuth, _Mapping]] = ..., env_files: _Optional[_Iterable[str]] = ..., hostname: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., no_init: _Optional[bool] = ..., pids_limit: _Optional[int] = ..., ulimits: _Optional[_Iterable[_Union[Ulimit, _Mapping]]] = ..., shm_size_mib: _Optional[int] = ..., read_only: _Optional[bool] = ..., tmpfs: _Optional[_Iterable[_Union[TmpfsSpec, _Mapping]]] = ..., logging: _Optional[_Union[LogSpec, _Mapping]] = ..., files: _Optional[_Iterable[_Union[FileSpec, _Mapping]]] = ..., cpu_max_millis: _Optional[int] = ..., memory_max_mib: _Optional[int] = ..., cap_add: _Optional[_Iterable[str]] = ..., cap_drop: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Constraint(_message.Message):
     __slots__ = ("attribute", "operator", "values")
@@ -863,7 +867,7 @@ class Device(_message.Message):
     def __init__(self, id: _Optional[str] = ..., model: _Optional[str] = ..., memory_mib: _Optional[int] = ..., island: _Optional[int] = ..., numa: _Optional[int] = ..., pcie: _Optional[int] = ..., compute_capability: _Optional[str] = ..., driver_version: _Optional[str] = ..., mig: _Optional[str] = ..., parent: _Optional[str] = ...) -> None: ...
 
 class NodeSpec(_message.Message):
-    __slots__ = ("id", "name", "address", "engine_id", "drivers", "labels", "capacity", "devices", "port_min", "port_max", "version", "boot_id", "arch", "os", "kernel", "datacenter", "region", "zone", "rack", "taints", "images", "datasets", "sick_devices")
+    __slots__ = ("id", "name", "address", "engine_id", "drivers", "labels", "capacity", "devices", "port_min", "port_max", "version", "boot_id", "arch", "os", "kernel", "datacenter", "region", "zone", "rack", "taints", "images", "datasets", "sick_devices", "resizes_processes")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -901,6 +905,7 @@ class NodeSpec(_message.Message):
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     DATASETS_FIELD_NUMBER: _ClassVar[int]
     SICK_DEVICES_FIELD_NUMBER: _ClassVar[int]
+    RESIZES_PROCESSES_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     address: str
@@ -924,7 +929,8 @@ class NodeSpec(_message.Message):
     images: _containers.RepeatedScalarFieldContainer[str]
     datasets: _containers.RepeatedScalarFieldContainer[str]
     sick_devices: _containers.ScalarMap[str, str]
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., address: _Optional[str] = ..., engine_id: _Optional[str] = ..., drivers: _Optional[_Iterable[str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., capacity: _Optional[_Union[Resources, _Mapping]] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., port_min: _Optional[int] = ..., port_max: _Optional[int] = ..., version: _Optional[str] = ..., boot_id: _Optional[str] = ..., arch: _Optional[str] = ..., os: _Optional[str] = ..., kernel: _Optional[str] = ..., datacenter: _Optional[str] = ..., region: _Optional[str] = ..., zone: _Optional[str] = ..., rack: _Optional[str] = ..., taints: _Optional[_Iterable[_Union[Taint, _Mapping]]] = ..., images: _Optional[_Iterable[str]] = ..., datasets: _Optional[_Iterable[str]] = ..., sick_devices: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    resizes_processes: bool
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., address: _Optional[str] = ..., engine_id: _Optional[str] = ..., drivers: _Optional[_Iterable[str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., capacity: _Optional[_Union[Resources, _Mapping]] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., port_min: _Optional[int] = ..., port_max: _Optional[int] = ..., version: _Optional[str] = ..., boot_id: _Optional[str] = ..., arch: _Optional[str] = ..., os: _Optional[str] = ..., kernel: _Optional[str] = ..., datacenter: _Optional[str] = ..., region: _Optional[str] = ..., zone: _Optional[str] = ..., rack: _Optional[str] = ..., taints: _Optional[_Iterable[_Union[Taint, _Mapping]]] = ..., images: _Optional[_Iterable[str]] = ..., datasets: _Optional[_Iterable[str]] = ..., sick_devices: _Optional[_Mapping[str, str]] = ..., resizes_processes: _Optional[bool] = ...) -> None: ...
 
 class AllocationId(_message.Message):
     __slots__ = ("namespace", "job", "group", "ordinal")

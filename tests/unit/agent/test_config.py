@@ -34,6 +34,26 @@ def test_declared_gpus_have_defaults() -> None:
     assert parse_gpu("memory=8Gi") == DeclaredGpus(count=1, memory_mib=8 * 1024)
 
 
+def test_capabilities_are_allowed_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAFTSMAN_AGENT_ALLOW_CAP", "cap_net_admin, SYS_PTRACE")
+    assert load(GOOD).allow_cap == {"NET_ADMIN", "SYS_PTRACE"}
+    assert load({**GOOD, "allow_cap": "all"}).allow_cap == {"ALL"}
+    with pytest.raises(StartupError, match="--allow-cap: 'NET_AMDIN' is no capability; expected ALL, or one of AUDIT"):
+        load({**GOOD, "allow_cap": "NET_AMDIN"})
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("2m", 120), ("1.5h", 5400), ("30", 30)])
+def test_a_pull_may_be_silent_for_as_long_as_it_is_said(text: str, seconds: float) -> None:
+    assert load(GOOD).pull_stall == 120
+    assert load({**GOOD, "pull_stall": text}).pull_stall == seconds
+
+
+@pytest.mark.parametrize("text", ["1s", "25h", "soon", "-5s", "2 m"])
+def test_a_pull_stall_that_is_none_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(StartupError, match=r"--pull-stall: .*; expected .*, for example"):
+        load({**GOOD, "pull_stall": text})
+
+
 def test_flags_win_over_the_environment_and_that_over_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "agent.yaml"
     file.write_text("cpu: '1'\nmemory: 1Gi\ndisk: 1Gi\nlog-level: debug\n")

@@ -20,7 +20,7 @@ from agent.drivers.docker_arguments import Engine, repository
 from agent.drivers.docker_images import _Progress
 from agent.drivers.fake import FakeDriver
 from agent.drivers.process import ProcessDriver
-from agent.reconcile import Record
+from agent.records import Record
 from agent.runspec import NodeFacts, run_spec
 from orchestrator.contract.model import (
     AssignmentKey,

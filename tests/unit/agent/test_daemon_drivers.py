@@ -10,7 +10,9 @@ import pytest
 from agent import daemon
 from agent.config import load
 from agent.daemon import Agent
+from agent.drivers.docker import DockerDriver
 from agent.drivers.fake import FakeDriver
+from agent.registry import DRIVERS, DriverSettings
 from agent.store import Store
 
 
@@ -31,6 +33,27 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def agent(store: Store) -> Agent:
     return Agent(load({"data": store.directory, "peers": "127.0.0.1:7400", "insecure": True}))
+
+
+async def test_drivers_are_built_with_what_the_operator_said(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
+    asked: list[DriverSettings] = []
+
+    def build(settings: DriverSettings) -> FakeDriver:
+        asked.append(settings)
+        return FakeDriver()
+
+    monkeypatch.setattr(daemon, "DRIVERS", {"docker": build})
+    flags = {"pull_stall": "10m", "allow_cap": "NET_ADMIN", "allow_host_paths": True, "driver": "docker"}
+    one = Agent(load({"data": store.directory, "peers": "127.0.0.1:7400", "insecure": True, **flags}))
+    await one._drivers("127.0.0.1", store)
+    (settings,) = asked
+    assert settings.pull_stall_s == 600
+    assert settings.allow_caps == {"NET_ADMIN"}
+    assert settings.allow_host_paths
+    driver = DRIVERS["docker"](settings)
+    assert isinstance(driver, DockerDriver)
+    assert driver._images._silence_s == 600
+    assert driver._policy.capabilities == {"NET_ADMIN"}
 
 
 async def test_an_engine_that_answered_here_before_is_waited_for(engines: dict[str, FakeDriver], store: Store) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from agent import reconcile
+from agent import records
 from agent.driver import SANDBOX, Exit, Instance
-from agent.reconcile import Record, Resize, Start, Step, Stop, step
+from agent.reconcile import Resize, Start, Step, Stop, step
+from agent.records import Record
 from agent.store import Store
 from orchestrator.contract.model import AllocState, ContainerSpec, Desired, JobType, TaskRole, TaskSpec
 from tests.unit.agent.test_reconcile import NOW, instance, record, task
@@ -98,7 +99,7 @@ def test_what_started_last_stops_first_but_all_at_once_where_there_is_a_time_to_
         found = [one if one.run.task not in order[-1] else instance(one.run.task, exit_=DONE) for one in found]
     assert order == [["main"], ["side"], [SANDBOX]]
     assert step(going, found, NOW).record.state is AllocState.STOPPED
-    lost = reconcile.disconnected(replace(going, assignment=replace(going.assignment, desired=Desired.RUN)))
+    lost = records.disconnected(replace(going, assignment=replace(going.assignment, desired=Desired.RUN)))
     running = [instance(SANDBOX), instance("side"), instance("main")]
     assert sorted(stops(step(lost, running, NOW))) == [SANDBOX, "main", "side"]
 
@@ -137,9 +138,9 @@ def resizes(result: Step) -> list[str]:
 
 def sized(version: int) -> Record:
     """What runs has version 1, and ``version`` is assigned."""
-    first = reconcile.assigned(None, record(task("a"), task("b")).assignment)
+    first = records.assigned(None, record(task("a"), task("b")).assignment)
     running = replace(first, state=AllocState.RUNNING, launched=("a", "b"))
-    return reconcile.assigned(running, replace(running.assignment, job_version=version, modify_index=9))
+    return records.assigned(running, replace(running.assignment, job_version=version, modify_index=9))
 
 
 def test_a_new_size_reaches_every_task_that_runs_once() -> None:
@@ -147,7 +148,7 @@ def test_a_new_size_reaches_every_task_that_runs_once() -> None:
     due = step(sized(3), found, NOW)
     assert resizes(due) == ["a", "b"]
     assert resizes(step(due.record, found, NOW)) == ["a", "b"]  # until it is said to be done
-    assert step(reconcile.resized(due.record, 3), found, NOW).actions == ()
+    assert step(records.resized(due.record, 3), found, NOW).actions == ()
     assert step(sized(1), found, NOW).actions == ()
 
 
@@ -162,7 +163,7 @@ def test_what_starts_again_or_for_the_first_time_has_the_new_size_already() -> N
 
 def test_a_size_that_cannot_be_had_while_it_runs_costs_a_restart() -> None:
     due = step(sized(3), [instance("a"), instance("b")], NOW).record
-    refused = reconcile.not_resized(due, "a", "no")
+    refused = records.not_resized(due, "a", "no")
     assert stops(step(refused, [instance("a"), instance("b")], NOW)) == ["a", "b"]
     ended = [instance(name, exit_=Exit(code=143, signal=15, ended_ms=2)) for name in ("a", "b")]
     after = step(refused, ended, NOW).record
@@ -180,7 +181,7 @@ def test_a_killed_containers_reason_names_the_limit_that_it_had() -> None:
 
 def test_digests_and_sizes_survive_the_agent(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    kept = reconcile.settled(sized(3), "nginx", "sha256:1")
+    kept = records.settled(sized(3), "nginx", "sha256:1")
     store.save(kept)
     (loaded,), damaged = store.load()
     assert damaged == []

@@ -221,7 +221,7 @@ async def test_an_engine_that_does_not_answer_says_nothing_about_health(bench: B
     await bench.assign(assignment_of(key, checked_task(readiness=QUICK, liveness=QUICK)))
     await until_ready(bench, True)
     bench.driver.set_available(False)
-    await until(lambda: not bench.supervisor.available["fake"], "the engine to be missed")
+    await until(lambda: not bench.supervisor.lookout.available["fake"], "the engine to be missed")
     bench.driver.set_available(True)
-    await until(lambda: bench.supervisor.available["fake"], "the engine to be back")
+    await until(lambda: bench.supervisor.lookout.available["fake"], "the engine to be back")
     assert words(bench)[-1] & 1 and bench.driver.starts == [name_of(key)]

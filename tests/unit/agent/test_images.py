@@ -55,7 +55,7 @@ def test_a_registration_with_all_images_is_below_5_kib() -> None:
 
 
 def test_the_largest_named_images_of_an_engine_are_told() -> None:
-    from agent.drivers.docker import _named
+    from agent.drivers.docker_images import named
 
     listed: list[dict[str, Any]] = [
         {"Id": "1", "Size": 5, "RepoTags": ["nginx:1.27"], "RepoDigests": ["nginx@sha256:0123456789abcdef"]},
@@ -64,7 +64,7 @@ def test_the_largest_named_images_of_an_engine_are_told() -> None:
         *({"Id": f"x{n}", "Size": 10 + n, "RepoTags": [f"big-{n}:1"]} for n in range(IMAGES_MAX - 1)),
         {"Id": "z", "Size": 2, "RepoTags": ["small:1"]},
     ]
-    found = _named(listed)
+    found = named(listed)
     assert len(found) == IMAGES_MAX
     assert "nginx:1.27@0123456789ab" in found
     assert "small:1" not in found

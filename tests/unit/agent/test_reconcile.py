@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import reconcile
+from agent import across, reconcile, records
 from agent.driver import Exit, Instance, InstanceState, RunId, run_name
-from agent.reconcile import Hold, Record, Remove, Start, Stop, step
+from agent.reconcile import Remove, Start, Stop, step
+from agent.records import Hold, Record
 from orchestrator.contract.model import (
     AllocationId,
     AllocState,
@@ -194,7 +195,7 @@ def test_the_policy_allows_so_many_restarts_and_then_fails() -> None:
     restarts = []
     for _ in range(3):
         state = step(state, [], now).record
-        state = reconcile.started(state, "main")
+        state = records.started(state, "main")
         state = step(state, [instance(restarts=state.restarts, exit_=Exit(code=7))], now).record
         restarts.append((state.restarts, state.state))
         now += 10
@@ -221,7 +222,7 @@ def test_a_service_that_ran_long_enough_has_its_restarts_back() -> None:
 
 
 def test_a_start_that_fails_counts_as_a_failure_that_never_ran() -> None:
-    failed = reconcile.start_failed(record(state=AllocState.STARTING), "main", "image x not found", permanent=False)
+    failed = records.start_failed(record(state=AllocState.STARTING), "main", "image x not found", permanent=False)
     result = step(failed, [], NOW)
     assert (result.record.state, result.record.reason, result.record.start_failed) == (
         AllocState.BACKOFF,
@@ -233,15 +234,15 @@ def test_a_start_that_fails_counts_as_a_failure_that_never_ran() -> None:
 
 
 def test_a_start_that_can_never_succeed_fails_at_once() -> None:
-    failed = reconcile.start_failed(record(state=AllocState.STARTING), "main", "refused by policy", permanent=True)
+    failed = records.start_failed(record(state=AllocState.STARTING), "main", "refused by policy", permanent=True)
     result = step(failed, [], NOW)
     assert (result.record.state, result.record.reason) == (AllocState.FAILED, "refused by policy")
     assert result.record.start_failed
 
 
 def test_a_group_whose_second_task_cannot_start_is_stopped_and_did_run() -> None:
-    half = reconcile.started(record(task("a"), task("b"), state=AllocState.STARTING), "a")
-    failed = reconcile.start_failed(half, "b", "no such command", permanent=False)
+    half = records.started(record(task("a"), task("b"), state=AllocState.STARTING), "a")
+    failed = records.start_failed(half, "b", "no such command", permanent=False)
     stopping = step(failed, [instance("a")], NOW)
     assert kinds(stopping) == ["Stop"]
     over = step(stopping.record, [instance("a", exit_=Exit(code=130))], NOW)
@@ -249,8 +250,8 @@ def test_a_group_whose_second_task_cannot_start_is_stopped_and_did_run() -> None
 
 
 def test_a_group_whose_second_task_can_never_start_counts_as_one_that_never_ran() -> None:
-    half = reconcile.started(record(task("a"), task("b"), state=AllocState.STARTING), "a")
-    failed = reconcile.start_failed(half, "b", "no such command", permanent=True)
+    half = records.started(record(task("a"), task("b"), state=AllocState.STARTING), "a")
+    failed = records.start_failed(half, "b", "no such command", permanent=True)
     over = step(step(failed, [instance("a")], NOW).record, [instance("a", exit_=Exit(code=130))], NOW)
     assert (over.record.state, over.record.start_failed) == (AllocState.FAILED, True)
 
@@ -313,7 +314,7 @@ def test_nothing_starts_while_something_else_must_end_first() -> None:
 
 def test_without_contact_it_stops_with_little_grace_and_waits() -> None:
     slow = replace(task(), stop=StopPolicy(signal="SIGTERM", timeout_ms=60_000))
-    held = reconcile.disconnected(record(slow, state=AllocState.RUNNING, launched=("main",)))
+    held = records.disconnected(record(slow, state=AllocState.RUNNING, launched=("main",)))
     stopping = step(held, [instance()], NOW)
     assert [a.timeout_ms for a in stopping.actions if isinstance(a, Stop)] == [reconcile.DISCONNECT_GRACE_MS]
     over = step(stopping.record, [instance(exit_=Exit(code=143, signal=15))], NOW)
@@ -324,27 +325,27 @@ def test_without_contact_it_stops_with_little_grace_and_waits() -> None:
 
 def test_back_in_contact_it_runs_again_and_that_costs_no_restart() -> None:
     found = [instance(exit_=Exit(code=143, signal=15))]
-    over = step(reconcile.disconnected(record(state=AllocState.RUNNING, launched=("main",))), found, NOW).record
-    again = step(reconcile.reconnected(over), found, NOW)
+    over = step(records.disconnected(record(state=AllocState.RUNNING, launched=("main",))), found, NOW).record
+    again = step(records.reconnected(over), found, NOW)
     assert (again.record.state, again.record.restarts, again.record.used) == (AllocState.STARTING, 1, 0)
 
 
 def test_an_assignment_without_a_full_set_does_not_end_the_hold() -> None:
-    held = reconcile.disconnected(record(state=AllocState.RUNNING))
-    assert reconcile.assigned(held, held.assignment).hold is Hold.DISCONNECTED
+    held = records.disconnected(record(state=AllocState.RUNNING))
+    assert records.assigned(held, held.assignment).hold is Hold.DISCONNECTED
 
 
 def test_an_older_assignment_changes_nothing() -> None:
     known = record()
     newer = replace(known, assignment=replace(known.assignment, modify_index=5, desired=Desired.STOP))
-    assert reconcile.assigned(newer, known.assignment) == newer
+    assert records.assigned(newer, known.assignment) == newer
 
 
 # ---------------------------------------------------------------------------- across allocations
 
 
 def test_a_forgotten_allocation_is_stopped_removed_and_gone() -> None:
-    lost = reconcile.forgotten(record(state=AllocState.RUNNING))
+    lost = records.forgotten(record(state=AllocState.RUNNING))
     assert kinds(step(lost, [instance()], NOW)) == ["Stop"]
     over = step(lost, [instance(exit_=Exit(code=143))], NOW)
     assert (kinds(over), over.forget) == (["Remove"], True)
@@ -352,20 +353,20 @@ def test_a_forgotten_allocation_is_stopped_removed_and_gone() -> None:
 
 def test_an_older_attempt_must_end_before_a_newer_starts() -> None:
     newer, old = record(at=key(attempt=2)), instance(at=key(attempt=1))
-    assert reconcile.fenced(newer, [old], {}) == [old]
+    assert across.fenced(newer, [old], {}) == [old]
     told = record(at=key(attempt=1), desired=Desired.STOP)
-    assert reconcile.fenced(newer, [old], {told.key: told}) == [old]
+    assert across.fenced(newer, [old], {told.key: told}) == [old]
 
 
 def test_a_removed_jobs_container_must_end_before_its_namesakes() -> None:
     old = instance(at=key(attempt=9, uid="old-uid"))
-    assert reconcile.fenced(record(), [old], {}) == [old]
+    assert across.fenced(record(), [old], {}) == [old]
 
 
 def test_two_attempts_that_are_both_wanted_run_beside_each_other() -> None:
     """Make before break: the control plane stops the older one itself."""
     older, newer = record(at=key(attempt=1)), record(at=key(attempt=2))
-    assert reconcile.fenced(newer, [instance(at=older.key)], {older.key: older}) == []
+    assert across.fenced(newer, [instance(at=older.key)], {older.key: older}) == []
 
 
 def test_neither_a_newer_attempt_nor_another_ordinal_nor_an_ended_run_is_in_the_way() -> None:
@@ -374,7 +375,7 @@ def test_neither_a_newer_attempt_nor_another_ordinal_nor_an_ended_run_is_in_the_
         instance(at=key(attempt=1, ordinal=1)),
         instance(at=key(attempt=1), exit_=Exit(code=0)),
     ]
-    assert reconcile.fenced(record(at=key(attempt=2)), found, {}) == []
+    assert across.fenced(record(at=key(attempt=2)), found, {}) == []
 
 
 def test_a_full_set_makes_surplus_of_what_it_does_not_name_but_spares_the_ended_and_the_neighbours() -> None:
@@ -382,7 +383,7 @@ def test_a_full_set_makes_surplus_of_what_it_does_not_name_but_spares_the_ended_
     unknown, neighbour = instance(at=key(ordinal=3)), instance(at=key(ordinal=4), node="n2")
     records = {one.key: one for one in (record(), live, ended)}
     found = [instance(), unknown, neighbour, instance(at=ended.key, exit_=Exit(code=0))]
-    forget, stray = reconcile.surplus([key()], records, found, "n1")
+    forget, stray = across.surplus([key()], records, found, "n1")
     assert (forget, stray) == ([live.key], [unknown])
 
 
@@ -392,22 +393,22 @@ def test_superseded_runs_are_found_whoever_started_them_up_to_the_replaced_attem
     replacement = instance(at=key(attempt=3), node="n2")
     other_job = instance(at=key(attempt=1, uid="another"), node="n2")
     found = [theirs, earlier, replacement, other_job]
-    assert reconcile.superseded([key(attempt=2)], found, {}) == [theirs, earlier]
+    assert across.superseded([key(attempt=2)], found, {}) == [theirs, earlier]
 
 
 def test_what_this_agent_should_run_is_never_superseded() -> None:
     mine = record(at=key(attempt=2))
-    assert reconcile.superseded([key(attempt=2)], [instance(at=mine.key)], {mine.key: mine}) == []
+    assert across.superseded([key(attempt=2)], [instance(at=mine.key)], {mine.key: mine}) == []
 
 
 def test_ended_allocations_are_kept_for_a_while_and_not_for_ever() -> None:
     def ended(attempt: int, age_ms: int, ordinal: int = 0) -> Record:
         return record(at=key(attempt=attempt, ordinal=ordinal), state=AllocState.COMPLETE, ended_ms=NOW - age_ms)
 
-    assert reconcile.expired([ended(1, 30), ended(2, 20), ended(3, 10), record()], NOW) == [key(attempt=1)]
-    assert reconcile.expired([ended(1, reconcile.KEPT_MS + 1)], NOW) == [key(attempt=1)]
-    many = [ended(1, n, ordinal=n) for n in range(reconcile.KEPT_TERMINAL + 3)]
-    assert [one.id.ordinal for one in reconcile.expired(many, NOW)] == [200, 201, 202]
+    assert across.expired([ended(1, 30), ended(2, 20), ended(3, 10), record()], NOW) == [key(attempt=1)]
+    assert across.expired([ended(1, across.KEPT_MS + 1)], NOW) == [key(attempt=1)]
+    many = [ended(1, n, ordinal=n) for n in range(across.KEPT_TERMINAL + 3)]
+    assert [one.id.ordinal for one in across.expired(many, NOW)] == [200, 201, 202]
 
 
 def test_a_batch_run_that_was_ended_for_lack_of_contact_is_no_result_when_it_is_told_to_stop() -> None:
@@ -443,9 +444,9 @@ def test_observations_only_move_forward_whatever_happens(data: st.DataObject) ->
                     one = instance(action.task.name, restarts=current.restarts)
                     assert one.name not in world or world[one.name].state is InstanceState.CREATED
                     world[one.name] = one
-                    current = reconcile.started(current, action.task.name)
+                    current = records.started(current, action.task.name)
                 else:
-                    current = reconcile.start_failed(current, action.task.name, "no", permanent=False)
+                    current = records.start_failed(current, action.task.name, "no", permanent=False)
                     break
             elif isinstance(action, Stop):
                 code = data.draw(st.sampled_from([0, 143]), label="stopped with")
@@ -466,9 +467,9 @@ def test_observations_only_move_forward_whatever_happens(data: st.DataObject) ->
         elif event == "vanish" and names:
             del world[data.draw(st.sampled_from(names))]
         elif event == "disconnect":
-            current = reconcile.disconnected(current)
+            current = records.disconnected(current)
         elif event == "reconnect":
-            current = reconcile.reconnected(current)
+            current = records.reconnected(current)
         elif event == "stop":
             current = replace(current, assignment=replace(current.assignment, desired=Desired.STOP))
     running = {one.run.restarts for one in world.values() if one.running}
@@ -511,7 +512,7 @@ def test_what_ended_with_its_engine_starts_again_at_once_and_that_counts_for_not
     before = record(job_type=job_type, policy=policy, state=AllocState.RUNNING, launched=("main",))
     ended = step(before, [instance(exit_=TAKEN_ALONG)], NOW)
     assert (ended.record.state, ended.record.used, ended.wake_ms) == (AllocState.BACKOFF, 0, NOW)
-    assert ended.record.reason == reconcile.WITH_ENGINE
+    assert ended.record.reason == records.WITH_ENGINE
     again = step(ended.record, [instance(exit_=TAKEN_ALONG)], NOW)
     assert (kinds(again), again.record.restarts) == (["Start"], 1)
 
@@ -521,20 +522,20 @@ def test_an_end_that_was_counted_before_its_engine_was_known_to_end_is_given_bac
     exits = [instance("a", exit_=Exit(code=143, signal=15)), instance("b", exit_=Exit(code=143, signal=15))]
     counted = step(before, exits, NOW).record
     assert (counted.state, counted.used, counted.due_ms) == (AllocState.BACKOFF, 1, NOW + POLICY.delay_ms)
-    given_back = reconcile.ended_with_engine(counted, NOW + 7)
-    assert (given_back.used, given_back.due_ms, given_back.reason) == (0, NOW + 7, reconcile.WITH_ENGINE)
-    assert reconcile.ended_with_engine(replace(given_back, used=1), NOW + 9) == replace(given_back, used=1)
+    given_back = records.ended_with_engine(counted, NOW + 7)
+    assert (given_back.used, given_back.due_ms, given_back.reason) == (0, NOW + 7, records.WITH_ENGINE)
+    assert records.ended_with_engine(replace(given_back, used=1), NOW + 9) == replace(given_back, used=1)
 
 
 def test_a_failure_that_could_not_be_carried_out_is_judged_anew_once_its_engine_is_known_to_have_ended() -> None:
     before = record(task("a"), task("b"), state=AllocState.RUNNING, launched=("a", "b"))
     failing = step(before, [instance("a", exit_=Exit(code=143, signal=15)), instance("b")], NOW)
     assert kinds(failing) == ["Stop"]
-    anew = reconcile.ended_with_engine(failing.record, NOW)
+    anew = records.ended_with_engine(failing.record, NOW)
     ended = step(anew, [instance("a", exit_=TAKEN_ALONG), instance("b", exit_=TAKEN_ALONG)], NOW)
     assert (ended.record.state, ended.record.used, ended.wake_ms) == (AllocState.BACKOFF, 0, NOW)
 
 
 def test_an_ended_allocation_is_left_alone_whatever_its_engine_did() -> None:
     ended = record(state=AllocState.FAILED, reason="exit code 3")
-    assert reconcile.ended_with_engine(ended, NOW) == ended
+    assert records.ended_with_engine(ended, NOW) == ended

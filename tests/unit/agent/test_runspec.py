@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from agent.driver import StartError, run_name
-from agent.reconcile import SANDBOX_TASK, Record
+from agent.reconcile import SANDBOX_TASK
+from agent.records import Record
 from agent.runspec import NodeFacts, run_spec
 from orchestrator.contract.model import DeviceRequest, PortBinding, Resources, TaskSpec
 from tests.integration.agent_fakes import assignment_of, key_of, task_of

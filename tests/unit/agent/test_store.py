@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.reconcile import Cause, Hold, Record
+from agent.records import Cause, Hold, Record
 from agent.store import Store
 from orchestrator.contract.errors import StartupError
 from orchestrator.contract.model import AllocState, PortBinding

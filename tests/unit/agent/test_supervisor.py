@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from agent.driver import Exit, Instance, InstanceState, LogsGoneError, RunId, RunSpec, run_name
-from agent.reconcile import Record
+from agent.records import Record
 from orchestrator.contract.model import (
     AllocState,
     AssignmentKey,
@@ -247,18 +247,18 @@ async def test_an_engine_that_is_down_loses_no_task_and_reports_nothing(bench: B
     await bench.wait_state(key, AllocState.RUNNING)
     said = len(bench.reported)
     bench.driver.set_available(False)
-    await until(lambda: not bench.supervisor.available["fake"], "the outage to be seen")
+    await until(lambda: not bench.supervisor.lookout.available["fake"], "the outage to be seen")
     assert len(bench.reported) == said
     assert bench.supervisor.records[key].state is AllocState.RUNNING
     bench.driver.set_available(True)
-    await until(lambda: bench.supervisor.available["fake"], "the engine's return")
+    await until(lambda: bench.supervisor.lookout.available["fake"], "the engine's return")
     bench.driver.end(name_of(key), Exit(code=1))
     await bench.wait_state(key, AllocState.RUNNING, restarts=1)
 
 
 async def test_what_is_assigned_during_an_outage_of_the_engine_starts_afterwards(bench: Bench) -> None:
     bench.driver.set_available(False)
-    await until(lambda: not bench.supervisor.available["fake"], "the outage to be seen")
+    await until(lambda: not bench.supervisor.lookout.available["fake"], "the outage to be seen")
     key = key_of()
     await bench.assign(assignment_of(key, fake_task()))
     bench.driver.set_available(True)
@@ -383,10 +383,10 @@ async def test_engine_down_is_not_task_lost(bench: Bench) -> None:
     await bench.assign(assignment_of(key, fake_task()))
     await bench.wait_state(key, AllocState.RUNNING)
     bench.driver.go()
-    await until(lambda: not bench.supervisor.available["fake"], "the engine to be missed")
+    await until(lambda: not bench.supervisor.lookout.available["fake"], "the engine to be missed")
     assert bench.supervisor.records[key].state is AllocState.RUNNING
     bench.driver.set_available(True)
-    await until(lambda: bench.supervisor.available["fake"], "the engine to be found again")
+    await until(lambda: bench.supervisor.lookout.available["fake"], "the engine to be found again")
     assert bench.driver.starts == [name_of(key)]
     assert bench.states(key) == [(0, AllocState.STARTING), (0, AllocState.RUNNING)]
 
@@ -397,7 +397,7 @@ async def test_what_a_restarted_engine_took_along_starts_again_at_once_and_once(
     await bench.wait_state(key, AllocState.RUNNING)
     bench.driver.keeps_runs = False
     bench.driver.go()
-    await until(lambda: not bench.supervisor.available["fake"], "the engine to be missed")
+    await until(lambda: not bench.supervisor.lookout.available["fake"], "the engine to be missed")
     bench.driver.end(name_of(key), TERMINATED)
     bench.driver.set_available(True)
     await bench.wait_state(key, AllocState.RUNNING, restarts=1)
@@ -413,7 +413,7 @@ async def test_an_engine_that_ends_its_tasks_first_and_then_itself_is_known_for_
     bench.driver.end(name_of(key), TERMINATED)
     await bench.wait_state(key, AllocState.BACKOFF)
     bench.driver.go()
-    await until(lambda: not bench.supervisor.available["fake"], "the engine to be missed")
+    await until(lambda: not bench.supervisor.lookout.available["fake"], "the engine to be missed")
     bench.driver.set_available(True)
     await bench.wait_state(key, AllocState.RUNNING, restarts=1)
     assert bench.supervisor.records[key].used == 0
@@ -424,7 +424,7 @@ async def test_a_task_that_fails_while_an_engine_is_down_that_keeps_tasks_failed
     await bench.assign(assignment_of(key, fake_task(), restart=AN_HOUR))
     await bench.wait_state(key, AllocState.RUNNING)
     bench.driver.go()
-    await until(lambda: not bench.supervisor.available["fake"], "the engine to be missed")
+    await until(lambda: not bench.supervisor.lookout.available["fake"], "the engine to be missed")
     bench.driver.end(name_of(key), TERMINATED)
     bench.driver.set_available(True)
     waiting = await bench.wait_state(key, AllocState.BACKOFF)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from agent.driver import Exit
-from agent.reconcile import Record, Stop, step
+from agent.reconcile import Stop, step
+from agent.records import Record
 from agent.runspec import NodeFacts, run_spec
 from agent.store import Store
 from orchestrator.contract.batch import Origin
@@ -110,3 +111,20 @@ def test_a_run_is_told_where_it_came_from(payload: bytes, text: str | None) -> N
     assert (env["RAFTSMAN_PARENT_JOB"], env["RAFTSMAN_DUE_TIME"], env["RAFTSMAN_META_IN_PUT"]) == ("work", "90", "x")
     assert (env["RAFTSMAN_ARRAY_INDEX"], env["RAFTSMAN_ARRAY_SIZE"]) == ("0", "1")
     assert env.get("RAFTSMAN_PAYLOAD") == text and env["RAFTSMAN_PAYLOAD_BASE64"]
+
+
+def test_a_payload_is_a_file_of_a_container_and_the_drivers_to_place_beside_a_process() -> None:
+    made = timed()
+    origin = Origin(job="work", uid="u", version=3, payload=b"a=1")
+    facts = NodeFacts(node_id="n", name="n1", address="", api="")
+    (task,) = made.assignment.group.tasks
+    for payload in (b"a=1", b""):
+        brought = replace(made.assignment, origin=replace(origin, payload=payload))
+        record = replace(made, assignment=brought)
+        process = run_spec(record, replace(task, driver="process"), "cluster", facts)
+        assert (process.payload, process.files, "RAFTSMAN_PAYLOAD_FILE" in dict(process.env)) == (payload, (), False)
+        container = run_spec(record, replace(task, driver="docker", image="x"), "cluster", facts)
+        files = [(one.target, one.data) for one in container.files]
+        assert files == ([("/raftsman/payload", payload)] if payload else [])
+        assert dict(container.env).get("RAFTSMAN_PAYLOAD_FILE") == ("/raftsman/payload" if payload else None)
+        assert container.payload == b""

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from agent.discovery import Directory
 from agent.driver import RunId, StartError
-from agent.reconcile import Record
+from agent.records import Record
 from agent.runspec import NodeFacts, run_spec
 from agent.workload import place
 from agent.workload import side as sides

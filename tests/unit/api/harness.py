@@ -46,7 +46,12 @@ class Api:
     """One peer that leads (``lead(False)`` takes it away)."""
 
     def __init__(
-        self, *, allow_privileged: bool = False, allow_host_paths: bool = False, allow_host_network: bool = False
+        self,
+        *,
+        allow_privileged: bool = False,
+        allow_host_paths: bool = False,
+        allow_host_network: bool = False,
+        allow_caps: frozenset[str] = frozenset(),
     ) -> None:
         self.machine = ClusterMachine()
         self.past = Past(self.machine, self.state_now)
@@ -62,6 +67,7 @@ class Api:
             allow_host_paths=allow_host_paths,
             allow_host_network=allow_host_network,
             placements=("binpack", "spread"),
+            allow_caps=allow_caps,
         )
         self.writes = Writes(
             self.log,

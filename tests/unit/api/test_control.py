@@ -118,6 +118,20 @@ async def test_privileges_take_the_operators_policy() -> None:
     assert (await allowing.writes.submit_job(mounted, call())).changed
 
 
+async def test_capabilities_beyond_dockers_defaults_take_the_operators_policy() -> None:
+    def asks(name: str, *capabilities: str) -> pb.SubmitJobRequest:
+        return pb.SubmitJobRequest(job=job(name, task={"image": "i", "container": {"cap_add": capabilities}}))
+
+    refusing, allowing = Api(), Api(allow_caps=frozenset({"NET_ADMIN"}))
+    assert (await refusing.writes.submit_job(asks("usual", "cap_chown", "NET_BIND_SERVICE"), call())).changed
+    for api, wanted in ((refusing, "NET_ADMIN"), (allowing, "SYS_ADMIN"), (allowing, "ALL")):
+        with pytest.raises(PreconditionError, match=f"the capability {wanted}, .* with --allow-cap {wanted}"):
+            await api.writes.submit_job(asks("web", "CHOWN", wanted), call())
+    assert (await allowing.writes.submit_job(asks("web", "CHOWN", "NET_ADMIN"), call())).changed
+    everything = Api(allow_caps=frozenset({"ALL"}))
+    assert (await everything.writes.submit_job(asks("web", "ALL"), call())).changed
+
+
 async def test_many_jobs_are_all_checked_before_the_first_is_taken(api: Api) -> None:
     request = pb.SubmitJobsRequest(jobs=[job("a"), job("b", priority=1000)])
     with pytest.raises(InvalidError, match=r"jobs\[1\]"):

@@ -135,7 +135,10 @@ def test_top_shows_nodes_tasks_and_devices(cli: Cli, world: World) -> None:
         unknown=(answers.UnknownUsage(node_id="x", node="two", why="it is lost"),),
     )  # fmt: skip
     code, out, err = cli("top")
-    assert (code, err) == (0, "raftsman: warning: two: unknown: it is lost\n")
+    assert (code, err) == (
+        0,
+        "raftsman: warning: two: unknown: it is lost\nraftsman: warning: one: 1 of 3 tasks unknown: it does not tell\n",
+    )
     nodes, listed, devices = out.split("\n\n")
     assert nodes.splitlines()[1].split() == ["one", "1.60/4", "40%", "0.5", "512Mi/1Gi", "50%", "64Mi", "3"]
     assert [row.split()[0] for row in listed.splitlines()[1:]] == ["busy/main/0", "idle/main/0", "dark/main/0"]

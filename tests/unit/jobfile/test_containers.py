@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from orchestrator.contract.containers import container_settings, in_place, shares_network, variables_of
+from orchestrator.contract.containers import container_settings, has_processes, in_place, shares_network, variables_of
 from orchestrator.contract.errors import InvalidError
 from orchestrator.contract.model import (
     ContainerSpec,
@@ -42,6 +44,8 @@ files:
   /etc/app/b.conf: {variable: app/b, mode: 0600}
 resources: {cpu: 100m, cpu_max: 2, memory: 64Mi, memory_max: 128Mi}
 network_mode: backend
+cap_add: [cap_net_raw, CHOWN, chown]
+cap_drop: [all]
 volumes: [data:/data, {source: more, target: /more, sub_path: a/b, read_only: true}, /etc:/host]
 """
 
@@ -76,6 +80,8 @@ def test_every_key_arrives_in_the_spec_and_survives_a_dump() -> None:
             FileSpec(target="/etc/app/a.conf", content="listen 80\n"),
             FileSpec(target="/etc/app/b.conf", variable="app/b", mode=0o600),
         ),
+        cap_add=("CHOWN", "NET_RAW"),
+        cap_drop=("ALL",),
         cpu_max_millis=2000,
         memory_max_mib=128,
     )
@@ -132,6 +138,9 @@ BAD = [
     ("resources: {cpu: 2, cpu_max: 1}", "resources.cpu_max: must be at least 'cpu'"),
     ("resources: {memory: 2Gi, memory_max: 1Gi}", "resources.memory_max: must be at least 'memory'"),
     ("network_mode: 'a b'", "expected bridge, host, none or the name of a network"),
+    ("cap_add: [NET_AMDIN]", "cap_add[0]: no such capability 'NET_AMDIN'; did you mean 'NET_ADMIN'?"),
+    ("cap_add: [CHOWN]\ncap_drop: [CAP_CHOWN]", "CHOWN is in 'cap_add', too"),
+    ("cap_add: [CHOWN]\nprivileged: true", "a privileged container has every capability"),
     ("network_mode: none\nports: [80]", "with 'network_mode: none' nothing can listen"),
     ("network_mode: host\nports: [80]", "no port leads into the container: say 'static: 80'"),
     ("role: init", "a group needs a main task"),
@@ -146,7 +155,9 @@ def test_what_cannot_be_is_refused_with_its_place(text: str, expected: str) -> N
     assert "hunter2" not in caught.value.message
 
 
-@pytest.mark.parametrize("key", ["read_only: true", "shm_size: 64Mi", "volumes: [a:/b]", "privileged: true"])
+@pytest.mark.parametrize(
+    "key", ["read_only: true", "shm_size: 64Mi", "volumes: [a:/b]", "privileged: true", "cap_add: [CHOWN]"]
+)
 def test_a_process_is_told_that_it_cannot_have_what_takes_a_container(key: str) -> None:
     name = key.partition(":")[0]
     with pytest.raises(InvalidError, match=f"the process driver has no '{name}', for that takes a container"):
@@ -174,7 +185,10 @@ def test_only_sizes_change_in_place() -> None:
     assert in_place(small, large)
     assert not in_place(small, group("resources: {cpu: 1, memory: 64Mi, disk: 1Gi}"))
     process = load("name: a\ncommand: run\n").groups[0]
-    assert in_place(process, process) is False
+    assert in_place(process, load("name: a\ncommand: run\nresources: {memory: 1Gi}\n").groups[0])
+    assert (has_processes(process), has_processes(small)) == (True, False)
+    other = replace(small, tasks=(replace(small.tasks[0], driver="somebody-elses"),))
+    assert in_place(other, other) is False
 
 
 def test_the_settings_that_were_asked_for_are_named_as_users_write_them() -> None:

@@ -21,7 +21,7 @@ BAD: list[tuple[str, str, str]] = [
     (
         "an-unknown-key-far-from-all",
         GOOD + "zzzzqq: 1\n",
-        "unknown key 'zzzzqq' (known: affinity, after, args, auth, command,",
+        "unknown key 'zzzzqq' (known: affinity, after, args, auth, cap_add, cap_drop, command,",
     ),
     (
         "an-unknown-key-within",

@@ -49,6 +49,7 @@ from orchestrator.replication.codec import FORMAT, decode_entry, encode_entry
 from orchestrator.replication.log import FutureFormatError, StateMachine
 from orchestrator.replication.machine import ClusterMachine, admission_payload
 from orchestrator.replication.v1 import log_pb2
+from orchestrator.state import apply as state_apply
 from orchestrator.state import commands as cmd
 from tests.unit.state.kit import job
 
@@ -290,7 +291,7 @@ def test_a_mistake_in_apply_is_answered_and_does_not_hold_the_peer_up(monkeypatc
     def broken(state: object, command: object) -> None:
         raise KeyError("planted")
 
-    monkeypatch.setattr("orchestrator.state.apply_jobs.stop", broken)
+    monkeypatch.setitem(state_apply._APPLY, cmd.StopJob, broken)
     machine = ClusterMachine()
     outcome = machine.apply(encode_entry(entry(cmd.StopJob(namespace="d", name="j"))))
     assert isinstance(outcome, cmd.Rejected)
@@ -316,12 +317,13 @@ def test_arrays_of_another_width_are_stored_as_the_column_says() -> None:
     assert contract_codec.CodecError is CodecError
 
 
-def test_a_peer_that_knows_no_sick_devices_stops_before_one() -> None:
+def test_a_peer_that_does_not_know_all_that_is_said_of_a_node_stops_before_it() -> None:
     (known,) = [command for command in COMMANDS if isinstance(command, cmd.RegisterNode)]
-    sick = replace(known, node=replace(known.node, sick_devices=(("GPU-1", "XID 79"),)))
     assert log_pb2.LogEntry.FromString(encode_entry(entry(known))).format == 1
-    assert log_pb2.LogEntry.FromString(encode_entry(entry(sick))).format == 4
-    assert decode_entry(encode_entry(entry(sick))).command == sick
+    for news in ({"sick_devices": (("GPU-1", "XID 79"),)}, {"resizes_processes": True}):
+        told = replace(known, node=replace(known.node, **news))
+        assert log_pb2.LogEntry.FromString(encode_entry(entry(told))).format == 4
+        assert decode_entry(encode_entry(entry(told))).command == told
 
 
 def test_a_peer_that_knows_no_moves_stops_before_one() -> None:

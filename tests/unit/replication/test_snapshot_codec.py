@@ -168,6 +168,14 @@ def test_a_state_with_a_sick_device_is_written_so_that_older_peers_refuse_it() -
     assert decode_snapshot(data).nodes[kit.state.nodes["n2"].slot].spec.sick_devices == (("GPU-1", "XID 79"),)
 
 
+def test_a_state_with_a_node_that_resizes_processes_is_written_so_that_older_peers_refuse_it() -> None:
+    kit = busy()
+    kit.register(replace(kit.state.nodes["n2"].spec, resizes_processes=True))
+    data = encoded(capture(kit.state))
+    assert log_pb2.SnapshotParts.FromString(data).format == 5
+    assert decode_snapshot(data).nodes[kit.state.nodes["n2"].slot].spec.resizes_processes
+
+
 def test_a_snapshot_of_a_newer_format_is_refused() -> None:
     message = log_pb2.SnapshotParts(magic=MAGIC, format=FORMAT + 1)
     with pytest.raises(CorruptError, match="newer version"):

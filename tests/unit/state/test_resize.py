@@ -124,6 +124,25 @@ def test_any_other_change_replaces_as_ever(after: GroupSpec) -> None:
     assert outdated(kit) == 2
 
 
+def _processes(memory: int) -> GroupSpec:
+    base = group(count=2, cpu=400, memory=memory)
+    return replace(base, tasks=(replace(base.tasks[0], image="", command=("run",)),))
+
+
+def test_processes_go_on_only_where_their_node_can_change_them() -> None:
+    kit = Kit()
+    kit.register(replace(node("n1"), drivers=("process",), resizes_processes=True))
+    kit.register(replace(node("n2"), drivers=("process",)))
+    submit(kit, job("web", _processes(64)))
+    kit.plan(Placement("web/api/0", "n1"), Placement("web/api/1", "n2"))
+    for ordinal in range(2):
+        kit.observe(f"web/api/{ordinal}", AllocState.RUNNING)
+    submit(kit, job("web", _processes(128)))
+    assert sizes(kit) == [(2, 400), (1, 400)]
+    assert outdated(kit) == 1
+    assert views.assignment(kit.state, kit.row("web/api/0")).group.tasks[0].resources.memory_mib == 128
+
+
 def test_gangs_and_what_did_not_ask_for_it_are_replaced() -> None:
     gang = running(gang=GangSpec())
     submit(gang, job("web", group(count=2, cpu=500, gang=GangSpec())))

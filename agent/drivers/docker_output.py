@@ -1,0 +1,79 @@
+"""The output of a container, read back from the engine: whole, its end, or as it comes.
+
+Owns: offsets, both streams in one, the engine's frames. Leaves to others: threads and streams (``docker_calls``). The
+rule: only what ``json-file`` keeps can be read back. Offsets count what the engine still has, so they shift when it
+throws an old file away (30 MiB on).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import docker
+import docker.errors
+import docker.types.daemon
+
+from agent.driver import LogChunk, LogsGoneError
+from agent.drivers.docker_calls import Calls, open_response
+from agent.drivers.docker_found import unix_ms
+from agent.log_tail import tail
+from orchestrator.contract.containers import KEPT_LOGS
+
+
+async def read(calls: Calls, name: str, *, follow: bool, tail_lines: int, offset: int) -> AsyncIterator[LogChunk]:
+    kept_by = await calls(lambda api: _log_driver(api, name))
+    if not kept_by:
+        raise LogsGoneError(f"{name} is unknown on this node")
+    if kept_by != KEPT_LOGS:
+        raise LogsGoneError(f"its log driver is {kept_by}: only what json-file keeps can be read here")
+    if tail_lines > 0:
+        everything = [chunk async for chunk in _output(calls, name, follow=False, offset=offset)]
+        for chunk in tail(everything, tail_lines):
+            yield chunk
+        if not follow:
+            return
+        if everything:
+            offset = everything[-1].offset + len(everything[-1].data)
+    async for chunk in _output(calls, name, follow=follow, offset=offset):
+        yield chunk
+
+
+async def _output(calls: Calls, name: str, *, follow: bool, offset: int) -> AsyncIterator[LogChunk]:
+    place = 0
+    try:
+        async for stderr, time_ms, data in calls.stream(lambda api: _open_output(api, name, follow)):
+            start, place = place, place + len(data)
+            if place > offset:
+                skip = max(0, offset - start)
+                yield LogChunk(data=data[skip:], offset=start + skip, stderr=stderr, time_ms=time_ms)
+    except docker.errors.NotFound:
+        raise LogsGoneError(f"{name} is unknown on this node") from None
+
+
+def _log_driver(api: docker.APIClient, name: str) -> str:
+    """What keeps a container's output; "" where there is no such container."""
+    try:
+        found = api.inspect_container(name)
+    except docker.errors.NotFound:
+        return ""
+    return str(found["HostConfig"]["LogConfig"]["Type"])
+
+
+def _open_output(api: docker.APIClient, name: str, follow: bool) -> Any:
+    params = {"stdout": "1", "stderr": "1", "follow": str(int(follow)), "timestamps": "1", "tail": "all"}
+    response = open_response(api, f"containers/{name}/logs", params)
+    return docker.types.daemon.CancellableStream(_frames(response), response)
+
+
+def _frames(response: Any) -> Iterator[tuple[bool, int, bytes]]:
+    """(is stderr, unix ms, bytes) of the engine's multiplexed stream: a type byte, three zeros, a length, the bytes,
+    which begin with the time and a blank."""
+    while len(header := response.raw.read(8)) == 8:
+        length = int.from_bytes(header[4:], "big")
+        data = response.raw.read(length)
+        stamp, blank, said = data.partition(b" ")
+        if blank and said:
+            yield header[0] == 2, unix_ms(stamp.decode("ascii", "replace")), said
+        if len(data) < length:
+            return

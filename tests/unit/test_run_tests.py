@@ -1,0 +1,76 @@
+"""``scripts/lib/run_tests.py``: what it makes of suites that pass, fail, and fail beside others alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts.lib import run_tests
+
+SCRIPT = Path(run_tests.__file__)
+ONCE = """
+from pathlib import Path
+import pytest
+@pytest.mark.cluster
+def test_unsteady():
+    seen = Path(__file__).with_name("seen")
+    if not seen.exists():
+        seen.touch()
+        raise AssertionError("the first time")
+"""
+ALWAYS = """
+import pytest
+@pytest.mark.cluster
+def test_broken():
+    raise AssertionError("every time")
+"""
+FINE = "def test_fine(): pass\n"
+
+
+def suite(folder: Path, **files: str) -> subprocess.CompletedProcess[str]:
+    """Run it on a project of these files: names with '__' for '/'."""
+    for name, text in files.items():
+        path = folder / "tests" / (name.replace("__", "/") + ".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    marks = "\n".join(f"  {name}: x" for name in ("docker", "compose", "browser", "cluster", "slow"))
+    (folder / "pytest.ini").write_text(f"[pytest]\nmarkers =\n{marks}\n")
+    return subprocess.run([sys.executable, str(SCRIPT)], cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("files", "status", "last"),
+    [
+        (
+            {"unit__test_a": FINE, "integration__test_b": ONCE},
+            0,
+            "2 passed, 1 of them unsteady, 0 failed, 0 skipped",
+        ),
+        (
+            {"integration__test_b": ONCE, "integration__test_c": ALWAYS},
+            1,
+            "1 passed, 1 of them unsteady, 1 failed, 0 skipped",
+        ),
+    ],
+)
+def test_what_failed_beside_others_is_looked_at_once_more(
+    tmp_path: Path, files: dict[str, str], status: int, last: str
+) -> None:
+    for folder in ("drills", *run_tests.OTHERS[:-1]):
+        (tmp_path / "tests" / folder).mkdir(parents=True)
+    done = suite(tmp_path, **files)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (status, last), done.stdout + done.stderr
+    assert "the first time" in done.stdout and "UNSTEADY tests/integration/test_b.py::test_unsteady" in done.stdout
+
+
+def test_who_has_no_second_chance() -> None:
+    few = [f"tests/integration/test_a.py::test_{number}" for number in range(run_tests.AGAIN_AT_MOST)]
+    assert run_tests.may_try_again({0, 1, 5}, few)
+    assert not run_tests.may_try_again({0, 1}, [*few, "tests/integration/test_a.py::test_more"])
+    assert not run_tests.may_try_again({0, 1}, ["tests/sim/test_seeds.py::test_x"])
+    assert not run_tests.may_try_again({0, 1, 3}, few)
+    assert not run_tests.may_try_again({0}, [])
