@@ -352,7 +352,11 @@ class ApplyPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordStatuses:
-    """A node's batch of observations; each only moves its allocation forward."""
+    """A node's batch of observations; each only moves its allocation forward.
+
+    No peer proposes it any more (``RecordObserved`` says the same in columns). It stays because logs of formats 1 and 2
+    hold it, which a peer of today still reads; because ``foresight`` plays it on copies of the state; and because it
+    says what a batch in columns means, which ``tests/properties/test_observed.py`` compares with."""
 
     node_id: str
     observations: tuple[Observation, ...]

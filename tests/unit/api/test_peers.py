@@ -22,6 +22,7 @@ from orchestrator.replication.log import LogStatus, PeerProgress
 from orchestrator.replication.machine import ClusterMachine, admission_payload
 from orchestrator.replication.memory import MemoryLog
 from orchestrator.replication.propose import Proposer
+from orchestrator.state.features import HIGHEST
 from tests.unit.api.harness import call
 
 
@@ -53,7 +54,7 @@ class FakeLog(MemoryLog):
         rows = tuple(
             PeerProgress(
                 peer_id=peer, address=at, connected=peer not in self.dead, voter=peer not in self.joining,
-                incarnation="", match_index=0, last_contact_ms=0, feature_level=1 if peer in self.old else 2,
+                incarnation="", match_index=0, last_contact_ms=0, feature_level=2 if peer in self.old else HIGHEST,
                 cert_expires_ms=0,
             )
             for peer, at in self.peers.items()
