@@ -24,10 +24,10 @@ from orchestrator.contract.model import (
     Observation,
     RestartPolicy,
     StopPolicy,
-    TaskReport,
     TaskSpec,
     WorkloadSpec,
 )
+from orchestrator.contract.v1 import types_pb2
 from tests.integration.agent_fakes import FakePeer, assignment_of, key_of, task_of, until
 from tests.integration.agent_process import AgentProcess
 from tests.unit.agent.test_dns import Reply, query_bytes
@@ -103,7 +103,7 @@ async def ready(peer: FakePeer, key: AssignmentKey, wanted: bool, *, restarts: i
     return found
 
 
-async def _task_told(peer: FakePeer, key: AssignmentKey) -> TaskReport:
+async def _task_told(peer: FakePeer, key: AssignmentKey) -> types_pb2.TaskReport:
     """What its only task has said once that includes metrics and a port."""
     async with asyncio.timeout(30):
         while True:
