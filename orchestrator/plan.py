@@ -20,7 +20,7 @@ from orchestrator.contract.answers import GroupExplanation
 from orchestrator.contract.model import JobType, JobUid, NodeId
 from orchestrator.reconcile.explain import remarks
 from orchestrator.reconcile.quota import Allowed, within_quota
-from orchestrator.reconcile.rounds import reconcile
+from orchestrator.reconcile.rounds import NO_ROOM, reconcile
 from orchestrator.reconcile.work import Actions, Ask, GroupWork, Int64Array, Work
 from orchestrator.scheduling import registry
 from orchestrator.scheduling.explain import explain_wish
@@ -149,7 +149,40 @@ def _round(
     )
     if allowed.most:
         served = replace(served, placements=_at_most(served.placements, allowed))
-    return replace(work, asks=allowed.asks, actions=_with_evictions(actions, served)), allowed, served
+    work = replace(work, asks=allowed.asks)
+    if work.instead:
+        work = _stopping_first(work, view, now_ms, served)
+    return replace(work, actions=_with_evictions(work.actions, served)), allowed, served
+
+
+def _stopping_first(work: Work, view: ClusterView, now_ms: int, served: Served) -> Work:
+    """A drain must not wait for ever for room that is not there: where none of a group's successors found any, and none
+    is on its way, it goes on without."""
+    placed: dict[tuple[int, int], int] = dict.fromkeys(work.instead, 0)
+    for ask, unplaced in zip(work.asks, served.placements.unplaced, strict=True):
+        if ask.first:
+            placed[(ask.job.slot, ask.group)] += len(ask) - unplaced
+    if served.placements.more:
+        return work  # not all of them were tried
+    without = [key for key in sorted(work.instead) if not placed[key] and key not in served.waits]
+    if not without:
+        return work
+    if view.held is not None:  # a view of some jobs alone makes no room: look at everything, at once
+        return replace(work, wake_at_ms=now_ms)
+    for key in without:
+        work.groups[key].held = f"{NO_ROOM_FIRST}; {held}" if (held := work.instead[key].held) else ""
+    stops = [position for key in without for position in work.instead[key].positions]
+    actions = work.actions
+    more = Actions(
+        positions=np.append(actions.positions, stops).astype(np.int64),
+        actions=np.append(actions.actions, np.full(len(stops), int(Action.STOP))).astype(np.int32),
+        reasons=np.append(actions.reasons, np.full(len(stops), NO_ROOM)).astype(np.int32),
+        texts=actions.texts,
+    )
+    return replace(work, actions=more)
+
+
+NO_ROOM_FIRST = "nowhere is room for a successor first"
 
 
 def _at_most(found: Placements, allowed: Allowed) -> Placements:
@@ -349,6 +382,11 @@ def explain_many(view: ClusterView, uids: Iterable[str], now_ms: int) -> dict[Gr
     return found
 
 
+def work_of(view: ClusterView, now_ms: int) -> Work:
+    """What the round that would be planned now comes to."""
+    return _round(view, now_ms, ENDLESS, lambda given_up: Problem(view, given_up))[0]
+
+
 def pending(view: ClusterView, now_ms: int) -> dict[GroupKey, int]:
     """How many instances of each group would be without a node at the end of the round that would be planned now."""
     return _Round(view, now_ms).pending()
@@ -379,6 +417,8 @@ class _Round:
         for key, (waiting, _) in self.allowed.said.items():
             counts[key] = counts.get(key, 0) + waiting
         for ask, unplaced in zip(self.work.asks, self.served.placements.unplaced, strict=True):
+            if ask.first:
+                continue  # it has a node, if one that is drained
             key = (ask.job.slot, ask.group)
             counts[key] = counts.get(key, 0) + unplaced
         found: dict[GroupKey, int] = {}
@@ -400,7 +440,7 @@ def _explain_group(
     problem, placements = served.problem, served.placements
     note = work.groups.get((job.slot, place), GroupWork())
     said = remarks(view, job, place, note, max(now_ms, view.time_ms))
-    mine = [at for at, ask in enumerate(work.asks) if ask.job.uid == job.uid and ask.group == place]
+    mine = [at for at, ask in enumerate(work.asks) if ask.job.uid == job.uid and ask.group == place and not ask.first]
     unplaced = sum(placements.unplaced[at] for at in mine)
     over_quota, quota_said = allowed.said.get((job.slot, place), (0, ""))
     stands_still = bool(note.blocked or note.gang or note.after)

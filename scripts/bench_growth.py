@@ -40,7 +40,7 @@ from orchestrator.client.aio import Client
 from orchestrator.contract.errors import RaftsmanError
 from orchestrator.contract.model import GroupSpec, JobSpec, LimitsChange, Resources, TaskSpec
 from orchestrator.ops.dev import LocalCluster
-from scripts.lib.plot import svg
+from orchestrator.ops.plot import lines_over_time
 
 SAMPLE_S = 3.0
 WATCHERS = 10
@@ -170,7 +170,7 @@ async def measure(said: argparse.Namespace) -> dict[str, Any]:
             for key, text in MEASURES.items()
         }
         title = f"Three peers under {said.rate:g} operations/s, {time.strftime('%Y-%m-%d')}"
-        said.plot.write_text(svg(title, panels))
+        said.plot.write_text(lines_over_time(title, panels))
     return {
         "minutes": said.minutes, "rate": said.rate, "operations": load.operations, "failed": load.failed,
         "peers": peers, "levelled_off": levelled,

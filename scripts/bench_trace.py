@@ -37,6 +37,7 @@ own_python.go_on()
 
 import numpy as np
 
+from orchestrator.ops.plot import curves
 from orchestrator.ops.trace import TraceError, TraceNode, TracePod, read_nodes, read_pods
 from orchestrator.ops.trace_cluster import shape_of_pod, shapes_of, view_of, wish_of_pod
 from orchestrator.scheduling import registry
@@ -49,7 +50,6 @@ from orchestrator.scheduling.typical import typical_classes
 from orchestrator.scheduling.wish import Wish
 from orchestrator.state.typical import Typical
 from orchestrator.state.views import ClusterView
-from scripts.lib.plot import curves
 
 LOOK_AGAIN = 200
 """With ``--typical online``: arrivals between two looks at what is typical by now; a leader looks in every round."""

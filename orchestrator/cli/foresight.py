@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli.output import show, table
+from orchestrator.cli.output import show, span, table
 from orchestrator.cli.ps import explanation_text
 from orchestrator.cli.session import Session, common
 from orchestrator.contract.answers import Explanation
@@ -181,6 +181,10 @@ def _summary(answer: WhatIf) -> str:
     pending = f"pending {answer.pending_before} -> {answer.pending_after}"
     nodes = f"nodes in use {answer.nodes_used_before} -> {answer.nodes_used_after}"
     lines = [f"{said}; {pending}; {nodes}."]
+    if answer.takes_ms >= 1_000:
+        lines.append(
+            f"It takes {span(answer.takes_ms)} at least, beside starting and stopping: somebody waits for time."
+        )
     if not answer.settled:
         lines.append(
             click.style(

@@ -21,7 +21,8 @@ def port_forward(session: Session, where: str, ports: tuple[str, ...], task: str
     raftsman port-forward web 8080:80   127.0.0.1:8080 -> port 80 of web
     raftsman port-forward web/1 http    any free port here -> the port that the job calls http
 
-    JOB: each connection goes to an instance that runs then, wherever it is.
+    JOB: each connection goes to an instance that runs then, wherever it is. A name, label or task that is wrong ends
+    it at the start.
     """
     wanted = [_port(text) for text in ports]
     context = session.resolve()
@@ -41,7 +42,6 @@ def port_forward(session: Session, where: str, ports: tuple[str, ...], task: str
                     stale_after_s=STALE_AFTER_S,
                 )
             )
-            await client.find_running(where)  # a name that is wrong should be said now, not at the first connection
             for local, remote in wanted:
                 forward = await stack.enter_async_context(
                     client.port_forward(where, remote, local, task=task, told=lambda error: session.warn(error.message))

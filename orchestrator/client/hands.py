@@ -138,15 +138,51 @@ class Hands:
         told: Callable[[RaftsmanError], None] = lambda _error: None,
     ) -> Forward:
         """``async with client.port_forward("web", 80) as forward``: what connects to ``forward.address`` reaches the
-        task's port (a number as the task sees it, or a label). ``local`` 0: any free port. Loopback only."""
+        task's port (a number as the task sees it, or a label). ``local`` 0: any free port. Loopback only.
+
+        It does not start where nothing runs (``PreconditionError``), or where what runs has no such port or task
+        (``InvalidError``, with those that it has)."""
         if host not in ("127.0.0.1", "::1", "localhost"):
             raise InvalidError(f"host: {host!r}; a forwarded port is open to all who can reach it, so loopback only")
+        if isinstance(remote, int) and not 0 < remote < 65_536:
+            raise InvalidError(f"{remote} is no port: expected 1 to 65535, or a port's label")
+        if not 0 <= local < 65_536:
+            raise InvalidError(f"local: {local} is no port: expected 1 to 65535, or 0 for any free one")
         asked = pb.Connect(label=remote) if isinstance(remote, str) else pb.Connect(port=remote)
 
         async def begin() -> Session:
             return await self._open(where, task, namespace, pb.SessionOpen(connect=asked))
 
-        return Forward(begin, host=host, port=local, told=told)
+        async def check() -> None:
+            await self._check_port(where, remote, task, namespace)
+
+        return Forward(begin, host=host, port=local, told=told, check=check)
+
+    async def _check_port(
+        self, where: model.AllocationId | str, remote: int | str, task: str, namespace: str | None
+    ) -> None:
+        """Refuse what the agent would refuse at each connection. Numbers pass: the task alone knows them."""
+        running = await self._matching(where, namespace, running=True)
+        meant = running[0]
+        if isinstance(remote, str):
+            port = next((one for one in meant.ports if one.label == remote), None)
+            if port is None:
+                known = ", ".join(one.label for one in meant.ports) or "none"
+                has = next((one for one in running if any(port.label == remote for port in one.ports)), None)
+                hint = f"; {has.id} has one" if has is not None else ""
+                raise InvalidError(f"{meant.id} has no port {remote!r} (its ports: {known}){hint}")
+            if port.protocol is not model.Protocol.TCP:
+                raise InvalidError(
+                    f"port {remote!r} of {meant.id} is {port.protocol.name.lower()}: only tcp is forwarded"
+                )
+        if task:
+            job = (await self._call(calls.get_job(meant.id.namespace, meant.id.job, False))).job
+            group = next((one for one in job.spec.groups if one.name == meant.id.group), None)
+            if group is None or (job.uid, job.version) != (meant.job_uid, meant.job_version):
+                return  # what runs is of another version: its agent knows
+            names = [one.name for one in group.tasks]
+            if task not in names:
+                raise InvalidError(f"{meant.id} has no task {task!r} (its tasks: {', '.join(names)})")
 
     # ------------------------------------------------------------------ usage, drains
 
@@ -180,6 +216,13 @@ class Hands:
     ) -> tuple[model.AllocationId, int]:
         """(allocation, attempt) that is meant. ``running`` False: also one that has ended, should none run. Raises
         ``NotFoundError``, ``PreconditionError`` where none runs, with how they stand."""
+        chosen = (await self._matching(where, namespace, running=running))[0]
+        return chosen.id, chosen.attempt
+
+    async def _matching(
+        self, where: model.AllocationId | str, namespace: str | None, *, running: bool
+    ) -> list[model.Allocation]:
+        """What may be meant, the one that is first; raises as ``find_running`` does."""
         if isinstance(where, model.AllocationId):
             space, job = where.namespace, where.job
             rest: tuple[str, ...] = (where.group, str(where.ordinal))
@@ -205,8 +248,7 @@ class Hands:
             )
             raise PreconditionError(f"nothing of {where} runs: {standing}", reason="NOT_RUNNING")
         up.sort(key=lambda one: not one.ready)  # stable: the first of those that are ready
-        chosen = (up or found)[0]
-        return chosen.id, chosen.attempt
+        return up or found
 
 
 def _matches(id_: model.AllocationId, rest: tuple[str, ...]) -> bool:

@@ -282,7 +282,7 @@ class Forward:
     """A port of this machine's loopback; every connection to it is a session. ``async with``, or ``start``/``close``.
 
     ``open_`` is asked for each connection, so that it finds a task that was placed elsewhere meanwhile; ``told`` gets
-    what goes wrong with single connections.
+    what goes wrong with single connections. ``check`` raises before anything is listened on where none can work.
     """
 
     def __init__(
@@ -292,9 +292,11 @@ class Forward:
         host: str,
         port: int,
         told: Callable[[RaftsmanError], None] = lambda _error: None,
+        check: Callable[[], Awaitable[None]] | None = None,
         most: int = 100,
     ) -> None:
         self._open = open_
+        self._check = check
         self._host = host
         self._wanted = port
         self._told = told
@@ -317,7 +319,9 @@ class Forward:
         await self.close()
 
     async def start(self) -> None:
-        """Raises ``InvalidError`` where the port cannot be listened on."""
+        """Raises ``InvalidError`` where the port cannot be listened on, and what ``check`` raises."""
+        if self._check is not None:
+            await self._check()
         try:
             self._server = await asyncio.start_server(self._accept, self._host, self._wanted, limit=CHUNK)
         except OSError as error:

@@ -12,11 +12,12 @@ import functools
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from orchestrator.client import aio, contexts
-from orchestrator.contract import model
+from orchestrator.client import aio, contexts, sessions
+from orchestrator.contract import answers, model
 from orchestrator.contract.channel import TlsFiles
+from orchestrator.contract.errors import RaftsmanError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -94,6 +95,91 @@ async def _next(source: AsyncIterator[T]) -> T:
     return await anext(source)
 
 
+async def _now(what: Callable[[], T]) -> T:
+    return what()
+
+
+class Session:
+    """``client.sessions.Session``, blocking; ``with`` closes it. One thread may read while another one sends."""
+
+    def __init__(self, loop: _Loop, session: sessions.Session) -> None:
+        self._loop = loop
+        self._session = session
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def started(self) -> answers.SessionStarted:
+        return self._session.started
+
+    @property
+    def exit_code(self) -> int | None:
+        """None until it is over."""
+        return self._session.exit_code
+
+    def close(self) -> None:
+        """Give it up, wherever it stands: what was begun is ended there. Idempotent."""
+        if not self._loop.closed:
+            self._loop.run(_now(self._session.close))
+
+    def read(self) -> tuple[bool, bytes] | None:
+        """(is standard error, bytes); b"" when the other side says that it sends no more; None when it is over."""
+        return self._loop.run(self._session.read())
+
+    def send(self, data: bytes) -> None:
+        self._loop.run(self._session.send(data))
+
+    def end_input(self) -> None:
+        self._loop.run(self._session.end_input())
+
+    def resize(self, rows: int, columns: int) -> None:
+        self._loop.run(self._session.resize(rows, columns))
+
+    def signal(self, name: str) -> None:
+        self._loop.run(self._session.signal(name))
+
+
+class Forward:
+    """``client.sessions.Forward``, blocking: it serves in the client's thread, from ``start`` (or ``with``) until it is
+    closed."""
+
+    def __init__(self, loop: _Loop, forward: sessions.Forward) -> None:
+        self._loop = loop
+        self._forward = forward
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def port(self) -> int:
+        return self._forward.port
+
+    @property
+    def address(self) -> str:
+        return self._forward.address
+
+    def start(self) -> None:
+        """Raises what the port, or what it should reach, stands against."""
+        self._loop.run(self._forward.start())
+
+    def close(self) -> None:
+        """Listen no more, and end every connection. Idempotent."""
+        if not self._loop.closed:
+            self._loop.run(self._forward.close())
+
+
 class Client:
     """``with Client(["127.0.0.1:7400"], tls=...) as client``; every method as in ``client.aio.Client``, blocking."""
 
@@ -147,6 +233,50 @@ class Client:
         other._aio = self._aio.at_most(timeout_s)
         return other
 
+    def exec(
+        self,
+        where: model.AllocationId | str,
+        command: Sequence[str],
+        *,
+        task: str = "",
+        tty: bool = False,
+        stdin: bool = False,
+        rows: int = 0,
+        columns: int = 0,
+        term: str = "",
+        namespace: str | None = None,
+    ) -> Session:
+        """Start a command in a running task; it ends when the session is closed (``with`` closes it)."""
+        begun = self._aio.exec(
+            where,
+            command,
+            task=task,
+            tty=tty,
+            stdin=stdin,
+            rows=rows,
+            columns=columns,
+            term=term,
+            namespace=namespace,
+        )
+        return Session(self._loop, self._loop.run(begun))
+
+    def port_forward(
+        self,
+        where: model.AllocationId | str,
+        remote: int | str,
+        local: int = 0,
+        *,
+        host: str = "127.0.0.1",
+        task: str = "",
+        namespace: str | None = None,
+        told: Callable[[RaftsmanError], None] = lambda _error: None,
+    ) -> Forward:
+        """``with client.port_forward("web", 80) as forward``: what connects to ``forward.address`` reaches the task's
+        port. ``told`` gets what goes wrong with single connections, in the client's own thread: it must not block, nor
+        call this client."""
+        made = self._aio.port_forward(where, remote, local, host=host, task=task, namespace=namespace, told=told)
+        return Forward(self._loop, made)
+
     submit = _blocking(aio.Client.submit)
     submit_many = _blocking(aio.Client.submit_many)
     get_job = _blocking(aio.Client.get_job)
@@ -181,6 +311,7 @@ class Client:
     cancel_drain = _blocking(aio.Client.cancel_drain)
     drain_status = _blocking(aio.Client.drain_status)
     get_usage = _blocking(aio.Client.get_usage)
+    find_running = _blocking(aio.Client.find_running)
     run_in = _blocking(aio.Client.run_in)
     copy_to = _blocking(aio.Client.copy_to)
     copy_from = _blocking(aio.Client.copy_from)

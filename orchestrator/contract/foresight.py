@@ -70,7 +70,8 @@ class WhatIf:
     """Message ``WhatIfResponse``: what the leader would do, with agents that start and stop at once.
 
     ``settled`` False: it had not come to rest after ``rounds`` rounds or in the given time; what is shown is how far it
-    got. ``left_out``: outcomes beyond those that one answer holds.
+    got. ``left_out``: outcomes beyond those that one answer holds. ``takes_ms``: time that passed until the last of it,
+    because somebody waits for time alone (``min_ready``, a backoff, a deadline); starting and stopping takes none here.
     """
 
     outcomes: tuple[Outcome, ...] = ()
@@ -83,6 +84,7 @@ class WhatIf:
     settled: bool = True
     left_out: int = 0
     read: ReadInfo = NO_READ
+    takes_ms: int = 0
 
 
 NOTHING = WhatIf()

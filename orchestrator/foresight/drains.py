@@ -11,7 +11,8 @@ import numpy as np
 from orchestrator import plan
 from orchestrator.contract.answers import DrainStep
 from orchestrator.contract.model import AllocationId, AllocState, Desired
-from orchestrator.reconcile.rounds import reconcile
+from orchestrator.reconcile.rounds import NO_ROOM
+from orchestrator.reconcile.work import Work
 from orchestrator.state.commands import Action
 from orchestrator.state.model import Job
 from orchestrator.state.views import ClusterView
@@ -33,9 +34,11 @@ def left_on(view: ClusterView, slot: int, now_ms: int) -> tuple[DrainStep, ...]:
     node = view.nodes_by_slot[slot]
     if not node.draining:
         return tuple(sorted((_step(view, at, "stays", "") for at in here), key=lambda step: step.id))
-    work = reconcile(view, now_ms)
+    work = plan.work_of(view, now_ms)
     actions = work.actions
-    turn = set(actions.positions[actions.actions == Action.STOP].tolist())
+    stopping = np.isin(actions.actions, (Action.STOP, Action.REPLACE))
+    turn = dict(zip(actions.positions[stopping].tolist(), actions.reasons[stopping].tolist(), strict=True))
+    asked = _asked(work)
     waiting = [at for at in here if columns.desired[at] == Desired.RUN and at not in turn]
     uids = {view.jobs_by_slot[int(columns.job[at])].uid for at in waiting if int(columns.job[at]) in view.jobs_by_slot}
     pending = plan.explain_many(view, sorted(uids), now_ms) if waiting else {}
@@ -45,12 +48,15 @@ def left_on(view: ClusterView, slot: int, now_ms: int) -> tuple[DrainStep, ...]:
         if columns.desired[at] != Desired.RUN:
             steps.append(_step(view, at, "stopping", columns.reasons.get(int(columns.row[at]), "told to stop")))
         elif at in turn:
-            steps.append(_step(view, at, "next", "it is told to stop now"))
+            steps.append(_step(view, at, "next", "it is told to stop now" + _SAID_MORE.get(turn[at], "")))
         elif job is None:
             steps.append(_step(view, at, "waits", "its job is unknown here"))
         else:
             place = next((place for place, one in enumerate(job.spec.groups) if one.name == group), -1)
             note = work.groups.get((job.slot, place))
+            if (job.slot, place, int(columns.ordinal[at])) in asked:
+                steps.append(_step(view, at, "next", "its successor gets a node now"))
+                continue
             if note is not None and note.held:
                 steps.append(_step(view, at, "budget", note.held))
                 continue
@@ -59,6 +65,22 @@ def left_on(view: ClusterView, slot: int, now_ms: int) -> tuple[DrainStep, ...]:
             why += _on_the_move(view, at, job, group)
             steps.append(_step(view, at, "waits", "; ".join(why) or "one of its group at a time, and others go first"))
     return tuple(sorted(steps, key=lambda step: step.id))
+
+
+_SAID_MORE = {NO_ROOM: f": {plan.NO_ROOM_FIRST}"}
+
+
+def _asked(work: Work) -> frozenset[tuple[int, int, int]]:
+    """(job slot, place of the group, ordinal) of those that get a successor in this round."""
+    none = {key for key, note in work.groups.items() if key in work.instead and note.held}
+    stopped = set(work.actions.positions[work.actions.reasons == NO_ROOM].tolist())
+    none |= {key for key, one in work.instead.items() if stopped & set(one.positions)}
+    return frozenset(
+        (ask.job.slot, ask.group, ordinal)
+        for ask in work.asks
+        if ask.first and (ask.job.slot, ask.group) not in none
+        for ordinal in ask.ordinals.tolist()
+    )
 
 
 def _owner(view: ClusterView, at: int) -> tuple[Job | None, str]:
@@ -92,15 +114,20 @@ def _step(view: ClusterView, at: int, kind: str, why: str) -> DrainStep:
 def _on_the_move(view: ClusterView, at: int, job: Job, group: str) -> list[str]:
     """Others of its group that have to settle first."""
     columns = view.allocations
-    said = []
+    said: list[str] = []
     for other in np.flatnonzero(columns.live & (columns.job == job.slot)).tolist():
         state = AllocState(int(columns.state[other]))
         stopping = columns.desired[other] != Desired.RUN
         settled = bool(columns.ready[other]) and not stopping
-        if other == at or _owner(view, other)[1] != group or settled:
+        successor = columns.ordinal[other] == columns.ordinal[at]
+        if other == at or _owner(view, other)[1] != group or (settled and not successor):
             continue
         node = view.nodes_by_slot.get(int(columns.node[other]))
         where = f" on {node.spec.name}" if node is not None else ""
+        if successor:
+            word = "is ready, and has to stay so for min_ready" if settled else "stops" if stopping else _WORDS[state]
+            said.insert(0, f"its successor{where} {word}")
+            continue
         said.append(f"{group}/{int(columns.ordinal[other])} {'stops' if stopping else _WORDS.get(state, '')}{where}")
     more = [f"{len(said) - NAMED_MAX} more of its group"] if len(said) > NAMED_MAX else []
     return [*said[:NAMED_MAX], *more]

@@ -2,8 +2,9 @@
 
 Owns: ``settle`` and the simulated agents. Leaves to others: what a round looks at (``reconcile.sight``), deciding
 (``plan``), applying (``state``). The rule: nothing is judged here a second time: rounds look, decide and apply as the
-leader's do, so that the answer is what the leader then does, and costs no more than that. Time stands still: what waits
-for its next try goes on waiting.
+leader's do, so that the answer is what the leader then does, and costs no more than that. Time passes only where the
+leader would sleep until a deadline (``min_ready``, a backoff, a drain's or a rollout's deadline), and as much of it at
+most as the caller grants: what waits for longer goes on waiting.
 
 The agents: on every node that is not lost, what is told to stop has stopped, and what was placed runs. Batch tasks do
 not end, and what its agent restarts locally (BACKOFF) stays as it is.
@@ -22,10 +23,19 @@ from orchestrator.contract.model import AllocationId, AllocState, AssignmentKey,
 from orchestrator.reconcile.sight import Sight, StateViews
 from orchestrator.state.allocations import FREE, LAST_LIVE, well
 from orchestrator.state.apply import apply
-from orchestrator.state.commands import ApplyPlan, Command, Entry, Outcome, PlanAnswer, RecordStatuses
+from orchestrator.state.commands import (
+    ApplyPlan,
+    Command,
+    EndRollouts,
+    Entry,
+    Outcome,
+    PlanAnswer,
+    RecordStatuses,
+    WriteAnswer,
+)
 from orchestrator.state.model import MAX_COMMAND_ROWS
 from orchestrator.state.state import Rows, State
-from orchestrator.state.views import allocation_id, cluster_view
+from orchestrator.state.views import ClusterView, allocation_id, cluster_view
 
 ROUNDS_MAX = 5_000
 """A drain of n instances of one group takes 2 n rounds."""
@@ -39,8 +49,11 @@ def _always() -> bool:
 
 @dataclass(slots=True, kw_only=True)
 class Ran:
-    """``reasons``: by instance, the last one that a plan gave for an action on it."""
+    """``now_ms``: when it came to rest; ``acted_ms``: when something was done for the last time; ``reasons``: by
+    instance, the last one that a plan gave for an action on it."""
 
+    now_ms: int
+    acted_ms: int
     rounds: int = 0
     settled: bool = False
     reasons: dict[AllocationId, str] = field(default_factory=dict)
@@ -51,37 +64,69 @@ def perform(state: State, command: Command, now_ms: int) -> Outcome:
     return apply(state, Entry(identity="", request_id="", digest=b"", time_ms=now_ms, command=command))
 
 
-def settle(state: State, now_ms: int, *, go_on: Callable[[], bool] = _always, rounds_max: int = ROUNDS_MAX) -> Ran:
-    """Change ``state`` until nothing is left to do. ``go_on`` is asked before every round: False ends it there."""
-    ran = Ran()
+def settle(
+    state: State,
+    now_ms: int,
+    *,
+    go_on: Callable[[], bool] = _always,
+    rounds_max: int = ROUNDS_MAX,
+    horizon_ms: int = 0,
+) -> Ran:
+    """Change ``state`` until nothing is left to do, for so much time at most. ``go_on`` is asked before every round:
+    False ends it there."""
+    ran = Ran(now_ms=now_ms, acted_ms=now_ms)
+    end_ms = now_ms + horizon_ms
     sight, planner = Sight(StateViews(lambda: state)), plan.Planner()
     told = -1  # agents have done what they were told up to here
     while ran.rounds < rounds_max and go_on():
-        view = sight.look(now_ms)
+        view = sight.look(ran.now_ms)
         plans: Sequence[ApplyPlan] = ()
+        ended = False
         if view is not None:
-            decision = planner.decide(view, now_ms)
+            decision = planner.decide(view, ran.now_ms)
             plans = decision.plans
             sight.decided(view, pending=decision.pending, wake_at_ms=decision.wake_at_ms)
+            if decision.verdicts:
+                ended = _changed(perform(state, EndRollouts(verdicts=decision.verdicts), ran.now_ms))
+                sight.forget()
         for one in plans:
             _note_reasons(state, one, ran.reasons)
-        answers = [perform(state, one, now_ms) for one in plans]
+        answers = [perform(state, one, ran.now_ms) for one in plans]
         if not all(map(_is_whole, answers)):
             sight.forget()
         index = state.index
-        obeyed = obey(state, now_ms, since=told)
+        obeyed = obey(state, ran.now_ms, since=told)
         told = index
-        if not any(map(_went_in, answers)) and not obeyed:
-            # Also where a plan was refused whole: the same state would only bring the same plan again.
-            ran.settled = not plans
-            return ran
         ran.rounds += 1
+        if any(map(_went_in, answers)) or obeyed:
+            ran.acted_ms = ran.now_ms
+        elif plans:
+            return ran  # refused whole: the same state would only bring the same plan again
+        elif not ended and not _sleep(ran, sight, view, end_ms):
+            ran.rounds -= 1  # it only found that there is nothing to do
+            ran.settled = True
+            return ran
     return ran
 
 
-def at_rest(state: State, now_ms: int) -> bool:
-    """Whether neither the leader nor any agent has anything to do now."""
-    return not len(_to_report(state)) and not plan.decide(cluster_view(state), now_ms).plans
+def _sleep(ran: Ran, sight: Sight, view: ClusterView | None, end_ms: int) -> bool:
+    """Whether the leader would look again by itself, in time: that time it is then."""
+    at_ms = sight.wake_at_ms
+    if at_ms is None or at_ms > end_ms:
+        return False
+    if at_ms <= ran.now_ms:
+        return view is not None and view.held is not None  # who looked at some jobs alone looks at everything
+    ran.now_ms = at_ms
+    return True
+
+
+def at_rest(state: State, now_ms: int, *, horizon_ms: int = 0) -> bool:
+    """Whether neither the leader nor any agent has anything to do now, nor by itself within that time."""
+    if len(_to_report(state)):
+        return False
+    decision = plan.decide(cluster_view(state), now_ms)
+    later = decision.wake_at_ms is not None and now_ms < decision.wake_at_ms <= now_ms + horizon_ms
+    return not decision.plans and not later
 
 
 def obey(state: State, now_ms: int, *, since: int = -1) -> bool:
@@ -145,6 +190,11 @@ def _next_word(health: int) -> int:
 def _is_whole(outcome: Outcome) -> bool:
     answer = getattr(outcome, "answer", None)
     return isinstance(answer, PlanAnswer) and not answer.rejected
+
+
+def _changed(outcome: Outcome) -> bool:
+    answer = getattr(outcome, "answer", None)
+    return isinstance(answer, WriteAnswer) and answer.changed
 
 
 def _went_in(outcome: Outcome) -> bool:

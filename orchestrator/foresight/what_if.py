@@ -35,6 +35,8 @@ OUTCOMES_MAX = 20_000
 """In one answer."""
 EXPLAINED_MAX = 20
 """Jobs whose pending groups get reasons; the others are counted."""
+HORIZON_MS = 3_600_000
+"""So much time passes in an answer, where the leader waits for time alone."""
 LOST_REASON = "what if it were lost"
 
 
@@ -45,15 +47,15 @@ def what_if(
     now = restore(image)
     before, pending_before = Standings(now), plan.pending(cluster_view(now), now_ms)
     used_before = len(used_nodes(now))
-    resting = at_rest(now, now_ms)
+    resting = at_rest(now, now_ms, horizon_ms=HORIZON_MS)
     then = restore(image)
     for command in (one for change in changes for one in commands_of(then, change)):
         outcome = command if isinstance(command, Rejected) else perform(then, command, now_ms)
         if isinstance(outcome, Rejected):
             return outcome
-    ran = settle(then, now_ms, go_on=go_on)
+    ran = settle(then, now_ms, go_on=go_on, horizon_ms=HORIZON_MS)
     if not resting:
-        settle(now, now_ms, go_on=go_on)
+        settle(now, now_ms, go_on=go_on, horizon_ms=HORIZON_MS)
     found = outcomes(
         before,
         Standings(then),
@@ -61,16 +63,17 @@ def what_if(
         reasons=ran.reasons,
         lost=frozenset(node.spec.id for node in then.nodes.values() if node.status is NodeStatus.LOST),
     )
-    pending_after = plan.pending(cluster_view(then), now_ms)
+    pending_after = plan.pending(cluster_view(then), ran.now_ms)
     return WhatIf(
         outcomes=tuple(found[:OUTCOMES_MAX]),
-        pending=tuple(_pending_groups(then, pending_before, pending_after, now_ms)),
+        pending=tuple(_pending_groups(then, pending_before, pending_after, ran.now_ms)),
         pending_before=sum(pending_before.values()),
         pending_after=sum(pending_after.values()),
         nodes_used_before=used_before,
         nodes_used_after=len(used_nodes(then)),
         rounds=ran.rounds,
         settled=ran.settled,
+        takes_ms=ran.acted_ms - now_ms,
         left_out=max(0, len(found) - OUTCOMES_MAX),
     )
 
@@ -87,7 +90,7 @@ def commands_of(state: State, change: Change) -> Iterator[Command | Rejected]:
             mark = NodeMark(node_id=change.lose, register_index=node.register_index, reason=LOST_REASON)
             yield MarkNodes(lost=(mark,))
     if change.submit is not None:
-        yield SubmitJobs(jobs=(JobSubmission(spec=change.submit, uid=_fresh_uid(state), in_place=True),))
+        yield SubmitJobs(jobs=(JobSubmission(spec=change.submit, uid=_fresh_uid(state), in_place=True, remember=True),))
     wanted = change.add_node
     if change.like:
         model = state.nodes.get(change.like)

@@ -30,6 +30,7 @@ from orchestrator.contract.plain import plain
 from orchestrator.gateway import tasks
 from orchestrator.gateway.metrics import GatewayMetrics
 from orchestrator.gateway.overview import Overview
+from orchestrator.gateway.rollouts import add_rollouts
 from orchestrator.gateway.runs import add_runs
 from orchestrator.gateway.security import LOOPBACK, HostCheck
 from orchestrator.jobfile import file
@@ -49,6 +50,7 @@ def build_app(
     _add_tasks(app, client)
     _add_jobs(app, client)
     add_runs(app, client, _body)
+    add_rollouts(app, client, _body)
     _add_cluster(app, client)
     _add_pages(app, client, overview, metrics)
     return HostCheck(Measured(app, metrics), hosts=hosts)

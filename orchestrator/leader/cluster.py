@@ -19,6 +19,10 @@ class StateCluster(StateViews):
     def index(self) -> int:
         return self._state().index
 
+    @property
+    def feature_level(self) -> int:
+        return self._state().feature_level
+
     def nodes(self) -> Iterable[Node]:
         return self._state().nodes.values()
 

@@ -1,9 +1,9 @@
 """The leader's loop: while this peer leads, look at the whole state, decide, propose; again when something changed.
 
 Owns: when to look (a change, a deadline, never a period), keeping the loop free while a large plan is made, judging
-silent nodes, starting what is due (``schedule``), collecting. Leaves to others: what should be (``plan``), whether it
-goes in (``state.apply``), hearing heartbeats (``liveness``). The rule: leadership is a hint to run, never permission;
-a deposed peer's proposals fail, and nothing that a round decided outlives the round.
+silent nodes, starting what is due (``schedule``), collecting, raising the feature level. Leaves to others: what should
+be (``plan``), whether it goes in (``state.apply``), hearing heartbeats (``liveness``). The rule: leadership is a hint
+to run, never permission; a deposed peer's proposals fail, and nothing that a round decided outlives the round.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from prometheus_client import Counter, Histogram
 
 from orchestrator.contract.errors import NoLeaderError, NotLeaderError, RaftsmanError
 from orchestrator.leader.liveness import Liveness
-from orchestrator.leader.schedule import Templates, Timetable
+from orchestrator.leader.schedule import Templates, Timetable, minted
 from orchestrator.reconcile.sight import Sight, Views
 from orchestrator.replication.log import ReplicatedLog
 from orchestrator.replication.propose import Proposer, unix_ms
@@ -32,8 +32,10 @@ from orchestrator.state.commands import (
     PlanAnswer,
     Rejected,
     RolloutVerdict,
+    SetFeatureLevel,
     WriteAnswer,
 )
+from orchestrator.state.features import HIGHEST, LAST_WITHOUT_RULES
 from orchestrator.state.model import Node
 from orchestrator.state.views import ClusterView
 
@@ -87,6 +89,9 @@ class Cluster(Views, Templates, Protocol):
     @property
     def index(self) -> int: ...
 
+    @property
+    def feature_level(self) -> int: ...
+
     def nodes(self) -> Iterable[Node]: ...
 
     def collectable(self, now_ms: int) -> bool: ...
@@ -95,7 +100,7 @@ class Cluster(Views, Templates, Protocol):
 class LeaderLoop:
     """Run as one task for the life of the process; it sleeps while this peer does not lead.
 
-    ``clock_ms`` gives unix milliseconds, ``clock`` seconds that never go back.
+    ``clock_ms`` gives unix milliseconds, ``clock`` seconds that never go back, ``mint`` uids of runs.
     """
 
     def __init__(
@@ -108,6 +113,7 @@ class LeaderLoop:
         decide: Callable[[ClusterView, int], Plan],
         clock_ms: Callable[[], int] = unix_ms,
         clock: Callable[[], float] = time.monotonic,
+        mint: Callable[[], str] = minted,
     ) -> None:
         self._log = log
         self._proposer = proposer
@@ -122,7 +128,7 @@ class LeaderLoop:
         self._judge_after = 0.0
         self._rest_until = 0.0
         self._sight = Sight(cluster)
-        self._timetable = Timetable(cluster)
+        self._timetable = Timetable(cluster, mint=mint)
 
     async def run(self) -> None:
         """Never returns and never raises, except when cancelled."""
@@ -181,7 +187,7 @@ class LeaderLoop:
         await asyncio.sleep(max(0.0, self._rest_until - self._clock()))
         self._woken.clear()
         await self._judge()
-        if await self._collect():
+        if await self._collect() or await self._raise_features():
             return 0.0
         now_ms = self._clock_ms()
         due = self._timetable.due(now_ms)
@@ -276,6 +282,16 @@ class LeaderLoop:
             return True
         self._collect_at = self._clock() + COLLECT_EVERY_S
         return False
+
+    async def _raise_features(self) -> bool:
+        """Once every peer said that it understands more than all of them were known to; whether it was raised."""
+        if self._cluster.feature_level >= HIGHEST:
+            return False
+        known = min((peer.feature_level for peer in self._log.status().peers), default=0)
+        level = min(known, HIGHEST)
+        if level <= max(self._cluster.feature_level, LAST_WITHOUT_RULES):
+            return False
+        return await self._changes(SetFeatureLevel(level=level))
 
     async def _changes(self, command: Command) -> bool:
         answer = await self._propose(command)

@@ -18,6 +18,10 @@ AT_ONCE = 500
 """Runs in one command."""
 
 
+def minted() -> str:
+    return uuid.uuid4().hex
+
+
 class Templates(Protocol):
     @property
     def time_ms(self) -> int:
@@ -33,7 +37,7 @@ class Templates(Protocol):
 class Timetable:
     """``wake_at_ms``: unix ms of the next due time; None: nothing is to come."""
 
-    def __init__(self, templates: Templates, *, mint: Callable[[], str] = lambda: uuid.uuid4().hex) -> None:
+    def __init__(self, templates: Templates, *, mint: Callable[[], str] = minted) -> None:
         self._templates = templates
         self._mint = mint
         self._index = -1

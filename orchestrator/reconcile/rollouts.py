@@ -15,7 +15,7 @@ rules, for a group of ``count`` with ``surge`` and ``unavailable``:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -46,7 +46,7 @@ class Moves:
 
 
 @dataclass(slots=True)
-class _Group:
+class Group:
     """One group while it is looked at. Positions of rows: ``old``: outdated, alone, meant to run (and reachable), by
     ordinal; ``elders``: live beside a successor, with the row of that; ``fallen``: newer attempts that ended."""
 
@@ -84,7 +84,7 @@ def advance(scene: Scene, stops: Int32Array, notes: dict[tuple[int, int], GroupW
             by_job.setdefault(groups.jobs[number].slot, []).append(number)
     if not by_job:
         return moves
-    look = _Looking(scene, stops, now_ms)
+    look = Looking(scene, stops, now_ms)
     for slot in sorted(by_job):
         rollout = groups.jobs[by_job[slot][0]].rollout
         assert rollout is not None, "looked for above"
@@ -92,6 +92,7 @@ def advance(scene: Scene, stops: Int32Array, notes: dict[tuple[int, int], GroupW
         for group in seen:
             note = notes.setdefault(key_of(groups, group.number), GroupWork())
             note.outdated = group.outdated
+            group.pairs += note.successors  # those that a drain asks for in this round
             if rollout.status is RolloutStatus.RUNNING:
                 held = scene.view.jobs_by_slot[slot].spec.disruption is not None and look.drains(group.number)
                 _move(look, group, rollout, moves, note, held=held)
@@ -101,7 +102,7 @@ def advance(scene: Scene, stops: Int32Array, notes: dict[tuple[int, int], GroupW
     return moves
 
 
-class _Looking:
+class Looking:
     """Rows as this round sees them."""
 
     def __init__(self, scene: Scene, stops: Int32Array, now_ms: int) -> None:
@@ -117,11 +118,11 @@ class _Looking:
         draining: BoolArray = self.scene.rows.node_draining[instances.newest[here]] & instances.live[here]
         return bool(draining.any())
 
-    def at(self, number: int, moves: Moves) -> _Group:
+    def at(self, number: int, moves: Moves) -> Group:
         scene, columns = self.scene, self.scene.view.allocations
         job, place = scene.groups.jobs[number], scene.groups.places[number]
         spec = job.spec.groups[place]
-        group = _Group(number, spec.count, surge(spec.update, spec.count), unavailable(spec.update, spec.count))
+        group = Group(number, spec.count, surge(spec.update, spec.count), unavailable(spec.update, spec.count))
         min_ready_ms = (spec.update or DEFAULT).min_ready_ms
         mine = scene.live & (scene.rows.group == number)
         group.outdated = int((mine & scene.rows.outdated).sum())
@@ -155,7 +156,7 @@ class _Looking:
                     self._fell(group, beside)
         return group
 
-    def _fell(self, group: _Group, row: int) -> None:
+    def _fell(self, group: Group, row: int) -> None:
         if not self.scene.rows.outdated[row] and self.fate(row)[0] is Fate.FAILED:
             group.failed_at = row
 
@@ -193,7 +194,7 @@ class _Looking:
         return said or f"it is {AllocState(int(columns.state[row])).name.lower()}"
 
 
-def _move(look: _Looking, group: _Group, rollout: Rollout, moves: Moves, note: GroupWork, *, held: bool) -> None:
+def _move(look: Looking, group: Group, rollout: Rollout, moves: Moves, note: GroupWork, *, held: bool) -> None:
     """``held``: the disruption budget is busy with a drain, so nothing that is ready may be stopped besides."""
     scene = look.scene
     job, place = scene.groups.jobs[group.number], scene.groups.places[group.number]
@@ -212,7 +213,7 @@ def _move(look: _Looking, group: _Group, rollout: Rollout, moves: Moves, note: G
     asked: list[int] = []
     if not blocked_by(scene.view, job, place):
         room = min(group.surge - group.pairs, may_take, max(0, width - group.on_the_way))
-        asked = _ask(look, group, first, room, moves)
+        asked = ask_successors(look, group.number, group.fallen, first, room, moves)
     stuck = not group.elders and look.now_ms - rollout.progress_ms >= STUCK_MS
     if group.old and group.unavailable and asked and not stuck:
         moves.wake(rollout.progress_ms + STUCK_MS)
@@ -232,45 +233,56 @@ def _move(look: _Looking, group: _Group, rollout: Rollout, moves: Moves, note: G
         on_the_way += 1
 
 
-def _leaver(look: _Looking, elder: int, successor: int, *, keep: bool) -> int:
+def _leaver(look: Looking, elder: int, successor: int, *, keep: bool) -> int:
     """Which of two that live together goes now, or -1."""
     outdated = look.scene.rows.outdated
     if not outdated[successor]:
-        return elder if look.ready[successor] and _settled(look, successor) and not keep else -1
+        return elder if look.ready[successor] and settles_at(look, successor) <= look.now_ms and not keep else -1
     if not outdated[elder] and look.stays[elder]:
         # The version of the successor was taken back.
         return successor if look.ready[elder] or not look.ready[successor] else -1
     return elder if look.ready[successor] else successor  # both are outdated: make room for a third
 
 
-def _settled(look: _Looking, row: int) -> bool:
+def settles_at(look: Looking, row: int) -> int:
+    """When a row that is ready has been so for long enough."""
     scene = look.scene
     number = int(scene.rows.group[row])
     update = scene.groups.jobs[number].spec.groups[scene.groups.places[number]].update or DEFAULT
-    return int(scene.view.allocations.modify_time_ms[row]) + update.min_ready_ms <= look.now_ms
+    return int(scene.view.allocations.modify_time_ms[row]) + update.min_ready_ms
 
 
-def _ask(look: _Looking, group: _Group, first: Iterable[int], room: int, moves: Moves) -> list[int]:
-    """Ask for successors of at most ``room``; returns the rows that are to get one."""
+def ask_successors(
+    look: Looking,
+    number: int,
+    fallen: Mapping[int, int],
+    in_turn: Iterable[int],
+    room: int,
+    moves: Moves,
+    *,
+    first: bool = False,
+) -> list[int]:
+    """Ask for successors of at most ``room`` of a group; returns the rows that are to get one. ``fallen``: by row, its
+    last successor that ended; ``first``: as in ``Ask``."""
     scene, columns = look.scene, look.scene.view.allocations
     chosen: list[int] = []
     avoid: list[int] = []
-    for row in first:
+    for row in in_turn:
         if len(chosen) >= room:
             break
-        node, fallen = NO_NODE, group.fallen.get(row)
-        if fallen is not None:
-            fate, due_ms = look.fate(fallen)
+        node, last = NO_NODE, fallen.get(row)
+        if last is not None:
+            fate, due_ms = look.fate(last)
             if fate is Fate.WAIT:
                 moves.wake(due_ms)
             if fate is not Fate.AGAIN:
                 continue
-            if columns.start_failed[fallen]:
-                node = int(columns.node[fallen])
+            if columns.start_failed[last]:
+                node = int(columns.node[last])
         chosen.append(row)
         avoid.append(node)
-    job, place = scene.groups.jobs[group.number], scene.groups.places[group.number]
-    here = slice(scene.bounds[group.number], scene.bounds[group.number + 1])
+    job, place = scene.groups.jobs[number], scene.groups.places[number]
+    here = slice(scene.bounds[number], scene.bounds[number + 1])
     peers = columns.node[scene.instances.newest[here][scene.instances.live[here]]]
     for node in sorted(set(avoid)):
         rows = sorted(
@@ -287,12 +299,13 @@ def _ask(look: _Looking, group: _Group, first: Iterable[int], room: int, moves: 
                 avoid=node,
                 peers=peers,
                 last_node=int(columns.node[rows[-1]]),
+                first=first,
             )
         )
     return chosen
 
 
-def _halted(rollout: Rollout, group: _Group) -> str:
+def _halted(rollout: Rollout, group: Group) -> str:
     """Why the group's rollout does not go on, "" where it does."""
     if rollout.status is RolloutStatus.PAUSED:
         return "it is paused (raftsman resume lets it go on)"
@@ -303,7 +316,7 @@ def _halted(rollout: Rollout, group: _Group) -> str:
     return ""
 
 
-def _judge(look: _Looking, slot: int, rollout: Rollout, seen: list[_Group], moves: Moves) -> None:
+def _judge(look: Looking, slot: int, rollout: Rollout, seen: list[Group], moves: Moves) -> None:
     """Whether it is over."""
     scene = look.scene
     job = scene.view.jobs_by_slot[slot]
@@ -339,7 +352,7 @@ def _judge(look: _Looking, slot: int, rollout: Rollout, seen: list[_Group], move
         )
 
 
-def _patience_ms(scene: Scene, seen: list[_Group]) -> int:
+def _patience_ms(scene: Scene, seen: list[Group]) -> int:
     """The longest deadline of the groups that are not through; 0: one of them has none."""
     found = []
     for group in seen:
@@ -350,7 +363,7 @@ def _patience_ms(scene: Scene, seen: list[_Group]) -> int:
     return 0 if not all(found) else max(found, default=0)
 
 
-def _what_is_in_the_way(look: _Looking, seen: list[_Group]) -> str:
+def _what_is_in_the_way(look: Looking, seen: list[Group]) -> str:
     """One instance of the current version that is not ready, and what is said of it."""
     scene, columns = look.scene, look.scene.view.allocations
     for group in seen:

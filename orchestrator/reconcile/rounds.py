@@ -1,9 +1,9 @@
 """One round of reconciling: from a whole view of the cluster to what should change. Level-triggered and pure.
 
 Owns: what is lost, surplus, drained or outdated, and the order in which asks are served. Leaves to others: what is
-missing (``gaps``), ended attempts (``state.failures``), the pace of rollouts (``rollouts``) and drains (``pace``),
-where asks go (``scheduling``). The rule: a round looks only at the state, never at what an earlier round did, so a
-lost wake-up or a new leader costs one round.
+missing (``gaps``), ended attempts (``state.failures``), the pace of rollouts (``rollouts``) and drains (``drains``:
+successors first, ``pace``: one after the other), where asks go (``scheduling``). The rule: a round looks only at the
+state, never at what an earlier round did, so a lost wake-up or a new leader costs one round.
 
 An instance that is being stopped keeps its room until its agent says that it ended, so its replacement is asked for in
 a later round. One that is lost gives up its room in the very entry that says so, and is asked for again at once.
@@ -12,16 +12,18 @@ a later round. One that is lost gives up its room in the very entry that says so
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from orchestrator.contract.constraints import matches
 from orchestrator.contract.model import AllocState, Desired, JobType
+from orchestrator.reconcile.drains import Surging, surge
 from orchestrator.reconcile.gangs import Cause, gang_of
 from orchestrator.reconcile.gaps import find_gaps
 from orchestrator.reconcile.pace import Pace, choose_victim
 from orchestrator.reconcile.rollouts import advance
 from orchestrator.reconcile.table import GONE, BoolArray, Scene, constraints_of, key_of, look
 from orchestrator.reconcile.taints import evictions
-from orchestrator.reconcile.work import Actions, Ask, GroupWork, Work
+from orchestrator.reconcile.work import Actions, Ask, GroupWork, StopFirst, Work
 from orchestrator.state import disruption
 from orchestrator.state.commands import Action, Int32Array
 from orchestrator.state.disruption import PREEMPTED, is_up, may_go_down, standing
@@ -38,8 +40,12 @@ REASONS = (
     "a member of its gang has ended: all of it starts again",
     "a member of its gang is on a node that is being drained",
     "the deadline of its node's drain has passed",
+    "no drain needs two attempts of it any more",
+    "its node is being drained, and nowhere is room for a successor first",
 )
-LOST, STOPPED, SURPLUS, REMOVED, DRAINED, OUTDATED, UNMATCHED, BROKEN, GANG_DRAINED, OVERDUE = range(len(REASONS))
+LOST, STOPPED, SURPLUS, REMOVED, DRAINED, OUTDATED, UNMATCHED, BROKEN, GANG_DRAINED, OVERDUE, SPARE, NO_ROOM = range(
+    len(REASONS)
+)
 STAYS = -1
 _GANG_REASONS = {Cause.BROKEN: BROKEN, Cause.OUTDATED: OUTDATED, Cause.DRAINED: GANG_DRAINED}
 
@@ -53,15 +59,17 @@ def reconcile(view: ClusterView, now_ms: int) -> Work:
     for number, cause in gangs.items():
         _stop_gang(scene, stops, number, _GANG_REASONS[cause])
     texts, taint_at_ms = _driven_away(scene, stops, max(now_ms, view.time_ms))
-    _give_way(scene, stops, notes)
+    surging = surge(scene, stops, notes, max(now_ms, view.time_ms), drained=DRAINED, spare=SPARE)
+    instead = _give_way(scene, stops, notes, surging)
     moves = advance(scene, stops, notes, max(now_ms, view.time_ms))
-    deadlines = (wake_at_ms, taint_at_ms, drain_at_ms, moves.wake_at_ms)
+    deadlines = (wake_at_ms, taint_at_ms, drain_at_ms, surging.wake_at_ms, moves.wake_at_ms)
     return Work(
-        actions=_actions(scene, stops, texts, moves.replaced),
-        asks=tuple(sorted([*asks, *moves.asks], key=_turn)),
+        actions=_actions(scene, stops, texts, moves.replaced, surging.leavers),
+        asks=tuple(sorted([*asks, *surging.asks, *moves.asks], key=_turn)),
         wake_at_ms=min((at for at in deadlines if at is not None), default=None),
         groups=notes,
         verdicts=tuple(moves.verdicts),
+        instead=instead,
     )
 
 
@@ -140,47 +148,91 @@ def _driven_away(scene: Scene, stops: Int32Array, now_ms: int) -> tuple[tuple[st
     return tuple(texts), wake_at_ms
 
 
-def _give_way(scene: Scene, stops: Int32Array, notes: dict[tuple[int, int], GroupWork]) -> None:
+def _give_way(
+    scene: Scene, stops: Int32Array, notes: dict[tuple[int, int], GroupWork], surging: Surging
+) -> dict[tuple[int, int], StopFirst]:
     """Choose at most one allocation per group to give way, or as many as a disruption budget allows of those on
-    draining nodes; adds them to ``stops`` and notes what holds others up.
+    draining nodes; adds them to ``stops`` and notes what holds others up. Who waits for a successor is left alone; the
+    result is what would be done about those for whom one is asked now, should none find room.
 
     What ``keep`` holds on a lost node takes no part: it can neither stop nor be waited for.
     """
     columns, groups, rows, instances = scene.view.allocations, scene.groups, scene.rows, scene.instances
+    instead: dict[tuple[int, int], StopFirst] = {}
     if not len(instances.group):
-        return
+        return instead
     newest = instances.newest
     reachable = instances.live & (stops[newest] == STAYS) & ~rows.node_lost[newest]
     running = reachable & (columns.desired[newest] == Desired.RUN)
     outdated = running & scene.rows.outdated[newest] & ~groups.policy[instances.group]  # else: ``rollouts``
-    draining = running & rows.node_draining[newest]
+    draining = running & rows.node_draining[newest] & ~surging.spared[newest]
     # Who runs and is not ready is on its way, or sick: neither is a reason to take the next one down.
     state = columns.state.copy()
     state[(state == AllocState.RUNNING) & ~columns.ready] = AllocState.STARTING
+    turns = _Turns(scene, stops, state, reachable, running, outdated)
     for number in np.unique(instances.group[outdated | draining]).tolist():
         if gang_of(groups, number) is not None:
             continue  # replaced as a whole, above
-        here = slice(int(instances.bounds[number]), int(instances.bounds[number + 1]))
         note = notes.setdefault(key_of(groups, number), GroupWork())
-        if groups.budgeted[number] and bool(draining[here].any()):
+        leave, note.held, note.halted = turns.of(number, note, draining)
+        note.outdated = int(outdated[turns.here(number)].sum())
+        if number in surging.asked:
+            continue  # whom a drain would stop first is decided below, once, for all of the group
+        for place in leave:
+            stops[newest[place]] = DRAINED if draining[place] else OUTDATED
+    for number, asked in surging.asked.items():
+        key = key_of(groups, number)
+        waiting = draining | (running & np.isin(newest, asked))
+        leave, held, _ = turns.of(number, notes[key], waiting)
+        instead[key] = StopFirst(positions=tuple(newest[leave].tolist()), held=held)
+    return instead
+
+
+class _Turns:
+    """Who of a group goes now, to make room for a replacement that comes after it. Arrays: per instance, ``state`` per
+    row."""
+
+    def __init__(
+        self,
+        scene: Scene,
+        stops: Int32Array,
+        state: npt.NDArray[np.int8],
+        reachable: BoolArray,
+        running: BoolArray,
+        outdated: BoolArray,
+    ) -> None:
+        self._scene = scene
+        self._stops = stops
+        self._state = state
+        self._reachable = reachable
+        self._running = running
+        self._outdated = outdated
+
+    def here(self, number: int) -> slice:
+        return slice(self._scene.bounds[number], self._scene.bounds[number + 1])
+
+    def of(self, number: int, note: GroupWork, draining: BoolArray) -> tuple[list[int], str, str]:
+        """Instances that go now, what holds the others on draining nodes, and what halts a rollout."""
+        scene, instances = self._scene, self._scene.instances
+        here = self.here(number)
+        if scene.groups.budgeted[number] and bool(draining[here].any()):
             # A rollout waits meanwhile: it would take instances down that the budget does not know of.
-            note.held = _drain_within_budget(scene, stops, number, draining[here])
-            note.outdated = int(outdated[here].sum())
-            continue
+            leave, held = _within_budget(scene, self._stops, number, draining[here])
+            return [here.start + place for place in leave], held, note.halted
         gaps = note.missing
-        stopping = reachable[here] & ~running[here]
+        stopping = self._reachable[here] & ~self._running[here]
         if number in scene.system_nodes:
             # A node that never had room for it must not hold up the others: only what was there before counts.
             expected = np.isin(instances.ordinal[here], list(scene.system_nodes[number]))
             gaps = int((expected & ~instances.live[here]).sum()) - note.failed - note.waiting
         else:
-            stopping &= instances.ordinal[here] < groups.count[number]
-        victim, note.halted = choose_victim(
+            stopping &= instances.ordinal[here] < scene.groups.count[number]
+        victim, halted = choose_victim(
             Pace(
-                state=state[newest[here]],
+                state=self._state[instances.newest[here]],
                 ordinal=instances.ordinal[here],
-                running=running[here],
-                outdated=outdated[here],
+                running=self._running[here],
+                outdated=self._outdated[here],
                 draining=draining[here],
                 stopping=stopping,
                 gaps=gaps,
@@ -188,14 +240,12 @@ def _give_way(scene: Scene, stops: Int32Array, notes: dict[tuple[int, int], Grou
                 failed=note.failed,
             )
         )
-        note.outdated = int(outdated[here].sum())
-        if victim is not None:
-            place = here.start + victim
-            stops[newest[place]] = DRAINED if draining[place] else OUTDATED
+        return ([] if victim is None else [here.start + victim]), "", halted
 
 
-def _drain_within_budget(scene: Scene, stops: Int32Array, number: int, draining: BoolArray) -> str:
-    """Stop what the group's budget allows of its instances on draining nodes; returns what holds up the rest."""
+def _within_budget(scene: Scene, stops: Int32Array, number: int, draining: BoolArray) -> tuple[list[int], str]:
+    """What the group's budget lets go of its instances on draining nodes, by place in the group; and what holds up the
+    rest."""
     columns, groups, rows, instances = scene.view.allocations, scene.groups, scene.rows, scene.instances
     here = slice(int(instances.bounds[number]), int(instances.bounds[number + 1]))
     newest = instances.newest[here]
@@ -212,22 +262,23 @@ def _drain_within_budget(scene: Scene, stops: Int32Array, number: int, draining:
         preempted=np.array(preempted, dtype=np.bool_),
     )
     budget = job.spec.disruption
-    stops[newest[draining & ~up]] = DRAINED  # who is down anyway costs nobody anything
-    candidates = np.flatnonzero(draining & up)
+    down = np.flatnonzero(draining & ~up).tolist()  # who is down anyway costs nobody anything
+    candidates = np.flatnonzero(draining & up).tolist()
     leave = candidates[: may_go_down(budget, wanted=wanted, up=well)]
-    stops[newest[leave]] = DRAINED
     stay = len(candidates) - len(leave)
     if not stay:
-        return ""
-    return (
-        f"its disruption budget keeps {stay} on draining nodes: {disruption.describe(budget, wanted=wanted, up=well)}"
-    )
+        return [*down, *leave], ""
+    said = disruption.describe(budget, wanted=wanted, up=well)
+    return [*down, *leave], f"its disruption budget keeps {stay} on draining nodes: {said}"
 
 
 _NOTHING = np.zeros(0, dtype=np.int32)
 
 
-def _actions(scene: Scene, stops: Int32Array, texts: tuple[str, ...], replaced: list[int]) -> Actions:
+def _actions(
+    scene: Scene, stops: Int32Array, texts: tuple[str, ...], replaced: list[int], leavers: list[int]
+) -> Actions:
+    """``replaced``, ``leavers``: who may go only while enough others are ready, which is judged again at commit."""
     columns = scene.view.allocations
     stops[replaced] = OUTDATED
     lost = np.flatnonzero(scene.lose)
@@ -235,7 +286,7 @@ def _actions(scene: Scene, stops: Int32Array, texts: tuple[str, ...], replaced: 
     if not len(lost) and not len(stopped):  # as in most rounds
         return Actions(positions=lost, actions=_NOTHING, reasons=_NOTHING, texts=texts)
     stopped = stopped[np.lexsort((-columns.ordinal[stopped], columns.group[stopped], columns.job[stopped]))]
-    kind = np.where(np.isin(stopped, replaced), Action.REPLACE, Action.STOP)
+    kind = np.where(np.isin(stopped, [*replaced, *leavers]), Action.REPLACE, Action.STOP)
     kinds = [np.full(len(lost), Action.LOSE), kind]
     return Actions(
         positions=np.concatenate([lost, stopped]).astype(np.int64),

@@ -28,7 +28,8 @@ class Ask:
     being moved away), or NO_NODE. ``peers``: node
     slots of the group's live allocations, one each. ``last_node``: where the group's latest placement went, or NO_NODE.
     ``pinned``: a system job; instance ``ordinal`` belongs on the node with that slot and nowhere else. A gang has one
-    ask: all of it, or (``on_failure: replace``) all that is missing of it.
+    ask: all of it, or (``on_failure: replace``) all that is missing of it. ``first``: successors of instances on
+    draining nodes, which go only then: nobody is without a node if they get none.
     """
 
     job: Job
@@ -39,6 +40,7 @@ class Ask:
     peers: Int32Array
     last_node: int = NO_NODE
     pinned: bool = False
+    first: bool = False
 
     def __len__(self) -> int:
         return len(self.ordinals)
@@ -68,7 +70,7 @@ class GroupWork:
     placed at all ("" = it is not); outdated: live instances of an older version; halted: why the rollout does not go on
     ("" = it does); held: what keeps instances on draining nodes ("" = nothing does); gang: why a gang of which members
     are missing is not placed ("" = it is); after: for which other groups it waits, or why it is skipped ("" = neither);
-    skipped: it will never run.
+    skipped: it will never run; successors: asked for on behalf of drains (``Ask.first``).
     """
 
     missing: int = 0
@@ -84,16 +86,28 @@ class GroupWork:
     gang: str = ""
     after: str = ""
     skipped: bool = False
+    successors: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopFirst:
+    """What a drain does with a group of which no successor finds room: ``positions`` are told to stop now; ``held``:
+    what keeps the others meanwhile ("" = their turn comes)."""
+
+    positions: tuple[int, ...]
+    held: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Work:
     """``asks`` in the order in which they are served: priority, then first come first served. ``groups``: by (job slot,
     place in ``spec.groups``), only groups about which there is something to say. ``wake_at_ms``: the next deadline;
-    ``verdicts``: rollouts that are over."""
+    ``verdicts``: rollouts that are over. ``instead``: by group, in place of its asks that are ``first``, if none of
+    them finds room."""
 
     actions: Actions
     asks: tuple[Ask, ...]
     wake_at_ms: int | None
     groups: Mapping[tuple[int, int], GroupWork] = field(default_factory=dict)
     verdicts: tuple[RolloutVerdict, ...] = ()
+    instead: Mapping[tuple[int, int], StopFirst] = field(default_factory=dict)

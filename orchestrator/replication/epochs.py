@@ -49,11 +49,13 @@ from orchestrator.replication.snapshotting import checksum
 from orchestrator.replication.turns import EXIT_STORAGE, NOT_RUNNING, SEALED
 from orchestrator.replication.v1 import peer_pb2 as pb
 from orchestrator.replication.waiting import Waiting
+from orchestrator.state.features import HIGHEST
 
 _log = structlog.get_logger("raftsman.replication")
 
-FEATURE_LEVEL = 2
-"""From this on a peer knows epochs; older ones would not stop at a seal."""
+FEATURE_LEVEL = HIGHEST
+"""Peers of less do not become peers of the next epoch: they would not stop at a seal (below 2), or judge commands by
+rules that the cluster may have left behind."""
 _LOOK_S = 0.01
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orchestrator.replication.log import MAX_PROPOSAL_BYTES
+from orchestrator.state.features import HIGHEST
 
 BATCH_BYTES = 4 * 1024 * 1024
 """Payload bytes in one Raft entry at most; a proposal fits twice, so no size is awkward (RAFT.md, S8)."""
@@ -39,7 +40,7 @@ class EngineConfig:
 
     cluster_id: str = ""
     epoch: int = 1
-    feature_level: int = 2  # 2: knows configuration epochs
+    feature_level: int = HIGHEST
     election_min_s: float = 0.4
     election_max_s: float = 1.0
     heartbeat_s: float = 0.125

@@ -1,5 +1,8 @@
 """What agents observed: each observation moves its allocation forward, or does nothing.
 
+Observations come as columns now (``apply_observed``, which asks ``observe`` here about what is not plain). ``record``
+takes them one by one: from logs of formats 1 and 2, and from ``foresight``.
+
 Observations of what is unknown, of an older attempt, of another node's allocation, or that do not follow
 (``contract.transitions``) are ignored: an agent repeats itself after a reconnect, and that is no error.
 

@@ -352,7 +352,11 @@ class ApplyPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordStatuses:
-    """A node's batch of observations; each only moves its allocation forward."""
+    """A node's batch of observations; each only moves its allocation forward.
+
+    No peer proposes it any more (``RecordObserved`` says the same in columns). It stays because logs of formats 1 and 2
+    hold it, which a peer of today still reads; because ``foresight`` plays it on copies of the state; and because it
+    says what a batch in columns means, which ``tests/properties/test_observed.py`` compares with."""
 
     node_id: str
     observations: tuple[Observation, ...]
@@ -443,12 +447,14 @@ class ChangePeers:
     """The last command of a configuration epoch: these peers, and no others, are the next one's.
 
     ``addresses`` and ``incarnations`` have the same keys, the peers' ids. The log is sealed behind it, so it travels
-    alone (``replication.epochs``).
+    alone (``replication.epochs``). ``known``: the disks that were admitted when it was checked: it is refused if others
+    are by now, whose vote it would take away. From ``features.CHECKED_CHANGES`` on; empty: not asked.
     """
 
     expected_epoch: int
     addresses: StrMap  # peer id -> host:port
     incarnations: StrMap  # peer id -> incarnation of the disk that may vote
+    known: StrMap = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

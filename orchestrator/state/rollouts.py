@@ -8,7 +8,8 @@ commands do with it (``apply_rollouts``, ``apply_plan``). The rules:
   as now (``Job.twins``): going back to a version leaves alone what still runs it.
 - An instance counts as ready while any live attempt of it is ready, meant to run, and on a node that is there.
 - Whoever is ready may be told to stop only if enough others stay ready, or if the same instance has another that is.
-- At most ``surge`` instances of a group have two live attempts.
+- At most ``surge`` instances of a group have two live attempts: of a rollout, or (``features.SURGING_DRAINS``) because
+  the one that is ready is on a draining node.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from orchestrator.contract import health
 from orchestrator.contract.model import AllocState, Desired, JobSpec, JobType, NodeStatus, Revision
 from orchestrator.contract.rollouts import RolloutStatus, surge, unavailable
 from orchestrator.state.allocations import LAST_LIVE, well
+from orchestrator.state.features import SURGING_DRAINS
 from orchestrator.state.model import MAX_REVISIONS, Job
 from orchestrator.state.state import Rows, State, under_way
 
@@ -93,10 +95,13 @@ class Bounds:
             return "was already told to stop"
         if place < 0 or not follows_policy(job, place):
             return "is not part of a rollout"
-        if not under_way(job.rollout):
-            return "stays: its rollout does not go on"
         other = self._beside(row)
         version = int(table.version[row])
+        if self._spare(job, place, row, other):
+            alone = is_ready(self._state, row) and not is_ready(self._state, other)
+            return "stays: its other attempt is not ready" if alone else ""
+        if not under_way(job.rollout):
+            return "stays: its rollout does not go on"
         if is_current(job, place, version) and not self._replaced(job, place, row, other):
             return "is of the current version"
         if not is_ready(self._state, row) or (other >= 0 and is_ready(self._state, other)):
@@ -125,6 +130,16 @@ class Bounds:
             and int(table.attempt[other]) > int(table.attempt[row])
             and is_current(job, place, int(table.version[other]))
         )
+
+    def _spare(self, job: Job, place: int, row: int, other: int) -> bool:
+        """Whether a drain, or the end of one, lets two of an instance become one, whatever its rollout does: the one
+        that stays is of the current version, and so is this one, or its node is draining."""
+        state, table = self._state, self._state.table
+        if other < 0 or state.feature_level < SURGING_DRAINS:
+            return False
+        if not is_current(job, place, int(table.version[other])) or table.desired[other] == int(Desired.STOP):
+            return False
+        return is_current(job, place, int(table.version[row])) or state.node_at[int(table.node[row])].draining
 
     def _beside(self, row: int) -> int:
         """The other live attempt of the same instance, or -1."""
@@ -191,7 +206,8 @@ def _successor_refusal(state: State, job: Job, place: int, row: int, version: in
     if behind >= 0 and table.is_live(behind):
         return "two attempts of it are live"
     if is_current(job, place, int(table.version[row])):
-        return live
+        leaves = state.feature_level >= SURGING_DRAINS and state.node_at[int(table.node[row])].draining
+        return "" if leaves and is_ready(state, row) else live
     return "" if under_way(job.rollout) else f"{live}, and its rollout does not go on"
 
 

@@ -66,7 +66,7 @@ class ClusterView:
     that exist, as (namespace, name). ``held``: not None in a view of some jobs alone (``view_of``): what nodes have
     given away to all of them. ``namespaces``: those that were created; ``usage``: by namespace, what jobs ask for.
     ``typical``: instances counted by shape (``state.typical``); ``default_placement``: of jobs that name none, "" =
-    what suits each.
+    what suits each. ``feature_level``: see ``state.features``.
     """
 
     index: int
@@ -85,6 +85,7 @@ class ClusterView:
     settings: Settings = field(default_factory=Settings)
     typical: tuple[tuple[Shape, int], ...] = ()
     default_placement: str = ""
+    feature_level: int = 0
 
 
 def cluster_view(state: State) -> ClusterView:
@@ -110,6 +111,7 @@ def cluster_view(state: State) -> ClusterView:
         settings=state.settings,
         typical=state.typical.shown(),
         default_placement=state.limits.default_placement,
+        feature_level=state.feature_level,
     )
 
 

@@ -10,7 +10,9 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import docker
@@ -18,6 +20,8 @@ import pytest
 import pytest_asyncio
 
 from orchestrator.client.sessions import Session
+from orchestrator.client.sync import Client as SyncClient
+from orchestrator.contract.channel import TlsFiles
 from orchestrator.contract.errors import InvalidError, PreconditionError, RaftsmanError
 from orchestrator.contract.model import (
     AllocationId,
@@ -30,7 +34,9 @@ from orchestrator.contract.model import (
     RestartPolicy,
     TaskSpec,
 )
+from orchestrator.contract.rollouts import UpdateSpec
 from orchestrator.ops.dev import LocalCluster
+from orchestrator.state.features import SURGING_DRAINS
 from tests.integration.test_driver_contract import IMAGE, test_image
 
 __all__ = ["test_image"]
@@ -174,6 +180,29 @@ async def test_many_connections_reach_a_port_at_once(cluster: LocalCluster, job:
     assert told[0].reason == "NO_LISTENER"
     with pytest.raises(InvalidError, match="loopback only"):
         cluster.client.port_forward(job, 80, host="0.0.0.0")
+
+
+async def test_a_label_that_nothing_has_is_refused_at_the_start(cluster: LocalCluster) -> None:
+    code, out, err = await raftsman(cluster, "port-forward", "proc", "nonsense")
+    assert (code, out) == (2, b"")
+    assert "has no port 'nonsense' (its ports: http)" in err
+
+
+async def test_the_blocking_client_enters_tasks_too(cluster: LocalCluster) -> None:
+    def talk() -> tuple[list[bytes], int | None, bytes]:
+        with SyncClient(cluster.endpoints, tls=TlsFiles.in_directory(cluster.tls_directory)) as client:
+            with client.exec("proc/1", ["cat"], stdin=True) as session:
+                session.send(b"to and fro")
+                session.end_input()
+                said = []
+                while (piece := session.read()) is not None:
+                    said.append(piece[1])
+            with client.port_forward("proc/1", "http") as forward:
+                page = urllib.request.urlopen(f"http://{forward.address}/page", timeout=30).read()
+        return said, session.exit_code, page
+
+    said, exit_code, page = await asyncio.to_thread(talk)
+    assert (b"".join(said), exit_code, page) == (b"to and fro", 0, b"page-1\n")
 
 
 async def test_a_slow_reader_slows_down_the_writer(cluster: LocalCluster) -> None:
@@ -344,7 +373,7 @@ async def test_logs_of_all_instances_come_together(cluster: LocalCluster) -> Non
 
 
 async def test_a_drain_shows_what_holds_it_up_and_ends_at_its_deadline(cluster: LocalCluster) -> None:
-    """The last of the module: it stops what the others need."""
+    """It and those after it stop what the others need."""
     client = cluster.client
     spec = JobSpec(
         name="kept",
@@ -368,3 +397,36 @@ async def test_a_drain_shows_what_holds_it_up_and_ends_at_its_deadline(cluster: 
     await running(cluster, "kept", 2)
     code, _, err = await raftsman(cluster, "node", "drain", node.node_name, "--cancel")
     assert (code, err) == (0, f"{node.node_name}: the drain is cancelled, in use again\n")
+
+
+async def test_a_drain_of_a_group_that_may_surge_takes_nobody_away(cluster: LocalCluster) -> None:
+    """Sampled all the while: whoever asks finds both of them ready."""
+    client = cluster.client
+    await client.stop_job("kept")  # its budget would hold this drain up
+    (group,) = web("surged").groups
+    await client.submit(
+        JobSpec(name="surged", groups=(replace(group, update=UpdateSpec(max_surge=1, max_unavailable=0)),))
+    )
+
+    async def ready() -> dict[int, str]:
+        listed = (await client.list_allocations(job="surged", live_only=True)).allocations
+        return {one.id.ordinal: one.node_name for one in listed if one.ready}
+
+    async with asyncio.timeout(60):
+        while len(before := await ready()) < 2:
+            await asyncio.sleep(0.1)
+        while (await client.cluster_status()).feature_level < SURGING_DRAINS:  # both peers have said what they know
+            await asyncio.sleep(0.1)
+    node = before[0]
+    draining = asyncio.ensure_future(raftsman(cluster, "node", "drain", node, "--wait"))
+    samples = 0
+    while not draining.done():
+        assert len(await ready()) == 2
+        samples += 1
+    code, _, err = await draining
+    assert code == 0, err
+    assert samples > 5
+    assert "surged/main/0 next: its successor gets a node now" in err or "surged/main/0 waits: its successor on " in err
+    after = await ready()
+    assert node not in after.values()
+    assert (await raftsman(cluster, "node", "drain", node, "--cancel"))[0] == 0

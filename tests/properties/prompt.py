@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from orchestrator import plan
 from orchestrator.contract.model import (
@@ -23,6 +24,7 @@ from orchestrator.contract.model import (
     Observation,
     OnDisconnect,
 )
+from orchestrator.contract.rollouts import UpdateSpec
 from orchestrator.scheduling import registry
 from orchestrator.state import views
 from orchestrator.state.apply import apply
@@ -30,6 +32,7 @@ from orchestrator.state.commands import (
     Command,
     CordonNode,
     DrainNode,
+    EndRollouts,
     Entry,
     JobSubmission,
     MarkNodes,
@@ -39,8 +42,10 @@ from orchestrator.state.commands import (
     RegisterNode,
     RestartJob,
     ScaleJob,
+    SetFeatureLevel,
     SubmitJobs,
 )
+from orchestrator.state.features import HIGHEST
 from orchestrator.state.state import State, new_state
 from tests.unit.scheduling.cluster import gpus, group_spec, node_spec
 
@@ -48,20 +53,27 @@ from tests.unit.scheduling.cluster import gpus, group_spec, node_spec
 class Real:
     """A state with a leader and agents who do their work at once, one observation a command."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, rolling: bool = False) -> None:
+        self.rolling = random.Random(seed) if rolling else None
         self.random = random.Random(seed)
         self.state: State = new_state()
         self.now_ms = 1_000_000
+        self.wake_at_ms: int | None = None
+        self.acted_ms = self.now_ms
 
     def do(self, command: Command) -> Outcome:
         entry = Entry(identity="test", request_id="", digest=b"", time_ms=self.now_ms, command=command)
         return apply(self.state, entry)
 
     def lead(self) -> bool:
-        plans = plan.decide(views.cluster_view(self.state), self.now_ms).plans
-        for one in plans:
+        decision = plan.decide(views.cluster_view(self.state), self.now_ms)
+        self.wake_at_ms = decision.wake_at_ms
+        if decision.verdicts:
+            self.do(EndRollouts(verdicts=decision.verdicts))
+        for one in decision.plans:
             self.do(one)
-        return bool(plans)
+            self.acted_ms = self.now_ms
+        return bool(decision.plans or decision.verdicts)
 
     def observe(self, row: int, after: AllocState, *, start_failed: bool = False) -> None:
         seen = views.allocation(self.state, row)
@@ -83,13 +95,18 @@ class Real:
             else:
                 continue
             changed = True
+            self.acted_ms = self.now_ms
         return changed
 
-    def run(self) -> None:
+    def run(self, within_ms: int = 0) -> None:
+        """Until nothing is left to do. ``within_ms``: so long the leader sleeps and looks again where it wants to."""
+        end_ms = self.now_ms + within_ms
         for _ in range(500):
             decided = self.lead()
             if not self.obey() and not decided:
-                return
+                if self.wake_at_ms is None or not self.now_ms < self.wake_at_ms <= end_ms:
+                    return
+                self.now_ms = self.wake_at_ms
         raise AssertionError("the cluster does not come to rest")
 
     def where(self) -> dict[str, tuple[str, tuple[str, ...]]]:
@@ -117,13 +134,30 @@ def some_spec(real: Real, name: str) -> JobSpec:
         )
 
     names = rng.choice([("a",), ("a",), ("a", "b")])
-    return JobSpec(
+    made = JobSpec(
         name=name,
         type=rng.choice([JobType.SERVICE, JobType.SERVICE, JobType.SERVICE, JobType.BATCH, JobType.SYSTEM]),
         priority=rng.choice([20, 50, 50, 80]),
         groups=tuple(group(of) for of in names),  # type: ignore[misc]
         placement=rng.choice(["", *registry.names()]),
         on_disconnect=rng.choice(list(OnDisconnect)),
+    )
+    if real.rolling is None or made.type is not JobType.SERVICE:
+        return made
+    return replace(made, groups=tuple(replace(group, update=some_update(real.rolling)) for group in made.groups))
+
+
+def some_update(rng: random.Random) -> UpdateSpec | None:
+    if rng.random() < 0.2:
+        return None
+    surge = rng.choice([0, 1, 1, 2])
+    return UpdateSpec(
+        max_surge=surge,
+        max_unavailable=rng.choice([0, 1]) if surge else 1,
+        min_ready_ms=rng.choice([0, 0, 5_000, 70_000]),
+        canaries=rng.choice([0, 0, 0, 1]),
+        progress_deadline_ms=rng.choice([0, 120_000]),
+        auto_revert=rng.random() < 0.5,
     )
 
 
@@ -138,10 +172,13 @@ def some_node(real: Real, name: str) -> NodeSpec:
     )
 
 
-def some_cluster(seed: int) -> Real:
-    """In the middle of something, as clusters are: agents are behind, nodes drain, instances fail to start."""
-    real = Real(seed)
+def some_cluster(seed: int, *, rolling: bool = False) -> Real:
+    """In the middle of something, as clusters are: agents are behind, nodes drain, instances fail to start.
+    ``rolling``: jobs remember what they were, and groups have policies of how to change."""
+    real = Real(seed, rolling=rolling)
     rng = real.random
+    if rolling:
+        real.do(SetFeatureLevel(level=HIGHEST))
     for number in range(rng.randint(2, 6)):
         real.do(RegisterNode(node=some_node(real, f"n{number}"), identity=f"n{number}"))
     for step in range(rng.randint(1, 8)):
@@ -152,7 +189,7 @@ def some_cluster(seed: int) -> Real:
         name = f"job-{rng.randint(0, 3)}"
         match kind:
             case "submit":
-                real.do(SubmitJobs(jobs=(JobSubmission(spec=some_spec(real, name), uid=f"u{step}"),)))
+                real.do(SubmitJobs(jobs=(JobSubmission(spec=some_spec(real, name), uid=f"u{step}", remember=rolling),)))
             case "scale":
                 real.do(ScaleJob(namespace="default", name=name, group="a", count=rng.randint(0, 6)))
             case "restart":

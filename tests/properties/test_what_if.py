@@ -5,13 +5,16 @@ The real side is written anew here, row by row through the public views, and sha
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from orchestrator import plan
 from orchestrator.contract.foresight import Change, WhatIf
-from orchestrator.foresight.what_if import what_if
+from orchestrator.contract.model import JobType
+from orchestrator.contract.rollouts import UpdateSpec
+from orchestrator.foresight.what_if import HORIZON_MS, what_if
 from orchestrator.state import views
 from orchestrator.state.commands import (
     Command,
@@ -43,7 +46,7 @@ def some_change(real: Real) -> tuple[Change, list[Command]]:
         return Change(lose=node_id), [MarkNodes(lost=(mark,))]
     if kind == "submit":
         spec = some_spec(real, f"job-{rng.randint(0, 5)}")
-        return Change(submit=spec), [SubmitJobs(jobs=(JobSubmission(spec=spec, uid="real"),))]
+        return Change(submit=spec), [SubmitJobs(jobs=(JobSubmission(spec=spec, uid="real", remember=True),))]
     count = rng.randint(1, 2)
     spec_of_new = some_node(real, "x") if kind == "add" else state.nodes[node_id].spec
     commands: list[Command] = [
@@ -57,9 +60,32 @@ def some_change(real: Real) -> tuple[Change, list[Command]]:
     return Change(like=node_id, count=count), commands
 
 
-def assert_equal_to_what_happens(seed: int) -> tuple[str, int]:
-    real = some_cluster(seed)
-    change, commands = some_change(real)
+def new_version(real: Real) -> tuple[Change, list[Command]]:
+    """Of a service that is there, with another command and a policy; else of one that is not."""
+    rng = real.random
+    jobs = [job.spec for job in real.state.jobs.values() if job.spec.type is JobType.SERVICE and not job.stopped]
+    spec = rng.choice(jobs) if jobs else some_spec(real, "job-9")
+    groups = []
+    for group in spec.groups:
+        surge = rng.choice([0, 1, 1, 2])
+        update = UpdateSpec(
+            max_surge=surge,
+            max_unavailable=rng.choice([0, 1]) if surge else 1,
+            min_ready_ms=rng.choice([5_000, 70_000]),
+            progress_deadline_ms=rng.choice([0, 120_000]),
+            auto_revert=rng.random() < 0.5,
+        )
+        tasks = tuple(replace(task, command=("other",)) for task in group.tasks)
+        groups.append(replace(group, tasks=tasks, update=update))
+    spec = replace(spec, groups=tuple(groups))
+    return Change(submit=spec), [SubmitJobs(jobs=(JobSubmission(spec=spec, uid="real", remember=True),))]
+
+
+def assert_equal_to_what_happens(
+    seed: int, rolling: bool, choose: Callable[[Real], tuple[Change, list[Command]]] = some_change
+) -> tuple[str, int]:
+    real = some_cluster(seed, rolling=rolling)
+    change, commands = choose(real)
     before, untouched = real.where(), image_hash(capture(real.state))
     answer = what_if(capture(real.state), (change,), real.now_ms)
     assert image_hash(capture(real.state)) == untouched, "asking changed something"
@@ -69,10 +95,13 @@ def assert_equal_to_what_happens(seed: int) -> tuple[str, int]:
         assert refused and refused[0].message == answer.message
         return "refused", 0
     assert not refused
-    real.run()
+    began_ms = real.now_ms
+    began_ms = real.acted_ms = real.now_ms
+    real.run(within_ms=HORIZON_MS)
     assert check(real.state) == []
 
     assert answer.settled
+    assert answer.takes_ms == real.acted_ms - began_ms
     after = real.where()
     assert foretold(before, answer) == after
     moved = {f"{one.id.namespace}:{one.id}" for one in answer.outcomes}
@@ -80,7 +109,7 @@ def assert_equal_to_what_happens(seed: int) -> tuple[str, int]:
     waiting = plan.pending(views.cluster_view(real.state), real.now_ms)
     assert {(one.namespace, one.job, one.why.group): one.after for one in answer.pending if one.after} == waiting
     assert answer.pending_after == sum(waiting.values())
-    return "done", len(answer.outcomes)
+    return "slow" if answer.takes_ms else "done", len(answer.outcomes)
 
 
 def foretold(before: dict[str, tuple[str, tuple[str, ...]]], answer: WhatIf) -> dict[str, tuple[str, tuple[str, ...]]]:
@@ -96,7 +125,14 @@ def foretold(before: dict[str, tuple[str, tuple[str, ...]]], answer: WhatIf) -> 
 @pytest.mark.parametrize("first", range(0, CASES, CHUNK))
 def test_what_if_answers_what_the_leader_then_does(first: int) -> None:
     """A thousand random clusters and changes in all; every allocation's node and devices, and everybody pending."""
-    results = [assert_equal_to_what_happens(seed) for seed in range(first, first + CHUNK)]
+    results = [assert_equal_to_what_happens(seed, seed % 2 == 1) for seed in range(first, first + CHUNK)]
     # The cases are not all trivial: a test that compares nothing with nothing would pass as well.
     assert sum(outcomes > 0 for _, outcomes in results) >= CHUNK // 6
-    assert sum(kind == "done" for kind, _ in results) > CHUNK // 2
+    assert sum(kind != "refused" for kind, _ in results) > CHUNK // 2
+
+
+@pytest.mark.parametrize("first", range(2_000, 2_100, 25))
+def test_a_rollout_is_foretold_with_the_time_that_it_takes(first: int) -> None:
+    """Surges, canaries, min_ready, what has no room, deadlines that pass and versions that are taken back."""
+    results = [assert_equal_to_what_happens(seed, True, new_version) for seed in range(first, first + 25)]
+    assert sum(kind == "slow" for kind, _ in results) >= 3, "time passes in some of them"

@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from orchestrator.contract.batch import Missed, Overlap, PeriodicSpec
 from orchestrator.contract.errors import NoLeaderError, NotLeaderError, OverloadedError, RaftsmanError
 from orchestrator.contract.model import GroupSpec, JobSpec, JobType, OnDisconnect, Resources, RestartPolicy, TaskSpec
 from orchestrator.replication.codec import encode_entry
@@ -23,6 +24,8 @@ from tests.sim.world import World
 
 NAMESPACE = "default"
 TRIES = 4
+TICK = "tick"
+"""The periodic job, where there is one."""
 JOBS = ("web", "work", "cache")
 NODES = ("n1", "n2", "n3")
 
@@ -48,6 +51,8 @@ class Clients:
         tasks.append(loop.create_task(self._steer(self._world.new_rng())))
         if schedule.large:
             tasks.append(loop.create_task(self._overwhelm(self._world.new_rng(), schedule.large)))
+        if schedule.every_s:
+            tasks.append(loop.create_task(self._tick(self._world.new_rng())))
         return tasks
 
     # ------------------------------------------------------------------ writing
@@ -193,6 +198,47 @@ class Clients:
             else:
                 command = cmd.Collect()
             await self._write(rng, command)
+
+    async def _tick(self, rng: random.Random) -> None:
+        """A periodic job that is changed, forced, stopped, removed and made anew while its times come."""
+        version = 0
+        await self._write(rng, cmd.SubmitJobs(jobs=(self._periodic(rng, version),)))
+        while self.on:
+            await asyncio.sleep(rng.uniform(0.3, 2.0))
+            kind = rng.random()
+            command: cmd.Command
+            if kind < 0.6:
+                version += 1
+                command = cmd.SubmitJobs(jobs=(self._periodic(rng, version),))
+            elif kind < 0.8:
+                self._number += 1
+                command = cmd.ForceRun(namespace=NAMESPACE, name=TICK, uid=f"{self._number:032x}")
+            elif kind < 0.9:
+                command = cmd.StopJob(namespace=NAMESPACE, name=TICK)
+            else:
+                command = cmd.RemoveJob(namespace=NAMESPACE, name=TICK)
+            await self._write(rng, command)
+
+    async def begin_ticking(self) -> None:
+        """The periodic job is there and not stopped, whatever was done to it."""
+        rng = self._world.new_rng()
+        submission = self._periodic(rng, -1)
+        await self._until_done(rng, lambda: cmd.SubmitJobs(jobs=(submission,)))
+
+    async def end_ticking(self) -> None:
+        rng = self._world.new_rng()
+        await self._until_done(rng, lambda: cmd.StopJob(namespace=NAMESPACE, name=TICK))
+
+    def _periodic(self, rng: random.Random, version: int) -> cmd.JobSubmission:
+        task = TaskSpec(name="main", image=f"image-{version}", resources=Resources(cpu_millis=50, memory_mib=16))
+        group = GroupSpec(name="g", tasks=(task,), restart=RestartPolicy(attempts=1, delay_ms=100))
+        periodic = PeriodicSpec(
+            cron=(f"@every {self._world.schedule.every_s}s",), overlap=rng.choice(tuple(Overlap)),
+            missed=rng.choice(tuple(Missed)),
+        )  # fmt: skip
+        self._number += 1
+        spec = JobSpec(name=TICK, type=JobType.BATCH, groups=(group,), periodic=periodic)
+        return cmd.JobSubmission(spec=spec, uid=f"uid-{self._number}", remember=True)
 
     async def undo_cordons(self) -> None:
         """Every node takes work again, and the first job runs: what the end of a run expects."""

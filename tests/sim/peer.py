@@ -207,7 +207,7 @@ class SimPeer:
         liveness = Liveness(clock=process.clock, bound_ms=self._lost_after_ms)
         loop = LeaderLoop(
             log, proposer, StateCluster(lambda: machine.state), liveness, decide=plan.decide, clock_ms=self.wall_ms,
-            clock=process.clock,
+            clock=process.clock, mint=lambda: f"{self._rng.getrandbits(128):032x}",
         )  # fmt: skip
         return Life(process, wire, machine, log, proposer, liveness, loop)
 

@@ -24,7 +24,7 @@ from orchestrator.state.model import Job
 from orchestrator.state.state import State
 from orchestrator.state.views import allocations, cluster_view
 from tests.sim.agents import Floor, SimAgent
-from tests.sim.clients import NODES, Clients
+from tests.sim.clients import NAMESPACE, NODES, TICK, Clients
 from tests.sim.disk import PowerCutError
 from tests.sim.faults import Faults
 from tests.sim.histories import judge
@@ -58,6 +58,8 @@ class Outcome:
     hashes: int
     commands: int
     allocations_started: int
+    ticks: int  # due times that came to a run
+    ticks_skipped: int
     virtual_s: float
     wall_s: float
 
@@ -117,6 +119,10 @@ class _Run:
             await self._until(lambda: world.leader() is not None, "no leader after the faults")
             await asyncio.gather(*writers)
             await self.clients.undo_cordons()
+            if self.schedule.every_s:
+                await self.clients.begin_ticking()
+                await self._until(self._ticking, "no due time of the periodic job comes to a run")
+                await self.clients.end_ticking()
             await self._until(self._settled, "not settled", say=self._unsettled)
             self._audit()
             world.witness.require()
@@ -170,7 +176,11 @@ class _Run:
         for uid, job in sorted(state.jobs.items()):
             newest = {row.id: row for row in rows if row.job_uid == uid}
             live = [row for row in newest.values() if row.state not in TERMINAL]
-            wanted = 0 if job.stopped or job.removing else sum(group.count for group in job.spec.groups)
+            wanted = (
+                0
+                if job.stopped or job.removing or job.spec.is_template
+                else sum(group.count for group in job.spec.groups)
+            )
             settled = [row for row in live if row.desired is Desired.RUN and row.state is AllocState.RUNNING]
             ended = [row for row in newest.values() if row.state is AllocState.COMPLETE]
             missing = 0 if len(settled) == wanted else wanted - len(settled) - len(ended)
@@ -188,6 +198,18 @@ class _Run:
 
     def _settled(self) -> bool:
         return not self._unsettled()
+
+    def _ticking(self) -> bool:
+        """Whether a leader deals with due times in time. One whose wall clock is behind the cluster's time cannot."""
+        leader = self.world.leader()
+        if leader is None or leader.life is None:
+            return False
+        state, every_ms = leader.life.machine.state, 1_000 * self.schedule.every_s
+        job = state.find_job(NAMESPACE, TICK)
+        if job is None or job.schedule is None or job.stopped:
+            return False
+        now_ms = max(leader.wall_ms(), state.time_ms)
+        return job.schedule.last_ms > 0 and now_ms - job.schedule.last_ms < 2 * every_ms
 
     def _audit(self) -> None:
         """All peers hold one state; every acknowledged write is in it; what clients saw is linearizable."""
@@ -250,7 +272,8 @@ class _Run:
             acknowledged=self.clients.acknowledged, reads=self.clients.reads, unknown=self.clients.unknown,
             elections=len(witness.leaders), snapshots=0, starts=sum(peer.starts for peer in world.peers.values()),
             lossy_cuts=world.lossy_cuts, wipes=self.faults.wipes, hashes=witness.hashed,
-            commands=len(witness.applied), allocations_started=self.floor.starts, virtual_s=world.seconds,
+            commands=len(witness.applied), allocations_started=self.floor.starts,
+            ticks=len(witness.ticks.runs), ticks_skipped=witness.ticks.skipped, virtual_s=world.seconds,
             wall_s=wall_s,
         )  # fmt: skip
 

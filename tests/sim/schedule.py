@@ -68,6 +68,7 @@ class Schedule:
     duplicate_votes: float
     damaged_chunks: float
     foreign_commands: float
+    every_s: int  # a periodic job is due so often; 0: there is none
     settle_s: float = 90.0
     """Within this time after the last fault, everything is as it should be."""
 
@@ -118,4 +119,5 @@ class Schedule:
             duplicate_votes=rng.choice((0.0, 0.3, 1.0)),
             damaged_chunks=rng.choice((0.0, 0.0, 0.05, 0.3)),
             foreign_commands=rng.choice((0.0, 0.0, 0.01, 0.05)),
+            every_s=rng.choice((0, 0, 0, 1, 2)),
         )

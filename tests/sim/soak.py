@@ -73,7 +73,7 @@ class Totals:
 
 SUMS = (
     "acknowledged", "reads", "unknown", "elections", "starts", "lossy_cuts", "wipes", "hashes", "commands",
-    "allocations_started",
+    "allocations_started", "ticks", "ticks_skipped",
 )  # fmt: skip
 
 

@@ -277,7 +277,7 @@ class FakeLog:
 def judged(*logs: FakeLog) -> list[str]:
     """What is wrong once each of these has had its turn."""
     witness = Witness(
-        stride=1, trace=lambda *_: None, believes=lambda _: "", holders=lambda log, _: len(log.members)
+        stride=1, every_ms=1, trace=lambda *_: None, believes=lambda _: "", holders=lambda log, _: len(log.members)
     )  # fmt: skip
     for log in logs:
         witness.after_turn(log)  # type: ignore[arg-type]

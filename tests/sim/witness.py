@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING
 from orchestrator.contract.codec import CodecError
 from orchestrator.replication.codec import decode_entry
 from orchestrator.state import invariants
-from orchestrator.state.commands import Applied, Outcome, Rejected, WriteVariable
+from orchestrator.state.commands import Applied, LaunchRuns, Outcome, Rejected, WriteVariable
 from orchestrator.state.snapshot import capture, image_hash
 from orchestrator.state.state import State
+from tests.sim.ticks import Ticks
 
 if TYPE_CHECKING:
     from tests.sim.watched import WatchedLog, WatchedMachine
@@ -40,13 +41,15 @@ class ViolationError(AssertionError):
 
 
 class Witness:
-    """``stride``: the state is hashed at every so many commands. ``trace`` hears of what happens. ``believes`` says
-    what a leader wrongly takes for stored elsewhere, "" if nothing; ``holders`` on how many disks an entry may be."""
+    """``stride``: the state is hashed at every so many commands. ``every_ms``: between two due times of the periodic
+    job. ``trace`` hears of what happens. ``believes`` says what a leader wrongly takes for stored elsewhere, "" if
+    nothing; ``holders`` on how many disks an entry may be."""
 
     def __init__(
         self,
         *,
         stride: int,
+        every_ms: int,
         trace: Callable[..., None],
         believes: Callable[[WatchedLog], str],
         holders: Callable[[WatchedLog, int], int],
@@ -56,6 +59,7 @@ class Witness:
         self._stride = stride
         self._trace = trace
         self.violations: list[str] = []
+        self.ticks = Ticks(self.violation, every_ms=every_ms)
         self.leaders: dict[tuple[int, int], str] = {}  # (epoch, term) -> peer
         # What stands behind a seal is void, and the next epoch has its own entries at those indexes.
         self.committed: dict[tuple[int, int], tuple[int, int]] = {}  # (epoch, raft index) -> term, checksum
@@ -169,6 +173,8 @@ class Witness:
             entry = decode_entry(payload)
         except CodecError:
             return
+        if isinstance(entry.command, LaunchRuns):
+            self.ticks.launched(state, entry.command)
         if isinstance(entry.command, WriteVariable) and isinstance(outcome, Applied) and not outcome.repeated:
             name = entry.command.name
             held = state.variables.get((entry.command.namespace, name))

@@ -41,7 +41,13 @@ class World:
         self.digest = 0  # of the trace
         self._rng = random.Random(f"world-{schedule.seed}-{schedule.peers}")
         self.holes = Holes()
-        self.witness = Witness(stride=schedule.stride, trace=self.trace, believes=self.believes, holders=self.holders)
+        self.witness = Witness(
+            stride=schedule.stride,
+            every_ms=1_000 * (schedule.every_s or 1),
+            trace=self.trace,
+            believes=self.believes,
+            holders=self.holders,
+        )
         self.wires = Wires(loop, self.new_rng(), delay_s=schedule.delay_s)
         self._guards = guards
         self._first = [f"p{number}" for number in range(1, schedule.peers + 1)]

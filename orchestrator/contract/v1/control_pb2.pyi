@@ -1193,7 +1193,7 @@ class PendingGroup(_message.Message):
     def __init__(self, namespace: _Optional[str] = ..., job: _Optional[str] = ..., before: _Optional[int] = ..., after: _Optional[int] = ..., why: _Optional[_Union[GroupExplanation, _Mapping]] = ...) -> None: ...
 
 class WhatIfResponse(_message.Message):
-    __slots__ = ("outcomes", "pending", "pending_before", "pending_after", "nodes_used_before", "nodes_used_after", "rounds", "settled", "left_out", "read")
+    __slots__ = ("outcomes", "pending", "pending_before", "pending_after", "nodes_used_before", "nodes_used_after", "rounds", "settled", "left_out", "read", "takes_ms")
     OUTCOMES_FIELD_NUMBER: _ClassVar[int]
     PENDING_FIELD_NUMBER: _ClassVar[int]
     PENDING_BEFORE_FIELD_NUMBER: _ClassVar[int]
@@ -1204,6 +1204,7 @@ class WhatIfResponse(_message.Message):
     SETTLED_FIELD_NUMBER: _ClassVar[int]
     LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
     READ_FIELD_NUMBER: _ClassVar[int]
+    TAKES_MS_FIELD_NUMBER: _ClassVar[int]
     outcomes: _containers.RepeatedCompositeFieldContainer[Outcome]
     pending: _containers.RepeatedCompositeFieldContainer[PendingGroup]
     pending_before: int
@@ -1214,7 +1215,8 @@ class WhatIfResponse(_message.Message):
     settled: bool
     left_out: int
     read: ReadInfo
-    def __init__(self, outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., pending: _Optional[_Iterable[_Union[PendingGroup, _Mapping]]] = ..., pending_before: _Optional[int] = ..., pending_after: _Optional[int] = ..., nodes_used_before: _Optional[int] = ..., nodes_used_after: _Optional[int] = ..., rounds: _Optional[int] = ..., settled: _Optional[bool] = ..., left_out: _Optional[int] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ...) -> None: ...
+    takes_ms: int
+    def __init__(self, outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., pending: _Optional[_Iterable[_Union[PendingGroup, _Mapping]]] = ..., pending_before: _Optional[int] = ..., pending_after: _Optional[int] = ..., nodes_used_before: _Optional[int] = ..., nodes_used_after: _Optional[int] = ..., rounds: _Optional[int] = ..., settled: _Optional[bool] = ..., left_out: _Optional[int] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ..., takes_ms: _Optional[int] = ...) -> None: ...
 
 class PlanJobRequest(_message.Message):
     __slots__ = ("job",)

@@ -86,6 +86,14 @@ def test_a_plan_shows_fields_and_places_and_writes_nothing(
     assert [method for method, _ in peer.calls] == ["PlanJob"]
 
 
+def test_the_time_that_a_change_takes_is_told(cli: Cli, world: World, job_file: str) -> None:
+    planned(world, "update")
+    assert "It takes" not in cli("plan", job_file)[1]
+    world.plan = replace(world.plan, what_if=replace(world.plan.what_if, takes_ms=95_000))
+    said = cli("plan", job_file)[1].splitlines()
+    assert "It takes 95s at least, beside starting and stopping: somebody waits for time." in said
+
+
 @pytest.mark.parametrize(("change", "expected"), [("none", 0), ("create", 1), ("update", 1), ("restart", 1)])
 def test_the_exit_code_of_a_plan_says_whether_something_changes(
     cli: Cli, world: World, job_file: str, change: str, expected: int

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from orchestrator.contract import answers, model
@@ -216,6 +218,37 @@ def test_nothing_runs_is_said_with_how_things_stand(cli: Cli, running: World) ->
     assert code == 1
     assert "nothing of web runs: web/main/0 stopped" in err
     assert cli("port-forward", "nosuch", "80")[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["web", "nonsense"], "web/main/0 has no port 'nonsense' (its ports: http, dns)\n"),
+        (["web", "0:80", "0:nonsense"], "web/main/0 has no port 'nonsense' (its ports: http, dns)\n"),
+        (["web/1", "http"], "web/main/1 has no port 'http' (its ports: none)\n"),
+        (["web", "dns"], "port 'dns' of web/main/0 is udp: only tcp is forwarded\n"),
+        (["web", "http", "--task", "side"], "web/main/0 has no task 'side' (its tasks: main)\n"),
+    ],
+)
+def test_a_port_that_no_connection_could_reach_is_refused_at_the_start(
+    cli: Cli, running: World, arguments: list[str], said: str
+) -> None:
+    ports = (
+        model.PortBinding(label="http", host_port=20_000, to=80),
+        model.PortBinding(label="dns", host_port=20_001, to=53, protocol=model.Protocol.UDP),
+    )
+    running.allocations = [replace(placed(0, 1), ports=ports, job_uid="u1"), placed(1, 1)]
+    code, out, err = cli("port-forward", *arguments)
+    assert code == 2
+    assert err == f"raftsman: {said}"
+    assert "nonsense" not in out
+
+
+def test_a_label_that_another_group_has_is_pointed_to(cli: Cli, running: World) -> None:
+    other = replace(placed(0, 1), id=replace(id_of("web"), group="shop"))
+    other = replace(other, ports=(model.PortBinding(label="http", host_port=20_000),))
+    running.allocations = [placed(0, 1), other]
+    assert "(its ports: none); web/shop/0 has one" in cli("port-forward", "web", "http")[2]
 
 
 def test_a_local_file_that_is_not_there_is_named(cli: Cli, running: World) -> None:

@@ -21,6 +21,7 @@ from orchestrator.contract.errors import ConflictError, InvalidError, NoLeaderEr
 from orchestrator.contract.status import to_status
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.contract.v1 import control_pb2_grpc, types_pb2
+from orchestrator.contract.v1.session_pb2 import AgentFrame, SessionEnd, SessionStarted
 
 
 @dataclass
@@ -527,6 +528,31 @@ class FakePeer(control_pb2_grpc.ControlServicer):
         )
         answer = answers.VariableList(variables=found, read=self._read(request))
         return codec.encode(answer, pb.ListVariablesResponse())
+
+    # ------------------------------------------------------------------ sessions
+
+    def Session(self, frames: Iterator[Any], context: Any) -> Iterator[Any]:  # noqa: N802
+        """A command, or what listens on a port, that says back what it hears; a command ends with 7, or by a signal."""
+        opened = next(frames).open
+        self._enter("Session", opened, context)
+        what = opened.WhichOneof("what")
+        if what == "exec" and opened.exec.command[:1] == ["nosuch"]:
+            yield AgentFrame(end=SessionEnd(error="there is no nosuch", error_reason="NOT_FOUND"))
+            return
+        yield AgentFrame(started=SessionStarted(node="one", id=opened.id, attempt=opened.attempt, task="main"))
+        for frame in frames:
+            kind = frame.WhichOneof("frame")
+            if kind == "data":
+                yield AgentFrame(data=frame.data)
+            elif kind == "size":
+                yield AgentFrame(error_data=b"%d x %d" % (frame.size.rows, frame.size.columns))
+            elif kind == "signal":
+                yield AgentFrame(end=SessionEnd(exit_code=130))
+                return
+            else:
+                yield AgentFrame(end_of_data=True)
+                break
+        yield AgentFrame(end=SessionEnd(exit_code=7 if what == "exec" else 0))
 
 
 def job_spec(name: str = "web", **changes: Any) -> model.JobSpec:

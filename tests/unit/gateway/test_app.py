@@ -25,10 +25,12 @@ from orchestrator.contract.answers import (
     ServiceList,
     SubmitResult,
     WorkloadAnswer,
+    WriteResult,
 )
 from orchestrator.contract.batch import Origin
-from orchestrator.contract.errors import NoLeaderError, NotFoundError, OutOfRangeError
+from orchestrator.contract.errors import NoLeaderError, NotFoundError, OutOfRangeError, PreconditionError
 from orchestrator.contract.model import Event, JobSpec, NodeSpec, Resources, Service, TaskMetric, TaskReport
+from orchestrator.contract.rollouts import RolloutAction
 from orchestrator.gateway.app import build_app
 from orchestrator.gateway.metrics import GatewayMetrics
 from orchestrator.gateway.overview import Overview
@@ -42,6 +44,7 @@ class FakeClient:
         self.events: list[Event] = []
         self.collected_below = 0
         self.leader = True
+        self.did: list[tuple[str, str]] = []
 
     def at_most(self, timeout_s: float) -> FakeClient:
         return self
@@ -79,6 +82,25 @@ class FakeClient:
         origin = Origin(job=name, uid="u", version=1, meta=tuple(sorted(meta.items())), payload=payload)
         self.jobs[run] = replace(self.jobs[name], name=run, origin=origin)
         return DispatchResult(index=1, uid="r", name=run)
+
+    async def steer_rollout(self, name: str, action: RolloutAction, **more: Any) -> WriteResult:
+        await self.get_job(name)
+        if action is RolloutAction.PROMOTE:
+            raise PreconditionError(f"job {name!r} has no canaries that wait")
+        return self._did(action.name, more["namespace"])
+
+    async def restart_job(self, name: str, **more: Any) -> WriteResult:
+        await self.get_job(name)
+        return self._did("RESTART", more["namespace"])
+
+    async def rollback_job(self, name: str, version: int = 0, **more: Any) -> SubmitResult:
+        await self.get_job(name)
+        self._did(f"ROLLBACK {version}", more["namespace"])
+        return SubmitResult(index=9, uid="u-" + name, version=5, changed=True)
+
+    def _did(self, what: str, namespace: str) -> WriteResult:
+        self.did.append((what, namespace))
+        return WriteResult(index=9, changed=True)
 
     async def list_nodes(self, **_: Any) -> NodeList:
         spec = NodeSpec(id="n1", name="one", capacity=Resources(cpu_millis=4000, memory_mib=8192), labels=(("a", "b"),))
@@ -277,6 +299,40 @@ async def read_stream(
         if "data" in lines and "id" in lines:
             found.append((lines["id"], json.loads(lines["data"])))
     return found[:count]
+
+
+@pytest.mark.parametrize("call", ["pause", "resume", "restart"])
+async def test_a_rollout_is_steered(http: httpx.AsyncClient, fake: FakeClient, call: str) -> None:
+    assert (await http.post(f"/api/v1/jobs/web/{call}")).status_code == 404
+    fake.jobs["web"] = JobSpec(name="web")
+    answer = await http.post(f"/api/v1/jobs/web/{call}?namespace=team")
+    assert (answer.status_code, answer.json()) == (200, {"index": 9, "changed": True})
+    assert fake.did == [(call.upper(), "team")]
+    assert (await http.get(f"/api/v1/jobs/web/{call}")).status_code == 404
+    fake.leader = False
+    assert (await http.post(f"/api/v1/jobs/web/{call}")).status_code == 503
+
+
+async def test_a_promotion_without_canaries_is_a_conflict_with_its_reason(
+    http: httpx.AsyncClient, fake: FakeClient
+) -> None:
+    fake.jobs["web"] = JobSpec(name="web")
+    answer = await http.post("/api/v1/jobs/web/promote")
+    assert answer.status_code == 409
+    assert answer.json() == {"error": "job 'web' has no canaries that wait", "code": "FAILED_PRECONDITION"}
+
+
+async def test_a_version_is_rolled_back_to(http: httpx.AsyncClient, fake: FakeClient) -> None:
+    fake.jobs["web"] = JobSpec(name="web")
+    answer = await http.post("/api/v1/jobs/web/rollback")
+    assert answer.status_code == 200
+    assert answer.json()["version"] == 5
+    assert (await http.post("/api/v1/jobs/web/rollback", json={"version": 2})).status_code == 200
+    assert fake.did == [("ROLLBACK 0", "default"), ("ROLLBACK 2", "default")]
+    for bad in (b"{", b"[]", b'{"to": 2}', b'{"version": 0}', b'{"version": "2"}', b'{"version": true}'):
+        refused = await http.post("/api/v1/jobs/web/rollback", content=bad)
+        assert (refused.status_code, refused.json()["code"]) == (400, "INVALID"), bad
+    assert len(fake.did) == 2
 
 
 async def test_events_resume_in_the_middle_of_an_index(fake: FakeClient) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -21,8 +21,10 @@ from orchestrator.leader import loop as leader_loop
 from orchestrator.leader.cluster import StateCluster
 from orchestrator.leader.liveness import Liveness
 from orchestrator.leader.loop import LeaderLoop
+from orchestrator.replication.log import LogStatus
 from orchestrator.state import views
 from orchestrator.state.commands import ApplyPlan, Command, Outcome, RolloutVerdict
+from orchestrator.state.features import HIGHEST
 from orchestrator.state.views import ClusterView
 from tests.unit.api.harness import Api, call
 
@@ -322,3 +324,27 @@ async def test_the_mass_loss_brake_is_told_by_one_event() -> None:
         assert len(told()) == 1
         assert "4 of 4 ready nodes" in told()[0]
         assert all(node.status is NodeStatus.READY for node in api.state.nodes.values())
+
+
+async def test_the_feature_level_rises_once_every_peer_supports_it() -> None:
+    leader = Leader()
+    levels = [HIGHEST, HIGHEST - 1]
+    status = leader.api.log.status
+
+    def with_levels() -> LogStatus:
+        (me,) = status().peers
+        return replace(
+            status(), peers=tuple(replace(me, peer_id=f"p{at}", feature_level=n) for at, n in enumerate(levels))
+        )
+
+    leader.api.log.status = with_levels  # type: ignore[method-assign]
+    async with leading(leader):
+        await leader.api.submit("web")
+        index = leader.api.state.index
+        await leader.until(lambda: leader.seen == index)
+        assert leader.api.state.feature_level == 0, "one peer would judge otherwise"
+        levels[1] = HIGHEST + 1
+        await leader.api.register("a")
+        await leader.until(lambda: leader.api.state.feature_level == HIGHEST)
+        await leader.until(lambda: len(leader.api.state.table.live_rows()) == 1)
+    assert sum(event.kind == "feature.raised" for event in leader.api.state.events.after(0)) == 1

@@ -1,0 +1,128 @@
+"""Drains that lose nobody: an instance of a group that may surge gets its successor first, and goes when that is ready.
+
+Owns: who gets a successor, who of two live attempts goes. Leaves to others: everybody else on a draining node, and what
+is done where nobody has room for a successor (``rounds`` says whom a drain stops first; ``plan`` falls back to it),
+the bound itself (``state.rollouts``). The rules, for a group with ``max_surge``:
+
+- Whoever is ready, of the current version, and on a draining node waits for a successor; at most ``max_surge`` of the
+  group have one at once, those of a rollout included.
+- It goes once its successor is ready (for ``min_ready``) on a node that is not draining. So nobody is missing
+  meanwhile, and a disruption budget is not asked: whatever it says, nobody is taken down.
+- If the successor ends first, it counts again, and the next one comes as after any failed start. Whose successor has
+  failed for good waits for no other: it goes as if the group could not surge.
+- Two of which no drain needs both (it was cancelled, or the successor's own node is drained): one of them goes, never
+  the only one that is ready.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from orchestrator.contract.rollouts import surge as surge_of
+from orchestrator.reconcile.gaps import blocked_by
+from orchestrator.reconcile.rollouts import STAYS, Looking, Moves, ask_successors, settles_at
+from orchestrator.reconcile.table import BoolArray, Scene, key_of
+from orchestrator.reconcile.work import Ask, GroupWork
+from orchestrator.state.commands import Int32Array
+from orchestrator.state.failures import Fate
+from orchestrator.state.features import SURGING_DRAINS
+
+
+@dataclass(slots=True)
+class Surging:
+    """``spared``: bool per row: a drain does not stop it, for it waits for a successor; ``leavers``: rows that go, for
+    another attempt of theirs goes on; ``asked``: by group number, the rows for which a successor is asked for now."""
+
+    spared: BoolArray
+    leavers: list[int] = field(default_factory=list)
+    asks: list[Ask] = field(default_factory=list)
+    asked: dict[int, list[int]] = field(default_factory=dict)
+    wake_at_ms: int | None = None
+
+
+def surge(
+    scene: Scene, stops: Int32Array, notes: dict[tuple[int, int], GroupWork], now_ms: int, *, drained: int, spare: int
+) -> Surging:
+    """Adds to ``stops`` who of two goes (``drained``, ``spare``: the reasons), and to ``notes``. It does nothing before
+    all peers know of it (``features``)."""
+    found = Surging(spared=np.zeros(len(stops), dtype=np.bool_))
+    groups, instances, rows = scene.groups, scene.instances, scene.rows
+    if not len(instances.group) or scene.view.feature_level < SURGING_DRAINS:
+        return found
+    twice = (instances.beside >= 0) & scene.live[instances.beside]
+    leaving = rows.node_draining[instances.newest] & instances.live
+    concerned = (twice | leaving) & (groups.policy & groups.active)[instances.group]
+    if not concerned.any():
+        return found
+    look, moves = Looking(scene, stops, now_ms), Moves()
+    for number in np.unique(instances.group[concerned]).tolist():
+        here = slice(scene.bounds[number], scene.bounds[number + 1])
+        for newest, beside, both in zip(
+            instances.newest[here].tolist(), instances.beside[here].tolist(), twice[here].tolist(), strict=True
+        ):
+            if both:
+                leaver, reason = _leaver(look, beside, newest, moves, drained, spare)
+                if leaver >= 0:
+                    stops[leaver] = reason
+                    found.leavers.append(leaver)
+        if leaving[here].any():
+            _ask(look, number, moves, found, notes)
+    found.asks, found.wake_at_ms = moves.asks, moves.wake_at_ms
+    return found
+
+
+def _leaver(look: Looking, elder: int, successor: int, moves: Moves, drained: int, spare: int) -> tuple[int, int]:
+    """Which of two that live together goes now, or -1, and for which reason."""
+    rows, draining = look.scene.rows, look.scene.rows.node_draining
+    if not (look.stays[elder] and look.stays[successor]) or rows.node_lost[elder] or rows.node_lost[successor]:
+        return -1, STAYS  # one goes already, or cannot be reached
+    if draining[elder] and not draining[successor]:
+        if not look.ready[successor]:
+            return -1, STAYS
+        at_ms = settles_at(look, successor)
+        if at_ms > look.now_ms:
+            moves.wake(at_ms)
+            return -1, STAYS
+        return elder, drained
+    if rows.outdated[elder] or rows.outdated[successor]:
+        return -1, STAYS  # a rollout's
+    return (successor if look.ready[elder] or not look.ready[successor] else elder), spare
+
+
+def _ask(look: Looking, number: int, moves: Moves, found: Surging, notes: dict[tuple[int, int], GroupWork]) -> None:
+    scene = look.scene
+    job, place = scene.groups.jobs[number], scene.groups.places[number]
+    spec = job.spec.groups[place]
+    most = surge_of(spec.update, spec.count)
+    if not most or blocked_by(scene.view, job, place):
+        return
+    waiting, fallen, pairs = [], {}, 0
+    rows, instances = scene.rows, scene.instances
+    here = slice(scene.bounds[number], scene.bounds[number + 1])
+    for ordinal, newest, beside in zip(
+        instances.ordinal[here].tolist(),
+        instances.newest[here].tolist(),
+        instances.beside[here].tolist(),
+        strict=True,
+    ):
+        both = beside >= 0 and bool(scene.live[beside])
+        pairs += both
+        if ordinal >= spec.count or not look.ready[newest] or rows.outdated[newest] or not rows.node_draining[newest]:
+            continue
+        if both:
+            found.spared[newest] = True  # until the other one has gone: there are never three
+            continue
+        if beside >= 0 and not rows.outdated[beside]:
+            if look.fate(beside)[0] is Fate.FAILED:
+                continue
+            fallen[newest] = beside
+        waiting.append(newest)
+    if not waiting:
+        return
+    found.spared[waiting] = True
+    asked = ask_successors(look, number, fallen, waiting, most - pairs, moves, first=True)
+    if asked:
+        found.asked[number] = asked
+        notes.setdefault(key_of(scene.groups, number), GroupWork()).successors = len(asked)
