@@ -28,7 +28,7 @@ from agent.asking import Asking
 from agent.config import DEFAULT_PORTS, AgentSettings, load, split_address
 from agent.discovery import Directory
 from agent.dns.listen import resolver_for_containers, serve_dns
-from agent.driver import Driver
+from agent.driver import Driver, DriverInfo
 from agent.inventory import gpu, machine
 from agent.inventory.gpu_health import GpuHealth
 from agent.metrics import Metrics, MetricsServer
@@ -128,7 +128,6 @@ class Agent:
             def node() -> NodeSpec:
                 """As of now: drivers come and go."""
                 seen = supervisor.lookout
-                process = seen.infos.get("process")
                 return NodeSpec(
                     id=store.node_id,
                     name=name,
@@ -151,7 +150,7 @@ class Agent:
                     rack=settings.rack,
                     taints=settings.taint,
                     images=seen.images.told,
-                    resizes_processes=process is not None and process.available and process.resizes,
+                    resizes_processes=resizes(seen.infos.get("process")),
                     sick_devices=health.sick if health is not None else (),
                     datasets=settings.dataset,
                 )
@@ -340,6 +339,11 @@ async def _keep_trimming() -> None:
     while True:
         await asyncio.sleep(lean.TRIM_EVERY_S)
         lean.trim()
+
+
+def resizes(info: DriverInfo | None) -> bool:
+    """Whether a driver changes the limits of what runs: one that is not there, or not available, changes nothing."""
+    return info is not None and info.available and info.resizes
 
 
 def _check_host(publish: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 from agent import daemon
 from agent.config import load
 from agent.daemon import Agent
+from agent.driver import DriverInfo
 from agent.drivers.docker import DockerDriver
 from agent.drivers.fake import FakeDriver
 from agent.registry import DRIVERS, DriverSettings
@@ -67,3 +68,9 @@ async def test_an_engine_that_never_answered_here_is_none(engines: dict[str, Fak
     assert set(await agent(store)._drivers("127.0.0.1", store)) == {"process"}
     engines["docker"].set_available(True)
     assert set(await agent(store)._drivers("127.0.0.1", store)) == {"docker", "process"}
+
+
+def test_a_driver_that_is_not_available_resizes_nothing() -> None:
+    assert daemon.resizes(DriverInfo(available=True))
+    for info in (None, DriverInfo(available=False), DriverInfo(available=True, resizes=False)):
+        assert not daemon.resizes(info)
