@@ -66,9 +66,13 @@ Request = tuple[RunId, dict[str, str], dict[str, Any]]
 Answer = Mapping[str, Any]
 
 
+class NotKeptError(Exception):
+    """What was said could not be saved; the text says why."""
+
+
 class Endpoint:
-    """``kept`` returns once what has changed survives this agent: only then is a task told that it was heard.
-    ``lookup`` asks for a service."""
+    """``kept`` returns once what was said survives this agent, True: it is news. Only then is a task told that it was
+    heard; ``NotKeptError`` is told it, too. ``lookup`` asks for a service."""
 
     def __init__(
         self,
@@ -76,7 +80,7 @@ class Endpoint:
         ports: PortLeases,
         *,
         lookup: Callable[[ServiceName], Awaitable[Known | None]],
-        kept: Callable[[], Awaitable[None]],
+        kept: Callable[[bool], Awaitable[None]],
     ) -> None:
         self._board = board
         self._ports = ports
@@ -154,6 +158,8 @@ class Endpoint:
             return 400, {"error": str(error)}
         except NoPortError as error:
             return 409, {"error": str(error)}
+        except NotKeptError as error:
+            return 503, {"error": f"this node cannot keep what was said: {error}"}
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             raise
         except Exception:
@@ -181,8 +187,7 @@ class Endpoint:
         ready = body.get("ready", body.get("status", "ready") == "ready")
         if not isinstance(ready, bool):
             raise _Refused(400, "ready: expected true or false")
-        if self._board.ready(run, ready):
-            await self._kept()
+        await self._kept(self._board.ready(run, ready))
         return {"ready": ready}
 
     async def _heartbeat(self, run: RunId, _query: dict[str, str], _body: dict[str, Any]) -> Answer:
@@ -198,7 +203,7 @@ class Endpoint:
         wait_s = _number(query.get("wait", "0"), "wait", 0, WAIT_MAX_S)
         if wait_s > 0 and not said.listens:
             said.listens = True
-            await self._kept()
+            await self._kept(True)
         if wait_s > 0 and not said.notice.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
@@ -217,8 +222,7 @@ class Endpoint:
         if status == "draining":
             self._board.drains(run)
         elif status == "done":
-            if self._board.is_done(run):
-                await self._kept()
+            await self._kept(self._board.is_done(run))
         else:
             raise _Refused(400, "status: expected 'draining' or 'done'")
         return {"status": status}
@@ -232,15 +236,18 @@ class Endpoint:
             raise _Refused(400, "protocols: expected a list of 'tcp' and 'udp'")
         protocols = sorted({PROTOCOLS[one] for one in wanted})
         port = self._ports.lease(run, first=first, end=end, protocols=protocols)
-        await self._kept()
+        try:
+            await self._kept(True)
+        except NotKeptError:
+            self._ports.release(run, port, protocols)  # the task does not hear of it
+            raise
         return {"port": port, "protocols": [one.name.lower() for one in protocols]}
 
     async def _release(self, run: RunId, query: dict[str, str], _body: dict[str, Any]) -> Answer:
         port = int(_number(query["path"], "port", 1, 65_535))
         words = query.get("protocols", "tcp,udp").split(",")
         released = self._ports.release(run, port, [PROTOCOLS[one] for one in words if one in PROTOCOLS])
-        if released:
-            await self._kept()
+        await self._kept(bool(released))
         return {"released": released}
 
     async def _service(self, run: RunId, query: dict[str, str], _body: dict[str, Any]) -> Answer:

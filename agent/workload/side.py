@@ -14,7 +14,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from agent.driver import SANDBOX, RunId, RunSpec, StartError
 from agent.records import Record
 from agent.workload import place
 from agent.workload.board import Board
-from agent.workload.endpoint import SOCKET, Endpoint
+from agent.workload.endpoint import SOCKET, Endpoint, NotKeptError
 from agent.workload.ports import PortLeases, shared_locks
 from orchestrator.contract.model import (
     AssignmentKey,
@@ -53,8 +53,18 @@ LAST_S = 0.5
 INSIDE = "/run/raftsman"
 """Where containers find the endpoint."""
 SAVE_S = 0.05
+AGAIN_S = 1.0
+"""After a save that failed."""
 
 log = structlog.get_logger("agent.workload")
+
+
+@dataclass(slots=True)
+class _Saving:
+    """One that comes: what waits for it, and how it went."""
+
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+    problem: str = ""
 
 
 class WorkloadSide:
@@ -96,7 +106,8 @@ class WorkloadSide:
         self.ports = PortLeases(reserved=reserved, given=self._given, locks=shared_locks(Path(tempfile.gettempdir())))
         self._endpoint = Endpoint(self.board, self.ports, lookup=services.ask, kept=self._kept)
         self._saving: asyncio.TimerHandle | None = None
-        self._saved_next = asyncio.Event()
+        self._next = _Saving()
+        self._closed = False
 
     async def start(self) -> None:
         """Take up what was kept, and listen. Where that is impossible: raises OSError if it is ``needed``."""
@@ -120,6 +131,7 @@ class WorkloadSide:
             log.warning("workload_endpoint_off", directory=str(self._directory), error=str(error))
 
     async def close(self) -> None:
+        self._closed = True
         if self._saving is not None:
             self._saving.cancel()
             self._keep()
@@ -276,14 +288,20 @@ class WorkloadSide:
         if self._saving is None:
             self._saving = asyncio.get_running_loop().call_later(SAVE_S, self._keep)
 
-    async def _kept(self) -> None:
-        """Once what is known now has been saved; who changes something within ``SAVE_S`` of another waits with it."""
-        self._soon()
-        await self._saved_next.wait()
+    async def _kept(self, news: bool) -> None:
+        """Once what is known now has been saved; who says something within ``SAVE_S`` of another waits with it."""
+        if news:
+            self._soon()
+        elif self._saving is None:
+            return
+        saving = self._next
+        await saving.done.wait()
+        if saving.problem:
+            raise NotKeptError(saving.problem)
 
     def _keep(self) -> None:
         self._saving = None
-        waiting, self._saved_next = self._saved_next, asyncio.Event()
+        saving, self._next = self._next, _Saving()
         runs = [
             {
                 "token": self.board.token(run),
@@ -298,8 +316,11 @@ class WorkloadSide:
             self._save({"secret": self._secret, "runs": runs})
         except OSError as error:
             log.warning("workload_not_saved", error=str(error))
+            saving.problem = str(error)
+            if not self._closed:
+                self._saving = asyncio.get_running_loop().call_later(AGAIN_S, self._keep)
         finally:
-            waiting.set()
+            saving.done.set()
 
 
 def _addresses(need: str, service: Service) -> dict[str, str]:

@@ -29,6 +29,7 @@ from orchestrator.replication.epochs import FEATURE_LEVEL
 from orchestrator.replication.log import LogStatus, ReplicatedLog
 from orchestrator.replication.propose import Proposer
 from orchestrator.state import commands as cmd
+from orchestrator.state.features import CHECKED_CHANGES
 from orchestrator.state.peers import MAX_MEMBERS, address_problem
 from orchestrator.state.state import State
 
@@ -89,11 +90,17 @@ class PeerChanges:
                 raise failure
         # As they are admitted at the moment of the check below: a disk that is admitted while newcomers are looked at
         # must not lose its vote again by this change.
-        disks = {peer: disk for peer, disk in self._state().admitted.items() if peer in addresses and peer not in added}
+        state = self._state()
+        disks = {peer: disk for peer, disk in state.admitted.items() if peer in addresses and peer not in added}
         disks.update((peer, str(disk)) for peer, disk in zip(newcomers, found, strict=True))
         _check_majority(self._log.status(), addresses, added)
         logger.info("changing the peers", epoch=epoch + 1, peers=addresses)
-        return cmd.ChangePeers(expected_epoch=epoch, addresses=str_map(addresses), incarnations=str_map(disks))
+        return cmd.ChangePeers(
+            expected_epoch=epoch,
+            addresses=str_map(addresses),
+            incarnations=str_map(disks),
+            known=str_map(state.admitted) if state.feature_level >= CHECKED_CHANGES else (),
+        )
 
 
 def _wanted(now: Mapping[str, str], added: Mapping[str, str], removed: set[str]) -> dict[str, str]:

@@ -447,12 +447,14 @@ class ChangePeers:
     """The last command of a configuration epoch: these peers, and no others, are the next one's.
 
     ``addresses`` and ``incarnations`` have the same keys, the peers' ids. The log is sealed behind it, so it travels
-    alone (``replication.epochs``).
+    alone (``replication.epochs``). ``known``: the disks that were admitted when it was checked: it is refused if others
+    are by now, whose vote it would take away. From ``features.CHECKED_CHANGES`` on; empty: not asked.
     """
 
     expected_epoch: int
     addresses: StrMap  # peer id -> host:port
     incarnations: StrMap  # peer id -> incarnation of the disk that may vote
+    known: StrMap = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,5 +12,7 @@ LAST_WITHOUT_RULES = 2
 """Up to here nothing depends on the replicated level, so nobody writes it."""
 SURGING_DRAINS = 3
 """An instance on a draining node may get a successor of the same version before it stops (``rollouts``)."""
+CHECKED_CHANGES = 3
+"""A change of the peers says which disks it saw admitted (``peers``)."""
 HIGHEST = SURGING_DRAINS
 """What this version supports."""

@@ -63,6 +63,13 @@ def change(state: State, command: ChangePeers) -> Outcome:
             "look at `raftsman peers` and repeat what is still wanted",
             epoch=str(state.epoch),
         )
+    if command.known and dict(command.known) != state.admitted:
+        # Between the check and this place in the log a new disk was admitted. The change names the one before it, and
+        # would dismiss a peer that nobody wants to remove.
+        changed = ", ".join(sorted(peer for peer, _ in set(state.admitted.items()) - set(command.known)))
+        return state.reject(
+            "CONFLICT", f"a new disk of {changed} was admitted while the change was looked at: try again"
+        )
     problem = (
         range_problem("number of peers", len(command.addresses), 1, MAX_MEMBERS)
         or _incarnation_problem(command.incarnations)

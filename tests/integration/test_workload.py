@@ -27,6 +27,7 @@ from orchestrator.contract.model import (
     TaskSpec,
     WorkloadSpec,
 )
+from orchestrator.contract.v1 import types_pb2
 from tests.integration.agent_fakes import FakePeer, assignment_of, key_of, task_of, until
 from tests.integration.agent_process import AgentProcess
 from tests.unit.agent.test_dns import Reply, query_bytes
@@ -102,6 +103,16 @@ async def ready(peer: FakePeer, key: AssignmentKey, wanted: bool, *, restarts: i
     return found
 
 
+async def _task_told(peer: FakePeer, key: AssignmentKey) -> types_pb2.TaskReport:
+    """What its only task has said once that includes metrics and a port."""
+    async with asyncio.timeout(30):
+        while True:
+            (told,) = (await peer.ask_workload(key)).tasks
+            if told.metrics and told.ports:
+                return told
+            await asyncio.sleep(0.02)
+
+
 async def output(peer: FakePeer, key: AssignmentKey) -> str:
     return b"".join(chunk.data for chunk in await peer.read_logs(key)).decode()
 
@@ -129,7 +140,7 @@ time.sleep(1000)
     assert waits.reason == "main has not said that it is ready"
     gate.touch()
     await ready(peer, key, True)
-    (told,) = (await peer.ask_workload(key)).tasks
+    told = await _task_told(peer, key)  # its next words come after it
     assert (told.ready, told.metrics[0].name, told.metrics[0].value) == (True, "queue", 7.0)
     (leased,) = told.ports
     assert 16_000 <= leased.port < 16_100

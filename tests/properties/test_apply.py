@@ -322,6 +322,7 @@ def _command(dice: Random, state: State) -> Command:
             expected_epoch=dice.choice((0, 1, 1, 1, 2, -1)),
             addresses=tuple((name, dice.choice((f"h{name}:1", "h:70000", "h:1", ""))) for name in names),
             incarnations=tuple((name, dice.choice((f"i{name}", "i", ""))) for name in names[dice.randint(0, 1) :]),
+            known=dice.choice(((), (), tuple(sorted(state.admitted.items())), (("a", "i"),))),
         )
     if kind is AdmitPeers:
         return AdmitPeers(

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from orchestrator.contract.errors import RaftsmanError
 from orchestrator.contract.model import str_map
 from orchestrator.state import commands as cmd
+from orchestrator.state.features import CHECKED_CHANGES
 from tests.sim.agents import SimAgent
 from tests.sim.faulty_disk import DISK_ERRORS, STEPS, Trap
 from tests.sim.peer import Life, SimPeer
@@ -263,11 +264,12 @@ class Faults:
             await log.read_barrier(timeout_s=2.0)
             addresses = {peer: address for peer, address in log.peers.items() if peer != gone}
             disks = {peer: disk for peer, disk in state.admitted.items() if peer != gone}
+            known = str_map(state.admitted) if state.feature_level >= CHECKED_CHANGES else ()
             if new:
                 addresses[new] = f"{new}:7400"
                 disks[new] = await log.rehearse(new, addresses[new])
             command = cmd.ChangePeers(
-                expected_epoch=state.epoch, addresses=str_map(addresses), incarnations=str_map(disks)
+                expected_epoch=state.epoch, addresses=str_map(addresses), incarnations=str_map(disks), known=known
             )
             await life.proposer.propose(command, timeout_s=2.0)
 

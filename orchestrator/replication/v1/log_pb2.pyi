@@ -534,7 +534,7 @@ class AdmitPeers(_message.Message):
     def __init__(self, cluster_id: _Optional[str] = ..., incarnations: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class ChangePeers(_message.Message):
-    __slots__ = ("expected_epoch", "addresses", "incarnations")
+    __slots__ = ("expected_epoch", "addresses", "incarnations", "known")
     class AddressesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -549,13 +549,22 @@ class ChangePeers(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class KnownEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     EXPECTED_EPOCH_FIELD_NUMBER: _ClassVar[int]
     ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     INCARNATIONS_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_FIELD_NUMBER: _ClassVar[int]
     expected_epoch: int
     addresses: _containers.ScalarMap[str, str]
     incarnations: _containers.ScalarMap[str, str]
-    def __init__(self, expected_epoch: _Optional[int] = ..., addresses: _Optional[_Mapping[str, str]] = ..., incarnations: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    known: _containers.ScalarMap[str, str]
+    def __init__(self, expected_epoch: _Optional[int] = ..., addresses: _Optional[_Mapping[str, str]] = ..., incarnations: _Optional[_Mapping[str, str]] = ..., known: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class SetFeatureLevel(_message.Message):
     __slots__ = ("level",)

@@ -35,7 +35,7 @@ from orchestrator.contract.model import (
     ServiceName,
     WorkloadSpec,
 )
-from tests.integration.agent_fakes import assignment_of, key_of, task_of
+from tests.integration.agent_fakes import assignment_of, key_of, task_of, until
 
 KEY = key_of()
 TCP, UDP = Protocol.TCP, Protocol.UDP
@@ -224,6 +224,38 @@ async def test_a_wrong_request_is_told_why(
 ) -> None:
     got, answer = await side.call(method, path, body)
     assert (got, text in answer["error"]) == (status, True), answer
+
+
+async def test_who_says_it_again_is_answered_no_sooner(side: Side) -> None:
+    first, second = await asyncio.gather(
+        side.call("POST", "/api/v1/ready", {}), _then(side.saved, side.call("POST", "/api/v1/ready", {}))
+    )
+    assert (first[0], second[0][0]) == (200, 200)
+    assert [one["ready"] for one in second[1]["runs"]] == [True]
+
+
+async def _then(saved: dict[str, Any], call: Any) -> tuple[Any, dict[str, Any]]:
+    """Its answer, and what was saved when it came."""
+    answer = await call
+    return answer, dict(saved)
+
+
+async def test_what_a_full_disk_cannot_keep_was_not_heard(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sides, "AGAIN_S", 0.01)
+    save, full = side.side._save, True
+
+    def refuse(value: dict[str, Any]) -> None:
+        if full:
+            raise OSError(28, "No space left on device")
+        save(value)
+
+    side.side._save = refuse
+    for path, body in (("ready", {}), ("ports", {"protocols": ["udp"]})):
+        status, answer = await side.call("POST", f"/api/v1/{path}", body)
+        assert status == 503 and "cannot keep what was said: [Errno 28] No space left" in answer["error"]
+    assert side.side.ports.of(run_of(record_of())) == ()
+    full = False
+    await until(lambda: [one["ready"] for one in side.saved.get("runs", ())] == [True], "it tries again by itself")
 
 
 @given(data=st.binary(max_size=300))

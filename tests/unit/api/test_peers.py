@@ -18,11 +18,13 @@ from orchestrator.contract.errors import (
     RaftsmanError,
 )
 from orchestrator.contract.v1 import control_pb2 as pb
+from orchestrator.replication.codec import encode_entry
 from orchestrator.replication.log import LogStatus, PeerProgress
 from orchestrator.replication.machine import ClusterMachine, admission_payload
 from orchestrator.replication.memory import MemoryLog
 from orchestrator.replication.propose import Proposer
-from orchestrator.state.features import HIGHEST
+from orchestrator.state import commands as cmd
+from orchestrator.state.features import CHECKED_CHANGES, HIGHEST
 from tests.unit.api.harness import call
 
 
@@ -178,3 +180,29 @@ async def test_a_disk_admitted_while_newcomers_are_looked_at_keeps_its_vote(chan
     change.log.hold.set()
     await waiting
     assert change.machine.admitted() == {"p1": "d1", "p3": "d3-new", "p4": "d4"}
+
+
+@pytest.mark.parametrize("level", [2, CHECKED_CHANGES])
+async def test_a_disk_admitted_between_the_check_and_the_log_keeps_its_vote(
+    change: Changes, monkeypatch: pytest.MonkeyPatch, level: int
+) -> None:
+    """Found by the simulator (seed 8515): the peer with the new disk took itself for removed. Without the rule it still
+    does, which older peers would judge so."""
+    level_up = cmd.SetFeatureLevel(level=level)
+    change.machine.apply(encode_entry(cmd.Entry(identity="", request_id="", digest=b"", time_ms=1, command=level_up)))
+    propose = change.log.propose
+
+    async def late(*arguments: Any, **options: Any) -> Any:
+        change.machine.apply(admission_payload("c", {"p3": "d3-new"}))
+        return await propose(*arguments, **options)
+
+    monkeypatch.setattr(change.log, "propose", late)
+    if level < CHECKED_CHANGES:
+        await change("p2")
+        assert change.machine.admitted() == {"p1": "d1", "p3": "d3"}
+        return
+    with pytest.raises(ConflictError, match="a new disk of p3 was admitted while the change was looked at: try again"):
+        await change("p2")
+    assert (change.machine.epoch(), change.machine.admitted()["p3"]) == (1, "d3-new")
+    await change("p2")
+    assert change.machine.admitted() == {"p1": "d1", "p3": "d3-new"}
