@@ -35,20 +35,21 @@ class Answers(Protocol):
 async def in_time(driver: Driver, asked: Awaitable[T]) -> T:
     """What was asked, within ``ANSWER_S``. Raises ``DriverUnavailableError``, besides what it raises itself."""
     try:
-        async with asyncio.timeout(ANSWER_S):
+        async with asyncio.timeout(ANSWER_S) as bound:
             return await asked
     except TimeoutError:
-        pass
+        if not bound.expired():
+            raise  # its own
     if isinstance(driver, Answers):
         try:
             async with asyncio.timeout(LOOK_S):
                 await driver.answer()
         except (TimeoutError, DriverUnavailableError):
             raise _silent(driver) from None
-    # An engine lets nobody else at a container while it copies files from it or to it.
+    # An engine lets nobody else at a container while it copies files from it or to it, and starts take their turns.
     raise DriverUnavailableError(
         f"{_name_of(driver)} answers, but said nothing about this task for {ANSWER_S:g} s: a copy from it or to it may "
-        "be under way; try again"
+        "be under way, or many other tasks are being started; try again"
     )
 
 

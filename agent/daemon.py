@@ -151,7 +151,7 @@ class Agent:
                     rack=settings.rack,
                     taints=settings.taint,
                     images=seen.images.told,
-                    resizes_processes=process is not None and process.resizes,
+                    resizes_processes=process is not None and process.available and process.resizes,
                     sick_devices=health.sick if health is not None else (),
                     datasets=settings.dataset,
                 )

@@ -87,7 +87,8 @@ class Hands(Protocol):
         """Where a tar stream may go: what its names have to begin with, and the way in."""
 
     async def connect(self, name: str, port: int) -> Connection:
-        """To ``port`` as the task sees it."""
+        """To ``port`` as the task sees it. What may hang is waited for only so long (``answering``): how long the ways
+        to a port may take, the driver alone knows."""
 
 
 class Incoming(Protocol):

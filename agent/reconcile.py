@@ -15,7 +15,8 @@ A task's timeout holds for each run of its group, from when all of it ran: what 
 after its grace), and has failed. What ended after that time has failed likewise, so that an agent that was away
 meanwhile comes to the same end.
 
-What ended with its engine, which was restarted, starts again at once, and that counts for nothing.
+What ended with its engine, which was restarted, starts again at once, and that counts for nothing; so does what was
+ended because it could not be given its new limits while it ran.
 
 Within a group init tasks run first, one after the other and each to its end, then sidecars start, then main tasks; they
 stop in the opposite order. A batch job is done when its main tasks are: its sidecars are stopped then. Containers that
@@ -288,7 +289,7 @@ def _failure(record: Record, current: Sequence[Instance]) -> Cause | None:
             exit_code=exit_.code,
             never_ran=exit_.never_ran,
             permanent=exit_.never_ran,
-            with_engine=exit_.with_engine,
+            at_once=exit_.with_engine,
         )
     present = {one.run.task for one in current}
     vanished = [task for task in record.launched if task not in present]
@@ -305,7 +306,7 @@ def _after_failure(record: Record, cause: Cause, now_ms: int) -> Step:
     proved = record.assignment.job_type is not JobType.BATCH and ran_ms >= max(STABLE_MS, interval)
     used = 0 if proved else record.used
     failed = replace(record, exit_code=cause.exit_code, start_failed=cause.never_ran, cause=None, used=used)
-    if cause.with_engine:
+    if cause.at_once:
         return _backoff(replace(failed, state=AllocState.BACKOFF, reason=cause.reason), now_ms)
     if not cause.permanent and used < policy.attempts:
         failed = replace(failed, state=AllocState.BACKOFF, reason=cause.reason, used=used + 1)

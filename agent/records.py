@@ -35,13 +35,14 @@ class Hold(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """Why the present run of the group failed; the first failing task decides."""
+    """Why the present run of the group failed; the first failing task decides. ``at_once``: it starts again without a
+    wait, and that counts for nothing."""
 
     reason: str
     exit_code: int = 0
     never_ran: bool = False
     permanent: bool = False
-    with_engine: bool = False
+    at_once: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,8 +93,9 @@ def resized(record: Record, version: int) -> Record:
 
 
 def not_resized(record: Record, task: str, reason: str) -> Record:
-    """It cannot be done while it runs, so the group starts again, with the new limits."""
-    return replace(record, cause=Cause(reason=f"task {task} cannot be given its new limits while it runs: {reason}"))
+    """It cannot be done while it runs, so the group starts again, with the new limits: no fault of its own."""
+    text = f"task {task} cannot be given its new limits while it runs: {reason}"
+    return replace(record, cause=Cause(reason=text, at_once=True))
 
 
 def settled(record: Record, image: str, digest: str) -> Record:

@@ -298,7 +298,7 @@ class _Session:
         port = find_port(record, run, wanted.connect.label, wanted.connect.port)
         if isinstance(port, str):
             raise HandsError(port, reason="INVALID")
-        connection = await in_time(self._driver, self._hands.connect(self._name, port))
+        connection = await self._hands.connect(self._name, port)
         try:
             await self._send(AgentFrame(started=started))
             both = asyncio.gather(self._there(connection), self._back(connection))

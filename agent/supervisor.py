@@ -494,19 +494,22 @@ class Supervisor:
 
     async def _resize(self, key: AssignmentKey, resizes: Sequence[Resize]) -> None:
         """Give what runs its new cpu and memory; where that cannot be done, the group starts again with them."""
-        record = self.records[key]
-        for one in resizes:
-            driver = self._drivers[one.task.driver_name]
+        record = self.records[key]  # a newer version may have come since the step: its limits count
+        names = {one.task.name for one in resizes}
+        for task in record.assignment.group.tasks:
+            if task.name not in names:
+                continue
+            driver = self._drivers[task.driver_name]
             try:
                 if not isinstance(driver, Resizes):
-                    raise StartError(f"driver {one.task.driver_name} changes nothing that runs")
-                await driver.resize(run_spec(record, one.task, self._store.cluster_id, self._node))
+                    raise StartError(f"driver {task.driver_name} changes nothing that runs")
+                await driver.resize(run_spec(record, task, self._store.cluster_id, self._node))
             except StartError as error:
-                log.warning("resize_failed", allocation=str(key.id), task=one.task.name, error=error.reason)
-                self._put(records.not_resized(self.records[key], one.task.name, error.reason))
+                log.warning("resize_failed", allocation=str(key.id), task=task.name, error=error.reason)
+                self._put(records.not_resized(self.records[key], task.name, error.reason))
                 return
             except DriverUnavailableError:
-                self.lookout.look_at(one.task.driver_name)
+                self.lookout.look_at(task.driver_name)
                 raise
         log.info("resized", allocation=str(key.id), attempt=key.attempt, version=record.assignment.job_version)
         self._put(records.resized(self.records[key], record.assignment.job_version))

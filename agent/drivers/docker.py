@@ -20,6 +20,7 @@ from typing import Any
 import docker
 import docker.errors
 
+from agent.answering import in_time
 from agent.config import PULL_STALL_S
 from agent.driver import (
     SANDBOX,
@@ -248,7 +249,7 @@ class DockerDriver:
         return await docker_hands.copy_in(name, target)
 
     async def connect(self, name: str, port: int) -> Connection:
-        return await docker_hands.connect(name, port)
+        return await docker_hands.connect(await in_time(self, docker_hands.facts_of(name)), port)
 
     async def answer(self) -> None:
         await self._pulse()

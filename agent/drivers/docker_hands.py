@@ -17,7 +17,7 @@ import posixpath
 import signal as signals
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,7 +39,9 @@ RESIZES = 8
 SIZED_S = 1.0
 ENDED_S = 10.0
 CLOSE_S = 3.0
-"""An engine that says nothing about a command for so long is not waited for to end it."""
+"""A session waits so long for its command to be ended; the rest goes on behind it."""
+END_S, END_PAUSE_S = 300.0, 2.0
+"""A busy engine may begin a command, and tell of it, so late; so often it is asked at least."""
 CONNECT_S = 5.0
 CLONE_NEWNET = 0x40000000
 T = TypeVar("T")
@@ -59,14 +61,36 @@ async def enter(name: str, command: Command) -> Entered:
     }
     try:
         made = await docker_http.ask("POST", f"/containers/{name}/exec", value=wanted)
-        stream = await docker_http.call(
-            "POST", f"/exec/{made['Id']}/start", value={"Detach": False, "Tty": command.tty}, upgrade=True
-        )
+        id_ = str(made["Id"])
     except EngineError as error:
         raise _refusal(error) from error
-    entered = _Entered(name, str(made["Id"]), stream, command)
-    await entered.resize(command.rows, command.columns)
+    except (KeyError, TypeError):
+        raise DriverUnavailableError("the engine did not say what it made of the command") from None
+    entered = None
+    try:
+        stream = await docker_http.call(
+            "POST", f"/exec/{id_}/start", value={"Detach": False, "Tty": command.tty}, upgrade=True
+        )
+        entered = _Entered(name, id_, stream, command)
+        await entered.resize(command.rows, command.columns)
+    except EngineError as error:  # it did not start
+        raise _refusal(error) from error
+    except BaseException:
+        # Nobody waits any more; but the engine may have heard of the start, and begin it as late as it likes.
+        _in_background(_end(name, id_, command.mark) if entered is None else entered.close())
+        raise
     return entered
+
+
+_background: set[asyncio.Task[None]] = set()
+"""What goes on when nobody waits for it; kept, since the loop keeps only a weak hold of its tasks."""
+
+
+def _in_background(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    task = asyncio.create_task(work)
+    _background.add(task)
+    task.add_done_callback(_background.discard)
+    return task
 
 
 class _Entered:
@@ -80,6 +104,7 @@ class _Entered:
         self._is_error = False
         self._ended = False
         self._size = (0, 0)
+        self._another_size = asyncio.Event()
         self._fitting: asyncio.Task[None] | None = None
 
     async def read(self) -> tuple[bool, bytes]:
@@ -112,15 +137,17 @@ class _Entered:
         if not self._tty or rows <= 0 or columns <= 0:
             return
         self._size = (rows, columns)
+        self._another_size.set()
         if self._fitting is None or self._fitting.done():
             self._fitting = asyncio.create_task(self._fit())
-        # What is typed next should find the new size, but must not wait for an engine that has lost the question.
-        await asyncio.wait({self._fitting}, timeout=SIZED_S)
+            # What is typed next should find the new size, but must not wait for an engine that has lost the question.
+            await asyncio.wait({self._fitting}, timeout=SIZED_S)
 
     async def _fit(self) -> None:
-        """The newest size counts."""
-        left, size = RESIZES, self._size
-        while left:
+        """The newest size counts, and one that comes meanwhile is tried at once."""
+        tries, size = 0, self._size
+        while True:
+            self._another_size.clear()
             try:
                 await docker_http.ask(
                     "POST",
@@ -128,26 +155,42 @@ class _Entered:
                     query={"h": str(size[0]), "w": str(size[1])},
                     patience_s=RESIZE_S,
                 )
-                left = 0
+                tries = RESIZES
             except (EngineError, DriverUnavailableError) as error:  # it refuses until the command has its terminal
-                left -= 1
-                if not left:
+                if isinstance(error, EngineError) and error.status in (404, 409) and await self._is_over():
+                    return
+                tries += 1
+                if tries == RESIZES:
                     log.info("terminal_not_resized", container=self._container, error=str(error))
-                await asyncio.sleep(SETTLE_S * 2 ** (RESIZES - left))
+            if tries < RESIZES:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(SETTLE_S * 2**tries):
+                        await self._another_size.wait()
             if size != self._size:
-                left, size = RESIZES, self._size
+                tries, size = 0, self._size
+            elif tries >= RESIZES:
+                return
+
+    async def _is_over(self) -> bool:
+        """Whether the command has ended, as far as the engine says."""
+        try:
+            return _is_over(await _look(self._id))
+        except EngineError as error:
+            return error.status == 404  # with its container
+        except DriverUnavailableError:
+            return False
 
     async def signal(self, name: str) -> None:
         number = getattr(signals, name, None) if name.startswith("SIG") else None
         if isinstance(number, signals.Signals):
-            await self._send(number)
+            await _send(self._container, self._id, self._mark, number)
 
     async def wait(self) -> int:
         """The engine ends the output a moment before it knows the exit code."""
         found = None
         try:
             async with asyncio.timeout(ENDED_S):
-                while (found := await self._look())["Running"]:
+                while (found := await _look(self._id))["Running"]:
                     await asyncio.sleep(SETTLE_S)
         except TimeoutError:
             if found is None:
@@ -156,45 +199,68 @@ class _Entered:
         except EngineError:
             return -1  # the container is gone, and its commands with it
         self._ended = True
-        code = found["ExitCode"]
+        code = found.get("ExitCode")
         return int(code) if code is not None else -1
 
-    async def _look(self) -> dict[str, Any]:
-        found: dict[str, Any] = await docker_http.ask("GET", f"/exec/{self._id}/json")
-        return found
-
     async def close(self) -> None:
+        """Waits ``CLOSE_S`` for the engine to end the command; it has longer for that than whoever waits."""
         if self._fitting is not None:
             self._fitting.cancel()
         await self._stream.close()
         if not self._ended:
             self._ended = True
-            try:
-                async with asyncio.timeout(CLOSE_S):
-                    if (await self._look())["Running"]:
-                        await self._send(signals.SIGKILL)
-            except (EngineError, DriverUnavailableError, TimeoutError):
-                # Its engine hangs or is gone, and the command goes on without it.
+            ending = _in_background(_end(self._container, self._id, self._mark))
+            await asyncio.wait({ending}, timeout=CLOSE_S)
+            if not ending.done():  # its engine hangs, perhaps for good, and the command goes on without it
                 await asyncio.to_thread(_kill_marked, self._mark)
 
-    async def _send(self, number: signals.Signals) -> None:
-        """The engine signals only containers. Its host's number of the process is good where this is that host and we
-        may; else a shell in the container looks for our mark."""
-        with contextlib.suppress(EngineError):
-            found = await self._look()
-            pid = int(found.get("Pid") or 0)
-            if found["Running"] and pid and _is_in(pid, str(found.get("ContainerID", ""))):
-                with contextlib.suppress(OSError):
-                    os.kill(pid, number)
+
+async def _look(id_: str) -> dict[str, Any]:
+    """What the engine says of a command. Raises ``DriverUnavailableError``, too, if that is nothing of use."""
+    found = await docker_http.ask("GET", f"/exec/{id_}/json")
+    if not isinstance(found, dict) or not isinstance(found.get("Running"), bool):
+        raise DriverUnavailableError("the engine does not say whether the command runs")
+    return found
+
+
+def _is_over(found: dict[str, Any]) -> bool:
+    """A command that has not begun to run has no exit code, either."""
+    return not found["Running"] and found.get("ExitCode") is not None
+
+
+async def _end(container: str, id_: str, mark: str) -> None:
+    """Kill the command, also if the engine has yet to begin it: it has ``END_S`` for that. Raises nothing."""
+    pause_s = SETTLE_S
+    try:
+        async with asyncio.timeout(END_S):
+            while not _is_over(found := await _look(id_)):
+                if found["Running"]:
+                    await _send(container, id_, mark, signals.SIGKILL)
                     return
-            script = (
-                'for p in /proc/[0-9]*; do if tr "\\0" "\\n" < $p/environ 2>/dev/null | '
-                f"grep -qx {MARK}={self._mark}; then kill -{int(number)} ${{p#/proc/}}; fi; done"
-            )
-            made = await docker_http.ask(
-                "POST", f"/containers/{self._container}/exec", value={"Cmd": ["/bin/sh", "-c", script]}
-            )
-            await docker_http.ask("POST", f"/exec/{made['Id']}/start", value={"Detach": True})
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, END_PAUSE_S)
+    except EngineError:
+        pass  # the container is gone, and its commands with it
+    except (DriverUnavailableError, TimeoutError):
+        await asyncio.to_thread(_kill_marked, mark)
+
+
+async def _send(container: str, id_: str, mark: str, number: signals.Signals) -> None:
+    """The engine signals only containers. Its host's number of the process is good where this is that host and we
+    may; else a shell in the container looks for our mark."""
+    with contextlib.suppress(EngineError, KeyError, TypeError):  # gone, or no answer of use
+        found = await _look(id_)
+        pid = int(found.get("Pid") or 0)
+        if found["Running"] and pid and _is_in(pid, str(found.get("ContainerID", ""))):
+            with contextlib.suppress(OSError):
+                os.kill(pid, number)
+                return
+        script = (
+            'for p in /proc/[0-9]*; do if tr "\\0" "\\n" < $p/environ 2>/dev/null | '
+            f"grep -qx {MARK}={mark}; then kill -{int(number)} ${{p#/proc/}}; fi; done"
+        )
+        made = await docker_http.ask("POST", f"/containers/{container}/exec", value={"Cmd": ["/bin/sh", "-c", script]})
+        await docker_http.ask("POST", f"/exec/{made['Id']}/start", value={"Detach": True})
 
 
 def _kill_marked(mark: str) -> None:
@@ -246,14 +312,20 @@ async def _stat(name: str, path: str) -> dict[str, Any] | None:
     raise HandsError(f"{path}: too many links", reason="INVALID")
 
 
+async def facts_of(name: str) -> dict[str, Any]:
+    """What the engine says of a container."""
+    try:
+        facts: dict[str, Any] = await docker_http.ask("GET", f"/containers/{name}/json")
+    except EngineError as error:
+        raise _refusal(error) from error
+    return facts
+
+
 async def _absolute(name: str, path: str) -> str:
     """A relative path begins at the container's working directory."""
     if path.startswith("/"):
         return path
-    try:
-        facts = await docker_http.ask("GET", f"/containers/{name}/json")
-    except EngineError as error:
-        raise _refusal(error) from error
+    facts = await facts_of(name)
     return posixpath.join("/", facts["Config"].get("WorkingDir") or "/", path)
 
 
@@ -326,13 +398,9 @@ class _Incoming:
 # ---------------------------------------------------------------------------- connections
 
 
-async def connect(name: str, port: int) -> Connection:
+async def connect(facts: dict[str, Any], port: int) -> Connection:
     """Into the container's own network where this host lets us, which reaches what listens on loopback there, too; else
-    by the container's address, else by the port that it publishes."""
-    try:
-        facts = await docker_http.ask("GET", f"/containers/{name}/json")
-    except EngineError as error:
-        raise _refusal(error) from error
+    by the container's address, else by the port that it publishes. Each way has ``CONNECT_S``."""
     said: list[str] = []
     pid = int(facts["State"].get("Pid") or 0)
     if pid and _is_in(pid, str(facts["Id"])):

@@ -25,6 +25,8 @@ LIMIT = 64 * 1024
 CONNECT_S = 10.0
 ANSWER_S = 30.0
 FRESH_S = 1.0
+PULSE_S = 2.5
+"""One lost answer must be over before the engine is asked again (``answering.LOOK_S``), or it would count twice."""
 UNIX = "/var/run/docker.sock"
 
 
@@ -139,7 +141,8 @@ async def answer(
         headers = {name.strip().lower(): content.strip() for name, _, content in pairs}
         found = Answer(status, headers, reader, writer)
         if status >= 400:
-            said = b"" if head_only else b"".join([piece async for piece in found.body()])
+            async with asyncio.timeout(ANSWER_S if patience_s is None else patience_s):  # its words follow at once
+                said = b"" if head_only else b"".join([piece async for piece in found.body()])
             try:
                 message = str(json.loads(said)["message"])
             except (ValueError, KeyError, TypeError):
@@ -204,8 +207,12 @@ class Pulse:
         await asyncio.shield(self._asking)
 
     async def _ask(self) -> None:
-        with contextlib.suppress(EngineError):  # that is an answer, too
-            await (await call("GET", "/_ping")).close()
+        try:
+            async with asyncio.timeout(PULSE_S):
+                with contextlib.suppress(EngineError):  # that is an answer, too
+                    await (await call("GET", "/_ping")).close()
+        except TimeoutError:
+            raise DriverUnavailableError(f"the Docker engine does not answer (no word for {PULSE_S:g} s)") from None
         self._heard_s = time.monotonic()
 
 

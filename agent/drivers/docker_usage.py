@@ -17,8 +17,8 @@ from agent.drivers.docker_http import EngineError
 from agent.inventory import cgroups
 from agent.usage import Counters
 
-AT_ONCE = 64
-"""Each waits for the engine's next look, so they wait together."""
+AT_ONCE = 128
+"""Each waits for the engine's next look, so they wait together, but each with a connection of its own: not all."""
 ASK_S = 1.2
 """For all of them: what the engine has not told by then is unknown. Peers wait for 2 s (``GetUsage``)."""
 
@@ -28,38 +28,52 @@ class Measured:
 
     def __init__(self) -> None:
         self._groups: dict[str, cgroups.Directories] = {}  # by container; nothing: this machine does not show them
+        self._round = 0
+        self._turns: dict[str, int] = {}  # by container: the round in which it last had its turn
 
     async def measure(self, instances: Sequence[Instance]) -> dict[str, Counters]:
+        """There may be too many for one round: those come first that had no turn for longest. Who is asked about at the
+        round's begin has had its turn whatever the engine says, who is asked about later only if it tells."""
         self._groups = {one.runtime_id: known for one in instances if (known := self._groups.get(one.runtime_id))}
+        turns = self._turns = {one.runtime_id: self._turns.get(one.runtime_id, 0) for one in instances}
+        self._round += 1
+        this_round = self._round
         found: dict[str, Counters] = {}
-        turns = asyncio.Semaphore(AT_ONCE)
-
-        async def ask(one: Instance) -> None:
-            async with turns:
-                found[one.name] = await self._asked(one)
-
-        asking = []
+        unknown: list[Instance] = []
         for one in instances:
-            groups = self._groups.get(one.runtime_id) or cgroups.of_container(one.runtime_id)
-            counted = _read(groups)
+            counted = _read(self._groups.get(one.runtime_id) or cgroups.of_container(one.runtime_id))
             if counted is not None:
                 found[one.name] = counted
             else:
-                asking.append(asyncio.ensure_future(ask(one)))
-        if asking:
-            _, late = await asyncio.wait(asking, timeout=ASK_S)
+                unknown.append(one)
+        at_once = asyncio.Semaphore(AT_ONCE)
+        told: dict[str, Counters] = {}
+
+        async def ask(one: Instance) -> None:
+            async with at_once:
+                told[one.name] = await self._ask(one)
+            turns[one.runtime_id] = this_round
+
+        unknown.sort(key=lambda one: turns[one.runtime_id])
+        turns.update((one.runtime_id, this_round) for one in unknown[:AT_ONCE])
+        asking = [asyncio.ensure_future(ask(one)) for one in unknown]
+        try:
+            if asking:
+                await asyncio.wait(asking, timeout=ASK_S)
+        finally:
+            late = [task for task in asking if not task.done()]
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-            for task in asking:
-                if not task.cancelled():
-                    task.result()
-            silent = Counters(why=f"the Docker engine does not answer (no word for {ASK_S:g} s)")
-            for one in instances:
-                found.setdefault(one.name, silent)
-        return found
+        for task in asking:
+            if not task.cancelled():
+                task.result()
+        why = f"the Docker engine does not answer (no word for {ASK_S:g} s)"
+        if told:
+            why = f"in {ASK_S:g} s the Docker engine told of {len(told)} of {len(asking)} tasks; ask again"
+        return {one.name: Counters(why=why) for one in unknown} | found | told
 
-    async def _asked(self, one: Instance) -> Counters:
+    async def _ask(self, one: Instance) -> Counters:
         try:
             facts = await docker_http.ask("GET", f"/containers/{one.runtime_id}/json")
             pid = int(facts["State"].get("Pid") or 0)

@@ -91,12 +91,16 @@ class ProcessDriver:
         self._watched: dict[str, asyncio.Event] = {}
         self._pollers: set[asyncio.Task[None]] = set()
         self._pidfds: dict[str, int] = {}
+        self._swept = False
 
     async def probe(self) -> DriverInfo:
         try:
             self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if not self._swept:
+                self._sweep()
+                self._swept = True
         except OSError as error:
-            return DriverInfo(available=False, reason=f"cannot use {self._root}: {error.strerror}")
+            return DriverInfo(available=False, resizes=False, reason=f"cannot use {self._root}: {error.strerror}")
         return DriverInfo(
             available=True,
             version="1",
@@ -162,9 +166,22 @@ class ProcessDriver:
         for group in _groups(directory):
             with contextlib.suppress(OSError):
                 group.rmdir()
+        self._groups.remove(self._group_of(directory.name))  # of a start that was broken off, which names none yet
         with contextlib.suppress(OSError):
             (PAYLOADS / self._group_of(directory.name)).unlink()
         shutil.rmtree(directory, ignore_errors=True)
+
+    def _sweep(self) -> None:
+        """Once, before anything starts: what is left of starts that were broken off with their agent. ``list`` knows
+        nothing of a run before its ``meta.json`` is there, and until then its supervisor does not run."""
+        for directory in self._root.glob("raftsman-*"):
+            if not (directory / "meta.json").exists():
+                self._forget(directory)
+        ours = self._group_of("")
+        for path in (*PAYLOADS.glob(f"*{ours}"), *PAYLOADS.glob(f"*{ours}.new")):
+            if not (self._root / path.name.removesuffix(ours)).exists():
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
     def _write_spec(self, directory: Path, spec: RunSpec, groups: tuple[Path, ...]) -> None:
         task = spec.task
@@ -217,13 +234,16 @@ class ProcessDriver:
     def _write_payload(self, directory: Path, spec: RunSpec, uid: int) -> Path:
         """Another user than the agent's cannot get to the run's directory, so its file is where it can."""
         path = directory / "payload" if uid < 0 else PAYLOADS / self._group_of(spec.name)
-        if uid >= 0:
-            PAYLOADS.mkdir(exist_ok=True)
-            PAYLOADS.chmod(0o711)
-        _write_private(path, spec.payload)
-        if uid >= 0:
-            os.chown(path, uid, -1)
-        path.chmod(0o400)
+        try:
+            if uid >= 0:
+                PAYLOADS.mkdir(exist_ok=True)
+                PAYLOADS.chmod(0o711)
+            _write_private(path, spec.payload)
+            if uid >= 0:
+                os.chown(path, uid, -1)
+            path.chmod(0o400)
+        except OSError as error:  # the driver itself works: other tasks have other files
+            raise StartError(f"cannot write {path}: {error.strerror}") from error
         return path
 
     async def _launch(self, directory: Path, spec: RunSpec) -> None:
@@ -296,8 +316,7 @@ class ProcessDriver:
 
     async def remove(self, name: str) -> None:
         await self.stop(name, signal="SIGKILL", timeout_ms=0)
-        if self._read(name) is not None:
-            self._forget(self._root / name)
+        self._forget(self._root / name)  # a start that was broken off may have left what cannot be read yet
         self._watched.pop(name, None)
 
     async def inspect(self, name: str) -> Instance | None:
@@ -536,7 +555,7 @@ def _locked(path: Path) -> bool:
 
 
 def _write_private(path: Path, content: bytes) -> None:
-    new = path.with_suffix(".new")
+    new = path.with_name(path.name + ".new")  # not its suffix: names of runs have dots
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with open(descriptor, "wb") as file:
         file.write(content)

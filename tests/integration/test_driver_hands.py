@@ -215,6 +215,38 @@ async def test_a_command_ends_with_its_session_and_so_does_what_it_started(room:
             await until(all_gone, "its child to end")
 
 
+async def test_a_command_whose_start_nobody_waits_for_any_more_does_not_go_on(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not room.in_container:
+        pytest.skip("nothing but an engine may be late")
+    really, started = docker_http.call, asyncio.Event()
+
+    async def call(method: str, path: str, **options: object) -> object:
+        made = await really(method, path, **options)  # type: ignore[arg-type]
+        if path.endswith("/start"):
+            started.set()
+            try:
+                await asyncio.Event().wait()  # its answer is lost
+            finally:
+                made.writer.close()
+        return made
+
+    async with asyncio.timeout(60):
+        with monkeypatch.context() as patch:
+            patch.setattr(docker_http, "call", call)
+            entering = asyncio.ensure_future(room.enter("sleep", "98763"))
+            await started.wait()
+            entering.cancel()
+            await asyncio.gather(entering, return_exceptions=True)
+        await until(lambda: not docker_hands._background, "what ends it")
+
+        async def gone() -> bool:
+            return not await room.runs("98763")
+
+        await until(gone, "the command to end")
+
+
 async def test_nothing_is_read_from_a_command_that_nobody_reads(room: Room) -> None:
     async with asyncio.timeout(60):
         endless = await room.enter("sh", "-c", "while :; do echo 0123456789012345678901234567890; done")

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.driver import Instance, InstanceState, LogChunk, RunId, RunSpec, StartError
+from agent.drivers import process
 from agent.drivers.process import ProcessDriver
 from agent.drivers.process_logs import LogReader
 from agent.drivers.process_shim import LogFiles
@@ -197,6 +198,72 @@ async def test_a_payload_is_a_file_that_only_its_task_can_read(driver: ProcessDr
     assert lies(place)
     await driver.remove(spec.name)
     assert not lies(place)
+
+
+def test_files_whose_names_have_a_dot_are_written_apart(tmp_path: Path) -> None:
+    (tmp_path / "work.new").mkdir()
+    process._write_private(tmp_path / "work.run1", b"1")
+    assert (tmp_path / "work.run1").read_bytes() == b"1"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="switching users takes root")
+async def test_a_payload_that_cannot_be_written_is_a_start_error_with_its_place(
+    driver: ProcessDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(process, "PAYLOADS", tmp_path / "file" / "payloads")
+    spec = replace(spec_of("true", user="nobody"), payload=b"x")
+    with pytest.raises(StartError, match=f"cannot write {tmp_path}/file/payloads/{spec.name}-.*: Not a directory"):
+        await driver.start(spec)
+    assert not (tmp_path / "process" / spec.name).exists()
+
+
+def listed(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="switching users takes root")
+async def test_what_a_broken_off_start_left_goes(
+    driver: ProcessDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payloads = tmp_path / "payloads"
+    monkeypatch.setattr(process, "PAYLOADS", payloads)
+    of_another = ProcessDriver(tmp_path / "other")._group_of("raftsman-gone")
+    kept = replace(spec_of("sleep", "1000", user="nobody"), payload=b"x")
+    broken = replace(kept, run=replace(kept.run, restarts=1))
+    await driver.probe()
+    await driver.start(kept)
+    root, mine = tmp_path / "process", driver._group_of(kept.name)
+    runs_on = {mine, of_another}
+
+    def break_off() -> None:
+        driver._write_spec(root / broken.name, broken, ())
+        (root / broken.name / "meta.json").unlink()
+        (payloads / of_another).touch()
+
+    break_off()
+    await driver.remove(broken.name)
+    assert (listed(payloads), listed(root)) == (runs_on, {kept.name})
+    break_off()
+    (payloads / driver._group_of("raftsman-gone")).touch()
+    (payloads / f"{mine}.new").touch()
+    await driver.probe()
+    assert len(listed(payloads)) == 5, "only before anything starts"
+    after = ProcessDriver(tmp_path / "process")
+    await after.probe()
+    assert (listed(payloads), listed(root)) == (runs_on, {kept.name})
+    found = await after.inspect(kept.name)
+    assert found is not None
+    assert found.running
+    await after.remove(kept.name)
+    assert listed(payloads) == {of_another}
+    await after.close()
+
+
+async def test_a_driver_that_cannot_be_used_says_of_nothing_that_it_can_do_it(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    info = await ProcessDriver(tmp_path / "file" / "process").probe()
+    assert (info.available, info.resizes) == (False, False)
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,16 @@ async def test_silence_about_a_task_is_told_from_silence_about_everything() -> N
         await in_time(driver(Plain()), never())
 
 
+async def test_a_deadline_of_what_was_asked_is_its_own() -> None:
+    async def late() -> None:
+        raise TimeoutError("its own")
+
+    engine = Engine()
+    with pytest.raises(TimeoutError, match="its own"):
+        await in_time(driver(engine), late())
+    assert engine.asked == 0
+
+
 async def test_what_is_under_way_survives_one_silence_and_not_two() -> None:
     engine = Engine(silences=1)
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from agent.driver import DriverUnavailableError
+from agent import answering
+from agent.answering import until_silent
+from agent.driver import Driver, DriverUnavailableError
 from agent.drivers import docker_http
 from agent.drivers.docker_http import EngineError, Pulse
 
@@ -58,3 +61,64 @@ async def test_no_is_an_answer_and_nothing_is_none(monkeypatch: pytest.MonkeyPat
         with pytest.raises(DriverUnavailableError):
             await pulse()
     assert engine.asked == 3, "asked anew each time"
+
+
+class Said:
+    async def close(self) -> None: ...
+
+
+class Pulsing:
+    """A driver of which only the pulse counts."""
+
+    name = "docker"
+
+    def __init__(self) -> None:
+        self.answer = Pulse()
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+async def test_one_lost_answer_is_one_silence(monkeypatch: pytest.MonkeyPatch, lost: int) -> None:
+    assert docker_http.PULSE_S < answering.LOOK_S, "over before it is asked again"
+    monkeypatch.setattr(answering, "LOOK_S", 0.01)
+    monkeypatch.setattr(docker_http, "FRESH_S", 0.0)
+    monkeypatch.setattr(docker_http, "PULSE_S", 0.05)
+    asked, enough = 0, asyncio.Event()
+
+    async def call(_method: str, _path: str) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked <= lost:
+            await asyncio.Event().wait()
+        if asked == 5:
+            enough.set()
+        return Said()
+
+    monkeypatch.setattr(docker_http, "call", call)
+    watching = asyncio.ensure_future(until_silent(cast(Driver, Pulsing())))
+    heard = asyncio.ensure_future(enough.wait())
+    await asyncio.wait({watching, heard}, return_when=asyncio.FIRST_COMPLETED)
+    assert watching.done() == (lost == 2)
+    assert (asked == 2) == (lost == 2)
+    for one in (watching, heard):
+        one.cancel()
+    await asyncio.gather(watching, heard, return_exceptions=True)
+
+
+async def test_an_error_without_its_words_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    over = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 500 No\r\nContent-Length: 20\r\n\r\n")
+        await over.wait()
+        writer.close()
+
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/engine")
+    server = await asyncio.start_unix_server(serve, tmp_path / "engine")
+    try:
+        async with asyncio.timeout(20):
+            with pytest.raises(DriverUnavailableError, match="does not answer"):
+                await docker_http.call("GET", "/_ping", patience_s=0.05)
+    finally:
+        over.set()
+        server.close()

@@ -161,16 +161,20 @@ def test_what_starts_again_or_for_the_first_time_has_the_new_size_already() -> N
     assert step(step(fresh, [], NOW).record, [instance("a"), instance("b")], NOW).actions == ()
 
 
-def test_a_size_that_cannot_be_had_while_it_runs_costs_a_restart() -> None:
+def test_a_size_that_cannot_be_had_while_it_runs_is_had_by_starting_again_at_once_and_uncounted() -> None:
     due = step(sized(3), [instance("a"), instance("b")], NOW).record
     refused = records.not_resized(due, "a", "no")
     assert stops(step(refused, [instance("a"), instance("b")], NOW)) == ["a", "b"]
     ended = [instance(name, exit_=Exit(code=143, signal=15, ended_ms=2)) for name in ("a", "b")]
     after = step(refused, ended, NOW).record
-    assert (after.state, after.reason) == (
+    assert (after.state, after.reason, after.used) == (
         AllocState.BACKOFF,
         "task a cannot be given its new limits while it runs: no",
+        0,
     )
+    again = step(after, ended, NOW)
+    assert (again.record.restarts, again.record.used, again.record.sized_version) == (1, 0, 3)
+    assert [action.task.name for action in again.actions if isinstance(action, Start)] == ["a", "b"]
 
 
 def test_a_killed_containers_reason_names_the_limit_that_it_had() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import tarfile
 from collections.abc import AsyncIterator
@@ -11,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from agent import answering
 from agent.driver import Exit
 from agent.drivers.fake import FakeDriver
 from agent.drivers.fake_hands import FLOOD
+from agent.hands import HandsError
 from agent.metrics import Metrics
 from agent.runspec import NodeFacts
 from agent.sessions import SessionServer
@@ -242,6 +245,20 @@ async def test_a_connection_carries_both_ways_until_both_have_ended(world: World
     )
     assert [frame.WhichOneof("frame") for frame in peer.got] == ["join", "started", "data", "end_of_data", "end"]
     assert peer.data == b"80:ping"
+
+
+async def test_the_ways_to_a_port_may_take_longer_than_an_answer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answering, "ANSWER_S", 0.01)
+
+    async def connect(_name: str, _port: int) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.1):  # a way that swallows what is sent
+                await asyncio.Event().wait()
+        raise HandsError("nothing answers", reason="NO_LISTENER")
+
+    monkeypatch.setattr(world.driver, "connect", connect)
+    end = (await world.joined(SessionOpen(connect={"port": 80}))).end
+    assert (end.error, end.error_reason) == ("nothing answers", "NO_LISTENER")
 
 
 async def test_a_node_takes_so_many_sessions_and_no_more(world: World) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from agent.driver import Exit, Instance, InstanceState, LogsGoneError, RunId, RunSpec, run_name
+from agent.reconcile import Resize
 from agent.records import Record
 from orchestrator.contract.model import (
     AllocState,
@@ -63,6 +64,33 @@ async def test_a_failure_is_restarted_by_policy_and_then_reported_as_failed(benc
         (1, AllocState.BACKOFF),
     ]
     assert len(bench.driver.starts) == 3
+
+
+async def test_a_size_that_changes_while_it_is_given_is_the_newest_ones(bench: Bench) -> None:
+    key = key_of()
+    newest = task_of("run", driver="fake", memory_mib=128)
+    await bench.assign(assignment_of(key, newest))
+    await bench.wait_state(key, AllocState.RUNNING)
+    of_the_step = replace(newest, resources=replace(newest.resources, memory_mib=64))
+    await bench.supervisor._resize(key, [Resize(task=of_the_step)])
+    assert bench.driver.resizes == [(name_of(key), newest.resources.cpu_millis, 128)]
+
+
+async def test_a_size_that_is_refused_costs_a_restart_on_the_spot_and_no_attempt(bench: Bench) -> None:
+    key = key_of()
+    bench.driver.refuse_resize = "it uses more"
+    for version, mib in ((1, 64), (2, 32)):
+        made = assignment_of(
+            key,
+            task_of("run", driver="fake", memory_mib=mib),
+            restart=RestartPolicy(attempts=0, delay_ms=3_600_000),
+            modify_index=version,
+        )
+        await bench.assign(replace(made, job_version=version))
+        await bench.wait_state(key, AllocState.RUNNING, restarts=version - 1)
+    (said,) = {one.reason for one in bench.reported if one.state is AllocState.BACKOFF}
+    assert said == "task main cannot be given its new limits while it runs: it uses more"
+    assert bench.driver.starts == [name_of(key), name_of(key, restarts=1)]
 
 
 async def test_a_run_that_somebody_starts_again_is_seen_and_ended(bench: Bench) -> None:
