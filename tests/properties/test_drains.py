@@ -25,6 +25,7 @@ from orchestrator.state.commands import (
     DrainNode,
     Outcome,
     RegisterNode,
+    RollbackJob,
     SetFeatureLevel,
     SteerRollout,
 )
@@ -149,6 +150,44 @@ def test_a_drain_comes_to_its_end_whatever_room_there_is(seed: int, update: Upda
     world.play()
     assert not world.on("n1")
     assert world.ready() == world.live() == world.count
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.integers(0, 2**32), update=surging, count=st.integers(1, 6), steps=st.integers(20, 120))
+def test_drains_and_rollouts_at_once_come_to_their_end(seed: int, update: UpdateSpec, count: int, steps: int) -> None:
+    """New versions, rollbacks, attempts that fail, checks that flap: no instance is left with two attempts or none."""
+    world = Drains(seed, update, count)
+    dice = world.random
+    for _ in range(steps):
+        world.now_ms += dice.choice([0, 100, 1_000, 5_000])
+        step, drained, rows = dice.random(), world.drained(), world.rows()
+        row = dice.choice(rows) if rows else -1
+        if step < 0.4:
+            world.lead(stale=dice.random() < 0.3)
+        elif step < 0.75 and row >= 0:
+            world.obey(row)
+        elif step < 0.79 and row >= 0 and world.state.table.state[row] == int(AllocState.RUNNING):
+            world.observe(row, AllocState.RUNNING, ready=False)
+        elif step < 0.82 and row >= 0:
+            world.observe(row, AllocState.FAILED, start_failed=dice.random() < 0.5)
+        elif step < 0.86:
+            world.submit(dice.randint(0, 3))
+        elif step < 0.88:
+            world.do(RollbackJob(namespace="default", name="web"))
+        elif step < 0.92 and len(drained) < 2:
+            world.drain(dice.choice(NODES))
+        elif step < 0.95 and drained:
+            world.drain(dice.choice(drained), cancel=True)
+        elif step < 0.98:
+            world.do(SteerRollout(namespace="default", name="web", action=dice.choice(list(RolloutAction))))
+        else:
+            world.again()
+        assert not check(world.state)
+    world.submit(7)  # of which nothing has failed yet
+    world.play(200)
+    assert world.ready() == world.live() == count
+    assert {int(world.state.table.version[one]) for one in world.rows()} == {world.job.version}
+    assert not any(world.on(node) for node in world.drained())
 
 
 @pytest.mark.parametrize("budget", [None, Disruption(max_unavailable=0), Disruption(max_unavailable=1)])
