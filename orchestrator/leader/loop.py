@@ -211,7 +211,7 @@ class LeaderLoop:
         if took > BRIEF_S and not plan.more:
             # A large cluster changes all the time: at most half of it goes into deciding, even in another thread.
             self._rest_until = self._clock() + took
-        self._sight.decided(view, pending=plan.pending, wake_at_ms=plan.wake_at_ms)
+        self._sight.decided(view, pending=plan.pending, more=plan.more, wake_at_ms=plan.wake_at_ms)
         ended = False
         if plan.verdicts:
             ended = await self._changes(EndRollouts(verdicts=tuple(plan.verdicts)))

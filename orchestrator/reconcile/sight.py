@@ -93,13 +93,16 @@ class Sight:
         self._nodes_index = some.index
         return some if all(alone(job.spec) for job in some.jobs.values()) else self._views.view()
 
-    def decided(self, view: ClusterView, *, pending: bool, wake_at_ms: int | None) -> None:
-        """What came of ``view``. ``pending``: something waits for what other jobs and nodes do, or for a time."""
+    def decided(self, view: ClusterView, *, pending: bool, more: bool, wake_at_ms: int | None) -> None:
+        """What came of ``view``. ``pending``: something waits for what other jobs and nodes do, or for a time.
+        ``more``: the round ended before it had looked at everything."""
         if view.held is None:
             self._whole = nodes_alone(view)
             self._nodes_index = view.index
             self._everywhere = False
         self._everywhere = self._everywhere or any(job.spec.type is JobType.SYSTEM for job in view.jobs.values())
+        if more:
+            self._whole = None  # nothing has to change for the next round to have work
         self._index = view.index
         self._pending = pending
         self.wake_at_ms = wake_at_ms

@@ -117,7 +117,8 @@ async def test_a_follower_watches_events_on_and_resumes_after_an_index(tmp_path:
         leader = await cluster.leader()
         follower = next(peer for peer in cluster.ids if peer != leader)
         stub = cluster.control(follower)
-        watch = stub.WatchEvents(pb.WatchEventsRequest(after_index=0, namespace="*"), timeout=30)
+        kinds = ["peers.admitted", "variable.changed"]
+        watch = stub.WatchEvents(pb.WatchEventsRequest(after_index=0, namespace="*", kinds=kinds), timeout=30)
         assert (await watch.read()).kind == "peers.admitted"
         for number in range(3):
             await stub.PutVariable(pb.PutVariableRequest(name=f"v{number}", value="x"), timeout=10)

@@ -51,6 +51,7 @@ async def agent(peer: FakePeer, tmp_path: Path) -> AsyncIterator[AgentProcess]:
     one = AgentProcess(peer, tmp_path / "n1", "--driver", "process", "--http", "127.0.0.1:0", "--dns", "127.0.0.1:0")
     await one.start()
     yield one
+    print(one.log)  # shown if the test failed
     if one.process is not None:
         await one.end(signal.SIGKILL)
     _clean(tmp_path / "n1")
@@ -98,7 +99,10 @@ async def ready(peer: FakePeer, key: AssignmentKey, wanted: bool, *, restarts: i
             None,
         )
 
-    found = await until(reached, f"{key.id} ready={wanted}")
+    try:
+        found = await until(reached, f"{key.id} ready={wanted}")
+    except AssertionError as error:
+        raise AssertionError(f"{error}: the agent reported {peer.observations}") from None
     assert isinstance(found, Observation)
     return found
 

@@ -21,8 +21,9 @@ from tests.properties.test_plan import World, disturb, some_node
 class Sighted(World):
     """A world whose leader remembers what it has seen to."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, steps_max: int = plan.ROUND_STEPS) -> None:
         super().__init__()
+        self.steps_max = steps_max
         self.sight = Sight(StateViews(lambda: self.state))
         self.planner = plan.Planner()
         self.rounds: Counter[str] = Counter()
@@ -36,8 +37,8 @@ class Sighted(World):
         self.rounds["everything" if view.held is None else "some jobs"] += 1
         if view.held is not None:
             self.compare(view)
-        decision = self.planner.decide(view, self.now_ms)
-        self.sight.decided(view, pending=decision.pending, wake_at_ms=decision.wake_at_ms)
+        decision = self.planner.decide(view, self.now_ms, steps_max=self.steps_max)
+        self.sight.decided(view, pending=decision.pending, more=decision.more, wake_at_ms=decision.wake_at_ms)
         for one in decision.plans:
             outcome = self.do(one)
             assert outcome is not None
@@ -63,7 +64,7 @@ class Sighted(World):
 @given(data=st.data())
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_once_there_is_nothing_to_look_at_a_look_at_everything_finds_nothing(data: st.DataObject) -> None:
-    world = Sighted()
+    world = Sighted(steps_max=data.draw(st.sampled_from([2, plan.ROUND_STEPS])))  # a round may end before all is seen
     for name in ("n0", "n1", "n2"):
         world.do(some_node(name, data.draw(st.sampled_from([1000, 4000, 40_000]))))
     for _ in range(data.draw(st.integers(1, 14))):
@@ -79,6 +80,22 @@ def test_once_there_is_nothing_to_look_at_a_look_at_everything_finds_nothing(dat
         assert check(world.state) == []
         assert plan.decide(views.cluster_view(world.state), world.now_ms).plans == ()
     event("some jobs alone" if world.rounds["some jobs"] else "always everything")
+
+
+def test_a_round_that_ended_at_its_bound_is_followed_by_another_though_nothing_changed() -> None:
+    from orchestrator.contract.model import JobSpec
+    from orchestrator.state.commands import JobSubmission, SubmitJobs
+    from tests.unit.scheduling.cluster import group_spec
+
+    world = Sighted(steps_max=10)
+    world.do(some_node("n0", 100_000))
+    for number in range(6):
+        spec = JobSpec(name=f"job-{number}", groups=(group_spec("a", count=8, cpu=10, memory=10),))
+        world.do(SubmitJobs(jobs=(JobSubmission(spec=spec, uid=f"u{number}"),)))
+    while world.round():
+        pass
+    assert len(list(world.live())) == 48
+    assert world.rounds["everything"] > 2
 
 
 def test_a_quiet_cluster_is_looked_at_job_by_job_and_what_begins_to_run_not_at_all() -> None:
