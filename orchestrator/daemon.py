@@ -20,6 +20,7 @@ import socket
 import sys
 import uuid
 from collections.abc import MutableMapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,8 @@ STOP_GRACE_S = 0.5
 """Calls in flight get this long when the peer stops; the whole stop is bounded by ``STOP_S``."""
 STOP_S = 2.0
 GOODBYE_S = 2.0
+SETTLE_S = 10.0
+"""A peer that starts encodes no snapshot so soon: elections and the first calls come before."""
 """A removed peer answers so long on: clients that know no other learn here who the peers are."""
 
 
@@ -139,7 +142,9 @@ class Peer:
             refused=lambda peer_id, reason: self._judge_refusals(),
             retired=self._retired,
             check_first=lambda: _check_members(self._directory, settings),
-            config=EngineConfig.fast_failover() if settings.fast_failover else EngineConfig(),
+            config=replace(
+                EngineConfig.fast_failover() if settings.fast_failover else EngineConfig(), settle_s=SETTLE_S
+            ),
         )
         proposer = Proposer(self.log)
 

@@ -23,6 +23,8 @@ from orchestrator.replication.snapshotting import Snapshot, SnapshotReceiver, Sn
 from orchestrator.replication.storage import RaftStorage
 from orchestrator.replication.v1 import peer_pb2 as pb
 
+OVERDUE = 4
+"""So many times what makes a snapshot due."""
 _log = structlog.get_logger("raftsman.replication")
 
 
@@ -61,6 +63,7 @@ class SnapshotKeeper:
         config: EngineConfig,
         check: bool,
         send: Callable[[str, pb.Frame], None],
+        clock: Callable[[], float],
     ) -> None:
         self._host = host
         self._core = core
@@ -71,6 +74,9 @@ class SnapshotKeeper:
         self._config = config
         self._check = check
         self._send = send
+        self._clock = clock
+        self._settled_at = clock() + config.settle_s
+        self._settling = False
         self.senders = SnapshotSenders(
             send=send,
             stamp=lambda: (core.term, core.commit_index),
@@ -96,14 +102,26 @@ class SnapshotKeeper:
         done, done_index = (snapshot.last_index, snapshot.index) if snapshot is not None else (1, 0)
         if applied <= done:
             return
-        if (
-            applied - done < config.compact_entries
-            and self._machine.index - done_index < config.compact_commands
-            and storage.bytes_since_snapshot < config.compact_bytes
-        ):
+        due = max(
+            (applied - done) / config.compact_entries,
+            (self._machine.index - done_index) / config.compact_commands,
+            storage.bytes_since_snapshot / config.compact_bytes,
+        )
+        if due < 1:
+            return
+        settles_s = self._settled_at - self._clock()
+        if settles_s > 0 and due < OVERDUE:
+            if not self._settling:
+                self._settling = True
+                self._host.spawn(self._settle(settles_s))
             return
         self._compacting = True
         self._host.spawn(self._compact())
+
+    async def _settle(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        self._settled_at = float("-inf")
+        self._host.wake()
 
     async def _compact(self) -> None:
         try:

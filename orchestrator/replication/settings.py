@@ -53,6 +53,9 @@ class EngineConfig:
     compact_commands: int = 25_000
     """Likewise, commands: an entry may hold hundreds, and a restart applies every one behind the snapshot again."""
     compact_bytes: int = 32 * 1024 * 1024
+    settle_s: float = 0.0
+    """So long after its start a peer takes no snapshot that is not long overdue: those that start together have better
+    things to do than to encode what they have just read."""
     tail_entries: int = 5_000  # kept behind a snapshot, so that a slightly late peer needs none
     tail_bytes: int = 16 * 1024 * 1024
     snapshot_chunk_bytes: int = 512 * 1024

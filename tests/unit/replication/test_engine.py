@@ -74,6 +74,24 @@ def test_many_commands_in_few_entries_are_compacted_too() -> None:
     in_virtual_time(scenario)
 
 
+def test_a_peer_that_has_just_started_takes_only_a_snapshot_that_is_long_overdue() -> None:
+    async def scenario() -> None:
+        config = EngineConfig(compact_commands=50, tail_entries=0, settle_s=10)
+        async with SimCluster(seed=1, peers=1, config=config) as cluster:
+            leader = await cluster.elect()
+            await asyncio.gather(*(leader.engine.propose(b"%d" % number) for number in range(100)))
+            await cluster.pass_time(8)
+            assert leader.engine.snapshots_saved == 0
+            await cluster.wait(lambda: leader.engine.snapshots_saved == 1, within_s=4)
+            cluster.crash("p1")
+            await cluster.start("p1")
+            leader = await cluster.elect()
+            await asyncio.gather(*(leader.engine.propose(b"%d" % number) for number in range(220)))
+            await cluster.wait(lambda: leader.engine.snapshots_saved == 1, within_s=2)
+
+    in_virtual_time(scenario)
+
+
 def test_single_peer_with_a_replaced_disk_refuses_to_start() -> None:
     async def scenario() -> None:
         async with SimCluster(seed=1, peers=1) as cluster:
