@@ -23,6 +23,7 @@ from orchestrator.contract.model import ServiceName
 
 Lookup = Callable[[ServiceName], Awaitable[Known | None]]
 
+TRIES = 8
 AT_ONCE = 256
 """Questions over UDP; further ones are dropped, and asked again by who needs them."""
 CONNECTIONS = 64
@@ -46,6 +47,12 @@ class DnsServer:
 
     async def start(self, host: str, port: int) -> str:
         """Listen on one port for both; 0: any that is free. Returns the address. Raises OSError where it is taken."""
+        for _ in range(0 if port else TRIES):  # what is free for one protocol may be taken for the other
+            with contextlib.suppress(OSError):
+                return await self._listen(host, port)
+        return await self._listen(host, port)
+
+    async def _listen(self, host: str, port: int) -> str:
         self._server = await asyncio.start_server(self._serve_tcp, host, port, limit=wire.MAX_BYTES + 2)
         bound = self._server.sockets[0].getsockname()
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import struct
 from typing import Any
@@ -313,3 +314,26 @@ async def test_udp_and_tcp_on_one_port_and_other_names_passed_on() -> None:
     finally:
         await asked.server.close()
         await above.server.close()
+
+
+async def test_a_free_port_is_one_that_is_free_for_both_protocols(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    really, taken = loop.create_datagram_endpoint, 2
+
+    async def create(*arguments: Any, **options: Any) -> Any:
+        nonlocal taken
+        taken -= 1
+        if taken >= 0:
+            raise OSError(98, "Address already in use")
+        return await really(*arguments, **options)
+
+    async def nobody(_name: ServiceName) -> Known | None:
+        return None
+
+    monkeypatch.setattr(loop, "create_datagram_endpoint", create)
+    server = DnsServer(nobody)
+    assert (await server.start("127.0.0.1", 0)).startswith("127.0.0.1:")
+    await server.close()
+    taken = 1
+    with pytest.raises(OSError, match="in use"):
+        await DnsServer(nobody).start("127.0.0.1", 5_399)
