@@ -155,6 +155,10 @@ time.sleep(1000)
         in metrics
     )
 
+    async with asyncio.timeout(30):  # the task has its answers: one that is cut off would end it
+        while f"True True {leased.port}" not in await output(peer, key):
+            await asyncio.sleep(0.02)
+
     # A new agent knows what was said to the old one.
     await agent.end(signal.SIGKILL)
     peer.observations.clear()
