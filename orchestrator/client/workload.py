@@ -334,10 +334,16 @@ class Workload:
         if not self.connected:
             return self._allocate_here(first, end, protocols)
         wanted = {"first": first, "end": end, "protocols": list(protocols)}
-        try:
-            return int(self._call("POST", "ports", wanted)["port"])
-        except WorkloadError as error:
-            raise PortError(str(error), status=error.status) from None
+        deadline = time.monotonic() + TIMEOUT_S
+        while True:
+            try:
+                left_s = max(AGAIN_S, deadline - time.monotonic())
+                return int(self._call("POST", "ports", wanted, timeout_s=left_s)["port"])
+            except WorkloadError as error:
+                if error.status or time.monotonic() + AGAIN_S >= deadline:
+                    raise PortError(str(error), status=error.status) from None
+            # The agent restarts. Had it granted one and not got to say which, that stays this task's until it ends.
+            time.sleep(AGAIN_S)
 
     def _allocate_here(self, first: int, end: int, protocols: tuple[str, ...]) -> int:
         if not 1 <= first < end <= 65_536:
@@ -397,6 +403,8 @@ class Workload:
         )
         try:
             raw = _exchange(self._socket_path, head.encode() + data, timeout_s)
+            if not raw:
+                raise ConnectionResetError("it closed the connection")
             top, _, content = raw.partition(b"\r\n\r\n")
             status = int(top.split(b" ", 2)[1])
             answer = json.loads(content)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -98,7 +99,36 @@ def test_facts_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
         kit.service("other")
 
 
-def test_an_agent_that_is_gone_is_not_heard_and_never_an_error_to_speak_to(tmp_path: Path) -> None:
+def test_a_port_is_waited_for_while_the_agent_restarts(tmp_path: Path) -> None:
+    """It is gone, then cuts the call off, then answers."""
+    path = tmp_path / "agent.sock"
+    body = json.dumps({"port": 17_000}).encode()
+    asked = threading.Event()
+
+    def agent() -> None:
+        asked.wait(10)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(str(path))
+            listener.listen()
+            listener.accept()[0].close()
+            link, _ = listener.accept()
+            link.recv(65_536)
+            link.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            link.close()
+
+    serving = threading.Thread(target=agent)
+    serving.start()
+    task = Workload(str(path), "token")
+    assert task.ready() is False  # nobody is there
+    asked.set()
+    assert task.allocate_port((17_000, 17_100)) == 17_000
+    serving.join()
+
+
+def test_an_agent_that_is_gone_is_not_heard_and_never_an_error_to_speak_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kit, "TIMEOUT_S", 0.3)
     gone = Workload(str(tmp_path / "no.sock"), "t")
     assert not gone.ready() and not gone.heartbeat() and not gone.graceful_shutdown()
     with pytest.raises(PortError, match="the agent does not answer"):
@@ -107,7 +137,7 @@ def test_an_agent_that_is_gone_is_not_heard_and_never_an_error_to_speak_to(tmp_p
         gone.service("db")
 
 
-@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\n\r\n[]", b"garbage", b"HTTP/1.1 x\r\n\r\n{}"])
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\r\n\r\n[]", b"garbage", b"HTTP/1.1 x\r\n\r\n{}"])
 def test_what_is_no_agent_is_said_to_be_none(tmp_path: Path, answer: bytes) -> None:
     path = tmp_path / "s"
     with socket.socket(socket.AF_UNIX) as server:
