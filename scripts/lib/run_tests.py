@@ -4,10 +4,10 @@ First the tests that start no processes, on two workers. Then the others in thre
 after the other: what needs the machine's engine or a browser, what starts clusters of plain processes, which mostly
 wait, and the drills. Lanes are processes of their own: pytest-xdist 3.8's ``loadgroup`` does not group under pytest 9.
 
-A few failures of tests that talk to real processes are looked at once more, each alone, when all is done: what fails
-then has failed. What passes then is counted as unsteady, with what it said the first time above: it did not get along
-with what ran beside it, or finds something that comes up seldom, and wants mending either way. Tests whose outcome is
-their code's alone (units, properties, the simulator) have no second chance.
+A few failures of tests that use real processes, sockets or clocks are looked at once more, each alone, when all is
+done: what fails then has failed. What passes then is counted as unsteady, with what it said the first time above: it
+did not get along with what ran beside it, or finds something that comes up seldom, and wants mending either way. Tests
+whose outcome is their code's alone (properties, scenarios, the simulator) have no second chance.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PASSES = (
 )
 NOTHING_SELECTED = 5
 SOME_FAILED = 1
-WITH_PROCESSES = ("tests/integration/", "tests/drills/")
+WITH_REAL_TIME = ("tests/integration/", "tests/drills/", "tests/unit/")
 AGAIN_AT_MOST = 4
 """More failures than this have a cause that a second look would only hide."""
 
@@ -80,7 +80,7 @@ def may_try_again(statuses: set[int], failed: list[str]) -> bool:
     return (
         statuses <= {0, NOTHING_SELECTED, SOME_FAILED}
         and 0 < len(failed) <= AGAIN_AT_MOST
-        and all(name.startswith(WITH_PROCESSES) and "::" in name for name in failed)
+        and all(name.startswith(WITH_REAL_TIME) and "::" in name for name in failed)
     )
 
 

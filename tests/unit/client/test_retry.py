@@ -115,10 +115,14 @@ async def test_what_no_retry_would_change_is_raised_at_once(error: InvalidError,
 async def test_without_any_peer_nothing_was_done(peers: list[FakePeer]) -> None:
     for peer in peers:
         peer.kill()
-    async with client(*peers, timeout_s=6.0) as it:  # a try under way at the end would leave its outcome unknown
-        with pytest.raises(NoLeaderError, match="connection refused") as caught:
-            await it.submit(job_spec())
-    assert caught.value.reason == UNREACHABLE
+    async with client(*peers, timeout_s=2.0) as it:
+        for _ in range(8):
+            with pytest.raises((NoLeaderError, UnknownOutcomeError)) as caught:
+                await it.submit(job_spec())
+            if caught.type is NoLeaderError:  # else a try was under way just then, and nobody knows what became of it
+                break
+    assert isinstance(caught.value, NoLeaderError)
+    assert caught.value.reason == UNREACHABLE and "connection refused" in str(caught.value).lower()
 
 
 async def test_without_a_majority_no_leader_is_said(peers: list[FakePeer]) -> None:
@@ -204,8 +208,14 @@ async def test_an_overload_that_lasts_is_told_at_the_deadline(peers: list[FakePe
     for peer in peers:
         peer.fail("SubmitJob", *[OverloadedError("full", retry_after_ms=50)] * 1000)
     async with client(*peers, timeout_s=0.5) as it:
-        with pytest.raises(OverloadedError):
-            await it.submit(job_spec())
+        for _ in range(8):
+            for peer in peers:
+                peer.calls.clear()
+            with pytest.raises((OverloadedError, UnknownOutcomeError)) as caught:
+                await it.submit(job_spec())
+            if caught.type is OverloadedError:  # else a try was under way just then, and nobody knows what became of it
+                break
+    assert caught.type is OverloadedError
     assert 1 < sum(len(peer.calls) for peer in peers) < 10
 
 
