@@ -14,8 +14,6 @@ import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-import grpc
-import grpc.aio
 import structlog
 
 from agent.answering import in_time, until_silent, while_answering
@@ -24,6 +22,7 @@ from agent.hands import Command, Connection, Entered, Hands, HandsError, Incomin
 from agent.runs import find_port
 from agent.supervisor import Supervisor
 from orchestrator.contract.model import AllocationId, AssignmentKey
+from orchestrator.contract.status import BROKEN
 from orchestrator.contract.tree import Target
 from orchestrator.contract.v1.session_pb2 import (
     AgentFrame,
@@ -75,7 +74,7 @@ class SessionServer:
             await stream.done_writing()
             while await frames.receive() is not None:  # until the peer has passed it on
                 pass
-        except (grpc.aio.BaseError, asyncio.InvalidStateError) as error:
+        except BROKEN as error:
             log.debug("session_broken", session=call.session_id, error=str(error))
         finally:
             self.count -= 1
@@ -95,7 +94,7 @@ class SessionServer:
             return SessionEnd(error=str(error), error_reason=error.reason)
         except DriverUnavailableError as error:
             return SessionEnd(error=f"node {self._node_name}: {error}", error_reason="FAILED_PRECONDITION")
-        except (grpc.aio.BaseError, asyncio.InvalidStateError):
+        except BROKEN:
             raise
         except Exception as error:
             log.exception("session_failed", session=call.session_id)
@@ -117,7 +116,7 @@ class _Frames:
         try:
             while isinstance(frame := await self._stream.read(), ClientFrame):
                 await self._read.put(frame)
-        except (grpc.aio.BaseError, asyncio.InvalidStateError):
+        except BROKEN:
             pass  # whoever writes learns why
         await self._read.put(None)
 

@@ -36,7 +36,7 @@ from orchestrator.contract.errors import (
     RaftsmanError,
     UnknownOutcomeError,
 )
-from orchestrator.contract.status import from_rpc_error
+from orchestrator.contract.status import BROKEN, from_rpc_error
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.contract.v1.session_pb2 import AgentFrame, ClientFrame, SessionCall, SessionOpen
 from orchestrator.contract.v1.types_pb2 import AllocationId
@@ -263,7 +263,7 @@ async def _next(ups: AsyncIterator[Any]) -> Any:
     """The next frame, None at the end; a broken stream ends, too (its own side says why)."""
     try:
         return await anext(ups, None)
-    except (grpc.aio.BaseError, asyncio.InvalidStateError):
+    except BROKEN:
         return None
 
 
@@ -271,7 +271,7 @@ async def _pumped(link: Any, first: bytes, ups: AsyncIterator[ClientFrame], peer
     """Frames from the other peer, while the client's go there."""
 
     async def up() -> None:
-        with contextlib.suppress(grpc.aio.BaseError, asyncio.InvalidStateError):
+        with contextlib.suppress(*BROKEN):
             async for frame in ups:
                 await link.write(frame.SerializeToString())
             await link.done_writing()

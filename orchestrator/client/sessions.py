@@ -29,7 +29,7 @@ from orchestrator.contract.errors import (
     UnknownOutcomeError,
     from_reason,
 )
-from orchestrator.contract.status import UNCONNECTED, from_rpc_error
+from orchestrator.contract.status import BROKEN, UNCONNECTED, from_rpc_error
 from orchestrator.contract.tree import Copied, Landing, Target, TreeError, landing, pack, unpack
 from orchestrator.contract.v1.session_pb2 import AgentFrame, ClientFrame, SessionEnd, SessionOpen, TerminalSize
 
@@ -52,6 +52,7 @@ class Session:
         self.started = started
         self.exit_code: int | None = None
         self._over: RaftsmanError | None = None
+        self._turn = asyncio.Lock()  # two writes at once end the call: TOO_MANY_OPERATIONS
 
     async def __aenter__(self) -> Self:
         return self
@@ -100,8 +101,9 @@ class Session:
 
     async def _write(self, frame: ClientFrame) -> None:
         """After its end there is nobody to hear it: ``read`` says how it ended."""
-        with contextlib.suppress(grpc.aio.BaseError, asyncio.InvalidStateError):
-            await self._call.write(frame)
+        async with self._turn:
+            with contextlib.suppress(*BROKEN):
+                await self._call.write(frame)
 
 
 async def _frame(call: Any, address: str) -> AgentFrame:

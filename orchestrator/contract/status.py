@@ -8,10 +8,12 @@ never claims that a write did not happen.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
 import grpc
+import grpc.aio
 from google.protobuf.message import DecodeError
 
 from orchestrator.contract.errors import OverloadedError, RaftsmanError, UnknownOutcomeError, from_reason
@@ -26,6 +28,9 @@ MAX_METADATA_BYTES = 200
 
 UNCONNECTED = "UNCONNECTED"
 """Reason of a status that gRPC made by itself: no answer came, so a write may or may not have happened."""
+
+BROKEN = (grpc.aio.BaseError, grpc.aio.AioRpcError, asyncio.InvalidStateError)
+"""What reading from or writing to a stream raises that is over: ``AioRpcError`` is no ``BaseError``."""
 
 _CODE_BY_NAME: dict[str, grpc.StatusCode] = {code.name: code for code in grpc.StatusCode}
 
