@@ -8,7 +8,10 @@ from typing import Any
 import grpc.aio
 
 from orchestrator.client.sessions import Session
-from orchestrator.contract.v1.session_pb2 import SessionStarted
+from orchestrator.contract.answers import SessionStarted
+from orchestrator.contract.model import AllocationId
+
+STARTED = SessionStarted(id=AllocationId(namespace="default", job="web", group="main", ordinal=0))
 
 
 class OneAtATime:
@@ -23,7 +26,7 @@ class OneAtATime:
         if self.busy or self.broken:
             self.broken = True
             raise grpc.aio.AioRpcError(
-                grpc.StatusCode.INTERNAL, grpc.aio.Metadata(), grpc.aio.Metadata(), "TOO_MANY_OPERATIONS"
+                grpc.StatusCode.INTERNAL, grpc.aio.Metadata(), grpc.aio.Metadata(), "TOO_MANY_OPERATIONS", None
             )
         self.busy = True
         for _ in range(3):
@@ -35,7 +38,7 @@ class OneAtATime:
 async def test_typing_and_resizing_at_once_do_not_end_the_call() -> None:
     """CI found it: the command line ended with "Internal error from Core" in the middle of a session."""
     call = OneAtATime()
-    session = Session(call, "a:1", SessionStarted())
+    session = Session(call, "a:1", STARTED)
     await asyncio.gather(session.send(b"ls\n"), session.resize(24, 80), session.signal("SIGINT"), session.end_input())
     assert not call.broken
     assert call.frames == ["data", "size", "signal", "end_of_data"]
@@ -44,7 +47,7 @@ async def test_typing_and_resizing_at_once_do_not_end_the_call() -> None:
 async def test_after_its_end_nobody_hears_what_is_said_and_nothing_is_raised() -> None:
     call = OneAtATime()
     call.broken = True
-    session = Session(call, "a:1", SessionStarted())
+    session = Session(call, "a:1", STARTED)
     await session.send(b"ls\n")
     await session.resize(24, 80)
     assert call.frames == []
