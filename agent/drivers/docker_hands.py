@@ -34,7 +34,7 @@ MARK = "RAFTSMAN_SESSION"
 """In the environment of a command: the way to find it again."""
 SETTLE_S = 0.05
 RESIZE_S = 3.0
-"""The engine answers a resize within this, or is asked again: now and then one of its answers never comes."""
+"""The engine answers a resize within this, or is asked again."""
 RESIZES = 8
 SIZED_S = 1.0
 ENDED_S = 10.0

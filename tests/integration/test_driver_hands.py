@@ -124,7 +124,7 @@ async def test_a_command_without_input_finds_none(room: Room) -> None:
 async def test_a_size_that_the_engine_does_not_take_in_holds_nothing_up(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Now and then dockerd 20.10 never answers a resize: the session ended half a minute later."""
+    """An engine that does not answer a resize: what is typed goes on, and the size comes when it can."""
     really = docker_http.ask
     lost = 0
 
