@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
@@ -30,11 +28,12 @@ def job() -> None:
 @click.option("--meta", "meta", multiple=True, metavar="KEY=VALUE", help="May be given again.")
 @click.option(
     "--payload",
+    type=click.File("rb"),
     metavar="FILE",
     help="What the run gets as RAFTSMAN_PAYLOAD and in RAFTSMAN_PAYLOAD_FILE, at most 16 KiB; - for stdin.",
 )
 @_wait
-def dispatch(session: Session, name: str, meta: tuple[str, ...], payload: str | None, wait: bool) -> int:
+def dispatch(session: Session, name: str, meta: tuple[str, ...], payload: BinaryIO | None, wait: bool) -> int:
     """Start a run of the parameterized JOB; prints the run's name."""
     given: dict[str, str] = {}
     for text in meta:
@@ -44,7 +43,7 @@ def dispatch(session: Session, name: str, meta: tuple[str, ...], payload: str | 
         if key in given:
             raise click.UsageError(f"--meta {key} is given twice")
         given[key] = value
-    data = b"" if payload is None else sys.stdin.buffer.read() if payload == "-" else Path(payload).read_bytes()
+    data = b"" if payload is None else payload.read()
     with session.client() as client:
         done = client.dispatch_job(name, meta=given, payload=data)
         return _said(session, client, done, "dispatched", wait)
