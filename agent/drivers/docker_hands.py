@@ -157,7 +157,7 @@ class _Entered:
                 )
                 tries = RESIZES
             except (EngineError, DriverUnavailableError) as error:  # it refuses until the command has its terminal
-                if isinstance(error, EngineError) and error.status in (404, 409) and await self._is_over():
+                if isinstance(error, EngineError) and error.status in (404, 409) and await self._has_ended():
                     return
                 tries += 1
                 if tries == RESIZES:
@@ -171,7 +171,7 @@ class _Entered:
             elif tries >= RESIZES:
                 return
 
-    async def _is_over(self) -> bool:
+    async def _has_ended(self) -> bool:
         """Whether the command has ended, as far as the engine says."""
         try:
             return _is_over(await _look(self._id))

@@ -6,7 +6,6 @@ must not run refuse and say how to proceed. What the disk can do to a peer stand
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import secrets
@@ -30,6 +29,7 @@ from orchestrator.contract.v1 import control_pb2_grpc as rpc
 from orchestrator.contract.v1 import types_pb2
 from orchestrator.ops import certs
 from orchestrator.ops.dev import LocalCluster
+from tests.integration.running import running
 
 pytestmark = pytest.mark.cluster
 
@@ -57,18 +57,8 @@ needs_docker = [
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
-    made = LocalCluster(peers=3, agents=2, driver="auto")
-
-    async def start() -> None:
-        await made.start()
-        await made.wait_ready()
-        await made.close()
-
-    try:
-        asyncio.run(start())
+    with running(LocalCluster(peers=3, agents=2, driver="auto")) as made:
         yield made
-    finally:
-        asyncio.run(made.stop())
 
 
 @pytest.fixture

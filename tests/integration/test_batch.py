@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -16,24 +15,15 @@ from orchestrator.contract.answers import JobStatus
 from orchestrator.contract.model import AllocState
 from orchestrator.jobfile.file import load
 from orchestrator.ops.dev import LocalCluster
+from tests.integration.running import running
 
 pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
-    made = LocalCluster(peers=1, agents=1, driver="process", gateway=False)
-
-    async def start() -> None:
-        await made.start()
-        await made.wait_ready()
-        await made.close()
-
-    try:
-        asyncio.run(start())
+    with running(LocalCluster(peers=1, agents=1, driver="process", gateway=False)) as made:
         yield made
-    finally:
-        asyncio.run(made.stop())
 
 
 @pytest.fixture(scope="module")
@@ -151,19 +141,11 @@ command: [sh, -c, "echo $RAFTSMAN_DUE_TIME"]
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Client]:
     """Of a cluster with two nodes."""
-    made = LocalCluster(peers=1, agents=2, driver="process", gateway=False)
-
-    async def start() -> None:
-        await made.start()
-        await made.wait_ready()
-        await made.close()
-
-    try:
-        asyncio.run(start())
-        with Client(made.endpoints, tls=made.tls) as client:
-            yield client
-    finally:
-        asyncio.run(made.stop())
+    with (
+        running(LocalCluster(peers=1, agents=2, driver="process", gateway=False)) as made,
+        Client(made.endpoints, tls=made.tls) as client,
+    ):
+        yield client
 
 
 def tries(client: Client, name: str) -> list[tuple[int, str, AllocState]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 import subprocess
@@ -17,6 +16,7 @@ from orchestrator.client.sync import Client
 from orchestrator.contract.model import Allocation, AllocState
 from orchestrator.ops.dev import LocalCluster
 from orchestrator.ops.rollout_sampler import sample_rollouts
+from tests.integration.running import running
 
 pytestmark = pytest.mark.cluster
 
@@ -37,18 +37,8 @@ GOOD = "echo version {version}; touch ready; exec sleep 100000"
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
-    made = LocalCluster(peers=1, agents=1, driver="process", gateway=False)
-
-    async def start() -> None:
-        await made.start()
-        await made.wait_ready()
-        await made.close()
-
-    try:
-        asyncio.run(start())
+    with running(LocalCluster(peers=1, agents=1, driver="process", gateway=False)) as made:
         yield made
-    finally:
-        asyncio.run(made.stop())
 
 
 @pytest.fixture(scope="module")
