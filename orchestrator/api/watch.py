@@ -168,8 +168,16 @@ class HashingMachine:
     def addresses(self) -> dict[str, str]:
         return self._machine.addresses()
 
+    async def hash_now(self) -> tuple[int, str]:
+        """An index from now on, and the hash there."""
+        await asyncio.to_thread(self._machine.make_room())
+        index, captured = self.index, self._machine.capture_hash()
+        return index, await asyncio.to_thread(captured)
+
     async def hash_at(self, index: int, *, timeout_s: float) -> str:
         """The hash at exactly ``index``; raises ``ConflictError`` if that is past, ``TimeoutError_`` if it is far."""
+        if index == self.index:
+            await asyncio.to_thread(self._machine.make_room())
         if index == self.index:
             return await asyncio.to_thread(self._machine.capture_hash())
         if index < self.index:
@@ -224,9 +232,9 @@ class StateHashes:
         index = request.at_index
         if index == 0:
             await self._log.read_barrier(timeout_s=call.timeout_s(read_patience_s(self._log)))
-            await asyncio.to_thread(self._machine.make_room())
-            index = self._machine.index
-        found = await self._machine.hash_at(index, timeout_s=call.timeout_s(HASH_WAIT_S))
+            index, found = await self._machine.hash_now()
+        else:
+            found = await self._machine.hash_at(index, timeout_s=call.timeout_s(HASH_WAIT_S))
         return pb.StateHashResponse(hash=found, index=index, peer_id=self._peer_id)
 
     async def _elsewhere(self, peer_id: str, request: pb.StateHashRequest, call: Call) -> pb.StateHashResponse:

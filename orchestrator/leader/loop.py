@@ -195,6 +195,9 @@ class LeaderLoop:
         if due is not None:
             # What went in is in the state now; what did not was dealt with by another leader, or will be looked at.
             return 0.0 if await self._changes(due) else PAUSE_S
+        make_room = self._sight.make_room()
+        if make_room is not None:
+            await asyncio.to_thread(make_room)
         began = self._clock()
         view = self._sight.look(now_ms)
         if view is None:

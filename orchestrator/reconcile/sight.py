@@ -19,6 +19,11 @@ from orchestrator.state.allocations import Room
 from orchestrator.state.state import State
 from orchestrator.state.views import ClusterView, nodes_alone
 
+INLINE_ROWS = 10_000
+"""A table of fewer rows is copied without further ado."""
+SPARE_ROWS = 65_536
+"""That may come between making room and copying, and until room is made again."""
+
 
 class Views(Protocol):
     """The replicated state, as far as it is looked at here."""
@@ -34,6 +39,9 @@ class Views(Protocol):
 
     def view(self) -> ClusterView:
         """Of everything; void when the next one is made."""
+
+    def make_room(self) -> Callable[[], None] | None:
+        """Work for a thread that makes ``view`` cheap; None: it is. No earlier view is used any more."""
 
     def rest(self) -> None:
         """No rounds for now: give back the memory that views are made in."""
@@ -60,6 +68,12 @@ class StateViews:
 
     def view(self) -> ClusterView:
         return views.cluster_view(self._state(), self._room)
+
+    def make_room(self) -> Callable[[], None] | None:
+        high = self._state().table.high
+        if high < INLINE_ROWS or not self._room.short_of(high + SPARE_ROWS // 2):
+            return None
+        return lambda: self._room.grow(high + high // 8 + SPARE_ROWS)
 
     def rest(self) -> None:
         self._room = Room()
@@ -88,6 +102,13 @@ class Sight:
         """No rounds for now."""
         self._whole = None
         self._views.rest()
+
+    def make_room(self) -> Callable[[], None] | None:
+        """Work for a thread, to be done before ``look``, which will look at everything; None: there is none to do."""
+        whole = self._whole is None or self._pending or self.wake_at_ms is not None
+        if not whole and self._views.changed_since(self._index) is not None:
+            return None
+        return self._views.make_room()
 
     def look(self, now_ms: int) -> ClusterView | None:
         """What to decide about now; None: nothing."""

@@ -125,13 +125,23 @@ class Room:
     def __init__(self) -> None:
         self._columns: StoredColumns = {}
 
+    def short_of(self, rows: int) -> bool:
+        return not self._columns or len(self._columns["job"]) < rows
+
+    def grow(self, rows: int) -> None:
+        """Have room for so many, in memory that was touched. May run in a thread, while nobody uses what is held."""
+        self._columns = {}  # before there are new ones
+        types = {**dict(STORED), "health": "<i8"}
+        columns = {name: np.empty(rows, dtype=types[name]) for name in VIEWED}
+        _touch(columns)
+        self._columns = columns
+
     def hold(self, table: AllocationTable) -> StoredColumns:
         """The ``VIEWED`` columns as they are now, ``high`` rows each."""
         high = table.high
-        if not self._columns or len(self._columns["job"]) < high:
-            self._columns = {}  # before there are new ones
-            spare = high + high // 8 + 16
-            self._columns = {name: np.empty(spare, dtype=getattr(table, name).dtype) for name in VIEWED}
+        if self.short_of(high):
+            self._columns = {}
+            self._columns = {name: np.empty(high, dtype=getattr(table, name).dtype) for name in VIEWED}
         for name, column in self._columns.items():
             column[:high] = getattr(table, name)[:high]
         return {name: column[:high] for name, column in self._columns.items()}
@@ -177,10 +187,14 @@ def room_for(rows: int) -> StoredColumns:
     """Columns to copy into, in memory that was touched: the system hands out a hundred fresh megabytes a thousand times
     slower than they are copied. May run in a thread."""
     room = {name: np.empty(rows, dtype=dtype) for name, dtype in STORED}
-    for column in room.values():
-        for start in range(0, rows, _TOUCHED_ROWS):
-            column[start : start + _TOUCHED_ROWS] = 0
+    _touch(room)
     return room
+
+
+def _touch(room: StoredColumns) -> None:
+    for column in room.values():
+        for start in range(0, len(column), _TOUCHED_ROWS):
+            column[start : start + _TOUCHED_ROWS] = 0
 
 
 _TOUCHED_ROWS = 50_000

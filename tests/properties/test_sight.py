@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from orchestrator import plan
+from orchestrator.reconcile import sight
 from orchestrator.reconcile.sight import Sight, StateViews
 from orchestrator.scheduling.problem import Problem
 from orchestrator.state import views
@@ -166,3 +167,33 @@ def test_a_round_that_asks_for_nothing_needs_no_nodes_as_arrays(monkeypatch: pyt
     monkeypatch.setattr(plan, "Problem", None)
     assert world.round()
     assert not world.round()
+
+
+def test_room_for_a_look_at_everything_is_made_before_it_and_only_for_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    from orchestrator.contract.model import JobSpec
+    from orchestrator.state.commands import JobSubmission, SubmitJobs
+    from tests.unit.scheduling.cluster import group_spec
+
+    def made() -> bool:
+        work = world.sight.make_room()
+        if work is not None:
+            work()
+        return work is not None
+
+    world = Sighted()
+    world.do(some_node("n0", 40_000))
+    assert not made()  # so few rows are copied without further ado
+    monkeypatch.setattr(sight, "INLINE_ROWS", 0)
+    monkeypatch.setattr(sight, "SPARE_ROWS", 8)
+    assert made()
+    assert not made()
+    spec = JobSpec(name="a", groups=(group_spec("a", count=5, cpu=10, memory=10),))
+    world.do(SubmitJobs(jobs=(JobSubmission(spec=spec, uid="a"),)))
+    while world.round():
+        pass
+    assert not made()  # nothing waits: only what changes will be looked at
+    world.sight.forget()
+    assert made()  # five of the eight are taken
+    assert world.sight.look(world.now_ms) is not None
+    world.sight.rest()
+    assert made()

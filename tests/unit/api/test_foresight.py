@@ -23,6 +23,7 @@ from orchestrator.contract.model import AllocState
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.foresight.settle import settle
 from orchestrator.state import views
+from orchestrator.state.allocations import Room
 from orchestrator.state.commands import DrainNode
 from orchestrator.state.state import State
 from tests.unit.api.harness import Api, call, job, node
@@ -243,9 +244,9 @@ async def test_a_drain_is_played_job_by_job_and_not_with_everything_in_view(
     looks: list[int] = []
     whole = views.cluster_view
 
-    def counted(state: State) -> views.ClusterView:
+    def counted(state: State, room: Room | None = None) -> views.ClusterView:
         looks.append(state.index)
-        return whole(state)
+        return whole(state, room)
 
     monkeypatch.setattr(views, "cluster_view", counted)
     ran = settle(api.state, api.now_ms)

@@ -56,6 +56,20 @@ def test_room_is_used_again_while_it_is_large_enough() -> None:
     assert third["cpu_millis"][:100].tolist() == [7] * 100
 
 
+def test_room_that_was_made_beforehand_is_what_is_copied_into() -> None:
+    table, room = filled(100), Room()
+    assert room.short_of(1)
+    room.grow(150)
+    assert (room.short_of(150), room.short_of(151)) == (False, True)
+    held = room.hold(table)
+    assert held["job"].base is not None
+    assert len(held["job"].base) == 150
+    assert held["memory_mib"].tolist() == table.memory_mib[:100].tolist()
+    assert {name: column.dtype for name, column in held.items()} == {
+        name: getattr(table, name).dtype for name in VIEWED
+    }
+
+
 def test_a_growing_table_keeps_what_it_holds_though_somebody_looks_at_it() -> None:
     """Whoever copies in a thread holds arrays that a growing table must not move away under it."""
     table = filled(1000)
