@@ -62,6 +62,19 @@ def test_an_agent_stays_small() -> None:
     assert not loaded_by(["agent.daemon", "agent.drivers.docker"]) & {"rich", "pygments", "cryptography"}
 
 
+def test_a_peer_starts_without_pydantic_and_yaml() -> None:
+    """When all peers start together, nobody serves until they have loaded what they need; settings need neither."""
+    code = (
+        "import sys\nfrom orchestrator.daemon import load\n"
+        "load({'id': 'p1', 'peers': 'p1=h:1', 'data': '/d', 'insecure': True})\n"
+        "print('\\n'.join(sorted(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "orchestrator.daemon" in loaded
+    assert not loaded & {"pydantic", "pydantic_settings", "yaml", "rich"}
+
+
 def test_listing_jobs_loads_neither_pydantic_nor_numpy() -> None:
     code = (
         "import sys\nfrom orchestrator.cli.main import main\n"

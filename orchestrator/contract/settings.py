@@ -1,7 +1,8 @@
-"""How a daemon reads its settings: flags over environment over a YAML file, with errors in the words of the flags.
+"""How an agent reads its settings: flags over environment over a YAML file, with errors in the words of the flags.
 
-Owns: the layering and the messages, for peers and agents alike. Leaves to others: which settings there are (their
-pydantic models). The rule: only daemons import this; the command line starts without pydantic.
+Owns: the layering and the messages. Leaves to others: which settings there are (a pydantic model), the file
+(``settings_file``). The rule: only the agent imports this; the command line starts without pydantic, and so do peers,
+whose start is an outage when all start together (``orchestrator.config`` has few settings and no use for it).
 """
 
 from __future__ import annotations
@@ -11,22 +12,17 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import pydantic
-import yaml
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
 from orchestrator.contract.errors import StartupError
+from orchestrator.contract.settings_file import read_settings_file
 
 S = TypeVar("S", bound=BaseSettings)
 
 
 def load_settings(kind: type[S], flags: Mapping[str, Any], *, file: Path | None = None) -> S:
     """A ``kind`` from ``flags`` (None: not given), the environment and the YAML ``file``; raises ``StartupError``."""
-    from_file = _read(file) if file is not None else {}
-    unknown = sorted(from_file.keys() - kind.model_fields.keys())
-    if unknown:
-        raise StartupError(
-            f"--config {file}: unknown key {unknown[0]!r}; expected one of {', '.join(kind.model_fields)}"
-        )
+    from_file = read_settings_file(file, kind.model_fields) if file is not None else {}
 
     def sources(
         settings_cls: type[BaseSettings],
@@ -43,20 +39,6 @@ def load_settings(kind: type[S], flags: Mapping[str, Any], *, file: Path | None 
     except pydantic.ValidationError as error:
         prefix = kind.model_config.get("env_prefix", "")
         raise StartupError("; ".join(_told(problem, prefix) for problem in error.errors())) from None
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StartupError(f"--config {file}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise StartupError(f"--config {file}: not YAML: {error}") from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise StartupError(f"--config {file}: expected a mapping of settings")
-    return {str(key).replace("-", "_"): value for key, value in content.items()}
 
 
 def _told(problem: Any, prefix: str) -> str:

@@ -62,7 +62,13 @@ def test_a_file_may_give_the_peers_as_a_mapping(tmp_path: Path) -> None:
         ({"cluster": "My Cluster"}, "--cluster"),
         ({"insecure": None}, "--tls DIR is missing"),
         ({"tls": Path("/t")}, "exclude each other"),
-        ({"log_level": "loud"}, "--log-level"),
+        ({"log_level": "loud"}, "--log-level: 'loud'; expected one of debug, info, warning, error"),
+        ({"dev": "perhaps"}, "--dev: 'perhaps'; expected true or false"),
+        ({"cluster": 5}, "--cluster: 5; expected"),
+        ({"peers": ["p1"]}, "--peers: ['p1']; expected id=host:port"),
+        ({"peers": {"p1": 7400}}, "p1=7400; expected host:port"),
+        ({"data": 5}, "--data: 5; expected a directory"),
+        ({"listen": "7400", "http": "x", "data": None}, "; --data is missing"),
     ],
 )
 def test_what_is_wrong_is_named_as_the_flag(change: dict[str, Any], text: str) -> None:
@@ -87,6 +93,23 @@ def test_a_bad_file_is_refused(tmp_path: Path, content: str | None, text: str) -
     with pytest.raises(StartupError, match=r"peer\.yaml") as caught:
         load(GOOD, file=file)
     assert text in caught.value.message
+
+
+@pytest.mark.parametrize(("text", "value"), [("1", True), ("Yes", True), ("off", False), ("FALSE", False)])
+def test_the_environment_says_yes_and_no_in_words(monkeypatch: pytest.MonkeyPatch, text: str, value: bool) -> None:
+    monkeypatch.setenv("RAFTSMAN_PEER_DEV", text)
+    assert load(GOOD).dev is value
+
+
+def test_a_flag_that_says_no_wins_over_an_environment_that_says_yes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAFTSMAN_PEER_DEV", "true")
+    assert not load({**GOOD, "dev": False}).dev
+
+
+def test_every_problem_is_told_at_once() -> None:
+    with pytest.raises(StartupError) as caught:
+        load({**GOOD, "listen": "7400", "cluster": "My Cluster", "id": None})
+    assert [text in caught.value.message for text in ("--listen", "--cluster", "--id is missing")] == [True] * 3
 
 
 def test_addresses_may_be_ipv6() -> None:
