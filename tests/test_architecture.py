@@ -75,6 +75,19 @@ def test_a_peer_starts_without_pydantic_and_yaml() -> None:
     assert not loaded & {"pydantic", "pydantic_settings", "yaml", "rich"}
 
 
+@pytest.mark.parametrize("collects", [True, False])
+def test_importing_the_daemon_leaves_the_collector_as_it_was(collects: bool) -> None:
+    """It looks for no garbage meanwhile."""
+    code = (
+        f"import gc\ngc.{'enable' if collects else 'disable'}()\nlooks = []\n"
+        "gc.callbacks.append(lambda phase, info: looks.append(phase))\n"
+        "import orchestrator.daemon\n"
+        "print(len(looks) < 4, gc.isenabled())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", str(collects)]
+
+
 def test_listing_jobs_loads_neither_pydantic_nor_numpy() -> None:
     code = (
         "import sys\nfrom orchestrator.cli.main import main\n"

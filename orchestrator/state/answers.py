@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.contract.model import Limits
+from orchestrator.contract.quick import quick_init
 from orchestrator.state.commands import Applied, JobsAnswer, Outcome, PlanAnswer, Rejected, VariableAnswer
 
 Key = tuple[str, str]
 """(identity, request id): a request id means something only together with who chose it."""
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remembered:
     digest: bytes
@@ -60,7 +62,9 @@ class Answers:
         self._kept[key] = remembered
         self._order.append((key, remembered))
         self._bytes += _size(remembered)
-        self.expire(remembered.time_ms, limits)
+        # ``expire`` would find nothing nearly every time, at every command.
+        if self.has_expired(remembered.time_ms, limits):
+            self.expire(remembered.time_ms, limits)
 
     def expire(self, now_ms: int, limits: Limits) -> int:
         """Forget the oldest ones that are over a limit; returns how many."""
