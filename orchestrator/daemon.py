@@ -44,7 +44,6 @@ if _rich is not None:
     sys.modules["rich"] = _rich
 
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 from prometheus_client import REGISTRY
 
 from orchestrator import plan
@@ -63,6 +62,8 @@ from orchestrator.api.namespaces import Namespaces
 from orchestrator.api.past import Past
 from orchestrator.api.peers import PeerChanges
 from orchestrator.api.reads import Facts, Others, Reads, resolve_device, resolve_node
+from orchestrator.api.reflection import SERVICE_NAME as REFLECTION
+from orchestrator.api.reflection import Reflection
 from orchestrator.api.services import Services
 from orchestrator.api.sessions import Sessions
 from orchestrator.api.status import StatusServer
@@ -243,8 +244,8 @@ class Peer:
         network.add_to_server(self._server)
         self._health: Any = health.aio.HealthServicer()  # type: ignore[attr-defined]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (CONTROL, AGENTS, PEERS, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        names = (CONTROL, AGENTS, PEERS, health.SERVICE_NAME, REFLECTION)
+        self._server.add_generic_rpc_handlers((Reflection(names),))
         self._status = StatusServer(status=self.log.status, registry=REGISTRY)
         self._collector = PeerCollector(self.log.status, self._state)
 
