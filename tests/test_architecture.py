@@ -62,6 +62,32 @@ def test_an_agent_stays_small() -> None:
     assert not loaded_by(["agent.daemon", "agent.drivers.docker"]) & {"rich", "pygments", "cryptography"}
 
 
+def test_a_peer_starts_with_nothing_that_serving_does_not_need() -> None:
+    """When all peers start together, nobody serves until they have loaded what they import."""
+    code = (
+        "import sys\nfrom orchestrator.daemon import load\n"
+        "load({'id': 'p1', 'peers': 'p1=h:1', 'data': '/d', 'insecure': True})\n"
+        "print('\\n'.join(sorted(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "orchestrator.daemon" in loaded
+    assert not loaded & {"pydantic", "pydantic_settings", "yaml", "rich", "google.protobuf.descriptor_pb2"}
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_importing_the_daemon_leaves_the_collector_as_it_was(collects: bool) -> None:
+    """It looks for no garbage meanwhile."""
+    code = (
+        f"import gc, sys\ngc.{'enable' if collects else 'disable'}()\nlooks = []\n"
+        "gc.callbacks.append(lambda phase, info: looks.append('grpc' in sys.modules))\n"
+        "import orchestrator.daemon\n"
+        "print(any(looks), gc.isenabled())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", str(collects)]
+
+
 def test_listing_jobs_loads_neither_pydantic_nor_numpy() -> None:
     code = (
         "import sys\nfrom orchestrator.cli.main import main\n"

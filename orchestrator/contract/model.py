@@ -14,6 +14,7 @@ from typing import NewType
 
 from orchestrator.contract.batch import After, Origin, ParameterizedSpec, PeriodicSpec
 from orchestrator.contract.health import HealthSpec
+from orchestrator.contract.quick import quick_init
 from orchestrator.contract.rollouts import UpdateSpec
 
 PeerId = NewType("PeerId", str)
@@ -722,6 +723,7 @@ class Revision:
     stable: bool = False
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variable:
     namespace: str

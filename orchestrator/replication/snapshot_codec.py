@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -28,7 +29,7 @@ from orchestrator.replication.log import FutureFormatError
 from orchestrator.replication.v1 import log_pb2
 from orchestrator.state import commands
 from orchestrator.state.allocations import STORED, StoredColumns
-from orchestrator.state.answers import Key, Remembered
+from orchestrator.state.answers import BASE_BYTES, LARGER, Kept, Key, Remembered
 from orchestrator.state.batch import has_batch
 from orchestrator.state.commands import Answer, Applied, Rejected
 from orchestrator.state.events import Record
@@ -199,9 +200,17 @@ def _add_namespace(part: log_pb2.Snapshot, namespace: Namespace) -> Message:
     return encode(namespace, part.namespaces.add())
 
 
-def _add_remembered(part: log_pb2.Snapshot, item: tuple[Key, Remembered]) -> Message:
+def _add_remembered(part: log_pb2.Snapshot, item: tuple[Key, Kept]) -> Message:
     message = part.answers.add()
-    (message.identity, message.request_id), remembered = item
+    key, remembered = item
+    if isinstance(remembered, tuple):
+        make = remembered[2]
+        if isinstance(make, partial):
+            message.CopyFrom(make.args[0])
+            message.DiscardUnknownFields()
+            return message
+        remembered = make()
+    message.identity, message.request_id = key
     message.digest = remembered.digest
     message.time_ms = remembered.time_ms
     outcome = remembered.outcome
@@ -222,6 +231,7 @@ _ANSWERS: dict[str, type] = {
     "rejected": commands.Rejected,
 }
 _ANSWER_FIELDS = {kind: name for name, kind in _ANSWERS.items()}
+_LARGER = {name: LARGER.get(kind) for name, kind in _ANSWERS.items()}
 
 
 def _add_record(part: log_pb2.Snapshot, record: Record) -> Message:
@@ -282,7 +292,7 @@ def decode_snapshot(data: bytes) -> Image:
     forgotten: dict[int, Node] = {}
     variables: dict[tuple[str, str], Variable] = {}
     namespaces: dict[str, Namespace] = {}
-    answers: list[tuple[Key, Remembered]] = []
+    answers: list[tuple[Key, Kept]] = []
     events: list[Record] = []
     groups: list[GroupImage] = []
     typical: list[tuple[Shape, int]] = []
@@ -464,14 +474,23 @@ def _take_job(message: log_pb2.Job) -> Job:
     )
 
 
-def _take_remembered(message: log_pb2.Remembered) -> tuple[Key, Remembered]:
+def _take_remembered(message: log_pb2.Remembered) -> tuple[Key, Kept]:
+    """What it says is read when somebody asks. That cannot fail: an answer has no field that is more than a number or a
+    text, and those are checked when bytes become messages."""
     name = message.WhichOneof("outcome")
     if name is None:
         raise CodecError("answers: one has no outcome")
+    larger = _LARGER[name]
+    size = BASE_BYTES if larger is None else BASE_BYTES + larger(getattr(message, name))
+    return (message.identity, message.request_id), (message.time_ms, size, partial(_read_remembered, message))
+
+
+def _read_remembered(message: log_pb2.Remembered) -> Remembered:
+    name = message.WhichOneof("outcome")
+    assert name is not None
     value: Any = decode(_ANSWERS[name], getattr(message, name))
     outcome = value if isinstance(value, Rejected) else Applied(index=message.index, answer=value)
-    key = (message.identity, message.request_id)
-    return key, Remembered(digest=message.digest, time_ms=message.time_ms, outcome=outcome)
+    return Remembered(digest=message.digest, time_ms=message.time_ms, outcome=outcome)
 
 
 _take_record: Callable[[Any], Record] = operator.attrgetter(*_EVENT_FIELDS)  # a record is in this order

@@ -6,16 +6,19 @@ when it is forgotten follow from the log alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from orchestrator.contract.model import Limits
+from orchestrator.contract.quick import quick_init
 from orchestrator.state.commands import Applied, JobsAnswer, Outcome, PlanAnswer, Rejected, VariableAnswer
 
 Key = tuple[str, str]
 """(identity, request id): a request id means something only together with who chose it."""
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remembered:
     digest: bytes
@@ -23,43 +26,57 @@ class Remembered:
     outcome: Outcome
 
 
+Unread = tuple[int, int, Callable[[], Remembered]]
+"""Time in ms, size (``BASE_BYTES`` and ``LARGER``), and what makes the outcome: one that came with a snapshot, for as
+long as nobody asks for it. Few are ever asked for, and to make all 100,000 at a start would take a third of its time;
+tuples for the same reason. Making one never fails."""
+Kept = Remembered | Unread
+
+
+def read(kept: Kept) -> Remembered:
+    return kept[2]() if isinstance(kept, tuple) else kept
+
+
 class Answers:
     """Remembered outcomes by (identity, request id), in the order of their application."""
 
     __slots__ = ("_bytes", "_kept", "_order", "_start")
 
-    def __init__(self, kept: Iterable[tuple[Key, Remembered]] = ()) -> None:
+    def __init__(self, kept: Iterable[tuple[Key, Kept]] = ()) -> None:
         # A list beside the dict: a dict takes ever longer to find its first entry when entries leave at the front, and
         # copying an ordered one takes a hundred times as long as copying a list.
         self._order = list(kept)  # from ``_start`` on, oldest first
         self._start = 0
-        self._kept: dict[Key, Remembered] = dict(self._order)
-        self._bytes = sum(_size(remembered) for remembered in self._kept.values())
+        self._kept: dict[Key, Kept] = dict(self._order)
+        self._bytes = sum(map(_size, self._kept.values()))
 
     def __len__(self) -> int:
         return len(self._kept)
 
     def get(self, key: Key) -> Remembered | None:
-        return self._kept.get(key)
+        kept = self._kept.get(key)
+        return None if kept is None else read(kept)
 
     def put(self, key: Key, remembered: Remembered, limits: Limits) -> None:
         """Remember the outcome of a request that is not remembered yet."""
         self._kept[key] = remembered
         self._order.append((key, remembered))
         self._bytes += _size(remembered)
-        self.expire(remembered.time_ms, limits)
+        # ``expire`` would find nothing nearly every time, at every command.
+        if self.has_expired(remembered.time_ms, limits):
+            self.expire(remembered.time_ms, limits)
 
     def expire(self, now_ms: int, limits: Limits) -> int:
         """Forget the oldest ones that are over a limit; returns how many."""
         forgotten = 0
         oldest_ms = now_ms - limits.answer_age_ms
         while self._kept:
-            key, remembered = self._order[self._start]
-            if not self._over(remembered, oldest_ms, limits):
+            key, kept = self._order[self._start]
+            if not self._over(kept, oldest_ms, limits):
                 break
             del self._kept[key]
             self._start += 1
-            self._bytes -= _size(remembered)
+            self._bytes -= _size(kept)
             forgotten += 1
         if self._start > len(self._order) // 2:
             # Moving the list at every command would cost more than the commands.
@@ -70,28 +87,37 @@ class Answers:
     def has_expired(self, now_ms: int, limits: Limits) -> bool:
         return bool(self._kept) and self._over(self._order[self._start][1], now_ms - limits.answer_age_ms, limits)
 
-    def items(self) -> list[tuple[Key, Remembered]]:
+    def items(self) -> list[tuple[Key, Kept]]:
         """A copy, oldest first."""
         return self._order[self._start :]
 
-    def _over(self, oldest: Remembered, oldest_ms: int, limits: Limits) -> bool:
-        return len(self._kept) > limits.answers or self._bytes > limits.answer_bytes or oldest.time_ms < oldest_ms
+    def _over(self, oldest: Kept, oldest_ms: int, limits: Limits) -> bool:
+        time_ms = oldest[0] if isinstance(oldest, tuple) else oldest.time_ms
+        return len(self._kept) > limits.answers or self._bytes > limits.answer_bytes or time_ms < oldest_ms
 
 
-def _size(remembered: Remembered) -> int:
-    """Roughly what it takes in memory; only the parts that a caller can make large count."""
-    base = 300
-    outcome = remembered.outcome
+def _size(kept: Kept) -> int:
+    if isinstance(kept, tuple):
+        return kept[1]
+    outcome = kept.outcome
     answer = outcome.answer if isinstance(outcome, Applied) else outcome
-    match answer:
-        case VariableAnswer():
-            variable = answer.variable
-            return base + (len(variable.value) + len(variable.name) if variable else 0)
-        case JobsAnswer():
-            return base + 150 * len(answer.jobs)
-        case PlanAnswer():
-            return base + sum(map(len, answer.rejected))
-        case Rejected():
-            return base + len(answer.message)
-        case _:
-            return base
+    larger = LARGER.get(type(answer))
+    return BASE_BYTES if larger is None else BASE_BYTES + larger(answer)
+
+
+BASE_BYTES = 300
+"""Roughly what an answer takes in memory, where no caller can make it larger."""
+
+
+def _of_variable(answer: Any) -> int:
+    variable = answer.variable
+    return len(variable.value) + len(variable.name) if variable else 0
+
+
+LARGER: dict[type, Callable[[Any], int]] = {
+    VariableAnswer: _of_variable,
+    JobsAnswer: lambda answer: 150 * len(answer.jobs),
+    PlanAnswer: lambda answer: sum(map(len, answer.rejected)),
+    Rejected: lambda answer: len(answer.message),
+}
+"""What is beyond that, by kind of answer; of the answer, or of a message with the same fields."""

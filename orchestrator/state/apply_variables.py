@@ -10,14 +10,15 @@ from orchestrator.state.state import State
 
 
 def write(state: State, command: WriteVariable) -> Outcome:
-    problem = name_problem("namespace", command.namespace) or variable_problem(command.name)
-    if problem:
-        return state.reject("INVALID", problem)
+    key = (command.namespace, command.name)
+    present = state.variables.get(key)
+    if present is None:  # else its name was good when it was written first
+        problem = name_problem("namespace", command.namespace) or variable_problem(command.name)
+        if problem:
+            return state.reject("INVALID", problem)
     limit = state.limits.variable_bytes
     if command.value is not None and _is_longer(command.value, limit):
         return state.reject("INVALID", f"the value of {command.name!r} is larger than {limit} bytes: store a reference")
-    key = (command.namespace, command.name)
-    present = state.variables.get(key)
     if present is None and command.value is not None:
         refusal = unknown_namespace(state, command.namespace)
         if refusal is not None:

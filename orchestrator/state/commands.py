@@ -25,6 +25,7 @@ from orchestrator.contract.model import (
     TaintKey,
     Variable,
 )
+from orchestrator.contract.quick import quick_init
 from orchestrator.contract.rollouts import RolloutAction
 
 Int64Array = npt.NDArray[np.int64]
@@ -403,6 +404,7 @@ class Expectation(enum.IntEnum):
     VALUE = 2  # its value must equal ``expected``
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteVariable:
     """Put, create, compare-and-set and delete (``value`` None). A failed expectation is an answer (hit False)."""
@@ -564,6 +566,7 @@ class JobsAnswer:
     jobs: tuple[JobAnswer, ...]
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VariableAnswer:
     variable: Variable | None
@@ -596,6 +599,7 @@ class PinAnswer:
 Answer = WriteAnswer | JobsAnswer | VariableAnswer | VariablesAnswer | PlanAnswer | PinAnswer
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
     index: int  # of the first application, when this is a repetition

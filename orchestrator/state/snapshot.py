@@ -17,7 +17,7 @@ import numpy.typing as npt
 from orchestrator.contract.model import Limits, Namespace, Settings, Variable
 from orchestrator.state import canonical
 from orchestrator.state.allocations import FREE, LAST_LIVE, STORED, AllocationTable, StoredColumns
-from orchestrator.state.answers import Answers, Key, Remembered
+from orchestrator.state.answers import Answers, Kept, Key, read
 from orchestrator.state.events import EventLog, Record
 from orchestrator.state.model import Job, Node
 from orchestrator.state.ordinals import GroupImage, GroupImages
@@ -43,7 +43,7 @@ class Image:
     nodes: Mapping[int, Node]
     forgotten: Mapping[int, Node]
     variables: Mapping[tuple[str, str], Variable]
-    answers: list[tuple[Key, Remembered]]  # oldest first
+    answers: Sequence[tuple[Key, Kept]]  # oldest first
     events: list[Record]  # oldest first
     events_dropped_index: int
     groups: Sequence[GroupImage]  # by gid
@@ -149,7 +149,7 @@ def image_hash(image: Image) -> str:
         image.settings,
     ):
         canonical.put(out, value)
-    canonical.put(out, image.answers)
+    canonical.put(out, [(key, read(kept)) for key, kept in image.answers])
     canonical.put(out, [(*shape, count) for shape, count in image.typical])
     canonical.put(out, list(image.groups))
     canonical.put_flat(out, image.events)

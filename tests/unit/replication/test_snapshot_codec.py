@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from orchestrator.contract.codec import CodecError
 from orchestrator.contract.errors import CorruptError
-from orchestrator.contract.model import AllocState, Taint, TaintEffect
+from orchestrator.contract.model import AllocState, Limits, Taint, TaintEffect
 from orchestrator.replication import snapshot_codec
 from orchestrator.replication.machine import ClusterMachine
 from orchestrator.replication.snapshot_codec import FORMAT, MAGIC, PART_BYTES, decode_snapshot, encode_snapshot
 from orchestrator.replication.v1 import log_pb2
 from orchestrator.state import commands as cmd
 from orchestrator.state.allocations import STORED, room_for
+from orchestrator.state.answers import Answers, Key, Remembered, read
 from orchestrator.state.snapshot import Image, capture, image_hash
 from tests.effort import examples
 from tests.unit.replication.test_codec import SPEC
@@ -47,6 +48,10 @@ def busy() -> Kit:
     return kit
 
 
+def read_all(image: Image) -> list[tuple[Key, Remembered]]:
+    return [(key, read(kept)) for key, kept in image.answers]
+
+
 def encoded(image: Image) -> bytes:
     return b"".join(encode_snapshot(image))
 
@@ -73,8 +78,54 @@ def test_a_snapshot_comes_out_as_it_went_in_and_equal_states_have_equal_bytes() 
     assert image_hash(again) == image_hash(image)
     assert encoded(again) == data
     assert encoded(capture(busy().state)) == data
-    assert dict(again.answers) == dict(image.answers)
+    assert read_all(again) == read_all(image)
     assert again.forgotten
+
+
+def test_answers_of_a_snapshot_weigh_and_answer_as_those_that_were_given() -> None:
+    """They are made when somebody asks; what is forgotten, and when, must not depend on who was restarted."""
+    kit = busy()
+    kit.do(cmd.WriteVariable(namespace="default", name="v", value=None), request_id="q1")
+    kit.do(cmd.WriteVariable(namespace="default", name="v", value=None), request_id="q2")
+    image = capture(kit.state)
+    again = decode_snapshot(encoded(image))
+    kinds = {type(getattr(one.outcome, "answer", one.outcome)) for _, one in read_all(image)}
+    assert kinds >= {cmd.WriteAnswer, cmd.JobsAnswer, cmd.VariableAnswer, cmd.PlanAnswer, cmd.Rejected}
+    made, unread = Answers(read_all(image)), Answers(again.answers)
+    assert all(isinstance(kept, tuple) for _, kept in again.answers)
+    for key, remembered in read_all(image):
+        assert unread.get(key) == remembered
+    sizes = []
+    for answers in (made, unread):
+        left: list[int] = []
+        for limit in range(10_000, 0, -10):
+            answers.expire(0, Limits(answer_bytes=limit))
+            left.append(len(answers))
+        sizes.append(left)
+    assert sizes[0] == sizes[1]
+    assert len(set(sizes[0])) > 3
+
+
+def test_answers_of_a_snapshot_expire_by_their_time() -> None:
+    kit = busy()
+    kit.now_ms += 5_000
+    kit.do(cmd.WriteVariable(namespace="default", name="late", value="x"), request_id="late")
+    image = capture(kit.state)
+    limits = Limits()
+    again = Answers(decode_snapshot(encoded(image)).answers)
+    late_ms = read_all(image)[-1][1].time_ms
+    assert again.expire(late_ms + limits.answer_age_ms, limits) == len(image.answers) - 1
+    assert again.get(("client:a", "late")) is not None
+
+
+def test_an_answer_without_an_outcome_is_refused_at_once() -> None:
+    head = log_pb2.Snapshot(index=1)
+    head.table.rows = 0
+    head.table.SetInParent()
+    head.answers.add(identity="i", request_id="r")
+    head.magic, head.format = MAGIC, 1
+    with pytest.raises(CodecError, match="one has no outcome"):
+        decode_snapshot(head.SerializeToString())
 
 
 def test_a_snapshot_of_format_1_is_still_read() -> None:
@@ -98,7 +149,7 @@ def test_no_part_is_much_larger_than_it_should_be_and_order_is_kept(monkeypatch:
     assert len(parts) > 60
     assert max(part.ByteSize() for part in parts) < 2_000
     again = decode_snapshot(encoded(image))
-    assert again.answers == image.answers
+    assert read_all(again) == read_all(image)
     assert again.events == image.events
     assert image_hash(again) == image_hash(image)
 

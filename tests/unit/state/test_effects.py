@@ -17,6 +17,7 @@ from orchestrator.contract.model import (
     Resources,
 )
 from orchestrator.state import views
+from orchestrator.state.answers import read
 from orchestrator.state.commands import (
     Applied,
     CordonNode,
@@ -493,8 +494,8 @@ def test_many_writes_in_one_entry_are_as_many_commands() -> None:
     assert together.answer == VariablesAnswer(outcomes=outcomes)
     assert [outcome.index for outcome in outcomes] == [1, 2, 3, 4]
     assert kit.state.variables == alone.state.variables
-    assert [(key, one.outcome) for key, one in kit.state.answers.items()] == [
-        (key, one.outcome) for key, one in alone.state.answers.items()
+    assert [(key, read(one).outcome) for key, one in kit.state.answers.items()] == [
+        (key, read(one).outcome) for key, one in alone.state.answers.items()
     ]
     assert kit.kinds() == alone.kinds()
     again = kit.do(WriteVariables(writes=writes), request_id="r")
