@@ -23,8 +23,8 @@ from orchestrator.replication.snapshotting import Snapshot, SnapshotReceiver, Sn
 from orchestrator.replication.storage import RaftStorage
 from orchestrator.replication.v1 import peer_pb2 as pb
 
-OVERDUE = 4
-"""So many times what makes a snapshot due."""
+OVERDUE = 8
+"""So many times what makes a snapshot due, it does not wait for a peer that has just started to settle."""
 _log = structlog.get_logger("raftsman.replication")
 
 

@@ -86,7 +86,7 @@ def test_a_peer_that_has_just_started_takes_only_a_snapshot_that_is_long_overdue
             cluster.crash("p1")
             await cluster.start("p1")
             leader = await cluster.elect()
-            await asyncio.gather(*(leader.engine.propose(b"%d" % number) for number in range(220)))
+            await asyncio.gather(*(leader.engine.propose(b"%d" % number) for number in range(420)))
             await cluster.wait(lambda: leader.engine.snapshots_saved == 1, within_s=2)
 
     in_virtual_time(scenario)
