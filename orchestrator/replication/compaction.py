@@ -62,6 +62,7 @@ class SnapshotKeeper:
         store: SnapshotStore,
         config: EngineConfig,
         check: bool,
+        keep_log: bool,
         send: Callable[[str, pb.Frame], None],
         clock: Callable[[], float],
     ) -> None:
@@ -73,6 +74,7 @@ class SnapshotKeeper:
         self._store = store
         self._config = config
         self._check = check
+        self._keep_log = keep_log
         self._send = send
         self._clock = clock
         self._settled_at = clock() + config.settle_s
@@ -176,8 +178,9 @@ class SnapshotKeeper:
 
     def chunk(self, peer_id: str, chunk: pb.SnapshotChunk) -> None:
         """Part of the leader's snapshot."""
-        if chunk.last_index and chunk.last_index <= self._core.commit_index:
-            reply = pb.AppendReply(term=self._core.term, next_index=self._core.commit_index + 1, success=True)
+        if chunk.last_index and self._needless(chunk.last_index, chunk.last_term):
+            held = max(chunk.last_index, self._core.commit_index)
+            reply = pb.AppendReply(term=self._core.term, next_index=held + 1, success=True)
             self._send(peer_id, pb.Frame(append_reply=reply))
             return
         stated = (chunk.last_index, chunk.last_term)
@@ -202,7 +205,7 @@ class SnapshotKeeper:
         """Read the snapshot, make it durable, then the state, then acknowledge it."""
         try:
             async with self._disk:
-                if self._outdated(meta):
+                if self._needless(meta.last_index, meta.last_term):
                     return
                 if not self._check:
                     self._hand_over(peer_id, term, meta, b"".join(parts))
@@ -213,7 +216,7 @@ class SnapshotKeeper:
                     _log.error("replication.snapshot_refused", leader=peer_id, error=str(error))
                     return
                 await self._host.in_thread(lambda: self._store.save(meta, parts))
-                if not self._host.running or self._core.term != term or self._outdated(meta):
+                if not self._host.running or self._core.term != term or self._needless(meta.last_index, meta.last_term):
                     return  # it is on disk, and true; the next leader sends what is needed
                 put()
                 self._hand_over(peer_id, term, meta, None)
@@ -221,8 +224,17 @@ class SnapshotKeeper:
             self._installing = None
             self._host.wake()
 
-    def _outdated(self, meta: SnapshotMeta) -> bool:
-        return meta.last_index <= self._core.commit_index
+    def _needless(self, last_index: int, last_term: int) -> bool:
+        """Whether we hold what a snapshot up to that entry covers: it is committed here, or will
+        be: our log has that entry.
+
+        Logs that have an entry of one index and term in common are equal up to there (Raft's log matching property).
+        What stands behind it here may have been acknowledged to this leader, so a snapshot must not take its place
+        (S19; Raft, section 7: "retain log entries following it").
+        """
+        if last_index <= self._core.commit_index:
+            return True
+        return self._keep_log and self._storage.term_at(last_index) == last_term
 
     def _hand_over(self, peer_id: str, term: int, meta: SnapshotMeta, data: bytes | None) -> None:
         """Through PySyncObj, which asks ``taken`` and ``load`` and acknowledges."""

@@ -1,4 +1,5 @@
-"""Settings of the engine: ``EngineConfig`` (times, sizes) and ``Guards`` (RAFT.md, S1 to S18).
+"""Settings of the engine: ``EngineConfig`` (times, sizes) and ``Guards`` (RAFT.md, S1 to S18; S19
+is of our own finding, see docs/guarantees.md).
 
 Owns: the numbers and what they mean together. The one rule: guards are on; only tests that show that a hole is real
 switch one off.
@@ -32,6 +33,7 @@ class Guards:
     prevote: bool = True  # S16
     pause_during_dump: bool = True  # S17
     fail_pending: bool = True  # S18
+    keep_log_over_snapshot: bool = True  # S19: a snapshot never replaces a log that holds its last entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -219,7 +219,8 @@ class EngineRoom:
         )  # fmt: skip
         self._snapshots = SnapshotKeeper(
             host=self, core=self._core, storage=self._storage, guard=self._guard, machine=self._machine,
-            store=self._store, config=config, check=guards.check_snapshots, send=send, clock=self._clock,
+            store=self._store, config=config, check=guards.check_snapshots, keep_log=guards.keep_log_over_snapshot,
+            send=send, clock=self._clock,
         )  # fmt: skip
 
     @property

@@ -1,4 +1,4 @@
-"""``Holes``: how often the precondition of each hole of PySyncObj (RAFT.md, S1 to S18) was reached.
+"""``Holes``: how often the precondition of each hole of PySyncObj (RAFT.md, S1 to S18; S19) was reached.
 
 Owns: what counts as reached. Leaves making it happen to ``faults`` and ``meddler``. The one rule: only the situation
 counts in which an engine without the guard could have gone wrong, so that a green run means something.
@@ -36,6 +36,7 @@ MEANINGS: dict[str, str] = {
     "S16": "a peer asked for votes while those asked still heard a leader",
     "S17": "a snapshot was wanted while one was being written or read",
     "S18": "proposals were pending when leadership ended or a snapshot replaced the log",
+    "S19": "part of a snapshot reached a peer whose log held its last entry, uncommitted, and more behind it",
 }
 
 
@@ -93,6 +94,9 @@ class Holes:
             unverified = log.last_entry > log.core_commit and (log.term_at(log.last_entry) or 0) < chunk.term
             if chunk.term >= log.term and chunk.commit_index > log.core_commit and unverified:
                 self.reached("S1")
+            follows = chunk.term >= log.term and chunk.last_index > log.core_commit
+            if follows and log.term_at(chunk.last_index) == chunk.last_term and log.last_entry > chunk.last_index:
+                self.reached("S19")
 
     def _append(self, source: SimPeer, target: SimPeer, log: WatchedLog, append: pb.AppendEntries) -> None:
         pair = (source.peer_id, target.peer_id)

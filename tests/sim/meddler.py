@@ -1,7 +1,8 @@
 """``Meddler``: what a network that keeps its rule would not do, and what the guards must stand all the same.
 
-Owns: duplicated votes (S4), snapshot chunks with a wrong byte (S7), and appends with a command that nobody proposed
-(S15). Leaves delays and losses to ``wires``. The one rule: it only meddles as much as its schedule says.
+Owns: duplicated votes (S4), snapshot chunks with a wrong byte (S7), appends with a command that nobody proposed (S15),
+and appends that say less of what is committed than their leader knows (S19; an older leader would have said no more).
+Leaves delays and losses to ``wires``. The one rule: it only meddles as much as its schedule says.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Meddler:
         votes: float,
         chunks: float,
         foreign: float,
+        commits: float,
     ) -> None:
         self._peers = peers
         self._holes = holes
@@ -33,6 +35,7 @@ class Meddler:
         self._votes = votes
         self._chunks = chunks
         self._foreign = foreign
+        self._commits = commits
         self.on = True
 
     def tap(self, source_id: str, target_id: str, frame: pb.Frame) -> Sequence[pb.Frame]:
@@ -45,6 +48,8 @@ class Meddler:
                 frames = [self._damaged(frame)]
             elif kind == "append" and frame.append.entries and self._happens(self._foreign):
                 frames.insert(0, self._with_foreign(frame))
+            if kind == "append" and self._happens(self._commits):
+                frames = [self._knowing_less(one) for one in frames]
         source, target = self._peers[source_id], self._peers[target_id]
         for one in frames:
             self._holes.see(source, target, one)
@@ -64,4 +69,10 @@ class Meddler:
         """The same append with one more entry, of a kind that unpickles or changes the members in PySyncObj."""
         copy = pb.Frame.FromString(frame.SerializeToString())
         copy.append.entries.add(term=copy.append.term, data=self._rng.choice((b"\x02", b"\x03", b"\x04")) + b"evil")
+        return copy
+
+    def _knowing_less(self, frame: pb.Frame) -> pb.Frame:
+        """The same append from a leader that knows of no commit: the receiver learns of them by another."""
+        copy = pb.Frame.FromString(frame.SerializeToString())
+        copy.append.commit_index = 1
         return copy

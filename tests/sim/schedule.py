@@ -68,6 +68,7 @@ class Schedule:
     duplicate_votes: float
     damaged_chunks: float
     foreign_commands: float
+    late_commits: float  # appends that say less of what is committed than their leader knows
     every_s: int  # a periodic job is due so often; 0: there is none
     settle_s: float = 90.0
     """Within this time after the last fault, everything is as it should be."""
@@ -120,4 +121,5 @@ class Schedule:
             damaged_chunks=rng.choice((0.0, 0.0, 0.05, 0.3)),
             foreign_commands=rng.choice((0.0, 0.0, 0.01, 0.05)),
             every_s=rng.choice((0, 0, 0, 1, 2)),
+            late_commits=rng.choice((0.0, 0.0, 0.0, 0.7, 0.97)),
         )

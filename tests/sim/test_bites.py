@@ -37,6 +37,10 @@ HOLES = {
         range(71, 76), {"duplicate_votes": 1.0},
     ),
     "S10": Hole("disk_incarnations", 3, {"wipe": 4.0, "isolate": 3.0, "kill": 3.0}, range(12)),
+    "S19": Hole(
+        "keep_log_over_snapshot", 3, {"lag": 3.0, "break": 4.0, "isolate": 1.0, "kill": 1.0}, range(36, 40),
+        {"late_commits": 0.97},
+    ),
 }  # fmt: skip
 
 

@@ -56,7 +56,7 @@ class World:
             self.peers[name] = self._new_peer(name, self._first, rate)
         self.meddler = Meddler(
             self.peers, self.holes, self.new_rng(), votes=schedule.duplicate_votes, chunks=schedule.damaged_chunks,
-            foreign=schedule.foreign_commands,
+            foreign=schedule.foreign_commands, commits=schedule.late_commits,
         )  # fmt: skip
         self.wires.tap = self.meddler.tap
         self.changing = 0  # changes of the peers that are just proposed

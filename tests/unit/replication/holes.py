@@ -1,4 +1,4 @@
-"""``HOLES``: the eighteen holes of PySyncObj 0.3.17 (S1 to S18 in docs/guarantees.md), each as a pair.
+"""``HOLES``: the holes of PySyncObj 0.3.17 (S1 to S19 in docs/guarantees.md), each as a pair.
 
 A pair is one schedule that runs twice: under the guard, and without exactly that guard. Without means a flag of
 ``Guards`` that is off, a subclass that leaves the guard out, or PySyncObj as it comes (``plain``) where the guard is
@@ -19,7 +19,7 @@ Schedule = Callable[[bool], object]
 
 @dataclass(frozen=True, slots=True)
 class Hole:
-    name: str  # S1 to S18
+    name: str  # S1 to S19
     story: str  # the schedule in one line
     schedule: Schedule
     holds: object  # what happens under the guard

@@ -1,4 +1,4 @@
-"""The holes in how entries, acknowledgements, votes and snapshots travel: S1 to S4, S7 to S9, S13 to S18."""
+"""The holes in how entries, acknowledgements, votes and snapshots travel: S1 to S4, S7 to S9, S13 to S19."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from orchestrator.replication.log import MAX_PROPOSAL_BYTES, Role
 from orchestrator.replication.machine import ClusterMachine
 from orchestrator.replication.memory import MemoryJournal
 from orchestrator.replication.settings import EngineConfig
+from orchestrator.replication.snapshotting import checksum
 from orchestrator.replication.v1 import peer_pb2 as pb
 from orchestrator.state.apply import apply
 from orchestrator.state.commands import Outcome
 from tests.sim.cluster import SimCluster
 from tests.sim.loop import VirtualLoop, run_virtual
+from tests.sim.machine import ListMachine
 from tests.unit.replication.holes import all_but, hole
 from tests.unit.replication.plain import NO_OP, REGULAR, PlainPeer
 from tests.unit.replication.puppet import Puppet, append
@@ -400,5 +402,33 @@ def _callers_of_deposed_leaders_are_told(guarded: bool) -> object:
                 return "unknown" if isinstance(write.exception(), UnknownOutcomeError) else write.exception()
             write.cancel()
             return "nothing"
+
+    return run_virtual(schedule)
+
+
+# ---------------------------------------------------------------------------- S19
+
+
+@hole(
+    "S19", "entries up to 4 were acknowledged; a snapshot up to 3 that was under way arrives: what is still held?",
+    holds=[2, 3, 4], fails=[3],
+)  # fmt: skip
+def _snapshots_take_no_acknowledged_entries_away(guarded: bool) -> object:
+    async def schedule() -> object:
+        source = ListMachine({"p1": "disk-p1", "p2": "disk-p2", "p3": "disk-p3"})
+        for payload in (b"a", b"b"):
+            source.apply(payload)
+        data = b"".join(source.capture()())
+        async with Puppet(guards=all_but("keep_log_over_snapshot", guarded)) as p1:
+            frames = await p1.say("p2", append=append(1, (1, 0), [b"a", b"b", b"c"]))
+            assert [frame.append_reply.next_index for frame in frames] == [5]
+            whole = pb.SnapshotChunk(
+                term=1, last_index=3, last_term=1, index=2, total_bytes=len(data), crc32c=checksum(data), data=data
+            )
+            frames = await p1.say("p2", snapshot_chunk=whole)
+            # Either way the leader goes on behind the snapshot.
+            said = [frame.append_reply for frame in frames if frame.HasField("append_reply")]
+            assert [(reply.success, reply.next_index) for reply in said] == [(True, 4)]
+            return [index for index, _, _ in p1.journal.crashed().entries(2, 10)]
 
     return run_virtual(schedule)

@@ -11,7 +11,7 @@ from _pytest.mark.structures import ParameterSet
 from tests.unit.replication import holes_in_the_log, holes_on_disk  # noqa: F401 - they fill the table
 from tests.unit.replication.holes import HOLES, Hole
 
-NAMES = [f"S{number}" for number in range(1, 19)]
+NAMES = [f"S{number}" for number in range(1, 20)]
 
 
 def pairs() -> list[ParameterSet]:
