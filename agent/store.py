@@ -52,7 +52,7 @@ class Store:
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
         self._node: dict[str, Any] = self._read_json("node.json") or {}
-        self._written: dict[AssignmentKey, tuple[Assignment, str]] = {}  # of live ones: as JSON, which seldom changes
+        self._written: dict[AssignmentKey, tuple[Assignment, str]] = {}  # on the way to running: as JSON
         if not self._node.get("node_id"):
             self._node["node_id"] = str(uuid.uuid4())
             self._save_node()
@@ -133,17 +133,17 @@ class Store:
         self._write(self._allocations / _file_name(record.key), text)
 
     def _assignment(self, record: Record) -> str:
-        """The dearest part of a record to write, and the same in nearly all of its states."""
+        """The dearest part of a record to write, and the same in all of its states until it runs."""
         assignment, known = record.assignment, self._written.get(record.key)
         if known is not None and known[0] is assignment:
             text = known[1]
         else:
             message = codec.encode(assignment, agent_pb2.Assignment())
             text = json.dumps(json_format.MessageToDict(message, preserving_proto_field_name=True))
-        if record.live:
+        if record.live and record.state is not AllocState.RUNNING:
             self._written[record.key] = assignment, text
         else:
-            self._written.pop(record.key, None)  # it is written no more, or seldom
+            self._written.pop(record.key, None)  # from now on it is written seldom, and there may be thousands
         return text
 
     def forget(self, key: AssignmentKey) -> None:

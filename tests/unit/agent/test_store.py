@@ -103,15 +103,16 @@ def test_contact_counts_only_on_the_boot_that_it_was_made_on(store: Store) -> No
 def test_what_changes_of_an_assignment_that_was_written_before_is_written(store: Store) -> None:
     first = Record(assignment=assignment_of(key_of(), task_of("run", env={"A": "1"})))
     second = replace(
-        first, state=AllocState.RUNNING, assignment=assignment_of(key_of(), task_of("run", env={"A": "2"}))
+        first, state=AllocState.STARTING, assignment=assignment_of(key_of(), task_of("run", env={"A": "2"}))
     )
     for record in (first, replace(first, state=AllocState.STARTING), second, replace(second, reason="later")):
         store.save(record)
         assert store.load() == ([record], [])
-    ended = replace(second, state=AllocState.COMPLETE)
-    store.save(ended)
-    assert store.load() == ([ended], [])
-    assert not store._written  # of what has ended nothing is kept in memory
+    for state in (AllocState.RUNNING, AllocState.COMPLETE):
+        store.save(second)
+        store.save(replace(second, state=state))
+        assert store.load() == ([replace(second, state=state)], [])
+        assert not store._written  # of what runs or has ended nothing is kept in memory
     store.save(second)
     store.forget(second.key)
     assert not store._written
