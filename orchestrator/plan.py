@@ -34,7 +34,7 @@ from orchestrator.scheduling.solve import ENDLESS
 from orchestrator.scheduling.wish import wish_of
 from orchestrator.state.commands import Action, ActionColumns, ApplyPlan, Int32Array, PlacementColumns, RolloutVerdict
 from orchestrator.state.model import Job, Node
-from orchestrator.state.views import ClusterView, nodes_alone
+from orchestrator.state.views import ClusterView
 
 ROWS_MAX = 2_000
 """The log would take ten times as many, but every peer spends some 20 us on applying a row, and while it applies an
@@ -99,7 +99,7 @@ class Planner:
 
         decision, problem = _decision(view, now_ms, steps_max, fresh)
         if problem is not None:
-            problem.view = nodes_alone(view)  # rows are not needed again, and may be a million
+            problem.forget_rows()
         return decision
 
 

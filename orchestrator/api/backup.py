@@ -53,6 +53,7 @@ class Backup:
         self._busy = True
         try:
             info = await self._reads.info(request.read, call)
+            await asyncio.to_thread(self._machine.make_room())
             # From here to the copy without a pause: head and state are of one index.
             head = self._head(info)
             encode = self._machine.capture()

@@ -178,6 +178,7 @@ class HashingMachine:
         self._waiting.setdefault(index, []).append(future)
         try:
             async with asyncio.timeout(timeout_s):
+                await asyncio.to_thread(self._machine.make_room())
                 captured = await future
             return await asyncio.to_thread(captured)
         except TimeoutError:
@@ -223,6 +224,7 @@ class StateHashes:
         index = request.at_index
         if index == 0:
             await self._log.read_barrier(timeout_s=call.timeout_s(read_patience_s(self._log)))
+            await asyncio.to_thread(self._machine.make_room())
             index = self._machine.index
         found = await self._machine.hash_at(index, timeout_s=call.timeout_s(HASH_WAIT_S))
         return pb.StateHashResponse(hash=found, index=index, peer_id=self._peer_id)

@@ -169,6 +169,7 @@ class LeaderLoop:
                 await self._wait(wait_s)
         finally:
             self._liveness.end()
+            self._sight.rest()
             logger.info("no longer leading", term=term)
 
     async def _wait(self, seconds: float) -> None:

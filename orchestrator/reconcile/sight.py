@@ -15,6 +15,7 @@ from typing import Protocol
 from orchestrator.contract.model import JobType
 from orchestrator.reconcile.alone import alone
 from orchestrator.state import views
+from orchestrator.state.allocations import Room
 from orchestrator.state.state import State
 from orchestrator.state.views import ClusterView, nodes_alone
 
@@ -31,7 +32,11 @@ class Views(Protocol):
     def with_nodes(self, view: ClusterView) -> ClusterView:
         """The view with the nodes as they are now."""
 
-    def view(self) -> ClusterView: ...
+    def view(self) -> ClusterView:
+        """Of everything; void when the next one is made."""
+
+    def rest(self) -> None:
+        """No rounds for now: give back the memory that views are made in."""
 
     def view_of(self, slots: Sequence[int], whole: ClusterView) -> ClusterView:
         """Of these jobs alone; ``whole``: a view of everything, since which only single jobs changed."""
@@ -42,6 +47,7 @@ class StateViews:
 
     def __init__(self, state: Callable[[], State]) -> None:
         self._state = state
+        self._room = Room()
 
     def changed_since(self, index: int) -> list[int] | None:
         return self._state().changes.since(index)
@@ -53,7 +59,10 @@ class StateViews:
         return views.with_nodes(self._state(), view)
 
     def view(self) -> ClusterView:
-        return views.cluster_view(self._state())
+        return views.cluster_view(self._state(), self._room)
+
+    def rest(self) -> None:
+        self._room = Room()
 
     def view_of(self, slots: Sequence[int], whole: ClusterView) -> ClusterView:
         return views.view_of(self._state(), slots, whole)
@@ -74,6 +83,11 @@ class Sight:
     def forget(self) -> None:
         """The next round looks at everything."""
         self._whole = None
+
+    def rest(self) -> None:
+        """No rounds for now."""
+        self._whole = None
+        self._views.rest()
 
     def look(self, now_ms: int) -> ClusterView | None:
         """What to decide about now; None: nothing."""

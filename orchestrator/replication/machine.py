@@ -28,6 +28,8 @@ _log = structlog.get_logger("raftsman.state")
 
 ROOM_ROWS = 20_000
 """Rows that may be added between ``make_room`` and ``capture`` without making the latter slow."""
+ROOMS_MAX = 2
+"""That wait for a copy: of a snapshot and for a hash."""
 
 
 class ClusterMachine:
@@ -36,7 +38,7 @@ class ClusterMachine:
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.state: State = new_state(limits)
-        self._room: StoredColumns | None = None
+        self._rooms: list[StoredColumns] = []
 
     @property
     def index(self) -> int:
@@ -62,15 +64,24 @@ class ClusterMachine:
         rows = self.state.table.high + ROOM_ROWS
 
         def work() -> None:
-            self._room = room_for(rows)
+            # Whoever asked for the one that is there gave up, or is about to copy.
+            if len(self._rooms) < ROOMS_MAX:
+                self._rooms.append(room_for(rows))
 
         return work
 
     def capture(self) -> Callable[[], Iterable[bytes]]:
         """Copy the state as it is now, and return what encodes it; that may run in a thread."""
-        room, self._room = self._room, None
-        image = capture(self.state, room)
+        image = capture(self.state, self._room())
         return lambda: encode_snapshot(image)
+
+    def _room(self) -> StoredColumns | None:
+        """The first that is large enough, used up; smaller ones are given back."""
+        while self._rooms:
+            room = self._rooms.pop(0)
+            if len(room["job"]) >= self.state.table.high:
+                return room
+        return None
 
     def restore(self, data: bytes) -> None:
         """Raises ``CorruptError`` and leaves the state as it was if ``data`` is no snapshot that this version reads."""
@@ -95,7 +106,7 @@ class ClusterMachine:
 
     def capture_hash(self) -> Callable[[], str]:
         """Copy the state as it is now, and return what computes its hash, which may run in a thread."""
-        image = capture(self.state)
+        image = capture(self.state, self._room())
         return lambda: image_hash(image)
 
     def admitted(self) -> dict[str, str]:

@@ -24,7 +24,7 @@ from orchestrator.scheduling.wish import CPU, DIMENSIONS, MEMORY, BoolArray, Int
 from orchestrator.state.ledger import engine_key
 from orchestrator.state.matching import is_open
 from orchestrator.state.model import Node
-from orchestrator.state.views import ClusterView, Held
+from orchestrator.state.views import ClusterView, Held, nodes_alone
 
 _Any = TypeVar("_Any")
 
@@ -88,7 +88,7 @@ class Problem:
         self.holdings = Holdings(nodes)
         self.tainted: Int64Array = np.flatnonzero([bool(node.taints) for node in nodes])
         self.soft_taints = any(unwelcome(nodes[number].taints, ()) for number in self.tainted.tolist())
-        self.presence = Presence(view, self.tainted[:0], self.tainted[:0], len(nodes))
+        self.presence = self._nobody(view)
         self._occupy(view, given_up)
 
     def __len__(self) -> int:
@@ -131,6 +131,7 @@ class Problem:
         problem.view, problem.given_up = view, None
         problem.typical, problem.default_placement = view.typical, view.default_placement
         problem.tables = {}
+        problem.presence = self._nobody(view)  # whoever asks where others are is not decided about alone
         if self.devices.any:
             problem.devices = _copied(self.devices)
             problem.devices.closed = self.devices.closed.copy()
@@ -140,6 +141,14 @@ class Problem:
             problem.ports = Ports(self.nodes)
         problem._occupy(view, None)
         return problem
+
+    def forget_rows(self) -> None:
+        """Nothing will be asked of what was there; ``again`` may follow."""
+        self.view = nodes_alone(self.view)  # the rows may be a million, and are void when there is a newer view
+        self.presence = self._nobody(self.view)
+
+    def _nobody(self, view: ClusterView) -> Presence:
+        return Presence(view, self.tainted[:0], self.tainted[:0], len(self.nodes))
 
     def _occupy_held(self, held: Held) -> None:
         """What a view of some jobs says that all jobs hold."""

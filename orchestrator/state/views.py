@@ -33,7 +33,7 @@ from orchestrator.contract.model import (
     StrMap,
     Usage,
 )
-from orchestrator.state.allocations import FREE, LAST_LIVE, NO_ROWS, Columns
+from orchestrator.state.allocations import FREE, LAST_LIVE, NO_ROWS, Columns, Room
 from orchestrator.state.images import digests
 from orchestrator.state.model import Job, Node
 from orchestrator.state.ordinals import LastAttempts
@@ -88,8 +88,9 @@ class ClusterView:
     feature_level: int = 0
 
 
-def cluster_view(state: State) -> ClusterView:
-    """The planner's copy. ``nodes_by_slot`` holds the forgotten nodes that rows still name, ``nodes`` does not."""
+def cluster_view(state: State, room: Room | None = None) -> ClusterView:
+    """The planner's copy. ``nodes_by_slot`` holds the forgotten nodes that rows still name, ``nodes`` does not.
+    ``room``: where the allocations are copied to; the view is void when that is used again."""
     # Whole tables at a time: this runs on the loop that owns the state, for every plan.
     jobs = dict(sorted(state.job_at.items()))
     by_job = state.ordinals.by_job
@@ -102,7 +103,7 @@ def cluster_view(state: State) -> ClusterView:
         jobs_by_slot=jobs,
         nodes=_present(state, nodes),
         nodes_by_slot=nodes,
-        allocations=state.table.copy(rows),
+        allocations=state.table.copy(rows, room),
         last_attempt=LastAttempts(state.ordinals),
         variables=frozenset(state.variables),
         attempt_floor=state.attempt_floor,

@@ -64,7 +64,7 @@ def declared() -> dict[str, str]:
     """Every family that the code of peers, agents and gateways can show, and its type."""
     api = Api()
     peer = CollectorRegistry()
-    peer.register(PeerCollector(api.log.status, api.state_now))
+    peer.register(PeerCollector(api.log.status, api.state_now, clock=lambda: 0.0))
     registries = (REGISTRY, peer, Metrics().registry, GatewayMetrics().registry)
     return {
         family.name: family.type

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from prometheus_client import CollectorRegistry
 
-from orchestrator.api.metrics import PeerCollector
+from orchestrator.api.metrics import Counted, PeerCollector
 from orchestrator.api.status import StatusServer
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.state.status import job_status
@@ -44,7 +44,7 @@ class Served:
 async def served() -> AsyncIterator[Served]:
     api = Api()
     registry = CollectorRegistry()
-    registry.register(PeerCollector(api.log.status, api.state_now))
+    registry.register(PeerCollector(api.log.status, api.state_now, clock=lambda: 0.0))
     server = StatusServer(status=api.log.status, registry=registry)
     await server.start("127.0.0.1", 0)
     yield Served(api, server)
@@ -107,3 +107,21 @@ async def test_gauges_follow_the_state(served: Served) -> None:
         assert after[f'raftsman_jobs{{state="{name}"}}'] == words.count(name), name
     api.log.lead(False)
     assert (await served.metrics())["raftsman_leader"] == 0
+
+
+def test_counting_that_takes_long_is_done_a_twentieth_of_the_time() -> None:
+    now, counted, cost = [100.0], [0], [0.05]
+
+    def count() -> dict[str, int]:
+        counted[0] += 1
+        now[0] += cost[0]
+        return {"running": counted[0]}
+
+    counts = Counted(count, lambda: now[0])
+    assert counts() == {"running": 1}
+    now[0] = 100.9  # of twenty times 50 ms
+    assert counts() == {"running": 1}
+    now[0] = 101.1
+    cost[0] = 0.001
+    assert counts() == {"running": 2}
+    assert counts() == {"running": 3}  # what costs little is always fresh

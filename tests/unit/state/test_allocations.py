@@ -1,0 +1,100 @@
+"""Copies of the allocation table, and how it grows."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from orchestrator.replication.machine import ROOMS_MAX, ClusterMachine
+from orchestrator.state.allocations import STORED, VIEWED, AllocationTable, Room
+from tests.unit.state.kit import Kit, Placement, group, job, node
+
+
+def filled(rows: int) -> AllocationTable:
+    """Every entry of a column is another one."""
+    table = AllocationTable()
+    taken = table.take(rows)
+    for place, (name, _) in enumerate(STORED):
+        column = getattr(table, name)
+        column[taken] = (np.arange(rows) + place) % 100
+    return table
+
+
+def test_a_copy_holds_what_was_there_and_only_of_its_rows() -> None:
+    table = filled(30)
+    table.ports.update({3: (8000,), 4: (8001,), 29: (8002,)})
+    table.reasons.update({5: "because", 11: "why not"})
+    table.custom[7] = (("licenses", 2),)
+    rows = np.array([11, 3, 7, 29], dtype=np.int32)
+    copy = table.copy(rows)
+    before = {name: getattr(table, name)[rows].tolist() for name in VIEWED}
+    for name in VIEWED:
+        getattr(table, name)[:30] = 0
+    table.ports.clear()
+    table.reasons.clear()
+    table.custom.clear()
+    assert {name: getattr(copy, name).tolist() for name in VIEWED} == before
+    assert (copy.row.tolist(), copy.ports, copy.reasons) == ([11, 3, 7, 29], {3: (8000,), 29: (8002,)}, {11: "why not"})
+    assert copy.custom == {7: (("licenses", 2),)}
+    assert len(copy) == 4
+    with pytest.raises(AttributeError, match="colour"):
+        copy.colour  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_room_is_used_again_while_it_is_large_enough() -> None:
+    table, room = filled(100), Room()
+    first = room.hold(table)
+    table.cpu_millis[:100] = 7
+    second = room.hold(table)
+    assert np.shares_memory(first["cpu_millis"], second["cpu_millis"])
+    assert second["cpu_millis"].tolist() == [7] * 100
+    table.take(500)
+    third = room.hold(table)
+    assert len(third["cpu_millis"]) == 600
+    assert third["cpu_millis"][:100].tolist() == [7] * 100
+
+
+def test_a_growing_table_keeps_what_it_holds_though_somebody_looks_at_it() -> None:
+    """Whoever copies in a thread holds arrays that a growing table must not move away under it."""
+    table = filled(1000)
+    before = {name: getattr(table, name)[:1000].tolist() for name, _ in STORED}
+    held = {name: getattr(table, name) for name, _ in STORED[::2]}
+    rows = table.take(5000)
+    assert rows.tolist() == list(range(1000, 6000))
+    for name, _ in STORED:
+        assert getattr(table, name)[:1000].tolist() == before[name], name
+        assert not getattr(table, name)[1000:6000].any() or name == "job", name
+    assert all(array[:1000].tolist() == before[name] for name, array in held.items())
+    assert (table.job[1000:6000] == -1).all()
+    assert (table.prev[1000:6000] == -1).all()
+
+
+def test_a_table_that_nobody_looks_at_grows_without_a_copy() -> None:
+    table = filled(1000)
+    columns = [id(getattr(table, name)) for name, _ in STORED]
+    table.take(5000)
+    assert [id(getattr(table, name)) for name, _ in STORED] == columns
+
+
+def test_a_hash_takes_no_room_away_from_a_snapshot() -> None:
+    kit = Kit()
+    kit.register(node("n1"))
+    kit.submit(job("a", group("x", 2)))
+    kit.plan(Placement("a/x/0", "n1"), Placement("a/x/1", "n1"))
+    machine = ClusterMachine()
+    machine.state = kit.state
+    plain = machine.state_hash()
+    for _ in range(ROOMS_MAX + 2):  # askers that gave up leave nothing behind that grows
+        thread = threading.Thread(target=machine.make_room())
+        thread.start()
+        thread.join()
+    assert len(machine._rooms) == ROOMS_MAX
+    assert machine.capture_hash()() == plain
+    assert len(machine._rooms) == ROOMS_MAX - 1
+    encode = machine.capture()
+    assert machine._rooms == []
+    other = ClusterMachine()
+    other.restore(b"".join(encode()))
+    assert other.state_hash() == plain
