@@ -1,7 +1,8 @@
 """Observations on their way to the control plane: in order, in batches, kept until acknowledged.
 
 Owns: what was not yet acknowledged. Leaves to others: sending (``agent.session``). The rule: per allocation the order
-holds; a batch keeps its request id until it is acknowledged, so that sending it twice reports it once.
+holds; a batch keeps its request id until it is acknowledged, so that sending it twice reports it once. In a burst of
+starts those that go well share their reports.
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from orchestrator.contract.model import AllocState, AssignmentKey, Observation
 
 MAX_BATCH = 1000
 MAX_PER_ALLOCATION = 16
+GATHER_S = 0.02
+BURST_S = 0.5
+_AS_IT_SHOULD = (AllocState.STARTING, AllocState.RUNNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,7 @@ class Outbox:
         self._sending: Batch | None = None
         self._sending_keys: frozenset[AssignmentKey] = frozenset()
         self._filled = asyncio.Event()
+        self._urgent = False  # something waits that is more than that a start goes as it should
 
     def __len__(self) -> int:
         return sum(len(queue) for queue in self._pending.values())
@@ -41,6 +46,8 @@ class Outbox:
         elif queue and AllocState.RUNNING is observation.state is queue[-1].state:
             queue.pop()  # nor is what its checks said before
         queue.append(observation)
+        if observation.state not in _AS_IT_SHOULD or observation.health:
+            self._urgent = True
         self._filled.set()
 
     def resend(self, observations: Iterable[Observation]) -> None:
@@ -69,6 +76,7 @@ class Outbox:
             self._sending_keys = frozenset(one.key for one in taken)
         if not self._pending:
             self._filled.clear()
+            self._urgent = False
         return self._sending
 
     def done(self, batch: Batch) -> None:
@@ -81,3 +89,15 @@ class Outbox:
         """Until there may be something to send."""
         if self._sending is None:
             await self._filled.wait()
+
+    async def gather(self, busy: Callable[[], bool]) -> None:
+        """Let more come to be said at once: for ``GATHER_S``, and for as long as ``busy`` and for ``BURST_S`` at most.
+
+        Every report is an entry in the log of all peers, on disk. An engine that starts a hundred runs takes seconds
+        for each, so that one of them has started may wait for the next ones; what ended or failed waits for nobody.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + BURST_S
+        await asyncio.sleep(GATHER_S)
+        while busy() and not self._urgent and self._sending is None and loop.time() < until:
+            await asyncio.sleep(GATHER_S)

@@ -53,7 +53,8 @@ ROUND_S = 0.2
 SHORT_S = 1.0
 GUARD_S = 0.5
 BAD_HINT_MS = 30_000
-GATHER_S = 0.02
+MANY_STARTS = 8
+"""With so many under way one that has gone well is no news that others could not wait for."""
 LOGS_AGAIN_S = 0.5
 END_AGAIN_S = 0.2
 DECODE_SLICE = 50
@@ -404,7 +405,7 @@ class Session:
     async def _reports(self, stub: Any) -> None:
         while True:
             await self._outbox.wait()
-            await asyncio.sleep(GATHER_S)
+            await self._outbox.gather(lambda: self._supervisor.starts_under_way() >= MANY_STARTS)
             batch = self._outbox.batch()
             if batch is None:
                 continue

@@ -52,6 +52,7 @@ class Store:
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
         self._node: dict[str, Any] = self._read_json("node.json") or {}
+        self._written: dict[AssignmentKey, tuple[Assignment, str]] = {}  # on the way to running: as JSON
         if not self._node.get("node_id"):
             self._node["node_id"] = str(uuid.uuid4())
             self._save_node()
@@ -108,11 +109,7 @@ class Store:
     # ------------------------------------------------------------------------ allocations
 
     def save(self, record: Record) -> None:
-        assignment = json_format.MessageToDict(
-            codec.encode(record.assignment, agent_pb2.Assignment()), preserving_proto_field_name=True
-        )
         content = {
-            "assignment": assignment,
             "state": int(record.state),
             "restarts": record.restarts,
             "used": record.used,
@@ -131,9 +128,26 @@ class Store:
             "sized_version": record.sized_version,
             "health": record.health,
         }
-        self._write(self._allocations / _file_name(record.key), content)
+        rest = json.dumps(content).removeprefix("{")
+        text = f'{{"assignment": {self._assignment(record)}, {rest}'
+        self._write(self._allocations / _file_name(record.key), text)
+
+    def _assignment(self, record: Record) -> str:
+        """The dearest part of a record to write, and the same in all of its states until it runs."""
+        assignment, known = record.assignment, self._written.get(record.key)
+        if known is not None and known[0] is assignment:
+            text = known[1]
+        else:
+            message = codec.encode(assignment, agent_pb2.Assignment())
+            text = json.dumps(json_format.MessageToDict(message, preserving_proto_field_name=True))
+        if record.live and record.state is not AllocState.RUNNING:
+            self._written[record.key] = assignment, text
+        else:
+            self._written.pop(record.key, None)  # from now on it is written seldom, and there may be thousands
+        return text
 
     def forget(self, key: AssignmentKey) -> None:
+        self._written.pop(key, None)
         with contextlib.suppress(OSError):
             (self._allocations / _file_name(key)).unlink()
 
@@ -152,13 +166,13 @@ class Store:
     # ------------------------------------------------------------------------ files
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
-        self._write(self.directory / name, content)
+        self._write(self.directory / name, json.dumps(content))
 
-    def _write(self, path: Path, content: dict[str, Any]) -> None:
+    def _write(self, path: Path, text: str) -> None:
         new = path.with_suffix(".new")
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with open(descriptor, "wb") as file:
-            file.write(json.dumps(content).encode())
+            file.write(text.encode())
         new.rename(path)
 
     def read_json(self, name: str) -> dict[str, Any]:

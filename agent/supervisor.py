@@ -65,6 +65,13 @@ T = TypeVar("T")
 log = structlog.get_logger("agent.supervisor")
 
 
+def _goes_back(before: Instance, now: Instance) -> bool:
+    """No run does so by itself: it is created, runs, and ends."""
+    return (before.state is InstanceState.EXITED and now.running) or (
+        before.state is not InstanceState.CREATED and now.state is InstanceState.CREATED
+    )
+
+
 def _said(record: Record) -> tuple[AllocState, int, int]:
     """What is news to the control plane when it changes."""
     return record.state, record.restarts, record.health
@@ -272,6 +279,10 @@ class Supervisor:
         """What starts from now on is told these addresses of the control plane, unless the operator named others."""
         if self._node.api_follows_peers:
             self._node = replace(self._node, api=",".join(peers))
+
+    def starts_under_way(self) -> int:
+        """Runs that their driver was told to start and that it has not started yet."""
+        return len(self._starting)
 
     def running_count(self) -> int:
         """Allocations with something running."""
@@ -489,7 +500,8 @@ class Supervisor:
         now = self.records.get(key)
         if now is None:
             return False
-        self._put(records.started(now, task.name))
+        # Of a lone task the next step follows at once, and saves that it runs. An agent that dies before finds it.
+        self._put(records.started(now, task.name), save=len(now.assignment.group.tasks) != 1)
         return True
 
     async def _resize(self, key: AssignmentKey, resizes: Sequence[Resize]) -> None:
@@ -599,13 +611,13 @@ class Supervisor:
                         break  # it never answered, so nothing can be started through it either
                     await asyncio.sleep(RETRY_S)
 
-    def _put(self, record: Record) -> None:
+    def _put(self, record: Record, *, save: bool = True) -> None:
         before = self.records.get(record.key)
         self.records[record.key] = record
         self._prober.follow(record)
         if before == record:
             return
-        if before is None or replace(before, tasks=(), cause=None) != replace(record, tasks=(), cause=None):
+        if save and (before is None or replace(before, tasks=(), cause=None) != replace(record, tasks=(), cause=None)):
             self._store.save(record)
         if record.state is AllocState.PENDING or record.hold is Hold.FORGOTTEN:
             return
@@ -656,7 +668,7 @@ class Supervisor:
             return
         key = one.run.key
         before = self._found.get(one.name)
-        if not sure and before is not None and before.state is InstanceState.EXITED and one.running:
+        if not sure and before is not None and _goes_back(before, one):
             # An old answer that came late, or somebody started it again behind our back: only a new look can tell.
             self._spawn(self._look_again(one))
             return

@@ -211,10 +211,11 @@ class DockerDriver:
             raise DriverUnavailableError(f"the engine cannot list its containers: {why(error)}") from error
         for row in listed:
             known = self._ended.get(row["Id"])
-            if row["State"] == "running":
+            if row["State"] in ("created", "running"):  # no more is to be known of it
                 run = run_of(row["Labels"])
                 if run is not None:
-                    found.append(instance(row["Names"][0].lstrip("/"), row["Id"], row["Labels"], run, "running", None))
+                    name = row["Names"][0].lstrip("/")
+                    found.append(instance(name, row["Id"], row["Labels"], run, row["State"], None))
             elif known is not None and row["State"] == "exited":
                 ended[row["Id"]] = known
             else:

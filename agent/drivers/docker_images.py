@@ -2,8 +2,8 @@
 
 Owns: pull policies, digests, credentials, progress, the bound on silence. Leaves to others: which digest all
 instances of a version run (``agent.pins``). The rules: a pull may take as long as it likes and only silence ends it
-(the operator says how long a silence); who waits for an image that is being fetched waits for that pull; a password is
-in a request's header and nowhere else.
+(the operator says how long a silence); who waits for an image that is being fetched waits for that pull, and those
+who want to know at the same time whether one is here ask once; a password is in a request's header and nowhere else.
 
 Credentials are the job's own, else what this node's Docker configuration says (``~/.docker/config.json`` or
 ``DOCKER_CONFIG``: logins and credential helpers), read anew for every pull.
@@ -69,6 +69,8 @@ class Images:
         self._slow = slow
         self._silence_s = silence_s
         self._pulls: dict[str, _Pull] = {}
+        self._looking: dict[str, asyncio.Task[dict[str, Any] | None]] = {}  # by image: asked, and not answered yet
+        self._to_look: dict[str, asyncio.Task[dict[str, Any] | None]] = {}  # by image: not asked yet
 
     async def resolve(self, spec: RunSpec) -> str | None:
         """The digest of the task's image by its pull policy; "" where there is none that says the same elsewhere, None
@@ -78,7 +80,7 @@ class Images:
             return ""  # says it itself
         policy = _policy(spec)
         if policy is not PullPolicy.ALWAYS:
-            here = await self._call(lambda api: _inspect(api, image))
+            here = await self._here(image)
             if here is not None:
                 return _digest_of(here, image)
             if policy is PullPolicy.NEVER:
@@ -98,13 +100,44 @@ class Images:
         image, policy = reference(spec), _policy(spec)
         # What was asked for by name and has no digest is fetched anew where that was said; a digest never changes.
         fresh = policy is PullPolicy.ALWAYS and "@" not in image
-        while fresh or await self._call(lambda api: _inspect(api, image)) is None:
+        while fresh or await self._here(image) is None:
             if policy is PullPolicy.NEVER:
                 raise _not_here(image)
             if await self._pulled(image, spec):
                 break
-        if spec.digest:
+        if spec.digest and await self._here(spec.task.image) is None:
             await self._call(lambda api: _name(api, spec.task.image, image))
+
+    async def _here(self, image: str) -> dict[str, Any] | None:
+        """What the engine says of an image now, None where it does not have it.
+
+        A hundred instances of a job ask the same at once. Whoever comes while a question is on its way shares the next
+        one, so no answer is older than what its asker knew.
+        """
+        asking = self._to_look.get(image)
+        if asking is None:
+            asking = self._to_look[image] = asyncio.get_running_loop().create_task(self._look(image))
+            asking.add_done_callback(lambda task: task.cancelled() or task.exception())  # all may have given up
+        return await asyncio.shield(asking)
+
+    async def _look(self, image: str) -> dict[str, Any] | None:
+        before = self._looking.get(image)
+        if before is not None:
+            await asyncio.wait({before})
+        this = self._looking[image] = self._to_look[image]
+
+        def ask(api: docker.APIClient) -> dict[str, Any] | None:
+            self._to_look.pop(image, None)  # it may have waited for its turn until now; who comes later is too late
+            return _inspect(api, image)
+
+        try:
+            found: dict[str, Any] | None = await self._call(ask)
+            return found
+        finally:
+            if self._to_look.get(image) is this:  # the engine could not be asked at all
+                del self._to_look[image]
+            if self._looking.get(image) is this:
+                del self._looking[image]
 
     async def _pulled(self, image: str, spec: RunSpec) -> bool:
         """Wait for a pull of the image, or do one. False: look again, somebody else's had other credentials."""
@@ -190,10 +223,9 @@ def _digest_of(found: dict[str, Any], image: str) -> str:
 
 
 def _name(api: docker.APIClient, image: str, reference: str) -> None:
-    """An image that came by its digest gets the name that it was asked for, where nothing here has it."""
-    if _inspect(api, image) is None:
-        tag = image.rpartition(":")[2] if repository(image) != image else "latest"
-        api.tag(reference, repository(image), tag)
+    """An image that came by its digest gets the name that it was asked for, which nothing here has."""
+    tag = image.rpartition(":")[2] if repository(image) != image else "latest"
+    api.tag(reference, repository(image), tag)
 
 
 def _ask_registry(api: docker.APIClient, image: str, login: Login | None) -> str:

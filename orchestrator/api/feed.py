@@ -9,6 +9,7 @@ once would send no heartbeat meanwhile.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Sequence
 
 from prometheus_client import Counter, Gauge
@@ -82,7 +83,7 @@ class Feed:
         self._after = 0  # events of greater indexes are in the tail, as far as they are kept
         self._index = 0  # of the newest event in it
         self._readers = 0
-        self._waiting: dict[asyncio.Future[None], None] = {}
+        self._waiting: dict[asyncio.Future[None], int] = {}  # for what comes at that place; the least comes first
         self._waker: asyncio.Task[None] | None = None
         self._unsubscribe: Callable[[], None] | None = None
 
@@ -143,7 +144,7 @@ class Feed:
         if place < self._first + len(self._tail):
             return True
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[future] = None
+        self._waiting[future] = place
         try:
             async with asyncio.timeout(timeout_s):
                 await future
@@ -192,9 +193,11 @@ class Feed:
 
     async def _wake(self) -> None:
         try:
-            # Who comes to wait meanwhile has sent all there was; it is woken with the next events, or in this round.
             while self._waiting:
-                for future in list(self._waiting)[:AT_ONCE]:
+                end = self._first + len(self._tail)
+                for future, place in list(itertools.islice(self._waiting.items(), AT_ONCE)):
+                    if place >= end:
+                        return  # it came to wait meanwhile, and has seen all there is, as those behind it have
                     del self._waiting[future]
                     if not future.done():
                         future.set_result(None)

@@ -7,7 +7,6 @@ their last process, however that ends.
 
 from __future__ import annotations
 
-import asyncio
 import enum
 import tempfile
 from collections.abc import Collection
@@ -16,6 +15,7 @@ from pathlib import Path
 from orchestrator.contract.errors import StartupError
 from orchestrator.ops import drill_disks, drill_links, drill_namespaces, drill_strace
 from orchestrator.ops.drill_tools import MissingError
+from orchestrator.ops.interrupt import run
 from orchestrator.ops.own_engine import OwnEngine
 
 EXIT_SKIPPED = 77
@@ -41,7 +41,8 @@ IN_OWN_NETWORK = frozenset({Need.LINKS, Need.ENGINE})
 
 
 def prepare(needs: Collection[Need]) -> None:
-    """Enter the namespaces that ``needs`` call for, and try what will be done in them. Raises ``MissingError``.
+    """Enter the namespaces that ``needs`` call for, and try what will be done in them. Raises ``MissingError``, and
+    ``KeyboardInterrupt`` when it is told to end.
 
     Call it before the process has other threads: they would stay outside.
     """
@@ -53,7 +54,7 @@ def prepare(needs: Collection[Need]) -> None:
             drill_disks.check(Path(directory))
     if Need.ENGINE in needs:
         with tempfile.TemporaryDirectory(prefix="raftsman-check-") as directory:
-            asyncio.run(_check_engine(Path(directory)))
+            run(_check_engine(Path(directory)))
     if Need.STRACE in needs:
         drill_strace.check()
 

@@ -1,4 +1,8 @@
-"""Run a coroutine so that SIGTERM, like Ctrl-C, ends it in order: whoever starts processes must get to stop them."""
+"""Run a coroutine so that SIGTERM, like Ctrl-C, ends it in order: whoever starts processes must get to stop them.
+
+The rule: only the first signal counts. ``timeout`` sends its own twice, and people press Ctrl-C again; who then left
+the stopping halfway would leave processes behind.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +15,24 @@ T = TypeVar("T")
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Its result. Raises ``KeyboardInterrupt`` after it was cancelled by either signal and has cleaned up."""
+    """Its result. Raises ``KeyboardInterrupt`` after it was cancelled by a signal (a closed terminal's is one, unless
+    it is ignored, as ``nohup`` has it) and has cleaned up."""
 
     async def main() -> T:
         task = asyncio.ensure_future(work)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        told = False
+
+        def tell() -> None:
+            nonlocal told
+            if not told:
+                told = True
+                task.cancel()
+
+        numbers = [signal.SIGTERM, signal.SIGINT]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
+        for number in numbers:
+            asyncio.get_running_loop().add_signal_handler(number, tell)
         return await task
 
     try:

@@ -65,16 +65,19 @@ class OwnEngine:
     """``live_restore``: containers go on while dockerd is down; without it the next dockerd ends them.
 
     ``data_mib``: its data is on a disk in memory of that size, 0: wherever ``root`` is. ``logs``: where its logs are,
-    to outlive it; None: in ``root``.
+    to outlive it; None: in ``root``. ``name``: of its control group; one that a process left behind which was killed
+    can be stopped by it.
     """
 
-    def __init__(self, root: Path, *, live_restore: bool = True, data_mib: int = 0, logs: Path | None = None) -> None:
+    def __init__(
+        self, root: Path, *, live_restore: bool = True, data_mib: int = 0, logs: Path | None = None, name: str = ""
+    ) -> None:
         self.root = root
         self._logs = logs or root
         self._data_mib = data_mib
         self.live_restore = live_restore
         self.host = f"unix://{root}/docker.sock"
-        self._group = f"raftsman-engine-{secrets.token_hex(4)}"
+        self._group = name or f"raftsman-engine-{secrets.token_hex(4)}"
         self._containerd: ProcessId | None = None
         self._dockerd: ProcessId | None = None
 
@@ -231,12 +234,15 @@ class OwnEngine:
 
     def _kill_all(self) -> None:
         for root in self._roots():
-            for state in root.rglob("freezer.state"):  # a frozen process hears nothing, not even SIGKILL
+            # An engine that still runs makes and removes groups meanwhile: `walk` passes over what has gone.
+            groups = [Path(directory) for directory, _, _ in os.walk(root)]
+            for group in groups:  # a frozen process hears nothing, not even SIGKILL
                 with contextlib.suppress(OSError):
-                    state.write_text("THAWED")
-            for file in root.rglob("cgroup.procs"):
+                    if (group / "freezer.state").exists():
+                        (group / "freezer.state").write_text("THAWED")
+            for group in groups:
                 with contextlib.suppress(OSError):
-                    for pid in file.read_text().split():
+                    for pid in (group / "cgroup.procs").read_text().split():
                         with contextlib.suppress(ProcessLookupError):
                             os.kill(int(pid), signal.SIGKILL)
 

@@ -2,11 +2,14 @@
 slowed down by it.
 
 Owns: entering the namespaces and making the cluster. Leaves to others: the engine (``orchestrator.ops.own_engine``).
+The rule: however the measurement ends, a kill of its own process included, nothing of it goes on (``keeper``).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sys
 import time
 
 from orchestrator.client.aio import Client
@@ -25,6 +28,7 @@ from orchestrator.ops.drill_jobs import running
 from orchestrator.ops.drill_needs import Need, prepare
 from orchestrator.ops.engine import Engine
 from orchestrator.ops.images import find_or_make
+from scripts.lib.keeper import Keeper
 
 TIMEOUT_S = 600.0
 COMMAND = ("sleep", "86400")
@@ -35,9 +39,27 @@ def enter() -> None:
     prepare({Need.ENGINE})
 
 
+class _Kept(FaultyCluster):
+    """One whose processes, engine and data go even when this process is killed."""
+
+    _keeper: Keeper | None = None
+
+    async def start(self) -> tuple[str, ...]:
+        if self._keeper is None:
+            self._keeper = Keeper(self.data, self.engine.root, self.engine.group.lstrip("/"))
+            print(f"cluster and engine in {self.data}, control group {self.engine.group}", file=sys.stderr, flush=True)
+        return await super().start()
+
+    async def stop(self) -> None:
+        await super().stop()
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.dismiss()
+
+
 def cluster(peers: int, *, live_restore: bool = True) -> FaultyCluster:
     """One agent, with Docker; to be entered after ``enter``."""
-    return FaultyCluster(peers, 1, driver="docker", engine=True, live_restore=live_restore)
+    return _Kept(peers, 1, driver="docker", engine=True, live_restore=live_restore)
 
 
 async def image() -> str:
@@ -70,6 +92,21 @@ async def until_running(client: Client, name: str, count: int) -> list[Allocatio
             reasons = {one.reason for one in listed if one.reason}
             raise SystemExit(f"{len(runs)} of {count} instances of {name} run after {TIMEOUT_S:g} s: {reasons}")
         await asyncio.sleep(0.01)
+
+
+async def seen_running(client: Client, name: str, count: int, after_index: int) -> None:
+    """Told of each by the API, which costs the cluster less than asking again and again. Raises ``SystemExit`` where
+    they do not come up."""
+    seen: set[str] = set()
+    events = client.watch_events(after_index, kinds=["alloc.running"], job=name)
+    try:
+        async with contextlib.aclosing(events), asyncio.timeout(TIMEOUT_S):  # type: ignore[type-var]
+            async for event in events:
+                seen.add(event.allocation)
+                if len(seen) == count:
+                    return
+    except TimeoutError:
+        raise SystemExit(f"{len(seen)} of {count} instances of {name} run after {TIMEOUT_S:g} s") from None
 
 
 async def remove(client: Client, name: str) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+
+import pytest
 
 from agent import outbox as module
 from agent.outbox import Outbox
@@ -91,3 +94,47 @@ async def test_waiting_ends_with_the_next_observation() -> None:
     assert not waiting.done()
     box.add(seen(S.RUNNING))
     await asyncio.wait_for(waiting, 5)
+
+
+async def test_in_a_burst_of_starts_those_that_go_well_are_said_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BURST_S", float("inf"))
+    box = Outbox()
+    box.add(seen(S.RUNNING, key=key_of("first")))
+    left = iter((True, True, True, False))
+
+    def busy() -> bool:
+        box.add(seen(S.RUNNING, key=key_of("further")))
+        return next(left)
+
+    await box.gather(busy)
+    assert next(left, "all asked") == "all asked"
+    assert drain(box) == [[(0, S.RUNNING), (0, S.RUNNING)]]
+
+
+@pytest.mark.parametrize(
+    "urgent",
+    [seen(S.FAILED), seen(S.COMPLETE), seen(S.BACKOFF), seen(S.STOPPED), replace(seen(S.RUNNING), health=2)],
+    ids=lambda one: one.state.name,
+)
+async def test_what_is_more_than_a_start_that_goes_well_waits_for_no_burst(
+    monkeypatch: pytest.MonkeyPatch, urgent: Observation
+) -> None:
+    monkeypatch.setattr(module, "BURST_S", float("inf"))
+    box = Outbox()
+    box.add(seen(S.RUNNING, key=key_of("calm")))
+    box.add(urgent)
+    async with asyncio.timeout(10):
+        await box.gather(lambda: True)
+    batch = box.batch()
+    assert batch is not None
+    async with asyncio.timeout(10):
+        await box.gather(lambda: True)  # nor does it when it has to be said again
+    box.done(batch)
+
+
+async def test_no_burst_keeps_anything_back_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BURST_S", 0.0)
+    box = Outbox()
+    box.add(seen(S.RUNNING))
+    async with asyncio.timeout(10):
+        await box.gather(lambda: True)

@@ -98,3 +98,21 @@ def test_contact_counts_only_on_the_boot_that_it_was_made_on(store: Store) -> No
     store.save_contact("boot-1", 1234)
     assert store.load_contact("boot-1") == 1234
     assert store.load_contact("boot-2") is None
+
+
+def test_what_changes_of_an_assignment_that_was_written_before_is_written(store: Store) -> None:
+    first = Record(assignment=assignment_of(key_of(), task_of("run", env={"A": "1"})))
+    second = replace(
+        first, state=AllocState.STARTING, assignment=assignment_of(key_of(), task_of("run", env={"A": "2"}))
+    )
+    for record in (first, replace(first, state=AllocState.STARTING), second, replace(second, reason="later")):
+        store.save(record)
+        assert store.load() == ([record], [])
+    for state in (AllocState.RUNNING, AllocState.COMPLETE):
+        store.save(second)
+        store.save(replace(second, state=state))
+        assert store.load() == ([replace(second, state=state)], [])
+        assert not store._written  # of what runs or has ended nothing is kept in memory
+    store.save(second)
+    store.forget(second.key)
+    assert not store._written

@@ -103,6 +103,47 @@ async def test_a_run_that_somebody_starts_again_is_seen_and_ended(bench: Bench) 
     assert bench.driver.stops[0][0] == name_of(key)
 
 
+async def test_an_old_answer_that_a_run_is_not_started_yet_changes_nothing(bench: Bench) -> None:
+    key = key_of()
+    await bench.assign(assignment_of(key, fake_task()))
+    await bench.wait_state(key, AllocState.RUNNING)
+    (now,) = await bench.driver.list(CLUSTER)
+    bench.supervisor.see(replace(now, state=InstanceState.CREATED))
+    await bench.assign(assignment_of(key_of("next"), fake_task()))
+    await bench.wait_state(key_of("next"), AllocState.RUNNING)
+    assert bench.states(key) == [(0, AllocState.STARTING), (0, AllocState.RUNNING)]
+    assert bench.driver.starts == [name_of(key), name_of(key_of("next"))]
+
+
+async def test_what_is_known_of_an_allocation_is_on_disk_before_and_after_its_start(bench: Bench) -> None:
+    key, several = key_of(), key_of("several")
+    saved: list[tuple[AssignmentKey, AllocState, tuple[str, ...], int]] = []
+    real = bench.store.save
+
+    def save(record: Record) -> None:
+        real(record)
+        saved.append((record.key, record.state, record.launched, len(bench.driver.starts)))
+
+    bench.store.save = save  # type: ignore[method-assign]
+    await bench.assign(assignment_of(key, fake_task()))
+    await bench.wait_state(key, AllocState.RUNNING)
+    assert saved == [
+        (key, AllocState.PENDING, (), 0),
+        (key, AllocState.STARTING, (), 0),
+        (key, AllocState.RUNNING, ("main",), 1),
+    ]
+    saved.clear()
+    await bench.assign(assignment_of(several, fake_task("a"), fake_task("b")))
+    await bench.wait_state(several, AllocState.RUNNING)
+    assert saved == [
+        (several, AllocState.PENDING, (), 1),
+        (several, AllocState.STARTING, (), 1),
+        (several, AllocState.STARTING, ("a",), 2),
+        (several, AllocState.STARTING, ("a", "b"), 3),
+        (several, AllocState.RUNNING, ("a", "b"), 3),
+    ]
+
+
 async def test_a_start_error_is_the_reason_and_says_that_nothing_ran(bench: Bench) -> None:
     key = key_of()
     await bench.assign(assignment_of(key, fake_task(FAKE_START_ERROR="image x:1 not found: no such host")))

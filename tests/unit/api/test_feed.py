@@ -62,6 +62,28 @@ async def test_watchers_share_the_bytes_of_an_event(api: Api) -> None:
     assert pb.Event.FromString(first).job == "web"
 
 
+async def test_a_watcher_whose_event_does_not_come_is_woken_once_for_each_other_one(api: Api) -> None:
+    request = pb.WatchEventsRequest(after_index=api.state.index, namespace="*", job="awaited")
+    waiting = asyncio.ensure_future(take(api.watch.watch_events(request, call()), 1))
+    await asyncio.sleep(0)
+    real, waits = api.feed.more, 0
+
+    async def more(place: int, timeout_s: float) -> bool:
+        nonlocal waits
+        waits += 1
+        return await real(place, timeout_s)
+
+    api.feed.more = more  # type: ignore[method-assign]
+    for number in range(3):
+        await api.submit(f"other-{number}")
+        for _ in range(50):
+            await asyncio.sleep(0)
+    assert waits <= 4  # once before the first, and once after each
+    await api.submit("awaited")
+    ((raw,),) = await asyncio.gather(waiting)
+    assert pb.Event.FromString(raw).job == "awaited"
+
+
 async def test_the_past_comes_from_the_ring_and_the_newest_from_the_tail_without_gap_or_repeat(api: Api) -> None:
     for number in range(50):
         await api.submit(f"old-{number}")
