@@ -7,6 +7,10 @@ would vote.
 A leader that dies breaks its streams; whoever sees that asks at once, and is told no if the others still hear the
 leader. So a crash costs tens of milliseconds, and a lost packet nothing. The same holds when peers find each other
 after they were all away.
+
+What is left for the timeout are leaders that hang or are cut off, and those that merely have much to do. A leader that
+was silent for a while and went on has much to do, so the next silence is borne for twice as long (``_patience_s``): on
+machines with time to spare that is nothing, and under load it spares elections, which would only add to it.
 """
 
 from __future__ import annotations
@@ -23,6 +27,8 @@ from orchestrator.replication.v1 import peer_pb2 as pb
 
 NEVER = float("inf")
 NOW = float("-inf")
+FADES_S = 10.0
+"""After so long a silence that is over counts half."""
 
 
 class Elections:
@@ -58,6 +64,8 @@ class Elections:
         self.whole_at = NOW  # when our state last held all that was committed then: how old a stale answer is
         self._stated = (0, NOW)  # the leader's commit index, and when it said so
         self._leaderless = True  # never heard one, or saw it go
+        self._heard_term = 0  # in which we last heard a leader
+        self._silence_s = 0.0  # the longest that it went on after, fading
         self._yielded: dict[str, int] = {}  # peer -> term in which we last let it try before us
         core.election_deadline = NEVER
 
@@ -88,7 +96,7 @@ class Elections:
             not core.is_leader
             and self._membership.may_vote()
             and request.term > self._membership.vote_floor
-            and now - self.leader_contact >= self._config.election_min_s
+            and now - self.leader_contact >= self._config.election_min_s + self._patience_s()
         )
         # Once a term: whoever asks again had our yes and could do nothing with it. A peer that is heard and hears
         # nobody asks for ever, and nobody would be elected while it does.
@@ -112,7 +120,15 @@ class Elections:
             core.election_deadline = NOW  # the next tick holds the election
 
     def leader_heard(self, commit_index: int) -> None:
-        self.leader_contact = self.majority_seen = self._clock()
+        """A leader of the present term spoke; PySyncObj has just set the deadline anew."""
+        now = self._clock()
+        if self._core.term != self._heard_term:
+            self._heard_term = self._core.term
+        elif self.leader_contact != NOW:
+            since = now - self.leader_contact
+            self._silence_s = max(since, self._silence_s * 0.5 ** (since / FADES_S))
+            self._core.election_deadline += self._patience_s()
+        self.leader_contact = self.majority_seen = now
         self._stated = (commit_index, self.leader_contact)
         self._leaderless = False
         self._prevote.cancel()
@@ -149,6 +165,10 @@ class Elections:
         core, now = self._core, self._clock()
         if now - began > self._config.heartbeat_s and not core.is_leader:
             core.election_deadline = max(core.election_deadline, now + self._config.election_min_s)
+
+    def _patience_s(self) -> float:
+        """By how much longer than the timeout a silent leader is waited for; at most as long as the longest timeout."""
+        return min(max(2 * self._silence_s - self._config.election_min_s, 0.0), self._config.election_max_s)
 
     def _ask_soon(self) -> None:
         soon = self._clock() + self._rng.uniform(0, self._config.leader_lost_s)
