@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 import pytest
 
-from orchestrator.api.confirming import Confirming
+from orchestrator.api.confirming import AT_ONCE, Confirming
 from orchestrator.contract.errors import NotLeaderError
 
 
@@ -71,3 +72,25 @@ async def test_one_that_gives_up_does_not_take_the_others_along() -> None:
     await second
     with pytest.raises(asyncio.CancelledError):
         await first
+
+
+async def test_many_are_answered_in_several_turns_of_the_loop() -> None:
+    log = Log()
+    log.go.set()
+    confirming = Confirming(log, gather_s=0.0)  # type: ignore[arg-type]
+    loop = asyncio.get_running_loop()
+    turn, answered = [0], Counter[int]()
+
+    def tick() -> None:
+        turn[0] += 1
+        if answered.total() < 120:
+            loop.call_soon(tick)
+
+    async def one() -> None:
+        await confirming.confirmed()
+        answered[turn[0]] += 1
+
+    tick()
+    await asyncio.gather(*(one() for _ in range(120)))
+    assert len(answered) == 3
+    assert max(answered.values()) == AT_ONCE
