@@ -8,7 +8,7 @@ are replaced, never changed; an index is a function of the tables, so that a res
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -29,7 +29,7 @@ from orchestrator.contract.model import (
     added,
 )
 from orchestrator.contract.rollouts import Rollout, RolloutStatus
-from orchestrator.state.allocations import AllocationTable
+from orchestrator.state.allocations import FREE, AllocationTable
 from orchestrator.state.answers import Answers
 from orchestrator.state.changes import Changes
 from orchestrator.state.commands import Answer, Applied, Rejected, WriteAnswer
@@ -72,7 +72,8 @@ class State:
     """
 
     __slots__ = (
-        "_facts", "_job_slots", "_node_slots", "_version_rows", "addresses", "admitted", "answers", "attempt_floor",
+        "_facts", "_job_slots", "_lost", "_node_slots", "_version_rows", "addresses", "admitted", "answers",
+        "attempt_floor",
         "changes", "children", "cluster_id", "draining", "engine_nodes", "epoch", "events", "feature_level",
         "forgotten", "index", "job_at", "job_names", "jobs", "ledger", "limits", "namespaces", "node_at", "node_names",
         "nodes", "ordinals", "periodic", "periodic_index", "settings", "shown_index", "table", "time_ms", "typical",
@@ -117,6 +118,7 @@ class State:
         self._node_slots = Slots()
         self._version_rows: dict[tuple[int, int], int] = {}
         self._facts: dict[int, tuple[int, tuple[GroupFacts, ...]]] = {}
+        self._lost: tuple[int, Rows, Rows] | None = None  # an index, and what ``lost_rows`` needs there
 
     # ------------------------------------------------------------------------ answers
 
@@ -306,6 +308,24 @@ class State:
         also &= (table.state[behind] <= int(AllocState.STOPPING)) | (table.attempt[behind] > table.attempt[rows])
         both: Rows = np.insert(rows, np.flatnonzero(also), behind[also])
         return both
+
+    def lost_rows(self, slots: Iterable[int]) -> Rows:
+        """int32, ascending: the rows of these nodes that are LOST.
+
+        Found for all nodes at once and kept for the index: after a mass loss thousands of streams ask within moments.
+        """
+        known = self._lost
+        if known is None or known[0] != self.index:
+            table = self.table
+            high = table.high
+            lost = (table.state[:high] == int(AllocState.LOST)) & (table.job[:high] != FREE)
+            rows = np.flatnonzero(lost).astype(np.int32)
+            rows = rows[np.argsort(table.node[rows], kind="stable")]
+            known = self._lost = (self.index, rows, table.node[rows])
+        _, rows, nodes = known
+        starts, ends = (np.searchsorted(nodes, sorted(slots), side=side) for side in ("left", "right"))
+        parts = [rows[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+        return np.sort(np.concatenate(parts)) if parts else rows[:0]
 
     def job_rows(self, slot: int) -> Rows:
         """int32: every row of a job, newest attempts first."""

@@ -33,7 +33,7 @@ from orchestrator.contract.model import (
     StrMap,
     Usage,
 )
-from orchestrator.state.allocations import FREE, LAST_LIVE, NO_ROWS, Columns, Room
+from orchestrator.state.allocations import LAST_LIVE, NO_ROWS, Columns, Room
 from orchestrator.state.images import digests
 from orchestrator.state.model import Job, Node
 from orchestrator.state.ordinals import LastAttempts
@@ -371,12 +371,9 @@ def superseded_for(state: State, node_id: str, after_index: int = 0) -> tuple[As
 
 
 def _lost_rows(state: State, slots: list[int], after_index: int) -> Rows:
-    table = state.table
-    high = table.high
-    lost = (table.job[:high] != FREE) & (table.state[:high] == int(AllocState.LOST)) & (table.told[:high] > after_index)
-    rows = np.flatnonzero(lost).astype(np.int32)
-    chosen: Rows = rows[np.isin(table.node[rows], slots)]
-    return chosen
+    rows = state.lost_rows(slots)
+    found: Rows = rows[state.table.told[rows] > after_index]
+    return found
 
 
 def _key(state: State, row: int) -> AssignmentKey:

@@ -119,6 +119,32 @@ def test_an_agent_hears_of_a_lost_neighbours_containers_on_its_engine() -> None:
     assert views.superseded_for(kit.state, "n1") == ()  # its own agent is back and does it
 
 
+def test_the_lost_rows_of_nodes_are_those_that_a_look_at_every_row_finds() -> None:
+    kit = running()
+    first, second, third = (kit.state.nodes[name].slot for name in ("n1", "n2", "n3"))
+
+    def agree() -> list[int]:
+        state, counts = kit.state, []
+        for slots in ([], [first], [second], [third], [first, third], [third, second, first]):
+            used = state.table.used().tolist()
+            lost = [row for row in used if state.table.state[row] == AllocState.LOST and state.table.node[row] in slots]
+            assert state.lost_rows(slots).tolist() == lost
+            counts.append(len(lost))
+        return counts
+
+    assert agree() == [0, 0, 0, 0, 0, 0]
+    marks = tuple(NodeMark(node_id=one.spec.id, register_index=one.register_index) for one in kit.state.nodes.values())
+    kit.ok(MarkNodes(lost=marks))
+    for alloc, expected in (
+        ("a/x/1", [0, 0, 1, 0, 0, 1]),
+        ("b/x/0", [0, 1, 1, 0, 1, 2]),
+        ("a/x/0", [0, 1, 1, 1, 2, 3]),
+    ):
+        kit.lose(alloc)
+        assert agree() == expected
+        assert agree() == expected  # from memory
+
+
 def test_devices_and_ports_are_named() -> None:
     kit = Kit()
     kit.register(node("g", gpus=3))
