@@ -59,6 +59,7 @@ class Confirming:
                         future.set_result(None)
                     else:
                         future.set_exception(problem)
+                        future.exception()  # perhaps its waiter goes before it hears of it
                 await asyncio.sleep(0)
         except BaseException:
             self._next = None if self._next is waiters else self._next

@@ -179,6 +179,7 @@ class SnapshotKeeper:
     def chunk(self, peer_id: str, chunk: pb.SnapshotChunk) -> None:
         """Part of the leader's snapshot."""
         if chunk.last_index and self._needless(chunk.last_index, chunk.last_term):
+            self._receiver.drop()
             held = max(chunk.last_index, self._core.commit_index)
             reply = pb.AppendReply(term=self._core.term, next_index=held + 1, success=True)
             self._send(peer_id, pb.Frame(append_reply=reply))

@@ -125,7 +125,7 @@ class Elections:
         if self._core.term != self._heard_term:
             self._heard_term = self._core.term
         elif self.leader_contact != NOW:
-            since = now - self.leader_contact
+            since = min(now - self.leader_contact, self._config.election_max_s)  # more was our own sleep
             self._silence_s = max(since, self._silence_s * 0.5 ** (since / FADES_S))
             self._core.election_deadline += self._patience_s()
         self.leader_contact = self.majority_seen = now
@@ -167,8 +167,12 @@ class Elections:
             core.election_deadline = max(core.election_deadline, now + self._config.election_min_s)
 
     def _patience_s(self) -> float:
-        """By how much longer than the timeout a silent leader is waited for; at most as long as the longest timeout."""
-        return min(max(2 * self._silence_s - self._config.election_min_s, 0.0), self._config.election_max_s)
+        """By how much longer than the timeout a silent leader is waited for.
+
+        At most so that a vote can be had at the longest timeout: a leader that heard nobody for so long has resigned.
+        """
+        shortest_s, longest_s = self._config.election_min_s, self._config.election_max_s
+        return min(max(2 * self._silence_s - shortest_s, 0.0), longest_s - shortest_s)
 
     def _ask_soon(self) -> None:
         soon = self._clock() + self._rng.uniform(0, self._config.leader_lost_s)

@@ -64,7 +64,8 @@ class ClusterMachine:
         rows = self.state.table.high + ROOM_ROWS
 
         def work() -> None:
-            # Whoever asked for the one that is there gave up, or is about to copy.
+            # Whoever asked for one that is there gave up, or is about to copy.
+            self._rooms = [room for room in self._rooms if len(room["job"]) + ROOM_ROWS >= rows]
             if len(self._rooms) < ROOMS_MAX:
                 self._rooms.append(room_for(rows))
 

@@ -172,6 +172,10 @@ class SnapshotReceiver:
         self._assembly: _Assembly | None = None
         self.refused = 0
 
+    def drop(self) -> None:
+        """What came so far is not needed any more."""
+        self._assembly = None
+
     def take(self, peer_id: str, chunk: pb.SnapshotChunk) -> tuple[int, SnapshotMeta, Sequence[bytes]] | int:
         """The offset that is wanted next; or ``(offset, meta, parts)`` of a snapshot that is now complete."""
         key = (peer_id, chunk.last_index, chunk.last_term, chunk.total_bytes, chunk.crc32c)

@@ -96,6 +96,8 @@ class _Gathered(Columns):
 
     def __getattr__(self, name: str) -> Any:
         """Python asks here for what is not set yet."""
+        if name == "_whole":
+            raise AttributeError(name)
         try:
             whole = self._whole[name]
         except KeyError:
@@ -201,6 +203,8 @@ _TOUCHED_ROWS = 50_000
 
 VIEWED: tuple[str, ...] = (*(name for name, _ in STORED if name != "gid"), "health")
 
+SPARSE = 8
+"""A table with less than one row in so many of interest."""
 FREE = -1
 """In column ``job``: nobody's row. Its other columns are 0, so that equal tables have equal bytes."""
 
@@ -320,8 +324,10 @@ class AllocationTable:
         return rows
 
     def copy(self, rows: npt.NDArray[np.int32], room: Room | None = None) -> Columns:
-        """The ``Columns`` of these rows, in this order. Whole columns are copied, a fifth of what gathering them costs;
-        ``room``: into this, and the result is void when that is used again."""
+        """The ``Columns`` of these rows, in this order. Where they are most of the table, whole columns are copied, a
+        fifth of what gathering them costs; ``room``: into this, and the result is void when that is used again."""
+        if len(rows) * SPARSE < self.high:
+            return self.copy_few(rows)
         whole = (room if room is not None else Room()).hold(self)
         return _Gathered(
             rows.copy(),
@@ -335,6 +341,7 @@ class AllocationTable:
             row=rows.copy(),
             ports={row: self.ports[row] for row in listed if row in self.ports},
             reasons={row: self.reasons[row] for row in listed if row in self.reasons},
+            custom={row: self.custom[row] for row in listed if row in self.custom},
             **{name: getattr(self, name)[rows] for name in VIEWED},
         )
 

@@ -12,7 +12,11 @@ from orchestrator.ops.interrupt import run
 
 
 @pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_further_signals_do_not_cut_the_cleaning_up_short(first: signal.Signals) -> None:
+def test_further_signals_do_not_cut_the_cleaning_up_short(
+    first: signal.Signals, request: pytest.FixtureRequest
+) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it
+    request.addfinalizer(lambda: signal.signal(signal.SIGHUP, before))
     done: list[str] = []
 
     async def work() -> None:

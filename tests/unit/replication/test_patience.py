@@ -11,8 +11,7 @@ from orchestrator.replication.v1 import peer_pb2 as pb
 from tests.sim.loop import run_virtual
 from tests.unit.replication.puppet import Puppet, append
 
-CONFIG = EngineConfig(election_min_s=0.4, election_max_s=0.5, heartbeat_s=0.125)
-"""So narrow that a time says which silence it was for."""
+CONFIG = EngineConfig(election_min_s=0.4, election_max_s=0.8, heartbeat_s=0.125)
 
 
 async def leads(p1: Puppet, seconds: float, *, every_s: float = 0.125, term: int = 1) -> None:
@@ -53,22 +52,24 @@ def waited(silences: list[float], *, then_s: float = 0.0, guards: Guards | None 
 
 
 def test_a_regular_leader_is_waited_for_no_longer_than_the_timeout() -> None:
-    assert 0.4 <= waited([]) <= 0.51
+    assert 0.4 <= waited([]) <= 0.81
 
 
 def test_after_a_silence_twice_as_long_a_one_is_borne() -> None:
-    assert 0.4 + (2 * 0.35 - 0.4) - 0.01 <= waited([0.35]) <= 0.5 + (2 * 0.35 - 0.4) + 0.02
-    assert waited([0.35, 0.35, 0.35]) <= 0.5 + (2 * 0.35 - 0.4) + 0.02  # the longest counts, and not their sum
+    extra = 2 * 0.35 - 0.4
+    assert 0.4 + extra - 0.01 <= waited([0.35]) <= 0.8 + extra + 0.02
+    assert waited([0.3, 0.3, 0.3]) <= 0.8 + (2 * 0.3 - 0.4) + 0.02  # the longest counts, and not their sum
 
 
-def test_patience_has_an_end() -> None:
-    assert waited([0.39, 0.6, 0.9, 0.95]) <= 2 * 0.5 + 0.02
+@pytest.mark.parametrize("silences", [[0.39, 0.6, 0.9], [3600.0]])
+def test_patience_has_an_end(silences: list[float]) -> None:
+    assert 0.8 <= waited(silences) <= 0.8 + 0.4 + 0.02
 
 
-@pytest.mark.parametrize("seconds", [20, 40])
-def test_patience_fades(seconds: int) -> None:
-    assert waited([0.39], then_s=1) > 0.7
-    assert waited([0.39], then_s=seconds) <= 0.51
+@pytest.mark.parametrize("silence", [0.39, 3600.0])
+def test_patience_fades(silence: float) -> None:
+    assert waited([silence], then_s=1) > 0.75
+    assert waited([silence], then_s=30) <= 0.81
 
 
 def test_until_then_nobody_else_gets_the_vote() -> None:
@@ -92,7 +93,7 @@ def test_a_time_without_leader_is_no_leaders_silence() -> None:
             await leads(p1, 1, term=2)
             return await waits_for(p1)
 
-    assert run_virtual(scenario) <= 0.51
+    assert run_virtual(scenario) <= 0.81
 
 
 def test_a_leader_whose_stream_breaks_is_not_waited_for() -> None:

@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 
+from orchestrator.replication import machine as machines
 from orchestrator.replication.machine import ROOMS_MAX, ClusterMachine
 from orchestrator.state.allocations import STORED, VIEWED, AllocationTable, Room
 from tests.unit.state.kit import Kit, Placement, group, job, node
@@ -41,6 +42,19 @@ def test_a_copy_holds_what_was_there_and_only_of_its_rows() -> None:
     assert len(copy) == 4
     with pytest.raises(AttributeError, match="colour"):
         copy.colour  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_of_a_table_with_few_rows_of_interest_only_those_are_copied() -> None:
+    table, room = filled(100), Room()
+    table.ports[97] = (8000,)
+    table.custom[98] = (("licenses", 2),)
+    rows = np.array([98, 97], dtype=np.int32)
+    copy = table.copy(rows, room)
+    assert room.short_of(1)  # nothing was copied there
+    assert {name: getattr(copy, name).tolist() for name in VIEWED} == {
+        name: getattr(table, name)[rows].tolist() for name in VIEWED
+    }
+    assert (copy.row.tolist(), copy.ports, copy.custom) == ([98, 97], {97: (8000,)}, {98: (("licenses", 2),)})
 
 
 def test_room_is_used_again_while_it_is_large_enough() -> None:
@@ -112,3 +126,13 @@ def test_a_hash_takes_no_room_away_from_a_snapshot() -> None:
     other = ClusterMachine()
     other.restore(b"".join(encode()))
     assert other.state_hash() == plain
+
+
+def test_room_that_became_too_small_keeps_nobody_from_getting_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machines, "ROOM_ROWS", 4)
+    machine = ClusterMachine()
+    for _ in range(ROOMS_MAX):
+        machine.make_room()()
+    machine.state.table.take(100)
+    machine.make_room()()
+    assert [len(room["job"]) for room in machine._rooms] == [104]
