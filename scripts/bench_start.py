@@ -176,20 +176,29 @@ async def measure(rounds: int, sizes: list[int], peers: int, rows: list[dict[str
         await docker("swarm", "leave", "--force")
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a number from 1 on")
+    return int(text)
+
+
+def _counts(text: str) -> list[int]:
+    return [_count(one.strip()) for one in text.split(",")]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout, last")
-    parser.add_argument("--rounds", type=int, default=5, help="measured rounds; one more warms up (default 5)")
-    parser.add_argument("--instances", default="1,10,100", help="how many containers (default 1,10,100)")
-    parser.add_argument("--peers", type=int, default=1, help="of the cluster (default 1)")
+    parser.add_argument("--rounds", type=_count, default=5, help="measured rounds; one more warms up (default 5)")
+    parser.add_argument("--instances", type=_counts, default="1,10,100", help="how many containers (default 1,10,100)")
+    parser.add_argument("--peers", type=int, default=1, choices=(1, 3, 5), help="of the cluster (default 1)")
     arguments = parser.parse_args()
     load = os.getloadavg()
-    sizes = [int(one) for one in arguments.instances.split(",")]
     rows: list[dict[str, object]] = []
     status = 0
     try:
         own_engine.enter()
-        run(measure(arguments.rounds, sizes, arguments.peers, rows))
+        run(measure(arguments.rounds, arguments.instances, arguments.peers, rows))
     except MissingError as error:
         print(f"skipped: {error.message}", file=sys.stderr)
         raise SystemExit(EXIT_SKIPPED) from None

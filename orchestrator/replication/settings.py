@@ -1,5 +1,5 @@
-"""Settings of the engine: ``EngineConfig`` (times, sizes) and ``Guards`` (RAFT.md, S1 to S18; S19
-is of our own finding, see docs/guarantees.md).
+"""Settings of the engine: ``EngineConfig`` (times, sizes) and ``Guards`` (RAFT.md, S1 to S18; S19:
+docs/guarantees.md).
 
 Owns: the numbers and what they mean together. The one rule: guards are on; only tests that show that a hole is real
 switch one off.

@@ -205,6 +205,7 @@ VIEWED: tuple[str, ...] = (*(name for name, _ in STORED if name != "gid"), "heal
 
 SPARSE = 8
 """A table with less than one row in so many of interest."""
+
 FREE = -1
 """In column ``job``: nobody's row. Its other columns are 0, so that equal tables have equal bytes."""
 
@@ -324,8 +325,8 @@ class AllocationTable:
         return rows
 
     def copy(self, rows: npt.NDArray[np.int32], room: Room | None = None) -> Columns:
-        """The ``Columns`` of these rows, in this order. Where they are most of the table, whole columns are copied, a
-        fifth of what gathering them costs; ``room``: into this, and the result is void when that is used again."""
+        """The ``Columns`` of these rows, in this order. Where they are most of the table, whole columns are copied,
+        which costs less than gathering them; ``room``: into this, and the result is void when that is used again."""
         if len(rows) * SPARSE < self.high:
             return self.copy_few(rows)
         whole = (room if room is not None else Room()).hold(self)
