@@ -1,11 +1,11 @@
 """The Docker driver: tasks as containers of one engine, possibly shared with other agents.
 
 Owns: the driver's calls, each as one piece of blocking work. Leaves to others: threads and streams (``docker_calls``),
-what a container is given (``docker_arguments``), starting it (``docker_start``), what the engine says of it
-(``docker_found``), its output (``docker_output``), images (``docker_images``), files (``docker_files``), the container
-that holds a group's network (``docker_sandbox``), people in it (``docker_hands``). A task that asks for more than the
-safe defaults is refused unless the operator allowed it for this agent. The rule: an engine that does not answer says
-nothing about its containers.
+what a container is given (``docker_arguments``), how GPUs are asked for (``docker_cdi``), starting it
+(``docker_start``), what the engine says of it (``docker_found``), its output (``docker_output``), images
+(``docker_images``), files (``docker_files``), the container that holds a group's network (``docker_sandbox``), people
+in it (``docker_hands``). A task that asks for more than the safe defaults is refused unless the operator allowed it
+for this agent. The rule: an engine that does not answer says nothing about its containers.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from agent.driver import (
 )
 from agent.drivers import (
     docker_calls,
+    docker_cdi,
     docker_found,
     docker_hands,
     docker_http,
@@ -44,7 +45,16 @@ from agent.drivers import (
     docker_usage,
     docker_volumes,
 )
-from agent.drivers.docker_arguments import LABEL, Engine, Policy, arguments, check_policy, new_limits, run_of
+from agent.drivers.docker_arguments import (
+    LABEL,
+    Engine,
+    Policy,
+    arguments,
+    check_policy,
+    new_limits,
+    real_devices,
+    run_of,
+)
 from agent.drivers.docker_calls import Calls, check, open_events, why
 from agent.drivers.docker_found import instance
 from agent.drivers.docker_images import Images, named
@@ -131,7 +141,9 @@ class DockerDriver:
 
         def work(api: docker.APIClient) -> Instance:
             binds = docker_volumes.make(api, spec, engine, host_paths=allowed)
-            return create_and_start(api, spec, arguments(spec, engine, address, binds))
+            real = real_devices(spec)
+            devices = docker_cdi.request(real, _info(api)) if real else None
+            return create_and_start(api, spec, arguments(spec, engine, address, binds, devices))
 
         creating = asyncio.ensure_future(self._call(work))
         try:

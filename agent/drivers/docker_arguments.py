@@ -121,9 +121,21 @@ def limits(task: TaskSpec, engine: Engine) -> dict[str, int]:
     return made
 
 
-def arguments(spec: RunSpec, engine: Engine, publish_address: str, binds: dict[str, str]) -> dict[str, Any]:
+def real_devices(spec: RunSpec) -> list[str]:
+    """Ids of granted devices that an engine can be asked for; those that were only declared are nowhere."""
+    return [one for one in spec.device_ids if one.startswith(("GPU-", "MIG-"))]
+
+
+def arguments(
+    spec: RunSpec,
+    engine: Engine,
+    publish_address: str,
+    binds: dict[str, str],
+    devices: docker.types.DeviceRequest | None = None,
+) -> dict[str, Any]:
     """For ``create_container``, with ``host`` (for ``create_host_config``) and ``limits`` (``HostConfig``'s own names)
-    beside. ``binds``: the host path of a volume's sub-path, by the mount's target, where the engine cannot."""
+    beside. ``binds``: the host path of a volume's sub-path, by the mount's target, where the engine cannot;
+    ``devices``: how the engine is asked for ``real_devices`` (``docker_cdi``)."""
     if spec.run.task == SANDBOX:
         return _sandbox(spec, publish_address)
     task = spec.task
@@ -158,9 +170,8 @@ def arguments(spec: RunSpec, engine: Engine, publish_address: str, binds: dict[s
         exposed = None
     else:
         exposed = _network(spec, host, publish_address)
-    real = [one for one in spec.device_ids if one.startswith(("GPU-", "MIG-"))]
-    if real:
-        host["device_requests"] = [docker.types.DeviceRequest(device_ids=real, capabilities=[["gpu"]])]
+    if devices is not None:
+        host["device_requests"] = [devices]
     return {
         "image": reference(spec),
         "command": list(task.args) or None,

@@ -113,6 +113,12 @@ def _start_error(spec: RunSpec, why: str) -> StartError:
             f"network {spec.network_mode} does not exist on this node: docker network create {spec.network_mode}",
             permanent=True,
         )
+    if "could not select device driver" in text or "cdi device injection failed" in text:
+        return StartError(
+            "this node's Docker engine cannot give GPUs to containers: install NVIDIA's container toolkit, or generate "
+            f"CDI specifications for Docker 25 or newer (nvidia-ctk cdi generate): {why}",
+            permanent=True,
+        )
     command = next(iter((*spec.task.command, *spec.task.args)), "")
     what = f"command {command!r}" if command else "the image's own command"
     if "executable file not found" in text or "no such file or directory" in text:

@@ -24,7 +24,7 @@ import secrets
 import shutil
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from orchestrator.contract.errors import StartupError, TimeoutError_
@@ -66,13 +66,21 @@ class OwnEngine:
 
     ``data_mib``: its data is on a disk in memory of that size, 0: wherever ``root`` is. ``logs``: where its logs are,
     to outlive it; None: in ``root``. ``name``: of its control group; one that a process left behind which was killed
-    can be stopped by it.
+    can be stopped by it. ``settings``: more keys of ``daemon.json``.
     """
 
     def __init__(
-        self, root: Path, *, live_restore: bool = True, data_mib: int = 0, logs: Path | None = None, name: str = ""
+        self,
+        root: Path,
+        *,
+        live_restore: bool = True,
+        data_mib: int = 0,
+        logs: Path | None = None,
+        name: str = "",
+        settings: Mapping[str, object] | None = None,
     ) -> None:
         self.root = root
+        self._more = dict(settings or {})
         self._logs = logs or root
         self._data_mib = data_mib
         self.live_restore = live_restore
@@ -134,6 +142,7 @@ class OwnEngine:
             "ip6tables": False,
             "live-restore": self.live_restore,
             "log-driver": "json-file",
+            **self._more,
         }
 
     async def start_again(self) -> None:
