@@ -114,11 +114,14 @@ def _decision(
     problem, placements = served.problem, served.placements
     blocked = sum(note.missing for note in work.groups.values() if note.blocked or note.gang)
     blocked += sum(waiting for waiting, _ in allowed.said.values())
+    no_room = sum(placements.unplaced)
+    # A view of some jobs alone does not show whom to evict for those without room: look at everything, at once.
+    blind = view.held is not None and no_room > 0
     decision = Decision(
         plans=tuple(_cut(view, work, problem, placements)),
-        wake_at_ms=work.wake_at_ms,
+        wake_at_ms=now_ms if blind else work.wake_at_ms,
         unplaced=Unplaced(
-            no_room=sum(placements.unplaced),
+            no_room=no_room,
             backing_off=sum(note.waiting for note in work.groups.values()),
             blocked=blocked,
             failed=sum(note.failed for note in work.groups.values()),

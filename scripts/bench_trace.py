@@ -321,6 +321,10 @@ def main(arguments: Several[str] | None = None) -> int:
     unknown = [name for name in policies if name not in registry.names()]
     if unknown:
         return _fail(f"no such policy: {', '.join(unknown)} (there are: {', '.join(registry.names())})")
+    if options.plot is not None and options.departures:
+        return _fail("--plot draws what is allocated as pods arrive: not with --departures")
+    if options.plot is not None and not options.plot.parent.is_dir():
+        return _fail(f"--plot {options.plot}: there is no directory {options.plot.parent}")
     try:
         nodes, pods = read_nodes(options.nodes), read_pods(options.pods)
         trace = Trace(nodes, pods, view_of(nodes), 1000 * sum(node.gpus for node in nodes))

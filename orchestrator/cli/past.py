@@ -21,7 +21,7 @@ def parse_moment(text: str, now: datetime, option: str = "--at") -> tuple[int, i
     if said.isdigit():
         index = int(said)
         if not 0 < index < 2**63:
-            raise click.UsageError(f"{option} {text}: an index is above 0")
+            raise click.UsageError(f"{option} {text}: an index is from 1 to 2^63 - 1")
         return index, 0
     for form in ("%H:%M", "%H:%M:%S"):
         try:
@@ -33,7 +33,10 @@ def parse_moment(text: str, now: datetime, option: str = "--at") -> tuple[int, i
     try:
         moment = datetime.fromisoformat(said)
     except ValueError:
-        return 0, _ms(now) - _ago_ms(said, option)
+        ago_ms = _ago_ms(said, option)
+        if ago_ms >= _ms(now):
+            raise click.UsageError(f"{option} {text!r}: before 1970") from None
+        return 0, _ms(now) - ago_ms
     return 0, _ms(moment if moment.tzinfo is not None else moment.replace(tzinfo=now.tzinfo))
 
 

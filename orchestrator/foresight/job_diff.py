@@ -77,8 +77,8 @@ def _named(old: dict[str, Any], new: dict[str, Any], path: str) -> Iterator[Fiel
             yield FieldChange(
                 path=there,
                 kind="added" if name not in old else "removed",
-                before=_text(was) if isinstance(was, str) else "",
-                after=_text(then) if isinstance(then, str) else "",
+                before="" if dataclasses.is_dataclass(was) else _text(was),
+                after="" if dataclasses.is_dataclass(then) else _text(then),
             )
         if dataclasses.is_dataclass(was if was is not None else then):
             yield from _record(was, then, there)
@@ -102,4 +102,7 @@ def _text(value: Any) -> str:
         return describe(value)
     if isinstance(value, tuple):
         return "[" + ", ".join(_text(one) for one in value) + "]"
+    if dataclasses.is_dataclass(value):  # one of a list whose parts have no name: what it says beside the defaults
+        said = ((field.name, getattr(value, field.name), _default(field)) for field in dataclasses.fields(value))
+        return "{" + ", ".join(f"{name}: {_text(one)}" for name, one, default in said if one != default) + "}"
     return str(value)

@@ -54,6 +54,11 @@ def command(
     if strangers:
         raise click.UsageError(f"no placement {', '.join(strangers)} (there are: {', '.join(names())})")
     wanted = tuple(dict.fromkeys(placements)) or names()
+    if plot is not None:
+        if plot.suffix != ".svg":
+            raise click.UsageError(f"--plot {plot}: draws SVG, so its name must end in .svg")
+        if not plot.parent.is_dir():
+            raise click.ClickException(f"--plot {plot}: there is no directory {plot.parent}")
     try:
         cluster = read(nodes, pods)
     except PackError as error:

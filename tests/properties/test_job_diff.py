@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 
+from orchestrator.contract import model
 from orchestrator.contract.model import GroupSpec, JobSpec, TaskSpec
 from orchestrator.foresight.job_diff import job_diff
+from orchestrator.jobfile.file import load
 from tests.unit.contract.test_codec import instances
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 QUIET = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -42,3 +47,28 @@ def test_groups_and_tasks_are_paired_by_name_whatever_their_order() -> None:
     assert ("added", "groups.c") in said
     swapped = job_diff(before, replace(before, groups=before.groups[::-1]))
     assert [one.path for one in swapped] == ["groups (order)"]
+
+
+PLACED = """
+name: trainer
+command: [sleep, "1"]
+affinity: [{node: "disk = ssd", weight: 80}, {own: true, weight: -50}]
+spread: [{over: node.zone, max_skew: 2}]
+tolerations: ["gpu=only:NoSchedule", "*"]
+resources: {custom: {licenses: 2}}
+"""
+
+
+def test_what_has_no_name_is_told_in_words_and_what_a_map_gains_with_its_value() -> None:
+    said = {one.path: one.after for one in job_diff(None, load(PLACED))}
+    assert said["groups.main.affinity"] == "[{constraint: disk = ssd, weight: 80}, {weight: -50}]"
+    assert said["groups.main.spread"] == "[{attribute: node.zone, max_skew: 2}]"
+    assert said["groups.main.tolerations"] == "[{key: gpu, value: only, effect: no_schedule}, {}]"
+    assert said["groups.main.tasks.main.resources.custom.licenses"] == "2"
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_no_example_is_told_in_the_words_of_the_program(path: Path) -> None:
+    kinds = {kind.__name__ for kind in vars(model).values() if isinstance(kind, type)}
+    said = " ".join(one.after for one in job_diff(None, load(path.read_text())))
+    assert not [kind for kind in kinds if f"{kind}(" in said or f"<{kind}." in said]

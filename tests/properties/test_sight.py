@@ -99,6 +99,42 @@ def test_a_round_that_ended_at_its_bound_is_followed_by_another_though_nothing_c
     assert world.rounds["everything"] > 2
 
 
+def test_who_finds_no_room_in_a_quiet_cluster_has_room_made_though_nothing_else_changes() -> None:
+    """The round that the submit brings looks at the new job alone, and sees nobody whom it might evict."""
+    from orchestrator.contract.model import JobSpec
+    from orchestrator.state.commands import JobSubmission, SubmitJobs
+    from tests.unit.scheduling.cluster import group_spec
+
+    def submit(name: str, priority: int, count: int) -> None:
+        groups = (group_spec("a", count=count, cpu=900, memory=10),)
+        spec = JobSpec(name=name, priority=priority, groups=groups)
+        world.do(SubmitJobs(jobs=(JobSubmission(spec=spec, uid=name),)))
+        while world.round():
+            pass
+
+    def living() -> Counter[str]:
+        return Counter(views.allocation(world.state, row).id.job for row in world.live())
+
+    world = Sighted()
+    world.do(some_node("n0", 2_000))
+    while world.round():
+        pass
+    submit("low", 20, 2)
+    assert world.agents_obey()
+    assert not world.round()
+    world.rounds.clear()
+    submit("high", 80, 1)
+    assert world.rounds == {"some jobs": 1, "everything": 1, "nothing": 1}
+    assert world.agents_obey()
+    while world.round():
+        pass
+    assert living() == {"low": 1, "high": 1}
+
+    world.rounds.clear()
+    submit("another-low", 20, 1)  # there is nobody to evict for it
+    assert world.rounds == {"everything": 1, "nothing": 1}
+
+
 def test_a_quiet_cluster_is_looked_at_job_by_job_and_what_begins_to_run_not_at_all() -> None:
     from orchestrator.contract.model import JobSpec
     from orchestrator.state.commands import JobSubmission, SubmitJobs

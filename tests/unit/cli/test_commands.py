@@ -117,6 +117,30 @@ def test_status_shows_why_something_is_pending(cli: Cli, world: World) -> None:
         assert "to change it: ask for less memory" in out
 
 
+def test_status_has_a_heading_over_every_column(cli: Cli, world: World) -> None:
+    group = answers.GroupStatus(
+        group="main",
+        count=12,
+        running=1,
+        ready=2,
+        starting=3,
+        pending=4,
+        complete=5,
+        failed=6,
+        skipped=7,
+        lost=8,
+        outdated=9,
+    )
+    world.jobs[("default", "web")] = replace(job(), groups=(group,))
+    lines = cli("status", "web")[1].splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("GROUP"))
+    table = dict(zip(lines[at].split(), lines[at + 1].split(), strict=True))
+    assert table["RUNNING"] == "1"
+    assert (table["FAILED"], table["SKIPPED"], table["LOST"], table["OUTDATED"]) == ("6", "7", "8", "9")
+    assert table["CPU"] == "0.1"
+    assert table["MEMORY"] == "128Mi"
+
+
 def test_an_unknown_job_is_said(cli: Cli) -> None:
     code, out, err = cli("status", "nope")
     assert (code, out, err) == (1, "", "raftsman: no job 'nope'\n")

@@ -208,5 +208,13 @@ def test_one_csv_file_for_both_is_refused(trace: list[str], capsys: pytest.Captu
     assert "in two files" in capsys.readouterr().err
 
 
-def test_a_plot_that_cannot_be_written_exits_1(kubectl: Path, tmp_path: Path) -> None:
+def test_a_plot_that_cannot_be_drawn_is_refused_before_the_work(
+    kubectl: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run("--from", kubectl, "--plot", tmp_path / "none" / "x.svg") == 1
+    assert run("--from", kubectl, "--plot", tmp_path / "x.png") == 2
+    said = capsys.readouterr()
+    assert f"there is no directory {tmp_path / 'none'}" in said.err
+    assert "must end in .svg" in said.err
+    assert said.out == ""
+    assert not (tmp_path / "x.png").exists()

@@ -144,8 +144,10 @@ def test_with_departures_it_says_what_was_delivered_and_waited_for(files: tuple[
     [
         (["--policy", "bestest"], "no such policy: bestest (there are: binpack"),
         (["--pods", "/nowhere/pods.csv"], "/nowhere/pods.csv"),
+        (["--departures", "--plot", "x.svg"], "not with --departures"),
+        (["--plot", "/nowhere/x.svg"], "there is no directory /nowhere"),
     ],
-    ids=["policy", "file"],
+    ids=["policy", "file", "plot of departures", "plot nowhere"],
 )
 def test_the_benchmark_refuses_with_a_reason(files: tuple[Path, Path], more: list[str], said: str) -> None:
     done = bench(files, *more)
