@@ -60,6 +60,7 @@ ROUTES: dict[str, Route] = {
     "GetVariable": Route.HERE,
     "ListVariables": Route.HERE,
     "GetLimits": Route.HERE,
+    "ExplainJob": Route.FRESH,
     "ExplainPast": Route.HERE,
     "PlanJob": Route.HERE,
     "WhatIf": Route.HERE,

@@ -15,7 +15,7 @@ from orchestrator import plan
 from orchestrator.api.forward import Call, Forwarder, read_patience_s
 from orchestrator.api.identity import CONTROL
 from orchestrator.api.past import Past, Recipe
-from orchestrator.api.reads import no_job
+from orchestrator.api.reads import no_job, read_info
 from orchestrator.api.requests import job_key
 from orchestrator.contract import codec
 from orchestrator.contract.answers import GroupExplanation
@@ -50,13 +50,13 @@ class Explain:
 
     async def explain_job(self, request: pb.ExplainJobRequest, call: Call) -> pb.ExplainJobResponse:
         namespace, name = job_key(request.job)
-        index = await self._log.read_barrier(timeout_s=call.timeout_s(read_patience_s(self._log)))
+        read = await read_info(self._log, self._state, request.read, call)
         state = self._state()
         job = state.find_job(namespace, name)
         if job is None:
             raise no_job(state, namespace, name)
         groups = await asyncio.to_thread(plan.explain, cluster_view(state), job.uid, self._clock_ms())
-        response = pb.ExplainJobResponse(read=pb.ReadInfo(index=index, peer_id=self._log.status().peer_id))
+        response = pb.ExplainJobResponse(read=read)
         for group in groups:
             codec.encode(group, response.groups.add())
         response.summary = _summary(groups)

@@ -1,9 +1,9 @@
 """``PlanJob``, ``WhatIf`` and ``Rebalance``: what would happen, answered by any peer from a copy of its state.
 
-Owns: the read barrier, the copy, the thread, the bounds on how much of it a peer does. Leaves to others: the answers
-(``orchestrator.foresight``), whether a job is allowed (``control``). The rule: nothing is written, and neither the loop
-nor its heartbeats ever wait: the state is copied once, as for a snapshot, and all else happens in a thread, for one
-caller at a time.
+Owns: the read barrier (or the age of a stale answer), the copy, the thread, the bounds on how much of it a peer does.
+Leaves to others: the answers (``orchestrator.foresight``), whether a job is allowed (``control``). The rule: nothing is
+written, and neither the loop nor its heartbeats ever wait: the state is copied once, as for a snapshot, and all else
+happens in a thread, for one caller at a time.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from orchestrator.api.control import Policy, checked_spec
-from orchestrator.api.forward import Call, read_patience_s
-from orchestrator.api.reads import resolve_node
+from orchestrator.api.forward import Call
+from orchestrator.api.reads import read_info, resolve_node
 from orchestrator.api.requests import rejection
 from orchestrator.contract import codec
 from orchestrator.contract.errors import InvalidError, NotFoundError, OverloadedError
@@ -64,7 +64,7 @@ class Foresight:
     async def what_if(self, request: pb.WhatIfRequest, call: Call) -> pb.WhatIfResponse:
         if not 1 <= len(request.changes) <= CHANGES_MAX:
             raise InvalidError(f"changes: {len(request.changes)}; expected 1 to {CHANGES_MAX}", field="changes")
-        read = await self._read(call)
+        read = await read_info(self._log, self._state, request.read, call)
         changes = tuple(self._change(place, message) for place, message in enumerate(request.changes))
         answer = await self._think(call, lambda image, now_ms, go_on: what_if(image, changes, now_ms, go_on=go_on))
         if isinstance(answer, cmd.Rejected):
@@ -73,7 +73,7 @@ class Foresight:
 
     async def plan_job(self, request: pb.PlanJobRequest, call: Call) -> pb.PlanJobResponse:
         spec = checked_spec(request.job, self._policy)
-        read = await self._read(call)
+        read = await read_info(self._log, self._state, request.read, call)
         job = self._state().find_job(spec.namespace, spec.name)
         said = JobPlan(
             change=_kind(spec, None if job is None else job.spec, stopped=job is not None and job.stopped),
@@ -97,7 +97,7 @@ class Foresight:
         moves_max = request.moves_max or MOVES_DEFAULT
         if not 1 <= moves_max <= MOVES_MAX:
             raise InvalidError(f"moves_max: {moves_max}; expected 1 to {MOVES_MAX}", field="moves_max")
-        read = await self._read(call)
+        read = await read_info(self._log, self._state, request.read, call)
         answer = await self._think(
             call,
             lambda image, now_ms, go_on: rebalance(image, goal, now_ms, moves_max=moves_max, go_on=go_on),
@@ -107,10 +107,6 @@ class Foresight:
         return response
 
     # ------------------------------------------------------------------ all of them
-
-    async def _read(self, call: Call) -> pb.ReadInfo:
-        index = await self._log.read_barrier(timeout_s=call.timeout_s(read_patience_s(self._log)))
-        return pb.ReadInfo(index=index, peer_id=self._log.status().peer_id)
 
     async def _think(self, call: Call, work: Callable[[Image, int, Callable[[], bool]], R]) -> R:
         """Do ``work`` with a copy of the state, in a thread. Raises ``OverloadedError`` while another is at work."""

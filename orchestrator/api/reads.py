@@ -49,6 +49,15 @@ class Facts:
     placements: tuple[tuple[str, str], ...] = ()
 
 
+async def read_info(log: ReplicatedLog, state: Callable[[], State], read: Any, call: Call) -> pb.ReadInfo:
+    """Wait until this state may answer; raises ``NoLeaderError`` where a fresh answer cannot be had."""
+    status = log.status()
+    if read.stale:
+        return pb.ReadInfo(index=state().index, stale=True, age_ms=status.state_age_ms, peer_id=status.peer_id)
+    index = await log.read_barrier(timeout_s=call.timeout_s(read_patience_s(log)))
+    return pb.ReadInfo(index=index, peer_id=status.peer_id)
+
+
 class Reads:
     """``state`` gives the current state (a snapshot may replace it); ``heartbeat_age_ms`` is the leader's memory."""
 
@@ -68,14 +77,8 @@ class Reads:
         self._others = others
 
     async def info(self, read: Any, call: Call) -> pb.ReadInfo:
-        """Wait until this state may answer; raises ``NoLeaderError`` where a fresh answer cannot be had."""
-        status = self._log.status()
-        if read.stale:
-            return pb.ReadInfo(
-                index=self._state().index, stale=True, age_ms=status.state_age_ms, peer_id=status.peer_id
-            )
-        index = await self._log.read_barrier(timeout_s=call.timeout_s(read_patience_s(self._log)))
-        return pb.ReadInfo(index=index, peer_id=status.peer_id)
+        """``read_info`` of this peer."""
+        return await read_info(self._log, self._state, read, call)
 
     # ------------------------------------------------------------------ jobs and allocations
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli.session import Session, common
+from orchestrator.cli.session import STALE_AFTER_S, Session, common
 from orchestrator.contract.plain import plain
 
 if TYPE_CHECKING:
@@ -50,9 +50,16 @@ def events(
     async def read() -> None:
         from orchestrator.client.aio import Client
 
-        async with Client(context.endpoints, tls=context.tls, timeout_s=session.timeout_s or 30.0) as client:
-            # Fails at once, with its reason, where nobody leads; and the end of what is stored.
-            until = (await client.cluster_status()).read.index
+        async with Client(
+            context.endpoints,
+            tls=context.tls,
+            timeout_s=session.timeout_s or 30.0,
+            stale_after_s=None if follow else STALE_AFTER_S,
+        ) as client:
+            # Following fails here, with its reason, where nobody leads; what one peer knows can be listed all the same.
+            status = await client.cluster_status()
+            session.warn_if_stale(status.read)
+            until = status.read.index  # the end of what is stored
             source = client.watch_events(after_index or 0, namespace, kinds, job)
             if after_index == -1:
                 source = client.watch_events(until, namespace, kinds, job)

@@ -50,6 +50,7 @@ def plan(ctx: click.Context, /, session: Session, file: str, exit_code: bool) ->
     try:
         with session.client() as client:
             answer = client.plan_job(spec)
+        session.warn_if_stale(answer.what_if.read)
     except RaftsmanError as error:
         if not exit_code or error.exit_code is not ExitCode.ERROR:
             raise
@@ -125,6 +126,7 @@ def _node(text: str) -> NodeSpec:
 def _ask(session: Session, change: Change) -> None:
     with session.client() as client:
         answer = client.what_if(change)
+    session.warn_if_stale(answer.read)
     show(
         session.output,
         value=lambda: answer,

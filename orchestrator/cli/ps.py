@@ -180,7 +180,8 @@ def why(session: Session, job: str, at: str | None) -> None:
         return
     with session.client() as client:
         explanation = client.explain_job(name)
-        allocations = newest(client.list_allocations(job=name).allocations)
+        session.warn_if_stale(explanation.read)
+        allocations = newest(client.list_allocations(job=name, stale=explanation.read.stale).allocations)
     troubled = [one for one in allocations if one.reason and not one.ready and one.state.name not in _ENDED_WELL]
 
     def text(wide: bool) -> str:

@@ -48,6 +48,7 @@ def rebalance(ctx: click.Context, /, session: Session, goal: str, moves: int, dr
     """
     with session.client() as client:
         found = client.rebalance(cast(Goal, goal), moves)
+        session.warn_if_stale(found.read)
         if dry_run or not found.moves:
             _show(session, found)
             return

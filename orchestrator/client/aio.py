@@ -95,6 +95,11 @@ class Client(Hands):
     async def _call(self, call: Call[T]) -> T:
         if call.is_write or call.is_stale or not call.may_be_stale or self.stale_after_s is None:
             return await self._endpoints.call(call, self.timeout_s)
+        if call.is_thought:  # a slow answer is no sign of a lost majority
+            try:
+                return await self._endpoints.call(call, self.timeout_s, self.stale_after_s)
+            except NoLeaderError:
+                return await self._endpoints.call(call.stale(), self.timeout_s)
         try:
             return await self._endpoints.call(call, min(self.timeout_s, self.stale_after_s))
         except (NoLeaderError, OverloadedError, TimeoutError_, UnknownOutcomeError):
@@ -204,9 +209,9 @@ class Client(Hands):
         """Stop it and forget it once nothing of it runs."""
         return await self._call(calls.remove_job(self._namespace(namespace), name, request_id or new_request_id()))
 
-    async def explain_job(self, name: str, namespace: str | None = None) -> answers.Explanation:
-        """Why instances are pending, computed afresh by the leader."""
-        return await self._call(calls.explain_job(self._namespace(namespace), name))
+    async def explain_job(self, name: str, namespace: str | None = None, stale: bool = False) -> answers.Explanation:
+        """Why instances are pending, worked out afresh by the peer that is asked."""
+        return await self._call(calls.explain_job(self._namespace(namespace), name, stale))
 
     async def explain_past(
         self, name: str, index: int = 0, time_ms: int = 0, namespace: str | None = None
@@ -217,22 +222,27 @@ class Client(Hands):
         """
         return await self._call(calls.explain_past(self._namespace(namespace), name, index, time_ms))
 
-    async def plan_job(self, job: Job) -> foresight.JobPlan:
+    async def plan_job(self, job: Job, stale: bool = False) -> foresight.JobPlan:
         """What submitting the job would change and where everything would go. Nothing is written."""
-        return await self._call(calls.plan_job(_spec(job)))
+        return await self._call(calls.plan_job(_spec(job), stale))
 
     # ------------------------------------------------------------------ what has not happened
 
-    async def what_if(self, changes: Iterable[foresight.Change] | foresight.Change) -> foresight.WhatIf:
+    async def what_if(
+        self, changes: Iterable[foresight.Change] | foresight.Change, stale: bool = False
+    ) -> foresight.WhatIf:
         """What the leader would do after these changes, made one after the other. Nothing is written."""
-        return await self._call(calls.what_if([changes] if isinstance(changes, foresight.Change) else changes))
+        listed = [changes] if isinstance(changes, foresight.Change) else changes
+        return await self._call(calls.what_if(listed, stale))
 
-    async def rebalance(self, goal: foresight.Goal = "pack", moves_max: int = 20) -> foresight.Rebalance:
+    async def rebalance(
+        self, goal: foresight.Goal = "pack", moves_max: int = 20, stale: bool = False
+    ) -> foresight.Rebalance:
         """Moves that would leave fewer nodes in use (pack) or none far busier than others (spread), in their order.
 
         Nothing is moved: ``move_allocation`` does one. Make them one by one and wait for each to run again.
         """
-        return await self._call(calls.rebalance(goal, moves_max))
+        return await self._call(calls.rebalance(goal, moves_max, stale))
 
     async def move_allocation(
         self, id: model.AllocationId | str, attempt: int, namespace: str | None = None, request_id: str | None = None

@@ -27,13 +27,15 @@ SERVICE = "/orchestrator.contract.v1.Control/"
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """One unary call. ``request_id`` is set for writes: it stays the same over all retries."""
+    """One unary call. ``request_id`` is set for writes: it stays the same over all retries. ``is_thought``: its answer
+    is worked out, which may take long though everybody is well."""
 
     method: str
     request: Message
     answer: type[Message]
     decode: Callable[[Message], T]
     request_id: str = ""
+    is_thought: bool = False
 
     @property
     def is_write(self) -> bool:
@@ -45,7 +47,7 @@ class Call(Generic[T]):
 
     @property
     def may_be_stale(self) -> bool:
-        """Whether any peer could answer it from its own state; what is computed afresh cannot be had so."""
+        """Whether any peer could answer it from its own state."""
         return "read" in self.request.DESCRIPTOR.fields_by_name
 
     def stale(self) -> Call[T]:
@@ -53,7 +55,7 @@ class Call(Generic[T]):
         request = type(self.request)()
         request.CopyFrom(self.request)
         request.read.stale = True  # type: ignore[attr-defined]
-        return Call(self.method, request, self.answer, self.decode)
+        return Call(self.method, request, self.answer, self.decode, is_thought=self.is_thought)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +172,9 @@ def remove_job(namespace: str, name: str, request_id: str) -> Call[answers.Write
     return Call("RemoveJob", request, pb.WriteResponse, _as(answers.WriteResult), request_id)
 
 
-def explain_job(namespace: str, name: str) -> Call[answers.Explanation]:
-    request = pb.ExplainJobRequest(job=_key(namespace, name))
-    return Call("ExplainJob", request, pb.ExplainJobResponse, _as(answers.Explanation))
+def explain_job(namespace: str, name: str, stale: bool) -> Call[answers.Explanation]:
+    request = pb.ExplainJobRequest(job=_key(namespace, name), read=_read(stale))
+    return Call("ExplainJob", request, pb.ExplainJobResponse, _as(answers.Explanation), is_thought=True)
 
 
 def explain_past(namespace: str, name: str, at_index: int, at_time_ms: int) -> Call[foresight.PastExplanation]:
@@ -180,24 +182,24 @@ def explain_past(namespace: str, name: str, at_index: int, at_time_ms: int) -> C
     return Call("ExplainPast", request, pb.ExplainPastResponse, _as(foresight.PastExplanation))
 
 
-def plan_job(spec: model.JobSpec) -> Call[foresight.JobPlan]:
-    request = pb.PlanJobRequest(job=codec.encode(spec, types_pb2.JobSpec()))
-    return Call("PlanJob", request, pb.PlanJobResponse, _as(foresight.JobPlan))
+def plan_job(spec: model.JobSpec, stale: bool) -> Call[foresight.JobPlan]:
+    request = pb.PlanJobRequest(job=codec.encode(spec, types_pb2.JobSpec()), read=_read(stale))
+    return Call("PlanJob", request, pb.PlanJobResponse, _as(foresight.JobPlan), is_thought=True)
 
 
 # ---------------------------------------------------------------------------- what has not happened
 
 
-def what_if(changes: Iterable[foresight.Change]) -> Call[foresight.WhatIf]:
-    request = pb.WhatIfRequest()
+def what_if(changes: Iterable[foresight.Change], stale: bool) -> Call[foresight.WhatIf]:
+    request = pb.WhatIfRequest(read=_read(stale))
     for change in changes:
         codec.encode(change, request.changes.add())
-    return Call("WhatIf", request, pb.WhatIfResponse, _as(foresight.WhatIf))
+    return Call("WhatIf", request, pb.WhatIfResponse, _as(foresight.WhatIf), is_thought=True)
 
 
-def rebalance(goal: str, moves_max: int) -> Call[foresight.Rebalance]:
-    request = pb.RebalanceRequest(goal=goal, moves_max=moves_max)
-    return Call("Rebalance", request, pb.RebalanceResponse, _as(foresight.Rebalance))
+def rebalance(goal: str, moves_max: int, stale: bool) -> Call[foresight.Rebalance]:
+    request = pb.RebalanceRequest(goal=goal, moves_max=moves_max, read=_read(stale))
+    return Call("Rebalance", request, pb.RebalanceResponse, _as(foresight.Rebalance), is_thought=True)
 
 
 def move_allocation(id: model.AllocationId, attempt: int, request_id: str) -> Call[answers.WriteResult]:

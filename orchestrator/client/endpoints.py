@@ -8,6 +8,7 @@ began with; an error says "nothing was done" only where that is certain.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -171,9 +172,12 @@ class Endpoints:
 
     # ------------------------------------------------------------------ one answer
 
-    async def call(self, call: Call[T], timeout_s: float) -> T:
-        """The answer, from whichever peer gives it first. Raises a ``RaftsmanError``; see the module's rules."""
-        attempts = _Attempts(self, call, timeout_s)
+    async def call(self, call: Call[T], timeout_s: float, leaderless_s: float = math.inf) -> T:
+        """The answer, from whichever peer gives it first. Raises a ``RaftsmanError``; see the module's rules.
+
+        ``leaderless_s``: a peer that still knows no leader after so long is believed, and not asked again.
+        """
+        attempts = _Attempts(self, call, timeout_s, leaderless_s)
         try:
             message = await attempts.run()
         finally:
@@ -230,11 +234,12 @@ class Endpoints:
 class _Attempts:
     """One call on its way: the attempts in flight, what failed, and whether something may have been done."""
 
-    def __init__(self, endpoints: Endpoints, call: Call[Any], timeout_s: float) -> None:
+    def __init__(self, endpoints: Endpoints, call: Call[Any], timeout_s: float, leaderless_s: float) -> None:
         self._endpoints = endpoints
         self._call = call
         self._timeout_s = timeout_s
         self._deadline = time.monotonic() + timeout_s
+        self._leaderless_at = time.monotonic() + leaderless_s
         self._hedge_s = min(STALE_HEDGE_S if call.is_stale else HEDGE_S, timeout_s / 3)
         self._flying: dict[asyncio.Task[Message], Endpoint] = {}
         self._failures: dict[str, RaftsmanError] = {}
@@ -296,6 +301,8 @@ class _Attempts:
         if isinstance(error, UnknownOutcomeError) and not (error.reason == UNCONNECTED and _never_sent(error)):
             self._maybe_done = True
         if not error.retryable:
+            raise error
+        if isinstance(error, NoLeaderError) and time.monotonic() >= self._leaderless_at:
             raise error
         if isinstance(error, OverloadedError):
             self._refusals += 1

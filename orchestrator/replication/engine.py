@@ -250,12 +250,12 @@ class EngineLog(EngineRoom):
                 break
             left = deadline - self._clock()
             if left <= 0:
-                raise NoLeaderError(f"no leader with a majority could be asked within {timeout_s} s")
+                raise NoLeaderError(f"no leader with a majority could be asked within {timeout_s:.3g} s")
             await self._next_leader(min(left, self._config.heartbeat_s))
         if not await self._waiting.until(
             lambda: not self._running or self._core.applied_index >= index, deadline - self._clock()
         ):
-            raise NoLeaderError(f"this peer could not catch up with the leader within {timeout_s} s")
+            raise NoLeaderError(f"this peer could not catch up with the leader within {timeout_s:.3g} s")
         if not self._running:
             raise NoLeaderError(NOT_RUNNING)
         return self._machine.index

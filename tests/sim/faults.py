@@ -302,6 +302,7 @@ class Faults:
     async def stop(self) -> None:
         """No fault is left; damaged disks are replaced one at a time."""
         world = self._world
+        world.quiet = True
         world.trace("faults over")
         world.meddler.on = False
         world.wires.heal()

@@ -59,6 +59,7 @@ class World:
             foreign=schedule.foreign_commands, commits=schedule.late_commits,
         )  # fmt: skip
         self.wires.tap = self.meddler.tap
+        self.quiet = False  # the faults are over
         self.changing = 0  # changes of the peers that are just proposed
         self.holes.change_in_flight = lambda: bool(self.changing) or self.between_epochs
         self.steps_struck: dict[str, int] = {}
@@ -167,8 +168,15 @@ class World:
         leader: bool,
         timeout_s: float = 2.0,
     ) -> T:
-        """Call some peer, or the one that some peer takes for the leader, as a client does."""
+        """Call some peer, or the one that some peer takes for the leader, as a client does.
+
+        Among faults also peers that are no members (any more, or yet) are asked; later those only that a client would
+        have learnt of, or a cluster with many strangers would take minutes for what takes a client seconds.
+        """
         running = self.running()
+        if self.quiet:
+            members = self.members()
+            running = [peer for peer in running if peer.peer_id in members] or running
         if not running:
             raise NoLeaderError("no peer answers")
         peer = rng.choice(running)

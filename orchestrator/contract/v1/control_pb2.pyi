@@ -311,10 +311,12 @@ class ListJobVersionsResponse(_message.Message):
     def __init__(self, versions: _Optional[_Iterable[_Union[_types_pb2.Revision, _Mapping]]] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ...) -> None: ...
 
 class ExplainJobRequest(_message.Message):
-    __slots__ = ("job",)
+    __slots__ = ("job", "read")
     JOB_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
     job: JobKey
-    def __init__(self, job: _Optional[_Union[JobKey, _Mapping]] = ...) -> None: ...
+    read: ReadOptions
+    def __init__(self, job: _Optional[_Union[JobKey, _Mapping]] = ..., read: _Optional[_Union[ReadOptions, _Mapping]] = ...) -> None: ...
 
 class Rejection(_message.Message):
     __slots__ = ("constraint", "text", "nodes")
@@ -1153,10 +1155,12 @@ class Change(_message.Message):
     def __init__(self, drain: _Optional[str] = ..., lose: _Optional[str] = ..., submit: _Optional[_Union[_types_pb2.JobSpec, _Mapping]] = ..., add_node: _Optional[_Union[_types_pb2.NodeSpec, _Mapping]] = ..., like: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
 
 class WhatIfRequest(_message.Message):
-    __slots__ = ("changes",)
+    __slots__ = ("changes", "read")
     CHANGES_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
     changes: _containers.RepeatedCompositeFieldContainer[Change]
-    def __init__(self, changes: _Optional[_Iterable[_Union[Change, _Mapping]]] = ...) -> None: ...
+    read: ReadOptions
+    def __init__(self, changes: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., read: _Optional[_Union[ReadOptions, _Mapping]] = ...) -> None: ...
 
 class Outcome(_message.Message):
     __slots__ = ("id", "kind", "from_node", "to_node", "from_devices", "to_devices", "reason", "anyway")
@@ -1219,10 +1223,12 @@ class WhatIfResponse(_message.Message):
     def __init__(self, outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., pending: _Optional[_Iterable[_Union[PendingGroup, _Mapping]]] = ..., pending_before: _Optional[int] = ..., pending_after: _Optional[int] = ..., nodes_used_before: _Optional[int] = ..., nodes_used_after: _Optional[int] = ..., rounds: _Optional[int] = ..., settled: _Optional[bool] = ..., left_out: _Optional[int] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ..., takes_ms: _Optional[int] = ...) -> None: ...
 
 class PlanJobRequest(_message.Message):
-    __slots__ = ("job",)
+    __slots__ = ("job", "read")
     JOB_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
     job: _types_pb2.JobSpec
-    def __init__(self, job: _Optional[_Union[_types_pb2.JobSpec, _Mapping]] = ...) -> None: ...
+    read: ReadOptions
+    def __init__(self, job: _Optional[_Union[_types_pb2.JobSpec, _Mapping]] = ..., read: _Optional[_Union[ReadOptions, _Mapping]] = ...) -> None: ...
 
 class FieldChange(_message.Message):
     __slots__ = ("path", "kind", "before", "after")
@@ -1279,12 +1285,14 @@ class Move(_message.Message):
     def __init__(self, id: _Optional[_Union[_types_pb2.AllocationId, _Mapping]] = ..., attempt: _Optional[int] = ..., from_node: _Optional[str] = ..., to_node: _Optional[str] = ...) -> None: ...
 
 class RebalanceRequest(_message.Message):
-    __slots__ = ("goal", "moves_max")
+    __slots__ = ("goal", "moves_max", "read")
     GOAL_FIELD_NUMBER: _ClassVar[int]
     MOVES_MAX_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
     goal: str
     moves_max: int
-    def __init__(self, goal: _Optional[str] = ..., moves_max: _Optional[int] = ...) -> None: ...
+    read: ReadOptions
+    def __init__(self, goal: _Optional[str] = ..., moves_max: _Optional[int] = ..., read: _Optional[_Union[ReadOptions, _Mapping]] = ...) -> None: ...
 
 class RebalanceResponse(_message.Message):
     __slots__ = ("goal", "moves", "before", "after", "more", "note", "read")

@@ -89,8 +89,8 @@ class FakePeer(control_pb2_grpc.ControlServicer):
         self.failures.setdefault(method, deque()).extend(errors)
 
     def _enter(self, method: str, request: Any, context: grpc.ServicerContext) -> None:
+        self.on_call(method)
         with self.world.lock:
-            self.on_call(method)
             self.calls.append((method, request))
             silent, waiting = self.silent, self.failures.get(method)
             error = waiting.popleft() if waiting else None
@@ -228,7 +228,7 @@ class FakePeer(control_pb2_grpc.ControlServicer):
 
     def ExplainJob(self, request: Any, context: Any) -> Any:  # noqa: N802
         self._enter("ExplainJob", request, context)
-        return codec.encode(self.world.explanation, pb.ExplainJobResponse())
+        return codec.encode(replace(self.world.explanation, read=self._read(request)), pb.ExplainJobResponse())
 
     # ------------------------------------------------------------------ what has not happened, and what has
 
@@ -238,16 +238,18 @@ class FakePeer(control_pb2_grpc.ControlServicer):
 
     def PlanJob(self, request: Any, context: Any) -> Any:  # noqa: N802
         self._enter("PlanJob", request, context)
-        return codec.encode(self.world.plan, pb.PlanJobResponse())
+        seen = replace(self.world.plan.what_if, read=self._read(request))
+        return codec.encode(replace(self.world.plan, what_if=seen), pb.PlanJobResponse())
 
     def WhatIf(self, request: Any, context: Any) -> Any:  # noqa: N802
         self._enter("WhatIf", request, context)
-        return codec.encode(self.world.what_if, pb.WhatIfResponse())
+        return codec.encode(replace(self.world.what_if, read=self._read(request)), pb.WhatIfResponse())
 
     def Rebalance(self, request: Any, context: Any) -> Any:  # noqa: N802
         self._enter("Rebalance", request, context)
         found = self.world.rebalances
-        return codec.encode(found.pop(0) if len(found) > 1 else found[0], pb.RebalanceResponse())
+        one = found.pop(0) if len(found) > 1 else found[0]
+        return codec.encode(replace(one, read=self._read(request)), pb.RebalanceResponse())
 
     def MoveAllocation(self, request: Any, context: Any) -> Any:  # noqa: N802
         def do() -> Any:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
 
 from orchestrator.client.aio import Client
 from orchestrator.client.endpoints import LONGEST_PAUSE_S, UNREACHABLE, nobody, pause_s
+from orchestrator.contract import foresight
 from orchestrator.contract.errors import (
     ConflictError,
     InvalidError,
@@ -177,6 +180,39 @@ async def test_reads_fall_back_to_stale_ones_when_asked_to(peers: list[FakePeer]
         answer = await it.list_jobs()
     assert answer.read.stale
     assert answer.read.age_ms == 4_200
+
+
+async def test_what_is_worked_out_falls_back_too_once_a_peer_says_that_nobody_leads(peers: list[FakePeer]) -> None:
+    for peer in peers:
+        peer.no_quorum = True
+    async with client(*peers, stale_after_s=0.2) as it:
+        assert (await it.explain_job("web")).read.stale
+        await it.what_if(foresight.Change(lose="n1"))
+    asked = [request.read.stale for peer in peers for method, request in peer.calls if method == "WhatIf"]
+    assert asked.count(True) == 1
+    async with client(*peers, timeout_s=0.5) as it:
+        with pytest.raises(NoLeaderError):
+            await it.explain_job("web")
+
+
+async def test_what_takes_long_to_work_out_is_waited_for_and_not_asked_for_again(peers: list[FakePeer]) -> None:
+    began = asyncio.Event()
+    loop, go_on = asyncio.get_running_loop(), threading.Event()
+
+    def think(method: str) -> None:
+        if method == "WhatIf":
+            loop.call_soon_threadsafe(began.set)
+            go_on.wait(30)
+
+    peers[0].on_call = think
+    async with client(peers[0], stale_after_s=0.001) as it:
+        asking = asyncio.create_task(it.what_if(foresight.Change(lose="n1")))
+        await began.wait()
+        await it.list_jobs(stale=True)  # takes longer than `stale_after_s`
+        assert not asking.done()
+        go_on.set()
+        await asking
+    assert [request.read.stale for method, request in peers[0].calls if method == "WhatIf"] == [False]
 
 
 async def test_a_request_id_of_the_caller_is_used(peers: list[FakePeer], world: World) -> None:
