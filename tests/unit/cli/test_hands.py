@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from dataclasses import replace
 
 import pytest
 
+from orchestrator.cli import terminal
 from orchestrator.contract import answers, model
 from tests.unit.cli.conftest import Cli
 from tests.unit.cli.test_commands import running
@@ -255,3 +258,30 @@ def test_a_local_file_that_is_not_there_is_named(cli: Cli, running: World) -> No
     running.allocations = [placed(0, 1)]
     code, _, err = cli("cp", "nosuch", "web:/x")
     assert (code, err) == (2, "raftsman: there is no nosuch\n")
+
+
+# ---------------------------------------------------------------------------- the keyboard
+
+
+def test_who_types_on_while_the_command_ends_sees_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``yes | raftsman exec -i web -- head -1`` printed one: the thread waits for its turn when the loop ends."""
+    found: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", found.append)
+    monkeypatch.setattr("orchestrator.cli.terminal.os.read", lambda *_: b"y")
+    before = set(threading.enumerate())
+
+    async def one_key() -> None:
+        async for _ in terminal.standard_input():
+            waits = False
+            while not waits:  # one more is in the queue then, and another one waits for its place in it
+                others = asyncio.all_tasks() - {asyncio.current_task()}
+                for _ in range(10):
+                    await asyncio.sleep(0)
+                waits = any(not other.done() for other in others)
+            return
+
+    asyncio.run(one_key())
+    for thread in set(threading.enumerate()) - before:
+        thread.join(30)
+        assert not thread.is_alive()
+    assert not found
