@@ -318,7 +318,8 @@ class Supervisor:
         name = run_name(self._store.cluster_id, RunId(key=key, restarts=restarts, task=wanted))
         if driver is None or await in_time(driver, driver.inspect(name)) is None:
             why = f": {record.reason}" if record.reason else ""
-            raise LogsGoneError(f"{key.id} task {wanted} has no output (state {record.state.name}{why})")
+            before = "; the run before it may have: --previous" if record.restarts and not previous else ""
+            raise LogsGoneError(f"{key.id} task {wanted} has no output (state {record.state.name}{why}){before}")
         said = driver.logs(name, follow=follow, tail_lines=tail_lines, offset=offset)
         async for chunk in pieces_while_answering(driver, said):
             if not chunk.time_ms or chunk.time_ms >= since_ms:

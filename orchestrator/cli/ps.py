@@ -154,8 +154,8 @@ def _status(job: JobStatus, allocations: list[Allocation], why_not: Explanation 
             ]
         )  # fmt: skip
     headings = [
-        "GROUP", "COUNT", "RUNNING", "READY", "STARTING", "PENDING", "COMPLETE", "FAILED", "LOST", "OUTDATED", "CPU",
-        "MEMORY", "GPUS",
+        "GROUP", "COUNT", "RUNNING", "READY", "STARTING", "PENDING", "COMPLETE", "FAILED", "SKIPPED", "LOST",
+        "OUTDATED", "CPU", "MEMORY", "GPUS",
     ]  # fmt: skip
     parts.append(table(headings, rows))
     if allocations:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ import click
 from orchestrator.cli.ps import explanation_text
 from orchestrator.cli.session import Session
 from orchestrator.cli.views import newest
-from orchestrator.contract.errors import ExitCode, NoLeaderError, NotFoundError, RaftsmanError
+from orchestrator.contract.errors import ExitCode, NoLeaderError, RaftsmanError
 from orchestrator.contract.model import AllocState, JobType
 from orchestrator.contract.rollouts import RolloutStatus
 
@@ -258,17 +258,22 @@ class Rollout:
         group = next((group for group in self._spec.groups if group.name == allocation.id.group), None)
         lines: list[str] = []
         for task in group.tasks if group is not None else ():
-            data = bytearray()
-            try:
-                for chunk in self._client.at_most(5.0).logs(
-                    allocation.id, task=task.name, attempt=allocation.attempt, tail_lines=LOG_LINES
-                ):
-                    data += chunk.data
-            except (NotFoundError, RaftsmanError):
-                continue  # it never started, or its node is gone: there is no log to show
+            data = self._last_output(allocation, task.name)
+            if not data and allocation.restarts:  # it was taken back while it began again
+                data = self._last_output(allocation, task.name, previous=True)
             prefix = f"{task.name}: " if group is not None and len(group.tasks) > 1 else ""
             lines += [f"{prefix}{line}" for line in data.decode("utf-8", "replace").splitlines()[-LOG_LINES:]]
         return lines
+
+    def _last_output(self, allocation: Allocation, task: str, *, previous: bool = False) -> bytes:
+        """Of the newest run, or the one before it; nothing where it never started, or its node is gone."""
+        data = bytearray()
+        with suppress(RaftsmanError):
+            for chunk in self._client.at_most(5.0).logs(
+                allocation.id, task=task, attempt=allocation.attempt, previous=previous, tail_lines=LOG_LINES
+            ):
+                data += chunk.data
+        return bytes(data)
 
 
 class _Tell:

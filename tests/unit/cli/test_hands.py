@@ -191,6 +191,19 @@ def test_logs_go_back_through_earlier_attempts(cli: Cli, running: World) -> None
     assert cli("logs", "web", "--since", "1970-01-01T00:00:01.800+00:00")[1] == "second\nthird\n"
 
 
+@pytest.mark.parametrize("lines", range(1, 8))
+def test_the_last_lines_of_all_attempts_are_no_more_than_were_asked_for(cli: Cli, running: World, lines: int) -> None:
+    """It printed all of the earlier attempts, and the last lines of the newest."""
+    running.allocations = [placed(0, 1, ended_ms=1_500), placed(0, 2, ended_ms=2_500), placed(0, 3)]
+    said = {1: [(1_000, b"a\n"), (1_100, b"b\n")], 2: [(2_000, b"c\n")], 3: [(3_000, b"d\n"), (3_100, b"e\n")]}
+    running.timed_logs = {("web/main/0", attempt): of for attempt, of in said.items()}
+    running.timed_logs[("web/main/0", 0)] = said[3]
+    everything = ["a", "b", "c", "d", "e"]
+    assert cli("logs", "web", "--all", "--tail", str(lines))[1].split() == everything[-lines:]
+    since = "1970-01-01T00:00:01.800+00:00"
+    assert cli("logs", "web", "--since", since, "--tail", str(lines))[1].split() == everything[2:][-lines:]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
