@@ -147,7 +147,7 @@ class Rollout:
                 came_back = pending is not None and judgement.pending > pending
                 pending = judgement.pending
                 limit_s = self._session.timeout_s
-                if judgement.done and (self._settled(now) or (limit_s is not None and now - began >= limit_s)):
+                if judgement.done and (self._settled(job, now) or (limit_s is not None and now - began >= limit_s)):
                     break
                 if (came_back or now - max(moved, asked) >= REASONS_S) and not job.stopped:
                     asked = now
@@ -176,15 +176,17 @@ class Rollout:
         self._show_failures(list(placed.allocations), judgement)
         return ended
 
-    def _settled(self, now: float) -> bool:
-        """Whether exactly these runs have been up for long enough; asked only while all are up."""
+    def _settled(self, job: JobStatus, now: float) -> bool:
+        """Whether exactly these runs have been up for long enough; asked only while all are up, as ``job`` says."""
         if self._spec.type is JobType.BATCH:
             return True
         placed = self._client.list_allocations(job=self._spec.name, namespace=self._spec.namespace).allocations
         runs = frozenset((str(one.id), one.attempt, one.restarts) for one in placed if one.state is AllocState.RUNNING)
         if runs != self._runs:
             self._runs, self._runs_since = runs, now
-        return not runs or now - self._runs_since >= SETTLED_S
+        if not runs:  # nothing is to run, or all of it has ended since ``job`` was asked for
+            return not any(group.running for group in job.groups)
+        return now - self._runs_since >= SETTLED_S
 
     def _tell_reasons(self, tell: _Tell, judgement: Judgement) -> None:
         """What it waits for, each reason once: why nothing fits, what an agent has trouble with."""

@@ -196,6 +196,25 @@ def test_run_of_a_service_that_fails_in_its_first_second_exits_with_four(
     assert "web/main/0 on one: exit code 3" in err
 
 
+def test_run_of_a_service_that_fails_between_two_questions_exits_with_four(
+    cli: Cli, world: World, peer: FakePeer, job_file: str
+) -> None:
+    """It said that it runs and exited with 0: the job still ran when it was asked for, and no instance of it did just
+    after that."""
+    finish(world, "running", [allocation()], running=1)
+
+    def fail_before_the_first_look(method: str) -> None:
+        if method == "ListAllocations" and world.jobs[("default", "web")].state == "running":
+            spec = world.jobs[("default", "web")].spec
+            world.jobs[("default", "web")] = job("failed", spec, failed=1)
+            world.allocations = [allocation(state=AllocState.FAILED, reason="out of memory", exit_code=137)]
+
+    peer.on_call = fail_before_the_first_look
+    code, _, err = cli("run", job_file)
+    assert code == 4
+    assert "web/main/0 on one: out of memory" in err
+
+
 def test_run_of_a_service_that_is_restarted_goes_on_waiting_until_it_has_settled(
     cli: Cli, world: World, peer: FakePeer, job_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
