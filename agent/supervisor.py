@@ -467,12 +467,15 @@ class Supervisor:
             if driver is None:
                 has = ", ".join(sorted(self._drivers)) or "none"
                 raise StartError(f"this node has no driver {task.driver_name!r} (it has {has})", permanent=True)
-            if self.workload is not None and not await self._while_wanted(key, worker, self.workload.prepare(record)):
-                return False  # nothing came of it while it was wanted
+            tell = self._teller(key)
+            if self.workload is not None:
+                needs = self.workload.prepare(record, tell)
+                if not await self._while_wanted(key, worker, needs):
+                    return False  # nothing came of it while it was wanted
             spec = run_spec(record, task, self._store.cluster_id, self._node)
             if self.workload is not None:
                 spec = self.workload.dress(spec, record)
-            spec = replace(spec, progress=self._teller(key))
+            spec = replace(spec, progress=tell)
             preparing = pins.prepare(driver, spec, record.assignment.job_version, self._settle)
             ready = await self._while_wanted(key, worker, preparing)
             if ready is None:
