@@ -676,6 +676,8 @@ class Supervisor:
             # An old answer that came late, or somebody started it again behind our back: only a new look can tell.
             self._spawn(self._look_again(one))
             return
+        if before is not None and before.exit is not None and one.exit == replace(before.exit, with_engine=False):
+            one = replace(one, exit=before.exit)  # a notice of the same end, which does not know whose doing it was
         self._found.put(one)
         if one.state is InstanceState.EXITED and self.workload is not None:
             self.workload.ended(one.run)

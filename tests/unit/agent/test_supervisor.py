@@ -487,6 +487,21 @@ async def test_what_a_restarted_engine_took_along_starts_again_at_once_and_once(
     assert bench.supervisor.records[key].used == 0
 
 
+async def test_a_late_notice_of_an_end_does_not_make_it_the_tasks_own(bench: Bench) -> None:
+    """The look at everything had found whose doing it was, the notice came before the worker's turn, and the task waited
+    out its delay."""
+    key = key_of()
+    await bench.assign(assignment_of(key, fake_task(), restart=AN_HOUR))
+    await bench.wait_state(key, AllocState.RUNNING)
+    bench.driver.end(name_of(key), TERMINATED)
+    (ended,) = await bench.driver.list(CLUSTER)
+    assert ended.exit is not None
+    bench.supervisor.see(replace(ended, exit=replace(ended.exit, with_engine=True)))
+    bench.supervisor.see(ended)
+    await bench.wait_state(key, AllocState.RUNNING, restarts=1)
+    assert bench.supervisor.records[key].used == 0
+
+
 async def test_an_engine_that_ends_its_tasks_first_and_then_itself_is_known_for_it(bench: Bench) -> None:
     key = key_of()
     await bench.assign(assignment_of(key, fake_task(), restart=AN_HOUR))
