@@ -488,7 +488,7 @@ async def test_what_a_restarted_engine_took_along_starts_again_at_once_and_once(
 
 
 async def test_a_late_notice_of_an_end_does_not_make_it_the_tasks_own(bench: Bench) -> None:
-    """The look at everything had found whose doing it was, the notice came before the worker's turn, and the task waited
+    """A look at everything had found whose doing it was, the notice came before the worker acted, and the task waited
     out its delay."""
     key = key_of()
     await bench.assign(assignment_of(key, fake_task(), restart=AN_HOUR))
