@@ -107,6 +107,8 @@ def step(record: Record, found: Sequence[Instance], now_ms: int, *, blockers: Se
     if record.assignment.desired is Desired.STOP:
         return _stopping(record, current, running, now_ms)
     if record.state is AllocState.BACKOFF:
+        if running:  # started again behind our back: its run is over, and the next one must not run beside it
+            return Step(record=record, actions=_stops(record, running))
         # A clock that was set back must not turn 15 s into a day.
         due = min(record.due_ms, now_ms + _longest_wait(record))
         if now_ms < due:

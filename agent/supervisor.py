@@ -318,7 +318,8 @@ class Supervisor:
         name = run_name(self._store.cluster_id, RunId(key=key, restarts=restarts, task=wanted))
         if driver is None or await in_time(driver, driver.inspect(name)) is None:
             why = f": {record.reason}" if record.reason else ""
-            raise LogsGoneError(f"{key.id} task {wanted} has no output (state {record.state.name}{why})")
+            before = "; the run before it may have: --previous" if record.restarts and not previous else ""
+            raise LogsGoneError(f"{key.id} task {wanted} has no output (state {record.state.name}{why}){before}")
         said = driver.logs(name, follow=follow, tail_lines=tail_lines, offset=offset)
         async for chunk in pieces_while_answering(driver, said):
             if not chunk.time_ms or chunk.time_ms >= since_ms:
@@ -466,12 +467,15 @@ class Supervisor:
             if driver is None:
                 has = ", ".join(sorted(self._drivers)) or "none"
                 raise StartError(f"this node has no driver {task.driver_name!r} (it has {has})", permanent=True)
-            if self.workload is not None and not await self._while_wanted(key, worker, self.workload.prepare(record)):
-                return False  # nothing came of it while it was wanted
+            tell = self._teller(key)
+            if self.workload is not None:
+                needs = self.workload.prepare(record, tell)
+                if not await self._while_wanted(key, worker, needs):
+                    return False  # nothing came of it while it was wanted
             spec = run_spec(record, task, self._store.cluster_id, self._node)
             if self.workload is not None:
                 spec = self.workload.dress(spec, record)
-            spec = replace(spec, progress=self._teller(key))
+            spec = replace(spec, progress=tell)
             preparing = pins.prepare(driver, spec, record.assignment.job_version, self._settle)
             ready = await self._while_wanted(key, worker, preparing)
             if ready is None:
@@ -672,6 +676,8 @@ class Supervisor:
             # An old answer that came late, or somebody started it again behind our back: only a new look can tell.
             self._spawn(self._look_again(one))
             return
+        if before is not None and before.exit is not None and one.exit == replace(before.exit, with_engine=False):
+            one = replace(one, exit=before.exit)  # a notice of the same end, which does not know whose doing it was
         self._found.put(one)
         if one.state is InstanceState.EXITED and self.workload is not None:
             self.workload.ended(one.run)

@@ -25,13 +25,13 @@ def main(tree_file: str, directory: str, way: str, arguments: list[str]) -> None
     tree = _load(tree_file)
     spec = process_shim.Spec.read(os.path.join(directory, "spec"))  # noqa: PTH118
     os.umask(0o022)
-    if spec.gid >= 0:
-        os.setgroups(spec.groups)
-        os.setgid(spec.gid)
-    if spec.uid >= 0:
-        os.setuid(spec.uid)
     try:
-        os.chdir(spec.cwd)
+        os.chdir(spec.cwd)  # as the task got there, too: its user may not walk through the agent's directory
+        if spec.gid >= 0:
+            os.setgroups(spec.groups)
+            os.setgid(spec.gid)
+        if spec.uid >= 0:
+            os.setuid(spec.uid)
         if way == "out":
             _out(tree, arguments[0])
         else:

@@ -142,8 +142,9 @@ class WorkloadSide:
 
     # ------------------------------------------------------------------------ a run begins
 
-    async def prepare(self, record: Record) -> bool:
-        """True once the services that it needs are there. Raises ``StartError`` when they do not come."""
+    async def prepare(self, record: Record, tell: Callable[[str], None] = lambda _text: None) -> bool:
+        """True once the services that it needs are there; ``tell`` hears what it waits for. Raises ``StartError`` when
+        they do not come."""
         group = record.assignment.group
         names = {text: parse_need(text, record.key.id.namespace) for text in group.needs}
         missing = dict(names)
@@ -154,6 +155,7 @@ class WorkloadSide:
                         if service.instances:
                             del missing[text]
                             break
+                        tell(f"waits for service {text!r}, of which no instance is ready")
         except TimeoutError:
             text = next(iter(missing))
             raise StartError(

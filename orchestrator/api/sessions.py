@@ -190,7 +190,7 @@ class Sessions:
         try:
             link = await self._forwarder.duplex(peer_id, PATH, call)
             await link.write(ClientFrame(open=wanted).SerializeToString())
-            first = await link.read()
+            first = await anext(aiter(link), None)
             if isinstance(first, bytes):
                 return link, first
         except grpc.aio.AioRpcError as broken:
@@ -268,7 +268,8 @@ async def _next(ups: AsyncIterator[Any]) -> Any:
 
 
 async def _pumped(link: Any, first: bytes, ups: AsyncIterator[ClientFrame], peer_id: str) -> AsyncIterator[bytes]:
-    """Frames from the other peer, while the client's go there."""
+    """Frames from the other peer, while the client's go there. By iteration: ``link.read`` loses what has come once a
+    write has failed, and a client may well say something just when the session ends."""
 
     async def up() -> None:
         with contextlib.suppress(*BROKEN):
@@ -279,7 +280,7 @@ async def _pumped(link: Any, first: bytes, ups: AsyncIterator[ClientFrame], peer
     writing = asyncio.ensure_future(up())
     try:
         yield first
-        while isinstance(frame := await link.read(), bytes):
+        async for frame in link:
             yield frame
     except grpc.aio.AioRpcError as broken:
         error = from_rpc_error(broken)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -238,7 +239,7 @@ class _Reader:
         """Earlier runs first; until the log ends, or when following, through restarts and later attempts."""
         wanted = self._wanted
         if wanted.all_attempts or wanted.since_ms:
-            async for chunk in self._before(source):
+            async for chunk in self._before(source) if wanted.tail < 0 else self._last_before(source):
                 yield chunk
         attempt, run, tail = wanted.attempt, source.run, wanted.tail
         while True:
@@ -266,17 +267,33 @@ class _Reader:
 
     async def _before(self, source: _Source) -> AsyncIterator[LogsChunk]:
         """Runs before the newest one, as far as anybody still has their output."""
-        for attempt, restarts in (*source.earlier, source.run):
-            for previous in (True, False):
-                if (previous and not restarts) or (not previous and (attempt, restarts) == source.run):
-                    continue
-                try:
-                    async for chunk in self._client.logs(
-                        source.id, source.task, attempt, previous=previous, since_ms=self._wanted.since_ms
-                    ):
-                        yield chunk
-                except (NotFoundError, PreconditionError):
-                    continue  # its output is gone, or on a node that is away
+        for attempt, previous in _runs_before(source):
+            async for chunk in self._run(source, attempt, previous=previous):
+                yield chunk
+
+    async def _last_before(self, source: _Source) -> AsyncIterator[LogsChunk]:
+        """The last lines of all runs together, less those of the newest one: at most ``tail`` lines are held."""
+        left = self._wanted.tail
+        left -= _line_count([chunk async for chunk in self._run(source, source.run[0], tail=left)])
+        kept: list[list[LogsChunk]] = []
+        for attempt, previous in reversed(_runs_before(source)):
+            if left <= 0:
+                break
+            kept.append([chunk async for chunk in self._run(source, attempt, previous=previous, tail=left)])
+            left -= _line_count(kept[-1])
+        for run in reversed(kept):
+            for chunk in run:
+                yield chunk
+
+    async def _run(
+        self, source: _Source, attempt: int, *, previous: bool = False, tail: int = -1
+    ) -> AsyncIterator[LogsChunk]:
+        """What one run has said; nothing where its output is gone, or on a node that is away."""
+        with contextlib.suppress(NotFoundError, PreconditionError):
+            async for chunk in self._client.logs(
+                source.id, source.task, attempt, previous=previous, tail_lines=tail, since_ms=self._wanted.since_ms
+            ):
+                yield chunk
 
     async def _next_run(self, source: _Source, last: _Run) -> _Run | None:
         """The run after ``last``, once there is one; None when there will be none."""
@@ -294,6 +311,22 @@ class _Reader:
             except NotFoundError:
                 return None
             await asyncio.sleep(NEXT_RUN_S)
+
+
+def _runs_before(source: _Source) -> list[tuple[int, bool]]:
+    """(attempt, whether before its last restart) of the runs before the newest one, oldest first."""
+    return [
+        (attempt, previous)
+        for attempt, restarts in (*source.earlier, source.run)
+        for previous in (True, False)
+        if (restarts if previous else (attempt, restarts) != source.run)
+    ]
+
+
+def _line_count(chunks: list[LogsChunk]) -> int:
+    """Also of a last line without its end."""
+    text = b"".join(chunk.data for chunk in chunks)
+    return text.count(b"\n") + (not text.endswith(b"\n") and text != b"")
 
 
 def _line_end() -> LogsChunk:

@@ -52,9 +52,8 @@ def show(
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Columns, aligned; empty columns are left out, state words are coloured."""
-    body = [[str(cell) for cell in row] for row in rows]
-    assert all(len(row) == len(headings) for row in body), f"cells without a heading, or the other way: {headings}"
+    """Columns, aligned; empty columns are left out, state words are coloured. Each row has a cell for each heading."""
+    body = [[str(cell) for _, cell in zip(headings, row, strict=True)] for row in rows]
     keep = [number for number in range(len(headings)) if number == 0 or any(row[number] for row in body)]
     lines = [[headings[number] for number in keep], *([row[number] for number in keep] for row in body)]
     widths = [max(len(line[number]) for line in lines) for number in range(len(keep))]

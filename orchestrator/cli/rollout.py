@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ import click
 from orchestrator.cli.ps import explanation_text
 from orchestrator.cli.session import Session
 from orchestrator.cli.views import newest
-from orchestrator.contract.errors import ExitCode, NoLeaderError, NotFoundError, RaftsmanError
+from orchestrator.contract.errors import ExitCode, NoLeaderError, RaftsmanError
 from orchestrator.contract.model import AllocState, JobType
 from orchestrator.contract.rollouts import RolloutStatus
 
@@ -147,7 +147,7 @@ class Rollout:
                 came_back = pending is not None and judgement.pending > pending
                 pending = judgement.pending
                 limit_s = self._session.timeout_s
-                if judgement.done and (self._settled(now) or (limit_s is not None and now - began >= limit_s)):
+                if judgement.done and (self._settled(job, now) or (limit_s is not None and now - began >= limit_s)):
                     break
                 if (came_back or now - max(moved, asked) >= REASONS_S) and not job.stopped:
                     asked = now
@@ -176,15 +176,17 @@ class Rollout:
         self._show_failures(list(placed.allocations), judgement)
         return ended
 
-    def _settled(self, now: float) -> bool:
-        """Whether exactly these runs have been up for long enough; asked only while all are up."""
+    def _settled(self, job: JobStatus, now: float) -> bool:
+        """Whether exactly these runs have been up for long enough; asked only while all are up, as ``job`` says."""
         if self._spec.type is JobType.BATCH:
             return True
         placed = self._client.list_allocations(job=self._spec.name, namespace=self._spec.namespace).allocations
         runs = frozenset((str(one.id), one.attempt, one.restarts) for one in placed if one.state is AllocState.RUNNING)
         if runs != self._runs:
             self._runs, self._runs_since = runs, now
-        return not runs or now - self._runs_since >= SETTLED_S
+        if not runs:  # nothing is to run, or all of it has ended since ``job`` was asked for
+            return not any(group.running for group in job.groups)
+        return now - self._runs_since >= SETTLED_S
 
     def _tell_reasons(self, tell: _Tell, judgement: Judgement) -> None:
         """What it waits for, each reason once: why nothing fits, what an agent has trouble with."""
@@ -258,17 +260,22 @@ class Rollout:
         group = next((group for group in self._spec.groups if group.name == allocation.id.group), None)
         lines: list[str] = []
         for task in group.tasks if group is not None else ():
-            data = bytearray()
-            try:
-                for chunk in self._client.at_most(5.0).logs(
-                    allocation.id, task=task.name, attempt=allocation.attempt, tail_lines=LOG_LINES
-                ):
-                    data += chunk.data
-            except (NotFoundError, RaftsmanError):
-                continue  # it never started, or its node is gone: there is no log to show
+            data = self._last_output(allocation, task.name)
+            if not data and allocation.restarts:  # it was taken back while it began again
+                data = self._last_output(allocation, task.name, previous=True)
             prefix = f"{task.name}: " if group is not None and len(group.tasks) > 1 else ""
             lines += [f"{prefix}{line}" for line in data.decode("utf-8", "replace").splitlines()[-LOG_LINES:]]
         return lines
+
+    def _last_output(self, allocation: Allocation, task: str, *, previous: bool = False) -> bytes:
+        """Of the newest run, or the one before it; nothing where it never started, or its node is gone."""
+        data = bytearray()
+        with suppress(RaftsmanError):
+            for chunk in self._client.at_most(5.0).logs(
+                allocation.id, task=task, attempt=allocation.attempt, previous=previous, tail_lines=LOG_LINES
+            ):
+                data += chunk.data
+        return bytes(data)
 
 
 class _Tell:

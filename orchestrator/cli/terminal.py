@@ -8,6 +8,7 @@ was read has been taken; POSIX only (Linux and macOS).
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import os
 import shutil
@@ -49,7 +50,8 @@ async def standard_input() -> AsyncIterator[bytes]:
     queue: asyncio.Queue[bytes] = asyncio.Queue(1)
 
     def read() -> None:
-        with contextlib.suppress(RuntimeError, OSError, asyncio.CancelledError):
+        # The command may end while more is typed: the loop is closed then, or closing and cancels what waits in it.
+        with contextlib.suppress(RuntimeError, OSError, concurrent.futures.CancelledError):
             while True:
                 data = os.read(0, CHUNK)
                 asyncio.run_coroutine_threadsafe(queue.put(data), loop).result()

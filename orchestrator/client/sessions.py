@@ -106,9 +106,15 @@ class Session:
                 await self._call.write(frame)
 
 
+async def _next(call: Any) -> Any:
+    """The next frame, None at the end. By iteration: once a write has failed, and one does that comes just after the
+    other side ended the session, ``call.read`` loses what had come and was not yet read."""
+    return await anext(aiter(call), None)
+
+
 async def _frame(call: Any, address: str) -> AgentFrame:
     try:
-        frame = await call.read()
+        frame = await _next(call)
     except grpc.aio.AioRpcError as broken:
         error = from_rpc_error(broken)
         if isinstance(error, UnknownOutcomeError):
@@ -142,7 +148,7 @@ async def open_session(endpoints: Endpoints, wanted: SessionOpen, timeout_s: flo
             try:
                 async with asyncio.timeout_at(asyncio.get_running_loop().time() + deadline - time.monotonic()):
                     await call.write(ClientFrame(open=wanted))
-                    first = await call.read()
+                    first = await _next(call)
                 if isinstance(first, AgentFrame):
                     endpoints.answered(endpoint)
                     problem = _problem(first.end) if first.HasField("end") else None

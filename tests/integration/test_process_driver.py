@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import signal
 import sys
+import tarfile
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +22,10 @@ from agent.drivers import process
 from agent.drivers.process import ProcessDriver
 from agent.drivers.process_logs import LogReader
 from agent.drivers.process_shim import LogFiles
+from agent.hands import HandsError
 from agent.log_tail import tail
 from orchestrator.contract.model import MountSpec, str_map
+from orchestrator.contract.tree import Target
 from tests.integration.agent_fakes import key_of, task_of, until
 
 CLUSTER = "cluster"
@@ -50,6 +54,13 @@ async def ended(driver: ProcessDriver, name: str) -> Instance:
     found = await until(look, "the end")
     assert isinstance(found, Instance)
     return found
+
+
+def closed(directory: Path) -> Path:
+    """For its owner alone, with a file in it."""
+    directory.chmod(0o700)
+    (directory / "secret").write_text("x")
+    return directory / "secret"
 
 
 def lies(place: str) -> bool:
@@ -183,6 +194,36 @@ async def test_a_task_runs_as_the_user_that_it_names(driver: ProcessDriver) -> N
     await ended(driver, spec.name)
     assert (await text(driver, spec.name)).splitlines()[0] == "65534"
     assert len((await text(driver, spec.name)).splitlines()) == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="switching users takes root")
+async def test_files_of_another_users_task_are_copied_through_directories_that_are_closed_to_it(
+    driver: ProcessDriver, tmp_path: Path
+) -> None:
+    """An agent's directory is its own (0700), and every copy failed."""
+    secret = closed(tmp_path)
+    spec = spec_of("sh", "-c", "id -u > mine; exec sleep 1000", user="nobody")
+    await driver.start(spec)
+    await until(lambda: lies(str(driver._root / spec.name / "work" / "mine")), "the file")
+    name, chunks = await driver.copy_out(spec.name, "mine")
+    with tarfile.open(fileobj=io.BytesIO(b"".join([chunk async for chunk in chunks]))) as archive:
+        (member,) = archive.getmembers()
+        found = archive.extractfile(member)
+        assert found is not None
+        assert (name, found.read()) == ("mine", b"65534\n")
+    name, incoming = await driver.copy_in(spec.name, Target(path=".", name="new", directory=False, contents=False))
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        member = tarfile.TarInfo("new")
+        member.size = 3
+        archive.addfile(member, io.BytesIO(b"hi\n"))
+    await incoming.write(packed.getvalue())
+    await incoming.finish()
+    await incoming.close()
+    there = driver._root / spec.name / "work" / "new"
+    assert (name, there.read_text(), there.stat().st_uid) == ("new", "hi\n", 65534)
+    with pytest.raises(HandsError, match=r"there is no|ermission denied"):  # with the task's rights, as before
+        await driver.copy_out(spec.name, str(secret))
 
 
 @pytest.mark.parametrize("options", [{}, {"user": "nobody"}, {"user": "nobody", "work_dir": "/"}], ids=str)

@@ -224,6 +224,15 @@ async def test_dns_answers_through_an_outage_and_says_how_old_it_is(
     await peer.wait_state(key, AllocState.RUNNING)
     assert await output(peer, key) == "10.0.0.9:5432,10.0.0.8:5432 10.0.0.9\n"
 
+    # One that has to wait says for what.
+    early = key_of("early")
+    asking = assignment_of(early, task_of("sleep", "1000"))
+    peer.assign(replace(asking, group=replace(asking.group, needs=("db", "cache"))))
+    told = (early, "waits for service 'cache', of which no instance is ready")
+    await until(lambda: told in peer.progress, "what it waits for")
+    peer.offer("cache", ("10.0.0.7", 6379))
+    await peer.wait_state(early, AllocState.RUNNING)
+
     await peer.stop()
     await agent.end(signal.SIGTERM)
     _age(tmp_path / "n1")

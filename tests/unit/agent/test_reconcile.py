@@ -184,6 +184,16 @@ def test_a_backoff_waits_its_time_and_then_starts_the_next_run() -> None:
     assert (late.record.state, late.record.restarts, kinds(late)) == (AllocState.STARTING, 1, ["Start"])
 
 
+@pytest.mark.parametrize("now_ms", [NOW, NOW + 100])
+def test_what_somebody_starts_again_during_a_backoff_is_ended_before_the_next_run(now_ms: int) -> None:
+    """After ``docker restart`` it went on beside its successor, with the same ports."""
+    waiting = record(state=AllocState.BACKOFF, due_ms=NOW + 100, used=1, launched=("main",))
+    revived = step(waiting, [instance()], now_ms)
+    assert (revived.record.state, revived.record.due_ms, kinds(revived)) == (AllocState.BACKOFF, NOW + 100, ["Stop"])
+    late = step(revived.record, [instance(exit_=Exit(code=143, signal=15))], NOW + 100)
+    assert (late.record.restarts, late.record.used, kinds(late)) == (1, 1, ["Start"])
+
+
 def test_a_clock_that_was_set_back_does_not_prolong_a_backoff() -> None:
     waiting = record(state=AllocState.BACKOFF, due_ms=NOW + 86_400_000, used=1)
     assert step(waiting, [], NOW).wake_ms == NOW + 30_000

@@ -103,6 +103,19 @@ async def test_a_run_that_somebody_starts_again_is_seen_and_ended(bench: Bench) 
     assert bench.driver.stops[0][0] == name_of(key)
 
 
+async def test_a_run_that_somebody_starts_again_during_its_backoff_is_ended(bench: Bench) -> None:
+    key = key_of()
+    await bench.assign(assignment_of(key, fake_task(), restart=RestartPolicy(attempts=1, delay_ms=3_600_000)))
+    await bench.wait_state(key, AllocState.RUNNING)
+    bench.driver.end(name_of(key), Exit(code=1))
+    await bench.wait_state(key, AllocState.BACKOFF)
+    bench.driver.revive(name_of(key))
+    await bench.until_running(set())
+    assert [name for name, *_ in bench.driver.stops] == [name_of(key)]
+    assert bench.driver.starts == [name_of(key)]
+    assert bench.states(key)[-1] == (0, AllocState.BACKOFF)
+
+
 async def test_an_old_answer_that_a_run_is_not_started_yet_changes_nothing(bench: Bench) -> None:
     key = key_of()
     await bench.assign(assignment_of(key, fake_task()))
@@ -471,6 +484,21 @@ async def test_what_a_restarted_engine_took_along_starts_again_at_once_and_once(
     bench.driver.set_available(True)
     await bench.wait_state(key, AllocState.RUNNING, restarts=1)
     assert bench.driver.starts == [name_of(key), name_of(key, restarts=1)]
+    assert bench.supervisor.records[key].used == 0
+
+
+async def test_a_late_notice_of_an_end_does_not_make_it_the_tasks_own(bench: Bench) -> None:
+    """A look at everything had found whose doing it was, the notice came before the worker acted, and the task waited
+    out its delay."""
+    key = key_of()
+    await bench.assign(assignment_of(key, fake_task(), restart=AN_HOUR))
+    await bench.wait_state(key, AllocState.RUNNING)
+    bench.driver.end(name_of(key), TERMINATED)
+    (ended,) = await bench.driver.list(CLUSTER)
+    assert ended.exit is not None
+    bench.supervisor.see(replace(ended, exit=replace(ended.exit, with_engine=True)))
+    bench.supervisor.see(ended)
+    await bench.wait_state(key, AllocState.RUNNING, restarts=1)
     assert bench.supervisor.records[key].used == 0
 
 

@@ -432,12 +432,14 @@ async def test_a_start_waits_for_what_it_needs_and_then_says_where_it_is(side: S
         await side.side.prepare(record)
     assert not refused.value.permanent
     side.side._needs_s = 30.0
-    waiting = asyncio.ensure_future(side.side.prepare(record))
+    told: list[str] = []
+    waiting = asyncio.ensure_future(side.side.prepare(record, told.append))
     await asyncio.sleep(0)
     side.services._hear(replace(DB, instances=()))
     side.services._wake()
     await asyncio.sleep(0.01)
     assert not waiting.done()
+    assert told == ["waits for service 'my-db', of which no instance is ready"]
     side.services._hear(DB)
     side.services._wake()
     await asyncio.wait_for(waiting, 5)

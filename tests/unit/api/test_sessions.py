@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, Generic, TypeVar
 
+import grpc
+import grpc.aio
 import pytest
 
 from orchestrator.api import sessions
@@ -288,3 +290,35 @@ async def test_usage_is_asked_of_the_agents_and_who_does_not_answer_is_named(api
     with pytest.raises(NotFoundError, match="no node 'nowhere'"):
         await api.usages.get_usage(pb.GetUsageRequest(node="nowhere"), call())
     waiting.cancel()
+
+
+async def test_what_another_peer_sent_is_passed_on_though_the_client_went_on_talking() -> None:
+    """A write that comes after the other peer's end makes gRPC's ``read`` forget what is still to be read."""
+
+    async def whole(ups: Any, _context: Any) -> AsyncIterator[bytes]:
+        await anext(aiter(ups))
+        for piece in (b"one", b"two", b"three"):
+            yield piece
+
+    async def talk() -> AsyncIterator[ClientFrame]:
+        while not link.done():
+            yield ClientFrame(data=b"x" * 1000)
+
+    server = grpc.aio.server()
+    handlers = {"Session": grpc.stream_stream_rpc_method_handler(whole)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test", handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel, asyncio.timeout(30):
+            made: Any = channel.stream_stream
+            link = made("/test/Session")()
+            await link.write(b"hello")
+            frames = sessions._pumped(link, await anext(aiter(link)), talk(), "p2")
+            heard = [await anext(frames)]
+            while not link.done():  # the client's side is pumped beside, and nobody takes the answers meanwhile
+                await asyncio.sleep(0)
+            heard += [frame async for frame in frames]
+    finally:
+        await server.stop(None)
+    assert heard == [b"one", b"two", b"three"]

@@ -97,6 +97,17 @@ def test_names_are_one_a_line(cli: Cli, running: World) -> None:
     assert cli("status", "web", "-o", "name")[1] == "web/main/0\n"
 
 
+def test_the_columns_of_a_job_stand_below_their_names(cli: Cli, running: World) -> None:
+    """Memory stood below GPUS and processors below MEMORY: one column had no name."""
+    where, job = next(iter(running.jobs.items()))
+    running.jobs[where] = replace(job, groups=(replace(job.groups[0], skipped=7, lost=8),))
+    lines = cli("status", "web")[1].splitlines()
+    (at,) = [number for number, line in enumerate(lines) if line.startswith("GROUP")]
+    found = dict(zip(lines[at].split(), lines[at + 1].split(), strict=True))
+    assert (found["SKIPPED"], found["LOST"]) == ("7", "8")
+    assert found["CPU"] == "0.1" and found["MEMORY"].endswith("Mi")
+
+
 def test_status_shows_why_something_is_pending(cli: Cli, world: World) -> None:
     world.jobs[("default", "web")] = job("pending", pending=1)
     world.explanation = answers.Explanation(
@@ -209,6 +220,25 @@ def test_run_of_a_service_that_fails_in_its_first_second_exits_with_four(
     assert "web/main/0 on one: exit code 3" in err
 
 
+def test_run_of_a_service_that_fails_between_two_questions_exits_with_four(
+    cli: Cli, world: World, peer: FakePeer, job_file: str
+) -> None:
+    """It said that it runs and exited with 0: the job still ran when it was asked for, and no instance of it did just
+    after that."""
+    finish(world, "running", [allocation()], running=1)
+
+    def fail_before_the_first_look(method: str) -> None:
+        if method == "ListAllocations" and world.jobs[("default", "web")].state == "running":
+            spec = world.jobs[("default", "web")].spec
+            world.jobs[("default", "web")] = job("failed", spec, failed=1)
+            world.allocations = [allocation(state=AllocState.FAILED, reason="out of memory", exit_code=137)]
+
+    peer.on_call = fail_before_the_first_look
+    code, _, err = cli("run", job_file)
+    assert code == 4
+    assert "web/main/0 on one: out of memory" in err
+
+
 def test_run_of_a_service_that_is_restarted_goes_on_waiting_until_it_has_settled(
     cli: Cli, world: World, peer: FakePeer, job_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,6 +305,18 @@ def test_run_shows_the_last_lines_of_what_failed_and_exits_with_four(cli: Cli, w
     assert "| line 29" in err
     assert "| line 20" in err
     assert "line 19" not in err
+
+
+def test_run_shows_what_a_run_said_that_was_taken_back_while_it_began_again(
+    cli: Cli, world: World, tmp_path: Path
+) -> None:
+    file = tmp_path / "b.yaml"
+    file.write_text("name: sums\ntype: batch\ncommand: [false]\n")
+    finish(world, "failed", [replace(allocation(state=AllocState.FAILED, reason="stopped"), restarts=1)], failed=1)
+    world.previous_logs["sums/main/0"] = b"cannot reach the database\n"
+    code, _, err = cli("run", str(file))
+    assert code == 4
+    assert "| cannot reach the database" in err
 
 
 def test_run_of_a_command_prints_what_it_wrote(cli: Cli, world: World) -> None:

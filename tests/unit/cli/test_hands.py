@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from dataclasses import replace
 
 import pytest
 
+from orchestrator.cli import terminal
 from orchestrator.contract import answers, model
 from tests.unit.cli.conftest import Cli
 from tests.unit.cli.test_commands import running
@@ -188,6 +191,19 @@ def test_logs_go_back_through_earlier_attempts(cli: Cli, running: World) -> None
     assert cli("logs", "web", "--since", "1970-01-01T00:00:01.800+00:00")[1] == "second\nthird\n"
 
 
+@pytest.mark.parametrize("lines", range(1, 8))
+def test_the_last_lines_of_all_attempts_are_no_more_than_were_asked_for(cli: Cli, running: World, lines: int) -> None:
+    """It printed all of the earlier attempts, and the last lines of the newest."""
+    running.allocations = [placed(0, 1, ended_ms=1_500), placed(0, 2, ended_ms=2_500), placed(0, 3)]
+    said = {1: [(1_000, b"a\n"), (1_100, b"b\n")], 2: [(2_000, b"c\n")], 3: [(3_000, b"d\n"), (3_100, b"e\n")]}
+    running.timed_logs = {("web/main/0", attempt): of for attempt, of in said.items()}
+    running.timed_logs[("web/main/0", 0)] = said[3]
+    everything = ["a", "b", "c", "d", "e"]
+    assert cli("logs", "web", "--all", "--tail", str(lines))[1].split() == everything[-lines:]
+    since = "1970-01-01T00:00:01.800+00:00"
+    assert cli("logs", "web", "--since", since, "--tail", str(lines))[1].split() == everything[2:][-lines:]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -255,3 +271,30 @@ def test_a_local_file_that_is_not_there_is_named(cli: Cli, running: World) -> No
     running.allocations = [placed(0, 1)]
     code, _, err = cli("cp", "nosuch", "web:/x")
     assert (code, err) == (2, "raftsman: there is no nosuch\n")
+
+
+# ---------------------------------------------------------------------------- the keyboard
+
+
+def test_who_types_on_while_the_command_ends_sees_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``yes | raftsman exec -i web -- head -1`` printed one: the thread waits for its turn when the loop ends."""
+    found: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", found.append)
+    monkeypatch.setattr("orchestrator.cli.terminal.os.read", lambda *_: b"y")
+    before = set(threading.enumerate())
+
+    async def one_key() -> None:
+        async for _ in terminal.standard_input():
+            waits = False
+            while not waits:  # one more is in the queue then, and another one waits for its place in it
+                others = asyncio.all_tasks() - {asyncio.current_task()}
+                for _ in range(10):
+                    await asyncio.sleep(0)
+                waits = any(not other.done() for other in others)
+            return
+
+    asyncio.run(one_key())
+    for thread in set(threading.enumerate()) - before:
+        thread.join(30)
+        assert not thread.is_alive()
+    assert not found

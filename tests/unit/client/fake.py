@@ -34,6 +34,7 @@ class World:
     variables: dict[tuple[str, str], model.Variable] = field(default_factory=dict)
     events: list[model.Event] = field(default_factory=list)
     logs: dict[str, bytes] = field(default_factory=dict)
+    previous_logs: dict[str, bytes] = field(default_factory=dict)
     timed_logs: dict[tuple[str, int], list[tuple[int, bytes]]] = field(default_factory=dict)
     """By allocation and attempt: (time, line); before ``logs``."""
     drains: list[answers.DrainStatus] = field(default_factory=list)
@@ -287,12 +288,15 @@ class FakePeer(control_pb2_grpc.ControlServicer):
         )
         if timed is not None:
             offset = 0
+            if request.offset < 0 and request.tail_lines > 0:
+                timed = timed[-request.tail_lines :]  # each is a line
             for time_ms, text in timed:
                 if time_ms >= request.since_ms:
                     yield pb.LogsChunk(data=text, offset=offset, task="main", attempt=request.attempt, time_ms=time_ms)
                 offset += len(text)
             return
-        data = self.world.logs.get(f"{request.id.job}/{request.id.group}/{request.id.ordinal}", b"")
+        logs = self.world.previous_logs if request.previous else self.world.logs
+        data = logs.get(f"{request.id.job}/{request.id.group}/{request.id.ordinal}", b"")
         start = max(request.offset, 0)
         if request.offset < 0 and request.tail_lines > 0:
             start = len(b"".join(data.splitlines(keepends=True)[: -request.tail_lines]))
