@@ -29,6 +29,7 @@ from orchestrator.scheduling.placements import Placements
 from orchestrator.scheduling.preempt import remarks_on_waits
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.remedy import smallest_change
+from orchestrator.scheduling.remedy_gangs import smallest_change_for_gang
 from orchestrator.scheduling.serve import Served, only, serve
 from orchestrator.scheduling.solve import ENDLESS
 from orchestrator.scheduling.wish import wish_of
@@ -475,10 +476,10 @@ def _explain_group(
     assert problem is not None, "whoever is without a node was asked for"
     if wish.gang is not None:
         reasons = explain_gang(problem, wish, work.asks[mine[0]], mine[0])
+        remedy = smallest_change_for_gang(problem, wish, work.asks[mine[0]])
     else:
         reasons = explain_wish(problem, wish)
-    # A gang is placed whole or not at all: what would place one more instance of it is no remedy.
-    remedy = smallest_change(problem, wish) if wish.gang is None else None
+        remedy = smallest_change(problem, wish)
     waiting_before = sum(1 for at in range(mine[0]) if placements.unplaced[at])
     return GroupExplanation(
         group=group.name,

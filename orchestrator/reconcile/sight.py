@@ -116,11 +116,12 @@ class Sight:
         if whole is None:
             return self._views.view()
         slots = self._views.changed_since(self._index)
+        # Of single jobs that changed with the nodes, too: a look at these alone would count the nodes as seen to.
+        wider = (self._pending or self._everywhere) and self._views.nodes_changed_since(self._index)
         if slots is not None and not slots:
             due = self.wake_at_ms is not None and now_ms >= self.wake_at_ms
-            wider = (self._pending or self._everywhere) and self._views.nodes_changed_since(self._index)
             return self._views.view() if due or wider else None
-        if slots is None or self._pending or self.wake_at_ms is not None:
+        if slots is None or wider or self._pending or self.wake_at_ms is not None:
             return self._views.view()
         if self._views.nodes_changed_since(self._nodes_index):
             whole = self._whole = self._views.with_nodes(whole)

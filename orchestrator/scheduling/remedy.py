@@ -1,8 +1,8 @@
 """The smallest change that would place one more instance of a wish: found by trying, node by node.
 
-Owns: how each refusal is lifted, what a change costs, choosing. Leaves to others: what refuses
-(``explain.first_refusal``, and ``filters`` for the last word). The rule: a remedy is told only if the changed wish
-passes every check on the (perhaps changed) node.
+Owns: how each refusal is lifted, choosing. Leaves to others: what refuses (``explain.first_refusal``, and ``filters``
+for the last word), words and costs (``remedy_steps``), gangs (``remedy_gangs``). The rule: a remedy is told only if the
+changed wish passes every check on the (perhaps changed) node.
 
 A new check becomes remediable by one entry in ``_LIFTERS``, keyed by the first word of the ``constraint`` of its
 refusals; until then a node that fails it is passed over.
@@ -20,28 +20,14 @@ from orchestrator.contract.answers import RemedyStep
 from orchestrator.contract.constraints import describe
 from orchestrator.contract.model import DeviceRequest, NodeStatus, Toleration
 from orchestrator.contract.taints import repelling
-from orchestrator.scheduling.explain import Refusal, amount, first_refusal
+from orchestrator.scheduling import remedy_steps as steps
+from orchestrator.scheduling.explain import Refusal, first_refusal
 from orchestrator.scheduling.filters import has_room, suitable
 from orchestrator.scheduling.preferences import describe_affinity, describe_spread
 from orchestrator.scheduling.problem import Problem
+from orchestrator.scheduling.remedy_steps import Remedy
 from orchestrator.scheduling.wanted import Preferences
 from orchestrator.scheduling.wish import DIMENSIONS, Wish
-
-UNITS = ("cpu_millis", "memory_mib", "disk_mib")
-STEPS_MAX = 12
-"""Changes for one node; what needs more is not a small change."""
-COST_CLOSED, COST_DRIVER, COST_LOST = 0.75, 2.0, 2.5
-"""Against 1 for a condition given up, and for a request the share by which it shrinks: opening a node that somebody
-closed is cheaper than giving up a condition, bringing a machine back is dearer than both."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Remedy:
-    """``node``: the name of the node on which it would then fit."""
-
-    steps: tuple[RemedyStep, ...]
-    node: str
-    cost: float
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,22 +44,21 @@ class _Trial:
     def name(self) -> str:
         return self.problem.nodes[self.node].spec.name
 
-    def add(self, cost: float, kind: str, what: str, text: str, *, before: str = "", after: str = "") -> None:
-        self.cost += cost
-        self.steps.append(RemedyStep(kind=kind, what=what, before=before, after=after, text=text))
+    def add(self, made: tuple[float, RemedyStep]) -> None:
+        self.cost += made[0]
+        self.steps.append(made[1])
 
 
 def smallest_change(problem: Problem, wish: Wish) -> Remedy | None:
     """What is cheapest over all nodes, on what is free in ``problem`` now (which is left as it is); None: no node can
     be made to fit."""
     best: Remedy | None = None
-    closed = {node: _closed(problem, node) for node in np.flatnonzero(~problem.open).tolist()}
+    closed = {node: steps.opened(problem, node) for node in np.flatnonzero(~problem.open).tolist()}
     with _opened(problem, list(closed)):
         for node in range(len(problem)):
             trial = _Trial(problem=problem, node=node, wish=wish, steps=[])
             if node in closed:
-                kind, cost, text = closed[node]
-                trial.add(cost, "node", kind, text)
+                trial.add(closed[node])
             if _lift_all(trial, limit=best.cost if best is not None else float("inf")):
                 best = Remedy(steps=tuple(trial.steps), node=trial.name, cost=trial.cost)
     return best
@@ -95,20 +80,12 @@ def _opened(problem: Problem, nodes: Sequence[int]) -> Iterator[None]:
         problem.presence.forget_verdicts()
 
 
-def _closed(problem: Problem, node: int) -> tuple[str, float, str]:
-    record = problem.nodes[node]
-    name = record.spec.name
-    if record.status is not NodeStatus.READY:
-        return "back", COST_LOST, f"bring node {name} back"
-    return "uncordon", COST_CLOSED, f"`raftsman node uncordon {name}`"
-
-
 def _lift_all(trial: _Trial, *, limit: float) -> bool:
     """Change the wish until nothing on the node refuses it; False: it cannot be, or not for less than ``limit``."""
     while (refusal := first_refusal(trial.problem, trial.wish, trial.node)) is not None:
         lifter = _LIFTERS.get(refusal.constraint.partition(" ")[0])  # what a resource is called follows a space
-        steps = len(trial.steps)
-        if lifter is None or steps >= STEPS_MAX or not lifter(trial, refusal) or len(trial.steps) == steps:
+        before = len(trial.steps)
+        if lifter is None or before >= steps.STEPS_MAX or not lifter(trial, refusal) or len(trial.steps) == before:
             return False
     if trial.cost >= limit or not trial.steps:
         return False
@@ -127,8 +104,7 @@ def _lift_amount(trial: _Trial, refusal: Refusal) -> bool:
     request = list(trial.wish.request)
     request[dimension] = free
     trial.wish = trial.wish._replace(request=(request[0], request[1], request[2]))
-    text = f"ask for {amount(dimension, wanted - free)} less {refusal.constraint} ({amount(dimension, free)})"
-    trial.add((wanted - free) / wanted, "request", UNITS[dimension], text, before=str(wanted), after=str(free))
+    trial.add(steps.less(dimension, wanted, free))
     return True
 
 
@@ -137,7 +113,7 @@ def _lift_label(trial: _Trial, refusal: Refusal) -> bool:
     if len(left) == len(trial.wish.constraints):
         return False
     trial.wish = trial.wish._replace(constraints=left)
-    trial.add(1.0, "constraint", refusal.key, f"leave out the constraint {refusal.key}", before=refusal.key)
+    trial.add(steps.without_constraint(refusal.key))
     return True
 
 
@@ -148,10 +124,7 @@ def _lift_driver(trial: _Trial, refusal: Refusal) -> bool:
         return False
     # A node with the driver and a wish without it pass the same checks.
     trial.wish = trial.wish._replace(drivers=left)
-    names = ", ".join(missing)
-    trial.add(
-        COST_DRIVER * len(missing), "driver", names, f"give the agent of {trial.name} driver {names}", after=names
-    )
+    trial.add(steps.with_driver(trial.name, missing))
     return True
 
 
@@ -162,14 +135,14 @@ def _lift_port(trial: _Trial, refusal: Refusal) -> bool:
             return False
         at = len(ports) - 1 - ports[::-1].index(0)
         trial.wish = trial.wish._replace(ports=ports[:at] + ports[at + 1 :])
-        trial.add(1.0, "port", "any", "ask for one port less", before="0")
+        trial.add(steps.one_port_less())
         return True
     taken = set(trial.problem.ports.taken(trial.node, ports))
     if not taken:
         return False
     trial.wish = trial.wish._replace(ports=tuple(0 if port in taken else port for port in ports))
     for port in sorted(taken):
-        trial.add(1.0, "port", str(port), f"let any host port do instead of {port}", before=str(port), after="0")
+        trial.add(steps.any_port(port))
     return True
 
 
@@ -177,40 +150,29 @@ def _lift_gpus(trial: _Trial, refusal: Refusal) -> bool:
     request = trial.wish.gpus
     if request is None:
         return False
-    for changed, cost, what, text in _smaller(trial, request):
+    for changed in _smaller(trial, request):
         wish = trial.wish._replace(gpus=changed)
         refused = first_refusal(trial.problem, wish, trial.node)
         if refused is None or refused.constraint != refusal.constraint:
             trial.wish = wish
-            before, after = (str(getattr(one, what)) if one is not None else "0" for one in (request, changed))
-            trial.add(cost, "gpus", what, text, before=before, after=after)
+            trial.add(steps.other_gpus(request, changed))
             return True
     return False
 
 
-def _smaller(trial: _Trial, request: DeviceRequest) -> Iterator[tuple[DeviceRequest | None, float, str, str]]:
+def _smaller(trial: _Trial, request: DeviceRequest) -> list[DeviceRequest | None]:
     """Smaller wishes for devices, the least change first."""
     free = np.sort(trial.problem.devices.free[trial.node])[::-1]
     share = int(free[request.count - 1]) if request.count <= len(free) else 0
-    found: list[tuple[DeviceRequest | None, float, str, str]] = [
-        (
-            replace(request, count=count),
-            (request.count - count) / request.count,
-            "count",
-            f"ask for {count} GPU{'s' if count > 1 else ''} instead of {request.count}",
-        )
-        for count in range(1, request.count)
-    ]
+    found: list[DeviceRequest | None] = [replace(request, count=count) for count in range(1, request.count)]
     if 0 < share < request.gpu_millis:
-        text = f"ask for {share / 1000:g} of each GPU instead of {request.gpu_millis / 1000:g}"
-        cost = (request.gpu_millis - share) / request.gpu_millis
-        found.append((replace(request, gpu_millis=share), cost, "gpu_millis", text))
+        found.append(replace(request, gpu_millis=share))
     if request.models:
-        found.append((replace(request, models=()), 1.0, "models", "let any model of GPU do"))
+        found.append(replace(request, models=()))
     if request.memory_mib:
-        found.append((replace(request, memory_mib=0), 1.0, "memory_mib", "let GPUs with less memory do"))
-    found.append((None, 3.0, "count", "ask for no GPU"))
-    yield from sorted(found, key=lambda one: one[1])
+        found.append(replace(request, memory_mib=0))
+    found.append(None)
+    return sorted(found, key=lambda changed: steps.other_gpus(request, changed)[0])
 
 
 def _lift_taint(trial: _Trial, refusal: Refusal) -> bool:
@@ -219,7 +181,7 @@ def _lift_taint(trial: _Trial, refusal: Refusal) -> bool:
         return False
     toleration = Toleration(key=taint.key, value=taint.value, effect=taint.effect)
     trial.wish = trial.wish._replace(tolerations=(*trial.wish.tolerations, toleration))
-    trial.add(1.0, "toleration", refusal.key, f"tolerate the taint {refusal.key}", after=refusal.key)
+    trial.add(steps.tolerating(refusal.key))
     return True
 
 
@@ -249,7 +211,8 @@ def _prefer(trial: _Trial, changed: Preferences, kind: str, what: str) -> bool:
         return False
     trial.wish = trial.wish._replace(preferences=changed)
     way = "required: false" if kind == "affinity" else "when_unsatisfiable: place-anyway"
-    trial.add(1.0, kind, what, f"make `{what}` a preference ({way})", before=what)
+    text = f"make `{what}` a preference ({way})"
+    trial.add((steps.COST_CONDITION, RemedyStep(kind=kind, what=what, before=what, text=text)))
     return True
 
 
@@ -261,8 +224,7 @@ def _lift_resource(trial: _Trial, refusal: Refusal) -> bool:
     left = max(free, 0)
     custom = tuple((one, left if one == name else amount) for one, amount in trial.wish.custom if one != name or left)
     trial.wish = trial.wish._replace(custom=custom)
-    text = f"ask for {wanted - left} less {name} ({left})"
-    trial.add((wanted - left) / wanted, "resource", name, text, before=str(wanted), after=str(left))
+    trial.add(steps.less_custom(name, wanted, left))
     return True
 
 

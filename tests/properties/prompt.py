@@ -1,13 +1,16 @@
 """A cluster in one thread whose agents are prompt, and random ones in the middle of something.
 
 ``Real`` is the leader and the agents written anew, row by row through the public views: it shares no code with
-``foresight.settle``, which tests compare with it.
+``foresight.settle``, which tests compare with it. Its leader looks as ``leader.loop`` does, at everything or at some
+jobs alone, and remembers from one round to the next what it has seen to.
 """
 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 from orchestrator import plan
 from orchestrator.contract.model import (
@@ -25,10 +28,12 @@ from orchestrator.contract.model import (
     OnDisconnect,
 )
 from orchestrator.contract.rollouts import UpdateSpec
+from orchestrator.reconcile.sight import Sight, StateViews
 from orchestrator.scheduling import registry
 from orchestrator.state import views
 from orchestrator.state.apply import apply
 from orchestrator.state.commands import (
+    Applied,
     Command,
     CordonNode,
     DrainNode,
@@ -50,6 +55,11 @@ from orchestrator.state.state import State, new_state
 from tests.unit.scheduling.cluster import gpus, group_spec, node_spec
 
 
+def answer_of(outcome: Outcome) -> Any:
+    assert isinstance(outcome, Applied), outcome
+    return outcome.answer
+
+
 class Real:
     """A state with a leader and agents who do their work at once, one observation a command."""
 
@@ -60,18 +70,29 @@ class Real:
         self.now_ms = 1_000_000
         self.wake_at_ms: int | None = None
         self.acted_ms = self.now_ms
+        self.sight = Sight(StateViews(lambda: self.state))
+        self.planner = plan.Planner()
+        self.looks: Counter[str] = Counter()
 
     def do(self, command: Command) -> Outcome:
         entry = Entry(identity="test", request_id="", digest=b"", time_ms=self.now_ms, command=command)
         return apply(self.state, entry)
 
     def lead(self) -> bool:
-        decision = plan.decide(views.cluster_view(self.state), self.now_ms)
+        """One round of the leader's loop, but for its sleep; whether it did something."""
+        view = self.sight.look(self.now_ms)
+        self.looks["nothing" if view is None else "everything" if view.held is None else "some jobs"] += 1
+        if view is None:
+            self.wake_at_ms = self.sight.wake_at_ms
+            return False
+        decision = self.planner.decide(view, self.now_ms)
         self.wake_at_ms = decision.wake_at_ms
-        if decision.verdicts:
-            self.do(EndRollouts(verdicts=decision.verdicts))
+        self.sight.decided(view, pending=decision.pending, more=decision.more, wake_at_ms=decision.wake_at_ms)
+        if decision.verdicts and not answer_of(self.do(EndRollouts(verdicts=decision.verdicts))).changed:
+            self.sight.forget()  # something moved since
         for one in decision.plans:
-            self.do(one)
+            if answer_of(self.do(one)).rejected:
+                self.sight.forget()
             self.acted_ms = self.now_ms
         return bool(decision.plans or decision.verdicts)
 
@@ -104,9 +125,11 @@ class Real:
         for _ in range(500):
             decided = self.lead()
             if not self.obey() and not decided:
-                if self.wake_at_ms is None or not self.now_ms < self.wake_at_ms <= end_ms:
+                if self.wake_at_ms is None or self.wake_at_ms > end_ms:
                     return
-                self.now_ms = self.wake_at_ms
+                self.now_ms = max(
+                    self.now_ms, self.wake_at_ms
+                )  # at once, if it saw some jobs alone and wants to see all
         raise AssertionError("the cluster does not come to rest")
 
     def where(self) -> dict[str, tuple[str, tuple[str, ...]]]:

@@ -197,6 +197,25 @@ def test_nodes_that_join_cost_a_round_only_where_something_waits_or_runs_everywh
     assert len(list(world.live())) == before + 1
 
 
+def test_a_node_that_joins_while_another_job_changes_gets_its_instance_of_a_system_job() -> None:
+    """The round looks at what changed; at that job alone it would not see that the other one lacks an instance."""
+    from orchestrator.contract.model import JobSpec, JobType
+    from orchestrator.state.commands import JobSubmission, SubmitJobs
+    from tests.unit.scheduling.cluster import group_spec
+
+    world = Sighted()
+    world.do(some_node("n0", 1_000))
+    for name, kind in (("everywhere", JobType.SYSTEM), ("web", JobType.SERVICE)):
+        spec = JobSpec(name=name, type=kind, groups=(group_spec("a", cpu=10, memory=10),))
+        if kind is JobType.SERVICE:
+            world.do(some_node("joins", 1_000))
+        world.do(SubmitJobs(jobs=(JobSubmission(spec=spec, uid=name),)))
+        while world.round():
+            pass
+    found = Counter(views.allocation(world.state, row).id.job for row in world.live())
+    assert found == {"everywhere": 2, "web": 1}
+
+
 def test_a_round_that_asks_for_nothing_needs_no_nodes_as_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
     world = Sighted()
     world.do(some_node("n0", 1_000))

@@ -81,9 +81,17 @@ def new_version(real: Real) -> tuple[Change, list[Command]]:
     return Change(submit=spec), [SubmitJobs(jobs=(JobSubmission(spec=spec, uid="real", remember=True),))]
 
 
+def urgent(real: Real) -> tuple[Change, list[Command]]:
+    """A service that comes before all others, in a cluster that is at rest."""
+    real.run()
+    spec = replace(some_spec(real, "urgent"), type=JobType.SERVICE, priority=100)
+    return Change(submit=spec), [SubmitJobs(jobs=(JobSubmission(spec=spec, uid="real", remember=True),))]
+
+
 def assert_equal_to_what_happens(
     seed: int, rolling: bool, choose: Callable[[Real], tuple[Change, list[Command]]] = some_change
-) -> tuple[str, int]:
+) -> tuple[str, int, int]:
+    """How it went, how many outcomes there were, and at how many rounds the leader looked at some jobs alone."""
     real = some_cluster(seed, rolling=rolling)
     change, commands = choose(real)
     before, untouched = real.where(), image_hash(capture(real.state))
@@ -93,10 +101,10 @@ def assert_equal_to_what_happens(
     refused = [outcome for command in commands if isinstance(outcome := real.do(command), Rejected)]
     if isinstance(answer, Rejected):
         assert refused and refused[0].message == answer.message
-        return "refused", 0
+        return "refused", 0, 0
     assert not refused
-    began_ms = real.now_ms
     began_ms = real.acted_ms = real.now_ms
+    real.looks.clear()
     real.run(within_ms=HORIZON_MS)
     assert check(real.state) == []
 
@@ -109,7 +117,7 @@ def assert_equal_to_what_happens(
     waiting = plan.pending(views.cluster_view(real.state), real.now_ms)
     assert {(one.namespace, one.job, one.why.group): one.after for one in answer.pending if one.after} == waiting
     assert answer.pending_after == sum(waiting.values())
-    return "slow" if answer.takes_ms else "done", len(answer.outcomes)
+    return "slow" if answer.takes_ms else "done", len(answer.outcomes), real.looks["some jobs"]
 
 
 def foretold(before: dict[str, tuple[str, tuple[str, ...]]], answer: WhatIf) -> dict[str, tuple[str, tuple[str, ...]]]:
@@ -127,12 +135,18 @@ def test_what_if_answers_what_the_leader_then_does(first: int) -> None:
     """A thousand random clusters and changes in all; every allocation's node and devices, and everybody pending."""
     results = [assert_equal_to_what_happens(seed, seed % 2 == 1) for seed in range(first, first + CHUNK)]
     # The cases are not all trivial: a test that compares nothing with nothing would pass as well.
-    assert sum(outcomes > 0 for _, outcomes in results) >= CHUNK // 6
-    assert sum(kind != "refused" for kind, _ in results) > CHUNK // 2
+    assert sum(outcomes > 0 for _, outcomes, _ in results) >= CHUNK // 6
+    assert sum(kind != "refused" for kind, _, _ in results) > CHUNK // 2
+    assert sum(alone > 0 for _, _, alone in results) >= 3
 
 
 @pytest.mark.parametrize("first", range(2_000, 2_100, 25))
 def test_a_rollout_is_foretold_with_the_time_that_it_takes(first: int) -> None:
     """Surges, canaries, min_ready, what has no room, deadlines that pass and versions that are taken back."""
     results = [assert_equal_to_what_happens(seed, True, new_version) for seed in range(first, first + 25)]
-    assert sum(kind == "slow" for kind, _ in results) >= 3, "time passes in some of them"
+    assert sum(kind == "slow" for kind, _, _ in results) >= 3, "time passes in some of them"
+
+
+def test_whom_an_urgent_job_evicts_is_foretold_though_the_leader_first_looks_at_that_job_alone() -> None:
+    results = [assert_equal_to_what_happens(seed, False, urgent) for seed in range(3_000, 3_100)]
+    assert sum(alone > 0 for *_, alone in results) >= 20

@@ -1,0 +1,94 @@
+"""One step of a remedy in words and amounts, and what it costs: the same for one instance and for a gang.
+
+Owns: the texts, the fields of a step, the costs. Leaves to others: which steps help (``remedy``, ``remedy_gangs``). The
+rule: costs are against 1 for a condition given up, and for an amount the share by which it shrinks: opening a node that
+somebody closed is cheaper than giving up a condition, bringing a machine back is dearer than both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.contract.answers import RemedyStep
+from orchestrator.contract.model import DeviceRequest, NodeStatus
+from orchestrator.scheduling.explain import amount
+from orchestrator.scheduling.problem import Problem
+from orchestrator.scheduling.wish import DIMENSIONS
+
+UNITS = ("cpu_millis", "memory_mib", "disk_mib")
+STEPS_MAX = 12
+"""What needs more is not a small change."""
+COST_CONDITION, COST_CLOSED, COST_DRIVER, COST_LOST, COST_NO_GPU = 1.0, 0.75, 2.0, 2.5, 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remedy:
+    """``node``: the name of the node on which it would then fit; of a gang, of all of its nodes."""
+
+    steps: tuple[RemedyStep, ...]
+    node: str
+    cost: float
+
+
+def less(dimension: int, wanted: int, left: int) -> tuple[float, RemedyStep]:
+    text = f"ask for {amount(dimension, wanted - left)} less {DIMENSIONS[dimension]} ({amount(dimension, left)})"
+    return (wanted - left) / wanted, RemedyStep(
+        kind="request", what=UNITS[dimension], before=str(wanted), after=str(left), text=text
+    )
+
+
+def less_custom(name: str, wanted: int, left: int) -> tuple[float, RemedyStep]:
+    text = f"ask for {wanted - left} less {name} ({left})"
+    step = RemedyStep(kind="resource", what=name, before=str(wanted), after=str(left), text=text)
+    return (wanted - left) / wanted, step
+
+
+def without_constraint(key: str) -> tuple[float, RemedyStep]:
+    text = f"leave out the constraint {key}"
+    return COST_CONDITION, RemedyStep(kind="constraint", what=key, before=key, text=text)
+
+
+def tolerating(key: str) -> tuple[float, RemedyStep]:
+    return COST_CONDITION, RemedyStep(kind="toleration", what=key, after=key, text=f"tolerate the taint {key}")
+
+
+def any_port(port: int) -> tuple[float, RemedyStep]:
+    text = f"let any host port do instead of {port}"
+    return COST_CONDITION, RemedyStep(kind="port", what=str(port), before=str(port), after="0", text=text)
+
+
+def one_port_less() -> tuple[float, RemedyStep]:
+    return COST_CONDITION, RemedyStep(kind="port", what="any", before="0", text="ask for one port less")
+
+
+def other_gpus(request: DeviceRequest, changed: DeviceRequest | None) -> tuple[float, RemedyStep]:
+    """``changed`` differs in one thing; None: without GPUs."""
+    if changed is None:
+        cost, what, text = COST_NO_GPU, "count", "ask for no GPU"
+    elif changed.count < request.count:
+        cost, what = (request.count - changed.count) / request.count, "count"
+        text = f"ask for {changed.count} GPU{'s' if changed.count > 1 else ''} instead of {request.count}"
+    elif changed.gpu_millis < request.gpu_millis:
+        cost, what = (request.gpu_millis - changed.gpu_millis) / request.gpu_millis, "gpu_millis"
+        text = f"ask for {changed.gpu_millis / 1000:g} of each GPU instead of {request.gpu_millis / 1000:g}"
+    elif changed.models != request.models:
+        cost, what, text = COST_CONDITION, "models", "let any model of GPU do"
+    else:
+        cost, what, text = COST_CONDITION, "memory_mib", "let GPUs with less memory do"
+    before, after = (str(getattr(one, what)) if one is not None else "0" for one in (request, changed))
+    return cost, RemedyStep(kind="gpus", what=what, before=before, after=after, text=text)
+
+
+def with_driver(node_name: str, missing: list[str]) -> tuple[float, RemedyStep]:
+    names = ", ".join(missing)
+    text = f"give the agent of {node_name} driver {names}"
+    return COST_DRIVER * len(missing), RemedyStep(kind="driver", what=names, after=names, text=text)
+
+
+def opened(problem: Problem, node: int) -> tuple[float, RemedyStep]:
+    """Of a node that is lost, draining or cordoned."""
+    record = problem.nodes[node]
+    name = record.spec.name
+    if record.status is not NodeStatus.READY:
+        return COST_LOST, RemedyStep(kind="node", what="back", text=f"bring node {name} back")
+    return COST_CLOSED, RemedyStep(kind="node", what="uncordon", text=f"`raftsman node uncordon {name}`")
