@@ -8,9 +8,10 @@ from hypothesis import HealthCheck, given, settings
 
 from orchestrator.contract.model import GroupSpec, JobSpec, TaskSpec
 from orchestrator.foresight.job_diff import job_diff
+from tests.effort import examples
 from tests.unit.contract.test_codec import instances
 
-QUIET = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+QUIET = settings(max_examples=examples(80), deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @given(instances(JobSpec), instances(JobSpec))
