@@ -1,9 +1,11 @@
 """How much of a test ``scripts/test fast`` does: some of the seeds, a tenth of the generated examples and of the places
-that a test goes through one by one, and no single test that takes more than half a second of a processor.
+that a test goes through one by one. What then still takes more than a second of a processor is marked ``soak``,
+unless it is what its module is there for; so is what starts the same program once more than another test beside it.
 
 The rule: ``scripts/test`` does all of it. Fast is told by Hypothesis' profile ``fast`` (``conftest``) and the mark
 ``soak``; nothing is left out by the machine or the time of day. Every module of tests that starts no containers,
-browsers or many processes keeps a test in fast.
+browsers or many processes keeps a test in fast, but the two that try the simulator itself (``sim/test_bites``,
+``sim/test_determinism``).
 """
 
 from __future__ import annotations

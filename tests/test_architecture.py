@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -114,3 +115,11 @@ def test_package_files_are_empty() -> None:
         if path.read_text().strip()
     ]
     assert full == []
+
+
+def test_generated_tests_do_a_part_in_fast() -> None:
+    """Their number of examples goes through ``effort.examples``: a plain one is done in full there, too."""
+    plain = [
+        path.name for path in (ROOT / "tests").rglob("test_*.py") if re.search(r"max_examples=\d", path.read_text())
+    ]
+    assert plain == []

@@ -145,7 +145,7 @@ def test_with_departures_it_says_what_was_delivered_and_waited_for(files: tuple[
     ("more", "said"),
     [
         (["--policy", "bestest"], "no such policy: bestest (there are: binpack"),
-        (["--pods", "/nowhere/pods.csv"], "/nowhere/pods.csv"),
+        pytest.param(["--pods", "/nowhere/pods.csv"], "/nowhere/pods.csv", marks=pytest.mark.soak),
     ],
     ids=["policy", "file"],
 )
