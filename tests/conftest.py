@@ -1,7 +1,12 @@
-"""What every test runs under. Machines are shared and noisy: no generated test either may fail for being slow."""
+"""What every test runs under. Machines are shared and noisy: no generated test either may fail for being slow.
+
+A logged exception is written as Python writes it: painted by rich, with the code and every local of each frame, one
+takes a third of a second.
+"""
 
 from __future__ import annotations
 
+import structlog
 from hypothesis import HealthCheck, settings
 
 from tests.effort import FAST
@@ -10,3 +15,10 @@ settings.register_profile("raftsman", deadline=None, suppress_health_check=[Heal
 # `scripts/test fast` names this one.
 settings.register_profile("fast", settings.get_profile("raftsman"), max_examples=FAST)
 settings.load_profile("raftsman")
+
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)

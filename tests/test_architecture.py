@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.effort import seeds
 
 ROOT = Path(__file__).resolve().parent.parent
 PURE = (
@@ -44,9 +47,11 @@ def loaded_after(code: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("name", PURE)
-def test_deciding_loads_no_io_library(name: str) -> None:
-    loaded = loaded_by(modules_of(name))
+def test_deciding_loads_no_io_library() -> None:
+    """All in one process: what they do not load together, none loads alone; and each start of numpy takes time."""
+    names = [module for name in PURE for module in modules_of(name)]
+    loaded = loaded_by(names)
+    assert loaded >= set(names)
     found = {module for module in loaded for library in IO_LIBRARIES if f"{module}.".startswith(f"{library}.")}
     # numpy's own start-up may touch the standard library; third-party I/O and asyncio it does not.
     assert not found
@@ -76,7 +81,7 @@ def test_a_peer_starts_with_nothing_that_serving_does_not_need() -> None:
     assert not loaded & {"rich", "cryptography.x509", "google.protobuf.descriptor_pb2"}
 
 
-@pytest.mark.parametrize("collects", [True, False])
+@pytest.mark.parametrize("collects", seeds([True, False], fast=[True]))
 def test_importing_the_daemon_leaves_the_collector_as_it_was(collects: bool) -> None:
     """It looks for no garbage meanwhile."""
     code = (
@@ -110,3 +115,11 @@ def test_package_files_are_empty() -> None:
         if path.read_text().strip()
     ]
     assert full == []
+
+
+def test_generated_tests_do_a_part_in_fast() -> None:
+    """Their number of examples goes through ``effort.examples``: a plain one is done in full there, too."""
+    plain = [
+        path.name for path in (ROOT / "tests").rglob("test_*.py") if re.search(r"max_examples=\d", path.read_text())
+    ]
+    assert plain == []

@@ -67,7 +67,8 @@ def _parameterized(spec: JobSpec) -> Found:
 
 def _order(spec: JobSpec) -> Found:
     names = [group.name for group in spec.groups]
-    waits = {group.name: {one.group for one in group.after} & set(names) for group in spec.groups}
+    there = set(names)
+    waits = {group.name: {one.group for one in group.after} & there for group in spec.groups}
     for number, group in enumerate(spec.groups):
         at: Path = ("groups", number, "after")
         if group.after and spec.type is not JobType.BATCH:
@@ -78,7 +79,7 @@ def _order(spec: JobSpec) -> Found:
             continue
         before = [one.group for one in group.after]
         for place, name in enumerate(before):
-            if name not in names:
+            if name not in there:
                 known = ", ".join(one for one in names if one != group.name) or "there is no other"
                 yield (*at, place), f"no such group {name[:60]!r} (others: {known[:300]})"
             if name in before[:place]:

@@ -29,10 +29,11 @@ from orchestrator.scheduling.prefix_fill import big_first
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.solve import Solver, Ways, solve
 from orchestrator.scheduling.wish import Int64Array
+from tests.effort import examples, seeds
 from tests.unit.scheduling.cluster import Cluster, gpus, group_spec
 from tests.unit.scheduling.oracle import oracle_of
 
-QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 NEVER = 10**9
 BATCHES = Ways(closed_form_from=4, shelves_from=0, fill_from=3)
 IN_ZONE = Constraint(attribute="zone", operator=ConstraintOperator.EQUAL, values=("a",))
@@ -139,7 +140,7 @@ def test_whoever_is_left_fitted_nowhere_with_only_those_before_it_placed(seed: i
 
 
 @given(seed=SEEDS, data=st.data())
-@settings(QUICK, max_examples=40)
+@settings(QUICK, max_examples=examples(40))
 def test_rounds_of_any_length_place_what_one_long_round_places_and_none_is_in_vain(
     seed: int, data: st.DataObject
 ) -> None:
@@ -182,7 +183,7 @@ def test_a_thousand_orders_of_the_mappings_give_one_plan(ways: Ways) -> None:
         cluster.job(f"j{at}", group_spec(cpu=draw.randrange(50, 800), memory=draw.randrange(10, 1500)))
     straight = cluster.view()
     wanted = solve(Problem(straight), reconcile(straight, 0).asks, ways=ways)
-    for seed in range(1000):
+    for seed in range(examples(1000)):
         view = cluster.view(random.Random(seed))
         found = solve(Problem(view), reconcile(view, 0).asks, ways=ways)
         assert (found.ask, found.at, found.node) == (wanted.ask, wanted.at, wanted.node)
@@ -220,8 +221,8 @@ def nodes_used(tasks: list[tuple[int, int]], fill: bool) -> int:
     return len({choice.node for choice in oracle_of(view).place(asks)})
 
 
-@pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("largest", [2000, 4000, 12_000, 24_000])
+@pytest.mark.parametrize("seed", seeds(range(2), fast=[0]))
+@pytest.mark.parametrize("largest", seeds([2000, 4000, 12_000, 24_000], fast=[12_000, 24_000]))
 def test_a_fill_uses_few_more_nodes_than_best_fit_decreasing(seed: int, largest: int) -> None:
     draw = random.Random(seed)
     count = min(120, 600_000 // largest)

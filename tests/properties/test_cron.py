@@ -91,6 +91,7 @@ EXPRESSIONS = st.builds(
 )
 
 
+@pytest.mark.soak
 @given(EXPRESSIONS, st.sampled_from([(zone, at) for zone, changes in CHANGES.items() for at in changes]))
 def test_every_due_time_is_that_of_a_clock_on_the_wall(expression: str, change: tuple[str, str]) -> None:
     zone, at = change

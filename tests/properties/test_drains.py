@@ -31,6 +31,7 @@ from orchestrator.state.commands import (
 )
 from orchestrator.state.features import SURGING_DRAINS
 from orchestrator.state.invariants import check
+from tests.effort import examples
 from tests.properties.test_rollouts import STOP, World
 
 NODES = ("n1", "n2", "n3")
@@ -111,7 +112,7 @@ surging = st.one_of(
 budgets = st.sampled_from([None, Disruption(max_unavailable=0), Disruption(max_unavailable=1)])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 2**32), update=surging, budget=budgets, count=st.integers(1, 6), steps=st.integers(20, 120))
 def test_nobody_is_missing_at_any_entry_while_there_is_room(
     seed: int, update: UpdateSpec, budget: Disruption | None, count: int, steps: int
@@ -141,7 +142,7 @@ def test_nobody_is_missing_at_any_entry_while_there_is_room(
     assert not any(world.on(node) for node in world.drained())
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 2**32), update=surging, count=st.integers(1, 6), room=st.integers(2, 6))
 def test_a_drain_comes_to_its_end_whatever_room_there_is(seed: int, update: UpdateSpec, count: int, room: int) -> None:
     """Two nodes of which one holds all of them, or hardly."""
@@ -152,7 +153,8 @@ def test_a_drain_comes_to_its_end_whatever_room_there_is(seed: int, update: Upda
     assert world.ready() == world.live() == world.count
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.soak
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 2**32), update=surging, count=st.integers(1, 6), steps=st.integers(20, 120))
 def test_drains_and_rollouts_at_once_come_to_their_end(seed: int, update: UpdateSpec, count: int, steps: int) -> None:
     """New versions, rollbacks, attempts that fail, checks that flap: no instance is left with two attempts or none."""

@@ -35,6 +35,7 @@ from orchestrator.scheduling.wish import wish_of
 from orchestrator.state import views
 from orchestrator.state.commands import CordonDevice, CordonNode, JobSubmission, RegisterNode, SubmitJobs
 from orchestrator.state.invariants import check
+from tests.effort import examples
 from tests.properties.test_plan import World, disturb
 from tests.unit.scheduling.cluster import Cluster, gpus, group_spec, node_spec
 
@@ -87,7 +88,9 @@ def gang_jobs(draw: st.DrawFn) -> JobSpec:
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 def test_gangs_stay_whole_whatever_happens_and_every_plan_with_them_goes_in(data: st.DataObject) -> None:
     """``check`` holds them whole after every command; ``decide_and_apply`` asserts that no row of a fresh plan is
     refused; and once nothing disturbs any more and there is room, the rounds come to rest."""
@@ -192,7 +195,7 @@ def gang_clusters(draw: st.DrawFn) -> tuple[Cluster, int]:
 
 
 @given(made=gang_clusters())
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(200), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_gang_is_placed_in_the_smallest_domain_that_holds_it_or_not_at_all(made: tuple[Cluster, int]) -> None:
     """Against trying every way to spread the members over the nodes."""
     cluster, count = made
@@ -271,7 +274,7 @@ def submit(world: World, name: str, count: int, *, gang: GangSpec | None, kind: 
 
 
 @given(gang_size=st.integers(2, 8), other=st.integers(2, 8), lasts=st.lists(st.integers(1, 4), min_size=4, max_size=12))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_two_gangs_and_a_stream_of_small_jobs_all_get_their_turn(gang_size: int, other: int, lasts: list[int]) -> None:
     """Every round brings another small batch job, and each runs for some rounds: the gangs at the head of the queue are
     not starved by them, and neither waits for the other."""

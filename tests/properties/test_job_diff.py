@@ -12,10 +12,11 @@ from orchestrator.contract import model
 from orchestrator.contract.model import GroupSpec, JobSpec, TaskSpec
 from orchestrator.foresight.job_diff import job_diff
 from orchestrator.jobfile.file import load
+from tests.effort import examples
 from tests.unit.contract.test_codec import instances
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-QUIET = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+QUIET = settings(max_examples=examples(80), deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @given(instances(JobSpec), instances(JobSpec))

@@ -38,9 +38,10 @@ from orchestrator.state.commands import Action
 from orchestrator.state.matching import may_take
 from orchestrator.state.model import Node
 from orchestrator.state.views import ClusterView
+from tests.effort import examples
 from tests.unit.scheduling.cluster import Cluster, group_spec
 
-QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 MILLION = 1_000_000
 
 EFFECTS = st.sampled_from(list(TaintEffect))
@@ -267,7 +268,7 @@ def test_where_a_group_may_go_is_one_judgement(cluster: Cluster) -> None:
 
 
 @given(cluster=clusters())
-@settings(QUICK, max_examples=150)
+@settings(QUICK, max_examples=examples(150))
 def test_every_placement_is_allowed_and_on_a_most_preferred_node(cluster: Cluster) -> None:
     """Replays the round: each instance went where it fits, is allowed and is preferred most; what was left out had no
     such node."""
@@ -312,7 +313,7 @@ def test_every_placement_is_allowed_and_on_a_most_preferred_node(cluster: Cluste
 
 @pytest.mark.parametrize("policy", registry.names())
 @given(cluster=clusters())
-@settings(QUICK, max_examples=25)
+@settings(QUICK, max_examples=examples(25))
 def test_many_at_once_go_where_they_would_go_one_by_one(policy: str, cluster: Cluster) -> None:
     for job in cluster.jobs:
         cluster.change(job, spec=replace(job.spec, placement=policy))

@@ -45,6 +45,7 @@ from orchestrator.state.commands import (
 from orchestrator.state.disruption import is_up, may_go_down, standing
 from orchestrator.state.invariants import check
 from orchestrator.state.usage import RESOURCES
+from tests.effort import examples
 from tests.properties.test_plan import World
 from tests.unit.scheduling.cluster import gpus, group_spec, node_spec
 
@@ -202,7 +203,7 @@ def disturb(world: World, dice: Random) -> None:
 
 
 @given(SEEDS)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_whatever_happens_nobody_is_preempted_who_may_not_be_and_the_cluster_settles(seed: int) -> None:
     """Capacity, quotas, budgets and priorities hold after every round; once agents report and users are quiet, the
     rounds come to rest without any room being added."""
@@ -235,7 +236,7 @@ def test_whatever_happens_nobody_is_preempted_who_may_not_be_and_the_cluster_set
 
 
 @given(SEEDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_who_waits_with_a_higher_priority_finds_nothing_that_it_could_have_preempted(seed: int) -> None:
     """At rest, an instance without a node has, on every node, too little room even if everything lower went; a gang has
     too little on all nodes together."""

@@ -24,6 +24,7 @@ from orchestrator.state.commands import (
 )
 from orchestrator.state.invariants import check
 from orchestrator.state.snapshot import capture, image_hash, restore
+from tests.effort import examples
 from tests.properties.prompt import Real, some_cluster
 from tests.unit.scheduling.cluster import group_spec, node_spec
 
@@ -62,7 +63,7 @@ def uneven(seed: int) -> Real:
 @pytest.mark.parametrize("goal", GOALS)
 def test_what_rebalance_foretells_happens_and_then_it_finds_nothing(goal: Goal) -> None:
     moved = 0
-    for seed in range(60):
+    for seed in range(max(20, examples(60))):
         real = uneven(seed)
         untouched = image_hash(capture(real.state))
         answer = rebalance(capture(real.state), goal, real.now_ms, moves_max=100)
@@ -84,7 +85,7 @@ def test_what_rebalance_foretells_happens_and_then_it_finds_nothing(goal: Goal) 
         assert again.moves == ()
         assert not again.more
         moved += len(answer.moves)
-    assert moved > 20
+    assert moved > examples(20)
 
 
 def perform(real: Real, job: str, group: str, ordinal: int, attempt: int) -> None:
@@ -144,7 +145,7 @@ def test_packing_makes_room_for_what_waits() -> None:
 
 def test_two_at_once_never_take_down_two_of_a_group() -> None:
     """However many callers move, and in whatever order rounds and agents come in between."""
-    for seed in range(40):
+    for seed in range(examples(40)):
         real = some_cluster(seed)
         real.run()
         rng = random.Random(seed)

@@ -52,6 +52,7 @@ from orchestrator.state.model import Job
 from orchestrator.state.rollouts import ready_count
 from orchestrator.state.snapshot import capture, restore
 from orchestrator.state.state import State, new_state
+from tests.effort import examples
 
 RUN, STOP = int(Desired.RUN), int(Desired.STOP)
 
@@ -189,7 +190,7 @@ updates = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 2**32), update=updates, count=st.integers(1, 6), steps=st.integers(20, 90))
 def test_no_step_of_a_rollout_breaks_its_bounds(seed: int, update: UpdateSpec | None, count: int, steps: int) -> None:
     world = World(seed, update, count)
@@ -219,7 +220,7 @@ def test_no_step_of_a_rollout_breaks_its_bounds(seed: int, update: UpdateSpec | 
     assert not check(world.state)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 2**32), update=updates, count=st.integers(0, 6))
 def test_a_rollout_of_what_works_comes_to_its_end_whoever_leads(
     seed: int, update: UpdateSpec | None, count: int

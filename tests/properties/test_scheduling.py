@@ -244,7 +244,7 @@ def test_the_closed_form_places_exactly_as_one_by_one_does(policy: str, data: st
 
 @pytest.mark.parametrize("policy", ["binpack", "gpu-locality"])
 @given(data=st.data())
-@settings(QUICK, max_examples=150)
+@settings(QUICK, max_examples=examples(150))
 def test_sorted_shelves_choose_exactly_what_scores_choose(policy: str, data: st.DataObject) -> None:
     view = data.draw(clusters(policy, plain=data.draw(st.booleans()))).view()
     assert scheduled(view, Ways(closed_form_from=NEVER, shelves_from=0, fill_from=NEVER))[0] == expected(view)[0]
@@ -350,7 +350,7 @@ def test_the_set_of_devices_is_the_best_of_all_sets(
 
 
 @given(count=st.integers(2, 12), data=st.data())
-@settings(QUICK, max_examples=60)
+@settings(QUICK, max_examples=examples(60))
 def test_in_large_nodes_no_set_has_cheaper_links_or_leaves_more(count: int, data: st.DataObject) -> None:
     """16 devices: too many sets of up to 12 to look at all in Python, so by circles: how many of each are taken decides
     the cost and the rest, and all ways to split are tried."""

@@ -16,6 +16,7 @@ from orchestrator.scheduling.problem import Problem
 from orchestrator.state import views
 from orchestrator.state.commands import PlanAnswer
 from orchestrator.state.invariants import check
+from tests.effort import examples
 from tests.properties.test_plan import World, disturb, some_node
 
 
@@ -63,7 +64,9 @@ class Sighted(World):
 
 
 @given(data=st.data())
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=examples(80), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 def test_once_there_is_nothing_to_look_at_a_look_at_everything_finds_nothing(data: st.DataObject) -> None:
     world = Sighted(steps_max=data.draw(st.sampled_from([2, plan.ROUND_STEPS])))  # a round may end before all is seen
     for name in ("n0", "n1", "n2"):

@@ -28,6 +28,7 @@ from orchestrator.state.commands import (
 )
 from orchestrator.state.invariants import check
 from orchestrator.state.snapshot import capture, image_hash
+from tests.effort import seeds
 from tests.properties.prompt import Real, some_cluster, some_node, some_spec
 
 CASES = 1_000
@@ -130,7 +131,7 @@ def foretold(before: dict[str, tuple[str, tuple[str, ...]]], answer: WhatIf) -> 
     return told
 
 
-@pytest.mark.parametrize("first", range(0, CASES, CHUNK))
+@pytest.mark.parametrize("first", seeds(range(0, CASES, CHUNK), fast=[0]))
 def test_what_if_answers_what_the_leader_then_does(first: int) -> None:
     """A thousand random clusters and changes in all; every allocation's node and devices, and everybody pending."""
     results = [assert_equal_to_what_happens(seed, seed % 2 == 1) for seed in range(first, first + CHUNK)]
@@ -140,7 +141,7 @@ def test_what_if_answers_what_the_leader_then_does(first: int) -> None:
     assert sum(alone > 0 for _, _, alone in results) >= 3
 
 
-@pytest.mark.parametrize("first", range(2_000, 2_100, 25))
+@pytest.mark.parametrize("first", seeds(range(2_000, 2_100, 25), fast=[2_000]))
 def test_a_rollout_is_foretold_with_the_time_that_it_takes(first: int) -> None:
     """Surges, canaries, min_ready, what has no room, deadlines that pass and versions that are taken back."""
     results = [assert_equal_to_what_happens(seed, True, new_version) for seed in range(first, first + 25)]

@@ -23,6 +23,7 @@ from orchestrator.state.commands import (
 )
 from orchestrator.state.snapshot import capture, restore
 from orchestrator.state.state import State
+from tests.effort import examples
 from tests.properties.prompt import Real, some_cluster
 
 TWIN = "twin"
@@ -33,7 +34,7 @@ def test_the_smallest_change_really_places_one_more_and_without_it_none_fits() -
     """A twin of the group, one instance, served first: it stays pending as it is, and runs once the change is made."""
     kinds: set[str] = set()
     done = 0
-    for seed in range(250):
+    for seed in range(max(40, examples(250))):  # there is every kind in forty
         real = some_cluster(seed)
         real.run()
         for job in list(real.state.jobs.values()):
@@ -44,7 +45,7 @@ def test_the_smallest_change_really_places_one_more_and_without_it_none_fits() -
                 assert_it_works(real, job.spec, said)
                 kinds |= {step.kind for step in said.remedy}
                 done += 1
-    assert done > 100
+    assert done > examples(100)
     assert kinds >= {"request", "gpus", "constraint", "port", "node"}
 
 
@@ -114,7 +115,7 @@ def with_resources(group: GroupSpec, **changes: object) -> GroupSpec:
 def test_it_is_the_smallest_no_step_can_be_left_out() -> None:
     """With any step undone the twin has no room on that node's account; counted where a remedy has several steps."""
     several = 0
-    for seed in range(250):
+    for seed in range(examples(250)):
         real = some_cluster(seed)
         real.run()
         for job in list(real.state.jobs.values()):
@@ -129,4 +130,4 @@ def test_it_is_the_smallest_no_step_can_be_left_out() -> None:
                         if place != left_out:
                             spec, group = made(state, spec, group, step, said.remedy_node, real.now_ms)
                     assert not placed(state, spec, group, real.now_ms), (said.remedy, left_out)
-    assert several > 10
+    assert several > examples(10)

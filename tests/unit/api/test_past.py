@@ -79,6 +79,7 @@ async def test_a_command_of_several_writes_counts_as_one_state() -> None:
     assert past.recipe(index=2).cook().index == 3
 
 
+@pytest.mark.soak
 async def test_memory_is_bounded_and_the_oldest_goes_first() -> None:
     machine, past = machine_with_past(memory_bytes=30_000, stretch_bytes=2_000, clock=lambda: 0.0)
     await past.begin()

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.contract import patterns
+from tests.effort import examples
 
 _ATOMS = st.sampled_from(["a", "b", ".", "[ab]", "[^a]", r"\d", r"\w", "[a-c0]", r"\.", "(a|b)", "(|a)", "(ab)"])
 _REPEATS = st.sampled_from(["", "", "*", "+", "?", "{2}", "{1,}", "{0,2}", "{0}"])
@@ -18,7 +19,7 @@ PATTERNS = st.lists(
 
 
 @given(pattern=PATTERNS, text=st.text(alphabet="ab0.c", max_size=8))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=examples(600), deadline=None)
 def test_it_matches_what_pythons_own_matches(pattern: str, text: str) -> None:
     assert patterns.problem(pattern) == ""
     assert patterns.matches(pattern, text) == (re.fullmatch(pattern, text) is not None)
@@ -66,7 +67,7 @@ def test_what_is_not_in_the_language_is_refused_with_a_reason(pattern: str, says
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_no_pattern_whatever_makes_it_raise(pattern: str, text: str) -> None:
     assert isinstance(patterns.problem(pattern), str)
     assert patterns.matches(pattern, text) in (True, False)

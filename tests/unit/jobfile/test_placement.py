@@ -23,6 +23,7 @@ from orchestrator.contract.model import (
 from orchestrator.jobfile.check import normalise, problems
 from orchestrator.jobfile.dump import dump
 from orchestrator.jobfile.file import load
+from tests.effort import examples
 
 GOOD = "name: web\nimage: nginx\n"
 
@@ -192,7 +193,7 @@ _TOLERATIONS = st.builds(
     custom=st.sampled_from([(), (("cards", 1), ("licenses", 3))]),
     above=st.booleans(),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_any_valid_placement_survives_dump_and_load(
     affinity: list[Affinity],
     spread: list[Spread],

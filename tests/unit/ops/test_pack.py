@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from orchestrator.contract.model import Device, DeviceRequest, Resources
 from orchestrator.ops.pack import AUTOMATIC, Packing, Repacked, names, pack
 from orchestrator.ops.pack_cluster import WAITING, PackCluster, PackNode, PackPod
+from tests.effort import examples
 
 
 def node(
@@ -211,7 +212,7 @@ def held(there: PackCluster, one: Repacked, place: int) -> tuple[int, int, int, 
     return cpu, memory, slots, millis
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(clusters(), st.sampled_from(names()))
 def test_repacking_never_places_more_than_fits_and_never_loses_a_pod(there: PackCluster, placement: str) -> None:
     one = only(pack(there, [placement]))
@@ -241,7 +242,7 @@ def test_repacking_never_places_more_than_fits_and_never_loses_a_pod(there: Pack
     assert one.figures.pods == sum(seat.node != WAITING for seat in one.seats)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(clusters(), st.sampled_from(names()))
 def test_whoever_waits_afterwards_fits_nowhere(there: PackCluster, placement: str) -> None:
     one = only(pack(there, [placement]))

@@ -117,6 +117,7 @@ def test_the_benchmark_says_what_was_allocated(files: tuple[Path, Path], tmp_pat
     assert plot.read_text().count("<polyline") == 3
 
 
+@pytest.mark.soak
 def test_one_policy_gives_one_object_and_the_same_figures_again(files: tuple[Path, Path]) -> None:
     def figures() -> dict[str, object]:
         done = bench(files, "--seeds", "2", "--json", "--typical", "online", "--arrived", "1.1")
@@ -130,6 +131,7 @@ def test_one_policy_gives_one_object_and_the_same_figures_again(files: tuple[Pat
     assert figures() == first
 
 
+@pytest.mark.soak
 def test_with_departures_it_says_what_was_delivered_and_waited_for(files: tuple[Path, Path]) -> None:
     done = bench(files, "--departures", "--seeds", "1", "--policy", "fragmentation", "--hours", "3", "--json")
     assert done.returncode == 0, done.stderr
@@ -143,9 +145,9 @@ def test_with_departures_it_says_what_was_delivered_and_waited_for(files: tuple[
     ("more", "said"),
     [
         (["--policy", "bestest"], "no such policy: bestest (there are: binpack"),
-        (["--pods", "/nowhere/pods.csv"], "/nowhere/pods.csv"),
-        (["--departures", "--plot", "x.svg"], "not with --departures"),
-        (["--plot", "/nowhere/x.svg"], "there is no directory /nowhere"),
+        pytest.param(["--pods", "/nowhere/pods.csv"], "/nowhere/pods.csv", marks=pytest.mark.soak),
+        pytest.param(["--departures", "--plot", "x.svg"], "not with --departures", marks=pytest.mark.soak),
+        pytest.param(["--plot", "/nowhere/x.svg"], "there is no directory /nowhere", marks=pytest.mark.soak),
     ],
     ids=["policy", "file", "plot of departures", "plot nowhere"],
 )

@@ -18,6 +18,7 @@ from orchestrator.replication.disk import RealDisk
 from orchestrator.replication.journal import FileJournal
 from orchestrator.replication.log import SnapshotMeta
 from orchestrator.replication.snapshots import FileSnapshots
+from tests.effort import places
 from tests.sim.disk import PowerCutError, SimDisk
 
 
@@ -117,13 +118,13 @@ def test_another_owners_directory_is_refused_and_stays_as_it_is(used: Path, peer
 def test_a_flipped_byte_anywhere_in_the_identity_is_refused(used: Path) -> None:
     file = used / "identity.json"
     whole = file.read_bytes()
-    for offset, byte in enumerate(whole.rstrip()):
+    for offset, byte in places(list(enumerate(whole.rstrip()))):
         file.write_bytes(whole[:offset] + bytes([byte ^ 0x01]) + whole[offset + 1 :])
         if chr(byte ^ 0x01).isspace() and chr(byte).isspace():
             continue
         with pytest.raises(CorruptError, match=r"identity.json is damaged.*peers reset --data DIR"):
             opened(used)
-    for size in range(len(whole) - 2):
+    for size in places(range(len(whole) - 2)):
         file.write_bytes(whole[:size])
         with pytest.raises(CorruptError, match=r"identity.json is damaged"):
             opened(used)

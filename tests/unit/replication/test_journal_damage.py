@@ -11,6 +11,7 @@ import structlog
 from orchestrator.contract.errors import CorruptError, StartupError
 from orchestrator.replication import journal_format as fmt
 from orchestrator.replication.journal import FileJournal
+from tests.effort import places
 from tests.sim.disk import SimDisk
 from tests.unit.replication.test_journal import DIRECTORY, rows, segment_names
 
@@ -37,7 +38,7 @@ def filled(flushes: int, *, segment_bytes: int = 1 << 20, size: int = 50) -> tup
 def test_a_frame_cut_short_at_any_byte_is_recovered_and_logged(room: bool) -> None:
     original, ends = filled(3)
     path = DIRECTORY / segment_names(original)[0]
-    for size in range(ends[1] + 1, ends[2]):
+    for size in places(range(ends[1] + 1, ends[2])):
         disk = original.copy()
         disk.cut(path, size)
         if room:
@@ -66,7 +67,7 @@ def test_a_clean_end_is_not_logged() -> None:
 def test_a_flipped_byte_anywhere_before_the_last_frame_stops_the_peer() -> None:
     original, ends = filled(3)
     path = DIRECTORY / segment_names(original)[0]
-    for offset in range(ends[1]):
+    for offset in places(range(ends[1])):
         disk = original.copy()
         disk.flip(path, offset)
         with pytest.raises(CorruptError) as caught:
@@ -80,7 +81,7 @@ def test_a_flipped_byte_anywhere_before_the_last_frame_stops_the_peer() -> None:
 def test_a_flipped_byte_in_the_complete_last_frame_stops_the_peer_because_it_was_flushed() -> None:
     original, ends = filled(3)
     path = DIRECTORY / segment_names(original)[0]
-    for offset in range(ends[1], ends[2]):
+    for offset in places(range(ends[1], ends[2])):
         disk = original.copy()
         disk.flip(path, offset)
         with pytest.raises(CorruptError, match=f"at byte {ends[1]}"):

@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.replication.settings import EngineConfig, Guards
 from orchestrator.replication.v1 import peer_pb2 as pb
+from tests.effort import seeds
 from tests.sim.loop import run_virtual
 from tests.unit.replication.puppet import Puppet, append
 
@@ -61,12 +62,12 @@ def test_after_a_silence_twice_as_long_a_one_is_borne() -> None:
     assert waited([0.3, 0.3, 0.3]) <= 0.8 + (2 * 0.3 - 0.4) + 0.02  # the longest counts, and not their sum
 
 
-@pytest.mark.parametrize("silences", [[0.39, 0.6, 0.9], [3600.0]])
+@pytest.mark.parametrize("silences", seeds([[0.39, 0.6, 0.9], [3600.0]], fast=[[0.39, 0.6, 0.9]]))
 def test_patience_has_an_end(silences: list[float]) -> None:
     assert 0.8 <= waited(silences) <= 0.8 + 0.4 + 0.02
 
 
-@pytest.mark.parametrize("silence", [0.39, 3600.0])
+@pytest.mark.parametrize("silence", seeds([0.39, 3600.0], fast=[0.39]))
 def test_patience_fades(silence: float) -> None:
     assert waited([silence], then_s=1) > 0.75
     assert waited([silence], then_s=30) <= 0.81

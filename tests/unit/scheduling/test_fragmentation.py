@@ -22,6 +22,7 @@ from orchestrator.scheduling.typical import PRIOR, TypicalClass, typical_classes
 from orchestrator.scheduling.waste import expected_waste
 from orchestrator.scheduling.wish import CPU, Wish
 from orchestrator.state.typical import Shape
+from tests.effort import examples
 from tests.unit.scheduling import fragment_oracle
 from tests.unit.scheduling.cluster import Cluster, gpus, group_spec
 from tests.unit.scheduling.test_policies import nodes_of, one_job, placed
@@ -66,7 +67,7 @@ def problems(draw: st.DrawFn) -> Problem:
 
 
 @given(problems(), classes)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_the_measure_is_the_papers(problem: Problem, typical: list[TypicalClass]) -> None:
     fragments = Fragments(problem, typical)
     nodes = np.arange(len(problem), dtype=np.int64)
@@ -79,7 +80,7 @@ def test_the_measure_is_the_papers(problem: Problem, typical: list[TypicalClass]
 
 
 @given(problems(), classes, requests)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_every_way_leads_where_taking_the_devices_leads(
     problem: Problem, typical: list[TypicalClass], request: DeviceRequest
 ) -> None:
@@ -203,7 +204,7 @@ def test_one_gpu_comes_out_of_the_broken_node() -> None:
 
 
 @given(st.lists(st.sampled_from([0, 1, 2, 3, 4]), max_size=25), st.sampled_from(sorted(registry.names())))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_a_sequence_places_as_solve_does(order: list[int], policy: str) -> None:
     if registry.get(policy).knows_groups or registry.get(policy).big_first:
         policy = "fragmentation"

@@ -27,6 +27,7 @@ from orchestrator.scheduling import preempt as module
 from orchestrator.state.commands import Action, ApplyPlan
 from orchestrator.state.disruption import PREEMPTED
 from orchestrator.state.model import Job
+from tests.effort import examples
 from tests.unit.scheduling.cluster import Cluster, gpus, group_spec
 
 
@@ -463,7 +464,7 @@ def small_cases(draw: st.DrawFn) -> tuple[list[list[tuple[int, int, int]]], tupl
 
 
 @given(small_cases())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_the_harm_is_the_least_that_brute_force_finds(
     case: tuple[list[list[tuple[int, int, int]]], tuple[int, int], dict[int, int]],
 ) -> None:
