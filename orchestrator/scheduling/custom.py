@@ -43,6 +43,16 @@ class CustomResources:
             mask &= amount <= 0 if column is None else self.free[nodes, column] >= amount
         return mask
 
+    def limit(self, times: Int64Array, wanted: IntMap, nodes: Int64Array, free: Int64Array | None = None) -> None:
+        """``times``, int64 per given node, is how often something fits: no more often than these amounts do. ``free``:
+        to use instead of what is free now, of all nodes."""
+        amounts = self.free if free is None else free
+        for name, amount in wanted:
+            if amount > 0:
+                column = self._column.get(name)
+                there = 0 if column is None else np.maximum(amounts[nodes, column], 0)
+                np.minimum(times, there // amount, out=times)
+
     def free_of(self, node: int, name: str) -> int:
         column = self._column.get(name)
         return 0 if column is None else int(self.free[node, column])

@@ -93,9 +93,11 @@ def times_on(
     mask: BoolArray,
     free: Int64Array | None = None,
     devices: npt.NDArray[np.int32] | None = None,
+    custom: Int64Array | None = None,
 ) -> Int64Array:
     """int64 per node: how many instances fit one after the other, as far as amounts and devices say; 0 outside of
-    ``mask``. ``free``, ``devices``: to use instead of what is free now, of all nodes."""
+    ``mask``. ``free``, ``devices``, ``custom``: to use instead of what is free now, of all nodes; with ``free`` alone
+    custom resources do not count."""
     times: Int64Array = np.zeros(len(problem), dtype=np.int64)
     nodes = np.flatnonzero(mask)
     if not len(nodes):
@@ -110,6 +112,8 @@ def times_on(
     if wish.gpus is not None and len(nodes):
         mine = None if devices is None else devices[nodes]
         np.minimum(fits, problem.devices.times(wish.gpus, nodes, mine), out=fits)
+    if free is None or custom is not None:
+        problem.custom.limit(fits, wish.custom, nodes, custom)
     if any(wish.ports):
         np.minimum(fits, 1, out=fits)
     times[nodes] = fits
@@ -236,7 +240,7 @@ def _try(problem: Problem, wish: Wish, chosen: _Chosen) -> tuple[list[Place], in
     """Take room for all of it; if a node does not have it after all, nothing is taken, and that node is named."""
     nodes = np.array(chosen.nodes, dtype=np.int64)
     free, devices = problem.free[nodes].copy(), problem.devices.free[nodes].copy()
-    closed = problem.devices.closed[nodes].copy()
+    closed, custom = problem.devices.closed[nodes].copy(), problem.custom.free[nodes].copy()
     restore_ports = problem.ports.remember(chosen.nodes) if wish.ports else None
     if chosen.island >= 0:
         for number, device in enumerate(problem.nodes[chosen.nodes[0]].spec.devices):
@@ -256,7 +260,7 @@ def _try(problem: Problem, wish: Wish, chosen: _Chosen) -> tuple[list[Place], in
             break
     problem.devices.closed[nodes] = closed
     if stuck >= 0:
-        problem.free[nodes], problem.devices.free[nodes] = free, devices
+        problem.free[nodes], problem.devices.free[nodes], problem.custom.free[nodes] = free, devices, custom
         if restore_ports is not None:
             restore_ports()
     return found, stuck
@@ -296,8 +300,8 @@ def _nodes_to_hold(problem: Problem, wish: Wish, ask: Ask, placed: Ending) -> In
     wanted = len(ask.ordinals)
     mask = suitable(problem, wish)
     now = times_on(problem, wish, mask)
-    free, devices = _room_later(problem, placed)
-    later = np.maximum(now, times_on(problem, wish, mask, free, devices))
+    free, devices, custom = _room_later(problem, placed)
+    later = np.maximum(now, times_on(problem, wish, mask, free, devices, custom))
     peers = problem.numbers(np.unique(ask.peers).astype(np.int32))
     nearness = _nearness(problem, wish)
     best: tuple[tuple[int, int, int], Int64Array] | None = None
@@ -337,8 +341,9 @@ def _nearness(problem: Problem, wish: Wish) -> Int64Array:
     return near
 
 
-def _room_later(problem: Problem, placed: Ending) -> tuple[Int64Array, npt.NDArray[np.int32]]:
-    """What is free per node, and per device, once what ends by itself has ended: batch work, and what is stopping."""
+def _room_later(problem: Problem, placed: Ending) -> tuple[Int64Array, npt.NDArray[np.int32], Int64Array]:
+    """What is free per node, per device, and of custom resources, once what ends by itself has ended: batch work, and
+    what is stopping. Of ``placed`` the custom resources are not known, and count as taken."""
     view = problem.view
     columns = view.allocations
     ends = np.zeros(max(view.jobs_by_slot, default=-1) + 2, dtype=np.bool_)
@@ -362,7 +367,12 @@ def _room_later(problem: Problem, placed: Ending) -> tuple[Int64Array, npt.NDArr
     for number in range(devices.shape[1]):
         has = (masks >> np.uint64(number)) & np.uint64(1) == 1
         np.add.at(devices[:, number], where[has], millis[has])
-    return free, devices
+    custom = problem.custom.free.copy()
+    if columns.custom:
+        for place, row in enumerate(columns.row[positions].tolist()):
+            if row in columns.custom:
+                problem.custom.add(custom, int(at[place]), columns.custom[row], 1)
+    return free, devices, custom
 
 
 # ---------------------------------------------------------------------------- explaining

@@ -111,14 +111,7 @@ class _Trials:
 
     def times(self, wish: Wish, wanted: int) -> Int64Array:
         """int64 per node: how many fit one after the other, at most as many as are wanted."""
-        problem = self.problem
-        times = np.minimum(gangs.times_on(problem, wish, suitable(problem, wish)), wanted)
-        for name, amount in wish.custom:
-            if amount > 0:
-                there = name in problem.custom.names
-                free = problem.custom.free[:, problem.custom.names.index(name)] if there else np.zeros_like(times)
-                np.minimum(times, np.maximum(free, 0) // amount, out=times)
-        return times
+        return np.minimum(gangs.times_on(self.problem, wish, suitable(self.problem, wish)), wanted)
 
     def sizes(self, wish: Wish) -> list[GangDomain]:
         """The sizes of domains by which room can be counted: an island is part of a node."""

@@ -22,8 +22,10 @@ from orchestrator.contract.model import (
 from orchestrator.jobfile import limits
 from orchestrator.plan import ROWS_MAX, decide, explain
 from orchestrator.reconcile.rounds import reconcile
+from orchestrator.scheduling import gangs
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.solve import solve
+from orchestrator.scheduling.wish import wish_of
 from orchestrator.state.commands import Action
 from orchestrator.state.model import MAX_GANG
 from tests.unit.scheduling.cluster import Cluster, gpus, group_spec
@@ -58,6 +60,45 @@ def test_a_rack_that_holds_all_is_better_than_more_room_in_two() -> None:
     in_racks(cluster, "a", "b", "b", "c", "c", "c")
     cluster.job("gang", group_spec(count=4, cpu=1000, gang=GangSpec()))
     assert placed(cluster)["gang"] == ["b-1", "b-1", "b-2", "b-2"], "c holds it, too, but would have more to spare"
+
+
+def test_custom_resources_are_counted_before_a_domain_is_chosen() -> None:
+    cluster = Cluster()
+    for name in ("n1", "n2"):
+        cluster.node(name, cpu=2000, custom={"licenses": 1})
+    cluster.job("gang", group_spec(count=2, cpu=100, custom={"licenses": 1}, gang=GangSpec()))
+    assert sorted(placed(cluster)["gang"]) == ["n1", "n2"]
+
+    cluster = Cluster()
+    cluster.node("n1", cpu=2000, custom={"licenses": 3})
+    cluster.job("too-much", group_spec(count=2, cpu=100, custom={"licenses": 2}, gang=GangSpec()))
+    cluster.job("next", group_spec(count=3, cpu=100, custom={"licenses": 1}, gang=GangSpec()))
+    assert placed(cluster) == {"next": ["n1"] * 3}, "what was tried in vain is given back"
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["batch", "service"])
+def test_nodes_are_kept_for_a_gang_when_custom_resources_come_free_by_themselves(ends: bool) -> None:
+    cluster = Cluster()
+    node = cluster.node("n1", cpu=2000, custom={"licenses": 2})
+    one = group_spec(cpu=100, custom={"licenses": 1})
+    cluster.alloc(cluster.job("old", one, type=JobType.BATCH if ends else JobType.SERVICE), node)
+    cluster.job("gang", group_spec(count=2, cpu=100, custom={"licenses": 1}, gang=GangSpec()))
+    cluster.job("next", one)
+    assert placed(cluster) == ({} if ends else {"next": ["n1"]})
+
+
+def test_ports_that_are_in_the_way_of_a_gang_give_back_its_custom_resources() -> None:
+    """Only a try shows what is in the way beside amounts."""
+    cluster = Cluster()
+    cluster.node("n1", cpu=2000, custom={"licenses": 2})
+    cluster.job("gang", group_spec(count=2, cpu=100, custom={"licenses": 1}, ports=(21_000,), gang=GangSpec()))
+    view = cluster.view()
+    problem, work = Problem(view), reconcile(view, 0)
+    ask = work.asks[0]
+    wish = wish_of(ask.job.spec, ask.job.spec.groups[ask.group], policy=lambda name, gpus: "binpack")
+    found, stuck = gangs._try(problem, wish, gangs._Chosen([0], [2]))
+    assert (len(found), stuck) == (1, 0)
+    assert problem.custom.free.tolist() == [[2]]
 
 
 def test_one_node_is_better_than_a_rack_and_one_island_better_than_a_node() -> None:
