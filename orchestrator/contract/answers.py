@@ -163,8 +163,8 @@ class Rejection:
 class RemedyStep:
     """One change. ``kind`` and ``what``: request (cpu_millis, memory_mib, disk_mib of one instance), gpus (count,
     gpu_millis, models, memory_mib), constraint, port, driver (of the node's agent), node (uncordon, back), toleration
-    (the taint), affinity and spread (made a preference), resource (a custom one's name); of gangs also gang (domain) and
-    count. ``after`` of a gang's node step is the name of the node."""
+    (the taint), affinity and spread (made a preference), resource (a custom one's name); of gangs also gang (domain)
+    and count. ``after`` of a gang's node step is the name of the node."""
 
     kind: str
     what: str = ""
@@ -178,8 +178,8 @@ class GroupExplanation:
     """Why ``pending`` instances of a group have no node, the nearest miss, and what would change it.
 
     ``remedy``: the smallest change after which one more fits, or all of a gang, tried and found to work; all of its
-    steps together, on ``remedy_node`` (of a gang the first five nodes and how many more). ``blocked_by``: what holds the group back that is no node's fault (quota, gang); ``blocked_text``
-    says how ("" = nothing does).
+    steps together, on ``remedy_node`` (of a gang the first five nodes and how many more). ``blocked_by``: what holds
+    the group back that is no node's fault (quota, gang); ``blocked_text`` says how ("" = nothing does).
     """
 
     group: str

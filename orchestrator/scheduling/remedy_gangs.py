@@ -19,8 +19,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from orchestrator.contract.answers import RemedyStep
 from orchestrator.contract.constraints import describe
@@ -148,7 +150,12 @@ def _open(problem: Problem, is_open: BoolArray) -> Iterator[None]:
 @contextmanager
 def _left_as_it_is(problem: Problem, wish: Wish) -> Iterator[None]:
     """What is taken meanwhile is given back."""
-    held = (problem.free, problem.devices.free, problem.devices.closed, problem.custom.free)
+    held: tuple[npt.NDArray[Any], ...] = (
+        problem.free,
+        problem.devices.free,
+        problem.devices.closed,
+        problem.custom.free,
+    )
     before = [array.copy() for array in held]
     restore_ports = problem.ports.remember(range(len(problem))) if wish.ports else None
     try:
