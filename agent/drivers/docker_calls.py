@@ -8,6 +8,7 @@ of its own with a deadline, and every stream has a client without one, that is c
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import json
 import threading
@@ -75,11 +76,11 @@ class Calls:
             queue.put_nowait(("item", first))
 
         def put(kind: str, item: Any) -> None:
-            # Waits while the reader is slow; a loop that is gone ends the thread.
+            # Waits while the reader is slow; a loop that is gone, or that ends meanwhile, ends the thread.
             asyncio.run_coroutine_threadsafe(queue.put((kind, item)), loop).result()
 
         def read() -> None:
-            with contextlib.suppress(RuntimeError, asyncio.CancelledError, BaseExceptionGroup):
+            with contextlib.suppress(RuntimeError, concurrent.futures.CancelledError, BaseExceptionGroup):
                 try:
                     for item in stream:
                         put("item", item)
