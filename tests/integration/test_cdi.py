@@ -15,11 +15,10 @@ import pytest
 from agent.driver import StartError
 from agent.drivers.docker import DockerDriver
 from orchestrator.ops.drill_tools import MissingError, tool
-from orchestrator.ops.engine import Engine
-from orchestrator.ops.images import find_or_make
 from orchestrator.ops.own_engine import OwnEngine
 from tests.integration.agent_fakes import task_of
 from tests.integration.test_driver_contract import Kit
+from tests.integration.test_engine_trouble import start_with_image
 
 pytestmark = pytest.mark.docker
 
@@ -47,15 +46,10 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnEngine]:
     settings = {"features": {"cdi": True}, "cdi-spec-dirs": [str(specifications)]}
     own = OwnEngine(tmp_path_factory.mktemp("e") / "engine", settings=settings)
 
-    async def start() -> None:
-        await own.start()
-        async with Engine(own.host) as engine:
-            await find_or_make(engine)
-
     try:
         if (version := version_here()) < FIRST_WITH_CDI:
             pytest.skip(f"CDI came with Docker {FIRST_WITH_CDI}, and dockerd here is of version {version}")
-        asyncio.run(start())
+        asyncio.run(start_with_image(own))
     except MissingError as error:
         pytest.skip(error.message)
     yield own

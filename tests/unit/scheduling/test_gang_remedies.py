@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from orchestrator.contract.answers import GroupExplanation, RemedyStep
+from orchestrator.contract.answers import RemedyStep
 from orchestrator.contract.model import (
     AllocState,
     Constraint,
@@ -24,30 +24,18 @@ from orchestrator.contract.model import (
     TaintEffect,
     Toleration,
 )
-from orchestrator.plan import decide, explain
 from orchestrator.reconcile.rounds import reconcile
 from orchestrator.scheduling import gangs, remedy_gangs
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.remedy_gangs import smallest_change_for_gang
 from orchestrator.scheduling.wish import wish_of
 from tests.unit.scheduling.cluster import Cluster, gpus, group_spec
+from tests.unit.scheduling.test_remedies import placed, why
 
 ANYWHERE = GangSpec()
 IN_A_RACK = GangSpec(domain=GangDomain.RACK)
 OLD = Taint(key="old", effect=TaintEffect.NO_SCHEDULE)
 ML = Taint(key="team", value="ml", effect=TaintEffect.NO_SCHEDULE)
-
-
-def why(cluster: Cluster) -> GroupExplanation:
-    return explain(cluster.view(), cluster.jobs[-1].uid, 0)[0]
-
-
-def placed(cluster: Cluster, **changes: object) -> int:
-    """How many members of the last job find a node once its group is changed so."""
-    job = cluster.jobs[-1]
-    group = replace(job.spec.groups[0], **changes)  # type: ignore[arg-type]
-    cluster.change(job, spec=replace(job.spec, groups=(group,)))
-    return sum(len(plan.placements) for plan in decide(cluster.view(), 0).plans)
 
 
 def racks(*names: str, **more: Any) -> Cluster:
