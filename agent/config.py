@@ -45,6 +45,10 @@ _UNIT_BYTES = {
 }
 
 
+NO_GPUS = "none"
+"""As ``--gpu``: this node has no GPUs, whatever NVML says."""
+
+
 class AgentSettings(BaseSettings):
     """Everything that an agent can be told. Empty or 0 where there is something to measure or to choose."""
 
@@ -130,6 +134,10 @@ class AgentSettings(BaseSettings):
         if not isinstance(said, list | tuple):
             raise ValueError("expected count=2,model=A100,memory=80Gi")
         groups = [part for one in said for part in (one.split(";") if isinstance(one, str) else [one])]
+        if NO_GPUS in groups:
+            if any(one and one != NO_GPUS for one in groups):
+                raise ValueError(f"{NO_GPUS!r} and others; expected one or the other")
+            return (DeclaredGpus(count=0),)
         parsed = tuple(parse_gpu(one) if isinstance(one, str) else one for one in groups if one)
         if sum(group.count for group in parsed) > MAX_DEVICES:
             raise ValueError(f"declares more than {MAX_DEVICES} devices; that is the most that one node can have")

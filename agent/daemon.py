@@ -102,6 +102,7 @@ class Agent:
                     address=address,
                     api=settings.api or ",".join(settings.peers),
                     api_follows_peers=not settings.api,
+                    nvidia_driver=gpu.has_driver(),
                 ),
                 metrics=self.metrics,
                 workload=lambda records: WorkloadSide(
@@ -418,7 +419,7 @@ def run(settings: AgentSettings) -> None:
     "--gpu",
     multiple=True,
     help="Declare GPUs instead of measuring: count=2,model=A100,memory=80Gi[,island=0|each][,pcie=1][,numa=0]"
-    "[,capability=8.0][,driver=535.1][,mig=1g.10gb]; several with ';'.",
+    "[,capability=8.0][,driver=535.1][,mig=1g.10gb]; several with ';'. none: those of this machine are not for us.",
 )
 @click.option("--label", multiple=True, help="key=value, for constraints. Repeatable.")
 @click.option("--datacenter", help="Data centre of this node (node.datacenter).")

@@ -1,8 +1,8 @@
 """From an assignment to what a driver is asked to run: environment, ports, devices, network, files of each task.
 
-Owns: the variables that every task sees (``RAFTSMAN_*``, ``NVIDIA_VISIBLE_DEVICES``), what the cluster's variables
-become, and who holds a group's network and publishes its ports. The rule: values only; a task's own environment wins
-over ours nowhere, so the names can be relied on; what a variable holds appears in no reason.
+Owns: the variables that every task sees (``RAFTSMAN_*``, ``NVIDIA_VISIBLE_DEVICES``, ``CUDA_VISIBLE_DEVICES``), what
+the cluster's variables become, and who holds a group's network and publishes its ports. The rule: values only; a task's
+own environment wins over ours nowhere, so the names can be relied on; what a variable holds appears in no reason.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from orchestrator.contract.batch import Origin
 from orchestrator.contract.containers import CONTAINERS, HOST, network_of, shares_network, variables_of
 from orchestrator.contract.model import Assignment, JobType, PortBinding, TaskSpec, str_map
 
+NO_DEVICES = "void"
+"""NVIDIA's word for none."""
 PAYLOAD_PATH = "/raftsman/payload"
 """In a container: not below ``/run`` or ``/tmp``, which may be in memory and empty when it starts."""
 
@@ -27,7 +29,8 @@ class NodeFacts:
     """What tasks are told about where they run.
 
     ``api``: addresses of peers, separated by commas; ``api_follows_peers``: they are those of the peers as they are
-    now, and not some that the operator named.
+    now, and not some that the operator named. ``nvidia_driver``: it has NVIDIA's,
+    whoever the GPUs are for.
     """
 
     node_id: str
@@ -35,6 +38,7 @@ class NodeFacts:
     address: str
     api: str
     api_follows_peers: bool = False
+    nvidia_driver: bool = False
 
 
 def run_spec(record: Record, task: TaskSpec, cluster_id: str, node: NodeFacts) -> RunSpec:
@@ -114,11 +118,21 @@ def _environment(record: Record, task: TaskSpec, values: dict[str, str], node: N
     for port in assignment.ports:
         env[f"RAFTSMAN_PORT_{_env_name(port.label)}"] = str(inside(port) if inner else port.host_port)
     devices = assignment.device_ids if task.resources.gpus is not None else ()
+    if devices and assignment.gpu_millis:
+        env["RAFTSMAN_GPU_MILLIS"] = str(assignment.gpu_millis)
+    return env | _visible(devices, node, in_container=task.driver_name == CONTAINERS)
+
+
+def _visible(devices: tuple[str, ...], node: NodeFacts, *, in_container: bool) -> dict[str, str]:
+    """What keeps programs to the GPUs that they were given, and from all where they were given none: an image can ask
+    for all of them (``NVIDIA_VISIBLE_DEVICES``, which an engine whose default runtime is NVIDIA's obeys), and CUDA
+    takes all that it sees (``CUDA_VISIBLE_DEVICES``; in a container it sees no others)."""
     if devices:
-        env["NVIDIA_VISIBLE_DEVICES"] = ",".join(devices)
-        if assignment.gpu_millis:
-            env["RAFTSMAN_GPU_MILLIS"] = str(assignment.gpu_millis)
-    return env
+        env = {"NVIDIA_VISIBLE_DEVICES": ",".join(devices)}
+        return env if in_container or not node.nvidia_driver else env | {"CUDA_VISIBLE_DEVICES": ",".join(devices)}
+    if not node.nvidia_driver:
+        return {}
+    return {"NVIDIA_VISIBLE_DEVICES": NO_DEVICES} | ({} if in_container else {"CUDA_VISIBLE_DEVICES": ""})
 
 
 def _values(assignment: Assignment, task: TaskSpec) -> dict[str, str]:

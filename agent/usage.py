@@ -4,7 +4,7 @@ Owns: turning counters into rates, and how old a measurement may be. Leaves to o
 ``Measures``), control groups (``inventory.cgroups``), capacity (``inventory.machine``). The rules: nothing is measured
 while nobody asks; cpu is what was used between two measurements, so the first question after a while takes a quarter of
 a second and every further one none (but for an engine on another machine: see ``drivers.docker_usage``); what cannot
-be known is -1, and a run without figures says why.
+be known is -1, and a run without figures says why. What a task uses of a GPU is what its processes use.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -21,11 +21,11 @@ from typing import Any, Protocol, runtime_checkable
 import psutil
 import structlog
 
-from agent.driver import DriverUnavailableError, Instance
-from agent.inventory import gpu
+from agent.driver import Driver, DriverUnavailableError, Instance
+from agent.inventory import gpu, gpu_use
 from agent.supervisor import Supervisor
 from orchestrator.contract.v1.types_pb2 import AllocationId
-from orchestrator.contract.v1.usage_pb2 import DeviceUsage, NodeUsage, TaskUsage
+from orchestrator.contract.v1.usage_pb2 import NodeUsage, TaskDeviceUsage, TaskUsage
 
 FRESH_S = 0.3
 """A measurement so young is the answer as it is, whoever asks."""
@@ -57,11 +57,20 @@ class Measures(Protocol):
         """By name. Raises ``DriverUnavailableError``."""
 
 
+@runtime_checkable
+class KnowsProcesses(Protocol):
+    """A driver that can tell which of its runs a process of this machine belongs to."""
+
+    def whose(self, pids: Sequence[int], instances: Sequence[Instance]) -> Mapping[int, str]:
+        """Names by process id; strangers are left out. Blocks for some reads of ``/proc`` for each."""
+
+
 @dataclass(slots=True)
 class _Sample:
     at_s: float
     busy_s: float
     tasks: dict[str, tuple[Instance, Counters]] = field(default_factory=dict)
+    by_driver: Sequence[tuple[Driver, Sequence[Instance]]] = ()
 
 
 class Usage:
@@ -103,14 +112,15 @@ class Usage:
             else:
                 sample = await self._sample()
             usage = self._between(self._before, sample)
-            usage.devices.extend(await asyncio.to_thread(self._measure_devices))
+            await asyncio.to_thread(self._measure_devices, usage, sample)
             self._before = sample
             self._last = (sample.at_s, usage)
             return usage
 
     async def _sample(self) -> _Sample:
         tasks: dict[str, tuple[Instance, Counters]] = {}
-        for driver, instances in self._supervisor.running_by_driver():
+        by_driver = self._supervisor.running_by_driver()
+        for driver, instances in by_driver:
             counters: Mapping[str, Counters] = {}
             why = f"driver {driver.name} does not tell"
             if isinstance(driver, Measures):
@@ -121,7 +131,7 @@ class Usage:
                     why = str(error)
             for one in instances:
                 tasks[one.name] = (one, counters.get(one.name) or Counters(why=why))
-        return _Sample(self._clock_s(), _busy_s(), tasks)
+        return _Sample(self._clock_s(), _busy_s(), tasks, by_driver)
 
     def _between(self, before: _Sample, now: _Sample) -> NodeUsage:
         seconds = max(now.at_s - before.at_s, 0.001)
@@ -164,20 +174,54 @@ class Usage:
             )
         return usage
 
-    def _measure_devices(self) -> list[DeviceUsage]:
-        unknown = [
-            DeviceUsage(device_id=one, percent=-1, memory_bytes=-1, memory_total_bytes=-1, celsius=-1, milliwatts=-1)
-            for one in self._devices
-        ]
+    def _measure_devices(self, usage: NodeUsage, sample: _Sample) -> None:
         nvml = self._nvml
-        if nvml is None or not any(gpu.is_real(one) for one in self._devices):
-            return unknown
-        try:
-            nvml.nvmlInit()  # counted by the library, and cheap once it was done
-        except nvml.NVMLError as error:
-            log.debug("nvml_unavailable", error=str(error))
-            return unknown
-        return [measured_device(nvml, one) for one in unknown]
+        if nvml is not None and any(gpu.is_real(one) for one in self._devices):
+            try:
+                nvml.nvmlInit()  # counted by the library, and cheap once it was done
+            except nvml.NVMLError as error:
+                log.debug("nvml_unavailable", error=str(error))
+            else:
+                usage.devices.extend(gpu_use.measured_device(nvml, one) for one in self._devices)
+                self._divide(usage, sample)
+                return
+        usage.devices.extend(gpu_use.unknown(one) for one in self._devices)
+
+    def _divide(self, usage: NodeUsage, sample: _Sample) -> None:
+        """What each task uses of its devices. A device whose processes cannot be told apart is told only of a task
+        that has it alone."""
+        holders: dict[str, list[tuple[str, TaskUsage]]] = {}
+        for name, task in zip(sorted(sample.tasks), usage.tasks, strict=True):
+            for device_id in task.device_ids:
+                holders.setdefault(device_id, []).append((name, task))
+        held = [one for one in usage.devices if one.device_id in holders]
+        seen = {one.device_id: gpu_use.by_process(self._nvml, one) for one in held}
+        pids = sorted({pid for processes in seen.values() for pid in processes or ()})
+        owners: dict[int, str] = {}
+        for driver, instances in sample.by_driver if pids else ():
+            if isinstance(driver, KnowsProcesses):
+                owners.update(driver.whose(pids, instances))
+        for one in held:
+            tasks, processes = holders[one.device_id], seen[one.device_id]
+            if processes is None and len(tasks) > 1:
+                continue
+            for name, task in tasks:
+                memory, percent = one.memory_bytes, one.percent
+                if processes is not None:
+                    own = [used for pid, used in processes.items() if owners.get(pid) == name]
+                    memory = _sum(used.memory_bytes for used in own)
+                    percent = min(100, _sum(used.percent for used in own))
+                task.devices.append(TaskDeviceUsage(device_id=one.device_id, memory_bytes=memory, percent=percent))
+
+
+def _sum(amounts: Iterable[int]) -> int:
+    """-1 where one of them is unknown."""
+    total = 0
+    for one in amounts:
+        if one < 0:
+            return UNKNOWN
+        total += one
+    return total
 
 
 def _busy_s() -> float:
@@ -186,34 +230,3 @@ def _busy_s() -> float:
     idle = times.idle + getattr(times, "iowait", 0.0)
     # Guests' time is counted in user time already.
     return float(sum(times) - idle - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0))
-
-
-def measured_device(nvml: Any, usage: DeviceUsage) -> DeviceUsage:
-    """Filled with what NVML tells; a slice, for one, does not know how busy it is."""
-    try:
-        handle = nvml.nvmlDeviceGetHandleByUUID(usage.device_id)
-    except nvml.NVMLError:
-        return usage
-    for ask in (_percent, _memory, _celsius, _milliwatts):
-        try:
-            ask(nvml, handle, usage)
-        except (nvml.NVMLError, AttributeError):
-            continue
-    return usage
-
-
-def _percent(nvml: Any, handle: Any, usage: DeviceUsage) -> None:
-    usage.percent = int(nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
-
-
-def _memory(nvml: Any, handle: Any, usage: DeviceUsage) -> None:
-    found = nvml.nvmlDeviceGetMemoryInfo(handle)
-    usage.memory_bytes, usage.memory_total_bytes = int(found.used), int(found.total)
-
-
-def _celsius(nvml: Any, handle: Any, usage: DeviceUsage) -> None:
-    usage.celsius = int(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU))
-
-
-def _milliwatts(nvml: Any, handle: Any, usage: DeviceUsage) -> None:
-    usage.milliwatts = int(nvml.nvmlDeviceGetPowerUsage(handle))

@@ -41,6 +41,7 @@ from agent.drivers import (
     docker_http,
     docker_inside,
     docker_output,
+    docker_processes,
     docker_sandbox,
     docker_usage,
     docker_volumes,
@@ -269,6 +270,11 @@ class DockerDriver:
 
     async def measure(self, instances: Sequence[Instance]) -> Mapping[str, Counters]:
         return await self._measured.measure(instances)
+
+    def whose(self, pids: Sequence[int], instances: Sequence[Instance]) -> Mapping[int, str]:
+        names = {one.runtime_id: one.name for one in instances}
+        inside = docker_processes.containers_of(pids)
+        return {pid: names[container] for pid, container in inside.items() if container in names}
 
     async def close(self) -> None:
         self._call.close()

@@ -7,9 +7,12 @@ names the container: an engine in another machine or in a container of its own c
 from __future__ import annotations
 
 import contextlib
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 PROC = Path("/proc")
+_CONTAINER = re.compile(r"\b[0-9a-f]{64}\b")
 
 
 def is_of(pid: int, container_id: str, proc: Path = PROC) -> bool:
@@ -20,6 +23,16 @@ def is_of(pid: int, container_id: str, proc: Path = PROC) -> bool:
         return container_id in (proc / str(pid) / "cgroup").read_text() and _children(pid, proc) is not None
     except (OSError, ValueError):
         return False
+
+
+def containers_of(pids: Iterable[int], proc: Path = PROC) -> dict[int, str]:
+    """The container that each process is in, by the name of its control group; those in none are left out."""
+    found = {}
+    for pid in pids:
+        with contextlib.suppress(OSError):  # it has just ended
+            if name := _CONTAINER.search((proc / str(pid) / "cgroup").read_text()):
+                found[pid] = name[0]
+    return found
 
 
 def commands(pid: int, proc: Path = PROC) -> set[bytes]:

@@ -381,6 +381,10 @@ class ProcessDriver:
         pids = {one.name: _pids(self._root / one.name)[2] for one in instances}
         return await asyncio.to_thread(process_usage.measure, {name: pid for name, pid in pids.items() if pid})
 
+    def whose(self, pids: Sequence[int], instances: Sequence[Instance]) -> Mapping[int, str]:
+        firsts = {one.name: _pids(self._root / one.name)[2] for one in instances}
+        return process_usage.whose(pids, {name: pid for name, pid in firsts.items() if pid})
+
     async def run_in(self, name: str, command: tuple[str, ...], *, timeout_ms: int) -> Ran:
         found = self._read(name)
         if found is None or not found.running:

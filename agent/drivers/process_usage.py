@@ -5,8 +5,11 @@ The rule: one pass over the machine's processes answers for all tasks.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import psutil
 
@@ -35,6 +38,36 @@ def measure(pids: Mapping[str, int]) -> dict[str, Counters]:
     if rest:
         found |= _by_processes(rest)
     return found
+
+
+def whose(pids: Iterable[int], firsts: Mapping[str, int]) -> dict[int, str]:
+    """Names by process, given the pid of each run's first process: by descent, else by control group or session, for
+    one that was left by its parent. Strangers are left out."""
+    names = {first: name for name, first in firsts.items()}
+    groups = {name: _group(first) for name, first in firsts.items()}
+    alone = {group for group, count in Counter(groups.values()).items() if count == 1} - {_group(os.getpid()), ""}
+    by_group = {group: name for name, group in groups.items() if group in alone}
+    sessions: dict[int, str] = {}
+    for name, first in firsts.items():
+        with contextlib.suppress(OSError):
+            sessions[os.getsid(first)] = name
+    found = {}
+    for pid in pids:
+        with contextlib.suppress(OSError, psutil.Error):  # it has just ended
+            line = (pid, *(one.pid for one in psutil.Process(pid).parents()))
+            name = next((names[one] for one in line if one in names), "")
+            name = name or by_group.get(_group(pid), "") or sessions.get(os.getsid(pid), "")
+            if name:
+                found[pid] = name
+    return found
+
+
+def _group(pid: int) -> str:
+    """The paths of its control groups, empty when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cgroup").read_text()
+    except OSError:
+        return ""
 
 
 def _shared(groups: cgroups.Directories, own: cgroups.Directories) -> bool:

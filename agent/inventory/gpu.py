@@ -73,11 +73,18 @@ def is_real(device_id: str) -> bool:
     return device_id.startswith(("GPU-", "MIG-"))
 
 
-def load_nvml() -> Any | None:
-    """The NVML binding, None where it or the driver's library is not installed: it would be 2 MiB for nothing."""
+def has_driver() -> bool:
+    """Whether this machine has NVIDIA's driver: tasks could use its GPUs, reported or not."""
     try:
         ctypes.CDLL("libnvidia-ml.so.1")
     except OSError:
+        return False
+    return True
+
+
+def load_nvml() -> Any | None:
+    """The NVML binding, None where it or the driver's library is not installed: it would be 2 MiB for nothing."""
+    if not has_driver():
         return None
     try:
         return importlib.import_module("pynvml")

@@ -127,7 +127,10 @@ def _tasks(
         amount = {"cpu": -task.cpu_millis, "memory": -task.memory_bytes, "name": 0}[sort]
         return amount, task.id, task.task
 
+    with_gpus = any(task.device_ids for _, task in found)
     headings = ["ALLOCATION", "TASK", "CPU", "MEMORY", "GPUS", "NODE"]
+    if with_gpus:
+        headings[4:4] = ["GPU%", "GPU MEMORY"]
     if namespace == "*":
         headings.insert(0, "NAMESPACE")
     if wide:
@@ -142,6 +145,8 @@ def _tasks(
             ",".join(task.device_ids),
             _name_of(node_id, listed),
         ]
+        if with_gpus:
+            row[4:4] = _on_devices(task)
         if namespace == "*":
             row.insert(0, task.id.namespace)
         if wide:
@@ -154,6 +159,19 @@ def _tasks(
             ]
         rows.append(row)
     return table(headings, rows) if rows else "Nothing runs there."
+
+
+def _on_devices(task: TaskUsage) -> tuple[str, str]:
+    """How busy it keeps its devices, all of them = 100 %, and its memory on them."""
+    if not task.device_ids:
+        return "", ""
+    if len(task.devices) < len(task.device_ids):
+        return "?", "?"
+    percent, memory = [one.percent for one in task.devices], [one.memory_bytes for one in task.devices]
+    return (
+        f"{sum(percent) / len(percent):.0f}%" if min(percent) >= 0 else "?",
+        _memory(sum(memory) if min(memory) >= 0 else -1),
+    )
 
 
 def _devices(nodes: tuple[NodeUsage, ...], listed: tuple[NodeInfo, ...]) -> str:

@@ -118,7 +118,7 @@ def facts(environ: Mapping[str, str] | None = None) -> Facts:
         api=listed("RAFTSMAN_API"),
         ports={key: int(value) for key, value in under("RAFTSMAN_PORT_").items() if value.isdigit()},
         services={key: tuple(value.split(",")) for key, value in under("RAFTSMAN_SERVICE_").items() if value},
-        devices=listed("NVIDIA_VISIBLE_DEVICES"),
+        devices=tuple(one for one in listed("NVIDIA_VISIBLE_DEVICES") if one != "void"),  # NVIDIA's word for none
     )
 
 

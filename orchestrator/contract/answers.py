@@ -279,8 +279,18 @@ class ExecResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TaskDeviceUsage:
+    """What the processes of one run use of one of its devices; -1 = unknown."""
+
+    device_id: str
+    memory_bytes: int = -1
+    percent: int = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskUsage:
-    """What one run uses; -1 = unknown. ``source``: cgroup, processes, engine, or none (``why``)."""
+    """What one run uses; -1 = unknown. ``source``: cgroup, processes, engine, or none (``why``). ``devices``: those of
+    ``device_ids`` of which its part is known."""
 
     id: AllocationId
     attempt: int = 0
@@ -292,6 +302,7 @@ class TaskUsage:
     source: str = ""
     why: str = ""
     device_ids: tuple[str, ...] = ()
+    devices: tuple[TaskDeviceUsage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

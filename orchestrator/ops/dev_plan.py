@@ -182,7 +182,10 @@ class _Planner:
             *("--cpu", str(os.cpu_count() or 1), "--memory", f"{memory_mib}Mi"),
             *("--address", LOOPBACK, "--http", member.http),
         )
-        return (*argv, "--gpu", record.gpu) if record.gpu else argv
+        # A device is given out once, so the first agent has those of the machine.
+        first = member.name == record.of_kind("agent")[0].name
+        gpu = record.gpu or ("" if first else "none")
+        return (*argv, "--gpu", gpu) if gpu else argv
 
 
 def peer_directory(data: Path, peer: str) -> Path:

@@ -36,7 +36,7 @@ class NodeUsage(_message.Message):
     def __init__(self, node_id: _Optional[str] = ..., time_ms: _Optional[int] = ..., interval_ms: _Optional[int] = ..., cpu_millis: _Optional[int] = ..., cpu_total_millis: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., memory_total_bytes: _Optional[int] = ..., disk_bytes: _Optional[int] = ..., disk_total_bytes: _Optional[int] = ..., load_millis: _Optional[int] = ..., tasks: _Optional[_Iterable[_Union[TaskUsage, _Mapping]]] = ..., devices: _Optional[_Iterable[_Union[DeviceUsage, _Mapping]]] = ...) -> None: ...
 
 class TaskUsage(_message.Message):
-    __slots__ = ("id", "attempt", "task", "cpu_millis", "memory_bytes", "memory_limit_bytes", "processes", "source", "why", "device_ids")
+    __slots__ = ("id", "attempt", "task", "cpu_millis", "memory_bytes", "memory_limit_bytes", "processes", "source", "why", "device_ids", "devices")
     ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
@@ -47,6 +47,7 @@ class TaskUsage(_message.Message):
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     WHY_FIELD_NUMBER: _ClassVar[int]
     DEVICE_IDS_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
     id: _types_pb2.AllocationId
     attempt: int
     task: str
@@ -57,7 +58,18 @@ class TaskUsage(_message.Message):
     source: str
     why: str
     device_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, id: _Optional[_Union[_types_pb2.AllocationId, _Mapping]] = ..., attempt: _Optional[int] = ..., task: _Optional[str] = ..., cpu_millis: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., memory_limit_bytes: _Optional[int] = ..., processes: _Optional[int] = ..., source: _Optional[str] = ..., why: _Optional[str] = ..., device_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    devices: _containers.RepeatedCompositeFieldContainer[TaskDeviceUsage]
+    def __init__(self, id: _Optional[_Union[_types_pb2.AllocationId, _Mapping]] = ..., attempt: _Optional[int] = ..., task: _Optional[str] = ..., cpu_millis: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., memory_limit_bytes: _Optional[int] = ..., processes: _Optional[int] = ..., source: _Optional[str] = ..., why: _Optional[str] = ..., device_ids: _Optional[_Iterable[str]] = ..., devices: _Optional[_Iterable[_Union[TaskDeviceUsage, _Mapping]]] = ...) -> None: ...
+
+class TaskDeviceUsage(_message.Message):
+    __slots__ = ("device_id", "memory_bytes", "percent")
+    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PERCENT_FIELD_NUMBER: _ClassVar[int]
+    device_id: str
+    memory_bytes: int
+    percent: int
+    def __init__(self, device_id: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., percent: _Optional[int] = ...) -> None: ...
 
 class DeviceUsage(_message.Message):
     __slots__ = ("device_id", "percent", "memory_bytes", "memory_total_bytes", "celsius", "milliwatts")

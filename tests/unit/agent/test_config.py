@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agent.config import load, parse_cpu, parse_gpu, parse_size
-from agent.inventory.gpu import DeclaredGpus
+from agent.inventory.gpu import DeclaredGpus, declared
 from orchestrator.contract.errors import StartupError
 from orchestrator.contract.taints import describe
 
@@ -32,6 +32,13 @@ def test_declared_gpus_have_defaults() -> None:
         count=2, model="A100", memory_mib=80 * 1024, island=1
     )
     assert parse_gpu("memory=8Gi") == DeclaredGpus(count=1, memory_mib=8 * 1024)
+
+
+def test_the_gpus_of_a_machine_can_be_left_to_others() -> None:
+    (none,) = load({**GOOD, "gpu": "none"}).gpu
+    assert declared((none,), "n1") == ()
+    with pytest.raises(StartupError, match="--gpu: 'none' and others; expected one or the other"):
+        load({**GOOD, "gpu": ("none", "count=1")})
 
 
 def test_capabilities_are_allowed_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

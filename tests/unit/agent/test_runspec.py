@@ -64,6 +64,27 @@ def test_devices_go_to_the_task_that_asked_for_them() -> None:
     assert run_spec(record, plain, "cluster", NODE).device_ids == ()
 
 
+def test_on_a_node_with_gpus_a_program_sees_no_others_than_its_own() -> None:
+    """Whatever its image or its own environment says."""
+    own = {"CUDA_VISIBLE_DEVICES": "0,1,2,3", "NVIDIA_VISIBLE_DEVICES": "all"}
+    node = replace(NODE, nvidia_driver=True)
+
+    def seen(*, image: str, asks: bool) -> list[str | None]:
+        task = task_of("run", image=image, env=own)
+        if asks:
+            task = replace(task, resources=Resources(gpus=DeviceRequest(count=2)))
+        assignment = replace(assignment_of(key_of(), task), device_ids=("GPU-1", "GPU-2"))
+        env = dict(run_spec(Record(assignment=assignment), task, "cluster", node).env)
+        return [env.get(name) for name in own]
+
+    assert seen(image="", asks=True) == ["GPU-1,GPU-2"] * 2
+    assert seen(image="", asks=False) == ["", "void"]
+    # CUDA numbers what is in the container.
+    assert seen(image="x", asks=True) == ["0,1,2,3", "GPU-1,GPU-2"]
+    assert seen(image="x", asks=False) == ["0,1,2,3", "void"]
+    assert env_of(task_of("run")).keys().isdisjoint(own), "a node without GPUs is left alone"
+
+
 def test_variables_get_the_names_that_the_task_gave_them() -> None:
     task = replace(task_of("run"), variables=(("PASSWORD", "db-password"),))
     assignment = replace(assignment_of(key_of(), task), variables=(("db-password", "secret"),))

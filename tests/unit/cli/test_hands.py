@@ -123,7 +123,14 @@ def test_top_shows_nodes_tasks_and_devices(cli: Cli, world: World) -> None:
         answers.TaskUsage(id=id_of("idle"), task="main", cpu_millis=10, memory_bytes=200 * MIB, source="cgroup"),
         answers.TaskUsage(
             id=id_of("busy"), task="main", cpu_millis=1500, memory_bytes=8 * MIB, memory_limit_bytes=16 * MIB,
-            processes=3, source="processes", device_ids=("GPU-1",),
+            processes=3, source="processes", device_ids=("GPU-1", "GPU-2"),
+            devices=(
+                answers.TaskDeviceUsage(device_id="GPU-1", percent=90, memory_bytes=2 * MIB),
+                answers.TaskDeviceUsage(device_id="GPU-2", percent=31, memory_bytes=3 * MIB),
+            ),
+        ),
+        answers.TaskUsage(
+            id=id_of("hidden"), task="main", cpu_millis=5, memory_bytes=MIB, source="cgroup", device_ids=("GPU-2",)
         ),
         answers.TaskUsage(id=id_of("dark"), task="main", source="none", why="it does not tell"),
     )  # fmt: skip
@@ -140,12 +147,15 @@ def test_top_shows_nodes_tasks_and_devices(cli: Cli, world: World) -> None:
     code, out, err = cli("top")
     assert (code, err) == (
         0,
-        "raftsman: warning: two: unknown: it is lost\nraftsman: warning: one: 1 of 3 tasks unknown: it does not tell\n",
+        "raftsman: warning: two: unknown: it is lost\nraftsman: warning: one: 1 of 4 tasks unknown: it does not tell\n",
     )
     nodes, listed, devices = out.split("\n\n")
-    assert nodes.splitlines()[1].split() == ["one", "1.60/4", "40%", "0.5", "512Mi/1Gi", "50%", "64Mi", "3"]
-    assert [row.split()[0] for row in listed.splitlines()[1:]] == ["busy/main/0", "idle/main/0", "dark/main/0"]
-    assert listed.splitlines()[3].split()[2:4] == ["?", "?"]
+    assert nodes.splitlines()[1].split() == ["one", "1.60/4", "40%", "0.5", "512Mi/1Gi", "50%", "64Mi", "4"]
+    names = ["busy/main/0", "idle/main/0", "hidden/main/0", "dark/main/0"]
+    assert [row.split()[0] for row in listed.splitlines()[1:]] == names
+    assert listed.splitlines()[1].split()[2:] == ["1.50", "8Mi", "60%", "5Mi", "GPU-1,GPU-2", "one"]
+    assert listed.splitlines()[3].split()[2:] == ["0.01", "1Mi", "?", "?", "GPU-2", "one"]
+    assert listed.splitlines()[4].split()[2:4] == ["?", "?"]
     assert devices.splitlines()[1].split() == ["GPU-1", "one", "42%", "1Mi/4Mi", "busy/main/0"]
     by_memory = cli("top", "tasks", "--sort", "memory")[1].splitlines()
     assert by_memory[1].startswith("idle/main/0")

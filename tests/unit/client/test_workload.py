@@ -93,6 +93,8 @@ def test_facts_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
     facts = kit.facts()
     assert (facts.alloc_id, facts.ordinal, facts.ports, facts.attempt) == ("web/api/2", 2, {"http": 8080}, 0)
     assert facts.devices == ("GPU-1", "GPU-2")
+    monkeypatch.setenv("NVIDIA_VISIBLE_DEVICES", "void")  # NVIDIA's word for none
+    assert kit.facts().devices == ()
     assert kit.service("my-db") == [Address("10.0.0.1", 5432), Address("fd00::1", 5432)]
     assert str(kit.service("my-db")[1]) == "[fd00::1]:5432"
     with pytest.raises(WorkloadError, match="no agent to ask"):

@@ -83,6 +83,17 @@ def test_what_was_given_once_holds_until_something_else_is_given(tmp_path: Path,
     assert "--fast-failover" in (changed.find("p1") or first.members[0]).argv
 
 
+def test_real_gpus_belong_to_one_agent_and_declared_ones_to_each(tmp_path: Path, ports: Ports) -> None:
+    real = plan(tmp_path, None, Wanted(name="dev", peers=1, agents=2, driver="process"), ports)
+    assert "--gpu" not in (real.find("n1") or real.members[0]).argv
+    assert value(real, "n2", "--gpu") == "none"
+    more = plan(tmp_path, alive(real, "p1", "n1", "n2"), Wanted(name="dev", agents=3), ports)
+    assert value(more, "n3", "--gpu") == "none"
+    ports.release()
+    said = plan(tmp_path / "said", None, Wanted(name="dev", peers=1, agents=2, gpu="count=2"), Ports())
+    assert [value(said, name, "--gpu") for name in ("n1", "n2")] == ["count=2", "count=2"]
+
+
 def test_what_runs_is_left_alone_and_contradictions_are_refused(tmp_path: Path, ports: Ports) -> None:
     first = alive(plan(tmp_path, None, Wanted(name="dev", peers=1, agents=1), ports), "p1")
     same = plan(tmp_path, first, Wanted(name="dev"), ports)
