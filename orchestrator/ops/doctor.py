@@ -15,9 +15,7 @@ import shutil
 import sys
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import click
 
@@ -26,34 +24,24 @@ from orchestrator.client import contexts
 from orchestrator.client.aio import Client
 from orchestrator.contract.errors import RaftsmanError
 from orchestrator.contract.model import NodeStatus
-from orchestrator.ops import certs
+from orchestrator.ops import certs, doctor_gpus
 from orchestrator.ops.cluster_file import ClusterFile
 from orchestrator.ops.dev_command import default_data
 from orchestrator.ops.dev_plan import GATEWAY_PORT, GRPC_PORT, PEER_HTTP_PORT
 from orchestrator.ops.engine import Engine, EngineError
+from orchestrator.ops.finding import Finding, Level
 from orchestrator.ops.ports import is_free
 
-Level = Literal["ok", "warn", "fail"]
 CALL_TIMEOUT_S = 3.0
 SKEW_WARN_MS, SKEW_FAIL_MS = 500, 5_000
 DISK_WARN_MIB, DISK_FAIL_MIB = 2_048, 256
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One line: what was looked at, how it is, and, unless it is ok, what to do."""
-
-    check: str
-    level: Level
-    text: str
-    advice: str = ""
 
 
 @click.command("doctor")
 @click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="Data directory to look at.")
 @common
 def command(session: Session, data: Path | None) -> None:
-    """Look at the engine, ports, clocks, permissions and certificates. Exits 1 when something fails."""
+    """Look at the engine, GPUs, ports, clocks, permissions and certificates. Exits 1 when something fails."""
     found = asyncio.run(_collect(session, data or default_data()))
     if session.output == "json":
         click.echo(json.dumps([dataclasses.asdict(one) for one in found], indent=2))
@@ -74,6 +62,7 @@ async def _collect(session: Session, data: Path) -> list[Finding]:
         context, missing = None, error
     found = [python(), permissions(data), disk(data)]
     found += [one async for one in engine()]
+    found.append(await doctor_gpus.look())
     found += ports(data)
     if context is None:
         assert missing is not None

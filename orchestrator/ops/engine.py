@@ -71,6 +71,11 @@ class Engine:
         """The engine's version."""
         return str((await self._call("GET", "/version"))["Version"])
 
+    async def info(self) -> dict[str, Any]:
+        """What the engine says of itself, as ``docker info`` shows it."""
+        found = await self._call("GET", "/info")
+        return found if isinstance(found, dict) else {}
+
     async def has_image(self, image: str) -> bool:
         try:
             await self._call("GET", f"/images/{image}/json")
