@@ -113,6 +113,8 @@ class OwnEngine:
             (self.root / "containerd.toml").write_text(_CONTAINERD.format(root=self.root))
             (self.root / "daemon.json").write_text(json.dumps(self._settings(), indent=2))
             own_network = not drill_namespaces.inside("network")
+            if own_network:
+                tool("ip", "iproute2")
             script = _HOLDER.format(
                 groups=" ".join(groups),
                 own_network="1" if own_network else "",
