@@ -22,8 +22,9 @@ import psutil
 import structlog
 
 from agent.driver import Driver, DriverUnavailableError, Instance
-from agent.inventory import gpu, gpu_use
+from agent.inventory import gpu_use
 from agent.supervisor import Supervisor
+from orchestrator.contract.devices import is_real
 from orchestrator.contract.v1.types_pb2 import AllocationId
 from orchestrator.contract.v1.usage_pb2 import NodeUsage, TaskDeviceUsage, TaskUsage
 
@@ -176,7 +177,7 @@ class Usage:
 
     def _measure_devices(self, usage: NodeUsage, sample: _Sample) -> None:
         nvml = self._nvml
-        if nvml is not None and any(gpu.is_real(one) for one in self._devices):
+        if nvml is not None and any(is_real(one) for one in self._devices):
             try:
                 nvml.nvmlInit()  # counted by the library, and cheap once it was done
             except nvml.NVMLError as error:

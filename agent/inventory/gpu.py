@@ -68,11 +68,6 @@ def declared(groups: tuple[DeclaredGpus, ...], node_name: str) -> tuple[Device, 
     return tuple(devices)
 
 
-def is_real(device_id: str) -> bool:
-    """Whether the id is NVIDIA's (a container engine can be asked for it) rather than a declared one's."""
-    return device_id.startswith(("GPU-", "MIG-"))
-
-
 def has_driver() -> bool:
     """Whether this machine has NVIDIA's driver: tasks could use its GPUs, reported or not."""
     try:

@@ -18,6 +18,12 @@ _CONDITION = re.compile(r"(>=|<=|==|=|!=|>|<)?\s*([0-9]{1,9}(?:\.[0-9]{1,9}){0,3
 MIG_PROFILE = re.compile(r"[1-9][0-9]?g\.[1-9][0-9]{0,3}gb(\+[a-z0-9.]{1,16})?")
 
 UNKNOWN_NUMA = -1
+_REAL = ("GPU-", "MIG-")
+
+
+def is_real(device_id: str) -> bool:
+    """Whether the id is NVIDIA's, by which the device is the only one in the world, rather than a declared one's."""
+    return device_id.startswith(_REAL)
 
 
 def is_condition(text: str) -> bool:

@@ -109,8 +109,11 @@ def _fresh_uid(state: State) -> str:
 
 
 def _another(node: Node) -> NodeSpec:
-    """A machine like this one, on an engine of its own."""
-    return replace(node.spec, id="", name="", engine_id="", address="", boot_id="")
+    """A machine like this one, on an engine of its own and with GPUs of its own."""
+    devices = tuple(
+        replace(one, id=f"another-{one.id}", parent=one.parent and f"another-{one.parent}") for one in node.spec.devices
+    )
+    return replace(node.spec, id="", name="", engine_id="", address="", boot_id="", devices=devices, sick_devices=())
 
 
 def _named(state: State, spec: NodeSpec) -> NodeSpec:

@@ -24,6 +24,7 @@ from orchestrator.state.commands import (
     Outcome,
     RegisterNode,
 )
+from orchestrator.state.features import OWNED_DEVICES
 from orchestrator.state.ledger import device_bits, engine_key
 from orchestrator.state.model import MAX_COMMAND_ROWS, MAX_CORDONED_DEVICES, Node
 from orchestrator.state.state import Rows, State
@@ -51,6 +52,12 @@ def register(state: State, command: RegisterNode) -> Outcome:
                 f"another node ({other.spec.id}) is called {spec.name!r}: give this agent another name, "
                 f"or stop the other one",
             )
+    if owned := _owned_elsewhere(state, spec):
+        return state.reject(
+            "ALREADY_EXISTS",
+            f"GPU {owned[0]} is node {owned[1].name}'s already: two agents run on one machine; start this one with "
+            f"--gpu none, or stop the other one",
+        )
     if known is None:
         slot = state.take_node_slot()
         state.put_node(
@@ -282,7 +289,7 @@ def mark(state: State, command: MarkNodes) -> Outcome:
             changed = True
     for verdict in command.back:
         node = _marked(state, verdict)
-        if node is not None and node.status is NodeStatus.LOST and not _name_taken(state, node):
+        if node is not None and node.status is NodeStatus.LOST and not _replaced(state, node):
             _back(state, node.spec.id)
             changed = True
     return state.changed(changed)
@@ -294,9 +301,24 @@ def _marked(state: State, verdict: NodeMark) -> Node | None:
     return node if node is not None and node.register_index == verdict.register_index else None
 
 
-def _name_taken(state: State, lost: Node) -> bool:
-    """Whether a ready node is called like this lost one."""
-    return any(state.node_at[slot].status is NodeStatus.READY for slot in state.node_names.get(lost.spec.name, ()))
+def _replaced(state: State, lost: Node) -> bool:
+    """Whether a ready node is called like this lost one, or has one of its GPUs."""
+    same_name = state.node_names.get(lost.spec.name, ())
+    return any(state.node_at[slot].status is NodeStatus.READY for slot in same_name) or bool(
+        _owned_elsewhere(state, lost.spec)
+    )
+
+
+def _owned_elsewhere(state: State, spec: NodeSpec) -> tuple[str, NodeSpec] | None:
+    """The first of its GPUs that another ready node has, and that node: it would be given out twice."""
+    if state.feature_level < OWNED_DEVICES:
+        return None
+    for device in spec.devices:
+        for slot in state.device_nodes.get(device.id, ()):
+            other = state.node_at[slot]
+            if other.spec.id != spec.id and other.status is NodeStatus.READY:
+                return device.id, other.spec
+    return None
 
 
 def _back(state: State, node_id: str) -> None:

@@ -14,5 +14,7 @@ SURGING_DRAINS = 3
 """An instance on a draining node may get a successor of the same version before it stops (``rollouts``)."""
 CHECKED_CHANGES = 3
 """A change of the peers says which disks it saw admitted (``peers``)."""
-HIGHEST = SURGING_DRAINS
+OWNED_DEVICES = 4
+"""A GPU that a ready node has is nobody else's (``apply_nodes``)."""
+HIGHEST = OWNED_DEVICES
 """What this version supports."""

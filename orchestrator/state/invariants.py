@@ -202,7 +202,7 @@ def _indexes(state: State) -> Iterator[str]:
     again = restore(image)
     if image_hash(capture(again)) != image_hash(image):
         yield "the state is not what its own snapshot restores"
-    for name in ("job_at", "job_names", "node_at", "node_names", "engine_nodes"):
+    for name in ("job_at", "job_names", "node_at", "node_names", "engine_nodes", "device_nodes"):
         if getattr(state, name) != getattr(again, name):
             yield f"index {name} disagrees with the tables"
     if state._version_rows != again._version_rows:

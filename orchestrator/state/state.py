@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from orchestrator.contract.devices import is_real
 from orchestrator.contract.model import (
     AllocState,
     DeviceRequest,
@@ -74,7 +75,8 @@ class State:
     __slots__ = (
         "_facts", "_job_slots", "_lost", "_node_slots", "_version_rows", "addresses", "admitted", "answers",
         "attempt_floor",
-        "changes", "children", "cluster_id", "draining", "engine_nodes", "epoch", "events", "feature_level",
+        "changes", "children", "cluster_id", "device_nodes", "draining", "engine_nodes", "epoch", "events",
+        "feature_level",
         "forgotten", "index", "job_at", "job_names", "jobs", "ledger", "limits", "namespaces", "node_at", "node_names",
         "nodes", "ordinals", "periodic", "periodic_index", "settings", "shown_index", "table", "time_ms", "typical",
         "usage", "variables",
@@ -114,6 +116,7 @@ class State:
         self.node_at: dict[int, Node] = {}  # with the forgotten ones
         self.node_names: dict[str, list[int]] = {}  # slots; only a lost node may share its name
         self.engine_nodes: dict[str, list[int]] = {}  # slots by engine id, with the forgotten ones
+        self.device_nodes: dict[str, list[int]] = {}  # slots by id of a real device; only a lost node may share one
         self._job_slots = Slots()
         self._node_slots = Slots()
         self._version_rows: dict[tuple[int, int], int] = {}
@@ -256,6 +259,10 @@ class State:
                 _unlist(self.engine_nodes, before.spec.engine_id, node.slot)
             _enlist(self.node_names, node.spec.name, node.slot)
             _enlist(self.engine_nodes, node.spec.engine_id, node.slot)
+        if before is None or before.spec.devices != node.spec.devices:
+            if before is not None:
+                self._unlist_devices(before)
+            self._list_devices(node)
         self.nodes[node.spec.id] = node
         self.node_at[node.slot] = node
 
@@ -265,7 +272,18 @@ class State:
         self.draining -= node.draining
         self.forgotten[node.slot] = node
         _unlist(self.node_names, node.spec.name, node.slot)
+        self._unlist_devices(node)
         self._release_node_slot(node.slot)
+
+    def _list_devices(self, node: Node) -> None:
+        for device in node.spec.devices:
+            if is_real(device.id):
+                _enlist(self.device_nodes, device.id, node.slot)
+
+    def _unlist_devices(self, node: Node) -> None:
+        for device in node.spec.devices:
+            if is_real(device.id):
+                _unlist(self.device_nodes, device.id, node.slot)
 
     def touch_engine(self, node: Node) -> None:
         """Every agent on this node's engine must look again at what it is told."""
@@ -488,12 +506,13 @@ class State:
             self._list_batch(job)
         self.changes = Changes(self.index)
         self.draining = sum(node.draining for node in self.nodes.values())
-        self.node_names, self.engine_nodes = {}, {}
+        self.node_names, self.engine_nodes, self.device_nodes = {}, {}, {}
         for slot in sorted(self.node_at):
             spec = self.node_at[slot].spec
             _enlist(self.engine_nodes, spec.engine_id, slot)
             if slot not in self.forgotten:
                 _enlist(self.node_names, spec.name, slot)
+                self._list_devices(self.node_at[slot])
         self._job_slots = Slots(self.job_at)
         self._node_slots = Slots(self.node_at)
         self._facts = {}

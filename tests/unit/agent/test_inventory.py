@@ -13,6 +13,7 @@ import pytest
 from agent.config import parse_gpu
 from agent.inventory import gpu, machine
 from agent.inventory.gpu import DeclaredGpus
+from orchestrator.contract.devices import is_real
 from orchestrator.contract.model import Device
 
 
@@ -143,7 +144,7 @@ def test_a_gpu_in_mig_mode_is_its_slices() -> None:
     assert [device.id for device in devices] == ["GPU-0", "MIG-110", "MIG-112", "GPU-2", "GPU-3"]
     one = devices[1]
     assert (one.mig, one.parent, one.memory_mib, one.island, one.numa) == ("1g.10gb", "GPU-1", 9984, 1, 0)
-    assert all(gpu.is_real(device.id) for device in devices)
+    assert all(is_real(device.id) for device in devices)
 
 
 def test_the_kernel_knows_the_numa_node_better(tmp_path: Path) -> None:
@@ -168,8 +169,8 @@ def test_declared_devices_have_ids_that_no_engine_is_asked_for() -> None:
     devices = gpu.declared(groups, "n1")
     assert [device.id for device in devices] == ["fake-n1-0", "fake-n1-1", "fake-n1-2"]
     assert [device.island for device in devices] == [0, 0, 1]
-    assert not any(gpu.is_real(device.id) for device in devices)
-    assert gpu.is_real("GPU-0") and gpu.is_real("MIG-0")
+    assert not any(is_real(device.id) for device in devices)
+    assert is_real("GPU-0") and is_real("MIG-0")
 
 
 def test_declared_devices_can_say_all_that_measured_ones_do() -> None:

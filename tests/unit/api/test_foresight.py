@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,12 +20,13 @@ from orchestrator.contract.errors import (
     PreconditionError,
 )
 from orchestrator.contract.foresight import WhatIf
-from orchestrator.contract.model import AllocState
+from orchestrator.contract.model import AllocState, Device
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.foresight.settle import settle
 from orchestrator.state import views
 from orchestrator.state.allocations import Room
-from orchestrator.state.commands import DrainNode
+from orchestrator.state.commands import DrainNode, RegisterNode, SetFeatureLevel
+from orchestrator.state.features import HIGHEST
 from orchestrator.state.state import State
 from tests.unit.api.harness import Api, call, job, node
 
@@ -119,6 +121,24 @@ async def test_several_changes_are_made_one_after_the_other(api: Api) -> None:
     answer = await api.foresight.what_if(pb.WhatIfRequest(changes=changes), call())
     assert {one.to_node for one in answer.outcomes} == {"new-1"}
     assert (answer.pending_before, answer.pending_after) == (0, 0)
+
+
+async def test_a_node_like_one_with_real_gpus_has_others(api: Api) -> None:
+    """A GPU is one node's only, and what makes one of them sick is not the other's trouble."""
+    await two_nodes(api)
+    spec = replace(
+        next(one.spec for one in api.state.nodes.values()),
+        id="n7",
+        name="name-n7",
+        devices=(Device(id="GPU-1", memory_mib=1),),
+        sick_devices=(("GPU-1", "XID 79"),),
+    )
+    for command in (SetFeatureLevel(level=HIGHEST), RegisterNode(node=spec, identity="agent:n7")):
+        await api.proposer.propose(command)
+    wants = {"resources": {"cpu_millis": 1, "memory_mib": 1, "gpus": {"count": 1}}}
+    changes = [pb.Change(submit=job("gpu", task=wants)), pb.Change(like="n7")]
+    answer = await api.foresight.what_if(pb.WhatIfRequest(changes=changes), call())
+    assert [one.to_node for one in answer.outcomes if one.id.job == "gpu"] == ["new-1"]
 
 
 async def test_what_stays_without_a_node_is_told_with_its_reason(api: Api) -> None:

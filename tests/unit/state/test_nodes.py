@@ -16,8 +16,10 @@ from orchestrator.state.commands import (
     NodeMark,
     RegisterNode,
     Rejected,
+    SetFeatureLevel,
     WriteAnswer,
 )
+from orchestrator.state.features import HIGHEST
 from tests.unit.state.kit import Kit, Placement, group, job, node
 
 
@@ -47,6 +49,44 @@ def test_of_two_lost_nodes_of_one_name_the_first_that_is_heard_of_again_is_back(
     kit.ok(MarkNodes(back=(mark(kit, "n1"), mark(kit, "n2"))))
     assert kit.state.nodes["n1"].status is NodeStatus.READY
     assert kit.state.nodes["n2"].status is NodeStatus.LOST
+
+
+def with_gpus(name: str, *ids: str) -> NodeSpec:
+    return replace(node(name), devices=tuple(Device(id=id_, memory_mib=1) for id_ in ids))
+
+
+def test_a_gpu_belongs_to_one_node_unless_the_other_is_lost() -> None:
+    """Two agents on one machine would both give it out."""
+    kit = Kit()
+    kit.ok(SetFeatureLevel(level=HIGHEST))
+    kit.register(with_gpus("n1", "GPU-1", "GPU-2"))
+    kit.register(with_gpus("n1", "GPU-1", "GPU-2"))  # again
+    twin = with_gpus("n2", "GPU-9", "GPU-2")
+    refused = kit.refused(RegisterNode(node=twin, identity="agent:n2"))
+    assert refused.reason == "ALREADY_EXISTS"
+    assert "GPU GPU-2 is node n1's already" in refused.message
+    assert "--gpu none" in refused.message
+    kit.register(with_gpus("n2", "GPU-9"))
+    kit.register(with_gpus("n3", "fake-n-0"))
+    kit.register(with_gpus("n4", "fake-n-0"))  # only real ones are known to be one
+    kit.ok(MarkNodes(lost=(mark(kit, "n1"),)))
+    kit.register(twin)
+    # Heard of again: what it had is another's by now.
+    kit.ok(MarkNodes(back=(mark(kit, "n1"),)))
+    assert kit.state.nodes["n1"].status is NodeStatus.LOST
+    assert kit.refused(RegisterNode(node=with_gpus("n1", "GPU-2"), identity="agent:n1")).reason == "ALREADY_EXISTS"
+    kit.register(with_gpus("n1", "GPU-1"))
+    assert kit.state.device_nodes == {"GPU-1": [0], "GPU-9": [1], "GPU-2": [1]}
+    kit.ok(MarkNodes(lost=(mark(kit, "n1"),)))
+    kit.ok(ForgetNode(node_id="n1"))
+    kit.register(with_gpus("n2", "GPU-1"))
+
+
+def test_below_the_feature_level_a_gpu_may_be_of_two_nodes() -> None:
+    kit = Kit()
+    kit.register(with_gpus("n1", "GPU-1"))
+    kit.register(with_gpus("n2", "GPU-1"))
+    assert kit.state.device_nodes == {"GPU-1": [0, 1]}
 
 
 def test_a_verdict_about_an_older_registration_is_void() -> None:
