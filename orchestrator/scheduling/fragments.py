@@ -37,7 +37,8 @@ NO_WAY = WHOLE_DEVICE + 1
 
 class Fragments:
     """The table for the nodes and the typical classes of one problem. ``weights``: sum of the classes' weights, which F
-    is multiplied by. ``table``: int64 (states, steps), F times ``weights``; ``left``: int64 (states,), millis."""
+    is multiplied by. ``table``: int64 (states, steps), F times ``weights``; ``left`` and ``partly``: int64 (states,),
+    millis left on all devices, and on those of which a part is taken."""
 
     @staticmethod
     def of(problem: Problem) -> Fragments:
@@ -74,6 +75,7 @@ class Fragments:
         self.table: Int64Array = np.zeros((64, self._width), dtype=np.int64)
         self._flat = self.table.reshape(-1)
         self.left: Int64Array = np.zeros(64, dtype=np.int64)
+        self.partly: Int64Array = np.zeros(64, dtype=np.int64)
         self._filled = 0
         self._intern(np.zeros(self._free.shape[1], dtype=np.int64))  # state 0: no devices, which looks up nothing
 
@@ -196,10 +198,12 @@ class Fragments:
             self.table = np.concatenate([self.table, np.zeros((more, self._width), dtype=np.int64)])
             self._flat = self.table.reshape(-1)
             self.left = np.concatenate([self.left, np.zeros(more, dtype=np.int64)])
+            self.partly = np.concatenate([self.partly, np.zeros(more, dtype=np.int64)])
         codes = np.array(self._codes[start:stop], dtype=np.int64).reshape(stop - start, -1)
         left = np.maximum(codes - 1, 0) % _CODES
         total = left.sum(axis=1)
         self.left[start:stop] = total
+        self.partly[start:stop] = (left * (left < WHOLE_DEVICE)).sum(axis=1)
         self.table[start:stop] = (total * self.weights)[:, None]
         if len(self._share) and codes.shape[1]:
             # bool, int64 (states, classes, devices): of what is left, that which a class could use if it fits.

@@ -3,9 +3,9 @@ jobs that ask for GPUs.
 
 Points for how little the placement adds to the fragments (``fragments``), as in fragmentation gradient descent (Weng et
 al., USENIX ATC 2023), and among nodes with equal points the lowest remainder: cores and devices left and their balance,
-what is left of the shared device and how much of it is expected to be wasted (``waste``). A share goes to the device of
-the node that is best by the same score. docs/placements/fragmentation.md has the formula and where its constants are
-from.
+what is left of devices that are shared, and how much of the one given is expected to be wasted (``waste``). A share
+goes to the device of the node that is best by the same score. docs/placements/fragmentation.md has the formula and
+where its constants are from.
 
 An instance without devices goes to nodes that have devices only when no other node has room.
 """
@@ -68,15 +68,13 @@ class _Tables:
         self._constants = constants
 
     def by_left(self, request: DeviceRequest) -> Int64Array:
-        """int64 (WHOLE_DEVICE + 2,): the part of the remainder that the choice of a device decides, by what it has left
-        before it is given; for ``NO_WAY`` more than anything else counts."""
+        """int64 (WHOLE_DEVICE + 2,): the waste in the remainder, by what the device has left before it is given; for
+        ``NO_WAY`` more than anything else counts."""
         known = self._by_left.get(request)
         if known is None:
             before = np.arange(WHOLE_DEVICE + 1)
             after = np.maximum(before - request.gpu_millis, 0)
-            part = after if request.gpu_millis < WHOLE_DEVICE else np.zeros_like(after)
-            waste = self._waste[after] - self._waste
-            each = part * self._constants.per_part_milli + waste * self._constants.per_waste_micro
+            each = (self._waste[after] - self._waste) * self._constants.per_waste_micro
             known = self._by_left[request] = np.append(each * request.count, 2 * LAST)
         return known
 
@@ -105,17 +103,20 @@ class Fragmentation:
         left = fragments.left.take(states)
         if wish.gpus is None:
             value = points(before - fragments.measure(states, cpu_left), tables.limits) * POINT
+            value -= fragments.partly.take(states) * constants.per_part_milli
             value -= tables.has_devices.take(nodes) * LAST
         else:
             options = fragments.options(wish.gpus, states)
             if options.after.shape[1] == 1:
                 after = options.after.take(states)
                 value = points(before - fragments.measure(after, cpu_left), tables.limits) * POINT
+                value -= fragments.partly.take(after) * constants.per_part_milli
                 value -= tables.by_left(wish.gpus).take(options.left.take(states))
             else:
                 after = options.after.take(states, axis=0)
                 shrinkage = before[:, None] - fragments.measure(after, cpu_left[:, None])
                 ways = points(shrinkage, tables.limits) * POINT
+                ways -= fragments.partly.take(after) * constants.per_part_milli
                 ways -= tables.by_left(wish.gpus).take(options.left.take(states, axis=0))
                 value = ways.max(axis=1)
             left -= wish.gpus.count * wish.gpus.gpu_millis
@@ -146,6 +147,7 @@ class Fragmentation:
             after = options.after[state]
             shrinkage = fragments.table[state, step] - fragments.table[after, step_after]
             value = points(shrinkage, tables.limits) * POINT - tables.by_left(request).take(options.left[state])
+            value -= fragments.partly.take(after) * self.constants.per_part_milli
             best = int(value.argmax())
             way = tables.way[key] = (int(options.code[state, best]), int(after[best]))
         code, after_state = way

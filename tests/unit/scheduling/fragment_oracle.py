@@ -68,6 +68,11 @@ def waste(left: int, classes: Sequence[TypicalClass]) -> Fraction:
     return sum(parts, Fraction(0))
 
 
+def partly(left: Sequence[int]) -> Fraction:
+    """What is left of the devices of which a part is taken, in devices."""
+    return Fraction(sum(millis for millis in left if 0 < millis < 1000), 1000)
+
+
 def points(shrinkage: Fraction) -> int:
     return math.floor(100 / (1 + math.exp(-float(shrinkage) / 2740)))
 
@@ -99,9 +104,8 @@ def ways(
         gained = points(before - fragmentation(cpu - cpu_wanted, inventory, after, classes))
         had = left[numbers[0]]
         rest = had - request.gpu_millis
-        part = Fraction(rest, 1000) if request.gpu_millis < 1000 else Fraction(0)
         wasted = Fraction(int(table[rest]) - int(table[had]), 1_000_000)
-        cost = (Fraction(606, 100) * part + Fraction(236, 10) * wasted) * request.count
+        cost = Fraction(606, 100) * partly(after) + Fraction(236, 10) * wasted * request.count
         found.append(Way(gained, cost, numbers))
     return found
 
@@ -121,7 +125,8 @@ def badness(
     devices_left = Fraction(sum(max(millis, 0) for millis in left), 1000)
     if request is None:
         before = fragmentation(cpu, inventory, left, classes)
-        best = Way(points(before - fragmentation(cpu - cpu_wanted, inventory, left, classes)), Fraction(0), ())
+        gained = points(before - fragmentation(cpu - cpu_wanted, inventory, left, classes))
+        best = Way(gained, Fraction(606, 100) * partly(left), ())
     else:
         best = max(
             ways(cpu, cpu_wanted, inventory, left, request, classes, kinds), key=lambda way: (way.points, -way.cost)
