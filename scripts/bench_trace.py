@@ -71,7 +71,8 @@ class Cluster:
         self.sequence = Sequence(Problem(trace.view))
         self._policy = policy
         self._online = Typical() if typical == "online" else None
-        self._classes = typical_classes(shapes_of(trace.pods), prior=False)
+        self._by_model = policy == Fgd.name  # as in the paper
+        self._classes = typical_classes(shapes_of(trace.pods), prior=False, by_model=self._by_model)
         self._wishes: dict[Wish, Wish] = {}
         self._seen = 0
         self.decisions, self.seconds = 0, 0.0
@@ -96,7 +97,9 @@ class Cluster:
         return placed
 
     def _judge(self) -> None:
-        classes = self._classes if self._online is None else typical_classes(self._online.shown())
+        classes = self._classes
+        if self._online is not None:
+            classes = typical_classes(self._online.shown(), by_model=self._by_model)
         Fragments.install(self.sequence.problem, classes)
 
 

@@ -250,8 +250,9 @@ def _figures(ground: Ground, problem: Problem, seats: Sequence[Seat]) -> Figures
     left = np.maximum(problem.devices.free[takers], 0)
     free = int(left.sum()) / WHOLE_DEVICE
     fragmented = None
-    if ground.classes and any(one.gpus is not None for one in ground.classes) and len(takers) and cluster.gpus:
-        fragments = Fragments.install(problem, ground.classes)
+    classes = ground.classes_by_model
+    if any(one.gpus is not None for one in classes) and len(takers) and cluster.gpus:
+        fragments = Fragments.install(problem, classes)
         measured = fragments.measure(fragments.states(takers), np.maximum(problem.free[takers, CPU], 0))
         fragmented = int(measured.sum()) / fragments.weights / WHOLE_DEVICE
     return Figures(

@@ -52,7 +52,7 @@ class Alike:
 
 class Ground:
     """The nodes in the cluster's order, and how its pods ask. ``classes``: typical of all pods but those that belong to
-    their node, without the prior of an unknown cluster."""
+    their node, without the prior of an unknown cluster, as placements know them; ``classes_by_model``: to measure by."""
 
     def __init__(self, cluster: PackCluster) -> None:
         self.cluster = cluster
@@ -81,6 +81,7 @@ class Ground:
             (shape_of(group), 1) for group, pod in zip(self._group_of, cluster.pods, strict=True) if not pod.daemon
         ]
         self.classes: tuple[TypicalClass, ...] = typical_classes(shapes, prior=False)
+        self.classes_by_model: tuple[TypicalClass, ...] = typical_classes(shapes, prior=False, by_model=True)
 
     def problem(self) -> Problem:
         """All nodes empty."""

@@ -43,11 +43,20 @@ class TypicalClass:
         return self.gpus is not None and self.gpus.count == 1 and self.gpus.gpu_millis < WHOLE_DEVICE
 
 
-def typical_classes(counted: Iterable[tuple[Shape, int]], *, prior: bool = True) -> tuple[TypicalClass, ...]:
+def typical_classes(
+    counted: Iterable[tuple[Shape, int]], *, prior: bool = True, by_model: bool = False
+) -> tuple[TypicalClass, ...]:
     """The most frequent shapes that together cover ``COVERED_PERCENT`` of what was counted, most frequent first, equal
-    ones by their fields. ``prior``: count ``PRIOR`` as well. () if there is nothing."""
+    ones by their fields. ``prior``: count ``PRIOR`` as well. () if there is nothing.
+
+    ``by_model``: classes are also told apart by the devices that they may have (models, memory), as in the paper. To
+    choose a node it is better not to: devices of a model that is asked for less would count as fragments from the start,
+    and to fill them as a gain (docs/placements/fragmentation.md).
+    """
     counts: dict[Shape, int] = {}
     for shape, count in (*counted, *(PRIOR if prior else ())):
+        if not by_model:
+            shape = shape._replace(gpu_memory_mib=0, models=())
         counts[shape] = counts.get(shape, 0) + count
     total = sum(counts.values())
     found: list[TypicalClass] = []

@@ -144,6 +144,27 @@ def test_typical_classes_cover_95_percent_and_no_more() -> None:
     assert [one.weight for one in typical_classes(counts, prior=False)] == [50, 30, 14, 4]
 
 
+def test_typical_classes_are_told_apart_by_models_only_where_that_is_asked_for() -> None:
+    counts = [
+        (Shape(1, 1, 1000, 0, ()), 3),
+        (Shape(1, 1, 1000, 0, ("T4",)), 4),
+        (Shape(1, 1, 1000, 80, ("H100",)), 5),
+        (Shape(2, 1, 1000, 0, ()), 6),
+    ]
+    plain = typical_classes(counts, prior=False)
+    assert [(one.cpu_millis, one.weight, one.gpus) for one in plain] == [
+        (1, 12, DeviceRequest(count=1)),
+        (2, 6, DeviceRequest(count=1)),
+    ]
+    apart = typical_classes(counts, prior=False, by_model=True)
+    assert [(one.weight, one.gpus) for one in apart] == [
+        (6, DeviceRequest(count=1)),
+        (5, DeviceRequest(count=1, memory_mib=80, models=("H100",))),
+        (4, DeviceRequest(count=1, models=("T4",))),
+        (3, DeviceRequest(count=1)),
+    ]
+
+
 def test_with_nothing_submitted_the_prior_speaks_and_later_it_does_not() -> None:
     shapes = {shape for shape, _ in PRIOR}
     assert {
