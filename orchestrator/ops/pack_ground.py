@@ -52,7 +52,8 @@ class Alike:
 
 class Ground:
     """The nodes in the cluster's order, and how its pods ask. ``classes``: typical of all pods but those that belong to
-    their node, without the prior of an unknown cluster, as placements know them; ``classes_by_model``: to measure by."""
+    their node, without the prior of an unknown cluster, as placements know them; ``classes_by_model``: to measure by.
+    """
 
     def __init__(self, cluster: PackCluster) -> None:
         self.cluster = cluster

@@ -50,8 +50,8 @@ def typical_classes(
     ones by their fields. ``prior``: count ``PRIOR`` as well. () if there is nothing.
 
     ``by_model``: classes are also told apart by the devices that they may have (models, memory), as in the paper. To
-    choose a node it is better not to: devices of a model that is asked for less would count as fragments from the start,
-    and to fill them as a gain (docs/placements/fragmentation.md).
+    choose a node it is better not to: devices of a model that is asked for less would count as fragments from the
+    start, and to fill them as a gain (docs/placements/fragmentation.md).
     """
     counts: dict[Shape, int] = {}
     for shape, count in (*counted, *(PRIOR if prior else ())):
