@@ -5,8 +5,8 @@ words and costs (``remedy_steps``). The rules:
 
 - A remedy is told only if ``gangs.place`` has placed the whole gang after it, on what is free now.
 - It is of one kind: a wider domain, fewer instances, less of one resource for each, other GPUs, constraints left out,
-  taints tolerated, other host ports, nodes opened, nodes brought back, drivers given to agents. Of amounts the largest
-  that does is taken, found by halving; of conditions and nodes as few as do.
+  taints tolerated, affinities and spreads made preferences, other host ports, nodes opened, nodes brought back, drivers
+  given to agents. Of amounts the largest that does is taken, found by halving; of conditions and nodes as few as do.
 - Of a gang of which some members run, or are done, only changes of nodes are tried: another job would be another
   version, of which all members would have to be placed.
 - Most trials end at a look at how often the wish fits on each node. How many go on to placing is bounded by ``EFFORT``;
@@ -26,13 +26,14 @@ import numpy.typing as npt
 
 from orchestrator.contract.answers import RemedyStep
 from orchestrator.contract.constraints import describe
-from orchestrator.contract.model import DeviceRequest, GangDomain, NodeStatus, Taint, Toleration
+from orchestrator.contract.model import Affinity, DeviceRequest, GangDomain, NodeStatus, Spread, Taint, Toleration
 from orchestrator.contract.taints import describe as describe_taint
 from orchestrator.contract.taints import repelling
 from orchestrator.scheduling import gangs
 from orchestrator.scheduling import remedy_steps as steps
 from orchestrator.scheduling.domains import numbered
 from orchestrator.scheduling.filters import suitable
+from orchestrator.scheduling.preferences import describe_affinity, describe_spread
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.remedy_steps import STEPS_MAX, Remedy
 from orchestrator.scheduling.wish import Ask, BoolArray, Int64Array, Wish
@@ -113,7 +114,7 @@ class _Trials:
 
     def times(self, wish: Wish, wanted: int) -> Int64Array:
         """int64 per node: how many fit one after the other, at most as many as are wanted."""
-        return np.minimum(gangs.times_on(self.problem, wish, suitable(self.problem, wish)), wanted)
+        return np.minimum(gangs.room_for_members(self.problem, wish, suitable(self.problem, wish))[0], wanted)
 
     def sizes(self, wish: Wish) -> list[GangDomain]:
         """The sizes of domains by which room can be counted: an island is part of a node."""
@@ -300,6 +301,29 @@ def _toleration(taint: Taint) -> Toleration:
     return Toleration(key=taint.key, value=taint.value, effect=taint.effect)
 
 
+def _preferring(trials: _Trials, limit: float) -> Remedy | None:
+    """Required affinities and spreads are no more."""
+
+    def relaxed(what: Affinity | Spread) -> Callable[[Wish], Wish]:
+        def change(wish: Wish) -> Wish:
+            wanted = wish.preferences
+            assert wanted is not None, "there is one to be relaxed"
+            affinity = tuple(replace(one, required=False) if one == what else one for one in wanted.affinity)
+            spread = tuple(replace(one, required=False) if one == what else one for one in wanted.spread)
+            return wish._replace(preferences=replace(wanted, affinity=affinity, spread=spread))
+
+        return change
+
+    wanted = trials.wish.preferences
+    if wanted is None or not wanted.binding:
+        return None
+    near = [one for one in wanted.affinity if one.required and one.constraint is None]
+    options: list[_Option] = [(steps.preferring("affinity", describe_affinity(one)), relaxed(one)) for one in near]
+    over = [one for one in wanted.spread if one.required]
+    options += [(steps.preferring("spread", describe_spread(one)), relaxed(one)) for one in over]
+    return _fewest(trials, options, limit)
+
+
 def _other_ports(trials: _Trials, limit: float) -> Remedy | None:
     def any_instead(port: int) -> Callable[[Wish], Wish]:
         return lambda wish: wish._replace(ports=tuple(0 if one == port else one for one in wish.ports))
@@ -440,6 +464,7 @@ _OF_JOBS: tuple[_Kind, ...] = (
     _other_gpus,
     _fewer_constraints,
     _tolerating,
+    _preferring,
     _other_ports,
 )
 _OF_NODES: tuple[_Kind, ...] = (_opening, _bringing_back, _driving)

@@ -8,6 +8,7 @@ somebody closed is cheaper than giving up a condition, bringing a machine back i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from orchestrator.contract.answers import RemedyStep
 from orchestrator.contract.model import DeviceRequest, NodeStatus
@@ -50,6 +51,13 @@ def without_constraint(key: str) -> tuple[float, RemedyStep]:
 
 def tolerating(key: str) -> tuple[float, RemedyStep]:
     return COST_CONDITION, RemedyStep(kind="toleration", what=key, after=key, text=f"tolerate the taint {key}")
+
+
+def preferring(kind: Literal["affinity", "spread"], what: str) -> tuple[float, RemedyStep]:
+    """What was a condition, as a preference."""
+    way = "required: false" if kind == "affinity" else "when_unsatisfiable: place-anyway"
+    text = f"make `{what}` a preference ({way})"
+    return COST_CONDITION, RemedyStep(kind=kind, what=what, before=what, text=text)
 
 
 def any_port(port: int) -> tuple[float, RemedyStep]:
