@@ -12,9 +12,8 @@ from typing import Literal
 
 from orchestrator.contract.answers import RemedyStep
 from orchestrator.contract.model import DeviceRequest, NodeStatus
-from orchestrator.scheduling.explain import amount
+from orchestrator.scheduling.explain import amount, less_of
 from orchestrator.scheduling.problem import Problem
-from orchestrator.scheduling.wish import DIMENSIONS
 
 UNITS = ("cpu_millis", "memory_mib", "disk_mib")
 STEPS_MAX = 12
@@ -32,7 +31,7 @@ class Remedy:
 
 
 def less(dimension: int, wanted: int, left: int) -> tuple[float, RemedyStep]:
-    text = f"ask for {amount(dimension, wanted - left)} less {DIMENSIONS[dimension]} ({amount(dimension, left)})"
+    text = f"ask for {less_of(dimension, wanted - left)} ({amount(dimension, left)})"
     return (wanted - left) / wanted, RemedyStep(
         kind="request", what=UNITS[dimension], before=str(wanted), after=str(left), text=text
     )

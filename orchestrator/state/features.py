@@ -14,5 +14,7 @@ SURGING_DRAINS = 3
 """An instance on a draining node may get a successor of the same version before it stops (``rollouts``)."""
 CHECKED_CHANGES = 3
 """A change of the peers says which disks it saw admitted (``peers``)."""
-HIGHEST = SURGING_DRAINS
+PAUSED_PROMOTIONS = 4
+"""Canaries that are promoted while their rollout is paused leave it paused (``apply_rollouts``)."""
+HIGHEST = PAUSED_PROMOTIONS
 """What this version supports."""
