@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,8 @@ PLACES_MAX = 8
 NAMED_MAX = 5
 
 _Option = tuple[tuple[float, RemedyStep], Callable[[Wish], Wish]]
+_Amount = tuple[int, Callable[[int], Wish], Callable[[int], tuple[float, RemedyStep]]]
+"""What is wanted of something; the wish with so much of it, and what is said of that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,34 +219,37 @@ def _fewer(trials: _Trials, limit: float) -> Remedy | None:
 
 
 def _less(trials: _Trials, limit: float) -> Remedy | None:
-    """Of cpu, memory or disk."""
+    """Of cpu, memory, disk or a custom resource."""
+    wish = trials.wish
+    amounts: list[_Amount] = [
+        (wanted, partial(_with_request, wish, dimension), partial(steps.less, dimension, wanted))
+        for dimension, wanted in enumerate(wish.request)
+    ]
+    amounts += [
+        (wanted, partial(_with_custom, wish, name), partial(steps.less_custom, name, wanted))
+        for name, wanted in wish.custom
+    ]
     best: Remedy | None = None
-    for dimension, wanted in enumerate(trials.wish.request):
-
-        def changed(left: int, dimension: int = dimension) -> Wish:
-            cpu, memory, disk = (left if at == dimension else amount for at, amount in enumerate(trials.wish.request))
-            return trials.wish._replace(request=(cpu, memory, disk))
-
+    for wanted, changed, made in amounts:
         lowest = _lowest(0, wanted, limit if best is None else best.cost)
-        found = _largest(lowest, wanted - 1, lambda left: trials.places(changed(left)))
+        found = _largest(lowest, wanted - 1, partial(_places_with, trials, changed))
         if found is not None:
-            best = trials.remedy(found[1], steps.less(dimension, wanted, found[0]))
+            best = trials.remedy(found[1], made(found[0]))
     return best
 
 
-def _less_custom(trials: _Trials, limit: float) -> Remedy | None:
-    best: Remedy | None = None
-    for name, wanted in trials.wish.custom:
+def _places_with(trials: _Trials, changed: Callable[[int], Wish], left: int) -> list[int]:
+    return trials.places(changed(left))
 
-        def changed(left: int, name: str = name) -> Wish:
-            amounts = [(one, left if one == name else amount) for one, amount in trials.wish.custom]
-            return trials.wish._replace(custom=tuple((one, amount) for one, amount in amounts if amount or one != name))
 
-        lowest = _lowest(0, wanted, limit if best is None else best.cost)
-        found = _largest(lowest, wanted - 1, lambda left: trials.places(changed(left)))
-        if found is not None:
-            best = trials.remedy(found[1], steps.less_custom(name, wanted, found[0]))
-    return best
+def _with_request(wish: Wish, dimension: int, left: int) -> Wish:
+    cpu, memory, disk = (left if at == dimension else amount for at, amount in enumerate(wish.request))
+    return wish._replace(request=(cpu, memory, disk))
+
+
+def _with_custom(wish: Wish, name: str, left: int) -> Wish:
+    amounts = [(one, left if one == name else amount) for one, amount in wish.custom]
+    return wish._replace(custom=tuple((one, amount) for one, amount in amounts if amount or one != name))
 
 
 def _other_gpus(trials: _Trials, limit: float) -> Remedy | None:
@@ -460,7 +466,6 @@ _OF_JOBS: tuple[_Kind, ...] = (
     _wider,
     _fewer,
     _less,
-    _less_custom,
     _other_gpus,
     _fewer_constraints,
     _tolerating,
