@@ -242,9 +242,19 @@ class DockerDriver:
         return (*found, *ended.values())
 
     async def changes(self) -> AsyncIterator[str]:
-        filters = {"type": "container", "label": [f"{LABEL}cluster"], "event": ["die", "destroy"]}
+        """Of starts only those of what had ended: they are somebody else's, and each of ours would cost a look."""
+        filters = {"type": "container", "label": [f"{LABEL}cluster"], "event": ["die", "destroy", "start"]}
+        died: set[str] = set()
         async for event in self._call.stream(lambda api: open_events(api, filters), first={}):
-            name = event.get("Actor", {}).get("Attributes", {}).get("name", "")
+            actor, action = event.get("Actor", {}), event.get("Action", "")
+            id_ = actor.get("ID", "")
+            if action == "start" and id_ not in died and id_ not in self._ended:
+                continue
+            if action == "die":
+                died.add(id_)
+            else:
+                died.discard(id_)
+            name = actor.get("Attributes", {}).get("name", "")
             yield name
         raise DriverUnavailableError("the engine ended its events")
 

@@ -25,6 +25,7 @@ from orchestrator.contract.model import (
     MountSpec,
     Protocol,
     TaskSpec,
+    TmpfsSpec,
 )
 
 PIDS_LIMIT = 1024
@@ -159,7 +160,7 @@ def arguments(
     if container.read_only:
         host["read_only"] = True
     if container.tmpfs:
-        host["tmpfs"] = {one.target: f"size={one.size_mib * MIB}" if one.size_mib else "" for one in container.tmpfs}
+        host["tmpfs"] = {one.target: _tmpfs_options(one) for one in container.tmpfs}
     if task.mounts:
         host |= _mounts(spec, binds)
     if spec.workload_dir:
@@ -250,6 +251,12 @@ def _log_config(container: ContainerSpec) -> docker.types.LogConfig:
     return docker.types.LogConfig(
         type=logging.driver, config=kept | options if logging.driver == KEPT_LOGS else options
     )
+
+
+def _tmpfs_options(one: TmpfsSpec) -> str:
+    options = [f"size={one.size_mib * MIB}"] if one.size_mib else []
+    options += [f"mode={one.mode:o}"] if one.mode else []
+    return ",".join([*options, *(f"{key}={number}" for key, number in (("uid", one.uid), ("gid", one.gid)) if number)])
 
 
 def _mounts(spec: RunSpec, binds: dict[str, str]) -> dict[str, Any]:

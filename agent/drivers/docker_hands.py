@@ -59,8 +59,10 @@ async def enter(name: str, command: Command) -> Entered:
         "Cmd": list(command.argv),
         "Env": [f"{MARK}={command.mark}", *([f"TERM={command.term or 'xterm'}"] if command.tty else [])],
     }
+    # Engines from API 1.42 on make the terminal of this size; others pass it over, and are asked once it is there.
+    size = {"ConsoleSize": [command.rows, command.columns]} if command.tty and command.rows and command.columns else {}
     try:
-        made = await docker_http.ask("POST", f"/containers/{name}/exec", value=wanted)
+        made = await docker_http.ask("POST", f"/containers/{name}/exec", value=wanted | size)
         id_ = str(made["Id"])
     except EngineError as error:
         raise _refusal(error) from error
@@ -69,7 +71,7 @@ async def enter(name: str, command: Command) -> Entered:
     entered = None
     try:
         stream = await docker_http.call(
-            "POST", f"/exec/{id_}/start", value={"Detach": False, "Tty": command.tty}, upgrade=True
+            "POST", f"/exec/{id_}/start", value={"Detach": False, "Tty": command.tty} | size, upgrade=True
         )
         entered = _Entered(name, id_, stream, command)
         await entered.resize(command.rows, command.columns)

@@ -18,6 +18,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from orchestrator.api.forward import Call, Forwarder
+from orchestrator.api.hello import first_of
 from orchestrator.api.identity import CONTROL
 from orchestrator.contract import codec
 from orchestrator.contract.errors import (
@@ -39,7 +40,6 @@ from orchestrator.contract.v1.usage_pb2 import NodeUsage
 QUEUE_CHUNKS = 64
 MAX_CLOSED = 1_000
 SLOW_READER_S = 10.0
-HELLO_S = 10.0
 AGENT_WAIT_S = 3.0
 """After a failover agents need a moment to open their streams again."""
 NOT_HERE = "LOGS_NOT_HERE"
@@ -117,11 +117,7 @@ class LogHub:
 
     async def serve_logs(self, ups: AsyncIterator[Any], call: Call) -> AsyncIterator[Message]:
         """``Agents.ServeLogs``: a hello first, then data up and requests down until either side ends."""
-        try:
-            async with asyncio.timeout(HELLO_S):
-                first = await anext(ups, None)
-        except TimeoutError:
-            first = None
+        first = await first_of(ups)
         if first is None or first.WhichOneof("message") != "hello":
             raise InvalidError("ServeLogs: expected a hello with the node's id first")
         node_id = first.hello.node_id

@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from orchestrator.api.around import Around
 from orchestrator.api.watch import HashedMachine
 from orchestrator.contract.errors import OutOfRangeError, PreconditionError
 from orchestrator.contract.foresight import KnownSpan
@@ -105,7 +106,7 @@ class Recipe:
         return machine.state
 
 
-class Past:
+class Past(Around[HashedMachine]):
     """Wrap the machine that decodes and applies; ``state`` gives its state. ``run`` begins new stretches, and must run
     for anything to be remembered beyond the first one."""
 
@@ -118,7 +119,7 @@ class Past:
         stretch_bytes: int = STRETCH_BYTES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._machine = machine
+        super().__init__(machine)
         self._state = state
         self._memory_bytes = memory_bytes
         self._stretch_bytes = stretch_bytes
@@ -129,10 +130,6 @@ class Past:
         self._next_at = float("-inf")
 
     # ------------------------------------------------------------------ the state machine
-
-    @property
-    def index(self) -> int:
-        return self._machine.index
 
     def apply(self, payload: bytes) -> object:
         outcome = self._machine.apply(payload)
@@ -148,12 +145,6 @@ class Past:
             if self._recording[-1].command_bytes >= OVERDUE * self._stretch_bytes:
                 self._recording = []  # better a gap than memory without end
         return outcome
-
-    def make_room(self) -> Callable[[], None]:
-        return self._machine.make_room()
-
-    def capture(self) -> Callable[[], Iterable[bytes]]:
-        return self._machine.capture()
 
     def capture_hash(self) -> Callable[[], str]:
         return self._machine.capture_hash()
@@ -171,21 +162,6 @@ class Past:
                 self._begin(start)
 
         return put_and_begin
-
-    def state_hash(self) -> str:
-        return self._machine.state_hash()
-
-    def admitted(self) -> dict[str, str]:
-        return self._machine.admitted()
-
-    def cluster_id(self) -> str:
-        return self._machine.cluster_id()
-
-    def epoch(self) -> int:
-        return self._machine.epoch()
-
-    def addresses(self) -> dict[str, str]:
-        return self._machine.addresses()
 
     # ------------------------------------------------------------------ remembering
 

@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 
 from orchestrator.api.feed import AT_ONCE
 from orchestrator.api.forward import Call, read_patience_s
+from orchestrator.api.hello import first_of
 from orchestrator.api.requests import namespace_of
 from orchestrator.contract import codec
 from orchestrator.contract.errors import InvalidError, NoLeaderError, OutOfRangeError
@@ -34,7 +35,6 @@ PAUSE_TIMES = 20
 LOOK_S = 5.0
 """A watcher of a quiet cluster looks this often whether its peer is still in touch with a majority."""
 OUT_OF_TOUCH_MS = 10_000
-HELLO_S = 10.0
 BARRIER_S = 1.0
 INSTANCES_AT_ONCE = 5_000
 """In one message, about: it must stay well below the size that a channel takes."""
@@ -117,11 +117,7 @@ class Services:
 
     async def services(self, ups: AsyncIterator[Any], call: Call) -> AsyncIterator[Message]:
         """``Agents.Services``: the agent names what it wants to hear of; each name is answered once, then on change."""
-        try:
-            async with asyncio.timeout(HELLO_S):
-                first = await anext(ups, None)
-        except TimeoutError:
-            first = None
+        first = await first_of(ups)
         if first is None or not first.node_id:
             raise InvalidError("expected a first message with node_id")
         await self._check(call, first.node_id)

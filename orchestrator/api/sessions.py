@@ -25,8 +25,9 @@ from google.protobuf.message import Message
 from prometheus_client import Gauge
 
 from orchestrator.api.forward import Call, Forwarder
+from orchestrator.api.hello import first_of
 from orchestrator.api.identity import CONTROL
-from orchestrator.api.logs import AGENT_WAIT_S, HELLO_S, NOT_HERE, LogHub, LogTarget
+from orchestrator.api.logs import AGENT_WAIT_S, NOT_HERE, LogHub, LogTarget
 from orchestrator.contract.errors import (
     InvalidError,
     NoLeaderError,
@@ -214,11 +215,7 @@ class Sessions:
 
     async def join_session(self, ups: AsyncIterator[AgentFrame], call: Call) -> AsyncIterator[Message]:
         """What the client says to the agent; what the agent says is read by the client's side."""
-        try:
-            async with asyncio.timeout(HELLO_S):
-                first = await anext(ups, None)
-        except TimeoutError:
-            first = None
+        first = await first_of(ups)
         if first is None or first.WhichOneof("frame") != "join":
             raise InvalidError("JoinSession: expected the id of a session first")
         relay = self._relays.get(first.join)
@@ -249,11 +246,7 @@ class Sessions:
 
 
 async def _first(ups: AsyncIterator[ClientFrame]) -> SessionOpen:
-    try:
-        async with asyncio.timeout(HELLO_S):
-            first = await anext(ups, None)
-    except TimeoutError:
-        first = None
+    first = await first_of(ups)
     if first is None or first.WhichOneof("frame") != "open" or first.open.WhichOneof("what") is None:
         raise InvalidError("Session: expected what is wanted first: exec, copy_out, copy_in or connect")
     return first.open

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol
 
+from orchestrator.api.around import Around
 from orchestrator.api.feed import Feed, encoded
 from orchestrator.api.forward import Call, Forwarder, read_patience_s
 from orchestrator.api.identity import CONTROL
@@ -116,19 +117,15 @@ class HashedMachine(StateMachine, Protocol):
         """Copy the state as it is now, and return what computes its hash, which may run in a thread."""
 
 
-class HashingMachine:
+class HashingMachine(Around[HashedMachine]):
     """A ``StateMachine`` that also hashes its state when an index is reached, before the next command changes it.
 
     It times ``apply`` as well: every command of every peer comes through here.
     """
 
     def __init__(self, machine: HashedMachine) -> None:
-        self._machine = machine
+        super().__init__(machine)
         self._waiting: dict[int, list[asyncio.Future[Callable[[], str]]]] = {}
-
-    @property
-    def index(self) -> int:
-        return self._machine.index
 
     def apply(self, payload: bytes) -> object:
         began = time.perf_counter()
@@ -138,12 +135,6 @@ class HashingMachine:
             self._answer()
         return outcome
 
-    def make_room(self) -> Callable[[], None]:
-        return self._machine.make_room()
-
-    def capture(self) -> Callable[[], Iterable[bytes]]:
-        return self._machine.capture()
-
     def prepare(self, data: bytes) -> Callable[[], None]:
         put = self._machine.prepare(data)
 
@@ -152,21 +143,6 @@ class HashingMachine:
             self._answer()
 
         return put_and_answer
-
-    def state_hash(self) -> str:
-        return self._machine.state_hash()
-
-    def admitted(self) -> dict[str, str]:
-        return self._machine.admitted()
-
-    def cluster_id(self) -> str:
-        return self._machine.cluster_id()
-
-    def epoch(self) -> int:
-        return self._machine.epoch()
-
-    def addresses(self) -> dict[str, str]:
-        return self._machine.addresses()
 
     async def hash_now(self) -> tuple[int, str]:
         """An index from now on, and the hash there."""

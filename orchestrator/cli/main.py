@@ -7,7 +7,6 @@ imported before it is called; help comes from the table below.
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from typing import Any
@@ -18,6 +17,7 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 import click
 
+from orchestrator.cli.lazy import Lazy
 from orchestrator.cli.session import common
 from orchestrator.contract.errors import ExitCode, RaftsmanError
 
@@ -83,12 +83,6 @@ _BY_ENTRY_POINT: dict[str, str] = {
 """Help for the commands that we know to come by entry point: listing them must not import them."""
 
 
-def _entry_points() -> dict[str, Any]:
-    from importlib.metadata import entry_points
-
-    return {point.name: point for point in entry_points(group="raftsman.commands")}
-
-
 _EXTRAS = {
     **dict.fromkeys(("peer", "certs", "peers", "restore", "recover", "pack"), "peer"),
     "agent": "agent",
@@ -108,25 +102,15 @@ def _missing(command: str, error: ModuleNotFoundError) -> click.ClickException |
     )
 
 
-class _Commands(click.Group):
-    """A group that imports a command when it is called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*_OWN, *sorted(_entry_points())]
+class _Commands(Lazy):
+    own = _OWN
+    points = "raftsman.commands"
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        own = _OWN.get(cmd_name)
-        if own is not None:
-            made: click.Command = getattr(importlib.import_module(own[0]), own[1])
-            return made
-        point = _entry_points().get(cmd_name)
-        if point is None:
-            return None
         try:
-            loaded: click.Command = point.load()
+            return super().get_command(ctx, cmd_name)
         except ModuleNotFoundError as error:
             raise _missing(cmd_name, error) from error
-        return loaded
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -150,7 +134,7 @@ class _Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, _, text) in _OWN.items() if name != "apply"])
         with formatter.section("Clusters and processes"):
-            points = _entry_points()
+            points = self.entry_points()
             known = [(name, text) for name, text in _BY_ENTRY_POINT.items() if name in points]
             others = [(name, f"(from {points[name].module})") for name in sorted(set(points) - set(_BY_ENTRY_POINT))]
             formatter.write_dl([*known, *others])

@@ -7,18 +7,16 @@ subcommand it lists, and loads nothing else.
 
 from __future__ import annotations
 
-import importlib
 import time
 from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.cli.lazy import Lazy
 from orchestrator.cli.output import show, span, table
 from orchestrator.cli.session import Session, common
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
-
     from orchestrator.contract.answers import ClusterStatus, PeerInfo
 
 WARN_CERTIFICATE_DAYS = 30
@@ -37,28 +35,9 @@ _BY_ENTRY_POINT: dict[str, str] = {
 }
 
 
-def _entry_points() -> dict[str, EntryPoint]:
-    from importlib.metadata import entry_points
-
-    return {point.name: point for point in entry_points(group="raftsman.peers")}
-
-
-class _Peers(click.Group):
-    """Imports a subcommand when it is called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*_OWN, *sorted(_entry_points())]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        own = _OWN.get(cmd_name)
-        if own is not None:
-            made: click.Command = getattr(importlib.import_module(own[0]), own[1])
-            return made
-        point = _entry_points().get(cmd_name)
-        if point is None:
-            return None
-        loaded: click.Command = point.load()
-        return loaded
+class _Peers(Lazy):
+    own = _OWN
+    points = "raftsman.peers"
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -46,7 +46,7 @@ def resume(session: Session, job: str) -> None:
 @click.argument("job")
 @_wait
 def promote(session: Session, job: str, wait: bool) -> int:
-    """The canaries of JOB are good: replace the others, too."""
+    """The canaries of JOB are good: replace the others, too. A paused rollout stays paused until it is resumed."""
     _steer(session, job, RolloutAction.PROMOTE, "canaries promoted")
     return _follow(session, job, 0) if wait else ExitCode.OK
 

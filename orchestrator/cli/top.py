@@ -8,8 +8,10 @@ import click
 
 from orchestrator.cli.output import cores, mebibytes, show, table
 from orchestrator.cli.session import Session, common
+from orchestrator.contract.errors import NotFoundError
 
 if TYPE_CHECKING:
+    from orchestrator.client.sync import Client
     from orchestrator.contract.answers import NodeInfo, NodeUsage, TaskUsage, UsageAnswer
 
 MIB = 1024 * 1024
@@ -31,6 +33,8 @@ def top(session: Session, what: str, node: str, job: str, sort: str, watch: bool
     or of all with '-n "*"'; '-o wide' adds limits, processes and where the figures come from.
     """
     with session.client() as client:
+        if job:
+            _exists(client, session.place, job)
 
         def once() -> None:
             usage = client.get_usage(node)
@@ -52,6 +56,14 @@ def top(session: Session, what: str, node: str, job: str, sort: str, watch: bool
         from orchestrator.cli.watching import repeat
 
         repeat(session, once, every_s=1.0)
+
+
+def _exists(client: Client, namespace: str, job: str) -> None:
+    """Raises where there is no such job; where it is in any namespace, one of them is enough."""
+    if namespace != "*":
+        client.get_job(job)
+    elif not any(one.spec.name == job for one in client.list_jobs("*").jobs):
+        raise NotFoundError(f"there is no job {job!r} in any namespace")
 
 
 def _untold(usage: UsageAnswer, listed: tuple[NodeInfo, ...]) -> list[str]:

@@ -31,6 +31,8 @@ from orchestrator.contract.rollouts import RolloutAction
 T = TypeVar("T")
 
 STALE_TIMEOUT_S = 0.8
+BACKUP_LEADERLESS_S = 5.0
+"""Time enough for an election."""
 
 
 class _Spec(Protocol):
@@ -518,9 +520,10 @@ class Client(Hands):
         """The whole state at one index, secrets and all: a head, the state's bytes, their SHA-256.
 
         When a peer dies in between, another one begins anew with a head of its own: drop what came before. ``stale``:
-        the first peer that answers gives what it knows, as is possible without a majority.
+        the first peer that answers gives what it knows, as is possible without a majority; else it is given up once no
+        peer has known a leader for ``BACKUP_LEADERLESS_S``.
         """
-        return self._endpoints.stream(lambda: calls.backup(stale), self.timeout_s)
+        return self._endpoints.stream(lambda: calls.backup(stale), self.timeout_s, BACKUP_LEADERLESS_S)
 
     # ------------------------------------------------------------------ variables
 

@@ -193,11 +193,14 @@ class Endpoints:
 
     # ------------------------------------------------------------------ a stream
 
-    async def stream(self, make: Callable[[], Stream[T]], patience_s: float) -> AsyncIterator[T]:
+    async def stream(
+        self, make: Callable[[], Stream[T]], patience_s: float, leaderless_s: float = math.inf
+    ) -> AsyncIterator[T]:
         """The messages of a stream that moves to another peer when its own dies.
 
         ``make`` is asked anew each time, so that it can say where to resume. Ends when the peer ends it; raises what is
-        not worth retrying at once, and anything else when nothing was heard for ``patience_s``.
+        not worth retrying at once, and anything else when nothing was heard for ``patience_s``; where a peer says that
+        it knows no leader, for ``leaderless_s``.
         """
         heard = time.monotonic()
         refusals = 0
@@ -226,8 +229,10 @@ class Endpoints:
                 if isinstance(error, OverloadedError):
                     refusals += 1
                     await asyncio.sleep(pause_s(error, refusals))
-            if time.monotonic() - heard > patience_s:
-                raise nobody(failures, patience_s)
+            leaderless = any(isinstance(error, NoLeaderError) for error in failures.values())
+            limit_s = min(patience_s, leaderless_s) if leaderless else patience_s
+            if time.monotonic() - heard > limit_s:
+                raise nobody(failures, limit_s)
             await asyncio.sleep(random.uniform(*BACKOFF_S))
 
 

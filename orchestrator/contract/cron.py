@@ -19,6 +19,7 @@ for at the end of the gap.
 
 from __future__ import annotations
 
+import bisect
 import datetime
 import functools
 import re
@@ -233,7 +234,9 @@ def _first(fields: Fields, day: datetime.date, tz: datetime.tzinfo, time_ms: int
     midnight = datetime.datetime(day.year, day.month, day.day, tzinfo=tz)
     following = datetime.datetime.combine(day + _DAY, datetime.time(fold=1), tzinfo=tz)
     if midnight.utcoffset() != following.utcoffset() or not _exists(midnight):
-        return min((due for due in _instants(fields, day, tz) if due > time_ms), default=None)
+        instants = _in_order(fields, day, tz)
+        place = bisect.bisect_right(instants, time_ms)
+        return instants[place] if place < len(instants) else None
     # A day like any other: only the minutes that are still to come are looked at.
     begin_ms = _unix_ms(midnight)
     passed_min = (time_ms - begin_ms) // 60_000
@@ -244,6 +247,12 @@ def _first(fields: Fields, day: datetime.date, tz: datetime.tzinfo, time_ms: int
             if hour * 60 + minute > passed_min:
                 return begin_ms + (hour * 60 + minute) * 60_000
     return None
+
+
+@functools.lru_cache(maxsize=64)
+def _in_order(fields: Fields, day: datetime.date, tz: datetime.tzinfo) -> tuple[int, ...]:
+    """The due times of one local day; kept, since whoever asks for one goes on to ask for the next."""
+    return tuple(sorted(_instants(fields, day, tz)))
 
 
 def _instants(fields: Fields, day: datetime.date, tz: datetime.tzinfo) -> Iterator[int]:

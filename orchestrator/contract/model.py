@@ -233,10 +233,14 @@ class Ulimit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TmpfsSpec:
-    """``size_mib`` 0: bounded by the container's memory alone."""
+    """``size_mib`` 0: bounded by the container's memory alone; ``mode`` 0: the engine's, 01777; ``uid``, ``gid``: whose
+    its directory is."""
 
     target: str
     size_mib: int = 0
+    mode: int = 0
+    uid: int = 0
+    gid: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

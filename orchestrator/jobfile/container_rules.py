@@ -244,6 +244,11 @@ def _files(at: Path, task: TaskSpec, container: ContainerSpec) -> Found:
             yield here, f"'{_short(one.target)}' is mounted twice"
         if not 0 <= one.size_mib <= limits.MAX_MEMORY_MIB:
             yield here, f"its size must be from 0 to 1Pi, not {one.size_mib} MiB"
+        if not 0 <= one.mode <= 0o7777:
+            yield here, f"its mode must be from 0001 to 7777, not {one.mode:o}"
+        for key, number in (("uid", one.uid), ("gid", one.gid)):
+            if not 0 <= number < 2**31:
+                yield here, f"its {key} must be from 0 to {2**31 - 1}, not {number}"
         taken[one.target] = "a tmpfs"
     read_only = {mount.target for mount in task.mounts if mount.read_only}
     seen: set[str] = set()

@@ -7,6 +7,7 @@ The rule: each has a short form for the common case and a mapping for the rest; 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
@@ -125,6 +126,23 @@ def _is_bound(text: str) -> bool:
     return text == "unlimited" or bool(_BOUND.fullmatch(text))
 
 
+def _mode(digits: str, example: str) -> Callable[[object], int]:
+    def read(value: object) -> int:
+        text = text_of(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+        if not re.fullmatch(digits, text):
+            raise ValueError(f"expected a file mode such as {example}, got {units.shown(value)}")
+        return int(text, 8)
+
+    return read
+
+
+def _mode_schema(example: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": ["string", "integer"], "examples": [example]})
+
+
+FileMode = Annotated[int, PlainValidator(_mode("0?[0-7]{3}", "0644")), _mode_schema("0644")]
+TmpfsMode = Annotated[int, PlainValidator(_mode("0?[0-7]{3}|0?[1-7][0-7]{3}", "0750 or 1777")), _mode_schema("0750")]
+
 _ULIMIT_SCHEMA = {
     "anyOf": [
         {"type": ["integer", "string"], "examples": [65536, "1024:4096", "unlimited"]},
@@ -134,22 +152,34 @@ _ULIMIT_SCHEMA = {
 UlimitValue = Annotated[tuple[int, int], PlainValidator(_ulimit), WithJsonSchema(_ULIMIT_SCHEMA)]
 
 
+_TMPFS_OPTIONS = ("size", "mode", "uid", "gid")
+
+
 def _tmpfs(value: object) -> object:
-    """``/run``, ``/run:size=64Mi``, or a mapping."""
+    """``/run``, ``/run:size=64Mi,mode=0750,uid=1000,gid=1000``, or a mapping."""
     if isinstance(value, dict):
         return value
-    target, colon, option = value.partition(":") if isinstance(value, str) else ("", "", "")
-    if not target or (colon and not option.startswith("size=")):
-        raise ValueError(f"expected a tmpfs such as '/run' or '/run:size=64Mi', got {units.shown(value)}")
-    return {"target": target, "size": option.removeprefix("size=")} if colon else {"target": target}
+    target, colon, options = value.partition(":") if isinstance(value, str) else ("", "", "")
+    made: dict[str, object] = {"target": target}
+    for option in options.split(",") if colon else ():
+        key, equals, said = option.partition("=")
+        if not equals or key not in _TMPFS_OPTIONS or key in made:
+            target = ""
+        made[key] = int(said) if key in ("uid", "gid") and said.isascii() and said.isdigit() else said
+    if not target:
+        raise ValueError(f"expected a tmpfs such as '/run' or '/run:size=64Mi,mode=0750', got {units.shown(value)}")
+    return made
 
 
 class Tmpfs(Keys):
     target: Text = Field(description="Absolute path in the container.")
     size: Memory = Field(default=0, description="With its unit; bounded by the container's memory when left out.")
+    mode: TmpfsMode = Field(default=0, description="Octal; 1777 when left out.")
+    uid: Whole = Field(default=0, description="Whose the directory is, by number.")
+    gid: Whole = Field(default=0, description="Which group's the directory is, by number.")
 
     def build(self) -> nouns.TmpfsSpec:
-        return nouns.TmpfsSpec(target=self.target, size_mib=self.size)
+        return nouns.TmpfsSpec(target=self.target, size_mib=self.size, mode=self.mode, uid=self.uid, gid=self.gid)
 
 
 def _one_or_many(value: object) -> object:
@@ -157,7 +187,7 @@ def _one_or_many(value: object) -> object:
 
 
 Tmpfses = Annotated[
-    list[Annotated[Tmpfs, BeforeValidator(_tmpfs), Or({"type": "string", "examples": ["/run:size=64Mi"]})]],
+    list[Annotated[Tmpfs, BeforeValidator(_tmpfs), Or({"type": "string", "examples": ["/run:size=64Mi,mode=0750"]})]],
     BeforeValidator(_one_or_many),
 ]
 
@@ -173,16 +203,6 @@ class Logging(Keys):
 def _logging(value: object) -> object:
     """``none`` means ``{driver: none}``."""
     return {"driver": value} if isinstance(value, str) else value
-
-
-def _mode(value: object) -> int:
-    text = text_of(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
-    if not re.fullmatch(r"0?[0-7]{3}", text):
-        raise ValueError(f"expected a file mode such as 0644, got {units.shown(value)}")
-    return int(text, 8)
-
-
-FileMode = Annotated[int, PlainValidator(_mode), WithJsonSchema({"type": ["string", "integer"], "examples": ["0644"]})]
 
 
 class File(Keys):
@@ -222,7 +242,7 @@ class ContainerKeys(Keys):
     ulimits: dict[Text, UlimitValue] = Field(default={}, description="Name: limit, or soft:hard.")
     shm_size: Memory = Field(default=0, description="Of /dev/shm, with its unit; the engine's 64Mi when left out.")
     read_only: Truth = Field(default=False, description="The container's own files cannot be written.")
-    tmpfs: Tmpfses = Field(default=[], description="Paths in memory: target[:size=...].")
+    tmpfs: Tmpfses = Field(default=[], description="Paths in memory: target[:size=...,mode=...,uid=...,gid=...].")
     logging: Annotated[Logging, BeforeValidator(_logging), Or({"type": "string"})] | None = Field(
         default=None, description="driver and options; output of other drivers than json-file cannot be read back."
     )
@@ -319,7 +339,10 @@ def _written_ulimit(one: nouns.Ulimit) -> Any:
 
 
 def _written_tmpfs(one: nouns.TmpfsSpec) -> Any:
-    return f"{one.target}:size={units.format_memory(one.size_mib)}" if one.size_mib else one.target
+    options = [f"size={units.format_memory(one.size_mib)}"] if one.size_mib else []
+    options += [f"mode={one.mode:04o}"] if one.mode else []
+    options += [f"{key}={number}" for key, number in (("uid", one.uid), ("gid", one.gid)) if number]
+    return f"{one.target}:{','.join(options)}" if options else one.target
 
 
 def _written_file(file: nouns.FileSpec) -> dict[str, Any]:

@@ -104,9 +104,11 @@ def _amount(key: str, value: object, parse: Callable[[object], int]) -> int:
 
 
 def _devices(text: str) -> tuple[Device, ...]:
-    count, _, kind = text.partition("x")
+    count, times, kind = text.partition("x")
     model, _, memory = kind.partition(":")
-    if not count.strip().isdigit() or int(count) > MAX_DEVICES:
+    # None of a model is a slip, such as 0x4 for 4: it would be taken for a node without any.
+    none_of_a_kind = bool(times) and not count.strip().strip("0")
+    if not count.strip().isdecimal() or int(count) > MAX_DEVICES or none_of_a_kind:
         raise InvalidError(f"gpus: {GPUS_EXPECTED} (at most {MAX_DEVICES}), got {text!r}")
     mib = _amount("gpus", memory, parse_memory) if memory else 0
     return tuple(Device(id=f"gpu-{number}", model=model.strip(), memory_mib=mib) for number in range(int(count)))

@@ -14,7 +14,7 @@ import click
 from orchestrator.cli.output import show
 from orchestrator.cli.session import Session, common
 from orchestrator.contract.answers import BackupHead
-from orchestrator.contract.errors import CorruptError
+from orchestrator.contract.errors import CorruptError, NoLeaderError
 from orchestrator.ops import backup_file
 
 TIMEOUT_S = 60.0
@@ -39,8 +39,13 @@ def command(session: Session, file: Path, force: bool, stale: bool, check: bool,
         if not loaded:
             session.warn("the checksum is right; to load the state as well: pip install 'raftsman[peer]'")
     else:
-        with session.client(TIMEOUT_S) as client:
-            head = backup_file.write(file, client.backup(stale), force=force)
+        try:
+            with session.client(TIMEOUT_S) as client:
+                head = backup_file.write(file, client.backup(stale), force=force)
+        except NoLeaderError as error:
+            if stale or error.reason != NoLeaderError.reason:
+                raise
+            raise NoLeaderError(f"{error.message}. What one peer knows is had with 'raftsman backup --stale'") from None
         session.note(f"{file} holds every variable of the cluster: keep it like a secret (mode 0600)")
         if head.stale:
             session.warn(f"a stale backup of peer {head.peer_id}: {_age(head)}")

@@ -178,6 +178,21 @@ def amount(dimension: int, value: int) -> str:
     return f"{value} MiB" if value < MIB_PER_GIB else f"{value / MIB_PER_GIB:.1f} GiB"
 
 
+def less_of(dimension: int, value: int) -> str:
+    """``500m less cpu``, ``2 cpu less``, ``512 MiB less memory``."""
+    return _said_of(dimension, value, " less")
+
+
+def _amount_of(dimension: int, value: int) -> str:
+    """``500m of cpu``, ``2 cpu``, ``512 MiB of memory``."""
+    return _said_of(dimension, value, "", " of")
+
+
+def _said_of(dimension: int, value: int, *words: str) -> str:
+    said, name = amount(dimension, value), DIMENSIONS[dimension]
+    return f"{said}{words[0]}" if said.endswith(f" {name}") else f"{said}{''.join(words)} {name}"
+
+
 def _histogram(problem: Problem, refusals: Sequence[Refusal]) -> list[Rejection]:
     """One per (constraint, key), the most frequent first; amounts are those of the node that comes closest."""
     groups: dict[tuple[str, str], list[Refusal]] = {}
@@ -301,10 +316,9 @@ def _hint_for_room(problem: Problem, wish: Wish, node: int) -> str:
     for dimension, wanted in enumerate(wish.request):
         free = int(problem.free[node, dimension])
         if free < wanted:
-            what = DIMENSIONS[dimension]
-            asks.append(f"{amount(dimension, wanted - max(free, 0))} less {what}")
+            asks.append(less_of(dimension, wanted - max(free, 0)))
             if wanted <= int(problem.capacity[node, dimension]):
-                frees.append(f"{amount(dimension, wanted - free)} of {what}")
+                frees.append(_amount_of(dimension, wanted - free))
             else:
                 frees.append("")
     for shortage in _shortages(problem, wish, node):

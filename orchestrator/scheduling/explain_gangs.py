@@ -11,6 +11,7 @@ from dataclasses import replace
 from orchestrator.contract.model import GangDomain
 from orchestrator.scheduling import gangs
 from orchestrator.scheduling.explain import Reasons, explain_wish
+from orchestrator.scheduling.neighbours import required
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.wish import Ask, Wish
 
@@ -19,11 +20,12 @@ def explain_gang(problem: Problem, wish: Wish, ask: Ask, number: int) -> Reasons
     """``number``: the gang's own among those that wait (``problem.held_for``)."""
     assert wish.gang is not None, "the caller has seen that it is a gang"
     wanted = len(ask.ordinals)
-    closest = gangs.nearest(problem, wish, ask.peers, number)
+    closest = gangs.nearest(problem, wish, ask.peers, number, wanted)
     kept = [problem.nodes[node].spec.name for node in range(len(problem)) if problem.held_for[node] == number]
     problem.held_for[problem.held_for == number] = -1
     reasons = explain_wish(problem, wish)
     scope = "" if wish.gang.domain is GangDomain.CLUSTER else f" in one {wish.gang.domain.name.lower()}"
+    scope += "".join(f", {said}" for said in required(wish))
     if closest is None:
         found = f"all {wanted} together{scope}: no node takes any"
         near = reasons.nearest

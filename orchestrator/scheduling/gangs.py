@@ -1,8 +1,8 @@
 """Gangs: all instances in the smallest domain that holds them, or none; and no gang waits for ever behind small jobs.
 
 Owns: how often a wish fits on each node, choosing domain and nodes, trying it out, and what is kept for a gang that
-waits. Leaves to others: the queue (``solve``), when a gang is asked for (``reconcile.gangs``), rechecking
-(``state.apply_gangs``). The rules:
+waits. Leaves to others: the queue (``solve``), when a gang is asked for (``reconcile.gangs``), where members may be
+because of each other and of other jobs (``neighbours``), rechecking (``state.apply_gangs``). The rules:
 
 - Domains from small to large: island, node, rack, zone, cluster, up to the one the gang names. Of the domains of one
   size that hold it, the one with the least room to spare; inside, the parts with the most room first, so that few nodes
@@ -33,7 +33,9 @@ from orchestrator.contract.transitions import TERMINAL
 from orchestrator.scheduling import registry
 from orchestrator.scheduling.domains import numbered
 from orchestrator.scheduling.filters import ENDLESS, has_room, suitable
+from orchestrator.scheduling.neighbours import Neighbours, neighbours_of
 from orchestrator.scheduling.policy import NOWHERE
+from orchestrator.scheduling.presence import Presence
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.wish import Ask, BoolArray, Int64Array, Wish
 
@@ -74,10 +76,10 @@ def place(problem: Problem, wish: Wish, ask: Ask) -> list[Place] | None:
 
 
 def _place_on(problem: Problem, wish: Wish, ask: Ask, wanted: int, mask: BoolArray) -> list[Place] | None:
-    times = times_on(problem, wish, mask)
+    times, neighbours = room_for_members(problem, wish, mask)
     scores = _scores(problem, wish, times)
     while True:
-        chosen = _choose(problem, wish, ask, wanted, times, scores)
+        chosen = _choose(problem, wish, ask, wanted, times, scores, neighbours)
         if chosen is None:
             return None
         found, stuck = _try(problem, wish, chosen)
@@ -85,6 +87,15 @@ def _place_on(problem: Problem, wish: Wish, ask: Ask, wanted: int, mask: BoolArr
             return found
         # One node took fewer than was thought: count what it took, and choose again.
         times[stuck] = sum(1 for node, _, _ in found if node == stuck)
+
+
+def room_for_members(problem: Problem, wish: Wish, mask: BoolArray) -> tuple[Int64Array, Neighbours | None]:
+    """``times_on`` of now, no more than may be on each node; and what there is to heed besides, None if nothing."""
+    times = times_on(problem, wish, mask)
+    neighbours = neighbours_of(problem, wish, mask)
+    if neighbours is None:
+        return times, None
+    return neighbours.limit(times), neighbours if neighbours.moving else None
 
 
 def times_on(
@@ -135,7 +146,8 @@ def _scores(problem: Problem, wish: Wish, times: Int64Array) -> Int64Array:
 
 @dataclass(frozen=True, slots=True)
 class _Chosen:
-    """``nodes[i]`` takes ``counts[i]`` instances; ``island`` >= 0: on one node, from that island's devices alone."""
+    """``nodes[i]`` takes ``counts[i]`` instances, in this order, and a node may come again; ``island`` >= 0: on one
+    node, from that island's devices alone."""
 
     nodes: list[int]
     counts: list[int]
@@ -143,13 +155,19 @@ class _Chosen:
 
 
 def _choose(
-    problem: Problem, wish: Wish, ask: Ask, wanted: int, times: Int64Array, scores: Int64Array
+    problem: Problem,
+    wish: Wish,
+    ask: Ask,
+    wanted: int,
+    times: Int64Array,
+    scores: Int64Array,
+    neighbours: Neighbours | None,
 ) -> _Chosen | None:
     assert wish.gang is not None, "the caller has seen that it is a gang"
     limit = wish.gang.domain
     peers = problem.numbers(np.unique(ask.peers).astype(np.int32))
     if wish.gpus is not None:
-        single = _choose_island(problem, wish, wanted, times, scores, peers)
+        single = _choose_island(problem, wish, wanted, times, scores, peers, neighbours)
         if single is not None:
             return single
     for domain in LARGER:
@@ -167,9 +185,16 @@ def _choose(
         enough = np.flatnonzero(room >= wanted)
         if not len(enough):
             continue
-        best = min(enough.tolist(), key=lambda one: (room[one], -_best_score(scores, where == one), one))
-        nodes = np.flatnonzero((where == best) & (times > 0))
-        return _fill(problem, nodes, wanted, times, scores)
+
+        spare = {one: (room[one], -_best_score(scores, where == one), one) for one in enough.tolist()}
+        if neighbours is None:
+            nodes = _in(where, min(spare, key=spare.__getitem__), times)
+            return _fill(problem, nodes, wanted, times, scores)
+        for one in sorted(spare, key=spare.__getitem__):
+            nodes = _most_room_first(problem, _in(where, one, times), times, scores)
+            found = neighbours.fill(nodes, times, wanted)
+            if len(found) == wanted:
+                return _Chosen(found, [1] * wanted)
     return None
 
 
@@ -178,7 +203,13 @@ def _best_score(scores: Int64Array, mask: BoolArray) -> int:
 
 
 def _choose_island(
-    problem: Problem, wish: Wish, wanted: int, times: Int64Array, scores: Int64Array, peers: Int64Array
+    problem: Problem,
+    wish: Wish,
+    wanted: int,
+    times: Int64Array,
+    scores: Int64Array,
+    peers: Int64Array,
+    neighbours: Neighbours | None,
 ) -> _Chosen | None:
     """All in one island of one node."""
     assert wish.gpus is not None, "the caller has seen that"
@@ -186,6 +217,8 @@ def _choose_island(
     best: tuple[int, int, int, int] | None = None
     for node in np.flatnonzero(times >= wanted).tolist():
         if len(peers) and not (len(peers) == 1 and peers[0] == node):
+            continue
+        if neighbours is not None and len(neighbours.fill(np.array([node]), times, wanted)) < wanted:
             continue
         usable = devices.usable(wish.gpus, np.array([node], dtype=np.int64))[0]
         members: dict[int, int] = {}
@@ -231,6 +264,17 @@ def _fill(problem: Problem, nodes: Int64Array, wanted: int, times: Int64Array, s
 
 
 _PARTS = (GangDomain.ZONE, GangDomain.RACK, GangDomain.NODE)
+
+
+def _most_room_first(problem: Problem, nodes: Int64Array, times: Int64Array, scores: Int64Array) -> Int64Array:
+    """The nodes by the room of their zone, then of their rack, then their own: few are used if the first ones are."""
+    records = [problem.nodes[node] for node in nodes.tolist()]
+    keys: list[Int64Array] = []
+    for part in _PARTS:
+        where, _ = numbered(records, part)
+        rooms = np.bincount(where, weights=np.minimum(times[nodes], MOST)).astype(np.int64) if len(nodes) else where
+        keys += [-rooms[where], where]
+    return nodes[np.lexsort((nodes, -scores[nodes], *reversed(keys[:-1])))]
 
 
 # ---------------------------------------------------------------------------- trying
@@ -300,8 +344,12 @@ def _nodes_to_hold(problem: Problem, wish: Wish, ask: Ask, placed: Ending) -> In
     wanted = len(ask.ordinals)
     mask = suitable(problem, wish)
     now = times_on(problem, wish, mask)
-    free, devices, custom = _room_later(problem, placed)
+    ending = _ending(problem)
+    free, devices, custom = _room_later(problem, ending, placed)
     later = np.maximum(now, times_on(problem, wish, mask, free, devices, custom))
+    neighbours = neighbours_of(problem, wish, mask, Presence(problem.view, *ending, len(problem)))
+    if neighbours is not None:
+        now, later = neighbours.limit(now), neighbours.limit(later)
     peers = problem.numbers(np.unique(ask.peers).astype(np.int32))
     nearness = _nearness(problem, wish)
     best: tuple[tuple[int, int, int], Int64Array] | None = None
@@ -320,6 +368,11 @@ def _nodes_to_hold(problem: Problem, wish: Wish, ask: Ask, placed: Ending) -> In
             order = members[np.lexsort((members, -later[members], -nearness[members], -now[members]))]
             needed = int(np.searchsorted(np.cumsum(np.minimum(later[order], wanted)), wanted)) + 1
             kept = order[:needed]
+            if neighbours is not None and neighbours.moving:
+                found = neighbours.fill(order, later, wanted)
+                if len(found) < wanted:
+                    continue
+                kept = np.unique(np.array(found, dtype=np.int64))
             key = (-int(np.minimum(now[kept], wanted).sum()), -int(nearness[kept].sum()), one)
             if best is None or key < best[0]:
                 best = key, kept
@@ -341,9 +394,8 @@ def _nearness(problem: Problem, wish: Wish) -> Int64Array:
     return near
 
 
-def _room_later(problem: Problem, placed: Ending) -> tuple[Int64Array, npt.NDArray[np.int32], Int64Array]:
-    """What is free per node, per device, and of custom resources, once what ends by itself has ended: batch work, and
-    what is stopping. Of ``placed`` the custom resources are not known, and count as taken."""
+def _ending(problem: Problem) -> tuple[Int64Array, Int64Array]:
+    """What there is that ends by itself, batch work and what is stopping: positions, and numbers of the nodes."""
     view = problem.view
     columns = view.allocations
     ends = np.zeros(max(view.jobs_by_slot, default=-1) + 2, dtype=np.bool_)
@@ -356,7 +408,16 @@ def _room_later(problem: Problem, placed: Ending) -> tuple[Int64Array, npt.NDArr
     positions = np.flatnonzero(ending)
     at = np.minimum(np.searchsorted(problem.slots, columns.node[positions]), max(len(problem.slots) - 1, 0))
     known = problem.slots[at] == columns.node[positions] if len(problem.slots) else np.zeros(len(at), dtype=np.bool_)
-    positions, at = positions[known], at[known]
+    return positions[known], at[known].astype(np.int64)
+
+
+def _room_later(
+    problem: Problem, ending: tuple[Int64Array, Int64Array], placed: Ending
+) -> tuple[Int64Array, npt.NDArray[np.int32], Int64Array]:
+    """What is free per node, per device, and of custom resources, once these have ended. Of ``placed`` the custom
+    resources are not known, and count as taken."""
+    columns = problem.view.allocations
+    positions, at = ending
     free, devices = problem.free.copy(), problem.devices.free.copy()
     for dimension, column in enumerate((columns.cpu_millis, columns.memory_mib, columns.disk_mib)):
         np.add.at(free[:, dimension], at, column[positions])
@@ -378,13 +439,13 @@ def _room_later(problem: Problem, placed: Ending) -> tuple[Int64Array, npt.NDArr
 # ---------------------------------------------------------------------------- explaining
 
 
-def nearest(problem: Problem, wish: Wish, peers: npt.NDArray[np.int32], number: int) -> Nearest | None:
-    """The domain, no larger than allowed, that takes the most instances now; None: no node takes any. ``number``: the
-    gang's own, so that what is kept for it counts."""
+def nearest(problem: Problem, wish: Wish, peers: npt.NDArray[np.int32], number: int, wanted: int) -> Nearest | None:
+    """The domain, no larger than allowed, that takes the most instances now (``wanted`` or more are as good as any);
+    None: no node takes any. ``number``: the gang's own, so that what is kept for it counts."""
     assert wish.gang is not None, "the caller has seen that it is a gang"
     kept = problem.held_for.copy()
     problem.held_for[kept == number] = -1
-    times = times_on(problem, wish, suitable(problem, wish))
+    times, neighbours = room_for_members(problem, wish, suitable(problem, wish))
     problem.held_for[:] = kept
     at = problem.numbers(np.unique(peers).astype(np.int32))
     domain = max(wish.gang.domain, GangDomain.NODE)
@@ -393,6 +454,11 @@ def nearest(problem: Problem, wish: Wish, peers: npt.NDArray[np.int32], number: 
     if len(at):
         homes = np.unique(where[at])
         room[np.setdiff1d(np.arange(len(names)), homes)] = 0
+    if neighbours is not None:
+        most = 0
+        for one in np.lexsort((np.arange(len(room)), -room)).tolist():
+            room[one] = 0 if room[one] <= most else len(neighbours.fill(_in(where, one, times), times, wanted))
+            most = max(most, int(room[one]))
     if not len(room) or not int(room.max()):
         return None
     best = int(room.argmax())
@@ -401,9 +467,23 @@ def nearest(problem: Problem, wish: Wish, peers: npt.NDArray[np.int32], number: 
     return Nearest(domain=domain, name=names[best] if named else first, fits=int(room[best]))
 
 
+def _in(where: Int64Array, part: int, times: Int64Array) -> Int64Array:
+    return np.flatnonzero((where == part) & (times > 0))
+
+
 def alone(wish: Wish) -> Wish:
     """The wish of one member, as if it were no gang."""
     return wish._replace(gang=None)
 
 
-__all__: Sequence[str] = ("HELD_GANGS", "Nearest", "Place", "alone", "hold", "nearest", "place", "times_on")
+__all__: Sequence[str] = (
+    "HELD_GANGS",
+    "Nearest",
+    "Place",
+    "alone",
+    "hold",
+    "nearest",
+    "place",
+    "room_for_members",
+    "times_on",
+)

@@ -26,6 +26,8 @@ import numpy.typing as npt
 from orchestrator.contract.model import Desired, NodeStatus
 from orchestrator.scheduling.filters import has_room, suitable
 from orchestrator.scheduling.harm import Harm, Victim, least_harm
+from orchestrator.scheduling.neighbours import Neighbours, neighbours_of
+from orchestrator.scheduling.presence import Presence
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.units import units_of
 from orchestrator.scheduling.wish import Ask, BoolArray, Int64Array, Wish
@@ -91,9 +93,10 @@ class Preemption:
         self._more_ports: dict[int, set[int]] = {}
         self._leaving_on: dict[int, int] = {}
         self._nominated: dict[str, set[int]] = {}
-        for position in leaving.tolist():
-            if self._node[position] >= 0:
-                self._will_be_free(position)
+        known = leaving[self._node[leaving] >= 0]
+        self._gone = Presence(view, known, self._node[known], len(problem))
+        for position in known.tolist():
+            self._will_be_free(position)
         self._priority = self._evictable(leaving, given_up)
         self._units = units_of(view)
         self._by_unit = np.argsort(self._units, kind="stable")
@@ -173,9 +176,16 @@ class Preemption:
         """Find and hold room for the instances ``places`` of an ask, which did not fit, one after the other."""
         self.asks += 1
         wait = self._wait_of(ask)
+        neighbours = self.neighbours(wish)
         for place in places:
             self.instances += 1
-            if self._one(ask, wish, place, self._allowed(ask, wish, place), wait):
+            allowed = self._allowed(ask, wish, place)
+            if neighbours is not None:
+                allowed = allowed & neighbours.allowed()
+            node = self._one(ask, wish, place, allowed, wait)
+            if node >= 0:
+                if neighbours is not None:
+                    neighbours.add(node)
                 continue
             wait.unmet += 1
             if not ask.pinned:
@@ -188,11 +198,20 @@ class Preemption:
         wait = self._wait_of(ask)
         allowed = np.zeros(len(self.problem), dtype=np.bool_)
         allowed[nodes] = True
+        neighbours = self.neighbours(wish)
         for place in places:
             self.instances += 1
-            if not self._one(ask, wish, place, allowed, wait, also_free=True):
+            here = allowed if neighbours is None else allowed & neighbours.allowed()
+            node = self._one(ask, wish, place, here, wait, also_free=True)
+            if node < 0:
                 return False
+            if neighbours is not None:
+                neighbours.add(node)
         return True
+
+    def neighbours(self, wish: Wish) -> Neighbours | None:
+        """Where the next ones may be because of others, once those have gone who were told to before this round."""
+        return neighbours_of(self.problem, wish, self._suits(wish), self._gone)
 
     def not_met(self, ask: Ask, count: int) -> None:
         """So many instances have nothing to wait for."""
@@ -223,9 +242,7 @@ class Preemption:
         return self.waits.setdefault((ask.job.slot, ask.group), Wait())
 
     def _allowed(self, ask: Ask, wish: Wish, place: int) -> BoolArray:
-        allowed = self._suitable.get(wish)
-        if allowed is None:
-            allowed = self._suitable[wish] = suitable(self.problem, wish)
+        allowed = self._suits(wish)
         if not ask.pinned:
             return allowed
         number = self.problem.number_of_slot.get(int(ask.ordinals[place]), -1)
@@ -234,24 +251,28 @@ class Preemption:
             only[number] = allowed[number]
         return only
 
-    def _one(
-        self, ask: Ask, wish: Wish, place: int, allowed: BoolArray, wait: Wait, *, also_free: bool = False
-    ) -> bool:
-        """``also_free``: what is free may do; else it is known that it does not."""
+    def _suits(self, wish: Wish) -> BoolArray:
+        known = self._suitable.get(wish)
+        if known is None:
+            known = self._suitable[wish] = suitable(self.problem, wish)
+        return known
+
+    def _one(self, ask: Ask, wish: Wish, place: int, allowed: BoolArray, wait: Wait, *, also_free: bool = False) -> int:
+        """The node, or -1. ``also_free``: what is free may do; else it is known that it does not."""
         name = self._name(ask, place)
         nodes = np.flatnonzero(allowed) if also_free else self._where_freed(allowed)
         node = self._being_freed(wish, nodes, _group_in(name))
         if node < 0:
             harm = self._harm(ask, wish, allowed, wait)
             if harm is None:
-                return False
+                return -1
             node = harm.node
             for position in harm.positions:
                 self._evict(position, ask.job, name)
                 wait.evicted.append(title(self._view, position))
         self._hold(node, wish)
         wait.nodes[self.problem.nodes[node].spec.name] = self._leaving_on.get(node, 0)
-        return True
+        return node
 
     def _where_freed(self, allowed: BoolArray) -> Int64Array:
         return np.array([node for node in sorted(self._leaving_on) if allowed[node]], dtype=np.int64)

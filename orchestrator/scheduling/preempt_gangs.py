@@ -91,6 +91,9 @@ def _domains(preemption: Preemption, ask: Ask, wish: Wish) -> Iterator[_Domain]:
     free, devices, free_at_most, devices_at_most = preemption.later(ask.job.spec.priority)
     soon = np.minimum(times_on(problem, wish, mask, free, devices), wanted)
     most = np.minimum(times_on(problem, wish, mask, free_at_most, devices_at_most), wanted)
+    neighbours = preemption.neighbours(wish)
+    if neighbours is not None:
+        soon, most = neighbours.limit(soon), neighbours.limit(most)
     peers = problem.numbers(np.unique(ask.peers).astype(np.int32))
     limit = wish.gang.domain
     for domain in (GangDomain.ISLAND, *LARGER):
@@ -109,8 +112,10 @@ def _domains(preemption: Preemption, ask: Ask, wish: Wish) -> Iterator[_Domain]:
             nodes = np.flatnonzero((where == one) & (most > 0))
             if domain is GangDomain.ISLAND:
                 yield from (_Domain(nodes, island) for island in _islands(problem, int(nodes[0])))
-            else:
-                yield _Domain(nodes)
+                continue
+            for part in neighbours.parts(nodes) if neighbours is not None else [nodes]:
+                if int(most[part].sum()) >= wanted:
+                    yield _Domain(part)
 
 
 def _islands(problem: Problem, node: int) -> list[int]:

@@ -83,7 +83,7 @@ def moving(problem: Problem, wish: Wish, suitable: BoolArray) -> tuple[Int64Arra
 
 def together(problem: Problem, wanted: Preferences, one: Affinity) -> Int64Array:
     """int64 per node: instances that the affinity speaks of, on nodes with the same topology value (0 without one)."""
-    counts = problem.presence.counts(wanted.namespace, one.job or wanted.job, _group_of(wanted, one))
+    counts = problem.presence.counts(wanted.namespace, one.job or wanted.job, group_of(wanted, one))
     codes, values = problem.labels.column(one.topology)
     if not len(codes):
         return counts
@@ -99,7 +99,7 @@ def permitted(problem: Problem, wanted: Preferences, one: Affinity, near: Int64A
         away: BoolArray = near == 0
         return away
     own = one.job in ("", wanted.job) and one.group in ("", wanted.group)
-    if own and not int(problem.presence.counts(wanted.namespace, wanted.job, _group_of(wanted, one)).sum()):
+    if own and not int(problem.presence.counts(wanted.namespace, wanted.job, group_of(wanted, one)).sum()):
         return problem.labels.has(one.topology)
     there: BoolArray = near > 0
     return there
@@ -128,7 +128,8 @@ def _sums(codes: Int64Array, values: list[str | None], counts: Int64Array) -> In
     return sums
 
 
-def _group_of(wanted: Preferences, one: Affinity) -> str:
+def group_of(wanted: Preferences, one: Affinity) -> str:
+    """The group that an affinity speaks of; "" is all of its job's."""
     return one.group if one.job or one.group else wanted.group
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -205,14 +206,12 @@ def _lift_spread(trial: _Trial, refusal: Refusal) -> bool:
     return _prefer(trial, replace(wanted, spread=spread), "spread", refusal.key.removesuffix(": missing"))
 
 
-def _prefer(trial: _Trial, changed: Preferences, kind: str, what: str) -> bool:
+def _prefer(trial: _Trial, changed: Preferences, kind: Literal["affinity", "spread"], what: str) -> bool:
     """Make a preference of what was a condition; what is kept of other conditions decides whether that helps."""
     if changed == trial.wish.preferences:
         return False
     trial.wish = trial.wish._replace(preferences=changed)
-    way = "required: false" if kind == "affinity" else "when_unsatisfiable: place-anyway"
-    text = f"make `{what}` a preference ({way})"
-    trial.add((steps.COST_CONDITION, RemedyStep(kind=kind, what=what, before=what, text=text)))
+    trial.add(steps.preferring(kind, what))
     return True
 
 

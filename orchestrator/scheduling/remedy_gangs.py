@@ -5,8 +5,8 @@ words and costs (``remedy_steps``). The rules:
 
 - A remedy is told only if ``gangs.place`` has placed the whole gang after it, on what is free now.
 - It is of one kind: a wider domain, fewer instances, less of one resource for each, other GPUs, constraints left out,
-  taints tolerated, other host ports, nodes opened, nodes brought back, drivers given to agents. Of amounts the largest
-  that does is taken, found by halving; of conditions and nodes as few as do.
+  taints tolerated, affinities and spreads made preferences, other host ports, nodes opened, nodes brought back, drivers
+  given to agents. Of amounts the largest that does is taken, found by halving; of conditions and nodes as few as do.
 - Of a gang of which some members run, or are done, only changes of nodes are tried: another job would be another
   version, of which all members would have to be placed.
 - Most trials end at a look at how often the wish fits on each node. How many go on to placing is bounded by ``EFFORT``;
@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,13 +27,14 @@ import numpy.typing as npt
 
 from orchestrator.contract.answers import RemedyStep
 from orchestrator.contract.constraints import describe
-from orchestrator.contract.model import DeviceRequest, GangDomain, NodeStatus, Taint, Toleration
+from orchestrator.contract.model import Affinity, DeviceRequest, GangDomain, NodeStatus, Spread, Taint, Toleration
 from orchestrator.contract.taints import describe as describe_taint
 from orchestrator.contract.taints import repelling
 from orchestrator.scheduling import gangs
 from orchestrator.scheduling import remedy_steps as steps
 from orchestrator.scheduling.domains import numbered
 from orchestrator.scheduling.filters import suitable
+from orchestrator.scheduling.preferences import describe_affinity, describe_spread
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.remedy_steps import STEPS_MAX, Remedy
 from orchestrator.scheduling.wish import Ask, BoolArray, Int64Array, Wish
@@ -49,6 +51,8 @@ PLACES_MAX = 8
 NAMED_MAX = 5
 
 _Option = tuple[tuple[float, RemedyStep], Callable[[Wish], Wish]]
+_Amount = tuple[int, Callable[[int], Wish], Callable[[int], tuple[float, RemedyStep]]]
+"""What is wanted of something; the wish with so much of it, and what is said of that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +117,7 @@ class _Trials:
 
     def times(self, wish: Wish, wanted: int) -> Int64Array:
         """int64 per node: how many fit one after the other, at most as many as are wanted."""
-        return np.minimum(gangs.times_on(self.problem, wish, suitable(self.problem, wish)), wanted)
+        return np.minimum(gangs.room_for_members(self.problem, wish, suitable(self.problem, wish))[0], wanted)
 
     def sizes(self, wish: Wish) -> list[GangDomain]:
         """The sizes of domains by which room can be counted: an island is part of a node."""
@@ -215,34 +219,37 @@ def _fewer(trials: _Trials, limit: float) -> Remedy | None:
 
 
 def _less(trials: _Trials, limit: float) -> Remedy | None:
-    """Of cpu, memory or disk."""
+    """Of cpu, memory, disk or a custom resource."""
+    wish = trials.wish
+    amounts: list[_Amount] = [
+        (wanted, partial(_with_request, wish, dimension), partial(steps.less, dimension, wanted))
+        for dimension, wanted in enumerate(wish.request)
+    ]
+    amounts += [
+        (wanted, partial(_with_custom, wish, name), partial(steps.less_custom, name, wanted))
+        for name, wanted in wish.custom
+    ]
     best: Remedy | None = None
-    for dimension, wanted in enumerate(trials.wish.request):
-
-        def changed(left: int, dimension: int = dimension) -> Wish:
-            cpu, memory, disk = (left if at == dimension else amount for at, amount in enumerate(trials.wish.request))
-            return trials.wish._replace(request=(cpu, memory, disk))
-
+    for wanted, changed, made in amounts:
         lowest = _lowest(0, wanted, limit if best is None else best.cost)
-        found = _largest(lowest, wanted - 1, lambda left: trials.places(changed(left)))
+        found = _largest(lowest, wanted - 1, partial(_places_with, trials, changed))
         if found is not None:
-            best = trials.remedy(found[1], steps.less(dimension, wanted, found[0]))
+            best = trials.remedy(found[1], made(found[0]))
     return best
 
 
-def _less_custom(trials: _Trials, limit: float) -> Remedy | None:
-    best: Remedy | None = None
-    for name, wanted in trials.wish.custom:
+def _places_with(trials: _Trials, changed: Callable[[int], Wish], left: int) -> list[int]:
+    return trials.places(changed(left))
 
-        def changed(left: int, name: str = name) -> Wish:
-            amounts = [(one, left if one == name else amount) for one, amount in trials.wish.custom]
-            return trials.wish._replace(custom=tuple((one, amount) for one, amount in amounts if amount or one != name))
 
-        lowest = _lowest(0, wanted, limit if best is None else best.cost)
-        found = _largest(lowest, wanted - 1, lambda left: trials.places(changed(left)))
-        if found is not None:
-            best = trials.remedy(found[1], steps.less_custom(name, wanted, found[0]))
-    return best
+def _with_request(wish: Wish, dimension: int, left: int) -> Wish:
+    cpu, memory, disk = (left if at == dimension else amount for at, amount in enumerate(wish.request))
+    return wish._replace(request=(cpu, memory, disk))
+
+
+def _with_custom(wish: Wish, name: str, left: int) -> Wish:
+    amounts = [(one, left if one == name else amount) for one, amount in wish.custom]
+    return wish._replace(custom=tuple((one, amount) for one, amount in amounts if amount or one != name))
 
 
 def _other_gpus(trials: _Trials, limit: float) -> Remedy | None:
@@ -298,6 +305,29 @@ def _tolerating(trials: _Trials, limit: float) -> Remedy | None:
 
 def _toleration(taint: Taint) -> Toleration:
     return Toleration(key=taint.key, value=taint.value, effect=taint.effect)
+
+
+def _preferring(trials: _Trials, limit: float) -> Remedy | None:
+    """Required affinities and spreads are no more."""
+
+    def relaxed(what: Affinity | Spread) -> Callable[[Wish], Wish]:
+        def change(wish: Wish) -> Wish:
+            wanted = wish.preferences
+            assert wanted is not None, "there is one to be relaxed"
+            affinity = tuple(replace(one, required=False) if one == what else one for one in wanted.affinity)
+            spread = tuple(replace(one, required=False) if one == what else one for one in wanted.spread)
+            return wish._replace(preferences=replace(wanted, affinity=affinity, spread=spread))
+
+        return change
+
+    wanted = trials.wish.preferences
+    if wanted is None or not wanted.binding:
+        return None
+    near = [one for one in wanted.affinity if one.required and one.constraint is None]
+    options: list[_Option] = [(steps.preferring("affinity", describe_affinity(one)), relaxed(one)) for one in near]
+    over = [one for one in wanted.spread if one.required]
+    options += [(steps.preferring("spread", describe_spread(one)), relaxed(one)) for one in over]
+    return _fewest(trials, options, limit)
 
 
 def _other_ports(trials: _Trials, limit: float) -> Remedy | None:
@@ -436,10 +466,10 @@ _OF_JOBS: tuple[_Kind, ...] = (
     _wider,
     _fewer,
     _less,
-    _less_custom,
     _other_gpus,
     _fewer_constraints,
     _tolerating,
+    _preferring,
     _other_ports,
 )
 _OF_NODES: tuple[_Kind, ...] = (_opening, _bringing_back, _driving)

@@ -8,12 +8,12 @@ somebody closed is cheaper than giving up a condition, bringing a machine back i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from orchestrator.contract.answers import RemedyStep
 from orchestrator.contract.model import DeviceRequest, NodeStatus
-from orchestrator.scheduling.explain import amount
+from orchestrator.scheduling.explain import amount, less_of
 from orchestrator.scheduling.problem import Problem
-from orchestrator.scheduling.wish import DIMENSIONS
 
 UNITS = ("cpu_millis", "memory_mib", "disk_mib")
 STEPS_MAX = 12
@@ -31,7 +31,7 @@ class Remedy:
 
 
 def less(dimension: int, wanted: int, left: int) -> tuple[float, RemedyStep]:
-    text = f"ask for {amount(dimension, wanted - left)} less {DIMENSIONS[dimension]} ({amount(dimension, left)})"
+    text = f"ask for {less_of(dimension, wanted - left)} ({amount(dimension, left)})"
     return (wanted - left) / wanted, RemedyStep(
         kind="request", what=UNITS[dimension], before=str(wanted), after=str(left), text=text
     )
@@ -50,6 +50,13 @@ def without_constraint(key: str) -> tuple[float, RemedyStep]:
 
 def tolerating(key: str) -> tuple[float, RemedyStep]:
     return COST_CONDITION, RemedyStep(kind="toleration", what=key, after=key, text=f"tolerate the taint {key}")
+
+
+def preferring(kind: Literal["affinity", "spread"], what: str) -> tuple[float, RemedyStep]:
+    """What was a condition, as a preference."""
+    way = "required: false" if kind == "affinity" else "when_unsatisfiable: place-anyway"
+    text = f"make `{what}` a preference ({way})"
+    return COST_CONDITION, RemedyStep(kind=kind, what=what, before=what, text=text)
 
 
 def any_port(port: int) -> tuple[float, RemedyStep]:

@@ -30,6 +30,13 @@ class Preferences:
         return bool(self.spread) or any(one.constraint is None for one in self.affinity)
 
     @property
+    def binding(self) -> bool:
+        """Whether where others are rules nodes out."""
+        return any(one.required for one in self.spread) or any(
+            one.required and one.constraint is None for one in self.affinity
+        )
+
+    @property
     def apart(self) -> Affinity | None:
         """The affinity that keeps the group's instances on nodes of their own, if nothing else of this changes."""
         changing = [one for one in self.affinity if one.constraint is None]

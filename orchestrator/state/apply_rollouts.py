@@ -26,6 +26,7 @@ from orchestrator.state.commands import (
     RolloutVerdict,
     SteerRollout,
 )
+from orchestrator.state.features import PAUSED_PROMOTIONS
 from orchestrator.state.model import Job
 from orchestrator.state.rollouts import Bounds, current, status_text, taken_back, target
 from orchestrator.state.state import Rows, State, under_way
@@ -62,7 +63,10 @@ def steer(state: State, command: SteerRollout) -> Outcome:
                 return refused
             if rollout.promoted:
                 return state.reject("FAILED_PRECONDITION", f"job {command.name!r} has no canaries that wait")
-            kind, rollout = "rollout.promoted", replace(rollout, status=RolloutStatus.RUNNING, promoted=True)
+            # A pause ends when somebody says so; a peer of before took this for saying so.
+            stays = state.feature_level >= PAUSED_PROMOTIONS
+            status = rollout.status if stays else RolloutStatus.RUNNING
+            kind, rollout = "rollout.promoted", replace(rollout, status=status, promoted=True)
     rollout = replace(rollout, progress_ms=state.time_ms)
     _put(state, replace(job, rollout=rollout, tracked=True))
     _tell(state, kind, job, f"version {rollout.version}")

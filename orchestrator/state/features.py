@@ -16,5 +16,7 @@ CHECKED_CHANGES = 3
 """A change of the peers says which disks it saw admitted (``peers``)."""
 OWNED_DEVICES = 4
 """A GPU that a ready node has is nobody else's (``apply_nodes``)."""
-HIGHEST = OWNED_DEVICES
+PAUSED_PROMOTIONS = 4
+"""Canaries that are promoted while their rollout is paused leave it paused (``apply_rollouts``)."""
+HIGHEST = PAUSED_PROMOTIONS
 """What this version supports."""

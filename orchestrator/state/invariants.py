@@ -144,12 +144,14 @@ def _rows(state: State) -> Iterator[str]:
 
 def _gangs(state: State) -> Iterator[str]:
     """A gang that restarts as one went in as one: whoever of it is meant to run was placed by the same command, and no
-    member has a newer attempt than that or none at all, unless it completed before."""
+    member has a newer attempt than that or none at all, unless it completed before. A group that is a gang no more is
+    replaced one by one like any other."""
     table, ordinals = state.table, state.ordinals
     for job in state.jobs.values():
+        still = {group.name for group in job.spec.groups if group.gang is not None}
         for version, spec in job.specs:
             for place, group in enumerate(spec.groups):
-                if group.gang is None or group.gang.on_failure is not GangFailure.RESTART:
+                if group.gang is None or group.gang.on_failure is not GangFailure.RESTART or group.name not in still:
                     continue
                 rows = ordinals.rows(ordinals.gids[(job.slot, group.name)])
                 newest = rows[rows >= 0]

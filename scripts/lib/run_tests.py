@@ -1,6 +1,8 @@
 """Runs the test suite in two passes and sums them up.
 
-First the tests that start no processes, on two workers. Then the others in three lanes beside each other, each one test
+First the tests that start no processes, on three workers: properties and the simulator only compute, but most of a
+test's time among clients, commands and drivers is waiting. Each worker costs some ten seconds of a processor before
+its first test, so a fourth brings nothing on two cores. Then the others in three lanes beside each other, each one test
 after the other: what needs the machine's engine or a browser, what starts clusters of plain processes, which mostly
 wait, and the drills. Lanes are processes of their own: pytest-xdist 3.8's ``loadgroup`` does not group under pytest 9.
 
@@ -27,7 +29,7 @@ HEAVY = f"{ENGINE} or cluster or slow"
 PROCESSES = f"({HEAVY}) and not ({ENGINE})"
 OTHERS = ("integration", "mutation", "properties", "scenarios", "sim", "unit", "test_architecture.py")
 PASSES = (
-    (["-n", "2", "-m", f"not ({HEAVY})"],),
+    (["-n", "3", "-m", f"not ({HEAVY})"],),
     (
         ["-m", ENGINE],
         ["-m", PROCESSES, "--ignore=tests/drills"],

@@ -267,7 +267,7 @@ async def test_a_container_gets_what_its_task_says(kit: Kit) -> None:
         ulimits=(Ulimit(name="nofile", soft=100, hard=200),),
         shm_size_mib=8,
         read_only=True,
-        tmpfs=(TmpfsSpec(target="/scratch", size_mib=4),),
+        tmpfs=(TmpfsSpec(target="/scratch", size_mib=4, mode=0o1770, uid=65534, gid=100), TmpfsSpec(target="/tmp")),
         cpu_max_millis=500,
         memory_max_mib=128,
     )
@@ -281,7 +281,7 @@ async def test_a_container_gets_what_its_task_says(kit: Kit) -> None:
     assert (config["Hostname"], config["Labels"]["team"], config["User"]) == ("box", "blue", "nobody")
     assert (host["Init"], host["PidsLimit"], host["ShmSize"], host["ReadonlyRootfs"]) == (False, 50, 8 * MIB, True)
     assert host["Ulimits"] == [{"Name": "nofile", "Hard": 200, "Soft": 100}]
-    assert host["Tmpfs"] == {"/scratch": f"size={4 * MIB}"}
+    assert host["Tmpfs"] == {"/scratch": f"size={4 * MIB},mode=1770,uid=65534,gid=100", "/tmp": ""}
     assert (host["Memory"], host["MemorySwap"], host["MemoryReservation"]) == (128 * MIB, 128 * MIB, 64 * MIB)
     assert (host["CpuShares"], host["NanoCpus"]) == (102, 500_000_000)
     assert set(found["NetworkSettings"]["Ports"]) == {"53/udp", "53/tcp"}

@@ -389,6 +389,28 @@ async def test_a_full_disk_is_a_reason_and_no_more_than_that(engine: OwnEngine, 
     assert (await kit.start(spec)).running
 
 
+async def test_what_is_started_again_behind_its_back_is_told(engine: OwnEngine, kit: Kit) -> None:
+    changes = kit.driver.changes()
+    assert await asyncio.wait_for(anext(changes), 10) == ""
+    spec = kit.sleeper()
+    await kit.start(spec)
+    command_line(engine, "restart", "-t", "0", spec.name)
+    for _ in ("its end", "its start"):  # and not of its first one, which was ours
+        assert await asyncio.wait_for(anext(changes), 10) == spec.name
+    found = await kit.driver.inspect(spec.name)
+    assert found is not None and found.running
+
+    command_line(engine, "kill", spec.name)
+    assert await asyncio.wait_for(anext(changes), 10) == spec.name
+    await changes.aclose()  # type: ignore[attr-defined]
+    await kit.ended(spec.name)
+    await kit.driver.list(kit.cluster)
+    changes = kit.driver.changes()
+    assert await asyncio.wait_for(anext(changes), 10) == "", "it listens anew, and knows what had ended"
+    command_line(engine, "start", spec.name)
+    assert await asyncio.wait_for(anext(changes), 10) == spec.name
+
+
 @pytest.mark.parametrize("way", ["stop", "kill", "rm"])
 async def test_what_is_done_behind_its_back_is_told_and_found(engine: OwnEngine, kit: Kit, way: str) -> None:
     spec = kit.sleeper()

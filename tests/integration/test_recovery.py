@@ -133,7 +133,8 @@ async def test_a_backup_is_taken_while_clients_write_and_without_a_majority_only
     assert "replace it with -f" in refused.stderr
     for name in ("p1", "p2"):
         await cluster.kill_peer(name)
-    await raftsman(cluster, "backup", file, "-f", "--timeout", "4s", code=6)
+    alone = await raftsman(cluster, "backup", file, "-f", "--timeout", "600s", code=6)
+    assert "raftsman backup --stale" in alone.stderr
     assert backup_file.read(file)[0] == head
     stale = await raftsman(cluster, "backup", file, "-f", "--stale", "-o", "json")
     assert json.loads(stale.stdout)["stale"] is True

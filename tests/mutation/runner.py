@@ -48,6 +48,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "orchestrator.state.apply": _STATE_TESTS,
     "orchestrator.state.apply_jobs": _STATE_TESTS,
     "orchestrator.state.apply_nodes": _STATE_TESTS,
+    "orchestrator.state.apply_placements": _STATE_TESTS,
     "orchestrator.state.apply_plan": _STATE_TESTS,
     "orchestrator.state.apply_rows": _STATE_TESTS,
     "orchestrator.state.apply_statuses": _STATE_TESTS,

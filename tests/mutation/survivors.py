@@ -37,29 +37,31 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "_find_rows: 1 -> 2": _NONE,
         "_find_rows: 32 -> 33": _SHIFT,
         "_find_rows: 1 -> 2 (2)": "equivalent: no key is negative, so the first one always differs",
-        "_Placing._match_nodes: -1 -> 1": "equivalent: rows for a node that is gone are refused before this is used",
-        "_Placing._match_nodes: 1 -> 2": _NONE,
-        "_Placing._match_groups: 32 -> 33": _SHIFT,
-        "_Placing._match_groups: self.ok[place] = False -> pass": (
+    },
+    "orchestrator.state.apply_placements": {
+        "Placing._match_nodes: -1 -> 1": "equivalent: rows for a node that is gone are refused before this is used",
+        "Placing._match_nodes: 1 -> 2": _NONE,
+        "Placing._match_groups: 32 -> 33": _SHIFT,
+        "Placing._match_groups: self.ok[place] = False -> pass": (
             "equivalent: the facts of a refused group are zeros, and no ordinal is below a count of zero"
         ),
-        "_Placing._match_groups: False -> True": "equivalent: as the line left out",
-        "_Placing._match_groups: rows[:, 10] > 0 -> rows[:, 10] >= 0": (
+        "Placing._match_groups: False -> True": "equivalent: as the line left out",
+        "Placing._match_groups: rows[:, 10] > 0 -> rows[:, 10] >= 0": (
             "equivalent: where no port is static, every port fits; the flag saves the look"
         ),
-        "_Placing._match_ordinals: 0 -> 1": "equivalent: what is read at this place is not used",
-        "_Placing._match_ordinals: 1 -> 2": _NONE,
-        "_Placing._match_ordinals: 32 -> 33": _SHIFT,
-        "_Placing._fit: 1 -> 2": "equivalent: no slot is negative, so the first one always differs",
-        "_Placing._fit: used + total > capacity -> used + total >= capacity": _FULL,
-        "_Placing._fit: ledger.device_millis[nodes] + wanted > 1000 -> "
+        "Placing._match_ordinals: 0 -> 1": "equivalent: what is read at this place is not used",
+        "Placing._match_ordinals: 1 -> 2": _NONE,
+        "Placing._match_ordinals: 32 -> 33": _SHIFT,
+        "Placing._fit: 1 -> 2": "equivalent: no slot is negative, so the first one always differs",
+        "Placing._fit: used + total > capacity -> used + total >= capacity": _FULL,
+        "Placing._fit: ledger.device_millis[nodes] + wanted > 1000 -> "
         "ledger.device_millis[nodes] + wanted >= 1000": _FULL,
-        "_Placing._fit_one_by_one: 1 -> 2": "equivalent: only the first row of the slice is taken",
-        "_Placing._match_ports: self.has_static[place] and (not self._statics_fit(place, ports)) -> "
+        "Placing._fit_one_by_one: 1 -> 2": "equivalent: only the first row of the slice is taken",
+        "Placing._match_ports: self.has_static[place] and (not self._statics_fit(place, ports)) -> "
         "not self._statics_fit(place, ports)": "equivalent: where no port is static, every port fits",
-        "_Placing._statics_fit: True -> False": _LENGTHS.format("port"),
-        "_Placing._enter: True -> False": _LENGTHS.format("row"),
-        "_Placing._tell: True -> False": _LENGTHS.format("row"),
+        "Placing._statics_fit: True -> False": _LENGTHS.format("port"),
+        "Placing._enter: True -> False": _LENGTHS.format("row"),
+        "Placing._tell: True -> False": _LENGTHS.format("row"),
     },
     "orchestrator.state.apply_statuses": {
         "find_row: 1 -> 2": _NONE,

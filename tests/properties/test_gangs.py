@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.contract.model import (
+    Affinity,
     AllocState,
     DeviceRequest,
     GangDomain,
@@ -23,6 +24,7 @@ from orchestrator.contract.model import (
     OnDisconnect,
     RestartMode,
     RestartPolicy,
+    Spread,
 )
 from orchestrator.plan import decide
 from orchestrator.reconcile.rounds import reconcile
@@ -181,6 +183,10 @@ def gang_clusters(draw: st.DrawFn) -> tuple[Cluster, int]:
             cordoned_devices=draw(st.sampled_from([(), (), ("GPU-1",)])),
         )
     count = draw(st.integers(1, 6))
+    other = cluster.job("other", group_spec(cpu=0, memory=0))
+    for ordinal in range(draw(st.integers(0, 2))):
+        cluster.alloc(other, draw(st.sampled_from(cluster.nodes)), ordinal)
+    cluster.change(other, stopped=True)
     cluster.job(
         "gang",
         group_spec(
@@ -189,9 +195,30 @@ def gang_clusters(draw: st.DrawFn) -> tuple[Cluster, int]:
             gpu=draw(st.sampled_from([None, None, DeviceRequest(count=1), DeviceRequest(count=2, link=Link.NUMA)])),
             ports=draw(st.sampled_from([(), (), (80,), (0,)])),
             gang=GangSpec(domain=draw(st.sampled_from(list(GangDomain)))),
+            affinity=tuple(draw(st.lists(affinities(), max_size=2))),
+            spread=tuple(draw(st.lists(spreads(), max_size=1))),
         ),
     )
     return cluster, count
+
+
+def affinities() -> st.SearchStrategy[Affinity]:
+    return st.builds(
+        Affinity,
+        job=st.sampled_from(["", "", "other"]),
+        topology=st.sampled_from(["node.id", "rack", "zone"]),
+        weight=st.sampled_from([-50, -50, 50]),
+        required=st.sampled_from([True, True, False]),
+    )
+
+
+def spreads() -> st.SearchStrategy[Spread]:
+    return st.builds(
+        Spread,
+        attribute=st.sampled_from(["node.id", "rack", "zone"]),
+        max_skew=st.integers(1, 2),
+        required=st.sampled_from([True, True, False]),
+    )
 
 
 @given(made=gang_clusters())
@@ -204,12 +231,14 @@ def test_a_gang_is_placed_in_the_smallest_domain_that_holds_it_or_not_at_all(mad
     problem = Problem(view)
     before, devices = problem.free.copy(), problem.devices.free.copy()
     found = solve(problem, asks)
-    gang = cluster.jobs[0].spec.groups[0].gang
+    gang = cluster.jobs[1].spec.groups[0].gang
     assert gang is not None
     possible = [
         width
         for nodes in combinations_with_replacement(range(len(problem)), count)
-        if (width := width_of(problem, nodes)) <= max(gang.domain, GangDomain.NODE) and fits(cluster, nodes)
+        if (width := width_of(problem, nodes)) <= max(gang.domain, GangDomain.NODE)
+        and fits(cluster, nodes)
+        and may_be(cluster, nodes)
     ]
     if gang.domain is GangDomain.ISLAND:
         if len(found):
@@ -224,8 +253,11 @@ def test_a_gang_is_placed_in_the_smallest_domain_that_holds_it_or_not_at_all(mad
             assert not possible
         return
     assert len(found) == count
-    event(f"placed, {GangDomain(min(possible)).name if possible else 'island'}")
+    group = cluster.jobs[1].spec.groups[0]
+    asks_for = sum(one.required for one in group.affinity) + sum(one.required for one in group.spread)
+    event(f"placed, {GangDomain(min(possible)).name if possible else 'island'}, {asks_for} conditions")
     assert width_of(problem, tuple(found.node)) == min(possible)
+    assert may_be(cluster, tuple(found.node))
     seen: dict[int, int] = {}
     for node, mask in zip(found.node, found.device_mask, strict=True):
         assert not seen.get(node, 0) & mask, "a device is given twice"
@@ -247,13 +279,47 @@ def fits(cluster: Cluster, nodes: tuple[int, ...]) -> bool:
     """Whether the members fit on exactly these nodes, placed one by one as if each were alone."""
     view = cluster.view()
     problem = Problem(view)
-    spec = cluster.jobs[0].spec
+    spec = cluster.jobs[1].spec
     wish = gangs.alone(wish_of(spec, spec.groups[0], policy=lambda placement, devices: "binpack"))
     for node in nodes:
         where = np.array([node])
         if not (suitable(problem, wish)[node] and has_room(problem, wish, where)[0]):
             return False
         problem.take(node, wish)
+    return True
+
+
+def may_be(cluster: Cluster, nodes: tuple[int, ...]) -> bool:
+    """Whether members on these nodes keep every required affinity and spread, in whatever order they came."""
+    group = cluster.jobs[1].spec.groups[0]
+
+    def value(node: int, attribute: str) -> str | None:
+        spec = cluster.nodes[node].spec
+        return spec.id if attribute == "node.id" else dict(spec.labels).get(attribute)
+
+    for one in group.affinity:
+        if not one.required:
+            continue
+        mine = [value(node, one.topology) for node in nodes]
+        others = [value(row["node"], one.topology) for row in cluster.rows if one.job]
+        if one.weight > 0:
+            beside = set(others) if one.job else {mine[0]}
+            if None in mine or not set(mine) <= beside:
+                return False
+        elif set(mine) & (set(others) - {None}) or (not one.job and any(mine.count(here) > 1 for here in mine if here)):
+            return False
+    for spread in group.spread:
+        if not spread.required:
+            continue
+        counts = {value(node.slot, spread.attribute): 0 for node in cluster.nodes if node.status is NodeStatus.READY}
+        counts.pop(None, None)
+        for node in nodes:
+            where = value(node, spread.attribute)
+            if where is None:
+                return False
+            counts[where] += 1
+        if counts and max(counts.values()) - min(counts.values()) > spread.max_skew:
+            return False
     return True
 
 

@@ -44,9 +44,11 @@ from orchestrator.state.commands import (
     RegisterNode,
     RollbackJob,
     ScaleJob,
+    SetFeatureLevel,
     SteerRollout,
     SubmitJobs,
 )
+from orchestrator.state.features import PAUSED_PROMOTIONS
 from orchestrator.state.invariants import check
 from orchestrator.state.model import Job
 from orchestrator.state.rollouts import ready_count
@@ -345,6 +347,27 @@ def test_canaries_wait_for_a_promotion_and_beside_the_old_ones_where_they_fit(ma
     world.done(world.do(SteerRollout(namespace="default", name="web", action=RolloutAction.PROMOTE)))
     world.settle()
     assert world.job.stable_version == 2 and world.live() == 4
+
+
+@pytest.mark.parametrize("level", [PAUSED_PROMOTIONS - 1, PAUSED_PROMOTIONS])
+def test_canaries_promoted_in_a_pause_are_followed_once_it_ends(level: int) -> None:
+    """A peer of before took a promotion for the end of the pause, so the rule waits until there is none."""
+    world = World(6, UpdateSpec(max_surge=1, max_unavailable=0, canaries=1), 3)
+    world.do(SetFeatureLevel(level=level))
+    world.submit(0)
+    world.settle()
+    world.submit(1)
+    world.settle()
+    for action in (RolloutAction.PAUSE, RolloutAction.PROMOTE):
+        world.done(world.do(SteerRollout(namespace="default", name="web", action=action)))
+    world.settle()
+    if level >= PAUSED_PROMOTIONS:
+        rollout = world.job.rollout
+        assert rollout is not None and rollout.status is RolloutStatus.PAUSED and rollout.promoted
+        assert world.job.stable_version == 1, "nothing more is replaced in a pause"
+        world.done(world.do(SteerRollout(namespace="default", name="web", action=RolloutAction.RESUME)))
+        world.settle()
+    assert world.job.stable_version == 2
 
 
 def test_a_paused_rollout_stands_still_and_goes_on_where_it_was() -> None:

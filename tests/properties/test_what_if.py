@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from orchestrator import plan
 from orchestrator.contract.foresight import Change, WhatIf
-from orchestrator.contract.model import JobType
+from orchestrator.contract.model import Affinity, GangSpec, JobType, Spread
 from orchestrator.contract.rollouts import UpdateSpec
 from orchestrator.foresight.what_if import HORIZON_MS, what_if
 from orchestrator.state import views
@@ -89,6 +90,22 @@ def urgent(real: Real) -> tuple[Change, list[Command]]:
     return Change(submit=spec), [SubmitJobs(jobs=(JobSubmission(spec=spec, uid="real", remember=True),))]
 
 
+def gang(real: Real) -> tuple[Change, list[Command]]:
+    """One whose members must be apart, or evenly over the zones, or together, of any priority."""
+    spec = some_spec(real, "gang")
+    wishes: list[dict[str, Any]] = [
+        {"affinity": (Affinity(weight=-100, required=True),)},
+        {"spread": (Spread(attribute="zone"),)},
+        {"affinity": (Affinity(weight=100, required=True, topology="zone"), Affinity(weight=-100, required=True))},
+        {"affinity": (Affinity(job="job-1", weight=-100, required=True),)},
+    ]
+    (first, *_) = spec.groups
+    group = replace(first, count=real.random.randint(2, 4), gang=GangSpec(), **real.random.choice(wishes))
+    kind = real.random.choice([JobType.SERVICE, JobType.BATCH])
+    spec = replace(spec, type=kind, priority=real.random.choice([50, 100]), groups=(group,))
+    return Change(submit=spec), [SubmitJobs(jobs=(JobSubmission(spec=spec, uid="real", remember=True),))]
+
+
 def assert_equal_to_what_happens(
     seed: int, rolling: bool, choose: Callable[[Real], tuple[Change, list[Command]]] = some_change
 ) -> tuple[str, int, int]:
@@ -151,3 +168,8 @@ def test_a_rollout_is_foretold_with_the_time_that_it_takes(first: int) -> None:
 def test_whom_an_urgent_job_evicts_is_foretold_though_the_leader_first_looks_at_that_job_alone() -> None:
     results = [assert_equal_to_what_happens(seed, False, urgent) for seed in range(3_000, 3_100)]
     assert sum(alone > 0 for *_, alone in results) >= 20
+
+
+def test_where_a_gang_goes_that_heeds_its_own_members_and_others_is_foretold() -> None:
+    results = [assert_equal_to_what_happens(seed, False, gang) for seed in range(4_000, 4_080)]
+    assert sum(outcomes >= 2 for _, outcomes, _ in results) >= 20

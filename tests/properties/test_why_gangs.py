@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from orchestrator import plan
 from orchestrator.contract.answers import GroupExplanation, RemedyStep
 from orchestrator.contract.model import (
+    Affinity,
     Constraint,
     ConstraintOperator,
     DeviceRequest,
@@ -70,6 +71,7 @@ class Gang:
     constraints: tuple[Constraint, ...] = ()
     tolerated: tuple[Taint, ...] = ()
     ports: tuple[int, ...] = ()
+    apart: tuple[str, ...] = ()  # attributes of which no two members may share a value
 
 
 Setting = tuple[Gang, tuple[Machine, ...]]
@@ -77,7 +79,9 @@ Setting = tuple[Gang, tuple[Machine, ...]]
 
 @st.composite
 def gang_settings(draw: st.DrawFn) -> Setting:
-    in_the_way = draw(st.lists(st.sampled_from(["gpus", "labels", "taints", "drivers", "states", "ports"]), max_size=2))
+    in_the_way = draw(
+        st.lists(st.sampled_from(["gpus", "labels", "taints", "drivers", "states", "ports", "apart"]), max_size=2)
+    )
 
     def maybe(what: str, usual: Any, *others: Any) -> Any:
         return draw(st.sampled_from([usual, *others])) if what in in_the_way else usual
@@ -104,6 +108,7 @@ def gang_settings(draw: st.DrawFn) -> Setting:
         gpus=maybe("gpus", 1, 2, 3),
         constraints=maybe("labels", (), (DISK,), (NET,), (DISK, NET)),
         ports=maybe("ports", (), (80,), (80, 81)),
+        apart=maybe("apart", (), ("node.id",), ("node.id",), ("node.zone",), ("node.id", "node.zone")),
     )
     if "gpus" not in in_the_way:
         gang = replace(gang, gpus=0)
@@ -123,7 +128,9 @@ def possible(gang: Gang, machines: tuple[Machine, ...]) -> bool:
         and all(constraint.attribute in one.labels for constraint in gang.constraints)
     ]
     return any(
-        all(takes(one, chosen.count(one), gang) for one in set(chosen)) and width(chosen) <= gang.domain
+        all(takes(one, chosen.count(one), gang) for one in set(chosen))
+        and width(chosen) <= gang.domain
+        and all(keep_apart(chosen, attribute) for attribute in gang.apart)
         for chosen in combinations_with_replacement(suited, gang.count)
     )
 
@@ -135,6 +142,11 @@ def takes(machine: Machine, times: int, gang: Gang) -> bool:
         and times * gang.gpus <= machine.gpus
         and (times == 1 or not any(gang.ports))
     )
+
+
+def keep_apart(chosen: tuple[Machine, ...], attribute: str) -> bool:
+    values = [one.name if attribute == "node.id" else one.place[0] for one in chosen]
+    return all(values.count(value) == 1 for value in values if value)
 
 
 def width(chosen: tuple[Machine, ...]) -> GangDomain:
@@ -160,6 +172,8 @@ def every_change(gang: Gang, machines: tuple[Machine, ...]) -> Iterator[tuple[fl
         yield len(some), (replace(gang, constraints=tuple(set(gang.constraints) - set(some))), machines)
     for some in subsets((OLD, TEAM)):
         yield len(some), (replace(gang, tolerated=some), machines)
+    for some in subsets(gang.apart):
+        yield len(some), (replace(gang, apart=tuple(set(gang.apart) - set(some))), machines)
     for some in subsets(gang.ports):
         yield len(some), (replace(gang, ports=tuple(0 if port in some else port for port in gang.ports)), machines)
     for cost, states in ((0.75, ("cordoned", "draining")), (2.5, ("lost",))):
@@ -215,6 +229,7 @@ def cluster_of(gang: Gang, machines: tuple[Machine, ...]) -> Cluster:
         constraints=gang.constraints,
         tolerations=tuple(Toleration(key=one.key, value=one.value, effect=one.effect) for one in gang.tolerated),
         gang=GangSpec(domain=gang.domain),
+        affinity=tuple(Affinity(weight=-100, required=True, topology=attribute) for attribute in gang.apart),
     )
     cluster.job("gang", group)
     return cluster
@@ -241,6 +256,10 @@ def done(step: RemedyStep, gang: Gang, machines: tuple[Machine, ...]) -> tuple[f
             left_in = tuple(one for one in gang.constraints if not step.what.startswith(one.attribute))
             assert len(left_in) == len(gang.constraints) - 1
             return 1.0, (replace(gang, constraints=left_in), machines)
+        case "affinity":
+            attribute = "node.id" if "the same node" in step.what else step.what.split()[1]
+            assert attribute in gang.apart
+            return 1.0, (replace(gang, apart=tuple(one for one in gang.apart if one != attribute)), machines)
         case "toleration":
             taint = OLD if step.what.startswith("old") else TEAM
             return 1.0, (replace(gang, tolerated=(*gang.tolerated, taint)), machines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -37,8 +38,12 @@ def suite(folder: Path, **files: str) -> subprocess.CompletedProcess[str]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     marks = "\n".join(f"  {name}: x" for name in ("docker", "compose", "browser", "cluster", "slow"))
-    (folder / "pytest.ini").write_text(f"[pytest]\nmarkers =\n{marks}\n")
-    return subprocess.run([sys.executable, str(SCRIPT)], cwd=folder, capture_output=True, text=True, check=False)
+    # Of the plug-ins installed here only what shares out the tests: each of these many processes would load all.
+    (folder / "pytest.ini").write_text(f"[pytest]\naddopts = -p xdist\nmarkers =\n{marks}\n")
+    alone = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return subprocess.run(
+        [sys.executable, str(SCRIPT)], cwd=folder, env=alone, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.mark.slow

@@ -370,12 +370,18 @@ class Ulimit(_message.Message):
     def __init__(self, name: _Optional[str] = ..., soft: _Optional[int] = ..., hard: _Optional[int] = ...) -> None: ...
 
 class TmpfsSpec(_message.Message):
-    __slots__ = ("target", "size_mib")
+    __slots__ = ("target", "size_mib", "mode", "uid", "gid")
     TARGET_FIELD_NUMBER: _ClassVar[int]
     SIZE_MIB_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    UID_FIELD_NUMBER: _ClassVar[int]
+    GID_FIELD_NUMBER: _ClassVar[int]
     target: str
     size_mib: int
-    def __init__(self, target: _Optional[str] = ..., size_mib: _Optional[int] = ...) -> None: ...
+    mode: int
+    uid: int
+    gid: int
+    def __init__(self, target: _Optional[str] = ..., size_mib: _Optional[int] = ..., mode: _Optional[int] = ..., uid: _Optional[int] = ..., gid: _Optional[int] = ...) -> None: ...
 
 class LogSpec(_message.Message):
     __slots__ = ("driver", "options")

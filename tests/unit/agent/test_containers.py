@@ -30,6 +30,7 @@ from orchestrator.contract.model import (
     PortBinding,
     RegistryAuth,
     TaskSpec,
+    TmpfsSpec,
 )
 from tests.integration.agent_fakes import assignment_of, key_of, task_of
 
@@ -181,6 +182,13 @@ def test_an_engine_that_can_mounts_a_directory_of_a_volume_itself() -> None:
         }
     ]
     assert made["binds"] == ["/srv/x:/srv:ro"]
+
+
+def test_paths_in_memory_have_the_size_the_mode_and_the_owner_that_were_asked_for() -> None:
+    paths = (TmpfsSpec(target="/run"), TmpfsSpec(target="/x", size_mib=1, mode=0o750, uid=7, gid=8))
+    task = replace(task_of("run", image="x"), container=ContainerSpec(tmpfs=paths))
+    made = docker_arguments.arguments(spec_of(task), Engine(), "127.0.0.1", {})["host"]
+    assert made["tmpfs"] == {"/run": "", "/x": "size=1048576,mode=750,uid=7,gid=8"}
 
 
 @pytest.mark.parametrize(

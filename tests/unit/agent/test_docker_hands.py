@@ -36,6 +36,7 @@ class Engine:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked: list[str] = []
         self.sizes: list[str] = []
+        self.first_sizes: list[Any] = []  # of what is made, and of what is started
         self.looks: list[Any] = [{"Running": True, "ExitCode": None, "Pid": 0}]
         self.size: Callable[[], Any] | None = None
         self.starting: Callable[[], Any] | None = None
@@ -48,6 +49,7 @@ class Engine:
         self.asked.append(f"{method} {path}")
         if path.endswith("/exec"):
             self.commands.append(options["value"]["Cmd"])
+            self.first_sizes.append(options["value"].get("ConsoleSize"))
             return {"Id": f"e{len(self.commands)}"}
         if path.endswith("/resize"):
             self.sizes.append("{h}x{w}".format(**options["query"]))
@@ -59,8 +61,10 @@ class Engine:
             return found
         return None
 
-    async def _call(self, method: str, path: str, **_options: Any) -> Any:
+    async def _call(self, method: str, path: str, **options: Any) -> Any:
         self.asked.append(f"{method} {path}")
+        if path.endswith("/start"):
+            self.first_sizes.append(options["value"].get("ConsoleSize"))
         if self.starting is not None:
             await self.starting()
         return self.stream
@@ -85,6 +89,13 @@ async def entered(**more: Any) -> Entered:
 
 async def terminal() -> docker_hands._Entered:
     return cast(docker_hands._Entered, await entered(tty=True, rows=24, columns=80))
+
+
+async def test_a_terminal_is_made_with_its_size_where_the_engine_can(engine: Engine) -> None:
+    await terminal()
+    await entered()
+    await entered(tty=True)
+    assert engine.first_sizes == [[24, 80], [24, 80], None, None, None, None]
 
 
 # ---------------------------------------------------------------------------- ending

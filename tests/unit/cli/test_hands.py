@@ -144,6 +144,10 @@ def test_top_shows_nodes_tasks_and_devices(cli: Cli, world: World) -> None:
         ),
         unknown=(answers.UnknownUsage(node_id="x", node="two", why="it is lost"),),
     )  # fmt: skip
+    for name, namespace in (("busy", "default"), ("far", "other")):
+        world.jobs[(namespace, name)] = answers.JobStatus(
+            spec=model.JobSpec(name=name, namespace=namespace), version=1, uid=name, state="running"
+        )
     code, out, err = cli("top")
     assert (code, err) == (
         0,
@@ -160,6 +164,11 @@ def test_top_shows_nodes_tasks_and_devices(cli: Cli, world: World) -> None:
     by_memory = cli("top", "tasks", "--sort", "memory")[1].splitlines()
     assert by_memory[1].startswith("idle/main/0")
     assert len(cli("top", "tasks", "--job", "busy")[1].splitlines()) == 2
+    assert len(cli("top", "tasks", "--job", "busy", "-n", "*")[1].splitlines()) == 2
+    for namespace in ("default", "*"):
+        code, out, err = cli("top", "--job", "nosuch", "-n", namespace)
+        assert (code, out) == (1, "") and "nosuch" in err
+    assert cli("top", "--job", "far")[0] == 1
     assert "none: it does not tell" in cli("top", "tasks", "-o", "wide")[1]
     assert cli("top", "tasks", "-n", "other")[1] == "Nothing runs there.\n"
     assert cli("top", "-o", "name")[1] == "one\n"

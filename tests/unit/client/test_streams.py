@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.client import sync
+from orchestrator.client import aio, sync
 from orchestrator.client.aio import Client
 from orchestrator.contract.errors import InvalidError, NoLeaderError, OutOfRangeError, OverloadedError
 from orchestrator.contract.model import Event
@@ -115,6 +115,20 @@ async def test_a_stream_without_any_peer_gives_up(addresses: list[str], peers: l
     async with Client(addresses, timeout_s=0.2) as client:
         with pytest.raises(NoLeaderError):
             await anext(client.logs("web/main/0"))
+
+
+async def test_a_backup_is_given_up_while_every_peer_says_that_it_knows_no_leader(
+    addresses: list[str], peers: list[FakePeer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not before there was time for an election; and long before the patience with peers that say nothing."""
+    monkeypatch.setattr(aio, "BACKUP_LEADERLESS_S", 0.0)
+    async with Client(addresses, timeout_s=10_000.0) as client:
+        for peer in peers:
+            peer.no_quorum = True
+        with pytest.raises(NoLeaderError):
+            await anext(client.backup())
+        stale = await anext(client.backup(stale=True))
+        assert stale.head is not None and stale.head.stale
 
 
 async def test_a_broken_allocation_name_is_refused(addresses: list[str]) -> None:

@@ -36,7 +36,7 @@ pids_limit: 100
 ulimits: {nofile: 1024, core: "0:10", nproc: unlimited, stack: {soft: 1, hard: 2}}
 shm_size: 128Mi
 read_only: true
-tmpfs: [/run, "/scratch:size=16Mi", {target: /x, size: 1Mi}]
+tmpfs: [/run, "/scratch:size=16Mi,mode=0750,uid=1000,gid=100", {target: /x, size: 1Mi, mode: 1777}, "/y:mode=700"]
 logging: {driver: json-file, options: {max-size: 10m, max-file: 3}}
 files:
   /etc/app/a.conf: |
@@ -72,8 +72,9 @@ def test_every_key_arrives_in_the_spec_and_survives_a_dump() -> None:
         read_only=True,
         tmpfs=(
             TmpfsSpec(target="/run"),
-            TmpfsSpec(target="/scratch", size_mib=16),
-            TmpfsSpec(target="/x", size_mib=1),
+            TmpfsSpec(target="/scratch", size_mib=16, mode=0o750, uid=1000, gid=100),
+            TmpfsSpec(target="/x", size_mib=1, mode=0o1777),
+            TmpfsSpec(target="/y", mode=0o700),
         ),
         logging=LogSpec(options=(("max-file", "3"), ("max-size", "10m"))),
         files=(
@@ -121,7 +122,12 @@ BAD = [
     ("ulimits: {nofle: 3}", "3:18: ulimits.nofle: no such limit 'nofle'; did you mean 'nofile'?"),
     ("ulimits: {nofile: '9:3'}", "the soft limit 9 must not be above the hard limit 3"),
     ("ulimits: {nofile: lots}", "expected a limit such as 65536, '1024:4096' (soft:hard) or unlimited"),
-    ("tmpfs: /run:mode=7", "expected a tmpfs such as '/run' or '/run:size=64Mi'"),
+    ("tmpfs: /run:mode=7", "expected a file mode such as 0750 or 1777, got '7'"),
+    ("tmpfs: /run:mode=0888", "expected a file mode such as 0750 or 1777"),
+    ("tmpfs: /run:noexec", "expected a tmpfs such as '/run' or '/run:size=64Mi,mode=0750'"),
+    ("tmpfs: '/run:uid=1,uid=2'", "expected a tmpfs such as '/run' or '/run:size=64Mi,mode=0750'"),
+    ("tmpfs: /run:uid=root", "expected a whole number"),
+    ("tmpfs: {target: /run, gid: -1}", "its gid must be from 0 to 2147483647, not -1"),
     ("tmpfs: /", "expected an absolute path without '..', got '/'"),
     ("logging: sysloog", "no such log driver 'sysloog'; did you mean 'syslog'?"),
     ("logging: {options: {max_size: 3m}}", "json-file takes max-size and max-file; did you mean 'max-size'?"),

@@ -24,7 +24,7 @@ from orchestrator.leader.loop import LeaderLoop
 from orchestrator.replication.log import LogStatus
 from orchestrator.state import views
 from orchestrator.state.commands import ApplyPlan, Command, Outcome, RolloutVerdict
-from orchestrator.state.features import HIGHEST
+from orchestrator.state.features import HIGHEST, LAST_WITHOUT_RULES
 from orchestrator.state.views import ClusterView
 from tests.unit.api.harness import Api, call
 
@@ -328,7 +328,7 @@ async def test_the_mass_loss_brake_is_told_by_one_event() -> None:
 
 async def test_the_feature_level_rises_once_every_peer_supports_it() -> None:
     leader = Leader()
-    levels = [HIGHEST, HIGHEST - 1]
+    levels = [HIGHEST, LAST_WITHOUT_RULES]
     status = leader.api.log.status
 
     def with_levels() -> LogStatus:
@@ -343,8 +343,11 @@ async def test_the_feature_level_rises_once_every_peer_supports_it() -> None:
         index = leader.api.state.index
         await leader.until(lambda: leader.seen == index)
         assert leader.api.state.feature_level == 0, "one peer would judge otherwise"
+        levels[1] = HIGHEST - 1
+        await leader.api.submit("api")
+        await leader.until(lambda: leader.api.state.feature_level == HIGHEST - 1)
         levels[1] = HIGHEST + 1
         await leader.api.register("a")
         await leader.until(lambda: leader.api.state.feature_level == HIGHEST)
-        await leader.until(lambda: len(leader.api.state.table.live_rows()) == 1)
-    assert sum(event.kind == "feature.raised" for event in leader.api.state.events.after(0)) == 1
+        await leader.until(lambda: len(leader.api.state.table.live_rows()) == 2)
+    assert sum(event.kind == "feature.raised" for event in leader.api.state.events.after(0)) == 2

@@ -105,6 +105,15 @@ def test_room_that_others_hold_can_be_freed_and_the_hint_says_how_much() -> None
     assert said.hint == "ask for 300m less cpu, free 300m of cpu on a, or add a node"
 
 
+def test_whole_cores_are_not_called_cpu_twice() -> None:
+    cluster = Cluster()
+    cluster.alloc(cluster.job("other", group_spec(cpu=1000)), cluster.node("a", cpu=2000))
+    cluster.job("web", group_spec(cpu=2000))
+    said = why(cluster, "web")
+    assert said.hint == "ask for 1 cpu less, free 1 cpu on a, or add a node"
+    assert said.remedy[0].text == "ask for 1 cpu less (1 cpu)"
+
+
 def test_the_nearest_miss_names_everything_that_is_short() -> None:
     cluster = Cluster()
     cluster.node("a", cpu=900, memory=200)

@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.contract.answers import RemedyStep
 from orchestrator.contract.model import (
+    Affinity,
     AllocState,
     Constraint,
     ConstraintOperator,
@@ -20,6 +21,7 @@ from orchestrator.contract.model import (
     GroupSpec,
     NodeStatus,
     NodeTaint,
+    Spread,
     Taint,
     TaintEffect,
     Toleration,
@@ -133,6 +135,23 @@ def test_all_the_taints_in_the_way_and_no_others() -> None:
     ]
     tolerated = tuple(Toleration(key=one.key, value=one.value, effect=one.effect) for one in (OLD, ML))
     assert placed(cluster, tolerations=tolerated) == 3
+
+
+def test_a_condition_on_neighbours_to_make_a_preference() -> None:
+    apart = Affinity(weight=-100, required=True)
+    zones = Spread(attribute="zone")
+    cluster = racks("r1", "r1", "r1", "r2", labels={"zone": "x"}, cpu=40_000)
+    group = group_spec(count=20, cpu=1000, gang=IN_A_RACK, affinity=(apart,), spread=(zones,))
+    (step,) = gang(cluster, group)
+    assert (step.kind, step.what) == ("count", "count")
+    group = replace(group, count=2)
+    cluster = racks("r1", "r2", cpu=40_000)
+    both = gang(cluster, replace(group, affinity=(apart,), spread=(zones,), gang=GangSpec(domain=GangDomain.NODE)))
+    assert [(step.kind, step.what) for step in both] == [
+        ("affinity", "not on the same node as its own instances"),
+        ("spread", "spread over zone with max_skew 1"),
+    ]
+    assert placed(cluster, affinity=(replace(apart, required=False),), spread=(replace(zones, required=False),)) == 2
 
 
 def test_another_host_port() -> None:

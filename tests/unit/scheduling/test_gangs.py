@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from orchestrator.contract.answers import GroupExplanation
 from orchestrator.contract.model import (
+    Affinity,
     AllocState,
     Desired,
     DeviceRequest,
@@ -18,6 +20,7 @@ from orchestrator.contract.model import (
     JobSpec,
     JobType,
     Link,
+    Spread,
 )
 from orchestrator.jobfile import limits
 from orchestrator.plan import ROWS_MAX, decide, explain
@@ -26,9 +29,11 @@ from orchestrator.scheduling import gangs
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.solve import solve
 from orchestrator.scheduling.wish import wish_of
-from orchestrator.state.commands import Action
+from orchestrator.state import views
+from orchestrator.state.commands import Action, PlanAnswer, RegisterNode
 from orchestrator.state.model import MAX_GANG
-from tests.unit.scheduling.cluster import Cluster, gpus, group_spec
+from tests.unit.scheduling.cluster import Cluster, gpus, group_spec, node_spec
+from tests.unit.state.kit import Kit
 
 
 def placed(cluster: Cluster) -> dict[str, list[str]]:
@@ -166,6 +171,123 @@ def test_a_replaced_member_joins_the_rack_of_those_that_run() -> None:
     cluster.alloc(job, cluster.nodes[1], 1, state=AllocState.LOST)
     assert placed(cluster)["gang"] == ["a-1"]
     cluster.change(cluster.nodes[1], cordoned=True)
+    assert placed(cluster) == {}
+
+
+# ---------------------------------------------------------------------------- who is beside whom
+
+APART = Affinity(weight=-100, required=True)
+ONE_A_NODE = GangSpec()
+
+
+def test_members_that_must_not_share_a_node_get_one_each_or_wait_and_say_why() -> None:
+    cluster = Cluster()
+    in_racks(cluster, "a", "b", "b", cpu=4000)
+    cluster.job("gang", group_spec(count=2, affinity=(APART,), gang=ONE_A_NODE))
+    assert placed(cluster) == {"gang": ["b-1", "b-2"]}, "the smallest domain that holds two apart is rack b"
+    cluster = Cluster()
+    in_racks(cluster, "b", "b", cpu=4000)
+    cluster.job("gang", group_spec(count=3, affinity=(APART,), gang=ONE_A_NODE))
+    assert placed(cluster) == {}
+    said = why(cluster, "gang")
+    assert (
+        "all 3 together, not on the same node as its own instances: the cluster takes 2, 1 are missing" in said.summary
+    )
+
+
+def test_a_plan_with_a_gang_whose_members_must_be_apart_goes_in() -> None:
+    """Apply rechecks it row by row, and refuses the whole gang for one."""
+    kit = Kit()
+    for name in ("n0", "n1"):
+        kit.ok(RegisterNode(node=node_spec(name, rack="r"), identity=f"agent:{name}"))
+    group = group_spec(count=2, affinity=(APART,), spread=(Spread(attribute="node.id"),), gang=ONE_A_NODE)
+    kit.submit(JobSpec(name="gang", groups=(group,)))
+    (plan,) = decide(views.cluster_view(kit.state), 0).plans
+    answer = kit.ok(plan).answer
+    assert isinstance(answer, PlanAnswer)
+    assert (answer.placed, answer.rejected) == (2, ())
+
+
+def test_members_on_racks_of_their_own_take_one_of_each_and_reuse_no_rack_of_another_node() -> None:
+    cluster = Cluster()
+    in_racks(cluster, "a", "a", "b", "c", cpu=4000)
+    apart = Affinity(weight=-100, required=True, topology="rack")
+    cluster.job("gang", group_spec(count=3, affinity=(apart,), gang=ONE_A_NODE))
+    assert sorted(name[0] for name in placed(cluster)["gang"]) == ["a", "b", "c"]
+    cluster.change(cluster.nodes[3], cordoned=True)
+    assert placed(cluster) == {}
+    assert why(cluster, "gang").nearest == "the cluster: 2 of 3 fit"
+
+
+def test_members_spread_over_zones_within_the_skew_though_one_zone_would_hold_all() -> None:
+    cluster = Cluster()
+    for name, zone in (("a", "x"), ("b", "x"), ("c", "y")):
+        cluster.node(name, cpu=8000, zone=zone)
+    cluster.job("gang", group_spec(count=6, spread=(Spread(attribute="node.zone"),), gang=ONE_A_NODE))
+    assert Counter(placed(cluster)["gang"]) == {"a": 3, "c": 3}
+
+
+def test_who_crosses_two_conditions_makes_way_for_the_next() -> None:
+    """Rack r is in both zones: who went there first must leave it to the zone that has no other."""
+    cluster = Cluster()
+    for name, zone, rack in (("a", "x", "r"), ("b", "x", "s"), ("c", "y", "r")):
+        cluster.node(name, cpu=1000, zone=zone, rack=rack)
+    apart = Affinity(weight=-100, required=True, topology="node.rack")
+    zones = Spread(attribute="node.zone")
+    cluster.job("gang", group_spec(count=2, cpu=900, affinity=(apart,), spread=(zones,), gang=ONE_A_NODE))
+    assert sorted(placed(cluster)["gang"]) == ["b", "c"]
+
+
+def test_members_that_must_be_in_one_place_go_where_all_of_them_fit() -> None:
+    cluster = Cluster()
+    for name, hall in (("a", "h1"), ("b", "h2"), ("c", "h2")):
+        cluster.node(name, cpu=2000 if hall == "h1" else 1000, labels={"hall": hall})
+    one_hall = Affinity(weight=100, required=True, topology="hall")
+    cluster.job("gang", group_spec(count=2, cpu=1000, affinity=(APART, one_hall), gang=ONE_A_NODE))
+    assert placed(cluster) == {"gang": ["b", "c"]}
+
+
+def test_a_gang_goes_beside_another_job_and_keeps_away_from_a_third() -> None:
+    cluster = Cluster()
+    in_racks(cluster, "a", "b", "b", cpu=4000)
+    for name, node in (("cache", 1), ("noisy", 2)):
+        cluster.alloc(cluster.job(name, group_spec(cpu=100)), cluster.nodes[node])
+    near = Affinity(job="cache", weight=100, required=True, topology="rack")
+    away = Affinity(job="noisy", weight=-100, required=True)
+    cluster.job("gang", group_spec(count=2, affinity=(near, away), gang=ONE_A_NODE))
+    assert placed(cluster) == {"gang": ["b-1", "b-1"]}
+
+
+def test_a_replaced_member_stays_apart_from_those_that_run() -> None:
+    cluster = Cluster()
+    in_racks(cluster, "a", "a", "b", cpu=4000)
+    gang = GangSpec(domain=GangDomain.RACK, on_failure=GangFailure.REPLACE)
+    job = cluster.job("gang", group_spec(count=2, affinity=(APART,), gang=gang))
+    cluster.alloc(job, cluster.nodes[0])
+    cluster.alloc(job, cluster.nodes[2], 1, state=AllocState.LOST)
+    assert placed(cluster)["gang"] == ["a-1"]
+    cluster.change(cluster.nodes[1], cordoned=True)
+    assert placed(cluster) == {}
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_as_many_nodes_are_kept_as_a_gang_needs_whose_members_must_be_apart(apart: bool) -> None:
+    cluster = Cluster()
+    for at in range(3):
+        node = cluster.node(f"n{at}", cpu=2000)
+        cluster.alloc(cluster.job(f"old-{at}", group_spec(cpu=1500), type=JobType.BATCH), node)
+    cluster.job("gang", group_spec(count=2, cpu=1000, affinity=(APART,) if apart else (), gang=ONE_A_NODE))
+    cluster.job("small", group_spec(count=3, cpu=500))
+    assert placed(cluster) == {"small": ["n2"] if apart else ["n1", "n2"]}
+
+
+def test_nodes_are_kept_where_batch_work_ends_that_a_gang_must_not_be_beside() -> None:
+    cluster = Cluster()
+    node = cluster.node("n", cpu=2000)
+    cluster.alloc(cluster.job("old", group_spec(cpu=100), type=JobType.BATCH), node)
+    away = Affinity(job="old", weight=-100, required=True)
+    cluster.job("gang", group_spec(count=2, cpu=1000, affinity=(away,), gang=ONE_A_NODE))
+    cluster.job("small", group_spec(cpu=500))
     assert placed(cluster) == {}
 
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.contract.model import (
+    Affinity,
     AllocState,
     Desired,
     DeviceRequest,
@@ -320,8 +321,11 @@ def test_units_go_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     assert stage.evicted() == []
 
 
+APART = Affinity(weight=-100, required=True)
+
+
 def gang(stage: Stage, name: str, *, count: int, domain: GangDomain = GangDomain.CLUSTER, **more: Any) -> Job:
-    group = {key: more.pop(key) for key in ("cpu", "gpu", "custom", "ports") if key in more}
+    group = {key: more.pop(key) for key in ("cpu", "gpu", "custom", "ports", "affinity") if key in more}
     return stage.cluster.job(name, group_spec(count=count, gang=GangSpec(domain=domain), **group), **more)
 
 
@@ -404,6 +408,32 @@ def test_an_island_is_emptied_for_a_gang_that_must_share_one() -> None:
     (plan,) = decide(stage.view(), 0).plans
     rows = [plan.jobs[at] == job.uid for at in plan.placements.job.tolist()]
     assert plan.placements.device_mask[rows].tolist() == [0b01, 0b10]
+
+
+def test_a_gang_whose_members_must_be_apart_is_made_room_for_on_a_node_each() -> None:
+    stage = Stage()
+    for name in ("a", "b"):
+        stage.cluster.node(name, cpu=2000)
+        stage.running(f"on-{name}", name, priority=20, cpu=2000)
+    gang(stage, "gang", count=2, cpu=1000, affinity=(APART,), priority=80)
+    assert [text.partition("/")[0] for text in stage.evicted()] == ["on-a", "on-b"]
+    stage.tell()
+    assert stage.evicted() == []
+    for name in ("a", "b"):
+        stage.stopped(next(one for one in stage.cluster.jobs if one.spec.name == f"on-{name}"))
+    assert sorted(stage.placed()) == [("gang", "a"), ("gang", "b")]
+
+
+def test_nobody_is_evicted_where_the_one_in_need_must_not_be() -> None:
+    """One of it runs there, and they must be apart; or another is there that it must not be beside."""
+    stage = one_node(2000)
+    web = stage.cluster.job("web", group_spec(count=2, cpu=1000, affinity=(APART,)), priority=80)
+    stage.cluster.alloc(web, stage.cluster.nodes[0])
+    stage.running("low", "n", priority=20, cpu=1000)
+    assert stage.evicted() == []
+    stage.cluster.node("m", cpu=1000)
+    stage.running("other", "m", priority=20, cpu=1000)
+    assert [text.partition("/")[0] for text in stage.evicted()] == ["other"]
 
 
 def test_custom_resources_are_freed_and_held_like_others() -> None:
