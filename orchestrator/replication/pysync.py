@@ -281,6 +281,11 @@ class RaftCore:
         """Make the next tick send to every connected peer."""
         setattr(self._raft, _PREFIX + "newAppendEntriesTime", float("-inf"))
 
+    def send_by(self, when: float) -> None:
+        """Make a tick at that time send to every connected peer, if none does before."""
+        name = _PREFIX + "newAppendEntriesTime"
+        setattr(self._raft, name, min(getattr(self._raft, name), when))
+
     # ------------------------------------------------------------------ driving it
 
     def tick(self) -> None:
