@@ -100,9 +100,10 @@ STOP_GRACE_S = 0.5
 """Calls in flight get this long when the peer stops; the whole stop is bounded by ``STOP_S``."""
 STOP_S = 2.0
 GOODBYE_S = 2.0
-SETTLE_S = 10.0
-"""A peer that starts encodes no snapshot so soon: elections and the first calls come before."""
 """A removed peer answers so long on: clients that know no other learn here who the peers are."""
+SETTLE_S = 10.0
+"""A peer that starts encodes no state so soon, for a snapshot or to remember it: elections and the first calls come
+before."""
 
 
 class Peer:
@@ -135,7 +136,7 @@ class Peer:
 
         # The replicated log and the state that it drives.
         self._state_machine = ClusterMachine()
-        self._past = Past(self._state_machine, self._state)
+        self._past = Past(self._state_machine, self._state, settle_s=SETTLE_S)
         machine = HashingMachine(self._past)
         network = transport.GrpcNetwork(
             credentials=channel.channel_credentials(tls) if tls is not None else None,

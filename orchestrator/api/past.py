@@ -108,7 +108,8 @@ class Recipe:
 
 class Past(Around[HashedMachine]):
     """Wrap the machine that decodes and applies; ``state`` gives its state. ``run`` begins new stretches, and must run
-    for anything to be remembered beyond the first one."""
+    for anything to be remembered beyond the first one. ``settle_s``: so long after a large state was read none is
+    begun, for that means to encode it again, and peers that start together have better things to do."""
 
     def __init__(
         self,
@@ -117,12 +118,14 @@ class Past(Around[HashedMachine]):
         *,
         memory_bytes: int = MEMORY_BYTES,
         stretch_bytes: int = STRETCH_BYTES,
+        settle_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(machine)
         self._state = state
         self._memory_bytes = memory_bytes
         self._stretch_bytes = stretch_bytes
+        self._settle_s = settle_s
         self._clock = clock
         self._stretches: list[_Stretch] = []
         self._recording: list[_Stretch] = []  # two while the start of the second is being encoded
@@ -157,6 +160,7 @@ class Past(Around[HashedMachine]):
             put()
             self._recording = []
             if start is None:
+                self._next_at = max(self._next_at, self._clock() + self._settle_s)
                 self._due.set()
             else:
                 self._begin(start)

@@ -7,7 +7,6 @@ The rule: values only, no I/O; times are unix milliseconds unless a name says ot
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from orchestrator.contract.batch import Template
@@ -31,6 +30,7 @@ from orchestrator.contract.model import (
     Usage,
     Variable,
 )
+from orchestrator.contract.quick import dataclass
 from orchestrator.contract.rollouts import Rollout
 
 NOTHING = Resources()

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass
+
+from orchestrator.contract.quick import dataclass
 
 UTC = "UTC"
 MAX_PAYLOAD_BYTES = 16 * 1024

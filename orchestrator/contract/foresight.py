@@ -6,11 +6,11 @@ Owns: these shapes; field names equal those of the messages in ``control.proto``
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from orchestrator.contract.answers import GroupExplanation, ReadInfo
 from orchestrator.contract.model import AllocationId, JobSpec, NodeSpec
+from orchestrator.contract.quick import dataclass
 
 NO_READ = ReadInfo()
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import NewType
 
 from orchestrator.contract.batch import After, Origin, ParameterizedSpec, PeriodicSpec
 from orchestrator.contract.health import HealthSpec
-from orchestrator.contract.quick import quick_init
+from orchestrator.contract.quick import dataclass
 from orchestrator.contract.rollouts import UpdateSpec
 
 PeerId = NewType("PeerId", str)
@@ -727,7 +726,6 @@ class Revision:
     stable: bool = False
 
 
-@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variable:
     namespace: str

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import pydantic
-import yaml
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
 from orchestrator.contract.errors import StartupError
@@ -46,6 +45,8 @@ def load_settings(kind: type[S], flags: Mapping[str, Any], *, file: Path | None 
 
 
 def _read(file: Path) -> dict[str, Any]:
+    import yaml  # most daemons have no file, and start sooner without
+
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:

@@ -7,6 +7,7 @@ messages that it handles correctly, and its replies say no more than what was ve
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -45,6 +46,11 @@ class Guard:
         self._verified: int | None = None  # while an append is handled: the last entry known to equal the leader's
         self._repeat_s = 1.5 * heartbeat_s
         self._answered: tuple[pb.AppendReply, float] = (pb.AppendReply(), float("-inf"))  # our last reply, and when
+        self._sent: tuple[tuple[int, int, int, int], list[Any], pb.Frame] = (
+            (0, 0, 0, 0),
+            [],
+            pb.Frame(),
+        )  # last append
         self._voters: tuple[int, set[str]] = (0, set())  # who voted for us in which term
         self.acked: dict[str, int] = {}  # while leading: the last entry each peer said it has, counted or not
         self.heard: dict[str, float] = {}  # when each peer last answered us in our term
@@ -225,13 +231,22 @@ class Guard:
         return None
 
     def _append_frame(self, message: dict[str, Any]) -> pb.Frame:
-        entries = [pb.Entry(term=term, data=command) for command, _, term in message["entries"]]
-        return pb.Frame(
+        entries = message["entries"]
+        stated = (message["term"], message["commit_index"], message["prevLogIdx"], message["prevLogTerm"])
+        # PySyncObj sends to one peer after the other: who is as far gets the same frame, made and packed once.
+        before, held, frame = self._sent
+        if entries and stated == before and len(entries) == len(held) and all(map(operator.is_, entries, held)):
+            return frame
+        term, commit_index, prev_index, prev_term = stated
+        frame = pb.Frame(
             append=pb.AppendEntries(
-                term=message["term"], commit_index=message["commit_index"], prev_index=message["prevLogIdx"],
-                prev_term=message["prevLogTerm"], entries=entries,
+                term=term, commit_index=commit_index, prev_index=prev_index, prev_term=prev_term,
+                entries=[pb.Entry(term=of, data=command) for command, _, of in entries],
             )
         )  # fmt: skip
+        if entries:
+            self._sent = (stated, entries, frame)
+        return frame
 
     def _reply(self, message: dict[str, Any]) -> pb.AppendReply:
         next_index = message["next_node_idx"]

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from orchestrator.contract.quick import dataclass
 
 
 class Role(enum.StrEnum):

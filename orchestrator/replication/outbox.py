@@ -25,6 +25,18 @@ class Outbox:
         taken, self._frames = self._frames, {}
         return taken
 
+    def take_entries(self) -> dict[str, list[pb.Frame]]:
+        """By peer, the new entries, as far as nothing else is queued before them."""
+        taken: dict[str, list[pb.Frame]] = {}
+        for peer_id, frames in self._frames.items():
+            ahead = 0
+            while ahead < len(frames) and frames[ahead].HasField("append"):
+                ahead += 1
+            if any(frame.append.entries for frame in frames[:ahead]):
+                taken[peer_id] = frames[:ahead]
+                del frames[:ahead]
+        return taken
+
 
 def _says_as_well(frame: pb.Frame, before: pb.Frame) -> bool:
     """Whether ``frame`` makes the frame queued right before it unnecessary."""

@@ -9,16 +9,26 @@ the clock and the randomness (the simulator needs its own), the journal's factor
 Nobody else who uses PySyncObj in the same process is affected.
 """
 
+# ruff: noqa: E402
+
 from __future__ import annotations
 
 import importlib.util
 import random
+import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, Protocol
 
+# PySyncObj's encryption, which is for its own transport, would load cryptography: a fortieth of a peer's start.
+_cryptography = sys.modules.get("cryptography")
+if _cryptography is None:
+    sys.modules["cryptography"] = None  # type: ignore[assignment]
 from pysyncobj.node import Node
 from pysyncobj.version import VERSION
+
+if _cryptography is None:
+    del sys.modules["cryptography"]
 
 from orchestrator.contract.errors import StartupError
 from orchestrator.replication.storage import RaftEntry, RaftStorage
@@ -280,6 +290,11 @@ class RaftCore:
     def send_soon(self) -> None:
         """Make the next tick send to every connected peer."""
         setattr(self._raft, _PREFIX + "newAppendEntriesTime", float("-inf"))
+
+    def send_by(self, when: float) -> None:
+        """Make a tick at that time send to every connected peer, if none does before."""
+        name = _PREFIX + "newAppendEntriesTime"
+        setattr(self._raft, name, min(getattr(self._raft, name), when))
 
     # ------------------------------------------------------------------ driving it
 

@@ -62,6 +62,9 @@ class EngineConfig:
     tail_bytes: int = 16 * 1024 * 1024
     snapshot_chunk_bytes: int = 512 * 1024
     snapshot_window: int = 8  # chunks on their way to one peer
+    notice_s: float = 0.01
+    """So long the others may go without hearing that an entry is committed, for the next entry says it as well. Nobody
+    waits for it but who asks a follower for what is newest, and that is told at once."""
     leader_lost_s: float = 0.1  # a peer whose stream from the leader broke asks for an election within this time
 
     def __post_init__(self) -> None:

@@ -15,6 +15,7 @@ import dataclasses
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from itertools import repeat
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -29,10 +30,12 @@ from orchestrator.replication.log import FutureFormatError
 from orchestrator.replication.v1 import log_pb2
 from orchestrator.state import commands
 from orchestrator.state.allocations import STORED, StoredColumns
-from orchestrator.state.answers import BASE_BYTES, LARGER, Kept, Key, Remembered
+from orchestrator.state.answers import Kept, Key, Remembered, read
 from orchestrator.state.batch import has_batch
 from orchestrator.state.commands import Answer, Applied, Rejected
+from orchestrator.state.events import Kept as KeptEvent
 from orchestrator.state.events import Record
+from orchestrator.state.events import read as read_event
 from orchestrator.state.model import ImagePin, Job, Node, Schedule
 from orchestrator.state.ordinals import GroupImage
 from orchestrator.state.snapshot import Image
@@ -94,6 +97,7 @@ def _parts(image: Image) -> Iterator[log_pb2.Snapshot]:
         epoch=image.epoch,
         attempt_floor=image.attempt_floor,
         events_dropped_index=image.events_dropped_index,
+        answer_bytes=image.answer_bytes or 0,
     )
     first.admitted.update(image.admitted)
     first.addresses.update(image.addresses)
@@ -203,13 +207,11 @@ def _add_namespace(part: log_pb2.Snapshot, namespace: Namespace) -> Message:
 def _add_remembered(part: log_pb2.Snapshot, item: tuple[Key, Kept]) -> Message:
     message = part.answers.add()
     key, remembered = item
-    if isinstance(remembered, tuple):
-        make = remembered[2]
-        if isinstance(make, partial):
-            message.CopyFrom(make.args[0])
-            message.DiscardUnknownFields()
-            return message
-        remembered = make()
+    if isinstance(remembered, partial):
+        message.CopyFrom(remembered.args[0])
+        message.DiscardUnknownFields()
+        return message
+    remembered = read(remembered)
     message.identity, message.request_id = key
     message.digest = remembered.digest
     message.time_ms = remembered.time_ms
@@ -231,12 +233,16 @@ _ANSWERS: dict[str, type] = {
     "rejected": commands.Rejected,
 }
 _ANSWER_FIELDS = {kind: name for name, kind in _ANSWERS.items()}
-_LARGER = {name: LARGER.get(kind) for name, kind in _ANSWERS.items()}
 
 
-def _add_record(part: log_pb2.Snapshot, record: Record) -> Message:
+def _add_record(part: log_pb2.Snapshot, kept: KeptEvent) -> Message:
+    if isinstance(kept, partial):
+        message = part.events.add()
+        message.CopyFrom(kept.args[0])
+        message.DiscardUnknownFields()
+        return message
     # Up to 100,000 of them: without the general converter, which would take longer than all the rest.
-    fields: dict[str, Any] = dict(zip(_EVENT_FIELDS, record, strict=True))
+    fields: dict[str, Any] = dict(zip(_EVENT_FIELDS, read_event(kept), strict=True))
     return part.events.add(**fields)
 
 
@@ -293,7 +299,7 @@ def decode_snapshot(data: bytes) -> Image:
     variables: dict[tuple[str, str], Variable] = {}
     namespaces: dict[str, Namespace] = {}
     answers: list[tuple[Key, Kept]] = []
-    events: list[Record] = []
+    events: list[KeptEvent] = []
     groups: list[GroupImage] = []
     typical: list[tuple[Shape, int]] = []
     table = _Table(head.table.rows, len(data))
@@ -304,8 +310,8 @@ def decode_snapshot(data: bytes) -> Image:
         _enter(forgotten, (decode(Node, node) for node in message.forgotten))
         variables.update({(sub.namespace, sub.name): decode(Variable, sub) for sub in message.variables})
         namespaces.update({sub.name: decode(Namespace, sub) for sub in message.namespaces})
-        answers.extend(map(_take_remembered, message.answers))
-        events.extend(map(_take_record, message.events))
+        answers.extend(_take_answers(message.answers))
+        events.extend(map(partial, repeat(_take_record), message.events))
         groups.extend(map(_take_group, message.groups))
         typical.extend(map(_take_typical, message.typical))
         table.take(message.table)
@@ -326,6 +332,7 @@ def decode_snapshot(data: bytes) -> Image:
         forgotten=forgotten,
         variables=variables,
         answers=answers,
+        answer_bytes=head.answer_bytes if head.answer_bytes > 0 else None,
         events=events,
         events_dropped_index=head.events_dropped_index,
         groups=groups,
@@ -474,15 +481,16 @@ def _take_job(message: log_pb2.Job) -> Job:
     )
 
 
-def _take_remembered(message: log_pb2.Remembered) -> tuple[Key, Kept]:
-    """What it says is read when somebody asks. That cannot fail: an answer has no field that is more than a number or a
-    text, and those are checked when bytes become messages."""
-    name = message.WhichOneof("outcome")
-    if name is None:
+def _take_answers(messages: Any) -> Iterator[tuple[Key, Kept]]:
+    """What they say is read when somebody asks. That cannot fail: an answer has no field that is more than a number or
+    a text, and those are checked when bytes become messages. No step here is Python's for each of 100,000."""
+    if None in map(_which_outcome, messages):
         raise CodecError("answers: one has no outcome")
-    larger = _LARGER[name]
-    size = BASE_BYTES if larger is None else BASE_BYTES + larger(getattr(message, name))
-    return (message.identity, message.request_id), (message.time_ms, size, partial(_read_remembered, message))
+    return zip(map(_key_of, messages), map(partial, repeat(_read_remembered), messages), strict=True)
+
+
+_which_outcome = operator.methodcaller("WhichOneof", "outcome")
+_key_of: Callable[[Any], Key] = operator.attrgetter("identity", "request_id")
 
 
 def _read_remembered(message: log_pb2.Remembered) -> Remembered:

@@ -60,6 +60,7 @@ _PART_BYTES = 512 * 1024  # of a snapshot in one message
 _PART_S = 15.0  # for the next part to come; the first needs the snapshot to be read or made
 _INVITE_S = 60.0  # for a newcomer to answer: it fetches a snapshot meanwhile
 _SILENT_S = 5.0  # without an answer to pings: the session is over
+_RENEW_S = 0.5  # how often the deadline for that is moved at most: by so much the callee may be too early
 
 _EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # missing in grpc-stubs
 
@@ -73,7 +74,7 @@ class _Dialled:
 
     peer_id: str
     target: str
-    queue: deque[pb.Frame] = field(default_factory=deque)
+    queue: deque[bytes] = field(default_factory=deque)  # each a ``Frames`` of one; joined, they are one of all
     queued_bytes: int = 0
     filled: asyncio.Event = field(default_factory=asyncio.Event)  # frames wait, or the session must end
     redial: asyncio.Event = field(default_factory=asyncio.Event)  # the peer called: it is back
@@ -111,6 +112,7 @@ class GrpcNetwork:
         self._inbound: dict[str, asyncio.Task[Any] | None] = {}  # peer -> the task of its present session
         self._servicer = _PeersServicer(self)
         self._stopping = False
+        self._packed: tuple[pb.Frame, bytes] = (pb.Frame(), b"")  # the last one: often all peers get the same
 
     def add_to_server(self, server: grpc.aio.Server) -> None:
         """Serve ``Peers`` there; calls are refused until ``start``."""
@@ -220,11 +222,20 @@ class GrpcNetwork:
         way = self._peers[peer_id]
         if not way.up:
             return
-        way.queue.extend(frames)
-        way.queued_bytes += sum(frame.ByteSize() for frame in frames)
+        for frame in frames:
+            packed = self._pack(frame)
+            way.queue.append(packed)
+            way.queued_bytes += len(packed)
         if way.queued_bytes > _QUEUE_BYTES:
             way.overflowed = True
         way.filled.set()
+
+    def _pack(self, frame: pb.Frame) -> bytes:
+        last, packed = self._packed
+        if frame is not last:
+            packed = pb.Frames(frames=[frame]).SerializeToString()
+            self._packed = (frame, packed)
+        return packed
 
     # ------------------------------------------------------------------ calling
 
@@ -243,7 +254,7 @@ class GrpcNetwork:
             way.greeted = False
             # A channel of its own for every session: gRPC's would wait a second or more before it tries again.
             async with self._channel(way.peer_id, way.target) as channel:
-                session = asyncio.ensure_future(self._call(way, rpc.PeersStub(channel), receiver))
+                session = asyncio.ensure_future(self._call(way, _raft(channel), receiver))
                 back = asyncio.ensure_future(way.redial.wait())
                 try:
                     await asyncio.wait((session, back), return_when=asyncio.FIRST_COMPLETED)
@@ -269,16 +280,16 @@ class GrpcNetwork:
                     await way.redial.wait()
             pause = _REDIAL_S[0] if way.greeted else min(max(2 * pause, _REDIAL_S[0]), _REDIAL_S[1])
 
-    async def _call(self, way: _Dialled, stub: Any, receiver: Receiver) -> None:
+    async def _call(self, way: _Dialled, raft: Any, receiver: Receiver) -> None:
         """One session; ends by an exception."""
-        call = stub.Raft()
+        call = raft()
         reading: asyncio.Task[None] | None = None
         try:
             way.sessions += 1
             ours = receiver.hello()
             ours.session = way.sessions
             async with asyncio.timeout(_GREETING_S):
-                await call.write(pb.Frames(frames=[pb.Frame(hello=ours)]))
+                await call.write(self._pack(pb.Frame(hello=ours)))
                 welcome = await call.read()
             if welcome is _EOF:
                 raise _SessionOverError("the peer ended the call") from None
@@ -316,41 +327,43 @@ class GrpcNetwork:
     async def _write(self, way: _Dialled, call: Any, reading: asyncio.Task[None]) -> None:
         loop = asyncio.get_running_loop()
         ping_due = loop.time() + _PING_S
-        while True:
-            if not way.queue:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(ping_due):
-                        await way.filled.wait()
-            if reading.done():
-                await reading
-                raise _SessionOverError("the peer ended the call")
-            if way.overflowed:
-                raise _SessionOverError(f"{way.queued_bytes} bytes wait for it: it is too slow")
-            frames: list[pb.Frame] = []
-            size = 0
-            while way.queue and size < _WRITE_BYTES:
-                frame = way.queue.popleft()
-                size += frame.ByteSize()
-                frames.append(frame)
-            way.queued_bytes -= size
-            if not way.queue:
-                way.filled.clear()
-            if frames:
-                await call.write(pb.Frames(frames=frames))
-            if loop.time() >= ping_due:
-                ping_due = loop.time() + _PING_S
-                await call.write(pb.Frames())
+        # One timer, not a deadline around every wait: there are two waits for every write of a client.
+        ping = loop.call_later(_PING_S, way.filled.set)
+        try:
+            while True:
+                await way.filled.wait()
+                if reading.done():
+                    await reading
+                    raise _SessionOverError("the peer ended the call")
+                if way.overflowed:
+                    raise _SessionOverError(f"{way.queued_bytes} bytes wait for it: it is too slow")
+                packed: list[bytes] = []
+                size = 0
+                while way.queue and size < _WRITE_BYTES:
+                    packed.append(way.queue.popleft())
+                    size += len(packed[-1])
+                way.queued_bytes -= size
+                if not way.queue:
+                    way.filled.clear()
+                if packed:
+                    await call.write(packed[0] if len(packed) == 1 else b"".join(packed))
+                if loop.time() >= ping_due:
+                    ping_due = loop.time() + _PING_S
+                    ping = loop.call_later(_PING_S, way.filled.set)
+                    await call.write(b"")
+        finally:
+            ping.cancel()
 
     # ------------------------------------------------------------------ being called
 
-    async def answer(self, requests: AsyncIterator[pb.Frames], context: Any) -> AsyncIterator[pb.Welcome]:
+    async def answer(self, context: Any) -> None:
         """One inbound session."""
         receiver = self._receiver
         if receiver is None:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "this peer is starting or stopping")
             return
-        first = await anext(requests, None)
-        if first is None or len(first.frames) != 1 or not first.frames[0].HasField("hello"):
+        first = await context.read()
+        if first is _EOF or len(first.frames) != 1 or not first.frames[0].HasField("hello"):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message of a session is a Hello")
             return
         hello = first.frames[0].hello
@@ -364,7 +377,7 @@ class GrpcNetwork:
         reason = receiver.judge(hello)
         if reason:
             receiver.refused(peer_id, reason, hello)
-            yield pb.Welcome(hello=receiver.hello(), refused=reason)
+            await context.write(pb.Welcome(hello=receiver.hello(), refused=reason))
             return
         before = self._inbound.get(peer_id)
         task = asyncio.current_task()
@@ -374,18 +387,24 @@ class GrpcNetwork:
         expires = self._cert_expires_ms(context) if self._cert_expires_ms is not None else 0
         receiver.session_began(peer_id, hello, cert_expires_ms=expires)
         self._peers[peer_id].redial.set()
+        loop = asyncio.get_running_loop()
+        renewed = loop.time()
         try:
-            yield pb.Welcome(hello=receiver.hello())
-            while True:
-                async with asyncio.timeout(_SILENT_S):
-                    batch = await anext(requests, None)
-                if batch is None or self._inbound.get(peer_id) is not task:
-                    return
-                if not batch.frames:
-                    yield pb.Welcome()
-                    continue
-                for frame in batch.frames:
-                    receiver.received(peer_id, frame)
+            await context.write(pb.Welcome(hello=receiver.hello()))
+            async with asyncio.timeout(_SILENT_S) as patience:
+                while True:
+                    batch = await context.read()
+                    if batch is _EOF or self._inbound.get(peer_id) is not task:
+                        return
+                    now = loop.time()
+                    if now > renewed + _RENEW_S:
+                        renewed = now
+                        patience.reschedule(now + _SILENT_S)
+                    if not batch.frames:
+                        await context.write(pb.Welcome())
+                        continue
+                    for frame in batch.frames:
+                        receiver.received(peer_id, frame)
         except TimeoutError:
             _log.warning("replication.peer_silent", peer=peer_id)
         except asyncio.CancelledError:
@@ -404,6 +423,15 @@ class GrpcNetwork:
 
 class _SessionOverError(Exception):
     """The session ends for this reason."""
+
+
+def _raft(channel: grpc.aio.Channel) -> Any:
+    """The stub of ``Peers.Raft`` for messages that are bytes already."""
+    peers = pb.DESCRIPTOR.services_by_name["Peers"]
+    method = peers.methods_by_name["Raft"]
+    return channel.stream_stream(
+        f"/{peers.full_name}/{method.name}", request_serializer=None, response_deserializer=pb.Welcome.FromString
+    )
 
 
 async def _watch(call: Any, way: _Dialled) -> None:
@@ -456,7 +484,7 @@ class _PeersServicer(rpc.PeersServicer):
             await context.abort_with_status(to_status(error))
         raise AssertionError("abort_with_status raises")
 
-    async def Raft(self, request_iterator: AsyncIterator[pb.Frames], context: Any) -> AsyncIterator[pb.Welcome]:  # noqa: N802
+    async def Raft(self, request_iterator: AsyncIterator[pb.Frames], context: Any) -> None:  # noqa: N802
+        # ``context.read``, not the iterator: that is another two coroutines for every message.
         await self._admit(context)
-        async for welcome in self._network.answer(request_iterator, context):
-            yield welcome
+        await self._network.answer(context)

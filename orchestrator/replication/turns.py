@@ -5,6 +5,10 @@ handles what came, lets PySyncObj tick, flushes the journal once, and only then 
 others: what PySyncObj may see (``guard``), elections, whose disk counts (``membership``), reads, batches
 (``proposals``), snapshots (``compaction``), sessions (a ``Network``) and bytes on disk (``Journal``,
 ``SnapshotStore``). The one rule: nothing leaves before the flush that it depends on; if that fails, the process ends.
+
+A leader's new entries do not depend on its own flush (Ongaro's thesis, 10.2.1): they go ahead of it, so that the
+followers' disks work beside its own. It may count itself among those who have them only afterwards, so no turn begins
+in between (``_finish``).
 """
 
 from __future__ import annotations
@@ -154,7 +158,14 @@ class EngineRoom:
         self._loop: asyncio.AbstractEventLoop
         self._running = self._stopped = False
         self._turn_due = self._in_turn = False
+        self._flush_due = False  # within a turn: its entries went ahead, the rest follows
+        self._turn_began = 0.0
+        self._strict = False  # nothing of this turn may go ahead of its flush
+        self._flushed_term = -1  # the journal's, as of its last flush
+        self._notice_due = False  # the others were not told yet what is committed
+        self._beats = False  # this tick sends to everybody, whether there is news or not
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._inbox: list[tuple[str, pb.Frame]] = []
         self._outbox = Outbox()
@@ -263,32 +274,70 @@ class EngineRoom:
 
     def wake(self) -> None:
         """Ask for a turn."""
-        if not self._turn_due and not self._in_turn and self._running:
+        if self._turn_due or not self._running:
+            return
+        if not self._in_turn:
             self._turn_due = True
             self._loop.call_soon(self._turn)
+        elif self._flush_due:
+            self._turn_due = True  # right behind the flush
 
     def _turn(self) -> None:
+        if self._in_turn:
+            return
         self._turn_due = False
-        if not self._running or self._in_turn:
+        if not self._running:
             return
         self._in_turn = True
-        began = self._clock()
+        self._turn_began = self._clock()
+        if not self._survives(self._work):
+            self._in_turn = False
+            return
+        if self._go_ahead():
+            self._flush_due = True
+            # The writers of the streams to the others run first, since they were woken first.
+            self._loop.call_soon(self._finish)
+        else:
+            self._finish()
+
+    def _finish(self) -> None:
+        """The flush, and what waited for it."""
+        self._flush_due = False
+        if not self._running or not self._survives(self._journal.flush):
+            self._in_turn = False
+            return
+        self._in_turn = self._strict = False
+        self._flushed_term = self._journal.term
+        self._release()
+        self._elections.was_busy(self._turn_began)
+        self._arm()
+        if self._turn_due:
+            self._loop.call_soon(self._turn)
+
+    def _survives(self, step: Callable[[], None]) -> bool:
+        """Do one step of a turn; False if this process has ended, which it does when the step fails."""
         try:
-            self._work()
-            if self.running:
-                self._journal.flush()
+            step()
         except FutureFormatError as error:
             self._die(EXIT_FUTURE_FORMAT, "replication.newer_command_format", error)
         except OSError as error:
             self._die(EXIT_STORAGE, "replication.disk_failed", error)
         except Exception as error:
             self.broken(error)
-        finally:
-            self._in_turn = False
-        if self.running:
-            self._release()
-            self._elections.was_busy(began)
-            self._arm()
+        return self.running
+
+    def _go_ahead(self) -> bool:
+        """While leading: send the new entries now, which are about to be flushed; whether there were any.
+
+        Only what is in the term that the journal already has: nobody may hear of one that could be forgotten.
+        """
+        if not self._core.is_leader or self._strict or not self._journal.dirty or self._flushed_term != self._core.term:
+            return False
+        ahead = self._outbox.take_entries()
+        for peer_id, frames in ahead.items():
+            if peer_id in self._up:
+                self._network.send(peer_id, frames)
+        return bool(ahead)
 
     def _work(self) -> None:
         core = self._core
@@ -299,14 +348,18 @@ class EngineRoom:
         if self.seal is None:
             self._elections.consider()
         while True:
-            heartbeat = core.is_leader and self._clock() > core.heartbeat_due
+            heartbeat = self._beats = core.is_leader and self._clock() > core.heartbeat_due
             core.tick()
+            if heartbeat:
+                self._notice_due = False
             self._watch_leader()
             if self.seal is not None:
                 self._close()
                 return
             if core.is_leader:
                 self._lead(heartbeat)
+                if self._notice_due:
+                    core.send_by(self._clock() + self._config.notice_s)
             if self._others or not core.is_leader or core.commit_index == self._storage.last_index:
                 break  # alone, an entry is committed by the next tick
         self._elections.applied()
@@ -359,16 +412,28 @@ class EngineRoom:
             answer()
 
     def _arm(self) -> None:
-        """Sleep until the next deadline."""
+        """Sleep until the next deadline. It moves with every message, nearly always away: the timer stays, and looks
+        again when it rings."""
+        due = float("inf")
+        if self._running and (self._others or not self._core.is_leader):
+            due = self._core.heartbeat_due if self._core.is_leader else self._core.election_deadline
         if self._timer is not None:
+            if self._timer_at <= due < float("inf"):
+                return
             self._timer.cancel()
             self._timer = None
-        if self._core.is_leader and not self._others:
-            return
-        due = self._core.heartbeat_due if self._core.is_leader else self._core.election_deadline
         if due != float("inf"):
+            self._timer_at = due
             # PySyncObj compares strictly, so wake a moment later.
-            self._timer = self._loop.call_later(max(0.0, due - self._clock()) + 0.0005, self._turn)
+            self._timer = self._loop.call_later(max(0.0, due - self._clock()) + 0.0005, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        due = self._core.heartbeat_due if self._core.is_leader else self._core.election_deadline
+        if self._in_turn or due >= self._clock():
+            self._arm()
+        else:
+            self._turn()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a task; what it raises ends the process."""
@@ -460,6 +525,8 @@ class EngineRoom:
         def answer(index: int | None) -> None:
             reply = pb.ReadIndexReply(id=number, ok=index is not None, commit_index=index or 0)
             self._outbox.send(peer_id, pb.Frame(read_index_reply=reply))
+            if self._notice_due:
+                self._core.send_soon()  # it waits to hear that this much is committed
 
         if self._core.is_leader:
             self._reads.ask(answer)
@@ -514,6 +581,7 @@ class EngineRoom:
                 error = UnknownOutcomeError("another leader's entry took the place of this write")
                 self._answers.append(lambda: fail_all(batch, error))
 
+        self._notice_due = False  # the entry says what is committed
         data = pb.Batch(format=BATCH_FORMAT, payloads=[row.payload for row in batch]).SerializeToString()
         self._core.submit(BATCH + data, landed)
 
@@ -540,9 +608,23 @@ class EngineRoom:
             if self._guards.pause_during_dump:
                 self._core.peer_disconnected(peer_id)
             return
+        if self._can_wait(message):
+            self._notice_due = True
+            return
         frame = self._guard.outgoing(message)
         if frame is not None:
             self._outbox.send(peer_id, frame)
+
+    def _can_wait(self, message: Message) -> bool:
+        """Whether it only says what has been committed since the last one: that can ride on the next entry, which is
+        probably near, and spares every peer a message for every write."""
+        return (
+            message["type"] == "append_entries"
+            and not message["entries"]
+            and not self._beats
+            and self.seal is None
+            and self._config.notice_s > 0
+        )
 
     def core_applies(self, command: bytes) -> list[Proposed]:
         """Apply one entry: the outcomes of its proposals."""
@@ -555,6 +637,7 @@ class EngineRoom:
         elif self._membership.refresh():
             # A disk counts from now on, and without it there may be no majority to learn this from again.
             self._journal.keep_commit_hint()
+            self._strict = True
             self._tell_admissions()
         return outcomes
 

@@ -26,15 +26,14 @@ class Remembered:
     outcome: Outcome
 
 
-Unread = tuple[int, int, Callable[[], Remembered]]
-"""Time in ms, size (``BASE_BYTES`` and ``LARGER``), and what makes the outcome: one that came with a snapshot, for as
-long as nobody asks for it. Few are ever asked for, and to make all 100,000 at a start would take a third of its time;
-tuples for the same reason. Making one never fails."""
+Unread = Callable[[], Remembered]
+"""What makes one that came with a snapshot, for as long as nobody asks for it. Few are ever asked for, and to look at
+all 100,000 at a start would take a third of its time. Making one never fails."""
 Kept = Remembered | Unread
 
 
 def read(kept: Kept) -> Remembered:
-    return kept[2]() if isinstance(kept, tuple) else kept
+    return kept if isinstance(kept, Remembered) else kept()
 
 
 class Answers:
@@ -42,13 +41,19 @@ class Answers:
 
     __slots__ = ("_bytes", "_kept", "_order", "_start")
 
-    def __init__(self, kept: Iterable[tuple[Key, Kept]] = ()) -> None:
+    def __init__(self, kept: Iterable[tuple[Key, Kept]] = (), *, counted: int | None = None) -> None:
+        """``counted``: ``bytes`` of these, where it is known; else each is read."""
         # A list beside the dict: a dict takes ever longer to find its first entry when entries leave at the front, and
         # copying an ordered one takes a hundred times as long as copying a list.
         self._order = list(kept)  # from ``_start`` on, oldest first
         self._start = 0
         self._kept: dict[Key, Kept] = dict(self._order)
-        self._bytes = sum(map(_size, self._kept.values()))
+        self._bytes = counted if counted is not None else sum(_size(read(one)) for one in self._kept.values())
+
+    @property
+    def bytes(self) -> int:
+        """What they count against ``Limits.answer_bytes``."""
+        return self._bytes
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -71,12 +76,12 @@ class Answers:
         forgotten = 0
         oldest_ms = now_ms - limits.answer_age_ms
         while self._kept:
-            key, kept = self._order[self._start]
-            if not self._over(kept, oldest_ms, limits):
+            key, oldest = self._oldest()
+            if not self._over(oldest, oldest_ms, limits):
                 break
             del self._kept[key]
             self._start += 1
-            self._bytes -= _size(kept)
+            self._bytes -= _size(oldest)
             forgotten += 1
         if self._start > len(self._order) // 2:
             # Moving the list at every command would cost more than the commands.
@@ -85,23 +90,28 @@ class Answers:
         return forgotten
 
     def has_expired(self, now_ms: int, limits: Limits) -> bool:
-        return bool(self._kept) and self._over(self._order[self._start][1], now_ms - limits.answer_age_ms, limits)
+        return bool(self._kept) and self._over(self._oldest()[1], now_ms - limits.answer_age_ms, limits)
 
     def items(self) -> list[tuple[Key, Kept]]:
         """A copy, oldest first."""
         return self._order[self._start :]
 
-    def _over(self, oldest: Kept, oldest_ms: int, limits: Limits) -> bool:
-        time_ms = oldest[0] if isinstance(oldest, tuple) else oldest.time_ms
-        return len(self._kept) > limits.answers or self._bytes > limits.answer_bytes or time_ms < oldest_ms
+    def _oldest(self) -> tuple[Key, Remembered]:
+        key, kept = self._order[self._start]
+        if not isinstance(kept, Remembered):  # once: it is looked at with every command
+            kept = kept()
+            self._order[self._start] = (key, kept)
+            self._kept[key] = kept
+        return key, kept
+
+    def _over(self, oldest: Remembered, oldest_ms: int, limits: Limits) -> bool:
+        return len(self._kept) > limits.answers or self._bytes > limits.answer_bytes or oldest.time_ms < oldest_ms
 
 
-def _size(kept: Kept) -> int:
-    if isinstance(kept, tuple):
-        return kept[1]
-    outcome = kept.outcome
+def _size(remembered: Remembered) -> int:
+    outcome = remembered.outcome
     answer = outcome.answer if isinstance(outcome, Applied) else outcome
-    larger = LARGER.get(type(answer))
+    larger = _LARGER.get(type(answer))
     return BASE_BYTES if larger is None else BASE_BYTES + larger(answer)
 
 
@@ -114,10 +124,10 @@ def _of_variable(answer: Any) -> int:
     return len(variable.value) + len(variable.name) if variable else 0
 
 
-LARGER: dict[type, Callable[[Any], int]] = {
+_LARGER: dict[type, Callable[[Any], int]] = {
     VariableAnswer: _of_variable,
     JobsAnswer: lambda answer: 150 * len(answer.jobs),
     PlanAnswer: lambda answer: sum(map(len, answer.rejected)),
     Rejected: lambda answer: len(answer.message),
 }
-"""What is beyond that, by kind of answer; of the answer, or of a message with the same fields."""
+"""What is beyond that, by kind of answer."""

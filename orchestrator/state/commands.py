@@ -8,7 +8,7 @@ proposer and travels inside; applying a command twice on two peers does exactly 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ from orchestrator.contract.model import (
     TaintKey,
     Variable,
 )
-from orchestrator.contract.quick import quick_init
+from orchestrator.contract.quick import dataclass
 from orchestrator.contract.rollouts import RolloutAction
 
 Int64Array = npt.NDArray[np.int64]
@@ -404,7 +404,6 @@ class Expectation(enum.IntEnum):
     VALUE = 2  # its value must equal ``expected``
 
 
-@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteVariable:
     """Put, create, compare-and-set and delete (``value`` None). A failed expectation is an answer (hit False)."""
@@ -566,7 +565,6 @@ class JobsAnswer:
     jobs: tuple[JobAnswer, ...]
 
 
-@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VariableAnswer:
     variable: Variable | None
@@ -599,7 +597,6 @@ class PinAnswer:
 Answer = WriteAnswer | JobsAnswer | VariableAnswer | VariablesAnswer | PlanAnswer | PinAnswer
 
 
-@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
     index: int  # of the first application, when this is a repetition

@@ -5,9 +5,8 @@ Owns: the frozen records that tables hold. The rule: a record is replaced, never
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from orchestrator.contract.model import JobSpec, NodeSpec, NodeStatus, NodeTaint, Resources, Revision
+from orchestrator.contract.quick import dataclass
 from orchestrator.contract.rollouts import Rollout
 
 _NOTHING = Resources()

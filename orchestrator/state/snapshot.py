@@ -18,7 +18,9 @@ from orchestrator.contract.model import Limits, Namespace, Settings, Variable
 from orchestrator.state import canonical
 from orchestrator.state.allocations import FREE, LAST_LIVE, STORED, AllocationTable, StoredColumns
 from orchestrator.state.answers import Answers, Kept, Key, read
-from orchestrator.state.events import EventLog, Record
+from orchestrator.state.events import EventLog
+from orchestrator.state.events import Kept as KeptEvent
+from orchestrator.state.events import read as read_event
 from orchestrator.state.model import Job, Node
 from orchestrator.state.ordinals import GroupImage, GroupImages
 from orchestrator.state.state import State
@@ -44,7 +46,7 @@ class Image:
     forgotten: Mapping[int, Node]
     variables: Mapping[tuple[str, str], Variable]
     answers: Sequence[tuple[Key, Kept]]  # oldest first
-    events: list[Record]  # oldest first
+    events: Sequence[KeptEvent]  # oldest first
     events_dropped_index: int
     groups: Sequence[GroupImage]  # by gid
     columns: Mapping[str, npt.NDArray[Any]]  # allocations.STORED
@@ -53,6 +55,7 @@ class Image:
     namespaces: Mapping[str, Namespace] = field(default_factory=dict)
     settings: Settings = field(default_factory=Settings)
     health: Mapping[int, int] = field(default_factory=dict)  # by row
+    answer_bytes: int | None = None  # what the answers count against their limit, if that is known
     typical: tuple[tuple[Shape, int], ...] = ()  # instances by shape; () in what was written before it was counted
 
 
@@ -78,6 +81,7 @@ def capture(state: State, room: StoredColumns | None = None) -> Image:
         forgotten=dict(state.forgotten),
         variables=dict(state.variables),
         answers=state.answers.items(),
+        answer_bytes=state.answers.bytes,
         events=state.events.records(),
         events_dropped_index=state.events.dropped_index,
         groups=GroupImages(state.ordinals),
@@ -112,7 +116,7 @@ def restore(image: Image) -> State:
     state.variables = dict(image.variables)
     state.namespaces = {name: image.namespaces[name] for name in sorted(image.namespaces)}
     state.settings = image.settings
-    state.answers = Answers(image.answers)
+    state.answers = Answers(image.answers, counted=image.answer_bytes)
     state.typical = Typical(dict(image.typical))
     state.events = EventLog(image.limits.events, image.events, image.events_dropped_index)
     state.table = AllocationTable(image.columns)
@@ -152,7 +156,7 @@ def image_hash(image: Image) -> str:
     canonical.put(out, [(key, read(kept)) for key, kept in image.answers])
     canonical.put(out, [(*shape, count) for shape, count in image.typical])
     canonical.put(out, list(image.groups))
-    canonical.put_flat(out, image.events)
+    canonical.put_flat(out, list(map(read_event, image.events)))
     canonical.put_flat(out, sorted(image.ports.items()))
     canonical.put_flat(out, sorted(image.reasons.items()))
     if image.health:

@@ -849,7 +849,7 @@ class SnapshotParts(_message.Message):
     def __init__(self, magic: _Optional[int] = ..., format: _Optional[int] = ..., parts: _Optional[_Iterable[_Union[Snapshot, _Mapping]]] = ...) -> None: ...
 
 class Snapshot(_message.Message):
-    __slots__ = ("magic", "format", "index", "time_ms", "cluster_id", "feature_level", "admitted", "epoch", "addresses", "attempt_floor", "limits", "jobs", "nodes", "forgotten", "variables", "answers", "events", "events_dropped_index", "groups", "table", "namespaces", "settings", "typical")
+    __slots__ = ("magic", "format", "index", "time_ms", "cluster_id", "feature_level", "admitted", "epoch", "addresses", "attempt_floor", "limits", "jobs", "nodes", "forgotten", "variables", "answers", "answer_bytes", "events", "events_dropped_index", "groups", "table", "namespaces", "settings", "typical")
     class AdmittedEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -880,6 +880,7 @@ class Snapshot(_message.Message):
     FORGOTTEN_FIELD_NUMBER: _ClassVar[int]
     VARIABLES_FIELD_NUMBER: _ClassVar[int]
     ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_BYTES_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
     EVENTS_DROPPED_INDEX_FIELD_NUMBER: _ClassVar[int]
     GROUPS_FIELD_NUMBER: _ClassVar[int]
@@ -903,6 +904,7 @@ class Snapshot(_message.Message):
     forgotten: _containers.RepeatedCompositeFieldContainer[Node]
     variables: _containers.RepeatedCompositeFieldContainer[_control_pb2.Variable]
     answers: _containers.RepeatedCompositeFieldContainer[Remembered]
+    answer_bytes: int
     events: _containers.RepeatedCompositeFieldContainer[_control_pb2.Event]
     events_dropped_index: int
     groups: _containers.RepeatedCompositeFieldContainer[Group]
@@ -910,7 +912,7 @@ class Snapshot(_message.Message):
     namespaces: _containers.RepeatedCompositeFieldContainer[_types_pb2.Namespace]
     settings: _types_pb2.Settings
     typical: _containers.RepeatedCompositeFieldContainer[TypicalShape]
-    def __init__(self, magic: _Optional[int] = ..., format: _Optional[int] = ..., index: _Optional[int] = ..., time_ms: _Optional[int] = ..., cluster_id: _Optional[str] = ..., feature_level: _Optional[int] = ..., admitted: _Optional[_Mapping[str, str]] = ..., epoch: _Optional[int] = ..., addresses: _Optional[_Mapping[str, str]] = ..., attempt_floor: _Optional[int] = ..., limits: _Optional[_Union[_types_pb2.Limits, _Mapping]] = ..., jobs: _Optional[_Iterable[_Union[Job, _Mapping]]] = ..., nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., forgotten: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., variables: _Optional[_Iterable[_Union[_control_pb2.Variable, _Mapping]]] = ..., answers: _Optional[_Iterable[_Union[Remembered, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[_control_pb2.Event, _Mapping]]] = ..., events_dropped_index: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[Group, _Mapping]]] = ..., table: _Optional[_Union[Table, _Mapping]] = ..., namespaces: _Optional[_Iterable[_Union[_types_pb2.Namespace, _Mapping]]] = ..., settings: _Optional[_Union[_types_pb2.Settings, _Mapping]] = ..., typical: _Optional[_Iterable[_Union[TypicalShape, _Mapping]]] = ...) -> None: ...
+    def __init__(self, magic: _Optional[int] = ..., format: _Optional[int] = ..., index: _Optional[int] = ..., time_ms: _Optional[int] = ..., cluster_id: _Optional[str] = ..., feature_level: _Optional[int] = ..., admitted: _Optional[_Mapping[str, str]] = ..., epoch: _Optional[int] = ..., addresses: _Optional[_Mapping[str, str]] = ..., attempt_floor: _Optional[int] = ..., limits: _Optional[_Union[_types_pb2.Limits, _Mapping]] = ..., jobs: _Optional[_Iterable[_Union[Job, _Mapping]]] = ..., nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., forgotten: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., variables: _Optional[_Iterable[_Union[_control_pb2.Variable, _Mapping]]] = ..., answers: _Optional[_Iterable[_Union[Remembered, _Mapping]]] = ..., answer_bytes: _Optional[int] = ..., events: _Optional[_Iterable[_Union[_control_pb2.Event, _Mapping]]] = ..., events_dropped_index: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[Group, _Mapping]]] = ..., table: _Optional[_Union[Table, _Mapping]] = ..., namespaces: _Optional[_Iterable[_Union[_types_pb2.Namespace, _Mapping]]] = ..., settings: _Optional[_Union[_types_pb2.Settings, _Mapping]] = ..., typical: _Optional[_Iterable[_Union[TypicalShape, _Mapping]]] = ...) -> None: ...
 
 class TypicalShape(_message.Message):
     __slots__ = ("cpu_millis", "devices", "gpu_millis", "gpu_memory_mib", "models", "count")

@@ -164,6 +164,35 @@ async def test_stretches_begin_by_themselves_when_the_last_one_is_long() -> None
             await task
 
 
+async def test_a_large_state_that_was_just_read_is_not_encoded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(past_module, "SMALL_SNAPSHOT_BYTES", 0)
+    now = [0.0]
+    source = ClusterMachine(Limits())
+    source.apply(variable("x", 1))
+    machine, past = machine_with_past(settle_s=10.0, clock=lambda: now[0])
+    past.prepare(b"".join(source.capture()()))()
+    waits: list[float] = []
+    sleep = asyncio.sleep
+
+    async def wait(seconds: float) -> None:
+        waits.append(seconds)
+        now[0] += seconds
+        await sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", wait)
+    task = asyncio.create_task(past.run())
+    try:
+        while not past.known():
+            await sleep(0.001)
+        assert waits[0] == 10.0
+        (span,) = past.known()
+        assert span.last_index == machine.index
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
 # ---------------------------------------------------------------------------- asked over the API
 
 

@@ -1,15 +1,18 @@
-"""The quicker ``__init__`` makes the same instances, refuses the same calls, and is on no class that needs more."""
+"""The quicker classes make the same instances, refuse the same calls, and are no others than ``dataclasses`` makes."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
 import inspect
+import pickle
+import typing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
+from orchestrator.contract import quick
 from orchestrator.contract.model import Variable
 from orchestrator.contract.quick import quick_init
 from orchestrator.state.answers import Remembered
@@ -84,3 +87,81 @@ def test_a_class_that_needs_more_is_refused() -> None:
     for kind in (Counted, Checked):
         with pytest.raises(TypeError, match="needs more than to be filled"):
             quick_init(kind)
+
+
+# ---------------------------------------------------------------------------- the whole class
+
+
+@dataclass(frozen=True, slots=True)
+class SlowWhole:
+    a: int
+    b: str = "b"
+
+
+@quick.dataclass(frozen=True, slots=True)
+class QuickWhole:
+    a: int
+    b: str = "b"
+
+
+@quick.dataclass(frozen=True, slots=True, kw_only=True)
+class QuickOne:
+    """With words of its own."""
+
+    only: float
+
+
+@quick.dataclass(frozen=True, slots=True, eq=False)
+class QuickOther:
+    a: int
+
+
+@quick.dataclass(frozen=True, slots=True, order=True)
+class QuickOrdered:
+    a: int
+    b: list[int] = field(default_factory=list)
+
+
+def test_a_class_is_made_shown_compared_and_copied_as_pythons_own() -> None:
+    slow: Any = SlowWhole(1)
+    made: Any = QuickWhole(1)
+    assert repr(made) == repr(slow).replace("Slow", "Quick")
+    assert made == QuickWhole(a=1, b="b")
+    assert made != QuickWhole(2)
+    assert (made == slow, made == 1, slow == made) == (False, False, False)
+    assert hash(made) == hash(slow) == hash(QuickWhole(1))
+    assert replace(made, b="y") == QuickWhole(1, "y")
+    for again in (copy.copy(made), copy.deepcopy(made), pickle.loads(pickle.dumps(made))):  # noqa: S301 - our own
+        assert again == made
+        assert again is not made
+    assert dataclasses.asdict(made) == dataclasses.asdict(slow)
+    assert not hasattr(made, "__dict__")
+    assert QuickWhole.__match_args__ == SlowWhole.__match_args__
+    assert [one.name for one in dataclasses.fields(QuickWhole)] == ["a", "b"]
+    assert typing.get_type_hints(QuickWhole.__init__) == typing.get_type_hints(SlowWhole.__init__)
+    assert inspect.signature(QuickWhole).parameters.keys() == inspect.signature(SlowWhole).parameters.keys()
+    for change in ("a", "new"):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(made, change, 2)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        del made.a
+    params: Any = QuickWhole.__dataclass_params__  # type: ignore[attr-defined]
+    assert repr(params) == repr(SlowWhole.__dataclass_params__)  # type: ignore[attr-defined]
+
+
+def test_one_field_no_equality_and_words_of_its_own() -> None:
+    assert QuickOne(only=1.0) == QuickOne(only=1.0) != QuickOne(only=2.0)
+    assert {QuickOne(only=1.0), QuickOne(only=1.0)} == {QuickOne(only=1.0)}
+    assert QuickOne.__doc__ == "With words of its own."
+    with pytest.raises(TypeError, match="__init__"):
+        QuickOne(1.0)  # type: ignore[call-arg]
+    assert QuickOther(1) != QuickOther(1)
+    assert len({QuickOther(1), QuickOther(1)}) == 2
+
+
+def test_what_needs_more_is_pythons_own() -> None:
+    assert QuickOrdered(1) < QuickOrdered(1, [1])
+    assert QuickOrdered(1).b is not QuickOrdered(1).b
+    for wrong in ({"frozen": True}, {"slots": True}, {}):
+        with pytest.raises(TypeError, match="frozen classes with slots"):
+            quick.dataclass(**wrong)

@@ -38,7 +38,7 @@ class _Ear:
 class Puppet:
     """The engine is p1; p2 and so on are the test's. All disks are admitted unless ``admitted`` says otherwise.
 
-    ``drives``: a state machine to drive in place of ``machine``.
+    ``drives``: a state machine to drive in place of ``machine``; ``engine``: another class than the product's.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class Puppet:
         snapshots: MemorySnapshots | None = None,
         fresh: bool = True,
         drives: StateMachine | None = None,
+        engine: type[EngineLog] = EngineLog,
     ) -> None:
         self.names = [f"p{n}" for n in range(1, peers + 1)]
         self.journal = journal if journal is not None else MemoryJournal()
@@ -60,7 +61,7 @@ class Puppet:
         self.machine = ListMachine(self.admitted or None)
         self.ear = _Ear()
         self.exits: list[int] = []
-        self.engine = EngineLog(
+        self.engine = engine(
             peer_id="p1",
             peers={name: f"{name}:1" for name in self.names},
             machine=drives if drives is not None else self.machine,

@@ -19,6 +19,8 @@ from orchestrator.replication.v1 import log_pb2
 from orchestrator.state import commands as cmd
 from orchestrator.state.allocations import STORED, room_for
 from orchestrator.state.answers import Answers, Key, Remembered, read
+from orchestrator.state.events import EventLog
+from orchestrator.state.events import read as read_event
 from orchestrator.state.snapshot import Image, capture, image_hash
 from tests.effort import examples, places
 from tests.unit.replication.test_codec import SPEC
@@ -91,8 +93,9 @@ def test_answers_of_a_snapshot_weigh_and_answer_as_those_that_were_given() -> No
     again = decode_snapshot(encoded(image))
     kinds = {type(getattr(one.outcome, "answer", one.outcome)) for _, one in read_all(image)}
     assert kinds >= {cmd.WriteAnswer, cmd.JobsAnswer, cmd.VariableAnswer, cmd.PlanAnswer, cmd.Rejected}
-    made, unread = Answers(read_all(image)), Answers(again.answers)
-    assert all(isinstance(kept, tuple) for _, kept in again.answers)
+    made, unread = Answers(read_all(image)), Answers(again.answers, counted=again.answer_bytes)
+    assert not any(isinstance(kept, Remembered) for _, kept in again.answers)
+    assert made.bytes == unread.bytes == Answers(again.answers).bytes
     for key, remembered in read_all(image):
         assert unread.get(key) == remembered
     sizes = []
@@ -104,6 +107,25 @@ def test_answers_of_a_snapshot_weigh_and_answer_as_those_that_were_given() -> No
         sizes.append(left)
     assert sizes[0] == sizes[1]
     assert len(set(sizes[0])) > 3
+
+
+def test_events_of_a_snapshot_are_told_and_dropped_as_those_that_happened_here() -> None:
+    """They are made when somebody asks, and that may be after some of them were dropped."""
+    kit = busy()
+    image = capture(kit.state)
+    again = decode_snapshot(encoded(image))
+    assert len(again.events) > 5
+    assert not any(isinstance(kept, tuple) for kept in again.events)
+    here, there = (EventLog(5, events, image.events_dropped_index) for events in (image.events, again.events))
+    for number in range(1, 8):
+        for log in (here, there):
+            log.begin(image.index + number, image.time_ms)
+            log.emit("limits.changed", message=str(number))
+            log.trim()
+        assert here.dropped_index == there.dropped_index > image.events_dropped_index
+        assert here.last_index == there.last_index
+        assert here.after(here.dropped_index) == there.after(here.dropped_index) != []
+    assert here.records() == there.records()
 
 
 def test_answers_of_a_snapshot_expire_by_their_time() -> None:
@@ -150,7 +172,7 @@ def test_no_part_is_much_larger_than_it_should_be_and_order_is_kept(monkeypatch:
     assert max(part.ByteSize() for part in parts) < 2_000
     again = decode_snapshot(encoded(image))
     assert read_all(again) == read_all(image)
-    assert again.events == image.events
+    assert list(map(read_event, again.events)) == image.events
     assert image_hash(again) == image_hash(image)
 
 
