@@ -60,6 +60,9 @@ EXIT_FUTURE_FORMAT = 71
 """Exit status of a process that found a command of a newer format in the log."""
 
 BATCH_FORMAT = 1
+AHEAD_PROPOSALS = 4
+"""An entry of more proposals than this does not go ahead of its flush: with so many callers processors are what is
+short, and what comes in meanwhile makes the next entry larger, which costs less for each."""
 _ENTRY_SLACK = 64 * 1024  # batch framing, so that no entry reaches PySyncObj's own batch size (S8)
 NOT_RUNNING = "the log of this peer is not running"
 SEALED = "the peers of the cluster are just being changed"
@@ -582,6 +585,7 @@ class EngineRoom:
                 self._answers.append(lambda: fail_all(batch, error))
 
         self._notice_due = False  # the entry says what is committed
+        self._strict = self._strict or len(batch) > AHEAD_PROPOSALS
         data = pb.Batch(format=BATCH_FORMAT, payloads=[row.payload for row in batch]).SerializeToString()
         self._core.submit(BATCH + data, landed)
 

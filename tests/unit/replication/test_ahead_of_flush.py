@@ -17,6 +17,7 @@ from orchestrator.contract.errors import UnknownOutcomeError
 from orchestrator.replication.engine import EngineLog
 from orchestrator.replication.memory import MemoryJournal
 from orchestrator.replication.settings import EngineConfig
+from orchestrator.replication.turns import AHEAD_PROPOSALS
 from orchestrator.replication.v1 import peer_pb2 as pb
 from tests.sim.cluster import SimCluster
 from tests.sim.loop import run_virtual
@@ -51,6 +52,28 @@ def test_the_leaders_entries_go_ahead_of_its_own_flush_unless_they_stand_behind_
             for call in calls:
                 call.cancel()
             await asyncio.gather(*calls, return_exceptions=True)
+
+    run_virtual(scenario)
+
+
+@pytest.mark.parametrize("calls", [AHEAD_PROPOSALS, AHEAD_PROPOSALS + 1])
+def test_an_entry_of_many_callers_does_not_go_ahead(calls: int) -> None:
+    async def scenario() -> None:
+        sent: list[int] = []
+        looks: list[Puppet] = []
+        journal = MemoryJournal(lambda: sent.extend(len(entries_to(p1, "p2")) for p1 in looks))
+        async with Puppet(journal=journal) as p1:
+            term = await p1.lead("p2")
+            await p1.say("p2", append_reply=pb.AppendReply(term=term, next_index=p1.last_index + 1, success=True))
+            p1.ear.heard.clear()
+            looks.append(p1)
+            writes = [asyncio.ensure_future(p1.engine.propose(b"%d" % number)) for number in range(calls)]
+            await p1.settle()
+            assert sent == [int(calls <= AHEAD_PROPOSALS)]
+            assert len(entries_to(p1, "p2")) == 1
+            for write in writes:
+                write.cancel()
+            await asyncio.gather(*writes, return_exceptions=True)
 
     run_virtual(scenario)
 
