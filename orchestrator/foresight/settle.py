@@ -85,7 +85,13 @@ def settle(
         if view is not None:
             decision = planner.decide(view, ran.now_ms)
             plans = decision.plans
-            sight.decided(view, pending=decision.pending, more=decision.more, wake_at_ms=decision.wake_at_ms)
+            sight.decided(
+                view,
+                pending=decision.pending,
+                more=decision.more,
+                left=decision.left,
+                wake_at_ms=decision.wake_at_ms,
+            )
             if decision.verdicts:
                 ended = _changed(perform(state, EndRollouts(verdicts=decision.verdicts), ran.now_ms))
                 sight.forget()

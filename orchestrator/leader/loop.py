@@ -82,6 +82,10 @@ class Plan(Protocol):
     def more(self) -> bool:
         """The round ended at its bound: another is to follow as soon as its plans are in."""
 
+    @property
+    def left(self) -> Sequence[int] | None:
+        """Then the slots of the jobs that it did not get to, where no others need a look for that."""
+
 
 class Cluster(Views, Templates, Protocol):
     """The replicated state, as far as the leader's loop reads it. Called on the loop that owns it."""
@@ -215,7 +219,7 @@ class LeaderLoop:
         if took > BRIEF_S and not plan.more:
             # A large cluster changes all the time: at most half of it goes into deciding, even in another thread.
             self._rest_until = self._clock() + took
-        self._sight.decided(view, pending=plan.pending, more=plan.more, wake_at_ms=plan.wake_at_ms)
+        self._sight.decided(view, pending=plan.pending, more=plan.more, left=plan.left, wake_at_ms=plan.wake_at_ms)
         ended = False
         if plan.verdicts:
             ended = await self._changes(EndRollouts(verdicts=tuple(plan.verdicts)))
@@ -230,7 +234,7 @@ class LeaderLoop:
 
     def _pause_s(self, wake_at_ms: int | None) -> float:
         """How long to sleep if nothing changes."""
-        wait_s = min(IDLE_S, self._liveness.next_judgement_s())
+        wait_s = min(IDLE_S, max(self._liveness.next_judgement_s(), self._judge_after - self._clock()))
         wait_s = min(wait_s, max(0.0, self._collect_at - self._clock()))
         for at_ms in (wake_at_ms, self._timetable.wake_at_ms):
             if at_ms is not None:

@@ -87,7 +87,13 @@ class Real:
             return False
         decision = self.planner.decide(view, self.now_ms)
         self.wake_at_ms = decision.wake_at_ms
-        self.sight.decided(view, pending=decision.pending, more=decision.more, wake_at_ms=decision.wake_at_ms)
+        self.sight.decided(
+            view,
+            pending=decision.pending,
+            more=decision.more,
+            left=decision.left,
+            wake_at_ms=decision.wake_at_ms,
+        )
         if decision.verdicts and not answer_of(self.do(EndRollouts(verdicts=decision.verdicts))).changed:
             self.sight.forget()  # something moved since
         for one in decision.plans:
