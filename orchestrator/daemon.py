@@ -100,9 +100,11 @@ STOP_GRACE_S = 0.5
 """Calls in flight get this long when the peer stops; the whole stop is bounded by ``STOP_S``."""
 STOP_S = 2.0
 GOODBYE_S = 2.0
+"""A removed peer answers so long on: clients that know no other learn here who the peers are."""
 SETTLE_S = 10.0
 """A peer that starts encodes no snapshot so soon: elections and the first calls come before."""
-"""A removed peer answers so long on: clients that know no other learn here who the peers are."""
+SNAPSHOT_REST = 3.0
+"""Storing a snapshot takes a quarter of a thread's time, so that writes meanwhile wait little longer than else."""
 
 
 class Peer:
@@ -157,7 +159,9 @@ class Peer:
             retired=self._retired,
             check_first=lambda: _check_members(self._directory, settings),
             config=replace(
-                EngineConfig.fast_failover() if settings.fast_failover else EngineConfig(), settle_s=SETTLE_S
+                EngineConfig.fast_failover() if settings.fast_failover else EngineConfig(),
+                settle_s=SETTLE_S,
+                snapshot_rest=SNAPSHOT_REST,
             ),
         )
         proposer = Proposer(self.log)
