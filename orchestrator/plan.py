@@ -74,7 +74,8 @@ class Decision:
     nothing has changed, in unix ms (None: only a change matters). ``more``: the round ended at its bound, which it does
     only with plans; ``left``: then the slots of the jobs that it did not get to, where these and those that change are
     all that the next round has to look at, else None; ``unplaced`` counts what was tried; ``verdicts``: rollouts that
-    are over."""
+    are over. ``blind``: somebody found no room in a view of some jobs alone, which does not show whom to evict; nothing
+    is proposed, and everything is to be looked at in its place, at once."""
 
     plans: tuple[ApplyPlan, ...]
     wake_at_ms: int | None
@@ -82,6 +83,7 @@ class Decision:
     more: bool = False
     verdicts: tuple[RolloutVerdict, ...] = ()
     left: tuple[int, ...] | None = None
+    blind: bool = False
 
     @property
     def pending(self) -> bool:
@@ -122,8 +124,7 @@ def _decision(
     blocked = sum(note.missing for note in work.groups.values() if note.blocked or note.gang)
     blocked += sum(waiting for waiting, _ in allowed.said.values())
     no_room = sum(placements.unplaced)
-    # A view of some jobs alone does not show whom to evict for those without room: look at everything, at once, before
-    # anybody who comes later takes what these should have.
+    # Nor may anybody who comes later take what whoever finds no room should have.
     blind = view.held is not None and no_room > 0
     waits = no_room or blocked or work.instead or allowed.most or any(note.waiting for note in work.groups.values())
     decision = Decision(
@@ -137,6 +138,7 @@ def _decision(
         ),
         more=placements.more,
         verdicts=work.verdicts,
+        blind=blind,
         left=_left(work.asks, placements) if placements.more and not waits else None,
     )
     return decision, problem

@@ -84,6 +84,11 @@ def settle(
         ended = False
         if view is not None:
             decision = planner.decide(view, ran.now_ms)
+            if decision.blind:
+                sight.forget()
+                view = sight.look(ran.now_ms)
+                assert view is not None
+                decision = planner.decide(view, ran.now_ms)
             plans = decision.plans
             sight.decided(
                 view,

@@ -3,9 +3,9 @@
 Owns: what earlier rounds have seen to, and what of a long backlog they have left. Leaves to others: what changed
 (``state.changes``), deciding (``plan``). The rule: a round may look at single jobs only while nothing waits for room, a
 name or a time, and only at jobs that are decided about by themselves (``reconcile.alone``); whenever a round comes to
-anything else than was hoped, the next one looks at everything. So a mistake here costs a round, and never work that is
-left undone for good. Nodes that join an idle cluster cost no round at all: they matter where something waits, or runs
-on every node.
+anything else than was hoped, the next one looks at everything (at once, where somebody found no room). So a mistake
+here costs a round, and never work that is left undone for good. Nodes that join an idle cluster cost no round at all:
+they matter where something waits, or runs on every node.
 """
 
 from __future__ import annotations

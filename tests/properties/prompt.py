@@ -86,6 +86,12 @@ class Real:
             self.wake_at_ms = self.sight.wake_at_ms
             return False
         decision = self.planner.decide(view, self.now_ms)
+        if decision.blind:
+            self.sight.forget()
+            self.looks["everything"] += 1
+            view = self.sight.look(self.now_ms)
+            assert view is not None
+            decision = self.planner.decide(view, self.now_ms)
         self.wake_at_ms = decision.wake_at_ms
         self.sight.decided(
             view,

@@ -41,6 +41,12 @@ class Sighted(World):
         if view.held is not None:
             self.compare(view)
         decision = self.planner.decide(view, self.now_ms, steps_max=self.steps_max)
+        if decision.blind:
+            self.sight.forget()
+            view = self.sight.look(self.now_ms)
+            assert view is not None
+            self.rounds["everything"] += 1
+            decision = self.planner.decide(view, self.now_ms, steps_max=self.steps_max)
         self.sight.decided(
             view,
             pending=decision.pending,

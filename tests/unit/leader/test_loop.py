@@ -36,6 +36,7 @@ class Decided:
     pending: bool = False
     more: bool = False
     left: tuple[int, ...] | None = None
+    blind: bool = False
     verdicts: tuple[RolloutVerdict, ...] = ()
 
 
