@@ -104,6 +104,8 @@ GOODBYE_S = 2.0
 SETTLE_S = 10.0
 """A peer that starts encodes no state so soon, for a snapshot or to remember it: elections and the first calls come
 before."""
+SNAPSHOT_REST = 3.0
+"""Storing a snapshot takes a quarter of a thread's time, so that writes meanwhile wait little longer than else."""
 
 
 class Peer:
@@ -158,7 +160,9 @@ class Peer:
             retired=self._retired,
             check_first=lambda: _check_members(self._directory, settings),
             config=replace(
-                EngineConfig.fast_failover() if settings.fast_failover else EngineConfig(), settle_s=SETTLE_S
+                EngineConfig.fast_failover() if settings.fast_failover else EngineConfig(),
+                settle_s=SETTLE_S,
+                snapshot_rest=SNAPSHOT_REST,
             ),
         )
         proposer = Proposer(self.log)

@@ -18,6 +18,7 @@ import numpy as np
 
 from orchestrator.contract.answers import GroupExplanation
 from orchestrator.contract.model import JobType, JobUid, NodeId
+from orchestrator.reconcile.alone import alone
 from orchestrator.reconcile.explain import remarks
 from orchestrator.reconcile.quota import Allowed, within_quota
 from orchestrator.reconcile.rounds import NO_ROOM, reconcile
@@ -48,6 +49,8 @@ NAME_BYTES = 8
 """Around each uid, node id and reason in a table."""
 
 
+LEFT_MAX = 5_000
+"""With more jobs left than this a round says that all are to be looked at: it costs as much then."""
 ROUND_STEPS = 20_000
 """A round places about so many plain instances, or a sixteenth of them one by one, and leaves the others to the next
 one, which follows at once. So a round takes tenths of a second however long the backlog is, what is submitted meanwhile
@@ -69,18 +72,23 @@ class Unplaced:
 class Decision:
     """``plans`` to propose in order, none if there is nothing to do; ``wake_at_ms``: when to decide again although
     nothing has changed, in unix ms (None: only a change matters). ``more``: the round ended at its bound, which it does
-    only with plans; ``unplaced`` counts what was tried; ``verdicts``: rollouts that are over."""
+    only with plans; ``left``: then the slots of the jobs that it did not get to, where these and those that change are
+    all that the next round has to look at, else None; ``unplaced`` counts what was tried; ``verdicts``: rollouts that
+    are over. ``blind``: somebody found no room in a view of some jobs alone, which does not show whom to evict; nothing
+    is proposed, and everything is to be looked at in its place, at once."""
 
     plans: tuple[ApplyPlan, ...]
     wake_at_ms: int | None
     unplaced: Unplaced
     more: bool = False
     verdicts: tuple[RolloutVerdict, ...] = ()
+    left: tuple[int, ...] | None = None
+    blind: bool = False
 
     @property
     def pending(self) -> bool:
-        """Something waits for what other jobs and nodes do, for a time, or for the next round."""
-        return bool(self.more or self.unplaced.no_room or self.unplaced.backing_off or self.unplaced.blocked)
+        """Something waits for what other jobs and nodes do, or for a time."""
+        return bool(self.unplaced.no_room or self.unplaced.backing_off or self.unplaced.blocked)
 
 
 class Planner:
@@ -116,10 +124,11 @@ def _decision(
     blocked = sum(note.missing for note in work.groups.values() if note.blocked or note.gang)
     blocked += sum(waiting for waiting, _ in allowed.said.values())
     no_room = sum(placements.unplaced)
-    # A view of some jobs alone does not show whom to evict for those without room: look at everything, at once.
+    # Nor may anybody who comes later take what whoever finds no room should have.
     blind = view.held is not None and no_room > 0
+    waits = no_room or blocked or work.instead or allowed.most or any(note.waiting for note in work.groups.values())
     decision = Decision(
-        plans=tuple(_cut(view, work, problem, placements)),
+        plans=() if blind else tuple(_cut(view, work, problem, placements)),
         wake_at_ms=now_ms if blind else work.wake_at_ms,
         unplaced=Unplaced(
             no_room=no_room,
@@ -129,8 +138,20 @@ def _decision(
         ),
         more=placements.more,
         verdicts=work.verdicts,
+        blind=blind,
+        left=_left(work.asks, placements) if placements.more and not waits else None,
     )
     return decision, problem
+
+
+def _left(asks: Sequence[Ask], placements: Placements) -> tuple[int, ...] | None:
+    """The slots of the jobs that a round that ended at its bound did not get to; None where one of them cannot be
+    decided about by itself, or they are too many."""
+    placed = np.bincount(np.frombuffer(placements.ask, dtype=np.int32), minlength=len(asks)).tolist()
+    jobs = {ask.job.slot: ask.job.spec for ask, count in zip(asks, placed, strict=True) if count < len(ask)}
+    if not jobs or len(jobs) > LEFT_MAX or not all(map(alone, jobs.values())):
+        return None
+    return tuple(sorted(jobs))
 
 
 def _round(

@@ -12,7 +12,9 @@ Default: jobs of 1,000 equal tasks are submitted (`SubmitJobs`), placed, committ
 Keys: `placements_per_s` (committed, from the first submit on), `seconds_committed` (the leader has committed every
 placement), `seconds_delivered`, `seconds_reported` (every agent's report "running" was acknowledged), `peer_rss_mib`
 (the largest peer, at its highest sample), `plan_ms` and `apply_ms` (from the leader's histograms; apply is one command
-of the log), `elections` (after the start), `state_hash_equal` (all peers, at one index).
+of the log), `elections` (after the start), `node_marks` (commands by which the leader called nodes lost or back),
+`new_attempts` (deliveries beyond the instances: what was placed anew because its node counted as lost; < 0 where the
+last ones had not arrived yet), `state_hash_equal` (all peers, at one index).
 
 `--steady`: first `--live` allocations; then `--rate` jobs of one task a second, one `SubmitJob` call each, every job
 another: from when the call was due to the assignment's arrival at the agent. Keys `submit_to_delivered_ms {p50, p99}`.
@@ -224,6 +226,8 @@ class Bench:
         self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{cluster.port[leader]}", options=options)
         self.control = rpc.ControlStub(self._channel)
         self.joined: dict[str, Any] = {}
+        self.asked = 0
+        """Instances of all that was submitted."""
 
     async def close(self) -> None:
         await self._channel.close(None)
@@ -232,6 +236,7 @@ class Bench:
         for start in range(0, len(jobs), per_call):
             request = pb.SubmitJobsRequest(request_id=uuid.uuid4().hex)
             request.jobs.extend(one.job for one in jobs[start : start + per_call])
+            self.asked += sum(one.job.groups[0].count for one in jobs[start : start + per_call])
             await retried(self.control.SubmitJobs, request, timeout_s=120)
 
     async def placed(self) -> int:
@@ -320,6 +325,9 @@ class Spent:
         }
 
 
+MARKS = 'raftsman_proposals_total{command="MarkNodes"}'
+
+
 def facts(bench: Bench, before: Metrics, after: Metrics, elections: int) -> dict[str, Any]:
     watch = bench.watch
     both = {
@@ -332,6 +340,8 @@ def facts(bench: Bench, before: Metrics, after: Metrics, elections: int) -> dict
         "leader": bench.leader,
         **both,
         "elections": elections,
+        "node_marks": int(after.get(MARKS, 0) - before.get(MARKS, 0)),
+        "new_attempts": bench.nodes.sum("delivered") - bench.asked,
     }
 
 
@@ -389,6 +399,7 @@ async def steady(bench: Bench) -> dict[str, Any]:
             bench.show(f"{number} of {total} jobs, {len(nodes.arrived)} delivered")
     await asyncio.gather(*calls)
     took = time.monotonic() - began
+    bench.asked += total - len(failed)
     used, after = spent.told(bench.leader, total), await watch.metrics(bench.leader)
     await nodes.until(lambda: len(nodes.arrived) >= total - len(failed), "all jobs delivered", 60)
     waited = [1000 * (nodes.arrived[name] - at) for name, at in due.items() if name in nodes.arrived]
@@ -434,6 +445,7 @@ async def single(bench: Bench) -> dict[str, Any]:
                 request.jobs.extend(one.job for one in jobs)
                 await retried(bench.control.SubmitJobs, request)
             submitted += count
+            bench.asked += count
 
     began = time.monotonic()
     callers = asyncio.gather(*(caller() for _ in range(said.callers)))

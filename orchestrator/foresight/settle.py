@@ -84,8 +84,19 @@ def settle(
         ended = False
         if view is not None:
             decision = planner.decide(view, ran.now_ms)
+            if decision.blind:
+                sight.forget()
+                view = sight.look(ran.now_ms)
+                assert view is not None
+                decision = planner.decide(view, ran.now_ms)
             plans = decision.plans
-            sight.decided(view, pending=decision.pending, more=decision.more, wake_at_ms=decision.wake_at_ms)
+            sight.decided(
+                view,
+                pending=decision.pending,
+                more=decision.more,
+                left=decision.left,
+                wake_at_ms=decision.wake_at_ms,
+            )
             if decision.verdicts:
                 ended = _changed(perform(state, EndRollouts(verdicts=decision.verdicts), ran.now_ms))
                 sight.forget()

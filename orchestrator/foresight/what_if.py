@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from orchestrator import plan
 from orchestrator.contract.answers import GroupExplanation
+from orchestrator.contract.devices import is_real
 from orchestrator.contract.foresight import Change, PendingGroup, WhatIf
 from orchestrator.contract.model import NodeSpec, NodeStatus
 from orchestrator.foresight.settle import at_rest, perform, settle
@@ -111,7 +112,8 @@ def _fresh_uid(state: State) -> str:
 def _another(node: Node) -> NodeSpec:
     """A machine like this one, on an engine of its own and with GPUs of its own."""
     devices = tuple(
-        replace(one, id=f"another-{one.id}", parent=one.parent and f"another-{one.parent}") for one in node.spec.devices
+        replace(one, id=f"another-{one.id}", parent=one.parent and f"another-{one.parent}") if is_real(one.id) else one
+        for one in node.spec.devices
     )
     return replace(node.spec, id="", name="", engine_id="", address="", boot_id="", devices=devices, sick_devices=())
 

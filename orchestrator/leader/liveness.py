@@ -25,6 +25,10 @@ BRAKED = Gauge("raftsman_mass_loss_brake", "1 while so many nodes are silent tog
 
 LEAST_WAIT_S = 0.25
 """Judging again sooner than this would find nothing that a human could tell apart."""
+GATHER_S = 0.5
+"""A lost node that is heard again is judged at once, those that follow within so long together: after a stall thousands
+come back one by one, and each judgement looks at all of them and is a command, after which a round looks at everything.
+A leader that did this for each would hear the others too late, and so lose them."""
 
 
 class Liveness:
@@ -38,6 +42,7 @@ class Liveness:
         self._lost: frozenset[str] = frozenset()
         self._back = False
         self._due = 0.0  # no judgement can come out differently before
+        self._back_due = 0.0  # nor, where a lost node was heard, before that
         self.brake = ""
         """What mass silence holds back now, "" while nothing."""
         self.on_back: Callable[[], None] | None = None
@@ -53,7 +58,7 @@ class Liveness:
         self._heard.clear()
         self._lost = frozenset()
         self._back = False
-        self._due = 0.0
+        self._due = self._back_due = 0.0
 
     def end(self) -> None:
         self._since = None
@@ -97,25 +102,30 @@ class Liveness:
         )
         began = verdict.braked and not self.brake
         self._tell(verdict)
-        self._lost = frozenset(node.spec.id for node in known if node.status is NodeStatus.LOST)
+        silent = verdict.mark.lost if verdict.mark is not None else ()
+        self._lost = frozenset(
+            [*(node.spec.id for node in known if node.status is NodeStatus.LOST), *(mark.node_id for mark in silent)]
+        )
         self._back = False
+        self._back_due = now + GATHER_S
         for node_id in self._heard.keys() - {node.spec.id for node in known}:
             del self._heard[node_id]  # forgotten
         # What is written now has to be seen before it is known what comes next.
-        self._due = self._next(known, now, self._since) if verdict.mark is None else now
+        self._due = self._next(known, now, self._since) if verdict.mark is None else now + GATHER_S
         if not began:
             return verdict.mark
         return replace(verdict.mark or MarkNodes(), brake=verdict.message)
 
     def due(self) -> bool:
-        """Whether a judgement can come out differently than the last one."""
-        return self._back or self._clock() >= self._due
+        """Whether a judgement can come out differently than the last one, and is not too soon after it."""
+        return self.next_judgement_s() <= 0
 
     def next_judgement_s(self) -> float:
-        """Seconds until the judgement can come out differently: 0 when a lost node was heard again."""
+        """Seconds until the judgement can come out differently; soon when a lost node was heard again."""
         if self._since is None:
             return self.bound_ms / 1000
-        return 0.0 if self._back else max(0.0, self._due - self._clock())
+        due = min(self._due, self._back_due) if self._back else self._due
+        return max(0.0, due - self._clock())
 
     def _next(self, nodes: Iterable[Node], now: float, since: float) -> float:
         """When, as far as was heard until now, the first node will have been silent for too long. Of the nodes that

@@ -82,6 +82,14 @@ class Plan(Protocol):
     def more(self) -> bool:
         """The round ended at its bound: another is to follow as soon as its plans are in."""
 
+    @property
+    def blind(self) -> bool:
+        """The view of some jobs alone did not suffice: everything is to be looked at in its place, at once."""
+
+    @property
+    def left(self) -> Sequence[int] | None:
+        """Then the slots of the jobs that it did not get to, where no others need a look for that."""
+
 
 class Cluster(Views, Templates, Protocol):
     """The replicated state, as far as the leader's loop reads it. Called on the loop that owns it."""
@@ -195,27 +203,18 @@ class LeaderLoop:
         if due is not None:
             # What went in is in the state now; what did not was dealt with by another leader, or will be looked at.
             return 0.0 if await self._changes(due) else PAUSE_S
-        make_room = self._sight.make_room()
-        if make_room is not None:
-            await asyncio.to_thread(make_room)
-        began = self._clock()
-        view = self._sight.look(now_ms)
-        if view is None:
-            return self._pause_s(self._sight.wake_at_ms)
-        try:
-            if _is_large(view):
-                plan = await asyncio.to_thread(self._decide, view, now_ms)
-            else:
-                plan = self._decide(view, now_ms)
-        except BaseException:
+        found = await self._decide_now(now_ms)
+        if found is not None and found[1].blind:
             self._sight.forget()
-            raise
-        took = self._clock() - began
+            found = await self._decide_now(now_ms)
+        if found is None:
+            return self._pause_s(self._sight.wake_at_ms)
+        view, plan, took = found
         PLAN_SECONDS.observe(took)
         if took > BRIEF_S and not plan.more:
             # A large cluster changes all the time: at most half of it goes into deciding, even in another thread.
             self._rest_until = self._clock() + took
-        self._sight.decided(view, pending=plan.pending, more=plan.more, wake_at_ms=plan.wake_at_ms)
+        self._sight.decided(view, pending=plan.pending, more=plan.more, left=plan.left, wake_at_ms=plan.wake_at_ms)
         ended = False
         if plan.verdicts:
             ended = await self._changes(EndRollouts(verdicts=tuple(plan.verdicts)))
@@ -228,9 +227,28 @@ class LeaderLoop:
             return 0.0 if ended else PAUSE_S
         return self._pause_s(plan.wake_at_ms)
 
+    async def _decide_now(self, now_ms: int) -> tuple[ClusterView, Plan, float] | None:
+        """What is looked at, what comes of it, and the seconds that took; None: there is nothing to decide about."""
+        make_room = self._sight.make_room()
+        if make_room is not None:
+            await asyncio.to_thread(make_room)
+        began = self._clock()
+        view = self._sight.look(now_ms)
+        if view is None:
+            return None
+        try:
+            if _is_large(view):
+                plan = await asyncio.to_thread(self._decide, view, now_ms)
+            else:
+                plan = self._decide(view, now_ms)
+        except BaseException:
+            self._sight.forget()
+            raise
+        return view, plan, self._clock() - began
+
     def _pause_s(self, wake_at_ms: int | None) -> float:
         """How long to sleep if nothing changes."""
-        wait_s = min(IDLE_S, self._liveness.next_judgement_s())
+        wait_s = min(IDLE_S, max(self._liveness.next_judgement_s(), self._judge_after - self._clock()))
         wait_s = min(wait_s, max(0.0, self._collect_at - self._clock()))
         for at_ms in (wake_at_ms, self._timetable.wake_at_ms):
             if at_ms is not None:

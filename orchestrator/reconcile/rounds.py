@@ -108,7 +108,9 @@ def _overdue(scene: Scene, stops: Int32Array, now_ms: int) -> int | None:
     """Adds to ``stops`` all that is left on nodes whose drain should be over, whatever budgets and paces say; returns
     the next such deadline."""
     columns, nodes = scene.view.allocations, scene.view.nodes_by_slot
-    due = {slot: node.drain_deadline_ms for slot, node in nodes.items() if node.draining and node.drain_deadline_ms}
+    # Not all nodes: most rounds look at one job, and none of its instances is on any that is drained.
+    slots = np.unique(columns.node[scene.live & scene.rows.node_draining]).tolist()
+    due = {slot: nodes[slot].drain_deadline_ms for slot in slots if nodes[slot].drain_deadline_ms}
     if not due:
         return None
     running = scene.live & (columns.desired == Desired.RUN)

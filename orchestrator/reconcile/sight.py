@@ -1,10 +1,11 @@
 """How much of the cluster a round has to look at: everything, the jobs that changed, or nothing.
 
-Owns: what earlier rounds have seen to. Leaves to others: what changed (``state.changes``), deciding (``plan``). The
-rule: a round may look at single jobs only while nothing waits for room, a name or a time, and only at jobs that are
-decided about by themselves (``reconcile.alone``); whenever a round comes to anything else than was hoped, the next one
-looks at everything. So a mistake here costs a round, and never work that is left undone for good. Nodes that join an
-idle cluster cost no round at all: they matter where something waits, or runs on every node.
+Owns: what earlier rounds have seen to, and what of a long backlog they have left. Leaves to others: what changed
+(``state.changes``), deciding (``plan``). The rule: a round may look at single jobs only while nothing waits for room, a
+name or a time, and only at jobs that are decided about by themselves (``reconcile.alone``); whenever a round comes to
+anything else than was hoped, the next one looks at everything (at once, where somebody found no room). So a mistake
+here costs a round, and never work that is left undone for good. Nodes that join an idle cluster cost no round at all:
+they matter where something waits, or runs on every node.
 """
 
 from __future__ import annotations
@@ -92,6 +93,7 @@ class Sight:
         self._nodes_index = -1  # of the nodes in ``_whole``
         self._pending = False
         self._everywhere = False  # there may be jobs that run on every node
+        self._left: tuple[int, ...] = ()  # slots of jobs that the last round did not get to, though nothing held it up
         self.wake_at_ms: int | None = None
 
     def forget(self) -> None:
@@ -116,6 +118,8 @@ class Sight:
         if whole is None:
             return self._views.view()
         slots = self._views.changed_since(self._index)
+        if slots is not None and self._left:
+            slots = sorted({*slots, *self._left})
         # Of single jobs that changed with the nodes, too: a look at these alone would count the nodes as seen to.
         wider = (self._pending or self._everywhere) and self._views.nodes_changed_since(self._index)
         if slots is not None and not slots:
@@ -129,15 +133,19 @@ class Sight:
         self._nodes_index = some.index
         return some if all(alone(job.spec) for job in some.jobs.values()) else self._views.view()
 
-    def decided(self, view: ClusterView, *, pending: bool, more: bool, wake_at_ms: int | None) -> None:
+    def decided(
+        self, view: ClusterView, *, pending: bool, more: bool, left: Sequence[int] | None, wake_at_ms: int | None
+    ) -> None:
         """What came of ``view``. ``pending``: something waits for what other jobs and nodes do, or for a time.
-        ``more``: the round ended before it had looked at everything."""
+        ``more``: the round ended before it had looked at everything; ``left``: the slots of the jobs that it did not
+        get to, where no others need a look for that, else None."""
         if view.held is None:
             self._whole = nodes_alone(view)
             self._nodes_index = view.index
             self._everywhere = False
         self._everywhere = self._everywhere or any(job.spec.type is JobType.SYSTEM for job in view.jobs.values())
-        if more:
+        self._left = tuple(left) if more and left is not None else ()
+        if more and left is None:
             self._whole = None  # nothing has to change for the next round to have work
         self._index = view.index
         self._pending = pending

@@ -3,12 +3,17 @@
 Owns: the order of durable steps. A snapshot of ours is on disk before the journal behind it is forgotten; a leader's is
 on disk before the state is replaced, and both before it is acknowledged (RAFT.md, S5, S7). Leaves the chunks to
 ``snapshotting`` and threads to its host. The one rule: the store never goes back to an older snapshot.
+
+Nobody waits for a snapshot of ours, and everybody for the loop and the disk that it takes its share of. So it is stored
+at leisure, part by part with rests between them; and because all peers apply the same entries, each takes its snapshots
+after another number of them: were they all at it at once, no majority would be quick.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+import time
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -25,7 +30,32 @@ from orchestrator.replication.v1 import peer_pb2 as pb
 
 OVERDUE = 8
 """So many times what makes a snapshot due, it does not wait for a peer that has just started to settle."""
+LONGEST_REST_S = 0.1
 _log = structlog.get_logger("raftsman.replication")
+
+
+def share_of(peer_id: str, peers: Sequence[str]) -> float:
+    """How much of what makes a snapshot due is enough for this peer: from one half on, all for the last one."""
+    place = sorted(peers).index(peer_id)
+    return 1 - (len(peers) - 1 - place) / (2 * len(peers))
+
+
+def at_leisure(
+    parts: Iterable[bytes],
+    rest: float,
+    go_on: Callable[[], bool],
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[bytes]:
+    """The parts; after each ``rest`` times as long as it took to make and to use it, but no more once ``go_on`` says
+    that somebody waits."""
+    began = clock()
+    for part in parts:
+        yield part
+        if rest and go_on():
+            sleep(min(rest * (clock() - began), LONGEST_REST_S))
+        began = clock()
 
 
 class Host(Protocol):
@@ -65,8 +95,11 @@ class SnapshotKeeper:
         keep_log: bool,
         send: Callable[[str, pb.Frame], None],
         clock: Callable[[], float],
+        share: float = 1.0,
     ) -> None:
+        """``share``: of what makes a snapshot due, see ``share_of``."""
         self._host = host
+        self._share = share
         self._core = core
         self._storage = storage
         self._guard = guard
@@ -109,7 +142,7 @@ class SnapshotKeeper:
             (self._machine.index - done_index) / config.compact_commands,
             storage.bytes_since_snapshot / config.compact_bytes,
         )
-        if due < 1:
+        if due < self._share:
             return
         settles_s = self._settled_at - self._clock()
         if settles_s > 0 and due < OVERDUE:
@@ -137,7 +170,9 @@ class SnapshotKeeper:
                     last_index=applied, last_term=term, index=self._machine.index, epoch=self._config.epoch
                 )
                 encode = self._machine.capture()
-                await self._host.in_thread(lambda: self._store.save(meta, encode()))
+                rest = self._config.snapshot_rest
+                parts = at_leisure(encode(), rest, self._nobody_waits) if rest else encode()
+                await self._host.in_thread(lambda: self._store.save(meta, parts))
                 if self._host.running:
                     self.saved += 1
                     self._storage.saved(
@@ -146,6 +181,10 @@ class SnapshotKeeper:
         finally:
             self._compacting = False
             self._host.wake()
+
+    def _nobody_waits(self) -> bool:
+        """For the store. Asked in a thread."""
+        return self._host.serving and not self._installing and not self.senders
 
     # ------------------------------------------------------------------ sending
 

@@ -61,13 +61,13 @@ class ClusterMachine:
             return self.state.reject("INTERNAL", f"applying {type(entry.command).__name__} failed: {error!r}"[:500])
 
     def make_room(self) -> Callable[[], None]:
-        rows = self.state.table.high + ROOM_ROWS
+        rows, blank = self.state.table.high + ROOM_ROWS, self.state.table.blank()
 
         def work() -> None:
             # Whoever asked for one that is there gave up, or is about to copy.
             self._rooms = [room for room in self._rooms if len(room["job"]) + ROOM_ROWS >= rows]
             if len(self._rooms) < ROOMS_MAX:
-                self._rooms.append(room_for(rows))
+                self._rooms.append(room_for(rows, blank))
 
         return work
 

@@ -58,6 +58,9 @@ class EngineConfig:
     settle_s: float = 0.0
     """So long after its start a peer takes no snapshot that is not long overdue: those that start together have better
     things to do than to encode what they have just read."""
+    snapshot_rest: float = 0.0
+    """So many times as long as it worked at a part of a snapshot, the thread that stores it rests before the next part:
+    it takes turns with the loop at the interpreter, and with the journal at the disk."""
     tail_entries: int = 5_000  # kept behind a snapshot, so that a slightly late peer needs none
     tail_bytes: int = 16 * 1024 * 1024
     snapshot_chunk_bytes: int = 512 * 1024

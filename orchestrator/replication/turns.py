@@ -30,7 +30,7 @@ from orchestrator.contract.errors import (
     StartupError,
     UnknownOutcomeError,
 )
-from orchestrator.replication.compaction import SnapshotKeeper
+from orchestrator.replication.compaction import SnapshotKeeper, share_of
 from orchestrator.replication.elections import Elections
 from orchestrator.replication.guard import Guard
 from orchestrator.replication.link import Network, greeting_problem
@@ -234,7 +234,7 @@ class EngineRoom:
         self._snapshots = SnapshotKeeper(
             host=self, core=self._core, storage=self._storage, guard=self._guard, machine=self._machine,
             store=self._store, config=config, check=guards.check_snapshots, keep_log=guards.keep_log_over_snapshot,
-            send=send, clock=self._clock,
+            send=send, clock=self._clock, share=share_of(self._peer_id, list(self._peers)),
         )  # fmt: skip
 
     @property

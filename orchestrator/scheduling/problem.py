@@ -155,9 +155,9 @@ class Problem:
         for dimension, used in enumerate((held.cpu_millis, held.memory_mib, held.disk_mib)):
             self.free[:, dimension] -= used[self.slots]
         if self.devices.any:
-            width = self.devices.free.shape[1]
-            there = self.devices.free != ABSENT
-            self.devices.free -= np.where(there, held.device_millis[self.slots, :width], 0).astype(np.int32)
+            width = min(self.devices.free.shape[1], held.device_millis.shape[1])
+            free = self.devices.free[:, :width]
+            free -= np.where(free != ABSENT, held.device_millis[self.slots, :width], 0).astype(np.int32)
         if held.ports:
             for number, node in enumerate(self.nodes):
                 self.ports.occupy(number, held.ports.get(engine_key(node), ()))

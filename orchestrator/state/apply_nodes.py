@@ -163,7 +163,7 @@ def _renumber_devices(state: State, node: Node, spec: NodeSpec, rows: Rows) -> N
             usage[new] = ledger.device_millis[node.slot, number]
     table.device_mask[held] = masks
     table.gpu_millis[held[masks == 0]] = 0
-    ledger.device_millis[node.slot] = usage
+    ledger.hold_devices(node.slot, usage)
     state.usage.entered(state, sorted(set(table.job[held].tolist())))
 
 

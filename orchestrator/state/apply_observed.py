@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from orchestrator.contract.model import AllocState
 from orchestrator.contract.transitions import EDGES, TERMINAL
+from orchestrator.state.allocations import put
 from orchestrator.state.apply_rows import MAX_REASON
 from orchestrator.state.apply_statuses import MAX_HEALTH, Seen, note_progress, observe, told
 from orchestrator.state.check import MAX_INT32
@@ -154,8 +155,8 @@ def _observe_all(state: State, command: RecordObserved, found: Rows) -> bool:
     if not len(places):
         return False
     rows, after, reason = found[places], columns.state[places], columns.reason[places]
-    table.restarts[rows] = columns.restarts[places]
-    table.exit_code[rows] = np.maximum(columns.exit_code[places], -MAX_INT32)
+    put(table.restarts, rows, columns.restarts[places])
+    put(table.exit_code, rows, np.maximum(columns.exit_code[places], -MAX_INT32))
     _set_reasons(state, rows, after, [command.reasons[one] for one in reason.tolist()])
     failed = rows[(after == int(AllocState.FAILED)) & (columns.start_failed[places] != 0)]
     table.start_failed[failed] = True
@@ -165,7 +166,7 @@ def _observe_all(state: State, command: RecordObserved, found: Rows) -> bool:
         state.end_rows(rows[after == number], AllocState(number))
     live = rows[~ended]
     table.state[live] = after[~ended]
-    table.health[live] = health[places][~ended]
+    put(table.health, live, health[places][~ended])
     state.stamp(live)
     state.moved(live)
     _emit(state, command, places, rows, np.where(checked[places], 1 + (health[places] & 1), 0))

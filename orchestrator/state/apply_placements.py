@@ -392,7 +392,6 @@ class Placing:
             "ordinal": columns.ordinal[accepted],
             "attempt": columns.attempt[accepted],
             "version": columns.version[accepted],
-            "restarts": 0,
             "node": self.slots[accepted],
             "desired": int(Desired.RUN),
             "state": int(AllocState.PENDING),
@@ -401,17 +400,15 @@ class Placing:
             "disk_mib": self.need[accepted, 2],
             "device_mask": columns.device_mask[accepted],
             "gpu_millis": columns.gpu_millis[accepted],
-            "exit_code": 0,
-            "start_failed": False,
             "failures": self.failures[accepted],
-            "moved": False,
             "create_index": state.index,
             "modify_index": state.index,
             "create_time_ms": state.time_ms,
             "modify_time_ms": state.time_ms,
         }
         for name, value in values.items():
-            getattr(table, name)[rows] = value
+            if name not in _OFTEN_ZERO or value.any():  # the rows hold zeros
+                getattr(table, name)[rows] = value
         if len(columns.ports):
             for row, place in zip(rows.tolist(), accepted.tolist(), strict=True):
                 ports = self._ports(place)
@@ -443,6 +440,9 @@ class Placing:
                 name = f"{spec.name}/{spec.groups[group].name}/{ordinal}"
                 events.append((spec.namespace, spec.name, name, nodes[node], "", attempt))
         self.state.events.emit_rows("alloc.placed", events)
+
+
+_OFTEN_ZERO = frozenset(("group", "disk_mib", "device_mask", "gpu_millis", "failures"))
 
 
 def _repeated(static_ports: tuple[int, ...]) -> int:

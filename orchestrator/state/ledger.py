@@ -37,15 +37,15 @@ def device_bits(masks: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
 
 class Ledger:
     """Arrays are by ``Node.slot``. cpu_millis, memory_mib, disk_mib: int64, in use; device_millis: int32 (slot,
-    MAX_DEVICES), in use; rows_kept: int64, table rows of any state that name the slot. Hints for streams, never
-    hashed: touched: int64, the last index at which something changed that the node's agent must hear of; lost_touched:
-    likewise, of its LOST rows alone. ``live``: int32 rows by slot, in no order that anything may depend on. ``custom``:
-    custom resources in use, which few have.
+    MAX_DEVICES), in use, nothing from column ``wide`` on; rows_kept: int64, table rows of any state that name the slot.
+    Hints for streams, never hashed: touched: int64, the last index at which something changed that the node's agent
+    must hear of; lost_touched: likewise, of its LOST rows alone. ``live``: int32 rows by slot, in no order that
+    anything may depend on. ``custom``: custom resources in use, which few have.
     """
 
     __slots__ = (
         "cpu_millis", "custom", "device_millis", "disk_mib", "live", "lost_touched", "memory_mib", "ports", "rows_kept",
-        "touched",
+        "touched", "wide",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -56,6 +56,7 @@ class Ledger:
         self.touched: npt.NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self.lost_touched: npt.NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self.device_millis: npt.NDArray[np.int32] = np.zeros((0, MAX_DEVICES), dtype=np.int32)
+        self.wide = 0
         self.live: list[Rows] = []
         self.ports: dict[str, dict[int, int]] = {}
         self.custom = CustomUse()
@@ -134,6 +135,12 @@ class Ledger:
         self.touched[:] = index
         self.lost_touched[:] = index
 
+    def hold_devices(self, slot: int, millis: npt.NDArray[np.int32]) -> None:
+        """int32 (MAX_DEVICES): what is in use of a node's devices from now on."""
+        self.device_millis[slot] = millis
+        if millis.any():
+            self.wide = max(self.wide, int(np.flatnonzero(millis)[-1]) + 1)
+
     def _add(self, table: AllocationTable, rows: Rows, slots: npt.NDArray[np.int32], sign: int) -> None:
         if table.custom:
             for row, slot in zip(rows.tolist(), slots.tolist(), strict=True):
@@ -145,5 +152,6 @@ class Ledger:
         if len(with_devices):
             chosen = rows[with_devices]
             place, device = np.nonzero(device_bits(table.device_mask[chosen]))
+            self.wide = max(self.wide, int(device.max()) + 1)
             amount: npt.NDArray[Any] = sign * table.gpu_millis[chosen][place]
             np.add.at(self.device_millis, (slots[with_devices][place], device), amount)

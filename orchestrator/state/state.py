@@ -30,7 +30,7 @@ from orchestrator.contract.model import (
     added,
 )
 from orchestrator.contract.rollouts import Rollout, RolloutStatus
-from orchestrator.state.allocations import FREE, AllocationTable
+from orchestrator.state.allocations import FREE, AllocationTable, put
 from orchestrator.state.answers import Answers
 from orchestrator.state.changes import Changes
 from orchestrator.state.commands import Answer, Applied, Rejected, WriteAnswer
@@ -384,7 +384,7 @@ class State:
         """Live rows (each once) become terminal: what they held is free at once."""
         self.ledger.release(self.table, rows, self.node_at)
         self.table.state[rows] = int(state)
-        self.table.health[rows] = 0
+        put(self.table.health, rows, 0)
         for row in self._out_of_order(rows):
             self._relink(row)
         self.stamp(rows)

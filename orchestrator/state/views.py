@@ -46,7 +46,7 @@ from orchestrator.state.typical import Shape
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Held:
     """What nodes have given away, to whatever job; arrays by ``Node.slot``, as in ``ledger``. ``ports``: host ports
-    that are taken, by ``engine_key``."""
+    that are taken, by ``engine_key``; ``device_millis`` has no columns beyond ``Ledger.wide``, where nothing is."""
 
     cpu_millis: npt.NDArray[np.int64]
     memory_mib: npt.NDArray[np.int64]
@@ -154,7 +154,7 @@ def view_of(state: State, slots: Iterable[int], whole: ClusterView) -> ClusterVi
             cpu_millis=ledger.cpu_millis.copy(),
             memory_mib=ledger.memory_mib.copy(),
             disk_mib=ledger.disk_mib.copy(),
-            device_millis=ledger.device_millis.copy(),
+            device_millis=ledger.device_millis[:, : ledger.wide].copy(),
             ports={key: tuple(taken) for key, taken in ledger.ports.items()} if with_ports else {},
         ),
         typical=state.typical.shown(),

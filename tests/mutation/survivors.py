@@ -30,8 +30,8 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "_next_job: True -> False": _LENGTHS.format("group"),
     },
     "orchestrator.state.apply_nodes": {
-        "mark: node is not None and node.status is NodeStatus.LOST and (not _name_taken(state, node)) -> "
-        "node is not None and (not _name_taken(state, node))": "equivalent: a ready node takes its own name",
+        "mark: node is not None and node.status is NodeStatus.LOST and (not _replaced(state, node)) -> "
+        "node is not None and (not _replaced(state, node))": "equivalent: a ready node takes its own name",
     },
     "orchestrator.state.apply_plan": {
         "_find_rows: 1 -> 2": _NONE,

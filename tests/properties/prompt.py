@@ -86,8 +86,20 @@ class Real:
             self.wake_at_ms = self.sight.wake_at_ms
             return False
         decision = self.planner.decide(view, self.now_ms)
+        if decision.blind:
+            self.sight.forget()
+            self.looks["everything"] += 1
+            view = self.sight.look(self.now_ms)
+            assert view is not None
+            decision = self.planner.decide(view, self.now_ms)
         self.wake_at_ms = decision.wake_at_ms
-        self.sight.decided(view, pending=decision.pending, more=decision.more, wake_at_ms=decision.wake_at_ms)
+        self.sight.decided(
+            view,
+            pending=decision.pending,
+            more=decision.more,
+            left=decision.left,
+            wake_at_ms=decision.wake_at_ms,
+        )
         if decision.verdicts and not answer_of(self.do(EndRollouts(verdicts=decision.verdicts))).changed:
             self.sight.forget()  # something moved since
         for one in decision.plans:

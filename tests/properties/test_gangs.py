@@ -105,7 +105,7 @@ def test_gangs_stay_whole_whatever_happens_and_every_plan_with_them_goes_in(data
             submission = JobSubmission(spec=data.draw(gang_jobs()), uid=f"u{world.state.index}")
             world.do(SubmitJobs(jobs=(submission,)))
         elif kind == 1:
-            node, device = data.draw(st.sampled_from(NODES)), f"GPU-{data.draw(st.integers(0, 3))}"
+            node, device = data.draw(st.sampled_from(NODES)), f"gpu-{data.draw(st.integers(0, 3))}"
             world.do(CordonDevice(node_id=node, device_id=device, cordoned=data.draw(st.booleans())))
         else:
             disturb(world, data)
@@ -180,7 +180,7 @@ def gang_clusters(draw: st.DrawFn) -> tuple[Cluster, int]:
             devices=gpus(4, islands=(0, 0, 1, 1)) if draw(st.booleans()) else (),
             engine_id=draw(st.sampled_from(["", "", "shared"])),
             status=draw(st.sampled_from([NodeStatus.READY] * 6 + [NodeStatus.LOST])),
-            cordoned_devices=draw(st.sampled_from([(), (), ("GPU-1",)])),
+            cordoned_devices=draw(st.sampled_from([(), (), ("gpu-1",)])),
         )
     count = draw(st.integers(1, 6))
     other = cluster.job("other", group_spec(cpu=0, memory=0))

@@ -21,11 +21,12 @@ from tests.properties.test_plan import World, disturb, some_node
 
 
 class Sighted(World):
-    """A world whose leader remembers what it has seen to."""
+    """A world whose leader remembers what it has seen to. ``by_what_is_left``: and what of a backlog it has left."""
 
-    def __init__(self, *, steps_max: int = plan.ROUND_STEPS) -> None:
+    def __init__(self, *, steps_max: int = plan.ROUND_STEPS, by_what_is_left: bool = True) -> None:
         super().__init__()
         self.steps_max = steps_max
+        self.by_what_is_left = by_what_is_left
         self.sight = Sight(StateViews(lambda: self.state))
         self.planner = plan.Planner()
         self.rounds: Counter[str] = Counter()
@@ -40,7 +41,19 @@ class Sighted(World):
         if view.held is not None:
             self.compare(view)
         decision = self.planner.decide(view, self.now_ms, steps_max=self.steps_max)
-        self.sight.decided(view, pending=decision.pending, more=decision.more, wake_at_ms=decision.wake_at_ms)
+        if decision.blind:
+            self.sight.forget()
+            view = self.sight.look(self.now_ms)
+            assert view is not None
+            self.rounds["everything"] += 1
+            decision = self.planner.decide(view, self.now_ms, steps_max=self.steps_max)
+        self.sight.decided(
+            view,
+            pending=decision.pending,
+            more=decision.more,
+            left=decision.left if self.by_what_is_left else None,
+            wake_at_ms=decision.wake_at_ms,
+        )
         for one in decision.plans:
             outcome = self.do(one)
             assert outcome is not None
@@ -99,7 +112,53 @@ def test_a_round_that_ended_at_its_bound_is_followed_by_another_though_nothing_c
     while world.round():
         pass
     assert len(list(world.live())) == 48
-    assert world.rounds["everything"] > 2
+    assert world.rounds == {"everything": 1, "some jobs": 4, "nothing": 1}
+
+
+@given(data=st.data())
+@settings(max_examples=examples(40), deadline=None)
+def test_a_backlog_goes_where_it_would_if_every_round_looked_at_everything(data: st.DataObject) -> None:
+    """With priorities, jobs that come while the backlog is served, and nodes that run full."""
+    from orchestrator.contract.model import JobSpec
+    from orchestrator.state.commands import JobSubmission, SubmitJobs
+    from tests.unit.scheduling.cluster import group_spec
+
+    waves = data.draw(
+        st.lists(
+            st.lists(
+                st.tuples(
+                    st.sampled_from([20, 50, 80]), st.integers(1, 9), st.sampled_from([10, 30]), st.integers(0, 2)
+                ),
+                max_size=4,
+            ),
+            min_size=1,
+            max_size=6,
+        )
+    )
+    sizes = data.draw(st.lists(st.sampled_from([200, 600]), min_size=1, max_size=4))
+    found = []
+    for by_what_is_left in (True, False):
+        world = Sighted(steps_max=5, by_what_is_left=by_what_is_left)
+        for number, size in enumerate(sizes):
+            world.do(some_node(f"n{number}", size))
+        for at, wave in enumerate(waves):
+            for number, (priority, count, cpu, port) in enumerate(wave):
+                groups = (group_spec("a", count=count, cpu=cpu, memory=1, ports=(0,) * port),)
+                spec = JobSpec(name=f"job-{at}-{number}", priority=priority, groups=groups)
+                world.do(SubmitJobs(jobs=(JobSubmission(spec=spec, uid=spec.name),)))
+            world.round()
+        for _ in range(400):
+            if not world.round():
+                break
+        event(f"by what is left: {by_what_is_left}, some jobs alone: {world.rounds['some jobs'] > 0}")
+        table = world.state.table
+        found.append(
+            [
+                (views.allocation(world.state, row).id, int(table.node[row]), table.ports.get(row))
+                for row in range(table.high)
+            ]
+        )
+    assert found[0] == found[1]
 
 
 def test_who_finds_no_room_in_a_quiet_cluster_has_room_made_though_nothing_else_changes() -> None:

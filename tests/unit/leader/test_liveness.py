@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.contract.model import NodeSpec, NodeStatus
-from orchestrator.leader.liveness import BRAKED, LEAST_WAIT_S, Liveness
+from orchestrator.leader.liveness import BRAKED, GATHER_S, LEAST_WAIT_S, Liveness
 from orchestrator.state.model import Node
 
 
@@ -69,11 +69,12 @@ def test_what_was_heard_under_an_earlier_leadership_counts_for_nothing(liveness:
     assert liveness.judge([node("a")]) is None
 
 
-def test_a_lost_node_that_is_heard_is_back_and_the_loop_is_told_once(liveness: Liveness) -> None:
+def test_a_lost_node_that_is_heard_is_back_and_the_loop_is_told_once(liveness: Liveness, clock: Clock) -> None:
     told: list[bool] = []
     liveness.on_back = lambda: told.append(True)
     lost = [node("a", lost=True)]
     assert liveness.judge(lost) is None
+    clock.now += 1
     liveness.beat("a")
     liveness.beat("a")
     assert told == [True]
@@ -112,7 +113,32 @@ def test_what_a_verdict_comes_to_is_looked_at_again(liveness: Liveness, clock: C
     clock.now += 15
     liveness.beat("b")
     assert liveness.judge(nodes) is not None
+    assert not liveness.due()
+    clock.now += GATHER_S
     assert liveness.due()
+
+
+def test_nodes_that_come_back_one_by_one_are_judged_together(liveness: Liveness, clock: Clock) -> None:
+    lost = [node("a", lost=True), node("b", lost=True, slot=1), node("c", lost=True, slot=2)]
+    assert liveness.judge(lost) is None
+    clock.now += 1
+    liveness.beat("a")
+    assert liveness.due()
+    mark = liveness.judge(lost)
+    assert mark is not None
+    assert [one.node_id for one in mark.back] == ["a"]
+    after = [node("a"), *lost[1:]]
+    clock.now += 0.1
+    liveness.beat("b")
+    assert not liveness.due()
+    clock.now += 0.1
+    liveness.beat("c")
+    assert 0 < liveness.next_judgement_s() <= GATHER_S
+    clock.now += GATHER_S
+    assert liveness.due()
+    mark = liveness.judge(after)
+    assert mark is not None
+    assert [one.node_id for one in mark.back] == ["b", "c"]
 
 
 def test_mass_loss_is_braked_and_shown(liveness: Liveness, clock: Clock) -> None:

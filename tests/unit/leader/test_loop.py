@@ -19,7 +19,7 @@ from orchestrator.contract.v1 import agent_pb2, types_pb2
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.leader import loop as leader_loop
 from orchestrator.leader.cluster import StateCluster
-from orchestrator.leader.liveness import Liveness
+from orchestrator.leader.liveness import GATHER_S, Liveness
 from orchestrator.leader.loop import LeaderLoop
 from orchestrator.replication.log import LogStatus
 from orchestrator.state import views
@@ -35,6 +35,8 @@ class Decided:
     wake_at_ms: int | None = None
     pending: bool = False
     more: bool = False
+    left: tuple[int, ...] | None = None
+    blind: bool = False
     verdicts: tuple[RolloutVerdict, ...] = ()
 
 
@@ -140,6 +142,7 @@ async def test_a_silent_node_is_lost_and_its_work_goes_elsewhere() -> None:
         await leader.until(moved)
         lost = [int(state) for state in api.state.table.state[: api.state.table.high]]
         assert int(AllocState.LOST) in lost
+        leader.now += GATHER_S
         leader.liveness.beat("a")  # wakes the loop by itself
         await leader.until(lambda: api.state.nodes["a"].status is NodeStatus.READY)
 
@@ -298,8 +301,12 @@ async def test_a_verdict_that_changes_nothing_is_not_repeated_in_a_hot_loop() ->
         await api.register("b", identity="agent:n2", name="same")
         await leader.until(lambda: "a" in leader.liveness._lost)
         index = api.state.index
+        leader.now += GATHER_S
         leader.liveness.beat("a")  # it is heard, but another node has its name now
         await leader.until(lambda: api.state.index == index + 1)
+        leader.now += GATHER_S
+        leader.liveness.beat("a")
+        api.log._notify()
         for _ in range(200):
             await asyncio.sleep(0)
         assert api.state.index == index + 1

@@ -189,11 +189,13 @@ def test_the_columns_of_a_large_table_are_cut_into_parts() -> None:
 
 def test_a_copy_into_prepared_memory_is_the_same_copy() -> None:
     state = busy().state
-    used = room_for(state.table.high + 10)
-    for column in used.values():
-        column[:] = 1
-    assert image_hash(capture(state, used)) == image_hash(capture(state))
-    assert image_hash(capture(state, room_for(0))) == image_hash(capture(state))
+    rows, blank = state.table.high + 10, state.table.blank()
+    assert "node" not in blank
+    assert "moved" in blank
+    plain = {name: getattr(state.table, name)[: state.table.high].copy() for name, _ in STORED}
+    wanted = image_hash(replace(capture(state), columns=plain))
+    for room in (None, room_for(rows), room_for(rows, blank), room_for(rows, dict(STORED)), room_for(0)):
+        assert image_hash(capture(state, room)) == wanted
 
 
 @pytest.mark.parametrize("field", ["jobs", "nodes", "groups", "table"])

@@ -49,7 +49,7 @@ _INT64 = ("cpu_millis", "memory_mib", "disk_mib", "create_index", "modify_index"
 def gpus(count: int, model: str = "H100", memory_mib: int = 80_000, islands: Iterable[int] = ()) -> tuple[Device, ...]:
     where = list(islands) or [0] * count
     return tuple(
-        Device(id=f"GPU-{at}", model=model, memory_mib=memory_mib, island=where[at], numa=where[at] // 2)
+        Device(id=f"gpu-{at}", model=model, memory_mib=memory_mib, island=where[at], numa=where[at] // 2)
         for at in range(count)
     )
 

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.replication import machine as machines
 from orchestrator.replication.machine import ROOMS_MAX, ClusterMachine
-from orchestrator.state.allocations import STORED, VIEWED, AllocationTable, Room
+from orchestrator.state.allocations import STORED, VIEWED, AllocationTable, Room, put, room_for
 from tests.unit.state.kit import Kit, Placement, group, job, node
 
 
@@ -136,3 +136,38 @@ def test_room_that_became_too_small_keeps_nobody_from_getting_more(monkeypatch: 
     machine.state.table.take(100)
     machine.make_room()()
     assert [len(room["job"]) for room in machine._rooms] == [104]
+
+
+def test_zeros_are_not_written_where_nothing_else_was() -> None:
+    """What was never written takes no memory: a column that must not be written to shows who would."""
+    column = np.zeros(8, dtype=np.int64)
+    column.flags.writeable = False
+    put(column, np.array([1, 3]), 0)
+    put(column, np.array([1, 3]), np.zeros(2, dtype=np.int32))
+    with pytest.raises(ValueError, match="read-only"):
+        put(column, np.array([1, 3]), np.array([0, 7]))
+    column.flags.writeable = True
+    put(column, np.array([1, 3]), np.array([0, 7]))
+    assert column.tolist() == [0, 0, 0, 7, 0, 0, 0, 0]
+    put(column, np.array([3]), 0)
+    assert column.tolist() == [0] * 8
+
+
+def test_a_table_that_grows_and_is_copied_keeps_what_is_in_it() -> None:
+    table = AllocationTable()
+    generator = np.random.default_rng(1)
+    held: dict[str, list[int]] = {name: [] for name, _ in STORED}
+    for step in range(30):
+        rows = table.take(7_000)
+        for name, dtype in STORED:
+            empty = name != "job" and (step < 20 or name == "moved")
+            values = np.zeros(7_000, dtype=dtype) if empty else generator.integers(0, 2, 7_000).astype(dtype)
+            put(getattr(table, name), rows, values)
+            held[name] += values.tolist()
+    assert table.blank() == {"moved"}
+    for room in (None, room_for(table.high), room_for(table.high + 5, dict(STORED))):
+        stored = table.stored(room)
+        assert {name: column.tolist() for name, column in stored.items()} == held
+    again = AllocationTable(table.stored())
+    assert all(np.array_equal(getattr(again, name)[: again.high], held[name]) for name, _ in STORED)
+    assert again.blank() == {"moved"}
