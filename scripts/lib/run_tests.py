@@ -2,7 +2,8 @@
 
 First the tests that start no processes, on three workers: properties and the simulator only compute, but most of a
 test's time among clients, commands and drivers is waiting. Each worker costs some ten seconds of a processor before
-its first test, so a fourth brings nothing on two cores. Then the others in three lanes beside each other, each one test
+its first test, so a fourth brings nothing on two cores. They steal from each other, or one would be left alone with most
+of the simulator's seeds at the end. Then the others in three lanes beside each other, each one test
 after the other: what needs the machine's engine or a browser, what starts clusters of plain processes, which mostly
 wait, and the drills. Lanes are processes of their own: pytest-xdist 3.8's ``loadgroup`` does not group under pytest 9.
 
@@ -29,7 +30,7 @@ HEAVY = f"{ENGINE} or cluster or slow"
 PROCESSES = f"({HEAVY}) and not ({ENGINE})"
 OTHERS = ("integration", "mutation", "properties", "scenarios", "sim", "unit", "test_architecture.py")
 PASSES = (
-    (["-n", "3", "-m", f"not ({HEAVY})"],),
+    (["-n", "3", "--dist", "worksteal", "-m", f"not ({HEAVY})"],),
     (
         ["-m", ENGINE],
         ["-m", PROCESSES, "--ignore=tests/drills"],

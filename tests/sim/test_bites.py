@@ -34,7 +34,7 @@ HOLES = {
     ),
     "S4": Hole(
         "count_voters_once", 5, {"kill": 3.0, "power_all": 3.0, "isolate": 1.0, "one_way": 1.0, "depose": 2.0},
-        range(71, 76), {"duplicate_votes": 1.0},
+        range(37, 41), {"duplicate_votes": 1.0},
     ),
     "S10": Hole("disk_incarnations", 3, {"wipe": 4.0, "isolate": 3.0, "kill": 3.0}, range(12)),
     "S19": Hole(
