@@ -2,10 +2,10 @@
 
 First the tests that start no processes, on three workers: properties and the simulator only compute, but most of a
 test's time among clients, commands and drivers is waiting. Each worker costs some ten seconds of a processor before
-its first test, so a fourth brings nothing on two cores. They steal from each other, or one would be left alone with most
-of the simulator's seeds at the end. Then the others in three lanes beside each other, each one test
-after the other: what needs the machine's engine or a browser, what starts clusters of plain processes, which mostly
-wait, and the drills. Lanes are processes of their own: pytest-xdist 3.8's ``loadgroup`` does not group under pytest 9.
+its first test, so a fourth brings nothing on two cores. They steal from each other, or one would be left alone with
+most of the simulator's seeds at the end. Then the others in three lanes beside each other, each one test after the
+other: what needs the machine's engine or a browser, what starts clusters of plain processes, which mostly wait, and
+the drills. Lanes are processes of their own: pytest-xdist 3.8's ``loadgroup`` does not group under pytest 9.
 
 A few failures of tests that use real processes, sockets or clocks are looked at once more, each alone, when all is
 done: what fails then has failed. What passes then is counted as unsteady, with what it said the first time above: it
