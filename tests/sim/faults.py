@@ -319,6 +319,10 @@ class Faults:
                 peer.process.resume()
         deadline = world.loop.time() + world.schedule.settle_s
         await asyncio.gather(*self.changes)
+        # Newcomers, too: a change whose outcome nobody knew may still make one a member.
+        for peer in self._in_service():
+            if not peer.up and not peer.corrupt:
+                peer.start()
         while not all(world.peers[name].running for name in world.members()):
             world.witness.require()
             for peer in self._in_service():
