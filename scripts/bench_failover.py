@@ -21,7 +21,6 @@ import json
 import os
 import random
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -36,6 +35,7 @@ own_python.go_on()
 import grpc.aio
 
 from scripts.lib.clusters import MEMBERS, Cluster, Etcd, Raftsman, has_etcd, machine, percentile
+from scripts.lib.keeper import kept
 
 EVERY_S = 0.01
 TIMEOUT_S = 3.0
@@ -138,8 +138,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     load = os.getloadavg()
-    with tempfile.TemporaryDirectory(prefix="bench-failover-") as folder:
-        rows = asyncio.run(run(arguments, Path(folder)))
+    with kept("bench-failover-") as folder:
+        rows = asyncio.run(run(arguments, folder))
     if arguments.json:
         print(json.dumps({"rows": rows, "seed": arguments.seed, **machine(load)}))
         return

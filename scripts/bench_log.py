@@ -23,7 +23,6 @@ import json
 import os
 import statistics
 import sys
-import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +34,7 @@ from scripts.lib import own_python
 own_python.go_on()
 
 from scripts.lib.clusters import KEYS, Cluster, Etcd, Raftsman, Write, has_etcd, machine, percentile
+from scripts.lib.keeper import kept
 
 CHANNELS = 16
 WARM_UP_S = 0.5
@@ -153,8 +153,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     before = os.getloadavg()
-    with tempfile.TemporaryDirectory(prefix="bench-log-") as folder:
-        rows = asyncio.run(run(arguments, Path(folder)))
+    with kept("bench-log-") as folder:
+        rows = asyncio.run(run(arguments, folder))
     if arguments.json:
         print(json.dumps({"rows": rows, "rounds": arguments.rounds, "seconds": arguments.seconds, **machine(before)}))
         return

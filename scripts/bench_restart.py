@@ -17,7 +17,6 @@ import json
 import os
 import statistics
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -30,6 +29,7 @@ own_python.go_on()
 import grpc.aio
 
 from scripts.lib.clusters import MEMBERS, Cluster, Etcd, Raftsman, has_etcd, machine
+from scripts.lib.keeper import kept
 
 CALLERS, BATCH = 16, 32
 EVERY_S = 0.01
@@ -112,8 +112,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     load = os.getloadavg()
-    with tempfile.TemporaryDirectory(prefix="bench-restart-") as folder:
-        rows = asyncio.run(run(arguments, Path(folder)))
+    with kept("bench-restart-") as folder:
+        rows = asyncio.run(run(arguments, folder))
     if arguments.json:
         print(json.dumps({"rows": rows, **machine(load)}))
         return

@@ -32,7 +32,6 @@ import os
 import re
 import signal
 import sys
-import tempfile
 import time
 import urllib.request
 import uuid
@@ -54,6 +53,7 @@ from orchestrator.contract.channel import MAX_MESSAGE_BYTES
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.contract.v1 import control_pb2_grpc as rpc
 from scripts.lib.clusters import CHANNEL_OPTIONS, Raftsman, machine, percentile
+from scripts.lib.keeper import kept
 
 HERE = Path(__file__).resolve().parent
 SAMPLE_S = 0.5
@@ -558,8 +558,7 @@ async def measure(said: argparse.Namespace) -> dict[str, Any]:
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # leaves no process behind
-    with contextlib.ExitStack() as stack:
-        folder = said.data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="raftsman-scale-")))
+    with kept("raftsman-scale-", said.data) as folder:
         async with running(said, folder) as bench:
             mode = steady if said.steady else single if said.single else backlog
             async with profiled(said, bench.cluster, mode.__name__):

@@ -1,8 +1,9 @@
 """Clusters to measure: three processes on loopback, of Raftsman or of etcd, behind one face.
 
 Owns: starting, killing and finding the leader of each, and one write (or many in one call) through gRPC's asyncio
-client, the same for both. Leaves to others: what is measured. The rule: both keep every acknowledged write on disk
-(fsync), both speak plain text on loopback, and each process is ended by its id.
+client, the same for both. Leaves to others: what is measured, and to end all when the measurement is killed
+(``keeper.kept``). The rule: both keep every acknowledged write on disk (fsync), both speak plain text on loopback, and
+each process is ended by its id, which is noted in the cluster's folder while it runs.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import grpc.aio
 
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.contract.v1 import control_pb2_grpc as rpc
+from scripts.lib.keeper import note
 
 VALUE = "x" * 64
 KEYS = 1_000
@@ -101,6 +103,7 @@ class _Processes(abc.ABC):
         self.port = dict(zip(members, ports, strict=False))
         self.other_port = dict(zip(members, ports[len(members) :], strict=True))
         self._running: dict[str, asyncio.subprocess.Process] = {}
+        self._notes: dict[str, Path] = {}
         self._channels: list[grpc.aio.Channel] = []
 
     @abc.abstractmethod
@@ -119,11 +122,13 @@ class _Processes(abc.ABC):
             self._running[member] = await asyncio.create_subprocess_exec(
                 *self.argv(member), stdout=log, stderr=log, start_new_session=True, env=_environment()
             )
+        self._notes[member] = note(member, self._running[member].pid, self.folder)
 
     async def kill_member(self, member: str) -> None:
         process = self._running.pop(member)
         process.send_signal(signal.SIGKILL)
         await process.wait()
+        self._notes.pop(member).unlink(missing_ok=True)
 
     def channel(self, member: str) -> grpc.aio.Channel:
         made = grpc.aio.insecure_channel(f"127.0.0.1:{self.port[member]}", options=CHANNEL_OPTIONS)
@@ -164,7 +169,10 @@ class _Processes(abc.ABC):
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+        for file in self._notes.values():
+            file.unlink(missing_ok=True)
         self._running.clear()
+        self._notes.clear()
 
 
 class Raftsman(_Processes):

@@ -46,7 +46,7 @@ class _Kept(FaultyCluster):
 
     async def start(self) -> tuple[str, ...]:
         if self._keeper is None:
-            self._keeper = Keeper(self.data, self.engine.root, self.engine.group.lstrip("/"))
+            self._keeper = Keeper(self.data, (self.engine.root, self.engine.group.lstrip("/")))
             print(f"cluster and engine in {self.data}, control group {self.engine.group}", file=sys.stderr, flush=True)
         return await super().start()
 
