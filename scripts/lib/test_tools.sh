@@ -13,12 +13,17 @@ has iptables || want+=(iptables)
 has strace || want+=(strace)
 has mkfs.ext4 || want+=(e2fsprogs)
 { has mount && has losetup; } || want+=(mount)
+has_image() { docker image inspect "$1" || docker pull -q "$1"; }
 image() { # before pytest collects: tests ask then whether the engine has it
   command -v docker >/dev/null && docker info >/dev/null 2>&1 && command -v busybox >/dev/null || return 0
   scripts/lib/test_image.sh >/dev/null || echo "test: could not make the engine's test image" >&2
-  # A base for the compose tests' images takes minutes where no registry answers: it is made while the first tests run.
-  if [ "$(id -u)" = 0 ] && ! docker image inspect python:3.11-slim >/dev/null 2>&1; then
-    { docker pull -q python:3.11-slim || nice -n 10 scripts/make_base; } >/dev/null 2>&1 </dev/null &
+  # Bases for the compose tests' images take minutes where no registry answers: they are made while other tests run. The
+  # compose tests wait for these scripts, so they have no less priority than tests.
+  if [ "$(id -u)" = 0 ]; then
+    {
+      has_image python:3.11-slim || scripts/make_base
+      has_image docker:27-dind || scripts/make_dind_base
+    } >/dev/null 2>&1 </dev/null &
   fi
 }
 if [ ${#want[@]} -eq 0 ]; then
