@@ -20,6 +20,11 @@ from tests.integration.peer_processes import PeerCluster, agent, eventually, pee
 pytestmark = pytest.mark.cluster
 
 
+PAUSE_S = 0.01
+"""Between two writes of one writer, which take about as long: without it four writers take a whole processor, and the
+peers that are to catch up get none."""
+
+
 class Load:
     """Writers that never stop; each knows what was acknowledged to it."""
 
@@ -35,6 +40,7 @@ class Load:
             key, value = f"w{name}-{number % 50}", f"{name}-{number}"
             await self.client.put_variable(key, value)
             self.acknowledged[key] = value
+            await asyncio.sleep(PAUSE_S)
 
     async def stop(self) -> None:
         for task in self._tasks:
