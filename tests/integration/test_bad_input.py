@@ -310,7 +310,7 @@ def refusal(argv: tuple[str, ...], **flags: str) -> str:
     words = list(argv)
     for flag, value in flags.items():
         words[words.index(f"--{flag}") + 1] = value
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=200)
     assert done.returncode == 1, done.stderr
     return next(line for line in done.stderr.splitlines() if line.startswith("raftsman "))
 
