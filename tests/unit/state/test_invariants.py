@@ -8,7 +8,9 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.contract.model import AllocState, Resources
-from orchestrator.state.invariants import check
+from orchestrator.state.commands import WriteVariable
+from orchestrator.state.invariants import _differ, check
+from orchestrator.state.snapshot import Image, capture, image_hash
 from orchestrator.state.state import State
 from tests.unit.state.kit import Kit, Placement, group, job, node
 
@@ -85,3 +87,38 @@ def test_a_planted_fault_is_found(plant: Callable[[State], None]) -> None:
     assert check(state) == []
     plant(state)
     assert check(state)
+
+
+def changed(image: Image) -> list[tuple[Image, bool]]:
+    """Others, and whether they are to be told apart from it."""
+    (slot, one), *_ = image.jobs.items()
+    key, variable = next(iter(image.variables.items()))
+    (place, node_), *_ = image.nodes.items()
+    return [
+        (replace(image), False),
+        (replace(image, jobs={**image.jobs, slot: replace(one)}), False),
+        (replace(image, answers=list(image.answers), events=list(image.events)), False),
+        (replace(image, jobs={**image.jobs, slot: replace(one, modify_index=99)}), True),
+        (replace(image, jobs={**image.jobs, 7: one}), True),
+        (replace(image, jobs={}), True),
+        (replace(image, nodes={place + 1: node_}), True),
+        (replace(image, variables={key: replace(variable, value="other")}), True),
+        (replace(image, answers=image.answers[1:]), True),
+        (replace(image, answers=image.answers[::-1]), True),
+        (replace(image, events=image.events[:-1]), True),
+        (replace(image, events=image.events[::-1]), True),
+        (replace(image, index=image.index + 1), True),
+    ]
+
+
+def test_images_differ_when_their_hashes_do_whatever_they_share() -> None:
+    kit = Kit()
+    kit.register(node("n1"))
+    kit.submit(job("a", group()))
+    for number in range(2):
+        kit.do(WriteVariable(namespace="default", name=f"v{number}", value="1"), request_id=f"r{number}")
+    image = capture(kit.state)
+    assert len(image.answers) > 1 and len(image.events) > 1
+    for other, wanted in changed(image):
+        for one, another in ((image, other), (other, image)):
+            assert _differ(one, another) is wanted is (image_hash(one) != image_hash(another))
