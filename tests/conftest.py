@@ -6,6 +6,7 @@ takes a third of a second.
 
 from __future__ import annotations
 
+import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
@@ -22,3 +23,8 @@ structlog.configure(
         structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
     ]
 )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The compose file's tests come last: ``scripts/lib/test_tools.sh`` makes their images while others run."""
+    items.sort(key=lambda item: item.get_closest_marker("compose") is not None)

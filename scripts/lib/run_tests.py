@@ -1,11 +1,11 @@
-"""Runs the test suite in two passes and sums them up.
+"""Runs the test suite in lanes beside each other and sums them up.
 
-First the tests that start no processes, on three workers: properties and the simulator only compute, but most of a
-test's time among clients, commands and drivers is waiting. Each worker costs some ten seconds of a processor before
-its first test, so a fourth brings nothing on two cores. They steal from each other, or one would be left alone with
-most of the simulator's seeds at the end. Then the others in three lanes beside each other, each one test after the
-other: what needs the machine's engine or a browser, what starts clusters of plain processes, which mostly wait, and
-the drills. Lanes are processes of their own: pytest-xdist 3.8's ``loadgroup`` does not group under pytest 9.
+One lane has the tests that start no processes, on a worker for each processor: properties and the simulator only
+compute. The others have one test after the other: what needs the machine's engine or a browser, what starts clusters of
+plain processes, and the drills. These mostly wait, so the computing is done in what they leave over: it runs with less
+priority, or it would be in their way, and they are what takes longest. Workers steal from each other, or one would be
+left alone with most of the simulator's seeds at the end. Each costs some five seconds of a processor before its first
+test. Lanes are processes of their own: pytest-xdist 3.8's ``loadgroup`` does not group under pytest 9.
 
 A few failures of tests that use real processes, sockets or clocks are looked at once more, each alone, when all is
 done: what fails then has failed. What passes then is counted as unsteady, with what it said the first time above: it
@@ -16,12 +16,14 @@ whose outcome is their code's alone (properties, scenarios, the simulator) have 
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
 import tempfile
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
@@ -29,14 +31,14 @@ ENGINE = "docker or compose or browser"
 HEAVY = f"{ENGINE} or cluster or slow"
 PROCESSES = f"({HEAVY}) and not ({ENGINE})"
 OTHERS = ("integration", "mutation", "properties", "scenarios", "sim", "unit", "test_architecture.py")
-PASSES = (
-    (["-n", "3", "--dist", "worksteal", "-m", f"not ({HEAVY})"],),
-    (
-        ["-m", ENGINE],
-        ["-m", PROCESSES, "--ignore=tests/drills"],
-        ["-m", PROCESSES, *(f"--ignore=tests/{name}" for name in OTHERS)],
-    ),
+WORKERS = min(8, max(2, os.cpu_count() or 2))
+COMPUTING = ["-n", str(WORKERS), "--dist", "worksteal", "-m", f"not ({HEAVY})"]
+WAITING = (
+    ["-m", ENGINE],
+    ["-m", PROCESSES, "--ignore=tests/drills"],
+    ["-m", PROCESSES, *(f"--ignore=tests/{name}" for name in OTHERS)],
 )
+LESS_PRIORITY = ["nice", "-n", "10"]
 NOTHING_SELECTED = 5
 SOME_FAILED = 1
 WITH_REAL_TIME = ("tests/integration/", "tests/drills/", "tests/unit/")
@@ -47,11 +49,11 @@ AGAIN_AT_MOST = 4
 class Lane:
     """One pytest process; its output is read as it comes, so that it never waits for us."""
 
-    def __init__(self, options: list[str], arguments: list[str]) -> None:
+    def __init__(self, options: list[str], arguments: list[str], *, before: Sequence[str] = ()) -> None:
         self._cache = tempfile.TemporaryDirectory(prefix="raftsman-tests-")
         command = [
-            str(Path(sys.executable).parent / "pytest"), "-q", "--durations=10", "-o", f"cache_dir={self._cache.name}",
-            *options, *arguments,
+            *before, str(Path(sys.executable).parent / "pytest"), "-q", "--durations=10",
+            "-o", f"cache_dir={self._cache.name}", *options, *arguments,
         ]  # fmt: skip
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert self._process.stdout is not None
@@ -92,12 +94,13 @@ def main(arguments: list[str]) -> int:
     statuses: set[int] = set()
     totals: Counter[str] = Counter()
     failed: list[str] = []
-    for lanes in PASSES:
-        for lane in [Lane(options, arguments) for options in lanes]:
-            status, counts, names = lane.finish()
-            totals += counts
-            statuses.add(status)
-            failed += names
+    lanes = [Lane(options, arguments) for options in WAITING]
+    lanes.append(Lane(COMPUTING, arguments, before=LESS_PRIORITY))
+    for lane in lanes:
+        status, counts, names = lane.finish()
+        totals += counts
+        statuses.add(status)
+        failed += names
     unsteady: list[str] = []
     if may_try_again(statuses, failed) and totals["failed"] == len(failed):
         print("failed, and once more, alone: " + ", ".join(failed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -70,6 +71,19 @@ def test_what_failed_beside_others_is_looked_at_once_more(
     done = suite(tmp_path, **files)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (status, last), done.stdout + done.stderr
     assert "the first time" in done.stdout and "UNSTEADY tests/integration/test_b.py::test_unsteady" in done.stdout
+
+
+@pytest.mark.parametrize("folder", ["drills", "integration", "unit"])
+def test_every_test_is_in_one_lane_whatever_its_marks(folder: str) -> None:
+    names = ("docker", "compose", "browser", "cluster", "slow", "soak")
+    for marks in itertools.chain.from_iterable(itertools.combinations(names, n) for n in range(len(names) + 1)):
+        lanes = [
+            options
+            for options in (*run_tests.WAITING, run_tests.COMPUTING)
+            if f"--ignore=tests/{folder}" not in options
+            and eval(options[options.index("-m") + 1], {name: name in marks for name in names})
+        ]
+        assert len(lanes) == 1, (marks, lanes)
 
 
 def test_who_has_no_second_chance() -> None:
