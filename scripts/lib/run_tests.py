@@ -1,11 +1,11 @@
 """Runs the test suite in lanes beside each other and sums them up.
 
-One lane has the tests that start no processes, on a worker for each processor: properties and the simulator only
-compute. The others have one test after the other: what needs the machine's engine or a browser, what starts clusters of
-plain processes, and the drills. These mostly wait, so the computing is done in what they leave over: it runs with less
-priority, or it would be in their way, and they are what takes longest. Workers steal from each other, or one would be
-left alone with most of the simulator's seeds at the end. Each costs some five seconds of a processor before its first
-test. Lanes are processes of their own: pytest-xdist 3.8's ``loadgroup`` does not group under pytest 9.
+One lane has what only computes: properties, scenarios and the simulator, on a worker for each processor. The next one
+has the other tests that start no processes, on two. The rest have one test after the other: what needs the machine's
+engine or a browser, what starts clusters of plain processes, and the drills. These mostly wait, so the computing is
+done in what they leave over: it runs with less priority, or it would be in the way of whoever looks at a clock. Workers
+steal from each other, or one would be left alone with most of the simulator's seeds at the end. Lanes are processes of
+their own: pytest-xdist 3.8's ``loadgroup`` does not group under pytest 9.
 
 A few failures of tests that use real processes, sockets or clocks are looked at once more, each alone, when all is
 done: what fails then has failed. What passes then is counted as unsteady, with what it said the first time above: it
@@ -30,20 +30,38 @@ from typing import IO
 ENGINE = "docker or compose or browser"
 HEAVY = f"{ENGINE} or cluster or slow"
 PROCESSES = f"({HEAVY}) and not ({ENGINE})"
-OTHERS = ("integration", "mutation", "properties", "scenarios", "sim", "unit", "test_architecture.py")
+DRILLS = ("drills",)
+COMPUTING = ("properties", "scenarios", "sim")
+OTHERS = ("integration", "mutation", "unit", "test_architecture.py")
 WORKERS = min(8, max(2, os.cpu_count() or 2))
-COMPUTING = ["-n", str(WORKERS), "--dist", "worksteal", "-m", f"not ({HEAVY})"]
-WAITING = (
+
+
+def without(names: Sequence[str]) -> list[str]:
+    return [f"--ignore=tests/{name}" for name in names]
+
+
+FIRST = (
     ["-m", ENGINE],
-    ["-m", PROCESSES, "--ignore=tests/drills"],
-    ["-m", PROCESSES, *(f"--ignore=tests/{name}" for name in OTHERS)],
+    ["-m", PROCESSES, *without(DRILLS)],
+    ["-m", PROCESSES, *without((*COMPUTING, *OTHERS))],
+    ["-n", "2", "--dist", "worksteal", "-m", f"not ({HEAVY})", *without(COMPUTING)],
 )
+LAST = ["-n", str(WORKERS), "--dist", "worksteal", "-m", f"not ({HEAVY})", *without((*DRILLS, *OTHERS))]
 LESS_PRIORITY = ["nice", "-n", "10"]
 NOTHING_SELECTED = 5
 SOME_FAILED = 1
 WITH_REAL_TIME = ("tests/integration/", "tests/drills/", "tests/unit/")
 AGAIN_AT_MOST = 4
 """More failures than this have a cause that a second look would only hide."""
+
+
+def meant(options: Sequence[str], arguments: list[str]) -> list[str] | None:
+    """What of the arguments concerns a lane: pytest collects a path that it is told of, ignored or not. None: nothing,
+    for all paths are another lane's."""
+    ignored = tuple(one.removeprefix("--ignore=") for one in options if one.startswith("--ignore="))
+    kept = [one for one in arguments if not one.startswith(ignored)]
+    named, left = (any(one.startswith("tests/") for one in some) for some in (arguments, kept))
+    return kept if left or not named else None
 
 
 class Lane:
@@ -94,8 +112,11 @@ def main(arguments: list[str]) -> int:
     statuses: set[int] = set()
     totals: Counter[str] = Counter()
     failed: list[str] = []
-    lanes = [Lane(options, arguments) for options in WAITING]
-    lanes.append(Lane(COMPUTING, arguments, before=LESS_PRIORITY))
+    lanes = []
+    for options in (*FIRST, LAST):
+        mine = meant(options, arguments)
+        if mine is not None:
+            lanes.append(Lane(options, mine, before=LESS_PRIORITY if options is LAST else ()))
     for lane in lanes:
         status, counts, names = lane.finish()
         totals += counts

@@ -13,6 +13,7 @@ import pytest
 from scripts.lib import run_tests
 
 SCRIPT = Path(run_tests.__file__)
+ROOT = SCRIPT.parents[2]
 ONCE = """
 from pathlib import Path
 import pytest
@@ -29,6 +30,7 @@ import pytest
 def test_broken():
     raise AssertionError("every time")
 """
+FOLDERS = (*run_tests.DRILLS, *run_tests.COMPUTING, *run_tests.OTHERS)
 FINE = "def test_fine(): pass\n"
 
 
@@ -66,24 +68,34 @@ def suite(folder: Path, **files: str) -> subprocess.CompletedProcess[str]:
 def test_what_failed_beside_others_is_looked_at_once_more(
     tmp_path: Path, files: dict[str, str], status: int, last: str
 ) -> None:
-    for folder in ("drills", *run_tests.OTHERS[:-1]):
+    for folder in FOLDERS[:-1]:
         (tmp_path / "tests" / folder).mkdir(parents=True)
     done = suite(tmp_path, **files)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (status, last), done.stdout + done.stderr
     assert "the first time" in done.stdout and "UNSTEADY tests/integration/test_b.py::test_unsteady" in done.stdout
 
 
-@pytest.mark.parametrize("folder", ["drills", "integration", "unit"])
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_every_test_is_in_one_lane_whatever_its_marks(folder: str) -> None:
+    assert (ROOT / "tests" / folder).exists()
     names = ("docker", "compose", "browser", "cluster", "slow", "soak")
     for marks in itertools.chain.from_iterable(itertools.combinations(names, n) for n in range(len(names) + 1)):
         lanes = [
             options
-            for options in (*run_tests.WAITING, run_tests.COMPUTING)
+            for options in (*run_tests.FIRST, run_tests.LAST)
             if f"--ignore=tests/{folder}" not in options
             and eval(options[options.index("-m") + 1], {name: name in marks for name in names})
         ]
         assert len(lanes) == 1, (marks, lanes)
+
+
+@pytest.mark.parametrize("path", ["tests/drills/test_a.py::test_b", "tests/sim", "tests/unit"])
+def test_a_path_is_told_to_those_lanes_alone_that_may_have_it(path: str) -> None:
+    every = (*run_tests.FIRST, run_tests.LAST)
+    told = [run_tests.meant(options, ["-x", path]) for options in every]
+    assert [one for one in told if one is not None] == [["-x", path]] * 3
+    assert told.count(None) == 2
+    assert all(run_tests.meant(options, ["-x"]) == ["-x"] for options in every)
 
 
 def test_who_has_no_second_chance() -> None:
