@@ -30,6 +30,7 @@ from orchestrator.ops.drill_tools import MissingError
 from orchestrator.ops.engine import Engine
 from orchestrator.ops.images import OWN, find_or_make
 from orchestrator.ops.own_engine import OwnEngine
+from orchestrator.ops.processes import last_lines
 from tests.integration.agent_fakes import assignment_of, key_of, task_of, until
 from tests.integration.test_driver_contract import Kit
 from tests.unit.agent.test_sessions import Peer
@@ -452,5 +453,5 @@ async def _ended_by_the_next(own: OwnEngine) -> None:
         await own.start_again()
         (found,) = await kit.driver.list(kit.cluster)
         found = await kit.ended(found.name)  # on a busy machine the engine answers before it has seen the end
-        assert found.exit is not None and found.exit.code == 143
+        assert found.exit is not None and found.exit.code == 143, last_lines(own.root / "dockerd.log", 30)
         await kit.driver.close()
