@@ -146,7 +146,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     subprocess.run([str(ROOT / "scripts" / "lib" / "test_image.sh")], check=True, capture_output=True)
     try:
         project.compose("up", "-d", "--build")
-        eventually(lambda: len(project.ready_nodes()) == 3)
+        eventually(lambda: len(project.ready_nodes()) == 3, within_s=240)
         yield project
     finally:
         ours = docker("ps", "-aq", "--filter", "label=raftsman.cluster") if COMPOSE else ""
