@@ -25,7 +25,7 @@ from orchestrator.reconcile.rounds import NO_ROOM, reconcile
 from orchestrator.reconcile.work import Actions, Ask, GroupWork, Int64Array, Work
 from orchestrator.scheduling import registry
 from orchestrator.scheduling.explain import explain_wish
-from orchestrator.scheduling.explain_gangs import explain_gang
+from orchestrator.scheduling.explain_gangs import explain_gang, given_back
 from orchestrator.scheduling.placements import Placements
 from orchestrator.scheduling.preempt import remarks_on_waits
 from orchestrator.scheduling.problem import Problem
@@ -496,8 +496,9 @@ def _explain_group(
         )
     assert problem is not None, "whoever is without a node was asked for"
     if wish.gang is not None:
-        reasons = explain_gang(problem, wish, work.asks[mine[0]], mine[0])
-        remedy = smallest_change_for_gang(problem, wish, work.asks[mine[0]])
+        with given_back(problem, mine[0]) as kept:
+            reasons = explain_gang(problem, wish, work.asks[mine[0]], kept)
+            remedy = smallest_change_for_gang(problem, wish, work.asks[mine[0]])
     else:
         reasons = explain_wish(problem, wish)
         remedy = smallest_change(problem, wish)
