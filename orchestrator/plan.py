@@ -27,12 +27,12 @@ from orchestrator.scheduling import registry
 from orchestrator.scheduling.explain import explain_wish
 from orchestrator.scheduling.explain_gangs import explain_gang, given_back
 from orchestrator.scheduling.placements import Placements
-from orchestrator.scheduling.preempt import remarks_on_waits
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.remedy import smallest_change
 from orchestrator.scheduling.remedy_gangs import smallest_change_for_gang
 from orchestrator.scheduling.serve import Served, only, serve
 from orchestrator.scheduling.solve import ENDLESS
+from orchestrator.scheduling.waits import remarks_on_waits
 from orchestrator.scheduling.wish import wish_of
 from orchestrator.state.commands import Action, ActionColumns, ApplyPlan, Int32Array, PlacementColumns, RolloutVerdict
 from orchestrator.state.model import Job, Node
