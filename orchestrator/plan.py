@@ -30,7 +30,7 @@ from orchestrator.scheduling.placements import Placements
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.remedy import smallest_change
 from orchestrator.scheduling.remedy_gangs import smallest_change_for_gang
-from orchestrator.scheduling.serve import Served, only, serve
+from orchestrator.scheduling.serve import Served, only, serve, without_node
 from orchestrator.scheduling.solve import ENDLESS
 from orchestrator.scheduling.waits import remarks_on_waits
 from orchestrator.scheduling.wish import wish_of
@@ -466,13 +466,13 @@ def _explain_group(
     note = work.groups.get((job.slot, place), GroupWork())
     said = remarks(view, job, place, note, max(now_ms, view.time_ms))
     mine = [at for at, ask in enumerate(work.asks) if ask.job.uid == job.uid and ask.group == place and not ask.first]
-    unplaced = sum(placements.unplaced[at] for at in mine)
+    without = sum(placements.unplaced[at] for at in mine)
     over_quota, quota_said = allowed.said.get((job.slot, place), (0, ""))
     stands_still = bool(note.blocked or note.gang or note.after)
     held_back = note.missing if stands_still else over_quota
     if note.skipped:
         held_back = 0
-    placed = 0 if stands_still else note.missing - unplaced - over_quota
+    placed = 0 if stands_still else note.missing - without - over_quota
     texts = list(said.texts)
     hint = said.hint
     if over_quota:
@@ -485,7 +485,7 @@ def _explain_group(
     wish = wish_of(job.spec, group, policy=registry.chooser(view.default_placement))
     if instead := registry.stand_in(wish.policy):
         texts.append(f"placement {wish.policy} is not installed on the leading peer: placed by {instead}")
-    if not unplaced:
+    if not without:
         return GroupExplanation(
             group=group.name,
             pending=held_back + note.waiting,
@@ -500,13 +500,14 @@ def _explain_group(
             reasons = explain_gang(problem, wish, work.asks[mine[0]], kept)
             remedy = smallest_change_for_gang(problem, wish, work.asks[mine[0]])
     else:
-        reasons = explain_wish(problem, wish)
-        remedy = smallest_change(problem, wish)
+        lacking = _lacking(problem, placements, work.asks, mine) if wish.everywhere else None
+        reasons = explain_wish(problem, wish, lacking)
+        remedy = smallest_change(problem, wish, lacking)
     waiting_before = sum(1 for at in range(mine[0]) if placements.unplaced[at])
     return GroupExplanation(
         group=group.name,
-        pending=unplaced + held_back + note.waiting,
-        summary="; ".join([f"{unplaced} without a node: {reasons.summary}", *texts]),
+        pending=without + held_back + note.waiting,
+        summary="; ".join([f"{without} without a node: {reasons.summary}", *texts]),
         rejections=reasons.rejections,
         nearest=reasons.nearest,
         queue_position=waiting_before + 1,
@@ -516,3 +517,12 @@ def _explain_group(
         blocked_by="quota" if over_quota else "",
         blocked_text=quota_said if over_quota else "",
     )
+
+
+def _lacking(problem: Problem, placements: Placements, asks: Sequence[Ask], mine: Sequence[int]) -> list[int]:
+    """The numbers of the nodes on which instances of a system job belong that found no room there."""
+    found = []
+    for at in mine:
+        slots = asks[at].ordinals[without_node(placements, at, len(asks[at]))].tolist()
+        found += [problem.number_of_slot[slot] for slot in slots if slot in problem.number_of_slot]
+    return sorted(found)

@@ -148,7 +148,7 @@ class _Serving:
             wish = _wish(ask, self._problem)
             if not preemption.is_worth_trying(ask, wish):
                 continue
-            places = _unplaced(part, at, len(ask.ordinals))
+            places = without_node(part, at, len(ask.ordinals))
             if wish.gang is None:
                 preemption.make_room(ask, wish, places[:INSTANCES_MAX])
             else:
@@ -176,7 +176,7 @@ def _number_gangs(problem: Problem, by: int) -> None:
     problem.waiting.update(waiting)
 
 
-def _unplaced(part: Placements, ask: int, instances: int) -> list[int]:
+def without_node(part: Placements, ask: int, instances: int) -> list[int]:
     """The places in an ask's ordinals that got no node."""
     of = np.frombuffer(part.ask, dtype=np.int32)
     placed = set(np.frombuffer(part.at, dtype=np.int32)[of == ask].tolist())
