@@ -5,8 +5,10 @@ a gang that waits (``gang_holds``), the queue (``solve``), when a gang is asked 
 may be because of each other and of other jobs (``neighbours``), rechecking (``state.apply_gangs``). The rules:
 
 - Domains from small to large: island, node, rack, zone, cluster, up to the one the gang names. Of the domains of one
-  size that hold it, the one with the least room to spare; inside, the parts with the most room first, so that few nodes
-  are used, and the last part is the smallest that does. Equal ones: by the job's placement policy, then by number.
+  size that hold it, the one in which its least preferred node is preferred most (``preferences.standing``: all but what
+  its own members would change), then the one with the least room to spare; inside, the parts with the most room first,
+  so that few nodes are used, and the last part is the smallest that does. Equal ones: by the job's placement policy,
+  then by number.
 - A gang holds nothing until all of it has a place, so two gangs never wait for each other.
 
 Instances are alike, so how often one fits on a node says all; what else may be in the way (ports on a shared engine) is
@@ -27,6 +29,7 @@ from orchestrator.scheduling.domains import numbered
 from orchestrator.scheduling.filters import ENDLESS, has_room, suitable
 from orchestrator.scheduling.neighbours import Neighbours, neighbours_of
 from orchestrator.scheduling.policy import NOWHERE
+from orchestrator.scheduling.preferences import standing
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.wish import Ask, BoolArray, Int64Array, Wish
 
@@ -35,6 +38,8 @@ Place = tuple[int, tuple[int, ...], tuple[int, ...]]
 
 MOST = 1 << 20
 """More instances than any gang has, and few enough to be added up."""
+LEVELS_MAX = 64
+"""So many different preferences of nodes are told apart, the highest ones."""
 LARGER = (GangDomain.NODE, GangDomain.RACK, GangDomain.ZONE, GangDomain.CLUSTER)
 
 
@@ -64,8 +69,9 @@ def place(problem: Problem, wish: Wish, ask: Ask) -> list[Place] | None:
 def _place_on(problem: Problem, wish: Wish, ask: Ask, wanted: int, mask: BoolArray) -> list[Place] | None:
     times, neighbours = room_for_members(problem, wish, mask)
     scores = _scores(problem, wish, times)
+    preferred = standing(problem, wish)
     while True:
-        chosen = _choose(problem, wish, ask, wanted, times, scores, neighbours)
+        chosen = _choose(problem, wish, ask, wanted, times, scores, preferred, neighbours)
         if chosen is None:
             return None
         found, stuck = _try(problem, wish, chosen)
@@ -150,40 +156,66 @@ def _choose(
     wanted: int,
     times: Int64Array,
     scores: Int64Array,
+    preferred: Int64Array,
     neighbours: Neighbours | None,
 ) -> _Chosen | None:
+    """``preferred``: int64 per node, more is better, however the members are placed."""
     assert wish.gang is not None, "the caller has seen that it is a gang"
     limit = wish.gang.domain
     peers = problem.numbers(np.unique(ask.peers).astype(np.int32))
     if wish.gpus is not None:
-        single = _choose_island(problem, wish, wanted, times, scores, peers, neighbours)
+        single = _choose_island(problem, wish, wanted, times, scores, preferred, peers, neighbours)
         if single is not None:
             return single
+    levels = np.unique(preferred[times > 0])[::-1].tolist()
+    levels = [*levels[: LEVELS_MAX - 1], levels[-1]] if len(levels) > LEVELS_MAX else levels
     for domain in LARGER:
         if domain > limit:
             return None
         where, _ = numbered(problem.nodes, domain)
-        room = np.bincount(where, weights=np.minimum(times, wanted), minlength=int(where.max(initial=-1)) + 1)
-        if len(peers):
-            # It joins those that run: their domain, or none of this size.
-            homes = np.unique(where[peers])
-            only = room[homes[0]] if len(homes) == 1 else 0.0
-            room[:] = 0
-            if only:
-                room[homes[0]] = only
-        enough = np.flatnonzero(room >= wanted)
-        if not len(enough):
+        if not len(_holding(where, peers, wanted, times)[0]):
             continue
+        for level in levels:
+            here = np.where(preferred >= level, times, 0)
+            found = _choose_in(problem, where, peers, wanted, here, scores, neighbours)
+            if found is not None:
+                return found
+    return None
 
-        spare = {one: (room[one], -_best_score(scores, where == one), one) for one in enough.tolist()}
-        if neighbours is None:
-            nodes = _in(where, min(spare, key=spare.__getitem__), times)
-            return _fill(problem, nodes, wanted, times, scores)
-        for one in sorted(spare, key=spare.__getitem__):
-            nodes = _most_room_first(problem, _in(where, one, times), times, scores)
-            found = neighbours.fill(nodes, times, wanted)
-            if len(found) == wanted:
-                return _Chosen(found, [1] * wanted)
+
+def _holding(where: Int64Array, peers: Int64Array, wanted: int, times: Int64Array) -> tuple[Int64Array, Int64Array]:
+    """The domains that hold so many, as far as amounts say, and how many each holds."""
+    room = np.bincount(where, weights=np.minimum(times, wanted), minlength=int(where.max(initial=-1)) + 1)
+    if len(peers):
+        # It joins those that run: their domain, or none of this size.
+        homes = np.unique(where[peers])
+        only = room[homes[0]] if len(homes) == 1 else 0.0
+        room[:] = 0
+        if only:
+            room[homes[0]] = only
+    return np.flatnonzero(room >= wanted), room.astype(np.int64)
+
+
+def _choose_in(
+    problem: Problem,
+    where: Int64Array,
+    peers: Int64Array,
+    wanted: int,
+    times: Int64Array,
+    scores: Int64Array,
+    neighbours: Neighbours | None,
+) -> _Chosen | None:
+    """``where``: the domain of each node, of one size."""
+    enough, room = _holding(where, peers, wanted, times)
+    spare = {one: (int(room[one]), -_best_score(scores, where == one), one) for one in enough.tolist()}
+    if spare and neighbours is None:
+        nodes = _in(where, min(spare, key=spare.__getitem__), times)
+        return _fill(problem, nodes, wanted, times, scores)
+    for one in sorted(spare, key=spare.__getitem__):
+        nodes = _most_room_first(problem, _in(where, one, times), times, scores)
+        found = neighbours.fill(nodes, times, wanted) if neighbours is not None else []
+        if len(found) == wanted:
+            return _Chosen(found, [1] * wanted)
     return None
 
 
@@ -197,13 +229,14 @@ def _choose_island(
     wanted: int,
     times: Int64Array,
     scores: Int64Array,
+    preferred: Int64Array,
     peers: Int64Array,
     neighbours: Neighbours | None,
 ) -> _Chosen | None:
     """All in one island of one node."""
     assert wish.gpus is not None, "the caller has seen that"
     devices = problem.devices
-    best: tuple[int, int, int, int] | None = None
+    best: tuple[int, int, int, int, int] | None = None
     for node in np.flatnonzero(times >= wanted).tolist():
         if len(peers) and not (len(peers) == 1 and peers[0] == node):
             continue
@@ -211,10 +244,10 @@ def _choose_island(
             continue
         for island, fits in fits_by_island(problem, wish, node, devices.free[node]).items():
             spare = fits - wanted
-            key = (spare, -int(scores[node]), node, island)
+            key = (-int(preferred[node]), spare, -int(scores[node]), node, island)
             if spare >= 0 and (best is None or key < best):
                 best = key
-    return None if best is None else _Chosen([best[2]], [wanted], best[3])
+    return None if best is None else _Chosen([best[3]], [wanted], best[4])
 
 
 def fits_by_island(problem: Problem, wish: Wish, node: int, free: npt.NDArray[np.int32]) -> dict[int, int]:

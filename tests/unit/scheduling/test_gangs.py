@@ -12,6 +12,8 @@ from orchestrator.contract.answers import GroupExplanation
 from orchestrator.contract.model import (
     Affinity,
     AllocState,
+    Constraint,
+    ConstraintOperator,
     Desired,
     DeviceRequest,
     GangDomain,
@@ -20,7 +22,10 @@ from orchestrator.contract.model import (
     JobSpec,
     JobType,
     Link,
+    NodeTaint,
     Spread,
+    Taint,
+    TaintEffect,
 )
 from orchestrator.jobfile import limits
 from orchestrator.plan import ROWS_MAX, decide, explain, explain_many
@@ -34,6 +39,8 @@ from orchestrator.state.commands import Action, PlanAnswer, RegisterNode
 from orchestrator.state.model import MAX_GANG
 from tests.unit.scheduling.cluster import Cluster, gpus, group_spec, node_spec
 from tests.unit.state.kit import Kit
+
+SOFT_TAINT = NodeTaint(taint=Taint(key="old", effect=TaintEffect.PREFER_NO_SCHEDULE))
 
 
 def placed(cluster: Cluster) -> dict[str, list[str]]:
@@ -289,6 +296,57 @@ def test_nodes_are_kept_where_batch_work_ends_that_a_gang_must_not_be_beside() -
     cluster.job("gang", group_spec(count=2, cpu=1000, affinity=(away,), gang=ONE_A_NODE))
     cluster.job("small", group_spec(cpu=500))
     assert placed(cluster) == {}
+
+
+# ---------------------------------------------------------------------------- what it would like
+
+SSD = Constraint(attribute="ssd", operator=ConstraintOperator.EXISTS)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "nodes"),
+    [
+        ({"affinity": (Affinity(constraint=SSD, weight=1),)}, {"ssd": {"labels": {"rack": "b", "ssd": "1"}}}),
+        ({"affinity": (Affinity(constraint=SSD, weight=-1),)}, {"hdd": {"labels": {"rack": "a", "ssd": "1"}}}),
+        ({"locality": 10, "datasets": ("d",)}, {"ssd": {"labels": {"rack": "b"}, "datasets": ("d",)}}),
+        ({}, {"hdd": {"labels": {"rack": "a"}, "taints": (SOFT_TAINT,)}}),
+        ({"affinity": (Affinity(job="other", topology="rack", weight=10),)}, {}),
+        ({"affinity": (Affinity(constraint=SSD, weight=1), APART)}, {"ssd": {"labels": {"rack": "b", "ssd": "1"}}}),
+    ],
+    ids=["liked", "disliked", "data", "discouraged", "beside another job", "and apart"],
+)
+def test_of_equal_domains_that_of_the_preferred_nodes_is_taken(
+    wishes: dict[str, Any], nodes: dict[str, dict[str, Any]]
+) -> None:
+    """Rack ``a`` is the tighter one, and comes first."""
+    cluster = Cluster()
+    for rack, kind in (("a", "hdd"), ("b", "ssd")):
+        for at in range(2):
+            more = nodes.get(kind, {"labels": {"rack": rack}})
+            cluster.node(f"{kind}-{at}", cpu=2000 if kind == "hdd" else 3000, **more)
+    cluster.alloc(cluster.job("other", group_spec(cpu=100)), cluster.nodes[2])
+    cluster.job("gang", group_spec(count=2, cpu=2000, gang=GangSpec(domain=GangDomain.RACK), **wishes))
+    assert placed(cluster)["gang"] == ["ssd-0", "ssd-1"]
+
+
+def test_a_smaller_domain_comes_before_what_is_preferred_and_few_preferred_nodes_before_none() -> None:
+    cluster = Cluster()
+    in_racks(cluster, "a", cpu=4000)
+    for at in range(2):
+        cluster.node(f"ssd-{at}", cpu=2000, labels={"rack": "b", "ssd": "1"})
+    like = Affinity(constraint=SSD, weight=100)
+    cluster.job("gang", group_spec(count=2, cpu=2000, affinity=(like,), gang=GangSpec(domain=GangDomain.RACK)))
+    assert placed(cluster)["gang"] == ["a-0", "a-0"]
+    cluster.job("next", group_spec(count=2, cpu=2000, affinity=(like,), gang=GangSpec(domain=GangDomain.RACK)))
+    assert placed(cluster)["next"] == ["ssd-0", "ssd-1"]
+
+
+def test_what_its_own_members_would_change_decides_nothing_for_a_gang() -> None:
+    cluster = Cluster()
+    in_racks(cluster, "a", "a", cpu=2000)
+    away = Affinity(weight=-100)
+    cluster.job("gang", group_spec(count=2, cpu=1000, affinity=(away,), gang=GangSpec(domain=GangDomain.RACK)))
+    assert placed(cluster)["gang"] == ["a-0", "a-0"]
 
 
 # ---------------------------------------------------------------------------- who ends, stops all
