@@ -57,6 +57,10 @@ one, which follows at once. So a round takes tenths of a second however long the
 waits no longer than that for its turn, and no round holds more than ten entries."""
 
 
+QUOTA_TURNS_MAX = 4
+"""So often a round asks again who may use what others, who found no room, leave of a quota."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unplaced:
     """Instances without a node: no_room: nothing fits now; backing_off: they failed to start and wait; blocked: held
@@ -160,24 +164,44 @@ def _round(
     """Everything that a round finds: what is to be done (evictions included; its asks are those that quotas allow),
     what quotas hold back, and where the asks go. ``fresh`` makes the problem, given what is given up as lost."""
     work = reconcile(view, now_ms)
-    allowed = within_quota(view, work.asks)
     actions = work.actions
     given_up = actions.positions[actions.actions == Action.LOSE]
-    served = serve(
-        view,
-        allowed.asks,
-        given_up=given_up,
-        stopping=actions.positions[np.isin(actions.actions, (Action.STOP, Action.REPLACE))],
-        without_room=allowed.most.keys(),
-        steps_max=steps_max,
-        fresh=lambda: fresh(given_up),
-    )
+
+    def served_within(allowed: Allowed) -> Served:
+        return serve(
+            view,
+            allowed.asks,
+            given_up=given_up,
+            stopping=actions.positions[np.isin(actions.actions, (Action.STOP, Action.REPLACE))],
+            without_room=allowed.most.keys(),
+            steps_max=steps_max,
+            fresh=lambda: fresh(given_up),
+        )
+
+    allowed = within_quota(view, work.asks)
+    served = served_within(allowed)
+    for _ in range(QUOTA_TURNS_MAX):
+        again = within_quota(view, work.asks, _without_room(allowed, served)) if allowed.said else allowed
+        if again.said == allowed.said:
+            break
+        allowed = again
+        served = served_within(allowed)
     if allowed.most:
         served = replace(served, placements=_at_most(served.placements, allowed))
     work = replace(work, asks=allowed.asks)
     if work.instead:
         work = _stopping_first(work, view, now_ms, served)
     return replace(work, actions=_with_evictions(work.actions, served)), allowed, served
+
+
+def _without_room(allowed: Allowed, served: Served) -> dict[tuple[int, int], int]:
+    """How many instances of system jobs found no room, and wait for none that is being freed."""
+    found = {}
+    for ask, count in zip(allowed.asks, served.placements.unplaced, strict=True):
+        key = ask.job.slot, ask.group
+        if ask.pinned and key not in served.waits:
+            found[key] = count
+    return found
 
 
 def _stopping_first(work: Work, view: ClusterView, now_ms: int, served: Served) -> Work:
