@@ -25,14 +25,14 @@ from orchestrator.reconcile.rounds import NO_ROOM, reconcile
 from orchestrator.reconcile.work import Actions, Ask, GroupWork, Int64Array, Work
 from orchestrator.scheduling import registry
 from orchestrator.scheduling.explain import explain_wish
-from orchestrator.scheduling.explain_gangs import explain_gang
+from orchestrator.scheduling.explain_gangs import explain_gang, given_back
 from orchestrator.scheduling.placements import Placements
-from orchestrator.scheduling.preempt import remarks_on_waits
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.remedy import smallest_change
 from orchestrator.scheduling.remedy_gangs import smallest_change_for_gang
-from orchestrator.scheduling.serve import Served, only, serve
+from orchestrator.scheduling.serve import Served, only, serve, without_node
 from orchestrator.scheduling.solve import ENDLESS
+from orchestrator.scheduling.waits import remarks_on_waits
 from orchestrator.scheduling.wish import wish_of
 from orchestrator.state.commands import Action, ActionColumns, ApplyPlan, Int32Array, PlacementColumns, RolloutVerdict
 from orchestrator.state.model import Job, Node
@@ -55,6 +55,10 @@ ROUND_STEPS = 20_000
 """A round places about so many plain instances, or a sixteenth of them one by one, and leaves the others to the next
 one, which follows at once. So a round takes tenths of a second however long the backlog is, what is submitted meanwhile
 waits no longer than that for its turn, and no round holds more than ten entries."""
+
+
+QUOTA_TURNS_MAX = 4
+"""So often a round asks again who may use what others, who found no room, leave of a quota."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,24 +164,44 @@ def _round(
     """Everything that a round finds: what is to be done (evictions included; its asks are those that quotas allow),
     what quotas hold back, and where the asks go. ``fresh`` makes the problem, given what is given up as lost."""
     work = reconcile(view, now_ms)
-    allowed = within_quota(view, work.asks)
     actions = work.actions
     given_up = actions.positions[actions.actions == Action.LOSE]
-    served = serve(
-        view,
-        allowed.asks,
-        given_up=given_up,
-        stopping=actions.positions[np.isin(actions.actions, (Action.STOP, Action.REPLACE))],
-        without_room=allowed.most.keys(),
-        steps_max=steps_max,
-        fresh=lambda: fresh(given_up),
-    )
+
+    def served_within(allowed: Allowed) -> Served:
+        return serve(
+            view,
+            allowed.asks,
+            given_up=given_up,
+            stopping=actions.positions[np.isin(actions.actions, (Action.STOP, Action.REPLACE))],
+            without_room=allowed.most.keys(),
+            steps_max=steps_max,
+            fresh=lambda: fresh(given_up),
+        )
+
+    allowed = within_quota(view, work.asks)
+    served = served_within(allowed)
+    for _ in range(QUOTA_TURNS_MAX):
+        again = within_quota(view, work.asks, _without_room(allowed, served)) if allowed.said else allowed
+        if again.said == allowed.said:
+            break
+        allowed = again
+        served = served_within(allowed)
     if allowed.most:
         served = replace(served, placements=_at_most(served.placements, allowed))
     work = replace(work, asks=allowed.asks)
     if work.instead:
         work = _stopping_first(work, view, now_ms, served)
     return replace(work, actions=_with_evictions(work.actions, served)), allowed, served
+
+
+def _without_room(allowed: Allowed, served: Served) -> dict[tuple[int, int], int]:
+    """How many instances of system jobs found no room, and wait for none that is being freed."""
+    found = {}
+    for ask, count in zip(allowed.asks, served.placements.unplaced, strict=True):
+        key = ask.job.slot, ask.group
+        if ask.pinned and key not in served.waits:
+            found[key] = count
+    return found
 
 
 def _stopping_first(work: Work, view: ClusterView, now_ms: int, served: Served) -> Work:
@@ -466,13 +490,13 @@ def _explain_group(
     note = work.groups.get((job.slot, place), GroupWork())
     said = remarks(view, job, place, note, max(now_ms, view.time_ms))
     mine = [at for at, ask in enumerate(work.asks) if ask.job.uid == job.uid and ask.group == place and not ask.first]
-    unplaced = sum(placements.unplaced[at] for at in mine)
+    without = sum(placements.unplaced[at] for at in mine)
     over_quota, quota_said = allowed.said.get((job.slot, place), (0, ""))
     stands_still = bool(note.blocked or note.gang or note.after)
     held_back = note.missing if stands_still else over_quota
     if note.skipped:
         held_back = 0
-    placed = 0 if stands_still else note.missing - unplaced - over_quota
+    placed = 0 if stands_still else note.missing - without - over_quota
     texts = list(said.texts)
     hint = said.hint
     if over_quota:
@@ -485,7 +509,7 @@ def _explain_group(
     wish = wish_of(job.spec, group, policy=registry.chooser(view.default_placement))
     if instead := registry.stand_in(wish.policy):
         texts.append(f"placement {wish.policy} is not installed on the leading peer: placed by {instead}")
-    if not unplaced:
+    if not without:
         return GroupExplanation(
             group=group.name,
             pending=held_back + note.waiting,
@@ -496,16 +520,18 @@ def _explain_group(
         )
     assert problem is not None, "whoever is without a node was asked for"
     if wish.gang is not None:
-        reasons = explain_gang(problem, wish, work.asks[mine[0]], mine[0])
-        remedy = smallest_change_for_gang(problem, wish, work.asks[mine[0]])
+        with given_back(problem, mine[0]) as kept:
+            reasons = explain_gang(problem, wish, work.asks[mine[0]], kept)
+            remedy = smallest_change_for_gang(problem, wish, work.asks[mine[0]])
     else:
-        reasons = explain_wish(problem, wish)
-        remedy = smallest_change(problem, wish)
+        lacking = _lacking(problem, placements, work.asks, mine) if wish.everywhere else None
+        reasons = explain_wish(problem, wish, lacking)
+        remedy = smallest_change(problem, wish, lacking)
     waiting_before = sum(1 for at in range(mine[0]) if placements.unplaced[at])
     return GroupExplanation(
         group=group.name,
-        pending=unplaced + held_back + note.waiting,
-        summary="; ".join([f"{unplaced} without a node: {reasons.summary}", *texts]),
+        pending=without + held_back + note.waiting,
+        summary="; ".join([f"{without} without a node: {reasons.summary}", *texts]),
         rejections=reasons.rejections,
         nearest=reasons.nearest,
         queue_position=waiting_before + 1,
@@ -515,3 +541,12 @@ def _explain_group(
         blocked_by="quota" if over_quota else "",
         blocked_text=quota_said if over_quota else "",
     )
+
+
+def _lacking(problem: Problem, placements: Placements, asks: Sequence[Ask], mine: Sequence[int]) -> list[int]:
+    """The numbers of the nodes on which instances of a system job belong that found no room there."""
+    found = []
+    for at in mine:
+        slots = asks[at].ordinals[without_node(placements, at, len(asks[at]))].tolist()
+        found += [problem.number_of_slot[slot] for slot in slots if slot in problem.number_of_slot]
+    return sorted(found)

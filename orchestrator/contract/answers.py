@@ -162,9 +162,10 @@ class Rejection:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemedyStep:
     """One change. ``kind`` and ``what``: request (cpu_millis, memory_mib, disk_mib of one instance), gpus (count,
-    gpu_millis, models, memory_mib), constraint, port, driver (of the node's agent), node (uncordon, back), toleration
-    (the taint), affinity and spread (made a preference), resource (a custom one's name); of gangs also gang (domain)
-    and count. ``after`` of a gang's node step is the name of the node."""
+    gpu_millis, models, memory_mib, compute_capability, driver_version, link), constraint, port, driver (of the node's
+    agent), node (uncordon, back), device (the id of one to uncordon), toleration (the taint), affinity and spread (made
+    a preference), resource (a custom one's name); of gangs also gang (domain) and count. ``after`` of a gang's node
+    step is the name of the node."""
 
     kind: str
     what: str = ""

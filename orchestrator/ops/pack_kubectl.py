@@ -139,6 +139,7 @@ class _Pods:
         self._overlooked: Counter[str] = Counter()
         self._gone: set[str] = set()
         self._missing: set[str] = set()
+        self._gated = 0
 
     def read(self, pods: Iterable[At]) -> tuple[PackPod, ...]:
         made = []
@@ -149,6 +150,11 @@ class _Pods:
             elif where and where not in self._number_of:
                 self._gone.add(where)
                 self.ended += 1
+            elif not where and _starts_never(pod):
+                self.ended += 1
+            elif not where and any(True for _ in pod.each("spec", "schedulingGates")):
+                self._gated += 1
+                self.ended += 1
             else:
                 made.append(self._pod(pod))
         return tuple(made)
@@ -158,6 +164,9 @@ class _Pods:
             yield f"{count} {'pod has' if count == 1 else 'pods have'} {text}"
         if self._gone:
             yield f"pods run on nodes that are not in the file; they were left out: {_some(self._gone)}"
+        if self._gated:
+            wait = "pod waits" if self._gated == 1 else "pods wait"
+            yield f"{self._gated} {wait} behind scheduling gates, whatever room there is; left out"
         if self._missing:
             yield f"no node has what pods that wait ask for: {_some(self._missing)}"
 
@@ -213,6 +222,8 @@ class _Pods:
             self._overlooked["affinity to other pods, which is not kept to"] += 1
         if any(True for _ in spec.each("topologySpreadConstraints")):
             self._overlooked["spread constraints, which are not kept to"] += 1
+        if any(True for _ in spec.each("resourceClaims")):
+            self._overlooked["claims of devices (DRA), which are not counted"] += 1
         if any("persistentVolumeClaim" in volume.fields() for volume in spec.each("volumes")):
             self._overlooked["volume claims; where their volumes can be used is not looked at"] += 1
 
@@ -283,9 +294,16 @@ def _belongs_to_its_node(metadata: At) -> bool:
     return bool(owners & {"DaemonSet", "Node"}) or "kubernetes.io/config.mirror" in metadata.fields("annotations")
 
 
+def _starts_never(pod: At) -> bool:
+    """Of a pod without a node: it is being deleted."""
+    return pod.maybe("metadata", "deletionTimestamp") is not None
+
+
 def _host_ports(spec: At) -> Iterable[str]:
+    """Those of what runs on: containers, and init containers that go on running beside them."""
     found = set()
-    for container in spec.each("containers"):
+    sidecars = (one for one in spec.each("initContainers") if one.text("restartPolicy") == "Always")
+    for container in (*spec.each("containers"), *sidecars):
         for port in container.each("ports"):
             number = port.whole("hostPort")
             if number:

@@ -146,6 +146,7 @@ class _Pods:
         self._gone = 0
         self._constrained: set[_Job] = set()
         self._jobs = False
+        self._cores: set[str] = set()
 
     def read(self, items: Sequence[At]) -> tuple[PackPod, ...]:
         jobs: dict[_Job, At] = {}
@@ -186,6 +187,8 @@ class _Pods:
             yield f"allocations on nodes that are not in the file were left out: {self._gone}"
         if not self._jobs:
             yield "no jobs in the file ('nomad job inspect JOB' prints one): what waits is not known"
+        if self._cores:
+            yield f"tasks that wait ask for whole cores, which are not counted: {', '.join(sorted(self._cores)[:5])}"
         if self._constrained:
             names = ", ".join(sorted(name for _, name in self._constrained)[:5])
             yield (
@@ -243,6 +246,8 @@ class _Pods:
 
     def _asked(self, task: At) -> _Task:
         asked = task.get("Resources")
+        if asked.whole("Cores"):
+            self._cores.add(task.text("Name"))  # how many MHz that is depends on the node
         gpus: list[tuple[str, int]] = []
         custom: Counter[str] = Counter()
         for device in asked.each("Devices"):

@@ -2,7 +2,8 @@
 
 Owns: how many of their instances may be placed now, and saying why no more. Leaves to others: the comparison
 (``state.quota``), every other job, whose quota was checked when it was submitted. The rule: what is asked for here is
-what ``state.apply_plan`` takes, so that no round proposes what would be refused.
+what ``state.apply_plan`` takes, so that no round proposes what would be refused; and what finds no room takes nothing
+of a quota, which others may use meanwhile.
 """
 
 from __future__ import annotations
@@ -27,8 +28,11 @@ class Allowed:
     said: Mapping[tuple[int, int], tuple[int, str]]
 
 
-def within_quota(view: ClusterView, asks: Sequence[Ask]) -> Allowed:
-    """In order of service: who comes first gets what the quota has left."""
+def within_quota(
+    view: ClusterView, asks: Sequence[Ask], no_room: Mapping[tuple[int, int], int] | None = None
+) -> Allowed:
+    """In order of service: who comes first gets what the quota has left. ``no_room``: by (job slot, place in
+    ``spec.groups``), how many instances are known to find no room: they are asked for, and take nothing."""
     if not any(ask.pinned and ask.job.spec.namespace in view.namespaces for ask in asks):
         return Allowed(asks=tuple(asks), most={}, said={})
     kept: list[Ask] = []
@@ -44,7 +48,8 @@ def within_quota(view: ClusterView, asks: Sequence[Ask]) -> Allowed:
         one = of_instance(spec.groups[ask.group])
         have = used.get(spec.namespace, Usage())
         fits, resource = quota.times_that_fit(known.quota, have, one, len(ask))
-        used[spec.namespace] = add(have, Usage(**{name: fits * getattr(one, name) for name in RESOURCES}))
+        takes = min(fits, len(ask) - (no_room or {}).get((ask.job.slot, ask.group), 0))
+        used[spec.namespace] = add(have, Usage(**{name: takes * getattr(one, name) for name in RESOURCES}))
         if resource:
             waiting = len(ask) - fits + said.get((ask.job.slot, ask.group), (0, ""))[0]
             said[(ask.job.slot, ask.group)] = waiting, quota.in_use(known.quota, have, resource, spec.namespace)

@@ -34,14 +34,14 @@ REASONS = (
     "the job was stopped",
     "scaled down",
     "the group was removed from the job",
-    "its node is being drained",
+    disruption.DRAINED,
     "replaced by a newer version of the job",
     "its node no longer matches the job",
     "a member of its gang has ended: all of it starts again",
     "a member of its gang is on a node that is being drained",
     "the deadline of its node's drain has passed",
     "no drain needs two attempts of it any more",
-    "its node is being drained, and nowhere is room for a successor first",
+    f"{disruption.DRAINED}, and nowhere is room for a successor first",
 )
 LOST, STOPPED, SURPLUS, REMOVED, DRAINED, OUTDATED, UNMATCHED, BROKEN, GANG_DRAINED, OVERDUE, SPARE, NO_ROOM = range(
     len(REASONS)

@@ -54,22 +54,24 @@ class Reasons:
     hint: str
 
 
-def explain_wish(problem: Problem, wish: Wish) -> Reasons:
-    """Against what is free in ``problem`` now."""
+def explain_wish(problem: Problem, wish: Wish, only: Sequence[int] | None = None) -> Reasons:
+    """Against what is free in ``problem`` now. ``only``: of a system job, the numbers of the nodes that lack it."""
     refusals: list[Refusal] = []
     fits = 0
-    for node in range(len(problem)):
+    nodes = range(len(problem)) if only is None else only
+    for node in nodes:
         refusal = first_refusal(problem, wish, node)
         if refusal is None:
             fits += 1
         else:
             refusals.append(refusal)
     rejections = tuple(_histogram(problem, refusals))
-    nearest, near_node = _nearest(problem, wish)
+    nearest, near_node = _nearest(problem, wish, nodes)
+    what = "nodes" if only is None else "nodes that lack it"
     return Reasons(
         fits=fits,
         rejections=rejections,
-        summary=_summary(len(problem), rejections),
+        summary=_summary(len(nodes), what, rejections) if len(problem) else "there are no nodes",
         nearest=nearest,
         hint=_hint(problem, wish, refusals, near_node),
     )
@@ -224,19 +226,17 @@ def _histogram(problem: Problem, refusals: Sequence[Refusal]) -> list[Rejection]
     return rejections
 
 
-def _summary(nodes: int, rejections: Sequence[Rejection]) -> str:
-    if not nodes:
-        return "there are no nodes"
-    parts = [f"{rejection.nodes} of {nodes} nodes: {rejection.text}" for rejection in rejections[:1]]
+def _summary(nodes: int, what: str, rejections: Sequence[Rejection]) -> str:
+    parts = [f"{rejection.nodes} of {nodes} {what}: {rejection.text}" for rejection in rejections[:1]]
     parts.extend(f"{rejection.nodes}: {rejection.text}" for rejection in rejections[1:])
     return "; ".join(parts)
 
 
-def _nearest(problem: Problem, wish: Wish) -> tuple[str, int]:
+def _nearest(problem: Problem, wish: Wish, nodes: Sequence[int]) -> tuple[str, int]:
     """The suitable node that lacks least, in words, and its number (-1: none is suitable)."""
     best: tuple[float, int] | None = None
     listed: list[Refusal] = []
-    for node in range(len(problem)):
+    for node in nodes:
         if _unsuitable(problem, wish, node) is not None:
             continue
         shortages = _shortages(problem, wish, node)

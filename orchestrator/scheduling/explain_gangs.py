@@ -6,7 +6,11 @@ numbers are of instances, judged at the end of the round as everything that is e
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+
+import numpy as np
 
 from orchestrator.contract.model import GangDomain
 from orchestrator.scheduling import gangs
@@ -16,13 +20,26 @@ from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.wish import Ask, Wish
 
 
-def explain_gang(problem: Problem, wish: Wish, ask: Ask, number: int) -> Reasons:
-    """``number``: the gang's own among those that wait (``problem.held_for``)."""
+@contextmanager
+def given_back(problem: Problem, number: int) -> Iterator[list[str]]:
+    """Meanwhile nothing is kept for this gang: that is what it finds. Gives the names of the nodes that were kept; they
+    are again afterwards, for whoever else is explained is kept off them. ``number``: of the gang in
+    ``problem.held_for``."""
+    kept = np.flatnonzero(problem.held_for == number)
+    problem.held_for[kept] = -1
+    problem.presence.forget_verdicts()
+    try:
+        yield [problem.nodes[node].spec.name for node in kept.tolist()]
+    finally:
+        problem.held_for[kept] = number
+        problem.presence.forget_verdicts()
+
+
+def explain_gang(problem: Problem, wish: Wish, ask: Ask, kept: Sequence[str]) -> Reasons:
+    """While what is kept for the gang is ``given_back``; ``kept``: names of these nodes."""
     assert wish.gang is not None, "the caller has seen that it is a gang"
     wanted = len(ask.ordinals)
-    closest = gangs.nearest(problem, wish, ask.peers, number, wanted)
-    kept = [problem.nodes[node].spec.name for node in range(len(problem)) if problem.held_for[node] == number]
-    problem.held_for[problem.held_for == number] = -1
+    closest = gangs.nearest(problem, wish, ask.peers, wanted)
     reasons = explain_wish(problem, wish)
     scope = "" if wish.gang.domain is GangDomain.CLUSTER else f" in one {wish.gang.domain.name.lower()}"
     scope += "".join(f", {said}" for said in required(wish))

@@ -92,6 +92,12 @@ class Ports:
     def fit(self, node: int, wanted: tuple[int, ...]) -> bool:
         return not self.taken(node, wanted) and self.missing(node, wanted) == 0
 
+    def times(self, node: int, wanted: tuple[int, ...]) -> int:
+        """How many instances one after the other get such ports on the node, as far as it alone takes any."""
+        if not self.fit(node, wanted):
+            return 0
+        return 1 if any(wanted) else self._engine[node].left[self._span[node]] // len(wanted)
+
     def remember(self, nodes: Iterable[int]) -> Callable[[], None]:
         """A way back to what is taken now on the engines of these nodes."""
         engines = {id(self._engine[node]): self._engine[node] for node in nodes}.values()

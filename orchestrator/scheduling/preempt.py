@@ -17,59 +17,35 @@ the fewest victims, then the least waste.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from orchestrator.contract.model import Desired, NodeStatus
-from orchestrator.scheduling.filters import has_room, suitable
+from orchestrator.scheduling.filters import ENDLESS, has_room, suitable
+from orchestrator.scheduling.gangs import times_on
 from orchestrator.scheduling.harm import Harm, Victim, least_harm
 from orchestrator.scheduling.neighbours import Neighbours, neighbours_of
 from orchestrator.scheduling.presence import Presence
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.units import units_of
+from orchestrator.scheduling.waits import Eviction, Wait, copy, group_in, title
 from orchestrator.scheduling.wish import Ask, BoolArray, Int64Array, Wish
 from orchestrator.state.disruption import PREEMPTED, Budgets
 from orchestrator.state.model import Job
 from orchestrator.state.views import ClusterView
 
 NODES_MAX = 32
-"""Nodes on which the least harm is worked out for one instance: those that may need the fewest victims, then those that
-lack least."""
+"""Nodes on which the least harm is worked out for one instance at a time: those that may need the fewest victims, then
+those that lack least. More are looked at only while budgets or units forbid it on all of these."""
+NODES_TRIED_MAX = 512
+"""So many at most for one instance: a round must stay short."""
+LOOKS_MAX = 2_000
+"""Wishes for which is asked whether evicting everybody lower would help at all, in one round."""
 NOBODY = 1_000
 """Above every priority: a row that is not to be evicted."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Eviction:
-    """``position`` in the view's allocations; ``by``: whose room it becomes; ``reason``: what the victim is told."""
-
-    position: int
-    by: Job
-    reason: str
-
-
-@dataclass(slots=True, kw_only=True)
-class Wait:
-    """Instances of one group that wait for room: by node name, how many and how many allocations have to stop there
-    first; ``evicted``: names of those that are evicted for it now; ``unmet``: instances for which there is nothing to
-    wait for; ``budgets``: what stood in the way of evicting more."""
-
-    nodes: dict[str, int] = field(default_factory=dict)
-    evicted: list[str] = field(default_factory=list)
-    budgets: dict[str, str] = field(default_factory=dict)
-    unmet: int = 0
-
-
-def title(view: ClusterView, position: int) -> str:
-    """``web/api/0``."""
-    columns = view.allocations
-    job = view.jobs_by_slot[int(columns.job[position])]
-    version, place = int(columns.version[position]), int(columns.group[position])
-    spec = next((spec for number, spec in job.specs if number == version), job.spec)
-    return f"{job.spec.name}/{spec.groups[min(place, len(spec.groups) - 1)].name}/{columns.ordinal[position]}"
 
 
 class Preemption:
@@ -80,6 +56,7 @@ class Preemption:
         self.evictions: list[Eviction] = []
         self.waits: dict[tuple[int, int], Wait] = {}
         self.asks = self.instances = 0  # for which room was sought
+        self._looks = 0
         columns = view.allocations
         self._columns = columns
         self._budgets = Budgets(view, leaving)
@@ -108,6 +85,7 @@ class Preemption:
         self._known: dict[tuple[Wish, int], dict[int, Harm | None]] = {}  # by wish and level: by node, until it changes
         self._suitable: dict[Wish, BoolArray] = {}
         self._hopeless: dict[tuple[Wish, int], int] = {}  # by wish and how many must find room together
+        self._most: dict[int, tuple[Int64Array, npt.NDArray[np.int32]]] = {}  # by priority, at the start of the round
 
     # ------------------------------------------------------------------------ what there is
 
@@ -140,7 +118,7 @@ class Preemption:
         self._leaving_on[node] = self._leaving_on.get(node, 0) + 1
         reason = columns.reasons.get(int(columns.row[position]), "")
         if reason.startswith(PREEMPTED):
-            self._nominated.setdefault(_group_in(reason), set()).add(node)
+            self._nominated.setdefault(group_in(reason), set()).add(node)
 
     def _add(self, node: int, position: int, sign: int) -> None:
         """What a row holds, onto what will be free."""
@@ -159,8 +137,28 @@ class Preemption:
     # ------------------------------------------------------------------------ one ask
 
     def is_worth_trying(self, ask: Ask, wish: Wish) -> bool:
-        """False: an equal wish of at least this priority found nothing, and room only gets less."""
-        return self._hopeless.get((wish, _together(ask, wish)), -1) < ask.job.spec.priority
+        """False: an equal wish of at least this priority found nothing, and room only gets less; or it would find none
+        if everything lower went. So whoever cannot be helped uses up nothing of what a round does for others."""
+        if self._hopeless.get((wish, _together(ask, wish)), -1) >= ask.job.spec.priority or self._looks >= LOOKS_MAX:
+            return False
+        self._looks += 1
+        if self._may_be_helped(ask, wish):
+            return True
+        if not ask.pinned:
+            self.give_up(ask, wish)
+        return False
+
+    def _may_be_helped(self, ask: Ask, wish: Wish) -> bool:
+        problem, priority = self.problem, ask.job.spec.priority
+        if priority not in self._most:
+            self._most[priority] = self.later(priority)[2:]
+        free, devices = self._most[priority]
+        mask = suitable(problem, wish._replace(everywhere=True))  # what is kept for a gang may be given back
+        if ask.pinned:
+            only = problem.numbers(np.sort(ask.ordinals))
+            mask[np.setdiff1d(np.arange(len(problem)), only)] = False
+        times = times_on(problem, wish, mask, free, devices)
+        return int(np.minimum(times, _together(ask, wish)).sum()) >= _together(ask, wish)
 
     def give_up(self, ask: Ask, wish: Wish) -> None:
         """There is nothing that makes room for it."""
@@ -232,11 +230,16 @@ class Preemption:
         where = self._node[rows]
         for dimension, column in enumerate((columns.cpu_millis, columns.memory_mib, columns.disk_mib)):
             np.add.at(most[:, dimension], where, column[rows])
-        for number in range(most_devices.shape[1]):
-            has = (columns.device_mask[rows] >> np.uint64(number)) & np.uint64(1) == 1
-            has &= problem.devices.capacity[where] > number * 1000
-            np.add.at(most_devices[:, number], where[has], columns.gpu_millis[rows[has]])
+        self._add_devices(most_devices, rows)
         return soon, soon_devices, most, most_devices
+
+    def _add_devices(self, free: npt.NDArray[np.int32], rows: Int64Array) -> None:
+        """What these rows have of devices, onto what is free of each."""
+        columns, where = self._columns, self._node[rows]
+        for number in range(free.shape[1]):
+            has = (columns.device_mask[rows] >> np.uint64(number)) & np.uint64(1) == 1
+            has &= self.problem.devices.capacity[where] > number * 1000
+            np.add.at(free[:, number], where[has], columns.gpu_millis[rows[has]])
 
     def _wait_of(self, ask: Ask) -> Wait:
         return self.waits.setdefault((ask.job.slot, ask.group), Wait())
@@ -261,7 +264,7 @@ class Preemption:
         """The node, or -1. ``also_free``: what is free may do; else it is known that it does not."""
         name = self._name(ask, place)
         nodes = np.flatnonzero(allowed) if also_free else self._where_freed(allowed)
-        node = self._being_freed(wish, nodes, _group_in(name))
+        node = self._being_freed(wish, nodes, group_in(name))
         if node < 0:
             harm = self._harm(ask, wish, allowed, wait)
             if harm is None:
@@ -333,17 +336,59 @@ class Preemption:
             known = self._freeable_to(level)
             nodes = np.flatnonzero(allowed & (known.victims > 0) & (later + known.freed >= request).all(axis=1))
             if len(nodes) > NODES_MAX:
-                least = (-(-lack[nodes] // np.maximum(known.largest[nodes], 1))).max(axis=1)
+                nodes = nodes[self._would_do(wish, nodes, level)]
+                least = (-(-lack[nodes] // np.maximum(known.largest[nodes], 1))).max(axis=1, initial=0)
                 shares = (lack[nodes] * 1000 // np.maximum(problem.capacity[nodes], 1)).sum(axis=1)
-                nodes = nodes[np.lexsort((nodes, shares, least))[:NODES_MAX]]
+                nodes = nodes[np.lexsort((nodes, shares, least))[:NODES_TRIED_MAX]]
             cached = self._known.setdefault((wish, level), {})
-            for node in nodes.tolist():
-                if node not in cached:
-                    cached[node] = self._harm_on(node, wish, level, wait)
-            found = [harm for node in nodes.tolist() if (harm := cached[node]) is not None]
-            if found:
-                return min(found, key=lambda harm: (harm.priority, harm.count, harm.waste, harm.node))
+            for start in range(0, len(nodes), NODES_MAX):
+                some = nodes[start : start + NODES_MAX].tolist()
+                for node in some:
+                    if node not in cached:
+                        cached[node] = self._harm_on(node, wish, level, wait)
+                found = [harm for node in some if (harm := cached[node]) is not None]
+                if found:
+                    return min(found, key=lambda harm: (harm.priority, harm.count, harm.waste, harm.node))
         return None
+
+    def _would_do(self, wish: Wish, nodes: Int64Array, level: int) -> BoolArray:
+        """bool per given node, where amounts would do: whether devices, custom resources and ports would, too, if
+        everything up to the level went."""
+        problem, columns = self.problem, self._columns
+        good: BoolArray = np.ones(len(nodes), dtype=np.bool_)
+        if wish.plain:
+            return good
+        if wish.gpus is not None:
+            free = problem.devices.free + self._more_devices
+            self._add_devices(free, np.flatnonzero(self._priority <= level))
+            good &= problem.devices.times(wish.gpus, nodes, free[nodes]) > 0
+        if wish.custom:
+            custom = problem.custom.free + self._more_custom
+            for row, node in self._holders(columns.custom, level):
+                problem.custom.add(custom, node, columns.custom[row], 1)
+            times = np.full(len(nodes), ENDLESS, dtype=np.int64)
+            problem.custom.limit(times, wish.custom, nodes, custom)
+            good &= times > 0
+        if wish.ports:
+            coming = {node: list(ports) for node, ports in self._more_ports.items()}
+            for row, node in self._holders(columns.ports, level):
+                coming.setdefault(node, []).extend(columns.ports[row])
+            good &= [self._ports_fit(node, wish.ports, coming.get(node, ())) for node in nodes.tolist()]
+        return good
+
+    def _holders(self, what: Mapping[int, object], level: int) -> Iterator[tuple[int, int]]:
+        """Row and node of those up to the level that hold some of ``what``, which is by row."""
+        columns = self._columns
+        rows = np.flatnonzero(np.isin(columns.row, np.fromiter(what, dtype=np.int64, count=len(what))))
+        rows = rows[self._priority[rows] <= level]
+        return zip(columns.row[rows].tolist(), self._node[rows].tolist(), strict=True)
+
+    def _ports_fit(self, node: int, wanted: tuple[int, ...], coming: Sequence[int]) -> bool:
+        ports = self.problem.ports
+        ports.release(node, coming)
+        fits = ports.fit(node, wanted)
+        ports.occupy(node, coming)
+        return fits
 
     def _freeable_to(self, level: int) -> _Freeable:
         known = self._freeable.get(level)
@@ -534,7 +579,7 @@ class Preemption:
             leaving_on=dict(self._leaving_on),
             budgets=self._budgets.mark(),
             evictions=len(self.evictions),
-            waits={key: _copy(wait) for key, wait in self.waits.items()},
+            waits={key: copy(wait) for key, wait in self.waits.items()},
         )
 
     def undo(self, mark: Mark) -> None:
@@ -592,42 +637,6 @@ def _numbers(problem: Problem, slots: npt.NDArray[np.int32]) -> Int64Array:
     return np.where(problem.slots[at] == slots, at, -1).astype(np.int64)
 
 
-NAMES_MAX = 3
-
-
-def remarks_on_waits(wait: Wait | None) -> list[str]:
-    """What instances wait for, for reading: the most important first."""
-    if wait is None:
-        return []
-    told = [
-        f"waiting for {count} {'allocation' if count == 1 else 'allocations'} to stop on {node}"
-        for node, count in sorted(wait.nodes.items())
-        if count  # else a member of a gang has room there, and the others have none yet
-    ]
-    texts = ["; ".join(told[:NAMES_MAX]) + (f" and on {len(told) - NAMES_MAX} more nodes" * (len(told) > NAMES_MAX))]
-    texts = texts if told else []
-    if wait.evicted:
-        more = len(wait.evicted) - NAMES_MAX
-        names = ", ".join(wait.evicted[:NAMES_MAX]) + (f" and {more} more" if more > 0 else "")
-        texts.append(f"preempting {names}")
-    if wait.unmet:
-        held = [f"{name} ({said})" for name, said in sorted(wait.budgets.items())]
-        if held:
-            texts.append(f"disruption budgets forbid to preempt {', '.join(held[:NAMES_MAX])}")
-    return texts
-
-
 def _together(ask: Ask, wish: Wish) -> int:
     """How many instances must find room, or none does."""
     return 1 if wish.gang is None else len(ask.ordinals)
-
-
-def _copy(wait: Wait) -> Wait:
-    return Wait(nodes=dict(wait.nodes), evicted=list(wait.evicted), budgets=dict(wait.budgets), unmet=wait.unmet)
-
-
-def _group_in(reason: str) -> str:
-    """The preemptor's group (and its namespace) in a reason: instances of one group may use each other's room."""
-    name, _, _ = reason.removeprefix(PREEMPTED).partition(" (priority")
-    first, space, rest = name.partition(" ")
-    return first.rpartition("/")[0] + space + rest

@@ -54,6 +54,22 @@ def steady(problem: Problem, wish: Wish) -> Int64Array:
     return score
 
 
+def standing(problem: Problem, wish: Wish) -> Int64Array:
+    """int64 per node: the part of the preference that is as it is wherever the group's own instances go."""
+    score = steady(problem, wish)
+    wanted = wish.preferences
+    for one in wanted.affinity if wanted is not None else ():
+        if wanted is not None and one.constraint is None and not one.required and not _is_own(wanted, one):
+            near = together(problem, wanted, one)
+            score += one.weight * (DEGREE * near // (near + 1))
+    return score
+
+
+def _is_own(wanted: Preferences, one: Affinity) -> bool:
+    """Whether an affinity speaks of the group's own instances, too."""
+    return one.job in ("", wanted.job) and group_of(wanted, one) in ("", wanted.group)
+
+
 # ---------------------------------------------------------------------------- what changes
 
 

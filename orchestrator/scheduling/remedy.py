@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -40,6 +40,7 @@ class _Trial:
     wish: Wish
     steps: list[RemedyStep]
     cost: float = 0.0
+    uncordoned: list[int] = field(default_factory=list)  # devices, by number
 
     @property
     def name(self) -> str:
@@ -50,29 +51,45 @@ class _Trial:
         self.steps.append(made[1])
 
 
-def smallest_change(problem: Problem, wish: Wish) -> Remedy | None:
+def smallest_change(problem: Problem, wish: Wish, only: Sequence[int] | None = None) -> Remedy | None:
     """What is cheapest over all nodes, on what is free in ``problem`` now (which is left as it is); None: no node can
-    be made to fit."""
+    be made to fit. ``only``: of a system job, the numbers of the nodes that lack it."""
     best: Remedy | None = None
-    closed = {node: steps.opened(problem, node) for node in np.flatnonzero(~problem.open).tolist()}
-    with _opened(problem, list(closed)):
-        for node in range(len(problem)):
-            trial = _Trial(problem=problem, node=node, wish=wish, steps=[])
-            if node in closed:
-                trial.add(closed[node])
-            if _lift_all(trial, limit=best.cost if best is not None else float("inf")):
-                best = Remedy(steps=tuple(trial.steps), node=trial.name, cost=trial.cost)
+    nodes = range(len(problem)) if only is None else only
+    closed = [node for node in nodes if not problem.open[node]]
+    for node in nodes:
+        if problem.open[node]:
+            best = _better(_Trial(problem=problem, node=node, wish=wish, steps=[]), best)
+    # Which nodes are open decides over what is spread, so where that matters each is opened by itself.
+    apart = wish.preferences is not None and wish.preferences.binding
+    for some in [[node] for node in closed] if apart else [closed]:
+        opening = {node: steps.opened(problem, node) for node in some}
+        if best is not None and all(cost >= best.cost for cost, _ in opening.values()):
+            continue
+        with _opened(problem, some):
+            for node in some:
+                trial = _Trial(problem=problem, node=node, wish=wish, steps=[])
+                trial.add(opening[node])
+                best = _better(trial, best)
     return best
+
+
+def _better(trial: _Trial, best: Remedy | None) -> Remedy | None:
+    """The trial's remedy if it has one that costs less, else ``best``."""
+    found = _lift_all(trial, limit=best.cost if best is not None else float("inf"))
+    trial.problem.devices.closed[trial.node, trial.uncordoned] = True
+    return Remedy(steps=tuple(trial.steps), node=trial.name, cost=trial.cost) if found else best
 
 
 @contextmanager
 def _opened(problem: Problem, nodes: Sequence[int]) -> Iterator[None]:
     """Meanwhile these nodes are ready and open."""
     records, is_open = problem.nodes, problem.open
-    changed = list(records)
+    changed, problem.open = list(records), is_open.copy()
     for node in nodes:
         changed[node] = replace(records[node], status=NodeStatus.READY, cordoned=False, draining=False)
-    problem.nodes, problem.open = tuple(changed), np.ones(len(records), dtype=np.bool_)
+        problem.open[node] = True
+    problem.nodes = tuple(changed)
     problem.presence.forget_verdicts()
     try:
         yield
@@ -151,29 +168,75 @@ def _lift_gpus(trial: _Trial, refusal: Refusal) -> bool:
     request = trial.wish.gpus
     if request is None:
         return False
+    uncordoned = _uncordon(trial, request)
     for changed in _smaller(trial, request):
-        wish = trial.wish._replace(gpus=changed)
-        refused = first_refusal(trial.problem, wish, trial.node)
-        if refused is None or refused.constraint != refusal.constraint:
-            trial.wish = wish
-            trial.add(steps.other_gpus(request, changed))
+        cost, made = steps.other_gpus(request, changed)
+        if uncordoned and cost >= len(uncordoned) * steps.COST_CLOSED:
+            break
+        if _gpus_do(trial, changed):
+            trial.wish = trial.wish._replace(gpus=changed)
+            trial.cost += cost
+            trial.steps += made
             return True
-    return False
+    _close(trial, uncordoned, False)
+    trial.uncordoned += uncordoned
+    for number in uncordoned:
+        trial.add(steps.uncordoned(trial.name, trial.problem.nodes[trial.node].spec.devices[number].id))
+    return bool(uncordoned)
+
+
+def _gpus_do(trial: _Trial, request: DeviceRequest | None) -> bool:
+    nodes = np.array([trial.node], dtype=np.int64)
+    return request is None or bool(trial.problem.devices.enough(request, nodes)[0])
 
 
 def _smaller(trial: _Trial, request: DeviceRequest) -> list[DeviceRequest | None]:
     """Smaller wishes for devices, the least change first."""
-    free = np.sort(trial.problem.devices.free[trial.node])[::-1]
-    share = int(free[request.count - 1]) if request.count <= len(free) else 0
-    found: list[DeviceRequest | None] = [replace(request, count=count) for count in range(1, request.count)]
-    if 0 < share < request.gpu_millis:
-        found.append(replace(request, gpu_millis=share))
-    if request.models:
-        found.append(replace(request, models=()))
-    if request.memory_mib:
-        found.append(replace(request, memory_mib=0))
-    found.append(None)
+    devices, node = trial.problem.devices, trial.node
+    found: list[DeviceRequest | None] = [*steps.smaller_requests(request), None]
+    for changed in (request, *found[:-1]):
+        if changed is None or changed.count > 1:
+            continue  # a share is of one device
+        there = devices.matching(changed)[node] & ~devices.closed[node]
+        share = int(devices.free[node][there].max(initial=0))
+        if 0 < share < request.gpu_millis:
+            found.append(replace(changed, gpu_millis=share))
     return sorted(found, key=lambda changed: steps.other_gpus(request, changed)[0])
+
+
+def _uncordon(trial: _Trial, request: DeviceRequest) -> list[int]:
+    """The numbers of the fewest devices that would do if they were no longer cordoned; [] = they would not."""
+    devices, record = trial.problem.devices, trial.problem.nodes[trial.node]
+    sick = dict(record.spec.sick_devices)
+    matching = np.flatnonzero(devices.matching(request)[trial.node] & devices.closed[trial.node]).tolist()
+    free = devices.free[trial.node]
+    order = sorted(
+        (number for number in matching if record.spec.devices[number].id not in sick),
+        key=lambda number: (-int(free[number]), number),
+    )[: steps.STEPS_MAX]
+    opened: list[int] = []
+    for number in order:
+        opened.append(number)
+        _close(trial, opened, False)
+        enough = _gpus_do(trial, request)
+        _close(trial, opened, True)
+        if enough:
+            return _needed(trial, request, opened)
+    return []
+
+
+def _needed(trial: _Trial, request: DeviceRequest, opened: list[int]) -> list[int]:
+    for number in reversed(opened[:-1]):
+        fewer = [other for other in opened if other != number]
+        _close(trial, fewer, False)
+        if _gpus_do(trial, request):
+            opened = fewer
+        _close(trial, [number, *fewer], True)
+    return opened
+
+
+def _close(trial: _Trial, numbers: list[int], closed: bool) -> None:
+    trial.problem.devices.closed[trial.node, numbers] = closed
 
 
 def _lift_taint(trial: _Trial, refusal: Refusal) -> bool:

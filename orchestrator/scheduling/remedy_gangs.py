@@ -256,7 +256,7 @@ def _other_gpus(trials: _Trials, limit: float) -> Remedy | None:
     request = trials.wish.gpus
     if request is None:
         return None
-    options: list[DeviceRequest | None] = [replace(request, count=count) for count in range(1, request.count)]
+    options: list[DeviceRequest | None] = [*steps.smaller_requests(request)]
     lowest = _lowest(1, request.gpu_millis, limit)
     share = _largest(
         lowest,
@@ -265,18 +265,14 @@ def _other_gpus(trials: _Trials, limit: float) -> Remedy | None:
     )
     if share is not None:
         options.append(replace(request, gpu_millis=share[0]))
-    if request.models:
-        options.append(replace(request, models=()))
-    if request.memory_mib:
-        options.append(replace(request, memory_mib=0))
     if trials.gang.domain is not GangDomain.ISLAND:  # which is one of GPUs
         options.append(None)
     for changed in sorted(options, key=lambda one: steps.other_gpus(request, one)[0]):
-        made = steps.other_gpus(request, changed)
-        if made[0] >= limit:
+        cost, made = steps.other_gpus(request, changed)
+        if cost >= limit:
             return None
         if nodes := trials.places(trials.wish._replace(gpus=changed)):
-            return trials.remedy(nodes, made)
+            return trials.remedy(nodes, *((cost / len(made), step) for step in made))
     return None
 
 

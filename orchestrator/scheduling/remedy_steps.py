@@ -7,11 +7,12 @@ somebody closed is cheaper than giving up a condition, bringing a machine back i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any, Literal
 
 from orchestrator.contract.answers import RemedyStep
-from orchestrator.contract.model import DeviceRequest, NodeStatus
+from orchestrator.contract.model import DeviceRequest, Link, NodeStatus
 from orchestrator.scheduling.explain import amount, less_of
 from orchestrator.scheduling.problem import Problem
 
@@ -68,22 +69,65 @@ def one_port_less() -> tuple[float, RemedyStep]:
     return COST_CONDITION, RemedyStep(kind="port", what="any", before="0", text="ask for one port less")
 
 
-def other_gpus(request: DeviceRequest, changed: DeviceRequest | None) -> tuple[float, RemedyStep]:
-    """``changed`` differs in one thing; None: without GPUs."""
+OF_GPUS: dict[str, tuple[Any, str]] = {
+    "models": ((), "let any model of GPU do"),
+    "memory_mib": (0, "let GPUs with less memory do"),
+    "compute_capability": ("", "let any compute capability do"),
+    "driver_version": ("", "let any driver version of the GPUs do"),
+    "link": (Link.ANY, "let the GPUs be linked in any way"),
+}
+"""Conditions on GPUs: what a request says that has none, and the words for giving it up."""
+CONDITIONS_MAX = 2
+"""So many of them are given up at most: more cost as much as doing without GPUs."""
+
+
+def smaller_requests(request: DeviceRequest) -> list[DeviceRequest]:
+    """Fewer devices, conditions given up, or both; the least change first. Smaller shares are not among them, for how
+    small they must be depends on what is free."""
+    given = [name for name, (nothing, _) in OF_GPUS.items() if getattr(request, name) != nothing]
+    found = []
+    for many in range(min(CONDITIONS_MAX, len(given)) + 1):
+        for some in combinations(given, many):
+            for count in range(1, request.count + 1):
+                if count == 1 and "link" in some:
+                    continue  # one alone is linked as anybody asks
+                changed = replace(request, count=count, **{name: OF_GPUS[name][0] for name in some})
+                if changed != request:
+                    found.append(changed)
+    return sorted(found, key=lambda changed: other_gpus(request, changed)[0])
+
+
+def other_gpus(request: DeviceRequest, changed: DeviceRequest | None) -> tuple[float, tuple[RemedyStep, ...]]:
+    """None: without GPUs. A step for each thing in which they differ, and the cost of all."""
     if changed is None:
-        cost, what, text = COST_NO_GPU, "count", "ask for no GPU"
-    elif changed.count < request.count:
-        cost, what = (request.count - changed.count) / request.count, "count"
+        step = RemedyStep(kind="gpus", what="count", before=str(request.count), after="0", text="ask for no GPU")
+        return COST_NO_GPU, (step,)
+    cost, made = 0.0, []
+    if changed.count < request.count:
+        cost += (request.count - changed.count) / request.count
         text = f"ask for {changed.count} GPU{'s' if changed.count > 1 else ''} instead of {request.count}"
-    elif changed.gpu_millis < request.gpu_millis:
-        cost, what = (request.gpu_millis - changed.gpu_millis) / request.gpu_millis, "gpu_millis"
+        made.append(_gpu_step("count", request.count, changed.count, text))
+    if changed.gpu_millis < request.gpu_millis:
+        cost += (request.gpu_millis - changed.gpu_millis) / request.gpu_millis
         text = f"ask for {changed.gpu_millis / 1000:g} of each GPU instead of {request.gpu_millis / 1000:g}"
-    elif changed.models != request.models:
-        cost, what, text = COST_CONDITION, "models", "let any model of GPU do"
-    else:
-        cost, what, text = COST_CONDITION, "memory_mib", "let GPUs with less memory do"
-    before, after = (str(getattr(one, what)) if one is not None else "0" for one in (request, changed))
-    return cost, RemedyStep(kind="gpus", what=what, before=before, after=after, text=text)
+        made.append(_gpu_step("gpu_millis", request.gpu_millis, changed.gpu_millis, text))
+    for name, (_, text) in OF_GPUS.items():
+        before, after = getattr(request, name), getattr(changed, name)
+        if before != after:
+            cost += COST_CONDITION
+            if isinstance(before, Link):
+                before, after = before.name.lower(), after.name.lower()
+            made.append(_gpu_step(name, before, after, text))
+    return cost, tuple(made)
+
+
+def _gpu_step(what: str, before: object, after: object, text: str) -> RemedyStep:
+    return RemedyStep(kind="gpus", what=what, before=str(before), after=str(after), text=text)
+
+
+def uncordoned(node_name: str, device_id: str) -> tuple[float, RemedyStep]:
+    text = f"`raftsman node device uncordon {node_name} {device_id}`"
+    return COST_CLOSED, RemedyStep(kind="device", what=device_id, text=text)
 
 
 def with_driver(node_name: str, missing: list[str]) -> tuple[float, RemedyStep]:

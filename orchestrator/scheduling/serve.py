@@ -15,14 +15,16 @@ import numpy as np
 from orchestrator.contract.model import Desired
 from orchestrator.scheduling import preempt_gangs, registry
 from orchestrator.scheduling.placements import Placements
-from orchestrator.scheduling.preempt import Eviction, Preemption, Wait
+from orchestrator.scheduling.preempt import Preemption
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.solve import ENDLESS, solve
+from orchestrator.scheduling.waits import Eviction, Wait
 from orchestrator.scheduling.wish import Ask, BoolArray, Int64Array, Wish, wish_of
 from orchestrator.state.views import ClusterView
 
 ASKS_MAX = 64
-"""Asks for which room is made in one round; the others come next once these have it."""
+"""Asks for which room is made in one round; the others come next once these have it. Whoever could not be helped by
+evicting everybody lower does not count."""
 INSTANCES_MAX = 128
 """Instances for which room is made in one round, for it must stay short; the next one follows at once."""
 
@@ -72,13 +74,12 @@ def serve(
 
     problem = fresh() if fresh is not None else Problem(view, given_up)
     preemption = Preemption(view, problem, leaving, given_up)
-    wishes = {index: _wish(asks[index], problem) for index in short[:ASKS_MAX]}
     start = 0
     served = _Serving(problem, asks, preemption, without_room, steps_max)
-    for index in wishes:
-        if preemption.instances >= INSTANCES_MAX or served.left <= 0:
+    for index in short:
+        if preemption.instances >= INSTANCES_MAX or served.left <= 0 or len(served.parts) >= ASKS_MAX:
             break
-        if index < start or not preemption.is_worth_trying(asks[index], wishes[index]):
+        if index < start or not preemption.is_worth_trying(asks[index], _wish(asks[index], problem)):
             continue
         served.part(start, index + 1)
         start = index + 1
@@ -147,7 +148,7 @@ class _Serving:
             wish = _wish(ask, self._problem)
             if not preemption.is_worth_trying(ask, wish):
                 continue
-            places = _unplaced(part, at, len(ask.ordinals))
+            places = without_node(part, at, len(ask.ordinals))
             if wish.gang is None:
                 preemption.make_room(ask, wish, places[:INSTANCES_MAX])
             else:
@@ -175,7 +176,7 @@ def _number_gangs(problem: Problem, by: int) -> None:
     problem.waiting.update(waiting)
 
 
-def _unplaced(part: Placements, ask: int, instances: int) -> list[int]:
+def without_node(part: Placements, ask: int, instances: int) -> list[int]:
     """The places in an ask's ordinals that got no node."""
     of = np.frombuffer(part.ask, dtype=np.int32)
     placed = set(np.frombuffer(part.at, dtype=np.int32)[of == ask].tolist())

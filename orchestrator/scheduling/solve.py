@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from orchestrator.contract.model import JobType
-from orchestrator.scheduling import gangs, registry
+from orchestrator.scheduling import gang_holds, gangs, registry
 from orchestrator.scheduling.backlog import Backlog, Stretch, Wishes, backlog_of
 from orchestrator.scheduling.devices import mask_of
 from orchestrator.scheduling.filters import has_room, suitable
@@ -383,7 +383,7 @@ class Solver:
         found = gangs.place(self._problem, wish, ask)
         if found is None:
             self.result.unplaced[index] = len(ask.ordinals)
-            if gangs.hold(self._problem, wish, ask, index, self._ending()):
+            if gang_holds.hold(self._problem, wish, ask, index, self._ending()):
                 # What fits where is another matter now.
                 self._classes.clear()
                 self._begin()
@@ -391,14 +391,14 @@ class Solver:
         for at, (node, numbers, ports) in enumerate(found):
             self._note(index, at, node, number, self._anyone, numbers, ports)
 
-    def _ending(self) -> gangs.Ending:
+    def _ending(self) -> gang_holds.Ending:
         """The batch work among what has been placed so far."""
         backlog, result = self._backlog, self.result
         batch = np.array([ask.job.spec.type is JobType.BATCH for ask in backlog.asks], dtype=np.bool_)
         asks = np.array(result.ask, dtype=np.int64)
         rows = np.flatnonzero(batch[asks])
         requests = self._wishes.columns().requests[np.asarray(backlog.wish)]
-        return gangs.Ending(
+        return gang_holds.Ending(
             node=np.array(result.node, dtype=np.int64)[rows],
             request=requests[asks[rows]],
             mask=np.array(result.device_mask, dtype=np.uint64)[rows],

@@ -7,6 +7,8 @@ stale one is rejected with a reason, the others go in. Actions come first: what 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from orchestrator.contract.model import Desired, NodeStatus
@@ -16,6 +18,8 @@ from orchestrator.state.apply_placements import Placing
 from orchestrator.state.apply_rollouts import replace_outdated
 from orchestrator.state.apply_rows import describe, emit, lose, set_reason
 from orchestrator.state.commands import Action, ActionColumns, ApplyPlan, Outcome, PlanAnswer
+from orchestrator.state.disruption import DRAINED, drain_refusal_of
+from orchestrator.state.features import BUDGETED_DRAINS
 from orchestrator.state.model import MAX_COMMAND_ROWS, Job
 from orchestrator.state.state import Rows, State
 
@@ -85,6 +89,8 @@ def _act(state: State, command: ApplyPlan) -> tuple[int, list[str]]:
     chosen: dict[tuple[int, str], list[int]] = {}
     evicted: list[tuple[int, int]] = []
     replaced: list[tuple[int, int]] = []
+    drained: list[tuple[int, str]] = []
+    budgeted = state.feature_level >= BUDGETED_DRAINS
     seen: set[int] = set()
     for place in range(len(actions)):
         row = int(found[place])
@@ -114,23 +120,50 @@ def _act(state: State, command: ApplyPlan) -> tuple[int, list[str]]:
         seen.add(row)
         if kind in (Action.EVICT, Action.REPLACE):
             continue
+        if budgeted and kind == Action.STOP and reason.startswith(DRAINED):
+            drained.append((row, reason))
+            continue
         chosen.setdefault((kind, reason), []).append(row)
     for (kind, reason), listed in chosen.items():
         rows = np.array(listed, dtype=np.int32)
         if kind == Action.STOP:
-            table.desired[rows] = int(Desired.STOP)
-            state.stamp(rows)
-            for row in listed:
-                set_reason(state, row, reason)
-            state.tell(rows)
-            state.touch_jobs(rows)
-            emit(state, "alloc.stop", rows, reason)
+            _stop(state, rows, reason)
     for (kind, reason), listed in chosen.items():
         if kind == Action.LOSE:
             lose(state, np.array(listed, dtype=np.int32), reason)
     stale = evict(state, command, evicted)
     stale += replace_outdated(state, command, replaced)
+    stale += _drain(state, drained)
     return len(seen) - len(stale), rejected + stale
+
+
+def _stop(state: State, rows: Rows, reason: str) -> None:
+    state.table.desired[rows] = int(Desired.STOP)
+    state.stamp(rows)
+    for row in rows.tolist():
+        set_reason(state, row, reason)
+    state.tell(rows)
+    state.touch_jobs(rows)
+    emit(state, "alloc.stop", rows, reason)
+
+
+def _drain(state: State, drained: Sequence[tuple[int, str]]) -> list[str]:
+    """``drained``: (live row, reason). One after the other, for each counts against the budget of the next; returns a
+    reason for each that a budget keeps by now, such as that of one that was moved since the plan was made."""
+    stale = []
+    free: dict[str, list[int]] = {}
+    for row, reason in drained:
+        if state.job_at[int(state.table.job[row])].spec.disruption is None:
+            free.setdefault(reason, []).append(row)
+            continue
+        problem = drain_refusal_of(state, row)
+        if problem:
+            stale.append(f"{describe(state, row)[2]} {problem}")
+        else:
+            _stop(state, np.array([row], dtype=np.int32), reason)
+    for reason, rows in free.items():
+        _stop(state, np.array(rows, dtype=np.int32), reason)
+    return stale
 
 
 def _find_rows(state: State, command: ApplyPlan) -> tuple[Rows, list[str]]:

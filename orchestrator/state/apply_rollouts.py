@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from orchestrator.contract.model import Desired
+from orchestrator.contract.model import Desired, JobType
 from orchestrator.contract.rollouts import Rollout, RolloutAction, RolloutStatus
 from orchestrator.state.apply_jobs import job_at_work, next_version, over_quota
 from orchestrator.state.apply_rows import describe, emit, set_reason
@@ -138,6 +138,10 @@ def _revert(state: State, job: Job, reason: str) -> None:
     if revision is None or not revision.stable:
         _tell(state, "rollout.not-reverted", job, problem or "no version before was good")
         return
+    if revision.spec.type is not JobType.SERVICE:  # its work would be done a second time, and nobody asked for that
+        kind = revision.spec.type.name.lower()
+        _tell(state, "rollout.not-reverted", job, f"version {revision.version} was a {kind} job")
+        return
     spec = taken_back(job, revision)
     refusal = over_quota(state, [spec])
     if refusal is not None:
@@ -145,7 +149,7 @@ def _revert(state: State, job: Job, reason: str) -> None:
         return
     version = job.version
     job = next_version(state, job, spec, everything=False)
-    assert job.rollout is not None, "a tracked job has one"
+    assert job.rollout is not None, "a tracked service has one"
     rollout = replace(job.rollout, promoted=True, reverts=version, reason=reason)
     _put(state, replace(job, rollout=rollout))
     _tell(state, "job.rolled-back", job, f"version {job.version}, as version {revision.version} was: {reason}")

@@ -1,7 +1,8 @@
 """How many instances of a group may be down now because of us: the one owner of that question.
 
 Owns: what a budget (``JobSpec.disruption``) allows of a group as it stands. Leaves to others: who goes down
-(``reconcile.rounds`` for drains, ``scheduling.preempt``, rebalancing), rechecking it (``apply_evictions``). The rules:
+(``reconcile.rounds`` for drains, ``scheduling.preempt``, rebalancing), rechecking it (``apply_evictions``,
+``apply_plan``). The rules:
 
 - An instance is up while it is meant to run, was seen running, its checks are good, and its node is not lost. Whatever
   else is wanted of the group is down, whoever's fault it is: a budget is about what users still have.
@@ -25,6 +26,8 @@ from orchestrator.state.views import ClusterView
 
 BOUNDLESS = 2**31 - 1
 """What may go down of a group without a budget."""
+DRAINED = "its node is being drained"
+"""How the reason of an allocation begins that was told to stop for a drain, which waits for budgets."""
 PREEMPTED = "preempted by "
 """How the reason of an allocation begins that was told to stop for the sake of a job of higher priority."""
 
@@ -153,6 +156,16 @@ class Budgets:
             up=up & ~self._leaving[at],
             preempted=np.array(preempted, dtype=np.bool_),
         )
+
+
+def drain_refusal_of(state: State, row: int) -> str:
+    """Why a drain may not tell a live row to stop now, or "". Who is down anyway costs nobody anything."""
+    table = state.table
+    one = np.array([row], dtype=np.int32)
+    if not is_up(well(table.state[one], table.health[one]), table.desired[one], np.zeros(1, dtype=np.bool_))[0]:
+        return ""
+    held = refusal_of(state, row)
+    return f"cannot leave its node: {held}" if held else ""
 
 
 def refusal_of(state: State, row: int) -> str:

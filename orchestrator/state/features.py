@@ -18,5 +18,7 @@ OWNED_DEVICES = 4
 """A GPU that a ready node has is nobody else's (``apply_nodes``)."""
 PAUSED_PROMOTIONS = 4
 """Canaries that are promoted while their rollout is paused leave it paused (``apply_rollouts``)."""
-HIGHEST = PAUSED_PROMOTIONS
+BUDGETED_DRAINS = 5
+"""Whom a drain tells to stop is held against its disruption budget again at commit (``apply_plan``)."""
+HIGHEST = BUDGETED_DRAINS
 """What this version supports."""

@@ -497,3 +497,24 @@ def test_a_service_that_becomes_a_batch_job_amid_a_rollout_keeps_one_attempt_of_
     assert world.live() == 2 and not check(world.state)
     table = world.state.table
     assert {int(table.version[row]) for row in world.rows()} == {3}
+
+
+@pytest.mark.parametrize("kind", [JobType.BATCH, JobType.SYSTEM])
+def test_a_service_that_fails_and_was_a_job_of_another_type_before_stays_and_every_peer_lives_on(kind: JobType) -> None:
+    world = World(15, None, 2)
+    (group,) = world.spec().groups
+    before = replace(world.spec(), type=kind, groups=(replace(group, count=1),))
+    world.done(world.do(SubmitJobs(jobs=(JobSubmission(spec=before, uid="u", remember=True),))))
+    world.settle()
+    world.update = UpdateSpec(max_surge=1, max_unavailable=0, progress_deadline_ms=30_000, auto_revert=True)
+    world.submit(1)
+    for _ in range(3):
+        world.lead()
+        world.again()
+        world.now_ms += 31_000
+    job = world.job
+    assert job.rollout is not None and job.rollout.status is RolloutStatus.FAILED
+    assert (job.version, job.spec.type) == (2, JobType.SERVICE)
+    events = world.state.events.after(0)
+    assert any(one.kind == "rollout.not-reverted" and kind.name.lower() in one.message for one in events)
+    assert not check(world.state)

@@ -8,11 +8,14 @@ from typing import Any
 from orchestrator import plan
 from orchestrator.contract.answers import GroupExplanation, RemedyStep
 from orchestrator.contract.constraints import describe
-from orchestrator.contract.model import GroupSpec, JobSpec, JobType
+from orchestrator.contract.model import GroupSpec, JobSpec, JobType, Link, Toleration
+from orchestrator.contract.taints import parse
 from orchestrator.foresight.settle import perform
+from orchestrator.scheduling.preferences import describe_affinity, describe_spread
 from orchestrator.state import views
 from orchestrator.state.commands import (
     Command,
+    CordonDevice,
     CordonNode,
     JobSubmission,
     MarkNodes,
@@ -82,7 +85,8 @@ def made(
         case "gpus":
             gpus = task.resources.gpus
             assert gpus is not None
-            value: Any = () if step.what == "models" else int(step.after)
+            nothing = {"models": (), "compute_capability": "", "driver_version": "", "link": Link.ANY}
+            value: Any = nothing[step.what] if step.what in nothing else int(step.after)
             gpus = None if (step.what, step.after) == ("count", "0") else replace(gpus, **{step.what: value})
             group = with_resources(group, gpus=gpus)
         case "constraint":
@@ -90,7 +94,26 @@ def made(
             group = replace(group, constraints=tuple(one for one in group.constraints if describe(one) != step.what))
         case "port":
             ports = [replace(one, static=0) if one.static == int(step.before) else one for one in group.ports]
-            group = replace(group, ports=tuple(ports if step.what != "any" else ports[:-1]))
+            if step.what == "any":
+                ports.remove(next(one for one in reversed(ports) if not one.static))
+            group = replace(group, ports=tuple(ports))
+        case "resource":
+            amounts = {**dict(task.resources.custom), step.what: int(step.after)}
+            group = with_resources(group, custom=tuple((name, amount) for name, amount in amounts.items() if amount))
+        case "toleration":
+            taint = parse(step.what)
+            more = Toleration(key=taint.key, value=taint.value, effect=taint.effect)
+            group = replace(group, tolerations=(*group.tolerations, more))
+        case "affinity":
+            near = (
+                replace(one, required=False) if describe_affinity(one) == step.what else one for one in group.affinity
+            )
+            group = replace(group, affinity=tuple(near))
+        case "spread":
+            over = (replace(one, required=describe_spread(one) != step.what and one.required) for one in group.spread)
+            group = replace(group, spread=tuple(over))
+        case "device":
+            commands.append(CordonDevice(node_id=node.spec.id, device_id=step.what, cordoned=False))
         case "driver":
             drivers = (*node.spec.drivers, *step.what.split(", "))
             commands.append(RegisterNode(node=replace(node.spec, drivers=drivers), identity=node.identity))

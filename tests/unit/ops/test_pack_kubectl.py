@@ -143,6 +143,30 @@ def test_a_host_port_is_had_once_per_node(tmp_path: Path) -> None:
     assert ("port/TCP/8080", 1) in cluster.nodes[0].capacity.custom
 
 
+def test_a_sidecar_has_its_host_port_as_long_as_the_pod_runs_and_an_init_container_has_not(tmp_path: Path) -> None:
+    pod = k8s_pod("p", "a")
+    pod["spec"]["initContainers"] = [
+        init("1m", restartPolicy="Always", ports=[{"containerPort": 80, "hostPort": 8080}]),
+        init("1m", ports=[{"containerPort": 80, "hostPort": 9090}]),
+    ]
+    request = cluster_of(tmp_path, k8s_node("a"), pod).pods[0].request
+    assert [name for name, _ in request.custom if name.startswith("port/")] == ["port/TCP/8080"]
+
+
+def test_what_waits_for_something_else_than_room_is_left_out_and_said(tmp_path: Path) -> None:
+    gated = k8s_pod("gated", schedulingGates=[{"name": "example.com/quota"}])
+    leaving = k8s_pod("leaving")
+    leaving["metadata"]["deletionTimestamp"] = "2026-01-31T12:03:00Z"
+    ending = k8s_pod("ending", "a")
+    ending["metadata"]["deletionTimestamp"] = "2026-01-31T12:03:00Z"
+    claims = k8s_pod("claims", "a", resourceClaims=[{"name": "gpu"}])
+    cluster = cluster_of(tmp_path, k8s_node("a"), gated, leaving, ending, claims)
+    assert [pod.name for pod in cluster.pods] == ["team/ending", "team/claims"], "who runs holds its room until it ends"
+    assert cluster.ended == 2
+    text = "\n".join(cluster.notes)
+    assert "1 pod waits behind scheduling gates" in text and "claims of devices (DRA)" in text
+
+
 def test_what_is_not_kept_to_is_said(tmp_path: Path) -> None:
     spec: Item = {"affinity": {"podAntiAffinity": {}}, "topologySpreadConstraints": [{"maxSkew": 1}]}
     volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]

@@ -87,6 +87,13 @@ def test_a_job_waits_for_its_count_less_what_lives(tmp_path: Path) -> None:
     assert (waiting[0].request.cpu_millis, waiting[0].priority) == (700, 50)
 
 
+def test_reserved_cores_of_what_waits_are_named(tmp_path: Path) -> None:
+    job = nomad_job("j", 1)
+    job["Job"]["TaskGroups"][0]["Tasks"][0]["Resources"] |= {"Cores": 2, "CPU": 0}
+    cluster = cluster_of(tmp_path, [nomad_node("a")], [], job)
+    assert "tasks that wait ask for whole cores, which are not counted: t" in cluster.notes
+
+
 def test_what_a_batch_job_completed_does_not_wait(tmp_path: Path) -> None:
     done = nomad_allocation("j", "a", JobType="batch", ClientStatus="complete")
     cluster = cluster_of(tmp_path, [nomad_node("a")], [done], nomad_job("j", 3, Type="batch"))

@@ -12,6 +12,8 @@ from orchestrator.contract.answers import GroupExplanation
 from orchestrator.contract.model import (
     Affinity,
     AllocState,
+    Constraint,
+    ConstraintOperator,
     Desired,
     DeviceRequest,
     GangDomain,
@@ -20,10 +22,13 @@ from orchestrator.contract.model import (
     JobSpec,
     JobType,
     Link,
+    NodeTaint,
     Spread,
+    Taint,
+    TaintEffect,
 )
 from orchestrator.jobfile import limits
-from orchestrator.plan import ROWS_MAX, decide, explain
+from orchestrator.plan import ROWS_MAX, decide, explain, explain_many
 from orchestrator.reconcile.rounds import reconcile
 from orchestrator.scheduling import gangs
 from orchestrator.scheduling.problem import Problem
@@ -34,6 +39,8 @@ from orchestrator.state.commands import Action, PlanAnswer, RegisterNode
 from orchestrator.state.model import MAX_GANG
 from tests.unit.scheduling.cluster import Cluster, gpus, group_spec, node_spec
 from tests.unit.state.kit import Kit
+
+SOFT_TAINT = NodeTaint(taint=Taint(key="old", effect=TaintEffect.PREFER_NO_SCHEDULE))
 
 
 def placed(cluster: Cluster) -> dict[str, list[str]]:
@@ -291,6 +298,57 @@ def test_nodes_are_kept_where_batch_work_ends_that_a_gang_must_not_be_beside() -
     assert placed(cluster) == {}
 
 
+# ---------------------------------------------------------------------------- what it would like
+
+SSD = Constraint(attribute="ssd", operator=ConstraintOperator.EXISTS)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "nodes"),
+    [
+        ({"affinity": (Affinity(constraint=SSD, weight=1),)}, {"ssd": {"labels": {"rack": "b", "ssd": "1"}}}),
+        ({"affinity": (Affinity(constraint=SSD, weight=-1),)}, {"hdd": {"labels": {"rack": "a", "ssd": "1"}}}),
+        ({"locality": 10, "datasets": ("d",)}, {"ssd": {"labels": {"rack": "b"}, "datasets": ("d",)}}),
+        ({}, {"hdd": {"labels": {"rack": "a"}, "taints": (SOFT_TAINT,)}}),
+        ({"affinity": (Affinity(job="other", topology="rack", weight=10),)}, {}),
+        ({"affinity": (Affinity(constraint=SSD, weight=1), APART)}, {"ssd": {"labels": {"rack": "b", "ssd": "1"}}}),
+    ],
+    ids=["liked", "disliked", "data", "discouraged", "beside another job", "and apart"],
+)
+def test_of_equal_domains_that_of_the_preferred_nodes_is_taken(
+    wishes: dict[str, Any], nodes: dict[str, dict[str, Any]]
+) -> None:
+    """Rack ``a`` is the tighter one, and comes first."""
+    cluster = Cluster()
+    for rack, kind in (("a", "hdd"), ("b", "ssd")):
+        for at in range(2):
+            more = nodes.get(kind, {"labels": {"rack": rack}})
+            cluster.node(f"{kind}-{at}", cpu=2000 if kind == "hdd" else 3000, **more)
+    cluster.alloc(cluster.job("other", group_spec(cpu=100)), cluster.nodes[2])
+    cluster.job("gang", group_spec(count=2, cpu=2000, gang=GangSpec(domain=GangDomain.RACK), **wishes))
+    assert placed(cluster)["gang"] == ["ssd-0", "ssd-1"]
+
+
+def test_a_smaller_domain_comes_before_what_is_preferred_and_few_preferred_nodes_before_none() -> None:
+    cluster = Cluster()
+    in_racks(cluster, "a", cpu=4000)
+    for at in range(2):
+        cluster.node(f"ssd-{at}", cpu=2000, labels={"rack": "b", "ssd": "1"})
+    like = Affinity(constraint=SSD, weight=100)
+    cluster.job("gang", group_spec(count=2, cpu=2000, affinity=(like,), gang=GangSpec(domain=GangDomain.RACK)))
+    assert placed(cluster)["gang"] == ["a-0", "a-0"]
+    cluster.job("next", group_spec(count=2, cpu=2000, affinity=(like,), gang=GangSpec(domain=GangDomain.RACK)))
+    assert placed(cluster)["next"] == ["ssd-0", "ssd-1"]
+
+
+def test_what_its_own_members_would_change_decides_nothing_for_a_gang() -> None:
+    cluster = Cluster()
+    in_racks(cluster, "a", "a", cpu=2000)
+    away = Affinity(weight=-100)
+    cluster.job("gang", group_spec(count=2, cpu=1000, affinity=(away,), gang=GangSpec(domain=GangDomain.RACK)))
+    assert placed(cluster)["gang"] == ["a-0", "a-0"]
+
+
 # ---------------------------------------------------------------------------- who ends, stops all
 
 
@@ -388,6 +446,42 @@ def test_nothing_is_kept_where_only_services_could_give_way() -> None:
     assert placed(waiting_cluster(JobType.SERVICE)) == {"small": ["n0"]}
 
 
+@pytest.mark.parametrize("ends", [True, False], ids=["batch", "service"])
+def test_nothing_is_kept_where_a_service_has_the_port_that_the_gang_asks_for(ends: bool) -> None:
+    """It would be kept for ever: nothing that ends by itself gives the port back."""
+    cluster = Cluster()
+    cluster.node("a"), cluster.node("b")
+    old = cluster.job("old", group_spec(cpu=100, ports=(8080,)), type=JobType.BATCH if ends else JobType.SERVICE)
+    cluster.alloc(old, cluster.nodes[0], ports=(8080,))
+    cluster.job("gang", group_spec(count=2, cpu=100, ports=(8080,), gang=GangSpec()))
+    cluster.job("small", group_spec(cpu=100))
+    assert placed(cluster) == ({} if ends else {"small": ["a"]})
+
+
+def test_nothing_is_kept_for_a_fixed_port_twice_on_one_host_nor_for_more_ports_than_a_node_has() -> None:
+    cluster = Cluster()
+    for name in ("a", "b"):
+        cluster.node(name, engine_id="host", port_min=30_000, port_max=30_001)
+    cluster.alloc(cluster.job("old", group_spec(cpu=3500), type=JobType.BATCH), cluster.nodes[0])
+    cluster.job("twice", group_spec(count=2, cpu=1000, ports=(8080,), gang=GangSpec()))
+    cluster.job("many", group_spec(count=3, cpu=1000, ports=(0,), gang=GangSpec(domain=GangDomain.NODE)))
+    cluster.job("small", group_spec(cpu=100))
+    assert placed(cluster) == {"small": ["a"]}
+
+
+def test_nothing_is_kept_on_a_node_of_which_no_island_is_large_enough() -> None:
+    gpu = DeviceRequest(count=1)
+    for count, kept in ((4, False), (2, True)):
+        cluster = Cluster()
+        node = cluster.node("n", devices=gpus(4, islands=(0, 0, 1, 1)))
+        old = cluster.job("old", group_spec(count=2, cpu=100, gpu=gpu), type=JobType.BATCH)
+        for at in range(2):
+            cluster.alloc(old, node, at, device_mask=1 << 2 * at, gpu_millis=1000)
+        cluster.job("gang", group_spec(count=count, cpu=100, gpu=gpu, gang=GangSpec(domain=GangDomain.ISLAND)))
+        cluster.job("small", group_spec(cpu=100))
+        assert placed(cluster) == ({} if kept else {"small": ["n"]}), count
+
+
 def test_a_system_job_runs_also_where_room_is_kept() -> None:
     cluster = waiting_cluster(JobType.BATCH)
     cluster.job("agent", group_spec(cpu=100), type=JobType.SYSTEM)
@@ -428,6 +522,15 @@ def test_why_names_the_nodes_that_are_kept_for_a_gang() -> None:
     said = why(waiting_cluster(JobType.BATCH), "gang")
     assert "all 2 together: no node takes any" in said.summary
     assert said.hint.startswith("waits for 2 node(s) that are kept for it to empty (n0, n1)")
+
+
+@pytest.mark.parametrize("order", [("gang", "small"), ("small", "gang")])
+def test_why_says_the_same_of_who_is_kept_off_whoever_is_explained_before(order: tuple[str, str]) -> None:
+    """As ``what-if`` asks for all who wait: from one round."""
+    view = waiting_cluster(JobType.BATCH).view()
+    found = explain_many(view, [f"uid-{name}" for name in order], 0)
+    for name in order:
+        assert found[("default", name, "main")] == explain(view, f"uid-{name}", 0)[0]
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from orchestrator.contract.model import (
 )
 from orchestrator.plan import decide, explain
 from orchestrator.scheduling import preempt as module
+from orchestrator.scheduling.serve import ASKS_MAX
 from orchestrator.state.commands import Action, ApplyPlan
 from orchestrator.state.disruption import PREEMPTED
 from orchestrator.state.model import Job
@@ -278,6 +279,53 @@ def test_devices_and_ports_are_counted_as_room() -> None:
     assert [text.partition(":")[0] for text in stage.evicted()] == ["a/0", "c/0"]
     stage.tell()
     assert stage.evicted() == []
+
+
+@pytest.mark.parametrize("what", ["gpu", "custom", "ports"])
+def test_the_one_node_is_found_that_has_what_is_asked_for_among_many_with_victims(what: str) -> None:
+    """All nodes have lower ones to evict and room enough; the last alone has the device, the licence or the port."""
+    stage = Stage()
+    licence: dict[str, Any] = {"custom": {"licenses": 1}}
+    has: dict[str, dict[str, Any]] = {"gpu": {"devices": gpus(1)}, "custom": licence, "ports": {}}
+    wants: dict[str, dict[str, Any]] = {
+        "gpu": {"gpu": DeviceRequest(count=1)},
+        "custom": licence,
+        "ports": {"ports": (80,)},
+    }
+    only, asks = has[what], wants[what]
+    holds = {"device_mask": 1, "gpu_millis": 1000} if what == "gpu" else {}
+    for at in range(module.NODES_MAX + 8):
+        last = at == module.NODES_MAX + 7
+        stage.cluster.node(f"n{at}", **(only if last else {}))
+        stage.running(f"low-{at}", f"n{at}", priority=20, cpu=100)
+        if what == "ports":
+            stage.running(f"port-{at}", f"n{at}", priority=20 if last else 90, cpu=100, ports=(80,))
+    if what != "ports":
+        stage.running("holder", f"n{module.NODES_MAX + 7}", priority=20, cpu=100, **asks, **holds)
+    stage.wanted("urgent", priority=80, cpu=100, **asks)
+    victim = "holder" if what != "ports" else f"port-{module.NODES_MAX + 7}"
+    assert [text.partition(":")[0] for text in stage.evicted()] == [f"{victim}/0"]
+
+
+def test_budgets_on_many_nodes_do_not_hide_the_node_without_one() -> None:
+    stage = Stage()
+    for at in range(module.NODES_MAX + 8):
+        stage.cluster.node(f"n{at}", cpu=1000)
+        none = Disruption(max_unavailable=0)
+        stage.running(f"low-{at}", f"n{at}", priority=20, cpu=900, disruption=None if at > module.NODES_MAX else none)
+    stage.wanted("urgent", priority=80)
+    assert [text.partition(":")[0] for text in stage.evicted()] == [f"low-{module.NODES_MAX + 1}/0"]
+
+
+@pytest.mark.parametrize("gang", [None, GangSpec()])
+def test_whoever_cannot_be_helped_does_not_use_up_what_a_round_does_for_others(gang: GangSpec | None) -> None:
+    stage = Stage()
+    stage.cluster.node("n", cpu=1000)
+    stage.running("low", "n", priority=20, cpu=900)
+    for at in range(ASKS_MAX + 6):
+        stage.cluster.job(f"never-{at}", group_spec(cpu=2000 + at, gang=gang), priority=80)
+    stage.wanted("urgent", priority=80)
+    assert [text.partition(":")[0] for text in stage.evicted()] == ["low/0"]
 
 
 def test_a_system_job_preempts_on_its_own_node_alone() -> None:
