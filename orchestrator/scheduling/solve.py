@@ -33,6 +33,7 @@ from orchestrator.scheduling.filters import has_room, suitable
 from orchestrator.scheduling.fullest import Fullest
 from orchestrator.scheduling.placements import Placements
 from orchestrator.scheduling.policy import NOWHERE, Policy, Turn, picked
+from orchestrator.scheduling.preferences import moving
 from orchestrator.scheduling.preferring import Preferring, many
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.room import Room
@@ -365,13 +366,15 @@ class Solver:
             self._take(index, at, node, number, turn)
 
     def _place_pinned(self, index: int, number: int) -> None:
-        """One instance for each node whose slot is an ordinal of the ask."""
+        """One instance for each node whose slot is an ordinal of the ask, as far as others permit it there."""
+        wish = self._wishes.known[number]
+        bound = wish.preferences is not None and wish.preferences.binding
         for at, slot in enumerate(self._backlog.asks[index].ordinals.tolist()):
             node = self._problem.number_of_slot.get(slot)
             known = self._class(number)
             if node is None or not known.suitable[node]:
                 continue
-            if known.scores[node] == NOWHERE:
+            if known.scores[node] == NOWHERE or (bound and not moving(self._problem, wish, known.suitable)[1][node]):
                 self.result.unplaced[index] += 1
             else:
                 self._take(index, at, node, number, self._anyone)

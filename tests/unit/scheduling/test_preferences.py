@@ -11,6 +11,7 @@ from orchestrator.contract.model import (
     Affinity,
     Constraint,
     ConstraintOperator,
+    JobType,
     NodeTaint,
     Spread,
     Taint,
@@ -38,6 +39,23 @@ def placed(cluster: Cluster, job: str) -> list[str]:
 
 def why(cluster: Cluster, job: str) -> GroupExplanation:
     return explain(cluster.view(), f"uid-{job}", 0)[0]
+
+
+def test_an_instance_of_a_system_job_waits_where_it_must_not_be_because_of_others() -> None:
+    """It was proposed all the same, refused when it was applied, and proposed again without end."""
+    cluster = Cluster()
+    _, b, _ = (cluster.node(name, labels={"disk": "ssd"}) for name in ("a", "b", "c"))
+    cluster.alloc(cluster.job("db"), b)
+    near, away = Affinity(job="db", required=True, weight=100), Affinity(job="db", required=True, weight=-100)
+    cluster.job("backup", group_spec(affinity=(near,)), type=JobType.SYSTEM)
+    cluster.job("scan", group_spec(affinity=(away,)), type=JobType.SYSTEM)
+    cluster.job("one", group_spec(spread=(Spread(attribute="disk"),)), type=JobType.SYSTEM)
+    assert placed(cluster, "backup") == ["b"]
+    assert sorted(placed(cluster, "scan")) == ["a", "c"]
+    assert sorted(placed(cluster, "one")) == ["a", "b", "c"]
+    said = why(cluster, "backup")
+    assert said.pending == 2
+    assert [(one.constraint, one.nodes) for one in said.rejections] == [("affinity", 2)]
 
 
 def three_nodes(**more: object) -> Cluster:
