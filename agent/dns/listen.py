@@ -64,3 +64,9 @@ def resolver_for_containers(bound: str, upstream: str) -> str:
     if port != PORT or address.is_loopback or address.is_unspecified:
         return ""
     return host
+
+
+def reached_from_containers(bound: str) -> bool:
+    """Whether that address means the same within a network of their own: their loopback is not the agent's."""
+    address = ipaddress.ip_address(split_address(bound)[0])
+    return not (address.is_loopback or address.is_unspecified)

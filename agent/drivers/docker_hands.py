@@ -323,16 +323,38 @@ async def facts_of(name: str) -> dict[str, Any]:
     return facts
 
 
-async def _absolute(name: str, path: str) -> str:
+def _absolute(facts: dict[str, Any], path: str) -> str:
     """A relative path begins at the container's working directory."""
-    if path.startswith("/"):
-        return path
-    facts = await facts_of(name)
     return posixpath.join("/", facts["Config"].get("WorkingDir") or "/", path)
 
 
+UNSEEN = ("/dev", "/proc", "/sys")
+"""What every container has in memory, or of its kernel."""
+
+
+def _seen(facts: dict[str, Any], path: str) -> None:
+    """Raise ``HandsError`` where the engine's archives do not look: they show what lies below a mount in memory, so a
+    copy would be empty, or land where no task finds it."""
+    mounts = [one.get("Destination", "") for one in facts.get("Mounts") or () if one.get("Type") == "tmpfs"]
+    at = posixpath.normpath(path)
+    for mount in (*UNSEEN, *(facts["HostConfig"].get("Tmpfs") or {}), *mounts):
+        if _within(at, mount):
+            raise HandsError(
+                f"{path} is not on a disk ({mount} is in memory or of the kernel), and the engine copies only what "
+                f"is: use 'raftsman exec TASK -- cat {at}', or 'raftsman exec -i TASK -- tee {at}'",
+                reason="UNSUPPORTED",
+            )
+
+
+def _within(path: str, directory: str) -> bool:
+    top = directory.rstrip("/")
+    return path == top or path.startswith(f"{top}/")
+
+
 async def copy_out(name: str, path: str) -> tuple[str, AsyncIterator[bytes]]:
-    path = await _absolute(name, path)
+    container = await facts_of(name)
+    path = _absolute(container, path)
+    _seen(container, path)
     try:
         found = await docker_http.call("GET", f"/containers/{name}/archive", query={"path": path})
     except EngineError as error:
@@ -351,7 +373,9 @@ async def copy_out(name: str, path: str) -> tuple[str, AsyncIterator[bytes]]:
 
 
 async def copy_in(name: str, target: Target) -> tuple[str, Incoming]:
-    path = await _absolute(name, target.path)
+    container = await facts_of(name)
+    path = _absolute(container, target.path)
+    _seen(container, path)
     facts = await _stat(name, path)
     is_directory = facts is not None and bool(int(facts["mode"]) & GO_MODE_DIR)
     try:
@@ -364,9 +388,17 @@ async def copy_in(name: str, target: Target) -> tuple[str, Incoming]:
         raise HandsError(str(error), reason=error.reason) from error
     if not is_directory and await _stat(name, lands.directory) is None:
         raise HandsError(f"there is no directory {lands.directory} in the task", reason="NOT_FOUND")
-    query = {"path": lands.directory, "noOverwriteDirNonDir": "true"}
+    at, called = lands.directory, lands.name
+    # The engine refuses links that lead out of where it unpacks, and stops there; nothing leads out of the root. It
+    # judges by the same path what may be written, so below a mount a tree has to be unpacked where it goes.
+    bound = container["HostConfig"].get("ReadonlyRootfs") or any(
+        _within(posixpath.normpath(at), str(one.get("Destination", ""))) for one in container.get("Mounts") or ()
+    )
+    if target.directory and not bound:
+        at, called = "/", posixpath.normpath(posixpath.join(at, called)).strip("/") or "."
+    query = {"path": at, "noOverwriteDirNonDir": "true"}
     reader, writer = await docker_http.begin("PUT", f"/containers/{name}/archive", query=query, stream=True)
-    return lands.name, _Incoming(reader, writer)
+    return called, _Incoming(reader, writer)
 
 
 class _Incoming:

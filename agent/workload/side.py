@@ -22,12 +22,14 @@ import structlog
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from agent.discovery import Directory
+from agent.dns.listen import reached_from_containers
 from agent.driver import SANDBOX, RunId, RunSpec, StartError
 from agent.records import Record
 from agent.workload import place
 from agent.workload.board import Board
 from agent.workload.endpoint import SOCKET, Endpoint, NotKeptError
 from agent.workload.ports import PortLeases, shared_locks
+from orchestrator.contract.containers import HOST
 from orchestrator.contract.model import (
     AssignmentKey,
     LeasedPort,
@@ -179,7 +181,7 @@ class WorkloadSide:
                 "start the agent with --workload-dir, for containers one that the engine finds under the same path",
                 permanent=True,
             )
-        if self._dns:
+        if self._dns and (not docker or spec.network_mode == HOST or reached_from_containers(self._dns)):
             env["RAFTSMAN_DNS"] = self._dns
         for text in record.assignment.group.needs:
             known = self._services.known(parse_need(text, record.key.id.namespace))

@@ -54,6 +54,19 @@ def _settled(job: JobStatus) -> bool:
     )
 
 
+def _counted(job: JobStatus, groups: frozenset[str]) -> bool:
+    """Whether these groups ("" for all) have as many instances as they should, whichever version those run: a rollout
+    may be held for days, and other groups are not what was asked for."""
+    service = job.spec.type is JobType.SERVICE
+    return all(
+        not (group.pending or group.starting or group.lost)
+        and group.running >= group.count - group.complete
+        and not (service and (group.ready < group.count or group.running > group.count))
+        for group in job.groups
+        if "" in groups or group.group in groups
+    )
+
+
 @click.command()
 @common
 @click.argument("names", metavar="JOB...", nargs=-1, required=True)
@@ -106,7 +119,8 @@ def scale(session: Session, job: str, counts: tuple[str, ...], wait: bool) -> No
             result = client.scale_job(job, count, group=group)
             _said(session, job, result, f"{group or 'count'} = {count}")
         if wait:
-            _until(session, client, job, _settled, "at its new count")
+            groups = frozenset(group for group, _ in wanted)
+            _until(session, client, job, lambda now: _counted(now, groups), "at its new count")
 
 
 @click.command()

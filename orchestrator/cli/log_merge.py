@@ -14,7 +14,7 @@ from typing import Protocol
 
 HELD = 64
 PATIENCE_S = 0.15
-"""So long the others wait for the next line of a log that might have an older one."""
+"""So long after its last line the others wait for the next one of a log, which might be older than theirs."""
 
 
 class Chunk(Protocol):
@@ -53,11 +53,15 @@ async def lines(source: int, chunks: AsyncIterator[Chunk]) -> AsyncIterator[Line
         yield Line(began_ms or newest_ms, source, rest)
 
 
-async def merged(sources: Sequence[AsyncIterator[Line]]) -> AsyncGenerator[Line, None]:
+async def merged(
+    sources: Sequence[AsyncIterator[Line]], *, patience_s: float = PATIENCE_S
+) -> AsyncGenerator[Line, None]:
     """The lines of all. A source that fails is left out from there on, and its error is raised at the end, with the
     others' in one group."""
     queues: list[asyncio.Queue[Line | BaseException | None]] = [asyncio.Queue(HELD) for _ in sources]
     came = asyncio.Event()
+    clock = asyncio.get_running_loop().time
+    heard: dict[int, float] = {}  # when a log last said something; of one that has not: since when others wait for it
     errors: list[Exception] = []
 
     async def pump(number: int) -> None:
@@ -65,6 +69,7 @@ async def merged(sources: Sequence[AsyncIterator[Line]]) -> AsyncGenerator[Line,
         try:
             async for line in sources[number]:
                 await queues[number].put(line)
+                heard[number] = clock()
                 came.set()
         except Exception as error:
             end = error
@@ -85,20 +90,30 @@ async def merged(sources: Sequence[AsyncIterator[Line]]) -> AsyncGenerator[Line,
                     elif isinstance(item, Exception):
                         errors.append(item)
                     silent.discard(number)
-            if silent:
-                try:
-                    async with asyncio.timeout(PATIENCE_S if heads else None):
-                        await came.wait()
-                    continue
-                except TimeoutError:
-                    pass
-            if heads:
-                line = heapq.heappop(heads)
-                yield line
-                silent.add(line.source)
+            if not heads:
+                if silent:
+                    await came.wait()
+                continue
+            now = clock()
+            # Once for each silence and not for each line: else one quiet log would slow down all others for good.
+            left_s = max((heard.setdefault(number, now) for number in silent), default=now) + patience_s - now
+            if silent and left_s > 0 and await _within(came, left_s):
+                continue
+            line = heapq.heappop(heads)
+            yield line
+            silent.add(line.source)
     finally:
         for task in pumps:
             task.cancel()
         await asyncio.gather(*pumps, return_exceptions=True)
     if errors:
         raise ExceptionGroup("some logs could not be read", errors)
+
+
+async def _within(came: asyncio.Event, seconds: float) -> bool:
+    """Whether something comes in that time; it waits for it."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await came.wait()
+    except TimeoutError:
+        return False

@@ -8,13 +8,14 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli.log_merge import Line, lines, merged
+from orchestrator.cli.log_merge import PATIENCE_S, Line, lines, merged
+from orchestrator.cli.log_tasks import Tasks
 from orchestrator.cli.session import STALE_AFTER_S, Session, colors_allowed, common
 from orchestrator.cli.views import newest
 from orchestrator.contract.batch import split_place
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 MOST_AT_ONCE = 50
 NEXT_RUN_S = 0.5
+READ_PATIENCE_S = 1.0
+"""A log that is not followed ends soon, so the others wait for a slow node a little longer: lines stay in order."""
 COLORS = ("cyan", "yellow", "green", "magenta", "blue", "bright_red", "bright_cyan", "bright_yellow", "bright_green")
 
 
@@ -41,7 +44,8 @@ class _Source:
     """One task of one allocation, and the run of it that is newest now.
 
     ``prefix``: before each of its lines, where several are shown. ``earlier``: the attempts before it that are to be
-    shown too, oldest first.
+    shown too, oldest first. ``attempt``: the one to ask for, 0 = the newest: a task that only an older version had ends
+    with its last attempt.
     """
 
     id: AllocationId
@@ -49,6 +53,7 @@ class _Source:
     prefix: bytes
     run: _Run
     earlier: tuple[_Run, ...] = ()
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,8 +120,8 @@ def logs(
             timeout_s=session.timeout_s or 30.0,
             stale_after_s=STALE_AFTER_S / 2,  # the peer itself waits a second for a leader before it answers
         ) as client:
-            sources = await _sources(session, client, job, task, wanted)
-            return await _show(session, client, sources, wanted, timestamps=timestamps)
+            tasks, sources = await _sources(session, client, job, task, wanted)
+            return await _show(session, _Reader(client, tasks, wanted), sources, timestamps=timestamps)
 
     code = asyncio.run(read())
     if code:
@@ -134,9 +139,9 @@ def _since_ms(text: str | None) -> int:
     return max(1, min(moment_ms, int(time.time() * 1000)))
 
 
-async def _show(session: Session, client: Client, sources: list[_Source], wanted: _Wanted, *, timestamps: bool) -> int:
+async def _show(session: Session, reader: _Reader, sources: list[_Source], *, timestamps: bool) -> int:
     """Write everything; the exit code."""
-    reader = _Reader(client, wanted)
+    follow = reader.wanted.follow
     failed: dict[int, RaftsmanError] = {}
     if len(sources) == 1 and not timestamps:
         async for chunk in reader.chunks(sources[0]):
@@ -149,14 +154,18 @@ async def _show(session: Session, client: Client, sources: list[_Source], wanted
                 yield line
         except RaftsmanError as error:
             failed[number] = error
+            if follow:  # the others may go on for days
+                session.warn(f"{sources[number].id}: {error.message}")
 
-    async with aclosing(merged([guarded(number) for number in range(len(sources))])) as everything:
+    patience_s = PATIENCE_S if follow else READ_PATIENCE_S
+    every = merged([guarded(number) for number in range(len(sources))], patience_s=patience_s)
+    async with aclosing(every) as everything:
         async for line in everything:
             when = _moment(line.time_ms).encode() if timestamps else b""
             _out(when + sources[line.source].prefix + line.text + b"\n")
     if len(failed) == len(sources):
         raise failed[min(failed)]
-    for number, error in sorted(failed.items()):
+    for number, error in sorted(failed.items()) if not follow else ():
         session.warn(f"{sources[number].id}: {error.message}")
     return 1 if failed else 0
 
@@ -167,35 +176,36 @@ def _moment(time_ms: int) -> str:
     return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{time_ms % 1000:03}Z "
 
 
-async def _sources(session: Session, client: Client, text: str, task: str, wanted: _Wanted) -> list[_Source]:
+async def _sources(
+    session: Session, client: Client, text: str, task: str, wanted: _Wanted
+) -> tuple[Tasks, list[_Source]]:
     parts = split_place(text)
     if len(parts) > 3 or not all(parts) or (len(parts) == 3 and not parts[2].isdigit()):
         raise InvalidError(f"expected JOB, JOB/GROUP or JOB/GROUP/ORDINAL, got {text!r}")
     found = await client.get_job(parts[0])
     session.warn_if_stale(found.read)
-    placed = await client.list_allocations(job=parts[0], stale=found.read.stale)
-    tasks = {group.name: [one.name for one in group.tasks] for group in found.job.spec.groups}
-    chosen: list[tuple[AllocationId, str, _Run, tuple[_Run, ...]]] = []
-    for allocation in newest(placed.allocations):
+    placed = (await client.list_allocations(job=parts[0], stale=found.read.stale)).allocations
+    tasks = Tasks(client, found.job, stale=found.read.stale)
+    chosen: list[_Source] = []
+    known: list[str] = []
+    for allocation in newest(placed):
         where = allocation.id
         if len(parts) == 2 and where.group != parts[1] and not (parts[1].isdigit() and where.ordinal == int(parts[1])):
             continue
         if len(parts) == 3 and (where.group, where.ordinal) != (parts[1], int(parts[2])):
             continue
-        names = tasks.get(where.group) or [""]
-        run = (allocation.attempt, allocation.restarts)
-        earlier = _earlier(allocation, placed.allocations, wanted)
-        chosen += [(where, name, run, earlier) for name in names if task in ("", name)]
+        for one in await _of_instance(tasks, allocation, placed, wanted):
+            known += [one.task] if one.task not in known else []
+            chosen += [one] if task in ("", one.task) else []
     if not chosen:
-        known = [name for names in tasks.values() for name in names]
-        if task and task not in known:
+        if known:
             raise NotFoundError(f"{parts[0]} has no task '{task}' (it has: {', '.join(known)})")
         raise NotFoundError(f"nothing of {text} was placed yet: there are no logs; 'raftsman why {parts[0]}' says why")
     if len(chosen) > MOST_AT_ONCE:
         session.warn(f"showing {MOST_AT_ONCE} of {len(chosen)} logs; name a group or an instance for others")
         chosen = chosen[:MOST_AT_ONCE]
-    several_tasks = any(len(names) > 1 for names in tasks.values()) and not task
-    width = max(len(_label(where, name, several_tasks)) for where, name, _, _ in chosen)
+    several_tasks = len({(one.id, one.task) for one in chosen}) > len({one.id for one in chosen})
+    width = max(len(_label(one.id, one.task, several_tasks)) for one in chosen)
     colored = sys.stdout.isatty() and colors_allowed(session.no_color)
 
     def prefix(number: int, label: str) -> bytes:
@@ -204,24 +214,45 @@ async def _sources(session: Session, client: Client, text: str, task: str, wante
         text = f"{label.ljust(width)} | "
         return (click.style(text, fg=COLORS[number % len(COLORS)]) if colored else text).encode()
 
-    return [
-        _Source(where, name, prefix(number, _label(where, name, several_tasks)), run, earlier)
-        for number, (where, name, run, earlier) in enumerate(chosen)
+    return tasks, [
+        replace(one, prefix=prefix(number, _label(one.id, one.task, several_tasks)))
+        for number, one in enumerate(chosen)
     ]
 
 
-def _earlier(now: Allocation, everything: tuple[Allocation, ...], wanted: _Wanted) -> tuple[_Run, ...]:
+async def _of_instance(
+    tasks: Tasks, now: Allocation, everything: tuple[Allocation, ...], wanted: _Wanted
+) -> list[_Source]:
+    """The tasks of one instance that are to be shown. Those that it only had in versions of before, too, where the
+    attempts of then are to be shown."""
+    attempts = {one.attempt: one for one in everything if one.id == now.id}
+    shown = attempts.get(wanted.attempt, now)
+    if wanted.previous and not now.restarts:
+        shown = attempts.get(now.attempt - 1, now)
+    runs: dict[str, list[_Run]] = {}
+    for one in [*_earlier(now, everything, wanted), shown]:
+        for name in await tasks.of(one):
+            runs.setdefault(name, []).append((one.attempt, one.restarts))
+    found = []
+    for name, of in runs.items():
+        gone = shown is now and of[-1][0] != now.attempt
+        attempt = of[-1][0] if gone else 0
+        found.append(_Source(now.id, name, b"", of[-1], tuple(of[:-1]), attempt))
+    return found
+
+
+def _earlier(now: Allocation, everything: tuple[Allocation, ...], wanted: _Wanted) -> list[Allocation]:
     """Attempts before the newest that are to be shown: all, or those that still ran at the time that was said."""
     if wanted.attempt or wanted.previous or not (wanted.all_attempts or wanted.since_ms):
-        return ()
+        return []
     before = [
-        (one.attempt, one.restarts)
+        one
         for one in everything
         if one.id == now.id
         and one.attempt < now.attempt
         and (wanted.all_attempts or one.modify_time_ms >= wanted.since_ms)
     ]
-    return tuple(sorted(before))
+    return sorted(before, key=lambda one: one.attempt)
 
 
 def _label(where: AllocationId, task: str, several_tasks: bool) -> str:
@@ -231,37 +262,47 @@ def _label(where: AllocationId, task: str, several_tasks: bool) -> str:
 class _Reader:
     """Reads the logs of sources."""
 
-    def __init__(self, client: Client, wanted: _Wanted) -> None:
+    def __init__(self, client: Client, tasks: Tasks, wanted: _Wanted) -> None:
         self._client = client
-        self._wanted = wanted
+        self._tasks = tasks
+        self.wanted = wanted
 
     async def chunks(self, source: _Source) -> AsyncIterator[LogsChunk]:
         """Earlier runs first; until the log ends, or when following, through restarts and later attempts."""
-        wanted = self._wanted
+        wanted = self.wanted
         if wanted.all_attempts or wanted.since_ms:
             async for chunk in self._before(source) if wanted.tail < 0 else self._last_before(source):
                 yield chunk
-        attempt, run, tail = wanted.attempt, source.run, wanted.tail
+        attempt, run, tail = wanted.attempt or source.attempt, source.run, wanted.tail
+        on_and_on = wanted.follow and not attempt
+        followed = False
         while True:
-            ended = b"\n"
-            async for chunk in self._client.logs(
-                source.id,
-                source.task,
-                attempt,
-                previous=wanted.previous,
-                follow=wanted.follow,
-                tail_lines=tail,
-                since_ms=wanted.since_ms,
-            ):
-                ended = chunk.data[-1:] or ended
-                yield chunk
-            if not wanted.follow or wanted.attempt:
+            ended, heard = b"\n", False
+            try:
+                async for chunk in self._client.logs(
+                    source.id,
+                    source.task,
+                    attempt,
+                    previous=wanted.previous,
+                    follow=wanted.follow,
+                    tail_lines=tail,
+                    since_ms=wanted.since_ms,
+                ):
+                    ended, heard = chunk.data[-1:] or ended, heard or bool(chunk.data)
+                    yield chunk
+            except NotFoundError:
+                # A run that has yet to begin has no output; in the end whoever follows hears of it.
+                if not on_and_on or not (followed or await self._is_to_come(source, run)):
+                    raise
+            if not on_and_on:
                 return
-            following = await self._next_run(source, run)
+            following = await self._next_run(source, run, again=not heard)
             if following is None:
                 return
-            run = following
-            attempt, tail = run[0], -1
+            if following != run:
+                tail = -1
+            run, followed = following, True
+            attempt = run[0]
             if ended != b"\n" and source.prefix:
                 yield _line_end()
 
@@ -273,7 +314,7 @@ class _Reader:
 
     async def _last_before(self, source: _Source) -> AsyncIterator[LogsChunk]:
         """The last lines of all runs together, less those of the newest one: at most ``tail`` lines are held."""
-        left = self._wanted.tail
+        left = self.wanted.tail
         left -= _line_count([chunk async for chunk in self._run(source, source.run[0], tail=left)])
         kept: list[list[LogsChunk]] = []
         for attempt, previous in reversed(_runs_before(source)):
@@ -291,17 +332,23 @@ class _Reader:
         """What one run has said; nothing where its output is gone, or on a node that is away."""
         with contextlib.suppress(NotFoundError, PreconditionError):
             async for chunk in self._client.logs(
-                source.id, source.task, attempt, previous=previous, tail_lines=tail, since_ms=self._wanted.since_ms
+                source.id, source.task, attempt, previous=previous, tail_lines=tail, since_ms=self.wanted.since_ms
             ):
                 yield chunk
 
-    async def _next_run(self, source: _Source, last: _Run) -> _Run | None:
-        """The run after ``last``, once there is one; None when there will be none."""
+    async def _is_to_come(self, source: _Source, run: _Run) -> bool:
+        """Whether that run has not ended yet, or another one has followed."""
+        now = (await self._client.get_allocation(source.id)).allocation
+        return now.state not in TERMINAL or (now.attempt, now.restarts) > run
+
+    async def _next_run(self, source: _Source, last: _Run, *, again: bool) -> _Run | None:
+        """The run after ``last``, once there is one; None when there will be none. ``again``: nothing was heard of
+        ``last``, so while it has not ended it is the next one, for it may just begin."""
         while True:
             try:
                 now = (await self._client.get_allocation(source.id)).allocation
                 if (now.attempt, now.restarts) > last:
-                    return now.attempt, now.restarts
+                    return (now.attempt, now.restarts) if source.task in await self._tasks.of(now) else None
                 if now.state in TERMINAL and (now.desired is Desired.STOP or now.state is AllocState.COMPLETE):
                     return None
                 if now.state is AllocState.FAILED:
@@ -311,6 +358,8 @@ class _Reader:
             except NotFoundError:
                 return None
             await asyncio.sleep(NEXT_RUN_S)
+            if again and now.state not in TERMINAL:
+                return last
 
 
 def _runs_before(source: _Source) -> list[tuple[int, bool]]:

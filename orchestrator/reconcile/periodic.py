@@ -4,7 +4,7 @@ Owns: this judgement, what "missed" means. Leaves to others: cron expressions (`
 to one run only (``state.apply_batch``), uids and proposing (``leader.schedule``). The rules, for a job whose last due
 time that was dealt with is L: of the due times after L only the latest counts, however many passed. It runs if it is
 at most ``LATE_MS`` ago; if it is older nobody could start it in time, and the job's ``missed`` says whether it still
-runs.
+runs. Those before it are skipped, and said to be, unless ``missed`` has one run stand for all of them.
 """
 
 from __future__ import annotations
@@ -56,9 +56,19 @@ def due_runs(jobs: Iterable[Job], now_ms: int) -> Due:
                 continue
         except CronError:
             continue  # its time zone is unknown here: the job's status says so
-        late_ms = now_ms - due_ms
         skip = ""
-        if late_ms > LATE_MS and periodic.missed is Missed.SKIP:
-            skip = f"missed by {late_ms // 1000} s: nobody could start it then"
+        if periodic.missed is Missed.SKIP:
+            passed_ms = times.latest(due_ms - 1, handled_ms)
+            if now_ms - due_ms > LATE_MS:
+                skip = _missed(now_ms - due_ms, others=passed_ms is not None)
+            elif passed_ms is not None:
+                others = times.latest(passed_ms - 1, handled_ms) is not None
+                said = _missed(now_ms - passed_ms, others=others)
+                runs.append(DueRun(uid=job.uid, version=job.version, after_ms=handled_ms, due_ms=passed_ms, skip=said))
+                handled_ms = passed_ms
         runs.append(DueRun(uid=job.uid, version=job.version, after_ms=handled_ms, due_ms=due_ms, skip=skip))
     return Due(runs=tuple(runs), wake_at_ms=min(wakes, default=None))
+
+
+def _missed(late_ms: int, *, others: bool) -> str:
+    return f"missed by {late_ms // 1000} s{', as were those before it' if others else ''}: nobody could start it then"

@@ -10,6 +10,7 @@ rules, for a group of ``count`` with ``surge`` and ``unavailable``:
   for a successor (nothing moved for ``STUCK_MS``) those that wait for one are, too.
 - At most ``surge + unavailable`` instances are between old and ready: what does not come up halts the rest.
 - Canaries: so many are replaced, and the others wait for a promotion. If they fit into the surge, the old ones stay.
+  Once they are ready no deadline runs, whatever a drain, a lost node or another count has placed besides.
 - Paused or failed: nothing gives way. What is missing is placed all the same, at the version of now.
 """
 
@@ -54,6 +55,7 @@ class Group:
     count: int
     surge: int
     unavailable: int
+    canaries: int
     old: list[int] = field(default_factory=list)
     elders: list[tuple[int, int]] = field(default_factory=list)
     fallen: dict[int, int] = field(default_factory=dict)
@@ -122,8 +124,15 @@ class Looking:
         scene, columns = self.scene, self.scene.view.allocations
         job, place = scene.groups.jobs[number], scene.groups.places[number]
         spec = job.spec.groups[place]
-        group = Group(number, spec.count, surge(spec.update, spec.count), unavailable(spec.update, spec.count))
-        min_ready_ms = (spec.update or DEFAULT).min_ready_ms
+        update = spec.update or DEFAULT
+        group = Group(
+            number,
+            spec.count,
+            surge(spec.update, spec.count),
+            unavailable(spec.update, spec.count),
+            min(update.canaries, spec.count),
+        )
+        min_ready_ms = update.min_ready_ms
         mine = scene.live & (scene.rows.group == number)
         group.outdated = int((mine & scene.rows.outdated).sum())
         here = slice(scene.bounds[number], scene.bounds[number + 1])
@@ -333,13 +342,14 @@ def _judge(look: Looking, slot: int, rollout: Rollout, seen: list[Group], moves:
     if failed is not None:
         reason = f"{look.name(failed.failed_at)} failed: {look.reason(failed.failed_at)}"
     else:
-        waits = not rollout.promoted and all(not group.on_the_way for group in seen)
+        short = [] if rollout.promoted else [group for group in seen if group.fresh < group.canaries]
         patience_ms = _patience_ms(scene, seen)
-        if patience_ms and not waits:
-            if look.now_ms >= rollout.progress_ms + patience_ms:
+        if patience_ms and (rollout.promoted or short):
+            due_ms = _counts_from_ms(look, rollout, short) + patience_ms
+            if look.now_ms >= due_ms:
                 reason = f"nothing became ready for {patience_ms / 1000:g} s{_what_is_in_the_way(look, seen)}"
             else:
-                moves.wake(rollout.progress_ms + patience_ms)
+                moves.wake(due_ms)
     if reason:
         moves.verdicts.append(
             RolloutVerdict(
@@ -350,6 +360,28 @@ def _judge(look: Looking, slot: int, rollout: Rollout, seen: list[Group], moves:
                 progress_ms=rollout.progress_ms,
             )
         )
+
+
+def _counts_from_ms(look: Looking, rollout: Rollout, short: list[Group]) -> int:
+    """When the time began in which something has to become ready. While canaries wait for a promotion none passes; so
+    one that stops being ready then, or is placed anew (a drain, a lost node), has all of it from there on. ``short``:
+    groups without all of their canaries, none once they were promoted."""
+    scene, columns = look.scene, look.scene.view.allocations
+    since_ms = rollout.progress_ms
+    for group in short:
+        here = slice(scene.bounds[group.number], scene.bounds[group.number + 1])
+        for row in (*scene.instances.newest[here].tolist(), *group.fallen.values()):
+            if scene.rows.outdated[row] or look.ready[row]:
+                continue
+            made_ms = int(columns.create_time_ms[row])
+            leaves = scene.live[row] and columns.desired[row] == Desired.RUN and not look.stays[row]
+            if leaves or scene.rows.node_lost[row]:  # with this very round
+                since_ms = look.now_ms
+            elif made_ms <= rollout.progress_ms:  # it may have been ready
+                since_ms = max(since_ms, int(columns.modify_time_ms[row]))
+            elif not columns.failures[row]:  # else it is tried again and again, which is no progress
+                since_ms = max(since_ms, made_ms)
+    return since_ms
 
 
 def _patience_ms(scene: Scene, seen: list[Group]) -> int:

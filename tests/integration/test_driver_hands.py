@@ -309,6 +309,30 @@ async def test_a_tree_goes_in_and_comes_back_the_same(room: Room, tmp_path: Path
         assert (back / "link").readlink() == Path("deep/er/data")
 
 
+@pytest.mark.parametrize("contents", [False, True])
+async def test_links_that_lead_out_of_a_tree_go_into_a_task(room: Room, tmp_path: Path, contents: bool) -> None:
+    """The engine refuses one that leads out of where it unpacks, and leaves what comes after it."""
+    inside = f"{'/tmp/' if room.in_container else ''}out{contents}"
+    with tree(tmp_path) as source:
+        (source / "deep" / "out").symlink_to("../../../../../../etc/passwd")
+        (source / "zuletzt").write_text("last")
+        assert (await room.said("mkdir", inside))[0] == 0
+        await given(room, source, Target(path=inside, name="source", directory=True, contents=contents))
+        top = inside if contents else f"{inside}/source"
+        _, out, err = await room.said("sh", "-c", f"readlink {top}/deep/out; cat {top}/zuletzt")
+        assert out == b"../../../../../../etc/passwd\nlast", err
+
+
+async def test_what_the_engine_cannot_see_is_not_copied_as_if_it_were_empty(room: Room) -> None:
+    if not room.in_container:
+        pytest.skip("of containers")
+    await room.said("sh", "-c", "echo hello > /dev/shm/file")
+    with pytest.raises(HandsError, match="/dev is in memory or of the kernel"):
+        await room.hands.copy_out(room.name, "/dev/shm")
+    with pytest.raises(HandsError, match="tee /dev/shm/other"):
+        await room.hands.copy_in(room.name, Target(path="/dev/shm/other", name="n", directory=False))
+
+
 @pytest.mark.parametrize(
     ("path", "directory", "said"),
     [("/tmp/none/x", False, "no directory"), ("/bin/sh", True, "is a file"), ("/tmp/none/", False, "no directory")],

@@ -231,6 +231,24 @@ def test_what_was_missed_is_skipped_or_runs_once(missed: Missed, runs: int) -> N
     assert world.due() is None
 
 
+@pytest.mark.parametrize(("missed", "skipped"), [(Missed.SKIP, 1), (Missed.ONCE, 0)])
+def test_what_was_missed_is_said_also_where_the_latest_due_time_can_still_run(missed: Missed, skipped: int) -> None:
+    """Three hours without a leader that end just after a full hour: two runs were left out, and nobody was told."""
+    world = World()
+    world.submit(tick("0 * * * *", missed=missed))
+    world.now_ms += 4 * 3_600_000 - START_MS % 3_600_000 + 20_000
+    command = world.due()
+    assert command is not None
+    world.do(command)
+    (run,) = world.runs()
+    assert run.spec.origin is not None and run.spec.origin.due_ms == world.now_ms - 20_000
+    schedule = world.job("tick").schedule
+    assert schedule is not None and (schedule.runs, schedule.skipped) == (1, skipped)
+    if skipped:
+        assert schedule.last_skipped == "missed by 3620 s, as were those before it: nobody could start it then"
+    assert world.due() is None
+
+
 def test_a_schedule_that_was_paused_or_stopped_makes_up_for_nothing() -> None:
     world = World()
     world.submit(tick(paused=True, missed=Missed.ONCE))

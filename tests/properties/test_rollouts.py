@@ -36,9 +36,13 @@ from orchestrator.state.apply import apply
 from orchestrator.state.commands import (
     Applied,
     Command,
+    CordonNode,
+    DrainNode,
     EndRollouts,
     Entry,
     JobSubmission,
+    MarkNodes,
+    NodeMark,
     Outcome,
     RecordStatuses,
     RegisterNode,
@@ -71,6 +75,7 @@ class World:
         self.image = 0
         self.sequence = 0
         self.old_view: views.ClusterView | None = None
+        self.bounded = True
         for name in ("n1", "n2"):
             spec = NodeSpec(
                 id=name,
@@ -135,6 +140,8 @@ class World:
     def held_against_the_bounds(self, command: Command) -> None:
         before, surplus = self.ready(), max(0, self.live() - self.count)
         self.do(command)
+        if not self.bounded:
+            return
         floor = self.count - unavailable(self.update, self.count)
         assert self.ready() >= min(before, floor), "an instance was stopped that was needed"
         most = surge(self.update, self.count)
@@ -347,6 +354,66 @@ def test_canaries_wait_for_a_promotion_and_beside_the_old_ones_where_they_fit(ma
     world.done(world.do(SteerRollout(namespace="default", name="web", action=RolloutAction.PROMOTE)))
     world.settle()
     assert world.job.stable_version == 2 and world.live() == 4
+
+
+def waiting_for_a_promotion() -> World:
+    """A canary of four is ready, and was for an hour; it is alone on its node."""
+    update = UpdateSpec(max_surge=1, max_unavailable=0, canaries=1, progress_deadline_ms=30_000, auto_revert=True)
+    world = World(6, update, 4)
+    world.submit(0)
+    world.settle()
+    world.done(world.do(CordonNode(node_id="n1", cordoned=True)))
+    world.submit(1)
+    world.settle(20)
+    world.done(world.do(CordonNode(node_id="n1", cordoned=False)))
+    world.now_ms += 3_600_000
+    return world
+
+
+def goes_on(world: World) -> bool:
+    rollout = world.job.rollout
+    assert rollout is not None
+    return rollout.status is RolloutStatus.RUNNING and not rollout.promoted and not rollout.reverts
+
+
+@pytest.mark.parametrize("what", ["scaled", "drained", "lost", "unready"])
+def test_what_happens_while_canaries_wait_for_a_promotion_is_no_failure_of_the_rollout(what: str) -> None:
+    """The deadline counted the time of waiting, too: the first thing that was on its way then failed the rollout."""
+    world = waiting_for_a_promotion()
+    table = world.state.table
+    (canary,) = [row for row in world.rows() if table.version[row] == 2]
+    match what:
+        case "scaled":
+            world.count = 6
+            world.done(world.do(ScaleJob(namespace="default", name="web", group="api", count=6)))
+        case "drained":
+            node = world.state.node_at[int(table.node[canary])].spec.id
+            world.done(world.do(DrainNode(node_id=node)))
+            world.bounded = False  # a drain takes down one at a time
+        case "lost":
+            gone = world.state.node_at[int(table.node[canary])]
+            mark = NodeMark(node_id=gone.spec.id, register_index=gone.register_index)
+            world.done(world.do(MarkNodes(lost=(mark,))))
+        case _:
+            world.observe(canary, AllocState.RUNNING, ready=False)
+    world.lead()
+    assert goes_on(world)
+    world.now_ms += 1_000
+    world.again()
+    world.settle(60)
+    assert goes_on(world)
+
+
+def test_a_canary_that_was_ready_and_does_not_become_so_again_has_its_deadline_from_then_on() -> None:
+    world = waiting_for_a_promotion()
+    (canary,) = [row for row in world.rows() if world.state.table.version[row] == 2]
+    world.observe(canary, AllocState.RUNNING, ready=False)
+    world.now_ms += 29_000
+    world.lead()
+    assert goes_on(world)
+    world.now_ms += 2_000
+    world.lead()
+    assert world.job.rollout is not None and world.job.rollout.reverts == 2
 
 
 @pytest.mark.parametrize("level", [PAUSED_PROMOTIONS - 1, PAUSED_PROMOTIONS])

@@ -14,6 +14,7 @@ from agent.drivers import docker_hands, docker_http
 from agent.drivers.docker import DockerDriver
 from agent.drivers.docker_http import EngineError
 from agent.hands import Command, Entered, HandsError
+from orchestrator.contract.tree import Target
 from tests.integration.agent_fakes import until
 
 FOREVER_S = 3600.0
@@ -248,3 +249,29 @@ async def test_only_what_the_engine_is_asked_for_a_connection_is_its_to_answer_i
         with pytest.raises(DriverUnavailableError, match="the Docker engine does not answer"):
             await driver.connect("box", 80)
     await driver.close()
+
+
+@pytest.mark.parametrize("path", ["/t", "/t/", "/t/a/b", "t/x", "/x/../t/x", "/mem/x", "/proc/self/status"])
+async def test_files_in_memory_are_refused_and_not_taken_for_missing(
+    monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    async def facts(*_: Any, **__: Any) -> Any:
+        return {
+            "Config": {"WorkingDir": ""},
+            "HostConfig": {"Tmpfs": {"/t": "size=8m"}},
+            "Mounts": [{"Type": "tmpfs", "Destination": "/mem"}, {"Type": "volume", "Destination": "/tt"}],
+        }
+
+    async def gone(*_: Any, **__: Any) -> Any:
+        raise EngineError(404, "no such file")
+
+    monkeypatch.setattr(docker_http, "ask", facts)
+    monkeypatch.setattr(docker_http, "call", gone)
+    for asked in (
+        docker_hands.copy_out("c", path),
+        docker_hands.copy_in("c", Target(path=path, name="n", directory=False)),
+    ):
+        with pytest.raises(HandsError, match="raftsman exec"):
+            await asked
+    with pytest.raises(HandsError, match="there is no /tt/x"):
+        await docker_hands.copy_out("c", "/tt/x")

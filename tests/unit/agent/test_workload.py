@@ -469,6 +469,28 @@ async def test_a_container_that_could_never_say_it_is_ready_is_not_started(tmp_p
     await made.side.close()
 
 
+@pytest.mark.parametrize(
+    ("dns", "image", "network", "told"),
+    [
+        ("127.0.0.1:8600", "", "", True),
+        ("127.0.0.1:8600", "web", "", False),  # the container's own loopback, where nobody answers
+        ("0.0.0.0:8600", "web", "mine", False),
+        ("127.0.0.1:8600", "web", "host", True),
+        ("172.17.0.1:53", "web", "", True),
+    ],
+)
+async def test_a_task_is_told_of_dns_where_it_can_ask_there(
+    side: Side, dns: str, image: str, network: str, told: bool
+) -> None:
+    record = record_of(image=image)
+    group = replace(record.assignment.group, network_mode=network)
+    record = replace(record, assignment=replace(record.assignment, group=group))
+    side.side._dns = dns
+    facts = NodeFacts(node_id="n", name="n", address="a", api="")
+    spec = run_spec(record, record.assignment.group.tasks[0], "c", facts)
+    assert dict(side.side.dress(spec, record).env).get("RAFTSMAN_DNS") == (dns if told else None)
+
+
 async def test_an_agent_without_a_place_for_its_socket_works_without_one_unless_it_was_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     made = Side(tmp_path / "file" / "s", record_of())

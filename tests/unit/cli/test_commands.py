@@ -378,6 +378,37 @@ def test_wrong_usage_exits_with_two(cli: Cli, arguments: list[str], expected: st
 # ---------------------------------------------------------------------------- changes
 
 
+@pytest.mark.parametrize(
+    ("counts", "others"),
+    [
+        ({"outdated": 2}, {}),  # canaries wait for a promotion, or the rollout is paused or has failed
+        ({}, {"running": 1, "ready": 0}),  # another group is not ready, and was not asked about
+    ],
+)
+def test_scale_waits_for_the_count_and_for_nothing_else(
+    cli: Cli, running: World, counts: dict[str, Any], others: dict[str, Any]
+) -> None:
+    """It waited two minutes, and failed, though all were there."""
+    status = job(running=1, **counts)
+    aside = answers.GroupStatus(group="aside", **({"count": 1, "running": 1, "ready": 1} | others))
+    running.jobs[("default", "web")] = replace(status, groups=(*status.groups, aside))
+    assert cli("scale", "web", "main=2", "--timeout", "500ms") == (0, "", "web: main = 2\n")
+
+
+def test_scale_down_waits_until_the_others_are_gone(cli: Cli, running: World, peer: FakePeer) -> None:
+    left = [3, 2, 1]
+
+    def on_call(method: str) -> None:
+        if method == "GetJob":
+            status = running.jobs[("default", "web")]
+            groups = (replace(status.groups[0], running=left.pop(0)),)
+            running.jobs[("default", "web")] = replace(status, groups=groups)
+
+    peer.on_call = on_call
+    assert cli("scale", "web", "1")[0] == 0
+    assert left == []
+
+
 def test_stop_scale_restart_and_rm(cli: Cli, running: World) -> None:
     assert cli("scale", "web", "3")[0] == 0
     assert running.jobs[("default", "web")].groups[0].count == 3

@@ -12,7 +12,7 @@ from orchestrator.cli import terminal
 from orchestrator.contract import answers, model
 from tests.unit.cli.conftest import Cli
 from tests.unit.cli.test_commands import running
-from tests.unit.client.fake import World
+from tests.unit.client.fake import FakePeer, World
 
 __all__ = ["running"]
 
@@ -221,6 +221,83 @@ def test_the_last_lines_of_all_attempts_are_no_more_than_were_asked_for(cli: Cli
     assert cli("logs", "web", "--all", "--tail", str(lines))[1].split() == everything[-lines:]
     since = "1970-01-01T00:00:01.800+00:00"
     assert cli("logs", "web", "--since", since, "--tail", str(lines))[1].split() == everything[2:][-lines:]
+
+
+def spec_of(*tasks: str) -> model.JobSpec:
+    listed = tuple(model.TaskSpec(name=name, command=("true",)) for name in tasks)
+    return model.JobSpec(name="web", groups=(model.GroupSpec(name="main", tasks=listed),))
+
+
+@pytest.fixture
+def renamed(running: World) -> World:
+    """Version 2 calls the second task ``z``, and an attempt of version 1 is remembered."""
+    versions = [model.Revision(version=2, spec=spec_of("x", "z")), model.Revision(version=1, spec=spec_of("x", "y"))]
+    running.versions = versions
+    running.jobs[("default", "web")] = replace(running.jobs[("default", "web")], spec=versions[0].spec, version=2)
+    running.allocations = [
+        replace(placed(0, 1, ended_ms=1_500), job_version=1),
+        replace(placed(0, 2), job_version=2),
+    ]
+    running.task_logs = {
+        ("web/main/0", 1, "x"): b"old x\n",
+        ("web/main/0", 1, "y"): b"old y\n",
+        ("web/main/0", 0, "x"): b"new x\n",
+        ("web/main/0", 0, "z"): b"new z\n",
+    }
+    return running
+
+
+def test_logs_of_earlier_versions_are_those_of_the_tasks_of_then(cli: Cli, renamed: World) -> None:
+    """A task that the newest version does not have any more had no logs at all."""
+    assert sorted(cli("logs", "web", "--all")[1].splitlines()) == [
+        "web/main/0 x | new x",
+        "web/main/0 x | old x",
+        "web/main/0 y | old y",
+        "web/main/0 z | new z",
+    ]
+    assert cli("logs", "web", "--all", "--task", "y")[:2] == (0, "old y\n")
+    assert cli("logs", "web", "--attempt", "1", "--task", "y")[:2] == (0, "old y\n")
+    code, _, err = cli("logs", "web", "--task", "y")
+    assert (code, "has no task 'y' (it has: x, z)" in err) == (1, True)
+
+
+def test_logs_of_what_runs_an_older_version_are_those_of_its_tasks(cli: Cli, renamed: World) -> None:
+    """As while a rollout is paused, or of a group that is gone."""
+    renamed.allocations = [replace(placed(0, 1), job_version=1)]
+    renamed.task_logs = {("web/main/0", 0, "x"): b"old x\n", ("web/main/0", 0, "y"): b"old y\n"}
+    assert sorted(cli("logs", "web")[1].splitlines()) == ["web/main/0 x | old x", "web/main/0 y | old y"]
+    gone = model.GroupSpec(name="other", tasks=spec_of("a").groups[0].tasks)
+    renamed.jobs[("default", "web")] = replace(
+        renamed.jobs[("default", "web")], spec=replace(spec_of("x"), groups=(gone,))
+    )
+    assert sorted(cli("logs", "web")[1].splitlines()) == ["web/main/0 x | old x", "web/main/0 y | old y"]
+
+
+def test_who_follows_a_run_that_has_yet_to_begin_hears_it(cli: Cli, running: World, peer: FakePeer) -> None:
+    """It ended for good: an attempt is known before its node has heard of it, and its log is empty until it runs."""
+    starting = replace(placed(0, 1), state=model.AllocState.STARTING)
+    running.allocations = [starting]
+    running.task_logs = {("web/main/0", 0, "other"): b""}  # the agent knows nothing of it
+    steps = [
+        (starting, {("web/main/0", 1, "main"): b""}),  # made, not begun
+        (placed(0, 1), {("web/main/0", 1, "main"): b"hello\n"}),
+        (placed(0, 2), {("web/main/0", 2, "other"): b""}),  # the next attempt, likewise
+        (replace(placed(0, 2), state=model.AllocState.STARTING), {("web/main/0", 2, "main"): b"again\n"}),
+        (replace(placed(0, 2), state=model.AllocState.COMPLETE), {}),
+    ]
+    asked = 0
+
+    def on_call(method: str) -> None:
+        nonlocal asked
+        if method == "GetAllocation":
+            asked += 1
+            if asked > 1:
+                now, running.task_logs = steps.pop(0)
+                running.allocations = [now]
+
+    peer.on_call = on_call
+    assert cli("logs", "-f", "web") == (0, "hello\nagain\n", "")
+    assert steps == []
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.cli import log_merge
 from orchestrator.cli.log_merge import HELD, Line, lines, merged
 
 
@@ -57,6 +58,35 @@ async def test_a_log_that_says_nothing_holds_nobody_up() -> None:
     everything = merged([of(Line(1, 0, b"a"), Line(2, 0, b"b")), silent()])
     assert [(await anext(everything)).text, (await anext(everything)).text] == [b"a", b"b"]
     await everything.aclose()
+
+
+async def test_a_quiet_log_is_waited_for_once_and_not_before_each_line_of_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    in_vain = 0
+    within = log_merge._within
+
+    async def counted(came: asyncio.Event, seconds: float) -> bool:
+        nonlocal in_vain
+        spoke = await within(came, seconds)
+        in_vain += not spoke
+        return spoke
+
+    async def quiet() -> AsyncIterator[Line]:
+        yield Line(1, 1, b"hello")
+        await asyncio.Event().wait()
+
+    async def busy() -> AsyncIterator[Line]:
+        for at in range(2, 200):
+            yield Line(at, 0, b"x")
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(log_merge, "_within", counted)
+    everything = merged([busy(), quiet()], patience_s=0.01)
+    found = [(await anext(everything)).time_ms for _ in range(199)]
+    await everything.aclose()
+    assert found == list(range(1, 200))
+    assert in_vain < 20
 
 
 async def test_a_long_log_is_not_read_ahead_of_its_reader() -> None:

@@ -37,6 +37,9 @@ class World:
     previous_logs: dict[str, bytes] = field(default_factory=dict)
     timed_logs: dict[tuple[str, int], list[tuple[int, bytes]]] = field(default_factory=dict)
     """By allocation and attempt: (time, line); before ``logs``."""
+    task_logs: dict[tuple[str, int, str], bytes] = field(default_factory=dict)
+    """By allocation, attempt and task; before all others. With it a task that is not there is not found."""
+    versions: list[model.Revision] = field(default_factory=list)
     drains: list[answers.DrainStatus] = field(default_factory=list)
     """The answers of the next calls; the last one stays."""
     usage: answers.UsageAnswer = field(default_factory=answers.UsageAnswer)
@@ -281,8 +284,21 @@ class FakePeer(control_pb2_grpc.ControlServicer):
                 return codec.encode(answer, pb.GetAllocationResponse())
         return context.abort_with_status(to_status(NotFoundError(f"no allocation {wanted}")))
 
+    def ListJobVersions(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self._enter("ListJobVersions", request, context)
+        answer = answers.JobVersions(versions=tuple(self.world.versions), read=self._read(request))
+        return codec.encode(answer, pb.ListJobVersionsResponse())
+
     def Logs(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
         self._enter("Logs", request, context)
+        if self.world.task_logs:
+            where = f"{request.id.job}/{request.id.group}/{request.id.ordinal}"
+            found = self.world.task_logs.get((where, request.attempt, request.task))
+            if found is None:
+                context.abort_with_status(to_status(NotFoundError(f"{where} has no task {request.task!r}")))
+            else:
+                yield pb.LogsChunk(data=found, offset=0, task=request.task, attempt=request.attempt)
+            return
         timed = self.world.timed_logs.get(
             (f"{request.id.job}/{request.id.group}/{request.id.ordinal}", request.attempt)
         )
