@@ -108,8 +108,9 @@ class Recipe:
 
 class Past(Around[HashedMachine]):
     """Wrap the machine that decodes and applies; ``state`` gives its state. ``run`` begins new stretches, and must run
-    for anything to be remembered beyond the first one. ``settle_s``: so long after a large state was read none is
-    begun, for that means to encode it again, and peers that start together have better things to do."""
+    for anything to be remembered beyond the first one. ``settle_s``: so long after a large state was read, or made by
+    applying a long log, none is begun, for that means to encode it, and peers that start together have better things
+    to do."""
 
     def __init__(
         self,
@@ -131,6 +132,7 @@ class Past(Around[HashedMachine]):
         self._recording: list[_Stretch] = []  # two while the start of the second is being encoded
         self._due = asyncio.Event()
         self._next_at = float("-inf")
+        self._missed_bytes = 0  # of commands that were applied while nothing was recorded
 
     # ------------------------------------------------------------------ the state machine
 
@@ -138,6 +140,7 @@ class Past(Around[HashedMachine]):
         outcome = self._machine.apply(payload)
         if not self._recording:
             self._due.set()
+            self._miss(len(payload) + COMMAND_BYTES)
         for stretch in self._recording:
             stretch.indexes.append(self._machine.index)
             stretch.times.append(self._state().time_ms)
@@ -148,6 +151,14 @@ class Past(Around[HashedMachine]):
             if self._recording[-1].command_bytes >= OVERDUE * self._stretch_bytes:
                 self._recording = []  # better a gap than memory without end
         return outcome
+
+    def _miss(self, size: int) -> None:
+        before, self._missed_bytes = self._missed_bytes, self._missed_bytes + size
+        if before < self._stretch_bytes <= self._missed_bytes:
+            self._settle()
+
+    def _settle(self) -> None:
+        self._next_at = max(self._next_at, self._clock() + self._settle_s)
 
     def capture_hash(self) -> Callable[[], str]:
         return self._machine.capture_hash()
@@ -160,7 +171,7 @@ class Past(Around[HashedMachine]):
             put()
             self._recording = []
             if start is None:
-                self._next_at = max(self._next_at, self._clock() + self._settle_s)
+                self._settle()
                 self._due.set()
             else:
                 self._begin(start)
@@ -201,6 +212,7 @@ class Past(Around[HashedMachine]):
         if self._stretches and self._stretches[-1].first_index > state.index:
             self._stretches, self._recording = [], []  # another history than the one that we knew
         self._stretches.append(stretch)
+        self._missed_bytes = 0
         self._recording = [*self._recording[-1:], stretch] if start is None else [stretch]
         self._forget()
         return stretch

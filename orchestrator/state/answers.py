@@ -64,11 +64,18 @@ class Answers:
 
     def put(self, key: Key, remembered: Remembered, limits: Limits) -> None:
         """Remember the outcome of a request that is not remembered yet."""
-        self._kept[key] = remembered
-        self._order.append((key, remembered))
+        kept, order = self._kept, self._order
+        kept[key] = remembered
+        order.append((key, remembered))
         self._bytes += _size(remembered)
-        # ``expire`` would find nothing nearly every time, at every command.
-        if self.has_expired(remembered.time_ms, limits):
+        # What ``has_expired`` asks, without its calls: at every command ``expire`` would find nothing nearly always.
+        oldest = order[self._start][1]
+        if (
+            len(kept) > limits.answers
+            or self._bytes > limits.answer_bytes
+            or not isinstance(oldest, Remembered)
+            or oldest.time_ms < remembered.time_ms - limits.answer_age_ms
+        ):
             self.expire(remembered.time_ms, limits)
 
     def expire(self, now_ms: int, limits: Limits) -> int:

@@ -111,12 +111,18 @@ def apply(state: State, entry: Entry) -> Outcome:
 
 def _apply_one(state: State, entry: Entry, request_id: str, command: SingleCommand) -> Outcome:
     """One command of ``entry``, under a request id of its own."""
-    state.index += 1
     problem = _envelope_problem(entry, request_id)
     if problem:
+        state.index += 1
         return state.reject("INVALID", problem)
-    state.time_ms = max(state.time_ms, entry.time_ms)
-    state.events.begin(state.index, state.time_ms)
+    return _apply_checked(state, entry, request_id, command)
+
+
+def _apply_checked(state: State, entry: Entry, request_id: str, command: SingleCommand) -> Outcome:
+    state.index = index = state.index + 1
+    if entry.time_ms > state.time_ms:
+        state.time_ms = entry.time_ms
+    state.events.begin(index, state.time_ms)
     key = (entry.identity, request_id)
     if request_id:
         first = state.answers.get(key)
@@ -125,9 +131,9 @@ def _apply_one(state: State, entry: Entry, request_id: str, command: SingleComma
     names = len(state.variables)
     outcome = _APPLY[type(command)](state, command)
     if not isinstance(command, WriteVariable) or len(state.variables) != names:
-        state.shown_index = state.index  # of variables a view shows the names alone
+        state.shown_index = index  # of variables a view shows the names alone
         if not isinstance(command, _OF_SOME_JOBS):
-            state.changes.sweep(state.index)
+            state.changes.sweep(index)
     if request_id:
         state.answers.put(key, Remembered(digest=entry.digest, time_ms=state.time_ms, outcome=outcome), state.limits)
     state.events.trim()
@@ -138,13 +144,11 @@ def _apply_each(state: State, entry: Entry, command: WriteVariables) -> Outcome:
     if not command.writes:
         state.index += 1
         return state.reject("INVALID", "writes: is empty; expected at least one")
-    outcomes = tuple(
-        [
-            _apply_one(state, entry, f"{entry.request_id}/{place}" if entry.request_id else "", write)
-            for place, write in enumerate(command.writes)
-        ]
-    )
-    return state.answer(VariablesAnswer(outcomes=outcomes))
+    request_ids = [f"{entry.request_id}/{place}" if entry.request_id else "" for place in range(len(command.writes))]
+    # The last has the longest number: where nothing is wrong with its envelope, nothing is with the others'.
+    one = _apply_one if _envelope_problem(entry, request_ids[-1]) else _apply_checked
+    outcomes = [one(state, entry, request_ids[place], write) for place, write in enumerate(command.writes)]
+    return state.answer(VariablesAnswer(outcomes=tuple(outcomes)))
 
 
 def apply_malformed(state: State, message: str) -> Rejected:

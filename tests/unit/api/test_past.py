@@ -164,13 +164,8 @@ async def test_stretches_begin_by_themselves_when_the_last_one_is_long() -> None
             await task
 
 
-async def test_a_large_state_that_was_just_read_is_not_encoded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(past_module, "SMALL_SNAPSHOT_BYTES", 0)
-    now = [0.0]
-    source = ClusterMachine(Limits())
-    source.apply(variable("x", 1))
-    machine, past = machine_with_past(settle_s=10.0, clock=lambda: now[0])
-    past.prepare(b"".join(source.capture()()))()
+async def waits_before_remembering(past: Past, now: list[float], monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long ``past`` waited, on the clock ``now``, until it knew something."""
     waits: list[float] = []
     sleep = asyncio.sleep
 
@@ -184,13 +179,36 @@ async def test_a_large_state_that_was_just_read_is_not_encoded_at_once(monkeypat
     try:
         while not past.known():
             await sleep(0.001)
-        assert waits[0] == 10.0
-        (span,) = past.known()
-        assert span.last_index == machine.index
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+    return waits
+
+
+async def test_a_large_state_that_was_just_read_is_not_encoded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(past_module, "SMALL_SNAPSHOT_BYTES", 0)
+    now = [0.0]
+    source = ClusterMachine(Limits())
+    source.apply(variable("x", 1))
+    machine, past = machine_with_past(settle_s=10.0, clock=lambda: now[0])
+    past.prepare(b"".join(source.capture()()))()
+    assert (await waits_before_remembering(past, now, monkeypatch))[0] == 10.0
+    (span,) = past.known()
+    assert span.last_index == machine.index
+
+
+@pytest.mark.parametrize(("stretch_bytes", "waited"), [(1_000, 10.0), (1_000_000, 0.0)])
+async def test_nor_is_a_state_made_by_applying_a_long_log(
+    monkeypatch: pytest.MonkeyPatch, stretch_bytes: int, waited: float
+) -> None:
+    now = [0.0]
+    machine, past = machine_with_past(settle_s=10.0, stretch_bytes=stretch_bytes, clock=lambda: now[0])
+    for number in range(20):
+        past.apply(variable(f"{number}", number))
+    assert (await waits_before_remembering(past, now, monkeypatch))[0] == waited
+    (span,) = past.known()
+    assert span.last_index == machine.index
 
 
 # ---------------------------------------------------------------------------- asked over the API
