@@ -8,7 +8,8 @@ may be because of each other and of other jobs (``neighbours``), rechecking (``s
   size that hold it, the one in which its least preferred node is preferred most (``preferences.standing``: all but what
   its own members would change), then the one with the least room to spare; inside, the parts with the most room first,
   so that few nodes are used, and the last part is the smallest that does. Equal ones: by the job's placement policy,
-  then by number.
+  then by number. What members would rather because of each other (``place-anyway``, affinity that is not required)
+  goes before that, but decides neither the domain nor whether the gang is placed.
 - A gang holds nothing until all of it has a place, so two gangs never wait for each other.
 
 Instances are alike, so how often one fits on a node says all; what else may be in the way (ports on a shared engine) is
@@ -67,7 +68,7 @@ def place(problem: Problem, wish: Wish, ask: Ask) -> list[Place] | None:
 
 
 def _place_on(problem: Problem, wish: Wish, ask: Ask, wanted: int, mask: BoolArray) -> list[Place] | None:
-    times, neighbours = room_for_members(problem, wish, mask)
+    times, neighbours = room_for_members(problem, wish, mask, leaning=True)
     scores = _scores(problem, wish, times)
     preferred = standing(problem, wish)
     while True:
@@ -81,10 +82,13 @@ def _place_on(problem: Problem, wish: Wish, ask: Ask, wanted: int, mask: BoolArr
         times[stuck] = sum(1 for node, _, _ in found if node == stuck)
 
 
-def room_for_members(problem: Problem, wish: Wish, mask: BoolArray) -> tuple[Int64Array, Neighbours | None]:
-    """``times_on`` of now, no more than may be on each node; and what there is to heed besides, None if nothing."""
+def room_for_members(
+    problem: Problem, wish: Wish, mask: BoolArray, *, leaning: bool = False
+) -> tuple[Int64Array, Neighbours | None]:
+    """``times_on`` of now, no more than may be on each node; and what there is to heed besides (with ``leaning`` also
+    what is not required), None if nothing."""
     times = times_on(problem, wish, mask)
-    neighbours = neighbours_of(problem, wish, mask)
+    neighbours = neighbours_of(problem, wish, mask, leaning=leaning)
     if neighbours is None:
         return times, None
     return neighbours.limit(times), neighbours if neighbours.moving else None

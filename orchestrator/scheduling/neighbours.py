@@ -1,4 +1,4 @@
-"""Instances that go in together, and where each may be because of the others: required affinity and required spreading.
+"""Instances that go in together, and where each may be, and would rather be, because of the others.
 
 Owns: these conditions while instances are tried out one after the other, on no record but its own. Leaves to others:
 what they mean for one instance (``preferences``, and a test holds the two together), rechecking
@@ -11,16 +11,20 @@ what they mean for one instance (``preferences``, and a test holds the two toget
   in zones). Where two cross each other, members are moved to make way for the next, one at a time; so a place may be
   overlooked that only moving several would have found.
 - A gang that wants to be with itself and of which nothing is there goes whole to the nodes of one value (``parts``).
+- What the members would rather (affinity to each other and spreading that are not required) chooses between the places
+  where the next one may be, by the formula of ``preferences``. Where that leaves some without a place it is left out:
+  who only prefers does not wait for it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from orchestrator.contract.model import Affinity
-from orchestrator.scheduling.preferences import describe_affinity, describe_spread, group_of
+from orchestrator.contract.model import Affinity, Spread
+from orchestrator.scheduling.preferences import DEGREE, describe_affinity, describe_spread, group_of, is_own
 from orchestrator.scheduling.presence import Presence
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.wanted import Preferences
@@ -68,40 +72,85 @@ class _Counted:
         return _Counted(self.codes[nodes], self.sums.copy(), self.skew, self.taking, self.before)
 
 
-def neighbours_of(problem: Problem, wish: Wish, suitable: BoolArray, gone: Presence | None = None) -> Neighbours | None:
+@dataclass(slots=True)
+class _Leaning:
+    """What members would rather: ``counted`` (its skew is >= 0 for spreading, -1 for affinity) by ``weight``."""
+
+    counted: _Counted
+    weight: int
+
+    def scores(self) -> Int64Array:
+        """int64 per code: how much one more would like to be there."""
+        counted = self.counted
+        if counted.skew < 0:
+            return self.weight * (DEGREE * counted.sums // (counted.sums + 1))
+        least = int(counted.sums[counted.taking].min()) if counted.taking.any() else 0
+        scores = self.weight * (DEGREE // (1 + np.maximum(counted.sums + 1 - least - counted.skew, 0)))
+        scores[-1] = 0
+        return scores
+
+
+def neighbours_of(
+    problem: Problem, wish: Wish, suitable: BoolArray, gone: Presence | None = None, *, leaning: bool = False
+) -> Neighbours | None:
     """None: it does not matter who else is where. ``suitable``: the wish's nodes; ``gone``: instances that are there
-    and count as if they were not."""
+    and count as if they were not; ``leaning``: heed what members would rather, too."""
     wanted = wish.preferences
-    if wanted is None or not wanted.binding:
+    if wanted is None:
         return None
-    return Neighbours(problem, wanted, suitable, gone)
+    leanings = _leaning(wanted) if leaning else ([], [])
+    if not wanted.binding and not any(leanings):
+        return None
+    return Neighbours(problem, wanted, suitable, gone, *leanings)
+
+
+def _leaning(wanted: Preferences) -> tuple[list[Affinity], list[Spread]]:
+    """What is not required and changes with every member."""
+    affinity = [one for one in wanted.affinity if one.constraint is None and not one.required and is_own(wanted, one)]
+    return affinity, [one for one in wanted.spread if not one.required]
 
 
 class Neighbours:
     """Of one wish. What ``add`` is told of counts for ``allowed``; the rest looks at what was there before."""
 
-    def __init__(self, problem: Problem, wanted: Preferences, suitable: BoolArray, gone: Presence | None) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        wanted: Preferences,
+        suitable: BoolArray,
+        gone: Presence | None,
+        liked: Sequence[Affinity] = (),
+        spread: Sequence[Spread] = (),
+    ) -> None:
+        """``liked`` and ``spread``: what is not required and is heeded all the same."""
         self._mask: BoolArray = np.ones(len(problem), dtype=np.bool_)
         self._once = False
         self._counted: list[_Counted] = []
         self._same: list[Int64Array] = []
         self._problem, self._gone = problem, gone
-        for one in wanted.affinity:
-            if one.required and one.constraint is None:
-                self._affinity(wanted, one)
-        for spread in wanted.spread:
-            if spread.required:
-                there = self._there(wanted.namespace, wanted.job, wanted.group)
-                counted = self._count(spread.attribute, there, spread.max_skew)
-                counted.taking[counted.codes[suitable]] = True
-                counted.taking[-1] = False
-                self._mask &= problem.labels.has(spread.attribute)
-                self._counted.append(counted)
+        for affinity in wanted.affinity:
+            if affinity.required and affinity.constraint is None:
+                self._affinity(wanted, affinity)
+        for one in wanted.spread:
+            if one.required:
+                self._mask &= problem.labels.has(one.attribute)
+                self._counted.append(self._spread(wanted, one, suitable))
+        self._leanings = [_Leaning(self._spread(wanted, one, suitable), one.weight) for one in spread]
+        for affinity in liked:
+            there = self._there(wanted.namespace, affinity.job or wanted.job, group_of(wanted, affinity))
+            self._leanings.append(_Leaning(self._count(affinity.topology, there, -1), affinity.weight))
 
     @property
     def moving(self) -> bool:
         """Whether more than ``limit`` has to be looked at."""
-        return bool(self._counted or self._same)
+        return bool(self._counted or self._same or self._leanings)
+
+    def _spread(self, wanted: Preferences, spread: Spread, suitable: BoolArray) -> _Counted:
+        there = self._there(wanted.namespace, wanted.job, wanted.group)
+        counted = self._count(spread.attribute, there, spread.max_skew)
+        counted.taking[counted.codes[suitable]] = True
+        counted.taking[-1] = False
+        return counted
 
     def _affinity(self, wanted: Preferences, one: Affinity) -> None:
         job, group = one.job or wanted.job, group_of(wanted, one)
@@ -167,11 +216,18 @@ class Neighbours:
 
     def fill(self, nodes: Int64Array, times: Int64Array, wanted: int) -> list[int]:
         """The nodes of up to ``wanted`` members, one each, in an order in which they may go in: each the first of these
-        nodes where it may be. ``times``: of all nodes, as ``limit`` leaves them."""
+        nodes where it may be, of those where it would rather be. ``times``: of all nodes, as ``limit`` leaves them."""
+        found = self._fill(nodes, times, wanted, self._leanings)
+        if len(found) < wanted and self._leanings:
+            without = self._fill(nodes, times, wanted, [])
+            found = without if len(without) > len(found) else found
+        return found
+
+    def _fill(self, nodes: Int64Array, times: Int64Array, wanted: int, leanings: list[_Leaning]) -> list[int]:
         best: list[int] = []
         for part in self.parts(nodes):
             if int(np.minimum(times[part], wanted).sum()) > len(best):
-                found = _Filling(self._counted, part, times[part]).fill(wanted)
+                found = _Filling(self._counted, leanings, part, times[part]).fill(wanted)
                 best = found if len(found) > len(best) else best
             if len(best) >= wanted:
                 break
@@ -179,8 +235,9 @@ class Neighbours:
 
 
 class _Filling:
-    def __init__(self, counted: list[_Counted], nodes: Int64Array, times: Int64Array) -> None:
+    def __init__(self, counted: list[_Counted], leanings: list[_Leaning], nodes: Int64Array, times: Int64Array) -> None:
         self._counted = [one.on(nodes) for one in counted]
+        self._leanings = [_Leaning(one.counted.on(nodes), one.weight) for one in leanings]
         self._nodes, self._left = nodes, times.copy()
         self._placed: list[int] = []  # places in ``nodes``
         crossing = len({one.codes.tobytes() for one in self._counted}) > 1
@@ -196,17 +253,24 @@ class _Filling:
         return [int(self._nodes[place]) for place in self._placed]
 
     def _next(self) -> int:
-        """The first place where one more may be, or -1."""
+        """The first place where one more may be, of those where it would rather be; or -1."""
         open_ = self._left > 0
         for one in self._counted:
             open_ &= one.may()[one.codes]
-        place = int(open_.argmax()) if len(open_) else 0
-        return place if len(open_) and open_[place] else -1
+        places = np.flatnonzero(open_)
+        if not len(places):
+            return -1
+        if not self._leanings:
+            return int(places[0])
+        liked = sum(one.scores()[one.counted.codes[places]] for one in self._leanings)
+        return int(places[np.argmax(liked)])
 
     def _put(self, place: int, sign: int = 1) -> None:
         self._left[place] -= sign
         for one in self._counted:
             one.add(int(one.codes[place]), sign)
+        for leaning in self._leanings:
+            leaning.counted.add(int(leaning.counted.codes[place]), sign)
         if sign > 0:
             self._placed.append(place)
         else:

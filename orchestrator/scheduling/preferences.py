@@ -59,13 +59,13 @@ def standing(problem: Problem, wish: Wish) -> Int64Array:
     score = steady(problem, wish)
     wanted = wish.preferences
     for one in wanted.affinity if wanted is not None else ():
-        if wanted is not None and one.constraint is None and not one.required and not _is_own(wanted, one):
+        if wanted is not None and one.constraint is None and not one.required and not is_own(wanted, one):
             near = together(problem, wanted, one)
             score += one.weight * (DEGREE * near // (near + 1))
     return score
 
 
-def _is_own(wanted: Preferences, one: Affinity) -> bool:
+def is_own(wanted: Preferences, one: Affinity) -> bool:
     """Whether an affinity speaks of the group's own instances, too."""
     return one.job in ("", wanted.job) and group_of(wanted, one) in ("", wanted.group)
 

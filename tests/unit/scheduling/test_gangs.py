@@ -40,6 +40,7 @@ from orchestrator.state.model import MAX_GANG
 from tests.unit.scheduling.cluster import Cluster, gpus, group_spec, node_spec
 from tests.unit.state.kit import Kit
 
+REPLACE = GangFailure.REPLACE
 SOFT_TAINT = NodeTaint(taint=Taint(key="old", effect=TaintEffect.PREFER_NO_SCHEDULE))
 
 
@@ -341,12 +342,56 @@ def test_a_smaller_domain_comes_before_what_is_preferred_and_few_preferred_nodes
     assert placed(cluster)["next"] == ["ssd-0", "ssd-1"]
 
 
-def test_what_its_own_members_would_change_decides_nothing_for_a_gang() -> None:
+def test_what_its_own_members_would_change_decides_no_domain_of_a_gang() -> None:
     cluster = Cluster()
     in_racks(cluster, "a", "a", cpu=2000)
     away = Affinity(weight=-100)
     cluster.job("gang", group_spec(count=2, cpu=1000, affinity=(away,), gang=GangSpec(domain=GangDomain.RACK)))
     assert placed(cluster)["gang"] == ["a-0", "a-0"]
+
+
+@pytest.mark.parametrize(
+    ("wishes", "spread_over"),
+    [
+        ({}, {"a-0": 4, "a-1": 2}),
+        ({"spread": (Spread(attribute="node.id", required=False),)}, {"a-0": 2, "a-1": 2, "a-2": 2}),
+        ({"affinity": (Affinity(weight=-100),)}, {"a-0": 2, "a-1": 2, "a-2": 2}),
+        ({"affinity": (Affinity(weight=100),)}, {"a-0": 4, "a-1": 2}),
+        # Apart by 50, together by 100: the second outweighs the first.
+        ({"affinity": (Affinity(weight=100), Affinity(weight=-50))}, {"a-0": 4, "a-1": 2}),
+    ],
+)
+def test_inside_its_domain_a_gang_heeds_what_its_members_would_rather(
+    wishes: dict[str, Any], spread_over: dict[str, int]
+) -> None:
+    cluster = Cluster()
+    in_racks(cluster, "a", "a", "a", cpu=4000)
+    cluster.job("gang", group_spec(count=6, cpu=1000, gang=GangSpec(domain=GangDomain.RACK), **wishes))
+    assert Counter(placed(cluster)["gang"]) == spread_over
+
+
+def test_who_runs_counts_for_what_a_new_member_would_rather() -> None:
+    cluster = Cluster()
+    cluster.node("a", cpu=5000)
+    cluster.node("b", cpu=3000)
+    spread = Spread(attribute="node.id", required=False)
+    gang = cluster.job("gang", group_spec(count=6, cpu=1000, spread=(spread,), gang=GangSpec(on_failure=REPLACE)))
+    for ordinal in range(2):
+        cluster.alloc(gang, cluster.nodes[0], ordinal, state=AllocState.RUNNING)
+    assert Counter(placed(cluster)["gang"]) == {"a": 1, "b": 3}
+
+
+def test_nobody_waits_for_what_the_members_would_only_rather() -> None:
+    """Spread over zones first, three members stand where no move of one makes room for the fourth (found by trying)."""
+    cluster = Cluster()
+    places = zip("yzxxyyyy", "tvurrtvs", "ijhhikih", (2, 1, 1, 2, 2, 1, 1, 1), strict=True)
+    for at, (zone, rack, hall, fits) in enumerate(places):
+        cluster.node(f"n{at}", cpu=1000 * fits, zone=zone, rack=rack, labels={"hall": hall})
+    apart = tuple(Affinity(weight=-100, required=True, topology=one) for one in ("hall", "node.rack"))
+    zones = Spread(attribute="node.zone", required=False)
+    cluster.job("gang", group_spec(count=4, cpu=1000, affinity=apart, spread=(zones,), gang=ONE_A_NODE))
+    found = [int(name[1:]) for name in placed(cluster)["gang"]]
+    assert len({"ijhhikih"[at] for at in found}) == len({"tvurrtvs"[at] for at in found}) == 4
 
 
 # ---------------------------------------------------------------------------- who ends, stops all
