@@ -207,6 +207,7 @@ class Peer:
             resolve_node=lambda text: resolve_node(self._state(), text),
             resolve_device=lambda node_id, text: resolve_device(self._state(), node_id, text),
             in_place=lambda spec: may_resize(self._state(), spec),
+            feature_level=lambda: self._state().feature_level,
         )
         self._agents = agents.Agents(self.log, proposer, self._state, self._liveness, peers=lambda: self.log.peers)
         hub = LogHub(check=self._agents.check_speaker)

@@ -32,7 +32,7 @@ from orchestrator.contract.errors import (
     RaftsmanError,
 )
 from orchestrator.replication.engine import EngineLog
-from orchestrator.replication.link import EpochNetwork
+from orchestrator.replication.link import EpochNetwork, version_problem
 from orchestrator.replication.log import (
     Journals,
     LogStatus,
@@ -373,6 +373,8 @@ class EpochLog:
         cluster_id = self._machine.cluster_id()
         if not cluster_id or not self._started or hello.cluster_id not in ("", cluster_id):
             raise PreconditionError(f"this peer is of cluster {cluster_id or '(none yet)'}: it has no snapshot for you")
+        if problem := version_problem(hello, self._machine.feature_level()):
+            raise PreconditionError(f"peer {hello.peer_id}: {problem}")
         held = await self._run_blocking(self._store.load)
         engine = self._engine
         if held is None and engine is not None and engine.running and engine.seal is None:
