@@ -99,6 +99,8 @@ logger = structlog.get_logger("raftsman.peer")
 STOP_GRACE_S = 0.5
 """Calls in flight get this long when the peer stops; the whole stop is bounded by ``STOP_S``."""
 STOP_S = 2.0
+WAITS_S = 2.0
+"""What a peer still waits for is told after so long, and looked at again so often."""
 GOODBYE_S = 2.0
 """A removed peer answers so long on: clients that know no other learn here who the peers are."""
 SETTLE_S = 10.0
@@ -174,6 +176,7 @@ class Peer:
         )
         self._loop_task: asyncio.Task[None] | None = None
         self._past_task: asyncio.Task[None] | None = None
+        self._wait_task: asyncio.Task[None] | None = None
 
         # What callers reach.
         self._forwarder = Forwarder(
@@ -279,6 +282,7 @@ class Peer:
         self._agents.start()
         self._loop_task = asyncio.create_task(self._loop.run(), name="leader")
         self._past_task = asyncio.create_task(self._past.run(), name="past")
+        self._wait_task = asyncio.create_task(self._tell_what_it_waits_for(), name="waits for")
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
         for name in (CONTROL, AGENTS):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -294,7 +298,7 @@ class Peer:
             async with asyncio.timeout(STOP_S):
                 await self._health.enter_graceful_shutdown()
                 self._forwarder.leave()
-                for task in (self._loop_task, self._past_task):
+                for task in (self._loop_task, self._past_task, self._wait_task):
                     if task is not None:
                         task.cancel()
                         await asyncio.gather(task, return_exceptions=True)
@@ -349,6 +353,16 @@ class Peer:
     def _take_part(self) -> None:
         if not self._took_part and self.log.leader_id:
             self._took_part = True
+
+    async def _tell_what_it_waits_for(self) -> None:
+        """In the log, once it is more than a moment and whenever it changes, until this peer has taken part."""
+        told = ""
+        while not self._took_part:
+            await asyncio.sleep(WAITS_S)
+            waits_for = self.log.waits_for
+            if waits_for and waits_for != told and not self._took_part:
+                told = waits_for
+                logger.warning("waiting", reason=waits_for)
 
     def _judge_refusals(self) -> None:
         """A peer that was never part of a majority must not wait for one that refuses it; one that was stays.
