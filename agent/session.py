@@ -484,7 +484,10 @@ class Session:
 
 
 def _is_handshake(message: str) -> bool:
-    """Whether this side refused the peer's certificate; a dying peer breaks handshakes in other words."""
+    """Whether this side refused the peer's certificate for good; a dying peer breaks handshakes in other words, and one
+    whose certificate has expired gets another."""
+    if "certificate has expired" in message or "certificate is not yet valid" in message:
+        return False
     return "CERTIFICATE_VERIFY_FAILED" in message or "SSL_ERROR_SSL" in message
 
 

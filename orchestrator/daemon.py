@@ -82,6 +82,7 @@ from orchestrator.replication import transport
 from orchestrator.replication.datadir import DataDirectory, open_data_directory
 from orchestrator.replication.epochs import EpochLog
 from orchestrator.replication.journals import FileJournals
+from orchestrator.replication.link import OUT_OF_TIME
 from orchestrator.replication.machine import ClusterMachine, admission_payload
 from orchestrator.replication.propose import Proposer, unix_ms
 from orchestrator.replication.settings import EngineConfig
@@ -370,7 +371,11 @@ class Peer:
         A misconfigured newcomer is refused by a majority and ends; to each of the others it is one peer that is away.
         """
         peers = self.log.peers
-        refusals = {peer: reason for peer, reason in sorted(self.log.refusals.items()) if peer in peers}
+        refusals = {
+            peer: reason
+            for peer, reason in sorted(self.log.refusals.items())
+            if peer in peers and not reason.startswith(OUT_OF_TIME)
+        }
         if self._took_part or self.unfit.done() or 2 * (len(peers) - len(refusals)) > len(peers):
             return
         said = "; ".join(f"{peer}: {reason}" for peer, reason in refusals.items())

@@ -155,6 +155,11 @@ def cli(session: object) -> None:
 def _hint(error: RaftsmanError) -> str:
     if error.exit_code is not ExitCode.NO_LEADER:
         return ""
+    if "certificate" in error.message:
+        return (
+            "\n  The certificates of this context and of the peers must be valid and of one authority: "
+            "'raftsman context show' says which this one is; 'raftsman certs show' and 'certs issue --renew' where the authority is."
+        )
     return (
         "\n  Writes need a majority of peers. See who is missing with 'raftsman peers', and start them again: "
         "'raftsman dev' for a dev cluster, 'docker compose up -d' for compose, 'raftsman peer' elsewhere."

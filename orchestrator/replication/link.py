@@ -79,6 +79,10 @@ class EpochNetwork(Network, Protocol):
         """Raises ``RaftsmanError``."""
 
 
+OUT_OF_TIME = "its certificate has expired or is not valid yet"
+"""Begins a refusal that says nothing against this peer's own settings, and ends without its help."""
+
+
 def greeting_problem(ours: pb.Hello, theirs: pb.Hello, *, level: int = 0) -> str:
     """Why the two must not talk; "" if they may. ``level``: the cluster's feature level, as far as this peer knows."""
     if theirs.peer_id == ours.peer_id:

@@ -28,7 +28,7 @@ from orchestrator.contract.errors import (
     TimeoutError_,
 )
 from orchestrator.contract.status import from_rpc_error, to_status
-from orchestrator.replication.link import Host, Receiver
+from orchestrator.replication.link import OUT_OF_TIME, Host, Receiver
 from orchestrator.replication.snapshotting import MAX_SNAPSHOT_BYTES, checksum
 from orchestrator.replication.v1 import peer_pb2 as pb
 from orchestrator.replication.v1 import peer_pb2_grpc as rpc
@@ -451,11 +451,15 @@ def _refusal(peer_id: str, error: Exception, receiver: Receiver) -> None:
         return
     if error.code() == grpc.StatusCode.FAILED_PRECONDITION:
         receiver.refused(peer_id, f"it refuses this peer and says: {error.details()}")
-    elif "CERTIFICATE_VERIFY_FAILED" in (error.details() or ""):
-        receiver.refused(
-            peer_id,
-            "its certificate is not of the authority in this peer's ca.pem: one of the two is another cluster's",
-        )
+    elif "CERTIFICATE_VERIFY_FAILED" in (details := error.details() or ""):
+        receiver.refused(peer_id, _certificate_problem(peer_id, details))
+
+
+def _certificate_problem(peer_id: str, details: str) -> str:
+    if any(words in details for words in ("has expired", "not yet valid")):
+        way = f"`raftsman certs issue peer {peer_id} --renew`, copy it there, restart that peer"
+        return f"{OUT_OF_TIME}, or a clock is wrong: {way}"
+    return "its certificate is not of the authority in this peer's ca.pem: one of the two is another cluster's"
 
 
 class _PeersServicer(rpc.PeersServicer):
