@@ -158,7 +158,8 @@ def _hint(error: RaftsmanError) -> str:
     if "certificate" in error.message:
         return (
             "\n  The certificates of this context and of the peers must be valid and of one authority: "
-            "'raftsman context show' says which this one is; 'raftsman certs show' and 'certs issue --renew' where the authority is."
+            "'raftsman context show' says which this one is; where the authority is, 'raftsman certs show' lists them, "
+            "and 'raftsman certs issue --renew' renews."
         )
     return (
         "\n  Writes need a majority of peers. See who is missing with 'raftsman peers', and start them again: "
