@@ -24,7 +24,7 @@ import signal
 import socket
 import sys
 import uuid
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -87,6 +87,7 @@ from orchestrator.replication.machine import ClusterMachine, admission_payload
 from orchestrator.replication.propose import Proposer, unix_ms
 from orchestrator.replication.settings import EngineConfig
 from orchestrator.replication.snapshots import FileSnapshots
+from orchestrator.replication.whereabouts import Whereabouts
 from orchestrator.scheduling import registry
 from orchestrator.state.resize import may_resize
 from orchestrator.state.state import State
@@ -143,11 +144,13 @@ class Peer:
         self._state_machine = ClusterMachine()
         self._past = Past(self._state_machine, self._state, settle_s=SETTLE_S)
         machine = HashingMachine(self._past)
+        self._whereabouts = Whereabouts(settings.id, settings.peers)
         network = transport.GrpcNetwork(
             credentials=channel.channel_credentials(tls) if tls is not None else None,
             identify=(lambda context: peer_of(context, secure=True)) if secure else None,
             server_name=(lambda _: channel.PEER_SERVER_NAME) if secure else None,
             cert_expires_ms=expires_ms_of,
+            whereabouts=self._whereabouts,
         )
         self.log = EpochLog(
             peer_id=settings.id,
@@ -183,7 +186,7 @@ class Peer:
         self._forwarder = Forwarder(
             self.log,
             peer_id=settings.id,
-            peers=lambda: self.log.peers,
+            peers=self._reached,
             tls=tls,
             changed_peers=lambda: self.log.epoch > 1,
         )
@@ -213,7 +216,7 @@ class Peer:
             in_place=lambda spec: may_resize(self._state(), spec),
             feature_level=lambda: self._state().feature_level,
         )
-        self._agents = agents.Agents(self.log, proposer, self._state, self._liveness, peers=lambda: self.log.peers)
+        self._agents = agents.Agents(self.log, proposer, self._state, self._liveness, peers=self._reached)
         hub = LogHub(check=self._agents.check_speaker)
         sessions = Sessions(hub, self._forwarder, find=reads.log_target, check=self._agents.check_speaker)
         logs = Logs(hub, self._forwarder, find=reads.log_target)
@@ -266,6 +269,10 @@ class Peer:
 
     def _state(self) -> State:
         return self._state_machine.state
+
+    def _reached(self) -> Mapping[str, str]:
+        """Id -> host:port at which clients, agents and this peer reach the peers of the present epoch."""
+        return self._whereabouts.of(self.log.peers)
 
     async def start(self) -> None:
         settings = self.settings
