@@ -195,7 +195,8 @@ def run(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        click.echo(f"raftsman: {error}", err=True)
+        told = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+        click.echo(f"raftsman: {told}", err=True)
         return ExitCode.ERROR
 
 
