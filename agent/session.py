@@ -24,6 +24,7 @@ from agent.discovery import Directory
 from agent.log_server import Measuring, serve_logs
 from agent.metrics import Metrics
 from agent.outbox import Outbox
+from agent.repeats import Repeats
 from agent.sessions import SessionServer
 from agent.store import Store, boot_clock_ms
 from agent.supervisor import Supervisor
@@ -50,6 +51,11 @@ FIRST_CALL_S = 1.5
 WRITE_S = 10.0
 NEXT_PEER_S = 0.02
 ROUND_S = 0.2
+LONG_ROUND_S = 1.0
+ROUNDS = 25
+"""Turns around all peers before the pauses between them become ``LONG_ROUND_S``: an outage, and no election."""
+REFUSED_S = 5.0
+"""Before a registration that was refused is tried again: each try is an entry of the log."""
 SHORT_S = 1.0
 GUARD_S = 0.5
 BAD_HINT_MS = 30_000
@@ -63,10 +69,11 @@ DECODE_SLICE = 50
 class _Ended(Exception):
     """The session is over; ``hint`` is where to go next, "" for the next peer of the list."""
 
-    def __init__(self, why: str, *, hint: str = "", register: bool = False) -> None:
+    def __init__(self, why: str, *, hint: str = "", register: bool = False, refused: bool = False) -> None:
         super().__init__(why)
         self.hint = hint
         self.register = register
+        self.refused = refused  # as every other peer would, until somebody changes something
 
 
 class Session:
@@ -117,6 +124,7 @@ class Session:
         self._at_leader = False  # as the last answered heartbeat said
         self._beats_stream = True  # the peer knows heartbeats on a stream
         self._handshakes = 0
+        self._repeats = Repeats()
         self._refusable = True  # until the first registration; later a refusal must not end what runs
         contact = store.load_contact(boot_id)
         self._contact_ms = contact if contact is not None else clock_ms() - CONTACT_MS
@@ -148,12 +156,17 @@ class Session:
                         self._bad_hints[hint] = self._clock_ms() + BAD_HINT_MS
                     short = short + 1 if time.monotonic() - began < SHORT_S else 0
                     hint = end.hint
-                    self._log.info("session_ended", peer=address, why=str(end), next=hint)
+                    if not short:
+                        self._repeats.over()
+                    self._tell_ended(address, end)
                     if not hint:
                         self._turn_from(address)
-                    if short and short % (len(self._peers) + 1) == 0:
+                    if end.refused:
+                        await asyncio.sleep(REFUSED_S * random.uniform(0.8, 1.2))
+                    elif short and short % (len(self._peers) + 1) == 0:
                         # One quick turn around all peers, then a breath before the next one.
-                        await asyncio.sleep(ROUND_S * random.uniform(0.8, 1.2))
+                        pause_s = ROUND_S if short < ROUNDS * (len(self._peers) + 1) else LONG_ROUND_S
+                        await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))
                     elif not hint:
                         await asyncio.sleep(NEXT_PEER_S)
         finally:
@@ -162,6 +175,13 @@ class Session:
             for task in logs:
                 task.cancel()
             await asyncio.gather(*logs, return_exceptions=True)
+
+    def _tell_ended(self, address: str, end: _Ended) -> None:
+        """A refusal is the same at every peer; what else ends sessions may not be."""
+        why = str(end)
+        if times := self._repeats.due(why if end.refused else (address, why), time.monotonic()):
+            say = self._log.warning if end.refused else self._log.info
+            say("session_ended", peer=address, why=why, next=end.hint, times=times)
 
     def _learn(self, peers: Sequence[str], address: str) -> None:
         """The cluster's peers changed, says the one at ``address``. What this agent was started with stays in the list
@@ -275,7 +295,11 @@ class Session:
             cause = from_rpc_error(error)
             if self._refusable and isinstance(cause, PermissionError_ | UnauthenticatedError | InvalidError):
                 raise StartupError(f"the control plane refuses this node: {cause.message}") from error
-            raise
+            if cause.retryable:
+                raise
+            end = self._ended(error)
+            end.refused = not end.register and not _is_handshake(cause.message)
+            raise end from error
         self._refusable = False
         self._store.join(response.cluster_id)
         self._heartbeat_ms = response.heartbeat_ms or HEARTBEAT_MS
@@ -460,7 +484,10 @@ class Session:
 
 
 def _is_handshake(message: str) -> bool:
-    """Whether this side refused the peer's certificate; a dying peer breaks handshakes in other words."""
+    """Whether this side refused the peer's certificate for good; a dying peer breaks handshakes in other words, and one
+    whose certificate has expired gets another."""
+    if "certificate has expired" in message or "certificate is not yet valid" in message:
+        return False
     return "CERTIFICATE_VERIFY_FAILED" in message or "SSL_ERROR_SSL" in message
 
 

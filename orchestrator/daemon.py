@@ -24,7 +24,7 @@ import signal
 import socket
 import sys
 import uuid
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -82,10 +82,12 @@ from orchestrator.replication import transport
 from orchestrator.replication.datadir import DataDirectory, open_data_directory
 from orchestrator.replication.epochs import EpochLog
 from orchestrator.replication.journals import FileJournals
+from orchestrator.replication.link import OUT_OF_TIME
 from orchestrator.replication.machine import ClusterMachine, admission_payload
 from orchestrator.replication.propose import Proposer, unix_ms
 from orchestrator.replication.settings import EngineConfig
 from orchestrator.replication.snapshots import FileSnapshots
+from orchestrator.replication.whereabouts import Whereabouts
 from orchestrator.scheduling import registry
 from orchestrator.state.resize import may_resize
 from orchestrator.state.state import State
@@ -99,6 +101,8 @@ logger = structlog.get_logger("raftsman.peer")
 STOP_GRACE_S = 0.5
 """Calls in flight get this long when the peer stops; the whole stop is bounded by ``STOP_S``."""
 STOP_S = 2.0
+WAITS_S = 2.0
+"""What a peer still waits for is told after so long, and looked at again so often."""
 GOODBYE_S = 2.0
 """A removed peer answers so long on: clients that know no other learn here who the peers are."""
 SETTLE_S = 10.0
@@ -140,11 +144,13 @@ class Peer:
         self._state_machine = ClusterMachine()
         self._past = Past(self._state_machine, self._state, settle_s=SETTLE_S)
         machine = HashingMachine(self._past)
+        self._whereabouts = Whereabouts(settings.id, settings.peers)
         network = transport.GrpcNetwork(
             credentials=channel.channel_credentials(tls) if tls is not None else None,
             identify=(lambda context: peer_of(context, secure=True)) if secure else None,
             server_name=(lambda _: channel.PEER_SERVER_NAME) if secure else None,
             cert_expires_ms=expires_ms_of,
+            whereabouts=self._whereabouts,
         )
         self.log = EpochLog(
             peer_id=settings.id,
@@ -174,12 +180,13 @@ class Peer:
         )
         self._loop_task: asyncio.Task[None] | None = None
         self._past_task: asyncio.Task[None] | None = None
+        self._wait_task: asyncio.Task[None] | None = None
 
         # What callers reach.
         self._forwarder = Forwarder(
             self.log,
             peer_id=settings.id,
-            peers=lambda: self.log.peers,
+            peers=self._reached,
             tls=tls,
             changed_peers=lambda: self.log.epoch > 1,
         )
@@ -207,8 +214,9 @@ class Peer:
             resolve_node=lambda text: resolve_node(self._state(), text),
             resolve_device=lambda node_id, text: resolve_device(self._state(), node_id, text),
             in_place=lambda spec: may_resize(self._state(), spec),
+            feature_level=lambda: self._state().feature_level,
         )
-        self._agents = agents.Agents(self.log, proposer, self._state, self._liveness, peers=lambda: self.log.peers)
+        self._agents = agents.Agents(self.log, proposer, self._state, self._liveness, peers=self._reached)
         hub = LogHub(check=self._agents.check_speaker)
         sessions = Sessions(hub, self._forwarder, find=reads.log_target, check=self._agents.check_speaker)
         logs = Logs(hub, self._forwarder, find=reads.log_target)
@@ -262,6 +270,10 @@ class Peer:
     def _state(self) -> State:
         return self._state_machine.state
 
+    def _reached(self) -> Mapping[str, str]:
+        """Id -> host:port at which clients, agents and this peer reach the peers of the present epoch."""
+        return self._whereabouts.of(self.log.peers)
+
     async def start(self) -> None:
         settings = self.settings
         self._bind(settings.listen)
@@ -278,6 +290,7 @@ class Peer:
         self._agents.start()
         self._loop_task = asyncio.create_task(self._loop.run(), name="leader")
         self._past_task = asyncio.create_task(self._past.run(), name="past")
+        self._wait_task = asyncio.create_task(self._tell_what_it_waits_for(), name="waits for")
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
         for name in (CONTROL, AGENTS):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -293,7 +306,7 @@ class Peer:
             async with asyncio.timeout(STOP_S):
                 await self._health.enter_graceful_shutdown()
                 self._forwarder.leave()
-                for task in (self._loop_task, self._past_task):
+                for task in (self._loop_task, self._past_task, self._wait_task):
                     if task is not None:
                         task.cancel()
                         await asyncio.gather(task, return_exceptions=True)
@@ -349,13 +362,27 @@ class Peer:
         if not self._took_part and self.log.leader_id:
             self._took_part = True
 
+    async def _tell_what_it_waits_for(self) -> None:
+        """In the log, once it is more than a moment and whenever it changes, until this peer has taken part."""
+        told = ""
+        while not self._took_part:
+            await asyncio.sleep(WAITS_S)
+            waits_for = self.log.waits_for
+            if waits_for and waits_for != told and not self._took_part:
+                told = waits_for
+                logger.warning("waiting", reason=waits_for)
+
     def _judge_refusals(self) -> None:
         """A peer that was never part of a majority must not wait for one that refuses it; one that was stays.
 
         A misconfigured newcomer is refused by a majority and ends; to each of the others it is one peer that is away.
         """
         peers = self.log.peers
-        refusals = {peer: reason for peer, reason in sorted(self.log.refusals.items()) if peer in peers}
+        refusals = {
+            peer: reason
+            for peer, reason in sorted(self.log.refusals.items())
+            if peer in peers and not reason.startswith(OUT_OF_TIME)
+        }
         if self._took_part or self.unfit.done() or 2 * (len(peers) - len(refusals)) > len(peers):
             return
         said = "; ".join(f"{peer}: {reason}" for peer, reason in refusals.items())

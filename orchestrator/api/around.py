@@ -41,3 +41,6 @@ class Around(Generic[M]):
 
     def addresses(self) -> dict[str, str]:
         return self._machine.addresses()
+
+    def feature_level(self) -> int:
+        return self._machine.feature_level()

@@ -27,6 +27,7 @@ from orchestrator.jobfile import check, limits
 from orchestrator.replication.log import ReplicatedLog
 from orchestrator.replication.propose import Proposer
 from orchestrator.state import commands as cmd
+from orchestrator.state.features import too_new
 
 A = TypeVar("A", bound=cmd.Answer)
 
@@ -85,7 +86,7 @@ class Policy:
 class Writes:
     """``resolve_node`` turns an id, unique prefix or unique name into a node id, ``resolve_device`` likewise what is
     said of a node's device (``reads``); ``in_place``: whether a job as it would be changes what runs in its size alone,
-    as far as this peer knows (``state.resize`` looks again)."""
+    as far as this peer knows (``state.resize`` looks again); ``feature_level``: the cluster's."""
 
     def __init__(
         self,
@@ -96,6 +97,7 @@ class Writes:
         resolve_node: Callable[[str], str | None],
         resolve_device: Callable[[str, str], str],
         in_place: Callable[[JobSpec], bool],
+        feature_level: Callable[[], int],
     ) -> None:
         self._log = log
         self._proposer = proposer
@@ -103,6 +105,7 @@ class Writes:
         self._resolve_node = resolve_node
         self._resolve_device = resolve_device
         self._in_place = in_place
+        self._feature_level = feature_level
 
     # ------------------------------------------------------------------ jobs
 
@@ -390,7 +393,13 @@ class Writes:
             if place % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
             try:
-                specs.append(checked_spec(message, self._policy))
+                spec = checked_spec(message, self._policy)
+                if news := too_new(spec, self._feature_level()):
+                    raise PreconditionError(
+                        f"job {spec.name!r}, {news}: not every peer of this cluster runs a version that knows it; "
+                        "upgrade the others, or leave it out until then"
+                    )
+                specs.append(spec)
             except RaftsmanError as error:
                 raise (_at(f"jobs[{place}]", error) if many else error) from None
         return specs

@@ -399,6 +399,12 @@ class Service:
         except Exception as error:
             await self._failed(method, context, error)
 
+    def _why_no_leader(self) -> str:
+        return (
+            self._log.status().waits_for
+            or "no leader is known: a majority of the peers must be up and reach each other"
+        )
+
     async def _failed(self, method: _Method, context: Any, error: Exception) -> None:
         """End a stream for a reason that nobody foresaw."""
         if isinstance(error, grpc.aio.AbortError):
@@ -427,7 +433,7 @@ class Service:
                     raise NotLeaderError("this peer does not lead", leader_id=self._log.leader_id)
                 leader = self._forwarder.leader_elsewhere()
                 if not leader:
-                    raise NoLeaderError("no leader is known: a majority of the peers must be up and reach each other")
+                    raise NoLeaderError(self._why_no_leader())
                 return await self._forwarder.call(leader, method.path, raw, call, timeout_s=call.timeout_s())
             except (NotLeaderError, NoLeaderError, UnknownOutcomeError) as error:
                 if call.caller.forwarded or self._forwarder.leaving or not patience.lasts(error):
@@ -472,7 +478,7 @@ class Service:
             leader = self._forwarder.leader_elsewhere()
             if leader:
                 return leader
-            error = NoLeaderError("no leader is known: a majority of the peers must be up and reach each other")
+            error = NoLeaderError(self._why_no_leader())
             if not patience.lasts(error):
                 raise error
             await self._forwarder.wait_moved(PAUSE_S)

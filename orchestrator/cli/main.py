@@ -155,6 +155,12 @@ def cli(session: object) -> None:
 def _hint(error: RaftsmanError) -> str:
     if error.exit_code is not ExitCode.NO_LEADER:
         return ""
+    if "certificate" in error.message:
+        return (
+            "\n  The certificates of this context and of the peers must be valid and of one authority: "
+            "'raftsman context show' says which this one is; where the authority is, 'raftsman certs show' lists them, "
+            "and 'raftsman certs issue --renew' renews."
+        )
     return (
         "\n  Writes need a majority of peers. See who is missing with 'raftsman peers', and start them again: "
         "'raftsman dev' for a dev cluster, 'docker compose up -d' for compose, 'raftsman peer' elsewhere."
@@ -189,7 +195,8 @@ def run(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        click.echo(f"raftsman: {error}", err=True)
+        told = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+        click.echo(f"raftsman: {told}", err=True)
         return ExitCode.ERROR
 
 

@@ -353,7 +353,9 @@ def _short(error: RaftsmanError) -> str:
     text = error.message.lower()
     for mark, words in (
         ("refused", "connection refused"),
-        ("certificate", "certificate refused"),
+        ("certificate has expired", "its certificate has expired"),
+        ("not yet valid", "its certificate is not valid yet, or a clock is wrong"),
+        ("certificate", "its certificate is of another authority"),
         ("ssl", "TLS failed"),
     ):
         if mark in text:

@@ -9,6 +9,7 @@ Owns: the format and its checks. Leaves to others: where the parts come from (``
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -45,8 +46,8 @@ def write(path: Path, parts: Iterable[BackupPart], *, force: bool) -> BackupHead
     if not path.parent.is_dir():
         raise NotFoundError(f"there is no directory {path.parent}: make it first")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w+b") as file:
             head = _write_parts(file, parts)
             file.flush()
@@ -55,8 +56,11 @@ def write(path: Path, parts: Iterable[BackupPart], *, force: bool) -> BackupHead
             raise ExistsError(f"{path} was made meanwhile: name another file, or replace it with -f")
         temporary.replace(path)
         _sync_directory(path.parent)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # of which file, people know
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     return head
 

@@ -11,7 +11,7 @@ import click
 from orchestrator.cli.output import show, table
 from orchestrator.cli.session import Session, common
 from orchestrator.config import is_address
-from orchestrator.contract.errors import InvalidError
+from orchestrator.contract.errors import InvalidError, RaftsmanError
 from orchestrator.ops import peer_disk
 from orchestrator.ops.quiet import quietly
 from orchestrator.ops.recovery import Survivor, address_of, best, recover, survey
@@ -40,7 +40,8 @@ def command(
     """A majority of the disks is lost for good: go on with one that is left, and add peers again.
 
     Everything on that disk is kept, and a copy of it is put aside first. Writes that were acknowledged by other peers
-    only are lost; it says how far this disk goes. With --compare DIR DIR...: nothing but a comparison.
+    only are lost; it says how far this disk goes. With --compare DIR DIR...: nothing but a comparison, of those that
+    can be read.
     """
     if compare:
         if data is not None or len(directories) < 2:
@@ -79,10 +80,17 @@ def command(
 
 
 def _compare(session: Session, paths: list[Path]) -> None:
-    survivors = []
+    survivors: list[Survivor] = []
+    problems: list[RaftsmanError] = []
     for path in paths:
-        with peer_disk.held(path):
-            survivors.append(survey(path))
+        try:
+            with peer_disk.held(path):
+                survivors.append(survey(path))
+        except RaftsmanError as error:  # on the day when this is needed, some of the disks are damaged
+            problems.append(error)
+            session.warn(f"left out: {error.message}")
+    if not survivors:
+        raise problems[0]
     chosen = best(survivors)
     rows = [_facts(one) for one in survivors]
     for row, one in zip(rows, survivors, strict=True):

@@ -22,6 +22,7 @@ from pathlib import Path
 from orchestrator.contract.errors import PreconditionError, StartupError
 from orchestrator.ops import peer_disk
 from orchestrator.ops.peer_disk import PeerDisk
+from orchestrator.replication.datadir import read_identity
 from orchestrator.replication.disk import Disk, RealDisk
 from orchestrator.replication.journals import FileJournals
 from orchestrator.replication.log import SnapshotMeta
@@ -65,12 +66,14 @@ class Survivor:
 def survey(path: Path) -> Survivor:
     """Read the disk and apply all that it holds, in memory. Raises as ``peer_disk.read``, and ``PreconditionError`` if
     there is no cluster in it. The caller holds the directory."""
-    disk = peer_disk.read(path)
-    if disk.identity.removed_epoch:
+    # First: the epoch that removed it has left no journal here, which would be called damage.
+    identity = read_identity(path, peer_disk.ReadOnlyDisk())
+    if identity.removed_epoch:
         raise PreconditionError(
-            f"{path}: its peer was removed from the cluster in epoch {disk.identity.removed_epoch}, so others went on "
+            f"{path}: its peer was removed from the cluster in epoch {identity.removed_epoch}, so others went on "
             "without it: look for one of their disks, or restore a backup"
         )
+    disk = peer_disk.read(path)
     machine, storage = disk.machine, disk.storage
     epoch = disk.snapshot.epoch if disk.snapshot is not None else 1
     after = disk.snapshot.last_index if disk.snapshot is not None else 0

@@ -203,6 +203,10 @@ class EngineLog(EngineRoom):
     def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
         return self._waiting.subscribe(listener)
 
+    def not_met(self) -> list[str]:
+        """Peers that a first start still waits for: nobody is admitted yet, and they have not said who they are."""
+        return [] if self._membership.complete else self._membership.missing()
+
     # ================================================================== writes
 
     async def propose(

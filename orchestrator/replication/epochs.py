@@ -32,7 +32,7 @@ from orchestrator.contract.errors import (
     RaftsmanError,
 )
 from orchestrator.replication.engine import EngineLog
-from orchestrator.replication.link import EpochNetwork
+from orchestrator.replication.link import EpochNetwork, version_problem
 from orchestrator.replication.log import (
     Journals,
     LogStatus,
@@ -361,9 +361,7 @@ class EpochLog:
                 f"this peer is not a member of cluster {hello.cluster_id} yet (epoch {hello.epoch}: "
                 f"{', '.join(hello.peers)}); `raftsman peers add {self._peer_id}=HOST:PORT` makes it one"
             )
-            if waits_for != self._waits_for:
-                self._waits_for = waits_for
-                _log.warning("replication.waiting", reason=waits_for)
+            self._waits_for = waits_for
         elif hello.epoch > self._epoch and hello.address:
             self._newer[hello.peer_id] = (hello.epoch, hello.address)
             self._due.set()
@@ -373,6 +371,8 @@ class EpochLog:
         cluster_id = self._machine.cluster_id()
         if not cluster_id or not self._started or hello.cluster_id not in ("", cluster_id):
             raise PreconditionError(f"this peer is of cluster {cluster_id or '(none yet)'}: it has no snapshot for you")
+        if problem := version_problem(hello, self._machine.feature_level()):
+            raise PreconditionError(f"peer {hello.peer_id}: {problem}")
         held = await self._run_blocking(self._store.load)
         engine = self._engine
         if held is None and engine is not None and engine.running and engine.seal is None:
@@ -472,7 +472,21 @@ class EpochLog:
         """Why this peer takes no part (yet), and what would change it; "" if it does."""
         if self._retiree is None and (self._admitted_in(self._machine.admitted()) or self.leader_id):
             return ""
-        return self._waits_for
+        return self._waits_for or self._first_start()
+
+    def _first_start(self) -> str:
+        """Whom a peer with an empty disk has yet to hear from; "" if it has heard all of them, or its disk is not."""
+        refusals = self.refusals
+        missing = [
+            f"{peer} ({self._peers[peer]}{': ' + refusals[peer] if peer in refusals else ''})"
+            for peer in (self._engine.not_met() if self._engine is not None else ())
+        ]
+        if not missing:
+            return ""
+        return (
+            f"this peer's disk is empty, and it has not heard from {', '.join(missing)}: the first start of a cluster "
+            "needs every peer of --peers once, with the same list everywhere; start them"
+        )
 
     @property
     def refusals(self) -> dict[str, str]:

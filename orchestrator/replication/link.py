@@ -79,8 +79,12 @@ class EpochNetwork(Network, Protocol):
         """Raises ``RaftsmanError``."""
 
 
-def greeting_problem(ours: pb.Hello, theirs: pb.Hello) -> str:
-    """Why the two must not talk; "" if they may."""
+OUT_OF_TIME = "its certificate has expired or is not valid yet"
+"""Begins a refusal that says nothing against this peer's own settings, and ends without its help."""
+
+
+def greeting_problem(ours: pb.Hello, theirs: pb.Hello, *, level: int = 0) -> str:
+    """Why the two must not talk; "" if they may. ``level``: the cluster's feature level, as far as this peer knows."""
     if theirs.peer_id == ours.peer_id:
         return f"it has the same peer id {ours.peer_id!r} as this peer: each data directory needs its own"
     if theirs.cluster_id and ours.cluster_id and theirs.cluster_id != ours.cluster_id:
@@ -88,6 +92,8 @@ def greeting_problem(ours: pb.Hello, theirs: pb.Hello) -> str:
             f"it belongs to cluster {theirs.cluster_id} and this peer to {ours.cluster_id}: "
             "one of the data directories is from another cluster"
         )
+    if problem := version_problem(theirs, level):
+        return problem
     if theirs.retired:
         return f"it was removed from the cluster in configuration epoch {theirs.epoch}"
     if theirs.epoch != ours.epoch:
@@ -102,3 +108,13 @@ def greeting_problem(ours: pb.Hello, theirs: pb.Hello) -> str:
     if not theirs.incarnation:
         return "it does not say which disk it has"
     return ""
+
+
+def version_problem(theirs: pb.Hello, level: int) -> str:
+    """Why a peer of that version may hold nothing of a state of that feature level; "" if it may."""
+    if theirs.feature_level >= level:
+        return ""
+    return (
+        f"it runs an older raftsman, which knows feature levels up to {theirs.feature_level}, and the cluster's is "
+        f"{level}: start the newer version on its data directory (a cluster that was upgraded does not go back)"
+    )

@@ -98,6 +98,9 @@ class StateMachine(Protocol):
     def addresses(self) -> dict[str, str]:
         """Peer id -> host:port as replicated; empty in epoch 1, where every peer's own settings say it."""
 
+    def feature_level(self) -> int:
+        """What every peer that takes part must know (``state.features``); it never falls."""
+
 
 class FutureFormatError(Exception):
     """A well-formed command of a newer format: the peer stops before it is applied (DESIGN.md, Rules)."""

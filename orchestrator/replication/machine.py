@@ -20,7 +20,8 @@ from orchestrator.replication.log import FutureFormatError
 from orchestrator.replication.snapshot_codec import decode_snapshot, encode_snapshot
 from orchestrator.state.allocations import StoredColumns, room_for
 from orchestrator.state.apply import apply, apply_malformed
-from orchestrator.state.commands import AdmitPeers, Entry, Outcome
+from orchestrator.state.commands import AdmitPeers, Entry, Outcome, SetFeatureLevel
+from orchestrator.state.features import beyond
 from orchestrator.state.snapshot import SnapshotError, capture, image_hash, restore
 from orchestrator.state.state import State, new_state
 
@@ -50,6 +51,8 @@ class ClusterMachine:
             entry = decode_entry(payload)
         except CodecError as error:
             return apply_malformed(self.state, str(error)[:500])
+        if isinstance(entry.command, SetFeatureLevel) and (problem := beyond(entry.command.level)):
+            raise FutureFormatError(problem)
         try:
             return apply(self.state, entry)
         except MemoryError:
@@ -91,7 +94,10 @@ class ClusterMachine:
     def prepare(self, data: bytes) -> Callable[[], None]:
         """Raises ``CorruptError`` if ``data`` is no snapshot that this version reads. May run in a thread."""
         try:
-            state = restore(decode_snapshot(data))
+            image = decode_snapshot(data)
+            if problem := beyond(image.feature_level):
+                raise FutureFormatError(problem)
+            state = restore(image)
         except FutureFormatError as error:
             raise CorruptError(str(error)) from error
         except (CodecError, SnapshotError) as error:
@@ -121,6 +127,9 @@ class ClusterMachine:
 
     def addresses(self) -> dict[str, str]:
         return dict(self.state.addresses)
+
+    def feature_level(self) -> int:
+        return self.state.feature_level
 
 
 def admission_payload(cluster_id: str, incarnations: dict[str, str], *, time_ms: int = 0) -> bytes:

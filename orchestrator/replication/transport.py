@@ -28,10 +28,11 @@ from orchestrator.contract.errors import (
     TimeoutError_,
 )
 from orchestrator.contract.status import from_rpc_error, to_status
-from orchestrator.replication.link import Host, Receiver
+from orchestrator.replication.link import OUT_OF_TIME, Host, Receiver
 from orchestrator.replication.snapshotting import MAX_SNAPSHOT_BYTES, checksum
 from orchestrator.replication.v1 import peer_pb2 as pb
 from orchestrator.replication.v1 import peer_pb2_grpc as rpc
+from orchestrator.replication.whereabouts import Whereabouts
 
 _log = structlog.get_logger("raftsman.replication.transport")
 
@@ -74,6 +75,7 @@ class _Dialled:
 
     peer_id: str
     target: str
+    at: str = ""  # where it is looked for now
     queue: deque[bytes] = field(default_factory=deque)  # each a ``Frames`` of one; joined, they are one of all
     queued_bytes: int = 0
     filled: asyncio.Event = field(default_factory=asyncio.Event)  # frames wait, or the session must end
@@ -90,7 +92,7 @@ class GrpcNetwork:
     ``credentials``: of the channels to other peers; None for plain text (tests on loopback). ``identify``: proves who
     calls, from the servicer context; None trusts the Hello (tests). ``server_name``: the name in the certificate of a
     peer's server, by peer id, where it is not the host that is dialled. ``cert_expires_ms``: when the caller's
-    certificate ends (unix milliseconds), from the servicer context.
+    certificate ends (unix milliseconds), from the servicer context. ``whereabouts``: where else peers may be.
     """
 
     def __init__(
@@ -100,7 +102,9 @@ class GrpcNetwork:
         identify: Identify | None = None,
         server_name: Callable[[str], str] | None = None,
         cert_expires_ms: Callable[[Any], int] | None = None,
+        whereabouts: Whereabouts | None = None,
     ) -> None:
+        self._whereabouts = whereabouts if whereabouts is not None else Whereabouts("", {})
         self._credentials = credentials
         self._identify = identify
         self._server_name = server_name
@@ -249,11 +253,15 @@ class GrpcNetwork:
 
     async def _keep_dialling(self, way: _Dialled, receiver: Receiver) -> None:
         pause = _REDIAL_S[0]
+        ways, turn = self._whereabouts.ways(way.peer_id, way.target), 0
         while not self._stopping:
             way.redial.clear()
+            if not way.greeted:
+                way.at = ways[turn % len(ways)]
+                turn += 1
             way.greeted = False
             # A channel of its own for every session: gRPC's would wait a second or more before it tries again.
-            async with self._channel(way.peer_id, way.target) as channel:
+            async with self._channel(way.peer_id, way.at) as channel:
                 session = asyncio.ensure_future(self._call(way, _raft(channel), receiver))
                 back = asyncio.ensure_future(way.redial.wait())
                 try:
@@ -305,6 +313,7 @@ class GrpcNetwork:
             way.overflowed = False
             way.filled.clear()
             way.up = way.greeted = True
+            self._whereabouts.met(way.peer_id, way.at, address=way.target)
             receiver.peer_up(way.peer_id, welcome.hello)
             reading = asyncio.create_task(_watch(call, way))
             await self._write(way, call, reading)
@@ -451,11 +460,15 @@ def _refusal(peer_id: str, error: Exception, receiver: Receiver) -> None:
         return
     if error.code() == grpc.StatusCode.FAILED_PRECONDITION:
         receiver.refused(peer_id, f"it refuses this peer and says: {error.details()}")
-    elif "CERTIFICATE_VERIFY_FAILED" in (error.details() or ""):
-        receiver.refused(
-            peer_id,
-            "its certificate is not of the authority in this peer's ca.pem: one of the two is another cluster's",
-        )
+    elif "CERTIFICATE_VERIFY_FAILED" in (details := error.details() or ""):
+        receiver.refused(peer_id, _certificate_problem(peer_id, details))
+
+
+def _certificate_problem(peer_id: str, details: str) -> str:
+    if any(words in details for words in ("has expired", "not yet valid")):
+        way = f"`raftsman certs issue peer {peer_id} --renew`, copy it there, restart that peer"
+        return f"{OUT_OF_TIME}, or a clock is wrong: {way}"
+    return "its certificate is not of the authority in this peer's ca.pem: one of the two is another cluster's"
 
 
 class _PeersServicer(rpc.PeersServicer):

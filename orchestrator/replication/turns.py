@@ -705,7 +705,8 @@ class EngineRoom:
         )  # fmt: skip
 
     def judge(self, hello: pb.Hello) -> str:
-        return greeting_problem(self.hello(), hello) or self._second_disk(hello)
+        level = self._machine.feature_level()
+        return greeting_problem(self.hello(), hello, level=level) or self._second_disk(hello)
 
     def _second_disk(self, hello: pb.Hello) -> str:
         """A new disk must not drive away the admitted one of its peer while that lives, on another machine."""

@@ -8,6 +8,8 @@ first version. 2: peers know configuration epochs (said in Hello alone; no rule 
 
 from __future__ import annotations
 
+from orchestrator.contract.model import JobSpec
+
 LAST_WITHOUT_RULES = 2
 """Up to here nothing depends on the replicated level, so nobody writes it."""
 SURGING_DRAINS = 3
@@ -20,5 +22,33 @@ PAUSED_PROMOTIONS = 4
 """Canaries that are promoted while their rollout is paused leave it paused (``apply_rollouts``)."""
 BUDGETED_DRAINS = 5
 """Whom a drain tells to stop is held against its disruption budget again at commit (``apply_plan``)."""
-HIGHEST = BUDGETED_DRAINS
+TMPFS_OWNERS = 6
+"""A job's tmpfs may have a mode and an owner, which a peer of before would drop (``too_new``)."""
+HIGHEST = TMPFS_OWNERS
 """What this version supports."""
+LIMIT = 1_000_000
+"""No level is above; a command that names one is malformed."""
+
+
+def beyond(level: int) -> str:
+    """Why this version must not go on with a state of that level, for it would judge otherwise than the other peers;
+    "" if it may."""
+    if not HIGHEST < level <= LIMIT:
+        return ""
+    return (
+        f"the cluster's feature level is {level}, this version of raftsman knows up to {HIGHEST}: "
+        "start the newer version on this data directory (a cluster that was upgraded does not go back)"
+    )
+
+
+def too_new(spec: JobSpec, level: int) -> str:
+    """What of the job a peer of a version that the level allows would drop, and so no longer have the same state; ""
+    if nothing."""
+    if level >= TMPFS_OWNERS:
+        return ""
+    for group in spec.groups:
+        for task in group.tasks:
+            mounts = task.container.tmpfs if task.container is not None else ()
+            if any(mount.mode or mount.uid or mount.gid for mount in mounts):
+                return f"group {group.name!r}, task {task.name!r}: a tmpfs with mode, uid or gid"
+    return ""

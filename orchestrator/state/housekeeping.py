@@ -15,6 +15,7 @@ from orchestrator.contract.model import JobType
 from orchestrator.state.allocations import LAST_LIVE
 from orchestrator.state.check import name_problem, range_problem
 from orchestrator.state.commands import Collect, Outcome, SetFeatureLevel, SetLimits
+from orchestrator.state.features import LIMIT
 from orchestrator.state.model import MAX_COMMAND_ROWS, MAX_COUNT, Job
 from orchestrator.state.state import Rows, State
 from orchestrator.state.status import has_ended
@@ -144,7 +145,7 @@ def _exist(state: State, rows: Rows) -> npt.NDArray[np.bool_]:
 
 
 def raise_feature_level(state: State, command: SetFeatureLevel) -> Outcome:
-    problem = range_problem("feature level", command.level, 0, 1_000_000)
+    problem = range_problem("feature level", command.level, 0, LIMIT)
     if problem:
         return state.reject("INVALID", problem)
     if command.level < state.feature_level:

@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 
 from orchestrator.contract import codec
-from orchestrator.contract.errors import NoLeaderError, OverloadedError, PermissionError_
+from orchestrator.contract.errors import NoLeaderError, OverloadedError, PermissionError_, RaftsmanError
 from orchestrator.contract.model import (
     AllocationId,
     AllocState,
@@ -123,6 +123,8 @@ class FakePeer(agent_pb2_grpc.AgentsServicer):
         self.busy = 0
         """So many of the next heartbeats are refused for want of time."""
         self.refuse_node = ""
+        self.refusals: list[str] = []
+        self.refuse_as: type[RaftsmanError] = PermissionError_
         self.assignments: dict[AssignmentKey, Assignment] = {}
         self.removed: list[AssignmentKey] = []
         self.superseded: list[AssignmentKey] = []
@@ -286,7 +288,8 @@ class FakePeer(agent_pb2_grpc.AgentsServicer):
     async def Register(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._check(context)
         if self.refuse_node:
-            await context.abort_with_status(to_status(PermissionError_(self.refuse_node)))
+            self.refusals.append(self.refuse_node)
+            await context.abort_with_status(to_status(self.refuse_as(self.refuse_node)))
         self.register_requests.append(request)
         node = codec.decode(NodeSpec, request.node)
         self.nodes[node.id] = node

@@ -101,7 +101,7 @@ class PeerCluster:
                 )
             except grpc.aio.AioRpcError:
                 return False
-            return known or bool(answer.waits_for)
+            return known or "`raftsman peers add" in answer.waits_for
 
         await eventually(waits)
         return self.addresses[peer]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from agent.asking import Asking
 from agent.driver import RunSpec
@@ -16,12 +17,12 @@ from agent.drivers.fake import FakeDriver
 from agent.metrics import Metrics
 from agent.outbox import Outbox
 from agent.runspec import NodeFacts
-from agent.session import CONTACT_MS, Session
+from agent.session import CONTACT_MS, REFUSED_S, Session
 from agent.sessions import SessionServer
 from agent.store import Store
 from agent.supervisor import Supervisor
 from agent.usage import Usage
-from orchestrator.contract.errors import StartupError
+from orchestrator.contract.errors import ExistsError, StartupError
 from orchestrator.contract.model import AllocState, NodeSpec, OnDisconnect, Resources, TaskSpec
 from tests.integration.agent_fakes import FakePeer, assignment_of, key_of, task_of, until
 
@@ -296,6 +297,34 @@ async def test_a_node_that_the_control_plane_refuses_does_not_start(peers: list[
             await one.task
     finally:
         await one.close()
+
+
+async def test_a_taken_name_is_told_once_and_tried_again_after_a_while(
+    peers: list[FakePeer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each try is an entry of the log: eleven a second were, and as many lines here."""
+    one, pauses, sleep = Stack(tmp_path / "data", tuple(peer.address for peer in peers)), [], asyncio.sleep
+
+    async def quickly(delay: float, result: object = None) -> object:
+        pauses.append(delay)
+        return await sleep(min(delay, 0.01), result)
+
+    for peer in peers:
+        peer.refuse_node, peer.refuse_as = "another node is called 'n1'", ExistsError
+    with capture_logs() as told:
+        await one.start()
+        try:
+            monkeypatch.setattr(asyncio, "sleep", quickly)
+            await until(lambda: sum(len(peer.refusals) for peer in peers) > 12, "many tries")
+            waits = [pause for pause in pauses if pause > 0.7 * REFUSED_S]
+            assert len(waits) >= 12
+            ended = [line for line in told if line["event"] == "session_ended"]
+            assert [(line["log_level"], line["times"]) for line in ended] == [("warning", 1)]
+            for peer in peers:
+                peer.refuse_node = ""
+            await until(lambda: one.session.connected_to, "the session once the name is free")
+        finally:
+            await one.close()
 
 
 async def test_output_is_served_over_the_stream_that_the_agent_opened(peers: list[FakePeer], agent: Stack) -> None:

@@ -15,7 +15,7 @@ from orchestrator.client.aio import Client
 from orchestrator.contract.errors import PreconditionError, RaftsmanError
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.ops.dev import LocalCluster
-from tests.integration.peer_processes import PeerCluster, agent, eventually, peer_cluster
+from tests.integration.peer_processes import PeerCluster, agent, eventually, free_ports, peer_cluster
 
 pytestmark = pytest.mark.cluster
 
@@ -243,3 +243,33 @@ async def test_a_local_cluster_grows_shrinks_and_replaces_a_dead_peer() -> None:
         assert len(cluster.peers) == 2
         found = await cluster.client.get_variable("kept")
         assert found.variable is not None and found.variable.value == "1"
+
+
+async def test_peers_that_all_get_other_addresses_find_each_other(tmp_path: Path) -> None:
+    """A network is renumbered: from epoch 2 on nobody is where the log says, and nobody could change the log."""
+    async with peer_cluster(tmp_path, secure=True) as cluster:
+        async with Client(list(cluster.addresses.values()), tls=cluster.tls(), timeout_s=30) as client:
+            await client.change_peers({}, ["p3"])
+            await cluster.ended("p3")
+            cluster.dismiss("p3")
+            await client.put_variable("kept", "yes")
+        for peer in cluster.ids:
+            process = cluster.processes.pop(peer)
+            process.terminate()
+            await process.wait()
+        for peer, port in zip(cluster.ids, free_ports(2), strict=True):
+            cluster.addresses[peer] = f"127.0.0.1:{port}"
+        for peer in cluster.ids:
+            await cluster.start(peer)
+        await cluster.leader()
+        for peer in cluster.ids:  # one of them passes it on to the other
+            async with Client([cluster.addresses[peer]], tls=cluster.tls(), timeout_s=30) as client:
+                assert (await client.get_variable("kept")).variable is not None
+                await client.put_variable(f"through-{peer}", "yes")
+        async with agent(cluster, "n2"), Client(list(cluster.addresses.values()), tls=cluster.tls()) as client:
+
+            async def beats() -> bool:  # whoever it asks tells it where the leader is now
+                nodes = (await client.list_nodes()).nodes
+                return any(one.spec.name == "n2" and one.heartbeat_age_ms >= 0 for one in nodes)
+
+            await eventually(beats)

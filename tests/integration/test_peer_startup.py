@@ -10,13 +10,18 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
+import grpc.aio
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
+from orchestrator.client.aio import Client
+from orchestrator.contract.channel import TlsFiles, server_credentials
+from orchestrator.contract.errors import NoLeaderError
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.ops import certs
-from tests.integration.peer_processes import PeerCluster, peer_cluster
+from tests.integration.peer_processes import PeerCluster, eventually, peer_cluster
 
 pytestmark = pytest.mark.cluster
 
@@ -186,6 +191,39 @@ def expire(directory: Path, peer: Path) -> None:
     (peer / "cert.pem").write_bytes(expired.public_bytes(serialization.Encoding.PEM))
 
 
+async def test_others_whose_certificates_have_expired_are_called_so_and_waited_for(tmp_path: Path) -> None:
+    """It was called another authority's, and the peer ended: the first one that is renewed after all have expired."""
+    cluster = PeerCluster(tmp_path, secure=True)
+    held = []
+    try:
+        for peer in ("p2", "p3"):
+            files = cluster.directory / "certs" / "peers" / peer
+            expire(cluster.directory / "certs", files)
+            server = grpc.aio.server()
+            server.add_secure_port(cluster.addresses[peer], server_credentials(TlsFiles.in_directory(files)))
+            await server.start()
+            held.append(server)
+        await cluster.start("p1")
+
+        async def both() -> bool:
+            return all(f"certs issue peer {peer} --renew" in cluster.log("p1") for peer in ("p2", "p3"))
+
+        await eventually(both)
+        stub = cluster.control("p1")
+        request = pb.ClusterStatusRequest(read={"stale": True})
+        said = (await stub.ClusterStatus(request, timeout=5, wait_for_ready=True)).waits_for
+        assert "p2 (" in said
+        assert "its certificate has expired or is not valid yet" in said
+        assert cluster.processes["p1"].returncode is None, "it waits for them"
+        async with Client([cluster.addresses["p2"]], tls=cluster.tls(), timeout_s=1) as client:
+            with pytest.raises(NoLeaderError, match="its certificate has expired"):
+                await client.list_nodes()
+    finally:
+        for server in held:
+            await server.stop(None)
+        await cluster.stop()
+
+
 async def test_sigterm_ends_a_peer_with_watchers_and_it_starts_again(tmp_path: Path) -> None:
     async with peer_cluster(tmp_path, count=1) as cluster:
         stub = cluster.control("p1")
@@ -202,3 +240,39 @@ async def test_sigterm_ends_a_peer_with_watchers_and_it_starts_again(tmp_path: P
         await cluster.leader()
         read = await cluster.control("p1").GetVariable(pb.GetVariableRequest(name="a"), timeout=10)
         assert read.variable.value == "1"
+
+
+async def test_a_first_start_says_everywhere_whom_it_waits_for(tmp_path: Path) -> None:
+    """Two of three are a majority, and yet not enough: nobody said so."""
+    cluster = PeerCluster(tmp_path)
+    try:
+        for peer in ("p1", "p2"):
+            await cluster.start(peer)
+        stub = cluster.control("p1")
+
+        async def waits() -> str:
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                request = pb.ClusterStatusRequest(read={"stale": True})
+                return str((await stub.ClusterStatus(request, timeout=2, wait_for_ready=True)).waits_for)
+            return ""
+
+        async def only_p3() -> bool:
+            said = await waits()
+            return (
+                f"it has not heard from p3 ({cluster.addresses['p3']}): the first start of a cluster needs every"
+                in said
+            )
+
+        await eventually(only_p3)
+        with pytest.raises(grpc.aio.AioRpcError, match="has not heard from p3"):
+            await stub.PutVariable(pb.PutVariableRequest(name="a", value="1", request_id="r"), timeout=2)
+
+        async def told() -> bool:
+            return "has not heard from p3" in cluster.log("p1")
+
+        await eventually(told)
+        await cluster.start("p3")
+        await cluster.leader()
+        assert await waits() == ""
+    finally:
+        await cluster.stop()

@@ -91,3 +91,6 @@ class ListMachine:
 
     def addresses(self) -> dict[str, str]:
         return self._addresses
+
+    def feature_level(self) -> int:
+        return 0

@@ -76,6 +76,7 @@ class Api:
             resolve_node=lambda text: resolve_node(self.machine.state, text),
             resolve_device=lambda node_id, text: resolve_device(self.machine.state, node_id, text),
             in_place=lambda spec: may_resize(self.machine.state, spec),
+            feature_level=lambda: self.machine.state.feature_level,
         )
         facts = Facts(cluster_name="test", version="1.2.3", dev=True, cert_expires_ms=7)
         self.forwarder = Forwarder(self.log, peer_id="p1", peers=lambda: {"p1": "127.0.0.1:1"}, tls=None)

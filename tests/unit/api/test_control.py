@@ -16,6 +16,8 @@ from orchestrator.contract.errors import (
 )
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.contract.v1 import types_pb2 as types
+from orchestrator.state.commands import SetFeatureLevel
+from orchestrator.state.features import TMPFS_OWNERS
 from tests.unit.api.harness import Api, call, job
 
 
@@ -116,6 +118,19 @@ async def test_privileges_take_the_operators_policy() -> None:
         await refusing.writes.submit_job(mounted, call())
     assert (await allowing.writes.submit_job(privileged, call())).changed
     assert (await allowing.writes.submit_job(mounted, call())).changed
+
+
+async def test_what_peers_of_before_would_drop_waits_until_all_are_new() -> None:
+    api = Api()
+    owned = {"image": "i", "container": {"tmpfs": [{"target": "/run", "size_mib": 1, "uid": 7}]}}
+    plain = {"image": "i", "container": {"tmpfs": [{"target": "/run", "size_mib": 1}]}}
+    with pytest.raises(
+        PreconditionError, match=r"'web', group 'main', task 'main': a tmpfs with mode, uid or gid: not every peer"
+    ):
+        await api.writes.submit_job(pb.SubmitJobRequest(job=job("web", task=owned)), call())
+    assert (await api.writes.submit_job(pb.SubmitJobRequest(job=job("web", task=plain)), call())).changed
+    await api.proposer.propose(SetFeatureLevel(level=TMPFS_OWNERS))
+    assert (await api.writes.submit_job(pb.SubmitJobRequest(job=job("web", task=owned)), call())).changed
 
 
 async def test_capabilities_beyond_dockers_defaults_take_the_operators_policy() -> None:

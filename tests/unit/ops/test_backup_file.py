@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -65,6 +67,19 @@ def test_every_cut_and_every_flipped_byte_is_refused(file: Path) -> None:
     file.write_bytes(whole + b"\0")
     with pytest.raises(CorruptError):
         backup_file.read(file)
+
+
+def test_a_disk_that_takes_no_backup_is_named_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It said `[Errno 28] No space left on device`, and no more."""
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*/safe'") as caught:
+        backup_file.write(tmp_path / "safe", parts(), force=False)
+    assert caught.value.filename == str(tmp_path / "safe")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_no_backup_is_called_so(tmp_path: Path) -> None:

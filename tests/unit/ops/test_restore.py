@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -216,6 +217,25 @@ def test_compare_names_the_disk_that_holds_the_most(run: Run, tmp_path: Path) ->
     assert tree(tmp_path) == before
     assert run("recover", "--compare", tmp_path / "p1")[0] == 2
     assert run("recover", tmp_path / "p1")[0] == 2
+
+
+def test_compare_leaves_out_disks_that_cannot_be_read_and_says_so(run: Run, tmp_path: Path) -> None:
+    make(tmp_path / "p1", [put("a"), put("b")], peer_id="p1")
+    make(tmp_path / "p2", [put("a")], peer_id="p2")
+    break_journal(tmp_path / "p2")
+    make(tmp_path / "p3", [put("a")], peer_id="p3")
+    opened = open_data_directory(tmp_path / "p3", peer_id="p3", cluster_name="home", mint=lambda: "x")
+    opened.mark_removed(2)
+    opened.close()
+    shutil.rmtree(tmp_path / "p3" / "journal")  # as the epoch that removed it does
+    code, out, err = run("recover", "--compare", *(tmp_path / name for name in ("p1", "p2", "p3")), "-o", "name")
+    assert (code, out.strip()) == (0, str(tmp_path / "p1"))
+    assert "left out: " in err
+    assert "is damaged at byte" in err
+    assert "its peer was removed from the cluster in epoch 2" in err
+    code, _, err = run("recover", "--compare", tmp_path / "p2", tmp_path / "p3")
+    assert code == 1
+    assert "is damaged at byte" in err
 
 
 def test_a_crash_at_any_step_of_a_recovery_leaves_the_old_or_the_new_life_whole(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from orchestrator.api.observed import recorded
 from orchestrator.contract import codec as contract_codec
 from orchestrator.contract.codec import CodecError
+from orchestrator.contract.errors import CorruptError
 from orchestrator.contract.health import CheckKind, CheckSpec, HealthSpec
 from orchestrator.contract.model import (
     AllocationId,
@@ -51,6 +52,7 @@ from orchestrator.replication.machine import ClusterMachine, admission_payload
 from orchestrator.replication.v1 import log_pb2
 from orchestrator.state import apply as state_apply
 from orchestrator.state import commands as cmd
+from orchestrator.state.features import HIGHEST, LIMIT
 from tests.unit.state.kit import job
 
 SPEC = JobSpec(
@@ -338,3 +340,19 @@ def test_only_a_drain_that_an_older_peer_would_misread_is_of_a_newer_format() ->
         (cmd.DrainNode(node_id="n", cancel=True), 4),
     ):
         assert log_pb2.LogEntry.FromString(encode_entry(entry(drain))).format == wanted
+
+
+def test_a_feature_level_that_this_version_does_not_know_stops_it_before_it_judges_otherwise_than_the_others() -> None:
+    machine = ClusterMachine()
+    level_up = encode_entry(entry(cmd.SetFeatureLevel(level=HIGHEST + 1)))
+    with pytest.raises(FutureFormatError, match=f"is {HIGHEST + 1}, this version of raftsman knows up to {HIGHEST}"):
+        machine.apply(level_up)
+    assert (machine.index, machine.feature_level()) == (0, 0)
+    assert isinstance(machine.apply(encode_entry(entry(cmd.SetFeatureLevel(level=LIMIT + 1)))), cmd.Rejected)
+    machine.apply(encode_entry(replace(entry(cmd.SetFeatureLevel(level=HIGHEST)), request_id="")))
+    machine.state.feature_level += 1  # as a newer version has it
+    newer = b"".join(machine.capture()())
+    mine = ClusterMachine()
+    with pytest.raises(CorruptError, match="start the newer version on this data directory"):
+        mine.restore(newer)
+    assert mine.index == 0

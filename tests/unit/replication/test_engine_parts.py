@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.contract.errors import OverloadedError, StartupError
 from orchestrator.replication import pysync
+from orchestrator.replication.link import greeting_problem
 from orchestrator.replication.log import SnapshotMeta
 from orchestrator.replication.memory import MemoryJournal
 from orchestrator.replication.outbox import Outbox
@@ -301,3 +302,11 @@ def test_missing_private_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_pickle_cannot_be_reached_in_our_copy() -> None:
     with pytest.raises(RuntimeError, match="never used"):
         pysync._NoPickle().loads(b"")
+
+
+def test_a_peer_of_a_version_that_the_cluster_has_left_behind_is_no_company() -> None:
+    """It would judge the same entries otherwise."""
+    ours = pb.Hello(cluster_id="c", peer_id="p1", incarnation="d1", epoch=1, peers=["p1", "p2"], feature_level=5)
+    theirs = pb.Hello(cluster_id="c", peer_id="p2", incarnation="d2", epoch=1, peers=["p1", "p2"], feature_level=3)
+    assert greeting_problem(ours, theirs, level=3) == ""
+    assert "knows feature levels up to 3, and the cluster's is 4" in greeting_problem(ours, theirs, level=4)
