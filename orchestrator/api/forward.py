@@ -311,9 +311,19 @@ class Service:
         self._secure = secure
         self._methods = [_Method(m, routes.get(m.name, Route.LEADER), servicers) for m in descriptor.methods]
 
-    def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
-        """What ``grpc.aio.Server.add_generic_rpc_handlers`` takes. Requests and answers cross it as raw bytes."""
-        return grpc.method_handlers_generic_handler(self.name, {m.name: self._method_handler(m) for m in self._methods})
+    def handlers(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
+        """By the methods' names. Requests and answers cross them as raw bytes."""
+        return {method.name: self._method_handler(method) for method in self._methods}
+
+    def add_to_server(self, server: grpc.aio.Server) -> None:
+        """Serve there, from when it starts.
+
+        Each method is registered by its name: gRPC takes in one call at a time for each of those (``accepting`` makes
+        it more), and one at a time for all that are not registered, where calls of the agents would hold up a client's.
+        """
+        handlers = self.handlers()
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(self.name, handlers),))
+        server.add_registered_method_handlers(self.name, handlers)  # type: ignore[attr-defined]  # missing in grpc-stubs
 
     def _method_handler(self, method: _Method) -> grpc.RpcMethodHandler[Any, Any]:
         if method.takes_stream:
