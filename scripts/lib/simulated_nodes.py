@@ -288,6 +288,7 @@ async def run(said: argparse.Namespace) -> None:
             settled = True
             gc.collect()
             gc.freeze()
+            gc.set_threshold(700, 10, 1_000_000)
         for node in nodes:
             if node.done():
                 node.result()
