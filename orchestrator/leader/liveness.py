@@ -2,8 +2,8 @@
 
 Owns: the times of heartbeats by this process's own monotonic clock, how far apart they come, since when this peer
 leads, and the brake's memory (so that it is told once). Leaves to others: the judgement (``reconcile.liveness``),
-writing it (``loop``), answering agents (``api.agents``). The rule: what was heard under an earlier leadership counts for
-nothing.
+writing it (``loop``), answering agents (``api.agents``). The rule: what was heard under an earlier leadership counts
+for nothing.
 """
 
 from __future__ import annotations
