@@ -134,12 +134,12 @@ class Room:
         self._rows = 0
 
     def short_of(self, rows: int) -> bool:
-        return not self._columns or self._rows < rows
+        return self._rows < rows
 
     def grow(self, rows: int, blank: Collection[str] = ()) -> None:
         """Have room for so many, in memory that was touched, but for the columns in ``blank``, of which nothing is
         expected. May run in a thread, while nobody uses what is held."""
-        self._columns = {}  # before there are new ones
+        self._columns, self._rows = {}, 0  # before there are new ones
         columns = {name: np.empty(rows, dtype=_TYPES[name]) for name in VIEWED if name not in blank}
         _touch(columns)
         self._columns, self._rows = columns, rows
