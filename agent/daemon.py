@@ -44,6 +44,7 @@ from agent.workload.place import shares_paths, socket_directory
 from agent.workload.side import WorkloadSide
 from orchestrator.contract.channel import TlsFiles
 from orchestrator.contract.errors import RaftsmanError, StartupError
+from orchestrator.contract.loop import run_on_loop
 from orchestrator.contract.model import NodeSpec, Resources, str_map
 
 VERSION = "0.1.0"
@@ -391,14 +392,9 @@ async def serve(settings: AgentSettings) -> None:
 
 
 def run(settings: AgentSettings) -> None:
-    """``serve`` on uvloop where it is installed."""
+    """``serve`` on a loop of its own."""
     lean.bound_arenas()
-    try:
-        import uvloop
-    except ImportError:
-        asyncio.run(serve(settings))
-    else:
-        uvloop.run(serve(settings))
+    run_on_loop(serve(settings))
 
 
 @click.command("agent")

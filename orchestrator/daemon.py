@@ -31,8 +31,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import grpc
-import grpc.aio
 
 # structlog's console renderer, which a peer never uses, would load rich: 4 MiB and a tenth of a second.
 _rich = sys.modules.get("rich")
@@ -47,7 +45,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from prometheus_client import REGISTRY
 
 from orchestrator import plan
-from orchestrator.api import agents, control
+from orchestrator.api import accepting, agents, control
 from orchestrator.api.admission import Admission
 from orchestrator.api.backup import Backup
 from orchestrator.api.drains import Drains
@@ -73,6 +71,7 @@ from orchestrator.api.workload import Workloads
 from orchestrator.config import PeerSettings, load, split_address
 from orchestrator.contract import channel
 from orchestrator.contract.errors import RaftsmanError, StartupError
+from orchestrator.contract.loop import run_on_loop
 from orchestrator.contract.v1 import agent_pb2, control_pb2
 from orchestrator.leader.cluster import StateCluster
 from orchestrator.leader.liveness import Liveness
@@ -252,8 +251,9 @@ class Peer:
                 ),
             )
         ]
-        self._server = grpc.aio.server(options=[*channel.SERVER_OPTIONS, *transport.SERVER_OPTIONS])
-        self._server.add_generic_rpc_handlers(tuple(service.handler() for service in services))
+        self._server = accepting.server([*channel.SERVER_OPTIONS, *transport.SERVER_OPTIONS])
+        for service in services:
+            service.add_to_server(self._server)
         network.add_to_server(self._server)
         self._health: Any = health.aio.HealthServicer()  # type: ignore[attr-defined]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -466,7 +466,9 @@ def _settle() -> None:
     """Everything made so far stays for ever; and what a state of many records costs must not be paid at every turn."""
     gc.freeze()
     gc.enable()
-    gc.set_threshold(20_000, 50, 100)
+    # A look at the young objects also meets those of every open stream that moved since the last one, twenty a node:
+    # the more often, the shorter.
+    gc.set_threshold(2_000, 500, 100)
     # Plans are made in a thread; whenever the loop has waited for the disk or a socket it must get the interpreter back
     # soon, or heartbeats are late (the default is 5 ms each time).
     sys.setswitchinterval(0.001)
@@ -502,12 +504,7 @@ def _configure_logging(settings: PeerSettings, built: Sequence[Peer]) -> None:
 
 def _run(settings: PeerSettings) -> int:
     try:
-        try:
-            import uvloop
-        except ImportError:
-            asyncio.run(run(settings))
-        else:
-            uvloop.run(run(settings))
+        run_on_loop(run(settings))
     except RaftsmanError as error:
         click.echo(f"raftsman peer: {error.message}", err=True)
         return int(error.exit_code)

@@ -31,6 +31,7 @@ from orchestrator.contract.errors import (
 )
 from orchestrator.contract.model import AssignmentKey, NodeSpec
 from orchestrator.contract.v1 import agent_pb2 as pb
+from orchestrator.reconcile.liveness import HEARTBEAT_MS
 from orchestrator.replication.log import ReplicatedLog
 from orchestrator.replication.propose import Proposer
 from orchestrator.state import commands as cmd
@@ -42,7 +43,6 @@ from orchestrator.state.state import State
 HEARTBEATS = Counter("raftsman_heartbeats", "Heartbeats of agents that this peer answered as the leader")
 
 A = TypeVar("A", bound=cmd.Answer)
-HEARTBEAT_MS = 3_000
 MAX_TEXT = 500
 APPLY_WAIT_S = 5.0
 CONFIRM_S = 5.0

@@ -15,8 +15,8 @@ import random
 import re
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -311,37 +311,42 @@ class Service:
         self._secure = secure
         self._methods = [_Method(m, routes.get(m.name, Route.LEADER), servicers) for m in descriptor.methods]
 
-    def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
-        """What ``grpc.aio.Server.add_generic_rpc_handlers`` takes. Requests and answers cross it as raw bytes."""
-        return grpc.method_handlers_generic_handler(self.name, {m.name: self._method_handler(m) for m in self._methods})
+    def handlers(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
+        """By the methods' names. Requests and answers cross them as raw bytes."""
+        return {method.name: self._method_handler(method) for method in self._methods}
+
+    def add_to_server(self, server: grpc.aio.Server) -> None:
+        """Serve there, from when it starts.
+
+        Each method is registered by its name: gRPC takes in one call at a time for each of those (``accepting`` makes
+        it more), and one at a time for all that are not registered, where calls of the agents would hold up a client's.
+        """
+        handlers = self.handlers()
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(self.name, handlers),))
+        server.add_registered_method_handlers(self.name, handlers)  # type: ignore[attr-defined]  # missing in grpc-stubs
 
     def _method_handler(self, method: _Method) -> grpc.RpcMethodHandler[Any, Any]:
         if method.takes_stream:
 
-            async def duplex(raws: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
-                async def run() -> AsyncGenerator[bytes, None]:
-                    call = self._begin(method, context)
-                    async with aclosing(method.serve(_parsed(method, raws), call)) as messages:
-                        async for message in messages:
-                            yield message if isinstance(message, bytes) else message.SerializeToString()
-
-                async with aclosing(run()) as served, aclosing(self._guard_stream(method, context, served)) as guarded:
-                    async for raw in guarded:
-                        yield raw
+            async def duplex(raws: AsyncIterator[bytes], context: Any) -> None:
+                try:
+                    await _write_all(context, method.serve(_parsed(method, raws), self._begin(method, context)), None)
+                except RaftsmanError as error:
+                    await context.abort_with_status(to_status(error))
+                except Exception as error:
+                    await self._failed(method, context, error)
 
             return grpc.stream_stream_rpc_method_handler(duplex)
         if method.gives_stream:
 
             async def streaming(raw: bytes, context: Any) -> None:
-                answers = self._admitted(method, raw, context)
                 try:
-                    async with aclosing(self._guard_stream(method, context, answers)) as guarded:
-                        async for answer in guarded:
-                            async with asyncio.timeout(STALLED_S):
-                                await context.write(answer)
-                            del answer  # here and below: until the next one comes, nobody needs the last one
-                except TimeoutError:
-                    await context.abort_with_status(to_status(too_slow()))
+                    with self._admitted(len(raw)):
+                        await _write_all(context, await self._source(method, raw, context), STALLED_S)
+                except RaftsmanError as error:
+                    await context.abort_with_status(to_status(error))
+                except Exception as error:
+                    await self._failed(method, context, error)
 
             return grpc.unary_stream_rpc_method_handler(streaming)
 
@@ -387,18 +392,6 @@ class Service:
             raise TimeoutError_("the call's deadline had passed before it was begun: nothing was done")
         return Call(caller=caller, deadline=None if left is None else time.monotonic() + left)
 
-    async def _guard_stream(
-        self, method: _Method, context: Any, messages: AsyncIterator[bytes]
-    ) -> AsyncGenerator[bytes, None]:
-        try:
-            async for message in messages:
-                yield message
-                del message
-        except RaftsmanError as error:
-            await context.abort_with_status(to_status(error))
-        except Exception as error:
-            await self._failed(method, context, error)
-
     def _why_no_leader(self) -> str:
         return (
             self._log.status().waits_for
@@ -442,29 +435,23 @@ class Service:
 
     # ------------------------------------------------------------------ streams
 
-    async def _admitted(self, method: _Method, raw: bytes, context: Any) -> AsyncIterator[bytes]:
-        if self.name == AGENTS:  # as many as there are nodes
-            async for answer in self._stream(method, raw, context):
-                yield answer
-                del answer
-            return
-        with self._admission.hold(Lane.STREAM, len(raw)):
-            async for answer in self._stream(method, raw, context):
-                yield answer
+    def _admitted(self, size: int) -> AbstractContextManager[object]:
+        """While a stream is served: of agents there are as many as there are nodes."""
+        return nullcontext() if self.name == AGENTS else self._admission.hold(Lane.STREAM, size)
 
-    async def _stream(self, method: _Method, raw: bytes, context: Any) -> AsyncIterator[bytes]:
+    async def _source(self, method: _Method, raw: bytes, context: Any) -> AsyncIterator[Message | bytes]:
+        """What the stream consists of: of the method here, or of the peer that leads."""
         call = self._begin(method, context)
         request = method.parse(raw)
         leader = ""
         if method.route is not Route.HERE:
             leader = await self._await_leader(method, call)
-        if not leader:
-            async for message in method.serve(request, call):
-                yield message if isinstance(message, bytes) else message.SerializeToString()
-                del message
-            return
-        async for answer in self._forwarder.stream(leader, method.path, raw, call, bound_to_leader=True):
-            yield answer
+        messages: AsyncIterator[Message | bytes]
+        if leader:
+            messages = self._forwarder.stream(leader, method.path, raw, call, bound_to_leader=True)
+        else:
+            messages = method.serve(request, call)
+        return messages
 
     async def _await_leader(self, method: _Method, call: Call) -> str:
         """The other peer to ask, "" if this one leads; raises ``NoLeaderError`` or, forwarded, ``NotLeaderError``."""
@@ -518,6 +505,27 @@ class _Patience:
                 f"{self._unknown.message}; it may or may not be done: repeat it with the same request id"
             )
         return error
+
+
+async def _write_all(context: Any, messages: Any, stalled_s: float | None) -> None:
+    """Write what the generator ``messages`` gives, and close it; a reader that takes nothing for ``stalled_s`` is cut.
+
+    There are no generators around that one, and of what was written nothing is kept until the next one comes: each of
+    thousands of agents holds two such streams open.
+    """
+    async with aclosing(messages) as given:
+        async for message in given:
+            raw = message if isinstance(message, bytes) else message.SerializeToString()
+            del message
+            if stalled_s is None:
+                await context.write(raw)
+            else:
+                try:
+                    async with asyncio.timeout(stalled_s):
+                        await context.write(raw)
+                except TimeoutError:
+                    await context.abort_with_status(to_status(too_slow()))
+            del raw
 
 
 async def _parsed(method: _Method, raws: AsyncIterator[bytes]) -> AsyncIterator[Message]:

@@ -27,6 +27,7 @@ from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.replication.log import LogStatus, PeerProgress, ReplicatedLog
 from orchestrator.state import views
 from orchestrator.state.allocations import LAST_LIVE
+from orchestrator.state.distinct import distinct
 from orchestrator.state.state import Rows, State
 from orchestrator.state.status import job_status
 
@@ -401,7 +402,7 @@ def _rows(state: State, *, namespace: str, job: str, node_id: str, live_only: bo
     parts = []
     for key in keys:
         rows = state.job_rows(state.jobs[state.job_names[key]].slot)
-        names = {gid: state.ordinals.names[gid][1] for gid in np.unique(table.gid[rows]).tolist()}
+        names = {gid: state.ordinals.names[gid][1] for gid in distinct(table.gid[rows])}
         rank = {gid: place for place, gid in enumerate(sorted(names, key=names.__getitem__))}
         group = np.array([rank[gid] for gid in table.gid[rows].tolist()], dtype=np.int64)
         parts.append(rows[np.lexsort((table.attempt[rows], table.ordinal[rows], group))])

@@ -1,13 +1,15 @@
 """Who was heard from: heartbeats in the leader's memory, and when to judge them next.
 
-Owns: the times of heartbeats by this process's own monotonic clock, since when this peer leads, and the brake's memory
-(so that it is told once). Leaves to others: the judgement (``reconcile.liveness``), writing it (``loop``), answering
-agents (``api.agents``). The rule: what was heard under an earlier leadership counts for nothing.
+Owns: the times of heartbeats by this process's own monotonic clock, how far apart they come, since when this peer
+leads, and the brake's memory (so that it is told once). Leaves to others: the judgement (``reconcile.liveness``),
+writing it (``loop``), answering agents (``api.agents``). The rule: what was heard under an earlier leadership counts
+for nothing.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
@@ -15,7 +17,16 @@ import structlog
 from prometheus_client import Gauge
 
 from orchestrator.contract.model import NodeStatus
-from orchestrator.reconcile.liveness import LOST_AFTER_MS, NodeLiveness, Verdict, judge
+from orchestrator.reconcile.liveness import (
+    COMING_MS,
+    LOST_AFTER_MS,
+    MOST_COMING_BOUNDS,
+    NodeLiveness,
+    Verdict,
+    bound_for,
+    judge,
+    may_still_come,
+)
 from orchestrator.state.commands import MarkNodes
 from orchestrator.state.model import Node
 
@@ -29,6 +40,10 @@ GATHER_S = 0.5
 """A lost node that is heard again is judged at once, those that follow within so long together: after a stall thousands
 come back one by one, and each judgement looks at all of them and is a command, after which a round looks at everything.
 A leader that did this for each would hear the others too late, and so lose them."""
+PACE_BEATS = 256
+"""Heartbeats whose distance to the one before tells whether this peer is late."""
+LEAST_PACE_BEATS = 16
+"""Of fewer than these one would count for too much."""
 
 
 class Liveness:
@@ -39,6 +54,8 @@ class Liveness:
         self.bound_ms = bound_ms
         self._since: float | None = None
         self._heard: dict[str, float] = {}
+        self._first = float("-inf")  # when a node was last heard for the first time
+        self._apart: deque[float] = deque(maxlen=PACE_BEATS)  # seconds between two heartbeats of a node, newest last
         self._lost: frozenset[str] = frozenset()
         self._back = False
         self._due = 0.0  # no judgement can come out differently before
@@ -56,6 +73,8 @@ class Liveness:
         """This peer was elected: nobody was heard yet, and everybody has one bound to be heard."""
         self._since = self._clock()
         self._heard.clear()
+        self._first = float("-inf")
+        self._apart.clear()
         self._lost = frozenset()
         self._back = False
         self._due = self._back_due = 0.0
@@ -70,7 +89,12 @@ class Liveness:
         """A heartbeat of that node arrived now; ignored while this peer does not lead."""
         if self._since is None:
             return
-        self._heard[node_id] = self._clock()
+        now, before = self._clock(), self._heard.get(node_id)
+        if before is None:
+            self._first = now
+        else:
+            self._apart.append(now - before)
+        self._heard[node_id] = now
         if node_id in self._lost and not self._back:
             self._back = True
             if self.on_back is not None:
@@ -87,6 +111,8 @@ class Liveness:
             return None
         now = self._clock()
         known = list(nodes)
+        bound_ms = self._bound_ms()
+        since_election_ms = int((now - self._since) * 1000)
         verdict = judge(
             [
                 NodeLiveness(
@@ -97,8 +123,13 @@ class Liveness:
                 )
                 for node in known
             ],
-            since_election_ms=int((now - self._since) * 1000),
-            bound_ms=self.bound_ms,
+            since_election_ms=since_election_ms,
+            bound_ms=bound_ms,
+            coming=may_still_come(
+                since_election_ms=since_election_ms,
+                since_first_ms=int(min(now - self._first, 1e6) * 1000),
+                bound_ms=bound_ms,
+            ),
         )
         began = verdict.braked and not self.brake
         self._tell(verdict)
@@ -111,7 +142,7 @@ class Liveness:
         for node_id in self._heard.keys() - {node.spec.id for node in known}:
             del self._heard[node_id]  # forgotten
         # What is written now has to be seen before it is known what comes next.
-        self._due = self._next(known, now, self._since) if verdict.mark is None else now + GATHER_S
+        self._due = self._next(known, now, self._since, bound_ms / 1000) if verdict.mark is None else now + GATHER_S
         if not began:
             return verdict.mark
         return replace(verdict.mark or MarkNodes(), brake=verdict.message)
@@ -127,14 +158,24 @@ class Liveness:
         due = min(self._due, self._back_due) if self._back else self._due
         return max(0.0, due - self._clock())
 
-    def _next(self, nodes: Iterable[Node], now: float, since: float) -> float:
+    def _bound_ms(self) -> int:
+        """Silence for so long is too long, now: this peer may be late itself."""
+        if len(self._apart) < LEAST_PACE_BEATS:
+            return self.bound_ms
+        typical_s = sorted(self._apart)[len(self._apart) // 2]
+        return bound_for(int(typical_s * 1000), self.bound_ms)
+
+    def _next(self, nodes: Iterable[Node], now: float, since: float, bound_s: float) -> float:
         """When, as far as was heard until now, the first node will have been silent for too long. Of the nodes that
         register later, none will be any sooner."""
-        bound_s = self.bound_ms / 1000
         soonest = now + bound_s
+        unheard = since + bound_s
+        if now >= unheard:  # no more are waited for than may still come
+            unheard = max(unheard, min(self._first + COMING_MS / 1000, since + MOST_COMING_BOUNDS * bound_s))
         for node in nodes:
             if node.status is NodeStatus.READY:
-                soonest = min(soonest, max(self._heard.get(node.spec.id, since), since) + bound_s)
+                heard = self._heard.get(node.spec.id)
+                soonest = min(soonest, unheard if heard is None else max(heard, since) + bound_s)
         return max(now + LEAST_WAIT_S, soonest)
 
     def _tell(self, verdict: Verdict) -> None:

@@ -26,6 +26,7 @@ from orchestrator.reconcile.rollouts import STAYS, Looking, Moves, ask_successor
 from orchestrator.reconcile.table import BoolArray, Scene, key_of
 from orchestrator.reconcile.work import Ask, GroupWork
 from orchestrator.state.commands import Int32Array
+from orchestrator.state.distinct import distinct
 from orchestrator.state.failures import Fate
 from orchestrator.state.features import SURGING_DRAINS
 
@@ -57,7 +58,7 @@ def surge(
     if not concerned.any():
         return found
     look, moves = Looking(scene, stops, now_ms), Moves()
-    for number in np.unique(instances.group[concerned]).tolist():
+    for number in distinct(instances.group[concerned]):
         here = slice(scene.bounds[number], scene.bounds[number + 1])
         for newest, beside, both in zip(
             instances.newest[here].tolist(), instances.beside[here].tolist(), twice[here].tolist(), strict=True

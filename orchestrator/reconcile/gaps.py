@@ -15,6 +15,7 @@ from orchestrator.reconcile.gangs import Cause, gang_of, judge
 from orchestrator.reconcile.table import BoolArray, Scene, key_of
 from orchestrator.reconcile.work import NO_NODE, Ask, GroupWork, Int64Array
 from orchestrator.state.commands import Int32Array
+from orchestrator.state.distinct import distinct
 from orchestrator.state.failures import Ended, Fate, fates
 from orchestrator.state.model import Job
 from orchestrator.state.views import ClusterView
@@ -161,7 +162,7 @@ def _asks(scene: Scene, number: int, missing: Int64Array) -> list[Ask]:
             last_node=int(columns.node[latest]),
             pinned=pinned,
         )
-        for slot in np.unique(avoid).tolist()
+        for slot in distinct(avoid)
     ]
 
 

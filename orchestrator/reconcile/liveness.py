@@ -3,7 +3,11 @@
 Owns: the lost bound, the election grace and the mass-loss brake, as one function. Leaves to others: hearing heartbeats
 and keeping time (``leader.liveness``), recording the verdict (``state.apply``), acting on it (``reconcile.rounds``).
 The rule: silence is measured by the judge's own clock only, so a node is never lost before this leader has itself
-waited one full bound.
+waited one full bound; and longer while it is the judge who is late.
+
+Who is late. After an election every node has to find the new leader, and thousands of them take a busy leader longer
+than the bound: as long as others are still heard for the first time, those that were not yet are on their way, too
+(``coming``). And where most heartbeats come later than they are sent, it is this peer that hears late (``bound_for``).
 
 The brake. When at least three nodes are ready and more than half of them fall silent together, the likely culprit is a
 switch, a firewall or this very peer, and replacing half a cluster on the other half would do more harm than waiting.
@@ -22,6 +26,14 @@ from orchestrator.state.commands import MarkNodes, NodeMark
 
 LOST_AFTER_MS = 15_000
 """The bound: a node silent for so long is lost (DESIGN.md)."""
+HEARTBEAT_MS = 3_000
+"""How often an agent sends one."""
+MOST_BOUNDS = 2
+"""A leader that is late itself waits for at most so many bounds."""
+COMING_MS = 5_000
+"""Since a node was last heard for the first time, while others may still come."""
+MOST_COMING_BOUNDS = 3
+"""Since the election, while others may still come."""
 BRAKE_MIN_READY = 3
 """Fewer ready nodes than this are never braked."""
 
@@ -45,8 +57,21 @@ class Verdict:
     message: str
 
 
-def judge(nodes: Sequence[NodeLiveness], *, since_election_ms: int, bound_ms: int = LOST_AFTER_MS) -> Verdict:
-    """Judge every registered node at one moment.
+def bound_for(typical_ms: int, bound_ms: int = LOST_AFTER_MS) -> int:
+    """The bound where a heartbeat typically comes ``typical_ms`` after the one before: as many of them as else."""
+    return min(max(bound_ms, bound_ms * typical_ms // HEARTBEAT_MS), MOST_BOUNDS * bound_ms)
+
+
+def may_still_come(*, since_election_ms: int, since_first_ms: int, bound_ms: int = LOST_AFTER_MS) -> bool:
+    """Whether nodes that were not heard since the election are on their way, when another one was heard for the first
+    time ``since_first_ms`` ago."""
+    return since_first_ms < COMING_MS and since_election_ms < MOST_COMING_BOUNDS * bound_ms
+
+
+def judge(
+    nodes: Sequence[NodeLiveness], *, since_election_ms: int, bound_ms: int = LOST_AFTER_MS, coming: bool = False
+) -> Verdict:
+    """Judge every registered node at one moment. ``coming``: those that were not heard yet may still come.
 
     A node counts as silent with the others from two thirds of the bound on: nodes behind one dead switch miss their
     heartbeats up to an interval apart, and the first of them to reach the bound must not be evicted for being first.
@@ -65,6 +90,8 @@ def judge(nodes: Sequence[NodeLiveness], *, since_election_ms: int, bound_ms: in
             "them are heard again; check the network of this peer, or `raftsman node forget NODE` what is really gone"
         )
         gone = []
+    elif coming:
+        gone = [node for node in gone if node.silent_ms is not None]
     back = [
         node
         for node in nodes

@@ -27,6 +27,7 @@ from orchestrator.reconcile.work import Actions, Ask, GroupWork, StopFirst, Work
 from orchestrator.state import disruption
 from orchestrator.state.commands import Action, Int32Array
 from orchestrator.state.disruption import PREEMPTED, is_up, may_go_down, standing
+from orchestrator.state.distinct import distinct
 from orchestrator.state.views import ClusterView
 
 REASONS = (
@@ -109,7 +110,7 @@ def _overdue(scene: Scene, stops: Int32Array, now_ms: int) -> int | None:
     the next such deadline."""
     columns, nodes = scene.view.allocations, scene.view.nodes_by_slot
     # Not all nodes: most rounds look at one job, and none of its instances is on any that is drained.
-    slots = np.unique(columns.node[scene.live & scene.rows.node_draining]).tolist()
+    slots = distinct(columns.node[scene.live & scene.rows.node_draining])
     due = {slot: nodes[slot].drain_deadline_ms for slot in slots if nodes[slot].drain_deadline_ms}
     if not due:
         return None
@@ -172,7 +173,7 @@ def _give_way(
     state = columns.state.copy()
     state[(state == AllocState.RUNNING) & ~columns.ready] = AllocState.STARTING
     turns = _Turns(scene, stops, state, reachable, running, outdated)
-    for number in np.unique(instances.group[outdated | draining]).tolist():
+    for number in distinct(instances.group[outdated | draining]):
         if gang_of(groups, number) is not None:
             continue  # replaced as a whole, above
         note = notes.setdefault(key_of(groups, number), GroupWork())

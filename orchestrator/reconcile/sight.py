@@ -71,10 +71,12 @@ class StateViews:
         return views.cluster_view(self._state(), self._room)
 
     def make_room(self) -> Callable[[], None] | None:
-        high = self._state().table.high
+        table = self._state().table
+        high = table.high
         if high < INLINE_ROWS or not self._room.short_of(high + SPARE_ROWS // 2):
             return None
-        return lambda: self._room.grow(high + high // 8 + SPARE_ROWS)
+        blank = table.blank()
+        return lambda: self._room.grow(high + high // 8 + SPARE_ROWS, blank)
 
     def rest(self) -> None:
         self._room = Room()

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from orchestrator.contract.model import Constraint, JobType, NodeStatus, OnDisconnect
 from orchestrator.reconcile.work import Int64Array
 from orchestrator.state.commands import Int32Array
+from orchestrator.state.distinct import distinct
 from orchestrator.state.failures import retries_of
 from orchestrator.state.matching import may_take
 from orchestrator.state.model import Job, Node
@@ -177,7 +178,7 @@ def read_rows(view: ClusterView, groups: Groups) -> Rows:
     lengths = np.diff(np.append(starts, n))
     nodes: Mapping[int, Node] = view.nodes_by_slot
     if n < len(nodes):  # few rows of a large cluster
-        nodes = {slot: nodes[slot] for slot in np.unique(columns.node).tolist() if slot in nodes}
+        nodes = {slot: nodes[slot] for slot in distinct(columns.node) if slot in nodes}
     lost, draining = _node_flags(nodes)
     return Rows(
         group=np.repeat(np.array(run_group, dtype=np.int64), lengths),

@@ -15,6 +15,7 @@ import numpy as np
 from orchestrator.contract.model import Desired, TaintEffect
 from orchestrator.contract.taints import describe, leaving
 from orchestrator.reconcile.table import Scene
+from orchestrator.state.distinct import distinct
 
 
 def evictions(scene: Scene, now_ms: int) -> tuple[Mapping[int, str], int | None]:
@@ -22,7 +23,7 @@ def evictions(scene: Scene, now_ms: int) -> tuple[Mapping[int, str], int | None]
     columns = scene.view.allocations
     there = scene.view.nodes_by_slot
     # Most rounds look at few rows or none, and most nodes have no taint: they cost next to nothing here.
-    slots = np.unique(columns.node).tolist() if len(columns) < len(there) else there
+    slots = distinct(columns.node) if len(columns) < len(there) else there
     nodes = {
         slot: there[slot]
         for slot in slots

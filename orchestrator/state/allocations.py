@@ -126,31 +126,40 @@ def _some(whole: Mapping[int, Any], rows: npt.NDArray[np.int32]) -> dict[int, An
 
 class Room:
     """Memory for copies of a table's columns, used again and again: the system hands out a hundred fresh megabytes many
-    times slower than they are copied. A copy that was made in it is void as soon as the next one is made."""
+    times slower than they are copied. A copy that was made in it is void as soon as the next one is made. Columns of
+    zeros need none: a single zero stands for all of them."""
 
     def __init__(self) -> None:
         self._columns: StoredColumns = {}
+        self._rows = 0
 
     def short_of(self, rows: int) -> bool:
-        return not self._columns or len(self._columns["job"]) < rows
+        return self._rows < rows
 
-    def grow(self, rows: int) -> None:
-        """Have room for so many, in memory that was touched. May run in a thread, while nobody uses what is held."""
-        self._columns = {}  # before there are new ones
-        types = {**dict(STORED), "health": "<i8"}
-        columns = {name: np.empty(rows, dtype=types[name]) for name in VIEWED}
+    def grow(self, rows: int, blank: Collection[str] = ()) -> None:
+        """Have room for so many, in memory that was touched, but for the columns in ``blank``, of which nothing is
+        expected. May run in a thread, while nobody uses what is held."""
+        self._columns, self._rows = {}, 0  # before there are new ones
+        columns = {name: np.empty(rows, dtype=_TYPES[name]) for name in VIEWED if name not in blank}
         _touch(columns)
-        self._columns = columns
+        self._columns, self._rows = columns, rows
 
     def hold(self, table: AllocationTable) -> StoredColumns:
-        """The ``VIEWED`` columns as they are now, ``high`` rows each."""
+        """The ``VIEWED`` columns as they are now, ``high`` rows each; to be read only."""
         high = table.high
         if self.short_of(high):
-            self._columns = {}
-            self._columns = {name: np.empty(high, dtype=getattr(table, name).dtype) for name in VIEWED}
-        for name, column in self._columns.items():
-            column[:high] = getattr(table, name)[:high]
-        return {name: column[:high] for name, column in self._columns.items()}
+            self._columns, self._rows = {}, high
+        held: StoredColumns = {}
+        for name in VIEWED:
+            source = getattr(table, name)[:high]
+            if _is_blank(source):
+                held[name] = np.broadcast_to(np.zeros((), dtype=_TYPES[name]), (high,))
+                continue
+            if name not in self._columns:
+                self._columns[name] = np.empty(self._rows, dtype=_TYPES[name])
+            held[name] = self._columns[name][:high]
+            held[name][:] = source
+        return held
 
 
 def well(state: npt.NDArray[np.int8], health: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
@@ -229,6 +238,7 @@ def _copy(source: npt.NDArray[Any], target: npt.NDArray[Any]) -> None:
 _PEEK = 256
 
 VIEWED: tuple[str, ...] = (*(name for name, _ in STORED if name != "gid"), "health")
+_TYPES = {**dict(STORED), "health": "<i8"}
 
 SPARSE = 8
 """A table with less than one row in so many of interest."""
@@ -383,8 +393,8 @@ class AllocationTable:
         return {name: room[name][:high] for name, _ in STORED}
 
     def blank(self) -> frozenset[str]:
-        """The ``STORED`` columns that hold zeros alone."""
-        return frozenset(name for name, _ in STORED if _is_blank(getattr(self, name)[: self.high]))
+        """The columns that hold zeros alone, of those that are copied."""
+        return frozenset(name for name in _TYPES if _is_blank(getattr(self, name)[: self.high]))
 
     def _clear(self) -> None:
         self.high = 0

@@ -17,6 +17,7 @@ from orchestrator.state.apply_rows import MAX_REASON
 from orchestrator.state.apply_statuses import MAX_HEALTH, Seen, note_progress, observe, told
 from orchestrator.state.check import MAX_INT32
 from orchestrator.state.commands import ObservationColumns, Outcome, RecordObserved
+from orchestrator.state.distinct import distinct
 from orchestrator.state.events import HEALTH, MAX_MESSAGE, OBSERVED
 from orchestrator.state.model import MAX_COMMAND_ROWS
 from orchestrator.state.state import Rows, State
@@ -100,9 +101,9 @@ def _find_rows(state: State, command: RecordObserved) -> Rows:
 def _plain(state: State, found: Rows) -> bool:
     """Whether no observation depends on what another one of the same command did, and none is of a LOST row."""
     rows = found[found >= 0]
-    if len(np.unique(rows)) != len(rows) or bool((state.table.state[rows] == int(AllocState.LOST)).any()):
+    if len(distinct(rows)) != len(rows) or bool((state.table.state[rows] == int(AllocState.LOST)).any()):
         return False
-    return not any(state.job_at[slot].removing for slot in np.unique(state.table.job[rows]).tolist())
+    return not any(state.job_at[slot].removing for slot in distinct(state.table.job[rows]))
 
 
 def _observe_each(state: State, command: RecordObserved) -> bool:
@@ -162,7 +163,7 @@ def _observe_all(state: State, command: RecordObserved, found: Rows) -> bool:
     table.start_failed[failed] = True
     table.failures[failed] = np.minimum(table.failures[failed].astype(np.int64) + 1, MAX_INT32)
     ended = _ENDED[after]
-    for number in np.unique(after[ended]).tolist():
+    for number in distinct(after[ended]):
         state.end_rows(rows[after == number], AllocState(number))
     live = rows[~ended]
     table.state[live] = after[~ended]
@@ -200,7 +201,7 @@ def _emit(
 ) -> None:
     """``checked``: per place 1 or 2 where only health was told, bad or good; 0 elsewhere."""
     columns = command.rows
-    specs = {slot: state.job_at[slot].spec for slot in np.unique(state.table.job[rows]).tolist()}
+    specs = {slot: state.job_at[slot].spec for slot in distinct(state.table.job[rows])}
     names = {slot: (spec.namespace, spec.name) for slot, spec in specs.items()}
     kinds = {int(one): OBSERVED[one] for one in AllocState}
     texts = [text[:MAX_MESSAGE] for text in command.reasons]

@@ -6,9 +6,8 @@ last allocation always hear of it.
 
 from __future__ import annotations
 
-import numpy as np
-
 from orchestrator.contract.model import AllocState
+from orchestrator.state.distinct import distinct
 from orchestrator.state.events import OBSERVED
 from orchestrator.state.state import Rows, State
 
@@ -45,7 +44,7 @@ def lose(state: State, rows: Rows, reason: str) -> None:
         set_reason(state, row, reason)
     emit(state, OBSERVED[AllocState.LOST], rows, reason)
     state.tell(rows)
-    for slot in np.unique(state.table.node[rows]).tolist():
+    for slot in distinct(state.table.node[rows]):
         state.ledger.lost_touched[slot] = state.index
         state.touch_engine(state.node_at[slot])
     finish_jobs(state, rows)
@@ -53,5 +52,5 @@ def lose(state: State, rows: Rows, reason: str) -> None:
 
 def finish_jobs(state: State, rows: Rows) -> None:
     """Forget jobs that are being removed and of which these were the last live rows."""
-    for slot in np.unique(state.table.job[rows]).tolist():
+    for slot in distinct(state.table.job[rows]):
         state.remove_if_done(slot)

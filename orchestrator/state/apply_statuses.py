@@ -28,6 +28,7 @@ from orchestrator.state.apply_rows import MAX_REASON, describe, finish_jobs, set
 from orchestrator.state.check import MAX_INT32, range_problem
 from orchestrator.state.commands import Outcome, RecordStatuses
 from orchestrator.state.disruption import PREEMPTED
+from orchestrator.state.distinct import distinct
 from orchestrator.state.events import HEALTH, OBSERVED
 from orchestrator.state.model import MAX_COMMAND_ROWS
 from orchestrator.state.rollouts import is_current, place_of, ready_rows
@@ -158,7 +159,7 @@ def _observe_health(state: State, row: int, observation: Seen) -> bool:
 
 def note_progress(state: State, rows: Rows) -> None:
     """Of rows that were heard of: whoever is ready now, at the version that is rolled out, is progress."""
-    if not any(under_way(state.job_at[slot].rollout) for slot in np.unique(state.table.job[rows]).tolist()):
+    if not any(under_way(state.job_at[slot].rollout) for slot in distinct(state.table.job[rows])):
         return
     table = state.table
     for row in rows[ready_rows(state, rows)].tolist():

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from orchestrator.contract.model import MAX_DEVICES
 from orchestrator.state.allocations import AllocationTable
 from orchestrator.state.custom import CustomUse
+from orchestrator.state.distinct import distinct
 from orchestrator.state.model import Node
 
 Rows = npt.NDArray[np.int32]
@@ -104,7 +105,7 @@ class Ledger:
             old = self.live[slot]
             self.live[slot] = old[old != rows[0]]
         else:
-            for slot in np.unique(slots).tolist():
+            for slot in distinct(slots):
                 old = self.live[slot]
                 self.live[slot] = old[~np.isin(old, rows)]
         if table.ports:

@@ -16,6 +16,7 @@ import numpy as np
 from orchestrator.contract.containers import has_processes, in_place
 from orchestrator.contract.model import Desired, JobSpec, JobType, NodeStatus
 from orchestrator.state import images
+from orchestrator.state.distinct import distinct
 from orchestrator.state.model import Job
 from orchestrator.state.quota import quota_of
 from orchestrator.state.state import Rows, State
@@ -80,7 +81,7 @@ def _candidates(state: State, job: Job, place: int) -> Rows:
         slot: state.node_at[slot].status is NodeStatus.READY
         and slot not in state.forgotten
         and (state.node_at[slot].spec.resizes_processes or not processes)
-        for slot in np.unique(table.node[rows]).tolist()
+        for slot in distinct(table.node[rows])
     }
     chosen: Rows = rows[np.array([there[slot] for slot in table.node[rows].tolist()], dtype=np.bool_)]
     return chosen

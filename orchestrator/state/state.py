@@ -34,6 +34,7 @@ from orchestrator.state.allocations import FREE, AllocationTable, put
 from orchestrator.state.answers import Answers
 from orchestrator.state.changes import Changes
 from orchestrator.state.commands import Answer, Applied, Rejected, WriteAnswer
+from orchestrator.state.distinct import distinct
 from orchestrator.state.events import EventLog
 from orchestrator.state.ledger import Ledger
 from orchestrator.state.model import Job, Node
@@ -376,7 +377,7 @@ class State:
         ordinals.last_attempt[places] = table.attempt[rows]
         self.ledger.hold(table, rows, self.node_at)
         self._count_versions(rows, 1)
-        self.usage.entered(self, _distinct(table.job[rows]))
+        self.usage.entered(self, distinct(table.job[rows]))
         self.tell(rows)
         self.moved(rows)
 
@@ -389,7 +390,7 @@ class State:
             self._relink(row)
         self.stamp(rows)
         self.touch_jobs(rows)
-        self.usage.ended(self, _distinct(self.table.job[rows]), state)
+        self.usage.ended(self, distinct(self.table.job[rows]), state)
 
     def resize_rows(self, rows: Rows, version: int, place: int, cpu_millis: int, memory_mib: int) -> None:
         """Live rows (each once) belong to this version of their job, group number ``place`` of it, with this size."""
@@ -435,7 +436,7 @@ class State:
         jobs = self.job_at
         changing = [
             slot
-            for slot in np.unique(self.table.job[rows]).tolist()
+            for slot in distinct(self.table.job[rows])
             if self.draining
             or len(jobs[slot].specs) > 1
             or jobs[slot].spec.disruption is not None
@@ -446,7 +447,7 @@ class State:
 
     def touch_jobs(self, rows: Rows) -> None:
         """There may be something to decide about the jobs of these rows."""
-        self.changes.touch(np.unique(self.table.job[rows]).tolist(), self.index)
+        self.changes.touch(distinct(self.table.job[rows]), self.index)
 
     def tell(self, rows: Rows) -> None:
         """The agents of these rows must hear of them."""
@@ -473,7 +474,7 @@ class State:
         pointing = np.flatnonzero((table.prev[: table.high] >= 0) & ~gone)
         table.prev[pointing] = _skip(table.prev[pointing], gone, table.prev)
         self.ledger.forget_rows(table, rows)
-        slots = np.unique(table.node[rows]).tolist()
+        slots = distinct(table.node[rows])
         self._count_versions(rows, -1)
         table.drop(rows)
         for slot in slots:
@@ -569,11 +570,6 @@ def new_state(limits: Limits | None = None) -> State:
 def under_way(rollout: Rollout | None) -> bool:
     """Whether it goes on by itself."""
     return rollout is not None and rollout.status is RolloutStatus.RUNNING
-
-
-def _distinct(slots: Rows) -> list[int]:
-    values: list[int] = (slots if len(slots) == 1 else np.unique(slots)).tolist()
-    return values
 
 
 def _enlist(index: dict[str, list[int]], key: str, slot: int) -> None:

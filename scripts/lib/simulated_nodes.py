@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import random
 import sys
@@ -33,6 +34,7 @@ import grpc.aio
 
 from orchestrator.contract.channel import dial
 from orchestrator.contract.errors import NotFoundError, OverloadedError
+from orchestrator.contract.loop import run_on_loop
 from orchestrator.contract.status import from_rpc_error
 from orchestrator.contract.v1 import agent_pb2 as pb
 from orchestrator.contract.v1 import agent_pb2_grpc as rpc
@@ -277,8 +279,16 @@ async def run(said: argparse.Namespace) -> None:
     ]
     loop = asyncio.get_running_loop()
     ended = loop.run_in_executor(None, sys.stdin.read)
+    settled = False
     while not ended.done():
         await asyncio.sleep(TELL_S)
+        if not settled and fleet.listening >= said.nodes:
+            # What thousands of nodes hold is looked through for garbage now and never again: it would take this process
+            # most of a second each time, and no node holds it in truth.
+            settled = True
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(700, 10, 1_000_000)
         for node in nodes:
             if node.done():
                 node.result()
@@ -301,12 +311,7 @@ def main() -> None:
     parser.add_argument("--nodes-per-connection", type=int, default=50)
     parser.add_argument("--follow", default="")
     said = parser.parse_args()
-    try:
-        import uvloop
-    except ImportError:
-        asyncio.run(run(said))
-    else:
-        uvloop.run(run(said))
+    run_on_loop(run(said))
 
 
 if __name__ == "__main__":

@@ -193,7 +193,7 @@ async def served(api: Api) -> AsyncIterator[str]:
         pb.DESCRIPTOR.services_by_name["Control"], [api.writes, api.reads, api.watch, api.hashes, api.logs, _Rest()],
         ROUTES, log=api.log, forwarder=api.forwarder, admission=Admission(), secure=False,
     )  # fmt: skip
-    server.add_generic_rpc_handlers((service.handler(),))
+    service.add_to_server(server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:

@@ -127,7 +127,7 @@ async def peers_with(routes: dict[str, Route]) -> AsyncIterator[Peers]:
         service = Service(
             CONTROL, [peers.servicers[name]], routes, log=log, forwarder=forwarder, admission=Admission(), secure=False
         )
-        peers.servers[name].add_generic_rpc_handlers((service.handler(),))
+        service.add_to_server(peers.servers[name])
         await peers.servers[name].start()
         forwarder.start()
         channels.append(grpc.aio.insecure_channel(addresses[name]))
@@ -429,3 +429,28 @@ def test_a_call_whose_caller_has_given_up_is_not_begun() -> None:
     with pytest.raises(TimeoutError_, match="nothing was done"):
         service._begin(method, _Late())
     assert servicer.asked == []
+
+
+def test_each_method_is_taken_in_by_itself() -> None:
+    """gRPC takes in one call at a time of all methods that were not registered by name."""
+
+    class Server:
+        def __init__(self) -> None:
+            self.generic: list[Any] = []
+            self.registered: dict[str, set[str]] = {}
+
+        def add_generic_rpc_handlers(self, handlers: Any) -> None:
+            self.generic += handlers
+
+        def add_registered_method_handlers(self, name: str, handlers: dict[str, Any]) -> None:
+            self.registered[name] = set(handlers)
+
+    log: Any = FakeLog("p1")
+    server: Any = Server()
+    forwarder = Forwarder(log, peer_id="p1", peers=dict, tls=None)
+    servicer = Servicer("p1")
+    Service(CONTROL, [servicer], {}, log=log, forwarder=forwarder, admission=Admission(), secure=False).add_to_server(
+        server
+    )
+    assert server.registered == {CONTROL.full_name: {method.name for method in CONTROL.methods}}
+    assert len(server.generic) == 1

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.contract.model import NodeSpec, NodeStatus
-from orchestrator.leader.liveness import BRAKED, GATHER_S, LEAST_WAIT_S, Liveness
+from orchestrator.leader.liveness import BRAKED, GATHER_S, LEAST_PACE_BEATS, LEAST_WAIT_S, Liveness
 from orchestrator.state.model import Node
 
 
@@ -164,3 +164,105 @@ def test_a_forgotten_node_is_forgotten_here_too(liveness: Liveness) -> None:
     liveness.beat("a")
     liveness.judge([])
     assert liveness.age_ms("a") == -1
+
+
+def lost_at(liveness: Liveness, nodes: list[Node]) -> set[str]:
+    mark = liveness.judge(nodes)
+    return set() if mark is None else {one.node_id for one in mark.lost}
+
+
+def test_while_nodes_still_find_the_new_leader_the_others_are_waited_for(liveness: Liveness, clock: Clock) -> None:
+    """Thousands of them take a busy leader longer than the bound: 89,313 instances were placed anew for that once."""
+    nodes = [node(f"n{number}", slot=number) for number in range(40)]
+    late = nodes[-1].spec.id
+    for second in range(20):
+        clock.now += 1
+        for number in range(2 * second + 1):
+            if f"n{number}" != late:
+                liveness.beat(f"n{number}")
+        assert lost_at(liveness, nodes) == set()
+    clock.now += 4.9
+    for number in range(39):
+        liveness.beat(f"n{number}")
+    assert lost_at(liveness, nodes) == set()
+    assert 0 < liveness.next_judgement_s() <= LEAST_WAIT_S
+    clock.now += 0.2
+    assert lost_at(liveness, nodes) == {late}, "nobody came any more for 5 s"
+
+
+def test_but_not_for_ever(liveness: Liveness, clock: Clock) -> None:
+    nodes = [node(f"n{number}", slot=number) for number in range(100)]
+    for second in range(45):
+        assert lost_at(liveness, nodes) == set(), second
+        clock.now += 1
+        for number in range(second + 54):
+            liveness.beat(f"n{number}")
+    assert lost_at(liveness, nodes) == {"n98", "n99"}
+
+
+def test_a_leader_that_hears_all_heartbeats_late_waits_longer(liveness: Liveness, clock: Clock) -> None:
+    nodes = [node(f"n{number}", slot=number) for number in range(40)]
+    for one in nodes:
+        liveness.beat(one.spec.id)
+    for _ in range(3):  # two of three nodes are heard every 6 s
+        clock.now += 6
+        for one in nodes[:-1]:
+            liveness.beat(one.spec.id)
+        assert lost_at(liveness, nodes) == set()
+    for _ in range(4):
+        clock.now += 2.9
+        for one in nodes[:-1]:
+            liveness.beat(one.spec.id)
+    # 29.6 s by now; most of the newest heartbeats came in time, so the bound is what it was.
+    assert lost_at(liveness, nodes) == {"n39"}
+
+
+def test_it_waits_twice_as_long_at_most(liveness: Liveness, clock: Clock) -> None:
+    nodes = [node(f"n{number}", slot=number) for number in range(40)]
+    for one in nodes:
+        liveness.beat(one.spec.id)
+    for _ in range(3):
+        clock.now += 9.9
+        for one in nodes[:-1]:
+            liveness.beat(one.spec.id)
+        assert lost_at(liveness, nodes) == set()
+    clock.now += 0.4
+    for one in nodes[:-1]:
+        liveness.beat(one.spec.id)
+    assert lost_at(liveness, nodes) == {"n39"}, "30 s"
+
+
+def test_one_node_that_comes_late_tells_nothing_about_the_leader(liveness: Liveness, clock: Clock) -> None:
+    nodes = [node("a"), node("b", slot=1)]
+    for _ in range(LEAST_PACE_BEATS):
+        for one in nodes:
+            liveness.beat(one.spec.id)
+        clock.now += 3
+    clock.now += 10  # both were away
+    liveness.beat("a")
+    liveness.beat("b")
+    clock.now += 12
+    liveness.beat("b")
+    clock.now += 3
+    assert lost_at(liveness, nodes) == {"a"}
+
+
+def test_what_came_late_under_an_earlier_leadership_counts_for_nothing(liveness: Liveness, clock: Clock) -> None:
+    nodes = [node(f"n{number}", slot=number) for number in range(20)]
+    for _ in range(3):
+        for one in nodes:
+            liveness.beat(one.spec.id)
+        clock.now += 9
+    liveness.begin()
+    for one in nodes:
+        liveness.beat(one.spec.id)
+    clock.now += 14
+    for one in nodes[1:]:
+        liveness.beat(one.spec.id)
+    clock.now += 1
+    assert liveness.next_judgement_s() == 0
+    # One long distance each is less than a rule would rest on, if there were fewer of them.
+    liveness.begin()
+    liveness.beat("n0")
+    clock.now += 15
+    assert lost_at(liveness, [node("n0")]) == {"n0"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.contract.model import NodeStatus
-from orchestrator.reconcile.liveness import NodeLiveness, Verdict, judge
+from orchestrator.reconcile.liveness import NodeLiveness, Verdict, bound_for, judge, may_still_come
 
 READY, LOST = NodeStatus.READY, NodeStatus.LOST
 
@@ -96,3 +96,31 @@ def test_a_node_can_come_back_while_the_brake_holds() -> None:
     assert verdict.braked
     assert back(verdict) == ["d"]
     assert lost(verdict) == []
+
+
+def test_those_that_may_still_come_after_an_election_are_not_lost() -> None:
+    nodes = [node("a", 0), node("b", None), node("c", 15_000), node("d", 0), node("e", 0)]
+    assert lost(judge(nodes, since_election_ms=20_000, coming=True)) == ["c"]
+    assert lost(judge(nodes, since_election_ms=20_000)) == ["b", "c"]
+
+
+def test_they_hold_no_brake_off() -> None:
+    nodes = [node("a", 0), node("b", None), node("c", None)]
+    assert judge(nodes, since_election_ms=15_000, coming=True).braked
+
+
+@pytest.mark.parametrize(
+    ("since_election_ms", "since_first_ms", "may"),
+    [(16_000, 4_999, True), (16_000, 5_000, False), (44_999, 0, True), (45_000, 0, False)],
+)
+def test_nodes_may_come_while_others_do_and_for_three_bounds(
+    since_election_ms: int, since_first_ms: int, may: bool
+) -> None:
+    assert may_still_come(since_election_ms=since_election_ms, since_first_ms=since_first_ms) is may
+
+
+@pytest.mark.parametrize(
+    ("typical_ms", "bound_ms"), [(0, 15_000), (3_000, 15_000), (4_000, 20_000), (6_000, 30_000), (60_000, 30_000)]
+)
+def test_the_bound_is_as_many_heartbeats_as_ever_but_twice_its_length_at_most(typical_ms: int, bound_ms: int) -> None:
+    assert bound_for(typical_ms) == bound_ms

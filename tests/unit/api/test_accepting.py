@@ -1,0 +1,120 @@
+"""Calls are asked for ahead, so that one does not wait for turns that those before it take."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import grpc.aio
+from grpc._cython import cygrpc  # type: ignore[attr-defined]
+
+from orchestrator.api import accepting
+from orchestrator.api.accepting import MOST_AHEAD, Ahead
+
+
+class Core:
+    """What is asked of gRPC's core, to be answered in any order."""
+
+    def __init__(self) -> None:
+        self.asked: list[asyncio.Future[Any]] = []
+
+    def ask(self) -> asyncio.Future[Any]:
+        self.asked.append(asyncio.get_running_loop().create_future())
+        return self.asked[-1]
+
+    @property
+    def open(self) -> list[asyncio.Future[Any]]:
+        return [one for one in self.asked if not one.done()]
+
+
+async def turn() -> None:
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
+async def test_a_call_that_came_while_another_is_begun_is_there_at_once() -> None:
+    core = Core()
+    ahead = Ahead(core.ask)
+    first = ahead.next()
+    assert len(core.open) == 2  # the one that is waited for, and one ahead
+    for call, future in zip("ab", core.open, strict=True):
+        future.set_result(call)
+    await turn()
+    assert first.result() == "a"
+    assert ahead.next().result() == "b"
+
+
+async def test_more_are_asked_for_where_some_were_there_already_but_not_without_end() -> None:
+    core = Core()
+    ahead = Ahead(core.ask)
+    got: list[int] = []
+    waiter = ahead.next()
+    for number in range(200):
+        for future in core.open:
+            future.set_result(number)
+        await turn()
+        got.append(waiter.result())
+        waiter = ahead.next()
+        assert len(core.open) <= MOST_AHEAD + 1
+        held = len(core.asked) - len(core.open) - len(got) - (1 if waiter.done() else 0)
+        assert held <= MOST_AHEAD + 1
+    assert len(core.open) + held >= MOST_AHEAD
+
+
+async def test_calls_that_come_in_another_order_wait_for_none() -> None:
+    core = Core()
+    ahead = Ahead(core.ask)
+    waiter = ahead.next()
+    core.asked[1].set_result("second")
+    await turn()
+    assert waiter.result() == "second"
+    core.asked[0].set_result("first")
+    await turn()
+    assert ahead.next().result() == "first"
+
+
+async def test_a_refusal_of_the_core_is_passed_on_and_another_is_asked_for() -> None:
+    core = Core()
+    ahead = Ahead(core.ask)
+    waiter = ahead.next()
+    for future in core.open:
+        future.set_exception(OSError("shut down"))
+    await turn()
+    assert isinstance(waiter.exception(), OSError)
+    assert not ahead.next().done() and len(core.open) == 2
+
+
+async def test_a_call_for_a_waiter_that_was_cancelled_is_dropped() -> None:
+    core = Core()
+    ahead = Ahead(core.ask)
+    ahead.next().cancel()
+    core.asked[0].set_result("late")
+    await turn()
+    assert len(core.open) == 1
+
+
+def test_the_installed_grpc_has_what_is_mixed_into() -> None:
+    """If not, peers are served by gRPC's own server, which takes in less than a hundred calls a second."""
+    assert hasattr(cygrpc.AioServer, accepting._ASK)
+
+
+async def test_a_server_answers_calls_that_come_together_and_stops() -> None:
+    async def double(request: bytes, _: Any) -> bytes:
+        return request + request
+
+    plain = cygrpc.AioServer
+    server = accepting.server([])
+    assert cygrpc.AioServer is plain
+    handlers = {"Double": grpc.unary_unary_rpc_method_handler(double)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("of.Test", handlers),))
+    server.add_registered_method_handlers("of.Test", handlers)  # type: ignore[attr-defined]
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = channel.unary_unary("/of.Test/Double", None, None)
+        answers = await asyncio.gather(*(call(b"%d " % number) for number in range(300)))
+    assert answers == [b"%d %d " % (number, number) for number in range(300)]
+    ahead = server._server._ahead[b"/of.Test/Double"]  # type: ignore[attr-defined]
+    assert ahead._most == MOST_AHEAD
+    await server.stop(None)
