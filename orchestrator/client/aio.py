@@ -288,8 +288,9 @@ class Client(Hands):
         namespace: str | None = None,
         since_ms: int = 0,
     ) -> AsyncIterator[answers.LogsChunk]:
-        """The log of one task, as it comes; resumes by offset when a peer dies, without gap or repeat.
+        """The log of one task; resumes by offset when a peer dies, without gap or repeat.
 
+        ``follow``: as it comes, until this run has ended; a run that was placed and has yet to begin is waited for.
         ``since_ms``: only what was written from then on (unix; what has no known time always comes).
         """
         where = self._allocation_id(id, namespace)
