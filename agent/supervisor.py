@@ -28,9 +28,7 @@ from agent.driver import (
     LogChunk,
     LogsGoneError,
     Resizes,
-    RunId,
     StartError,
-    run_name,
 )
 from agent.found import Found
 from agent.lookout import REFRESH_S, RETRY_S, Lookout

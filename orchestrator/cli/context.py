@@ -120,7 +120,7 @@ def add(
     """Add or replace a context."""
     for endpoint in endpoints:
         host, colon, port = endpoint.rpartition(":")
-        if not colon or not host or not port.isdigit():
+        if not colon or not host or not port.isdecimal():
             raise click.UsageError(f"--endpoint: expected HOST:PORT, got {endpoint!r}")
     made = Context(name=name, endpoints=endpoints, ca=ca, cert=cert, key=key, kind=kind)
     if tls_dir is not None:

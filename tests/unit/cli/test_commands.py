@@ -367,6 +367,9 @@ def test_what_the_server_refuses_exits_with_two(cli: Cli, peer: FakePeer, job_fi
         (["logs", "web", "-f", "--previous"], "it cannot be followed"),
         (["var", "cas", "x"], "expected: raftsman var cas NAME EXPECT VALUE"),
         (["context", "add", "x", "--endpoint", "nowhere"], "expected HOST:PORT"),
+        (["logs", "web/main/\xb2"], "expected JOB, JOB/GROUP or JOB/GROUP/ORDINAL"),
+        (["exec", "web/main/\xb2", "--", "ls"], "expected JOB, JOB/GROUP, JOB/ORDINAL or JOB/GROUP/ORDINAL"),
+        (["scale", "web", "\xb2"], "expected a count such as 3"),
     ],
 )
 def test_wrong_usage_exits_with_two(cli: Cli, arguments: list[str], expected: str) -> None:
