@@ -40,6 +40,7 @@ WRONG: dict[str, tuple[Use, str]] = {
     "nothing where a number belongs": (lambda it: it.scale_job("web", None), "count: expected a whole number"),
     "nothing where a name belongs": (lambda it: it.get_job(None), "name: expected text, got None"),
     "text that is no UTF-8": (lambda it: it.get_job("\ud800"), "name: expected text"),
+    "a job with text that is no UTF-8": (lambda it: it.submit(job_spec("\ud800")), "surrogates not allowed"),
     "a number as a value": (lambda it: it.put_variable("a", 5), "value: expected text, got 5"),
     "a file instead of a job": (lambda it: it.submit("web.yaml"), "expected a Job or a JobSpec, got str"),
     "a document instead of a job": (
