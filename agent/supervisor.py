@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 import structlog
 
 from agent import across, pins, reconcile, records
-from agent.answering import in_time, pieces_while_answering
 from agent.driver import (
     Driver,
     DriverInfo,
@@ -29,13 +28,12 @@ from agent.driver import (
     LogChunk,
     LogsGoneError,
     Resizes,
-    RunId,
     StartError,
-    run_name,
 )
 from agent.found import Found
 from agent.lookout import REFRESH_S, RETRY_S, Lookout
 from agent.metrics import Metrics
+from agent.output import output
 from agent.prober import Prober, Run
 from agent.reconcile import Remove, Resize, Start, Stop
 from agent.records import Hold, Record
@@ -288,7 +286,7 @@ class Supervisor:
         """Allocations with something running."""
         return self._found.running_allocations()
 
-    async def logs(
+    def logs(
         self,
         key: AssignmentKey,
         task: str,
@@ -301,29 +299,22 @@ class Supervisor:
     ) -> AsyncIterator[LogChunk]:
         """Output of a task's present (or previous) run, as far as it is not known to be older than ``since_ms``.
 
+        Following waits for a run that has yet to begin, and ends with the run.
         Raises ``LogsGoneError``, ``DriverUnavailableError``.
         """
-        record = self.records.get(key)
-        if record is None:
-            raise LogsGoneError(f"{key.id} attempt {key.attempt} is unknown on node {self._node.name}")
-        names = [spec.name for spec in record.assignment.group.tasks]
-        wanted = task or (names[0] if names else "")
-        if wanted not in names:
-            raise LogsGoneError(f"{key.id} has no task {wanted!r}; it has {', '.join(names)}")
-        spec = next(one for one in record.assignment.group.tasks if one.name == wanted)
-        restarts = record.restarts - 1 if previous else record.restarts
-        if restarts < 0:
-            raise LogsGoneError(f"{key.id} has no previous run: it was not restarted in attempt {key.attempt}")
-        driver = self._drivers.get(spec.driver_name)
-        name = run_name(self._store.cluster_id, RunId(key=key, restarts=restarts, task=wanted))
-        if driver is None or await in_time(driver, driver.inspect(name)) is None:
-            why = f": {record.reason}" if record.reason else ""
-            before = "; the run before it may have: --previous" if record.restarts and not previous else ""
-            raise LogsGoneError(f"{key.id} task {wanted} has no output (state {record.state.name}{why}){before}")
-        said = driver.logs(name, follow=follow, tail_lines=tail_lines, offset=offset)
-        async for chunk in pieces_while_answering(driver, said):
-            if not chunk.time_ms or chunk.time_ms >= since_ms:
-                yield chunk
+        return output(
+            self.records,
+            self._drivers,
+            key,
+            task,
+            cluster_id=self._store.cluster_id,
+            node=self._node.name,
+            previous=previous,
+            follow=follow,
+            tail_lines=tail_lines,
+            offset=offset,
+            since_ms=since_ms,
+        )
 
     # ------------------------------------------------------------------------ people who look in
 

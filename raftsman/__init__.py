@@ -2,8 +2,10 @@
 
 ``workload`` is for programs that run as tasks: ready, heartbeats, metrics, ports, the wish to end.
 
-``Client`` is the asyncio client, ``SyncClient`` the blocking one with the same methods. Everything is loaded on first
-use: importing this package costs nothing, and a client install lacks what ``LocalCluster`` needs.
+``Client`` is the asyncio client, ``SyncClient`` the blocking one with the same methods. ``errors`` has what they raise,
+``model`` the records that they take and give, ``TlsFiles`` the certificates, ``Change`` what ``what_if`` asks about.
+Everything is loaded on first use: importing this package costs nothing, and a client install lacks what
+``LocalCluster`` needs.
 """
 
 from __future__ import annotations
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     from orchestrator.client.job import Job as Job
     from orchestrator.client.job import Task as Task
     from orchestrator.client.sync import Client as SyncClient
+    from orchestrator.contract import errors as errors
+    from orchestrator.contract import model as model
+    from orchestrator.contract.channel import TlsFiles as TlsFiles
+    from orchestrator.contract.foresight import Change as Change
     from orchestrator.ops.dev import LocalCluster as LocalCluster
 
 _HOME = {
@@ -24,15 +30,25 @@ _HOME = {
     "SyncClient": ("orchestrator.client.sync", "Client"),
     "Job": ("orchestrator.client.job", "Job"),
     "Task": ("orchestrator.client.job", "Task"),
+    "TlsFiles": ("orchestrator.contract.channel", "TlsFiles"),
+    "Change": ("orchestrator.contract.foresight", "Change"),
     "LocalCluster": ("orchestrator.ops.dev", "LocalCluster"),
 }
 
-__all__ = ["Client", "Job", "LocalCluster", "SyncClient", "Task", "workload"]
+_MODULES = {
+    "errors": "orchestrator.contract.errors",
+    "model": "orchestrator.contract.model",
+    "workload": "orchestrator.client.workload",  # for tasks: the standard library alone
+}
+
+__all__ = [
+    "Change", "Client", "Job", "LocalCluster", "SyncClient", "Task", "TlsFiles", "errors", "model", "workload",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name == "workload":  # for tasks: the standard library alone
-        return importlib.import_module("orchestrator.client.workload")
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
     if name not in _HOME:
         raise AttributeError(f"module 'raftsman' has no attribute {name!r}")
     module, attribute = _HOME[name]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from orchestrator.api.forward import Call, Route
-from orchestrator.api.requests import body_digest, job_key, namespace_of, rejection, write
+from orchestrator.api.requests import body_digest, group_name, job_key, namespace_of, rejection, write
 from orchestrator.contract import capabilities, codec
 from orchestrator.contract.batch import MAX_PAYLOAD_BYTES
 from orchestrator.contract.containers import HOST
@@ -30,6 +30,7 @@ from orchestrator.state import commands as cmd
 from orchestrator.state.features import too_new
 
 A = TypeVar("A", bound=cmd.Answer)
+T = TypeVar("T")
 
 MAX_JOBS = 20_000
 MAX_WRITES = 256
@@ -174,7 +175,8 @@ class Writes:
         namespace, name = job_key(request.job)
         if not 0 <= request.count <= limits.MAX_COUNT:
             raise InvalidError(f"count: {request.count}; expected 0 to {limits.MAX_COUNT}", field="count")
-        command = cmd.ScaleJob(namespace=namespace, name=name, group=request.group, count=request.count)
+        group = group_name(request.group, "group") if request.group else ""
+        command = cmd.ScaleJob(namespace=namespace, name=name, group=group, count=request.count)
         return await self._change(request, call, command)
 
     async def restart_job(self, request: pb.RestartJobRequest, call: Call) -> pb.WriteResponse:
@@ -229,11 +231,13 @@ class Writes:
 
     async def move_allocation(self, request: pb.MoveAllocationRequest, call: Call) -> pb.WriteResponse:
         if not request.id.job or not request.id.group or request.attempt < 1:
-            raise InvalidError("expected job, group, ordinal and the attempt that was looked at", field="id")
+            raise InvalidError(
+                "id, attempt: expected job, group, ordinal and the attempt that was looked at", field="id"
+            )
         command = cmd.MoveAllocation(
             namespace=namespace_of(request.id.namespace),
             name=request.id.job,
-            group=request.id.group,
+            group=group_name(request.id.group, "id.group"),
             ordinal=request.id.ordinal,
             attempt=request.attempt,
         )
@@ -268,11 +272,7 @@ class Writes:
         return await self._change(request, call, cmd.ForgetNode(node_id=await self._node(request)))
 
     async def taint_node(self, request: pb.TaintNodeRequest, call: Call) -> pb.WriteResponse:
-        try:
-            put = tuple(codec.decode(Taint, one) for one in request.put)
-            drop = tuple(codec.decode(TaintKey, one) for one in request.drop)
-        except codec.CodecError as error:
-            raise InvalidError(f"put or drop: {error}") from None
+        put, drop = _each(Taint, request.put, "put"), _each(TaintKey, request.drop, "drop")
         command = cmd.TaintNode(node_id=await self._node(request), put=put, drop=drop)
         return await self._change(request, call, command)
 
@@ -359,7 +359,7 @@ class Writes:
         response = pb.PutVariablesResponse()
         for place, outcome in enumerate(answer.outcomes):
             if isinstance(outcome, cmd.Rejected):
-                raise _at(f"writes[{place}]", rejection(outcome))
+                raise at(f"writes[{place}]", rejection(outcome))
             assert isinstance(outcome.answer, cmd.VariableAnswer)
             _put_answer(outcome.index, outcome.answer, response.answers.add())
         return response
@@ -401,7 +401,7 @@ class Writes:
                     )
                 specs.append(spec)
             except RaftsmanError as error:
-                raise (_at(f"jobs[{place}]", error) if many else error) from None
+                raise (at(f"jobs[{place}]", error) if many else error) from None
         return specs
 
     async def _change(self, request: Any, call: Call, command: cmd.Command) -> pb.WriteResponse:
@@ -412,6 +412,16 @@ class Writes:
         self, request: Any, call: Call, command: cmd.Command, kind: type[A], *, suffix: str = "", digest: bytes = b""
     ) -> tuple[cmd.Applied, A]:
         return await write(self._proposer, request, call, command, kind, suffix=suffix, digest=digest)
+
+
+def _each(kind: type[T], messages: Iterable[Any], field: str) -> tuple[T, ...]:
+    made: list[T] = []
+    for place, one in enumerate(messages):
+        try:
+            made.append(codec.decode(kind, one))
+        except codec.CodecError as error:
+            raise InvalidError(f"{field}[{place}].{error}", field=field) from None
+    return tuple(made)
 
 
 def _check_variable_name(name: str, field: str) -> None:
@@ -441,7 +451,7 @@ def _put_answer(index: int, answer: cmd.VariableAnswer, response: pb.VariableRes
         codec.encode(answer.variable, response.variable)
 
 
-def _at(place: str, error: RaftsmanError) -> RaftsmanError:
+def at(place: str, error: RaftsmanError) -> RaftsmanError:
     """The same error, saying which part of the request it is about."""
     error.message = f"{place}: {error.message}"
     error.args = (error.message,)

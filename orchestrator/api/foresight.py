@@ -14,14 +14,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from orchestrator.api.control import Policy, checked_spec
+from orchestrator.api.control import Policy, at, checked_spec
 from orchestrator.api.forward import Call
 from orchestrator.api.reads import read_info, resolve_node
 from orchestrator.api.requests import rejection
 from orchestrator.contract import codec
-from orchestrator.contract.errors import InvalidError, NotFoundError, OverloadedError
+from orchestrator.contract.errors import InvalidError, NotFoundError, OverloadedError, RaftsmanError
 from orchestrator.contract.foresight import GOALS, Change, JobPlan, WhatIf
-from orchestrator.contract.model import JobSpec
+from orchestrator.contract.model import JobSpec, NodeSpec
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.foresight.job_diff import job_diff
 from orchestrator.foresight.rebalance import rebalance
@@ -150,9 +150,15 @@ class Foresight:
             raise InvalidError(f"{where}.count: {count}; expected 1 to {NEW_NODES_MAX}", field=where)
         kind = said[0]
         if kind == "submit":
-            return Change(submit=checked_spec(message.submit, self._policy))
+            try:
+                return Change(submit=checked_spec(message.submit, self._policy))
+            except RaftsmanError as error:
+                raise at(f"{where}.submit", error) from None
         if kind == "add_node":
-            return Change(add_node=codec.decode(Change, message).add_node, count=count)
+            try:
+                return Change(add_node=codec.decode(NodeSpec, message.add_node), count=count)
+            except codec.CodecError as error:
+                raise InvalidError(f"{where}.add_node.{error}", field=where) from None
         wanted = getattr(message, kind)
         found = resolve_node(self._state(), wanted)
         if found is None:

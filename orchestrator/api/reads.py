@@ -19,7 +19,7 @@ import numpy as np
 from orchestrator.api.forward import Call, Forwarder, read_patience_s
 from orchestrator.api.identity import CONTROL
 from orchestrator.api.logs import LogTarget
-from orchestrator.api.requests import job_key, namespace_of
+from orchestrator.api.requests import group_name, job_key, namespace_of
 from orchestrator.contract import codec
 from orchestrator.contract.errors import InvalidError, NoLeaderError, NotFoundError, RaftsmanError
 from orchestrator.contract.model import AllocationId, AssignmentKey, NodeStatus, Revision
@@ -367,9 +367,9 @@ def allocation_id(message: Any) -> AllocationId:
     """The id in a request, its namespace filled in; raises ``InvalidError``."""
     if not message.job or not message.group:
         raise InvalidError("id: expected job and group, as in web/api/0", field="id")
-    return AllocationId(
-        namespace=namespace_of(message.namespace), job=message.job, group=message.group, ordinal=message.ordinal
-    )
+    namespace, job = job_key(pb.JobKey(namespace=message.namespace, name=message.job), "id.job")
+    group = group_name(message.group, "id.group")
+    return AllocationId(namespace=namespace, job=job, group=group, ordinal=message.ordinal)
 
 
 def _row(state: State, wanted: AllocationId, attempt: int) -> int:

@@ -84,9 +84,16 @@ def namespace_of(text: str) -> str:
     return text
 
 
-def job_key(key: Any) -> tuple[str, str]:
+def job_key(key: Any, field: str = "job.name") -> tuple[str, str]:
     """Namespace and name of a ``JobKey``; raises ``InvalidError`` where no job can have that name."""
     name, slash, suffix = key.name.partition("/")
     if not limits.NAME.fullmatch(name) or (slash and not is_run_suffix(suffix)):
-        raise InvalidError(f"job.name: {key.name[:80]!r}; expected {limits.NAME_RULE}", field="job.name")
+        raise InvalidError(f"{field}: {key.name[:80]!r}; expected {limits.NAME_RULE}", field=field)
     return namespace_of(key.namespace), key.name
+
+
+def group_name(text: str, field: str) -> str:
+    """The name of a group; raises ``InvalidError`` where none can have it."""
+    if not limits.NAME.fullmatch(text):
+        raise InvalidError(f"{field}: {text[:80]!r}; expected {limits.NAME_RULE}", field=field)
+    return text

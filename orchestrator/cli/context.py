@@ -12,6 +12,7 @@ from orchestrator.cli.output import show, table
 from orchestrator.cli.session import Session, common
 from orchestrator.client import contexts
 from orchestrator.client.contexts import Context
+from orchestrator.contract.address import problem
 from orchestrator.contract.channel import PEER_SERVER_NAME, TlsFiles
 
 
@@ -119,9 +120,8 @@ def add(
 ) -> None:
     """Add or replace a context."""
     for endpoint in endpoints:
-        host, colon, port = endpoint.rpartition(":")
-        if not colon or not host or not port.isdigit():
-            raise click.UsageError(f"--endpoint: expected HOST:PORT, got {endpoint!r}")
+        if wrong := problem(endpoint):
+            raise click.UsageError(f"--endpoint: {wrong}")
     made = Context(name=name, endpoints=endpoints, ca=ca, cert=cert, key=key, kind=kind)
     if tls_dir is not None:
         tls = TlsFiles.in_directory(tls_dir.absolute())

@@ -180,7 +180,7 @@ async def _sources(
     session: Session, client: Client, text: str, task: str, wanted: _Wanted
 ) -> tuple[Tasks, list[_Source]]:
     parts = split_place(text)
-    if len(parts) > 3 or not all(parts) or (len(parts) == 3 and not parts[2].isdigit()):
+    if len(parts) > 3 or not all(parts) or (len(parts) == 3 and not parts[2].isdecimal()):
         raise InvalidError(f"expected JOB, JOB/GROUP or JOB/GROUP/ORDINAL, got {text!r}")
     found = await client.get_job(parts[0])
     session.warn_if_stale(found.read)
@@ -190,7 +190,11 @@ async def _sources(
     known: list[str] = []
     for allocation in newest(placed):
         where = allocation.id
-        if len(parts) == 2 and where.group != parts[1] and not (parts[1].isdigit() and where.ordinal == int(parts[1])):
+        if (
+            len(parts) == 2
+            and where.group != parts[1]
+            and not (parts[1].isdecimal() and where.ordinal == int(parts[1]))
+        ):
             continue
         if len(parts) == 3 and (where.group, where.ordinal) != (parts[1], int(parts[2])):
             continue

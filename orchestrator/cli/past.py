@@ -18,7 +18,7 @@ EXPECTED = "expected a time (12:03, 12:03:10, 2026-01-31T12:03), a duration ago 
 def parse_moment(text: str, now: datetime, option: str = "--at") -> tuple[int, int]:
     """(index, unix ms); the one that was not said is 0. A time of day is the last one before ``now``, in its zone."""
     said = text.strip()
-    if said.isdigit():
+    if said.isdecimal():
         index = int(said)
         if not 0 < index < 2**63:
             raise click.UsageError(f"{option} {text}: an index is from 1 to 2^63 - 1")

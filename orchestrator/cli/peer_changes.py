@@ -54,7 +54,7 @@ def _addresses(parts: Iterable[str]) -> dict[str, str]:
     for part in parts:
         peer, equals, address = part.partition("=")
         host, colon, port = address.rpartition(":")
-        if not equals or not peer or not colon or not host or not port.isdigit():
+        if not equals or not peer or not colon or not host or not port.isdecimal():
             raise click.UsageError(f"{part!r}: expected ID=HOST:PORT, for example p4=10.0.0.4:7400")
         if peer in found:
             raise click.UsageError(f"{peer} is there twice")

@@ -96,7 +96,7 @@ def run(
         elif session.output not in ("table", "wide") or (ended.allocations and not session.quiet):
             show(
                 session.output,
-                value=lambda: {"job": ended.job, "allocations": ended.allocations, "exit_code": ended.exit_code},
+                value=lambda: {"job": ended.job, "allocations": ended.allocations, "exit_code": int(ended.exit_code)},
                 names=lambda: [str(one.id) for one in ended.allocations],
                 table=lambda wide: allocations_table(ended.allocations, wide=wide),
             )

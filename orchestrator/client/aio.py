@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from orchestrator.client import calls, contexts
 from orchestrator.client.calls import Call, new_request_id
@@ -31,6 +31,8 @@ from orchestrator.contract.rollouts import RolloutAction
 T = TypeVar("T")
 
 STALE_TIMEOUT_S = 0.8
+MAX_BOUND_S = 1e9
+"""gRPC hangs with a deadline that no clock reaches."""
 BACKUP_LEADERLESS_S = 5.0
 """Time enough for an election."""
 
@@ -59,6 +61,9 @@ class Client(Hands):
         timeout_s: float = 30.0,
         stale_after_s: float | None = None,
     ) -> None:
+        _check_bound("timeout_s", timeout_s)
+        if stale_after_s is not None:
+            _check_bound("stale_after_s", stale_after_s)
         self._endpoints = Endpoints([endpoints] if isinstance(endpoints, str) else endpoints, tls)
         self.namespace = namespace
         self.timeout_s = timeout_s
@@ -90,6 +95,7 @@ class Client(Hands):
 
     def at_most(self, timeout_s: float) -> Client:
         """The same client, over the same connections, with another bound on each call."""
+        _check_bound("timeout_s", timeout_s)
         other = copy.copy(self)
         other.timeout_s = timeout_s
         return other
@@ -288,8 +294,9 @@ class Client(Hands):
         namespace: str | None = None,
         since_ms: int = 0,
     ) -> AsyncIterator[answers.LogsChunk]:
-        """The log of one task, as it comes; resumes by offset when a peer dies, without gap or repeat.
+        """The log of one task; resumes by offset when a peer dies, without gap or repeat.
 
+        ``follow``: as it comes, until this run has ended; a run that was placed and has yet to begin is waited for.
         ``since_ms``: only what was written from then on (unix; what has no known time always comes).
         """
         where = self._allocation_id(id, namespace)
@@ -387,6 +394,8 @@ class Client(Hands):
     ) -> answers.WriteResult:
         """Move everything elsewhere, and place nothing new on it. After ``deadline_s`` what is left is stopped
         at once, whatever disruption budgets say (0: never, or as an earlier call said)."""
+        if not 0 <= deadline_s < MAX_BOUND_S:
+            raise InvalidError(f"deadline_s: expected seconds from now, or 0, got {deadline_s!r}")
         call = calls.drain_node(node, request_id or new_request_id(), deadline_ms=round(deadline_s * 1000))
         return await self._call(call)
 
@@ -592,4 +601,15 @@ class Client(Hands):
 
 
 def _spec(job: Job) -> model.JobSpec:
-    return job if isinstance(job, model.JobSpec) else job.spec()
+    if isinstance(job, model.JobSpec):
+        return job
+    make = getattr(job, "spec", None)
+    made = make() if callable(make) else None
+    if not isinstance(made, model.JobSpec):
+        raise InvalidError(f"expected a Job or a JobSpec, got {type(job).__name__}")
+    return made
+
+
+def _check_bound(name: str, value: Any) -> None:
+    if not isinstance(value, (int, float)) or not 0 < value < MAX_BOUND_S:
+        raise InvalidError(f"{name}: expected seconds, more than 0 and less than {MAX_BOUND_S:g}, got {value!r}")

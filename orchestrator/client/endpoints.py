@@ -19,11 +19,13 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from orchestrator.client.calls import SERVICE, Call, Stream
+from orchestrator.contract.address import problem
 from orchestrator.contract.channel import WHICH_PEERS, TlsFiles
 from orchestrator.contract.errors import (
     InvalidError,
     NoLeaderError,
     OverloadedError,
+    PreconditionError,
     RaftsmanError,
     StartupError,
     TimeoutError_,
@@ -47,6 +49,8 @@ LONGEST_PAUSE_S = 5.0
 CONNECT_S = 1.0
 LEARN_S = 1.0
 """So often at most a call also asks who the peers are; a client that lives long outlives all that it was made with."""
+CLOSED = "CLOSED"
+"""Reason of what a call of a closed client raises."""
 UNREACHABLE = "UNREACHABLE"
 """Reason of a ``NoLeaderError`` when not one peer could be reached."""
 
@@ -128,19 +132,55 @@ class Endpoints:
     def __init__(self, addresses: Sequence[str], tls: TlsFiles | None) -> None:
         if not addresses:
             raise InvalidError("a client needs at least one endpoint (host:port)")
+        for at in addresses:
+            if wrong := problem(at):
+                raise InvalidError(f"endpoint: {wrong}", field="endpoints")
         self._all = [Endpoint(address, tls) for address in dict.fromkeys(addresses)]
         self._gone: list[Endpoint] = []  # forgotten; a call may still run there
         self._tls = tls
         self._given = frozenset(addresses)
         self._first = 0
         self._asked_s = float("-inf")  # when a peer was last asked who the peers are
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
 
     @property
     def addresses(self) -> tuple[str, ...]:
         return tuple(endpoint.address for endpoint in self._all)
 
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
     async def close(self) -> None:
-        await asyncio.gather(*(endpoint.close() for endpoint in [*self._all, *self._gone]))
+        closed, self._closed = self._closed, True  # first: nobody is to dial anew
+        if not closed and self._is_ours():
+            await asyncio.gather(*(endpoint.close() for endpoint in [*self._all, *self._gone]))
+
+    def enter(self) -> None:
+        """Before each call: connections belong to the event loop that made them. Raises ``PreconditionError``."""
+        self.require_open()
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        if self._is_ours():
+            return
+        if not self._loop.is_closed():
+            raise PreconditionError(
+                "this client serves another event loop: make one for each (or a SyncClient, which any thread may use)",
+                reason="OTHER_LOOP",
+            )
+        # As after one asyncio.run in the next one: what that loop left behind can be neither used nor closed.
+        self._all = [Endpoint(one.address, self._tls) for one in self._all]
+        self._gone = []
+        self._loop = asyncio.get_running_loop()
+
+    def require_open(self) -> None:
+        """Raises ``PreconditionError`` once the client was closed, also in the middle of a call."""
+        if self._closed:
+            raise PreconditionError("this client is closed: make another one", reason=CLOSED)
+
+    def _is_ours(self) -> bool:
+        return self._loop is asyncio.get_running_loop()
 
     # ------------------------------------------------------------------ peers come and go
 
@@ -177,6 +217,7 @@ class Endpoints:
 
         ``leaderless_s``: a peer that still knows no leader after so long is believed, and not asked again.
         """
+        self.enter()
         attempts = _Attempts(self, call, timeout_s, leaderless_s)
         try:
             message = await attempts.run()
@@ -202,11 +243,13 @@ class Endpoints:
         not worth retrying at once, and anything else when nothing was heard for ``patience_s``; where a peer says that
         it knows no leader, for ``leaderless_s``.
         """
+        self.enter()
         heard = time.monotonic()
         refusals = 0
         failures: dict[str, RaftsmanError] = {}
         while True:
             for endpoint in self.in_order():
+                self.require_open()
                 call = make()
                 error: RaftsmanError
                 if not await endpoint.connected(CONNECT_S):
@@ -224,6 +267,11 @@ class Endpoints:
                     if not error.retryable:
                         raise error from None
                     failures[endpoint.address] = error
+                except asyncio.CancelledError:
+                    task = asyncio.current_task()
+                    if task is None or task.cancelling():
+                        raise
+                    failures[endpoint.address] = error = _cut_off()
                 finally:
                     rpc.cancel()
                 if isinstance(error, OverloadedError):
@@ -258,6 +306,10 @@ class _Attempts:
             now = time.monotonic()
             if now >= self._deadline:
                 raise self._out_of_time()
+            if not (self._call.is_write and self._maybe_done):
+                self._endpoints.require_open()
+            elif self._endpoints.closed:
+                raise self._unknown("the client was closed before an answer came")
             if now >= start_at:
                 untried = untried or self._endpoints.in_order()
                 busy = set(self._flying.values())
@@ -275,7 +327,8 @@ class _Attempts:
             done, _ = await asyncio.wait(self._flying, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 endpoint = self._flying.pop(task)
-                failure = task.exception()
+                # Its channel was closed, by somebody else than whoever waits here.
+                failure = _cut_off() if task.cancelled() else task.exception()
                 if failure is None:
                     self._endpoints.answered(endpoint)
                     return task.result()
@@ -296,9 +349,12 @@ class _Attempts:
 
     def _failed(self, endpoint: Endpoint, failure: BaseException) -> float:
         """Note a failed attempt; returns how long to wait, or raises what no retry would change."""
-        if not isinstance(failure, grpc.aio.AioRpcError):
+        if isinstance(failure, grpc.aio.AioRpcError):
+            error = from_rpc_error(failure)
+        elif isinstance(failure, UnknownOutcomeError):
+            error = failure
+        else:
             raise failure
-        error = from_rpc_error(failure)
         self._failures[endpoint.address] = error
         if isinstance(error, TimeoutError_):
             self._maybe_done = True
@@ -316,14 +372,21 @@ class _Attempts:
 
     def _out_of_time(self) -> RaftsmanError:
         if self._call.is_write and (self._maybe_done or self._flying):
-            return UnknownOutcomeError(
-                f"no answer within {self._timeout_s:g} s: {self._call.method} may or may not have happened. "
-                f"Repeating it with request id {self._call.request_id} does it at most once",
-                request_id=self._call.request_id,
-            )
+            return self._unknown(f"no answer within {self._timeout_s:g} s")
         if self._flying and not self._failures:
             return TimeoutError_(f"no answer within {self._timeout_s:g} s from {', '.join(self._endpoints.addresses)}")
         return nobody(self._failures, self._timeout_s)
+
+    def _unknown(self, why: str) -> UnknownOutcomeError:
+        return UnknownOutcomeError(
+            f"{why}: {self._call.method} may or may not have happened. "
+            f"Repeating it with request id {self._call.request_id} does it at most once",
+            request_id=self._call.request_id,
+        )
+
+
+def _cut_off() -> UnknownOutcomeError:
+    return UnknownOutcomeError("no answer: the connection was closed here", reason=UNCONNECTED)
 
 
 def pause_s(error: OverloadedError, refusals: int) -> float:
@@ -352,11 +415,15 @@ def nobody(failures: dict[str, RaftsmanError], timeout_s: float) -> RaftsmanErro
 def _short(error: RaftsmanError) -> str:
     text = error.message.lower()
     for mark, words in (
+        ("wrong_version_number", "no TLS is spoken there"),  # a peer without it, or the port of something else
+        ("failed parsing http/2", "no gRPC is spoken there, or only with TLS"),
+        ("lookup", "no such host"),
         ("refused", "connection refused"),
         ("certificate has expired", "its certificate has expired"),
         ("not yet valid", "its certificate is not valid yet, or a clock is wrong"),
         ("certificate", "its certificate is of another authority"),
         ("ssl", "TLS failed"),
+        ("handshake", "TLS failed"),
     ):
         if mark in text:
             return words

@@ -228,7 +228,7 @@ class Hands:
             rest: tuple[str, ...] = (where.group, str(where.ordinal))
         else:
             parts = split_place(where)
-            if len(parts) > 3 or not all(parts) or (len(parts) == 3 and not parts[2].isdigit()):
+            if len(parts) > 3 or not all(parts) or (len(parts) == 3 and not parts[2].isdecimal()):
                 raise InvalidError(f"expected JOB, JOB/GROUP, JOB/ORDINAL or JOB/GROUP/ORDINAL, got {where!r}")
             space = self.namespace if namespace is None else namespace
             job, rest = parts[0], tuple(parts[1:])
@@ -255,5 +255,5 @@ def _matches(id_: model.AllocationId, rest: tuple[str, ...]) -> bool:
     if len(rest) == 2:
         return (id_.group, str(id_.ordinal)) == rest
     if len(rest) == 1:
-        return id_.group == rest[0] or (rest[0].isdigit() and id_.ordinal == int(rest[0]))
+        return id_.group == rest[0] or (rest[0].isdecimal() and id_.ordinal == int(rest[0]))
     return True

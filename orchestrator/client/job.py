@@ -55,17 +55,18 @@ class Task:
     stop_signal: str = ""
     stop_timeout: Quantity | None = None
     health: Mapping[str, Any] | None = None
+    custom: Mapping[str, int] | None = None
+    timeout: Quantity | None = None
+    workload: str | Mapping[str, Any] = ""
 
     def document(self) -> dict[str, Any]:
         """As in a job file."""
         made = {key: _plain(getattr(self, key)) for key in _PLAIN_KEYS if getattr(self, key)}
         if not self.init:
             made["init"] = False
-        resources = {
-            key: _plain(getattr(self, key))
-            for key in ("cpu", "memory", "disk", "gpus", "cpu_max", "memory_max")
-            if getattr(self, key) is not None
-        }
+        if self.timeout is not None:
+            made["timeout"] = self.timeout
+        resources = {key: _plain(getattr(self, key)) for key in _RESOURCE_KEYS if getattr(self, key) is not None}
         if resources:
             made["resources"] = resources
         stop: dict[str, Any] = {"signal": self.stop_signal} if self.stop_signal else {}
@@ -79,14 +80,18 @@ class Task:
 _PLAIN_KEYS = (
     "name", "image", "command", "args", "env", "variables", "driver", "work_dir", "user", "privileged", "volumes",
     "role", "pull_policy", "auth", "env_file", "hostname", "labels", "pids_limit", "ulimits", "shm_size", "read_only",
-    "tmpfs", "logging", "cap_add", "cap_drop", "files", "health",
+    "tmpfs", "logging", "cap_add", "cap_drop", "files", "health", "workload",
 )  # fmt: skip
 """Fields that are keys of a job file as they are; what is empty is left out."""
+_RESOURCE_KEYS = ("cpu", "memory", "disk", "gpus", "custom", "cpu_max", "memory_max")
 _TASK_FIELDS = tuple(field.name for field in fields(Task) if field.name != "name")
 
 
 class Job:
     """A job of one group: a single task by keywords, or several as ``tasks=[Task(...), Task(...)]``.
+
+    Of several groups: ``groups=[{"name": "api", "count": 2, "tasks": [Task(...)]}, ...]``, mappings with the keys of a
+    job file. Every other keyword is the key of a job file, too (the keys of ``resources`` and ``stop`` flat).
 
     Raises InvalidError when made from what is not a job; TypeError for unknown keywords, as any call does.
     """
@@ -110,6 +115,18 @@ class Job:
         restart: Mapping[str, Any] | None = None,
         update: Mapping[str, Any] | None = None,
         metadata: Mapping[str, str] | None = None,
+        affinity: Sequence[Mapping[str, Any]] = (),
+        distinct_hosts: bool = False,
+        spread: Sequence[str | Mapping[str, Any]] = (),
+        tolerations: Sequence[str | Mapping[str, Any]] = (),
+        datasets: Sequence[str] = (),
+        locality: int | None = None,
+        gang: bool | str | Mapping[str, Any] = False,
+        services: Mapping[str, Any] | Sequence[Any] | None = None,
+        needs: Sequence[str] = (),
+        periodic: str | Mapping[str, Any] = "",
+        parameterized: bool | Mapping[str, Any] = False,
+        groups: Sequence[Mapping[str, Any]] = (),
         **task: Any,
     ) -> None:
         unknown = sorted(set(task) - set(_TASK_FIELDS))
@@ -117,6 +134,8 @@ class Job:
             raise TypeError(f"Job() got an unexpected keyword argument '{unknown[0]}'")
         if tasks and task:
             raise TypeError(f"Job() takes either tasks= or the keywords of one task, not both ('{sorted(task)[0]}')")
+        if groups and (tasks or task):
+            raise TypeError("Job() takes either groups= or the tasks of one group, not both")
         document: dict[str, Any] = {
             "name": name,
             "namespace": namespace,
@@ -124,8 +143,11 @@ class Job:
             "priority": priority,
             "on_disconnect": on_disconnect,
             "constraints": list(constraints),
-            "count": count,
         }
+        if not groups:
+            document["count"] = count
+        elif count != 1:
+            raise TypeError("Job() takes either groups= or count=: each group has its own")
         for key, value in (
             ("ports", ports),
             ("placement", placement),
@@ -133,16 +155,29 @@ class Job:
             ("update", update),
             ("metadata", metadata),
             ("network_mode", network_mode),
+            ("affinity", affinity),
+            ("distinct_hosts", distinct_hosts),
+            ("spread", spread),
+            ("tolerations", tolerations),
+            ("datasets", datasets),
+            ("gang", gang),
+            ("services", services),
+            ("needs", needs),
+            ("periodic", periodic),
+            ("parameterized", parameterized),
+            ("groups", groups),
         ):
             if value:
                 document[key] = _plain(value)
+        if locality is not None:
+            document["locality"] = locality
         if not preemptible:
             document["preemptible"] = False
         if disruption is not None:
             document["disruption"] = _plain(disruption)
         if tasks:
             document["tasks"] = [one.document() for one in tasks]
-        else:
+        elif not groups:
             document |= Task(**task).document()
         # Only here: the command line makes clients without paying for pydantic.
         from orchestrator.jobfile.file import from_document
@@ -158,6 +193,8 @@ class Job:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Task):
+        return value.document()
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -137,10 +137,12 @@ def _problem(end: SessionEnd) -> RaftsmanError | None:
 
 async def open_session(endpoints: Endpoints, wanted: SessionOpen, timeout_s: float) -> Session:
     """A session that has begun. Raises what the peer or the agent answered, ``NoLeaderError`` where nobody did."""
+    endpoints.enter()
     deadline = time.monotonic() + timeout_s
     failures: dict[str, RaftsmanError] = {}
     while True:
         for endpoint in endpoints.in_order():
+            endpoints.require_open()
             if not await endpoint.connected(CONNECT_S):
                 failures[endpoint.address] = UnknownOutcomeError("cannot connect", reason=UNCONNECTED)
                 continue

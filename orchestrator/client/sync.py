@@ -7,6 +7,8 @@ threads; not after a fork.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import contextlib
 import copy
 import functools
 import threading
@@ -15,9 +17,10 @@ from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from orchestrator.client import aio, contexts, sessions
+from orchestrator.client.endpoints import CLOSED
 from orchestrator.contract import answers, model
 from orchestrator.contract.channel import TlsFiles
-from orchestrator.contract.errors import RaftsmanError
+from orchestrator.contract.errors import PreconditionError, RaftsmanError, UnknownOutcomeError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,24 +31,38 @@ class _Loop:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._turn = threading.Lock()  # what is begun before the end is told of it
+        self._ending = False
         self._thread = threading.Thread(target=self._loop.run_forever, name="raftsman-client", daemon=True)
         self._thread.start()
 
     @property
     def closed(self) -> bool:
-        return self._loop.is_closed()
+        return self._ending
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        """What ``work`` returns or raises. Raises ``PreconditionError`` once closed; ``UnknownOutcomeError`` where that
+        came while it was under way."""
+        with self._turn:
+            if self._ending:
+                work.close()
+                raise PreconditionError("this client is closed: make another one", reason=CLOSED)
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
+        except concurrent.futures.CancelledError:
+            raise UnknownOutcomeError(
+                "the client was closed before an answer came: what was to be changed may or may not be", reason=CLOSED
+            ) from None
         except BaseException:  # Ctrl-C in the waiting thread: the call must not go on by itself
             future.cancel()
             raise
 
     def close(self) -> None:
-        if self._loop.is_closed():
-            return
+        with self._turn:
+            if self._ending:
+                return
+            self._ending = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         left = asyncio.all_tasks(self._loop)
@@ -80,8 +97,9 @@ def _iterating(
                 yield item
         finally:
             close = getattr(source, "aclose", None)
-            if close is not None and not self._loop.closed:
-                self._loop.run(close())
+            if close is not None:
+                with contextlib.suppress(PreconditionError):
+                    self._loop.run(close())
 
     functools.update_wrapper(iterate, method)
     return iterate
@@ -215,9 +233,9 @@ class Client:
 
     def close(self) -> None:
         """Close all connections and end the thread; idempotent."""
-        if not self._loop.closed:
+        with contextlib.suppress(PreconditionError):  # another thread was faster
             self._loop.run(self._aio.close())
-            self._loop.close()
+        self._loop.close()
 
     @property
     def endpoints(self) -> tuple[str, ...]:

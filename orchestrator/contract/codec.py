@@ -102,10 +102,18 @@ def _decode_slowly(kind: type[D], plan: tuple[_Field, ...], message: Message) ->
         try:
             values[field.name] = field.take(message)
         except CodecError as error:
-            raise CodecError(f"{field.name}.{error}") from None
+            raise CodecError(f"{field.name}{'' if str(error).startswith('[') else '.'}{error}") from None
         except ValueError as error:
-            raise CodecError(f"{field.name}: {error}") from None
+            said = _no_such(field.convert, getattr(message, field.name)) or error
+            raise CodecError(f"{field.name}: {said}") from None
     return kind(**values)
+
+
+def _no_such(convert: _Convert | None, number: Any) -> str:
+    """What an enum's field may hold, for whoever filled in something else; "" of other fields."""
+    if not (isinstance(convert, type) and issubclass(convert, enum.IntEnum)):
+        return ""
+    return f"expected {', '.join(f'{one.name} ({int(one)})' for one in convert)}; got {number}"
 
 
 _makers: dict[tuple[type, type], Callable[[Message], Any]] = {}
@@ -285,7 +293,10 @@ def _repeated(name: str, inner: Any) -> _Field:
                 encode(value, add())
 
         def convert_messages(subs: Any) -> Any:
-            return tuple([decode(kind, sub) for sub in subs])
+            try:
+                return tuple([decode(kind, sub) for sub in subs])
+            except CodecError:
+                return tuple([_decode_at(kind, sub, at) for at, sub in enumerate(subs)])
 
         return _Field(name, put_messages, lambda message: convert_messages(getattr(message, name)), convert_messages)
     convert_in, convert_out = _converters(inner)
@@ -300,6 +311,13 @@ def _repeated(name: str, inner: Any) -> _Field:
     return _Field(name, put, lambda message: convert(getattr(message, name)), convert)
 
 
+def _decode_at(kind: type, sub: Message, at: int) -> Any:
+    try:
+        return decode(kind, sub)
+    except CodecError as error:
+        raise CodecError(f"[{at}].{error}") from None
+
+
 def _message(name: str, kind: type, default: Any, has_default: bool) -> _Field:
     def put(message: Message, value: Any) -> None:
         sub = getattr(message, name)
@@ -310,7 +328,7 @@ def _message(name: str, kind: type, default: Any, has_default: bool) -> _Field:
         if not message.HasField(name):
             if has_default:
                 return default
-            raise CodecError("is missing")
+            raise ValueError("is missing")
         return decode(kind, getattr(message, name))
 
     return _Field(name, put, take, lambda sub: decode(kind, sub))

@@ -16,7 +16,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from orchestrator.contract.errors import OverloadedError, RaftsmanError, UnknownOutcomeError, from_reason
+from orchestrator.contract.errors import InvalidError, OverloadedError, RaftsmanError, UnknownOutcomeError, from_reason
 
 DOMAIN = "raftsman"
 DETAILS_KEY = "grpc-status-details-bin"
@@ -105,9 +105,9 @@ def from_rpc_error(error: Any) -> RaftsmanError:
     if name == "RESOURCE_EXHAUSTED" and "pending requests" in message:
         # gRPC refused it before the peer's loop saw it (``channel.SERVER_OPTIONS``).
         return OverloadedError(f"the peer has more calls than it can take: {message}", retry_after_ms=200)
-    if name == "RESOURCE_EXHAUSTED":
+    if name == "RESOURCE_EXHAUSTED" and "larger than max" in message:
         # gRPC itself says this of a message over the size limit; trying again would not help.
-        return RaftsmanError(message, reason="RESOURCE_EXHAUSTED")
+        return InvalidError(f"the message is too large, send less in one call: {message}")
     if name == "UNIMPLEMENTED":
         return RaftsmanError(f"the peer does not know this call: {message}", reason="UNIMPLEMENTED")
     if name in ("UNKNOWN", "INTERNAL", "DATA_LOSS"):

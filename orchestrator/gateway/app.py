@@ -38,6 +38,8 @@ from orchestrator.jobfile import file
 JOB_BYTES = 1024 * 1024
 SSE_PING_S = 15
 FIRST_EVENT_S = 0.3
+FRESH_S = 1.0
+"""So long the leader is waited for where any peer can say something."""
 """How long a new event stream may be found to be collected (410) before its headers go out."""
 
 
@@ -239,21 +241,26 @@ def _add_cluster(app: FastAPI, client: Client) -> None:
 
     @app.get("/api/v1/cluster")
     async def cluster_status() -> dict[str, Any]:
-        status: dict[str, Any] = plain(await client.cluster_status(stale=True))
-        return status
+        try:  # only the leader knows how far behind the others are
+            status = await client.at_most(FRESH_S).cluster_status()
+        except RaftsmanError:
+            status = await client.cluster_status(stale=True)
+        shown: dict[str, Any] = plain(status)
+        return shown
 
     @app.get("/api/v1/events")
     async def events(request: Request, after: int | None = None, namespace: str = "*") -> Response:
         position = _position(request.headers.get("last-event-id"), after)
         stream = _events_after(client, position, namespace)
-        # A position that is collected already is an answer (410), not a broken stream: look before the headers go out.
+        # A position that is collected already (410), or a wrong question, is an answer and not a broken stream: look
+        # before the headers go out.
         first = asyncio.ensure_future(anext(stream))
         try:
             await asyncio.wait({first}, timeout=FIRST_EVENT_S)
         except asyncio.CancelledError:
             first.cancel()
             raise
-        if first.done() and isinstance(first.exception(), OutOfRangeError):
+        if first.done() and isinstance(first.exception(), (OutOfRangeError, InvalidError)):
             error = first.exception()
             assert error is not None
             raise error

@@ -50,11 +50,19 @@ class Problem:
         return f"{dotted(self.path)}: {self.text}" if self.path else self.text
 
 
+MAX_STEP = 128
+
+
 def dotted(path: Path) -> str:
-    """``groups[0].tasks[1].image``."""
+    """``groups[0].tasks[1].image``; names that a terminal would not show are quoted, long ones cut."""
     text = ""
     for step in path:
-        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+        if isinstance(step, int):
+            text += f"[{step}]"
+            continue
+        shown = step if len(step) <= MAX_STEP else f"{step[:MAX_STEP]}..."
+        shown = shown if shown.isprintable() else repr(shown)
+        text += f".{shown}" if text else shown
     return text
 
 
@@ -224,7 +232,9 @@ def _group(at: Path, group: GroupSpec, job_type: JobType, namespace: str, job: s
     yield from _placed(rollout_rules.update_rules(at, group, job_type))
     yield from _placed(batch_rules.group_rules(at, group))
     yield from _between((*at, "restart", "attempts"), group.restart.attempts, 0, limits.MAX_ATTEMPTS)
-    yield from _between((*at, "restart", "delay_ms"), group.restart.delay_ms, 0, limits.MAX_DELAY_MS)
+    yield from _between(
+        (*at, "restart", "delay_ms"), group.restart.delay_ms, 0, limits.MAX_DELAY_MS, "must be from 0 to 24h", " ms"
+    )
     yield from _ports((*at, "ports"), group.ports)
     yield from _placed(service_rules.group_rules(at, group, namespace, job))
     yield from _placed(container_rules.group_rules(at, group))
@@ -289,7 +299,9 @@ def _task(at: Path, task: TaskSpec) -> _Found:
     if task.stop.signal not in limits.SIGNALS:
         hint = near_miss(task.stop.signal, limits.SIGNALS)
         yield Problem((*at, "stop", "signal"), f"no such signal {_quoted(task.stop.signal)}{hint}")
-    yield from _between((*at, "stop", "timeout_ms"), task.stop.timeout_ms, 0, limits.MAX_STOP_TIMEOUT_MS)
+    yield from _between(
+        (*at, "stop", "timeout_ms"), task.stop.timeout_ms, 0, limits.MAX_STOP_TIMEOUT_MS, "must be from 0 to 1h", " ms"
+    )
     if task.work_dir:
         yield from _absolute((*at, "work_dir"), task.work_dir)
     if task.user and not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}(:[A-Za-z0-9_.-]{1,64})?", task.user):
@@ -476,10 +488,10 @@ def _unique(field: str, what: str, names: list[str]) -> _Found:
         seen.add(name)
 
 
-def _between(at: Path, value: int, low: int, high: int, text: str = "") -> _Few:
+def _between(at: Path, value: int, low: int, high: int, text: str = "", unit: str = "") -> _Few:
     if low <= value <= high:
         return ()
-    return (Problem(at, f"{text or f'must be from {low} to {high}'}, not {value}"),)
+    return (Problem(at, f"{text or f'must be from {low} to {high}'}, not {value}{unit}"),)
 
 
 def _absolute(at: Path, path: str) -> _Found:

@@ -7,6 +7,7 @@ told at once, each as ``file:line:column: what was expected; the near miss``.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -121,7 +122,13 @@ def _tree_of(value: Any) -> Any:
         return made
     if isinstance(value, (list, tuple)):
         return Seq(here, [_tree_of(item) for item in value])
-    return Scalar(here, value if value is None or isinstance(value, (bool, int, float)) else str(value))
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return Scalar(here, value)
+    if isinstance(value, os.PathLike):
+        return Scalar(here, os.fspath(value))
+    if hasattr(value, "__index__"):  # a number of a library's own
+        return Scalar(here, int(value))
+    raise InvalidError(f"expected text, numbers, lists and mappings, got {type(value).__name__}: {str(value)[:80]}")
 
 
 def schema() -> dict[str, Any]:

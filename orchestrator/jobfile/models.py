@@ -108,6 +108,15 @@ class ResourceKeys(Keys):
         default=None, description="How many, or count, model, memory, share."
     )
 
+    @field_validator("cpu", "memory")
+    @classmethod
+    def _is_something(cls, value: int, info: ValidationInfo) -> int:
+        """Nothing would be the same as leaving it out."""
+        if value == 0:
+            default = f"{limits.DEFAULT_CPU_MILLIS}m" if info.field_name == "cpu" else f"{limits.DEFAULT_MEMORY_MIB}Mi"
+            raise ValueError(f"expected more than 0; leave it out for {default}")
+        return value
+
     def build(self) -> nouns.Resources:
         return nouns.Resources(
             cpu_millis=self.cpu,

@@ -80,6 +80,7 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _INT = re.compile(r"[-+]?\d{1,30}")
 _FLOAT = re.compile(r"[-+]?(\d{1,30}\.\d{0,30}|\.\d{1,30}|\d{1,30})([eE][-+]?\d{1,5})?")
+MERGE = "<<"
 _STANDARD_TAG = "tag:yaml.org,2002:"
 
 
@@ -124,7 +125,9 @@ def _read(text: str, mistakes: list[Mistake]) -> Node | None:
                 raise _Stop
             continue
         if isinstance(event, (yaml.SequenceEndEvent, yaml.MappingEndEvent)):
-            stack.pop()
+            ended, _ = stack.pop()
+            if isinstance(ended, Map) and MERGE in ended.by_key:
+                _merge(ended, mistakes)
             continue
         if isinstance(event, yaml.AliasEvent):
             node = _alias(event, anchors, stack, place, mistakes)
@@ -176,6 +179,19 @@ def _attach(parent: tuple[Seq | Map, list[tuple[str, Place]]], node: Node, place
     if earlier is not None:
         notes.append(Mistake(place, f"key '{key}' is there twice (first in line {earlier.key_place.line})"))
     pending.append((key, place))
+
+
+def _merge(into: Map, mistakes: list[Mistake]) -> None:
+    """``<<: *base``, or a list of such: what they say and the mapping does not, the first of them first."""
+    merged = into.by_key.pop(MERGE)
+    into.entries.remove(merged)
+    for one in merged.value.items if isinstance(merged.value, Seq) else [merged.value]:
+        if not isinstance(one, Map):
+            mistakes.append(Mistake(one.place, f"'{MERGE}' takes a mapping, or a list of mappings"))
+            continue
+        for entry in one.entries:
+            if entry.key not in into.by_key:
+                into.add(entry)
 
 
 def _alias(

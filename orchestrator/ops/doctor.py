@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import datetime
-import json
 import os
 import shutil
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import click
 
+from orchestrator.cli.output import structured
 from orchestrator.cli.session import Session, common
 from orchestrator.client import contexts
 from orchestrator.client.aio import Client
@@ -43,8 +43,8 @@ DISK_WARN_MIB, DISK_FAIL_MIB = 2_048, 256
 def command(session: Session, data: Path | None) -> None:
     """Look at the engine, GPUs, ports, clocks, permissions and certificates. Exits 1 when something fails."""
     found = asyncio.run(_collect(session, data or default_data()))
-    if session.output == "json":
-        click.echo(json.dumps([dataclasses.asdict(one) for one in found], indent=2))
+    if session.output in ("json", "yaml"):
+        click.echo(structured([dataclasses.asdict(one) for one in found], session.output))
     else:
         for one in found:
             click.echo(f"{one.level:<5} {one.check:<13} {one.text}")

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from agent.driver import Exit, Instance, InstanceState, LogsGoneError, RunId, RunSpec, run_name
+from agent.output import LOOK_S
 from agent.reconcile import Resize
 from agent.records import Record
 from orchestrator.contract.model import (
@@ -43,6 +44,11 @@ def planted(key: AssignmentKey, *, node: str = NODE, cluster: str = CLUSTER) -> 
         runtime_id="planted",
         state=InstanceState.RUNNING,
     )
+
+
+async def read_all(bench: Bench, key: AssignmentKey, *, follow: bool) -> bytes:
+    said = bench.supervisor.logs(key, "main", previous=False, follow=follow, tail_lines=0, offset=0)
+    return b"".join([chunk.data async for chunk in said])
 
 
 async def test_an_assignment_is_started_and_its_states_are_reported_in_order(bench: Bench) -> None:
@@ -404,6 +410,49 @@ async def test_logs_of_what_is_not_here_say_why(bench: Bench) -> None:
         await read(key, "side")
     with pytest.raises(LogsGoneError, match="was not restarted"):
         await read(key, "main", previous=True)
+
+
+async def test_who_follows_a_run_that_has_yet_to_begin_gets_all_of_it(bench: Bench) -> None:
+    key = key_of()
+    unknown = asyncio.create_task(
+        read_all(bench, key, follow=True)
+    )  # the peer knows of the placement, the agent does not yet
+    bench.driver.hold_prepare = asyncio.Event()
+    await bench.assign(assignment_of(key, fake_task(FAKE_OUTPUT="42\n"), job_type=JobType.BATCH))
+    await bench.wait_state(key, AllocState.STARTING)
+    begun = asyncio.create_task(read_all(bench, key, follow=True))
+    await asyncio.wait({begun, unknown}, timeout=3 * LOOK_S)
+    assert not begun.done() and not unknown.done()
+    bench.driver.hold_prepare.set()
+    await bench.wait_state(key, AllocState.RUNNING)
+    bench.driver.end(name_of(key), Exit(code=0))
+    assert await begun == await unknown == b"42\n"
+
+
+async def test_who_follows_a_run_that_is_only_created_waits_for_its_output(bench: Bench) -> None:
+    key = key_of()
+    bench.driver.hold_prepare = asyncio.Event()
+    bench.driver.plant(replace(planted(key), state=InstanceState.CREATED))
+    await bench.assign(assignment_of(key, fake_task()))
+    await bench.wait_state(key, AllocState.STARTING)
+    reader = asyncio.create_task(read_all(bench, key, follow=True))
+    await asyncio.wait({reader}, timeout=3 * LOOK_S)
+    assert not reader.done()
+    assert await read_all(bench, key, follow=False) == b""
+    bench.driver.revive(name_of(key))
+    bench.driver.say(name_of(key), b"42\n")
+    bench.driver.end(name_of(key), Exit(code=0))
+    assert await reader == b"42\n"
+
+
+async def test_who_follows_what_never_begins_hears_why(bench: Bench) -> None:
+    key = key_of()
+    await bench.assign(
+        assignment_of(key, fake_task(FAKE_START_NEVER="no such image"), restart=RestartPolicy(attempts=0))
+    )
+    await bench.wait_state(key, AllocState.FAILED)
+    with pytest.raises(LogsGoneError, match="no such image"):
+        await read_all(bench, key, follow=True)
 
 
 async def test_starts_stops_and_what_runs_are_counted(bench: Bench) -> None:

@@ -235,7 +235,7 @@ async def test_a_taint_is_put_on_a_node_by_name_and_a_bad_one_is_refused(api: Ap
     gone = await api.writes.taint_node(pb.TaintNodeRequest(node="abc", drop=[pb.TaintKey(key="gpu")]), call())
     assert gone.changed
     assert not api.state.nodes["abc-1"].taints
-    with pytest.raises(InvalidError, match="effect"):
+    with pytest.raises(InvalidError, match=r"^put\[0\]\.effect: expected NO_SCHEDULE"):
         await api.writes.taint_node(pb.TaintNodeRequest(node="abc", put=[types.Taint(key="gpu")]), call())
     with pytest.raises(InvalidError, match="1 to 64"):
         await api.writes.taint_node(pb.TaintNodeRequest(node="abc"), call())

@@ -103,8 +103,14 @@ async def test_a_submit_is_checked_as_the_real_one_is(api: Api) -> None:
         ([pb.Change(drain="nowhere")], NotFoundError, "no node 'nowhere'"),
         ([pb.Change(like="n1", count=-1)], InvalidError, "count: -1"),
         ([pb.Change(add_node=node("n9", name="name-n1"))], ExistsError, "is called"),
+        (
+            [pb.Change(drain="n1"), pb.Change(add_node=node("n9", taints=[{"key": "k", "effect": 77}]))],
+            InvalidError,
+            r"^changes\[1\]\.add_node\.taints\[0\]\.effect: expected NO_SCHEDULE \(1\)",
+        ),
+        ([pb.Change(submit=job("x", type=77))], InvalidError, r"^changes\[0\]\.submit: type: expected SERVICE \(1\)"),
     ],
-    ids=["none", "empty", "two", "unknown", "negative", "a name that is taken"],
+    ids=["none", "empty", "two", "unknown", "negative", "a name that is taken", "an effect of tomorrow", "a type"],
 )
 async def test_what_cannot_be_asked_is_refused_with_the_place(
     api: Api, changes: list[Any], error: type[Exception], words: str

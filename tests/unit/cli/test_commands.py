@@ -215,9 +215,10 @@ def test_run_of_a_service_that_fails_in_its_first_second_exits_with_four(
             world.allocations = [allocation(state=AllocState.FAILED, reason="exit code 3", exit_code=3)]
 
     peer.on_call = fail_after_the_first_look
-    code, _, err = cli("run", job_file)
+    code, out, err = cli("run", job_file, "-o", "json")
     assert code == 4
     assert "web/main/0 on one: exit code 3" in err
+    assert json.loads(out)["exit_code"] == 4  # a number, as that of an allocation
 
 
 def test_run_of_a_service_that_fails_between_two_questions_exits_with_four(
@@ -367,6 +368,11 @@ def test_what_the_server_refuses_exits_with_two(cli: Cli, peer: FakePeer, job_fi
         (["logs", "web", "-f", "--previous"], "it cannot be followed"),
         (["var", "cas", "x"], "expected: raftsman var cas NAME EXPECT VALUE"),
         (["context", "add", "x", "--endpoint", "nowhere"], "expected HOST:PORT"),
+        (["context", "add", "x", "--endpoint", "http://10.0.0.1:7400"], "without a scheme such as http://"),
+        (["context", "add", "x", "--endpoint", "10.0.0.1:99999"], "expected HOST:PORT"),
+        (["logs", "web/main/\xb2"], "expected JOB, JOB/GROUP or JOB/GROUP/ORDINAL"),
+        (["exec", "web/main/\xb2", "--", "ls"], "expected JOB, JOB/GROUP, JOB/ORDINAL or JOB/GROUP/ORDINAL"),
+        (["scale", "web", "\xb2"], "expected a count such as 3"),
     ],
 )
 def test_wrong_usage_exits_with_two(cli: Cli, arguments: list[str], expected: str) -> None:

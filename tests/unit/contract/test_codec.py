@@ -73,19 +73,23 @@ def test_an_unset_enumeration_gets_the_dataclasss_default() -> None:
 
 def test_an_unset_enumeration_without_a_default_is_refused_by_name() -> None:
     message = types_pb2.JobSpec(constraints=[types_pb2.Constraint(attribute="zone")])
-    with pytest.raises(CodecError, match=r"^constraints\.operator"):
+    with pytest.raises(CodecError, match=r"^constraints\[0\]\.operator"):
         codec.decode(model.JobSpec, message)
 
 
-def test_an_unknown_number_is_refused_by_the_fields_path() -> None:
-    message = types_pb2.JobSpec(groups=[types_pb2.GroupSpec(ports=[types_pb2.PortSpec(protocol=9)])])  # type: ignore[arg-type]
-    with pytest.raises(CodecError, match=r"^groups\.ports\.protocol"):
+def test_an_unknown_number_is_refused_by_the_fields_path_with_those_that_are_known() -> None:
+    ports = [types_pb2.PortSpec(), types_pb2.PortSpec(protocol=9)]  # type: ignore[arg-type]
+    message = types_pb2.JobSpec(groups=[types_pb2.GroupSpec(), types_pb2.GroupSpec(ports=ports)])
+    with pytest.raises(CodecError, match=r"^groups\[1\]\.ports\[1\]\.protocol: expected TCP \(1\), UDP \(2\); got 9$"):
         codec.decode(model.JobSpec, message)
 
 
 def test_a_missing_part_without_a_default_is_refused_by_name() -> None:
-    with pytest.raises(CodecError, match=r"^id"):
+    with pytest.raises(CodecError, match=r"^id: is missing$"):
         codec.decode(model.AssignmentKey, agent_pb2.AssignmentKey(job_uid="u"))
+    report = agent_pb2.ReportStatusesRequest(observations=[agent_pb2.Observation()])
+    with pytest.raises(CodecError, match=r"^key: is missing$"):
+        codec.decode(model.Observation, report.observations[0])
 
 
 def test_an_absent_optional_part_is_none_and_a_present_empty_one_is_not() -> None:

@@ -22,13 +22,20 @@ from orchestrator.contract.answers import (
     JobStatus,
     NodeInfo,
     NodeList,
+    ReadInfo,
     ServiceList,
     SubmitResult,
     WorkloadAnswer,
     WriteResult,
 )
 from orchestrator.contract.batch import Origin
-from orchestrator.contract.errors import NoLeaderError, NotFoundError, OutOfRangeError, PreconditionError
+from orchestrator.contract.errors import (
+    InvalidError,
+    NoLeaderError,
+    NotFoundError,
+    OutOfRangeError,
+    PreconditionError,
+)
 from orchestrator.contract.model import Event, JobSpec, NodeSpec, Resources, Service, TaskMetric, TaskReport
 from orchestrator.contract.rollouts import RolloutAction
 from orchestrator.gateway.app import build_app
@@ -106,10 +113,15 @@ class FakeClient:
         spec = NodeSpec(id="n1", name="one", capacity=Resources(cpu_millis=4000, memory_mib=8192), labels=(("a", "b"),))
         return NodeList(nodes=(NodeInfo(spec=spec, used=Resources(cpu_millis=500, memory_mib=256)),))
 
-    async def cluster_status(self, **_: Any) -> ClusterStatus:
-        return ClusterStatus(cluster_name="test", leader_id="p1" if self.leader else "")
+    async def cluster_status(self, *, stale: bool = False, **_: Any) -> ClusterStatus:
+        if not stale:
+            self._check()
+        read = ReadInfo(stale=stale)
+        return ClusterStatus(cluster_name="test", leader_id="p1" if self.leader else "", read=read)
 
     async def watch_events(self, *, after_index: int, namespace: str) -> AsyncIterator[Event]:
+        if not namespace.islower() and namespace != "*":
+            raise InvalidError(f"namespace: {namespace!r}")
         if 0 < after_index < self.collected_below:
             raise OutOfRangeError("collected")
         for event in self.events:
@@ -265,6 +277,20 @@ async def test_requests_are_counted_by_route_not_by_path(http: httpx.AsyncClient
 async def test_a_collected_position_is_gone(http: httpx.AsyncClient, fake: FakeClient) -> None:
     fake.collected_below = 100
     assert (await http.get("/api/v1/events?after=5")).status_code == 410
+
+
+async def test_a_wrong_question_is_a_400_and_no_stream(http: httpx.AsyncClient) -> None:
+    answer = await http.get("/api/v1/events?after=0&namespace=NOPE")
+    assert (answer.status_code, answer.json()["code"]) == (400, "INVALID")
+
+
+async def test_the_cluster_is_as_its_leader_knows_it_and_without_one_as_somebody_does(
+    http: httpx.AsyncClient, fake: FakeClient
+) -> None:
+    """What a follower knows of another follower is nothing: it looked as if that had been silent since the start."""
+    assert not (await http.get("/api/v1/cluster")).json()["read"]["stale"]
+    fake.leader = False
+    assert (await http.get("/api/v1/cluster")).json()["read"]["stale"]
 
 
 async def read_stream(

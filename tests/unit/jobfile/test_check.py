@@ -24,7 +24,7 @@ from orchestrator.contract.model import (
     StopPolicy,
     TaskSpec,
 )
-from orchestrator.jobfile.check import MAX_PROBLEMS, find, normalise, problems
+from orchestrator.jobfile.check import MAX_PROBLEMS, dotted, find, normalise, problems
 from orchestrator.jobfile.dump import dump
 from orchestrator.jobfile.file import load
 
@@ -224,3 +224,9 @@ def test_any_valid_job_survives_dump_and_load(
     spec = normalise(JobSpec(name="web", groups=(replace(GROUP, tasks=(task,), count=count, gang=gang),)))
     assert problems(spec, placements=None) == []
     assert load(dump(spec)) == spec
+
+
+def test_a_name_that_a_terminal_would_not_show_is_quoted_and_a_long_one_cut() -> None:
+    assert dotted(("groups", 0, "env", "\x1b[31m")) == "groups[0].env.'\\x1b[31m'"
+    assert dotted(("env", "x" * 5000)) == f"env.{'x' * 128}..."
+    assert dotted(("groups", 0, "tasks", 1, "image")) == "groups[0].tasks[1].image"

@@ -43,6 +43,19 @@ BAD: list[tuple[str, str, str]] = [
         GOOD + "count: 1\ncount: 2\n",
         "job.yaml:4:1: key 'count' is there twice (first in line 3)",
     ),
+    ("a-merge-of-text", GOOD + "env: {<<: x}\n", "job.yaml:3:11: '<<' takes a mapping, or a list of mappings"),
+    ("a-merged-mistake", GOOD + "env: &e {A: {}}\nvariables: {<<: *e}\n", "job.yaml:3:13: variables.A: expected text"),
+    (
+        "no-cpu",
+        GOOD + "resources: {cpu: 0m}\n",
+        "job.yaml:3:18: resources.cpu: expected more than 0; leave it out for 100m",
+    ),
+    ("no-memory", GOOD + "resources: {memory: 0}\n", "resources.memory: expected more than 0; leave it out for 128Mi"),
+    (
+        "too-long-a-delay",
+        GOOD + "restart: {delay: 99h}\n",
+        "restart.delay: must be from 0 to 24h, not 356400000 ms",
+    ),
     ("a-twice-written-env", GOOD + "env: {A: 1, A: 2}\n", "job.yaml:3:13: key 'A' is there twice"),
     ("a-path-as-name", "name: ../x\nimage: a\n", "job.yaml:1:7: name: expected 1 to 63 lower-case letters"),
     ("a-name-nearly-right", "name: My_App\nimage: a\n", "got 'My_App'; did you mean 'my-app'?"),
@@ -157,7 +170,7 @@ BAD: list[tuple[str, str, str]] = [
         GOOD + "stop: {signal: SIGTREM}\n",
         "job.yaml:3:16: stop.signal: no such signal 'SIGTREM'; did you mean 'SIGTERM'?",
     ),
-    ("a-day-of-stopping", GOOD + "stop: {timeout: 1d}\n", "stop.timeout: must be from 0 to 3600000"),
+    ("a-day-of-stopping", GOOD + "stop: {timeout: 1d}\n", "stop.timeout: must be from 0 to 1h, not 86400000 ms"),
     (
         "an-unclear-constraint",
         GOOD + "constraints: ['zone ~ eu']\n",

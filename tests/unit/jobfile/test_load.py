@@ -163,6 +163,30 @@ def test_anchors_may_repeat_a_part() -> None:
     assert spec.groups[1].tasks[0].env == (("A", "1"),)
 
 
+def test_merge_keys_give_what_a_mapping_does_not_say() -> None:
+    text = """
+        name: web
+        groups:
+          a:
+            tasks:
+              main: &main
+                image: nginx
+                env: &env {A: "1", B: "2"}
+                resources: {cpu: 500m}
+          b:
+            tasks:
+              main:
+                <<: *main
+                env: {B: mine, <<: [*env, {A: later, C: "3"}]}
+    """
+    first, second = load(text).groups
+    assert (second.tasks[0].image, second.tasks[0].resources.cpu_millis) == ("nginx", 500)
+    assert (first.tasks[0].env, second.tasks[0].env) == (
+        (("A", "1"), ("B", "2")),
+        (("A", "1"), ("B", "mine"), ("C", "3")),
+    )
+
+
 @pytest.mark.parametrize("short", ["gpus: 2", "gpus: {count: 2}", "gpus: {count: 2, share: 1}"])
 def test_gpus_may_be_a_number(short: str) -> None:
     spec = load(f"name: a\nimage: x\nresources: {{{short}}}\n")

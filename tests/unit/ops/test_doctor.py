@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import socket
 import stat
 from pathlib import Path
 
 import pytest
+import yaml
+from click.testing import CliRunner
 
+from orchestrator.cli.session import Session
 from orchestrator.client.contexts import Context
 from orchestrator.ops import certs, doctor
 from orchestrator.ops.cluster_file import ClusterFile, ClusterRecord
+from orchestrator.ops.finding import Finding
 
 
 @pytest.fixture
@@ -122,3 +127,15 @@ async def test_a_cluster_that_nobody_answers_for_fails_with_the_way_back(context
     (found,) = [one async for one in doctor.cluster(context)]
     assert found.level == "fail"
     assert "raftsman dev" in found.advice
+
+
+@pytest.mark.parametrize("form", ["json", "yaml"])
+def test_what_it_finds_can_be_read_by_programs(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def found(_session: Session, _data: Path) -> list[Finding]:
+        return [Finding(check="disk", level="fail", text="full: /", advice="make room")]
+
+    monkeypatch.setattr(doctor, "_collect", found)
+    done = CliRunner().invoke(doctor.command, ["-o", form])
+    read = json.loads(done.stdout) if form == "json" else yaml.safe_load(done.stdout)
+    assert read == [{"check": "disk", "level": "fail", "text": "full: /", "advice": "make room"}]
+    assert done.exit_code == 1

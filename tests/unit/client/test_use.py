@@ -1,0 +1,211 @@
+"""Clients as programs use, and misuse, them: wrong arguments, closing, several event loops, several threads."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from orchestrator.client import aio, sync
+from orchestrator.client.endpoints import CLOSED
+from orchestrator.contract.errors import InvalidError, NoLeaderError, PreconditionError, UnknownOutcomeError
+from tests.unit.client.fake import FakePeer, job_spec
+
+
+@pytest.fixture
+def peer() -> Iterator[FakePeer]:
+    made = FakePeer()
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+def client(peer: FakePeer) -> Iterator[sync.Client]:
+    with sync.Client(peer.address, timeout_s=20) as made:
+        yield made
+
+
+# ---------------------------------------------------------------------------- wrong arguments
+
+Use = Callable[[Any], Any]
+WRONG: dict[str, tuple[Use, str]] = {
+    "a number as text": (lambda it: it.scale_job("web", "3"), "count: expected a whole number"),
+    "a broken number": (lambda it: it.scale_job("web", 1.5), "count: expected a whole number"),
+    "too large a number": (lambda it: it.scale_job("web", 2**70), "count: expected a whole number of at most 64 bits"),
+    "nothing where a number belongs": (lambda it: it.scale_job("web", None), "count: expected a whole number"),
+    "nothing where a name belongs": (lambda it: it.get_job(None), "name: expected text, got None"),
+    "text that is no UTF-8": (lambda it: it.get_job("\ud800"), "name: expected text"),
+    "a job with text that is no UTF-8": (lambda it: it.submit(job_spec("\ud800")), "surrogates not allowed"),
+    "a number as a value": (lambda it: it.put_variable("a", 5), "value: expected text, got 5"),
+    "a file instead of a job": (lambda it: it.submit("web.yaml"), "expected a Job or a JobSpec, got str"),
+    "a document instead of a job": (
+        lambda it: it.submit_many([{"name": "web"}]),
+        "expected a Job or a JobSpec, got dict",
+    ),
+    "no time": (lambda it: it.drain_node("n1", deadline_s=math.nan), "deadline_s: "),
+    "time without end": (lambda it: it.drain_node("n1", deadline_s=math.inf), "deadline_s: "),
+    "a digit that is no number": (lambda it: it.get_allocation("web/²"), "expected an allocation such as"),
+    "too much for one message": (lambda it: it.put_variable("a", "x" * (17 << 20)), "too large"),
+    "a bound of nothing": (lambda it: it.at_most(0), "timeout_s: expected seconds, more than 0"),
+    "a bound that is no number": (lambda it: it.at_most(math.nan), "timeout_s: "),
+    "a bound that never comes": (lambda it: it.at_most(math.inf), "timeout_s: "),
+    "no bound": (lambda it: it.at_most(None), "timeout_s: "),
+}
+
+
+@pytest.mark.parametrize(("use", "said"), WRONG.values(), ids=WRONG.keys())
+def test_a_wrong_argument_is_named_and_nothing_is_done(
+    client: sync.Client, peer: FakePeer, use: Use, said: str
+) -> None:
+    with pytest.raises(InvalidError) as caught:
+        use(client)
+    assert said in caught.value.message
+    assert peer.world.writes == 0
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["localhost", "http://127.0.0.1:7400", "", ":7400", "127.0.0.1:0", "127.0.0.1:99999", "a b:1", 7400]
+)
+def test_an_endpoint_that_is_none_is_refused_before_anybody_waits(endpoint: Any) -> None:
+    with pytest.raises(InvalidError, match="endpoint: expected HOST:PORT"):
+        aio.Client([endpoint])
+
+
+@pytest.mark.parametrize("endpoint", ["[::1]:7400", "p1:7400", "peer.example.org:65535"])
+def test_an_endpoint_may_be_a_name_or_any_address(endpoint: str) -> None:
+    assert aio.Client(endpoint).endpoints == (endpoint,)
+
+
+def test_the_port_of_something_else_is_called_so() -> None:
+    """As that of the gateway, or of a peer's metrics."""
+    import http.server
+
+    with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as other:
+        serving = threading.Thread(target=other.serve_forever, daemon=True)
+        serving.start()
+        try:
+            it = sync.Client(f"127.0.0.1:{other.server_port}", timeout_s=1)
+            with it, pytest.raises(NoLeaderError, match="no gRPC is spoken there"):
+                it.list_jobs()
+        finally:
+            other.shutdown()
+
+
+# ---------------------------------------------------------------------------- closing
+
+
+async def test_a_closed_client_says_so(peer: FakePeer) -> None:
+    it = aio.Client(peer.address)
+    await it.list_jobs()
+    await it.close()
+    await it.close()
+    for call in (it.list_jobs(), anext(it.watch_events(after_index=0)), it.run_in("web", ["x"])):
+        with pytest.raises(PreconditionError) as caught:
+            await call
+        assert caught.value.reason == CLOSED
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_closed_blocking_client_says_so(peer: FakePeer) -> None:
+    it = sync.Client(peer.address)
+    it.list_jobs()
+    it.close()
+    it.close()
+    for use in (
+        it.list_jobs,
+        lambda: next(it.watch_events()),
+        lambda: next(it.logs("web/0")),
+        lambda: it.exec("web", ["x"]),
+        lambda: it.port_forward("web", 80).start(),
+    ):
+        with pytest.raises(PreconditionError) as caught:
+            use()
+        assert caught.value.reason == CLOSED
+
+
+def heard_by(peer: FakePeer) -> asyncio.Event:
+    """Set once it was called; it never answers."""
+    loop, arrived = asyncio.get_running_loop(), asyncio.Event()
+
+    def tell(_method: str) -> None:
+        loop.call_soon_threadsafe(arrived.set)
+
+    peer.silent, peer.on_call = True, tell
+    return arrived
+
+
+async def test_a_write_that_is_under_way_when_the_client_is_closed_has_an_unknown_outcome(peer: FakePeer) -> None:
+    arrived = heard_by(peer)
+    it = aio.Client(peer.address, timeout_s=60)
+    writing = asyncio.create_task(it.submit(job_spec(), request_id="mine"))
+    await arrived.wait()
+    await it.close()
+    with pytest.raises(UnknownOutcomeError) as caught:
+        await writing
+    assert caught.value.metadata["request_id"] == "mine"
+
+
+async def test_a_watch_ends_with_its_client(peer: FakePeer) -> None:
+    arrived = heard_by(peer)
+    it = aio.Client(peer.address, timeout_s=60)
+    watching = asyncio.ensure_future(anext(it.watch_events(after_index=0)))
+    await arrived.wait()
+    await it.close()
+    with pytest.raises(PreconditionError) as caught:
+        await watching
+    assert caught.value.reason == CLOSED
+
+
+def test_threads_that_wait_when_the_client_is_closed_are_told(peer: FakePeer) -> None:
+    peer.silent, arrived = True, threading.Semaphore(0)
+
+    def tell(_method: str) -> None:
+        arrived.release()
+
+    peer.on_call = tell
+    it = sync.Client(peer.address, timeout_s=60)
+    with ThreadPoolExecutor(4) as threads:
+        waiting = [threads.submit(it.submit, job_spec(f"j{number}")) for number in range(3)]
+        for _ in waiting:
+            assert arrived.acquire(timeout=30)
+        closing = threads.submit(it.close)
+        for one in waiting:
+            with pytest.raises(UnknownOutcomeError):
+                one.result(timeout=30)
+        closing.result(timeout=30)
+    it.close()
+
+
+# ---------------------------------------------------------------------------- loops and threads
+
+
+def test_an_asyncio_client_goes_on_in_the_next_event_loop(peer: FakePeer) -> None:
+    it = aio.Client(peer.address)
+    for _ in range(3):
+        asyncio.run(it.list_jobs())
+    assert len(peer.calls) == 3
+    asyncio.run(it.close())
+
+
+async def test_an_asyncio_client_is_for_one_running_loop_and_says_so(peer: FakePeer) -> None:
+    it = aio.Client(peer.address)
+    await it.list_jobs()
+    with pytest.raises(PreconditionError, match="make one for each"):
+        await asyncio.to_thread(asyncio.run, it.list_jobs())
+    await it.list_jobs()
+    await it.close()
+
+
+def test_many_threads_share_one_blocking_client_and_several_live_side_by_side(peer: FakePeer) -> None:
+    clients = [sync.Client(peer.address, timeout_s=20) for _ in range(3)]
+    with ThreadPoolExecutor(12) as threads:
+        done = [threads.submit(clients[at % 3].submit, job_spec(f"j{at}")) for at in range(60)]
+        assert all(one.result(timeout=60).changed for one in done)
+    assert peer.world.writes == 60
+    for one in clients:
+        one.close()
