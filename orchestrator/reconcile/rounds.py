@@ -222,11 +222,15 @@ class _Turns:
             leave, held = _within_budget(scene, self._stops, number, draining[here])
             return [here.start + place for place in leave], held, note.halted
         gaps = note.missing
+        newest, foreign = instances.newest[here], scene.rows.foreign
+        if bool((self._outdated[here] & foreign[newest]).any()):
+            # Of another type: they may have what the missing ones need, and nobody was promised how many of them stay.
+            gaps = 0
         stopping = self._reachable[here] & ~self._running[here]
         if number in scene.system_nodes:
             # A node that never had room for it must not hold up the others: only what was there before counts.
             expected = np.isin(instances.ordinal[here], list(scene.system_nodes[number]))
-            gaps = int((expected & ~instances.live[here]).sum()) - note.failed - note.waiting
+            gaps = int((expected & ~instances.live[here] & ~foreign[newest]).sum()) - note.failed - note.waiting
         else:
             stopping &= instances.ordinal[here] < scene.groups.count[number]
         victim, halted = choose_victim(

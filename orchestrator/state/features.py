@@ -20,5 +20,8 @@ PAUSED_PROMOTIONS = 4
 """Canaries that are promoted while their rollout is paused leave it paused (``apply_rollouts``)."""
 BUDGETED_DRAINS = 5
 """Whom a drain tells to stop is held against its disruption budget again at commit (``apply_plan``)."""
-HIGHEST = BUDGETED_DRAINS
+HELD_VERSIONS = 6
+"""A version that waits for its promotion, is paused or has failed does not spread: what is missing is placed at the one
+before (``holding``); going back to a version changes sizes in place (``apply_rollouts``)."""
+HIGHEST = HELD_VERSIONS
 """What this version supports."""
