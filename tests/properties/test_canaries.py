@@ -275,7 +275,6 @@ def test_starts_that_fail_at_the_version_before_wait_longer_and_longer() -> None
 
 
 def test_a_group_that_is_new_has_its_canaries_and_one_that_is_gone_stays_until_the_promotion() -> None:
-    world = World(7, BESIDE, 2)
     world = Waiting(BESIDE, 2, rest=False)
     (api,) = world.spec().groups
     former = replace(api, name="old", update=None, count=2)
@@ -422,30 +421,27 @@ def test_a_canary_that_fails_takes_only_itself_back(update: UpdateSpec) -> None:
 
 
 def test_a_version_of_another_type_has_only_its_canaries() -> None:
-    world = World(8, None, 3)
-    world.do(SetFeatureLevel(level=HELD_VERSIONS))
-    (group,) = world.spec().groups
-    batch = replace(world.spec(), type=JobType.BATCH)
-    world.done(world.do(SubmitJobs(jobs=(JobSubmission(spec=batch, uid="u", remember=True),))))
-    for _ in range(3):
+    world = Waiting(BESIDE, 3, rest=False)
+    world.bounded, world.update = False, None
+    world.submit_spec(replace(world.spec(), type=JobType.BATCH))
+    for _ in range(40):
+        world.now_ms += 1_000
         world.lead()
         for row in world.rows():
             world.obey(row)
-    waiting = Waiting.__new__(Waiting)
-    waiting.__dict__.update(world.__dict__)
-    waiting.bounded = False
-    waiting.update = BESIDE
-    waiting.submit(1)
-    waiting.settle()
-    assert waiting.images() == {"web:0": 3, "web:1": 1}, "what runs goes on"
-    for row in waiting.rows():
-        if waiting.state.table.version[row] == 1:
-            waiting.observe(row, AllocState.COMPLETE)
-    waiting.settle()
-    assert waiting.images() == {"web:1": 1}, "and its work is not done twice"
-    waiting.steer(RolloutAction.PROMOTE)
-    waiting.settle()
-    assert waiting.images() == {"web:1": 3} and group.count == 3
+    assert world.images() == {"web:1": 3} and world.job.rollout is None
+    world.update = BESIDE
+    world.submit(2)
+    world.settle()
+    assert world.images() == {"web:1": 3, "web:2": 1}, "what runs goes on"
+    for row in world.rows():
+        if world.state.table.version[row] == 3:
+            world.observe(row, AllocState.COMPLETE)
+    world.settle()
+    assert world.images() == {"web:2": 1}, "and its work is not done twice"
+    world.steer(RolloutAction.PROMOTE)
+    world.settle()
+    assert world.images() == {"web:2": 3}
 
 
 def test_the_version_before_needs_what_it_needs() -> None:
@@ -535,3 +531,33 @@ def test_a_log_with_canaries_makes_the_same_state_on_every_peer() -> None:
         apply(again, entry)
         again = restore(capture(again))
     assert image_hash(capture(again)) == image_hash(capture(world.state))
+
+
+def test_the_deadline_runs_for_a_lost_canary_that_finds_no_room() -> None:
+    """Its node is lost and stays so: that began anew at every look."""
+    world = Waiting(INSTEAD)
+    canary = world.row("web:1")
+    node = world.state.node_at[int(world.state.table.node[canary])].spec.id
+    for other in ("n1", "n2"):
+        if other != node:
+            world.done(world.do(CordonNode(node_id=other, cordoned=True)))
+    world.lose(node)
+    world.lead()
+    assert world.images() == {}
+    world.now_ms += 29_000
+    world.lead()
+    assert world.stands() is RolloutStatus.RUNNING
+    world.now_ms += 2_000
+    world.lead()
+    assert world.stands() is RolloutStatus.FAILED
+
+
+def test_a_drain_ends_where_a_canary_waits_beside_what_it_is_to_replace() -> None:
+    world = Waiting(BESIDE)
+    for node in ("n1", "n2"):
+        world.done(world.do(DrainNode(node_id=node)))
+        world.settle(60)
+        assert not [row for row in world.rows() if world.state.table.node[row] == world.state.nodes[node].slot]
+        assert sum(world.images().values()) >= 4 and world.images()["web:1"] == 1
+        world.done(world.do(CordonNode(node_id=node, cordoned=False)))
+        world.settle()

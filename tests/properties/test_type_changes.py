@@ -46,7 +46,7 @@ class Full(World):
 
     def go_on(self) -> None:
         still = 0
-        while still < 3:
+        while still < 12:  # it waits for 10 s before it gives way
             self.now_ms += 1_000
             before = self.state.index
             self.lead()
