@@ -18,7 +18,7 @@ import numpy as np
 
 from orchestrator.contract.answers import GroupExplanation
 from orchestrator.contract.model import JobType, JobUid, NodeId
-from orchestrator.reconcile.alone import alone
+from orchestrator.reconcile.alone import decided_alone
 from orchestrator.reconcile.explain import remarks
 from orchestrator.reconcile.quota import Allowed, within_quota
 from orchestrator.reconcile.rounds import NO_ROOM, reconcile
@@ -152,10 +152,10 @@ def _left(asks: Sequence[Ask], placements: Placements) -> tuple[int, ...] | None
     """The slots of the jobs that a round that ended at its bound did not get to; None where one of them cannot be
     decided about by itself, or they are too many."""
     placed = np.bincount(np.frombuffer(placements.ask, dtype=np.int32), minlength=len(asks)).tolist()
-    jobs = {ask.job.slot: ask.job.spec for ask, count in zip(asks, placed, strict=True) if count < len(ask)}
-    if not jobs or len(jobs) > LEFT_MAX or not all(map(alone, jobs.values())):
+    left = {ask.job.slot: ask.job for ask, count in zip(asks, placed, strict=True) if count < len(ask)}
+    if not left or len(left) > LEFT_MAX or not all(map(decided_alone, left.values())):
         return None
-    return tuple(sorted(jobs))
+    return tuple(sorted(left))
 
 
 def _round(
@@ -318,7 +318,7 @@ class _Rows:
         counts = np.array([len(one) for one in asks], dtype=np.int64)
         row = (np.cumsum(counts) - counts)[ask] + np.frombuffer(found.at, dtype=np.int32)
         self._placed = {
-            "group": np.array([one.group for one in asks], dtype=np.int32)[ask],
+            "group": np.array([one.group if one.at < 0 else one.at for one in asks], dtype=np.int32)[ask],
             "ordinal": np.concatenate([one.ordinals for one in asks] or [_NONE])[row],
             "attempt": np.concatenate([one.attempts for one in asks] or [_NONE])[row],
             "version": np.array([one.job.version for one in asks], dtype=np.int32)[ask],
@@ -462,7 +462,7 @@ class _Round:
         counts: dict[tuple[int, int], int] = {}
         for key, note in self.work.groups.items():
             held = note.blocked or note.gang or (note.after and not note.skipped)
-            counts[key] = note.waiting + (note.missing if held else 0)
+            counts[key] = note.waiting + note.unpromoted + (note.missing if held else 0)
         for key, (waiting, _) in self.allowed.said.items():
             counts[key] = counts.get(key, 0) + waiting
         for ask, unplaced in zip(self.work.asks, self.served.placements.unplaced, strict=True):
@@ -473,7 +473,7 @@ class _Round:
         found: dict[GroupKey, int] = {}
         for (slot, place), count in counts.items():
             spec = self.view.jobs_by_slot[slot].spec
-            if count:
+            if count and place < len(spec.groups):  # else of a group that only stays until a promotion
                 found[(spec.namespace, spec.name, spec.groups[place].name)] = count
         return found
 
@@ -506,13 +506,15 @@ def _explain_group(
     texts = [*waits, *texts]
     if placed > 0 and job.spec.type is not JobType.SYSTEM:
         texts.append(f"{placed} being placed now")
-    wish = wish_of(job.spec, group, policy=registry.chooser(view.default_placement))
+    short = next((work.asks[at] for at in mine if placements.unplaced[at]), None)
+    asked = job.spec if short is None else short.job.spec  # it may be held at the version before
+    wish = wish_of(asked, asked.groups[place], policy=registry.chooser(view.default_placement))
     if instead := registry.stand_in(wish.policy):
         texts.append(f"placement {wish.policy} is not installed on the leading peer: placed by {instead}")
     if not without:
         return GroupExplanation(
             group=group.name,
-            pending=held_back + note.waiting,
+            pending=held_back + note.waiting + note.unpromoted,
             summary="; ".join(texts) or "nothing is missing",
             hint=hint,
             blocked_by="quota" if over_quota else "gang" if note.gang else _order_word(note),
@@ -530,7 +532,7 @@ def _explain_group(
     waiting_before = sum(1 for at in range(mine[0]) if placements.unplaced[at])
     return GroupExplanation(
         group=group.name,
-        pending=without + held_back + note.waiting,
+        pending=without + held_back + note.waiting + note.unpromoted,
         summary="; ".join([f"{without} without a node: {reasons.summary}", *texts]),
         rejections=reasons.rejections,
         nearest=reasons.nearest,

@@ -117,6 +117,8 @@ def rollout_text(job: JobStatus) -> str:
     said = f"{what}: {rollout.status.name.lower()}, {left} still to be replaced"
     if not rollout.promoted:
         said += "; canaries wait for 'raftsman promote'"
+        if rollout.base_version:
+            said += f", all else is held at version {rollout.base_version}"
     return said + (f"; {rollout.reason}" if rollout.reason else "")
 
 

@@ -111,7 +111,7 @@ def _verdict(job: JobStatus, version: int, text: str) -> Judgement | None:
     if rollout.status is RolloutStatus.PAUSED:
         return Judgement(held=True, text=f"{text}; paused (raftsman resume {job.spec.name})")
     wanted = {group.name: group.update.canaries if group.update else 0 for group in job.spec.groups}
-    if not rollout.promoted and all(one.updated >= wanted.get(one.group, 0) for one in job.groups if one.outdated):
+    if not rollout.promoted and all(one.updated >= min(wanted.get(one.group, 0), one.count) for one in job.groups):
         return Judgement(held=True, text=f"{text}; canaries wait (raftsman promote {job.spec.name})")
     return None
 

@@ -50,7 +50,9 @@ DEFAULT = UpdateSpec(progress_deadline_ms=0)
 class Rollout:
     """``version``: of the job that it brings; a count that changes meanwhile raises it. ``began_version``: the one that
     it began with. ``reverts``: the version that failed and is taken back by this one, 0 = none. ``progress_ms``,
-    ``began_ms``: cluster time of the last newly ready instance, and of the begin."""
+    ``began_ms``: cluster time of the last newly ready instance, and of the begin. ``base_version``: the last one that
+    was promoted, at which what is missing is placed while this one must not spread (``state.holding``); 0: there is
+    none, or the rollout began before all peers knew of it."""
 
     version: int
     began_version: int
@@ -60,6 +62,7 @@ class Rollout:
     began_ms: int = 0
     progress_ms: int = 0
     reason: str = ""
+    base_version: int = 0
 
 
 def surge(update: UpdateSpec | None, count: int) -> int:

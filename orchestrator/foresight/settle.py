@@ -111,9 +111,11 @@ def settle(
         ran.rounds += 1
         if any(map(_went_in, answers)) or obeyed:
             ran.acted_ms = ran.now_ms
+        elif ended:
+            continue  # it is another state by that, also where it made what was planned besides stale
         elif plans:
             return ran  # refused whole: the same state would only bring the same plan again
-        elif not ended and not _sleep(ran, sight, view, end_ms):
+        elif not _sleep(ran, sight, view, end_ms):
             ran.rounds -= 1  # it only found that there is nothing to do
             ran.settled = True
             return ran

@@ -11,6 +11,8 @@ import dataclasses
 from typing import Any
 
 from orchestrator.contract.model import DeviceRequest, GroupSpec, JobSpec, Resources, TaskSpec
+from orchestrator.state.holding import base_spec
+from orchestrator.state.model import Job
 
 _KNOWN: dict[type, frozenset[str]] = {
     JobSpec: frozenset(
@@ -36,8 +38,14 @@ def _others(kind: type) -> tuple[tuple[str, Any], ...]:
 _OTHERS: dict[type, tuple[tuple[str, Any], ...]] = {kind: _others(kind) for kind in _KNOWN}
 
 
+def decided_alone(job: Job) -> bool:
+    """Whether this job's placements depend on no other job, at no version at which anything of it may be placed."""
+    before = base_spec(job)
+    return alone(job.spec) and (before is None or alone(before))
+
+
 def alone(spec: JobSpec) -> bool:
-    """Whether this job's placements depend on no other job, but for the room that is taken."""
+    """Whether the placements of such a job depend on no other job, but for the room that is taken."""
     return _plain(spec) and all(
         _plain(group)
         and all(

@@ -4,12 +4,15 @@ Owns: who gets a successor, who of two live attempts goes. Leaves to others: eve
 is done where nobody has room for a successor (``rounds`` says whom a drain stops first; ``plan`` falls back to it),
 the bound itself (``state.rollouts``). The rules, for a group with ``max_surge``:
 
-- Whoever is ready, of the current version, and on a draining node waits for a successor; at most ``max_surge`` of the
-  group have one at once, those of a rollout included.
+- Whoever is ready, of the current version (or of the one before, at which its group is held), and on a draining node
+  waits for a successor of the same; at most ``max_surge`` of the group have one at once, those of a rollout included.
 - It goes once its successor is ready (for ``min_ready``) on a node that is not draining. So nobody is missing
   meanwhile, and a disruption budget is not asked: whatever it says, nobody is taken down.
 - If the successor ends first, it counts again, and the next one comes as after any failed start. Whose successor has
   failed for good waits for no other: it goes as if the group could not surge.
+- A canary that waits for its promotion beside an instance of the version before is a successor that stays. It goes if
+  its own node is drained, and comes again elsewhere; and where such canaries are all that may surge, the others of the
+  group are drained as if it could not.
 - Two of which no drain needs both (it was cancelled, or the successor's own node is drained): one of them goes, never
   the only one that is ready.
 """
@@ -79,6 +82,10 @@ def _leaver(look: Looking, elder: int, successor: int, moves: Moves, drained: in
     rows, draining = look.scene.rows, look.scene.rows.node_draining
     if not (look.stays[elder] and look.stays[successor]) or rows.node_lost[elder] or rows.node_lost[successor]:
         return -1, STAYS  # one goes already, or cannot be reached
+    if draining[successor] and _waits(look, elder, successor):
+        if look.ready[elder] or not look.ready[successor]:
+            return successor, drained
+        return (elder, drained) if draining[elder] else (-1, STAYS)
     if draining[elder] and not draining[successor]:
         if not look.ready[successor]:
             return -1, STAYS
@@ -87,9 +94,16 @@ def _leaver(look: Looking, elder: int, successor: int, moves: Moves, drained: in
             moves.wake(at_ms)
             return -1, STAYS
         return elder, drained
-    if rows.outdated[elder] or rows.outdated[successor]:
+    if rows.wrong[elder] or rows.wrong[successor] or rows.outdated[elder] != rows.outdated[successor]:
         return -1, STAYS  # a rollout's
     return (successor if look.ready[elder] or not look.ready[successor] else elder), spare
+
+
+def _waits(look: Looking, elder: int, successor: int) -> bool:
+    """Whether ``successor`` is a canary beside what it is to replace, and waits for its promotion."""
+    rows = look.scene.rows
+    hold = look.scene.groups.holds[int(rows.group[successor])]
+    return hold is not None and hold.beside and bool(rows.of_base[elder]) and not rows.outdated[successor]
 
 
 def _ask(look: Looking, number: int, moves: Moves, found: Surging, notes: dict[tuple[int, int], GroupWork]) -> None:
@@ -97,9 +111,12 @@ def _ask(look: Looking, number: int, moves: Moves, found: Surging, notes: dict[t
     job, place = scene.groups.jobs[number], scene.groups.places[number]
     spec = job.spec.groups[place]
     most = surge_of(spec.update, spec.count)
-    if not most or blocked_by(scene.view, job, place):
+    if not most:
         return
-    waiting, fallen, pairs = [], {}, 0
+    base = scene.groups.bases[number]
+    closed = [bool(blocked_by(scene.view, job, place)), base is None or bool(blocked_by(scene.view, base, place))]
+    waiting: list[int] = []
+    fallen, pairs, canaries = {}, 0, 0
     rows, instances = scene.rows, scene.instances
     here = slice(scene.bounds[number], scene.bounds[number + 1])
     for ordinal, newest, beside in zip(
@@ -110,20 +127,30 @@ def _ask(look: Looking, number: int, moves: Moves, found: Surging, notes: dict[t
     ):
         both = beside >= 0 and bool(scene.live[beside])
         pairs += both
-        if ordinal >= spec.count or not look.ready[newest] or rows.outdated[newest] or not rows.node_draining[newest]:
+        canaries += both and newest not in found.leavers and _waits(look, beside, newest)
+        if ordinal >= spec.count or not look.ready[newest] or rows.wrong[newest] or not rows.node_draining[newest]:
+            continue
+        if closed[int(rows.outdated[newest])]:
             continue
         if both:
             found.spared[newest] = True  # until the other one has gone: there are never three
             continue
-        if beside >= 0 and not rows.outdated[beside]:
+        if beside >= 0 and rows.outdated[beside] == rows.outdated[newest] and not rows.wrong[beside]:
             if look.fate(beside)[0] is Fate.FAILED:
                 continue
             fallen[newest] = beside
         waiting.append(newest)
-    if not waiting:
+    if not waiting or canaries >= most:
         return
     found.spared[waiting] = True
-    asked = ask_successors(look, number, fallen, waiting, most - pairs, moves, first=True)
+    asked: list[int] = []
+    for before in (False, True):
+        turn = [row for row in waiting if bool(rows.outdated[row]) is before]
+        asked += (
+            ask_successors(look, number, fallen, turn, most - pairs - len(asked), moves, first=True, before=before)
+            if turn
+            else []
+        )
     if asked:
         found.asked[number] = asked
         notes.setdefault(key_of(scene.groups, number), GroupWork()).successors = len(asked)

@@ -57,6 +57,8 @@ def remarks(view: ClusterView, job: Job, group: int, note: GroupWork, now_ms: in
         said = _said(view, note.waiting_at)
         which = _which_try(view, job, group, note.waiting_at)
         texts.append(f"{note.waiting} could not start: {said} ({which}; the next in {seconds:.0f} s)")
+    if note.unpromoted:
+        texts.append(f"{note.unpromoted} wait until version {job.version} is promoted (raftsman promote {name})")
     if note.halted:
         texts.append(f"the rollout is halted: {note.halted}; {note.outdated} still run the version before")
         hint = hint or f"run a corrected file, or the one before; `raftsman logs {name}` shows what failed"

@@ -45,6 +45,8 @@ def judge(scene: Scene, fate: Int32Array, wanted: BoolArray) -> tuple[dict[int, 
     for number in np.flatnonzero(scene.groups.gang & scene.groups.active).tolist():
         gang = gang_of(scene.groups, number)
         assert gang is not None, "groups.gang says so"
+        if scene.groups.holds[number] is not None and scene.groups.bases[number] is None:
+            continue  # of no version that may be placed now, and what runs of another stays
         cause, reason = _judge(scene, number, gang, fate, wanted)
         if cause is not None:
             stops[number] = cause
@@ -66,7 +68,7 @@ def _judge(scene: Scene, number: int, gang: GangSpec, fate: Int32Array, wanted: 
         return None, f"{waiting} of its gang wait until they may start again" if waiting else ""
     rows = newest[live]
     leaving = columns.desired[rows] != Desired.RUN
-    outdated = scene.rows.outdated[rows]
+    outdated = scene.rows.wrong[rows]
     draining = scene.rows.node_draining[rows]
     known = int((wanted[here] & live).sum()) + int((ended & (fate[here] == Fate.DONE)).sum())
     short = known < int(groups.count[number])

@@ -12,6 +12,7 @@ import numpy as np
 from orchestrator.contract.containers import variables_of
 from orchestrator.reconcile.dependencies import earlier_run, turn_of
 from orchestrator.reconcile.gangs import Cause, gang_of, judge
+from orchestrator.reconcile.seats import parted, seat
 from orchestrator.reconcile.table import BoolArray, Scene, key_of
 from orchestrator.reconcile.work import NO_NODE, Ask, GroupWork, Int64Array
 from orchestrator.state.commands import Int32Array
@@ -31,6 +32,7 @@ def find_gaps(
     instances = scene.instances
     fate, due = _fates(scene, now_ms)
     wanted = _wanted(scene)
+    seats = seat(scene, fate, due, wanted)
     settled = wanted & (instances.live | (fate != Fate.AGAIN))
     stops, held = judge(scene, fate, wanted)
     asks: list[Ask] = []
@@ -38,14 +40,29 @@ def find_gaps(
     for number in _groups_with_gaps(scene, settled):
         missing = _missing(scene, settled, number)
         job, place = scene.groups.jobs[number], scene.groups.places[number]
-        blocked = blocked_by(scene.view, job, place)
+        newest, before = parted(seats.get(number), missing)
+        base, hold = scene.groups.bases[number], scene.groups.holds[number]
+        unpromoted = len(before) if base is None else 0
+        parts = [(job, -1, newest)] if len(newest) else []
+        if base is not None and hold is not None and len(before):
+            parts.append((base, hold.at, before))
+        blocked = next((text for record, _, _ in parts if (text := blocked_by(scene.view, record, place))), "")
         gang = held.get(number, "")
         verdict = turn_of(scene, fate, wanted, number)
         notes[key_of(scene.groups, number)] = GroupWork(
-            missing=len(missing), blocked=blocked, gang=gang, after=verdict.text, skipped=verdict.skipped
+            missing=len(missing) - unpromoted,
+            blocked=blocked,
+            gang=gang if len(missing) > unpromoted else "",
+            after=verdict.text,
+            skipped=verdict.skipped,
+            unpromoted=unpromoted,
         )
-        if not blocked and not gang and not verdict.text:
-            asks.extend(_asks(scene, number, missing))
+        if not gang and not verdict.text:
+            for record, at, ordinals in parts:
+                if not blocked_by(scene.view, record, place):
+                    asks.extend(_asks(scene, number, ordinals, record, at))
+    for number, taken in seats.items():
+        notes.setdefault(key_of(scene.groups, number), GroupWork()).seated = taken.taken
     if not len(fate):
         return asks, notes, None, stops
     ended = wanted & ~instances.live
@@ -63,23 +80,25 @@ def find_gaps(
 
 
 def _fates(scene: Scene, now_ms: int) -> tuple[Int32Array, Int64Array]:
-    """Per instance: what follows from the end of its newest attempt; AGAIN where that is live, lost or outdated."""
+    """Per instance: what follows from the end of its newest attempt; AGAIN where that is live, lost or outdated (of no
+    version at which its group is placed now)."""
     columns, groups, instances = scene.view.allocations, scene.groups, scene.instances
     fate = np.full(len(instances.group), Fate.AGAIN, dtype=np.int32)
     due = np.zeros(len(instances.group), dtype=np.int64)
     if not len(fate):
         return fate, due
     newest = instances.newest
-    current = ~scene.rows.outdated[newest]
+    current = ~scene.rows.wrong[newest]
     judged = np.flatnonzero(~instances.live & current & ~scene.lose[newest])
     at = newest[judged]
+    number = instances.group[judged]
     ended = Ended(
-        job_type=groups.job_type[instances.group[judged]],
+        job_type=groups.job_type[number],
         desired=columns.desired[at],
         state=columns.state[at],
         start_failed=columns.start_failed[at],
         failures=columns.failures[at],
-        retries=groups.retries[instances.group[judged]],
+        retries=np.where(scene.rows.outdated[at], groups.base_retries[number], groups.retries[number]),
         create_ms=columns.create_time_ms[at],
         modify_ms=columns.modify_time_ms[at],
     )
@@ -126,23 +145,26 @@ def _missing(scene: Scene, settled: BoolArray, number: int) -> Int64Array:
     return targets[~np.isin(targets, scene.instances.ordinal[begin:end][settled[begin:end]])]
 
 
-def _asks(scene: Scene, number: int, missing: Int64Array) -> list[Ask]:
-    """One ask for the group, and one per node to be avoided for instances that could not start there, or move away."""
+def _asks(scene: Scene, number: int, missing: Int64Array, job: Job, in_spec: int) -> list[Ask]:
+    """One ask for the group, and one per node to be avoided for instances that could not start there, or move away.
+    ``job``: the record of the version to place them at; ``in_spec``: ``Ask.at``."""
     columns, instances = scene.view.allocations, scene.instances
-    job, place = scene.groups.jobs[number], scene.groups.places[number]
+    place = scene.groups.places[number]
     pinned = bool(scene.groups.system[number])
     ordinals = missing.astype(np.int32)
     attempts = next_attempts(scene.view, job, place, ordinals)
     begin, end = scene.bounds[number], scene.bounds[number + 1]
     if begin == end:
-        return [Ask(job=job, group=place, ordinals=ordinals, attempts=attempts, peers=NOBODY, pinned=pinned)]
+        return [
+            Ask(job=job, group=place, ordinals=ordinals, attempts=attempts, peers=NOBODY, pinned=pinned, at=in_spec)
+        ]
 
     newest, there = instances.newest[begin:end], instances.ordinal[begin:end]
     peers = columns.node[newest[instances.live[begin:end]]]
     latest = newest[np.lexsort((there, columns.create_index[newest]))[-1]]
     avoid = np.full(len(missing), NO_NODE, dtype=np.int64)
     if not pinned:
-        failed = columns.start_failed[newest] & ~scene.rows.outdated[newest]
+        failed = columns.start_failed[newest] & ~scene.rows.wrong[newest]
         leaves = failed | columns.moved[newest]  # what is moved must not come straight back
         at = np.searchsorted(there, missing)
         known = at < len(there)
@@ -161,6 +183,7 @@ def _asks(scene: Scene, number: int, missing: Int64Array) -> list[Ask]:
             peers=peers,
             last_node=int(columns.node[latest]),
             pinned=pinned,
+            at=in_spec,
         )
         for slot in distinct(avoid)
     ]

@@ -10,8 +10,10 @@ rules, for a group of ``count`` with ``surge`` and ``unavailable``:
   for a successor (nothing moved for ``STUCK_MS``) those that wait for one are, too.
 - At most ``surge + unavailable`` instances are between old and ready: what does not come up halts the rest.
 - Canaries: so many are replaced, and the others wait for a promotion. If they fit into the surge, the old ones stay.
-  Once they are ready no deadline runs, whatever a drain, a lost node or another count has placed besides.
-- Paused or failed: nothing gives way. What is missing is placed all the same, at the version of now.
+  Once they are ready no deadline runs, whatever a drain, a lost node or another count has placed besides. Until then
+  the others are held at the version before (``state.holding``): what is of a third one becomes a canary first, or goes
+  back. However much is lost meanwhile, without a promotion no rollout has succeeded.
+- Paused or failed: nothing gives way. What is missing is placed all the same (``seats`` says at which version).
 """
 
 from __future__ import annotations
@@ -49,7 +51,9 @@ class Moves:
 @dataclass(slots=True)
 class Group:
     """One group while it is looked at. Positions of rows: ``old``: outdated, alone, meant to run (and reachable), by
-    ordinal; ``elders``: live beside a successor, with the row of that; ``fallen``: newer attempts that ended."""
+    ordinal; ``elders``: live beside a successor, with the row of that; ``fallen``: newer attempts that ended.
+    ``seats``: so many may be of the newer version, where it is held back (else -1); ``seated``: so many are, or get
+    there."""
 
     number: int
     count: int
@@ -64,11 +68,13 @@ class Group:
     pairs: int = 0
     outdated: int = 0  # live rows
     failed_at: int = -1
+    seats: int = -1
+    seated: int = 0
 
     @property
     def taken(self) -> int:
         """Instances that are of the current version, or on the way to it."""
-        return self.count - len(self.old)
+        return self.count - len(self.old) if self.seats < 0 else self.seated
 
     @property
     def on_the_way(self) -> int:
@@ -94,11 +100,12 @@ def advance(scene: Scene, stops: Int32Array, notes: dict[tuple[int, int], GroupW
         for group in seen:
             note = notes.setdefault(key_of(groups, group.number), GroupWork())
             note.outdated = group.outdated
+            group.seated = note.seated
             group.pairs += note.successors  # those that a drain asks for in this round
             if rollout.status is RolloutStatus.RUNNING:
                 held = scene.view.jobs_by_slot[slot].spec.disruption is not None and look.drains(group.number)
                 _move(look, group, rollout, moves, note, held=held)
-            note.halted = _halted(rollout, group)
+            note.halted = _halted(rollout, group) or (look.blocked(group.number) if group.old else "")
         if rollout.status is RolloutStatus.RUNNING:
             _judge(look, slot, rollout, seen, moves)
     return moves
@@ -113,6 +120,10 @@ class Looking:
         columns, rows = scene.view.allocations, scene.rows
         self.stays = (columns.desired == Desired.RUN) & (stops == STAYS)
         self.ready: BoolArray = columns.ready & self.stays & ~rows.node_lost & scene.live
+
+    def blocked(self, number: int) -> str:
+        """What keeps the newest version of a group from being placed at all, or ""."""
+        return blocked_by(self.scene.view, self.scene.groups.jobs[number], self.scene.groups.places[number])
 
     def drains(self, number: int) -> bool:
         instances = self.scene.instances
@@ -132,6 +143,9 @@ class Looking:
             unavailable(spec.update, spec.count),
             min(update.canaries, spec.count),
         )
+        hold = scene.groups.holds[number]
+        if hold is not None:
+            group.seats = hold.canaries
         min_ready_ms = update.min_ready_ms
         mine = scene.live & (scene.rows.group == number)
         group.outdated = int((mine & scene.rows.outdated).sum())
@@ -160,7 +174,7 @@ class Looking:
                 self._fell(group, newest)
             elif scene.rows.outdated[newest] and self.stays[newest] and not scene.rows.node_lost[newest]:
                 group.old.append(newest)
-                if beside >= 0 and not scene.rows.outdated[beside]:
+                if beside >= 0 and not scene.rows.wrong[beside]:
                     group.fallen[newest] = beside
                     self._fell(group, beside)
         return group
@@ -183,7 +197,7 @@ class Looking:
                 state=columns.state[at],
                 start_failed=columns.start_failed[at],
                 failures=columns.failures[at],
-                retries=groups.retries[[number]],
+                retries=(groups.base_retries if self.scene.rows.outdated[row] else groups.retries)[[number]],
                 create_ms=columns.create_time_ms[at],
                 modify_ms=columns.modify_time_ms[at],
             ),
@@ -209,32 +223,44 @@ def _move(look: Looking, group: Group, rollout: Rollout, moves: Moves, note: Gro
     job, place = scene.groups.jobs[group.number], scene.groups.places[group.number]
     update = job.spec.groups[place].update or DEFAULT
     waits_for_promotion = not rollout.promoted
+    wrong = scene.rows.wrong
     keep = waits_for_promotion and group.surge >= update.canaries
     for elder, successor in group.elders:
-        leaver = _leaver(look, elder, successor, keep=keep)
+        leaver = _leaver(look, elder, successor, keep=keep and not _is_stray(look, group, elder))
         if leaver >= 0 and look.stays[leaver]:
             moves.replaced.append(leaver)
     may_take = update.canaries - group.taken if waits_for_promotion else len(group.old)
+    if group.seats >= 0:
+        may_take = group.seats - group.taken
     may_take = max(0, may_take)
     columns = scene.view.allocations
-    first = sorted(group.old, key=lambda row: (bool(look.ready[row]), int(columns.ordinal[row])))
+    first = sorted(
+        group.old,
+        key=lambda row: (group.seats >= 0 and not wrong[row], bool(look.ready[row]), int(columns.ordinal[row])),
+    )
     width = group.surge + group.unavailable
     asked: list[int] = []
-    if not blocked_by(scene.view, job, place):
+    if look.blocked(group.number):
+        may_take = 0  # nobody gives way for what cannot be placed
+    else:
         room = min(group.surge - group.pairs, may_take, max(0, width - group.on_the_way))
         asked = ask_successors(look, group.number, group.fallen, first, room, moves)
+    stray = _go_back(look, group, [row for row in first if row not in asked][may_take - len(asked) :], asked, moves)
+    note.missing += len(stray)
     stuck = not group.elders and look.now_ms - rollout.progress_ms >= STUCK_MS
     if group.old and group.unavailable and asked and not stuck:
         moves.wake(rollout.progress_ms + STUCK_MS)
     note.missing += len(asked)
-    if not group.unavailable or held or keep:
+    if not group.unavailable or held:
         return
     if not stuck:
         first = [row for row in first if row not in asked]
         may_take -= len(asked)
+    turn = [] if keep else first[:may_take]
+    turn += [row for row in first if _is_stray(look, group, row) and row not in (*turn, *asked, *stray)]
     on_the_way = group.on_the_way + (0 if stuck else len(asked))
     ready = group.ready
-    for row in first[:may_take]:
+    for row in turn:
         if on_the_way >= width or (look.ready[row] and ready - 1 < group.count - group.unavailable):
             break
         moves.replaced.append(row)
@@ -242,11 +268,36 @@ def _move(look: Looking, group: Group, rollout: Rollout, moves: Moves, note: Gro
         on_the_way += 1
 
 
+def _is_stray(look: Looking, group: Group, row: int) -> bool:
+    """Whether it is of a third version where all but the canaries are held at the version before."""
+    return look.scene.groups.bases[group.number] is not None and bool(look.scene.rows.wrong[row])
+
+
+def _go_back(look: Looking, group: Group, old: list[int], asked: list[int], moves: Moves) -> list[int]:
+    """Successors at the version before for those of ``old`` that are stray and become no canaries. ``asked``: who gets
+    a successor already; returns who gets one besides."""
+    scene = look.scene
+    base = scene.groups.bases[group.number]
+    stray = [row for row in old if _is_stray(look, group, row)]
+    if base is None or not stray:
+        return []
+    if blocked_by(scene.view, base, scene.groups.places[group.number]):
+        return []
+    room = group.surge - group.pairs - len(asked)
+    return ask_successors(look, group.number, group.fallen, stray, room, moves, before=True)
+
+
 def _leaver(look: Looking, elder: int, successor: int, *, keep: bool) -> int:
     """Which of two that live together goes now, or -1."""
-    outdated = look.scene.rows.outdated
+    outdated, of_base = look.scene.rows.outdated, look.scene.rows.of_base
+    settled = look.ready[successor] and settles_at(look, successor) <= look.now_ms
     if not outdated[successor]:
-        return elder if look.ready[successor] and settles_at(look, successor) <= look.now_ms and not keep else -1
+        return elder if settled and not keep else -1
+    if of_base[successor] and outdated[elder]:
+        # Held at that version: two of it are a drain's, what is of a third version goes.
+        return elder if settled and not of_base[elder] else -1
+    if of_base[elder]:
+        return successor
     if not outdated[elder] and look.stays[elder]:
         # The version of the successor was taken back.
         return successor if look.ready[elder] or not look.ready[successor] else -1
@@ -270,9 +321,11 @@ def ask_successors(
     moves: Moves,
     *,
     first: bool = False,
+    before: bool = False,
 ) -> list[int]:
     """Ask for successors of at most ``room`` of a group; returns the rows that are to get one. ``fallen``: by row, its
-    last successor that ended; ``first``: as in ``Ask``."""
+    last successor that ended; ``first``: as in ``Ask``; ``before``: at the version before, at which the group is held,
+    and not at the newest."""
     scene, columns = look.scene, look.scene.view.allocations
     chosen: list[int] = []
     avoid: list[int] = []
@@ -280,7 +333,7 @@ def ask_successors(
         if len(chosen) >= room:
             break
         node, last = NO_NODE, fallen.get(row)
-        if last is not None:
+        if last is not None and bool(scene.rows.outdated[last]) is before:
             fate, due_ms = look.fate(last)
             if fate is Fate.WAIT:
                 moves.wake(due_ms)
@@ -290,7 +343,11 @@ def ask_successors(
                 node = int(columns.node[last])
         chosen.append(row)
         avoid.append(node)
-    job, place = scene.groups.jobs[number], scene.groups.places[number]
+    base, hold = scene.groups.bases[number], scene.groups.holds[number]
+    job, place, at = scene.groups.jobs[number], scene.groups.places[number], -1
+    if before:
+        assert base is not None and hold is not None, "it is held there"
+        job, at = base, hold.at
     here = slice(scene.bounds[number], scene.bounds[number + 1])
     peers = columns.node[scene.instances.newest[here][scene.instances.live[here]]]
     for node in sorted(set(avoid)):
@@ -309,6 +366,7 @@ def ask_successors(
                 peers=peers,
                 last_node=int(columns.node[rows[-1]]),
                 first=first,
+                at=at,
             )
         )
     return chosen
@@ -320,7 +378,7 @@ def _halted(rollout: Rollout, group: Group) -> str:
         return "it is paused (raftsman resume lets it go on)"
     if rollout.status is RolloutStatus.FAILED:
         return rollout.reason or "it has failed"
-    if not rollout.promoted and group.old and not group.on_the_way:
+    if not rollout.promoted and group.old and not group.on_the_way and group.taken >= group.canaries:
         return "its canaries are ready and wait to be promoted (raftsman promote)"
     return ""
 
@@ -334,7 +392,7 @@ def _judge(look: Looking, slot: int, rollout: Rollout, seen: list[Group], moves:
     left = live & (scene.rows.outdated | (scene.rows.group == GONE))
     done = all(group.fresh >= group.count and not group.elders for group in seen) and not left.any()
     others = live & ~scene.groups.policy[np.maximum(scene.rows.group, 0)] & ~columns.ready
-    if done and not others.any():
+    if done and rollout.promoted and not others.any():
         moves.verdicts.append(RolloutVerdict(uid=job.uid, version=rollout.version, succeeded=True))
         return
     failed = next((group for group in seen if group.failed_at >= 0), None)
@@ -375,8 +433,10 @@ def _counts_from_ms(look: Looking, rollout: Rollout, short: list[Group]) -> int:
                 continue
             made_ms = int(columns.create_time_ms[row])
             leaves = scene.live[row] and columns.desired[row] == Desired.RUN and not look.stays[row]
-            if leaves or scene.rows.node_lost[row]:  # with this very round
+            if leaves or scene.lose[row]:  # with this very round
                 since_ms = look.now_ms
+            elif scene.live[row] and scene.rows.node_lost[row]:  # and kept there
+                since_ms = max(since_ms, scene.view.nodes_by_slot[int(columns.node[row])].status_time_ms)
             elif made_ms <= rollout.progress_ms:  # it may have been ready
                 since_ms = max(since_ms, int(columns.modify_time_ms[row]))
             elif not columns.failures[row]:  # else it is tried again and again, which is no progress

@@ -20,7 +20,7 @@ from orchestrator.reconcile.drains import Surging, surge
 from orchestrator.reconcile.gangs import Cause, gang_of
 from orchestrator.reconcile.gaps import find_gaps
 from orchestrator.reconcile.pace import Pace, choose_victim
-from orchestrator.reconcile.rollouts import advance
+from orchestrator.reconcile.rollouts import STUCK_MS, advance
 from orchestrator.reconcile.table import GONE, BoolArray, Scene, constraints_of, key_of, look
 from orchestrator.reconcile.taints import evictions
 from orchestrator.reconcile.work import Actions, Ask, GroupWork, StopFirst, Work
@@ -61,9 +61,9 @@ def reconcile(view: ClusterView, now_ms: int) -> Work:
         _stop_gang(scene, stops, number, _GANG_REASONS[cause])
     texts, taint_at_ms = _driven_away(scene, stops, max(now_ms, view.time_ms))
     surging = surge(scene, stops, notes, max(now_ms, view.time_ms), drained=DRAINED, spare=SPARE)
-    instead = _give_way(scene, stops, notes, surging)
+    instead, patience_at_ms = _give_way(scene, stops, notes, surging, max(now_ms, view.time_ms))
     moves = advance(scene, stops, notes, max(now_ms, view.time_ms))
-    deadlines = (wake_at_ms, taint_at_ms, drain_at_ms, surging.wake_at_ms, moves.wake_at_ms)
+    deadlines = (wake_at_ms, taint_at_ms, drain_at_ms, surging.wake_at_ms, moves.wake_at_ms, patience_at_ms)
     return Work(
         actions=_actions(scene, stops, texts, moves.replaced, surging.leavers),
         asks=tuple(sorted([*asks, *surging.asks, *moves.asks], key=_turn)),
@@ -152,18 +152,18 @@ def _driven_away(scene: Scene, stops: Int32Array, now_ms: int) -> tuple[tuple[st
 
 
 def _give_way(
-    scene: Scene, stops: Int32Array, notes: dict[tuple[int, int], GroupWork], surging: Surging
-) -> dict[tuple[int, int], StopFirst]:
+    scene: Scene, stops: Int32Array, notes: dict[tuple[int, int], GroupWork], surging: Surging, now_ms: int
+) -> tuple[dict[tuple[int, int], StopFirst], int | None]:
     """Choose at most one allocation per group to give way, or as many as a disruption budget allows of those on
     draining nodes; adds them to ``stops`` and notes what holds others up. Who waits for a successor is left alone; the
-    result is what would be done about those for whom one is asked now, should none find room.
+    result is what would be done about those for whom one is asked now, should none find room, and when to look again.
 
     What ``keep`` holds on a lost node takes no part: it can neither stop nor be waited for.
     """
     columns, groups, rows, instances = scene.view.allocations, scene.groups, scene.rows, scene.instances
     instead: dict[tuple[int, int], StopFirst] = {}
     if not len(instances.group):
-        return instead
+        return instead, None
     newest = instances.newest
     reachable = instances.live & (stops[newest] == STAYS) & ~rows.node_lost[newest]
     running = reachable & (columns.desired[newest] == Desired.RUN)
@@ -172,7 +172,7 @@ def _give_way(
     # Who runs and is not ready is on its way, or sick: neither is a reason to take the next one down.
     state = columns.state.copy()
     state[(state == AllocState.RUNNING) & ~columns.ready] = AllocState.STARTING
-    turns = _Turns(scene, stops, state, reachable, running, outdated)
+    turns = _Turns(scene, stops, state, reachable, running, outdated, now_ms)
     for number in distinct(instances.group[outdated | draining]):
         if gang_of(groups, number) is not None:
             continue  # replaced as a whole, above
@@ -188,7 +188,7 @@ def _give_way(
         waiting = draining | (running & np.isin(newest, asked))
         leave, held, _ = turns.of(number, notes[key], waiting)
         instead[key] = StopFirst(positions=tuple(newest[leave].tolist()), held=held)
-    return instead
+    return instead, turns.wake_at_ms
 
 
 class _Turns:
@@ -203,7 +203,10 @@ class _Turns:
         reachable: BoolArray,
         running: BoolArray,
         outdated: BoolArray,
+        now_ms: int,
     ) -> None:
+        self._now_ms = now_ms
+        self.wake_at_ms: int | None = None  # when somebody's turn comes by itself
         self._scene = scene
         self._stops = stops
         self._state = state
@@ -223,11 +226,16 @@ class _Turns:
             leave, held = _within_budget(scene, self._stops, number, draining[here])
             return [here.start + place for place in leave], held, note.halted
         gaps = note.missing
+        newest, foreign = instances.newest[here], scene.rows.foreign
+        others = bool(gaps and (self._outdated[here] & foreign[newest]).any()) and not self._waits_for_room(number)
+        if others:
+            gaps = 0
         stopping = self._reachable[here] & ~self._running[here]
         if number in scene.system_nodes:
             # A node that never had room for it must not hold up the others: only what was there before counts.
             expected = np.isin(instances.ordinal[here], list(scene.system_nodes[number]))
-            gaps = int((expected & ~instances.live[here]).sum()) - note.failed - note.waiting
+            there = expected & ~(foreign[newest] & others)
+            gaps = int((there & ~instances.live[here]).sum()) - note.failed - note.waiting
         else:
             stopping &= instances.ordinal[here] < scene.groups.count[number]
         victim, halted = choose_victim(
@@ -244,6 +252,18 @@ class _Turns:
             )
         )
         return ([] if victim is None else [here.start + victim]), "", halted
+
+    def _waits_for_room(self, number: int) -> bool:
+        """Of a job that was of another type before: whether what is missing may still find room, since something
+        changed not long ago. After that those of before give way for it, who may have what it needs."""
+        scene, here = self._scene, self.here(number)
+        newest = scene.instances.newest[here][~scene.instances.live[here]]
+        changed = scene.view.allocations.modify_time_ms[newest].tolist()
+        until_ms = max([scene.groups.jobs[number].modify_time_ms, *changed]) + STUCK_MS
+        if until_ms <= self._now_ms:
+            return False
+        self.wake_at_ms = until_ms if self.wake_at_ms is None else min(self.wake_at_ms, until_ms)
+        return True
 
 
 def _within_budget(scene: Scene, stops: Int32Array, number: int, draining: BoolArray) -> tuple[list[int], str]:

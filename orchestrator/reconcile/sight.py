@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from orchestrator.contract.model import JobType
-from orchestrator.reconcile.alone import alone
+from orchestrator.reconcile.alone import decided_alone
 from orchestrator.state import views
 from orchestrator.state.allocations import Room
 from orchestrator.state.state import State
@@ -133,7 +133,7 @@ class Sight:
             whole = self._whole = self._views.with_nodes(whole)
         some = self._views.view_of(slots, whole)
         self._nodes_index = some.index
-        return some if all(alone(job.spec) for job in some.jobs.values()) else self._views.view()
+        return some if all(decided_alone(job) for job in some.jobs.values()) else self._views.view()
 
     def decided(
         self, view: ClusterView, *, pending: bool, more: bool, left: Sequence[int] | None, wake_at_ms: int | None

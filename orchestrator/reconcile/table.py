@@ -7,7 +7,7 @@ instances. The rule: no judgement here; what should change is for ``rounds`` to 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,10 @@ from orchestrator.reconcile.work import Int64Array
 from orchestrator.state.commands import Int32Array
 from orchestrator.state.distinct import distinct
 from orchestrator.state.failures import retries_of
+from orchestrator.state.holding import Hold, base_record, hold_of, is_held_back, is_of_base, place_in, remains
 from orchestrator.state.matching import may_take
 from orchestrator.state.model import Job, Node
-from orchestrator.state.rollouts import follows_policy, is_current
+from orchestrator.state.versions import follows_policy, is_current
 from orchestrator.state.views import ClusterView
 
 BoolArray = npt.NDArray[np.bool_]
@@ -36,6 +37,10 @@ class Groups:
     version: rows below it are outdated; retries: of a start that failed; active: neither of these; budgeted: its job
     has a disruption budget; gang: all of it runs or none; policy: ``rollouts`` says how it is replaced; ``jobs[i]``,
     ``places[i]``: whose and which.
+
+    Of groups that are held at the version before (``state.holding``): ``holds[i]``; ``bases[i]``: the record to ask
+    with at that version, whose groups stand at the same places, None: nothing is placed at it; base_retries. What the
+    newer version has no more follows the job's other groups until that is promoted, as a group of the version before.
     """
 
     jobs: tuple[Job, ...]
@@ -49,6 +54,9 @@ class Groups:
     budgeted: BoolArray
     gang: BoolArray
     policy: BoolArray
+    holds: tuple[Hold | None, ...]
+    bases: tuple[Job | None, ...]
+    base_retries: Int32Array
 
     def __len__(self) -> int:
         return len(self.jobs)
@@ -57,7 +65,9 @@ class Groups:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Rows:
     """Per row of ``view.allocations``: its group's number or GONE, whether it is live, whether its job says ``keep``,
-    the state of its node, and whether its version is not current for its group (False where that is GONE)."""
+    the state of its node, whether its version is not current for its group (False where that is GONE), and whether it
+    is of the version before at which its group is held (``Groups.bases``): then it is as it should be meanwhile.
+    foreign: of a version in which the job was of another type, whose ordinals may have meant something else."""
 
     group: Int64Array
     live: BoolArray
@@ -65,6 +75,13 @@ class Rows:
     node_lost: BoolArray
     node_draining: BoolArray
     outdated: BoolArray
+    of_base: BoolArray
+    foreign: BoolArray
+
+    @property
+    def wrong(self) -> BoolArray:
+        """bool per row: of no version at which its group is placed now."""
+        return self.outdated & ~self.of_base
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -129,19 +146,45 @@ def number_groups(view: ClusterView) -> Groups:
     active: list[bool] = []
     gang: list[bool] = []
     policy: list[bool] = []
+    holds: list[Hold | None] = []
+    bases: list[Job | None] = []
+    base_retries: list[int] = []
     for slot in sorted(view.jobs_by_slot):
         job = view.jobs_by_slot[slot]
         running = not (job.stopped or job.removing or job.spec.is_template)
+        before = Before(job) if is_held_back(job) else None
         for place, group in enumerate(job.spec.groups):
+            hold = None if before is None else hold_of(job, place, before.record)
+            base = before.aligned if before is not None and hold is not None and hold.at >= 0 else None
+            held = group if base is None else base.spec.groups[place]
             jobs.append(job)
             places.append(place)
-            counts.append(group.count if running else 0)
+            counts.append(held.count if running else 0)
             versions.append(job.group_versions[place])
             retries.append(retries_of(group.restart))
             types.append(job.spec.type)
             active.append(running)
             gang.append(group.gang is not None)
             policy.append(follows_policy(job, place))
+            holds.append(hold)
+            bases.append(base)
+            base_retries.append(retries_of(held.restart))
+        if before is None or before.aligned is None:
+            continue
+        for place, at in before.former:
+            group = before.aligned.spec.groups[place]
+            jobs.append(before.aligned)
+            places.append(place)
+            counts.append(group.count)
+            versions.append(before.aligned.version)
+            retries.append(retries_of(group.restart))
+            types.append(job.spec.type)
+            active.append(True)
+            gang.append(group.gang is not None)
+            policy.append(False)
+            holds.append(Hold(at=at, canaries=0, growing=False, beside=False))
+            bases.append(before.aligned)
+            base_retries.append(retries_of(group.restart))
     return Groups(
         jobs=tuple(jobs),
         places=tuple(places),
@@ -154,7 +197,34 @@ def number_groups(view: ClusterView) -> Groups:
         budgeted=np.array([job.spec.disruption is not None for job in jobs], dtype=np.bool_),
         gang=np.array(gang, dtype=np.bool_),
         policy=np.array(policy, dtype=np.bool_),
+        holds=tuple(holds),
+        bases=tuple(bases),
+        base_retries=np.array(base_retries, dtype=np.int32),
     )
+
+
+class Before:
+    """A job that is held back at the version before. record: as ``base_record``; aligned: the same with its groups at
+    the places that they have now, and those that are no more behind them; former: of these, the place there and that at
+    the version before."""
+
+    def __init__(self, job: Job) -> None:
+        self.record = base_record(job)
+        self.aligned: Job | None = None
+        self.former: list[tuple[int, int]] = []
+        if self.record is None:
+            return
+        old = {group.name: group for group in self.record.spec.groups}
+        groups = [old.get(group.name, group) for group in job.spec.groups]
+        for at, group in enumerate(self.record.spec.groups):
+            if place_in(job.spec, group.name) < 0 and remains(job, group.name):
+                self.former.append((len(groups), at))
+                groups.append(group)
+        self.aligned = replace(
+            self.record,
+            spec=replace(self.record.spec, groups=tuple(groups)),
+            group_versions=(self.record.version,) * len(groups),
+        )
 
 
 def read_rows(view: ClusterView, groups: Groups) -> Rows:
@@ -168,13 +238,27 @@ def read_rows(view: ClusterView, groups: Groups) -> Rows:
     run_group: list[int] = []
     run_keep: list[bool] = []
     run_outdated: list[bool] = []
+    run_of_base: list[bool] = []
+    run_foreign: list[bool] = []
     slots, versions, places = (array[starts].tolist() for array in (columns.job, columns.version, columns.group))
     for slot, version, place in zip(slots, versions, places, strict=True):
         owner = view.jobs_by_slot.get(slot)
         current = GONE if owner is None else _current_place(owner, version, place)
-        run_group.append(GONE if current == GONE else first[slot] + current)
+        former = GONE
+        if owner is not None and current == GONE and is_held_back(owner):
+            former = _former_place(owner, groups, first[slot] + len(owner.spec.groups), version, place)
+        number = former if current == GONE else first[slot] + current
+        run_group.append(number)
         run_keep.append(owner is not None and owner.spec.on_disconnect is OnDisconnect.KEEP)
-        run_outdated.append(owner is not None and current != GONE and not is_current(owner, current, version))
+        of_base = False
+        if owner is not None and number != GONE and (base := groups.bases[number]) is not None:
+            of_base = is_of_base(owner, base.spec.groups[groups.places[number]].name, version)
+        run_of_base.append(of_base)
+        run_foreign.append(owner is not None and _was_foreign(owner, version))
+        if current == GONE or owner is None:
+            run_outdated.append(number != GONE and not of_base)
+        else:
+            run_outdated.append(not is_current(owner, current, version))
     lengths = np.diff(np.append(starts, n))
     nodes: Mapping[int, Node] = view.nodes_by_slot
     if n < len(nodes):  # few rows of a large cluster
@@ -187,6 +271,8 @@ def read_rows(view: ClusterView, groups: Groups) -> Rows:
         node_lost=lost[np.minimum(columns.node, len(lost) - 1)],
         node_draining=draining[np.minimum(columns.node, len(draining) - 1)],
         outdated=np.repeat(np.array(run_outdated, dtype=np.bool_), lengths),
+        of_base=np.repeat(np.array(run_of_base, dtype=np.bool_), lengths),
+        foreign=np.repeat(np.array(run_foreign, dtype=np.bool_), lengths),
     )
 
 
@@ -242,6 +328,25 @@ def _current_place(job: Job, version: int, place: int) -> int:
         return GONE
     name = spec.groups[place].name
     return next((at for at, group in enumerate(job.spec.groups) if group.name == name), GONE)
+
+
+def _was_foreign(job: Job, version: int) -> bool:
+    if version == job.version:
+        return False
+    return any(number == version and spec.type != job.spec.type for number, spec in job.specs)
+
+
+def _former_place(job: Job, groups: Groups, number: int, version: int, place: int) -> int:
+    """The number of a group that the newest version has no more and that stays until it is promoted, or GONE.
+    ``number``: where those of this job begin."""
+    spec = next((spec for known, spec in job.specs if known == version), None)
+    if spec is None or place >= len(spec.groups):
+        return GONE
+    while number < len(groups) and groups.jobs[number].slot == job.slot:
+        if groups.jobs[number].spec.groups[groups.places[number]].name == spec.groups[place].name:
+            return number
+        number += 1
+    return GONE
 
 
 def _node_flags(nodes: Mapping[int, Node]) -> tuple[BoolArray, BoolArray]:

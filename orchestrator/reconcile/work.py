@@ -22,7 +22,9 @@ NO_NODE = -1
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Ask:
-    """Instances of one job group that need a node: ``ordinals[i]`` as attempt ``attempts[i]``, at the job's version.
+    """Instances of one job group that need a node: ``ordinals[i]`` as attempt ``attempts[i]``, at the job's version
+    (``job`` may be the record of a version before: ``table.Groups.bases``). ``at``: the place of the group in the spec
+    of that version, where it is not ``group``, or -1.
 
     ``avoid``: slot of a node to use only when no other fits (the last start failed there, or it is
     being moved away), or NO_NODE. ``peers``: node
@@ -41,6 +43,7 @@ class Ask:
     last_node: int = NO_NODE
     pinned: bool = False
     first: bool = False
+    at: int = -1
 
     def __len__(self) -> int:
         return len(self.ordinals)
@@ -70,7 +73,9 @@ class GroupWork:
     placed at all ("" = it is not); outdated: live instances of an older version; halted: why the rollout does not go on
     ("" = it does); held: what keeps instances on draining nodes ("" = nothing does); gang: why a gang of which members
     are missing is not placed ("" = it is); after: for which other groups it waits, or why it is skipped ("" = neither);
-    skipped: it will never run; successors: asked for on behalf of drains (``Ask.first``).
+    skipped: it will never run; successors: asked for on behalf of drains (``Ask.first``); unpromoted: instances that
+    wait until the version is promoted; seated: of a group that is held at the version before, how many instances are of
+    the newer one, or on their way to it (``seats``).
     """
 
     missing: int = 0
@@ -87,6 +92,8 @@ class GroupWork:
     after: str = ""
     skipped: bool = False
     successors: int = 0
+    unpromoted: int = 0
+    seated: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

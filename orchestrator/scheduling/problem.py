@@ -21,6 +21,7 @@ from orchestrator.scheduling.locality import Holdings
 from orchestrator.scheduling.ports import Ports
 from orchestrator.scheduling.presence import Presence
 from orchestrator.scheduling.wish import CPU, DIMENSIONS, MEMORY, BoolArray, Int64Array, Wish
+from orchestrator.state.holding import may_ask_for_ports
 from orchestrator.state.ledger import engine_key
 from orchestrator.state.matching import is_open
 from orchestrator.state.model import Node
@@ -137,7 +138,7 @@ class Problem:
             problem.devices.closed = self.devices.closed.copy()
             there = np.arange(self.devices.free.shape[1]) < (self.devices.capacity // WHOLE_DEVICE)[:, None]
             problem.devices.free = np.where(there, WHOLE_DEVICE, ABSENT).astype(np.int32)
-        if any(group.ports for job in view.jobs.values() for group in job.spec.groups):
+        if any(map(may_ask_for_ports, view.jobs.values())):
             problem.ports = Ports(self.nodes)
         problem._occupy(view, None)
         return problem

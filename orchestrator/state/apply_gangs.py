@@ -7,13 +7,13 @@ gang that restarts as one has all of its members from one command, or none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 
 from orchestrator.contract.devices import set_problem
-from orchestrator.contract.model import AllocState, Desired, GangFailure, JobType
+from orchestrator.contract.model import AllocState, Desired, DeviceRequest, GangFailure, JobType
 from orchestrator.state.allocations import LAST_LIVE
 from orchestrator.state.commands import ApplyPlan, Int32Array
 from orchestrator.state.model import Job
@@ -21,22 +21,27 @@ from orchestrator.state.state import Rows, State
 
 
 def device_refusals(
-    state: State, command: ApplyPlan, slots: Rows, places: npt.NDArray[np.intp]
+    state: State,
+    command: ApplyPlan,
+    slots: Rows,
+    places: npt.NDArray[np.intp],
+    asked: Callable[[int], DeviceRequest | None],
 ) -> Iterator[tuple[int, str]]:
-    """(place, reason) for each of these rows whose devices, all of which exist, must not be given to its group."""
+    """(place, reason) for each of these rows whose devices, all of which exist, must not be given to its group.
+    ``asked``: by place, what the group asks for at the version of the row."""
     columns = command.placements
-    known: dict[tuple[int, int, int, int], str] = {}
+    known: dict[tuple[int, int, int, int, int], str] = {}
     for place in places.tolist():
-        job_place, group = int(columns.job[place]), int(columns.group[place])
-        key = (int(slots[place]), int(columns.device_mask[place]), job_place, group)
+        of = int(columns.job[place]), int(columns.group[place]), int(columns.version[place])
+        key = (int(slots[place]), int(columns.device_mask[place]), *of)
         if key not in known:
-            known[key] = _device_refusal(state, command.jobs[job_place], group, key[0], key[1])
+            known[key] = _device_refusal(state, asked(place), key[0], key[1])
         if known[key]:
             yield place, known[key]
 
 
-def _device_refusal(state: State, uid: str, group: int, slot: int, mask: int) -> str:
-    node, request = state.node_at[slot], state.facts(state.jobs[uid])[group].gpus
+def _device_refusal(state: State, request: DeviceRequest | None, slot: int, mask: int) -> str:
+    node = state.node_at[slot]
     if request is None:
         return "its group asks for no devices"
     devices = [device for at, device in enumerate(node.spec.devices) if mask >> at & 1]

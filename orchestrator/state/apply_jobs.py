@@ -27,14 +27,17 @@ from orchestrator.state.commands import (
     StopJob,
     SubmitJobs,
 )
+from orchestrator.state.features import HELD_VERSIONS
+from orchestrator.state.holding import base_spec, differs, is_held_back
 from orchestrator.state.images import kept
 from orchestrator.state.model import MAX_COMMAND_ROWS, MAX_COUNT, Job
 from orchestrator.state.quota import growth_refusal
 from orchestrator.state.resize import resize
-from orchestrator.state.rollouts import remembered, same_content
+from orchestrator.state.rollouts import remembered
 from orchestrator.state.state import State
 from orchestrator.state.typical import count_submitted
 from orchestrator.state.usage import of_job, of_new
+from orchestrator.state.versions import same_content, same_group
 
 
 def submit(state: State, command: SubmitJobs) -> Outcome:
@@ -152,7 +155,7 @@ def _next_job(state: State, job: Job, spec: JobSpec, *, everything: bool) -> Job
     before_twins = dict(zip(old, job.twins, strict=True)) if job.twins else {}
     for group in spec.groups:
         before = old.get(group.name)
-        if before is not None and not everything and _same_content(before[0], group):
+        if before is not None and not everything and same_group(before[0], group):
             group_versions.append(before[1])
             twins.append(before_twins.get(group.name, ()))
         else:
@@ -179,7 +182,7 @@ def _twins(job: Job, spec: JobSpec, group: GroupSpec) -> tuple[int, ...]:
     for version, older in job.specs:
         if older.type != spec.type or older.constraints != spec.constraints:
             continue
-        if any(one.name == group.name and _same_content(one, group) for one in older.groups):
+        if any(one.name == group.name and same_group(one, group) for one in older.groups):
             found.append(version)
     return tuple(found)
 
@@ -202,7 +205,7 @@ def _begun(state: State, version: int, *, promoted: bool) -> Rollout:
     )
 
 
-def _with_rollout(state: State, before: Job, job: Job) -> Job:
+def _with_rollout(state: State, before: Job, job: Job, *, known: bool) -> Job:
     """The next version of a job that remembers: what it was, and the rollout that begins or goes on."""
     history = remembered(state, before)
     if spec_changed := any(version == job.version for version in job.group_versions):
@@ -210,22 +213,57 @@ def _with_rollout(state: State, before: Job, job: Job) -> Job:
     else:  # a count: whatever is under way goes on under the new number
         stable = job.version if history[-1].stable else before.stable_version
     rollout = before.rollout
+    waiting = base_spec(before) if rollout is not None and not rollout.promoted else None
     if job.spec.type is not JobType.SERVICE:
         rollout = None
     elif spec_changed:
-        canaries = not same_content(before.spec, job.spec) and any(
-            group.update is not None and group.update.canaries and version == job.version and group.count
-            for group, version in zip(job.spec.groups, job.group_versions, strict=True)
-        )
+        canaries = not known and _asks_for_canaries(before, job, waiting)
         # Nothing runs of a job that was stopped: there is nothing to compare canaries with.
-        rollout = _begun(state, job.version, promoted=before.stopped or not canaries)
+        begun = _begun(state, job.version, promoted=before.stopped or not canaries)
+        rollout = replace(begun, base_version=_base(state, before))
     elif rollout is not None:
-        rollout = replace(rollout, version=job.version)
+        back = waiting is not None and _as_before(waiting, job.spec)
+        rollout = replace(rollout, version=job.version, promoted=rollout.promoted or back)
     return replace(job, history=history, rollout=rollout, stable_version=stable)
 
 
-def next_version(state: State, job: Job, spec: JobSpec, *, everything: bool, in_place: bool = False) -> Job:
-    """Replace the job's record by its next version."""
+def _asks_for_canaries(before: Job, job: Job, waiting: JobSpec | None) -> bool:
+    """``waiting``: the version at which most of the job is held, where the one before was not promoted either: what
+    has been changed since then counts."""
+    if waiting is None and same_content(before.spec, job.spec):
+        return False
+    return any(
+        group.update is not None
+        and group.update.canaries
+        and group.count
+        and (version == job.version if waiting is None else differs(waiting, job.spec, group))
+        for group, version in zip(job.spec.groups, job.group_versions, strict=True)
+    )
+
+
+def _as_before(waiting: JobSpec, spec: JobSpec) -> bool:
+    """Whether nothing is left that waits for a promotion."""
+    names = {group.name for group in spec.groups}
+    return all(group.name in names for group in waiting.groups) and not any(
+        differs(waiting, spec, group) for group in spec.groups
+    )
+
+
+def _base(state: State, before: Job) -> int:
+    """The version that was promoted last, from which a rollout begins: that of now, unless it waits for its promotion
+    itself, or has failed. 0: none, for nothing runs."""
+    rollout = before.rollout
+    if state.feature_level < HELD_VERSIONS or before.stopped:
+        return 0
+    if rollout is None or (rollout.promoted and rollout.status is not RolloutStatus.FAILED):
+        return before.version
+    return rollout.base_version or (before.version if rollout.promoted else 0)
+
+
+def next_version(
+    state: State, job: Job, spec: JobSpec, *, everything: bool, in_place: bool = False, known: bool = False
+) -> Job:
+    """Replace the job's record by its next version. ``known``: it is gone back to, so it needs no canaries."""
     if spec.on_disconnect != job.spec.on_disconnect:
         # Agents act on it while they are cut off, so those that keep running must hear of it now.
         rows = state.live_rows(job.slot)
@@ -235,18 +273,11 @@ def next_version(state: State, job: Job, spec: JobSpec, *, everything: bool, in_
         count_submitted(state.typical, spec, None if job.stopped or job.spec.is_template else job.spec)
     after = _next_job(state, job, spec, everything=everything)
     if job.tracked:
-        after = _with_rollout(state, job, after)
+        after = _with_rollout(state, job, after, known=known)
     if in_place:
         after = resize(state, job, after)
     state.put_job(replace(after, pins=kept(after)))
     return state.jobs[job.uid]
-
-
-def _same_content(before: GroupSpec, after: GroupSpec) -> bool:
-    """Whether what runs of a group may stay. A gang's count is content, too: its members know how many they are. How it
-    is replaced is not: that holds for the next time."""
-    count = before.count if after.gang is not None else after.count
-    return replace(before, count=count, update=after.update) == after
 
 
 def stop(state: State, command: StopJob) -> Outcome:
@@ -299,6 +330,12 @@ def restart(state: State, command: RestartJob) -> Outcome:
     job = job_at_work(state, command.namespace, command.name)
     if isinstance(job, Rejected):
         return job
+    if is_held_back(job) and job.rollout is not None and not job.rollout.promoted:
+        return state.reject(
+            "FAILED_PRECONDITION",
+            f"job {command.name!r}: a restart would bring the newest version everywhere, which waits for its promotion:"
+            f" raftsman promote {command.name}, or raftsman rollback {command.name}, first",
+        )
     # What had ended asks for its share again.
     again = of_job(state, _next_job(state, job, job.spec, everything=True))
     refusal = growth_refusal(state, [(job, job.spec.namespace, again)])

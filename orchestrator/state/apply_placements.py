@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.contract.model import AllocState, Desired, JobType, NodeStatus, Usage, added
+from orchestrator.contract.model import AllocState, Desired, DeviceRequest, JobType, NodeStatus, Usage, added
 from orchestrator.contract.taints import describe as taint_text
 from orchestrator.contract.taints import repelling
 from orchestrator.state.allocations import LAST_LIVE
@@ -22,10 +22,11 @@ from orchestrator.state.apply_gangs import device_refusals, gang_refusal
 from orchestrator.state.apply_near import Near, asks_for_neighbours
 from orchestrator.state.commands import ApplyPlan, PlacementColumns
 from orchestrator.state.custom import short_of
+from orchestrator.state.holding import base_record, base_refusal, is_held_back
 from orchestrator.state.ledger import device_bits, engine_key
-from orchestrator.state.model import MAX_COUNT, Node
+from orchestrator.state.model import MAX_COUNT, Job, Node
 from orchestrator.state.quota import exceeded, in_use, quota_of
-from orchestrator.state.rollouts import successor_refusals
+from orchestrator.state.rollouts import spread_refusal, successor_refusals
 from orchestrator.state.state import GroupFacts, Rows, State
 from orchestrator.state.usage import NOTHING, add, of_instance
 
@@ -45,7 +46,8 @@ class Placing:
         self.custom = False  # whether any group asks for custom resources
         self.choosy = False  # whether it matters to any group who else is where
         self.why: dict[int, str] = {}
-        self.gangs: list[tuple[int, int]] = []  # (place in the plan's jobs, group) of each gang
+        self.gangs: list[tuple[int, int, int]] = []  # (place in the plan's jobs, group, version) of each gang
+        self.records: dict[tuple[int, int], Job | None] = {}  # by place in the plan's jobs and version
 
     def run(self) -> tuple[int, list[str]]:
         if not self.rows:
@@ -53,6 +55,7 @@ class Placing:
         self._match_nodes()
         self._match_groups()
         self._match_ordinals()
+        self._match_versions()
         self._match_devices()
         self._match_taints()
         self._fit()
@@ -72,7 +75,7 @@ class Placing:
 
     def _name(self, place: int) -> str:
         uid = self.command.jobs[int(self.columns.job[place])]
-        job = self.state.jobs.get(uid)
+        job = self._record(place) or self.state.jobs.get(uid)
         group = int(self.columns.group[place])
         if job is None:
             return f"{uid[:64]}/{group}/{int(self.columns.ordinal[place])}"
@@ -108,39 +111,58 @@ class Placing:
         """Per row: ``gid``, ``job_slot``, ``need`` int64 (rows, 3: cpu_millis, memory_mib, disk_mib), and more."""
         columns = self.columns
         keys = columns.job.astype(np.int64) << 32 | (columns.group.astype(np.int64) & 0xFFFFFFFF)
-        unique, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-        facts = np.zeros((len(unique), 12), dtype=np.int64)
+        _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+        if (columns.version != columns.version[first][inverse]).any():  # of one group at several versions
+            keys = np.stack((keys, columns.version.astype(np.int64)), axis=1)
+            _, first, inverse = np.unique(keys, return_index=True, return_inverse=True, axis=0)
+        facts = np.zeros((len(first), 12), dtype=np.int64)
         refusals: list[str] = []
         for place, at in enumerate(first.tolist()):
-            refusals.append(self._group_facts(facts[place], int(columns.job[at]), int(columns.group[at])))
+            refusals.append(self._group_facts(facts[place], at))
         if any(refusals):
-            for place in np.flatnonzero(np.array([bool(text) for text in refusals])[inverse]).tolist():
-                self.why.setdefault(place, refusals[int(inverse[place])])
+            of_row = inverse.reshape(-1)
+            for place in np.flatnonzero(np.array([bool(text) for text in refusals])[of_row]).tolist():
+                self.why.setdefault(place, refusals[int(of_row[place])])
                 self.ok[place] = False
-        rows: Ints = facts[inverse]
+        rows: Ints = facts[inverse.reshape(-1)]
         self.gid: Rows = rows[:, 0].astype(np.int32)
         self.job_slot: Rows = rows[:, 1].astype(np.int32)
         self.need: Ints = rows[:, 4:7]
         self.devices, self.gpu_millis, self.port_count = rows[:, 7], rows[:, 8], rows[:, 9]
         self.has_static: Bools = rows[:, 10] > 0
         self.same_port: Ints = rows[:, 11]  # a number may be asked for twice: by TCP and by UDP
-        self._refuse_where(columns.version != rows[:, 3], "the job has another version by now")
         self._refuse_where(
             (columns.ordinal < 0) | (columns.ordinal >= rows[:, 2]), "the ordinal is not below the count"
         )
 
-    def _group_facts(self, into: Ints, job_place: int, group: int) -> str:
-        uid = self.command.jobs[job_place]
-        job = self.state.jobs.get(uid)
+    def _record(self, place: int) -> Job | None:
+        """The job of a row as the row's version sees it; None: nothing of that version is placed."""
+        job_place, version = int(self.columns.job[place]), int(self.columns.version[place])
+        key = job_place, version
+        if key not in self.records:
+            job = self.state.jobs.get(self.command.jobs[job_place])
+            if job is not None and version != job.version:
+                held = is_held_back(job) and job.rollout is not None and version == job.rollout.base_version
+                job = base_record(job) if held else None
+            self.records[key] = job
+        return self.records[key]
+
+    def _group_facts(self, into: Ints, place: int) -> str:
+        job_place, group = int(self.columns.job[place]), int(self.columns.group[place])
+        job = self.state.jobs.get(self.command.jobs[job_place])
         if job is None:
             return "the job is gone"
         if job.stopped:
             return "the job is stopped"
-        if not 0 <= group < len(job.spec.groups):
+        record = self._record(place)
+        if not 0 <= group < len((record or job).spec.groups):
             return "the job has no such group by now"
+        if record is None:
+            return "the job has another version by now"
+        job = record
         facts = self.state.facts(job)[group]
         if facts.gang is not None:
-            self.gangs.append((job_place, group))
+            self.gangs.append((job_place, group, job.version))
         self.custom = self.custom or bool(facts.custom)
         self.choosy = self.choosy or asks_for_neighbours(job.spec, job.spec.groups[group])
         into[:] = (
@@ -189,6 +211,28 @@ class Placing:
         same = (newest >= 0) & table.start_failed[newest] & (table.version[newest] == columns.version)
         self.failures = np.where(same, table.failures[newest], 0)
 
+    def _match_versions(self) -> None:
+        """What must not spread does not, and what is held at the version before is: few jobs are."""
+        jobs = [self.state.jobs.get(uid) for uid in self.command.jobs]
+        held = np.array([job is not None and is_held_back(job) for job in jobs], dtype=np.bool_)
+        if not held.any():
+            return
+        columns, taken = self.columns, dict[tuple[int, int], int]()
+        for place in np.flatnonzero(self.ok & held[columns.job]).tolist():
+            job_place, at = int(columns.job[place]), int(columns.group[place])
+            job, record = jobs[job_place], self._record(place)
+            assert job is not None and record is not None, "it is good so far"
+            if record.version == job.version:
+                key = job_place, at
+                ordinal = int(columns.ordinal[place])
+                text = spread_refusal(self.state, job, at, ordinal, taken.get(key, 0))
+                taken[key] = taken.get(key, 0) + (not text)
+            else:
+                text = base_refusal(job, record.spec.groups[at].name)
+            if text:
+                self.why[place] = text
+                self.ok[place] = False
+
     def _match_devices(self) -> None:
         columns = self.columns
         held = np.bitwise_count(columns.device_mask).astype(np.int64)
@@ -200,7 +244,8 @@ class Placing:
             outside = (columns.device_mask[with_devices] & ~known.astype(np.uint64)) != 0
             if outside.any():
                 self._refuse(with_devices[outside], "the node has no such device")
-            for place, text in device_refusals(self.state, self.command, self.slots, with_devices[~outside]):
+            asked = self._asked_devices
+            for place, text in device_refusals(self.state, self.command, self.slots, with_devices[~outside], asked):
                 self.why[place] = text
                 self.ok[place] = False
 
@@ -283,8 +328,12 @@ class Placing:
 
     def _facts(self, place: int) -> GroupFacts:
         """Of a row that is good so far."""
-        job = self.state.jobs[self.command.jobs[int(self.columns.job[place])]]
+        job = self._record(place)
+        assert job is not None, "it is good so far"
         return self.state.facts(job)[int(self.columns.group[place])]
+
+    def _asked_devices(self, place: int) -> DeviceRequest | None:
+        return self._facts(place).gpus
 
     def _match_ports(self) -> None:
         columns = self.columns
@@ -339,8 +388,7 @@ class Placing:
         return tuple(self.columns.ports[start:end].tolist())
 
     def _statics_fit(self, place: int, ports: tuple[int, ...]) -> bool:
-        job = self.state.jobs[self.command.jobs[int(self.columns.job[place])]]
-        statics = self.state.facts(job)[int(self.columns.group[place])].static_ports
+        statics = self._facts(place).static_ports
         return all(static in (0, port) for static, port in zip(statics, ports, strict=True))
 
     def _match_neighbours(self) -> None:
@@ -350,7 +398,7 @@ class Placing:
         state, near = self.state, Near(self.state, self.command.based_on)
         ok = self.ok.tolist()
         for place in range(self.rows):
-            job = state.jobs.get(self.command.jobs[int(self.columns.job[place])])
+            job = self._record(place)
             number = int(self.columns.group[place])
             if job is None or not 0 <= number < len(job.spec.groups):
                 continue
@@ -368,15 +416,18 @@ class Placing:
 
     def _match_gangs(self) -> None:
         """A gang goes in whole or not at all; what its refused rows would have held stays free until the next plan."""
-        for job_place, group in self.gangs:
-            places = np.flatnonzero((self.columns.job == job_place) & (self.columns.group == group))
+        for job_place, group, version in self.gangs:
+            of_it = (self.columns.job == job_place) & (self.columns.group == group)
+            places = np.flatnonzero(of_it & (self.columns.version == version))
             refused = places[~self.ok[places]]
             if len(refused):
                 first = int(refused[0])
                 text = f"its gang goes in whole or not at all, and {self._name(first)} does not: {self.why[first]}"
             else:
                 ordinals = self.columns.ordinal[places]
-                text = gang_refusal(self.state, self.state.jobs[self.command.jobs[job_place]], group, ordinals)
+                job = self.records[job_place, version]
+                assert job is not None, "its rows are good so far"
+                text = gang_refusal(self.state, job, group, ordinals)
             if text:
                 self._refuse(places, text)
 
@@ -424,19 +475,20 @@ class Placing:
 
     def _tell(self, accepted: npt.NDArray[np.intp]) -> None:
         columns, command = self.columns, self.command
-        specs = [job.spec if (job := self.state.jobs.get(uid)) else None for uid in command.jobs]
         nodes = command.nodes
         events = []
-        for job, group, ordinal, node, attempt in zip(
+        for job_place, version, group, ordinal, node, attempt in zip(
             columns.job[accepted].tolist(),
+            columns.version[accepted].tolist(),
             columns.group[accepted].tolist(),
             columns.ordinal[accepted].tolist(),
             columns.node[accepted].tolist(),
             columns.attempt[accepted].tolist(),
             strict=True,
         ):
-            spec = specs[job]
-            if spec is not None:
+            job = self.records[job_place, version]
+            if job is not None:
+                spec = job.spec
                 name = f"{spec.name}/{spec.groups[group].name}/{ordinal}"
                 events.append((spec.namespace, spec.name, name, nodes[node], "", attempt))
         self.state.events.emit_rows("alloc.placed", events)

@@ -26,10 +26,12 @@ from orchestrator.state.commands import (
     RolloutVerdict,
     SteerRollout,
 )
-from orchestrator.state.features import PAUSED_PROMOTIONS
+from orchestrator.state.features import HELD_VERSIONS, PAUSED_PROMOTIONS
 from orchestrator.state.model import Job
-from orchestrator.state.rollouts import Bounds, current, status_text, taken_back, target
+from orchestrator.state.resize import resize_promoted
+from orchestrator.state.rollouts import Bounds, status_text, taken_back, target
 from orchestrator.state.state import Rows, State, under_way
+from orchestrator.state.versions import current
 
 
 def steer(state: State, command: SteerRollout) -> Outcome:
@@ -67,6 +69,8 @@ def steer(state: State, command: SteerRollout) -> Outcome:
             stays = state.feature_level >= PAUSED_PROMOTIONS
             status = rollout.status if stays else RolloutStatus.RUNNING
             kind, rollout = "rollout.promoted", replace(rollout, status=status, promoted=True)
+    if command.action is not RolloutAction.PAUSE and under_way(rollout) and rollout.promoted:
+        job = resize_promoted(state, job)
     rollout = replace(rollout, progress_ms=state.time_ms)
     _put(state, replace(job, rollout=rollout, tracked=True))
     _tell(state, kind, job, f"version {rollout.version}")
@@ -86,8 +90,9 @@ def rollback(state: State, command: RollbackJob) -> Outcome:
     refusal = over_quota(state, [spec])
     if refusal is not None:
         return refusal
-    job = next_version(state, job, spec, everything=False)
-    if job.rollout is not None:  # it is known: no canaries
+    held = state.feature_level >= HELD_VERSIONS
+    job = next_version(state, job, spec, everything=False, in_place=held, known=True)
+    if job.rollout is not None and not job.rollout.promoted:  # of before, for nothing is replaced
         _put(state, replace(job, rollout=replace(job.rollout, promoted=True)))
     _tell(state, "job.rolled-back", job, f"version {job.version}, as version {revision.version} was")
     return state.answer(JobsAnswer(jobs=(JobAnswer(uid=job.uid, version=job.version, changed=True),)))
@@ -109,9 +114,9 @@ def _end(state: State, verdict: RolloutVerdict) -> bool:
     if not under_way(rollout):
         return False
     if verdict.succeeded:
-        if len(outdated_rows(state, job)):
+        if len(outdated_rows(state, job)) or (rollout.base_version and not rollout.promoted):
             return False
-        rollout = replace(rollout, status=RolloutStatus.SUCCEEDED, promoted=True)
+        rollout = replace(rollout, status=RolloutStatus.SUCCEEDED, promoted=True, base_version=0)
         _put(state, replace(job, rollout=rollout, stable_version=job.version))
         _tell(state, "rollout.succeeded", job, f"version {job.version}")
         return True
@@ -148,7 +153,7 @@ def _revert(state: State, job: Job, reason: str) -> None:
         _tell(state, "rollout.not-reverted", job, refusal.message)
         return
     version = job.version
-    job = next_version(state, job, spec, everything=False)
+    job = next_version(state, job, spec, everything=False, in_place=state.feature_level >= HELD_VERSIONS, known=True)
     assert job.rollout is not None, "a tracked service has one"
     rollout = replace(job.rollout, promoted=True, reverts=version, reason=reason)
     _put(state, replace(job, rollout=rollout))

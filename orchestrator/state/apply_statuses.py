@@ -31,8 +31,9 @@ from orchestrator.state.disruption import PREEMPTED
 from orchestrator.state.distinct import distinct
 from orchestrator.state.events import HEALTH, OBSERVED
 from orchestrator.state.model import MAX_COMMAND_ROWS
-from orchestrator.state.rollouts import is_current, place_of, ready_rows
+from orchestrator.state.rollouts import ready_rows
 from orchestrator.state.state import Rows, State, under_way
+from orchestrator.state.versions import is_current, place_of
 
 MAX_HEALTH = 2**62
 

@@ -24,7 +24,10 @@ BUDGETED_DRAINS = 5
 """Whom a drain tells to stop is held against its disruption budget again at commit (``apply_plan``)."""
 TMPFS_OWNERS = 6
 """A job's tmpfs may have a mode and an owner, which a peer of before would drop (``too_new``)."""
-HIGHEST = TMPFS_OWNERS
+HELD_VERSIONS = 7
+"""A version that waits for its promotion, is paused or has failed does not spread: what is missing is placed at the one
+before (``holding``); going back to a version changes sizes in place (``apply_rollouts``)."""
+HIGHEST = HELD_VERSIONS
 """What this version supports."""
 LIMIT = 1_000_000
 """No level is above; a command that names one is malformed."""

@@ -39,7 +39,7 @@ def pin(state: State, command: PinImage) -> Outcome:
         return state.answer(PinAnswer(digest=known))
     one = ImagePin(
         group=command.group,
-        version=_since(job, command.group, command.version),
+        version=since(job, command.group, command.version),
         image=command.image,
         digest=command.digest,
     )
@@ -62,8 +62,8 @@ def digests(job: Job, group: str, version: int) -> StrMap:
     """Image to digest, as far as settled."""
     if not job.pins:
         return ()
-    since = _since(job, group, version)
-    return tuple((one.image, one.digest) for one in job.pins if one.group == group and one.version == since)
+    begun = since(job, group, version)
+    return tuple((one.image, one.digest) for one in job.pins if one.group == group and one.version == begun)
 
 
 def kept(job: Job) -> tuple[ImagePin, ...]:
@@ -71,7 +71,7 @@ def kept(job: Job) -> tuple[ImagePin, ...]:
     if not job.pins:
         return ()
     oldest = min(version for version, _ in job.specs)
-    needed = {(one.group, _since(job, one.group, oldest)) for one in job.pins}
+    needed = {(one.group, since(job, one.group, oldest)) for one in job.pins}
     return tuple(one for one in job.pins if one.version >= oldest or (one.group, one.version) in needed)
 
 
@@ -81,7 +81,7 @@ def carried(pins: tuple[ImagePin, ...], group: str, before: int, after: int) -> 
     return tuple(sorted((*pins, *more), key=_order))
 
 
-def _since(job: Job, group: str, version: int) -> int:
+def since(job: Job, group: str, version: int) -> int:
     """The version of the job at which the content of the group began that instances of ``version`` run."""
     for spec, at in zip(job.spec.groups, job.group_versions, strict=True):
         if spec.name == group and version >= at:

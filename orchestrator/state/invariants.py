@@ -183,7 +183,8 @@ def _jobs(state: State) -> Iterator[str]:
         if job.uid != uid or state.job_at.get(job.slot) is not job:
             yield f"job {uid} is indexed elsewhere"
         kept = [version for version, _ in job.specs]
-        if set(kept) != versions.get(job.slot, set()) | {job.version} or kept != sorted(kept):
+        base = {job.rollout.base_version} - {0} if job.rollout is not None else set()
+        if set(kept) != versions.get(job.slot, set()) | {job.version} | base or kept != sorted(kept):
             yield f"job {uid} keeps versions {kept}, rows name {sorted(versions.get(job.slot, set()))}"
         if dict(job.specs)[job.version] != job.spec or len(job.group_versions) != len(job.spec.groups):
             yield f"job {uid} disagrees with itself"

@@ -12,14 +12,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from orchestrator.contract.containers import has_processes, in_place
-from orchestrator.contract.model import Desired, JobSpec, JobType, NodeStatus
+from orchestrator.contract.model import Desired, GroupSpec, JobSpec, JobType, NodeStatus
 from orchestrator.state import images
 from orchestrator.state.distinct import distinct
+from orchestrator.state.holding import base_spec, is_of_base, place_in
 from orchestrator.state.model import Job
 from orchestrator.state.quota import quota_of
 from orchestrator.state.state import Rows, State
+from orchestrator.state.versions import is_current
 
 
 def resize(state: State, before: Job, after: Job) -> Job:
@@ -27,35 +30,87 @@ def resize(state: State, before: Job, after: Job) -> Job:
     that what moved goes on to run."""
     if after.spec.type is JobType.SYSTEM and quota_of(state, after.spec.namespace) is not None:
         return after  # what system jobs hold is held against a quota where they are placed
+    rollout = after.rollout
+    waits = rollout is not None and not rollout.promoted
+    if waits and rollout is not None and rollout.base_version:
+        return after  # none of it before its promotion
+    known = rollout is not None and not waits
     olds = {group.name: (place, group) for place, group in enumerate(before.spec.groups)}
     moved = 0
     for place, group in enumerate(after.spec.groups):
-        known = olds.get(group.name)
-        if known is None or after.group_versions[place] != after.version or known[1] == group:
+        old = olds.get(group.name)
+        if old is None or after.group_versions[place] != after.version or old[1] == group:
             continue
         if after.spec.constraints != before.spec.constraints or after.spec.type != before.spec.type:
             continue
-        if not in_place(known[1], group) or (group.update is not None and group.update.canaries):
+        if not in_place(old[1], group) or (group.update is not None and group.update.canaries and not known):
             continue  # canaries were asked for: somebody wants to look first
-        rows = _candidates(state, before, known[0])
+        rows = _candidates(state, before, old[0])
         if after.spec.type is not JobType.SYSTEM:
             rows = rows[state.table.ordinal[rows] < group.count]
         need = group.resources
         rows = _with_room(state, rows, need.cpu_millis, need.memory_mib)
         if len(rows):
             state.resize_rows(rows, after.version, place, need.cpu_millis, need.memory_mib)
-            since = before.group_versions[known[0]]
+            since = before.group_versions[old[0]]
             after = replace(after, pins=images.carried(after.pins, group.name, since, after.version))
         moved += len(rows)
-    if moved:
-        what = "1 instance goes" if moved == 1 else f"{moved} instances go"
-        state.events.emit(
-            "job.resized",
-            namespace=after.spec.namespace,
-            job=after.spec.name,
-            message=f"version {after.version}: {what} on with the new cpu and memory",
-        )
+    _tell(state, after, moved)
     return after
+
+
+def _tell(state: State, job: Job, moved: int) -> None:
+    if not moved:
+        return
+    what = "1 instance goes" if moved == 1 else f"{moved} instances go"
+    state.events.emit(
+        "job.resized",
+        namespace=job.spec.namespace,
+        job=job.spec.name,
+        message=f"version {job.version}: {what} on with the new cpu and memory",
+    )
+
+
+def resize_promoted(state: State, job: Job) -> Job:
+    """The same for a version that is being promoted: what is still of the version before and differs from it in sizes
+    alone, canaries or none, goes on with the new ones. Returns the record with the pins for that."""
+    base = base_spec(job)
+    if base is None or base.type != job.spec.type or base.constraints != job.spec.constraints:
+        return job
+    assert job.rollout is not None
+    table, moved = state.table, 0
+    for place, group in enumerate(job.spec.groups):
+        at = place_in(base, group.name)
+        if at < 0 or is_current(job, place, job.rollout.base_version) or not in_place(base.groups[at], group):
+            continue
+        rows = _reachable(state, job, group)
+        held = [is_of_base(job, group.name, version) for version in table.version[rows].tolist()]
+        rows = rows[np.array(held, dtype=np.bool_)]
+        rows = rows[(table.ordinal[rows] < group.count) & _alone(state, rows)]
+        need = group.resources
+        rows = _with_room(state, rows, need.cpu_millis, need.memory_mib)
+        if len(rows):
+            since = images.since(job, group.name, job.rollout.base_version)
+            state.resize_rows(rows, job.version, place, need.cpu_millis, need.memory_mib)
+            pins = images.carried(job.pins, group.name, since, job.group_versions[place])
+            job = replace(job, pins=pins)
+        moved += len(rows)
+    _tell(state, job, moved)
+    return job
+
+
+def _alone(state: State, rows: Rows) -> npt.NDArray[np.bool_]:
+    """bool per live row: no canary lives beside it, which is to replace it."""
+    table = state.table
+    heads = [
+        state.ordinals.find(int(gid), int(ordinal))
+        for gid, ordinal in zip(table.gid[rows].tolist(), table.ordinal[rows].tolist(), strict=True)
+    ]
+    both = set(state.seconds(np.array(heads, dtype=np.int32)).tolist()) if heads else set()
+    return np.array(
+        [head == row and int(table.prev[row]) not in both for head, row in zip(heads, rows.tolist(), strict=True)],
+        dtype=np.bool_,
+    )
 
 
 def may_resize(state: State, spec: JobSpec) -> bool:
@@ -71,12 +126,17 @@ def may_resize(state: State, spec: JobSpec) -> bool:
 
 def _candidates(state: State, job: Job, place: int) -> Rows:
     """int32: live rows of the group's present content that are meant to run on a node that is there."""
+    rows = _reachable(state, job, job.spec.groups[place])
+    return rows[state.table.version[rows] >= job.group_versions[place]]
+
+
+def _reachable(state: State, job: Job, group: GroupSpec) -> Rows:
+    """int32: live rows of the group that are meant to run where their size can be changed."""
     table = state.table
     rows = state.live_rows(job.slot)
-    gid = state.ordinals.gids[(job.slot, job.spec.groups[place].name)]
+    gid = state.ordinals.gids[(job.slot, group.name)]
     rows = rows[(table.gid[rows] == gid) & (table.desired[rows] == int(Desired.RUN))]
-    rows = rows[table.version[rows] >= job.group_versions[place]]
-    processes = has_processes(job.spec.groups[place])
+    processes = has_processes(group)
     there = {
         slot: state.node_at[slot].status is NodeStatus.READY
         and slot not in state.forgotten

@@ -1,11 +1,9 @@
 """What a rollout may do now, judged where it is committed: the one owner of its bounds.
 
-Owns: which versions are current, how many of a group are ready, whether one more may be replaced or may get a
-successor, and what a rollback goes back to. Leaves to others: the pace and the choice (``reconcile.rollouts``), what
-commands do with it (``apply_rollouts``, ``apply_plan``). The rules:
+Owns: how many of a group are ready, whether one more may be replaced or may get a successor, and what a rollback goes
+back to. Leaves to others: which versions are current (``versions``) or placed meanwhile (``holding``), the pace and the
+choice (``reconcile.rollouts``), what commands do with it (``apply_rollouts``, ``apply_plan``). The rules:
 
-- A version is current for a group if it is not older than the group's last change of content, or has the same content
-  as now (``Job.twins``): going back to a version leaves alone what still runs it.
 - An instance counts as ready while any live attempt of it is ready, meant to run, and on a node that is there.
 - Whoever is ready may be told to stop only if enough others stay ready, or if the same instance has another that is.
 - At most ``surge`` instances of a group have two live attempts: of a rollout, or (``features.SURGING_DRAINS``) because
@@ -21,38 +19,16 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.contract import health
-from orchestrator.contract.model import AllocState, Desired, JobSpec, JobType, NodeStatus, Revision
+from orchestrator.contract.model import AllocState, Desired, JobSpec, NodeStatus, Revision
 from orchestrator.contract.rollouts import RolloutStatus, surge, unavailable
 from orchestrator.state.allocations import LAST_LIVE, well
 from orchestrator.state.features import SURGING_DRAINS
+from orchestrator.state.holding import base_record, hold_of, is_held_back, is_of_base, may_be_placed
 from orchestrator.state.model import MAX_REVISIONS, Job
 from orchestrator.state.state import Rows, State, under_way
+from orchestrator.state.versions import current, follows_policy, is_current, place_of, same_content
 
 Bools = npt.NDArray[np.bool_]
-
-
-def is_current(job: Job, place: int, version: int) -> bool:
-    """Whether an allocation of this version is as the job's group at ``place`` wants it."""
-    return version >= job.group_versions[place] or bool(job.twins and version in job.twins[place])
-
-
-def current(job: Job, place: int, versions: npt.NDArray[np.int32]) -> Bools:
-    """bool per version: ``is_current``."""
-    fresh: Bools = versions >= job.group_versions[place]
-    if job.twins and job.twins[place]:
-        fresh |= np.isin(versions, job.twins[place])
-    return fresh
-
-
-def place_of(job: Job, name: str) -> int:
-    """The place of a group in the job's spec, -1 if it is gone."""
-    return next((place for place, group in enumerate(job.spec.groups) if group.name == name), -1)
-
-
-def follows_policy(job: Job, place: int) -> bool:
-    """Whether a group is rolled out by the rules here: of a service that remembers, and no gang."""
-    group = job.spec.groups[place]
-    return job.rollout is not None and job.spec.type is JobType.SERVICE and group.gang is None
 
 
 def is_ready(state: State, row: int) -> bool:
@@ -133,13 +109,13 @@ class Bounds:
 
     def _spare(self, job: Job, place: int, row: int, other: int) -> bool:
         """Whether a drain, or the end of one, lets two of an instance become one, whatever its rollout does: the one
-        that stays is of the current version, and so is this one, or its node is draining."""
+        that stays is of a version at which it is placed now, and so is this one, or its node is draining."""
         state, table = self._state, self._state.table
         if other < 0 or state.feature_level < SURGING_DRAINS:
             return False
-        if not is_current(job, place, int(table.version[other])) or table.desired[other] == int(Desired.STOP):
+        if not may_be_placed(job, place, int(table.version[other])) or table.desired[other] == int(Desired.STOP):
             return False
-        return is_current(job, place, int(table.version[row])) or state.node_at[int(table.node[row])].draining
+        return may_be_placed(job, place, int(table.version[row])) or state.node_at[int(table.node[row])].draining
 
     def _beside(self, row: int) -> int:
         """The other live attempt of the same instance, or -1."""
@@ -200,27 +176,45 @@ def successor_refusals(state: State, asked: Sequence[tuple[int, int]]) -> list[s
 def _successor_refusal(state: State, job: Job, place: int, row: int, version: int) -> str:
     table = state.table
     live = "an attempt of it is live"
-    if place < 0 or version != job.version or not follows_policy(job, place):
+    before = version != job.version  # the version before, at which it is held (``apply_placements`` has judged that)
+    if place < 0 or not follows_policy(job, place) or (before and not is_held_back(job)):
         return live
     behind = int(table.prev[row])
     if behind >= 0 and table.is_live(behind):
         return "two attempts of it are live"
-    if is_current(job, place, int(table.version[row])):
+    mine = int(table.version[row])
+    fresh = is_current(job, place, mine)
+    if fresh or (before and is_of_base(job, job.spec.groups[place].name, mine)):
         leaves = state.feature_level >= SURGING_DRAINS and state.node_at[int(table.node[row])].draining
-        return "" if leaves and is_ready(state, row) else live
+        return "" if leaves and fresh != before and is_ready(state, row) else live
     return "" if under_way(job.rollout) else f"{live}, and its rollout does not go on"
 
 
+def spread_refusal(state: State, job: Job, place: int, ordinal: int, taken: int) -> str:
+    """Why an instance may not be placed at the job's newest version, or "". ``taken``: others that the command
+    places so."""
+    hold = hold_of(job, place, base_record(job)) if is_held_back(job) else None
+    if hold is None:
+        return ""
+    table, group = state.table, job.spec.groups[place]
+    gid = state.ordinals.gids[(job.slot, group.name)]
+    assert job.rollout is not None, "it is held back"
+    if job.rollout.promoted:
+        row = state.ordinals.find(gid, ordinal)
+        newest = row if row < 0 or table.prev[row] < 0 else max(row, int(table.prev[row]), key=table.attempt.item)
+        back = newest >= 0 and is_current(job, place, int(table.version[newest]))
+        return "" if back else "the version must not spread: its rollout does not go on"
+    rows = state.ordinals.rows(gid)[: group.count]
+    rows = rows[rows >= 0]
+    live = rows[table.state[rows] <= LAST_LIVE]
+    both = np.concatenate((live, state.seconds(live)))
+    newer = np.unique(table.ordinal[both[current(job, place, table.version[both])]])
+    if int((newer != ordinal).sum()) + taken < hold.canaries:
+        return ""
+    return f"the version waits for its promotion: {hold.canaries} of {group.count} may be of it until then"
+
+
 # ---------------------------------------------------------------------------- versions
-
-
-def same_content(before: JobSpec, after: JobSpec) -> bool:
-    """Whether two versions run the same, whatever the counts and the policies of how to get there."""
-    return _bare(before) == _bare(after)
-
-
-def _bare(spec: JobSpec) -> JobSpec:
-    return replace(spec, groups=tuple(replace(group, count=0, update=None) for group in spec.groups))
 
 
 def all_ready(state: State, job: Job) -> bool:

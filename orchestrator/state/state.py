@@ -147,11 +147,13 @@ class State:
         return self._job_slots.take()
 
     def put_job(self, job: Job) -> None:
-        """Enter a new job, or replace its record; versions that nothing names any more are left out of it."""
+        """Enter a new job, or replace its record; versions that nothing names any more are left out of it. A rollout
+        names the one before (``holding``)."""
+        base = job.rollout.base_version if job.rollout is not None else 0
         kept = tuple(
             (version, spec)
             for version, spec in job.specs
-            if version == job.version or (job.slot, version) in self._version_rows
+            if version in (job.version, base) or (job.slot, version) in self._version_rows
         )
         if len(kept) != len(job.specs):
             job = replace(job, specs=kept)

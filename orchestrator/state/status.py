@@ -4,8 +4,8 @@ Owns: the counts of ``GroupStatus`` and the one word of ``JobStatus.state``. The
 
 ``running``: RUNNING, also while it is being stopped (until its agent says that it ended). ``starting``: placed, not
 yet running (PENDING, STARTING, BACKOFF). ``complete``, ``failed``, ``lost``: the newest attempt ended so, at a version
-that is current for its group; ``failed`` only for good: one that will be tried again is pending. ``pending``:
-everything else below ``count``. Live instances beyond ``count`` (a
+that is current for its group, or at which it is held (``holding``); ``failed`` only for good: one that will be tried
+again is pending. ``pending``: everything else below ``count``. Live instances beyond ``count`` (a
 scale-down that has not finished) count as running or starting. A system job's ``count`` is the number of its instances.
 """
 
@@ -23,9 +23,11 @@ from orchestrator.state.allocations import LAST_LIVE
 from orchestrator.state.batch import next_run
 from orchestrator.state.dependencies import judge
 from orchestrator.state.failures import Ended, retries_of, stays_failed
+from orchestrator.state.holding import is_held_back, may_be_placed
 from orchestrator.state.model import MAX_COUNT, Job
-from orchestrator.state.rollouts import current, ready_count, ready_rows
+from orchestrator.state.rollouts import ready_count, ready_rows
 from orchestrator.state.state import Rows, State
+from orchestrator.state.versions import current
 
 _STARTING = (int(AllocState.PENDING), int(AllocState.STARTING), int(AllocState.BACKOFF))
 _RUNNING = (int(AllocState.RUNNING), int(AllocState.STOPPING))
@@ -124,13 +126,14 @@ def _count(state: State, job: Job, name: str, place: int, count: int, restart: R
     system = job.spec.type is JobType.SYSTEM
     wanted = np.ones(len(rows), dtype=np.bool_) if system else table.ordinal[rows] < count
     by_state = np.bincount(observed, minlength=_STATES).tolist()
-    ended = np.bincount(observed[wanted & ~outdated], minlength=_STATES).tolist()
+    meant = ~outdated | _held(job, place, table.version[rows])
+    ended = np.bincount(observed[wanted & meant], minlength=_STATES).tolist()
     running = sum(by_state[number] for number in _RUNNING)
     starting = sum(by_state[number] for number in _STARTING)
     complete, failed, lost = (ended[number] for number in _ENDED)
     again = 0
     if failed and not job.stopped:
-        judged = rows[wanted & ~outdated & (observed == int(AllocState.FAILED))]
+        judged = rows[wanted & meant & (observed == int(AllocState.FAILED))]
         again = failed - int(stays_failed(_ended(state, job, judged, restart)).sum())
         failed -= again
     placed = int((wanted & live).sum()) + complete + failed + lost
@@ -155,6 +158,14 @@ def _count(state: State, job: Job, name: str, place: int, count: int, restart: R
 def _outdated(state: State, job: Job, place: int, rows: Rows) -> npt.NDArray[np.bool_]:
     versions = state.table.version[rows]
     return versions < job.version if place == GONE else ~current(job, place, versions)
+
+
+def _held(job: Job, place: int, versions: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+    """bool per version: what ended at it is as it should be, for its group is held there."""
+    if place == GONE or not is_held_back(job):
+        return np.zeros(len(versions), dtype=np.bool_)
+    meant = [version for version in np.unique(versions).tolist() if may_be_placed(job, place, version)]
+    return np.isin(versions, meant)
 
 
 def _ended(state: State, job: Job, rows: Rows, restart: RestartPolicy) -> Ended:

@@ -34,6 +34,7 @@ from orchestrator.contract.model import (
     Usage,
 )
 from orchestrator.state.allocations import LAST_LIVE, NO_ROWS, Columns, Room
+from orchestrator.state.holding import may_ask_for_ports
 from orchestrator.state.images import digests
 from orchestrator.state.model import Job, Node
 from orchestrator.state.ordinals import LastAttempts
@@ -140,7 +141,7 @@ def view_of(state: State, slots: Iterable[int], whole: ClusterView) -> ClusterVi
     jobs = {slot: state.job_at[slot] for slot in slots if slot in state.job_at}
     by_job, ledger = state.ordinals.by_job, state.ledger
     gids = [gid for slot in jobs for gid in by_job.get(slot, ())]
-    with_ports = any(group.ports for job in jobs.values() for group in job.spec.groups)
+    with_ports = any(map(may_ask_for_ports, jobs.values()))
     return replace(
         whole,
         index=state.index,

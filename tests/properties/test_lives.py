@@ -7,6 +7,7 @@ and badly; peers change, start from snapshots, and wake late. A failure prints i
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from random import Random
 from typing import TypeVar
@@ -61,6 +62,7 @@ from orchestrator.state import views
 from orchestrator.state.apply import apply
 from orchestrator.state.commands import (
     Applied,
+    ApplyPlan,
     Collect,
     Command,
     CordonDevice,
@@ -94,6 +96,7 @@ from orchestrator.state.commands import (
 )
 from orchestrator.state.features import HIGHEST
 from orchestrator.state.invariants import check
+from orchestrator.state.model import Job
 from orchestrator.state.snapshot import capture, image_hash, restore
 from orchestrator.state.state import State, new_state
 from orchestrator.state.views import job_statuses
@@ -127,6 +130,7 @@ class Life:
         self.minted = 0
         self.sequence = 0
         self.log: list[bytes] = []
+        self.met: Counter[str] = Counter()
         self.lead_anew()
         self.do(SetFeatureLevel(level=HIGHEST))
         for name in NODES:
@@ -137,9 +141,66 @@ class Life:
     def do(self, command: Command) -> Outcome:
         payload = encode_entry(Entry(identity="t", request_id="", digest=b"", time_ms=self.now_ms, command=command))
         self.log.append(payload)
+        before = {key: len(found) for key, found in self.canaries().items()}
         outcome = apply(self.state, decode_entry(payload))
         assert check(self.state) == [], command
+        if isinstance(command, ApplyPlan):
+            self.held_to_canaries(before)
         return outcome
+
+    def canaries(self) -> dict[tuple[str, str], set[int]]:
+        """By uid and group, of jobs whose newest version waits for its promotion: the ordinals of which something of
+        it lives that the version before has not like that."""
+        found: dict[tuple[str, str], set[int]] = {}
+        table = self.state.table
+        for job, before in self.unpromoted():
+            for group in job.spec.groups:
+                rows = self.rows_of(job, group.name)
+                rows = [row for row in rows if table.is_live(row) and table.ordinal[row] < group.count]
+                live = [row for row in rows if not self.runs(job, row, before, group.name)]
+                newer = {int(table.ordinal[row]) for row in live if self.runs(job, row, job.spec, group.name)}
+                found[job.uid, group.name] = newer
+        return found
+
+    def held_to_canaries(self, before: dict[tuple[str, str], int]) -> None:
+        """Before its promotion no more than the canaries run the newest version, and whatever is placed besides is of
+        the version before. ``before``: how many there were (another count or policy may leave too many)."""
+        now = self.canaries()
+        for job, base in self.unpromoted():
+            names = {group.name for group in job.spec.groups}
+            for group in (*job.spec.groups, *(one for one in base.groups if one.name not in names)):
+                most = group.update.canaries if group.update is not None and group.gang is None else 0
+                newer = now.get((job.uid, group.name), set())
+                assert len(newer) <= max(most, before.get((job.uid, group.name), 0)), (job.spec.name, group.name)
+                for row in self.rows_of(job, group.name):
+                    if int(self.state.table.create_index[row]) != self.state.index:
+                        continue
+                    known = self.runs(job, row, base, group.name)
+                    self.met["canary" if not known else "held"] += 1
+                    assert known or int(self.state.table.ordinal[row]) in newer, (job.spec.name, group.name, row)
+
+    def unpromoted(self) -> list[tuple[Job, JobSpec]]:
+        """Jobs whose newest version waits for its promotion, each with what it was before."""
+        waiting = []
+        for job in self.state.jobs.values():
+            if job.rollout is not None and not job.rollout.promoted and job.rollout.base_version and not job.stopped:
+                waiting.append((job, dict(job.specs)[job.rollout.base_version]))
+        return waiting
+
+    def rows_of(self, job: Job, group: str) -> list[int]:
+        gid = self.state.ordinals.gids[(job.slot, group)]
+        rows = self.state.rows_that_count([gid])
+        found: list[int] = rows.tolist()
+        return found
+
+    def runs(self, job: Job, row: int, spec: JobSpec, name: str) -> bool:
+        """Whether a row runs the group as this spec has it."""
+        of = dict(job.specs)[int(self.state.table.version[row])]
+        if (of.type, of.constraints) != (spec.type, spec.constraints):
+            return False
+        mine = of.groups[int(self.state.table.group[row])]
+        there = [one for one in spec.groups if one.name == name]
+        return bool(there) and replace(mine, count=0, update=None) == replace(there[0], count=0, update=None)
 
     def mint(self) -> str:
         self.minted += 1
@@ -325,7 +386,7 @@ class Life:
         return UpdateSpec(
             max_surge=dice.choice((0, 1, 2)),
             max_unavailable=dice.choice((0, 1, 2)),
-            canaries=dice.choice((0, 0, 0, 1)),
+            canaries=dice.choice((0, 0, 1, 2)),
             min_ready_ms=dice.choice((0, 0, 3_000)),
             progress_deadline_ms=dice.choice((0, 20_000, 60_000)),
             auto_revert=dice.random() < 0.5,
@@ -496,8 +557,56 @@ class Life:
         raise AssertionError(f"still at work: {self.state.events.after(0)[-12:]}")
 
 
-def live(seed: int, steps: int = STEPS) -> Life:
-    life = Life(seed)
+class CanaryLife(Life):
+    """Services that ask for canaries, mostly: small ones that find room, and changes that nobody promotes for long."""
+
+    def group(self, name: str, kind: JobType) -> GroupSpec:
+        group = super().group(name, kind)
+        if self.dice.random() < 0.2:
+            return group
+        plain = GroupSpec(name=name, count=group.count, tasks=group.tasks, restart=group.restart, update=group.update)
+        small = Resources(cpu_millis=self.dice.choice((10, 20)), memory_mib=10)
+        return replace(plain, tasks=(replace(group.tasks[0], resources=small),))
+
+    def update(self) -> UpdateSpec | None:
+        update = super().update() or UpdateSpec()
+        return replace(update, canaries=self.dice.choice((0, 1, 1, 2)), auto_revert=self.dice.random() < 0.2)
+
+    def job(self, name: str) -> JobSpec:
+        job = super().job(name)
+        if self.dice.random() < 0.1:
+            return job
+        groups = tuple(replace(group, after=()) for group in job.groups)
+        return replace(job, type=JobType.SERVICE, groups=groups, periodic=None, parameterized=None, namespace="default")
+
+    def disturb(self) -> None:
+        waiting = [job for job, _ in self.unpromoted()]
+        if not waiting or self.dice.random() < 0.5:
+            super().disturb()
+            return
+        job = self.dice.choice(waiting)
+        node, index = self.dice.choice([(one.spec.id, one.register_index) for one in self.state.nodes.values()])
+        what = self.dice.randrange(8)
+        mark = (NodeMark(node_id=node, register_index=index, reason="silent"),)
+        if what < 2:
+            self.do(MarkNodes(lost=mark))
+        elif what < 4:
+            self.do(MarkNodes(back=mark))
+        elif what < 5:
+            self.do(DrainNode(node_id=node, cancel=self.dice.random() < 0.5, keep_cordoned=False))
+        elif what < 6:
+            group = self.dice.choice(job.spec.groups).name
+            count = self.dice.choice((0, 1, 3, 5))
+            self.do(ScaleJob(namespace=job.spec.namespace, name=job.spec.name, group=group, count=count))
+        elif what < 7:
+            action = self.dice.choice((RolloutAction.PAUSE, RolloutAction.RESUME))
+            self.do(SteerRollout(namespace=job.spec.namespace, name=job.spec.name, action=action))
+        else:
+            self.round()
+
+
+def live(seed: int, steps: int = STEPS, kind: type[Life] = Life) -> Life:
+    life = kind(seed)
     dice = life.dice
     for _ in range(steps):
         life.now_ms += dice.choice((0, 0, 100, 1_000, 1_000, 5_000, 30_000))
@@ -515,7 +624,16 @@ def live(seed: int, steps: int = STEPS) -> Life:
 
 @pytest.mark.parametrize("seed", seeds(range(40), fast={3, 17}))
 def test_whatever_follows_on_whatever_it_comes_to_rest(seed: int) -> None:
-    life = live(seed)
+    comes_to_rest(live(seed))
+
+
+@pytest.mark.parametrize("seed", seeds(range(40), fast={4, 9}))
+def test_whatever_happens_while_canaries_wait_only_they_run_the_newest_version(seed: int) -> None:
+    """Every plan is held against that (``Life.held_to_canaries``)."""
+    comes_to_rest(live(seed, kind=CanaryLife))
+
+
+def comes_to_rest(life: Life) -> None:
     life.come_to_rest()
     life.look()
     view = views.cluster_view(life.state)

@@ -591,7 +591,7 @@ class UpdateSpec(_message.Message):
     def __init__(self, max_surge: _Optional[int] = ..., surge_percent: _Optional[bool] = ..., max_unavailable: _Optional[int] = ..., unavailable_percent: _Optional[bool] = ..., canaries: _Optional[int] = ..., min_ready_ms: _Optional[int] = ..., progress_deadline_ms: _Optional[int] = ..., auto_revert: _Optional[bool] = ...) -> None: ...
 
 class Rollout(_message.Message):
-    __slots__ = ("version", "began_version", "status", "promoted", "reverts", "began_ms", "progress_ms", "reason")
+    __slots__ = ("version", "began_version", "status", "promoted", "reverts", "began_ms", "progress_ms", "reason", "base_version")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     BEGAN_VERSION_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
@@ -600,6 +600,7 @@ class Rollout(_message.Message):
     BEGAN_MS_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_MS_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    BASE_VERSION_FIELD_NUMBER: _ClassVar[int]
     version: int
     began_version: int
     status: RolloutStatus
@@ -608,7 +609,8 @@ class Rollout(_message.Message):
     began_ms: int
     progress_ms: int
     reason: str
-    def __init__(self, version: _Optional[int] = ..., began_version: _Optional[int] = ..., status: _Optional[_Union[RolloutStatus, str]] = ..., promoted: _Optional[bool] = ..., reverts: _Optional[int] = ..., began_ms: _Optional[int] = ..., progress_ms: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+    base_version: int
+    def __init__(self, version: _Optional[int] = ..., began_version: _Optional[int] = ..., status: _Optional[_Union[RolloutStatus, str]] = ..., promoted: _Optional[bool] = ..., reverts: _Optional[int] = ..., began_ms: _Optional[int] = ..., progress_ms: _Optional[int] = ..., reason: _Optional[str] = ..., base_version: _Optional[int] = ...) -> None: ...
 
 class Revision(_message.Message):
     __slots__ = ("version", "spec", "time_ms", "stable")

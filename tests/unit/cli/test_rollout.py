@@ -39,6 +39,8 @@ def job(
          "held", "canaries wait (raftsman promote web)"),
         (job(replace(WELL, outdated=2, updated=0), replace(ROLLOUT, promoted=False), canaries=1),
          "", "2 to be replaced"),
+        (job(replace(WELL, running=0, ready=0, updated=0, pending=1), replace(ROLLOUT, promoted=False), canaries=1),
+         "", "1 pending"),
         (job(rollout=replace(ROLLOUT, version=3, reverts=2, reason="too slow"), version=3),
          "", "being rolled back, as version 3: too slow"),
         (job(rollout=replace(ROLLOUT, version=3, reverts=2, reason="too slow", status=RolloutStatus.SUCCEEDED),
@@ -67,5 +69,7 @@ def test_both_attempts_of_an_instance_are_shown_and_the_live_one_counts() -> Non
 def test_the_status_says_where_a_rollout_stands() -> None:
     waits = job(replace(WELL, outdated=2), replace(ROLLOUT, promoted=False))
     assert rollout_text(waits) == "to version 2: running, 2 still to be replaced; canaries wait for 'raftsman promote'"
+    held = job(replace(WELL, outdated=2), replace(ROLLOUT, promoted=False, base_version=1))
+    assert rollout_text(held).endswith("canaries wait for 'raftsman promote', all else is held at version 1")
     assert rollout_text(job(rollout=replace(ROLLOUT, status=RolloutStatus.SUCCEEDED))) == "to version 2: done"
     assert rollout_text(job(rollout=None)) == ""

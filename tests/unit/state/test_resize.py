@@ -17,9 +17,22 @@ from orchestrator.contract.model import (
     Quota,
     TaskSpec,
 )
-from orchestrator.contract.rollouts import UpdateSpec
+from orchestrator.contract.rollouts import RolloutAction, UpdateSpec
 from orchestrator.state import views
-from orchestrator.state.commands import Applied, JobSubmission, NamespaceWrite, PinImage, SubmitJobs, WriteNamespace
+from orchestrator.state.commands import (
+    Applied,
+    EndRollouts,
+    JobSubmission,
+    NamespaceWrite,
+    PinImage,
+    RollbackJob,
+    RolloutVerdict,
+    SetFeatureLevel,
+    SteerRollout,
+    SubmitJobs,
+    WriteNamespace,
+)
+from orchestrator.state.features import HELD_VERSIONS
 from orchestrator.state.snapshot import capture, restore
 from tests.unit.state.kit import Kit, Placement, group, job, node
 
@@ -200,3 +213,104 @@ def test_canaries_are_looked_at_first() -> None:
     kit.submit(job("web", replace(group(count=2, cpu=400), update=UpdateSpec(canaries=1))))
     submit(kit, job("web", replace(group(count=2, cpu=300), update=UpdateSpec(canaries=1))))
     assert outdated(kit) == 2
+
+
+def remembering(update: UpdateSpec | None = None, *, level: int = HELD_VERSIONS) -> Kit:
+    """As ``running``, and the job remembers its versions."""
+    kit = Kit()
+    kit.ok(SetFeatureLevel(level=level))
+    kit.register(node("n1"))
+    kit.register(node("n2"))
+    change(kit, 400, update)
+    kit.plan(*(Placement(f"web/api/{ordinal}", "n1") for ordinal in range(2)))
+    for ordinal in range(2):
+        kit.observe(f"web/api/{ordinal}", AllocState.RUNNING)
+    return kit
+
+
+def change(kit: Kit, cpu: int, update: UpdateSpec | None = None) -> None:
+    spec = job("web", replace(group(count=2, cpu=cpu), update=update))
+    one = JobSubmission(spec=spec, uid=f"uid-{kit.state.index}", in_place=True, remember=True)
+    kit.ok(SubmitJobs(jobs=(one,)))
+
+
+def attempts(kit: Kit) -> list[int]:
+    found: list[int] = kit.state.table.attempt[kit.state.live_rows(0)].tolist()
+    return found
+
+
+@pytest.mark.parametrize("version", [0, 1])
+def test_going_back_to_other_sizes_restarts_nothing_either(version: int) -> None:
+    """It replaced what a submission of the same text leaves running."""
+    kit = remembering()
+    change(kit, 300)
+    kit.ok(RollbackJob(namespace="default", name="web", version=version))
+    assert sizes(kit) == [(3, 400), (3, 400)]
+    assert outdated(kit) == 0 and attempts(kit) == [1, 1]
+    assert int(kit.state.ledger.cpu_millis[0]) == 800
+    decision = plan.decide(views.cluster_view(kit.state), kit.now_ms)
+    assert decision.plans == () and [one.succeeded for one in decision.verdicts] == [True]
+
+
+def test_before_all_peers_know_of_it_going_back_replaces_what_runs() -> None:
+    kit = remembering(level=HELD_VERSIONS - 1)
+    change(kit, 300)
+    kit.ok(RollbackJob(namespace="default", name="web"))
+    assert sizes(kit) == [(2, 300), (2, 300)] and outdated(kit) == 2
+
+
+def test_what_is_known_needs_no_canary_to_go_back_in_place() -> None:
+    update = UpdateSpec(canaries=1)
+    kit = remembering(update)
+    change(kit, 300, update)
+    assert outdated(kit) == 2, "canaries come first"
+    kit.ok(SteerRollout(namespace="default", name="web", action=RolloutAction.PROMOTE))
+    kit.ok(RollbackJob(namespace="default", name="web"))
+    assert sizes(kit) == [(3, 400), (3, 400)] and attempts(kit) == [1, 1]
+
+
+def outdated_now(kit: Kit) -> int:
+    """By the twins of the present version, too."""
+    found = kit.state.find_job("default", "web")
+    assert found is not None
+    twins = found.twins[0] if found.twins else ()
+    return sum(version < found.group_versions[0] and version not in twins for version, _ in sizes(kit))
+
+
+def test_a_failed_change_of_sizes_is_taken_back_in_place() -> None:
+    update = UpdateSpec(auto_revert=True)
+    kit = remembering(update)
+    change(kit, 550, update)  # n1 has room for one of them
+    assert sorted(sizes(kit)) == [(1, 400), (2, 550)]
+    found = kit.state.find_job("default", "web")
+    assert found is not None and found.rollout is not None
+    verdict = RolloutVerdict(
+        uid=found.uid, version=2, succeeded=False, reason="no", progress_ms=found.rollout.progress_ms
+    )
+    kit.ok(EndRollouts(verdicts=(verdict,)))
+    assert sorted(sizes(kit)) == [(1, 400), (3, 400)]
+    assert attempts(kit) == [1, 1] and outdated_now(kit) == 0
+
+
+def test_nothing_is_resized_before_its_version_is_promoted_and_what_waited_is_then() -> None:
+    """Whatever the canaries were to show: the others of their group and of others go on with the new sizes."""
+    update = UpdateSpec(canaries=1, max_unavailable=1)
+    kit = remembering(update)
+
+    def together(cpu: int, side: int) -> None:
+        spec = job("web", replace(group(count=2, cpu=cpu), update=update), group("side", count=1, cpu=side))
+        kit.ok(SubmitJobs(jobs=(JobSubmission(spec=spec, uid="uid-x", in_place=True, remember=True),)))
+
+    together(400, 100)
+    kit.plan(Placement("web/side/0", "n2"))
+    kit.observe("web/side/0", AllocState.RUNNING)
+    together(300, 200)
+    assert sorted(sizes(kit)) == [(1, 400), (1, 400), (2, 100)]
+    kit.observe("web/api/0", AllocState.STOPPED)
+    kit.plan(Placement("web/api/0", "n1"))
+    kit.observe("web/api/0", AllocState.RUNNING)
+    assert sorted(sizes(kit)) == [(1, 400), (2, 100), (3, 300)]
+    kit.ok(SteerRollout(namespace="default", name="web", action=RolloutAction.PROMOTE))
+    assert sorted(sizes(kit)) == [(3, 200), (3, 300), (3, 300)]
+    restored = restore(capture(kit.state))
+    assert int(restored.ledger.cpu_millis[0]) == 600 and int(restored.ledger.cpu_millis[1]) == 200
