@@ -37,8 +37,7 @@ def device_refusals(
 
 def _device_refusal(state: State, uid: str, group: int, slot: int, mask: int) -> str:
     node, request = state.node_at[slot], state.facts(state.jobs[uid])[group].gpus
-    if request is None:
-        return "its group asks for no devices"
+    assert request is not None, "it has as many devices as its group asks for, and has some"
     devices = [device for at, device in enumerate(node.spec.devices) if mask >> at & 1]
     if node.closed_devices:
         closed = next((device.id for device in devices if device.id in node.closed_devices), "")
@@ -50,11 +49,13 @@ def _device_refusal(state: State, uid: str, group: int, slot: int, mask: int) ->
 
 def gang_refusal(state: State, job: Job, group: int, ordinals: Int32Array) -> str:
     """Why a gang would not be whole with instances of these ordinals, each of which may go in by itself; "" = it is.
+    The job's group is a gang.
 
     A gang whose members are replaced one by one is whole enough: what it has stays.
     """
     facts = state.facts(job)[group]
-    if facts.gang is None or facts.gang.on_failure is not GangFailure.RESTART:
+    assert facts.gang is not None
+    if facts.gang.on_failure is not GangFailure.RESTART:
         return ""
     table, index = state.table, state.ordinals
     newest = np.full(facts.instances, -1, dtype=np.int32)

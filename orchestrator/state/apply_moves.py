@@ -32,8 +32,7 @@ def move(state: State, command: MoveAllocation) -> Outcome:
             "NOT_FOUND", f"there is no job {command.name[:128]!r} in namespace {command.namespace[:64]!r}"
         )
     gid = state.ordinals.gids.get((job.slot, command.group))
-    row = -1 if gid is None else state.ordinals.find(gid, command.ordinal)
-    if gid is None or row < 0 or not state.table.is_live(row):
+    if gid is None or (row := state.ordinals.find(gid, command.ordinal)) < 0 or not state.table.is_live(row):
         return state.reject("NOT_FOUND", f"there is no live allocation {what}")
     table = state.table
     if int(table.attempt[row]) != command.attempt:
@@ -42,7 +41,7 @@ def move(state: State, command: MoveAllocation) -> Outcome:
             f"{what} is at attempt {int(table.attempt[row])}, not {command.attempt}: look at it again",
             attempt=str(int(table.attempt[row])),
         )
-    if table.moved[row] and table.desired[row] == int(Desired.STOP):
+    if table.moved[row]:  # and told to stop, for good
         return state.changed(False)
     problem = _problem(state, job, gid, row)
     if problem:
