@@ -10,6 +10,7 @@ from __future__ import annotations
 _LENGTHS = "equivalent: both have one value for each {}, whoever made them; strict only says so"
 _SHIFT = "equivalent: two numbers of 31 bits share 64 bits without touching with either shift"
 _NONE = "equivalent: every negative number means none"
+_ASKED = "equivalent: whoever is looked at without need is not refused; the question saves the look"
 _FULL = "equivalent: what is exactly full is looked at row by row, with the same result"
 
 SURVIVORS: dict[str, dict[str, str]] = {
@@ -25,6 +26,24 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "Guard._is_no_news: now - at < self._repeat_s -> now - at <= self._repeat_s": (
             "no promise: whether an answer is spared at exactly this moment or one later matters to nobody"
         ),
+    },
+    "orchestrator.state.apply_evictions": {
+        "_problem: 1 -> 2": _NONE,
+    },
+    "orchestrator.state.apply_gangs": {
+        "gang_refusal: 1 -> 2": _NONE,
+    },
+    "orchestrator.state.apply_near": {
+        "asks_for_neighbours: one.required and one.constraint is None -> one.required or one.constraint is None": _ASKED,
+        "asks_for_neighbours: one.required and one.constraint is None -> one.constraint is None": _ASKED,
+        "asks_for_neighbours: one.required and one.constraint is None -> one.required": _ASKED,
+        "Near._is_stale: self._stale[key] = known -> pass": (
+            "equivalent: counted again for the next row it is the same, since rows are entered after all are judged"
+        ),
+        "Near._count: True -> False (2)": _LENGTHS.format("node"),
+    },
+    "orchestrator.state.apply_observed": {
+        "<module>: 128 -> 129": "equivalent: state 128 is refused all the same, as one that nobody knows",
     },
     "orchestrator.state.apply_jobs": {
         "_next_job: True -> False": _LENGTHS.format("group"),

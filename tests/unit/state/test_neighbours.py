@@ -230,6 +230,14 @@ def test_values_whose_nodes_may_take_nobody_hold_up_nobody() -> None:
     assert answer_to(kit, late).placed == 1
 
 
+def test_a_value_of_which_one_node_may_take_somebody_counts() -> None:
+    kit = spread_over()
+    kit.ok(CordonNode(node_id="n2", cordoned=True))
+    late = kit.make_plan(Placement("web/api/1", "n1"))
+    kit.place("web/api/0", "n0")
+    assert answer_to(kit, late).placed == 0
+
+
 def test_one_change_of_the_group_among_many_makes_a_plan_late_and_one_of_before_does_not() -> None:
     kit = spread_over()
     kit.place("web/api/0", "n0")
@@ -240,3 +248,14 @@ def test_one_change_of_the_group_among_many_makes_a_plan_late_and_one_of_before_
     late = kit.make_plan(Placement("web/api/2", "n1"))
     kit.place("web/api/3", "n0")
     assert answer_to(kit, late).placed == 0
+
+
+def test_where_no_node_suits_by_now_a_value_still_gets_no_more_than_the_skew() -> None:
+    kit = spread_over()
+    kit.place("web/api/0", "n0")
+    late = kit.make_plan(Placement("web/api/1", "n1"), Placement("web/api/2", "n2"))
+    for at, zone in enumerate("aabb"):
+        changed = replace(node(f"n{at}"), zone=zone, drivers=("process",))
+        kit.ok(RegisterNode(node=changed, identity=f"agent:n{at}"))
+    answer = answer_to(kit, late)
+    assert [text.split(":")[0] for text in answer.rejected] == ["web/api/1"]

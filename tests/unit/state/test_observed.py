@@ -366,12 +366,14 @@ def test_words_that_do_not_fit_are_refused(health: object) -> None:
 def test_numbers_outside_of_the_lists_are_refused(name: str) -> None:
     for number, refused in ((-1, True), (0, False), (1, True)):
         outcome = shaped(report(2, **{name: np.array([0, number], dtype=np.int32)}))
-        assert outcome.startswith("INVALID") == refused, number
+        said = f"INVALID: an observation's {name} is outside of the 1 that there are"
+        assert outcome == (said if refused else ""), number
 
 
 @pytest.mark.parametrize("state", [-1, 0, 11, 127, 128, 200])
 def test_states_that_nobody_knows_are_refused(state: int) -> None:
-    assert shaped(report(2, state=np.array([10, state], dtype=np.int32))).startswith("INVALID")
+    outcome = shaped(report(2, state=np.array([10, state], dtype=np.int32)))
+    assert outcome.startswith("INVALID: an observation's state is ")
 
 
 @pytest.mark.parametrize("state", list(AllocState))
