@@ -34,7 +34,8 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "gang_refusal: 1 -> 2": _NONE,
     },
     "orchestrator.state.apply_near": {
-        "asks_for_neighbours: one.required and one.constraint is None -> one.required or one.constraint is None": _ASKED,
+        "asks_for_neighbours: one.required and one.constraint is None -> "
+        "one.required or one.constraint is None": _ASKED,
         "asks_for_neighbours: one.required and one.constraint is None -> one.constraint is None": _ASKED,
         "asks_for_neighbours: one.required and one.constraint is None -> one.required": _ASKED,
         "Near._is_stale: self._stale[key] = known -> pass": (
@@ -44,6 +45,16 @@ SURVIVORS: dict[str, dict[str, str]] = {
     },
     "orchestrator.state.apply_observed": {
         "<module>: 128 -> 129": "equivalent: state 128 is refused all the same, as one that nobody knows",
+        "_find_rows: 1 -> 2": _NONE,
+        "_find_rows: 1 -> 2 (2)": _NONE,
+        "_find_rows: 1 -> 2 (3)": _NONE,
+        "_find_rows: 1 -> 2 (4)": _NONE,
+        "_plain: return not any((state.job_at[slot].removing for slot in np.unique(state.table.job[rows]).tolist()))"
+        " -> return None": "equivalent: one by one every report comes to the same; columns only take less time",
+        "_observe_each: True -> False": _LENGTHS.format("observation"),
+        "_healths: columns.health > 0 -> columns.health >= 0": "equivalent: the word 0 says nothing, kept or not",
+        "_set_reasons: True -> False": _LENGTHS.format("row"),
+        "_emit: True -> False": _LENGTHS.format("row"),
     },
     "orchestrator.state.apply_jobs": {
         "_next_job: True -> False": _LENGTHS.format("group"),

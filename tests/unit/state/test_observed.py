@@ -10,9 +10,11 @@ import pytest
 from orchestrator.api.observed import recorded
 from orchestrator.contract import codec
 from orchestrator.contract.health import word
-from orchestrator.contract.model import AllocState, JobSpec, Observation
+from orchestrator.contract.model import AllocState, AssignmentKey, JobSpec, Observation
 from orchestrator.contract.rollouts import UpdateSpec
 from orchestrator.contract.v1 import agent_pb2
+from orchestrator.state import views
+from orchestrator.state.allocations import FREE
 from orchestrator.state.apply import apply
 from orchestrator.state.apply_rows import MAX_REASON
 from orchestrator.state.apply_statuses import MAX_HEALTH
@@ -76,7 +78,7 @@ class Twins:
         assert state_hash(single) == state_hash(packed)
         assert single.events.records() == packed.events.records()
         np.testing.assert_array_equal(single.table.told, packed.table.told)
-        assert single.changes.since(0) == packed.changes.since(0)
+        assert single.changes.since(single.index - 1) == packed.changes.since(packed.index - 1)
         return bool(other.answer.changed)  # type: ignore[union-attr]
 
     def state(self, alloc: str) -> tuple[str, int, int, str]:
@@ -188,13 +190,13 @@ def test_a_restart_begins_again_from_any_state_that_is_not_the_end() -> None:
 # ---------------------------------------------------------------------------- what does not count
 
 
-def strange(world: Twins) -> list[Observation]:
-    good = world.saw("web/api/1", RUNNING)
+def strange(world: Twins, count: int = 4) -> list[Observation]:
+    good = world.saw("web/api/0", RUNNING)
     where = good.key.id
     return [
         replace(good, key=replace(good.key, job_uid="nobody")),
         replace(good, key=replace(good.key, id=replace(where, group="gone"))),
-        replace(good, key=replace(good.key, id=replace(where, ordinal=4))),
+        replace(good, key=replace(good.key, id=replace(where, ordinal=count))),
         replace(good, key=replace(good.key, id=replace(where, ordinal=-1))),
         replace(good, key=replace(good.key, attempt=2)),
         replace(good, key=replace(good.key, attempt=0)),
@@ -211,8 +213,27 @@ def test_what_nobody_has_or_no_agent_can_say_is_ignored_and_the_rest_counts(whic
     world = twins()
     odd = strange(world)[which]
     assert not world.say(odd)
-    assert world.say(world.saw("web/api/0", RUNNING), odd, world.saw("web/api/2", RUNNING))
-    assert [world.state(f"web/api/{at}")[0] for at in range(4)] == ["RUNNING", "PENDING", "RUNNING", "PENDING"]
+    assert world.say(world.saw("web/api/1", RUNNING), odd, world.saw("web/api/2", RUNNING))
+    assert [world.state(f"web/api/{at}")[0] for at in range(4)] == ["PENDING", "RUNNING", "RUNNING", "PENDING"]
+
+
+def test_what_nobody_has_moves_no_other_row() -> None:
+    world = twins(12)
+    assert not np.any(world.packed.state.table.job == FREE)  # -1 would be the last row, which is somebody's
+    for odd in strange(world, 12)[:6]:
+        assert not world.say(replace(odd, restarts=1))
+
+
+def test_what_runs_is_news_while_its_job_is_changed() -> None:
+    world = twins()
+    slot = world.packed.state.jobs[world.saw("web/api/0", RUNNING).key.job_uid].slot
+    world.say(world.saw("web/api/0", RUNNING), world.saw("sum/api/0", RUNNING))
+    changes = world.packed.state.changes
+    assert changes.since(world.packed.state.index - 1) == []
+    for kit in (world.single, world.packed):
+        kit.submit(job("web", group("api", 4, image="two"), group("db", 2)))
+    world.say(world.saw("web/api/1", RUNNING), world.saw("sum/api/1", RUNNING))
+    assert changes.since(world.packed.state.index - 1) == [slot]
 
 
 def test_nobody_speaks_for_another_node() -> None:
@@ -286,7 +307,9 @@ def test_words_of_health_count_while_it_runs_and_only_newer_ones() -> None:
         world.saw("web/api/1", AllocState.STARTING, health=word(9, True)),
         world.saw("web/api/2", RUNNING, health=MAX_HEALTH + 1),
         world.saw("web/api/3", RUNNING, health=MAX_HEALTH),
+        world.saw("sum/api/0", RUNNING, health=word(0, True)),
     )
+    assert int(world.packed.state.table.health[world.packed.row("sum/api/0")]) == word(0, True) == 1
     health = [int(world.packed.state.table.health[world.packed.row(f"web/api/{at}")]) for at in range(4)]
     assert health == [word(5, False), 0, 0, MAX_HEALTH]
     assert not world.say(world.saw("web/api/0", RUNNING, health=word(5, True)), world.saw("web/api/2", RUNNING))
@@ -324,16 +347,21 @@ def test_a_report_without_words_leaves_those_of_before() -> None:
 
 
 def test_who_is_ready_is_progress_of_the_rollout() -> None:
-    world = World(1, UpdateSpec(max_surge=0, max_unavailable=1), 2)
+    world = World(1, UpdateSpec(max_surge=1, max_unavailable=0), 2)
     world.submit(0)
     world.settle()
     world.submit(1)
-    before = next(iter(world.state.jobs.values())).rollout
-    assert before is not None
-    world.settle()
-    after = next(iter(world.state.jobs.values())).rollout
-    assert after is not None
-    assert after.progress_ms > before.progress_ms
+    world.lead()
+    (successor,) = [row for row in world.rows() if world.state.table.version[row] == 2]
+    seen = views.allocation(world.state, successor)
+    key = AssignmentKey(id=seen.id, job_uid=seen.job_uid, attempt=seen.attempt)
+    for sequence, ready in ((1, False), (2, True)):
+        world.now_ms += 5_000
+        one = Observation(key=key, restarts=0, state=RUNNING, health=word(sequence, ready))
+        world.do(recorded(seen.node_id, [codec.encode(one, agent_pb2.Observation())]))
+        found = world.job.rollout
+        assert found is not None
+        assert (found.progress_ms == world.now_ms) == ready
 
 
 # ---------------------------------------------------------------------------- shapes

@@ -197,6 +197,7 @@ def test_a_rollback_is_a_version_of_its_own_that_waits_for_no_canaries() -> None
     assert the(kit).spec.groups[0].tasks[0].image == "one"
     assert rollout(kit).promoted
     assert told(kit) == [("job.rolled-back", "version 3, as version 1 was")]
+    assert end(kit, verdict(kit, succeeded=True)), "what still runs version 1 is as it should be"
 
 
 def test_there_is_a_version_to_go_back_to_or_the_rollback_is_refused() -> None:
@@ -239,7 +240,7 @@ def test_a_rollout_has_succeeded_once_nothing_is_outdated() -> None:
         kit.observe(f"web/api/{ordinal}", AllocState.STOPPED)
     run(kit)
     assert end(kit, verdict(kit, succeeded=True, progress_ms=0))
-    assert (rollout(kit).status, the(kit).stable_version) == (SUCCEEDED, 2)
+    assert (rollout(kit).status, rollout(kit).promoted, the(kit).stable_version) == (SUCCEEDED, True, 2)
     assert the(kit).modify_index == kit.state.index
     assert told(kit) == [("rollout.succeeded", "version 2")]
     assert not end(kit, verdict(kit, succeeded=True))
@@ -309,6 +310,7 @@ def test_a_version_that_failed_goes_back_to_the_one_that_was_good_and_says_why()
     # What takes a version back is not taken back in turn.
     assert end(kit, verdict(kit, reason="this one neither"))
     assert (the(kit).version, rollout(kit).status) == (3, FAILED)
+    assert told(kit)[2:] == [("rollout.failed", "version 3: this one neither")]
 
 
 def test_it_goes_back_only_where_the_policy_of_a_group_that_changed_says_so() -> None:
@@ -336,6 +338,7 @@ def test_a_count_that_changed_meanwhile_does_not_keep_it_from_going_back() -> No
     end(kit, verdict(kit))
     assert the(kit).version == 4
     assert (the(kit).spec.groups[0].tasks[0].image, the(kit).spec.groups[0].count) == ("one", 3)
+    assert end(kit, verdict(kit, succeeded=True)), "what still runs version 1 is as it should be"
 
 
 def test_it_says_why_it_does_not_go_back() -> None:
@@ -382,3 +385,9 @@ def test_who_is_replaced_is_told_to_stop_and_why_and_no_more_at_a_time_than_may_
     assert [(one.key.id.ordinal, one.desired) for one in heard] == [(0, Desired.STOP)]
     (event,) = [one for one in kit.state.events.after(0) if one.kind == "alloc.stop"]
     assert (event.allocation, event.message) == ("web/api/0", "outdated")
+
+
+def test_a_replacement_is_news_to_its_job() -> None:
+    kit = rolling()
+    kit.plan(actions=[(Action.REPLACE, "web/api/0", "outdated")])
+    assert kit.state.changes.since(kit.state.index - 1) == [the(kit).slot]
