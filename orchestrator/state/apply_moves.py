@@ -18,6 +18,7 @@ from orchestrator.contract.model import AllocState, Desired, GroupSpec, JobType
 from orchestrator.state.apply_rows import emit, set_reason
 from orchestrator.state.commands import MoveAllocation, Outcome
 from orchestrator.state.disruption import refusal_of
+from orchestrator.state.features import COUNTED_MOVES
 from orchestrator.state.model import Job
 from orchestrator.state.state import State
 
@@ -85,7 +86,13 @@ def _problem(state: State, job: Job, gid: int, row: int) -> str:
     well = mine[(table.desired[mine] == int(Desired.RUN)) & (table.state[mine] == int(AllocState.RUNNING))]
     if row not in well:
         return "it does not run yet"
-    missing = group.count - len(well)
+    running = len(well)  # as a peer of before counts
+    if state.feature_level >= COUNTED_MOVES:
+        ordinals = np.unique(table.ordinal[well])
+        running = int((ordinals < group.count).sum())
+        if int(table.ordinal[row]) >= group.count:
+            return f"its group has {group.count} instances by now"
+    missing = group.count - running
     if missing > 0:
         return f"{missing} of {group.count} of its group do not run: one at a time"
     return refusal_of(state, row)

@@ -20,5 +20,8 @@ PAUSED_PROMOTIONS = 4
 """Canaries that are promoted while their rollout is paused leave it paused (``apply_rollouts``)."""
 BUDGETED_DRAINS = 5
 """Whom a drain tells to stop is held against its disruption budget again at commit (``apply_plan``)."""
-HIGHEST = BUDGETED_DRAINS
+COUNTED_MOVES = 7
+"""An instance moves while all others that are wanted run: neither those above the count nor a second attempt of one
+stand in for another (``apply_moves``)."""
+HIGHEST = COUNTED_MOVES
 """What this version supports."""

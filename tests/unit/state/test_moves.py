@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from orchestrator.contract.model import AllocState, Desired, GangSpec, JobSpec, JobType
+from orchestrator.contract.rollouts import UpdateSpec
 from orchestrator.state import views
 from orchestrator.state.allocations import FREE
-from orchestrator.state.commands import MoveAllocation, ScaleJob
+from orchestrator.state.commands import JobSubmission, MoveAllocation, ScaleJob, SetFeatureLevel, SubmitJobs
+from orchestrator.state.features import COUNTED_MOVES
 from tests.unit.state.kit import Kit, Placement, group, job, node
 
 
@@ -91,3 +93,42 @@ def test_members_of_a_gang_stay_together() -> None:
 def test_only_services_move(kind: JobType, why: str) -> None:
     kit = running(replace(job("sum", kind=kind)))
     assert kit.refused(move("sum/api/0")).message == f"sum/api/0 cannot move: it belongs to {why}"
+
+
+def at_level(level: int, *specs: JobSpec) -> Kit:
+    kit = running(*specs)
+    kit.ok(SetFeatureLevel(level=level))
+    return kit
+
+
+@pytest.mark.parametrize("level", [COUNTED_MOVES - 1, COUNTED_MOVES])
+def test_what_is_above_the_count_does_not_stand_in_for_who_is_missing(level: int) -> None:
+    """Peers of before count it, so the rule waits until there is none."""
+    kit = at_level(level, job("web", group(count=3)))
+    kit.ok(ScaleJob(namespace="default", name="web", group="api", count=2))
+    kit.observe("web/api/0", AllocState.FAILED)
+    if level < COUNTED_MOVES:
+        kit.ok(move("web/api/1"))
+        return
+    why = "1 of 2 of its group do not run: one at a time"
+    assert kit.refused(move("web/api/1")).message == f"web/api/1 cannot move: {why}"
+    assert kit.refused(move("web/api/2")).message == "web/api/2 cannot move: its group has 2 instances by now"
+    kit.place("web/api/0", "n1")
+    kit.observe("web/api/0", AllocState.RUNNING)
+    kit.ok(move("web/api/1"))
+
+
+@pytest.mark.parametrize("level", [COUNTED_MOVES - 1, COUNTED_MOVES])
+def test_two_attempts_of_one_instance_do_not_stand_in_for_another(level: int) -> None:
+    surging = replace(group(count=3), update=UpdateSpec(max_surge=1, max_unavailable=0))
+    kit = at_level(level, job("web", surging))
+    spec = job("web", replace(surging, tasks=group(image="two").tasks))
+    kit.ok(SubmitJobs(jobs=(JobSubmission(spec=spec, uid="again", remember=True),)))
+    kit.place("web/api/0", "n1")
+    kit.observe("web/api/0", AllocState.RUNNING)
+    assert len(kit.state.table.live_rows()) == 4
+    kit.observe("web/api/1", AllocState.FAILED)
+    if level < COUNTED_MOVES:
+        kit.ok(move("web/api/2"))
+        return
+    assert "1 of 3 of its group do not run" in kit.refused(move("web/api/2")).message
