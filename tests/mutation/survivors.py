@@ -11,6 +11,7 @@ _LENGTHS = "equivalent: both have one value for each {}, whoever made them; stri
 _SHIFT = "equivalent: two numbers of 31 bits share 64 bits without touching with either shift"
 _NONE = "equivalent: every negative number means none"
 _ASKED = "equivalent: whoever is looked at without need is not refused; the question saves the look"
+_FLAG = "equivalent: rows that ask for nothing of the kind are passed over; the flag saves the look"
 _FULL = "equivalent: what is exactly full is looked at row by row, with the same result"
 
 SURVIVORS: dict[str, dict[str, str]] = {
@@ -69,6 +70,8 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "_find_rows: 1 -> 2 (2)": "equivalent: no key is negative, so the first one always differs",
     },
     "orchestrator.state.apply_placements": {
+        "Placing.__init__: False -> True": _FLAG,
+        "Placing.__init__: False -> True (2)": _FLAG,
         "Placing._match_nodes: -1 -> 1": "equivalent: rows for a node that is gone are refused before this is used",
         "Placing._match_nodes: 1 -> 2": _NONE,
         "Placing._match_groups: 32 -> 33": _SHIFT,
@@ -82,6 +85,10 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "Placing._match_ordinals: 0 -> 1": "equivalent: what is read at this place is not used",
         "Placing._match_ordinals: 1 -> 2": _NONE,
         "Placing._match_ordinals: 32 -> 33": _SHIFT,
+        "Placing._match_ordinals: True -> False": _LENGTHS.format("row"),
+        "Placing._match_ordinals: 1 -> 2 (3)": _NONE,
+        "Placing._match_ordinals: table.attempt[behind] > table.attempt[newest] -> "
+        "table.attempt[behind] >= table.attempt[newest]": "equivalent: no two attempts of an ordinal have one number",
         "Placing._fit: 1 -> 2": "equivalent: no slot is negative, so the first one always differs",
         "Placing._fit: used + total > capacity -> used + total >= capacity": _FULL,
         "Placing._fit: ledger.device_millis[nodes] + wanted > 1000 -> "

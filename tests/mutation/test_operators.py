@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.mutation.operators import mutants
-from tests.mutation.runner import TARGETS, _put_in, parts_of_apply
+from tests.mutation.runner import TARGETS, _chosen, _put_in, parts_of_apply
 from tests.mutation.survivors import SURVIVORS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,6 +91,12 @@ def test_whatever_apply_is_made_of_is_mutated(tmp_path: Path) -> None:
     parts = {name for name in imported if name.startswith("apply_")}
     assert len(parts) > 10
     assert {f"orchestrator.state.{name}" for name in parts} <= set(TARGETS)
+
+
+def test_modules_are_named_one_by_one_or_all_of_apply_together() -> None:
+    assert _chosen(["apply"]) == parts_of_apply()
+    assert _chosen(["all"]) == list(TARGETS)
+    assert _chosen(["guard", "apply_plan"]) == ["orchestrator.replication.guard", "orchestrator.state.apply_plan"]
 
 
 def test_tests_that_are_to_kill_a_mutant_are_there() -> None:

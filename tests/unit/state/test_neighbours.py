@@ -45,6 +45,12 @@ def test_rows_of_one_plan_count_for_each_other() -> None:
     assert (answer.placed, len(answer.rejected)) == (1, 1)
 
 
+def test_a_job_that_asks_for_nothing_in_the_same_plan_changes_nothing_for_the_others() -> None:
+    kit = kit_with(job("a"), job("web", replace(group("api", 2), affinity=(APART,))), job("z"))
+    answer = kit.plan(*(Placement(alloc, "n0") for alloc in ("a/api/0", "web/api/0", "web/api/1", "z/api/0")))
+    assert (answer.placed, [text.split(":")[0] for text in answer.rejected]) == (3, ["web/api/1"])
+
+
 def test_what_must_be_beside_another_job_is_refused_once_that_is_gone() -> None:
     kit = kit_with(job("db"), job("web", replace(group("api", 2), affinity=(BESIDE_DB,))))
     kit.place("db/api/0", "n0")
