@@ -46,11 +46,7 @@ class Guard:
         self._verified: int | None = None  # while an append is handled: the last entry known to equal the leader's
         self._repeat_s = 1.5 * heartbeat_s
         self._answered: tuple[pb.AppendReply, float] = (pb.AppendReply(), float("-inf"))  # our last reply, and when
-        self._sent: tuple[tuple[int, int, int, int], list[Any], pb.Frame] = (
-            (0, 0, 0, 0),
-            [],
-            pb.Frame(),
-        )  # last append
+        self._sent: tuple[tuple[int, int, int, int], list[Any], pb.Frame] | None = None  # the last append with entries
         self._voters: tuple[int, set[str]] = (0, set())  # who voted for us in which term
         self.acked: dict[str, int] = {}  # while leading: the last entry each peer said it has, counted or not
         self.heard: dict[str, float] = {}  # when each peer last answered us in our term
@@ -234,9 +230,10 @@ class Guard:
         entries = message["entries"]
         stated = (message["term"], message["commit_index"], message["prevLogIdx"], message["prevLogTerm"])
         # PySyncObj sends to one peer after the other: who is as far gets the same frame, made and packed once.
-        before, held, frame = self._sent
-        if entries and stated == before and len(entries) == len(held) and all(map(operator.is_, entries, held)):
-            return frame
+        if self._sent is not None:
+            before, held, frame = self._sent
+            if stated == before and len(entries) == len(held) and all(map(operator.is_, entries, held)):
+                return frame
         term, commit_index, prev_index, prev_term = stated
         frame = pb.Frame(
             append=pb.AppendEntries(

@@ -54,12 +54,13 @@ def launch(state: State, command: LaunchRuns) -> Outcome:
 
 def _launch(state: State, one: Launch) -> bool:
     job = state.jobs.get(one.uid)
-    if job is None or job.stopped or job.removing or job.version != one.version:
+    if job is None or job.stopped or job.version != one.version:
         return False
     periodic, schedule = job.spec.periodic, job.schedule
-    if periodic is None or periodic.paused or schedule is None or schedule.handled_ms != one.after_ms:
+    if periodic is None or periodic.paused:
         return False
-    if not one.after_ms < one.due_ms <= state.time_ms:
+    assert schedule is not None  # a template's
+    if schedule.handled_ms != one.after_ms or not one.after_ms < one.due_ms <= state.time_ms:
         return False
     schedule = replace(schedule, last_ms=one.due_ms)
     live = live_runs(state, job)
@@ -157,14 +158,14 @@ def live_runs(state: State, job: Job) -> list[Job]:
     """Runs that have something to do, or of which something still runs; oldest first."""
     found = []
     for run in state.runs_of(job.spec.namespace, job.spec.name):
-        if len(state.live_rows(run.slot)) or not (run.stopped or run.removing or has_ended(state, run)):
+        if len(state.live_rows(run.slot)) or not (run.stopped or has_ended(state, run)):
             found.append(run)
     return found
 
 
 def _meta_problem(meta: StrMap, required: Sequence[str], optional: Sequence[str]) -> str:
     names = [name for name, _ in meta]
-    if len(names) > MAX_META or len(set(names)) != len(names):
+    if len(names) > MAX_META:  # each once: the log has them in a map
         return f"meta: expected at most {MAX_META} different keys"
     missing = [name for name in required if name not in names]
     if missing:
@@ -173,5 +174,5 @@ def _meta_problem(meta: StrMap, required: Sequence[str], optional: Sequence[str]
     if unknown:
         known = ", ".join((*required, *optional)) or "none"
         return f"meta: {', '.join(unknown)[:300]} unknown; the job takes: {known[:300]}"
-    size = sum(len(name.encode("utf-8", "replace")) + len(value.encode("utf-8", "replace")) for name, value in meta)
+    size = sum(len(name.encode()) + len(value.encode()) for name, value in meta)
     return range_problem("size of meta in bytes", size, 0, MAX_META_BYTES)

@@ -55,11 +55,13 @@ def _device_refusal(state: State, request: DeviceRequest | None, slot: int, mask
 
 def gang_refusal(state: State, job: Job, group: int, ordinals: Int32Array) -> str:
     """Why a gang would not be whole with instances of these ordinals, each of which may go in by itself; "" = it is.
+    The job's group is a gang.
 
     A gang whose members are replaced one by one is whole enough: what it has stays.
     """
     facts = state.facts(job)[group]
-    if facts.gang is None or facts.gang.on_failure is not GangFailure.RESTART:
+    assert facts.gang is not None
+    if facts.gang.on_failure is not GangFailure.RESTART:
         return ""
     table, index = state.table, state.ordinals
     newest = np.full(facts.instances, -1, dtype=np.int32)

@@ -18,6 +18,7 @@ from orchestrator.contract.model import AllocState, Desired, GroupSpec, JobType
 from orchestrator.state.apply_rows import emit, set_reason
 from orchestrator.state.commands import MoveAllocation, Outcome
 from orchestrator.state.disruption import refusal_of
+from orchestrator.state.features import COUNTED_MOVES
 from orchestrator.state.model import Job
 from orchestrator.state.state import State
 
@@ -32,8 +33,7 @@ def move(state: State, command: MoveAllocation) -> Outcome:
             "NOT_FOUND", f"there is no job {command.name[:128]!r} in namespace {command.namespace[:64]!r}"
         )
     gid = state.ordinals.gids.get((job.slot, command.group))
-    row = -1 if gid is None else state.ordinals.find(gid, command.ordinal)
-    if gid is None or row < 0 or not state.table.is_live(row):
+    if gid is None or (row := state.ordinals.find(gid, command.ordinal)) < 0 or not state.table.is_live(row):
         return state.reject("NOT_FOUND", f"there is no live allocation {what}")
     table = state.table
     if int(table.attempt[row]) != command.attempt:
@@ -42,7 +42,7 @@ def move(state: State, command: MoveAllocation) -> Outcome:
             f"{what} is at attempt {int(table.attempt[row])}, not {command.attempt}: look at it again",
             attempt=str(int(table.attempt[row])),
         )
-    if table.moved[row] and table.desired[row] == int(Desired.STOP):
+    if table.moved[row]:  # and told to stop, for good
         return state.changed(False)
     problem = _problem(state, job, gid, row)
     if problem:
@@ -86,7 +86,13 @@ def _problem(state: State, job: Job, gid: int, row: int) -> str:
     well = mine[(table.desired[mine] == int(Desired.RUN)) & (table.state[mine] == int(AllocState.RUNNING))]
     if row not in well:
         return "it does not run yet"
-    missing = group.count - len(well)
+    running = len(well)  # as a peer of before counts
+    if state.feature_level >= COUNTED_MOVES:
+        ordinals = np.unique(table.ordinal[well])
+        running = int((ordinals < group.count).sum())
+        if int(table.ordinal[row]) >= group.count:
+            return f"its group has {group.count} instances by now"
+    missing = group.count - running
     if missing > 0:
         return f"{missing} of {group.count} of its group do not run: one at a time"
     return refusal_of(state, row)

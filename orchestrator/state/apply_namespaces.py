@@ -93,14 +93,14 @@ def _delete(state: State, name: str, known: Namespace | None) -> Outcome:
 
 
 def unknown_namespace(state: State, name: str) -> Rejected | None:
-    """The refusal of something new in a namespace that nobody created, where the settings are strict."""
+    """The refusal of something new in a namespace (a good name) that nobody created, where the settings are strict."""
     if not state.settings.strict_namespaces or name == DEFAULT_NAMESPACE or name in state.namespaces:
         return None
     return state.reject(
         "FAILED_PRECONDITION",
-        f"there is no namespace {name[:128]!r}, and this cluster's namespaces are strict: create it "
-        f"(raftsman namespace create {name[:128]}), or use one that exists",
-        namespace=name[:128],
+        f"there is no namespace {name!r}, and this cluster's namespaces are strict: create it "
+        f"(raftsman namespace create {name}), or use one that exists",
+        namespace=name,
     )
 
 

@@ -153,8 +153,7 @@ class Near:
         rows = state.rows_that_count([gid for gid in gids if group in ("", state.ordinals.names[gid][1])])
         rows = rows[state.table.state[rows] <= LAST_LIVE]
         slots, counts = np.unique(state.table.node[rows], return_counts=True)
-        found = zip(slots.tolist(), counts.tolist(), strict=True)
-        return {slot: count for slot, count in found if slot not in state.forgotten}
+        return dict(zip(slots.tolist(), counts.tolist(), strict=True))
 
 
 def _whom(group: GroupSpec, one: Affinity) -> str:

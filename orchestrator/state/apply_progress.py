@@ -26,8 +26,9 @@ def record(state: State, command: RecordProgress) -> Outcome:
     for one in command.progress:
         job = state.jobs.get(one.job_uid)
         gid = state.ordinals.gids.get((job.slot, one.group)) if job is not None else None
-        row = -1 if gid is None else state.ordinals.find(gid, one.ordinal)
-        if row < 0 or int(table.attempt[row]) != one.attempt or int(table.state[row]) > int(AllocState.STARTING):
+        if gid is None or (row := state.ordinals.find(gid, one.ordinal)) < 0:
+            continue
+        if int(table.attempt[row]) != one.attempt or int(table.state[row]) > int(AllocState.STARTING):
             continue
         if state.node_at[int(table.node[row])].spec.id != command.node_id:
             continue

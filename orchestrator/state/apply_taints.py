@@ -59,8 +59,7 @@ def declared(state: State, node: Node | None, listed: tuple[Taint, ...]) -> tupl
         since_ms = known.since_ms if known is not None and known.taint == taint else state.time_ms
         theirs[_place(taint)] = NodeTaint(taint=taint, since_ms=since_ms, declared=True)
     mine = {_place(one.taint): one for one in present if not one.declared and _place(one.taint) not in theirs}
-    room = max(0, taints.TAINTS_MAX - len(theirs))
-    return _ordered(theirs, dict(sorted(mine.items())[:room]))
+    return _ordered(theirs, dict(sorted(mine.items())[: taints.TAINTS_MAX - len(theirs)]))
 
 
 def tell(state: State, before: Node | None, after: Node) -> None:

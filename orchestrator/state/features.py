@@ -27,7 +27,10 @@ TMPFS_OWNERS = 6
 HELD_VERSIONS = 7
 """A version that waits for its promotion, is paused or has failed does not spread: what is missing is placed at the one
 before (``holding``); going back to a version changes sizes in place (``apply_rollouts``)."""
-HIGHEST = HELD_VERSIONS
+COUNTED_MOVES = 8
+"""An instance moves while all others that are wanted run: neither those above the count nor a second attempt of one
+stand in for another (``apply_moves``)."""
+HIGHEST = COUNTED_MOVES
 """What this version supports."""
 LIMIT = 1_000_000
 """No level is above; a command that names one is malformed."""

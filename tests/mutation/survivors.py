@@ -10,6 +10,8 @@ from __future__ import annotations
 _LENGTHS = "equivalent: both have one value for each {}, whoever made them; strict only says so"
 _SHIFT = "equivalent: two numbers of 31 bits share 64 bits without touching with either shift"
 _NONE = "equivalent: every negative number means none"
+_ASKED = "equivalent: whoever is looked at without need is not refused; the question saves the look"
+_FLAG = "equivalent: rows that ask for nothing of the kind are passed over; the flag saves the look"
 _FULL = "equivalent: what is exactly full is looked at row by row, with the same result"
 
 SURVIVORS: dict[str, dict[str, str]] = {
@@ -26,6 +28,35 @@ SURVIVORS: dict[str, dict[str, str]] = {
             "no promise: whether an answer is spared at exactly this moment or one later matters to nobody"
         ),
     },
+    "orchestrator.state.apply_evictions": {
+        "_problem: 1 -> 2": _NONE,
+    },
+    "orchestrator.state.apply_gangs": {
+        "gang_refusal: 1 -> 2": _NONE,
+    },
+    "orchestrator.state.apply_near": {
+        "asks_for_neighbours: one.required and one.constraint is None -> "
+        "one.required or one.constraint is None": _ASKED,
+        "asks_for_neighbours: one.required and one.constraint is None -> one.constraint is None": _ASKED,
+        "asks_for_neighbours: one.required and one.constraint is None -> one.required": _ASKED,
+        "Near._is_stale: self._stale[key] = known -> pass": (
+            "equivalent: counted again for the next row it is the same, since rows are entered after all are judged"
+        ),
+        "Near._count: True -> False (2)": _LENGTHS.format("node"),
+    },
+    "orchestrator.state.apply_observed": {
+        "<module>: 128 -> 129": "equivalent: state 128 is refused all the same, as one that nobody knows",
+        "_find_rows: 1 -> 2": _NONE,
+        "_find_rows: 1 -> 2 (2)": _NONE,
+        "_find_rows: 1 -> 2 (3)": _NONE,
+        "_find_rows: 1 -> 2 (4)": _NONE,
+        "_plain: return not any((state.job_at[slot].removing for slot in np.unique(state.table.job[rows]).tolist()))"
+        " -> return None": "equivalent: one by one every report comes to the same; columns only take less time",
+        "_observe_each: True -> False": _LENGTHS.format("observation"),
+        "_healths: columns.health > 0 -> columns.health >= 0": "equivalent: the word 0 says nothing, kept or not",
+        "_set_reasons: True -> False": _LENGTHS.format("row"),
+        "_emit: True -> False": _LENGTHS.format("row"),
+    },
     "orchestrator.state.apply_jobs": {
         "_next_job: True -> False": _LENGTHS.format("group"),
     },
@@ -39,6 +70,8 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "_find_rows: 1 -> 2 (2)": "equivalent: no key is negative, so the first one always differs",
     },
     "orchestrator.state.apply_placements": {
+        "Placing.__init__: False -> True": _FLAG,
+        "Placing.__init__: False -> True (2)": _FLAG,
         "Placing._match_nodes: -1 -> 1": "equivalent: rows for a node that is gone are refused before this is used",
         "Placing._match_nodes: 1 -> 2": _NONE,
         "Placing._match_groups: 32 -> 33": _SHIFT,
@@ -52,6 +85,10 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "Placing._match_ordinals: 0 -> 1": "equivalent: what is read at this place is not used",
         "Placing._match_ordinals: 1 -> 2": _NONE,
         "Placing._match_ordinals: 32 -> 33": _SHIFT,
+        "Placing._match_ordinals: True -> False": _LENGTHS.format("row"),
+        "Placing._match_ordinals: 1 -> 2 (3)": _NONE,
+        "Placing._match_ordinals: table.attempt[behind] > table.attempt[newest] -> "
+        "table.attempt[behind] >= table.attempt[newest]": "equivalent: no two attempts of an ordinal have one number",
         "Placing._fit: 1 -> 2": "equivalent: no slot is negative, so the first one always differs",
         "Placing._fit: used + total > capacity -> used + total >= capacity": _FULL,
         "Placing._fit: ledger.device_millis[nodes] + wanted > 1000 -> "

@@ -1,4 +1,4 @@
-"""The mutants that are made, what is left alone, and that a survivor's excuse still names a mutant."""
+"""The mutants that are made and of what, what is left alone, and that a survivor's excuse still names a mutant."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import ast
 import subprocess
 import sys
 import textwrap
+import types
 from pathlib import Path
 
 import pytest
 
 from tests.mutation.operators import mutants
-from tests.mutation.runner import TARGETS
+from tests.mutation.runner import TARGETS, _chosen, _put_in, parts_of_apply
 from tests.mutation.survivors import SURVIVORS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,6 +80,42 @@ def test_mutant_is_one_change_in_the_tree() -> None:
     keys = [mutant.key for mutant in mutants(ast.parse("f(False, False, 1 + 1)"))]
     assert len(set(keys)) == len(keys)
     assert ast.unparse(ast.parse(source)) not in changed
+
+
+def test_whatever_apply_is_made_of_is_mutated(tmp_path: Path) -> None:
+    for name in ("apply.py", "apply_wishes.py", "wishes.py"):
+        (tmp_path / name).write_text("")
+    assert parts_of_apply(tmp_path) == ["orchestrator.state.apply", "orchestrator.state.apply_wishes"]
+    tree = ast.parse((ROOT / "orchestrator/state/apply.py").read_text())
+    imported = {name.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for name in node.names}
+    parts = {name for name in imported if name.startswith("apply_")}
+    assert len(parts) > 10
+    assert {f"orchestrator.state.{name}" for name in parts} <= set(TARGETS)
+
+
+def test_modules_are_named_one_by_one_or_all_of_apply_together() -> None:
+    assert _chosen(["apply"]) == parts_of_apply()
+    assert _chosen(["all"]) == list(TARGETS)
+    assert _chosen(["guard", "apply_plan"]) == ["orchestrator.replication.guard", "orchestrator.state.apply_plan"]
+
+
+def test_tests_that_are_to_kill_a_mutant_are_there() -> None:
+    assert all((ROOT / path).exists() for paths in TARGETS.values() for path in paths)
+
+
+def test_a_changed_function_number_or_array_is_put_into_the_module_that_runs() -> None:
+    text = "import numpy as np\nLIMIT = 3\nKNOWN = np.zeros(2)\nKNOWN[1] = 5\ndef f(): return LIMIT + KNOWN[1]\n"
+    for change, expected in (("3 -> 4", 9), ("KNOWN[1] = 5 -> pass", 3), ("LIMIT + KNOWN[1] -> LIMIT - KNOWN[1]", -2)):
+        live = types.ModuleType("mutated_in_a_test")
+        live.__file__ = "nowhere.py"
+        exec(text, live.__dict__)
+        (mutant,) = (one for one in mutants(ast.parse(text)) if one.key.endswith(change))
+        sys.modules[live.__name__] = live
+        try:
+            _put_in(live, text, mutant)
+            assert live.f() == expected, change
+        finally:
+            del sys.modules[live.__name__]
 
 
 @pytest.mark.parametrize("module", sorted(SURVIVORS))

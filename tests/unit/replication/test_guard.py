@@ -393,3 +393,58 @@ def test_acknowledgement_of_an_older_term_ends_no_snapshot_transfer() -> None:
             assert kinds == {"snapshot_chunk"}  # still at it
 
     in_virtual_time(scenario)
+
+
+# ---------------------------------------------------------------------------- what it makes of PySyncObj's messages
+
+
+def message(entries: list[Any], *, term: int = 3, commit: int = 5, prev: tuple[int, int] = (5, 2)) -> dict[str, Any]:
+    """An append of PySyncObj's. ``entries``: (payload, index, term); ``prev``: index and term of the one before."""
+    return {
+        "type": "append_entries", "term": term, "commit_index": commit, "entries": entries,
+        "prevLogIdx": prev[0], "prevLogTerm": prev[1],
+    }  # fmt: skip
+
+
+def test_a_frame_says_what_its_message_says_whatever_was_sent_before() -> None:
+    async def scenario() -> None:
+        async with Puppet() as p1:
+            one, two, other = (b"one", 6, 3), (b"two", 7, 3), (b"two", 7, 2)
+            messages = [
+                message([]),
+                message([one, two]),
+                message([one]),
+                message([one, two]),
+                message([one, other]),
+                message([other, two]),
+                message([one, two], commit=6),
+                message([one, two], term=4),
+                message([one, two], prev=(5, 1)),
+                message([one, two], prev=(4, 2)),
+                message([]),
+                message([one, two], prev=(4, 2)),
+            ]
+            for said in messages:
+                frame = p1.engine._guard.outgoing(said)
+                assert frame is not None
+                assert frame.append == pb.AppendEntries(
+                    term=said["term"],
+                    commit_index=said["commit_index"],
+                    prev_index=said["prevLogIdx"],
+                    prev_term=said["prevLogTerm"],
+                    entries=[pb.Entry(term=term, data=data) for data, _, term in said["entries"]],
+                )
+
+    in_virtual_time(scenario)
+
+
+def test_peers_that_are_as_far_get_one_frame_also_where_a_heartbeat_came_between() -> None:
+    async def scenario() -> None:
+        async with Puppet() as p1:
+            entries = [(b"one", 6, 3), (b"two", 7, 3)]
+            first = p1.engine._guard.outgoing(message(list(entries)))
+            assert p1.engine._guard.outgoing(message(list(entries))) is first
+            p1.engine._guard.outgoing(message([]))
+            assert p1.engine._guard.outgoing(message(list(entries))) is first
+
+    in_virtual_time(scenario)

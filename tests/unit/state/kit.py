@@ -260,7 +260,7 @@ class Kit:
     # ------------------------------------------------------------------------ observations
 
     def key(self, alloc: str, attempt: int | None = None) -> AssignmentKey:
-        name, group_name, ordinal = alloc.split("/")
+        name, group_name, ordinal = alloc.rsplit("/", 2)
         uid, _, _, newest = self._find(alloc)
         return AssignmentKey(
             id=AllocationId(namespace="default", job=name, group=group_name, ordinal=int(ordinal)),
@@ -299,7 +299,7 @@ class Kit:
     # ------------------------------------------------------------------------ looking
 
     def alloc(self, alloc: str, attempt: int = 0) -> Allocation:
-        name, group_name, ordinal = alloc.split("/")
+        name, group_name, ordinal = alloc.rsplit("/", 2)
         wanted = AllocationId(namespace="default", job=name, group=group_name, ordinal=int(ordinal))
         found = views.find_allocation(self.state, wanted, attempt)
         assert found is not None, f"there is no {alloc} (attempt {attempt or 'any'})"
@@ -313,7 +313,7 @@ class Kit:
         return [int(self.state.table.attempt[row]) for row in rows[:-1]]
 
     def row(self, alloc: str) -> int:
-        name, group_name, ordinal = alloc.split("/")
+        name, group_name, ordinal = alloc.rsplit("/", 2)
         known = self.state.find_job("default", name)
         assert known is not None
         return self.state.ordinals.find(self.state.ordinals.gids[(known.slot, group_name)], int(ordinal))
@@ -323,7 +323,7 @@ class Kit:
 
     def _find(self, alloc: str) -> tuple[str, int, int, int]:
         """(uid, the group's place, ordinal, highest attempt)."""
-        name, group_name, ordinal = alloc.split("/")
+        name, group_name, ordinal = alloc.rsplit("/", 2)
         known = self.state.find_job("default", name)
         assert known is not None, f"there is no job {name}"
         names = [group.name for group in known.spec.groups]

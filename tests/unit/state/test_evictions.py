@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from orchestrator.contract.model import AllocState, Desired, Disruption, JobSpec, SettingsChange
+from orchestrator.state import views
 from orchestrator.state.commands import (
     Action,
     Applied,
@@ -37,9 +38,8 @@ def stage(low: JobSpec | None = None) -> Kit:
 
 def eviction(kit: Kit, *allocs: str, by: str = "uid-web") -> ApplyPlan:
     plan = kit.make_plan(actions=[(Action.EVICT, alloc, WHY) for alloc in allocs])
-    jobs = (*plan.jobs, by)
-    column = np.full(len(allocs), len(plan.jobs), dtype=np.int32)
-    return replace(plan, jobs=jobs, actions=replace(plan.actions, by=column))
+    columns = replace(plan.actions, job=plan.actions.job + np.int32(1), by=np.zeros(len(allocs), dtype=np.int32))
+    return replace(plan, jobs=(by, *plan.jobs), actions=columns)
 
 
 def evict(kit: Kit, *allocs: str, by: str = "uid-web") -> PlanAnswer:
@@ -54,6 +54,9 @@ def test_a_victim_is_told_to_stop_and_why_and_keeps_the_reason_when_it_has_stopp
     assert evict(kit, "low/api/0").rejected == ()
     assert (kit.alloc("low/api/0").desired, kit.alloc("low/api/0").reason) == (Desired.STOP, WHY)
     assert kit.kinds()[-1] == "alloc.preempted"
+    assert kit.alloc("low/api/0").modify_index == kit.state.index
+    heard = views.assignments_for(kit.state, "n1", kit.state.index - 1).assignments
+    assert [(one.key.id.ordinal, one.desired) for one in heard] == [(0, Desired.STOP)]
     kit.observe("low/api/0", AllocState.STOPPING, reason="told to stop")
     kit.observe("low/api/0", AllocState.STOPPED, reason="stopped as told")
     assert (kit.alloc("low/api/0").state, kit.alloc("low/api/0").reason) == (AllocState.STOPPED, WHY)
@@ -95,6 +98,14 @@ def test_the_budget_is_judged_after_the_evictions_before_in_the_same_plan() -> N
     assert "1 of 2 may be down, 1 is" in answer.rejected[0]
 
 
+def test_who_was_told_to_stop_makes_room_for_nobody_else() -> None:
+    kit = stage()
+    kit.stop("low/api/0", "surplus")
+    answer = evict(kit, "low/api/0")
+    assert (answer.acted, answer.rejected) == (0, ("low/api/0 was already told to stop",))
+    assert kit.alloc("low/api/0").reason == "surplus"
+
+
 def test_nobody_makes_room_for_a_job_that_wants_none_or_while_preemption_is_off() -> None:
     kit = stage()
     kit.ok(StopJob(namespace="default", name="web"))
@@ -102,6 +113,16 @@ def test_nobody_makes_room_for_a_job_that_wants_none_or_while_preemption_is_off(
     assert "stopped or gone" in evict(kit, "low/api/0", by="nobody").rejected[0]
     kit.ok(SetSettings(change=SettingsChange(preemption=False)))
     assert "preemption is off" in evict(kit, "low/api/0").rejected[0]
+    assert kit.alloc("low/api/0").desired is Desired.RUN
+
+
+def test_an_eviction_that_does_not_say_for_whom_makes_room_for_nobody() -> None:
+    kit = stage()
+    plan = eviction(kit, "low/api/0")
+    answer = kit.ok(replace(plan, actions=replace(plan.actions, by=None))).answer
+    assert isinstance(answer, PlanAnswer)
+    why = "low/api/0 need not make room: the job that was to get it is stopped or gone"
+    assert (answer.acted, answer.rejected) == (0, (why,))
     assert kit.alloc("low/api/0").desired is Desired.RUN
 
 

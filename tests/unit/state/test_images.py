@@ -6,17 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.contract.model import AllocState
 from orchestrator.replication.snapshot_codec import decode_snapshot, encode_snapshot
 from orchestrator.state import views
 from orchestrator.state.commands import (
     Applied,
     PinAnswer,
     PinImage,
-    RecordProgress,
     RestartJob,
     ScaleJob,
-    StartProgress,
 )
 from orchestrator.state.snapshot import capture, restore, state_hash
 from tests.unit.state.kit import Kit, group, job, node
@@ -110,21 +107,3 @@ def test_pins_survive_a_snapshot_and_are_of_a_format_that_older_peers_do_not_rea
     found = restored.find_job("default", "web")
     assert found is not None
     assert [pin.digest for pin in found.pins] == [OLD]
-
-
-def test_progress_is_a_reason_until_it_runs_and_nobody_elses_business(kit: Kit) -> None:
-    kit.register(node("n2"))
-    kit.place("web/api/0", "n1")
-    said = StartProgress(job_uid=uid(kit), group="api", ordinal=0, attempt=1, text="pulling nginx: 1 of 2 MiB")
-    kit.ok(RecordProgress(node_id="n2", progress=(said,)))
-    row = kit.row("web/api/0")
-    assert row not in kit.state.table.reasons
-    for _ in range(2):
-        kit.ok(RecordProgress(node_id="n1", progress=(said, replace(said, ordinal=9), replace(said, attempt=2))))
-    assert kit.state.table.reasons[row] == said.text
-    events = [event for event in kit.state.events.after(0) if event.kind == "alloc.progress"]
-    assert [(event.allocation, event.message) for event in events] == [("web/api/0", said.text)]
-    kit.observe("web/api/0", AllocState.RUNNING)
-    kit.ok(RecordProgress(node_id="n1", progress=(said,)))
-    assert row not in kit.state.table.reasons
-    assert kit.refused(RecordProgress(node_id="n9", progress=())).reason == "NOT_FOUND"

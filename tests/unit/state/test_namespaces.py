@@ -181,6 +181,72 @@ def test_a_namespace_goes_only_when_it_is_empty_and_default_never() -> None:
     assert kit.refused(namespace("default", NamespaceWrite.DELETE)).reason == "FAILED_PRECONDITION"
 
 
+def told(kit: Kit) -> list[tuple[str, str, str]]:
+    """(kind, namespace, message) of what was said of namespaces and settings."""
+    kinds = ("namespace.", "settings.")
+    return [(one.kind, one.namespace, one.message) for one in kit.state.events.after(0) if one.kind.startswith(kinds)]
+
+
+def test_events_say_what_became_of_a_namespace() -> None:
+    kit = Kit()
+    kit.ok(namespace("team"))
+    kit.ok(namespace("team", NamespaceWrite.SET, cpu_millis=8_000, memory_mib=16 * 1024))
+    kit.ok(namespace("team", NamespaceWrite.SET, cpu_millis=-1, memory_mib=-1))
+    kit.ok(namespace("team", NamespaceWrite.DELETE))
+    assert told(kit) == [
+        ("namespace.created", "team", "no quota"),
+        ("namespace.changed", "team", "cpu=8, memory=16Gi"),
+        ("namespace.changed", "team", "no quota"),
+        ("namespace.deleted", "team", ""),
+    ]
+
+
+def test_a_namespace_that_holds_variables_stays_and_says_how_many_and_how_to_remove_them() -> None:
+    kit = Kit()
+    for space, name in (("team", "a"), ("team", "b"), ("other", "a")):
+        kit.ok(namespace(space, NamespaceWrite.SET))
+        kit.ok(WriteVariable(namespace=space, name=name, value="1"))
+    refused = kit.refused(namespace("team", NamespaceWrite.DELETE))
+    assert refused.reason == "FAILED_PRECONDITION"
+    assert "'team' holds 2 variables: remove them first (raftsman -n team var delete NAME)" in refused.message
+    for name in ("a", "b"):
+        kit.ok(WriteVariable(namespace="team", name=name, value=None))
+    kit.ok(namespace("team", NamespaceWrite.DELETE))
+    assert sorted(kit.state.namespaces) == ["other"]
+
+
+def test_limits_of_a_quota_are_0_to_2_to_the_53_and_a_change_may_lift_them() -> None:
+    kit = Kit()
+    kit.ok(namespace("team", jobs=0, cpu_millis=2**53))
+    assert kit.refused(namespace("other", jobs=2**53 + 1)).reason == "INVALID"
+    assert kit.refused(namespace("other", jobs=-1)).reason == "INVALID"
+    assert kit.refused(namespace("team", NamespaceWrite.SET, jobs=-2)).reason == "INVALID"
+    assert kit.refused(namespace("team", NamespaceWrite.SET, jobs=2**53 + 1)).reason == "INVALID"
+    kit.ok(namespace("team", NamespaceWrite.SET, jobs=-1, memory_mib=0))
+    assert kit.state.namespaces["team"].quota == Quota(cpu_millis=2**53, memory_mib=0)
+
+
+def test_there_are_at_most_10_000_namespaces() -> None:
+    kit = Kit()
+    kit.state.namespaces.update(
+        (name, Namespace(name=name, quota=Quota(), create_index=1, modify_index=1))
+        for name in (f"n{at}" for at in range(9_999))
+    )
+    kit.ok(namespace("last"))
+    assert kit.refused(namespace("one-more")).reason == "FAILED_PRECONDITION"
+    kit.ok(namespace("n0", NamespaceWrite.SET, jobs=1))  # those that are there may be changed
+    kit.ok(namespace("n1", NamespaceWrite.DELETE))
+    kit.ok(namespace("one-more"))
+
+
+def test_settings_that_are_set_already_change_nothing_and_say_nothing() -> None:
+    kit = Kit()
+    kit.ok(SetSettings(change=SettingsChange(strict_namespaces=True, preemption=False)))
+    again = kit.ok(SetSettings(change=SettingsChange(preemption=False)))
+    assert again.answer.changed is False  # type: ignore[union-attr]
+    assert told(kit) == [("settings.changed", "", "preemption off, strict_namespaces on")]
+
+
 def test_any_namespace_may_be_used_until_they_are_strict() -> None:
     kit = Kit()
 

@@ -76,6 +76,48 @@ def test_what_an_agent_declares_is_its_own_and_survives_its_registrations() -> N
     assert list(kit.state.nodes["n1"].taints) == [mine]
 
 
+def test_what_an_agent_declares_keeps_nobody_from_taking_other_taints_away() -> None:
+    kit = kit_with_node(taints=(GPU,))
+    mine = (replace(GPU, effect=TaintEffect.NO_EXECUTE), replace(GPU, key="other"))
+    kit.ok(TaintNode(node_id="n1", put=mine))
+    kit.ok(TaintNode(node_id="n1", drop=(TaintKey(key="gpu", effect=TaintEffect.NO_EXECUTE),)))
+    kit.ok(TaintNode(node_id="n1", drop=(TaintKey(key="other", effect=TaintEffect.NO_SCHEDULE),)))
+    assert [one.taint for one in kit.state.nodes["n1"].taints] == [GPU]
+
+
+def test_a_declared_taint_counts_from_when_it_was_declared_as_it_is() -> None:
+    kit = kit_with_node()
+    kit.ok(TaintNode(node_id="n1", put=(GPU,)))
+    since_ms = []
+    for value in ("only", "other", "other"):
+        taint = replace(GPU, value=value)
+        kit.ok(RegisterNode(node=replace(node("n1"), taints=(taint,)), identity="agent:n1"))
+        (found,) = kit.state.nodes["n1"].taints  # an operator's of the same key and effect goes
+        assert (found.taint, found.declared) == (taint, True)
+        since_ms.append((found.since_ms, kit.state.time_ms))
+    assert [since == now for since, now in since_ms] == [True, True, False]
+    assert since_ms[2][0] == since_ms[1][0]
+
+
+def many(count: int, name: str = "k") -> tuple[Taint, ...]:
+    return tuple(replace(GPU, key=f"{name}{at:02}") for at in range(count))
+
+
+def test_a_node_has_at_most_64_taints_and_those_of_its_agent_come_first() -> None:
+    kit = kit_with_node(taints=(GPU,))
+    kit.ok(TaintNode(node_id="n1", put=many(63)))
+    assert kit.refused(TaintNode(node_id="n1", put=(BROKEN,))).reason == "INVALID"
+    kit.ok(RegisterNode(node=replace(node("n1"), taints=(GPU, *many(61, "d"))), identity="agent:n1"))
+    assert [one.taint.key for one in kit.state.nodes["n1"].taints if not one.declared] == ["k00", "k01"]
+    kit.ok(RegisterNode(node=replace(node("n1"), taints=many(64, "d")), identity="agent:n1"))
+    assert all(one.declared for one in kit.state.nodes["n1"].taints)
+    assert len(kit.state.nodes["n1"].taints) == 64
+    kit = kit_with_node()
+    kit.ok(TaintNode(node_id="n1", put=many(64)))
+    kit.ok(TaintNode(node_id="n1", drop=tuple(TaintKey(key=one.key) for one in many(64))))
+    assert kit.state.nodes["n1"].taints == ()
+
+
 @pytest.mark.parametrize(
     ("command", "reason"),
     [
