@@ -12,6 +12,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from orchestrator.contract.fields import added
+
 
 class RolloutStatus(enum.IntEnum):
     RUNNING = 1
@@ -62,7 +64,7 @@ class Rollout:
     began_ms: int = 0
     progress_ms: int = 0
     reason: str = ""
-    base_version: int = 0
+    base_version: int = added(0)
 
 
 def surge(update: UpdateSpec | None, count: int) -> int:

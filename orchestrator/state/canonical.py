@@ -1,7 +1,8 @@
 """One way to write values as bytes, so that peers can compare their states by a hash.
 
 Owns: the encoding. The rule: equal values give equal bytes on every machine and Python, unequal ones do not; every
-value is tagged and every length is written. It is only hashed, never read back.
+value is tagged and every length is written. It is only hashed, never read back. A field that was added to a record
+later (``contract.fields``) is left out where it has its default, as versions that do not know it leave it out.
 """
 
 from __future__ import annotations
@@ -14,8 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from orchestrator.contract.fields import is_added
+
 _LENGTH = struct.Struct("<cQ")
-_fields: dict[type, tuple[bytes, tuple[str, ...]]] = {}
+_Fields = tuple[bytes, tuple[str, ...], tuple[tuple[str, Any], ...]]
+_fields: dict[type, _Fields] = {}
+"""Of a dataclass: its name, its first fields, and those that were added, with their defaults."""
 
 
 def put(out: bytearray, value: Any) -> None:
@@ -47,7 +52,10 @@ _FLAT_ROWS = 500
 
 def _writer(kind: type, value: Any) -> Callable[[bytearray, Any], None]:
     if dataclasses.is_dataclass(value):
-        _fields[kind] = (kind.__name__.encode(), tuple(field.name for field in dataclasses.fields(value)))
+        fields = dataclasses.fields(value)
+        first = tuple(field.name for field in fields if not is_added(field))
+        later = tuple((field.name, field.default) for field in fields if is_added(field))
+        _fields[kind] = (kind.__name__.encode(), first, later)
         return _put_dataclass
     if isinstance(value, int):  # an IntEnum is its number
         return _put_int
@@ -95,10 +103,15 @@ def _put_dict(out: bytearray, value: dict[Any, Any]) -> None:
 
 
 def _put_dataclass(out: bytearray, value: Any) -> None:
-    name, fields = _fields[type(value)]
+    name, first, later = _fields[type(value)]
     _put_text(out, b"d", name)
-    for field in fields:
+    for field in first:
         put(out, getattr(value, field))
+    for field, default in later:
+        held = getattr(value, field)
+        if held != default:
+            _put_text(out, b"+", field.encode())
+            put(out, held)
 
 
 def _put_array(out: bytearray, value: np.ndarray[Any, Any]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from orchestrator.contract.fields import added
 from orchestrator.contract.model import AllocState
 from orchestrator.replication.codec import decode_entry
 from orchestrator.state import canonical
@@ -134,6 +135,28 @@ def test_canonical_bytes_do_not_depend_on_the_order_of_entries() -> None:
     canonical.put(one, {"a": 1, "b": 2})
     canonical.put(two, {"b": 2, "a": 1})
     assert one == two
+
+
+def test_an_added_field_counts_only_where_it_says_something() -> None:
+    """Peers that do not know it yet have the same hash for as long."""
+
+    @dataclass(frozen=True, slots=True)
+    class Before:
+        name: str
+
+    @dataclass(frozen=True, slots=True)
+    class After:
+        name: str
+        more: int = added(0)
+        less: int = added(0)
+
+    After.__name__ = "Before"
+    values = [(Before("a"),), (After("a"),), (After("a", more=1),), (After("a", less=1),), (After("a", 1, 1),)]
+    outs = [bytearray() for _ in values]
+    for out, value in zip(outs, values, strict=True):
+        canonical.put(out, value)
+    assert outs[0] == outs[1]
+    assert len({bytes(out) for out in outs}) == 4
 
 
 def test_what_has_no_canonical_form_is_refused() -> None:
