@@ -388,7 +388,7 @@ def test_a_stray_canary_without_room_beside_goes_back_by_being_stopped_first() -
 
 def test_a_change_of_another_group_does_not_promote_what_waits() -> None:
     """It made the rollout one without canaries, and everything followed."""
-    world = Waiting(BESIDE)
+    world = Waiting(replace(BESIDE, auto_revert=True))
     world.bounded = False
     (api,) = world.spec().groups
     plain = GroupSpec(name="plain", tasks=api.tasks)
@@ -396,6 +396,9 @@ def test_a_change_of_another_group_does_not_promote_what_waits() -> None:
     world.settle()
     assert not world.rollout.promoted and world.images() == {"web:0": 4, "web:1": 1}
     assert world.images("plain") == {}
+    world.observe(world.row("web:1"), AllocState.FAILED)
+    world.settle()
+    assert world.images() == {"web:0": 4} and world.rollout.reverts == 3, "its canary is still a canary"
 
 
 def test_a_restart_waits_for_the_promotion_and_a_rollback_ends_the_waiting() -> None:
