@@ -564,3 +564,22 @@ def test_a_drain_ends_where_a_canary_waits_beside_what_it_is_to_replace() -> Non
         assert sum(world.images().values()) >= 4 and world.images()["web:1"] == 1
         world.done(world.do(CordonNode(node_id=node, cordoned=False)))
         world.settle()
+
+
+def test_a_stray_canary_stays_while_what_it_stands_beside_is_not_ready() -> None:
+    """It is all that is ready of the instance: to stop it would be refused, round after round."""
+    world = Waiting(BESIDE)
+    canary = world.row("web:1")
+    (elder,) = [row for row in world.rows() if row != canary and table_key(world, row) == table_key(world, canary)]
+    world.observe(elder, AllocState.RUNNING, ready=False)
+    world.submit(2)
+    for _ in range(3):
+        world.lead()
+    assert not [one for one in world.state.events.after(0) if one.kind == "plan.rejected"]
+    assert world.images()["web:1"] == 1
+    world.settle()
+    assert world.images() == {"web:0": 4, "web:2": 1}
+
+
+def table_key(world: World, row: int) -> tuple[int, int]:
+    return int(world.state.table.gid[row]), int(world.state.table.ordinal[row])
