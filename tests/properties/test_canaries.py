@@ -195,6 +195,16 @@ def test_more_instances_are_of_the_version_before_and_fewer_leave_the_canary(upd
 
 
 @BOTH
+@pytest.mark.parametrize("count", [2, 6])
+def test_the_count_of_a_version_holds_at_once_and_its_content_waits(update: UpdateSpec, count: int) -> None:
+    world = Waiting(update, rest=False)
+    world.count, world.bounded = count, False
+    world.submit(2)
+    world.settle()
+    assert world.images() == {"web:0": count if update is BESIDE else count - 1, "web:2": 1}
+
+
+@BOTH
 def test_a_drain_moves_what_is_of_the_version_before_as_that(update: UpdateSpec) -> None:
     world = Waiting(update)
     fewest = world.ready()
