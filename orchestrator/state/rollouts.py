@@ -235,7 +235,9 @@ def all_ready(state: State, job: Job) -> bool:
 
 def remembered(state: State, job: Job) -> tuple[Revision, ...]:
     """The job's history with its present version, before a next one comes."""
-    stable = job.stable_version == job.version or all_ready(state, job)
+    rollout = job.rollout
+    waits = rollout is not None and rollout.base_version > 0 and not rollout.promoted  # nobody has said that it is good
+    stable = job.stable_version == job.version or (not waits and all_ready(state, job))
     now = Revision(version=job.version, spec=job.spec, time_ms=job.modify_time_ms, stable=stable)
     older = (*job.history, now)
     kept = older[-MAX_REVISIONS:]

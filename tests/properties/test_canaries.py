@@ -593,3 +593,17 @@ def test_a_stray_canary_stays_while_what_it_stands_beside_is_not_ready() -> None
 
 def table_key(world: World, row: int) -> tuple[int, int]:
     return int(world.state.table.gid[row]), int(world.state.table.ordinal[row])
+
+
+def test_what_nobody_promoted_was_never_good() -> None:
+    """Of one instance the canary is all there is, and ready: it was gone back to."""
+    update = replace(INSTEAD, auto_revert=True)
+    world = Waiting(update, 1)
+    assert world.images() == {"web:1": 1}
+    world.submit(2)
+    world.settle()
+    assert world.images() == {"web:2": 1}
+    assert [one.version for one in world.job.history if one.stable] == [1]
+    world.observe(world.row("web:2"), AllocState.FAILED)
+    world.settle()
+    assert world.images() == {"web:0": 1}
