@@ -49,13 +49,14 @@ class Ended:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
     """``done``: as asked. ``failed``: something failed for good, and nothing is under way. Else in between. ``held``:
-    it waits for a person."""
+    it waits for a person; ``canaries``: to promote them, once they have run for a moment."""
 
     done: bool = False
     failed: bool = False
     pending: int = 0
     text: str = ""
     held: bool = False
+    canaries: bool = False
 
 
 def judge(job: JobStatus, version: int) -> Judgement:
@@ -112,7 +113,7 @@ def _verdict(job: JobStatus, version: int, text: str) -> Judgement | None:
         return Judgement(held=True, text=f"{text}; paused (raftsman resume {job.spec.name})")
     wanted = {group.name: group.update.canaries if group.update else 0 for group in job.spec.groups}
     if not rollout.promoted and all(one.updated >= min(wanted.get(one.group, 0), one.count) for one in job.groups):
-        return Judgement(held=True, text=f"{text}; canaries wait (raftsman promote {job.spec.name})")
+        return Judgement(held=True, canaries=True, text=f"{text}; canaries wait (raftsman promote {job.spec.name})")
     return None
 
 
@@ -147,12 +148,13 @@ class Rollout:
                 came_back = pending is not None and judgement.pending > pending
                 pending = judgement.pending
                 limit_s = self._session.timeout_s
-                if judgement.done and (self._settled(job, now) or (limit_s is not None and now - began >= limit_s)):
+                stands = judgement.done or judgement.canaries
+                if stands and (self._settled(job, now) or (limit_s is not None and now - began >= limit_s)):
                     break
                 if (came_back or now - max(moved, asked) >= REASONS_S) and not job.stopped:
                     asked = now
                     self._tell_reasons(tell, judgement)
-                if judgement.failed or judgement.held:
+                if judgement.failed or (judgement.held and not judgement.canaries):
                     break
                 if limit_s is not None:
                     out_of_time = now - began >= limit_s

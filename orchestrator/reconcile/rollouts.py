@@ -297,7 +297,7 @@ def _leaver(look: Looking, elder: int, successor: int, *, keep: bool) -> int:
         # Held at that version: two of it are a drain's, what is of a third version goes.
         return elder if settled and not of_base[elder] else -1
     if of_base[elder]:
-        return successor
+        return successor if look.ready[elder] or not look.ready[successor] else -1
     if not outdated[elder] and look.stays[elder]:
         # The version of the successor was taken back.
         return successor if look.ready[elder] or not look.ready[successor] else -1

@@ -67,7 +67,8 @@ class Rows:
     """Per row of ``view.allocations``: its group's number or GONE, whether it is live, whether its job says ``keep``,
     the state of its node, whether its version is not current for its group (False where that is GONE), and whether it
     is of the version before at which its group is held (``Groups.bases``): then it is as it should be meanwhile.
-    foreign: of a version in which the job was of another type, whose ordinals may have meant something else."""
+    foreign: of a version in which the job was of another type, whose ordinals may have meant something else; wrong:
+    of no version at which its group is placed now."""
 
     group: Int64Array
     live: BoolArray
@@ -77,11 +78,7 @@ class Rows:
     outdated: BoolArray
     of_base: BoolArray
     foreign: BoolArray
-
-    @property
-    def wrong(self) -> BoolArray:
-        """bool per row: of no version at which its group is placed now."""
-        return self.outdated & ~self.of_base
+    wrong: BoolArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -250,13 +247,13 @@ def read_rows(view: ClusterView, groups: Groups) -> Rows:
         number = former if current == GONE else first[slot] + current
         run_group.append(number)
         run_keep.append(owner is not None and owner.spec.on_disconnect is OnDisconnect.KEEP)
-        of_base = False
+        held = False
         if owner is not None and number != GONE and (base := groups.bases[number]) is not None:
-            of_base = is_of_base(owner, base.spec.groups[groups.places[number]].name, version)
-        run_of_base.append(of_base)
+            held = is_of_base(owner, base.spec.groups[groups.places[number]].name, version)
+        run_of_base.append(held)
         run_foreign.append(owner is not None and _was_foreign(owner, version))
         if current == GONE or owner is None:
-            run_outdated.append(number != GONE and not of_base)
+            run_outdated.append(number != GONE and not held)
         else:
             run_outdated.append(not is_current(owner, current, version))
     lengths = np.diff(np.append(starts, n))
@@ -264,14 +261,17 @@ def read_rows(view: ClusterView, groups: Groups) -> Rows:
     if n < len(nodes):  # few rows of a large cluster
         nodes = {slot: nodes[slot] for slot in distinct(columns.node) if slot in nodes}
     lost, draining = _node_flags(nodes)
+    outdated = np.repeat(np.array(run_outdated, dtype=np.bool_), lengths)
+    of_base = np.repeat(np.array(run_of_base, dtype=np.bool_), lengths)
     return Rows(
         group=np.repeat(np.array(run_group, dtype=np.int64), lengths),
         live=columns.live,
         keep=np.repeat(np.array(run_keep, dtype=np.bool_), lengths),
         node_lost=lost[np.minimum(columns.node, len(lost) - 1)],
         node_draining=draining[np.minimum(columns.node, len(draining) - 1)],
-        outdated=np.repeat(np.array(run_outdated, dtype=np.bool_), lengths),
-        of_base=np.repeat(np.array(run_of_base, dtype=np.bool_), lengths),
+        outdated=outdated,
+        of_base=of_base,
+        wrong=outdated & ~of_base,
         foreign=np.repeat(np.array(run_foreign, dtype=np.bool_), lengths),
     )
 

@@ -26,7 +26,7 @@ from orchestrator.state.holding import base_record, base_refusal, is_held_back
 from orchestrator.state.ledger import device_bits, engine_key
 from orchestrator.state.model import MAX_COUNT, Job, Node
 from orchestrator.state.quota import exceeded, in_use, quota_of
-from orchestrator.state.rollouts import spread_refusal, successor_refusals
+from orchestrator.state.rollouts import newer_ordinals, spread_refusal, successor_refusals
 from orchestrator.state.state import GroupFacts, Rows, State
 from orchestrator.state.usage import NOTHING, add, of_instance
 
@@ -217,7 +217,7 @@ class Placing:
         held = np.array([job is not None and is_held_back(job) for job in jobs], dtype=np.bool_)
         if not held.any():
             return
-        columns, taken = self.columns, dict[tuple[int, int], int]()
+        columns, newer = self.columns, dict[tuple[int, int], set[int]]()
         for place in np.flatnonzero(self.ok & held[columns.job]).tolist():
             job_place, at = int(columns.job[place]), int(columns.group[place])
             job, record = jobs[job_place], self._record(place)
@@ -225,8 +225,11 @@ class Placing:
             if record.version == job.version:
                 key = job_place, at
                 ordinal = int(columns.ordinal[place])
-                text = spread_refusal(self.state, job, at, ordinal, taken.get(key, 0))
-                taken[key] = taken.get(key, 0) + (not text)
+                if key not in newer:
+                    newer[key] = newer_ordinals(self.state, job, at)
+                text = spread_refusal(self.state, job, at, ordinal, newer[key])
+                if not text:
+                    newer[key].add(ordinal)
             else:
                 text = base_refusal(job, record.spec.groups[at].name)
             if text:

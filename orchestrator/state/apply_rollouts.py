@@ -27,6 +27,7 @@ from orchestrator.state.commands import (
     SteerRollout,
 )
 from orchestrator.state.features import HELD_VERSIONS, PAUSED_PROMOTIONS
+from orchestrator.state.holding import base_spec, differs
 from orchestrator.state.model import Job
 from orchestrator.state.resize import resize_promoted
 from orchestrator.state.rollouts import Bounds, status_text, taken_back, target
@@ -133,8 +134,14 @@ def _revert(state: State, job: Job, reason: str) -> None:
     """Go back by itself, where the policy says so and there is something that was good."""
     failed = job.rollout
     assert failed is not None, "it has just failed"
+    waiting = None if failed.promoted else base_spec(job)  # versions since then may have brought canaries, too
     wanted = any(
-        group.update is not None and group.update.auto_revert and job.group_versions[place] >= failed.began_version
+        group.update is not None
+        and group.update.auto_revert
+        and (
+            job.group_versions[place] >= failed.began_version
+            or (waiting is not None and differs(waiting, job.spec, group))
+        )
         for place, group in enumerate(job.spec.groups)
     )
     if not wanted or failed.reverts:

@@ -190,9 +190,19 @@ def _successor_refusal(state: State, job: Job, place: int, row: int, version: in
     return "" if under_way(job.rollout) else f"{live}, and its rollout does not go on"
 
 
-def spread_refusal(state: State, job: Job, place: int, ordinal: int, taken: int) -> str:
-    """Why an instance may not be placed at the job's newest version, or "". ``taken``: others that the command
-    places so."""
+def newer_ordinals(state: State, job: Job, place: int) -> set[int]:
+    """The instances of a group of which something lives that is of a current version."""
+    table, group = state.table, job.spec.groups[place]
+    rows = state.ordinals.rows(state.ordinals.gids[(job.slot, group.name)])[: group.count]
+    rows = rows[rows >= 0]
+    live = rows[table.state[rows] <= LAST_LIVE]
+    both = np.concatenate((live, state.seconds(live)))
+    return set(table.ordinal[both[current(job, place, table.version[both])]].tolist())
+
+
+def spread_refusal(state: State, job: Job, place: int, ordinal: int, newer: set[int]) -> str:
+    """Why an instance may not be placed at the job's newest version, or "". ``newer``: which ones are (see above),
+    those included that the command places so."""
     hold = hold_of(job, place, base_record(job)) if is_held_back(job) else None
     if hold is None:
         return ""
@@ -204,12 +214,7 @@ def spread_refusal(state: State, job: Job, place: int, ordinal: int, taken: int)
         newest = row if row < 0 or table.prev[row] < 0 else max(row, int(table.prev[row]), key=table.attempt.item)
         back = newest >= 0 and is_current(job, place, int(table.version[newest]))
         return "" if back else "the version must not spread: its rollout does not go on"
-    rows = state.ordinals.rows(gid)[: group.count]
-    rows = rows[rows >= 0]
-    live = rows[table.state[rows] <= LAST_LIVE]
-    both = np.concatenate((live, state.seconds(live)))
-    newer = np.unique(table.ordinal[both[current(job, place, table.version[both])]])
-    if int((newer != ordinal).sum()) + taken < hold.canaries:
+    if len(newer) - (ordinal in newer) < hold.canaries:
         return ""
     return f"the version waits for its promotion: {hold.canaries} of {group.count} may be of it until then"
 
@@ -230,7 +235,9 @@ def all_ready(state: State, job: Job) -> bool:
 
 def remembered(state: State, job: Job) -> tuple[Revision, ...]:
     """The job's history with its present version, before a next one comes."""
-    stable = job.stable_version == job.version or all_ready(state, job)
+    rollout = job.rollout
+    waits = rollout is not None and rollout.base_version > 0 and not rollout.promoted  # nobody has said that it is good
+    stable = job.stable_version == job.version or (not waits and all_ready(state, job))
     now = Revision(version=job.version, spec=job.spec, time_ms=job.modify_time_ms, stable=stable)
     older = (*job.history, now)
     kept = older[-MAX_REVISIONS:]

@@ -195,6 +195,16 @@ def test_more_instances_are_of_the_version_before_and_fewer_leave_the_canary(upd
 
 
 @BOTH
+@pytest.mark.parametrize("count", [2, 6])
+def test_the_count_of_a_version_holds_at_once_and_its_content_waits(update: UpdateSpec, count: int) -> None:
+    world = Waiting(update, rest=False)
+    world.count, world.bounded = count, False
+    world.submit(2)
+    world.settle()
+    assert world.images() == {"web:0": count if update is BESIDE else count - 1, "web:2": 1}
+
+
+@BOTH
 def test_a_drain_moves_what_is_of_the_version_before_as_that(update: UpdateSpec) -> None:
     world = Waiting(update)
     fewest = world.ready()
@@ -388,7 +398,7 @@ def test_a_stray_canary_without_room_beside_goes_back_by_being_stopped_first() -
 
 def test_a_change_of_another_group_does_not_promote_what_waits() -> None:
     """It made the rollout one without canaries, and everything followed."""
-    world = Waiting(BESIDE)
+    world = Waiting(replace(BESIDE, auto_revert=True))
     world.bounded = False
     (api,) = world.spec().groups
     plain = GroupSpec(name="plain", tasks=api.tasks)
@@ -396,6 +406,9 @@ def test_a_change_of_another_group_does_not_promote_what_waits() -> None:
     world.settle()
     assert not world.rollout.promoted and world.images() == {"web:0": 4, "web:1": 1}
     assert world.images("plain") == {}
+    world.observe(world.row("web:1"), AllocState.FAILED)
+    world.settle()
+    assert world.images() == {"web:0": 4} and world.rollout.reverts == 3, "its canary is still a canary"
 
 
 def test_a_restart_waits_for_the_promotion_and_a_rollback_ends_the_waiting() -> None:
@@ -561,3 +574,36 @@ def test_a_drain_ends_where_a_canary_waits_beside_what_it_is_to_replace() -> Non
         assert sum(world.images().values()) >= 4 and world.images()["web:1"] == 1
         world.done(world.do(CordonNode(node_id=node, cordoned=False)))
         world.settle()
+
+
+def test_a_stray_canary_stays_while_what_it_stands_beside_is_not_ready() -> None:
+    """It is all that is ready of the instance: to stop it would be refused, round after round."""
+    world = Waiting(BESIDE)
+    canary = world.row("web:1")
+    (elder,) = [row for row in world.rows() if row != canary and table_key(world, row) == table_key(world, canary)]
+    world.observe(elder, AllocState.RUNNING, ready=False)
+    world.submit(2)
+    for _ in range(3):
+        world.lead()
+    assert not [one for one in world.state.events.after(0) if one.kind == "plan.rejected"]
+    assert world.images()["web:1"] == 1
+    world.settle()
+    assert world.images() == {"web:0": 4, "web:2": 1}
+
+
+def table_key(world: World, row: int) -> tuple[int, int]:
+    return int(world.state.table.gid[row]), int(world.state.table.ordinal[row])
+
+
+def test_what_nobody_promoted_was_never_good() -> None:
+    """Of one instance the canary is all there is, and ready: it was gone back to."""
+    update = replace(INSTEAD, auto_revert=True)
+    world = Waiting(update, 1)
+    assert world.images() == {"web:1": 1}
+    world.submit(2)
+    world.settle()
+    assert world.images() == {"web:2": 1}
+    assert [one.version for one in world.job.history if one.stable] == [1]
+    world.observe(world.row("web:2"), AllocState.FAILED)
+    world.settle()
+    assert world.images() == {"web:0": 1}

@@ -2,7 +2,8 @@
 
 Other properties hold one subject against its bounds (rollouts, gangs, periodic jobs, drains); here the subjects meet.
 Jobs change their type, groups and wishes while they are rolled out, drained, preempted and reverted; agents obey late
-and badly; peers change, start from snapshots, and wake late. A failure prints its seed.
+and badly; peers change, start from snapshots, and wake late. Every plan is held against what a version must not do that
+waits for its promotion: only its canaries run it; ``CanaryLife`` has many of these. A failure prints its seed.
 """
 
 from __future__ import annotations

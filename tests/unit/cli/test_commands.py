@@ -16,6 +16,7 @@ from orchestrator.client import contexts
 from orchestrator.contract import answers, model
 from orchestrator.contract.errors import InvalidError, NoLeaderError
 from orchestrator.contract.model import AllocationId, AllocState
+from orchestrator.contract.rollouts import Rollout, RolloutStatus
 from tests.unit.cli.conftest import Cli
 from tests.unit.client.fake import FakePeer, World, job_spec
 
@@ -256,6 +257,26 @@ def test_run_of_a_service_that_is_restarted_goes_on_waiting_until_it_has_settled
     assert cli("run", job_file)[0] == 0
     assert looks[:3] == [0, 1, 2]
     assert len(looks) > 3  # and once more at least, after which it had not been restarted again
+
+
+def test_run_of_a_canary_that_fails_as_soon_as_it_is_up_exits_with_four(
+    cli: Cli, world: World, peer: FakePeer, job_file: str
+) -> None:
+    """It said that the canaries wait, and exited with 0, in the moment in which the canary was seen running."""
+    finish(world, "running", [allocation()], running=1, outdated=1)
+    waits = Rollout(version=1, began_version=1, status=RolloutStatus.RUNNING, promoted=False)
+    failed = replace(waits, status=RolloutStatus.FAILED, reason="web/main/0 failed: exit code 9")
+    told: list[str] = []
+
+    def fail_after_the_first_look(method: str) -> None:
+        known = world.jobs.get(("default", "web"))
+        if method == "GetJob" and known is not None:
+            told.append(method)
+            world.jobs[("default", "web")] = replace(known, rollout=waits if len(told) == 1 else failed)
+
+    peer.on_call = fail_after_the_first_look
+    code, _, err = cli("run", job_file)
+    assert code == 4 and "exit code 9" in err
 
 
 def test_run_with_a_short_timeout_takes_what_runs_then(
