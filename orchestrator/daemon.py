@@ -466,9 +466,10 @@ def _settle() -> None:
     """Everything made so far stays for ever; and what a state of many records costs must not be paid at every turn."""
     gc.freeze()
     gc.enable()
-    # A look at the young objects also meets those of every open stream that moved since the last one, twenty a node:
-    # the more often, the shorter.
-    gc.set_threshold(2_000, 500, 100)
+    # A look at the young objects also meets those of every open stream that moved since the last one, twenty a node,
+    # and one at the middle-aged those of all streams that were opened since: the more often, the shorter. At all of
+    # them as seldom as can be.
+    gc.set_threshold(2_000, 10, 5_000)
     # Plans are made in a thread; whenever the loop has waited for the disk or a socket it must get the interpreter back
     # soon, or heartbeats are late (the default is 5 ms each time).
     sys.setswitchinterval(0.001)

@@ -221,7 +221,7 @@ async def measure(allocations: int, repeat: int, directory: Path) -> dict[str, A
     gc.collect()
     gc.freeze()
     # As in a peer (``daemon._settle``).
-    gc.set_threshold(20_000, 50, 100)
+    gc.set_threshold(2_000, 10, 5_000)
     sys.setswitchinterval(0.001)
     place = directory / "snapshots"
     store = FileSnapshots(place)
