@@ -201,7 +201,19 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def main() -> None:
+    _fill_closed()
     sys.exit(run())
+
+
+def _fill_closed() -> None:
+    """Standard streams that whoever started us has closed (``>&-``) lead nowhere: else the next file or connection
+    would get their number, and what we print."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -83,3 +84,11 @@ def test_a_client_install_says_what_a_local_cluster_needs() -> None:
     code = "import sys; sys.modules['psutil'] = None; from raftsman import LocalCluster"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert "pip install 'raftsman[all]'" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_are_no_reason_to_fail(closed: str) -> None:
+    line = f"{shlex.quote(sys.executable)} -m orchestrator.cli.main version {closed}"
+    done = subprocess.run(["sh", "-c", line], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert bool(done.stdout) == (">&-" not in closed.replace("2>&-", ""))

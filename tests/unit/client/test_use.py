@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from orchestrator.client import aio, sync
-from orchestrator.client.endpoints import CLOSED
+from orchestrator.client.endpoints import CLOSED, nobody
 from orchestrator.contract.errors import InvalidError, NoLeaderError, PreconditionError, UnknownOutcomeError
+from orchestrator.contract.status import UNCONNECTED
 from tests.unit.client.fake import FakePeer, job_spec
 
 
@@ -94,6 +95,20 @@ def test_the_port_of_something_else_is_called_so() -> None:
                 it.list_jobs()
         finally:
             other.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("ipv4:127.0.0.1:7400: Socket closed", "where no certificate is shown"),
+        ("SSL_ERROR_SSL: WRONG_VERSION_NUMBER: Invalid certificate verification context", "no TLS is spoken there"),
+        ("errors resolving p9:7400: hostname lookup error", "no such host"),
+        ("SSL_ERROR_SSL: CERTIFICATE_VERIFY_FAILED: self signed certificate", "certificate refused"),
+    ],
+)
+def test_why_a_peer_cannot_be_reached_is_said_in_words(said: str, words: str) -> None:
+    error = nobody({"p1:7400": UnknownOutcomeError(f"no answer: {said}", reason=UNCONNECTED)}, 2.0)
+    assert words in error.message
 
 
 # ---------------------------------------------------------------------------- closing
