@@ -89,6 +89,10 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "Placing._match_ordinals: 1 -> 2 (3)": _NONE,
         "Placing._match_ordinals: table.attempt[behind] > table.attempt[newest] -> "
         "table.attempt[behind] >= table.attempt[newest]": "equivalent: no two attempts of an ordinal have one number",
+        "Placing._match_taints: node is not None and node.taints -> node is not None": _FLAG,
+        "Placing._fit_custom: for place in np.flatnonzero(self.ok).tolist() if self._facts(place).custom -> "
+        "for place in np.flatnonzero(self.ok).tolist()": _FLAG,
+        "Placing._fit_custom: 0 -> 1": "equivalent: of what is in use at least 1 is, so none is left either way",
         "Placing._fit: 1 -> 2": "equivalent: no slot is negative, so the first one always differs",
         "Placing._fit: used + total > capacity -> used + total >= capacity": _FULL,
         "Placing._fit: ledger.device_millis[nodes] + wanted > 1000 -> "
