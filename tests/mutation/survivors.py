@@ -101,6 +101,8 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "Placing._match_ports: self.has_static[place] and (not self._statics_fit(place, ports)) -> "
         "not self._statics_fit(place, ports)": "equivalent: where no port is static, every port fits",
         "Placing._statics_fit: True -> False": _LENGTHS.format("port"),
+        "Placing._match_neighbours: ok[place] and asks_for_neighbours(job.spec, group) -> ok[place]": _ASKED,
+        "Placing._enter: True -> False (2)": _LENGTHS.format("row"),
         "Placing._enter: True -> False": _LENGTHS.format("row"),
         "Placing._tell: True -> False": _LENGTHS.format("row"),
     },
