@@ -70,6 +70,10 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "_find_rows: 1 -> 2 (2)": "equivalent: no key is negative, so the first one always differs",
     },
     "orchestrator.state.apply_placements": {
+        **{
+            f"<module>: '{name}' -> 'X{name}'": "equivalent: zeros are written over zeros"
+            for name in ("group", "disk_mib", "device_mask", "gpu_millis", "failures")
+        },
         "Placing.__init__: False -> True": _FLAG,
         "Placing.__init__: False -> True (2)": _FLAG,
         "Placing._match_nodes: -1 -> 1": "equivalent: rows for a node that is gone are refused before this is used",
