@@ -380,7 +380,7 @@ def _is_other(old: object, new: Any) -> bool:
     """Whether a module's constant is another one than before. Functions and classes are none."""
     if isinstance(old, np.ndarray):
         return not np.array_equal(old, new)
-    return isinstance(old, int | str | float | tuple) and new != old
+    return isinstance(old, int | str | float | tuple | frozenset) and new != old
 
 
 def _functions(module: types.ModuleType) -> Iterator[tuple[str, types.FunctionType]]:

@@ -70,6 +70,10 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "_find_rows: 1 -> 2 (2)": "equivalent: no key is negative, so the first one always differs",
     },
     "orchestrator.state.apply_placements": {
+        **{
+            f"<module>: '{name}' -> 'X{name}'": "equivalent: zeros are written over zeros"
+            for name in ("group", "disk_mib", "device_mask", "gpu_millis", "failures")
+        },
         "Placing.__init__: False -> True": _FLAG,
         "Placing.__init__: False -> True (2)": _FLAG,
         "Placing._match_nodes: -1 -> 1": "equivalent: rows for a node that is gone are refused before this is used",
@@ -89,6 +93,10 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "Placing._match_ordinals: 1 -> 2 (3)": _NONE,
         "Placing._match_ordinals: table.attempt[behind] > table.attempt[newest] -> "
         "table.attempt[behind] >= table.attempt[newest]": "equivalent: no two attempts of an ordinal have one number",
+        "Placing._match_taints: node is not None and node.taints -> node is not None": _FLAG,
+        "Placing._fit_custom: for place in np.flatnonzero(self.ok).tolist() if self._facts(place).custom -> "
+        "for place in np.flatnonzero(self.ok).tolist()": _FLAG,
+        "Placing._fit_custom: 0 -> 1": "equivalent: of what is in use at least 1 is, so none is left either way",
         "Placing._fit: 1 -> 2": "equivalent: no slot is negative, so the first one always differs",
         "Placing._fit: used + total > capacity -> used + total >= capacity": _FULL,
         "Placing._fit: ledger.device_millis[nodes] + wanted > 1000 -> "
@@ -97,6 +105,8 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "Placing._match_ports: self.has_static[place] and (not self._statics_fit(place, ports)) -> "
         "not self._statics_fit(place, ports)": "equivalent: where no port is static, every port fits",
         "Placing._statics_fit: True -> False": _LENGTHS.format("port"),
+        "Placing._match_neighbours: ok[place] and asks_for_neighbours(job.spec, group) -> ok[place]": _ASKED,
+        "Placing._enter: True -> False (2)": _LENGTHS.format("row"),
         "Placing._enter: True -> False": _LENGTHS.format("row"),
         "Placing._tell: True -> False": _LENGTHS.format("row"),
     },

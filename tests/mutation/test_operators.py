@@ -104,8 +104,16 @@ def test_tests_that_are_to_kill_a_mutant_are_there() -> None:
 
 
 def test_a_changed_function_number_or_array_is_put_into_the_module_that_runs() -> None:
-    text = "import numpy as np\nLIMIT = 3\nKNOWN = np.zeros(2)\nKNOWN[1] = 5\ndef f(): return LIMIT + KNOWN[1]\n"
-    for change, expected in (("3 -> 4", 9), ("KNOWN[1] = 5 -> pass", 3), ("LIMIT + KNOWN[1] -> LIMIT - KNOWN[1]", -2)):
+    text = (
+        "import numpy as np\nLIMIT = 3\nKNOWN = np.zeros(2)\nKNOWN[1] = 5\nNAMES = frozenset(['a'])\n"
+        "def f(): return LIMIT + KNOWN[1] + 10 * ('a' in NAMES)\n"
+    )
+    for change, expected in (
+        ("<module>: 3 -> 4", 19),
+        ("KNOWN[1] = 5 -> pass", 13),
+        ("<module>: 'a' -> 'Xa'", 8),
+        ("f: LIMIT + KNOWN[1] -> LIMIT - KNOWN[1]", 8),
+    ):
         live = types.ModuleType("mutated_in_a_test")
         live.__file__ = "nowhere.py"
         exec(text, live.__dict__)

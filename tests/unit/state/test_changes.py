@@ -88,6 +88,14 @@ def test_what_goes_in_as_planned_is_no_news_and_what_was_stale_is() -> None:
     assert since_the_last(kit) == [slot]
 
 
+def test_an_action_that_was_stale_concerns_all() -> None:
+    kit, slot = kit_with_a_job()
+    kit.stop("web/api/0")
+    assert since_the_last(kit) == [slot]
+    kit.stop("web/api/0")
+    assert since_the_last(kit) is None
+
+
 def test_a_restored_state_is_looked_at_as_a_whole() -> None:
     kit, _ = kit_with_a_job()
     restored = restore(capture(kit.state))

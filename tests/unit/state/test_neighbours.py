@@ -9,7 +9,7 @@ import pytest
 from orchestrator.contract.model import Affinity, AllocState, Constraint, ConstraintOperator, JobSpec, Spread
 from orchestrator.plan import decide
 from orchestrator.state import views
-from orchestrator.state.commands import CordonNode, PlanAnswer, RegisterNode
+from orchestrator.state.commands import CordonNode, PlanAnswer, RegisterNode, RemoveJob
 from tests.unit.state.kit import Kit, Placement, group, job, node
 
 APART = Affinity(weight=-100, required=True)
@@ -49,6 +49,23 @@ def test_a_job_that_asks_for_nothing_in_the_same_plan_changes_nothing_for_the_ot
     kit = kit_with(job("a"), job("web", replace(group("api", 2), affinity=(APART,))), job("z"))
     answer = kit.plan(*(Placement(alloc, "n0") for alloc in ("a/api/0", "web/api/0", "web/api/1", "z/api/0")))
     assert (answer.placed, [text.split(":")[0] for text in answer.rejected]) == (3, ["web/api/1"])
+
+
+@pytest.mark.parametrize("number", [-1, 0, 1])
+def test_rows_that_mean_nothing_any_more_are_refused_as_such_beside_rows_that_ask_for_neighbours(number: int) -> None:
+    """Number 0: the group is there, and its job is removed."""
+    kit = kit_with(job("a"), job("web", replace(group("api", 4), affinity=(APART,))))
+    rows = [Placement("a/api/0", "n0"), Placement("web/api/0", "n0"), Placement("web/api/1", "n0", attempt=7)]
+    plan = kit.make_plan(*rows, Placement("web/api/2", "gone"), Placement("web/api/3", "n0"))
+    groups = plan.placements.group.copy()
+    groups[0] = number
+    if not number:
+        kit.ok(RemoveJob(namespace="default", name="a"))
+    answer = answer_to(kit, replace(plan, placements=replace(plan.placements, group=groups)))
+    reasons = ["the job has no such group by now" if number else "the job is gone", "it is not the next attempt"]
+    reasons += ["node gone is gone", "it must not share node.id with api, which is on that of node n0 by now"]
+    assert [text.split(": ")[1] for text in answer.rejected] == reasons
+    assert answer.placed == 1
 
 
 def test_what_must_be_beside_another_job_is_refused_once_that_is_gone() -> None:

@@ -144,6 +144,21 @@ def test_a_plan_made_before_the_taint_is_stale_for_what_does_not_tolerate_it() -
     assert answer.rejected == ("web/api/0: node n1 has a taint that it does not tolerate: gpu=only:NoSchedule",)
 
 
+def test_a_taint_keeps_rows_off_its_own_node_alone_and_takes_no_other_reason_away() -> None:
+    kit = kit_with_node()
+    kit.register(node("n2"))
+    kit.submit(job("web", group("api", 3)))
+    kit.ok(TaintNode(node_id="n1", put=(GPU,)))
+    answer = kit.plan(
+        Placement("web/api/0", "n1"), Placement("web/api/1", "n2"), Placement("web/api/2", "n1", attempt=7)
+    )
+    assert answer.placed == 1
+    assert answer.rejected == (
+        "web/api/0: node n1 has a taint that it does not tolerate: gpu=only:NoSchedule",
+        "web/api/2: it is not the next attempt",
+    )
+
+
 def licensed(count: int, amount: int) -> object:
     spec = group("api", count)
     (task,) = spec.tasks
