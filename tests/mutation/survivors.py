@@ -50,7 +50,7 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "_find_rows: 1 -> 2 (2)": _NONE,
         "_find_rows: 1 -> 2 (3)": _NONE,
         "_find_rows: 1 -> 2 (4)": _NONE,
-        "_plain: return not any((state.job_at[slot].removing for slot in np.unique(state.table.job[rows]).tolist()))"
+        "_plain: return not any((state.job_at[slot].removing for slot in distinct(state.table.job[rows])))"
         " -> return None": "equivalent: one by one every report comes to the same; columns only take less time",
         "_observe_each: True -> False": _LENGTHS.format("observation"),
         "_healths: columns.health > 0 -> columns.health >= 0": "equivalent: the word 0 says nothing, kept or not",

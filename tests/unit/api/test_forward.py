@@ -39,6 +39,7 @@ class FakeLog:
         self.me = me
         self.leader_id = ""
         self.last_quorum_ms = 0
+        self.waits_for = ""
         self._listeners: list[Callable[[], None]] = []
 
     def is_leader(self) -> bool:
