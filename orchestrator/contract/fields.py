@@ -1,6 +1,6 @@
 """Fields that a record got after it was first replicated.
 
-Owns: ``added``. Leaves to others: hashing (``state.canonical``). The rule: while versions are mixed, equal states have
+Owns: ``later``. Leaves to others: hashing (``state.canonical``). The rule: while versions are mixed, equal states have
 equal hashes; so what only the newer version knows is not hashed as long as it says nothing.
 """
 
@@ -11,14 +11,14 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_ADDED = "added"
+_LATER = "later"
 
 
-def added(default: T) -> T:
+def later(default: T) -> T:
     """A dataclass's field with this default, which versions of before do not have."""
-    field: T = dataclasses.field(default=default, metadata={_ADDED: True})
+    field: T = dataclasses.field(default=default, metadata={_LATER: True})
     return field
 
 
-def is_added(field: dataclasses.Field[Any]) -> bool:
-    return _ADDED in field.metadata
+def is_later(field: dataclasses.Field[Any]) -> bool:
+    return _LATER in field.metadata

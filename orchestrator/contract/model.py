@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import NewType
 
 from orchestrator.contract.batch import After, Origin, ParameterizedSpec, PeriodicSpec
-from orchestrator.contract.fields import added
+from orchestrator.contract.fields import later
 from orchestrator.contract.health import HealthSpec
 from orchestrator.contract.quick import dataclass
 from orchestrator.contract.rollouts import UpdateSpec
@@ -238,9 +238,9 @@ class TmpfsSpec:
 
     target: str
     size_mib: int = 0
-    mode: int = added(0)
-    uid: int = added(0)
-    gid: int = added(0)
+    mode: int = later(0)
+    uid: int = later(0)
+    gid: int = later(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from orchestrator.contract.fields import added
+from orchestrator.contract.fields import later
 
 
 class RolloutStatus(enum.IntEnum):
@@ -64,7 +64,7 @@ class Rollout:
     began_ms: int = 0
     progress_ms: int = 0
     reason: str = ""
-    base_version: int = added(0)
+    base_version: int = later(0)
 
 
 def surge(update: UpdateSpec | None, count: int) -> int:

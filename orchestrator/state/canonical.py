@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.contract.fields import is_added
+from orchestrator.contract.fields import is_later
 
 _LENGTH = struct.Struct("<cQ")
 _Fields = tuple[bytes, tuple[str, ...], tuple[tuple[str, Any], ...]]
@@ -53,8 +53,8 @@ _FLAT_ROWS = 500
 def _writer(kind: type, value: Any) -> Callable[[bytearray, Any], None]:
     if dataclasses.is_dataclass(value):
         fields = dataclasses.fields(value)
-        first = tuple(field.name for field in fields if not is_added(field))
-        later = tuple((field.name, field.default) for field in fields if is_added(field))
+        first = tuple(field.name for field in fields if not is_later(field))
+        later = tuple((field.name, field.default) for field in fields if is_later(field))
         _fields[kind] = (kind.__name__.encode(), first, later)
         return _put_dataclass
     if isinstance(value, int):  # an IntEnum is its number

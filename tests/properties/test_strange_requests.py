@@ -123,6 +123,7 @@ class Peer:
     async def ask(self, method: MethodDescriptor, raw: bytes) -> tuple[str, str]:
         """(status, message)"""
         context, handler = Context(), self._handlers[method.name]
+        work: asyncio.Future[Any]
         if method.client_streaming:
             work = asyncio.ensure_future(handler.stream_stream(_once(raw), context))
         elif method.server_streaming:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from orchestrator.contract.fields import added
+from orchestrator.contract.fields import later
 from orchestrator.contract.model import AllocState
 from orchestrator.replication.codec import decode_entry
 from orchestrator.state import canonical
@@ -147,8 +147,8 @@ def test_an_added_field_counts_only_where_it_says_something() -> None:
     @dataclass(frozen=True, slots=True)
     class After:
         name: str
-        more: int = added(0)
-        less: int = added(0)
+        more: int = later(0)
+        less: int = later(0)
 
     After.__name__ = "Before"
     values = [(Before("a"),), (After("a"),), (After("a", more=1),), (After("a", less=1),), (After("a", 1, 1),)]
