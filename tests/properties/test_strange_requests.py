@@ -135,7 +135,7 @@ class Peer:
             await asyncio.wait({work, said}, timeout=OPEN_S, return_when=asyncio.FIRST_COMPLETED)
             said.cancel()
             work.cancel()
-        (outcome,) = await asyncio.gather(work, return_exceptions=True)
+        outcome: object = (await asyncio.gather(work, return_exceptions=True))[0]
         if context.status is None:
             assert not isinstance(outcome, Exception), f"{method.name}: {outcome!r}"
             return "OK", ""
