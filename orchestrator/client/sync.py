@@ -7,11 +7,13 @@ threads; not after a fork.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import concurrent.futures
 import contextlib
 import copy
 import functools
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -26,6 +28,17 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+_running: weakref.WeakSet[_Loop] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """A program that closes nothing ends all the same: later its daemon threads stand still, and whoever waits for one
+    of them (an iterator that is collected) waits for ever."""
+    for loop in list(_running):
+        loop.close()
+
+
 class _Loop:
     """An event loop that runs in a daemon thread until it is closed."""
 
@@ -35,6 +48,7 @@ class _Loop:
         self._ending = False
         self._thread = threading.Thread(target=self._loop.run_forever, name="raftsman-client", daemon=True)
         self._thread.start()
+        _running.add(self)
 
     @property
     def closed(self) -> bool:

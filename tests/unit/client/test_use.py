@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +16,7 @@ import pytest
 from orchestrator.client import aio, sync
 from orchestrator.client.endpoints import CLOSED, nobody
 from orchestrator.contract.errors import InvalidError, NoLeaderError, PreconditionError, UnknownOutcomeError
+from orchestrator.contract.model import Event
 from orchestrator.contract.status import UNCONNECTED
 from tests.unit.client.fake import FakePeer, job_spec
 
@@ -194,6 +197,19 @@ def test_threads_that_wait_when_the_client_is_closed_are_told(peer: FakePeer) ->
                 one.result(timeout=30)
         closing.result(timeout=30)
     it.close()
+
+
+def test_a_program_that_closes_nothing_ends(peer: FakePeer) -> None:
+    """It waited for ever: the iterator was closed when its thread had stopped for good."""
+    code = f"""
+from raftsman import SyncClient
+client = SyncClient({peer.address!r})
+watching = client.watch_events(after_index=0)
+print(next(watching).index)
+"""
+    peer.world.events.append(Event(index=7, sequence=0, time_ms=1, kind="job.submitted"))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "7\n", "")
 
 
 # ---------------------------------------------------------------------------- loops and threads
