@@ -384,4 +384,4 @@ async def test_a_full_disk_fails_the_start_with_the_reason(
         with pytest.raises(StartError, match=r"cannot write .*: No space left on device"):
             await driver.start(spec_of("true"))
     started = await driver.start(spec_of("true"))
-    assert await ended(driver, started.name)
+    await ended(driver, started.name)
