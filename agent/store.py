@@ -2,7 +2,9 @@
 
 Owns: the lock on the directory, ``node.json``, ``contact.json`` and one file per allocation. Leaves to others: what the
 records mean (``agent.reconcile``). The rule: every file is replaced atomically and is readable by the agent's user only
-(specs carry variables). Nothing is fsynced: what must survive a power cut does not run through one either.
+(specs carry variables). Nothing is fsynced: what must survive a power cut does not run through one either. A disk that
+takes nothing (it is full, or went read-only) ends no agent and nothing that runs: what could not be written is kept in
+memory and written once it can be. Only who this node is must be on the disk before anybody hears of it.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import structlog
 from google.protobuf import json_format
 
 from agent.records import Hold, Record
@@ -24,6 +27,8 @@ from orchestrator.contract import codec
 from orchestrator.contract.errors import StartupError
 from orchestrator.contract.model import AllocState, Assignment, AssignmentKey, str_map
 from orchestrator.contract.v1 import agent_pb2
+
+_log = structlog.get_logger("agent.store")
 
 
 class Store:
@@ -49,13 +54,20 @@ class Store:
                 f"the data directory {directory} is in use by the agent with pid {holder}; "
                 "stop that one, or give this one its own directory with --data"
             ) from None
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # a full disk; the lock holds all the same
+            os.ftruncate(self._lock, 0)
+            os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        self._unwritten: dict[Path, str] = {}  # what the disk did not take, the newest of each file
         self._node: dict[str, Any] = self._read_json("node.json") or {}
         self._written: dict[AssignmentKey, tuple[Assignment, str]] = {}  # on the way to running: as JSON
         if not self._node.get("node_id"):
             self._node["node_id"] = str(uuid.uuid4())
-            self._save_node()
+            try:
+                self._replace(self.directory / "node.json", json.dumps(self._node))
+            except OSError as error:
+                raise StartupError(
+                    f"cannot write {directory}/node.json: {error.strerror}; make room, or pass another --data"
+                ) from error
 
     def close(self) -> None:
         os.close(self._lock)
@@ -148,8 +160,10 @@ class Store:
 
     def forget(self, key: AssignmentKey) -> None:
         self._written.pop(key, None)
+        path = self._allocations / _file_name(key)
+        self._unwritten.pop(path, None)
         with contextlib.suppress(OSError):
-            (self._allocations / _file_name(key)).unlink()
+            path.unlink()
 
     def load(self) -> tuple[list[Record], list[str]]:
         """Every record, and what could not be read (an assignment comes again from the control plane anyway)."""
@@ -169,11 +183,33 @@ class Store:
         self._write(self.directory / name, json.dumps(content))
 
     def _write(self, path: Path, text: str) -> None:
+        """Now, or as soon as the disk takes it: each write tries again what is left over."""
+        waited = bool(self._unwritten)
+        self._unwritten[path] = text
+        for one in list(self._unwritten):
+            try:
+                self._replace(one, self._unwritten[one])
+            except OSError as error:
+                if not waited:
+                    _log.error(
+                        "cannot_store", file=str(one), error=error.strerror, note="kept in memory until there is room"
+                    )
+                return
+            del self._unwritten[one]
+        if waited:
+            _log.info("stored_again", directory=str(self.directory))
+
+    def _replace(self, path: Path, text: str) -> None:
         new = path.with_suffix(".new")
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "wb") as file:
-            file.write(text.encode())
-        new.rename(path)
+        try:
+            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with open(descriptor, "wb") as file:
+                file.write(text.encode())
+            new.rename(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                new.unlink(missing_ok=True)
+            raise
 
     def read_json(self, name: str) -> dict[str, Any]:
         """What ``write_json`` kept; empty where there is nothing that can be read."""

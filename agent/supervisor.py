@@ -37,6 +37,7 @@ from agent.output import output
 from agent.prober import Prober, Run
 from agent.reconcile import Remove, Resize, Start, Stop
 from agent.records import Hold, Record
+from agent.repeats import Repeats
 from agent.runs import TaskRun, find_run
 from agent.runspec import NodeFacts, run_spec
 from agent.store import Store
@@ -119,6 +120,7 @@ class Supervisor:
         self._starting: set[str] = set()
         self._siblings: dict[AllocationId, set[AssignmentKey]] = {}
         self._workers: dict[AssignmentKey, _Worker] = {}
+        self._repeats = Repeats()
         self._turns = Turns()
         self._background: set[asyncio.Task[None]] = set()
         self._clearing: asyncio.Task[None] | None = None
@@ -390,8 +392,11 @@ class Supervisor:
                 try:
                     wait_s = await self._step(key, worker)
                 except DriverUnavailableError as error:
-                    log.warning("driver_unavailable", allocation=str(key.id), error=str(error))
-                    wait_s = RETRY_S
+                    if times := self._repeats.due((key, str(error)), time.monotonic()):
+                        log.warning("driver_unavailable", allocation=str(key.id), error=str(error), times=times)
+                    # Whoever wakes it meanwhile, and looking at that driver does: it was asked a moment ago.
+                    await asyncio.sleep(RETRY_S)
+                    continue
                 record = self.records.get(key)
                 if record is None or (not record.live and wait_s is None and not worker.wake.is_set()):
                     return

@@ -260,7 +260,7 @@ class Peer:
         names = (CONTROL, AGENTS, PEERS, health.SERVICE_NAME, REFLECTION)
         self._server.add_generic_rpc_handlers((Reflection(names),))
         self._status = StatusServer(status=self.log.status, registry=REGISTRY)
-        self._collector = PeerCollector(self.log.status, self._state)
+        self._collector = PeerCollector(self.log.status, self._state, cert_expires_ms=expires_ms)
 
     @property
     def index(self) -> int:

@@ -137,10 +137,13 @@ class ProcessDriver:
             self._watch(found)
             return found
         try:
-            self._write_spec(directory, spec, self._confine(spec))
+            try:
+                self._write_spec(directory, spec, self._confine(spec))
+            except OSError as error:  # a full disk: elsewhere there may be room, and people are told why
+                raise StartError(f"cannot write {directory}: {error.strerror}") from error
             await self._launch(directory, spec)
         except OSError as error:
-            raise DriverUnavailableError(f"cannot write {directory}: {error.strerror}") from error
+            raise DriverUnavailableError(f"cannot start {spec.name}: {error.strerror}") from error
         except StartError:
             self._forget(directory)
             raise

@@ -37,15 +37,18 @@ JOB_STATES = ("pending", "running", "complete", "failed", "stopping", "stopped")
 
 
 class PeerCollector(Collector):
-    """Called on the loop that owns the state (``StatusServer`` renders there)."""
+    """Called on the loop that owns the state (``StatusServer`` renders there). ``cert_expires_ms``: when this peer's
+    own certificate ends (unix milliseconds), 0 without TLS."""
 
     def __init__(
         self,
         status: Callable[[], LogStatus],
         state: Callable[[], State],
         *,
+        cert_expires_ms: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._cert_expires_ms = cert_expires_ms
         self._status = status
         self._state = state
         self._jobs = Counted(lambda: _jobs(state()), clock)
@@ -64,6 +67,10 @@ class PeerCollector(Collector):
         yield CounterMetricFamily("raftsman_elections", "Elections seen by this process", value=status.elections)
         yield _by("raftsman_peer_connected", "1 while this peer is connected to that one", "peer", {
             peer.peer_id: int(peer.connected) for peer in status.peers if peer.peer_id != status.peer_id
+        })  # fmt: skip
+        ends = {peer.peer_id: peer.cert_expires_ms for peer in status.peers} | {status.peer_id: self._cert_expires_ms}
+        yield _by("raftsman_certificate_end_seconds", "When a peer's certificate ends, unix time", "peer", {
+            peer: end // 1000 for peer, end in ends.items() if end > 0
         })  # fmt: skip
         yield _by("raftsman_jobs", "Jobs by state", "state", self._jobs())
         yield _by("raftsman_allocations", "Allocation records by observed state", "state", self._allocations())

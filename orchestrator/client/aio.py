@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from orchestrator.client import calls, contexts
 from orchestrator.client.calls import Call, new_request_id
-from orchestrator.client.endpoints import Endpoints
+from orchestrator.client.endpoints import UNREACHABLE, Endpoints
 from orchestrator.client.hands import Hands
 from orchestrator.contract import answers, foresight, model
 from orchestrator.contract.channel import TlsFiles
@@ -106,8 +106,10 @@ class Client(Hands):
         if call.is_thought:  # a slow answer is no sign of a lost majority
             try:
                 return await self._endpoints.call(call, self.timeout_s, self.stale_after_s)
-            except NoLeaderError:
-                return await self._endpoints.call(call.stale(), self.timeout_s)
+            except NoLeaderError as error:
+                # Who could not be reached in all that time need not be waited for as long once more.
+                again_s = min(self.timeout_s, STALE_TIMEOUT_S) if error.reason == UNREACHABLE else self.timeout_s
+                return await self._endpoints.call(call.stale(), again_s)
         try:
             return await self._endpoints.call(call, min(self.timeout_s, self.stale_after_s))
         except (NoLeaderError, OverloadedError, TimeoutError_, UnknownOutcomeError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -368,3 +369,19 @@ def test_the_tail_is_the_last_lines_however_the_output_was_cut(pieces: list[byte
     whole = b"".join(pieces)
     expected = b"".join(whole.splitlines(keepends=True)[-lines:])
     assert b"".join(chunk.data for chunk in tail(chunks, lines)) == expected
+
+
+async def test_a_full_disk_fails_the_start_with_the_reason(
+    driver: ProcessDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was called a driver that does not answer: the task waited for ever, and nobody was told for what."""
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(process, "_write_private", full)
+        with pytest.raises(StartError, match=r"cannot write .*: No space left on device"):
+            await driver.start(spec_of("true"))
+    started = await driver.start(spec_of("true"))
+    await ended(driver, started.name)

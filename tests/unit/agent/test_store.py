@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from agent.records import Cause, Hold, Record
 from agent.store import Store
@@ -116,3 +119,45 @@ def test_what_changes_of_an_assignment_that_was_written_before_is_written(store:
     store.save(second)
     store.forget(second.key)
     assert not store._written
+
+
+def test_a_disk_that_takes_nothing_ends_nobody_and_has_everything_once_there_is_room(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent ended, again after every start, and with it all that ran there was lost to the cluster."""
+    kept, gone = (Record(assignment=assignment_of(key_of(name), task_of("true"))) for name in ("kept", "gone"))
+    store.save(kept)
+
+    def full(descriptor: int, mode: str) -> IO[bytes]:
+        os.close(descriptor)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with capture_logs() as told:
+        with monkeypatch.context() as disk:
+            disk.setattr("agent.store.open", full, raising=False)
+            store.save(replace(kept, restarts=1))
+            store.save(replace(kept, restarts=2))
+            store.save(gone)
+            store.join("cluster-a")
+            store.save_contact("boot", 5)
+            store.forget(gone.key)
+            assert store.cluster_id == "cluster-a"
+            assert [one.restarts for one in store.load()[0]] == [0], "what was there before is whole"
+        store.save_contact("boot", 7)
+    assert [line["event"] for line in told] == ["cannot_store", "stored_again"]
+    assert [(one.key, one.restarts) for one in store.load()[0]] == [(kept.key, 2)]
+    directory = store.directory
+    store.close()
+    again = Store(directory)
+    assert (again.cluster_id, again.load_contact("boot")) == ("cluster-a", 7)
+    assert not list(directory.rglob("*.new"))
+
+
+def test_a_node_that_cannot_write_who_it_is_does_not_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int, mode: str) -> IO[bytes]:
+        os.close(descriptor)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("agent.store.open", full, raising=False)
+    with pytest.raises(StartupError, match=r"node.json: No space left on device; make room"):
+        Store(tmp_path)

@@ -7,8 +7,10 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
-from agent.driver import Exit, Instance, InstanceState, LogsGoneError, RunId, RunSpec, run_name
+from agent.driver import DriverUnavailableError, Exit, Instance, InstanceState, LogsGoneError, RunId, RunSpec, run_name
+from agent.lookout import RETRY_S
 from agent.output import LOOK_S
 from agent.reconcile import Resize
 from agent.records import Record
@@ -611,3 +613,30 @@ async def test_a_bug_in_looking_does_not_end_the_looking(bench: Bench) -> None:
     one = planted(key_of())
     bench.driver.plant(one)
     await until(lambda: bench.supervisor.running_count() == 1, "it to be seen")
+
+
+async def test_a_driver_that_answers_but_starts_nothing_is_asked_again_after_a_pause_and_told_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking at it woke who had just failed: hundreds of tries, and lines, a second."""
+    seen: list[str] = []
+    sleep = asyncio.sleep
+
+    async def noted(delay: float, result: object = None) -> object:
+        if delay == RETRY_S:
+            seen.append("pause")
+            delay = 0.01
+        return await sleep(delay, result)
+
+    async def refusing(spec: RunSpec) -> Instance:
+        seen.append("start")
+        raise DriverUnavailableError("no more processes")
+
+    monkeypatch.setattr(asyncio, "sleep", noted)
+    monkeypatch.setattr(bench.driver, "start", refusing)
+    with capture_logs() as told:
+        await bench.supervisor.start()
+        await bench.assign(assignment_of(key_of(), fake_task()))
+        await until(lambda: seen.count("start") >= 5, "some tries")
+    assert seen[:9] == ["start", "pause"] * 4 + ["start"]
+    assert sum(line["event"] == "driver_unavailable" for line in told) == 1

@@ -35,6 +35,8 @@ CONTROL = pb.DESCRIPTOR.services_by_name["Control"]
 class FakeLog:
     """Who leads, as this peer believes."""
 
+    waits_for = ""
+
     def __init__(self, me: str) -> None:
         self.me = me
         self.leader_id = ""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -59,6 +60,21 @@ async def test_a_peer_with_a_leader_is_healthy_and_one_without_says_why(served: 
     line, body = await served.get("/healthz")
     assert line == "HTTP/1.1 503 Service Unavailable"
     assert "majority" in json.loads(body)["reason"]
+
+
+def test_when_certificates_end_is_shown_of_this_peer_and_of_those_that_are_known() -> None:
+    """An alert needs it weeks before: afterwards nobody can connect any more."""
+    api = Api()
+    status = api.log.status()
+    (me,) = status.peers
+    others = (replace(me, peer_id="p2", cert_expires_ms=8_000), replace(me, peer_id="p3", cert_expires_ms=0))
+    registry = CollectorRegistry()
+    registry.register(PeerCollector(lambda: replace(status, peers=(me, *others)), api.state_now, cert_expires_ms=7_500))
+    ends = {
+        peer: registry.get_sample_value("raftsman_certificate_end_seconds", {"peer": peer})
+        for peer in ("p1", "p2", "p3")
+    }
+    assert ends == {"p1": 7, "p2": 8, "p3": None}
 
 
 @pytest.mark.parametrize(

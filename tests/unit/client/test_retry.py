@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.client.aio import Client
-from orchestrator.client.endpoints import LONGEST_PAUSE_S, UNREACHABLE, nobody, pause_s
+from orchestrator.client.aio import STALE_TIMEOUT_S, Client
+from orchestrator.client.endpoints import LONGEST_PAUSE_S, UNREACHABLE, Endpoints, nobody, pause_s
 from orchestrator.contract import foresight
 from orchestrator.contract.errors import (
     ConflictError,
@@ -266,3 +266,21 @@ def test_who_refused_while_it_had_no_connection_is_told_as_it_said() -> None:
     said = nobody({"a": NoLeaderError("nobody leads here", reason=UNCONNECTED)}, 2.0)
     assert isinstance(said, NoLeaderError)
     assert said.message == "no leader within 2 s: nobody leads here"
+
+
+@pytest.mark.parametrize(("reason", "again_s"), [(UNREACHABLE, STALE_TIMEOUT_S), ("NO_LEADER", 6.0)])
+async def test_nobody_there_is_not_waited_for_twice_as_long(
+    monkeypatch: pytest.MonkeyPatch, reason: str, again_s: float
+) -> None:
+    """``why`` and ``plan`` took twice their time to say that no peer could be reached."""
+    asked: list[float] = []
+
+    async def call(self: Endpoints, call: object, timeout_s: float, leaderless_s: float = 0.0) -> None:
+        asked.append(timeout_s)
+        raise NoLeaderError("nobody", reason=reason)
+
+    monkeypatch.setattr(Endpoints, "call", call)
+    async with Client(["127.0.0.1:1"], timeout_s=6.0, stale_after_s=1.0) as client:
+        with pytest.raises(NoLeaderError):
+            await client.explain_job("web")
+    assert asked == [6.0, again_s]
