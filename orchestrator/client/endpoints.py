@@ -418,7 +418,7 @@ def _short(error: RaftsmanError) -> str:
         ("wrong_version_number", "no TLS is spoken there"),  # a peer without it, or the port of something else
         ("failed parsing http/2", "no gRPC is spoken there, or only with TLS"),
         ("lookup", "no such host"),
-        ("socket closed", "closed at once, as a peer with TLS does where no certificate is shown"),
+        ("socket closed", "it closed the connection at once: it starts, or wants a certificate"),
         ("refused", "connection refused"),
         ("certificate has expired", "its certificate has expired"),
         ("not yet valid", "its certificate is not valid yet, or a clock is wrong"),

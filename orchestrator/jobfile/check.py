@@ -205,7 +205,7 @@ def _job(spec: JobSpec, placements: Collection[str] | None) -> _Found:
     if placements is not None and spec.placement and spec.placement not in placements:
         known = ", ".join(sorted(placements))
         hint = near_miss(spec.placement, placements)
-        yield Problem(("placement",), f"no such placement '{_short(spec.placement)}'{hint} (there are: {known})")
+        yield Problem(("placement",), f"no such placement {_short(spec.placement)!r}{hint} (there are: {known})")
     elif spec.placement:
         yield from _name(("placement",), spec.placement)
     yield from _constraints(("constraints",), spec.constraints)

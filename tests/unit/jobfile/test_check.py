@@ -230,3 +230,5 @@ def test_a_name_that_a_terminal_would_not_show_is_quoted_and_a_long_one_cut() ->
     assert dotted(("groups", 0, "env", "\x1b[31m")) == "groups[0].env.'\\x1b[31m'"
     assert dotted(("env", "x" * 5000)) == f"env.{'x' * 128}..."
     assert dotted(("groups", 0, "tasks", 1, "image")) == "groups[0].tasks[1].image"
+    said = problems(replace(load("{name: a, command: x}"), placement="\ufeff"), placements=["spread"])
+    assert said == [r"placement: no such placement '\ufeff' (there are: spread)"]
