@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from orchestrator.contract.model import AllocState
+from orchestrator.contract.model import AllocState, Observation
 from orchestrator.contract.transitions import EDGES
 from orchestrator.state import views
 from orchestrator.state.commands import Applied, MarkNodes, NodeMark, Outcome, RecordStatuses
+from orchestrator.state.model import MAX_COMMAND_ROWS
 from tests.unit.state.kit import Kit, group, job, node
 
 
@@ -74,7 +77,18 @@ def test_an_exit_code_beyond_the_column_is_bounded() -> None:
 
 
 def test_an_unknown_node_is_told_to_register() -> None:
-    assert "register" in placed().refused(RecordStatuses(node_id="nobody", observations=())).message
+    refused = placed().refused(RecordStatuses(node_id="nobody", observations=()))
+    assert refused.reason == "NOT_FOUND"
+    assert "register" in refused.message
+
+
+def test_as_many_observations_as_a_command_may_have_and_restarts_as_a_column_holds() -> None:
+    kit = placed()
+    one = Observation(key=kit.key("a/api/0"), restarts=2**31 - 1, state=AllocState.RUNNING)
+    too_many = RecordStatuses(node_id="n1", observations=(one,) * (MAX_COMMAND_ROWS + 1))
+    assert kit.refused(too_many).reason == "INVALID"
+    assert changed(kit.do(replace(too_many, observations=(one,) * MAX_COMMAND_ROWS)))
+    assert kit.alloc("a/api/0").restarts == 2**31 - 1
 
 
 def test_a_lost_allocation_never_comes_back_to_life() -> None:
