@@ -234,6 +234,8 @@ def test_what_runs_is_news_while_its_job_is_changed() -> None:
         kit.submit(job("web", group("api", 4, image="two"), group("db", 2)))
     world.say(world.saw("web/api/1", RUNNING), world.saw("sum/api/1", RUNNING))
     assert changes.since(world.packed.state.index - 1) == [slot]
+    world.say(world.saw("web/api/1", RUNNING, health=word(1, False)))
+    assert changes.since(world.packed.state.index - 1) == [slot]
 
 
 def test_nobody_speaks_for_another_node() -> None:

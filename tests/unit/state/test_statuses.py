@@ -109,3 +109,32 @@ def test_a_lost_allocation_never_comes_back_to_life() -> None:
     assert found.state is AllocState.LOST
     assert found.reason.endswith("its agent says: complete")
     assert not changed(kit.observe("a/api/0", AllocState.FAILED))
+
+
+def lost(reason: str) -> Kit:
+    kit = placed()
+    index = kit.state.nodes["n1"].register_index
+    kit.ok(MarkNodes(lost=(NodeMark(node_id="n1", register_index=index),)))
+    kit.lose("a/api/0", reason)
+    return kit
+
+
+def test_who_is_lost_and_still_stopping_is_told_again_and_the_words_of_the_control_plane_say_nothing() -> None:
+    kit = lost("its node is lost")
+    assert not changed(kit.observe("a/api/0", AllocState.STOPPING))
+    assert views.assignments_index(kit.state, "n1") == kit.state.index
+    assert not changed(kit.observe("a/api/0", AllocState.LOST))
+    assert kit.alloc("a/api/0").reason == "its node is lost"
+
+
+@pytest.mark.parametrize("reason", ["", "its node is lost", "x" * 500])
+@pytest.mark.parametrize("code", [3, 2**40, -(2**40)])
+def test_how_a_lost_one_ended_is_kept_whole_beside_why_it_was_lost(reason: str, code: int) -> None:
+    kit = lost(reason)
+    assert changed(kit.observe("a/api/0", AllocState.FAILED, exit_code=code))
+    found = kit.alloc("a/api/0")
+    said = "; its agent says: failed"
+    assert found.reason == reason[: 500 - len(said)] + said
+    assert found.exit_code == max(-(2**31 - 1), min(2**31 - 1, code))
+    assert found.modify_index == kit.state.index
+    assert not changed(kit.observe("a/api/0", AllocState.FAILED, exit_code=5))
