@@ -117,7 +117,9 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "find_row: 1 -> 2": _NONE,
         "find_row: 1 -> 2 (2)": _NONE,
         "note_progress: rollout is None or not under_way(rollout) or rollout.progress_ms == state.time_ms "
-        "or (place < 0) -> rollout is None or not under_way(rollout) or place < 0": "equivalent: the same time is written again",
+        "or (place < 0) -> rollout is None or not under_way(rollout) or place < 0": (
+            "equivalent: the same time is written again"
+        ),
         "observe: '' -> 'X'": _BEFORE,
         "_observe_health: '' -> 'X'": _BEFORE,
         "health_of: 0 < health <= MAX_HEALTH -> 0 <= health <= MAX_HEALTH": "equivalent: the word 0 is 0 either way",

@@ -92,6 +92,17 @@ def test_an_action_on_an_instance_that_was_never_placed_touches_nobody() -> None
         assert kit.alloc(alloc).desired is Desired.RUN
 
 
+def test_a_plan_that_names_no_versions_means_the_group_that_stood_there_first() -> None:
+    kit = kit_with(job("web", group("first")))
+    kit.place("web/first/0", "n1")
+    submit(kit, job("web", group("second")))
+    kit.place("web/second/0", "n1")
+    plan = kit.make_plan(actions=[(Action.STOP, "web/second/0#1", "told to")])
+    kit.ok(replace(plan, actions=replace(plan.actions, version=None)))
+    assert kit.alloc("web/first/0").desired is Desired.STOP
+    assert kit.alloc("web/second/0").desired is Desired.RUN
+
+
 # ---------------------------------------------------------------------------- drains
 
 
