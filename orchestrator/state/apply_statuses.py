@@ -62,7 +62,7 @@ class Seen(NamedTuple):
     exit_code: int
     reason: str
     start_failed: bool
-    health: int = 0
+    health: int
 
 
 def _seen(observation: Observation) -> Seen:

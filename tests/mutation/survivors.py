@@ -12,6 +12,7 @@ _SHIFT = "equivalent: two numbers of 31 bits share 64 bits without touching with
 _NONE = "equivalent: every negative number means none"
 _ASKED = "equivalent: whoever is looked at without need is not refused; the question saves the look"
 _FLAG = "equivalent: rows that ask for nothing of the kind are passed over; the flag saves the look"
+_BEFORE = "equivalent: of the reason of before it only matters whether it is that of a preemption"
 _FULL = "equivalent: what is exactly full is looked at row by row, with the same result"
 
 SURVIVORS: dict[str, dict[str, str]] = {
@@ -67,6 +68,8 @@ SURVIVORS: dict[str, dict[str, str]] = {
     "orchestrator.state.apply_plan": {
         "_find_rows: 1 -> 2": _NONE,
         "_find_rows: 32 -> 33": _SHIFT,
+        "_find_rows: 1 -> 2 (4)": _NONE,
+        "_act: continue -> pass (3)": "equivalent: of what is chosen below only stops and losses are done",
         "_find_rows: 1 -> 2 (2)": "equivalent: no key is negative, so the first one always differs",
     },
     "orchestrator.state.apply_placements": {
@@ -113,5 +116,12 @@ SURVIVORS: dict[str, dict[str, str]] = {
     "orchestrator.state.apply_statuses": {
         "find_row: 1 -> 2": _NONE,
         "find_row: 1 -> 2 (2)": _NONE,
+        "note_progress: rollout is None or not under_way(rollout) or rollout.progress_ms == state.time_ms "
+        "or (place < 0) -> rollout is None or not under_way(rollout) or place < 0": (
+            "equivalent: the same time is written again"
+        ),
+        "observe: '' -> 'X'": _BEFORE,
+        "_observe_health: '' -> 'X'": _BEFORE,
+        "health_of: 0 < health <= MAX_HEALTH -> 0 <= health <= MAX_HEALTH": "equivalent: the word 0 is 0 either way",
     },
 }

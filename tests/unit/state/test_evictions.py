@@ -129,6 +129,12 @@ def test_an_eviction_that_does_not_say_for_whom_makes_room_for_nobody() -> None:
 def test_an_eviction_for_a_job_outside_of_the_plan_is_malformed() -> None:
     kit = stage()
     plan = eviction(kit, "low/api/0")
+    both = eviction(kit, "low/api/0", "low/api/1")
     for by in (-2, 2):
         strange = replace(plan, actions=replace(plan.actions, by=np.array([by], dtype=np.int32)))
         assert kit.refused(strange).reason == "INVALID"
+        strange = replace(both, actions=replace(both.actions, by=np.array([by, 0], dtype=np.int32)))
+        assert kit.refused(strange).reason == "INVALID"
+    kit.ok(replace(plan, actions=replace(plan.actions, by=np.array([-1], dtype=np.int32))))  # for nobody
+    empty = kit.make_plan()
+    kit.ok(replace(empty, actions=replace(empty.actions, by=np.zeros(0, dtype=np.int32))))

@@ -234,6 +234,8 @@ def test_what_runs_is_news_while_its_job_is_changed() -> None:
         kit.submit(job("web", group("api", 4, image="two"), group("db", 2)))
     world.say(world.saw("web/api/1", RUNNING), world.saw("sum/api/1", RUNNING))
     assert changes.since(world.packed.state.index - 1) == [slot]
+    world.say(world.saw("web/api/1", RUNNING, health=word(1, False)))
+    assert changes.since(world.packed.state.index - 1) == [slot]
 
 
 def test_nobody_speaks_for_another_node() -> None:
@@ -346,7 +348,9 @@ def test_a_report_without_words_leaves_those_of_before() -> None:
     assert world.state("web/api/2")[0] == "RUNNING"
 
 
-def test_who_is_ready_is_progress_of_the_rollout() -> None:
+@pytest.mark.parametrize("first_words", [((1, False), (2, True)), ((1, True),)])
+@pytest.mark.parametrize("columns", [True, False])
+def test_who_is_ready_is_progress_of_the_rollout(columns: bool, first_words: tuple[tuple[int, bool], ...]) -> None:
     world = World(1, UpdateSpec(max_surge=1, max_unavailable=0), 2)
     world.submit(0)
     world.settle()
@@ -355,10 +359,13 @@ def test_who_is_ready_is_progress_of_the_rollout() -> None:
     (successor,) = [row for row in world.rows() if world.state.table.version[row] == 2]
     seen = views.allocation(world.state, successor)
     key = AssignmentKey(id=seen.id, job_uid=seen.job_uid, attempt=seen.attempt)
-    for sequence, ready in ((1, False), (2, True)):
+    for sequence, ready in first_words:
         world.now_ms += 5_000
         one = Observation(key=key, restarts=0, state=RUNNING, health=word(sequence, ready))
-        world.do(recorded(seen.node_id, [codec.encode(one, agent_pb2.Observation())]))
+        if columns:
+            world.do(recorded(seen.node_id, [codec.encode(one, agent_pb2.Observation())]))
+        else:
+            world.do(RecordStatuses(node_id=seen.node_id, observations=(one,)))
         found = world.job.rollout
         assert found is not None
         assert (found.progress_ms == world.now_ms) == ready

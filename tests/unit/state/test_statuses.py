@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from orchestrator.contract.model import AllocState
+from orchestrator.contract.model import AllocState, Observation
 from orchestrator.contract.transitions import EDGES
 from orchestrator.state import views
 from orchestrator.state.commands import Applied, MarkNodes, NodeMark, Outcome, RecordStatuses
+from orchestrator.state.model import MAX_COMMAND_ROWS
 from tests.unit.state.kit import Kit, group, job, node
 
 
@@ -74,7 +77,18 @@ def test_an_exit_code_beyond_the_column_is_bounded() -> None:
 
 
 def test_an_unknown_node_is_told_to_register() -> None:
-    assert "register" in placed().refused(RecordStatuses(node_id="nobody", observations=())).message
+    refused = placed().refused(RecordStatuses(node_id="nobody", observations=()))
+    assert refused.reason == "NOT_FOUND"
+    assert "register" in refused.message
+
+
+def test_as_many_observations_as_a_command_may_have_and_restarts_as_a_column_holds() -> None:
+    kit = placed()
+    one = Observation(key=kit.key("a/api/0"), restarts=2**31 - 1, state=AllocState.RUNNING)
+    too_many = RecordStatuses(node_id="n1", observations=(one,) * (MAX_COMMAND_ROWS + 1))
+    assert kit.refused(too_many).reason == "INVALID"
+    assert changed(kit.do(replace(too_many, observations=(one,) * MAX_COMMAND_ROWS)))
+    assert kit.alloc("a/api/0").restarts == 2**31 - 1
 
 
 def test_a_lost_allocation_never_comes_back_to_life() -> None:
@@ -95,3 +109,32 @@ def test_a_lost_allocation_never_comes_back_to_life() -> None:
     assert found.state is AllocState.LOST
     assert found.reason.endswith("its agent says: complete")
     assert not changed(kit.observe("a/api/0", AllocState.FAILED))
+
+
+def lost(reason: str) -> Kit:
+    kit = placed()
+    index = kit.state.nodes["n1"].register_index
+    kit.ok(MarkNodes(lost=(NodeMark(node_id="n1", register_index=index),)))
+    kit.lose("a/api/0", reason)
+    return kit
+
+
+def test_who_is_lost_and_still_stopping_is_told_again_and_the_words_of_the_control_plane_say_nothing() -> None:
+    kit = lost("its node is lost")
+    assert not changed(kit.observe("a/api/0", AllocState.STOPPING))
+    assert views.assignments_index(kit.state, "n1") == kit.state.index
+    assert not changed(kit.observe("a/api/0", AllocState.LOST))
+    assert kit.alloc("a/api/0").reason == "its node is lost"
+
+
+@pytest.mark.parametrize("reason", ["", "its node is lost", "x" * 500])
+@pytest.mark.parametrize("code", [3, 2**40, -(2**40)])
+def test_how_a_lost_one_ended_is_kept_whole_beside_why_it_was_lost(reason: str, code: int) -> None:
+    kit = lost(reason)
+    assert changed(kit.observe("a/api/0", AllocState.FAILED, exit_code=code))
+    found = kit.alloc("a/api/0")
+    said = "; its agent says: failed"
+    assert found.reason == reason[: 500 - len(said)] + said
+    assert found.exit_code == max(-(2**31 - 1), min(2**31 - 1, code))
+    assert found.modify_index == kit.state.index
+    assert not changed(kit.observe("a/api/0", AllocState.FAILED, exit_code=5))

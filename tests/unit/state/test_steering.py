@@ -6,8 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.contract.model import AllocState, Desired, JobSpec, JobType, Quota
+from orchestrator.api.observed import recorded
+from orchestrator.contract import codec
+from orchestrator.contract.model import AllocState, Desired, JobSpec, JobType, Observation, Quota
 from orchestrator.contract.rollouts import Rollout, RolloutAction, RolloutStatus, UpdateSpec
+from orchestrator.contract.v1 import agent_pb2
 from orchestrator.state import views
 from orchestrator.state.commands import (
     Action,
@@ -391,3 +394,38 @@ def test_a_replacement_is_news_to_its_job() -> None:
     kit = rolling()
     kit.plan(actions=[(Action.REPLACE, "web/api/0", "outdated")])
     assert kit.state.changes.since(kit.state.index - 1) == [the(kit).slot]
+
+
+# ---------------------------------------------------------------------------- progress
+
+
+def report(kit: Kit, *allocs: str) -> None:
+    """All of these run."""
+    seen = [Observation(key=kit.key(alloc), restarts=0, state=AllocState.RUNNING) for alloc in allocs]
+    messages = [codec.encode(one, agent_pb2.Observation()) for one in seen]
+    kit.ok(recorded("n1", messages))
+
+
+def test_who_is_ready_at_the_version_that_is_rolled_out_is_progress_whoever_else_is_in_the_report() -> None:
+    kit = rolling()
+    kit.submit(job("another"), job("zebra"))
+    for alloc in ("another/api/0", "zebra/api/0"):
+        kit.place(alloc, "n1")
+    kit.observe("web/api/0", AllocState.STOPPED)
+    kit.place("web/api/0", "n1")
+    before = rollout(kit).progress_ms
+    report(kit, "another/api/0", "web/api/0", "zebra/api/0")
+    assert rollout(kit).progress_ms == kit.state.time_ms > before
+
+
+def test_what_runs_of_a_group_that_is_gone_is_no_progress() -> None:
+    kit = Kit()
+    kit.register(node("n1", cpu=100_000, memory=100_000))
+    submit(kit, job("web", group("gone"), group("api")))
+    submit(kit, job("web", group("gone", image="two"), group("api", image="two")))
+    kit.place("web/gone/0", "n1")
+    submit(kit, job("web", group("api", image="two")))
+    assert rollout(kit).status is RUNNING
+    before = rollout(kit).progress_ms
+    report(kit, "web/gone/0")
+    assert rollout(kit).progress_ms == before
