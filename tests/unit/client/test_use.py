@@ -106,7 +106,10 @@ def test_the_port_of_something_else_is_called_so() -> None:
         ("ipv4:127.0.0.1:7400: Socket closed", "or wants a certificate"),
         ("SSL_ERROR_SSL: WRONG_VERSION_NUMBER: Invalid certificate verification context", "no TLS is spoken there"),
         ("errors resolving p9:7400: hostname lookup error", "no such host"),
-        ("SSL_ERROR_SSL: CERTIFICATE_VERIFY_FAILED: self signed certificate", "its certificate is of another authority"),
+        (
+            "SSL_ERROR_SSL: CERTIFICATE_VERIFY_FAILED: self signed certificate",
+            "its certificate is of another authority",
+        ),
     ],
 )
 def test_why_a_peer_cannot_be_reached_is_said_in_words(said: str, words: str) -> None:
