@@ -120,6 +120,10 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "or (place < 0) -> rollout is None or not under_way(rollout) or place < 0": (
             "equivalent: the same time is written again"
         ),
+        "note_progress: rollout is None or not under_way(rollout) or rollout.progress_ms == state.time_ms "
+        "or (place < 0) -> not under_way(rollout) or rollout.progress_ms == state.time_ms or place < 0": (
+            "equivalent: what is none is not under way either; mypy wants to hear it"
+        ),
         "observe: '' -> 'X'": _BEFORE,
         "_observe_health: '' -> 'X'": _BEFORE,
         "health_of: 0 < health <= MAX_HEALTH -> 0 <= health <= MAX_HEALTH": "equivalent: the word 0 is 0 either way",
