@@ -13,6 +13,7 @@ _NONE = "equivalent: every negative number means none"
 _ASKED = "equivalent: whoever is looked at without need is not refused; the question saves the look"
 _FLAG = "equivalent: rows that ask for nothing of the kind are passed over; the flag saves the look"
 _BEFORE = "equivalent: of the reason of before it only matters whether it is that of a preemption"
+_COUNTED = "equivalent: a character has at most 4 bytes, so the bytes decide; the first question saves counting them"
 _FULL = "equivalent: what is exactly full is looked at row by row, with the same result"
 
 SURVIVORS: dict[str, dict[str, str]] = {
@@ -113,12 +114,23 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "Placing._enter: True -> False": _LENGTHS.format("row"),
         "Placing._tell: True -> False": _LENGTHS.format("row"),
     },
+    "orchestrator.state.apply_variables": {
+        "_is_longer: len(value) * 4 > limit and len(value.encode('utf-8', 'surrogatepass')) > limit -> "
+        "len(value.encode('utf-8', 'surrogatepass')) > limit": _COUNTED,
+        "_is_longer: len(value) * 4 > limit -> len(value) * 4 >= limit": _COUNTED,
+        "_is_longer: 4 -> 5": _COUNTED,
+        "_is_longer: 'surrogatepass' -> 'Xsurrogatepass'": "equivalent: the log holds no text with surrogates",
+    },
     "orchestrator.state.apply_statuses": {
         "find_row: 1 -> 2": _NONE,
         "find_row: 1 -> 2 (2)": _NONE,
         "note_progress: rollout is None or not under_way(rollout) or rollout.progress_ms == state.time_ms "
         "or (place < 0) -> rollout is None or not under_way(rollout) or place < 0": (
             "equivalent: the same time is written again"
+        ),
+        "note_progress: rollout is None or not under_way(rollout) or rollout.progress_ms == state.time_ms "
+        "or (place < 0) -> not under_way(rollout) or rollout.progress_ms == state.time_ms or place < 0": (
+            "equivalent: what is none is not under way either; mypy wants to hear it"
         ),
         "observe: '' -> 'X'": _BEFORE,
         "_observe_health: '' -> 'X'": _BEFORE,

@@ -267,6 +267,16 @@ def test_any_namespace_may_be_used_until_they_are_strict() -> None:
     kit.ok(variable)
 
 
+def test_variables_that_are_there_may_be_changed_and_any_may_be_removed_where_namespaces_are_strict() -> None:
+    kit = Kit()
+    kit.ok(WriteVariable(namespace="typo", name="x", value="1"))
+    kit.ok(SetSettings(change=SettingsChange(strict_namespaces=True)))
+    kit.ok(WriteVariable(namespace="typo", name="x", value="2"))
+    kit.ok(WriteVariable(namespace="nowhere", name="x", value=None))
+    kit.ok(WriteVariable(namespace="typo", name="x", value=None))
+    assert kit.refused(WriteVariable(namespace="typo", name="x", value="3")).reason == "FAILED_PRECONDITION"
+
+
 def test_namespaces_and_settings_are_part_of_the_snapshot_and_of_the_hash() -> None:
     kit = with_quota(cpu_millis=1_000)
     submit(kit, job("a"))

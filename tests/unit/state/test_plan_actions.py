@@ -28,9 +28,9 @@ def submit(kit: Kit, spec: JobSpec) -> None:
     kit.ok(SubmitJobs(jobs=(JobSubmission(spec=spec, uid=f"uid-{spec.name}", remember=True),)))
 
 
-def kit_with(*specs: JobSpec) -> Kit:
+def kit_with(*specs: JobSpec, level: int = BUDGETED_DRAINS) -> Kit:
     kit = Kit()
-    kit.ok(SetFeatureLevel(level=BUDGETED_DRAINS))
+    kit.ok(SetFeatureLevel(level=level))
     kit.register(node("n1", cpu=100_000, memory=100_000))
     for spec in specs:
         submit(kit, spec)
@@ -106,8 +106,8 @@ def test_a_plan_that_names_no_versions_means_the_group_that_stood_there_first() 
 # ---------------------------------------------------------------------------- drains
 
 
-def running(budget: Disruption | None) -> Kit:
-    kit = kit_with(replace(job("web", group(count=2)), disruption=budget))
+def running(budget: Disruption | None, level: int = BUDGETED_DRAINS) -> Kit:
+    kit = kit_with(replace(job("web", group(count=2)), disruption=budget), level=level)
     for ordinal in (0, 1):
         kit.place(f"web/api/{ordinal}", "n1")
         kit.observe(f"web/api/{ordinal}", AllocState.RUNNING)
@@ -123,6 +123,8 @@ def test_a_drain_stops_at_once_who_has_no_budget_and_others_as_far_as_it_goes() 
     kit = running(Disruption(max_unavailable=1))
     answer = kit.plan(actions=actions)
     assert (answer.acted, [text.split(" ")[0] for text in answer.rejected]) == (1, ["web/api/1"])
+    kit = running(Disruption(max_unavailable=1), BUDGETED_DRAINS - 1)  # a peer of before would stop both
+    assert kit.plan(actions=actions).acted == 2
 
 
 def test_only_what_a_drain_stops_is_held_against_the_budget() -> None:

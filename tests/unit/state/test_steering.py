@@ -429,3 +429,21 @@ def test_what_runs_of_a_group_that_is_gone_is_no_progress() -> None:
     before = rollout(kit).progress_ms
     report(kit, "web/gone/0")
     assert rollout(kit).progress_ms == before
+
+
+@pytest.mark.parametrize("status", [PAUSED, SUCCEEDED, FAILED])
+def test_a_rollout_that_stands_still_has_no_progress_beside_one_that_goes_on(status: RolloutStatus) -> None:
+    kit = rolling()
+    for image in ("one", "two"):
+        spec = job("other", group(image=image))
+        kit.ok(SubmitJobs(jobs=(JobSubmission(spec=spec, uid="uid-other", remember=True),)))
+    other = kit.state.jobs["uid-other"]
+    assert other.rollout is not None
+    still = replace(other.rollout, status=status)
+    kit.state.put_job(replace(other, rollout=still))
+    kit.place("other/api/0", "n1")
+    kit.observe("web/api/0", AllocState.STOPPED)
+    kit.place("web/api/0", "n1")
+    report(kit, "other/api/0", "web/api/0")
+    assert rollout(kit).progress_ms == kit.state.time_ms
+    assert kit.state.jobs["uid-other"].rollout == still
