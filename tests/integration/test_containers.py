@@ -158,7 +158,8 @@ async def test_one_pull_serves_all_who_wait_and_says_how_far_it_is(kit: Kit, reg
     registry.hold_after = 2 * MIB
     waiting = [asyncio.ensure_future(kit.driver.prepare(replace(spec, digest=digest))) for _ in range(3)]
     # The first word may come before the engine has heard of every layer.
-    await until(lambda: any(text.endswith("of 3 MiB") for text in told), "progress")
+    # So may the layer below, where this engine has not pulled it before: it counts as well.
+    await until(lambda: any(int(text.split()[-2]) >= 3 for text in told), "progress")
     registry.released.set()
     await asyncio.gather(*waiting)
     assert told[0].startswith(f"pulling {registry.address}/app:one: ")
