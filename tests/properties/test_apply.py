@@ -6,6 +6,7 @@ from dataclasses import replace
 from random import Random
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -95,6 +96,8 @@ SMALL = Limits(
 )
 STEPS = 40
 SEEDS = st.integers(0, 2**32)
+PARTS = 4
+"""Of the longest test, so that several workers share it."""
 """Commands are drawn by a seeded generator: Hypothesis' own draws prefer small and equal values, so that hardly a plan
 would find a job that still exists. A failure prints its seed."""
 QUIET = settings(max_examples=examples(50), deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -131,10 +134,11 @@ def test_damaged_commands_are_answered_and_break_nothing(seed: int) -> None:
         assert check(machine.state) == []
 
 
+@pytest.mark.parametrize("part", range(PARTS))
 @given(SEEDS)
-@QUIET
-def test_any_commands_keep_the_invariants_and_equal_logs_give_equal_bytes(seed: int) -> None:
-    dice = Random(seed)
+@settings(QUIET, max_examples=examples(50) // PARTS + 1)
+def test_any_commands_keep_the_invariants_and_equal_logs_give_equal_bytes(part: int, seed: int) -> None:
+    dice = Random(seed * PARTS + part)
     machine = ClusterMachine(SMALL)
     log: list[bytes] = []
     clock = 1_000
