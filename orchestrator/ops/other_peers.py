@@ -89,20 +89,35 @@ def asking(tls: TlsFiles | None) -> Ask:
     return ask
 
 
-async def hear(addresses: Iterable[str], ask: Ask, *, without: str) -> Heard:
-    """Every peer at these addresses, and every member that they name and that has not spoken; never ``without``."""
+async def hear(
+    addresses: Iterable[str], ask: Ask, *, without: str, enough: Callable[[Heard], bool] = lambda _heard: False
+) -> Heard:
+    """Every peer at these addresses, and every member that they name and that has not spoken; never ``without``. Who
+    has not answered when what was heard is ``enough`` is waited for no longer."""
     views: dict[str, View] = {}
     silent: dict[str, str] = {}
     due = set(addresses)
     asked: set[str] = set()
+    heard = Heard(silent={})
     while due:
         asked |= due
-        answers = await asyncio.gather(*(_view(address, ask) for address in sorted(due)))
-        for address, answer in zip(sorted(due), answers, strict=True):
-            if isinstance(answer, str):
-                silent[address] = answer
-            elif answer.peer_id != without:
-                views[answer.peer_id] = answer
+        asking = {asyncio.ensure_future(_view(address, ask)): address for address in sorted(due)}
+        try:
+            while asking and not enough(heard):
+                done, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    address, answer = asking.pop(task), task.result()
+                    if isinstance(answer, str):
+                        silent[address] = answer
+                    elif answer.peer_id != without:
+                        views[answer.peer_id] = answer
+                heard = _heard(views, silent, without)
+        finally:
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+        if enough(heard):
+            break
         named = {
             address
             for view in views.values()
@@ -110,6 +125,10 @@ async def hear(addresses: Iterable[str], ask: Ask, *, without: str) -> Heard:
             if peer != without and peer not in views and address
         }
         due = named - asked
+    return heard
+
+
+def _heard(views: Mapping[str, View], silent: Mapping[str, str], without: str) -> Heard:
     gone = {address for view in views.values() for peer, address in view.members.items() if peer == without}
     return Heard(
         views=tuple(views[peer] for peer in sorted(views)),
@@ -193,8 +212,14 @@ async def required(known: Known, addresses: Iterable[str], ask: Ask, *, within_s
     """What was seen, once the disk may go. Raises ``PreconditionError`` with the reason and what was seen; asks again
     for up to ``within_s`` where only the moment may have been wrong."""
     addresses = tuple(addresses)
+
+    def may_go(heard: Heard) -> bool:
+        """Nobody who is still silent could change it; but for peers of another cluster, where ours is not known."""
+        return bool(known.cluster_id) and not judge(known, heard).problem
+
     for _ in range(1 + int(within_s / AGAIN_S)):
-        found = judge(known, await hear(addresses, ask, without=known.peer_id))
+        # The peer whose disk it is does not run, and would take its whole time not to answer.
+        found = judge(known, await hear(addresses, ask, without=known.peer_id, enough=may_go))
         if not found.problem:
             return found.seen
         if not found.passing:

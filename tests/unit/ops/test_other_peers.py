@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 import pytest
@@ -139,3 +140,27 @@ async def test_a_moment_of_doubt_passes_and_two_peers_stay_two() -> None:
     with pytest.raises(PreconditionError, match="must not be given up: p1 is one of two peers"):
         await required(P1, ["h2:1"], two, within_s=600.0)
     assert two.asked == ["h2:1"]
+
+
+@pytest.mark.parametrize("known", [P1, Known(peer_id="p1")], ids=["known", "not known"])
+async def test_nobody_is_waited_for_once_the_disk_may_go(known: Known) -> None:
+    """But where its cluster is not known: who is silent might be of another one, and is given its time."""
+    asked: list[str] = []
+    answered = asyncio.Event()
+
+    async def ask(address: str) -> ClusterStatus:
+        asked.append(address)
+        if address == "h1:1":
+            await answered.wait()
+            raise NoLeaderError("no connection")
+        return status(f"p{address[1]}", 3)
+
+    doing = asyncio.ensure_future(required(known, ["h1:1", "h2:1", "h3:1"], ask, within_s=0.0))
+    if not known.cluster_id:
+        while len(asked) < 3:
+            await asyncio.sleep(0)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not doing.done()
+        answered.set()
+    assert len(await doing) == 2
