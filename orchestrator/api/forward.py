@@ -400,7 +400,8 @@ class Service:
 
     async def _failed(self, method: _Method, context: Any, error: Exception) -> None:
         """End a stream for a reason that nobody foresaw."""
-        if isinstance(error, grpc.aio.AbortError):
+        # ``InternalError``: what was to be written found the caller gone, which gRPC, who gets it back, knows as well.
+        if isinstance(error, (grpc.aio.AbortError, grpc.aio.InternalError)):
             raise error
         logger.error("call failed", method=method.name, exc_info=error)
         await context.abort_with_status(to_status(_internal(method)))

@@ -457,3 +457,35 @@ def test_each_method_is_taken_in_by_itself() -> None:
     )
     assert server.registered == {CONTROL.full_name: {method.name for method in CONTROL.methods}}
     assert len(server.generic) == 1
+
+
+async def test_a_caller_who_is_gone_when_something_is_written_is_no_failure_of_the_call() -> None:
+    """gRPC raises its own error then, and takes it back where the call was left."""
+    log: Any = FakeLog("p1")
+    log.follow("p1")
+    servicer, forwarder = Servicer("p1"), Forwarder(log, peer_id="p1", peers=dict, tls=None)
+    service = Service(CONTROL, [servicer], {}, log=log, forwarder=forwarder, admission=Admission(), secure=False)
+
+    class Gone:
+        ended: object = None
+
+        def invocation_metadata(self) -> tuple[()]:
+            return ()
+
+        def auth_context(self) -> dict[str, object]:
+            return {}
+
+        def time_remaining(self) -> float:
+            return 5.0
+
+        async def write(self, _answer: bytes) -> None:
+            raise grpc.aio.InternalError("execute_batch")
+
+        async def abort_with_status(self, status: object) -> None:
+            self.ended = status
+
+    context = Gone()
+    handler: Any = service.handlers()["WatchEvents"]
+    with pytest.raises(grpc.aio.InternalError):
+        await handler.unary_stream(pb.WatchEventsRequest().SerializeToString(), context)
+    assert context.ended is None

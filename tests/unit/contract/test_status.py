@@ -95,17 +95,25 @@ def test_a_call_that_grpc_itself_refused_was_not_begun_and_may_be_repeated() -> 
     assert error.retry_after_ms > 0
 
 
-async def test_a_call_that_the_other_side_cancelled_leaves_the_outcome_unknown() -> None:
-    class Cancelled:
+@pytest.mark.parametrize(
+    ("code", "details"),
+    [
+        (grpc.StatusCode.CANCELLED, "CANCELLED"),
+        # Of a stream on which the caller was just writing when its connection broke.
+        (grpc.StatusCode.INTERNAL, "Internal error from Core"),
+    ],
+)
+async def test_a_call_that_the_other_side_left_has_an_unknown_outcome(code: grpc.StatusCode, details: str) -> None:
+    class Left:
         def code(self) -> grpc.StatusCode:
-            return grpc.StatusCode.CANCELLED
+            return code
 
         def details(self) -> str:
-            return "CANCELLED"
+            return details
 
         def trailing_metadata(self) -> tuple[()]:
             return ()
 
-    error = from_rpc_error(Cancelled())
+    error = from_rpc_error(Left())
     assert isinstance(error, errors.UnknownOutcomeError)
     assert (error.reason, error.retryable) == (UNCONNECTED, True)
