@@ -33,6 +33,7 @@ from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.jobfile.file import load
 from orchestrator.replication.machine import ClusterMachine
 from orchestrator.state.invariants import check
+from tests.effort import seeds
 from tests.properties.strange import Strange
 from tests.unit.api.harness import Api, job, node
 
@@ -202,7 +203,7 @@ def names_of(descriptor: Descriptor, depth: int = 0) -> Iterator[str]:
             yield from names_of(field.message_type, depth + 1)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", seeds([1, 2], fast={1}))
 async def test_no_request_fails_inside_and_none_hurts_the_state(seed: int) -> None:
     rng = random.Random(seed)
     peer, strange, good = Peer(), Strange(rng, ["n1", "n2"]), good_requests(rng)
