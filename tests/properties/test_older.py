@@ -103,6 +103,7 @@ def test_an_older_version_judges_every_entry_alike_below_its_level(tmp_path: Pat
             assert was == now, f"seed {number // 4}, kind {number % 4}, entry {place}: {command!r}"
 
 
+@pytest.mark.soak
 def test_the_comparison_sees_a_rule_that_waits_for_no_level(tmp_path: Path) -> None:
     """Above its level the older version takes two nodes with one GPU, as it always did, and this one does not."""
     older = older_tree(tmp_path / "older")

@@ -24,7 +24,7 @@ from orchestrator.state.commands import (
 )
 from orchestrator.state.invariants import check
 from orchestrator.state.snapshot import capture, image_hash, restore
-from tests.effort import examples
+from tests.effort import examples, seeds
 from tests.properties.prompt import Real, some_cluster
 from tests.unit.scheduling.cluster import group_spec, node_spec
 
@@ -60,7 +60,7 @@ def uneven(seed: int) -> Real:
     return real
 
 
-@pytest.mark.parametrize("goal", GOALS)
+@pytest.mark.parametrize("goal", seeds(GOALS, fast={"pack"}))
 def test_what_rebalance_foretells_happens_and_then_it_finds_nothing(goal: Goal) -> None:
     moved = 0
     for seed in range(max(20, examples(60))):

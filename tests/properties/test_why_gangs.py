@@ -314,7 +314,7 @@ def test_the_remedy_places_the_whole_gang_and_no_single_kind_of_change_is_smalle
 def test_the_remedy_works_in_clusters_where_other_jobs_run_wait_and_stop() -> None:
     kinds: set[str] = set()
     waited = 0
-    for seed in range(150):
+    for seed in range(max(75, examples(150))):
         real = some_cluster(seed)
         real.run()
         spec = some_gang(real)
@@ -340,7 +340,7 @@ def test_the_remedy_works_in_clusters_where_other_jobs_run_wait_and_stop() -> No
         if changed != spec:
             submit(state, changed, real.now_ms)
         assert settled_in(state, changed, real.now_ms), said.remedy
-    assert waited > 30
+    assert waited >= max(12, examples(30))
     assert kinds >= {"gang", "count", "request", "node"}
 
 

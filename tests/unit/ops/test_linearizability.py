@@ -364,7 +364,7 @@ def damaged(choose: random.Random, one: Operation) -> Operation:
 def test_the_verdict_is_that_of_trying_every_order(part: int) -> None:
     """20,000 small histories in ten parts; the log's word too, where every answer has an index."""
     seen: Counter[tuple[bool, bool]] = Counter()
-    for seed in range(part * 2_000, (part + 1) * 2_000):
+    for seed in range(part * 2_000, part * 2_000 + max(800, examples(2_000))):
         operations = small_history(random.Random(seed))
         found = set(kinds(operations))
         linearizable = explained(operations)

@@ -12,6 +12,7 @@ from orchestrator.contract.errors import RaftsmanError
 from orchestrator.replication.log import Role
 from orchestrator.replication.settings import EngineConfig
 from orchestrator.replication.v1 import peer_pb2 as pb
+from tests.effort import examples
 from tests.sim.cluster import SimCluster, SimPeer
 from tests.sim.loop import run_virtual
 from tests.unit.replication.puppet import Puppet, append
@@ -113,7 +114,7 @@ def test_age_covers_every_write_that_was_acknowledged_longer_ago() -> None:
             writer.cancel()
         return checked
 
-    for seed in range(3):
+    for seed in range(max(1, examples(3))):
         assert run_virtual(lambda seed=seed: scenario(seed)) > 200  # type: ignore[misc]
 
 

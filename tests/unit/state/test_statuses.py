@@ -82,6 +82,7 @@ def test_an_unknown_node_is_told_to_register() -> None:
     assert "register" in refused.message
 
 
+@pytest.mark.soak
 def test_as_many_observations_as_a_command_may_have_and_restarts_as_a_column_holds() -> None:
     kit = placed()
     one = Observation(key=kit.key("a/api/0"), restarts=2**31 - 1, state=AllocState.RUNNING)
