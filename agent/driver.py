@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -30,6 +30,15 @@ class StartError(Exception):
         super().__init__(reason)
         self.reason = reason
         self.permanent = permanent
+
+
+class PortTakenError(StartError):
+    """Something that is none of this agent's has these host ports. Whoever started the run knows whether another port
+    would do, and so whether to try again here."""
+
+    def __init__(self, ports: Collection[int], why: str) -> None:
+        super().__init__(f"host port {', '.join(map(str, sorted(ports)))} is taken on this node: {why}")
+        self.ports = frozenset(ports)
 
 
 class DriverUnavailableError(Exception):
@@ -75,6 +84,8 @@ SANDBOX = "_net"
 class RunSpec:
     """Everything a driver needs to start one run. ``env`` is complete; ``ports`` are those that this task publishes.
 
+    listens: ports of the host that were picked for the group, and on which this task, the first of it to start, may
+    listen itself: whoever listens on them now is a stranger;
     network_mode: bridge, host, none, or a network's name; sandbox: the run whose network is joined instead, "" = none;
     payload: what a dispatch brought, for a driver whose tasks share the node's files: it puts it into one of its own
     and names it in the task's environment (``PAYLOAD_FILE``); for a container it is among ``files``;
@@ -88,6 +99,7 @@ class RunSpec:
     task: TaskSpec
     env: StrMap = ()
     ports: tuple[PortBinding, ...] = ()
+    listens: tuple[PortBinding, ...] = ()
     device_ids: tuple[str, ...] = ()
     workload_dir: str = ""  # a directory of this node that a container finds at /run/raftsman; "" = none
     resolver: str = ""  # address of the DNS server that a container in a bridge network asks; "" = the engine's choice

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from agent import env_file
@@ -69,6 +70,7 @@ def run_spec(record: Record, task: TaskSpec, cluster_id: str, node: NodeFacts) -
         task=task,
         env=str_map(_environment(record, task, values, node)),
         ports=assignment.ports if publishes else (),
+        listens=() if in_container or record.launched else _picked(assignment),
         device_ids=devices,
         network_mode=network,
         sandbox=run_name(cluster_id, RunId(key=run.key, restarts=run.restarts, task=SANDBOX))
@@ -80,6 +82,19 @@ def run_spec(record: Record, task: TaskSpec, cluster_id: str, node: NodeFacts) -
         files=(*_files(task, values), *((_payload(payload),) if payload and in_container else ())),
         payload=b"" if in_container else payload,
     )
+
+
+def _picked(assignment: Assignment) -> tuple[PortBinding, ...]:
+    """Ports that the scheduler chose, so that others would do as well."""
+    fixed = {port.static for port in assignment.group.ports}
+    return tuple(port for port in assignment.ports if port.host_port not in fixed)
+
+
+def rather_elsewhere(record: Record, taken: Collection[int]) -> bool:
+    """Whether the next attempt does better than another try here, where a stranger has these host ports: at once if it
+    may be given others; where the job names them, once its restarts are used up, whatever their policy is then."""
+    picked = {port.host_port for port in _picked(record.assignment)}
+    return frozenset(taken) <= picked or record.used >= record.assignment.group.restart.attempts
 
 
 def _environment(record: Record, task: TaskSpec, values: dict[str, str], node: NodeFacts) -> dict[str, str]:

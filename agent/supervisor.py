@@ -27,6 +27,7 @@ from agent.driver import (
     InstanceState,
     LogChunk,
     LogsGoneError,
+    PortTakenError,
     Resizes,
     StartError,
 )
@@ -39,7 +40,7 @@ from agent.reconcile import Remove, Resize, Start, Stop
 from agent.records import Hold, Record
 from agent.repeats import Repeats
 from agent.runs import TaskRun, find_run
-from agent.runspec import NodeFacts, run_spec
+from agent.runspec import NodeFacts, rather_elsewhere, run_spec
 from agent.store import Store
 from agent.turns import Turns
 from agent.workload.side import WorkloadSide
@@ -490,7 +491,8 @@ class Supervisor:
             log.warning("start_failed", allocation=str(key.id), attempt=key.attempt, task=task.name, error=error.reason)
             now = self.records.get(key)
             if now is not None:
-                self._put(records.start_failed(now, task.name, error.reason, permanent=error.permanent))
+                leave = error.permanent or (isinstance(error, PortTakenError) and rather_elsewhere(now, error.ports))
+                self._put(records.start_failed(now, task.name, error.reason, permanent=leave))
             return False
         except DriverUnavailableError:
             self.lookout.look_at(task.driver_name)

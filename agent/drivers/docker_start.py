@@ -8,19 +8,21 @@ call that was given up finds by its name what that one did. Everything here bloc
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from typing import Any
 
 import docker
 import docker.errors
 
-from agent.driver import SANDBOX, DriverUnavailableError, Instance, InstanceState, RunSpec, StartError
+from agent.driver import SANDBOX, DriverUnavailableError, Instance, InstanceState, PortTakenError, RunSpec, StartError
 from agent.drivers import docker_files, docker_processes
 from agent.drivers.docker_calls import why
 from agent.drivers.docker_found import inspect, instance_of, look_up, runs
 from orchestrator.contract.model import ContainerSpec
 
 EXECUTED_S = 2.0
+_PORT = re.compile(r":(\d{1,5})\b")
 _ENGINE_TROUBLE = ("shutting down", "containerd.sock", "containerd/sock", "transport is closing", "connection refused")
 
 
@@ -106,8 +108,8 @@ def _start_error(spec: RunSpec, why: str) -> StartError:
     if "no space left on device" in text:
         return StartError(f"the disk of this node's Docker engine is full: {why}")
     if "port is already allocated" in text or "address already in use" in text:
-        ports = ", ".join(str(port.host_port) for port in spec.ports)
-        return StartError(f"host port {ports} is taken on this node: {why}")
+        ports = {port.host_port for port in spec.ports}
+        return PortTakenError(ports.intersection(map(int, _PORT.findall(why))) or ports, why)
     if spec.network_mode in why and "network" in text and "not found" in text:
         return StartError(
             f"network {spec.network_mode} does not exist on this node: docker network create {spec.network_mode}",

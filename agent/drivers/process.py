@@ -37,6 +37,7 @@ from agent.driver import (
     InstanceState,
     LogChunk,
     LogsGoneError,
+    PortTakenError,
     Ran,
     RunId,
     RunSpec,
@@ -47,6 +48,7 @@ from agent.drivers.process_beside import run_beside
 from agent.hands import Command, Connection, Entered, Incoming
 from agent.log_tail import tail
 from agent.usage import Counters
+from agent.workload.ports import bindable
 from orchestrator.contract.containers import container_settings
 from orchestrator.contract.model import AllocationId, AssignmentKey
 from orchestrator.contract.tree import Target
@@ -136,6 +138,9 @@ class ProcessDriver:
         if found is not None and found.state is not InstanceState.CREATED:
             self._watch(found)
             return found
+        taken = [port.host_port for port in spec.listens if not bindable(port.host_port, port.protocol)]
+        if taken:
+            raise PortTakenError(taken, "something that is not the cluster's listens on it")
         try:
             try:
                 self._write_spec(directory, spec, self._confine(spec))

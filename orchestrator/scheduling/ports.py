@@ -1,7 +1,10 @@
 """Host ports: unique per engine, which several nodes may share.
 
 Owns: which ports are taken on which engine, whether a wish's ports fit, and which numbers it gets. The rule: a fixed
-port is taken or the node is out; a free one is the lowest of the node's range that nobody on the engine has.
+port is taken or the node is out; a free one is the next of the node's range that nobody on the engine has, from a place
+on that is another one at every index of the log. Where it always was the lowest, an attempt that found its port in the
+hands of somebody outside of the cluster had a successor with the same port, two clusters on one machine were after the
+same few, and a port that one task left was the next one's while others still dialled the first.
 """
 
 from __future__ import annotations
@@ -10,6 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 from orchestrator.state.ledger import engine_key
 from orchestrator.state.model import Node
+
+GOLDEN = 2_654_435_769
+"""2^32 divided by the golden ratio: multiples of it, modulo 2^32, are spread evenly, and neighbours far apart (Knuth,
+The Art of Computer Programming 3, 6.4: Fibonacci hashing)."""
 
 
 class _Engine:
@@ -34,21 +41,24 @@ class _Engine:
                 if span[0] <= port <= span[1]:
                     self.left[span] += 1
 
-    def lowest(self, span: tuple[int, int], besides: set[int]) -> int:
+    def following(self, span: tuple[int, int], besides: set[int]) -> int:
+        """The caller has seen that there is one."""
         port = self.next[span]
         # Ports are only ever taken within a round, so the search never has to look back.
         while port in self.taken:
-            port += 1
+            port = port + 1 if port < span[1] else span[0]
         self.next[span] = port
         while port in self.taken or port in besides:
-            port += 1
+            port = port + 1 if port < span[1] else span[0]
         return port
 
 
 class Ports:
     """The ports of all nodes, which are numbered as in the problem."""
 
-    def __init__(self, nodes: Sequence[Node]) -> None:
+    def __init__(self, nodes: Sequence[Node], index: int = 0) -> None:
+        """``index``: of the log, for the place from which on free ports are looked for."""
+        place = index * GOLDEN % 2**32
         self._engines: dict[str, _Engine] = {}
         self._engine: list[_Engine] = []
         self._span: list[tuple[int, int]] = []
@@ -56,8 +66,9 @@ class Ports:
         for number, node in enumerate(nodes):
             engine = self._engines.setdefault(engine_key(node), _Engine())
             span = (node.spec.port_min, node.spec.port_max)
-            engine.left.setdefault(span, max(0, span[1] - span[0] + 1))
-            engine.next.setdefault(span, span[0])
+            size = max(0, span[1] - span[0] + 1)
+            engine.left.setdefault(span, size)
+            engine.next.setdefault(span, span[0] + (place * size >> 32))
             self._engine.append(engine)
             self._span.append(span)
             self._nodes_of.setdefault(id(engine), []).append(number)
@@ -115,7 +126,7 @@ class Ports:
         fixed = {port for port in wanted if port}
         given = []
         for port in wanted:
-            number = port or engine.lowest(span, fixed)
+            number = port or engine.following(span, fixed)
             engine.take(number)
             given.append(number)
         return tuple(given)

@@ -71,7 +71,7 @@ class Problem:
             dtype=np.bool_,
         )
         self.devices = Devices([node.spec.devices for node in nodes], [node.closed_devices for node in nodes])
-        self.ports = Ports(nodes)
+        self.ports = Ports(nodes, view.index)
         self.labels = Labels(nodes)
         self.drivers = [frozenset(node.spec.drivers) for node in nodes]
         self.typical = view.typical
@@ -139,7 +139,7 @@ class Problem:
             there = np.arange(self.devices.free.shape[1]) < (self.devices.capacity // WHOLE_DEVICE)[:, None]
             problem.devices.free = np.where(there, WHOLE_DEVICE, ABSENT).astype(np.int32)
         if any(map(may_ask_for_ports, view.jobs.values())):
-            problem.ports = Ports(self.nodes)
+            problem.ports = Ports(self.nodes, view.index)
         problem._occupy(view, None)
         return problem
 

@@ -228,6 +228,7 @@ async def test_a_published_port_answers_on_the_nodes_address_and_a_taken_one_is_
     peer.assign(assignment_of(second, spec, ports=ports))
     failed = await peer.wait_state(second, AllocState.FAILED)
     assert f"host port {unused_tcp_port} is taken on this node" in failed.reason
+    assert failed.start_failed, "for it may have another port elsewhere"
     assert [one.labels["raftsman.job"] for one in mine(engine, peer)] == ["first"]
 
 

@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import signal
+import socket
 import sys
 import tarfile
 from collections.abc import AsyncIterator
@@ -18,14 +19,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.driver import Instance, InstanceState, LogChunk, RunId, RunSpec, StartError
+from agent.driver import Instance, InstanceState, LogChunk, PortTakenError, RunId, RunSpec, StartError
 from agent.drivers import process
 from agent.drivers.process import ProcessDriver
 from agent.drivers.process_logs import LogReader
 from agent.drivers.process_shim import LogFiles
 from agent.hands import HandsError
 from agent.log_tail import tail
-from orchestrator.contract.model import MountSpec, str_map
+from orchestrator.contract.model import MountSpec, PortBinding, Protocol, str_map
 from orchestrator.contract.tree import Target
 from tests.integration.agent_fakes import key_of, task_of, until
 
@@ -326,6 +327,26 @@ async def test_what_can_never_run_here_is_refused_for_good(driver: ProcessDriver
         await driver.start(spec)
     assert caught.value.permanent
     assert await driver.list(CLUSTER) == ()
+
+
+@pytest.mark.parametrize(("protocol", "kind"), [(Protocol.TCP, socket.SOCK_STREAM), (Protocol.UDP, socket.SOCK_DGRAM)])
+async def test_a_picked_port_that_a_stranger_listens_on_is_the_reason_until_it_is_free(
+    driver: ProcessDriver, protocol: Protocol, kind: socket.SocketKind
+) -> None:
+    with socket.socket(socket.AF_INET, kind) as stranger:
+        stranger.bind(("127.0.0.1", 0))
+        if protocol is Protocol.TCP:
+            stranger.listen()
+        port = stranger.getsockname()[1]
+        spec = replace(spec_of("true"), listens=(PortBinding(label="http", host_port=port, protocol=protocol),))
+        with pytest.raises(
+            PortTakenError, match=f"host port {port} is taken on this node: something that is not the c"
+        ):
+            await driver.start(spec)
+        assert await driver.list(CLUSTER) == ()
+    await driver.start(spec)
+    await ended(driver, spec.name)
+    assert await driver.start(spec) == await driver.inspect(spec.name), "what runs, or ran, may hold its port itself"
 
 
 @given(

@@ -9,8 +9,16 @@ import pytest
 from agent.driver import StartError, run_name
 from agent.reconcile import SANDBOX_TASK
 from agent.records import Record
-from agent.runspec import NodeFacts, run_spec
-from orchestrator.contract.model import DeviceRequest, PortBinding, Resources, TaskSpec
+from agent.runspec import NodeFacts, rather_elsewhere, run_spec
+from orchestrator.contract.model import (
+    DeviceRequest,
+    PortBinding,
+    PortSpec,
+    Resources,
+    RestartMode,
+    RestartPolicy,
+    TaskSpec,
+)
 from tests.integration.agent_fakes import assignment_of, key_of, task_of
 
 NODE = NodeFacts(node_id="id", name="n1", address="10.0.0.1", api="10.0.0.9:7400")
@@ -52,6 +60,34 @@ def test_ports_are_published_once_by_the_only_container_or_by_the_sandbox_of_sev
     specs = [run_spec(together, task, "cluster", NODE) for task in (SANDBOX_TASK, process, a, b)]
     assert [spec.ports for spec in specs] == [PORTS, (), (), ()]
     assert [spec.sandbox for spec in specs] == ["", "", specs[0].name, specs[0].name]
+
+
+def test_a_process_may_listen_on_what_was_picked_unless_something_of_its_group_ran_already() -> None:
+    fixed = PortBinding(label="dns", host_port=53)
+    process, container = task_of("run", name="process"), task_of(name="container", image="x")
+    assigned = assignment_of(key_of(), process, container, ports=(*PORTS, fixed))
+    group = replace(assigned.group, ports=(PortSpec(label="http-api", to=80), PortSpec(label="dns", static=53)))
+    first = Record(assignment=replace(assigned, group=group))
+    assert [run_spec(first, task, "cluster", NODE).listens for task in (process, container)] == [PORTS, ()]
+    assert run_spec(replace(first, launched=("container",)), process, "cluster", NODE).listens == ()
+
+
+@pytest.mark.parametrize(
+    ("taken", "used", "mode", "leaves"),
+    [
+        ({20_001}, 0, RestartMode.FAIL, True),
+        ({53}, 1, RestartMode.FAIL, False),
+        ({53}, 2, RestartMode.DELAY, True),
+        ({53, 20_001}, 1, RestartMode.DELAY, False),
+    ],
+)
+def test_who_may_have_another_port_leaves_at_once_and_who_named_it_tries_here_first(
+    taken: set[int], used: int, mode: RestartMode, leaves: bool
+) -> None:
+    policy = RestartPolicy(attempts=2, mode=mode)
+    assigned = assignment_of(key_of(), task_of("run"), ports=(*PORTS, PortBinding(label="dns", host_port=53)))
+    group = replace(assigned.group, ports=(PortSpec(label="dns", static=53),), restart=policy)
+    assert rather_elsewhere(Record(assignment=replace(assigned, group=group), used=used), taken) is leaves
 
 
 def test_devices_go_to_the_task_that_asked_for_them() -> None:
