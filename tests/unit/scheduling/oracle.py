@@ -60,6 +60,7 @@ class Oracle:
     counts: dict[tuple[str, str], dict[int, int]] = field(default_factory=dict)
     last: dict[tuple[str, str], int] = field(default_factory=dict)
     classes: tuple[TypicalClass, ...] = ()
+    index: int = 0
 
     def place(self, asks: Sequence[Ask]) -> list[Choice]:
         chosen: list[Choice] = []
@@ -160,9 +161,11 @@ class Oracle:
         for port in group.ports:
             number = port.static
             if not number:
-                number = machine.record.spec.port_min
-                while number in taken or number in fixed:
-                    number += 1
+                first, last = machine.record.spec.port_min, machine.record.spec.port_max
+                share = self.index * 2_654_435_769 % 2**32  # of the range, in 2^32nds: see ``scheduling.ports``
+                begin = first + share * (last - first + 1) // 2**32
+                free = [port for port in range(first, last + 1) if port not in taken and port not in fixed]
+                number = min(free, key=lambda port: (port < begin, port))
             taken.add(number)
             given.append(number)
         return tuple(given)
@@ -372,7 +375,7 @@ def oracle_of(view: ClusterView) -> Oracle:
                 engine=node.spec.engine_id or f"only {node.slot}",
             )
         )
-    oracle = Oracle(machines, classes=typical_classes(view.typical))
+    oracle = Oracle(machines, classes=typical_classes(view.typical), index=view.index)
     by_slot = {machine.record.slot: machine for machine in machines}
     columns = view.allocations
     for at in range(len(columns)):

@@ -31,7 +31,9 @@ def kit() -> Kit:
 def test_it_is_placed_once_per_engine_and_free_again_after_its_end(kit: Kit) -> None:
     for one in plan.decide(views.cluster_view(kit.state), kit.now_ms).plans:
         kit.ok(one)
-    assert [bound.host_port for bound in kit.alloc("dns/api/0").ports] == [53, 53, 20_000]
+    *fixed, picked = (bound.host_port for bound in kit.alloc("dns/api/0").ports)
+    assert fixed == [53, 53]
+    assert 20_000 <= picked <= 31_999
     assert len(kit.state.live_rows(0)) == 1  # the other instance has no host port left
     kit.observe("dns/api/0", AllocState.FAILED)
     assert kit.state.ledger.ports == {}
