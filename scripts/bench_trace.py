@@ -10,6 +10,10 @@ the window does not count). They wait in one queue, first come first served with
 who wait are tried, the longest waiting first; one that does not fit holds up nobody and has nothing kept free for it.
 GPU-hours are those delivered within the window; it goes on until all have started, so that every wait is known.
 
+``--mix`` makes another trace of the given one, to judge a placement by what its constants were not fitted to:
+``--mix cpu=2,share=0.5`` has twice as many pods without a GPU and half as many that share one (``one``: a whole GPU;
+``several``; ``model``: those that name models, whichever of these they are).
+
 The scheduler is the product's own (``scheduling.sequence``). Progress goes to stderr, a table to stdout; with
 ``--json`` the last line is one JSON object, for several policies with one object each in ``rows``.
 """
@@ -23,7 +27,8 @@ import random
 import statistics
 import sys
 import time
-from collections import deque
+from collections import defaultdict, deque
+from collections.abc import Mapping
 from collections.abc import Sequence as Several
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +42,7 @@ own_python.go_on()
 
 import numpy as np
 
+from orchestrator.contract.model import WHOLE_DEVICE
 from orchestrator.ops.plot import curves
 from orchestrator.ops.trace import TraceError, TraceNode, TracePod, read_nodes, read_pods
 from orchestrator.ops.trace_cluster import shape_of_pod, shapes_of, view_of, wish_of_pod
@@ -54,6 +60,7 @@ from orchestrator.state.views import ClusterView
 LOOK_AGAIN = 200
 """With ``--typical online``: arrivals between two looks at what is typical by now; a leader looks in every round."""
 HOUR_S = 3600
+KINDS = ("cpu", "share", "one", "several", "model")
 
 
 @dataclass
@@ -62,6 +69,27 @@ class Trace:
     pods: tuple[TracePod, ...]
     view: ClusterView
     millis: int  # of all GPUs
+
+
+def mixed(pods: Several[TracePod], factors: Mapping[str, float]) -> tuple[TracePod, ...]:
+    """So many times as many pods of each kind, evenly from all of the kind; where they name models, times that too."""
+    made: list[TracePod] = []
+    owed: defaultdict[tuple[str, bool], float] = defaultdict(float)
+    for pod in pods:
+        kind = kind_of(pod), bool(pod.models)
+        owed[kind] += factors.get(kind[0], 1.0) * (factors.get("model", 1.0) if kind[1] else 1.0)
+        copies = int(owed[kind] + 1e-9)
+        owed[kind] -= copies
+        made += [pod] * copies
+    return tuple(made)
+
+
+def kind_of(pod: TracePod) -> str:
+    if pod.gpus == 0:
+        return "cpu"
+    if pod.gpus > 1:
+        return "several"
+    return "share" if pod.gpu_millis < WHOLE_DEVICE else "one"
 
 
 class Cluster:
@@ -329,7 +357,7 @@ def main(arguments: Several[str] | None = None) -> int:
     if options.plot is not None and not options.plot.parent.is_dir():
         return _fail(f"--plot {options.plot}: there is no directory {options.plot.parent}")
     try:
-        nodes, pods = read_nodes(options.nodes), read_pods(options.pods)
+        nodes, pods = read_nodes(options.nodes), mixed(read_pods(options.pods), options.mix)
         trace = Trace(nodes, pods, view_of(nodes), 1000 * sum(node.gpus for node in nodes))
     except (OSError, TraceError) as error:
         return _fail(str(error))
@@ -385,6 +413,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--typical", choices=("trace", "online"), default="trace", help="classes known before, or from what has arrived"
     )
+    parser.add_argument(
+        "--mix", type=_mix, default={}, metavar="KIND=TIMES,...", help=f"another mix of pods: {', '.join(KINDS)}"
+    )
     parser.add_argument("--departures", action="store_true", help="pods end; measures GPU-hours and waiting")
     parser.add_argument(
         "--hours", type=_positive(float), default=2.0, help="with --departures: how long pods arrive, in trace time"
@@ -392,6 +423,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="SVG; not with --departures")
     return parser
+
+
+def _mix(text: str) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        kind, _, times = part.partition("=")
+        if kind not in KINDS or kind in found:
+            raise argparse.ArgumentTypeError(
+                f"{part!r}: expected each of {', '.join(KINDS)} once, as in cpu=2,share=0.5"
+            )
+        try:
+            found[kind] = float(times)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{part!r}: expected a number, as in {kind}=0.5") from None
+        if not 0 <= found[kind] <= 100:
+            raise argparse.ArgumentTypeError(f"{part!r}: the number is not from 0 to 100")
+    return found
 
 
 def _positive(kind: type[int] | type[float]) -> Any:

@@ -13,6 +13,7 @@ from orchestrator.ops.trace import TraceError, read_nodes, read_pods
 from orchestrator.ops.trace_cluster import shapes_of, view_of, wish_of_pod
 from orchestrator.scheduling.filters import has_room
 from orchestrator.scheduling.problem import Problem
+from scripts.bench_trace import mixed
 
 NODES = """sn,cpu_milli,memory_mib,gpu,model
 a,16000,65536,2,A10
@@ -141,15 +142,40 @@ def test_with_departures_it_says_what_was_delivered_and_waited_for(files: tuple[
     assert row["refused"] == 0
 
 
+def test_another_mix_takes_so_many_of_a_kind_evenly(files: tuple[Path, Path]) -> None:
+    pods = read_pods(files[1])
+    names = [pod.name for pod in mixed(pods, {"cpu": 2, "several": 0, "share": 0.5})]
+    assert names == ["p0", "p3", "p3"]  # of half of one share nothing is there yet
+    assert mixed(pods, {}) == tuple(pods)
+    many = [pod.name for pod in mixed(pods * 100, {"share": 0.3, "one": 0.1, "model": 2})]
+    counts = {name: many.count(name) for name in ("p0", "p1", "p2", "p3", "p4")}
+    assert counts == {"p0": 10, "p1": 60, "p2": 200, "p3": 100, "p4": 30}
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
+        (["--mix", "gpu=2"], "'gpu=2': expected each of cpu, share, one, several, model once"),
+        pytest.param(["--mix", "cpu=1,cpu=2"], "'cpu=2': expected each of", marks=pytest.mark.soak),
+        pytest.param(["--mix", "cpu=x"], "'cpu=x': expected a number", marks=pytest.mark.soak),
+        pytest.param(["--mix", "cpu=-1"], "'cpu=-1': the number is not from 0 to 100", marks=pytest.mark.soak),
+        pytest.param(["--mix", "share=0,one=0,several=0"], "no pod asks for one", marks=pytest.mark.soak),
         (["--policy", "bestest"], "no such policy: bestest (there are: binpack"),
         pytest.param(["--pods", "/nowhere/pods.csv"], "/nowhere/pods.csv", marks=pytest.mark.soak),
         pytest.param(["--departures", "--plot", "x.svg"], "not with --departures", marks=pytest.mark.soak),
         pytest.param(["--plot", "/nowhere/x.svg"], "there is no directory /nowhere", marks=pytest.mark.soak),
     ],
-    ids=["policy", "file", "plot of departures", "plot nowhere"],
+    ids=[
+        "mix",
+        "twice",
+        "no number",
+        "negative",
+        "no GPU pods",
+        "policy",
+        "file",
+        "plot of departures",
+        "plot nowhere",
+    ],
 )
 def test_the_benchmark_refuses_with_a_reason(files: tuple[Path, Path], more: list[str], said: str) -> None:
     done = bench(files, *more)
