@@ -64,6 +64,8 @@ from agent.hands import Command, Connection, Entered, Incoming
 from agent.usage import Counters
 from orchestrator.contract.tree import Target
 
+LATE = 1024
+"""So many starts that were given up are remembered, the newest."""
 PROBE_S = 10.0
 """An engine that says nothing about itself for so long hangs."""
 OOM_NOTICE_S = 0.3
@@ -92,6 +94,7 @@ class DockerDriver:
         self._call = Calls()
         self._images = Images(self._call, functools.partial(self._call, slow=True), silence_s=pull_silence_s)
         self._ended: dict[str, Instance] = {}
+        self._late: dict[str, None] = {}  # starts that were given up and may yet be carried out, by name, oldest first
         self._engine = Engine()
         self._hanging: dict[str, str] = {}
         self._measured = docker_usage.Measured()
@@ -148,13 +151,26 @@ class DockerDriver:
 
         creating = asyncio.ensure_future(self._call(work))
         try:
-            return await asyncio.shield(creating)
+            started = await asyncio.shield(creating)
         except asyncio.CancelledError:
             # The thread cannot be stopped halfway; whoever comes next finds what it did by its name.
             creating.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._gave_up(spec.name)
+            raise
+        except DriverUnavailableError:
+            self._gave_up(spec.name)
             raise
         except docker.errors.APIError as error:
+            self._gave_up(spec.name)
             raise DriverUnavailableError(f"the engine cannot say what became of {spec.name}: {why(error)}") from error
+        self._late.pop(spec.name, None)
+        return started
+
+    def _gave_up(self, name: str) -> None:
+        """The engine may still carry it out."""
+        self._late[name] = None
+        if len(self._late) > LATE:
+            del self._late[next(iter(self._late))]
 
     async def resize(self, spec: RunSpec) -> None:
         await self._known_engine()
@@ -242,19 +258,23 @@ class DockerDriver:
         return (*found, *ended.values())
 
     async def changes(self) -> AsyncIterator[str]:
-        """Of starts only those of what had ended: they are somebody else's, and each of ours would cost a look."""
+        """Of starts only those of what had ended (they are somebody else's), and of calls that were given up, as a
+        doubt about everything: nobody may know of those any more. Each other one of ours would cost a look."""
         filters = {"type": "container", "label": [f"{LABEL}cluster"], "event": ["die", "destroy", "start"]}
         died: set[str] = set()
         async for event in self._call.stream(lambda api: open_events(api, filters), first={}):
             actor, action = event.get("Actor", {}), event.get("Action", "")
-            id_ = actor.get("ID", "")
+            id_, name = actor.get("ID", ""), actor.get("Attributes", {}).get("name", "")
+            if action == "start" and name in self._late:
+                del self._late[name]
+                yield ""
+                continue
             if action == "start" and id_ not in died and id_ not in self._ended:
                 continue
             if action == "die":
                 died.add(id_)
             else:
                 died.discard(id_)
-            name = actor.get("Attributes", {}).get("name", "")
             yield name
         raise DriverUnavailableError("the engine ended its events")
 

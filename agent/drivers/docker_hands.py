@@ -231,13 +231,16 @@ def _is_over(found: dict[str, Any]) -> bool:
 
 
 async def _end(container: str, id_: str, mark: str) -> None:
-    """Kill the command, also if the engine has yet to begin it: it has ``END_S`` for that. Raises nothing."""
+    """Kill the command, also if the engine has yet to begin it: it has ``END_S`` for that. Raises nothing.
+
+    The engine calls a command running before it has a process, so one signal may hit nothing: only the word that it
+    is over ends this, or that it runs where no signal reaches it.
+    """
     pause_s = SETTLE_S
     try:
         async with asyncio.timeout(END_S):
             while not _is_over(found := await _look(id_)):
-                if found["Running"]:
-                    await _send(container, id_, mark, signals.SIGKILL)
+                if found["Running"] and not await _send(container, id_, mark, signals.SIGKILL) and found.get("Pid"):
                     return
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, END_PAUSE_S)
@@ -247,22 +250,24 @@ async def _end(container: str, id_: str, mark: str) -> None:
         await asyncio.to_thread(_kill_marked, mark)
 
 
-async def _send(container: str, id_: str, mark: str, number: signals.Signals) -> None:
+async def _send(container: str, id_: str, mark: str, number: signals.Signals) -> bool:
     """The engine signals only containers. Its host's number of the process is good where this is that host and we
-    may; else a shell in the container looks for our mark."""
-    with contextlib.suppress(EngineError, KeyError, TypeError):  # gone, or no answer of use
+    may; else a shell in the container looks for our mark. False: there was no way to it."""
+    with contextlib.suppress(EngineError, KeyError, TypeError):  # gone, no shell, or no answer of use
         found = await _look(id_)
         pid = int(found.get("Pid") or 0)
         if found["Running"] and pid and _is_in(pid, str(found.get("ContainerID", ""))):
             with contextlib.suppress(OSError):
                 os.kill(pid, number)
-                return
+                return True
         script = (
             'for p in /proc/[0-9]*; do if tr "\\0" "\\n" < $p/environ 2>/dev/null | '
             f"grep -qx {MARK}={mark}; then kill -{int(number)} ${{p#/proc/}}; fi; done"
         )
         made = await docker_http.ask("POST", f"/containers/{container}/exec", value={"Cmd": ["/bin/sh", "-c", script]})
         await docker_http.ask("POST", f"/exec/{made['Id']}/start", value={"Detach": True})
+        return True
+    return False
 
 
 def _kill_marked(mark: str) -> None:
