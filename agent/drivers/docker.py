@@ -78,6 +78,7 @@ class DockerDriver:
         self,
         *,
         publish_address: str = "127.0.0.1",
+        reach: str = "",
         allow_privileged: bool = False,
         allow_host_paths: bool = False,
         allow_host_network: bool = False,
@@ -85,6 +86,7 @@ class DockerDriver:
         pull_silence_s: float = PULL_STALL_S,
     ) -> None:
         self._publish_address = publish_address
+        self._reach = reach
         self._policy = Policy(
             privileged=allow_privileged,
             host_paths=allow_host_paths,
@@ -293,7 +295,7 @@ class DockerDriver:
         return await docker_hands.copy_in(name, target)
 
     async def connect(self, name: str, port: int) -> Connection:
-        return await docker_hands.connect(await in_time(self, docker_hands.facts_of(name)), port)
+        return await docker_hands.connect(await in_time(self, docker_hands.facts_of(name)), port, self._reach)
 
     async def answer(self) -> None:
         await self._pulse()

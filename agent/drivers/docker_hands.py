@@ -10,19 +10,17 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import ctypes
 import json
 import os
 import posixpath
 import signal as signals
-import socket
-import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 
+from agent import other_network
 from agent.driver import DriverUnavailableError
 from agent.drivers import docker_http
 from agent.drivers.docker_http import Answer, EngineError
@@ -43,8 +41,6 @@ CLOSE_S = 3.0
 END_S, END_PAUSE_S = 300.0, 2.0
 """A busy engine may begin a command, and tell of it, so late; so often it is asked at least."""
 CONNECT_S = 5.0
-CLONE_NEWNET = 0x40000000
-T = TypeVar("T")
 log = structlog.get_logger("agent.docker")
 GO_MODE_DIR = 1 << 31
 """Of the engine's file modes, which are Go's."""
@@ -437,76 +433,40 @@ class _Incoming:
 # ---------------------------------------------------------------------------- connections
 
 
-async def connect(facts: dict[str, Any], port: int) -> Connection:
+async def connect(facts: dict[str, Any], port: int, reach: str = "") -> Connection:
     """Into the container's own network where this host lets us, which reaches what listens on loopback there, too; else
-    by the container's address, else by the port that it publishes. Each way has ``CONNECT_S``."""
+    by the container's address, else by the port that it publishes. Each way has ``CONNECT_S``. ``reach``: where this
+    agent reaches published ports, if its network is not the engine's; the addresses of containers may be others' here
+    then."""
     said: list[str] = []
     pid = int(facts["State"].get("Pid") or 0)
     if pid and _is_in(pid, str(facts["Id"])):
         try:
-            return await _to(await _in_own_thread(lambda: _socket_in(pid, port)))
+            made = await other_network.connect_in(pid, port)
+            return StreamConnection(*await asyncio.open_connection(sock=made, limit=CHUNK))
         except ConnectionRefusedError as error:
             raise HandsError(f"nothing listens on port {port} of the task", reason="NO_LISTENER") from error
         except OSError as error:
             said.append(f"in its network: {error.strerror or error}")
-    for host, number in _ways(facts, port):
+    for host, number in _ways(facts, port, reach):
         try:
             async with asyncio.timeout(CONNECT_S):
-                reader, writer = await asyncio.open_connection(host, number, limit=CHUNK)
-                return StreamConnection(reader, writer)
+                return StreamConnection(*await other_network.open_to(host, number))
         except (OSError, TimeoutError) as error:
             said.append(f"{host}:{number}: {getattr(error, 'strerror', None) or 'nothing answers'}")
     told = "; ".join(said) or "the container has no address that this agent could reach, and does not publish it"
     raise HandsError(f"cannot connect to port {port} of the task ({told})", reason="NO_LISTENER")
 
 
-def _ways(facts: dict[str, Any], port: int) -> list[tuple[str, int]]:
+def _ways(facts: dict[str, Any], port: int, reach: str) -> list[tuple[str, int]]:
     networks = facts["NetworkSettings"].get("Networks") or {}
-    ways = [(one["IPAddress"], port) for one in networks.values() if one.get("IPAddress")]
+    ways = [(one["IPAddress"], port) for one in networks.values() if one.get("IPAddress") and not reach]
     if facts["HostConfig"].get("NetworkMode") == "host":
-        ways.append(("127.0.0.1", port))
+        ways.append((reach or "127.0.0.1", port))
     for binding in (facts["NetworkSettings"].get("Ports") or {}).get(f"{port}/tcp") or ():
+        if reach:
+            ways.append((reach, int(binding["HostPort"])))
+            continue
         host = binding.get("HostIp") or "127.0.0.1"
         ways.append(("127.0.0.1" if host in ("0.0.0.0", "::") else host, int(binding["HostPort"])))
     return ways
-
-
-def _socket_in(pid: int, port: int) -> socket.socket:
-    """A socket of the network of process ``pid``, connected to its loopback; the thread stays in that network."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    with open(f"/proc/{pid}/ns/net", "rb") as network:
-        if libc.setns(network.fileno(), CLONE_NEWNET):
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        made.settimeout(CONNECT_S)
-        made.connect(("127.0.0.1", port))
-        made.setblocking(False)
-    except BaseException:
-        made.close()
-        raise
-    return made
-
-
-async def _in_own_thread(work: Callable[[], T]) -> T:
-    """In a thread that ends with it."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def run() -> None:
-        def tell(set_: Callable[[Any], None], value: Any) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(lambda: None if future.done() else set_(value))
-
-        try:
-            tell(future.set_result, work())
-        except BaseException as error:
-            tell(future.set_exception, error)
-
-    threading.Thread(target=run, name="docker-network", daemon=True).start()
-    return await future
-
-
-async def _to(made: socket.socket) -> Connection:
-    reader, writer = await asyncio.open_connection(sock=made, limit=CHUNK)
-    return StreamConnection(reader, writer)
