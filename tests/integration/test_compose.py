@@ -235,6 +235,31 @@ def test_a_task_reaches_neither_a_peer_nor_the_gateway(project: Project) -> None
     project.raftsman("rm", "-y", "inside")
 
 
+def test_checks_and_port_forward_reach_a_task_on_the_machines_loopback(project: Project) -> None:
+    job = project.folder / "checked.yaml"
+    job.write_text(
+        f"name: checked\nimage: {IMAGE}\n"
+        "command: [sh, -c, 'echo found > /tmp/index.html; exec httpd -f -p 80 -h /tmp']\n"
+        "ports: [{label: http, to: 80}]\nhealth: {http: http/, interval: 1s}\nresources: {cpu: 100m, memory: 32Mi}\n"
+    )
+    project.raftsman("run", str(job))  # until it is ready
+    local = free_port()
+    command = [sys.executable, "-m", "orchestrator.cli.main", "--context", "compose", "port-forward", "checked"]
+    environment = {**project.env, "PYTHONPATH": str(ROOT)}
+    forwarding = subprocess.Popen([*command, f"{local}:80"], cwd=project.folder, env=environment)
+    try:
+
+        def page() -> bytes:
+            with urllib.request.urlopen(f"http://127.0.0.1:{local}/", timeout=10) as answer:
+                return bytes(answer.read())
+
+        assert eventually(page) == b"found\n"
+    finally:
+        forwarding.terminate()
+        forwarding.wait()
+    project.raftsman("rm", "-y", "checked")
+
+
 def test_agents_can_be_scaled(project: Project) -> None:
     project.compose("up", "-d", "--no-build", "--scale", "agent=5")
     eventually(lambda: len(project.ready_nodes()) == 5)
