@@ -240,6 +240,8 @@ class DockerDriver:
             listed = await self._call(rows)
         except docker.errors.APIError as error:
             raise DriverUnavailableError(f"the engine cannot list its containers: {why(error)}") from error
+        if renamed := docker_found.renamed(listed, cluster_id):
+            await self._call(lambda api: docker_found.name_again(api, renamed))
         for row in listed:
             known = self._ended.get(row["Id"])
             if row["State"] in ("created", "running"):  # no more is to be known of it
@@ -261,14 +263,16 @@ class DockerDriver:
 
     async def changes(self) -> AsyncIterator[str]:
         """Of starts only those of what had ended (they are somebody else's), and of calls that were given up, as a
-        doubt about everything: nobody may know of those any more. Each other one of ours would cost a look."""
-        filters = {"type": "container", "label": [f"{LABEL}cluster"], "event": ["die", "destroy", "start"]}
+        doubt about everything: nobody may know of those any more, nor of what has another name now. Each other start
+        of ours would cost a look."""
+        events = ["die", "destroy", "start", "rename"]
+        filters = {"type": "container", "label": [f"{LABEL}cluster"], "event": events}
         died: set[str] = set()
         async for event in self._call.stream(lambda api: open_events(api, filters), first={}):
             actor, action = event.get("Actor", {}), event.get("Action", "")
             id_, name = actor.get("ID", ""), actor.get("Attributes", {}).get("name", "")
-            if action == "start" and name in self._late:
-                del self._late[name]
+            if action == "rename" or (action == "start" and name in self._late):
+                self._late.pop(name, None)
                 yield ""
                 continue
             if action == "start" and id_ not in died and id_ not in self._ended:

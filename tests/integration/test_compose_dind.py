@@ -88,6 +88,7 @@ def test_three_nodes_have_three_engines_and_run_a_spread_job_inside_them(project
         f"name: everywhere\nimage: {IMAGE}\ncount: 3\nplacement: spread\n"
         "command: [sh, -c, 'echo I am here; httpd -f -p $RAFTSMAN_PORT_HTTP']\n"
         "resources: {cpu: 100m, memory: 32Mi}\nports: [{label: http}]\n"
+        "health: {tcp: http, interval: 1s}\n"
     )
     project.raftsman("run", str(file))
     found = {one: containers(project, one) for one in ENGINES}

@@ -118,6 +118,27 @@ async def test_what_was_created_and_not_started_is_listed_without_a_question_for
     }
 
 
+async def test_a_container_that_was_renamed_gets_the_name_back_by_which_it_is_found() -> None:
+    given: list[tuple[str, str]] = []
+
+    class Renaming(Engine):
+        def rename(self, id_: str, name: str) -> None:
+            if name == taken.name:
+                raise docker.errors.APIError("the name is in use")
+            given.append((id_, name))
+
+    engine = Renaming()
+    engine.let.set()
+    same, moved, taken = (spec_of(ordinal) for ordinal in range(3))
+    for spec, name in ((same, same.name), (moved, "mine"), (taken, "yours")):
+        engine.rows.append({"Id": f"id-{name}", "Names": [f"/{name}"], "State": "running", "Labels": labels(spec)})
+    engine.rows.append({"Id": "x", "Names": ["/x"], "State": "running", "Labels": {"raftsman.cluster": CLUSTER}})
+    driver = DockerDriver()
+    driver._call = engine.call  # type: ignore[assignment]
+    assert {one.name for one in await driver.list(CLUSTER)} == {same.name, moved.name, "yours"}
+    assert given == [("id-mine", moved.name)]
+
+
 class Making:
     """An engine that has given the name of a container away and tells of it after so many looks."""
 
@@ -200,7 +221,7 @@ def started(spec: RunSpec) -> Instance:
     )  # fmt: skip
 
 
-async def test_a_start_that_was_given_up_and_is_carried_out_late_is_told_at_once(
+async def test_what_nobody_may_know_of_is_told_at_once(
     slow: tuple[DockerDriver, Slow],
 ) -> None:
     driver, engine = slow
@@ -224,10 +245,11 @@ async def test_a_start_that_was_given_up_and_is_carried_out_late_is_told_at_once
     told = []
     for spec in (good, again, silent, odd, left, silent):
         engine.starts(spec)
-    engine.events.put_nowait({"Action": "destroy", "Actor": {"ID": "x", "Attributes": {"name": "the last"}}})
+    for action, name in (("rename", "anything"), ("destroy", "the last")):
+        engine.events.put_nowait({"Action": action, "Actor": {"ID": "x", "Attributes": {"name": name}}})
     while (name := await anext(changes)) != "the last":
         told.append(name)
-    assert told == ["", "", ""], "a doubt for each that nobody may know of, once; none for those whose start was seen"
+    assert told == ["", "", "", ""], "a doubt for each that nobody may know of, once, and for what was renamed"
 
 
 async def test_not_every_start_that_was_ever_given_up_is_remembered(
