@@ -149,22 +149,19 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         eventually(lambda: len(project.ready_nodes()) == 3, within_s=240)
         yield project
     finally:
-        ours = docker("ps", "-aq", "--filter", "label=raftsman.cluster") if COMPOSE else ""
-        ids = cluster_containers(project, ours.split())
+        ids = cluster_containers(project)
         project.compose("down", "-v", "--remove-orphans", "--timeout", "5")
         if ids:
             docker("rm", "-f", *ids)
 
 
-def cluster_containers(project: Project, ids: list[str]) -> list[str]:
+def cluster_containers(project: Project) -> list[str]:
     """Those that this project's agents started (other clusters may share the engine)."""
     try:
         cluster = project.raftsman("peers")["cluster_id"]
     except ValueError:
         return []
-    return [
-        one for one in ids if docker("inspect", "-f", '{{index .Config.Labels "raftsman.cluster"}}', one) == cluster
-    ]
+    return docker("ps", "-aq", "--filter", f"label=raftsman.cluster={cluster}").split()
 
 
 @pytest.mark.parametrize("profile", [[], ["--profile", "dind"]], ids=["shared engine", "dind"])
