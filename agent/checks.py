@@ -14,6 +14,7 @@ import grpc
 import grpc.aio
 
 from agent.driver import DriverUnavailableError, RunsInside
+from agent.other_network import MACHINE, address_of, open_to
 from orchestrator.contract.health import CheckKind, CheckSpec
 from orchestrator.contract.model import Assignment
 
@@ -27,8 +28,8 @@ class NoAnswerError(Exception):
 
 
 async def ask(check: CheckSpec, assignment: Assignment, host: str, driver: object, run: str) -> str:
-    """ "" for a good answer, else what was wrong with it. ``host``: where the node's ports answer; ``run``: the
-    driver's name of the task's run. Raises ``NoAnswerError``."""
+    """ "" for a good answer, else what was wrong with it. ``host``: where the node's ports answer, ``MACHINE`` too;
+    ``run``: the driver's name of the task's run. Raises ``NoAnswerError``."""
     try:
         async with asyncio.timeout(max(1, check.timeout_ms) / 1000):
             if check.kind is CheckKind.EXEC:
@@ -63,16 +64,17 @@ def port_of(wanted: str, assignment: Assignment) -> int | None:
 
 
 async def _connect(host: str, port: int) -> str:
-    _, writer = await asyncio.open_connection(host, port)
+    _, writer = await open_to(host, port)
     writer.close()
     return ""
 
 
 async def _get(check: CheckSpec, host: str, port: int) -> str:
     secure = _anybody() if check.tls else None
-    reader, writer = await asyncio.open_connection(host, port, ssl=secure)
+    reader, writer = await open_to(host, port, secure)
     try:
-        headers = {"host": f"{host}:{port}", "user-agent": "raftsman-check", "accept": "*/*", "connection": "close"}
+        named = "127.0.0.1" if host == MACHINE else host
+        headers = {"host": f"{named}:{port}", "user-agent": "raftsman-check", "accept": "*/*", "connection": "close"}
         headers |= {name.lower(): value for name, value in check.headers}
         lines = [f"GET {check.path or '/'} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
         writer.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace"))
@@ -103,8 +105,7 @@ async def _serving(check: CheckSpec, host: str, port: int) -> str:
     service = check.service.encode()
     request = (b"\x0a" + bytes([len(service)]) + service) if service else b""
     options = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
-    address = f"{host}:{port}"
-    async with grpc.aio.insecure_channel(address, options=options) as channel:
+    async with address_of(host, port) as address, grpc.aio.insecure_channel(address, options=options) as channel:
         call = channel.unary_unary("/grpc.health.v1.Health/Check", lambda data: data, lambda data: data)
         try:
             answer: bytes = await call(request)

@@ -76,6 +76,7 @@ class AgentSettings(BaseSettings):
     rack: str = ""
     address: str = ""
     publish_address: str = ""
+    reach: str = ""
     http: str = ""
     ports: Annotated[tuple[int, int], NoDecode] = DEFAULT_PORTS
     dns: str = "auto"
@@ -224,6 +225,14 @@ class AgentSettings(BaseSettings):
     def _http(cls, value: str) -> str:
         if value and not is_address(value):
             raise ValueError(f"{value!r}; expected host:port, for example 127.0.0.1:7481")
+        return value
+
+    @pydantic.field_validator("reach")
+    @classmethod
+    def _reach(cls, value: str) -> str:
+        value = value.strip("[]")
+        if value and not is_address(f"{value}:1") and not _is_ip(value):
+            raise ValueError(f"{value!r}; expected an address without port, for example 10.0.0.1, or machine")
         return value
 
     @pydantic.field_validator("dns", "dns_upstream")

@@ -32,6 +32,7 @@ from agent.driver import Driver, DriverInfo
 from agent.inventory import gpu, machine
 from agent.inventory.gpu_health import GpuHealth
 from agent.metrics import Metrics, MetricsServer
+from agent.other_network import MACHINE, step_into_machine
 from agent.outbox import Outbox
 from agent.registry import DRIVERS, DriverSettings
 from agent.runspec import NodeFacts
@@ -124,7 +125,7 @@ class Agent:
                 acknowledged=lambda key: not self.outbox.has(key),
                 settle=asking.settle,
                 progress=asking.tell,
-                check_host=_check_host(settings.publish_address),
+                check_host=settings.reach or _check_host(settings.publish_address),
             )
 
             def node() -> NodeSpec:
@@ -265,9 +266,15 @@ class Agent:
         the agent starts (both at boot, or it is being restarted) comes back, and its tasks may well be running."""
         settings = self.settings
         publish = settings.publish_address or ("127.0.0.1" if address.startswith(LOOPBACK) else "0.0.0.0")
+        if settings.reach == MACHINE and (refused := await asyncio.to_thread(step_into_machine)):
+            raise StartupError(
+                f"--reach {MACHINE}: cannot step into the machine's network: {refused}; in a container that needs its "
+                "processes (pid: host), CAP_SYS_ADMIN and CAP_SYS_PTRACE"
+            )
         options = DriverSettings(
             data=settings.data,
             publish_address=publish,
+            reach=settings.reach,
             allow_privileged=settings.allow_privileged,
             allow_host_paths=settings.allow_host_paths,
             allow_host_network=settings.allow_host_network,
@@ -427,6 +434,11 @@ def run(settings: AgentSettings) -> None:
 @click.option("--dataset", multiple=True, help="Name of data that is on this node, for locality. Repeatable.")
 @click.option("--address", help="Where published ports answer. Default: this host's address towards the peers.")
 @click.option("--publish-address", help="Address that containers' ports bind. Default: 0.0.0.0, on loopback 127.0.0.1.")
+@click.option(
+    "--reach",
+    help="Where this agent itself reaches published ports, for checks and port-forward: an address, or machine: in the "
+    "machine's own network, from a container that sees its processes. Default: where they are published.",
+)
 @click.option("--http", help="host:port for /metrics and /healthz. Default: off.")
 @click.option("--ports", help="Host ports to hand out. Default: 20000-31999.")
 @click.option("--dns", help="address:port of DNS for services, or off. Default: 127.0.0.1:8600, or another free port.")

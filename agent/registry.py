@@ -20,6 +20,7 @@ class DriverSettings:
 
     data: Path
     publish_address: str = "127.0.0.1"
+    reach: str = ""
     allow_privileged: bool = False
     allow_host_paths: bool = False
     allow_host_network: bool = False
@@ -32,6 +33,7 @@ def _docker(settings: DriverSettings) -> Driver:
 
     return DockerDriver(
         publish_address=settings.publish_address,
+        reach=settings.reach,
         allow_privileged=settings.allow_privileged,
         allow_host_paths=settings.allow_host_paths,
         allow_host_network=settings.allow_host_network,

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import structlog
 
 from agent import across, pins, reconcile, records
+from agent.clearing import SUPERSEDED_GRACE_MS, Clearing
 from agent.driver import (
     Driver,
     DriverInfo,
@@ -59,7 +60,6 @@ from orchestrator.contract.v1 import agent_pb2
 EXPIRE_S = 60.0
 SHUTDOWN_MS = 15_000
 """An engine that is told to end ends what it runs first; its own end is seen so much later at most."""
-SUPERSEDED_GRACE_MS = 5_000
 
 T = TypeVar("T")
 log = structlog.get_logger("agent.supervisor")
@@ -124,7 +124,6 @@ class Supervisor:
         self._repeats = Repeats()
         self._turns = Turns()
         self._background: set[asyncio.Task[None]] = set()
-        self._clearing: asyncio.Task[None] | None = None
         self._index = 0
         self._complete = False  # a full set was taken up, so what has no record is nobody's
         self._closing = False
@@ -137,6 +136,7 @@ class Supervisor:
             now_ms=now_ms,
             refresh_s=refresh_s,
         )
+        self._clearing = Clearing(drivers, self.lookout, lambda: store.cluster_id, self.records)
         self._prober = Prober(
             drivers=drivers,
             host=check_host,
@@ -216,7 +216,8 @@ class Supervisor:
         self._index = index
         superseded = tuple(superseded)
         if superseded:
-            self._clearing = self._spawn(self._clear(superseded, self._clearing))
+            self._clearing.begin(superseded)
+            self._spawn(self._clearing.clear(superseded))
         woken: dict[AssignmentKey, bool] = {}  # and whether to save it first
         listed = list(assignments)
         for assignment in listed:
@@ -453,8 +454,7 @@ class Supervisor:
 
     async def _start(self, key: AssignmentKey, action: Start, worker: _Worker) -> bool:
         """Start one task. False: the rest of this round is void."""
-        while self._clearing is not None and not self._clearing.done():
-            await asyncio.wait({self._clearing})
+        await self._clearing.until_clear(key.id)
         record = self.records[key]
         if not record.wanted:
             return False
@@ -592,26 +592,6 @@ class Supervisor:
             await asyncio.gather(*(end(one) for one in instances))
         except DriverUnavailableError as error:
             log.warning("driver_unavailable", error=str(error))
-
-    async def _clear(self, keys: tuple[AssignmentKey, ...], before: asyncio.Task[None] | None) -> None:
-        """End replaced runs on this engine, whoever started them; until then nothing starts."""
-        if before is not None and not before.done():
-            await asyncio.wait({before})
-        for name, driver in self._drivers.items():
-            while True:
-                try:
-                    found = await driver.list(self._store.cluster_id)
-                    replaced = [one for one in across.superseded(keys, found, self.records) if one.running]
-                    for one in replaced:
-                        log.info("superseded", name=one.name, node=one.node_id)
-                        await driver.stop(one.name, signal="SIGTERM", timeout_ms=SUPERSEDED_GRACE_MS)
-                    break
-                except DriverUnavailableError as error:
-                    self.lookout.look_at(name)
-                    log.warning("driver_unavailable", driver=name, error=str(error))
-                    if not self.lookout.has_answered(name):
-                        break  # it never answered, so nothing can be started through it either
-                    await asyncio.sleep(RETRY_S)
 
     def _put(self, record: Record, *, save: bool = True) -> None:
         before = self.records.get(record.key)

@@ -64,6 +64,8 @@ from agent.hands import Command, Connection, Entered, Incoming
 from agent.usage import Counters
 from orchestrator.contract.tree import Target
 
+LATE = 1024
+"""So many starts that were given up are remembered, the newest."""
 PROBE_S = 10.0
 """An engine that says nothing about itself for so long hangs."""
 OOM_NOTICE_S = 0.3
@@ -76,6 +78,7 @@ class DockerDriver:
         self,
         *,
         publish_address: str = "127.0.0.1",
+        reach: str = "",
         allow_privileged: bool = False,
         allow_host_paths: bool = False,
         allow_host_network: bool = False,
@@ -83,6 +86,7 @@ class DockerDriver:
         pull_silence_s: float = PULL_STALL_S,
     ) -> None:
         self._publish_address = publish_address
+        self._reach = reach
         self._policy = Policy(
             privileged=allow_privileged,
             host_paths=allow_host_paths,
@@ -92,6 +96,7 @@ class DockerDriver:
         self._call = Calls()
         self._images = Images(self._call, functools.partial(self._call, slow=True), silence_s=pull_silence_s)
         self._ended: dict[str, Instance] = {}
+        self._late: dict[str, None] = {}  # starts that were given up and may yet be carried out, by name, oldest first
         self._engine = Engine()
         self._hanging: dict[str, str] = {}
         self._measured = docker_usage.Measured()
@@ -148,13 +153,26 @@ class DockerDriver:
 
         creating = asyncio.ensure_future(self._call(work))
         try:
-            return await asyncio.shield(creating)
+            started = await asyncio.shield(creating)
         except asyncio.CancelledError:
             # The thread cannot be stopped halfway; whoever comes next finds what it did by its name.
             creating.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._gave_up(spec.name)
+            raise
+        except DriverUnavailableError:
+            self._gave_up(spec.name)
             raise
         except docker.errors.APIError as error:
+            self._gave_up(spec.name)
             raise DriverUnavailableError(f"the engine cannot say what became of {spec.name}: {why(error)}") from error
+        self._late.pop(spec.name, None)
+        return started
+
+    def _gave_up(self, name: str) -> None:
+        """The engine may still carry it out."""
+        self._late[name] = None
+        if len(self._late) > LATE:
+            del self._late[next(iter(self._late))]
 
     async def resize(self, spec: RunSpec) -> None:
         await self._known_engine()
@@ -222,6 +240,8 @@ class DockerDriver:
             listed = await self._call(rows)
         except docker.errors.APIError as error:
             raise DriverUnavailableError(f"the engine cannot list its containers: {why(error)}") from error
+        if renamed := docker_found.renamed(listed, cluster_id):
+            await self._call(lambda api: docker_found.name_again(api, renamed))
         for row in listed:
             known = self._ended.get(row["Id"])
             if row["State"] in ("created", "running"):  # no more is to be known of it
@@ -242,19 +262,25 @@ class DockerDriver:
         return (*found, *ended.values())
 
     async def changes(self) -> AsyncIterator[str]:
-        """Of starts only those of what had ended: they are somebody else's, and each of ours would cost a look."""
-        filters = {"type": "container", "label": [f"{LABEL}cluster"], "event": ["die", "destroy", "start"]}
+        """Of starts only those of what had ended (they are somebody else's), and of calls that were given up, as a
+        doubt about everything: nobody may know of those any more, nor of what has another name now. Each other start
+        of ours would cost a look."""
+        events = ["die", "destroy", "start", "rename"]
+        filters = {"type": "container", "label": [f"{LABEL}cluster"], "event": events}
         died: set[str] = set()
         async for event in self._call.stream(lambda api: open_events(api, filters), first={}):
             actor, action = event.get("Actor", {}), event.get("Action", "")
-            id_ = actor.get("ID", "")
+            id_, name = actor.get("ID", ""), actor.get("Attributes", {}).get("name", "")
+            if action == "rename" or (action == "start" and name in self._late):
+                self._late.pop(name, None)
+                yield ""
+                continue
             if action == "start" and id_ not in died and id_ not in self._ended:
                 continue
             if action == "die":
                 died.add(id_)
             else:
                 died.discard(id_)
-            name = actor.get("Attributes", {}).get("name", "")
             yield name
         raise DriverUnavailableError("the engine ended its events")
 
@@ -273,7 +299,7 @@ class DockerDriver:
         return await docker_hands.copy_in(name, target)
 
     async def connect(self, name: str, port: int) -> Connection:
-        return await docker_hands.connect(await in_time(self, docker_hands.facts_of(name)), port)
+        return await docker_hands.connect(await in_time(self, docker_hands.facts_of(name)), port, self._reach)
 
     async def answer(self) -> None:
         await self._pulse()

@@ -24,6 +24,7 @@ from orchestrator.contract.model import (
     ContainerSpec,
     MountSpec,
     Protocol,
+    StopPolicy,
     TaskSpec,
     TmpfsSpec,
 )
@@ -182,7 +183,8 @@ def arguments(
         "ports": exposed,
         "working_dir": task.work_dir or None,
         "user": task.user or None,
-        "stop_signal": task.stop.signal or None,
+        # What everybody gets who says nothing yields to what the image says of itself (STOPSIGNAL).
+        "stop_signal": task.stop.signal if task.stop.signal != StopPolicy().signal else None,
         "hostname": (spec.hostname or None) if not spec.sandbox and spec.network_mode != HOST else None,
         "volumes": docker_files.own_volumes(spec) or None,
         "host": host,

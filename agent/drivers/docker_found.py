@@ -1,23 +1,27 @@
 """What the engine says of a container, as the agent's words for a run.
 
-Owns: reading its answers: states, exits, times, and what its init said when it could not run the command. Leaves to
-others: calls and threads (``docker_calls``), what follows. Everything here blocks.
+Owns: reading its answers: states, exits, times, what its init said when it could not run the command; that a container
+has the name of its run. Leaves to others: calls and threads (``docker_calls``), what follows. Everything here blocks.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import docker
 import docker.errors
+import structlog
 
-from agent.driver import Exit, Instance, InstanceState, RunId
+from agent.driver import Exit, Instance, InstanceState, RunId, run_name
 from agent.drivers.docker_arguments import LABEL, run_of
 
 DRIVER = "docker"
 """The driver's name in what it found."""
+log = structlog.get_logger("agent.docker")
 
 
 def look_up(api: docker.APIClient, name: str) -> dict[str, Any] | None:
@@ -55,6 +59,22 @@ def instance_of(api: docker.APIClient, found: dict[str, Any]) -> Instance | None
             reason = f"command not found in image {image}: {why}"
             return replace(one, exit=replace(one.exit, reason=reason, never_ran=True))
     return one
+
+
+def renamed(listed: Sequence[dict[str, Any]], cluster_id: str) -> list[tuple[dict[str, Any], str]]:
+    """Those of a cluster's listed containers that do not have the name of their run any more, with that name."""
+    runs = ((row, run_of(row["Labels"])) for row in listed)
+    named = [(row, run_name(cluster_id, run)) for row, run in runs if run is not None]
+    return [(row, name) for row, name in named if f"/{name}" not in row["Names"]]
+
+
+def name_again(api: docker.APIClient, renamed: Sequence[tuple[dict[str, Any], str]]) -> None:
+    """Give them the names back by which everybody finds them; where another has it, what they are called now stays."""
+    for row, name in renamed:
+        with contextlib.suppress(docker.errors.APIError):
+            api.rename(row["Id"], name)
+            log.info("named_again", name=name, found=row["Names"])
+            row["Names"] = [f"/{name}"]
 
 
 def _init_failure(api: docker.APIClient, id_: str) -> str:

@@ -10,19 +10,17 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import ctypes
 import json
 import os
 import posixpath
 import signal as signals
-import socket
-import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 
+from agent import other_network
 from agent.driver import DriverUnavailableError
 from agent.drivers import docker_http
 from agent.drivers.docker_http import Answer, EngineError
@@ -43,8 +41,6 @@ CLOSE_S = 3.0
 END_S, END_PAUSE_S = 300.0, 2.0
 """A busy engine may begin a command, and tell of it, so late; so often it is asked at least."""
 CONNECT_S = 5.0
-CLONE_NEWNET = 0x40000000
-T = TypeVar("T")
 log = structlog.get_logger("agent.docker")
 GO_MODE_DIR = 1 << 31
 """Of the engine's file modes, which are Go's."""
@@ -231,13 +227,16 @@ def _is_over(found: dict[str, Any]) -> bool:
 
 
 async def _end(container: str, id_: str, mark: str) -> None:
-    """Kill the command, also if the engine has yet to begin it: it has ``END_S`` for that. Raises nothing."""
+    """Kill the command, also if the engine has yet to begin it: it has ``END_S`` for that. Raises nothing.
+
+    The engine calls a command running before it has a process, so one signal may hit nothing: only the word that it
+    is over ends this, or that it runs where no signal reaches it.
+    """
     pause_s = SETTLE_S
     try:
         async with asyncio.timeout(END_S):
             while not _is_over(found := await _look(id_)):
-                if found["Running"]:
-                    await _send(container, id_, mark, signals.SIGKILL)
+                if found["Running"] and not await _send(container, id_, mark, signals.SIGKILL) and found.get("Pid"):
                     return
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, END_PAUSE_S)
@@ -247,22 +246,24 @@ async def _end(container: str, id_: str, mark: str) -> None:
         await asyncio.to_thread(_kill_marked, mark)
 
 
-async def _send(container: str, id_: str, mark: str, number: signals.Signals) -> None:
+async def _send(container: str, id_: str, mark: str, number: signals.Signals) -> bool:
     """The engine signals only containers. Its host's number of the process is good where this is that host and we
-    may; else a shell in the container looks for our mark."""
-    with contextlib.suppress(EngineError, KeyError, TypeError):  # gone, or no answer of use
+    may; else a shell in the container looks for our mark. False: there was no way to it."""
+    with contextlib.suppress(EngineError, KeyError, TypeError):  # gone, no shell, or no answer of use
         found = await _look(id_)
         pid = int(found.get("Pid") or 0)
         if found["Running"] and pid and _is_in(pid, str(found.get("ContainerID", ""))):
             with contextlib.suppress(OSError):
                 os.kill(pid, number)
-                return
+                return True
         script = (
             'for p in /proc/[0-9]*; do if tr "\\0" "\\n" < $p/environ 2>/dev/null | '
             f"grep -qx {MARK}={mark}; then kill -{int(number)} ${{p#/proc/}}; fi; done"
         )
         made = await docker_http.ask("POST", f"/containers/{container}/exec", value={"Cmd": ["/bin/sh", "-c", script]})
         await docker_http.ask("POST", f"/exec/{made['Id']}/start", value={"Detach": True})
+        return True
+    return False
 
 
 def _kill_marked(mark: str) -> None:
@@ -432,76 +433,40 @@ class _Incoming:
 # ---------------------------------------------------------------------------- connections
 
 
-async def connect(facts: dict[str, Any], port: int) -> Connection:
+async def connect(facts: dict[str, Any], port: int, reach: str = "") -> Connection:
     """Into the container's own network where this host lets us, which reaches what listens on loopback there, too; else
-    by the container's address, else by the port that it publishes. Each way has ``CONNECT_S``."""
+    by the container's address, else by the port that it publishes. Each way has ``CONNECT_S``. ``reach``: where this
+    agent reaches published ports, if its network is not the engine's; the addresses of containers may be others' here
+    then."""
     said: list[str] = []
     pid = int(facts["State"].get("Pid") or 0)
     if pid and _is_in(pid, str(facts["Id"])):
         try:
-            return await _to(await _in_own_thread(lambda: _socket_in(pid, port)))
+            made = await other_network.connect_in(pid, port)
+            return StreamConnection(*await asyncio.open_connection(sock=made, limit=CHUNK))
         except ConnectionRefusedError as error:
             raise HandsError(f"nothing listens on port {port} of the task", reason="NO_LISTENER") from error
         except OSError as error:
             said.append(f"in its network: {error.strerror or error}")
-    for host, number in _ways(facts, port):
+    for host, number in _ways(facts, port, reach):
         try:
             async with asyncio.timeout(CONNECT_S):
-                reader, writer = await asyncio.open_connection(host, number, limit=CHUNK)
-                return StreamConnection(reader, writer)
+                return StreamConnection(*await other_network.open_to(host, number))
         except (OSError, TimeoutError) as error:
             said.append(f"{host}:{number}: {getattr(error, 'strerror', None) or 'nothing answers'}")
     told = "; ".join(said) or "the container has no address that this agent could reach, and does not publish it"
     raise HandsError(f"cannot connect to port {port} of the task ({told})", reason="NO_LISTENER")
 
 
-def _ways(facts: dict[str, Any], port: int) -> list[tuple[str, int]]:
+def _ways(facts: dict[str, Any], port: int, reach: str) -> list[tuple[str, int]]:
     networks = facts["NetworkSettings"].get("Networks") or {}
-    ways = [(one["IPAddress"], port) for one in networks.values() if one.get("IPAddress")]
+    ways = [(one["IPAddress"], port) for one in networks.values() if one.get("IPAddress") and not reach]
     if facts["HostConfig"].get("NetworkMode") == "host":
-        ways.append(("127.0.0.1", port))
+        ways.append((reach or "127.0.0.1", port))
     for binding in (facts["NetworkSettings"].get("Ports") or {}).get(f"{port}/tcp") or ():
+        if reach:
+            ways.append((reach, int(binding["HostPort"])))
+            continue
         host = binding.get("HostIp") or "127.0.0.1"
         ways.append(("127.0.0.1" if host in ("0.0.0.0", "::") else host, int(binding["HostPort"])))
     return ways
-
-
-def _socket_in(pid: int, port: int) -> socket.socket:
-    """A socket of the network of process ``pid``, connected to its loopback; the thread stays in that network."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    with open(f"/proc/{pid}/ns/net", "rb") as network:
-        if libc.setns(network.fileno(), CLONE_NEWNET):
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        made.settimeout(CONNECT_S)
-        made.connect(("127.0.0.1", port))
-        made.setblocking(False)
-    except BaseException:
-        made.close()
-        raise
-    return made
-
-
-async def _in_own_thread(work: Callable[[], T]) -> T:
-    """In a thread that ends with it."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def run() -> None:
-        def tell(set_: Callable[[Any], None], value: Any) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(lambda: None if future.done() else set_(value))
-
-        try:
-            tell(future.set_result, work())
-        except BaseException as error:
-            tell(future.set_exception, error)
-
-    threading.Thread(target=run, name="docker-network", daemon=True).start()
-    return await future
-
-
-async def _to(made: socket.socket) -> Connection:
-    reader, writer = await asyncio.open_connection(sock=made, limit=CHUNK)
-    return StreamConnection(reader, writer)

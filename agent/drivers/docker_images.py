@@ -34,7 +34,7 @@ REPORT_S = 1.0
 T = TypeVar("T")
 Call = Callable[[Callable[[docker.APIClient], T]], Awaitable[T]]
 _REFUSED = ("unauthorized", "denied", "authentication required", "no basic auth", "forbidden")
-_UNKNOWN = ("manifest unknown", "not found", "no such host", "name unknown", "invalid reference", "not exist")
+_UNKNOWN = ("manifest unknown", "not found", "name unknown", "invalid reference", "not exist")
 
 
 @dataclass(slots=True)

@@ -25,7 +25,7 @@ def execute(api: Any, name: str, command: tuple[str, ...], timeout_s: float, han
     """
     before = hanging.get(name)
     if before is not None:
-        if _runs(api, before):
+        if not _kill(api, before, name):  # when it was last tried, the engine may not have begun it yet
             return Ran(code=-1, output="the check before has not ended, and cannot be killed from here")
         del hanging[name]
     made: str = api.exec_create(name, list(command), stdout=True, stderr=True)["Id"]
@@ -64,10 +64,6 @@ def _exactly(raw: Any, size: int, deadline: float) -> bytes:
             break
         data += piece
     return bytes(data)
-
-
-def _runs(api: Any, made: str) -> bool:
-    return bool(api.exec_inspect(made).get("Running"))
 
 
 def _kill(api: Any, made: str, name: str) -> bool:

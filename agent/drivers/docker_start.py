@@ -18,10 +18,12 @@ import docker.errors
 from agent.driver import SANDBOX, DriverUnavailableError, Instance, InstanceState, PortTakenError, RunSpec, StartError
 from agent.drivers import docker_files, docker_processes
 from agent.drivers.docker_calls import why
-from agent.drivers.docker_found import inspect, instance_of, look_up, runs
+from agent.drivers.docker_found import instance_of, look_up, runs
 from orchestrator.contract.model import ContainerSpec
 
 EXECUTED_S = 2.0
+MADE_S, MADE_PAUSE_S = 5.0, 0.05
+"""A container has its name so much before the engine tells of it, at most, where its disk is slow."""
 _PORT = re.compile(r":(\d{1,5})\b")
 _ENGINE_TROUBLE = ("shutting down", "containerd.sock", "containerd/sock", "transport is closing", "connection refused")
 
@@ -37,7 +39,7 @@ def create_and_start(api: docker.APIClient, spec: RunSpec, arguments: dict[str, 
     except docker.errors.APIError as error:
         if error.status_code != 409:
             raise _refused(spec, why(error)) from error
-        found = inspect(api, spec.name)
+        found = _holder(api, spec.name)
         if found is None or found.run != spec.run:
             raise StartError(f"the container name {spec.name} is taken: {why(error)}") from error
         if found.state is not InstanceState.CREATED:
@@ -62,6 +64,14 @@ def create_and_start(api: docker.APIClient, spec: RunSpec, arguments: dict[str, 
             api.remove_container(spec.name, force=True, v=True)
         raise StartError(started.exit.reason, permanent=True)
     return started
+
+
+def _holder(api: docker.APIClient, name: str) -> Instance | None:
+    """Who has the name: it may be what an earlier call, which was given up, is just having made."""
+    deadline = time.monotonic() + MADE_S
+    while (row := look_up(api, name)) is None and time.monotonic() < deadline:
+        time.sleep(MADE_PAUSE_S)
+    return instance_of(api, row) if row is not None else None
 
 
 def _executed(api: docker.APIClient, name: str, pid: int, id_: str) -> bool:

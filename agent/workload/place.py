@@ -16,6 +16,9 @@ import tempfile
 from pathlib import Path
 
 RUN = Path("/run/raftsman")
+PROC = Path("/proc")
+MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
+"""In a container there is one of them."""
 PATH_MAX = 90
 """A Unix socket's path has at most 107 bytes, with its name."""
 
@@ -60,17 +63,18 @@ def _owner(directory: Path) -> Path:
 
 def shares_paths() -> bool:
     """Whether the engine of this machine sees the paths that this agent sees: an agent in a container may speak to the
-    engine that runs the container. Who listens on the engine's socket is then a process that has no number here."""
+    engine that runs the container. Who listens on the engine's socket is then a process that has no number here, or,
+    where the machine's processes are shown to it, one with other mounts."""
     address = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
     if not address.startswith("unix://"):
         return False
-    if not any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv")):
+    if not any(mark.exists() for mark in MARKS):
         return True
     with socket.socket(socket.AF_UNIX) as engine:
         engine.settimeout(1.0)
         try:
             engine.connect(address.removeprefix("unix://"))
             pid, _, _ = struct.unpack("3i", engine.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            return bool(pid) and (PROC / f"{pid}/ns/mnt").readlink() == (PROC / "self/ns/mnt").readlink()
         except (OSError, AttributeError):
             return False
-    return bool(pid)

@@ -388,7 +388,8 @@ class DeviceUse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeInfo:
-    """A node, what is given away of it, and how it stands. ``heartbeat_age_ms`` -1: only the leader knows."""
+    """A node, what is given away of it, and how it stands. ``heartbeat_age_ms``: since its last heartbeat, or since the
+    leader was elected where it was not heard since; -1: only the leader knows."""
 
     spec: NodeSpec
     status: NodeStatus = NodeStatus.READY

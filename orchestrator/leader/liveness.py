@@ -101,9 +101,11 @@ class Liveness:
                 self.on_back()
 
     def age_ms(self, node_id: str) -> int:
-        """Milliseconds since the node's last heartbeat to this leader; -1 if there was none."""
-        heard = self._heard.get(node_id)
-        return -1 if heard is None else int((self._clock() - heard) * 1000)
+        """Milliseconds that the node has been silent for, as far as this leader knows: since its last heartbeat, or
+        since the election where it was not heard since; -1 while this peer does not lead."""
+        if self._since is None:
+            return -1
+        return int((self._clock() - self._heard.get(node_id, self._since)) * 1000)
 
     def judge(self, nodes: Iterable[Node]) -> MarkNodes | None:
         """What to write about the registered ``nodes`` now; None: nothing."""

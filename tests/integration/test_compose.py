@@ -149,22 +149,19 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         eventually(lambda: len(project.ready_nodes()) == 3, within_s=240)
         yield project
     finally:
-        ours = docker("ps", "-aq", "--filter", "label=raftsman.cluster") if COMPOSE else ""
-        ids = cluster_containers(project, ours.split())
+        ids = cluster_containers(project)
         project.compose("down", "-v", "--remove-orphans", "--timeout", "5")
         if ids:
             docker("rm", "-f", *ids)
 
 
-def cluster_containers(project: Project, ids: list[str]) -> list[str]:
+def cluster_containers(project: Project) -> list[str]:
     """Those that this project's agents started (other clusters may share the engine)."""
     try:
         cluster = project.raftsman("peers")["cluster_id"]
     except ValueError:
         return []
-    return [
-        one for one in ids if docker("inspect", "-f", '{{index .Config.Labels "raftsman.cluster"}}', one) == cluster
-    ]
+    return docker("ps", "-aq", "--filter", f"label=raftsman.cluster={cluster}").split()
 
 
 @pytest.mark.parametrize("profile", [[], ["--profile", "dind"]], ids=["shared engine", "dind"])
@@ -233,6 +230,31 @@ def test_a_task_reaches_neither_a_peer_nor_the_gateway(project: Project) -> None
         knock = ["docker", "exec", task, "nc", "-w", "2", address, port]
         assert subprocess.run(knock, stdin=subprocess.DEVNULL, capture_output=True).returncode != 0
     project.raftsman("rm", "-y", "inside")
+
+
+def test_checks_and_port_forward_reach_a_task_on_the_machines_loopback(project: Project) -> None:
+    job = project.folder / "checked.yaml"
+    job.write_text(
+        f"name: checked\nimage: {IMAGE}\n"
+        "command: [sh, -c, 'echo found > /tmp/index.html; exec httpd -f -p 80 -h /tmp']\n"
+        "ports: [{label: http, to: 80}]\nhealth: {http: http/, interval: 1s}\nresources: {cpu: 100m, memory: 32Mi}\n"
+    )
+    project.raftsman("run", str(job))  # until it is ready
+    local = free_port()
+    command = [sys.executable, "-m", "orchestrator.cli.main", "--context", "compose", "port-forward", "checked"]
+    environment = {**project.env, "PYTHONPATH": str(ROOT)}
+    forwarding = subprocess.Popen([*command, f"{local}:80"], cwd=project.folder, env=environment)
+    try:
+
+        def page() -> bytes:
+            with urllib.request.urlopen(f"http://127.0.0.1:{local}/", timeout=10) as answer:
+                return bytes(answer.read())
+
+        assert eventually(page) == b"found\n"
+    finally:
+        forwarding.terminate()
+        forwarding.wait()
+    project.raftsman("rm", "-y", "checked")
 
 
 def test_agents_can_be_scaled(project: Project) -> None:

@@ -88,6 +88,7 @@ def test_three_nodes_have_three_engines_and_run_a_spread_job_inside_them(project
         f"name: everywhere\nimage: {IMAGE}\ncount: 3\nplacement: spread\n"
         "command: [sh, -c, 'echo I am here; httpd -f -p $RAFTSMAN_PORT_HTTP']\n"
         "resources: {cpu: 100m, memory: 32Mi}\nports: [{label: http}]\n"
+        "health: {tcp: http, interval: 1s}\n"
     )
     project.raftsman("run", str(file))
     found = {one: containers(project, one) for one in ENGINES}
@@ -108,6 +109,16 @@ def test_three_nodes_have_three_engines_and_run_a_spread_job_inside_them(project
             project, "engine-1", "inspect", "-f", "{{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}", task
         )
         knock = ["docker", "exec", project.container("engine-1"), "docker", "exec", task, "nc", "-w", "2", gate, port]
+        assert subprocess.run(knock, stdin=subprocess.DEVNULL, capture_output=True).returncode != 0
+
+    # Nor a peer or the gateway, as on a shared engine.
+    for service, port in (("p1", "7400"), ("gateway", "8080")):
+        where = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+        address = docker("inspect", "-f", where, project.container(service))
+        dial = f"import socket; socket.create_connection(('{address}', {port}), 10)"
+        docker("exec", project.container("agent-dind-1"), "/opt/venv/bin/python", "-S", "-c", dial)
+        knock = ["docker", "exec", project.container("engine-1"), "docker", "exec", found["engine-1"][0], "nc"]
+        knock += ["-w", "2", address, port]
         assert subprocess.run(knock, stdin=subprocess.DEVNULL, capture_output=True).returncode != 0
 
     project.raftsman("rm", "-y", "everywhere")

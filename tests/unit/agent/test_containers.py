@@ -17,7 +17,7 @@ from agent import env_file, pins
 from agent.driver import InlineFile, RunId, RunSpec, StartError
 from agent.drivers import docker_arguments, docker_files, docker_sandbox
 from agent.drivers.docker_arguments import Engine, repository
-from agent.drivers.docker_images import _Progress
+from agent.drivers.docker_images import _failed, _Progress
 from agent.drivers.fake import FakeDriver
 from agent.drivers.process import ProcessDriver
 from agent.records import Record
@@ -29,6 +29,7 @@ from orchestrator.contract.model import (
     MountSpec,
     PortBinding,
     RegistryAuth,
+    StopPolicy,
     TaskSpec,
     TmpfsSpec,
 )
@@ -189,6 +190,26 @@ def test_paths_in_memory_have_the_size_the_mode_and_the_owner_that_were_asked_fo
     task = replace(task_of("run", image="x"), container=ContainerSpec(tmpfs=paths))
     made = docker_arguments.arguments(spec_of(task), Engine(), "127.0.0.1", {})["host"]
     assert made["tmpfs"] == {"/run": "", "/x": "size=1048576,mode=750,uid=7,gid=8"}
+
+
+@pytest.mark.parametrize(("signal", "asked"), [("SIGTERM", None), ("SIGINT", "SIGINT")])
+def test_an_image_says_how_it_is_stopped_unless_the_job_does(signal: str, asked: str | None) -> None:
+    task = replace(task_of("run", image="x"), stop=StopPolicy(signal=signal))
+    assert docker_arguments.arguments(spec_of(task), Engine(), "127.0.0.1", {})["stop_signal"] == asked
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("manifest unknown", "image x:1 not found: manifest unknown"),
+        (
+            "dial tcp: lookup r on 1.1.1.1:53: no such host",
+            "image x:1 not found: it is not here, and its registry does not answer: dial",
+        ),
+    ],
+)
+def test_a_registry_that_cannot_be_asked_has_not_said_that_there_is_no_such_image(said: str, told: str) -> None:
+    assert _failed("x:1", said, None).reason.startswith(told)
 
 
 @pytest.mark.parametrize(

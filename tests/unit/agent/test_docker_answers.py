@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Any, cast
 
+import docker
 import docker.errors
+import pytest
+import requests
 
-from agent.driver import InstanceState, RunId, RunSpec
+from agent.driver import DriverUnavailableError, Instance, InstanceState, RunId, RunSpec, StartError
+from agent.drivers import docker as docker_driver
+from agent.drivers import docker_start
 from agent.drivers.docker import DockerDriver
+from agent.drivers.docker_arguments import Engine as Engines
 from agent.drivers.docker_arguments import labels
 from agent.drivers.docker_images import Images
+from agent.drivers.docker_start import create_and_start
 from tests.integration.agent_fakes import CLUSTER, key_of, task_of
 
 
@@ -108,3 +116,149 @@ async def test_what_was_created_and_not_started_is_listed_without_a_question_for
         specs[1].name: InstanceState.RUNNING,
         specs[2].name: InstanceState.CREATED,
     }
+
+
+async def test_a_container_that_was_renamed_gets_the_name_back_by_which_it_is_found() -> None:
+    given: list[tuple[str, str]] = []
+
+    class Renaming(Engine):
+        def rename(self, id_: str, name: str) -> None:
+            if name == taken.name:
+                raise docker.errors.APIError("the name is in use")
+            given.append((id_, name))
+
+    engine = Renaming()
+    engine.let.set()
+    same, moved, taken = (spec_of(ordinal) for ordinal in range(3))
+    for spec, name in ((same, same.name), (moved, "mine"), (taken, "yours")):
+        engine.rows.append({"Id": f"id-{name}", "Names": [f"/{name}"], "State": "running", "Labels": labels(spec)})
+    engine.rows.append({"Id": "x", "Names": ["/x"], "State": "running", "Labels": {"raftsman.cluster": CLUSTER}})
+    driver = DockerDriver()
+    driver._call = engine.call  # type: ignore[assignment]
+    assert {one.name for one in await driver.list(CLUSTER)} == {same.name, moved.name, "yours"}
+    assert given == [("id-mine", moved.name)]
+
+
+class Making:
+    """An engine that has given the name of a container away and tells of it after so many looks."""
+
+    def __init__(self, spec: RunSpec, looks: int) -> None:
+        self.spec, self.looks = spec, looks
+
+    def create_host_config(self) -> dict[str, Any]:
+        return {}
+
+    def create_container(self, **_: Any) -> None:
+        answer = requests.Response()
+        answer.status_code = 409
+        raise docker.errors.APIError("conflict", answer, "the name is in use")
+
+    def inspect_container(self, name: str) -> dict[str, Any]:
+        self.looks -= 1
+        if self.looks >= 0:
+            raise docker.errors.NotFound(name)
+        return {
+            "Name": f"/{self.spec.name}", "Id": "id", "Config": {"Labels": labels(self.spec)},
+            "State": {"Status": "running"},
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize("looks", [0, 3])
+def test_what_an_earlier_call_is_just_having_made_is_no_stranger_with_our_name(
+    monkeypatch: pytest.MonkeyPatch, looks: int
+) -> None:
+    monkeypatch.setattr(docker_start, "MADE_PAUSE_S", 0.001)
+    spec = spec_of()
+    engine = cast(docker.APIClient, Making(spec, looks))
+    assert create_and_start(engine, spec, {"host": {}, "limits": {}}) == replace(started(spec), runtime_id="id")
+
+
+def test_a_name_that_nobody_is_found_under_is_taken_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(docker_start, "MADE_S", 0.01)
+    spec = spec_of()
+    with pytest.raises(StartError, match=r"the container name .* is taken"):
+        create_and_start(cast(docker.APIClient, Making(spec, 10**9)), spec, {"host": {}, "limits": {}})
+
+
+class Slow:
+    """An engine that carries out starts when it likes: each call ends as ``says`` it does, and it tells of starts."""
+
+    def __init__(self) -> None:
+        self.says: list[Any] = []
+        self.events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    async def __call__(self, work: Callable[[Any], Any], *, slow: bool = False) -> Any:
+        said = self.says.pop(0)
+        if said is None:
+            await asyncio.Event().wait()
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    async def stream(self, open_: Callable[[Any], Any], *, first: Any) -> AsyncIterator[Any]:
+        yield first
+        while True:
+            yield await self.events.get()
+
+    def starts(self, spec: RunSpec) -> None:
+        self.events.put_nowait(
+            {"Action": "start", "Actor": {"ID": f"id-{spec.name}", "Attributes": {"name": spec.name}}}
+        )
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> tuple[DockerDriver, Slow]:
+    driver, engine = DockerDriver(), Slow()
+    monkeypatch.setattr(driver, "_call", engine)
+    monkeypatch.setattr(driver, "_engine", Engines(cpus=1))
+    return driver, engine
+
+
+def started(spec: RunSpec) -> Instance:
+    return Instance(
+        name=spec.name, driver="docker", cluster_id=CLUSTER, node_id="node-1", run=spec.run,
+        runtime_id=f"id-{spec.name}", state=InstanceState.RUNNING, exit=None,
+    )  # fmt: skip
+
+
+async def test_what_nobody_may_know_of_is_told_at_once(
+    slow: tuple[DockerDriver, Slow],
+) -> None:
+    driver, engine = slow
+    silent, odd, left, good, again = (spec_of(ordinal) for ordinal in range(5))
+    engine.says = [DriverUnavailableError("silent"), docker.errors.APIError("odd"), None, started(good)]
+    for spec in (silent, odd):
+        with pytest.raises(DriverUnavailableError):
+            await driver.start(spec)
+    leaving = asyncio.ensure_future(driver.start(left))
+    await settled()
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    await driver.start(good)
+    engine.says = [DriverUnavailableError("silent"), started(again)]
+    with pytest.raises(DriverUnavailableError):
+        await driver.start(again)
+    await driver.start(again)
+
+    changes = driver.changes()
+    assert await anext(changes) == ""
+    told = []
+    for spec in (good, again, silent, odd, left, silent):
+        engine.starts(spec)
+    for action, name in (("rename", "anything"), ("destroy", "the last")):
+        engine.events.put_nowait({"Action": action, "Actor": {"ID": "x", "Attributes": {"name": name}}})
+    while (name := await anext(changes)) != "the last":
+        told.append(name)
+    assert told == ["", "", "", ""], "a doubt for each that nobody may know of, once, and for what was renamed"
+
+
+async def test_not_every_start_that_was_ever_given_up_is_remembered(
+    slow: tuple[DockerDriver, Slow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, engine = slow
+    monkeypatch.setattr(docker_driver, "LATE", 2)
+    for ordinal in range(4):
+        engine.says = [DriverUnavailableError("silent")]
+        with pytest.raises(DriverUnavailableError):
+            await driver.start(spec_of(ordinal))
+    assert list(driver._late) == [spec_of(2).name, spec_of(3).name]

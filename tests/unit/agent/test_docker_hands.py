@@ -43,6 +43,8 @@ class Engine:
         self.starting: Callable[[], Any] | None = None
         self.stream = Stream()
         self.commands: list[list[str]] = []
+        self.misses = 0  # so many signals find no process yet
+        self.shell = True
         monkeypatch.setattr(docker_http, "ask", self._ask)
         monkeypatch.setattr(docker_http, "call", self._call)
 
@@ -60,6 +62,12 @@ class Engine:
             if isinstance(found, Exception):
                 raise found
             return found
+        if path.endswith("/start"):  # of the command that kills
+            if not self.shell:
+                raise EngineError(400, "exec: /bin/sh: no such file or directory")
+            self.misses -= 1
+            if self.misses < 0:
+                self.looks = [{"Running": False, "ExitCode": 137}]
         return None
 
     async def _call(self, method: str, path: str, **options: Any) -> Any:
@@ -116,6 +124,31 @@ async def test_a_command_that_begins_when_nobody_waits_for_it_any_more_is_ended(
     await until(lambda: len(engine.commands) == 2, "the command that kills it")
     assert "RAFTSMAN_SESSION=m1; then kill -9" in engine.commands[1][-1]
     await until(lambda: "POST /exec/e2/start" in engine.asked and not docker_hands._background)
+
+
+async def left_behind(engine: Engine) -> None:
+    """Start a command whose answer is lost, and go."""
+    engine.starting = never
+    entering = asyncio.ensure_future(entered())
+    await until(lambda: "POST /exec/e1/start" in engine.asked)
+    entering.cancel()
+    await asyncio.gather(entering, return_exceptions=True)
+
+
+async def test_a_command_that_has_no_process_yet_is_killed_again_until_it_is_over(engine: Engine) -> None:
+    engine.misses = 2
+    await left_behind(engine)
+    await until(lambda: not docker_hands._background, "the end of the command")
+    assert len(engine.commands) == 4
+    assert engine.asked[-1] == "GET /exec/e1/json", "the engine's word was the last"
+
+
+async def test_a_command_that_no_signal_reaches_is_left_alone_once_it_runs(engine: Engine) -> None:
+    engine.shell = False
+    engine.looks = [{"Running": True, "ExitCode": None, "Pid": 0}] * 4 + [{"Running": True, "ExitCode": None, "Pid": 1}]
+    await left_behind(engine)
+    await until(lambda: not docker_hands._background)
+    assert len(engine.commands) == 4, "the work, two tries while it had no process, and the last"
 
 
 async def test_a_command_whose_terminal_nobody_waits_for_any_more_is_ended(
@@ -200,6 +233,7 @@ async def test_a_new_size_is_asked_for_at_once_after_a_refusal(engine: Engine, m
     engine.size = None
     await one.resize(50, 132)
     await until(lambda: engine.sizes == ["24x80", "50x132"])
+    engine.looks = [{"Running": False, "ExitCode": 0}]
     await one.close()
 
 
@@ -212,6 +246,7 @@ async def test_after_the_last_try_nothing_is_waited_for(engine: Engine, monkeypa
     engine.size = None
     await one.resize(50, 132)
     assert engine.sizes == ["24x80", "50x132"], "the next one has its tries"
+    engine.looks = [{"Running": False, "ExitCode": 0}]
     await one.close()
 
 

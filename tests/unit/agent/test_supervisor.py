@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
+from agent import clearing
 from agent.driver import DriverUnavailableError, Exit, Instance, InstanceState, LogsGoneError, RunId, RunSpec, run_name
 from agent.lookout import RETRY_S
 from agent.output import LOOK_S
@@ -328,6 +329,33 @@ async def test_superseded_runs_end_before_anything_new_starts(bench: Bench) -> N
     await until(lambda: bench.driver.stops, "the stop of the other agent's run")
     assert bench.driver.starts == []
     bench.driver.end(theirs.name, Exit(code=143))
+    await bench.wait_state(new, AllocState.RUNNING)
+
+
+async def test_a_replaced_run_that_cannot_be_ended_keeps_only_its_own_successor_from_starting(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clearing, "CLEAR_S", 0.05)
+    stuck, new, other, ended = key_of("moved"), key_of("moved", attempt=2), key_of("other"), key_of("quick")
+    for one in (planted(stuck, node="node-2"), planted(ended, node="node-2")):
+        bench.driver.plant(one)
+    really = bench.driver.stop
+
+    async def stop(name: str, *, signal: str, timeout_ms: int) -> None:
+        if name == name_of(stuck):
+            bench.driver.stops.append((name, signal, timeout_ms))
+            raise DriverUnavailableError("it did not receive an exit event")
+        await really(name, signal=signal, timeout_ms=timeout_ms)
+
+    monkeypatch.setattr(bench.driver, "stop", stop)
+    quick = replace(ended, attempt=2)
+    wanted = [assignment_of(one, fake_task()) for one in (new, other, quick)]
+    await bench.assign(*wanted, superseded=(stuck, ended))
+    for key in (other, quick):
+        await bench.wait_state(key, AllocState.RUNNING)
+    await until(lambda: len([one for one in bench.driver.stops if one[0] == name_of(stuck)]) > 1, "another try")
+    assert name_of(new) not in bench.driver.starts
+    monkeypatch.setattr(bench.driver, "stop", really)
     await bench.wait_state(new, AllocState.RUNNING)
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import socket
+import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -502,6 +505,26 @@ async def test_an_agent_without_a_place_for_its_socket_works_without_one_unless_
     made.side._needed = True
     with pytest.raises(OSError):
         await made.side.start()
+
+
+@pytest.mark.parametrize(
+    ("container", "mounts", "shared"),
+    [(False, None, True), (True, "mnt:[1]", True), (True, "mnt:[2]", False), (True, None, False)],
+)
+def test_an_engine_sees_the_paths_of_an_agent_in_a_container_only_with_the_same_mounts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, container: bool, mounts: str | None, shared: bool
+) -> None:
+    for pid, where in (("self", "mnt:[1]"), (str(os.getpid()), mounts)):
+        (tmp_path / pid / "ns").mkdir(parents=True)
+        if where is not None:  # else nobody may look at it
+            (tmp_path / pid / "ns" / "mnt").symlink_to(where)
+    monkeypatch.setattr(place, "PROC", tmp_path)
+    monkeypatch.setattr(place, "MARKS", (tmp_path / "self",) if container else ())
+    with tempfile.TemporaryDirectory() as short, socket.socket(socket.AF_UNIX) as engine:
+        engine.bind(f"{short}/engine")
+        engine.listen()
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{short}/engine")
+        assert place.shares_paths() is shared
 
 
 # ---------------------------------------------------------------------------- what is known of services

@@ -76,7 +76,7 @@ async def test_a_node_belongs_to_whoever_registered_it_first(api: Api) -> None:
 async def test_a_heartbeat_of_an_unknown_node_asks_it_to_register(api: Api) -> None:
     answer = await api.agents.heartbeat(pb.HeartbeatRequest(node_id="a", sequence=4), call("agent:n1"))
     assert (answer.register_again, answer.sequence) == (True, 4)
-    assert api.liveness.age_ms("a") == -1
+    assert "a" not in api.liveness._heard
     await api.register("a")
     answer = await api.agents.heartbeat(pb.HeartbeatRequest(node_id="a"), call("agent:n1"))
     assert not answer.register_again

@@ -59,6 +59,15 @@ def test_no_node_is_lost_before_one_bound_after_the_election(liveness: Liveness,
     assert liveness.judge([node("a")]) is not None
 
 
+def test_who_was_never_heard_has_been_silent_since_the_election_at_least(liveness: Liveness, clock: Clock) -> None:
+    liveness.begin()
+    clock.now += 90
+    assert liveness.age_ms("a") == 90_000
+    liveness.beat("a")
+    clock.now += 2
+    assert (liveness.age_ms("a"), liveness.age_ms("b")) == (2_000, 92_000)
+
+
 def test_what_was_heard_under_an_earlier_leadership_counts_for_nothing(liveness: Liveness, clock: Clock) -> None:
     liveness.beat("a")
     liveness.end()
@@ -160,10 +169,12 @@ def test_mass_loss_is_braked_and_shown(liveness: Liveness, clock: Clock) -> None
     assert BRAKED._value.get() == 0
 
 
-def test_a_forgotten_node_is_forgotten_here_too(liveness: Liveness) -> None:
+def test_a_forgotten_node_is_forgotten_here_too(liveness: Liveness, clock: Clock) -> None:
+    clock.now += 5
     liveness.beat("a")
+    assert liveness.age_ms("a") == 0
     liveness.judge([])
-    assert liveness.age_ms("a") == -1
+    assert liveness.age_ms("a") == 5_000, "as one of which nothing was ever heard"
 
 
 def lost_at(liveness: Liveness, nodes: list[Node]) -> set[str]:
