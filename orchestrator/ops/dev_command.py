@@ -151,10 +151,16 @@ def kill_leader(data: Path | None, output: str) -> None:
 @data_option
 @click.option("--after", type=click.FloatRange(min=0), default=0.0, help="Wait so many seconds first.")
 def restart(name: str, data: Path | None, after: float) -> None:
-    """Start a peer, agent or gateway again, with its directory and ports; ends it first if it runs."""
+    """Start a peer, agent or gateway again, with its directory and ports; ends it first if it runs. Returns when it
+    serves."""
     cluster = attached(data)
     time.sleep(after)
-    asyncio.run(cluster.restart(name))
+
+    async def again() -> None:
+        await cluster.restart(name)
+        await cluster.wait_serving(name)
+
+    asyncio.run(again())
     click.echo(f"restarted {name}", err=True)
 
 
