@@ -37,6 +37,7 @@ from agent.registry import DRIVERS, DriverSettings
 from agent.runspec import NodeFacts
 from agent.session import Session
 from agent.sessions import SessionServer
+from agent.steady import SteadyClock
 from agent.store import Store, boot_id
 from agent.supervisor import Supervisor
 from agent.usage import Usage
@@ -94,6 +95,9 @@ class Agent:
             system = machine.system()
             this_boot = boot_id()
             asking = Asking(lambda: store.node_id)
+            now_ms = SteadyClock(
+                this_boot, saved=store.read_json("clock.json"), save=lambda value: store.write_json("clock.json", value)
+            )
             supervisor = Supervisor(
                 store=store,
                 drivers=drivers,
@@ -124,6 +128,7 @@ class Agent:
                 acknowledged=lambda key: not self.outbox.has(key),
                 settle=asking.settle,
                 progress=asking.tell,
+                now_ms=now_ms,
                 check_host=_check_host(settings.publish_address),
             )
 

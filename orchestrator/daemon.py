@@ -78,12 +78,13 @@ from orchestrator.leader.liveness import Liveness
 from orchestrator.leader.loop import LeaderLoop
 from orchestrator.leader.placements import install_placements
 from orchestrator.replication import transport
+from orchestrator.replication.cluster_clock import ClusterClock
 from orchestrator.replication.datadir import DataDirectory, open_data_directory
 from orchestrator.replication.epochs import EpochLog
 from orchestrator.replication.journals import FileJournals
 from orchestrator.replication.link import OUT_OF_TIME
 from orchestrator.replication.machine import ClusterMachine, admission_payload
-from orchestrator.replication.propose import Proposer, unix_ms
+from orchestrator.replication.propose import Proposer
 from orchestrator.replication.settings import EngineConfig
 from orchestrator.replication.snapshots import FileSnapshots
 from orchestrator.replication.whereabouts import Whereabouts
@@ -141,6 +142,7 @@ class Peer:
 
         # The replicated log and the state that it drives.
         self._state_machine = ClusterMachine()
+        clock_ms = ClusterClock(lambda: self._state().time_ms)
         self._past = Past(self._state_machine, self._state, settle_s=SETTLE_S)
         machine = HashingMachine(self._past)
         self._whereabouts = Whereabouts(settings.id, settings.peers)
@@ -160,7 +162,7 @@ class Peer:
             network=network,
             incarnation=self._directory.incarnation,
             fresh=self._directory.fresh,
-            admission_payload=lambda cluster, disks: admission_payload(cluster, disks, time_ms=unix_ms()),
+            admission_payload=lambda cluster, disks: admission_payload(cluster, disks, time_ms=clock_ms()),
             refused=lambda peer_id, reason: self._judge_refusals(),
             retired=self._retired,
             check_first=lambda: _check_members(self._directory, settings),
@@ -170,12 +172,17 @@ class Peer:
                 snapshot_rest=SNAPSHOT_REST,
             ),
         )
-        proposer = Proposer(self.log)
+        proposer = Proposer(self.log, clock_ms=clock_ms)
 
         # The leader's part.
         self._liveness = Liveness()
         self._loop = LeaderLoop(
-            self.log, proposer, StateCluster(self._state), self._liveness, decide=plan.Planner().decide
+            self.log,
+            proposer,
+            StateCluster(self._state),
+            self._liveness,
+            decide=plan.Planner().decide,
+            clock_ms=clock_ms,
         )
         self._loop_task: asyncio.Task[None] | None = None
         self._past_task: asyncio.Task[None] | None = None
@@ -223,8 +230,8 @@ class Peer:
         servicers = (
             writes,
             reads,
-            Explain(self.log, self._state, self._past, self._forwarder),
-            Foresight(self.log, self._state, policy),
+            Explain(self.log, self._state, self._past, self._forwarder, clock_ms=clock_ms),
+            Foresight(self.log, self._state, policy, clock_ms=clock_ms),
             Namespaces(proposer, self._state, reads.info),
             PeerChanges(self.log, proposer, self._state),
             Watch(self.log, self._state, Feed(self.log, self._state)),
@@ -232,7 +239,12 @@ class Peer:
             StateHashes(self.log, machine, self._forwarder, peer_id=settings.id),
             logs,
             sessions,
-            Drains(self._state, reads.info, resolve_node=lambda text: resolve_node(self._state(), text)),
+            Drains(
+                self._state,
+                reads.info,
+                resolve_node=lambda text: resolve_node(self._state(), text),
+                clock_ms=clock_ms,
+            ),
             Usages(hub, self._state, resolve_node=lambda text: resolve_node(self._state(), text)),
             Workloads(logs),
             discovery,

@@ -22,8 +22,8 @@ from orchestrator.contract.answers import GroupExplanation
 from orchestrator.contract.errors import InvalidError, NotFoundError, OutOfRangeError, OverloadedError, RaftsmanError
 from orchestrator.contract.foresight import KnownSpan
 from orchestrator.contract.v1 import control_pb2 as pb
+from orchestrator.replication.cluster_clock import unix_ms
 from orchestrator.replication.log import ReplicatedLog
-from orchestrator.replication.propose import unix_ms
 from orchestrator.state.state import State
 from orchestrator.state.views import cluster_view
 
