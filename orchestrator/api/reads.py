@@ -28,6 +28,7 @@ from orchestrator.replication.log import LogStatus, PeerProgress, ReplicatedLog
 from orchestrator.state import views
 from orchestrator.state.allocations import LAST_LIVE
 from orchestrator.state.distinct import distinct
+from orchestrator.state.holding import is_held_back
 from orchestrator.state.state import Rows, State
 from orchestrator.state.status import job_status
 
@@ -116,6 +117,8 @@ class Reads:
         now = Revision(version=job.version, spec=job.spec, time_ms=job.modify_time_ms, stable=stable)
         for revision in (now, *reversed(job.history)):
             codec.encode(revision, response.versions.add())
+        if is_held_back(job) and job.rollout is not None:
+            response.held_version, response.base_version = job.version, job.rollout.base_version
         return response
 
     async def get_allocation(self, request: pb.GetAllocationRequest, call: Call) -> pb.GetAllocationResponse:

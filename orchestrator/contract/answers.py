@@ -136,10 +136,15 @@ class JobAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobVersions:
-    """Message ``ListJobVersionsResponse``: the newest first, the current one included."""
+    """Message ``ListJobVersionsResponse``: the newest first, the current one included.
+
+    ``held_version``: the newest while it must not spread (not promoted, or its rollout is paused or failed), else 0;
+    ``base_version``: at which what is missing is placed meanwhile."""
 
     versions: tuple[Revision, ...] = ()
     read: ReadInfo = ReadInfo()
+    held_version: int = 0
+    base_version: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -303,12 +303,16 @@ class ListJobVersionsRequest(_message.Message):
     def __init__(self, job: _Optional[_Union[JobKey, _Mapping]] = ..., read: _Optional[_Union[ReadOptions, _Mapping]] = ...) -> None: ...
 
 class ListJobVersionsResponse(_message.Message):
-    __slots__ = ("versions", "read")
+    __slots__ = ("versions", "read", "held_version", "base_version")
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
     READ_FIELD_NUMBER: _ClassVar[int]
+    HELD_VERSION_FIELD_NUMBER: _ClassVar[int]
+    BASE_VERSION_FIELD_NUMBER: _ClassVar[int]
     versions: _containers.RepeatedCompositeFieldContainer[_types_pb2.Revision]
     read: ReadInfo
-    def __init__(self, versions: _Optional[_Iterable[_Union[_types_pb2.Revision, _Mapping]]] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ...) -> None: ...
+    held_version: int
+    base_version: int
+    def __init__(self, versions: _Optional[_Iterable[_Union[_types_pb2.Revision, _Mapping]]] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ..., held_version: _Optional[int] = ..., base_version: _Optional[int] = ...) -> None: ...
 
 class ExplainJobRequest(_message.Message):
     __slots__ = ("job", "read")
