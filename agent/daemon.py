@@ -25,7 +25,7 @@ import structlog
 
 from agent import certificates
 from agent.asking import Asking
-from agent.config import DEFAULT_PORTS, AgentSettings, load, split_address
+from agent.config import DEFAULT_PORTS, AgentSettings, load
 from agent.discovery import Directory
 from agent.dns.listen import resolver_for_containers, serve_dns
 from agent.driver import Driver, DriverInfo
@@ -43,6 +43,7 @@ from agent.supervisor import Supervisor
 from agent.usage import Usage
 from agent.workload.place import shares_paths, socket_directory
 from agent.workload.side import WorkloadSide
+from orchestrator.contract.address import split_address
 from orchestrator.contract.channel import TlsFiles
 from orchestrator.contract.errors import RaftsmanError, StartupError
 from orchestrator.contract.loop import run_on_loop

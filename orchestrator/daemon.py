@@ -68,8 +68,9 @@ from orchestrator.api.status import StatusServer
 from orchestrator.api.usage import Usages
 from orchestrator.api.watch import HashingMachine, StateHashes, Watch
 from orchestrator.api.workload import Workloads
-from orchestrator.config import PeerSettings, load, split_address
+from orchestrator.config import PeerSettings, load
 from orchestrator.contract import channel
+from orchestrator.contract.address import split_address
 from orchestrator.contract.errors import RaftsmanError, StartupError
 from orchestrator.contract.loop import run_on_loop
 from orchestrator.contract.v1 import agent_pb2, control_pb2
@@ -87,6 +88,7 @@ from orchestrator.replication.machine import ClusterMachine, admission_payload
 from orchestrator.replication.propose import Proposer
 from orchestrator.replication.settings import EngineConfig
 from orchestrator.replication.snapshots import FileSnapshots
+from orchestrator.replication.turns import EXIT_STORAGE
 from orchestrator.replication.whereabouts import Whereabouts
 from orchestrator.scheduling import registry
 from orchestrator.state.resize import may_resize
@@ -101,6 +103,8 @@ logger = structlog.get_logger("raftsman.peer")
 STOP_GRACE_S = 0.5
 """Calls in flight get this long when the peer stops; the whole stop is bounded by ``STOP_S``."""
 STOP_S = 2.0
+WATCH_DISK_S = 2.0
+"""How often this peer looks whether its directory is still there."""
 WAITS_S = 2.0
 """What a peer still waits for is told after so long, and looked at again so often."""
 GOODBYE_S = 2.0
@@ -187,6 +191,7 @@ class Peer:
         self._loop_task: asyncio.Task[None] | None = None
         self._past_task: asyncio.Task[None] | None = None
         self._wait_task: asyncio.Task[None] | None = None
+        self._disk_task: asyncio.Task[None] | None = None
 
         # What callers reach.
         self._forwarder = Forwarder(
@@ -303,6 +308,7 @@ class Peer:
         self._loop_task = asyncio.create_task(self._loop.run(), name="leader")
         self._past_task = asyncio.create_task(self._past.run(), name="past")
         self._wait_task = asyncio.create_task(self._tell_what_it_waits_for(), name="waits for")
+        self._disk_task = asyncio.create_task(self._watch_disk(), name="disk")
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
         for name in (CONTROL, AGENTS):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -318,7 +324,7 @@ class Peer:
             async with asyncio.timeout(STOP_S):
                 await self._health.enter_graceful_shutdown()
                 self._forwarder.leave()
-                for task in (self._loop_task, self._past_task, self._wait_task):
+                for task in (self._loop_task, self._past_task, self._wait_task, self._disk_task):
                     if task is not None:
                         task.cancel()
                         await asyncio.gather(task, return_exceptions=True)
@@ -383,6 +389,20 @@ class Peer:
             if waits_for and waits_for != told and not self._took_part:
                 told = waits_for
                 logger.warning("waiting", reason=waits_for)
+
+    async def _watch_disk(self) -> None:
+        """A peer whose directory is gone from under it ends, as after any other failure of its disk."""
+        while True:
+            await asyncio.sleep(WATCH_DISK_S)
+            with contextlib.suppress(OSError):  # the next write will tell
+                if what := self._directory.displaced():
+                    logger.critical(
+                        "replication.disk_failed",
+                        exit_status=EXIT_STORAGE,
+                        error=f"{what}: put it back and start the peer again, or start it with an empty directory "
+                        "while the others are a majority without it; it catches up before it votes",
+                    )
+                    os._exit(EXIT_STORAGE)
 
     def _judge_refusals(self) -> None:
         """A peer that was never part of a majority must not wait for one that refuses it; one that was stays.

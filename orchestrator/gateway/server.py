@@ -12,6 +12,7 @@ import click
 import structlog
 
 from orchestrator.client.aio import Client
+from orchestrator.contract.address import is_address, split_address
 from orchestrator.contract.channel import TlsFiles
 from orchestrator.contract.errors import PreconditionError, StartupError
 
@@ -34,16 +35,16 @@ def command(
     """
     if tls is None and not insecure:
         raise click.UsageError("--tls DIR is needed: the gateway proves who it is (make one with `raftsman certs`)")
-    host, colon, port = listen.rpartition(":")
-    if not colon or not port.isdigit():
+    if not is_address(listen, any_port=True):
         raise click.UsageError(f"--listen: expected HOST:PORT, got {listen!r}")
+    host, port = split_address(listen)
     files = TlsFiles.in_directory(tls) if tls else None
     if files is not None:
         for path in (files.ca, files.cert, files.key):
             if not path.is_file():
                 raise StartupError(f"{path} is missing; make certificates with `raftsman certs`")
     addresses = [address for address in endpoints.split(",") if address]
-    asyncio.run(serve(addresses, files, host.strip("[]"), int(port), allow_host, dev_data))
+    asyncio.run(serve(addresses, files, host, port, allow_host, dev_data))
 
 
 async def serve(

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import datetime
 import re
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from orchestrator.contract.channel import TlsFiles, server_credentials
 from orchestrator.contract.errors import NoLeaderError
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.ops import certs
+from orchestrator.replication.turns import EXIT_STORAGE
 from tests.integration.peer_processes import PeerCluster, eventually, peer_cluster
 
 pytestmark = pytest.mark.cluster
@@ -276,3 +278,12 @@ async def test_a_first_start_says_everywhere_whom_it_waits_for(tmp_path: Path) -
         assert await waits() == ""
     finally:
         await cluster.stop()
+
+
+async def test_a_peer_whose_directory_is_deleted_under_it_does_not_go_on(tmp_path: Path) -> None:
+    async with peer_cluster(tmp_path, count=1) as cluster:
+        await cluster.leader()
+        shutil.rmtree(tmp_path / "p1")
+        assert await cluster.ended("p1") == EXIT_STORAGE
+        assert f"{tmp_path / 'p1'} (or the lock in it) was deleted or moved while this peer ran" in cluster.log("p1")
+        cluster.dismiss("p1")
