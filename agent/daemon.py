@@ -1,8 +1,8 @@
 """Builds and runs an agent: the one place that reads settings and connects the parts; also ``raftsman agent``.
 
 Owns: the order of starting and stopping. The rule: what can be refused is refused before anything is started, with the
-way to proceed. SIGTERM and SIGINT end the agent only: what it started goes on, and the next agent on the same data
-directory adopts it.
+way to proceed. SIGTERM, SIGINT and SIGHUP end the agent only: what it started goes on, and the next agent on the same
+data directory adopts it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import contextlib
 import datetime
 import logging
 import os
-import signal
 import socket
 import sys
 import time
@@ -48,6 +47,7 @@ from orchestrator.contract.channel import TlsFiles
 from orchestrator.contract.errors import RaftsmanError, StartupError
 from orchestrator.contract.loop import run_on_loop
 from orchestrator.contract.model import NodeSpec, Resources, str_map
+from orchestrator.contract.signals import ending_signals
 
 VERSION = "0.1.0"
 WARN_BEFORE = datetime.timedelta(days=30)
@@ -389,10 +389,10 @@ def configure_logging(level: str) -> None:
 
 
 async def serve(settings: AgentSettings) -> None:
-    """Run an agent until SIGTERM or SIGINT."""
+    """Run an agent until a signal ends it (``ending_signals``)."""
     agent = Agent(settings)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in ending_signals():
         loop.add_signal_handler(number, agent.stop.set)
     await agent.run()
 

@@ -20,7 +20,6 @@ import contextlib
 import ctypes
 import logging
 import os
-import signal
 import socket
 import sys
 import uuid
@@ -73,6 +72,7 @@ from orchestrator.contract import channel
 from orchestrator.contract.address import split_address
 from orchestrator.contract.errors import RaftsmanError, StartupError
 from orchestrator.contract.loop import run_on_loop
+from orchestrator.contract.signals import ending_signals
 from orchestrator.contract.v1 import agent_pb2, control_pb2
 from orchestrator.leader.cluster import StateCluster
 from orchestrator.leader.liveness import Liveness
@@ -209,7 +209,12 @@ class Peer:
             placements=registry.summaries(),
         )
         reads = Reads(
-            self.log, self._state, facts, heartbeat_age_ms=self._liveness.age_ms, others=Others(self._forwarder)
+            self.log,
+            self._state,
+            facts,
+            heartbeat_age_ms=self._liveness.age_ms,
+            others=Others(self._forwarder),
+            reached=self._reached,
         )
         policy = control.Policy(
             allow_privileged=settings.allow_privileged,
@@ -455,10 +460,10 @@ def _version() -> str:
 
 
 async def run(settings: PeerSettings) -> None:
-    """Run a peer until SIGTERM or SIGINT. Raises ``StartupError``."""
+    """Run a peer until a signal ends it (``ending_signals``). Raises ``StartupError``."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in ending_signals():
         loop.add_signal_handler(number, stopped.set)
     # Reading the log makes nothing but what stays: looking for garbage meanwhile would take a third of the time. Nor is
     # what importing has left looked for: of 80,000 objects, 4,500.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from orchestrator.client.aio import Client
 from orchestrator.contract.address import is_address, split_address
 from orchestrator.contract.channel import TlsFiles
 from orchestrator.contract.errors import PreconditionError, StartupError
+from orchestrator.contract.signals import ending_signals
 
 logger = structlog.get_logger()
 
@@ -55,7 +57,7 @@ async def serve(
     allow_host: tuple[str, ...] = (),
     dev_data: Path | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT. Raises ``StartupError`` where the port is taken."""
+    """Serve until a signal ends it (``ending_signals``). Raises ``StartupError`` where the port is taken."""
     import socket
 
     import uvicorn
@@ -95,7 +97,10 @@ async def serve(
         )
         logger.info("gateway serves", listen=f"{host}:{port}", endpoints=endpoints)
         try:
-            await uvicorn.Server(config).serve(sockets=[listener])
+            server = uvicorn.Server(config)
+            if signal.SIGHUP in ending_signals():  # uvicorn sees to the others
+                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, setattr, server, "should_exit", True)
+            await server.serve(sockets=[listener])
         finally:
             await overview.close()
             listener.close()

@@ -7,7 +7,6 @@ import contextlib
 import fcntl
 import json
 import os
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import click
 
 from orchestrator.client import contexts
 from orchestrator.contract.errors import NotFoundError, PreconditionError, RaftsmanError
+from orchestrator.contract.signals import ending_signals
 from orchestrator.ops.cluster_file import ClusterFile, ClusterRecord
 from orchestrator.ops.dev import LocalCluster
 from orchestrator.ops.dev_plan import DRIVERS, MAX_AGENTS, MAX_PEERS
@@ -208,7 +208,7 @@ def _foreground(data: Path) -> Iterator[None]:
 async def _run(cluster: LocalCluster, *, detach: bool) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ending_signals():
         loop.add_signal_handler(number, stopped.set)
     done = False
     try:

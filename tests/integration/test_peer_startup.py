@@ -7,6 +7,7 @@ import contextlib
 import datetime
 import re
 import shutil
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -278,6 +279,17 @@ async def test_a_first_start_says_everywhere_whom_it_waits_for(tmp_path: Path) -
         assert await waits() == ""
     finally:
         await cluster.stop()
+
+
+async def test_a_terminal_that_closes_ends_a_peer_in_order(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it, and so would the peer
+    request.addfinalizer(lambda: signal.signal(signal.SIGHUP, before))
+    async with peer_cluster(tmp_path, count=1) as cluster:
+        await cluster.leader()
+        cluster.processes["p1"].send_signal(signal.SIGHUP)
+        assert await cluster.ended("p1") == 0
+        assert '"event": "stopping"' in cluster.log("p1")
+        cluster.dismiss("p1")
 
 
 async def test_a_peer_whose_directory_is_deleted_under_it_does_not_go_on(tmp_path: Path) -> None:

@@ -182,3 +182,17 @@ async def test_a_version_that_waits_for_its_promotion_is_told_from_the_one_that_
     request = pb.SteerRolloutRequest(job={"name": "web"}, action=types_pb2.ROLLOUT_ACTION_PROMOTE)
     await api.writes.steer_rollout(request, call())
     assert await held() == ([2, 1], 0, 0)
+
+
+async def test_a_peer_that_answers_elsewhere_than_the_cluster_remembers_is_told(api: Api) -> None:
+    async def found_at() -> str:
+        answer = await api.reads.cluster_status(pb.ClusterStatusRequest(), call())
+        (peer,) = answer.peers
+        return peer.found_at
+
+    assert await found_at() == ""
+    (peer,) = api.log.status().peers
+    api.reads._reached = lambda: {"p1": peer.address}
+    assert await found_at() == ""
+    api.reads._reached = lambda: {"p1": "10.9.9.9:7400"}
+    assert await found_at() == "10.9.9.9:7400"

@@ -833,3 +833,11 @@ def test_versions_mark_what_is_held_and_what_it_is_held_to(cli: Cli, world: Worl
     world.held = (0, 0)
     assert cli("versions", "web")[1].splitlines()[1].split()[:2] == ["2", "current"]
     assert "held" not in cli("versions", "web")[1]
+
+
+def test_peers_shows_an_address_that_is_out_of_date(cli: Cli, world: World) -> None:
+    moved = answers.PeerInfo(id="p1", role="leader", address="10.0.0.1:7400", found_at="10.1.0.1:7400")
+    world.status = answers.ClusterStatus(cluster_name="dev", leader_id="p1", peers=(moved,))
+    code, out, err = cli("peers")
+    assert code == 0 and "10.0.0.1:7400 (out of date: 10.1.0.1:7400)" in out
+    assert "warning: p1 answer elsewhere than the cluster remembers" in err
