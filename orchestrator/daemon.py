@@ -70,6 +70,7 @@ from orchestrator.api.workload import Workloads
 from orchestrator.config import PeerSettings, load
 from orchestrator.contract import channel
 from orchestrator.contract.address import split_address
+from orchestrator.contract.descriptors import raise_limit
 from orchestrator.contract.errors import RaftsmanError, StartupError
 from orchestrator.contract.loop import run_on_loop
 from orchestrator.contract.signals import ending_signals
@@ -461,6 +462,7 @@ def _version() -> str:
 
 async def run(settings: PeerSettings) -> None:
     """Run a peer until a signal ends it (``ending_signals``). Raises ``StartupError``."""
+    raise_limit()
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in ending_signals():

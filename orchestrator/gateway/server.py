@@ -15,6 +15,7 @@ import structlog
 from orchestrator.client.aio import Client
 from orchestrator.contract.address import is_address, split_address
 from orchestrator.contract.channel import TlsFiles
+from orchestrator.contract.descriptors import raise_limit
 from orchestrator.contract.errors import PreconditionError, StartupError
 from orchestrator.contract.signals import ending_signals
 
@@ -67,6 +68,7 @@ async def serve(
     from orchestrator.gateway.overview import Overview
     from orchestrator.gateway.security import LOOPBACK
 
+    raise_limit()
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

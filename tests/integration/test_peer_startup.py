@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import datetime
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -284,8 +285,13 @@ async def test_a_first_start_says_everywhere_whom_it_waits_for(tmp_path: Path) -
 async def test_a_terminal_that_closes_ends_a_peer_in_order(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it, and so would the peer
     request.addfinalizer(lambda: signal.signal(signal.SIGHUP, before))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    request.addfinalizer(lambda: resource.setrlimit(resource.RLIMIT_NOFILE, limits))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limits[0] - 1, limits[1]))
     async with peer_cluster(tmp_path, count=1) as cluster:
         await cluster.leader()
+        raised = resource.prlimit(cluster.processes["p1"].pid, resource.RLIMIT_NOFILE)
+        assert raised == (limits[1], limits[1]), "each agent and each watcher is a connection"
         cluster.processes["p1"].send_signal(signal.SIGHUP)
         assert await cluster.ended("p1") == 0
         assert '"event": "stopping"' in cluster.log("p1")
