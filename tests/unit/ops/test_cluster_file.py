@@ -15,7 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from agent.drivers.process_shim import start_time
 from orchestrator.contract.errors import CorruptError, StartupError
+from orchestrator.ops import leftovers
 from orchestrator.ops.cluster_file import ClusterFile, ClusterRecord, Member
 from orchestrator.ops.dev import LocalCluster
 from orchestrator.ops.ports import SEARCH, PortBlock, Ports, is_free
@@ -87,6 +89,18 @@ async def test_setting_the_machines_clock_makes_no_process_another(
     assert is_alive(ProcessId(process.pid, started_s(process.pid)))
     await end([process])
     assert started_s(process.pid) == 0
+
+
+async def test_what_agents_left_running_is_known_by_what_they_noted(tmp_path: Path) -> None:
+    process = spawn(SLEEP, tmp_path / "x.log")
+    run = tmp_path / "agents" / "n1" / "process" / "r" / "run"
+    run.parent.mkdir(parents=True)
+    ticks = start_time(process.pid)  # as the process driver notes it
+    run.write_text(f"{process.pid} {ticks} {process.pid} {ticks}")
+    ((supervisor, task),) = leftovers.tasks(tmp_path)
+    assert supervisor == task == process
+    assert is_alive(supervisor)
+    await end([process])
 
 
 LATE = """
