@@ -70,7 +70,12 @@ class Explain:
             raise InvalidError("at: expected either an index or a time, above 0", field="at")
         now_ms = self._clock_ms()
         if request.at_time_ms > now_ms:
-            raise InvalidError("at_time_ms: lies in the future", field="at_time_ms")
+            ahead_s = (request.at_time_ms - now_ms) / 1000
+            raise InvalidError(
+                f"at_time_ms: lies {ahead_s:.0f} s in the cluster's future; if you meant the past, the clock that you "
+                "counted by is ahead of the cluster's (`raftsman doctor` compares them): name an index, as events do",
+                field="at_time_ms",
+            )
         if request.at_index > self._log.status().applied_index and not request.here_only:
             await self._log.read_barrier(timeout_s=call.timeout_s(read_patience_s(self._log)))
         try:
