@@ -17,6 +17,7 @@ import pydantic
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from agent.inventory.gpu import DeclaredGpus
+from orchestrator.contract.address import is_address
 from orchestrator.contract.capabilities import parse_allowed
 from orchestrator.contract.devices import MIG_PROFILE
 from orchestrator.contract.model import MAX_DEVICES, Taint
@@ -24,7 +25,6 @@ from orchestrator.contract.settings import load_settings
 from orchestrator.contract.taints import parse as parse_taint
 
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
-ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[^:\s\[\]/]+):([0-9]{1,5})")
 RESOURCE = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 DATASET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,253}")
 DEFAULT_PORTS = (20_000, 31_999)
@@ -223,7 +223,7 @@ class AgentSettings(BaseSettings):
     @pydantic.field_validator("http")
     @classmethod
     def _http(cls, value: str) -> str:
-        if value and not is_address(value):
+        if value and not is_address(value, any_port=True):
             raise ValueError(f"{value!r}; expected host:port, for example 127.0.0.1:7481")
         return value
 
@@ -242,7 +242,7 @@ class AgentSettings(BaseSettings):
         host, _, _ = value.rpartition(":")
         if value in words:
             return value
-        if not is_address(value) or not _is_ip(host.strip("[]")):
+        if not is_address(value, any_port=info.field_name == "dns") or not _is_ip(host.strip("[]")):
             known = "auto, off" if info.field_name == "dns" else "system"
             raise ValueError(f"{value!r}; expected {known} or address:port, for example 127.0.0.1:8600")
         return value
@@ -354,23 +354,12 @@ def parse_gpu(text: str) -> DeclaredGpus:
     )
 
 
-def is_address(text: str) -> bool:
-    match = ADDRESS.fullmatch(text)
-    return match is not None and 0 <= int(match.group(2)) <= 65535
-
-
 def _is_ip(text: str) -> bool:
     try:
         ipaddress.ip_address(text)
     except ValueError:
         return False
     return True
-
-
-def split_address(text: str) -> tuple[str, int]:
-    """Host (without brackets) and port of a checked ``host:port``."""
-    host, _, port = text.rpartition(":")
-    return host.strip("[]"), int(port)
 
 
 def _parts(value: object) -> list[str]:

@@ -1,8 +1,8 @@
 """Builds and runs an agent: the one place that reads settings and connects the parts; also ``raftsman agent``.
 
 Owns: the order of starting and stopping. The rule: what can be refused is refused before anything is started, with the
-way to proceed. SIGTERM and SIGINT end the agent only: what it started goes on, and the next agent on the same data
-directory adopts it.
+way to proceed. SIGTERM, SIGINT and SIGHUP end the agent only: what it started goes on, and the next agent on the same
+data directory adopts it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import contextlib
 import datetime
 import logging
 import os
-import signal
 import socket
 import sys
 import time
@@ -25,7 +24,7 @@ import structlog
 
 from agent import certificates
 from agent.asking import Asking
-from agent.config import DEFAULT_PORTS, AgentSettings, load, split_address
+from agent.config import DEFAULT_PORTS, AgentSettings, load
 from agent.discovery import Directory
 from agent.dns.listen import resolver_for_containers, serve_dns
 from agent.driver import Driver, DriverInfo
@@ -38,15 +37,18 @@ from agent.registry import DRIVERS, DriverSettings
 from agent.runspec import NodeFacts
 from agent.session import Session
 from agent.sessions import SessionServer
+from agent.steady import SteadyClock
 from agent.store import Store, boot_id
 from agent.supervisor import Supervisor
 from agent.usage import Usage
 from agent.workload.place import shares_paths, socket_directory
 from agent.workload.side import WorkloadSide
+from orchestrator.contract.address import split_address
 from orchestrator.contract.channel import TlsFiles
 from orchestrator.contract.errors import RaftsmanError, StartupError
 from orchestrator.contract.loop import run_on_loop
 from orchestrator.contract.model import NodeSpec, Resources, str_map
+from orchestrator.contract.signals import ending_signals
 
 VERSION = "0.1.0"
 WARN_BEFORE = datetime.timedelta(days=30)
@@ -95,6 +97,9 @@ class Agent:
             system = machine.system()
             this_boot = boot_id()
             asking = Asking(lambda: store.node_id)
+            now_ms = SteadyClock(
+                this_boot, saved=store.read_json("clock.json"), save=lambda value: store.write_json("clock.json", value)
+            )
             supervisor = Supervisor(
                 store=store,
                 drivers=drivers,
@@ -125,6 +130,7 @@ class Agent:
                 acknowledged=lambda key: not self.outbox.has(key),
                 settle=asking.settle,
                 progress=asking.tell,
+                now_ms=now_ms,
                 check_host=settings.reach or _check_host(settings.publish_address),
             )
 
@@ -390,10 +396,10 @@ def configure_logging(level: str) -> None:
 
 
 async def serve(settings: AgentSettings) -> None:
-    """Run an agent until SIGTERM or SIGINT."""
+    """Run an agent until a signal ends it (``ending_signals``)."""
     agent = Agent(settings)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in ending_signals():
         loop.add_signal_handler(number, agent.stop.set)
     await agent.run()
 

@@ -42,6 +42,7 @@ from agent.records import Hold, Record
 from agent.repeats import Repeats
 from agent.runs import TaskRun, find_run
 from agent.runspec import NodeFacts, rather_elsewhere, run_spec
+from agent.steady import wall_ms
 from agent.store import Store
 from agent.turns import Turns
 from agent.workload.side import WorkloadSide
@@ -89,7 +90,8 @@ async def _as_found(_key: AssignmentKey, _version: int, _image: str, digest: str
 
 class Supervisor:
     """``report`` gets every observation worth sending; ``acknowledged`` says whether a key has none waiting; ``settle``
-    is ``pins.Settle``; ``progress`` hears how far the start of an allocation has come."""
+    is ``pins.Settle``; ``progress`` hears how far the start of an allocation has come. ``now_ms`` measures (an agent's:
+    ``SteadyClock``); ``noted_ms`` is the clock on the wall, by which engines note when something ended."""
 
     def __init__(
         self,
@@ -102,7 +104,8 @@ class Supervisor:
         acknowledged: Callable[[AssignmentKey], bool] = lambda _key: True,
         settle: pins.Settle = _as_found,
         progress: Callable[[AssignmentKey, str], None] = lambda _key, _text: None,
-        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        now_ms: Callable[[], int] = wall_ms,
+        noted_ms: Callable[[], int] = wall_ms,
         refresh_s: float = REFRESH_S,
         check_host: str = "127.0.0.1",
         workload: Callable[[Callable[[], Mapping[AssignmentKey, Record]]], WorkloadSide] | None = None,
@@ -133,7 +136,7 @@ class Supervisor:
             self,
             cluster_id=lambda: store.cluster_id,
             metrics=metrics,
-            now_ms=now_ms,
+            now_ms=noted_ms,
             refresh_s=refresh_s,
         )
         self._clearing = Clearing(drivers, self.lookout, lambda: store.cluster_id, self.records)

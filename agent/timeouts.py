@@ -19,7 +19,8 @@ def overdue(group: GroupSpec, since_ms: int, current: Iterable[Instance], now_ms
     if not timeouts or not since_ms:
         return ""
     for one in sorted(current, key=lambda found: found.run.task):
-        until_ms = now_ms if one.running else one.exit.ended_ms if one.exit is not None else 0
+        # An end is noted by the clock on the wall, and that may have been set ahead since the run began.
+        until_ms = now_ms if one.running else min(now_ms, one.exit.ended_ms) if one.exit is not None else 0
         if one.run.task in timeouts and until_ms - since_ms >= timeouts[one.run.task]:
             return one.run.task
     return ""

@@ -15,11 +15,11 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from orchestrator.contract.address import is_address
 from orchestrator.contract.capabilities import parse_allowed
 from orchestrator.contract.settings import load_settings
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
-ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[^:\s\[\]/]+):([0-9]{1,5})")
 MAX_PEERS = 9
 
 
@@ -70,7 +70,7 @@ class PeerSettings(BaseSettings):
     @pydantic.field_validator("listen", "http")
     @classmethod
     def _address(cls, value: str) -> str:
-        if not is_address(value):
+        if not is_address(value, any_port=True):
             raise ValueError(f"{value!r}; expected host:port, for example 0.0.0.0:7400")
         return value
 
@@ -120,14 +120,3 @@ def parse_peers(text: str) -> dict[str, str]:
             raise ValueError(f"{peer_id} is there twice")
         found[peer_id] = address
     return found
-
-
-def is_address(text: str) -> bool:
-    match = ADDRESS.fullmatch(text)
-    return match is not None and 0 <= int(match.group(2)) <= 65535
-
-
-def split_address(text: str) -> tuple[str, int]:
-    """Host (without brackets) and port of a checked ``host:port``."""
-    host, _, port = text.rpartition(":")
-    return host.strip("[]"), int(port)

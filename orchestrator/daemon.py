@@ -20,7 +20,6 @@ import contextlib
 import ctypes
 import logging
 import os
-import signal
 import socket
 import sys
 import uuid
@@ -68,24 +67,29 @@ from orchestrator.api.status import StatusServer
 from orchestrator.api.usage import Usages
 from orchestrator.api.watch import HashingMachine, StateHashes, Watch
 from orchestrator.api.workload import Workloads
-from orchestrator.config import PeerSettings, load, split_address
+from orchestrator.config import PeerSettings, load
 from orchestrator.contract import channel
+from orchestrator.contract.address import split_address
+from orchestrator.contract.descriptors import raise_limit
 from orchestrator.contract.errors import RaftsmanError, StartupError
 from orchestrator.contract.loop import run_on_loop
+from orchestrator.contract.signals import ending_signals
 from orchestrator.contract.v1 import agent_pb2, control_pb2
 from orchestrator.leader.cluster import StateCluster
 from orchestrator.leader.liveness import Liveness
 from orchestrator.leader.loop import LeaderLoop
 from orchestrator.leader.placements import install_placements
 from orchestrator.replication import transport
+from orchestrator.replication.cluster_clock import ClusterClock
 from orchestrator.replication.datadir import DataDirectory, open_data_directory
 from orchestrator.replication.epochs import EpochLog
 from orchestrator.replication.journals import FileJournals
 from orchestrator.replication.link import OUT_OF_TIME
 from orchestrator.replication.machine import ClusterMachine, admission_payload
-from orchestrator.replication.propose import Proposer, unix_ms
+from orchestrator.replication.propose import Proposer
 from orchestrator.replication.settings import EngineConfig
 from orchestrator.replication.snapshots import FileSnapshots
+from orchestrator.replication.turns import EXIT_STORAGE
 from orchestrator.replication.whereabouts import Whereabouts
 from orchestrator.scheduling import registry
 from orchestrator.state.resize import may_resize
@@ -100,6 +104,8 @@ logger = structlog.get_logger("raftsman.peer")
 STOP_GRACE_S = 0.5
 """Calls in flight get this long when the peer stops; the whole stop is bounded by ``STOP_S``."""
 STOP_S = 2.0
+WATCH_DISK_S = 2.0
+"""How often this peer looks whether its directory is still there."""
 WAITS_S = 2.0
 """What a peer still waits for is told after so long, and looked at again so often."""
 GOODBYE_S = 2.0
@@ -141,6 +147,7 @@ class Peer:
 
         # The replicated log and the state that it drives.
         self._state_machine = ClusterMachine()
+        clock_ms = ClusterClock(lambda: self._state().time_ms)
         self._past = Past(self._state_machine, self._state, settle_s=SETTLE_S)
         machine = HashingMachine(self._past)
         self._whereabouts = Whereabouts(settings.id, settings.peers)
@@ -160,7 +167,7 @@ class Peer:
             network=network,
             incarnation=self._directory.incarnation,
             fresh=self._directory.fresh,
-            admission_payload=lambda cluster, disks: admission_payload(cluster, disks, time_ms=unix_ms()),
+            admission_payload=lambda cluster, disks: admission_payload(cluster, disks, time_ms=clock_ms()),
             refused=lambda peer_id, reason: self._judge_refusals(),
             retired=self._retired,
             check_first=lambda: _check_members(self._directory, settings),
@@ -170,16 +177,22 @@ class Peer:
                 snapshot_rest=SNAPSHOT_REST,
             ),
         )
-        proposer = Proposer(self.log)
+        proposer = Proposer(self.log, clock_ms=clock_ms)
 
         # The leader's part.
         self._liveness = Liveness()
         self._loop = LeaderLoop(
-            self.log, proposer, StateCluster(self._state), self._liveness, decide=plan.Planner().decide
+            self.log,
+            proposer,
+            StateCluster(self._state),
+            self._liveness,
+            decide=plan.Planner().decide,
+            clock_ms=clock_ms,
         )
         self._loop_task: asyncio.Task[None] | None = None
         self._past_task: asyncio.Task[None] | None = None
         self._wait_task: asyncio.Task[None] | None = None
+        self._disk_task: asyncio.Task[None] | None = None
 
         # What callers reach.
         self._forwarder = Forwarder(
@@ -197,7 +210,12 @@ class Peer:
             placements=registry.summaries(),
         )
         reads = Reads(
-            self.log, self._state, facts, heartbeat_age_ms=self._liveness.age_ms, others=Others(self._forwarder)
+            self.log,
+            self._state,
+            facts,
+            heartbeat_age_ms=self._liveness.age_ms,
+            others=Others(self._forwarder),
+            reached=self._reached,
         )
         policy = control.Policy(
             allow_privileged=settings.allow_privileged,
@@ -223,8 +241,8 @@ class Peer:
         servicers = (
             writes,
             reads,
-            Explain(self.log, self._state, self._past, self._forwarder),
-            Foresight(self.log, self._state, policy),
+            Explain(self.log, self._state, self._past, self._forwarder, clock_ms=clock_ms),
+            Foresight(self.log, self._state, policy, clock_ms=clock_ms),
             Namespaces(proposer, self._state, reads.info),
             PeerChanges(self.log, proposer, self._state),
             Watch(self.log, self._state, Feed(self.log, self._state)),
@@ -232,7 +250,12 @@ class Peer:
             StateHashes(self.log, machine, self._forwarder, peer_id=settings.id),
             logs,
             sessions,
-            Drains(self._state, reads.info, resolve_node=lambda text: resolve_node(self._state(), text)),
+            Drains(
+                self._state,
+                reads.info,
+                resolve_node=lambda text: resolve_node(self._state(), text),
+                clock_ms=clock_ms,
+            ),
             Usages(hub, self._state, resolve_node=lambda text: resolve_node(self._state(), text)),
             Workloads(logs),
             discovery,
@@ -291,6 +314,7 @@ class Peer:
         self._loop_task = asyncio.create_task(self._loop.run(), name="leader")
         self._past_task = asyncio.create_task(self._past.run(), name="past")
         self._wait_task = asyncio.create_task(self._tell_what_it_waits_for(), name="waits for")
+        self._disk_task = asyncio.create_task(self._watch_disk(), name="disk")
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
         for name in (CONTROL, AGENTS):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -306,7 +330,7 @@ class Peer:
             async with asyncio.timeout(STOP_S):
                 await self._health.enter_graceful_shutdown()
                 self._forwarder.leave()
-                for task in (self._loop_task, self._past_task, self._wait_task):
+                for task in (self._loop_task, self._past_task, self._wait_task, self._disk_task):
                     if task is not None:
                         task.cancel()
                         await asyncio.gather(task, return_exceptions=True)
@@ -372,6 +396,20 @@ class Peer:
                 told = waits_for
                 logger.warning("waiting", reason=waits_for)
 
+    async def _watch_disk(self) -> None:
+        """A peer whose directory is gone from under it ends, as after any other failure of its disk."""
+        while True:
+            await asyncio.sleep(WATCH_DISK_S)
+            with contextlib.suppress(OSError):  # the next write will tell
+                if what := self._directory.displaced():
+                    logger.critical(
+                        "replication.disk_failed",
+                        exit_status=EXIT_STORAGE,
+                        error=f"{what}: put it back and start the peer again, or start it with an empty directory "
+                        "while the others are a majority without it; it catches up before it votes",
+                    )
+                    os._exit(EXIT_STORAGE)
+
     def _judge_refusals(self) -> None:
         """A peer that was never part of a majority must not wait for one that refuses it; one that was stays.
 
@@ -423,10 +461,11 @@ def _version() -> str:
 
 
 async def run(settings: PeerSettings) -> None:
-    """Run a peer until SIGTERM or SIGINT. Raises ``StartupError``."""
+    """Run a peer until a signal ends it (``ending_signals``). Raises ``StartupError``."""
+    raise_limit()
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in ending_signals():
         loop.add_signal_handler(number, stopped.set)
     # Reading the log makes nothing but what stays: looking for garbage meanwhile would take a third of the time. Nor is
     # what importing has left looked for: of 80,000 objects, 4,500.

@@ -11,8 +11,8 @@ import ipaddress
 
 import structlog
 
-from agent.config import split_address
 from agent.dns.server import DnsServer, Lookup, system_resolver
+from orchestrator.contract.address import split_address
 from orchestrator.contract.errors import StartupError
 
 USUAL = ("127.0.0.1", 8600)

@@ -17,8 +17,8 @@ from orchestrator.api.forward import Call
 from orchestrator.api.reads import Facts, Reads
 from orchestrator.contract.errors import OverloadedError
 from orchestrator.contract.v1 import control_pb2 as pb
+from orchestrator.replication.cluster_clock import unix_ms
 from orchestrator.replication.log import ReplicatedLog, StateMachine
-from orchestrator.replication.propose import unix_ms
 from orchestrator.state import views
 from orchestrator.state.state import State
 

@@ -16,7 +16,7 @@ from orchestrator.contract.answers import DrainStep
 from orchestrator.contract.errors import InvalidError, NotFoundError
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.foresight import drains
-from orchestrator.replication.propose import unix_ms
+from orchestrator.replication.cluster_clock import unix_ms
 from orchestrator.state.state import State
 from orchestrator.state.views import cluster_view
 

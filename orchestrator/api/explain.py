@@ -22,8 +22,8 @@ from orchestrator.contract.answers import GroupExplanation
 from orchestrator.contract.errors import InvalidError, NotFoundError, OutOfRangeError, OverloadedError, RaftsmanError
 from orchestrator.contract.foresight import KnownSpan
 from orchestrator.contract.v1 import control_pb2 as pb
+from orchestrator.replication.cluster_clock import unix_ms
 from orchestrator.replication.log import ReplicatedLog
-from orchestrator.replication.propose import unix_ms
 from orchestrator.state.state import State
 from orchestrator.state.views import cluster_view
 
@@ -70,7 +70,12 @@ class Explain:
             raise InvalidError("at: expected either an index or a time, above 0", field="at")
         now_ms = self._clock_ms()
         if request.at_time_ms > now_ms:
-            raise InvalidError("at_time_ms: lies in the future", field="at_time_ms")
+            ahead_s = (request.at_time_ms - now_ms) / 1000
+            raise InvalidError(
+                f"at_time_ms: lies {ahead_s:.0f} s in the cluster's future; if you meant the past, the clock that you "
+                "counted by is ahead of the cluster's (`raftsman doctor` compares them): name an index, as events do",
+                field="at_time_ms",
+            )
         if request.at_index > self._log.status().applied_index and not request.here_only:
             await self._log.read_barrier(timeout_s=call.timeout_s(read_patience_s(self._log)))
         try:

@@ -26,8 +26,8 @@ from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.foresight.job_diff import job_diff
 from orchestrator.foresight.rebalance import rebalance
 from orchestrator.foresight.what_if import what_if
+from orchestrator.replication.cluster_clock import unix_ms
 from orchestrator.replication.log import ReplicatedLog
-from orchestrator.replication.propose import unix_ms
 from orchestrator.state import commands as cmd
 from orchestrator.state.snapshot import Image, capture
 from orchestrator.state.state import State

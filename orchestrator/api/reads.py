@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,6 +28,7 @@ from orchestrator.replication.log import LogStatus, PeerProgress, ReplicatedLog
 from orchestrator.state import views
 from orchestrator.state.allocations import LAST_LIVE
 from orchestrator.state.distinct import distinct
+from orchestrator.state.holding import is_held_back
 from orchestrator.state.state import Rows, State
 from orchestrator.state.status import job_status
 
@@ -60,7 +61,8 @@ async def read_info(log: ReplicatedLog, state: Callable[[], State], read: Any, c
 
 
 class Reads:
-    """``state`` gives the current state (a snapshot may replace it); ``heartbeat_age_ms`` is the leader's memory."""
+    """``state`` gives the current state (a snapshot may replace it); ``heartbeat_age_ms`` is the leader's memory.
+    ``reached``: id -> host:port at which this peer reaches the peers, as far as it knows."""
 
     def __init__(
         self,
@@ -70,7 +72,9 @@ class Reads:
         *,
         heartbeat_age_ms: Callable[[str], int],
         others: Others,
+        reached: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
+        self._reached = reached
         self._log = log
         self._state = state
         self._facts = facts
@@ -116,6 +120,8 @@ class Reads:
         now = Revision(version=job.version, spec=job.spec, time_ms=job.modify_time_ms, stable=stable)
         for revision in (now, *reversed(job.history)):
             codec.encode(revision, response.versions.add())
+        if is_held_back(job) and job.rollout is not None:
+            response.held_version, response.base_version = job.version, job.rollout.base_version
         return response
 
     async def get_allocation(self, request: pb.GetAllocationRequest, call: Call) -> pb.GetAllocationResponse:
@@ -254,7 +260,9 @@ class Reads:
         elif status.leader_id == status.peer_id and peer.connected:
             lag = max(0, status.commit_index - peer.match_index)
         expires_ms = self._facts.cert_expires_ms if mine else peer.cert_expires_ms
+        at = self._reached().get(peer.peer_id, peer.address)
         return pb.PeerInfo(
+            found_at=at if at != peer.address else "",
             id=peer.peer_id,
             address=peer.address,
             role=str(status.role) if mine else _role(peer, status.leader_id),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.cli.following import follow as run_followed
 from orchestrator.cli.session import STALE_AFTER_S, Session, common
 from orchestrator.contract.plain import plain
 
@@ -90,7 +91,7 @@ def events(
                 if waiting is not None:
                     waiting.cancel()
 
-    asyncio.run(read())
+    run_followed(read())
 
 
 class _Names:

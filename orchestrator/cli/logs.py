@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.cli.following import follow as run_followed
 from orchestrator.cli.log_merge import PATIENCE_S, Line, lines, merged
 from orchestrator.cli.log_tasks import Tasks
 from orchestrator.cli.session import STALE_AFTER_S, Session, colors_allowed, common
@@ -123,7 +124,7 @@ def logs(
             tasks, sources = await _sources(session, client, job, task, wanted)
             return await _show(session, _Reader(client, tasks, wanted), sources, timestamps=timestamps)
 
-    code = asyncio.run(read())
+    code = run_followed(read())
     if code:
         click.get_current_context().exit(code)
 

@@ -14,6 +14,7 @@ import click
 
 from orchestrator.cli.peers import show_status
 from orchestrator.cli.session import Session, common
+from orchestrator.contract.address import is_address
 
 if TYPE_CHECKING:
     from orchestrator.client.sync import Client
@@ -53,8 +54,7 @@ def _addresses(parts: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for part in parts:
         peer, equals, address = part.partition("=")
-        host, colon, port = address.rpartition(":")
-        if not equals or not peer or not colon or not host or not port.isdecimal():
+        if not equals or not peer or not is_address(address):
             raise click.UsageError(f"{part!r}: expected ID=HOST:PORT, for example p4=10.0.0.4:7400")
         if peer in found:
             raise click.UsageError(f"{peer} is there twice")

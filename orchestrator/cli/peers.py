@@ -73,6 +73,12 @@ def peers(context: click.Context, session: Session, watch: bool, stale: bool) ->
 def show_status(session: Session, status: ClusterStatus) -> None:
     for peer in status.peers:
         _warn_of_certificate(session, peer)
+    if moved := [peer.id for peer in status.peers if peer.found_at]:
+        session.warn(
+            f"{', '.join(moved)} answer elsewhere than the cluster remembers: keep the --peers that they were started "
+            "with; 'raftsman peers replace ID ID=HOST:PORT' with an empty disk, one after the other, changes what it "
+            "remembers"
+        )
     if status.waits_for:
         session.warn(status.waits_for)
     show(
@@ -110,7 +116,7 @@ def _peers_text(status: ClusterStatus, wide: bool) -> str:
             peer.role,
             peer.lag if peer.lag >= 0 else "?",
             f"{span(peer.last_contact_ms)} ago" if peer.last_contact_ms >= 0 else "never",
-            peer.address,
+            f"{peer.address} (out of date: {peer.found_at})" if peer.found_at else peer.address,
             f"{left_ms // DAY_MS} days" if peer.cert_expires_ms else "",
             peer.version,
         ]

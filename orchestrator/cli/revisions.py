@@ -87,13 +87,19 @@ def versions(session: Session, job: str) -> None:
         for place, one in enumerate(listed):
             before = listed[place + 1].spec if place + 1 < len(listed) else None
             changed = _changes(before, one.spec) if before is not None else "the oldest that is remembered"
-            state = " ".join(word for word in ("current" if not place else "", "good" if one.stable else "") if word)
+            words = {
+                "current": not place,
+                "held": one.version == found.held_version,
+                "base": one.version == found.base_version,
+                "good": one.stable,
+            }
+            state = " ".join(word for word, holds in words.items() if holds)
             rows.append([one.version, state, age(one.time_ms), changed])
         return table(["VERSION", "STATE", "AGE", "CHANGES"], rows)
 
     show(
         session.output,
-        value=lambda: {"versions": listed, "read": found.read},
+        value=lambda: found,
         names=lambda: [str(one.version) for one in listed],
         table=text,
     )

@@ -30,21 +30,31 @@ def services(session: Session, name: str, all_namespaces: bool, watch: bool, sta
     The same names are answered in DNS by every agent: NAME.service.raftsman, NAME.NAMESPACE.service.raftsman.
     """
     namespace = "*" if all_namespaces else session.place
+    if watch:
+        from orchestrator.cli.following import follow
+
+        follow(_watch(session, name, namespace))
+        return
     with session.client() as client:
-        if not watch:
-            listed = client.list_services(name, namespace=namespace, stale=stale)
-            session.warn_if_stale(listed.read)
-            if name and not listed.services:
-                where = "any namespace" if all_namespaces else f"namespace {namespace!r}"
-                raise NotFoundError(
-                    f"no service {name!r} in {where}: a job offers one under its name where it has 'ports', or under "
-                    "the names in 'services'; 'raftsman services -A' lists all"
-                )
-            _show(session, listed.services, name, namespace)
-            return
-        known: dict[tuple[str, str], Service] = {}
-        redraw = sys.stdout.isatty() and session.output in ("table", "wide")
-        for update in client.watch_services(name, namespace=namespace):
+        listed = client.list_services(name, namespace=namespace, stale=stale)
+        session.warn_if_stale(listed.read)
+        if name and not listed.services:
+            where = "any namespace" if all_namespaces else f"namespace {namespace!r}"
+            raise NotFoundError(
+                f"no service {name!r} in {where}: a job offers one under its name where it has 'ports', or under "
+                "the names in 'services'; 'raftsman services -A' lists all"
+            )
+        _show(session, listed.services, name, namespace)
+
+
+async def _watch(session: Session, name: str, namespace: str) -> None:
+    from orchestrator.client.aio import Client
+
+    context = session.resolve()
+    known: dict[tuple[str, str], Service] = {}
+    redraw = sys.stdout.isatty() and session.output in ("table", "wide")
+    async with Client(context.endpoints, tls=context.tls, timeout_s=session.timeout_s or 30.0) as client:
+        async for update in client.watch_services(name, namespace=namespace):
             if update.full:
                 known = {}
             for one in update.services:

@@ -418,7 +418,10 @@ def _short(error: RaftsmanError) -> str:
         ("wrong_version_number", "no TLS is spoken there"),  # a peer without it, or the port of something else
         ("failed parsing http/2", "no gRPC is spoken there, or only with TLS"),
         ("lookup", "no such host"),
-        ("socket closed", "it closed the connection at once: it starts, or wants a certificate"),
+        (
+            "socket closed",
+            "it closed the connection at once: it starts, wants a certificate, or finds ours ended or not valid yet",
+        ),
         ("refused", "connection refused"),
         ("certificate has expired", "its certificate has expired"),
         ("not yet valid", "its certificate is not valid yet, or a clock is wrong"),

@@ -1,19 +1,33 @@
-"""``host:port``: what a peer is dialled at.
+"""``host:port``: where a process listens, and what a peer is dialled at.
 
-Owns: what may stand there. The rule: a mistake is found before anybody waits for an address that nothing answers at.
+Owns: what may stand there, for settings, clients and the replicated state alike. The rules: a mistake is found before
+anybody waits for an address that nothing answers at; and since ``state.peers`` judges by ``is_address``, what that
+accepts is part of what equal logs mean: another judgement needs a feature level.
 """
 
 from __future__ import annotations
 
 import re
 
-_HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
+_HOST_PORT = re.compile(r"(\[[0-9a-fA-F:]{2,45}\]|[^:\s\[\]/]{1,253}):([0-9]{1,5})")
+PORT_MAX = 65_535
+
+
+def is_address(address: object, *, any_port: bool = False) -> bool:
+    """Whether it is ``host:port``, of an IPv6 address ``[::1]:port``. ``any_port``: port 0 is one, too (to listen)."""
+    match = _HOST_PORT.fullmatch(address) if isinstance(address, str) else None
+    return match is not None and (0 if any_port else 1) <= int(match.group(2)) <= PORT_MAX
 
 
 def problem(address: object) -> str:
-    """Why it cannot be dialled, "" if it can: ``host:port``, of an IPv6 address ``[::1]:port``."""
-    match = _HOST_PORT.fullmatch(address) if isinstance(address, str) else None
-    if match is not None and 0 < int(match.group(2)) < 65_536:
+    """Why it cannot be dialled, "" if it can."""
+    if is_address(address):
         return ""
     hint = "; without a scheme such as http://" if isinstance(address, str) and "://" in address else ""
     return f"expected HOST:PORT, as in 10.0.0.1:7400 or [::1]:7400, got {str(address)[:80]!r}{hint}"
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host (without brackets) and port of a checked ``host:port``."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)

@@ -136,10 +136,15 @@ class JobAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobVersions:
-    """Message ``ListJobVersionsResponse``: the newest first, the current one included."""
+    """Message ``ListJobVersionsResponse``: the newest first, the current one included.
+
+    ``held_version``: the newest while it must not spread (not promoted, or its rollout is paused or failed), else 0;
+    ``base_version``: at which what is missing is placed meanwhile."""
 
     versions: tuple[Revision, ...] = ()
     read: ReadInfo = ReadInfo()
+    held_version: int = 0
+    base_version: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -415,7 +420,9 @@ class NodeList:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerInfo:
-    """A peer as the answering peer sees it. ``role`` is one of ``PeerRole``; ``lag`` in log entries, -1 = unknown."""
+    """A peer as the answering peer sees it. ``role`` is one of ``PeerRole``; ``lag`` in log entries, -1 = unknown.
+    ``last_contact_ms``: -1 = never; 0 while two followers are connected, which say nothing to each other. ``found_at``:
+    where it was found, if not at the replicated ``address``, which is out of date then."""
 
     id: str
     address: str = ""
@@ -427,6 +434,7 @@ class PeerInfo:
     last_contact_ms: int = -1
     cert_expires_ms: int = 0
     version: str = ""
+    found_at: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ import click
 import structlog
 
 from orchestrator.client.aio import Client
+from orchestrator.contract.address import is_address, split_address
 from orchestrator.contract.channel import TlsFiles
+from orchestrator.contract.descriptors import raise_limit
 from orchestrator.contract.errors import PreconditionError, StartupError
+from orchestrator.contract.signals import ending_signals
 
 logger = structlog.get_logger()
 
@@ -34,16 +38,16 @@ def command(
     """
     if tls is None and not insecure:
         raise click.UsageError("--tls DIR is needed: the gateway proves who it is (make one with `raftsman certs`)")
-    host, colon, port = listen.rpartition(":")
-    if not colon or not port.isdigit():
+    if not is_address(listen, any_port=True):
         raise click.UsageError(f"--listen: expected HOST:PORT, got {listen!r}")
+    host, port = split_address(listen)
     files = TlsFiles.in_directory(tls) if tls else None
     if files is not None:
         for path in (files.ca, files.cert, files.key):
             if not path.is_file():
                 raise StartupError(f"{path} is missing; make certificates with `raftsman certs`")
     addresses = [address for address in endpoints.split(",") if address]
-    asyncio.run(serve(addresses, files, host.strip("[]"), int(port), allow_host, dev_data))
+    asyncio.run(serve(addresses, files, host, port, allow_host, dev_data))
 
 
 async def serve(
@@ -54,7 +58,7 @@ async def serve(
     allow_host: tuple[str, ...] = (),
     dev_data: Path | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT. Raises ``StartupError`` where the port is taken."""
+    """Serve until a signal ends it (``ending_signals``). Raises ``StartupError`` where the port is taken."""
     import socket
 
     import uvicorn
@@ -64,6 +68,7 @@ async def serve(
     from orchestrator.gateway.overview import Overview
     from orchestrator.gateway.security import LOOPBACK
 
+    raise_limit()
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -94,7 +99,10 @@ async def serve(
         )
         logger.info("gateway serves", listen=f"{host}:{port}", endpoints=endpoints)
         try:
-            await uvicorn.Server(config).serve(sockets=[listener])
+            server = uvicorn.Server(config)
+            if signal.SIGHUP in ending_signals():  # uvicorn sees to the others
+                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, setattr, server, "should_exit", True)
+            await server.serve(sockets=[listener])
         finally:
             await overview.close()
             listener.close()

@@ -21,8 +21,9 @@ from orchestrator.contract.errors import NoLeaderError, NotLeaderError, Raftsman
 from orchestrator.leader.liveness import Liveness
 from orchestrator.leader.schedule import Templates, Timetable, minted
 from orchestrator.reconcile.sight import Sight, Views
+from orchestrator.replication.cluster_clock import unix_ms
 from orchestrator.replication.log import ReplicatedLog
-from orchestrator.replication.propose import Proposer, unix_ms
+from orchestrator.replication.propose import Proposer
 from orchestrator.state.commands import (
     Applied,
     ApplyPlan,
@@ -108,7 +109,8 @@ class Cluster(Views, Templates, Protocol):
 class LeaderLoop:
     """Run as one task for the life of the process; it sleeps while this peer does not lead.
 
-    ``clock_ms`` gives unix milliseconds, ``clock`` seconds that never go back, ``mint`` uids of runs.
+    ``clock_ms`` gives unix milliseconds (a peer's: ``ClusterClock``), ``clock`` seconds that never go back,
+    ``mint`` uids of runs.
     """
 
     def __init__(

@@ -322,6 +322,25 @@ class LocalCluster:
             record = self.record
             self._file.save(record.replacing(self._spawn(member)))
 
+    async def wait_serving(self, name: str, timeout_s: float = READY_TIMEOUT_S) -> None:
+        """Until that process accepts connections; whether there is a majority is another question.
+
+        Raises ``StartupError`` with the last log lines of one that died, ``TimeoutError_``.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            member = self._member(name)
+            host, _, port = (member.address or member.http).rpartition(":")
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection(host, int(port))
+                writer.close()
+                return
+            if not member.alive:
+                raise StartupError(f"{name} ended; the end of {member.log}:\n{last_lines(Path(member.log))}")
+            if time.monotonic() > deadline:
+                raise TimeoutError_(f"{name} does not serve after {timeout_s:g} s; its log is {member.log}")
+            await asyncio.sleep(0.05)
+
     def last_words(self, peer: str) -> str:
         """The end of its log, if its process has ended; else nothing."""
         member = self._member(peer, "peer")

@@ -7,7 +7,6 @@ import contextlib
 import fcntl
 import json
 import os
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import click
 
 from orchestrator.client import contexts
 from orchestrator.contract.errors import NotFoundError, PreconditionError, RaftsmanError
+from orchestrator.contract.signals import ending_signals
 from orchestrator.ops.cluster_file import ClusterFile, ClusterRecord
 from orchestrator.ops.dev import LocalCluster
 from orchestrator.ops.dev_plan import DRIVERS, MAX_AGENTS, MAX_PEERS
@@ -151,10 +151,16 @@ def kill_leader(data: Path | None, output: str) -> None:
 @data_option
 @click.option("--after", type=click.FloatRange(min=0), default=0.0, help="Wait so many seconds first.")
 def restart(name: str, data: Path | None, after: float) -> None:
-    """Start a peer, agent or gateway again, with its directory and ports; ends it first if it runs."""
+    """Start a peer, agent or gateway again, with its directory and ports; ends it first if it runs. Returns when it
+    serves."""
     cluster = attached(data)
     time.sleep(after)
-    asyncio.run(cluster.restart(name))
+
+    async def again() -> None:
+        await cluster.restart(name)
+        await cluster.wait_serving(name)
+
+    asyncio.run(again())
     click.echo(f"restarted {name}", err=True)
 
 
@@ -202,7 +208,7 @@ def _foreground(data: Path) -> Iterator[None]:
 async def _run(cluster: LocalCluster, *, detach: bool) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ending_signals():
         loop.add_signal_handler(number, stopped.set)
     done = False
     try:

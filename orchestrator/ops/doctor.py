@@ -234,7 +234,8 @@ async def cluster(context: contexts.Context) -> AsyncIterator[Finding]:
 
 
 async def clock(client: Client) -> AsyncIterator[Finding]:
-    """Cluster time against ours: it is the time at which the leader proposed, so a write tells it."""
+    """Cluster time against ours: a write tells it. It follows the leader's clock, or comes from one that led before and
+    was fast, and is being waited for."""
     name = f"raftsman/doctor-{os.getpid()}"
     before_ms = time.time() * 1000
     after_index = (await client.cluster_status()).read.index
@@ -247,12 +248,18 @@ async def clock(client: Client) -> AsyncIterator[Finding]:
     except (RaftsmanError, TimeoutError, StopAsyncIteration):
         return  # nothing to compare with
     skew_ms = max(before_ms - event.time_ms, event.time_ms - after_ms, 0.0)
-    text = f"the leader's clock and this one differ by {skew_ms:.0f} ms"
+    text = f"cluster time and this machine's clock differ by {skew_ms:.0f} ms"
     if skew_ms > SKEW_FAIL_MS:
-        advice = "synchronise them (chrony, systemd-timesyncd): certificates and deadlines depend on it"
+        advice = (
+            "synchronise the clocks of all peers and this one (chrony, systemd-timesyncd): certificates and deadlines "
+            "depend on them. Where all agree by now, a leader's was fast: cluster time goes at half speed until they "
+            "have caught up"
+        )
         yield Finding(check="clocks", level="fail", text=text, advice=advice)
     elif skew_ms > SKEW_WARN_MS:
         advice = "synchronise them (chrony, systemd-timesyncd)"
         yield Finding(check="clocks", level="warn", text=text, advice=advice)
     else:
-        yield Finding(check="clocks", level="ok", text=text if skew_ms else "the leader's clock agrees with this one")
+        yield Finding(
+            check="clocks", level="ok", text=text if skew_ms else "cluster time agrees with this machine's clock"
+        )

@@ -7,9 +7,10 @@ the stopping halfway would leave processes behind.
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Coroutine
 from typing import Any, TypeVar
+
+from orchestrator.contract.signals import ending_signals
 
 T = TypeVar("T")
 
@@ -28,10 +29,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
                 told = True
                 task.cancel()
 
-        numbers = [signal.SIGTERM, signal.SIGINT]
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-            numbers.append(signal.SIGHUP)
-        for number in numbers:
+        for number in ending_signals():
             asyncio.get_running_loop().add_signal_handler(number, tell)
         return await task
 

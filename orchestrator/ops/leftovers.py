@@ -13,8 +13,6 @@ import signal
 from collections.abc import Iterable
 from pathlib import Path
 
-import psutil
-
 from orchestrator.ops.engine import Container, Engine, EngineError
 from orchestrator.ops.processes import ProcessId, end, gone, send
 
@@ -69,4 +67,4 @@ def tasks(data: Path, agent: str = "*") -> list[tuple[ProcessId, ProcessId]]:
 
 def _process(pid: int, ticks: int) -> ProcessId:
     """The process with that pid that started ``ticks`` clock ticks after boot."""
-    return ProcessId(pid, psutil.boot_time() + ticks / os.sysconf("SC_CLK_TCK"))
+    return ProcessId(pid, ticks / os.sysconf("SC_CLK_TCK"))

@@ -29,7 +29,7 @@ INHERITED_FD = 3
 @dataclass(frozen=True, slots=True)
 class ProcessId:
     pid: int
-    started: float  # seconds since the epoch, as the kernel says
+    started: float  # seconds after boot, as the kernel says
 
 
 def raftsman_argv(*arguments: str) -> tuple[str, ...]:
@@ -50,11 +50,19 @@ def spawn(argv: Sequence[str], log: Path, *, env: Mapping[str, str] | None = Non
         actions.append((os.POSIX_SPAWN_DUP2, inherit, INHERITED_FD))
     environment = {**os.environ, "GRPC_ENABLE_FORK_SUPPORT": "0", "PYTHONUNBUFFERED": "1", **(env or {})}
     pid = os.posix_spawn(argv[0], list(argv), environment, file_actions=actions, setsid=True)
+    return ProcessId(pid, started_s(pid))
+
+
+def started_s(pid: int) -> float:
+    """Seconds after boot at which that process began; 0.0: there is none.
+
+    Not the time of day that ``psutil`` tells: whenever the clock is set, that is another one for every process.
+    """
     try:
-        started = psutil.Process(pid).create_time()
-    except psutil.NoSuchProcess:
-        started = time.time()
-    return ProcessId(pid, started)
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return 0.0
+    return int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
 def is_alive(process: ProcessId) -> bool:
@@ -63,7 +71,7 @@ def is_alive(process: ProcessId) -> bool:
         os.waitpid(process.pid, os.WNOHANG)
     try:
         found = psutil.Process(process.pid)
-        return abs(found.create_time() - process.started) < 0.1 and found.status() != psutil.STATUS_ZOMBIE
+        return started_s(process.pid) == process.started and found.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 

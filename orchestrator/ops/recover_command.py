@@ -10,7 +10,7 @@ import click
 
 from orchestrator.cli.output import show, table
 from orchestrator.cli.session import Session, common
-from orchestrator.config import is_address
+from orchestrator.contract.address import is_address
 from orchestrator.contract.errors import InvalidError, RaftsmanError
 from orchestrator.ops import peer_disk
 from orchestrator.ops.quiet import quietly

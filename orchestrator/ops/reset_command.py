@@ -12,7 +12,7 @@ import click
 
 from orchestrator.cli.output import show
 from orchestrator.cli.session import Session, common
-from orchestrator.config import is_address
+from orchestrator.contract.address import is_address
 from orchestrator.contract.channel import TlsFiles
 from orchestrator.contract.errors import InvalidError, NotFoundError, PreconditionError, StartupError
 from orchestrator.ops import peer_disk

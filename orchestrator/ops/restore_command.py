@@ -9,7 +9,8 @@ import click
 
 from orchestrator.cli.output import show
 from orchestrator.cli.session import Session, common
-from orchestrator.config import NAME, is_address
+from orchestrator.config import NAME
+from orchestrator.contract.address import is_address
 from orchestrator.contract.errors import InvalidError
 from orchestrator.ops import backup_file
 from orchestrator.ops.backup_command import describe

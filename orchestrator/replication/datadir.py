@@ -28,6 +28,7 @@ from orchestrator.replication.disk import Disk, RealDisk, write_atomically
 
 FORMAT_VERSION = 1
 
+LOCK = "lock"
 IDENTITY = "identity.json"
 RESTORING = "restoring"
 """Marks a directory that ``raftsman restore`` fills; the identity comes last."""
@@ -111,6 +112,22 @@ class DataDirectory:
         self._identity = replace(self._identity, removed_epoch=epoch)
         write_atomically(self._disk, self.path / IDENTITY, self._identity.encode())
 
+    def displaced(self) -> str:
+        """What became of the directory under this process, "" while it is where it was.
+
+        Files that are open can be written and flushed whatever becomes of their names: a peer whose directory was
+        deleted or moved would go on, acknowledge, and have nothing when it starts again. Raises ``OSError`` where that
+        cannot be told.
+        """
+        try:
+            named = (self.path / LOCK).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return f"{self.path} (or the lock in it) was deleted or moved while this peer ran"
+        held = os.fstat(self._lock)
+        if (named.st_dev, named.st_ino) != (held.st_dev, held.st_ino):
+            return f"{self.path} was replaced by another directory while this peer ran"
+        return ""
+
     def close(self) -> None:
         if self._lock >= 0:
             os.close(self._lock)
@@ -174,7 +191,7 @@ def lock_directory(path: Path, disk: Disk) -> int:
     """
     try:
         disk.makedirs(path)
-        lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except (FileExistsError, NotADirectoryError) as error:
         raise StartupError(f"the data directory {path} is not a directory: name another one") from error
     except PermissionError as error:
@@ -196,7 +213,7 @@ def hold_directory(path: Path) -> int:
     Without a lock file no process has ever used the directory; -1 then. Raises ``StartupError``.
     """
     try:
-        lock = os.open(path / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        lock = os.open(path / LOCK, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return -1
     except OSError as error:

@@ -170,6 +170,8 @@ class EngineLog(EngineRoom):
             )  # fmt: skip
         hello = self._membership.hellos.get(peer_id, pb.Hello())
         heard = self._heard_from.get(peer_id)
+        if peer_id in self._up and self._is_quiet(peer_id):
+            heard = now
         return PeerProgress(
             peer_id=peer_id, address=self._peers[peer_id], connected=peer_id in self._up,
             voter=self._membership.complete and self._membership.counts(peer_id), incarnation=hello.incarnation,

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from prometheus_client import Counter, Histogram
 
+from orchestrator.replication.cluster_clock import unix_ms
 from orchestrator.replication.codec import encode_entry
 from orchestrator.replication.log import ReplicatedLog
 from orchestrator.state.commands import Applied, ChangePeers, Command, Entry, Outcome, Rejected
@@ -27,12 +28,8 @@ LEADER_IDENTITY = "leader"
 """``Entry.identity`` of the leader's own commands, which carry no request id."""
 
 
-def unix_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 class Proposer:
-    """Proposes on one log. ``clock_ms`` gives unix milliseconds."""
+    """Proposes on one log. ``clock_ms`` gives unix milliseconds (a peer's: ``ClusterClock``)."""
 
     def __init__(self, log: ReplicatedLog, *, clock_ms: Callable[[], int] = unix_ms) -> None:
         self._log = log

@@ -738,6 +738,8 @@ class EngineRoom:
         self.wake()
 
     def peer_down(self, peer_id: str) -> None:
+        if peer_id in self._up and self._is_quiet(peer_id):
+            self._heard_from[peer_id] = self._clock()
         self._up.discard(peer_id)
         if self._running:
             self._core.peer_disconnected(peer_id)
@@ -746,6 +748,10 @@ class EngineRoom:
             self._elections.lost(peer_id)
             self._notify = True
             self.wake()
+
+    def _is_quiet(self, peer_id: str) -> bool:
+        """Followers say nothing to each other between elections: while their session stands, that is the contact."""
+        return not self._core.is_leader and peer_id != self._core.leader_id
 
     def session_began(self, peer_id: str, hello: pb.Hello, *, cert_expires_ms: int) -> None:
         # What the session before has left in the inbox is of the old disk, or may be.

@@ -10,9 +10,9 @@ says it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
+from orchestrator.contract.address import is_address
 from orchestrator.state.check import id_problem, range_problem
 from orchestrator.state.commands import AdmitPeers, ChangePeers, Outcome
 from orchestrator.state.state import State
@@ -20,7 +20,6 @@ from orchestrator.state.state import State
 MAX_ADMITTED = 64
 MAX_MEMBERS = 9
 """As many as ``--peers`` takes: more only makes every write slower."""
-_ADDRESS = re.compile(r"(\[[0-9a-fA-F:]{2,45}\]|[^:\s\[\]/]{1,253}):([0-9]{1,5})")
 
 
 def admit(state: State, command: AdmitPeers) -> Outcome:
@@ -94,8 +93,7 @@ def change(state: State, command: ChangePeers) -> Outcome:
 
 def address_problem(peer: str, address: str) -> str:
     """Why a peer cannot be dialled there; "" if it can."""
-    match = _ADDRESS.fullmatch(address)
-    if match is None or not 1 <= int(match.group(2)) <= 65535:
+    if not is_address(address):
         return f"the address {address[:80]!r} of peer {peer[:64]!r} must be host:port"
     return ""
 

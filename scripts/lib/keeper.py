@@ -31,11 +31,11 @@ NOTES = "*.process"
 
 def note(name: str, pid: int, directory: Path) -> Path:
     """Writes down that this process, just started, belongs to what is kept in ``directory``; where that stands."""
-    import psutil
+    from orchestrator.ops.processes import started_s
 
     file = directory / NOTES.replace("*", name)
-    with contextlib.suppress(psutil.NoSuchProcess):  # it ended at once
-        file.write_text(json.dumps({"pid": pid, "started": psutil.Process(pid).create_time()}))
+    if started := started_s(pid):  # else it ended at once
+        file.write_text(json.dumps({"pid": pid, "started": started}))
     return file
 
 

@@ -6,6 +6,9 @@ import asyncio
 import contextlib
 import datetime
 import re
+import resource
+import shutil
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +24,7 @@ from orchestrator.contract.channel import TlsFiles, server_credentials
 from orchestrator.contract.errors import NoLeaderError
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.ops import certs
+from orchestrator.replication.turns import EXIT_STORAGE
 from tests.integration.peer_processes import PeerCluster, eventually, peer_cluster
 
 pytestmark = pytest.mark.cluster
@@ -276,3 +280,28 @@ async def test_a_first_start_says_everywhere_whom_it_waits_for(tmp_path: Path) -
         assert await waits() == ""
     finally:
         await cluster.stop()
+
+
+async def test_a_terminal_that_closes_ends_a_peer_in_order(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it, and so would the peer
+    request.addfinalizer(lambda: signal.signal(signal.SIGHUP, before))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    request.addfinalizer(lambda: resource.setrlimit(resource.RLIMIT_NOFILE, limits))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limits[0] - 1, limits[1]))
+    async with peer_cluster(tmp_path, count=1) as cluster:
+        await cluster.leader()
+        raised = resource.prlimit(cluster.processes["p1"].pid, resource.RLIMIT_NOFILE)
+        assert raised == (limits[1], limits[1]), "each agent and each watcher is a connection"
+        cluster.processes["p1"].send_signal(signal.SIGHUP)
+        assert await cluster.ended("p1") == 0
+        assert '"event": "stopping"' in cluster.log("p1")
+        cluster.dismiss("p1")
+
+
+async def test_a_peer_whose_directory_is_deleted_under_it_does_not_go_on(tmp_path: Path) -> None:
+    async with peer_cluster(tmp_path, count=1) as cluster:
+        await cluster.leader()
+        shutil.rmtree(tmp_path / "p1")
+        assert await cluster.ended("p1") == EXIT_STORAGE
+        assert f"{tmp_path / 'p1'} (or the lock in it) was deleted or moved while this peer ran" in cluster.log("p1")
+        cluster.dismiss("p1")

@@ -173,6 +173,7 @@ class Life:
             metrics=Metrics(),
             report=self.hear,
             now_ms=self.now_ms,
+            noted_ms=self.now_ms,
         )
         self.whole = False
         await self.supervisor.start(without_contact=self.dice.random() < 0.1)

@@ -20,6 +20,7 @@ from orchestrator.leader.cluster import StateCluster
 from orchestrator.leader.liveness import Liveness
 from orchestrator.leader.loop import LeaderLoop
 from orchestrator.replication import snapshots
+from orchestrator.replication.cluster_clock import ClusterClock
 from orchestrator.replication.disk import Disk
 from orchestrator.replication.epochs import EpochLog
 from orchestrator.replication.journal import FileJournal
@@ -203,10 +204,11 @@ class SimPeer:
         machine = WatchedMachine(self.peer_id, self._witness)
         wire = Wire(self._wires, self.peer_id, process)
         log = self.build_log(process, base, machine, wire, fresh=fresh)
-        proposer = Proposer(log, clock_ms=self.wall_ms)
+        clock_ms = ClusterClock(lambda: machine.state.time_ms, wall_ms=self.wall_ms, monotonic=process.clock)
+        proposer = Proposer(log, clock_ms=clock_ms)
         liveness = Liveness(clock=process.clock, bound_ms=self._lost_after_ms)
         loop = LeaderLoop(
-            log, proposer, StateCluster(lambda: machine.state), liveness, decide=plan.decide, clock_ms=self.wall_ms,
+            log, proposer, StateCluster(lambda: machine.state), liveness, decide=plan.decide, clock_ms=clock_ms,
             clock=process.clock, mint=lambda: f"{self._rng.getrandbits(128):032x}",
         )  # fmt: skip
         return Life(process, wire, machine, log, proposer, liveness, loop)

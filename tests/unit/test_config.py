@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.config import load, parse_peers, split_address
+from orchestrator.config import load, parse_peers
 from orchestrator.contract.errors import StartupError
 
 GOOD: dict[str, Any] = {"id": "p1", "peers": "p1=a:1,p2=[::1]:2", "data": Path("/d"), "insecure": True}
@@ -91,5 +91,3 @@ def test_a_bad_file_is_refused(tmp_path: Path, content: str | None, text: str) -
 
 def test_addresses_may_be_ipv6() -> None:
     assert parse_peers("p1=[::1]:7400") == {"p1": "[::1]:7400"}
-    assert split_address("[::1]:7400") == ("::1", 7400)
-    assert split_address("0.0.0.0:7400") == ("0.0.0.0", 7400)

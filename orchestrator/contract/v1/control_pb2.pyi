@@ -303,12 +303,16 @@ class ListJobVersionsRequest(_message.Message):
     def __init__(self, job: _Optional[_Union[JobKey, _Mapping]] = ..., read: _Optional[_Union[ReadOptions, _Mapping]] = ...) -> None: ...
 
 class ListJobVersionsResponse(_message.Message):
-    __slots__ = ("versions", "read")
+    __slots__ = ("versions", "read", "held_version", "base_version")
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
     READ_FIELD_NUMBER: _ClassVar[int]
+    HELD_VERSION_FIELD_NUMBER: _ClassVar[int]
+    BASE_VERSION_FIELD_NUMBER: _ClassVar[int]
     versions: _containers.RepeatedCompositeFieldContainer[_types_pb2.Revision]
     read: ReadInfo
-    def __init__(self, versions: _Optional[_Iterable[_Union[_types_pb2.Revision, _Mapping]]] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ...) -> None: ...
+    held_version: int
+    base_version: int
+    def __init__(self, versions: _Optional[_Iterable[_Union[_types_pb2.Revision, _Mapping]]] = ..., read: _Optional[_Union[ReadInfo, _Mapping]] = ..., held_version: _Optional[int] = ..., base_version: _Optional[int] = ...) -> None: ...
 
 class ExplainJobRequest(_message.Message):
     __slots__ = ("job", "read")
@@ -681,7 +685,7 @@ class TaintKey(_message.Message):
     def __init__(self, key: _Optional[str] = ..., effect: _Optional[_Union[_types_pb2.TaintEffect, str]] = ...) -> None: ...
 
 class PeerInfo(_message.Message):
-    __slots__ = ("id", "address", "role", "connected", "voter", "match_index", "lag", "last_contact_ms", "cert_expires_ms", "version")
+    __slots__ = ("id", "address", "role", "connected", "voter", "match_index", "lag", "last_contact_ms", "cert_expires_ms", "version", "found_at")
     ID_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
@@ -692,6 +696,7 @@ class PeerInfo(_message.Message):
     LAST_CONTACT_MS_FIELD_NUMBER: _ClassVar[int]
     CERT_EXPIRES_MS_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    FOUND_AT_FIELD_NUMBER: _ClassVar[int]
     id: str
     address: str
     role: str
@@ -702,7 +707,8 @@ class PeerInfo(_message.Message):
     last_contact_ms: int
     cert_expires_ms: int
     version: str
-    def __init__(self, id: _Optional[str] = ..., address: _Optional[str] = ..., role: _Optional[str] = ..., connected: _Optional[bool] = ..., voter: _Optional[bool] = ..., match_index: _Optional[int] = ..., lag: _Optional[int] = ..., last_contact_ms: _Optional[int] = ..., cert_expires_ms: _Optional[int] = ..., version: _Optional[str] = ...) -> None: ...
+    found_at: str
+    def __init__(self, id: _Optional[str] = ..., address: _Optional[str] = ..., role: _Optional[str] = ..., connected: _Optional[bool] = ..., voter: _Optional[bool] = ..., match_index: _Optional[int] = ..., lag: _Optional[int] = ..., last_contact_ms: _Optional[int] = ..., cert_expires_ms: _Optional[int] = ..., version: _Optional[str] = ..., found_at: _Optional[str] = ...) -> None: ...
 
 class ClusterStatusRequest(_message.Message):
     __slots__ = ("read",)

@@ -11,6 +11,7 @@ from agent.driver import Exit
 from agent.reconcile import Stop, step
 from agent.records import Record
 from agent.runspec import NodeFacts, run_spec
+from agent.steady import SteadyClock
 from agent.store import Store
 from orchestrator.contract.batch import Origin
 from orchestrator.contract.model import AllocState, JobType, RestartPolicy, TaskRole
@@ -128,3 +129,31 @@ def test_a_payload_is_a_file_of_a_container_and_the_drivers_to_place_beside_a_pr
         assert files == ([("/raftsman/payload", payload)] if payload else [])
         assert dict(container.env).get("RAFTSMAN_PAYLOAD_FILE") == ("/raftsman/payload" if payload else None)
         assert container.payload == b""
+
+
+def test_an_end_that_a_clock_set_ahead_has_noted_is_not_late() -> None:
+    """The clock was set ahead by an hour while it ran; the agent measures by one that does not move."""
+    exit_ = Exit(code=0, ended_ms=NOW + 3_600_000 + 4_000)
+    assert step(timed(), [instance(exit_=exit_)], NOW + 4_100).record.state is AllocState.COMPLETE
+
+
+def test_the_agents_clock_does_not_move_with_the_machines_not_even_over_its_restart() -> None:
+    wall, boot = [NOW], [10_000]
+    kept: list[dict[str, object]] = []
+
+    def begin(boot_id: str = "a") -> SteadyClock:
+        return SteadyClock(
+            boot_id,
+            saved=kept[-1] if kept else None,
+            save=kept.append,
+            wall_ms=lambda: wall[0],
+            boot_ms=lambda: boot[0],
+        )
+
+    clock = begin()
+    assert clock() == NOW
+    wall[0] += 86_400_000
+    boot[0] += 1_000
+    assert clock() == begin()() == NOW + 1_000
+    boot[0] = 5
+    assert begin("b")() == wall[0], "after a boot the clock on the wall is all there is"

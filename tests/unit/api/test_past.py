@@ -256,6 +256,9 @@ async def test_what_is_not_known_is_said_with_what_is() -> None:
     for bad in (asked("web"), asked("web", 1, 1), asked("web", -1), asked("web", time_ms=api.now_ms + 1)):
         with pytest.raises(InvalidError):
             await api.explain.explain_past(bad, call())
+    # Who asks counts "5m ago" by a clock of his own.
+    with pytest.raises(InvalidError, match=r"lies 3300 s in the cluster's future; .* ahead of the cluster's"):
+        await api.explain.explain_past(asked("web", time_ms=api.now_ms + 3_300_000), call())
 
 
 async def test_another_peer_that_knows_more_is_asked() -> None:

@@ -7,6 +7,7 @@ from orchestrator.contract.errors import InvalidError, NoLeaderError, NotFoundEr
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.contract.v1 import types_pb2
 from orchestrator.state.commands import MarkNodes, NodeMark
+from orchestrator.state.features import HIGHEST
 from tests.unit.api.harness import Api, call
 
 RUNNING, FAILED = 30, 70
@@ -164,3 +165,34 @@ async def test_previous_logs_are_of_the_run_before_or_of_the_attempt_before(api:
     assert (target.previous, target.key.attempt) == (False, 1)
     api.log.lead(False)
     assert (await api.reads.log_target(pb.LogsRequest(id=which), call())).key.attempt == 2
+
+
+async def test_a_version_that_waits_for_its_promotion_is_told_from_the_one_that_is_held_to(api: Api) -> None:
+    api.state.feature_level = HIGHEST
+    await placed(api)
+    canary = {"update": {"canaries": 1, "max_unavailable": 1}}
+
+    async def held() -> tuple[list[int], int, int]:
+        answer = await api.reads.list_job_versions(pb.ListJobVersionsRequest(job={"name": "web"}), call())
+        return [one.version for one in answer.versions], answer.held_version, answer.base_version
+
+    assert await held() == ([1], 0, 0)
+    await api.submit("web", count=2, task={"command": ["sleep", "2"]}, group=canary)
+    assert await held() == ([2, 1], 2, 1)
+    request = pb.SteerRolloutRequest(job={"name": "web"}, action=types_pb2.ROLLOUT_ACTION_PROMOTE)
+    await api.writes.steer_rollout(request, call())
+    assert await held() == ([2, 1], 0, 0)
+
+
+async def test_a_peer_that_answers_elsewhere_than_the_cluster_remembers_is_told(api: Api) -> None:
+    async def found_at() -> str:
+        answer = await api.reads.cluster_status(pb.ClusterStatusRequest(), call())
+        (peer,) = answer.peers
+        return peer.found_at
+
+    assert await found_at() == ""
+    (peer,) = api.log.status().peers
+    api.reads._reached = lambda: {"p1": peer.address}
+    assert await found_at() == ""
+    api.reads._reached = lambda: {"p1": "10.9.9.9:7400"}
+    assert await found_at() == "10.9.9.9:7400"

@@ -15,7 +15,7 @@ from orchestrator.cli import rollout
 from orchestrator.client import contexts
 from orchestrator.contract import answers, model
 from orchestrator.contract.errors import InvalidError, NoLeaderError
-from orchestrator.contract.model import AllocationId, AllocState
+from orchestrator.contract.model import AllocationId, AllocState, Revision
 from orchestrator.contract.rollouts import Rollout, RolloutStatus
 from tests.unit.cli.conftest import Cli
 from tests.unit.client.fake import FakePeer, World, job_spec
@@ -820,3 +820,24 @@ def test_a_saved_context_follows_a_change_of_the_peers(
     _, _, err = cli("peers", "add", "-y", "p2=h:2")
     assert f"context here: {peer.address}, h:2" in err
     assert cli("context", "show", "here", "-o", "json")[1].count("h:2") == 1
+
+
+def test_versions_mark_what_is_held_and_what_it_is_held_to(cli: Cli, world: World) -> None:
+    one, two = job_spec("web"), replace(job_spec("web"), priority=60)
+    world.versions = [Revision(version=2, spec=two), Revision(version=1, spec=one, stable=True)]
+    world.held = (2, 1)
+    lines = [line.split() for line in cli("versions", "web")[1].splitlines()]
+    assert [line[:3] for line in lines[1:]] == [["2", "current", "held"], ["1", "base", "good"]]
+    said = json.loads(cli("versions", "web", "-o", "json")[1])
+    assert (said["held_version"], said["base_version"], said["versions"][0]["version"]) == (2, 1, 2)
+    world.held = (0, 0)
+    assert cli("versions", "web")[1].splitlines()[1].split()[:2] == ["2", "current"]
+    assert "held" not in cli("versions", "web")[1]
+
+
+def test_peers_shows_an_address_that_is_out_of_date(cli: Cli, world: World) -> None:
+    moved = answers.PeerInfo(id="p1", role="leader", address="10.0.0.1:7400", found_at="10.1.0.1:7400")
+    world.status = answers.ClusterStatus(cluster_name="dev", leader_id="p1", peers=(moved,))
+    code, out, err = cli("peers")
+    assert code == 0 and "10.0.0.1:7400 (out of date: 10.1.0.1:7400)" in out
+    assert "warning: p1 answer elsewhere than the cluster remembers" in err

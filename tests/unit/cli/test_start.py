@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.contract import answers
+from orchestrator.contract.model import Event
 from tests.unit.client.fake import FakePeer, World, job_spec
 
 ROOT = Path(__file__).parents[3]
@@ -55,6 +56,26 @@ def test_a_broken_pipe_is_quiet() -> None:
         peer.kill()
     assert done.stdout.startswith("JOB")
     assert done.stderr == ""
+
+
+def test_whoever_follows_ends_with_its_reader_and_not_with_the_next_event() -> None:
+    world = World()
+    world.events = [Event(index=1, sequence=0, time_ms=1, kind="node.lost", message="one")]
+    peer = FakePeer(world)
+    try:
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", '"$@" | head -n 1', "bash", *PROGRAM, "events", "-f", "--after", "0"],
+            cwd=ROOT,
+            env=environment(peer),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=20,  # the fake peer has no second event, and keeps its streams for longer
+        )
+    finally:
+        peer.kill()
+    assert "node.lost" in done.stdout
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ class World:
     task_logs: dict[tuple[str, int, str], bytes] = field(default_factory=dict)
     """By allocation, attempt and task; before all others. With it a task that is not there is not found."""
     versions: list[model.Revision] = field(default_factory=list)
+    held: tuple[int, int] = (0, 0)  # version, and what it is held back for
     drains: list[answers.DrainStatus] = field(default_factory=list)
     """The answers of the next calls; the last one stays."""
     usage: answers.UsageAnswer = field(default_factory=answers.UsageAnswer)
@@ -286,7 +287,9 @@ class FakePeer(control_pb2_grpc.ControlServicer):
 
     def ListJobVersions(self, request: Any, context: Any) -> Any:  # noqa: N802
         self._enter("ListJobVersions", request, context)
-        answer = answers.JobVersions(versions=tuple(self.world.versions), read=self._read(request))
+        held, base = self.world.held
+        listed = tuple(self.world.versions)
+        answer = answers.JobVersions(versions=listed, read=self._read(request), held_version=held, base_version=base)
         return codec.encode(answer, pb.ListJobVersionsResponse())
 
     def Logs(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802

@@ -103,7 +103,7 @@ def test_the_port_of_something_else_is_called_so() -> None:
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        ("ipv4:127.0.0.1:7400: Socket closed", "or wants a certificate"),
+        ("ipv4:127.0.0.1:7400: Socket closed", "wants a certificate"),
         ("SSL_ERROR_SSL: WRONG_VERSION_NUMBER: Invalid certificate verification context", "no TLS is spoken there"),
         ("errors resolving p9:7400: hostname lookup error", "no such host"),
         (

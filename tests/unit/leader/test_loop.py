@@ -21,6 +21,7 @@ from orchestrator.leader import loop as leader_loop
 from orchestrator.leader.cluster import StateCluster
 from orchestrator.leader.liveness import GATHER_S, Liveness
 from orchestrator.leader.loop import LeaderLoop
+from orchestrator.replication.cluster_clock import ClusterClock
 from orchestrator.replication.log import LogStatus
 from orchestrator.state import views
 from orchestrator.state.commands import ApplyPlan, Command, Outcome, RolloutVerdict
@@ -43,7 +44,11 @@ class Decided:
 class Leader:
     """A running loop over ``Api``'s log and state."""
 
-    def __init__(self, decide: Callable[[ClusterView, int], leader_loop.Plan] = plan.decide) -> None:
+    def __init__(
+        self,
+        decide: Callable[[ClusterView, int], leader_loop.Plan] = plan.decide,
+        clock_of: Callable[[Api], Callable[[], int]] = lambda api: lambda: api.now_ms,
+    ) -> None:
         self.api = Api()
         self.api.log.lead(False)
         self.rounds = 0
@@ -58,7 +63,7 @@ class Leader:
             StateCluster(self.api.state_now),
             self.liveness,
             decide=self._count,
-            clock_ms=lambda: self.api.now_ms,
+            clock_ms=clock_of(self.api),
         )
 
     def _count(self, view: ClusterView, now_ms: int) -> leader_loop.Plan:
@@ -358,3 +363,25 @@ async def test_the_feature_level_rises_once_every_peer_supports_it() -> None:
         await leader.until(lambda: leader.api.state.feature_level == HIGHEST)
         await leader.until(lambda: len(leader.api.state.table.live_rows()) == 2)
     assert sum(event.kind == "feature.raised" for event in leader.api.state.events.after(0)) == 2
+
+
+async def test_periodic_jobs_go_on_while_the_leaders_clock_is_an_hour_behind_cluster_time() -> None:
+    """A leader's clock was an hour fast, and is right again: cluster time must not stand for an hour."""
+    passed_s = 0.0
+
+    def clock_of(api: Api) -> Callable[[], int]:
+        return ClusterClock(lambda: api.state.time_ms, wall_ms=lambda: api.now_ms, monotonic=lambda: passed_s)
+
+    def runs() -> int:
+        return sum(job.spec.name != "tick" for job in leader.api.state.jobs.values())
+
+    leader = Leader(clock_of=clock_of)
+    leader.api.proposer._clock_ms = leader.loop._clock_ms
+    async with leading(leader):
+        leader.api.now_ms += 3_600_000
+        periodic = types_pb2.PeriodicSpec(cron=["@every 60s"])
+        await leader.api.submit("tick", type=types_pb2.JOB_TYPE_BATCH, periodic=periodic)
+        leader.api.now_ms -= 3_600_000
+        passed_s += 130.0
+        leader.loop._woken.set()
+        await leader.until(lambda: runs() == 1)

@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import os
 import signal
 import socket
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
+from agent.drivers.process_shim import start_time
 from orchestrator.contract.errors import CorruptError, StartupError
+from orchestrator.ops import leftovers
 from orchestrator.ops.cluster_file import ClusterFile, ClusterRecord, Member
+from orchestrator.ops.dev import LocalCluster
 from orchestrator.ops.ports import SEARCH, PortBlock, Ports, is_free
-from orchestrator.ops.processes import ProcessId, end, gone, is_alive, last_lines, send, spawn
+from orchestrator.ops.processes import ProcessId, end, gone, is_alive, last_lines, send, spawn, started_s
 
 SLEEP = [sys.executable, "-I", "-S", "-c", "import time; print('up', flush=True); time.sleep(600)"]
 
@@ -71,6 +76,66 @@ async def test_a_pid_that_somebody_else_has_now_is_not_ours(tmp_path: Path) -> N
     assert not send(other, signal.SIGKILL)
     assert is_alive(process)
     await end([process])
+
+
+async def test_setting_the_machines_clock_makes_no_process_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What time of day a process began is worked out anew by the kernel whenever the clock is set."""
+    process = spawn(SLEEP, tmp_path / "x.log")
+    began = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: began(self) + 3600)
+    assert is_alive(process)
+    assert is_alive(ProcessId(process.pid, started_s(process.pid)))
+    await end([process])
+    assert started_s(process.pid) == 0
+
+
+async def test_what_agents_left_running_is_known_by_what_they_noted(tmp_path: Path) -> None:
+    process = spawn(SLEEP, tmp_path / "x.log")
+    run = tmp_path / "agents" / "n1" / "process" / "r" / "run"
+    run.parent.mkdir(parents=True)
+    ticks = start_time(process.pid)  # as the process driver notes it
+    run.write_text(f"{process.pid} {ticks} {process.pid} {ticks}")
+    ((supervisor, task),) = leftovers.tasks(tmp_path)
+    assert supervisor == task == process
+    assert is_alive(supervisor)
+    await end([process])
+
+
+LATE = """
+import socket, sys
+print('up', flush=True)
+sys.stdin = open(sys.argv[2])
+sys.stdin.read()  # a pipe that is opened by the test
+server = socket.create_server(('127.0.0.1', int(sys.argv[1])))
+open(sys.argv[2]).read()
+"""
+
+
+async def test_a_restarted_process_is_waited_for_until_it_serves(tmp_path: Path) -> None:
+    pipe, log = tmp_path / "pipe", tmp_path / "x.log"
+    os.mkfifo(pipe)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    process = spawn([sys.executable, "-I", "-S", "-c", LATE, str(port), str(pipe)], log)
+    one = dataclasses.replace(
+        member("gateway"), address=f"127.0.0.1:{port}", log=str(log), pid=process.pid, started=process.started
+    )
+    file = ClusterFile(tmp_path)
+    file.save(ClusterRecord(name="dev", driver="auto", fast_failover=False, members=(one,)))
+    cluster = LocalCluster.attach(tmp_path)
+    waiting = asyncio.ensure_future(cluster.wait_serving("gateway"))
+    async with asyncio.timeout(10):
+        while last_lines(log) != "up":
+            await asyncio.sleep(0.01)
+    assert not waiting.done()
+    await asyncio.to_thread(lambda: pipe.open("w").close())
+    async with asyncio.timeout(10):
+        await waiting
+    await end([process])
+    with pytest.raises(StartupError, match=r"gateway ended; the end of .*x\.log"):
+        await cluster.wait_serving("gateway")
 
 
 async def test_a_paused_process_ends_within_the_grace(tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from orchestrator.contract.errors import InvalidError, PreconditionError
 from orchestrator.ops.cluster_file import ClusterRecord
 from orchestrator.ops.dev_plan import Wanted, newcomer, peer_directory, plan
 from orchestrator.ops.ports import Ports
+from orchestrator.ops.processes import started_s
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def ports() -> Iterator[Ports]:
 
 def alive(record: ClusterRecord, *names: str) -> ClusterRecord:
     """As if those members were running (as this very process)."""
-    started = psutil.Process().create_time()
+    started = started_s(os.getpid())
     members = tuple(
         dataclasses.replace(m, pid=os.getpid(), started=started) if m.name in names else m for m in record.members
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -211,3 +212,16 @@ def test_a_power_cut_while_the_identity_is_made_leaves_none_or_the_one_that_was_
             assert again.incarnation == "first" if not cut else again.incarnation in ("first", "second")
             again.close()
             call += 1
+
+
+def test_a_directory_that_is_taken_away_under_its_process_is_noticed(used: Path, tmp_path: Path) -> None:
+    directory = opened(used)
+    assert directory.displaced() == ""
+    moved = used.rename(tmp_path / "moved")
+    assert "deleted or moved" in directory.displaced()
+    shutil.copytree(moved, used)
+    assert "replaced by another directory" in directory.displaced(), "it looks the same, and nothing is written there"
+    shutil.rmtree(used)
+    moved.rename(used)
+    assert directory.displaced() == ""
+    directory.close()

@@ -434,6 +434,25 @@ def test_disk_that_is_wiped_while_we_lead_loses_what_was_counted_for_it() -> Non
     in_virtual_time(scenario)
 
 
+def test_followers_that_have_nothing_to_say_to_each_other_are_in_contact_while_they_are_connected() -> None:
+    async def scenario() -> None:
+        async with SimCluster(seed=3, peers=3) as cluster:
+            leader = await cluster.elect()
+            one, other = (peer for peer in cluster.running() if peer is not leader)
+
+            def seen(peer_id: str) -> int:
+                return next(row.last_contact_ms for row in one.engine.status().peers if row.peer_id == peer_id)
+
+            await cluster.pass_time(60)
+            assert seen(other.peer_id) == 0
+            assert 0 <= seen(leader.peer_id) < 1000
+            cluster.crash(other.peer_id)
+            await cluster.pass_time(20)
+            assert 15_000 < seen(other.peer_id) <= 21_000, "since its end, not since they last had something to say"
+
+    in_virtual_time(scenario)
+
+
 def test_wiped_peer_and_a_never_started_one_form_no_cluster() -> None:
     async def scenario() -> None:
         async with SimCluster(seed=9) as cluster:
