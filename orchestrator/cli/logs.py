@@ -190,13 +190,9 @@ async def _sources(
     known: list[str] = []
     for allocation in newest(placed):
         where = allocation.id
-        if (
-            len(parts) == 2
-            and where.group != parts[1]
-            and not (parts[1].isdecimal() and where.ordinal == int(parts[1]))
-        ):
+        if len(parts) == 2 and parts[1] not in (where.group, str(where.ordinal)):
             continue
-        if len(parts) == 3 and (where.group, where.ordinal) != (parts[1], int(parts[2])):
+        if len(parts) == 3 and (where.group, str(where.ordinal)) != (parts[1], parts[2]):
             continue
         for one in await _of_instance(tasks, allocation, placed, wanted):
             known += [one.task] if one.task not in known else []

@@ -39,7 +39,9 @@ data_option = click.option(
     envvar="RAFTSMAN_DEV_DATA",
     help="Where the cluster keeps everything [default: ~/.local/state/raftsman/dev].",
 )
-_OUTPUT = click.option("-o", "output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+_OUTPUT = click.option(
+    "-o", "output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How results look."
+)
 
 
 @click.group(name="dev", invoke_without_command=True)
