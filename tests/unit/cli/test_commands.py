@@ -670,6 +670,8 @@ ENDLESS = "9" * 5_000  # more digits than Python turns into a number
     "arguments",
     [
         ("scale", "web", ENDLESS),
+        ("scale", "web", "1", "2"),
+        ("scale", "web", "api=1", "api=2"),
         ("port-forward", "web", ENDLESS),
         ("port-forward", "web", f"{ENDLESS}:80"),
         ("why", "web", "--at", ENDLESS),
@@ -679,7 +681,7 @@ ENDLESS = "9" * 5_000  # more digits than Python turns into a number
         ("run", "--count", ENDLESS, "--", "true"),
     ],
 )
-def test_a_number_without_end_is_refused_in_few_words(cli: Cli, arguments: tuple[str, ...]) -> None:
+def test_a_number_that_will_not_do_is_refused_in_few_words(cli: Cli, arguments: tuple[str, ...]) -> None:
     code, out, err = cli(*arguments)
     assert (code, out) == (2, "")
     assert len(err) < 700, err
