@@ -92,7 +92,11 @@ def _owner(text: str) -> tuple[int, int]:
 @click.option("--renew", is_flag=True, help="Replace the one that is there (same hosts unless --host is given).")
 def issue(directory: Path, kind: Kind, name: str, hosts: tuple[str, ...], renew: bool) -> None:
     """Issue the certificate of KIND:NAME (kept if it is there, unless --renew) and print its directory."""
-    click.echo(certs.issue(directory, kind, name, hosts, renew=renew))
+    made = certs.issue(directory, kind, name, hosts, renew=renew)
+    lacks = sorted(set(hosts) - set(certs.read(made / "cert.pem").hosts))
+    if lacks:
+        click.echo(f"{kind}:{name} was kept as it is, without {', '.join(lacks)}; --renew makes a new one", err=True)
+    click.echo(made)
 
 
 @command.command()

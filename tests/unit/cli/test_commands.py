@@ -693,6 +693,23 @@ def test_an_ordinal_without_end_is_nobodys(cli: Cli, world: World) -> None:
     assert len(err) < 700, err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("top", "nodes", "--job", "web"), "--job is about tasks: it does not go with 'nodes'"),
+        (("top", "devices", "--sort", "memory"), "--sort is about tasks: it does not go with 'devices'"),
+        (("backup", "--check", "FILE", "--stale"), "neither -f nor --stale goes with it"),
+        (("backup", "--check", "FILE", "-f"), "neither -f nor --stale goes with it"),
+        (("context", "add", "", "--endpoint", "a:1"), "expected a name for the context"),
+        (("context", "add", "q", "--endpoint", "a:1", "--tls-dir", ".", "--ca", "x"), "in the place of --tls-dir"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(cli: Cli, arguments: tuple[str, ...], text: str) -> None:
+    code, out, err = cli(*arguments)
+    assert (code, out) == (2, "")
+    assert text in err
+
+
 def test_no_placement_is_no_default(cli: Cli) -> None:
     code, _, err = cli("placements", "default", "")
     assert code == 2

@@ -75,6 +75,14 @@ def test_renewing_replaces_the_certificate_and_keeps_its_hosts(authority: Path) 
     assert set(certs.read(target / "cert.pem").hosts) == set(before.hosts)
 
 
+def test_a_certificate_that_is_kept_without_the_hosts_says_so(authority: Path) -> None:
+    certs.issue(authority, "peer", "p1", ["a.example"])
+    asked = ["issue", "--dir", str(authority), "peer", "p1", "--host", "a.example", "--host", "b.example"]
+    done = CliRunner().invoke(command, asked)
+    assert "peer:p1 was kept as it is, without b.example; --renew makes a new one" in done.output
+    assert "was kept" not in CliRunner().invoke(command, [*asked, "--renew"]).output
+
+
 @pytest.mark.parametrize("host", ["", "\u00fc.example", "a b", "a" * 300, "http://a"])
 def test_a_host_that_is_none_is_refused_and_the_certificate_that_was_there_stays(authority: Path, host: str) -> None:
     target = certs.issue(authority, "peer", "p1", ["a.example"])
