@@ -220,6 +220,13 @@ def test_compare_names_the_disk_that_holds_the_most(run: Run, tmp_path: Path) ->
     assert run("recover", tmp_path / "p1")[0] == 2
 
 
+@pytest.mark.parametrize("flags", [("--dry-run",), ("--address", "a:1"), ("--data", "x")])
+def test_compare_does_nothing_else(run: Run, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    code, _, err = run("recover", "--compare", tmp_path / "a", tmp_path / "b", *flags)
+    assert code == 2
+    assert "--compare takes two or more directories, and no --data, --address or --dry-run" in err
+
+
 def test_compare_leaves_out_disks_that_cannot_be_read_and_says_so(run: Run, tmp_path: Path) -> None:
     make(tmp_path / "p1", [put("a"), put("b")], peer_id="p1")
     make(tmp_path / "p2", [put("a")], peer_id="p2")
