@@ -414,9 +414,9 @@ def run(settings: AgentSettings) -> None:
 @click.option("--name", help="Name of this node. Default: the host's, or the claimed certificate's.")
 @click.option("--peers", help="host:port of every peer, separated by commas.")
 @click.option("--api", help="Addresses that tasks see as RAFTSMAN_API. Default: those of --peers.")
-@click.option("--data", type=click.Path(path_type=Path), help="Data directory; one agent each.")
-@click.option("--tls", type=click.Path(path_type=Path), help="Directory with ca.pem, cert.pem and key.pem.")
-@click.option("--tls-pool", type=click.Path(path_type=Path), help="Claim one of the certificates in this directory.")
+@click.option("--data", type=click.Path(), help="Data directory; one agent each.")
+@click.option("--tls", type=click.Path(), help="Directory with ca.pem, cert.pem and key.pem.")
+@click.option("--tls-pool", type=click.Path(), help="Claim one of the certificates in this directory.")
 @click.option("--insecure", is_flag=True, default=None, help="No TLS; for tests on loopback only.")
 @click.option(
     "--driver", multiple=True, help="auto (docker where an engine answers, and process), docker, process, fake."
@@ -449,19 +449,19 @@ def run(settings: AgentSettings) -> None:
 @click.option("--ports", help="Host ports to hand out. Default: 20000-31999.")
 @click.option("--dns", help="address:port of DNS for services, or off. Default: 127.0.0.1:8600, or another free port.")
 @click.option("--dns-upstream", help="Who answers all other names: system, or address:port. Default: nobody.")
-@click.option("--workload-dir", type=click.Path(path_type=Path), help="Directory of the socket that tasks speak to.")
+@click.option("--workload-dir", type=click.Path(), help="Directory of the socket that tasks speak to.")
 @click.option("--allow-privileged", is_flag=True, default=None, help="Let tasks ask for privileged containers.")
 @click.option("--allow-host-paths", is_flag=True, default=None, help="Let tasks mount paths of this host.")
 @click.option("--allow-host-network", is_flag=True, default=None, help="Let tasks use this host's own network.")
 @click.option("--allow-cap", metavar="NAME,...", help="Linux capabilities beyond Docker's defaults, or ALL.")
 @click.option("--pull-stall", metavar="TIME", help="A pull ends after so long without a word. Default: 2m.")
 @click.option("--config", type=click.Path(path_type=Path), help="YAML file with these settings.")
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[info]")
 def command(config: Path | None, **flags: Any) -> None:
     """Run an agent: offer this machine to the cluster and run what is placed on it.
 
-    Every flag can be set in the environment as RAFTSMAN_AGENT_<NAME>. SIGTERM stops the agent and leaves its tasks
-    running; the next agent with the same --data adopts them.
+    Every flag can be set in the environment as RAFTSMAN_AGENT_<NAME>, which wins over --config. SIGTERM stops the
+    agent and leaves its tasks running; the next agent with the same --data adopts them.
     """
     try:
         settings = load(

@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from orchestrator.contract.address import is_address
 from orchestrator.contract.capabilities import parse_allowed
-from orchestrator.contract.settings import load_settings
+from orchestrator.contract.settings import load_settings, path_of, short
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 MAX_PEERS = 9
@@ -58,20 +58,25 @@ class PeerSettings(BaseSettings):
             raise ValueError(f"has {len(value)} peers; expected at most {MAX_PEERS} (three or five are right)")
         for peer_id, address in value.items():
             if not NAME.fullmatch(peer_id):
-                raise ValueError(f"{peer_id!r} is no peer id; expected a-z, 0-9, '.', '_', '-', at most 63")
+                raise ValueError(f"{short(peer_id)} is no peer id; expected a-z, 0-9, '.', '_', '-', at most 63")
             if not is_address(address):
-                raise ValueError(f"{peer_id}={address!r}; expected host:port, for example {peer_id}=10.0.0.1:7400")
+                raise ValueError(f"{peer_id}={short(address)}; expected host:port, for example {peer_id}=10.0.0.1:7400")
         addresses = list(value.values())
         twice = sorted({address for address in addresses if addresses.count(address) > 1})
         if twice:
             raise ValueError(f"{twice[0]} is the address of two peers")
         return value
 
+    @pydantic.field_validator("data", "tls", mode="before")
+    @classmethod
+    def _path(cls, value: object) -> object:
+        return path_of(value)
+
     @pydantic.field_validator("listen", "http")
     @classmethod
     def _address(cls, value: str) -> str:
         if not is_address(value, any_port=True):
-            raise ValueError(f"{value!r}; expected host:port, for example 0.0.0.0:7400")
+            raise ValueError(f"{short(value)}; expected host:port, for example 0.0.0.0:7400")
         return value
 
     @pydantic.field_validator("allow_cap", mode="before")
@@ -86,7 +91,7 @@ class PeerSettings(BaseSettings):
     @classmethod
     def _name(cls, value: str) -> str:
         if not NAME.fullmatch(value):
-            raise ValueError(f"{value!r}; expected a-z, 0-9, '.', '_', '-', at most 63")
+            raise ValueError(f"{short(value)}; expected a-z, 0-9, '.', '_', '-', at most 63")
         return value
 
     @pydantic.model_validator(mode="after")
@@ -115,7 +120,7 @@ def parse_peers(text: str) -> dict[str, str]:
     for part in filter(None, (part.strip() for part in text.split(","))):
         peer_id, equals, address = part.partition("=")
         if not equals:
-            raise ValueError(f"{part!r}; expected id=host:port, for example p1=10.0.0.1:7400")
+            raise ValueError(f"{short(part)}; expected id=host:port, for example p1=10.0.0.1:7400")
         if peer_id in found:
             raise ValueError(f"{peer_id} is there twice")
         found[peer_id] = address

@@ -556,12 +556,12 @@ def _run(settings: PeerSettings) -> int:
 @click.option("--peers", metavar="ID=HOST:PORT,...", help="Every peer of the cluster, this one too; equal everywhere.")
 @click.option("--listen", metavar="HOST:PORT", help="Where clients, agents and peers connect.  [0.0.0.0:7400]")
 @click.option("--http", metavar="HOST:PORT", help="Where /metrics and /healthz are served.  [0.0.0.0:7480]")
-@click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="Data directory, this peer's alone.")
+@click.option("--data", type=click.Path(), metavar="DIR", help="Data directory, this peer's alone.")
 @click.option("--cluster", metavar="NAME", help="The cluster's name.  [raftsman]")
-@click.option("--tls", type=click.Path(path_type=Path), metavar="DIR", help="Directory with ca.pem, cert.pem, key.pem.")
+@click.option("--tls", type=click.Path(), metavar="DIR", help="Directory with ca.pem, cert.pem, key.pem.")
 @click.option("--insecure", is_flag=True, default=None, help="No TLS: for tests on loopback only.")
 @click.option("--fast-failover", is_flag=True, default=None, help="Elections after 150-300 ms: peers in one rack.")
-@click.option("--dev", is_flag=True, default=None, help="A development cluster: drills may kill its processes.")
+@click.option("--dev", is_flag=True, default=None, help="A development cluster: 'raftsman peers' says so.")
 @click.option("--allow-privileged", is_flag=True, default=None, help="Let jobs ask for privileged containers.")
 @click.option("--allow-host-paths", is_flag=True, default=None, help="Let jobs mount paths of the host.")
 @click.option("--allow-host-network", is_flag=True, default=None, help="Let jobs use the host's own network.")
@@ -570,9 +570,8 @@ def _run(settings: PeerSettings) -> int:
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="YAML file with any of these settings.")
 def command(id_: str | None, config: Path | None, **flags: Any) -> None:
     """Flags win over the environment (RAFTSMAN_PEER_ID and so on), which wins over --config."""
-    file = config or (Path(os.environ["RAFTSMAN_PEER_CONFIG"]) if os.environ.get("RAFTSMAN_PEER_CONFIG") else None)
     try:
-        settings = load({"id": id_, **flags}, file=file)
+        settings = load({"id": id_, **flags}, file=config)
     except StartupError as error:
         click.echo(f"raftsman peer: {error.message}", err=True)
         raise SystemExit(int(error.exit_code)) from None

@@ -65,5 +65,5 @@ def _load(path: Path) -> Any:
         with path.open("rb") as file:
             data = file.read(_MOST_BYTES)
         return json.loads(data) if path.suffix == ".json" else yaml.safe_load(data)
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return None

@@ -297,7 +297,7 @@ async def _read(reader: asyncio.StreamReader) -> tuple[str, str, str, dict[str, 
     if raw.strip():
         try:
             body = json.loads(raw)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise _Refused(400, "the body is not JSON") from None
         if not isinstance(body, dict):
             raise _Refused(400, "expected a JSON object")

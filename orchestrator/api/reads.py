@@ -354,7 +354,7 @@ def resolve_device(state: State, node_id: str, text: str) -> str:
     known = list(dict.fromkeys([*ids, *node.cordoned_devices]))
     if text in known:
         return text
-    if text.isascii() and text.isdigit() and int(text) < len(ids):
+    if text.isascii() and text.isdigit() and len(text) <= 9 and int(text) < len(ids):
         return ids[int(text)]
     found = [device_id for device_id in known if device_id.startswith(text)]
     if len(found) > 1:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
-from orchestrator.cli.output import show
+from orchestrator.cli.output import show, structured
 from orchestrator.cli.session import Session, common
 
 
@@ -16,7 +14,13 @@ def schema(session: Session) -> None:
     """Print the JSON Schema of job files, for editors: raftsman schema > job.schema.json"""
     from orchestrator.jobfile.file import schema as job_schema
 
-    click.echo(json.dumps(job_schema(), indent=2))
+    made = job_schema()
+    show(
+        session.output,
+        value=lambda: made,
+        names=lambda: [made["title"]],
+        table=lambda wide: structured(made, "json"),
+    )
 
 
 @click.command()

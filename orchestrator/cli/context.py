@@ -122,6 +122,10 @@ def add(
     for endpoint in endpoints:
         if wrong := problem(endpoint):
             raise click.UsageError(f"--endpoint: {wrong}")
+    if not name.strip() or not name.isprintable():
+        raise click.UsageError(f"expected a name for the context, got {name[:80]!r}")
+    if tls_dir is not None and (ca or cert or key):
+        raise click.UsageError("--ca, --cert and --key stand in the place of --tls-dir: leave one out")
     made = Context(name=name, endpoints=endpoints, ca=ca, cert=cert, key=key, kind=kind)
     if tls_dir is not None:
         tls = TlsFiles.in_directory(tls_dir.absolute())

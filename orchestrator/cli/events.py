@@ -45,7 +45,9 @@ def events(
     namespace = "*" if all_namespaces else session.place
     if tail is None and after_index is None:
         tail = 0 if follow else 50
-    if tail == 0 and after_index is None and follow:
+    if tail == 0 and not follow:
+        return
+    if tail == 0:
         after_index = -1
 
     async def read() -> None:

@@ -56,8 +56,8 @@ def port_forward(session: Session, where: str, ports: tuple[str, ...], task: str
 def _port(text: str) -> tuple[int, int | str]:
     """``8080:80``, ``80`` (the same here), ``http`` (any free one here) as (local, remote)."""
     local, colon, remote = text.rpartition(":")
-    if not remote or (colon and not local.isdecimal()):
-        raise click.UsageError(f"{text!r}: expected [LOCAL:]REMOTE, such as 8080:80 or 8080:http")
+    if not remote or (colon and not local.isdecimal()) or (max(len(local), len(remote)) > 64):
+        raise click.UsageError(f"{text[:80]!r}: expected [LOCAL:]REMOTE, such as 8080:80 or 8080:http")
     target: int | str = int(remote) if remote.isdecimal() else remote
     here = int(local) if colon else target if isinstance(target, int) else 0
     if not 0 <= here < 65_536 or (isinstance(target, int) and not 0 < target < 65_536):

@@ -111,8 +111,10 @@ def scale(session: Session, job: str, counts: tuple[str, ...], wait: bool) -> No
     wanted: list[tuple[str, int]] = []
     for text in counts:
         group, _, number = text.rpartition("=")
-        if not number.isdecimal():
-            raise click.UsageError(f"expected a count such as 3, or GROUP=3, got {text!r}")
+        if not number.isdecimal() or len(number) > 9:
+            raise click.UsageError(f"expected a count such as 3, or GROUP=3, got {text[:80]!r}")
+        if group in dict(wanted):
+            raise click.UsageError(f"{group or 'the count'} is there twice: {' '.join(counts)[:80]!r}")
         wanted.append((group, int(number)))
     with session.client() as client:
         for group, count in wanted:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import sys
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -59,14 +60,21 @@ class _Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Wanted:
-    """What was asked for. ``attempt`` 0: the newest; ``tail`` -1: all; ``since_ms`` 0: from the beginning."""
+    """What was asked for. ``attempt`` 0: the newest; ``tail`` -1: all; ``since_ms`` 0: from the beginning;
+    ``until_ms`` 0: to the end."""
 
     follow: bool
     previous: bool
     tail: int
     attempt: int
     since_ms: int
+    until_ms: int
     all_attempts: bool
+
+    @property
+    def earlier_too(self) -> bool:
+        """Whether runs before the newest one belong to it."""
+        return self.all_attempts or bool(self.since_ms or self.until_ms)
 
 
 @click.command()
@@ -75,6 +83,7 @@ class _Wanted:
 @click.option("-f", "--follow", is_flag=True, help="Go on as more is written, also by later attempts.")
 @click.option("--tail", "tail_lines", type=click.IntRange(1), metavar="LINES", help="Only the last lines.")
 @click.option("--since", metavar="TIME", help="Only what was written since: 10m, 12:03 or 2026-01-31T12:03.")
+@click.option("--until", metavar="TIME", help="Only what was written until then, by the same words.")
 @click.option("--previous", is_flag=True, help="Of the run before the last restart, or of the attempt before.")
 @click.option("--all", "all_attempts", is_flag=True, help="Of all attempts that are known, wherever they ran.")
 @click.option("--task", default="", help="Only this task (where a group has several).")
@@ -86,6 +95,7 @@ def logs(
     follow: bool,
     tail_lines: int | None,
     since: str | None,
+    until: str | None,
     previous: bool,
     all_attempts: bool,
     task: str,
@@ -94,19 +104,23 @@ def logs(
 ) -> None:
     """What the tasks of JOB wrote, of all instances together: in the order of time, each line with its instance.
 
-    With --since and --all also of earlier attempts, on whichever node they were. Colours tell instances apart on a
-    terminal.
+    With --since, --until and --all also of earlier attempts, on whichever node they were. Colours tell instances apart
+    on a terminal.
     """
     if follow and previous:
         raise click.UsageError("--previous has ended already: it cannot be followed")
     if all_attempts and (previous or attempt):
         raise click.UsageError("--all shows every attempt: neither --previous nor --attempt goes with it")
+    if follow and until is not None:
+        raise click.UsageError("--until ends somewhere: it does not go with -f")
+    last = -1 if tail_lines is None else tail_lines
     wanted = _Wanted(
         follow=follow,
         previous=previous,
-        tail=-1 if tail_lines is None else tail_lines,
+        tail=last if until is None else -1,  # the last lines before then are found here
         attempt=attempt or 0,
-        since_ms=_since_ms(since),
+        since_ms=_moment_ms("--since", since),
+        until_ms=_moment_ms("--until", until),
         all_attempts=all_attempts,
     )
     context = session.resolve()
@@ -122,36 +136,44 @@ def logs(
             stale_after_s=STALE_AFTER_S / 2,  # the peer itself waits a second for a leader before it answers
         ) as client:
             tasks, sources = await _sources(session, client, job, task, wanted)
-            return await _show(session, _Reader(client, tasks, wanted), sources, timestamps=timestamps)
+            return await _show(session, _Reader(client, tasks, wanted), sources, timestamps=timestamps, last=last)
 
     code = run_followed(read())
     if code:
         click.get_current_context().exit(code)
 
 
-def _since_ms(text: str | None) -> int:
+def _moment_ms(option: str, text: str | None) -> int:
     if text is None:
         return 0
     from orchestrator.cli.past import parse_moment
 
-    index, moment_ms = parse_moment(text, datetime.now().astimezone(), "--since")
+    index, moment_ms = parse_moment(text, datetime.now().astimezone(), option)
     if index:
-        raise click.UsageError(f"--since {text}: expected a time (12:03, 2026-01-31T12:03) or a duration (10m)")
+        raise click.UsageError(f"{option} {text}: expected a time (12:03, 2026-01-31T12:03) or a duration (10m)")
     return max(1, min(moment_ms, int(time.time() * 1000)))
 
 
-async def _show(session: Session, reader: _Reader, sources: list[_Source], *, timestamps: bool) -> int:
-    """Write everything; the exit code."""
-    follow = reader.wanted.follow
+async def _show(session: Session, reader: _Reader, sources: list[_Source], *, timestamps: bool, last: int) -> int:
+    """Write everything; the exit code. ``last``: so many lines of what ends at a time, of each source; -1: all."""
+    follow, until_ms = reader.wanted.follow, reader.wanted.until_ms
     failed: dict[int, RaftsmanError] = {}
-    if len(sources) == 1 and not timestamps:
+    if len(sources) == 1 and not timestamps and not until_ms:
         async for chunk in reader.chunks(sources[0]):
             _out(chunk.data)
         return 0
 
     async def guarded(number: int) -> AsyncIterator[Line]:
         try:
+            kept: deque[Line] = deque(maxlen=max(last, 0))
             async for line in lines(number, reader.chunks(sources[number])):
+                if until_ms and line.time_ms > until_ms:
+                    continue
+                if until_ms and last >= 0:
+                    kept.append(line)
+                else:
+                    yield line
+            for line in kept:
                 yield line
         except RaftsmanError as error:
             failed[number] = error
@@ -191,13 +213,9 @@ async def _sources(
     known: list[str] = []
     for allocation in newest(placed):
         where = allocation.id
-        if (
-            len(parts) == 2
-            and where.group != parts[1]
-            and not (parts[1].isdecimal() and where.ordinal == int(parts[1]))
-        ):
+        if len(parts) == 2 and parts[1] not in (where.group, str(where.ordinal)):
             continue
-        if len(parts) == 3 and (where.group, where.ordinal) != (parts[1], int(parts[2])):
+        if len(parts) == 3 and (where.group, str(where.ordinal)) != (parts[1], parts[2]):
             continue
         for one in await _of_instance(tasks, allocation, placed, wanted):
             known += [one.task] if one.task not in known else []
@@ -248,7 +266,7 @@ async def _of_instance(
 
 def _earlier(now: Allocation, everything: tuple[Allocation, ...], wanted: _Wanted) -> list[Allocation]:
     """Attempts before the newest that are to be shown: all, or those that still ran at the time that was said."""
-    if wanted.attempt or wanted.previous or not (wanted.all_attempts or wanted.since_ms):
+    if wanted.attempt or wanted.previous or not wanted.earlier_too:
         return []
     before = [
         one
@@ -275,7 +293,7 @@ class _Reader:
     async def chunks(self, source: _Source) -> AsyncIterator[LogsChunk]:
         """Earlier runs first; until the log ends, or when following, through restarts and later attempts."""
         wanted = self.wanted
-        if wanted.all_attempts or wanted.since_ms:
+        if wanted.earlier_too:
             async for chunk in self._before(source) if wanted.tail < 0 else self._last_before(source):
                 yield chunk
         attempt, run, tail = wanted.attempt or source.attempt, source.run, wanted.tail

@@ -8,6 +8,7 @@ imported before it is called; help comes from the table below.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import Any
 
@@ -91,6 +92,9 @@ _EXTRAS = {
 """Command: the extra that brings what it imports; the others need all of them."""
 
 
+_ENDLESS = re.compile(r"\S{1000,}")
+
+
 def _missing(command: str, error: ModuleNotFoundError) -> click.ClickException | ModuleNotFoundError:
     """What to install; a missing module of our own is a defect and stays one."""
     module = (error.name or "").partition(".")[0]
@@ -167,6 +171,11 @@ def _hint(error: RaftsmanError) -> str:
     )
 
 
+def _told(text: str) -> None:
+    """One error; what a caller gave is shown, but a word of many thousands of letters is not."""
+    click.echo(f"raftsman: {_ENDLESS.sub(lambda word: word[0][:200] + '...', text)}", err=True)
+
+
 def run(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code. Never raises for what a user can cause."""
     try:
@@ -174,17 +183,17 @@ def run(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()
         return int(code) if isinstance(code, int) else ExitCode.OK
     except RaftsmanError as error:
-        click.echo(f"raftsman: {error.message}{_hint(error)}", err=True)
+        _told(f"{error.message}{_hint(error)}")
         return error.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         return ExitCode.OK
     except click.UsageError as error:
         where = f" (see '{error.ctx.command_path} --help')" if error.ctx is not None else ""
-        click.echo(f"raftsman: {error.format_message()}{where}", err=True)
+        _told(f"{error.format_message()}{where}")
         return ExitCode.USAGE
     except click.ClickException as error:
-        click.echo(f"raftsman: {error.format_message()}", err=True)
+        _told(error.format_message())
         return ExitCode.ERROR
     except click.exceptions.Exit as ended:
         return ended.exit_code
@@ -196,7 +205,7 @@ def run(arguments: list[str] | None = None) -> int:
         return 141
     except OSError as error:
         told = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
-        click.echo(f"raftsman: {told}", err=True)
+        _told(told)
         return ExitCode.ERROR
 
 

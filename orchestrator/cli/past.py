@@ -19,9 +19,9 @@ def parse_moment(text: str, now: datetime, option: str = "--at") -> tuple[int, i
     """(index, unix ms); the one that was not said is 0. A time of day is the last one before ``now``, in its zone."""
     said = text.strip()
     if said.isdecimal():
-        index = int(said)
+        index = int(said[:20])
         if not 0 < index < 2**63:
-            raise click.UsageError(f"{option} {text}: an index is from 1 to 2^63 - 1")
+            raise click.UsageError(f"{option} {text[:40]}: an index is from 1 to 2^63 - 1")
         return index, 0
     for form in ("%H:%M", "%H:%M:%S"):
         try:

@@ -100,8 +100,9 @@ def _warn_of_certificate(session: Session, peer: PeerInfo) -> None:
 
 def _peers_text(status: ClusterStatus, wide: bool) -> str:
     leader = status.leader_id or "none"
+    name = f"{status.cluster_name or status.cluster_id}{' (development)' if status.dev else ''}"
     head = (
-        f"cluster {status.cluster_name or status.cluster_id}: leader {click.style(leader, bold=True)}, "
+        f"cluster {name}: leader {click.style(leader, bold=True)}, "
         f"term {status.term}, index {status.applied_index}, epoch {status.epoch}, elections seen {status.elections}; "
         f"{status.jobs} jobs, {status.nodes} nodes, {status.allocations} allocations"
     )

@@ -44,6 +44,8 @@ def default(session: Session, name: str) -> None:
     """Use NAME for jobs that name none; 'auto': fragmentation for groups with GPUs, binpack for others."""
     from orchestrator.contract.model import LimitsChange
 
+    if not name.strip():
+        raise click.UsageError(f"expected a placement, or '{AUTOMATIC}', got {name!r}")
     with session.client() as client:
         client.set_limits(LimitsChange(default_placement="" if name == AUTOMATIC else name))
     session.note(f"default placement: {name}; it holds for what is placed from now on")

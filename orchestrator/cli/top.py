@@ -24,14 +24,16 @@ KINDS = ("all", "nodes", "tasks", "devices")
 @click.argument("what", type=click.Choice(KINDS), default="all")
 @click.option("--node", default="", metavar="NODE", help="Only this one.")
 @click.option("--job", default="", metavar="JOB", help="Only tasks of this job.")
-@click.option("--sort", type=click.Choice(SORTS), default="cpu", help="Tasks by: cpu (default), memory, name.")
+@click.option("--sort", type=click.Choice(SORTS), help="Tasks by: cpu (default), memory, name.")
 @click.option("-w", "--watch", is_flag=True, help="Show again every second until Ctrl-C.")
-def top(session: Session, what: str, node: str, job: str, sort: str, watch: bool) -> None:
+def top(session: Session, what: str, node: str, job: str, sort: str | None, watch: bool) -> None:
     """What nodes, tasks and GPUs use now, next to what they were given.
 
     CPU is in cores, over the time since somebody last asked (a quarter of a second at first). Tasks of your namespace,
     or of all with '-n "*"'; '-o wide' adds limits, processes and where the figures come from.
     """
+    if what in ("nodes", "devices") and (job or sort):
+        raise click.UsageError(f"--{'job' if job else 'sort'} is about tasks: it does not go with '{what}'")
     with session.client() as client:
         if job:
             _exists(client, session.place, job)
@@ -47,7 +49,7 @@ def top(session: Session, what: str, node: str, job: str, sort: str, watch: bool
                 session.output,
                 value=lambda: usage,
                 names=lambda: [_name_of(one.node_id, listed) for one in usage.nodes],
-                table=lambda wide: _tables(usage, listed, what, session.place, job, sort, wide),
+                table=lambda wide: _tables(usage, listed, what, session.place, job, sort or "cpu", wide),
             )
 
         if not watch:

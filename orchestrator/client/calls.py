@@ -126,7 +126,7 @@ def parse_allocation(text: str, namespace: str) -> model.AllocationId:
     if len(parts) == 2 and parts[1].isdecimal():
         parts.insert(1, "main")
     if len(parts) != 3 or not all(parts) or not parts[2].isdecimal() or len(parts[2]) > 9:
-        raise ValueError(f"expected an allocation such as 'web/api/0' (job/group/ordinal), got {text!r}")
+        raise ValueError(f"expected an allocation such as 'web/api/0' (job/group/ordinal), got {text[:200]!r}")
     return model.AllocationId(namespace=namespace, job=parts[0], group=parts[1], ordinal=int(parts[2]))
 
 

@@ -255,5 +255,5 @@ def _matches(id_: model.AllocationId, rest: tuple[str, ...]) -> bool:
     if len(rest) == 2:
         return (id_.group, str(id_.ordinal)) == rest
     if len(rest) == 1:
-        return id_.group == rest[0] or (rest[0].isdecimal() and id_.ordinal == int(rest[0]))
+        return rest[0] in (id_.group, str(id_.ordinal))
     return True

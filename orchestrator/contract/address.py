@@ -19,9 +19,9 @@ def is_address(address: object, *, any_port: bool = False) -> bool:
     return match is not None and (0 if any_port else 1) <= int(match.group(2)) <= PORT_MAX
 
 
-def problem(address: object) -> str:
-    """Why it cannot be dialled, "" if it can."""
-    if is_address(address):
+def problem(address: object, *, any_port: bool = False) -> str:
+    """Why it cannot be dialled (``any_port``: or listened at), "" if it can."""
+    if is_address(address, any_port=any_port):
         return ""
     hint = "; without a scheme such as http://" if isinstance(address, str) and "://" in address else ""
     return f"expected HOST:PORT, as in 10.0.0.1:7400 or [::1]:7400, got {str(address)[:80]!r}{hint}"

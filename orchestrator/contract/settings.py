@@ -6,7 +6,9 @@ pydantic models). The rule: only daemons import this; the command line starts wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+import os
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -20,11 +22,15 @@ S = TypeVar("S", bound=BaseSettings)
 
 def load_settings(kind: type[S], flags: Mapping[str, Any], *, file: Path | None = None) -> S:
     """A ``kind`` from ``flags`` (None: not given), the environment and the YAML ``file``; raises ``StartupError``."""
+    prefix = kind.model_config.get("env_prefix", "")
+    _check_environment(prefix, kind.model_fields)
+    named = os.environ.get(f"{prefix}CONFIG")
+    file = file or (Path(named) if named else None)
     from_file = _read(file) if file is not None else {}
     unknown = sorted(from_file.keys() - kind.model_fields.keys())
     if unknown:
         raise StartupError(
-            f"--config {file}: unknown key {unknown[0]!r}; expected one of {', '.join(kind.model_fields)}"
+            f"--config {file}: unknown key {short(unknown[0])}; expected one of {', '.join(kind.model_fields)}"
         )
 
     def sources(
@@ -37,11 +43,47 @@ def load_settings(kind: type[S], flags: Mapping[str, Any], *, file: Path | None 
         return (init_settings, env_settings, InitSettingsSource(settings_cls, from_file))
 
     layered = type(kind.__name__, (kind,), {"__module__": kind.__module__, "settings_customise_sources": sources})
+    said = {name: value for name, value in flags.items() if value is not None}
+    environment = {name.upper() for name in os.environ}
+
+    def where(setting: str) -> str:
+        flag = f"--{setting.replace('_', '-')}"
+        if setting in said:
+            return flag
+        if f"{prefix}{setting.upper()}" in environment:
+            return f"{flag} (of {prefix}{setting.upper()})"
+        return f"{flag} (of {file})" if setting in from_file else flag
+
     try:
-        return cast(S, layered(**{name: value for name, value in flags.items() if value is not None}))
+        return cast(S, layered(**said))
     except pydantic.ValidationError as error:
-        prefix = kind.model_config.get("env_prefix", "")
-        raise StartupError("; ".join(_told(problem, prefix) for problem in error.errors())) from None
+        raise StartupError("; ".join(_told(problem, prefix, where) for problem in error.errors())) from None
+
+
+def path_of(value: object) -> object:
+    """A path that names something (nothing would be the working directory); raises ``ValueError``."""
+    if value == "" or "\0" in str(value):
+        raise ValueError(f"{short(value)}; expected a directory")
+    return value
+
+
+def short(value: object) -> str:
+    """A value as a message shows it."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _check_environment(prefix: str, known: Collection[str]) -> None:
+    """A variable that is nearly one of ours is a slip of the pen; others may be somebody else's."""
+    ours = {f"{prefix}{name.upper()}" for name in (*known, "config")}
+    for name in sorted(os.environ):
+        upper = name.upper()
+        if upper.startswith(prefix) and upper not in ours:
+            close = difflib.get_close_matches(
+                upper.removeprefix(prefix), {one.removeprefix(prefix) for one in ours}, 1, 0.8
+            )
+            if close:
+                raise StartupError(f"{name}: there is no such setting; did you mean {prefix}{close[0]}?")
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -51,7 +93,7 @@ def _read(file: Path) -> dict[str, Any]:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise StartupError(f"--config {file}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, a date that is none, NUL
         raise StartupError(f"--config {file}: not YAML: {error}") from None
     if content is None:
         return {}
@@ -60,10 +102,24 @@ def _read(file: Path) -> dict[str, Any]:
     return {str(key).replace("-", "_"): value for key, value in content.items()}
 
 
-def _told(problem: Any, prefix: str) -> str:
-    where = ".".join(str(part) for part in problem["loc"])
+_EXPECTED = {
+    "string_type": "expected text: put it in quotes",
+    "bool_parsing": "expected true or false",
+    "bool_type": "expected true or false",
+    "path_type": "expected a directory, in quotes where it looks like a number",
+    "dict_type": "expected a mapping",
+}
+"""What pydantic's own kinds of problems are to somebody who writes YAML."""
+
+
+def _told(problem: Any, prefix: str, where: Callable[[str], str]) -> str:
     text = str(problem["msg"]).removeprefix("Value error, ")
-    flag = where.replace("_", "-")
+    if not problem["loc"]:
+        return text
+    setting, *inside = (str(part) for part in problem["loc"])
     if problem["type"] == "missing":
-        return f"--{flag} is missing (or {prefix}{where.upper()})"
-    return f"--{flag}: {text}" if where else text
+        return f"{where(setting)} is missing (or {prefix}{setting.upper()})"
+    if problem["type"] in _EXPECTED:
+        text = f"{short(problem['input'])}; {_EXPECTED[problem['type']]}"
+    place = f"{where(setting)}: {'.'.join(short(part)[1:-1] for part in inside)}".rstrip(": ")
+    return f"{place}: {text}"

@@ -110,7 +110,7 @@ async def _json_body(request: Request) -> Any:
     body = await _body(request)
     try:
         return json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidError(f"Invalid task data: not JSON: {error}") from None
 
 

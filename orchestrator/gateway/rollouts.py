@@ -51,7 +51,7 @@ def wanted_version(data: bytes) -> int:
     """Of a rollback, 0 where none is named; raises ``InvalidError``."""
     try:
         body = json.loads(data or b"{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidError(f"the body is not JSON: {error}") from None
     if not isinstance(body, dict) or not set(body) <= {"version"}:
         raise InvalidError("expected an object with version, or no body")

@@ -64,7 +64,7 @@ def brought(data: bytes) -> tuple[dict[str, str], bytes]:
     """Meta and payload of a dispatch; raises ``InvalidError``."""
     try:
         body = json.loads(data or b"{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidError(f"the body is not JSON: {error}") from None
     if not isinstance(body, dict) or not set(body) <= {"meta", "payload", "payload_base64"}:
         raise InvalidError("expected an object with meta, and payload or payload_base64")

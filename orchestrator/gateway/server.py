@@ -13,7 +13,7 @@ import click
 import structlog
 
 from orchestrator.client.aio import Client
-from orchestrator.contract.address import is_address, split_address
+from orchestrator.contract import address
 from orchestrator.contract.channel import TlsFiles
 from orchestrator.contract.descriptors import raise_limit
 from orchestrator.contract.errors import PreconditionError, StartupError
@@ -27,7 +27,7 @@ logger = structlog.get_logger()
 @click.option("--endpoints", required=True, metavar="HOST:PORT,...", help="The peers to talk to.")
 @click.option("--tls", type=click.Path(path_type=Path), help="Directory with ca.pem, cert.pem and key.pem.")
 @click.option("--insecure", is_flag=True, help="Talk to the peers without TLS (tests on loopback only).")
-@click.option("--allow-host", multiple=True, metavar="NAME", help="Serve under this host name too (repeatable).")
+@click.option("--allow-host", multiple=True, metavar="NAME", help="Serve under this host name too; repeatable.")
 @click.option("--dev-data", type=click.Path(path_type=Path), help="A dev cluster's data: offers to kill its leader.")
 def command(
     listen: str, endpoints: str, tls: Path | None, insecure: bool, allow_host: tuple[str, ...], dev_data: Path | None
@@ -35,19 +35,28 @@ def command(
     """Serve REST/JSON, event streams and the status page.
 
     Stateless: run as many as you like. Plain HTTP, so keep it on loopback; Host and Origin are checked.
+    Every flag can be set in the environment as RAFTSMAN_GATEWAY_<NAME>.
     """
     if tls is None and not insecure:
         raise click.UsageError("--tls DIR is needed: the gateway proves who it is (make one with `raftsman certs`)")
-    if not is_address(listen, any_port=True):
-        raise click.UsageError(f"--listen: expected HOST:PORT, got {listen!r}")
-    host, port = split_address(listen)
+    if tls is not None and insecure:
+        raise click.UsageError("--tls and --insecure exclude each other; leave one out")
+    if wrong := address.problem(listen, any_port=True):
+        raise click.UsageError(f"--listen: {wrong}")
+    host, port = address.split_address(listen)
+    addresses = [part for part in (part.strip() for part in endpoints.split(",")) if part]
+    if not addresses:
+        raise click.UsageError("--endpoints: is empty; expected HOST:PORT of every peer, separated by commas")
+    for endpoint in addresses:
+        if wrong := address.problem(endpoint):
+            raise click.UsageError(f"--endpoints: {wrong}")
+    names = tuple(part for one in allow_host for part in (part.strip() for part in one.split(",")) if part)
     files = TlsFiles.in_directory(tls) if tls else None
     if files is not None:
         for path in (files.ca, files.cert, files.key):
             if not path.is_file():
                 raise StartupError(f"{path} is missing; make certificates with `raftsman certs`")
-    addresses = [address for address in endpoints.split(",") if address]
-    asyncio.run(serve(addresses, files, host, port, allow_host, dev_data))
+    asyncio.run(serve(addresses, files, host, port, names, dev_data))
 
 
 async def serve(

@@ -33,9 +33,11 @@ DEFAULT_CPU_MILLIS = 1000
 DEFAULT_MEMORY_MIB = 512
 RESTARTS = RestartPolicy(attempts=3, delay_ms=2_000)
 """max_retries 3 and retry_delay 2 s of the predecessor's configuration."""
+DEFAULT_TIMEOUT_S = 3_600
+"""What runs for longer has failed there; here it is killed, too."""
 
 _ID = re.compile(r"[0-9a-f]{32}")
-_KNOWN = {"name", "image", "command", "env", "resources"}
+_KNOWN = {"name", "image", "command", "env", "resources", "timeout"}
 _IGNORED = {"id", "state", "node_id", "creation_time", "start_time", "end_time", "exit_code"}
 
 
@@ -66,6 +68,7 @@ def job_from_task(body: object, task_id: str) -> JobSpec:
         args=_texts(body, "command"),
         env=_env(body),
         resources=_resources(body),
+        timeout_ms=_timeout_s(body) * 1000,
     )
     group = GroupSpec(name="main", tasks=(task,), restart=RESTARTS)
     return JobSpec(
@@ -97,6 +100,7 @@ def task_from_job(job: JobStatus, allocation: Allocation | None) -> dict[str, An
             "memory": task.resources.memory_mib,
             **({"gpus": gpus.count} if gpus else {}),
         },
+        "timeout": task.timeout_ms // 1000,
         "state": _state(job, allocation),
         "node_id": allocation.node_id if allocation else "",
         "creation_time": job.create_time_ms // 1000,
@@ -139,6 +143,13 @@ def _texts(body: Mapping[str, object], key: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise InvalidError(f"Invalid task data: {key}: expected a list of strings")
     return tuple(value)
+
+
+def _timeout_s(body: Mapping[str, object]) -> int:
+    value = body.get("timeout", DEFAULT_TIMEOUT_S)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 366 * 86_400:
+        raise InvalidError("Invalid task data: timeout: expected whole seconds, at most 366 days; 0: none")
+    return value
 
 
 def _env(body: Mapping[str, object]) -> tuple[tuple[str, str], ...]:

@@ -304,7 +304,7 @@ def _task(at: Path, task: TaskSpec) -> _Found:
     )
     if task.work_dir:
         yield from _absolute((*at, "work_dir"), task.work_dir)
-    if task.user and not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}(:[A-Za-z0-9_.-]{1,64})?", task.user):
+    if task.user and not _is_user(task.user):
         yield Problem(
             (*at, "user"), f"expected a user such as '1000', '1000:1000' or 'nobody', got {_quoted(task.user)}"
         )
@@ -368,17 +368,19 @@ def _env_name(at: Path, name: str) -> _Found:
 
 def _resources(at: Path, resources: Resources) -> _Found:
     yield from _between(
-        (*at, "cpu_millis"), resources.cpu_millis, 1, limits.MAX_CPU_MILLIS, "must be between 1m and 10000 cores"
+        (*at, "cpu_millis"), resources.cpu_millis, 1, limits.MAX_CPU_MILLIS, "must be between 1m and 10000 cores", "m"
     )
-    yield from _between((*at, "memory_mib"), resources.memory_mib, 1, limits.MAX_MEMORY_MIB, "must be from 1Mi to 1Pi")
-    yield from _between((*at, "disk_mib"), resources.disk_mib, 0, limits.MAX_DISK_MIB, "must be from 0 to 1Pi")
+    yield from _between(
+        (*at, "memory_mib"), resources.memory_mib, 1, limits.MAX_MEMORY_MIB, "must be from 1Mi to 1Pi", "Mi"
+    )
+    yield from _between((*at, "disk_mib"), resources.disk_mib, 0, limits.MAX_DISK_MIB, "must be from 0 to 1Pi", "Mi")
     yield from _placed(placement_rules.custom_rules((*at, "custom"), resources.custom))
     gpus = resources.gpus
     if gpus is None:
         return
     yield from _between((*at, "gpus", "count"), gpus.count, 1, limits.MAX_DEVICES)
     yield from _between(
-        (*at, "gpus", "gpu_millis"), gpus.gpu_millis, 1, WHOLE_DEVICE, "must be from 1m to 1 (one whole device)"
+        (*at, "gpus", "gpu_millis"), gpus.gpu_millis, 1, WHOLE_DEVICE, "must be from 1m to 1 (one whole device)", "m"
     )
     if gpus.count > 1 and 0 < gpus.gpu_millis < WHOLE_DEVICE:
         yield Problem((*at, "gpus", "gpu_millis"), "a share is of one device: leave it out, or ask for 'count: 1'")
@@ -492,6 +494,13 @@ def _between(at: Path, value: int, low: int, high: int, text: str = "", unit: st
     if low <= value <= high:
         return ()
     return (Problem(at, f"{text or f'must be from {low} to {high}'}, not {value}{unit}"),)
+
+
+def _is_user(user: str) -> bool:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}(:[A-Za-z0-9_.-]{1,64})?", user):
+        return False
+    # The highest number means "as it is" to the kernel; above it there is none.
+    return all(not part.isdigit() or int(part) < 2**32 - 1 for part in user.split(":"))
 
 
 def _absolute(at: Path, path: str) -> _Found:

@@ -106,7 +106,7 @@ def load(text: str | bytes, filename: str = "job.yaml") -> JobSpec:
 def from_document(document: dict[str, Any]) -> JobSpec:
     """The job that plain values describe, as a parsed job file would. Raises InvalidError; places are paths."""
     mistakes: list[Mistake] = []
-    reading = _Reading(_tree_of(document), mistakes)
+    reading = _Reading(_tree_of(document), mistakes, by_path=True)
     spec = reading.spec()
     if spec is None or mistakes:
         raise InvalidError("\n".join(dict.fromkeys(mistake.text for mistake in mistakes)))
@@ -174,10 +174,12 @@ def _report(filename: str, mistakes: list[Mistake]) -> str:
 
 
 class _Reading:
-    """One file being read: the tree, the places of its values, and the mistakes so far."""
+    """One file being read: the tree, the places of its values, and the mistakes so far. ``by_path``: what is wrong with
+    a key is told with the path that it stands at, where there is no line to name."""
 
-    def __init__(self, root: Map, mistakes: list[Mistake]) -> None:
+    def __init__(self, root: Map, mistakes: list[Mistake], *, by_path: bool = False) -> None:
         self._root = root
+        self._by_path = by_path
         self._mistakes = mistakes
         self._places: dict[Path, Place] = {}
         self._key_places: dict[Path, Place] = {}
@@ -290,7 +292,8 @@ class _Reading:
         while place is None:
             place = self._places.get(known)
             known = known[:-1]
-        self._mistakes.append(Mistake(place, text if at_key or not path else f"{dotted(path)}: {text}"))
+        told = path[:-1] if at_key and self._by_path else () if at_key else path
+        self._mistakes.append(Mistake(place, f"{dotted(told)}: {text}" if told else text))
 
     def _explain(self, detail: Any) -> None:
         """One error of pydantic's in our words."""

@@ -49,7 +49,7 @@ def load_node(text: str, filename: str) -> NodeSpec:
 
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date or a number that is none
         raise InvalidError(f"{filename}: {error}") from None
     if not isinstance(value, dict):
         raise InvalidError(f"{filename}: expected a mapping with the keys {', '.join(KEYS)}")
@@ -108,7 +108,7 @@ def _devices(text: str) -> tuple[Device, ...]:
     model, _, memory = kind.partition(":")
     # None of a model is a slip, such as 0x4 for 4: it would be taken for a node without any.
     none_of_a_kind = bool(times) and not count.strip().strip("0")
-    if not count.strip().isdecimal() or int(count) > MAX_DEVICES or none_of_a_kind:
-        raise InvalidError(f"gpus: {GPUS_EXPECTED} (at most {MAX_DEVICES}), got {text!r}")
+    if not count.strip().isdecimal() or int(count.strip()[:9]) > MAX_DEVICES or none_of_a_kind:
+        raise InvalidError(f"gpus: {GPUS_EXPECTED} (at most {MAX_DEVICES}), got {text[:80]!r}")
     mib = _amount("gpus", memory, parse_memory) if memory else 0
     return tuple(Device(id=f"gpu-{number}", model=model.strip(), memory_mib=mib) for number in range(int(count)))

@@ -98,6 +98,8 @@ def _spread(at: Path, one: Spread) -> Found:
         yield (*at, "max_skew"), f"must be from 1 to {limits.MAX_SKEW}, not {one.max_skew}"
     if not 1 <= one.weight <= limits.MAX_WEIGHT:
         yield (*at, "weight"), f"must be from 1 to {limits.MAX_WEIGHT}, not {one.weight}"
+    elif one.required and one.weight != Spread(attribute=one.attribute).weight:
+        yield (*at, "weight"), "nothing is weighed against what must hold: leave it out, or say 'place-anyway'"
 
 
 def _topology(at: Path, attribute: str) -> Found:

@@ -151,18 +151,18 @@ Health = Annotated[HealthKeys, BeforeValidator(_health), Or(_ALONE)]
 
 class OrbitTcp(Keys):
     port: Whole = Field(description="Port in the task.")
-    timeout: Duration = 5_000
-    period: Duration = 10_000
-    failure_threshold: Whole = 3
+    timeout: Duration = Field(default=5_000, ge=1)
+    period: Duration = Field(default=10_000, ge=1)
+    failure_threshold: Whole = Field(default=3, ge=1)
 
 
 class OrbitHealth(Keys):
     """Orbit's ``health_check``: one port, asked for all three."""
 
-    startup_timeout: Duration = Field(default=30_000, description="In all, for its start.")
-    startup_failure_threshold: Whole = Field(default=3, description="So many bad answers in that time.")
-    liveness_period: Duration = 10_000
-    liveness_failure_threshold: Whole = 3
+    startup_timeout: Duration = Field(default=30_000, ge=1, description="In all, for its start.")
+    startup_failure_threshold: Whole = Field(default=3, ge=1, description="So many bad answers in that time.")
+    liveness_period: Duration = Field(default=10_000, ge=1)
+    liveness_failure_threshold: Whole = Field(default=3, ge=1)
     tcp_check: OrbitTcp
 
     def build(self) -> HealthSpec:

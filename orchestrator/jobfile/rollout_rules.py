@@ -88,7 +88,7 @@ def _port(at: Path, port: str, task: TaskSpec, group: GroupSpec) -> Found:
     labels = [one.label for one in group.ports]
     if port in labels:
         return
-    if not port.isdigit() or not 1 <= int(port) <= limits.MAX_PORT:
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= limits.MAX_PORT):
         known = f"; the group has {', '.join(labels)}" if labels else "; the group has none"
         yield at, f"expected a number, or the label of one of the group's ports, got {port[:60]!r}{known}"
         return

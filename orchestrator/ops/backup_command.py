@@ -34,6 +34,8 @@ def command(session: Session, file: Path, force: bool, stale: bool, check: bool,
     It holds every variable, the jobs with their environment, and the answers to recent requests: keep it like a secret.
     'raftsman restore' makes a cluster of it.
     """
+    if check and (force or stale):
+        raise click.UsageError("--check reads FILE and makes none: neither -f nor --stale goes with it")
     if check:
         head, loaded = _check(file)
         if not loaded:

@@ -36,6 +36,7 @@ AUTHORITY_VALID = datetime.timedelta(days=3650)
 CLOCK_SKEW = datetime.timedelta(minutes=10)
 """Certificates are valid from a little before they were made: the machines' clocks differ."""
 
+_HOST = re.compile(r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9._-]{0,250}[A-Za-z0-9])?")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 
 
@@ -109,13 +110,13 @@ def issue(directory: Path | str, kind: Kind, name: str, hosts: Sequence[str] = (
         if not renew:
             return target
         hosts = hosts or [host for host in read(target / "cert.pem").hosts if host != PEER_SERVER_NAME]
+    names: list[x509.GeneralName] = [_general_name(host) for host in hosts]  # refused before anything is taken away
     authority, authority_key = _load_authority(base / "authority")
     for name_of_old in ("cert.pem", "key.pem", "ca.pem"):
         (target / name_of_old).unlink(missing_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime.datetime.now(datetime.UTC)
     usages = [ExtendedKeyUsageOID.CLIENT_AUTH]
-    names: list[x509.GeneralName] = [_general_name(host) for host in hosts]
     if kind == "peer":
         usages.append(ExtendedKeyUsageOID.SERVER_AUTH)
         names.insert(0, x509.DNSName(PEER_SERVER_NAME))
@@ -225,6 +226,8 @@ def _general_name(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
+        if not _HOST.fullmatch(host):
+            raise InvalidError(f"host {host[:80]!r}: expected a DNS name in ASCII, or an address") from None
         return x509.DNSName(host)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from orchestrator.contract import address
 from orchestrator.contract.channel import KINDS, Kind
 from orchestrator.ops import certs
 
@@ -46,6 +47,11 @@ def init(
     endpoints: str | None,
 ) -> None:
     """Make an authority, and whatever is asked for and absent. Safe to repeat."""
+    addresses = [part for part in (part.strip() for part in (endpoints or "").split(",")) if part]
+    owned = _owner(owner) if owner is not None else None
+    for one in addresses:
+        if wrong := address.problem(one):
+            raise click.BadParameter(wrong, param_hint="--endpoints")
     certs.create_authority(directory, cluster)
     for peer in peers:
         name, _, hosts = peer.partition("=")
@@ -54,24 +60,26 @@ def init(
         certs.issue(directory, "agent", f"agent-{number}")
     for name in clients:
         target = certs.issue(directory, "client", name)
-        if endpoints:
-            certs.write_context(target, cluster, [address for address in endpoints.split(",") if address])
+        if addresses:
+            certs.write_context(target, cluster, addresses)
         # A folder of the host's user, mounted here: its files are that user's, not root's.
         certs.give_to(target, target.stat().st_uid, target.stat().st_gid)
     for name in gateways:
         certs.issue(directory, "gateway", name)
-    if owner is not None:
-        uid, gid = _owner(owner)
+    if owned is not None:
         for kind in ("peers", "gateways"):
             for target in sorted((directory / kind).glob("[!.]*")):
-                certs.give_to(target, uid, gid)
+                certs.give_to(target, *owned)
     click.echo(f"authority of cluster {cluster!r} and its certificates are in {directory}", err=True)
 
 
 def _owner(text: str) -> tuple[int, int]:
     uid, _, gid = text.partition(":")
     try:
-        return int(uid), int(gid)
+        both = int(uid[:20]), int(gid[:20])
+        if min(both) < 0 or max(both) >= 2**32 - 1:
+            raise ValueError
+        return both
     except ValueError:
         raise click.BadParameter(f"expected UID:GID as numbers, got {text!r}", param_hint="--owner") from None
 
@@ -84,12 +92,18 @@ def _owner(text: str) -> tuple[int, int]:
 @click.option("--renew", is_flag=True, help="Replace the one that is there (same hosts unless --host is given).")
 def issue(directory: Path, kind: Kind, name: str, hosts: tuple[str, ...], renew: bool) -> None:
     """Issue the certificate of KIND:NAME (kept if it is there, unless --renew) and print its directory."""
-    click.echo(certs.issue(directory, kind, name, hosts, renew=renew))
+    made = certs.issue(directory, kind, name, hosts, renew=renew)
+    lacks = sorted(set(hosts) - set(certs.read(made / "cert.pem").hosts))
+    if lacks:
+        click.echo(f"{kind}:{name} was kept as it is, without {', '.join(lacks)}; --renew makes a new one", err=True)
+    click.echo(made)
 
 
 @command.command()
 @_DIRECTORY
-@click.option("-o", "output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option(
+    "-o", "output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How results look."
+)
 def show(directory: Path, output: str) -> None:
     """List the certificates with the days that they have left."""
     found = certs.list_certificates(directory)

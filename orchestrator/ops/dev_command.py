@@ -39,7 +39,9 @@ data_option = click.option(
     envvar="RAFTSMAN_DEV_DATA",
     help="Where the cluster keeps everything [default: ~/.local/state/raftsman/dev].",
 )
-_OUTPUT = click.option("-o", "output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+_OUTPUT = click.option(
+    "-o", "output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How results look."
+)
 
 
 @click.group(name="dev", invoke_without_command=True)
@@ -71,11 +73,13 @@ def command(
     """
     if context.invoked_subcommand is not None:
         return
+    chosen = data or default_data()
+    _check_kept(chosen, agents, no_gateway)
     cluster = LocalCluster(
         peers,
         agents,
         driver=driver,
-        data=data or default_data(),
+        data=chosen,
         gateway=not no_gateway,
         fast_failover=fast_failover,
         gpu=gpu,
@@ -84,6 +88,21 @@ def command(
     )
     with _foreground(cluster.data):
         asyncio.run(_run(cluster, detach=detach))
+
+
+def _check_kept(data: Path, agents: int | None, no_gateway: bool) -> None:
+    """Raises ``PreconditionError`` where something would go on that the caller does not want."""
+    record = ClusterFile(data).load()
+    if record is None:
+        return
+    have = len(record.of_kind("agent"))
+    kept = f"{have} agent{'s' * (have != 1)}, not {agents}" if agents is not None and agents < have else ""
+    kept = kept or ("a gateway" if no_gateway and record.of_kind("gateway") else "")
+    if kept:
+        raise PreconditionError(
+            f"{data} holds a cluster with {kept}, and a dev cluster loses none of its processes; use another --data, "
+            f"or `raftsman dev stop --data {data}` and remove the directory"
+        )
 
 
 @command.command()

@@ -45,6 +45,9 @@ def command(session: Session, data: Path | None) -> None:
     found = asyncio.run(_collect(session, data or default_data()))
     if session.output in ("json", "yaml"):
         click.echo(structured([dataclasses.asdict(one) for one in found], session.output))
+    elif session.output == "name":
+        for one in found:
+            click.echo(one.check)
     else:
         for one in found:
             click.echo(f"{one.level:<5} {one.check:<13} {one.text}")

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from orchestrator.cli.session import Session, common
 from orchestrator.client import contexts
@@ -81,6 +82,7 @@ def command(
     needs = KINDS[kind].needs
     if found is not None:
         _refuse(kind, found)
+        _refuse_options(found)
     try:
         prepare(needs)
     except MissingError as error:
@@ -138,6 +140,17 @@ def _refuse(kind: str, found: contexts.Context) -> None:
     raise PreconditionError(
         f"{kind} needs {lacks}, and context {found.name!r} has none; --throwaway makes a cluster that has"
     )
+
+
+def _refuse_options(found: contexts.Context) -> None:
+    """Raises ``UsageError`` for options that say how a throw-away cluster is to be: that of a context is as it is."""
+    context = click.get_current_context()
+    for name in ("driver", "peers", "agents", "fast_failover", "live_restore"):
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            flag = "--[no-]live-restore" if name == "live_restore" else f"--{name.replace('_', '-')}"
+            raise click.UsageError(
+                f"{flag} is for a throw-away cluster (--throwaway), and this drill is of context {found.name!r}"
+            )
 
 
 def _driver(kind: str, wanted: str) -> str:

@@ -44,8 +44,8 @@ def command(
     can be read.
     """
     if compare:
-        if data is not None or len(directories) < 2:
-            raise click.UsageError("--compare takes two or more directories, and no --data")
+        if data is not None or address is not None or dry_run or len(directories) < 2:
+            raise click.UsageError("--compare takes two or more directories, and no --data, --address or --dry-run")
         _compare(session, [path.absolute() for path in directories])
         return
     if data is None or directories:

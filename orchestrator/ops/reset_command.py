@@ -63,6 +63,8 @@ def command(
     Asks every other peer first, and refuses unless those that run form a majority without this one. Nothing is
     deleted. The peer comes back as a new disk without a vote, and votes again once it holds everything.
     """
+    if unasked and (ask or tls is not None):
+        raise click.UsageError("--unasked asks nobody: neither --ask nor --tls goes with it")
     path = data.absolute()
     with peer_disk.held(path):
         peer_id, owner = _owner(path, peer_id, cluster)

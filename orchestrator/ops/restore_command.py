@@ -42,6 +42,8 @@ def command(session: Session, file: Path, data: Path, peer_id: str, address: str
     """
     if not NAME.fullmatch(peer_id):
         raise InvalidError(f"--id {peer_id!r}: expected a-z, 0-9, '.', '_', '-', at most 63")
+    if cluster is not None and not NAME.fullmatch(cluster):
+        raise InvalidError(f"--cluster {cluster!r}: expected a-z, 0-9, '.', '_', '-', at most 63")
     if not is_address(address):
         raise InvalidError(f"--address {address!r}: expected host:port, for example 10.0.0.1:7400")
     head, state = backup_file.read(file)

@@ -38,6 +38,28 @@ def test_capabilities_are_allowed_by_name(monkeypatch: pytest.MonkeyPatch, tmp_p
         load({**GOOD, "allow_cap": "SYS_AMDIN"})
 
 
+def test_the_file_can_be_named_in_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "peer.yaml"
+    file.write_text("cluster: named\n")
+    monkeypatch.setenv("RAFTSMAN_PEER_CONFIG", str(file))
+    assert load(GOOD).cluster == "named"
+
+
+def test_what_is_wrong_is_told_with_its_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "peer.yaml"
+    file.write_text("cluster: 7\ndata: ''\n")
+    with pytest.raises(StartupError) as caught:
+        load({**GOOD, "data": None}, file=file)
+    assert f"--cluster (of {file}): 7; expected text" in caught.value.message
+    assert f"--data (of {file}): ''; expected a directory" in caught.value.message
+    monkeypatch.setenv("RAFTSMAN_PEER_LISTEN", "x" * 5000)
+    with pytest.raises(
+        StartupError, match=r"^--listen \(of RAFTSMAN_PEER_LISTEN\): 'x+\.\.\.; expected host:port"
+    ) as long:
+        load(GOOD)
+    assert len(long.value.message) < 300
+
+
 def test_a_file_may_give_the_peers_as_a_mapping(tmp_path: Path) -> None:
     file = tmp_path / "peer.yaml"
     file.write_text("id: p1\npeers: {p1: 'a:1', p2: 'b:2'}\ndata: /d\ninsecure: true\n")

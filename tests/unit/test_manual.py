@@ -11,7 +11,10 @@ from orchestrator.ops.drill_facts import Verdict
 from orchestrator.ops.drill_kinds import KINDS as DRILLS
 from orchestrator.state import events
 
-MANUAL = (Path(__file__).resolve().parents[2] / "docs" / "manual.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parents[2]
+MANUAL = (ROOT / "docs" / "manual.md").read_text(encoding="utf-8")
+OURS_ALONE = {"RAFTSMAN_SESSION"}
+"""Marks the processes of a session in a container, so that they can be found and ended."""
 
 
 def kinds_in(paragraph: str) -> set[str]:
@@ -36,6 +39,21 @@ def test_every_kind_of_event_is_listed_once() -> None:
 def test_every_reason_of_an_error_is_in_the_table() -> None:
     first = " ".join(cells[0] for cells in rows() if len(cells) == 5)
     assert {f"`{error.reason}`" for error in ERRORS} <= set(re.findall(r"`[A-Z_]+`", first))
+
+
+def test_every_variable_of_the_environment_is_told() -> None:
+    sources = [file for folder in ("orchestrator", "agent") for file in (ROOT / folder).rglob("*.py")]
+    found = {
+        name
+        for file in sources
+        for name in re.findall(r"""["'](RAFTSMAN_[A-Z0-9_]*[A-Z0-9])["']""", file.read_text(encoding="utf-8"))
+    }
+    assert len(found) > 25
+    # The prefix of a process's flags, and the port of one of our own services.
+    found -= {"RAFTSMAN_GATEWAY", "RAFTSMAN_PORT_HTTP"}
+    told = set(re.findall(r"RAFTSMAN_[A-Z0-9_]+|`_[A-Z0-9_]+", MANUAL))
+    shortened = {name for name in found if any(f"`{name[at:]}" in told for at, one in enumerate(name) if one == "_")}
+    assert found - told - shortened - OURS_ALONE == set()
 
 
 def test_every_drill_and_every_key_that_it_prints_is_told() -> None:

@@ -61,6 +61,78 @@ def test_a_pull_stall_that_is_none_is_refused_with_an_example(text: str) -> None
         load({**GOOD, "pull_stall": text})
 
 
+@pytest.mark.parametrize(
+    ("line", "setting", "means"),
+    [
+        ("cpu: 2", "cpu", 2000),
+        ("cpu: 1.5", "cpu", 1500),
+        ("memory: 512", "memory", 512),
+        ("pull-stall: 90", "pull_stall", 90),
+        ("ports: [30000, 30100]", "ports", (30_000, 30_100)),
+    ],
+)
+def test_a_number_in_the_file_means_what_the_flag_means(tmp_path: Path, line: str, setting: str, means: object) -> None:
+    file = tmp_path / "agent.yaml"
+    file.write_text(line)
+    assert getattr(load(GOOD, file=file), setting) == means
+
+
+def test_the_file_can_be_named_in_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "agent.yaml"
+    file.write_text("zone: z7\n")
+    monkeypatch.setenv("RAFTSMAN_AGENT_CONFIG", str(file))
+    assert load(GOOD).zone == "z7"
+    other = tmp_path / "other.yaml"
+    other.write_text("zone: z8\n")
+    assert load(GOOD, file=other).zone == "z8"
+
+
+def test_a_slip_in_a_variables_name_is_told_and_others_are_let_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAFTSMAN_AGENT_SERVICE_HOST", "10.0.0.1")  # Kubernetes sets such for a service of that name
+    load(GOOD)
+    monkeypatch.setenv("RAFTSMAN_AGENT_LABELS", "zone=a")
+    with pytest.raises(StartupError, match=r"RAFTSMAN_AGENT_LABELS: .*; did you mean RAFTSMAN_AGENT_LABEL\?"):
+        load(GOOD)
+
+
+BAD_IN_A_FILE = [
+    ("cpu: true", "--cpu (of FILE): True; expected a number"),
+    ("cpu: -1", "'-1'; expected cores"),
+    ("cpu: 10001", "expected at most 10000 cores"),
+    (f"cpu: '{'9' * 400}'", "expected cores"),
+    (f"memory: '{'9' * 400}'", "expected a size"),
+    ("memory: 2000000000000Ti", "expected 1Mi to 1024Ti"),
+    ("disk: 1K", "'1K'; expected 1Mi to 1024Ti, or 0 for what is there"),
+    ("gpu: [1]", "[1]; expected text such as count=2"),
+    ("gpu: count=\u00b2", "expected 1 to 64"),
+    ("ports: [0, 70000]", "expected first-last"),
+    ("zone: 1", "--zone (of FILE): 1; expected text: put it in quotes"),
+    ("insecure: maybe", "--insecure (of FILE): 'maybe'; expected true or false"),
+    ("data: ''", "--data (of FILE): ''; expected a directory"),
+    ('tls: "\\0"', "expected a directory"),
+    ("workload-dir: 7", "--workload-dir (of FILE): 7; expected a directory"),
+    ("label: {gen: 3}", "--label (of FILE): gen: 3; expected text"),
+    ("label: {'a b': x}", "'a b'; expected a key of letters"),
+    ('label: {a: "\\0"}', "expected printable text"),
+    ('api: "a:1,b"', "'b'; expected host:port"),
+    ("address: 10.0.0.1:80", "expected an address or a host without a port"),
+    ("publish-address: localhost", "expected an IP address"),
+    ("x: 2020-99-99", "not YAML"),
+    (f"name: {'a' * 5000}", "aaa...; expected letters"),
+]
+
+
+@pytest.mark.parametrize(("line", "text"), BAD_IN_A_FILE)
+def test_what_is_wrong_in_a_file_is_told_with_its_place(tmp_path: Path, line: str, text: str) -> None:
+    file = tmp_path / "agent.yaml"
+    flags = {name: value for name, value in GOOD.items() if not line.startswith(name)}
+    file.write_text(line, encoding="utf-8")
+    with pytest.raises(StartupError) as caught:
+        load(flags, file=file)
+    assert text.replace("FILE", str(file)) in caught.value.message
+    assert len(caught.value.message) < 400
+
+
 def test_flags_win_over_the_environment_and_that_over_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "agent.yaml"
     file.write_text("cpu: '1'\nmemory: 1Gi\ndisk: 1Gi\nlog-level: debug\n")

@@ -200,6 +200,7 @@ async def test_a_task_says_that_it_is_ready_beats_and_reports(side: Side) -> Non
         (b"POST /api/v1/ready HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
         (b"POST /api/v1/ready HTTP/1.1\r\nContent-Length: 3\r\n\r\n[1]", 400),
         (b"POST /api/v1/ready HTTP/1.1\r\nContent-Length: 3\r\n\r\n{{{", 400),
+        (b"POST /api/v1/ready HTTP/1.1\r\nContent-Length: 60000\r\n\r\n" + b"[" * 60_000, 400),
         (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", 413),
     ],
 )

@@ -641,6 +641,13 @@ def test_peers_restart_wants_one_or_all(cli: Cli) -> None:
         assert "name a PEER, or say --rolling" in err
 
 
+def test_peers_say_that_a_cluster_is_for_development(cli: Cli, world: World) -> None:
+    world.status = answers.ClusterStatus(cluster_name="blue")
+    assert cli("peers")[1].startswith("cluster blue: leader none")
+    world.status = answers.ClusterStatus(cluster_name="blue", dev=True)
+    assert cli("peers")[1].startswith("cluster blue (development): leader none")
+
+
 def test_events_end_with_the_stored_ones(cli: Cli, world: World) -> None:
     world.events = [model.Event(index=n, sequence=0, time_ms=1, kind="job.submitted", job="web") for n in range(1, 11)]
     _, out, _ = cli("events", "-o", "name")
@@ -648,6 +655,65 @@ def test_events_end_with_the_stored_ones(cli: Cli, world: World) -> None:
     assert cli("events", "-o", "name", "--tail", "2")[1] == "9.0\n10.0\n"
     assert cli("events", "-o", "name", "--after", "8")[1] == "9.0\n10.0\n"
     assert json.loads(cli("events", "-o", "json", "--tail", "1")[1])["kind"] == "job.submitted"
+
+
+def test_a_tail_of_no_events_is_none(cli: Cli, world: World) -> None:
+    world.events = [model.Event(index=1, sequence=0, time_ms=1, kind="job.submitted", job="web")]
+    assert cli("events", "--tail", "0") == (0, "", "")
+    assert cli("events", "--tail", "0", "--after", "0") == (0, "", "")
+
+
+ENDLESS = "9" * 5_000  # more digits than Python turns into a number
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("scale", "web", ENDLESS),
+        ("scale", "web", "1", "2"),
+        ("scale", "web", "api=1", "api=2"),
+        ("port-forward", "web", ENDLESS),
+        ("port-forward", "web", f"{ENDLESS}:80"),
+        ("why", "web", "--at", ENDLESS),
+        ("logs", "web", "--since", ENDLESS),
+        ("what-if", "add-node", f"cpu=1,memory=1Gi,gpus={ENDLESS}"),
+        ("workload", f"web/main/{ENDLESS}"),
+        ("run", "--count", ENDLESS, "--", "true"),
+    ],
+)
+def test_a_number_that_will_not_do_is_refused_in_few_words(cli: Cli, arguments: tuple[str, ...]) -> None:
+    code, out, err = cli(*arguments)
+    assert (code, out) == (2, "")
+    assert len(err) < 700, err
+
+
+def test_an_ordinal_without_end_is_nobodys(cli: Cli, world: World) -> None:
+    code, _, err = cli("logs", f"web/{ENDLESS}")
+    assert code == 1
+    assert len(err) < 700, err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("top", "nodes", "--job", "web"), "--job is about tasks: it does not go with 'nodes'"),
+        (("top", "devices", "--sort", "memory"), "--sort is about tasks: it does not go with 'devices'"),
+        (("backup", "--check", "FILE", "--stale"), "neither -f nor --stale goes with it"),
+        (("backup", "--check", "FILE", "-f"), "neither -f nor --stale goes with it"),
+        (("context", "add", "", "--endpoint", "a:1"), "expected a name for the context"),
+        (("context", "add", "q", "--endpoint", "a:1", "--tls-dir", ".", "--ca", "x"), "in the place of --tls-dir"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(cli: Cli, arguments: tuple[str, ...], text: str) -> None:
+    code, out, err = cli(*arguments)
+    assert (code, out) == (2, "")
+    assert text in err
+
+
+def test_no_placement_is_no_default(cli: Cli) -> None:
+    code, _, err = cli("placements", "default", "")
+    assert code == 2
+    assert "expected a placement, or 'auto', got ''" in err
 
 
 def test_events_name_nodes(cli: Cli, world: World) -> None:

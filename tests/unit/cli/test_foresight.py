@@ -186,6 +186,17 @@ def test_a_new_node_is_written_in_one_line_in_a_file_or_as_one_like_another(
 
 
 @pytest.mark.parametrize(
+    "text", ["cpu: " + "[" * 100_000, "cpu: 2020-99-99", "cpu: [", "- 1"], ids=lambda text: text[:12]
+)
+def test_a_nodes_file_that_is_none_is_refused_by_name(cli: Cli, tmp_path: Path, text: str) -> None:
+    path = tmp_path / "node.yaml"
+    path.write_text(text)
+    code, out, err = cli("what-if", "add-node", str(path))
+    assert (code, out) == (2, "")
+    assert err.startswith(f"raftsman: {path}: ")
+
+
+@pytest.mark.parametrize(
     ("spec", "words"),
     [
         ("cpu=8", "memory: is missing"),

@@ -210,6 +210,21 @@ def test_logs_go_back_through_earlier_attempts(cli: Cli, running: World) -> None
     assert cli("logs", "web", "--since", "1970-01-01T00:00:01.800+00:00")[1] == "second\nthird\n"
 
 
+def test_logs_until_a_time_end_there_whatever_the_attempt(cli: Cli, running: World) -> None:
+    running.allocations = [placed(0, 1, ended_ms=2_000), placed(0, 2), placed(1, 1)]
+    running.timed_logs = {
+        ("web/main/0", 1): [(1_000, b"a\n"), (1_500, b"b\n")],
+        ("web/main/0", 0): [(3_000, b"c\n"), (5_000, b"d\n")],
+        ("web/main/1", 0): [(2_000, b"x\n"), (4_000, b"y\n")],
+    }
+    until = ("--until", "1970-01-01T00:00:03+00:00")
+    assert cli("logs", "web/0", *until)[1] == "a\nb\nc\n"
+    assert cli("logs", "web/0", *until, "--tail", "2")[1] == "b\nc\n"
+    assert cli("logs", "web/0", *until, "--since", "1970-01-01T00:00:01.2+00:00")[1] == "b\nc\n"
+    assert cli("logs", "web", *until, "--tail", "1")[1] == "web/main/1 | x\nweb/main/0 | c\n"
+    assert cli("logs", "web/1", "--until", "1970-01-01T00:00:01+00:00")[:2] == (0, "")
+
+
 @pytest.mark.parametrize("lines", range(1, 8))
 def test_the_last_lines_of_all_attempts_are_no_more_than_were_asked_for(cli: Cli, running: World, lines: int) -> None:
     """It printed all of the earlier attempts, and the last lines of the newest."""
@@ -305,6 +320,8 @@ def test_who_follows_a_run_that_has_yet_to_begin_hears_it(cli: Cli, running: Wor
     [
         (["logs", "web", "--all", "--previous"], "--all shows every attempt"),
         (["logs", "web", "--since", "17"], "--since 17: expected a time"),
+        (["logs", "web", "--until", "17"], "--until 17: expected a time"),
+        (["logs", "web", "-f", "--until", "5m"], "--until ends somewhere: it does not go with -f"),
         (["logs", "web", "--since", "yore"], "--since 'yore'"),
         (["exec", "web"], "which command?"),
         (["exec", "web", "ls", "-l"], "Put '--' before the command"),

@@ -142,6 +142,8 @@ def test_what_is_neither_text_nor_a_list_is_refused(command: Any) -> None:
 def test_a_mistake_is_told_with_its_path() -> None:
     with pytest.raises(InvalidError, match=r"resources\.memory: expected an amount with its unit"):
         Job("web", image="nginx", memory="256")
+    with pytest.raises(InvalidError, match=r"^update: unknown key 'max_surg'; did you mean 'max_surge'\?"):
+        Job("web", image="nginx", update={"max_surg": 1})
 
 
 def test_an_unknown_keyword_is_refused() -> None:

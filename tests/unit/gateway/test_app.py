@@ -163,11 +163,18 @@ async def test_a_task_can_be_made_listed_read_and_deleted(http: httpx.AsyncClien
     assert (await http.get(f"/api/v1/tasks/{task['id']}")).status_code == 404
 
 
-@pytest.mark.parametrize("body", [b"{", b"", b"[]", b'{"name": "x"}', b"\xff\xfe"])
+@pytest.mark.parametrize("body", [b"{", b"", b"[]", b'{"name": "x"}', b"\xff\xfe", b"[" * 100_000])
 async def test_a_malformed_task_is_a_400_with_a_reason(http: httpx.AsyncClient, body: bytes) -> None:
     answer = await http.post("/api/v1/tasks", content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 400
     assert answer.json()["error"]
+
+
+@pytest.mark.parametrize("call", ["dispatch", "rollback"])
+async def test_a_body_without_end_is_a_400(http: httpx.AsyncClient, call: str) -> None:
+    refused = await http.post(f"/api/v1/jobs/web/{call}", content=b"[" * 100_000)
+    assert refused.status_code == 400
+    assert "not JSON" in refused.json()["error"]
 
 
 async def test_an_oversized_body_is_refused(http: httpx.AsyncClient, fake: FakeClient) -> None:

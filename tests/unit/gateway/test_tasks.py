@@ -45,7 +45,10 @@ def test_the_documented_call_becomes_a_batch_job_of_one_task() -> None:
 
 def test_what_is_not_given_gets_the_predecessors_defaults() -> None:
     job = tasks.job_from_task({"image": "alpine", "resources": {"cpu": 0}}, ID)
-    resources = job.groups[0].tasks[0].resources
+    task = job.groups[0].tasks[0]
+    resources = task.resources
+    assert task.timeout_ms == 3_600_000
+    assert tasks.job_from_task({"image": "alpine", "timeout": 0}, ID).groups[0].tasks[0].timeout_ms == 0
     assert (resources.cpu_millis, resources.memory_mib) == (1000, 512)
 
 
@@ -64,6 +67,9 @@ def test_two_tasks_of_one_name_are_two_jobs() -> None:
         ({"image": "a", "imge": "b"}, "unknown field 'imge'"),
         ({"image": 3}, "image: expected a string"),
         ({"image": "a", "command": [1]}, "command: expected a list of strings"),
+        ({"image": "a", "timeout": -1}, "timeout: expected whole seconds"),
+        ({"image": "a", "timeout": "1h"}, "timeout: expected whole seconds"),
+        ({"image": "a", "timeout": True}, "timeout: expected whole seconds"),
         ({"image": "a", "resources": {"cpu": -1}}, "resources.cpu"),
         ({"image": "a", "resources": {"cpu": "500m"}}, "resources.cpu"),
         ({"image": "a", "resources": {"cpu": True}}, "resources.cpu"),

@@ -77,7 +77,7 @@ def test_a_problem_names_its_place() -> None:
         groups=(replace(GOOD.groups[0], tasks=(TASK, replace(TASK, name="b", resources=Resources(cpu_millis=-5)))),),
     )
     found = problems(normalise(bad), placements=None)
-    assert found == ["groups[0].tasks[1].resources.cpu_millis: must be between 1m and 10000 cores, not -5"]
+    assert found == ["groups[0].tasks[1].resources.cpu_millis: must be between 1m and 10000 cores, not -5m"]
 
 
 def test_an_unknown_placement_lists_those_that_exist() -> None:

@@ -197,6 +197,8 @@ BAD: list[tuple[str, str, str]] = [
         "volumes[0].source: expected an absolute path without '..'",
     ),
     ("a-volume-mode", GOOD + "volumes: ['/a:/b:rx']\n", "volumes[0]: expected a volume such as"),
+    ("a-user-beyond-all", GOOD + "user: '4294967295'\n", "user: expected a user such as '1000'"),
+    ("a-group-beyond-all", GOOD + f"user: '0:{'9' * 60}'\n", "user: expected a user such as '1000'"),
     ("yes-is-not-true", GOOD + "privileged: yes\n", "privileged: expected true or false, got 'yes'"),
     ("process-with-image", GOOD + "driver: process\n", "driver: the process driver runs commands, not images"),
     ("docker-without-image", "name: a\ncommand: [ls]\ndriver: docker\n", "driver: the docker driver needs an image"),

@@ -128,6 +128,7 @@ BAD = [
     ("affinity: [{job: db, topolgy: a}]\n", "job.yaml:3:22: unknown key 'topolgy'; did you mean 'topology'?"),
     ("spread: [{over: node.zone, max_skew: 0}]\n", "job.yaml:3:38: spread[0].max_skew: must be from 1"),
     ("spread: [{over: node.zone, when_unsatisfiable: never}]\n", "expected one of wait, place-anyway"),
+    ("spread: [{over: node.zone, weight: 7}]\n", "job.yaml:3:36: spread[0].weight: nothing is weighed against what"),
     ("spread: [{max_skew: 1}]\n", "job.yaml:3:10: spread[0]: 'over' is missing"),
     ("tolerations: ['gpu=only:Never']\n", "job.yaml:3:15: tolerations[0]: expected one of NoSchedule"),
     ("tolerations: ['gpu:NoSchedule for 5m']\n", "tolerations[0].for: only NoExecute drives anything away"),
@@ -168,10 +169,12 @@ _AFFINITIES = st.builds(Affinity, constraint=_CONSTRAINTS, weight=_WEIGHTS) | st
     required=st.booleans(),
 )
 _SPREADS = st.builds(
+    Spread, attribute=st.just("node.zone"), max_skew=st.integers(1, 5), required=st.just(True)
+) | st.builds(
     Spread,
     attribute=st.just("node.zone"),
     max_skew=st.integers(1, 5),
-    required=st.booleans(),
+    required=st.just(False),
     weight=st.integers(1, 100),
 )
 _TOLERATIONS = st.builds(

@@ -75,6 +75,38 @@ def test_renewing_replaces_the_certificate_and_keeps_its_hosts(authority: Path) 
     assert set(certs.read(target / "cert.pem").hosts) == set(before.hosts)
 
 
+def test_a_certificate_that_is_kept_without_the_hosts_says_so(authority: Path) -> None:
+    certs.issue(authority, "peer", "p1", ["a.example"])
+    asked = ["issue", "--dir", str(authority), "peer", "p1", "--host", "a.example", "--host", "b.example"]
+    done = CliRunner().invoke(command, asked)
+    assert "peer:p1 was kept as it is, without b.example; --renew makes a new one" in done.output
+    assert "was kept" not in CliRunner().invoke(command, [*asked, "--renew"]).output
+
+
+@pytest.mark.parametrize("host", ["", "\u00fc.example", "a b", "a" * 300, "http://a"])
+def test_a_host_that_is_none_is_refused_and_the_certificate_that_was_there_stays(authority: Path, host: str) -> None:
+    target = certs.issue(authority, "peer", "p1", ["a.example"])
+    before = {path.name: path.read_bytes() for path in target.iterdir()}
+    with pytest.raises(InvalidError, match="expected a DNS name in ASCII, or an address"):
+        certs.issue(authority, "peer", "p1", [host], renew=True)
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (["--owner", "-5:0"], "expected UID:GID"),
+        (["--owner", "9" * 30 + ":0"], "expected UID:GID"),
+        (["--endpoints", "10.0.0.1:7400,nowhere"], "expected HOST:PORT"),
+    ],
+)
+def test_init_refuses_what_will_not_do_before_it_makes_anything(tmp_path: Path, flags: list[str], text: str) -> None:
+    done = CliRunner().invoke(command, ["init", "--dir", str(tmp_path / "certs"), *flags])
+    assert done.exit_code == 2
+    assert text in done.output
+    assert not (tmp_path / "certs").exists()
+
+
 def test_the_authority_of_another_cluster_is_refused(authority: Path) -> None:
     with pytest.raises(InvalidError, match="cluster 'test', not 'other'"):
         certs.create_authority(authority, "other")

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from click.testing import CliRunner
 
 from agent.drivers.process_shim import start_time
 from orchestrator.contract.errors import CorruptError, StartupError
-from orchestrator.ops import leftovers
+from orchestrator.ops import dev_command, leftovers
 from orchestrator.ops.cluster_file import ClusterFile, ClusterRecord, Member
 from orchestrator.ops.dev import LocalCluster
 from orchestrator.ops.ports import SEARCH, PortBlock, Ports, is_free
@@ -39,6 +40,19 @@ def test_the_record_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     with file.lock():
         file.save(record)
     assert file.load() == record
+
+
+@pytest.mark.parametrize(("flags", "text"), [(["--agents", "0"], "1 agent, not 0"), (["--no-gateway"], "a gateway")])
+def test_dev_refuses_to_be_told_of_less_than_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], text: str
+) -> None:
+    monkeypatch.setattr(dev_command, "LocalCluster", lambda *_, **__: pytest.fail("a cluster was started"))
+    members = (dataclasses.replace(member("n1"), kind="agent"), dataclasses.replace(member("gateway"), kind="gateway"))
+    file = ClusterFile(tmp_path)
+    with file.lock():
+        file.save(ClusterRecord(name="dev", driver="auto", fast_failover=False, cluster_id="c", members=members))
+    result = CliRunner().invoke(dev_command.command, ["--data", str(tmp_path), *flags])
+    assert f"holds a cluster with {text}" in str(result.exception)
 
 
 def test_replacing_a_member_keeps_the_others_and_their_order() -> None:

@@ -54,6 +54,15 @@ def test_a_drill_that_a_context_cannot_bear_is_refused_with_the_way_out(command:
     assert not isinstance(result.exception, AssertionError)
 
 
+@pytest.mark.parametrize("flags", [["--peers", "5"], ["--agents", "2"], ["--no-live-restore"], ["--fast-failover"]])
+def test_what_is_said_of_a_throw_away_cluster_is_refused_for_another(command: Path, flags: list[str]) -> None:
+    saved = {"endpoints": ["127.0.0.1:1"], "kind": "dev", "data": "/nowhere"}
+    (command / "contexts.json").write_text(json.dumps({"current": "mine", "contexts": {"mine": saved}}))
+    result = CliRunner().invoke(drill_command.command, ["kill-leader", *flags])
+    assert result.exit_code == 2
+    assert "is for a throw-away cluster (--throwaway), and this drill is of context 'mine'" in result.output
+
+
 def test_a_violation_makes_the_command_exit_1(command: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def drilled(*_: object) -> Verdict:
         return judge(Facts(rounds=1, hashes=[{"p1": "x", "p2": "x"}], violations=["a stale read"]))

@@ -117,6 +117,13 @@ def test_a_whole_directory_is_left_alone_unless_it_is_forced(run: Run, data: Pat
     assert list(data.iterdir()) == []
 
 
+def test_who_asks_nobody_does_not_say_whom_to_ask(run: Run, data: Path) -> None:
+    for flags in (("--ask", "127.0.0.1:9"), ("--tls", data)):
+        code, _, err = run("peers", "reset", "--data", data, "-y", "--unasked", *flags)
+        assert code == 2
+        assert "--unasked asks nobody" in err
+
+
 def test_without_a_yes_nothing_is_moved(run: Run, data: Path) -> None:
     break_journal(data)
     before = tree(data)

@@ -90,14 +90,15 @@ def test_wrong_words_and_files_are_refused_before_anything_is_made(run: Run, bac
     data = tmp_path / "new"
     (tmp_path / "foreign").write_text("no backup")
     (tmp_path / "cut").write_bytes(backup.read_bytes()[:-40])
-    for file, peer_id, address, expected in (
+    for file, peer_id, address, expected, *more in (
+        (backup, "p1", "a:1", "--cluster 'A B'", "--cluster", "A B"),
         (tmp_path / "foreign", "p1", "a:1", "is no backup"),
         (tmp_path / "cut", "p1", "a:1", "cut short or damaged"),
         (tmp_path / "absent", "p1", "a:1", "there is no file"),
         (backup, "P 1", "a:1", "--id 'P 1'"),
         (backup, "p1", "nowhere", "--address 'nowhere'"),
     ):
-        code, _, err = run("restore", file, "--data", data, "--id", peer_id, "--address", address, "-y")
+        code, _, err = run("restore", file, "--data", data, "--id", peer_id, "--address", address, "-y", *more)
         assert code in (1, 2)
         assert expected in err
         assert not data.exists()
@@ -217,6 +218,13 @@ def test_compare_names_the_disk_that_holds_the_most(run: Run, tmp_path: Path) ->
     assert tree(tmp_path) == before
     assert run("recover", "--compare", tmp_path / "p1")[0] == 2
     assert run("recover", tmp_path / "p1")[0] == 2
+
+
+@pytest.mark.parametrize("flags", [("--dry-run",), ("--address", "a:1"), ("--data", "x")])
+def test_compare_does_nothing_else(run: Run, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    code, _, err = run("recover", "--compare", tmp_path / "a", tmp_path / "b", *flags)
+    assert code == 2
+    assert "--compare takes two or more directories, and no --data, --address or --dry-run" in err
 
 
 def test_compare_leaves_out_disks_that_cannot_be_read_and_says_so(run: Run, tmp_path: Path) -> None:
