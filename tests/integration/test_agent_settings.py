@@ -57,6 +57,7 @@ def said(address: str, directory: Path) -> dict[str, Any]:
         "rack": "r7",
         "address": "127.0.0.7",
         "publish_address": "127.0.0.8",
+        "reach": "127.0.0.6",
         "http": f"127.0.0.1:{http}",
         "ports": "30000-30100",
         "dns": f"127.0.0.1:{dns}",
@@ -125,6 +126,7 @@ async def test_a_whole_agent_does_what_each_setting_says(tmp_path: Path, monkeyp
         (told,) = options
         assert told.data == tmp_path / "data"
         assert told.publish_address == "127.0.0.8"
+        assert told.reach == "127.0.0.6"
         assert told.allow_privileged
         assert told.allow_host_paths
         assert told.allow_host_network
