@@ -30,6 +30,24 @@ SURVIVORS: dict[str, dict[str, str]] = {
             "no promise: whether an answer is spared at exactly this moment or one later matters to nobody"
         ),
     },
+    "orchestrator.state.apply": {
+        "_apply_checked: entry.time_ms > state.time_ms -> entry.time_ms >= state.time_ms": (
+            "equivalent: the same time is written again"
+        ),
+        **{
+            f"_envelope_problem: {change}": "equivalent: a short way past the questions below it, which decide"
+            for change in (
+                "len(entry.identity) <= 256 -> len(entry.identity) < 256",
+                "len(request_id) <= 256 -> len(request_id) < 256",
+                "len(entry.digest) <= 64 -> len(entry.digest) < 64",
+                "0 <= entry.time_ms <= MAX_TIME_MS -> 0 < entry.time_ms <= MAX_TIME_MS",
+                "0 <= entry.time_ms <= MAX_TIME_MS -> 0 > entry.time_ms <= MAX_TIME_MS",
+                "0 <= entry.time_ms <= MAX_TIME_MS -> 0 <= entry.time_ms < MAX_TIME_MS",
+                "0 -> 1",
+            )
+        },
+        "_envelope_problem: 0 -> 1 (5)": "equivalent: where the time is 0 and all else is right, nobody asks here",
+    },
     "orchestrator.state.apply_evictions": {
         "_problem: 1 -> 2": _NONE,
     },

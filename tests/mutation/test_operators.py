@@ -117,10 +117,11 @@ def test_a_changed_function_number_or_array_is_put_into_the_module_that_runs() -
         live = types.ModuleType("mutated_in_a_test")
         live.__file__ = "nowhere.py"
         exec(text, live.__dict__)
-        (mutant,) = (one for one in mutants(ast.parse(text)) if one.key.endswith(change))
+        tree = ast.parse(text)
+        (mutant,) = (one for one in mutants(tree) if one.key.endswith(change))
         sys.modules[live.__name__] = live
         try:
-            _put_in(live, text, mutant)
+            _put_in(live, tree, mutant)
             assert live.f() == expected, change
         finally:
             del sys.modules[live.__name__]
@@ -146,5 +147,5 @@ def test_a_real_mistake_is_caught_and_no_file_is_changed() -> None:
         ],
         cwd=ROOT, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
-    assert "2 mutants     2 killed  100.0 %" in done.stdout, done.stdout + done.stderr
+    assert "2 of    2 mutants     2 killed  100.0 %" in done.stdout, done.stdout + done.stderr
     assert path.read_bytes() == before

@@ -277,10 +277,13 @@ def outdated_now(kit: Kit) -> int:
     return sum(version < found.group_versions[0] and version not in twins for version, _ in sizes(kit))
 
 
-def test_a_failed_change_of_sizes_is_taken_back_in_place() -> None:
-    update = UpdateSpec(auto_revert=True)
+@pytest.mark.parametrize("canaries", [0, 1])
+def test_a_failed_change_of_sizes_is_taken_back_in_place(canaries: int) -> None:
+    update = UpdateSpec(auto_revert=True, canaries=canaries)
     kit = remembering(update)
     change(kit, 550, update)  # n1 has room for one of them
+    if canaries:
+        kit.ok(SteerRollout(namespace="default", name="web", action=RolloutAction.PROMOTE))
     assert sorted(sizes(kit)) == [(1, 400), (2, 550)]
     found = kit.state.find_job("default", "web")
     assert found is not None and found.rollout is not None

@@ -28,7 +28,7 @@ from orchestrator.state.commands import (
     SubmitJobs,
     WriteNamespace,
 )
-from orchestrator.state.features import PAUSED_PROMOTIONS
+from orchestrator.state.features import HELD_VERSIONS, PAUSED_PROMOTIONS
 from orchestrator.state.model import Job
 from tests.unit.state.kit import Kit, Placement, group, job, node
 
@@ -203,6 +203,19 @@ def test_a_rollback_is_a_version_of_its_own_that_waits_for_no_canaries() -> None
     assert end(kit, verdict(kit, succeeded=True)), "what still runs version 1 is as it should be"
 
 
+@pytest.mark.parametrize("level", [HELD_VERSIONS - 1, HELD_VERSIONS])
+def test_a_rollback_that_replaces_nothing_leaves_no_canary_waiting(level: int) -> None:
+    """The version that is left only added a group: nothing of what remains is changed by going back."""
+    kit = Kit()
+    kit.ok(SetFeatureLevel(level=level))
+    submit(kit, job("web", group("api")))
+    submit(kit, job("web", group("api"), replace(group("side"), update=UpdateSpec(canaries=1))))
+    assert not rollout(kit).promoted
+    kit.ok(RollbackJob(namespace="default", name="web", version=1))
+    assert [one.name for one in the(kit).spec.groups] == ["api"]
+    assert (rollout(kit).promoted, the(kit).modify_index) == (True, kit.state.index)
+
+
 def test_there_is_a_version_to_go_back_to_or_the_rollback_is_refused() -> None:
     kit = rolling()
     back = RollbackJob(namespace="default", name="web")
@@ -247,6 +260,20 @@ def test_a_rollout_has_succeeded_once_nothing_is_outdated() -> None:
     assert the(kit).modify_index == kit.state.index
     assert told(kit) == [("rollout.succeeded", "version 2")]
     assert not end(kit, verdict(kit, succeeded=True))
+
+
+@pytest.mark.parametrize(
+    ("base", "promoted", "succeeds"), [(1, False, False), (1, True, True), (0, False, True), (0, True, True)]
+)
+def test_what_is_held_back_has_not_succeeded_before_its_promotion(base: int, promoted: bool, succeeds: bool) -> None:
+    """Nothing is outdated; of a rollout from before versions were held back, that is all there is to know."""
+    kit = rolling(UpdateSpec(canaries=1), placed=False, level=HELD_VERSIONS if base else HELD_VERSIONS - 1)
+    assert (rollout(kit).base_version, rollout(kit).promoted) == (base, False)
+    stand(kit, promoted=promoted)
+    assert end(kit, verdict(kit, succeeded=True)) is succeeds
+    if succeeds:
+        assert (rollout(kit).status, rollout(kit).promoted, rollout(kit).base_version) == (SUCCEEDED, True, 0)
+        assert the(kit).stable_version == 2
 
 
 def test_what_runs_of_a_group_that_is_gone_is_outdated() -> None:
@@ -332,6 +359,27 @@ def test_it_goes_back_only_where_the_policy_of_a_group_that_changed_says_so() ->
         submit(kit, job("web", *groups.values()))
         end(kit, verdict(kit))
         assert the(kit).version == version, changed
+
+
+@pytest.mark.parametrize("promoted", [False, True])
+def test_a_change_that_still_waits_for_its_promotion_is_taken_back_with_the_next(promoted: bool) -> None:
+    """Version 2 brought canaries of the group that says so, version 3 fails because of another group."""
+    kit = Kit()
+    kit.ok(SetFeatureLevel(level=HELD_VERSIONS))
+    kit.register(node("n1", cpu=100_000, memory=100_000))
+    cautious = UpdateSpec(canaries=1, auto_revert=True)
+    for api, db in (("one", "one"), ("two", "one"), ("two", "two")):
+        submit(kit, job("web", replace(group("api", image=api), update=cautious), group("db", image=db)))
+        if the(kit).version == 1:
+            for name in ("api", "db"):
+                kit.place(f"web/{name}/0", "n1")
+                kit.observe(f"web/{name}/0", AllocState.RUNNING)
+    assert (rollout(kit).began_version, rollout(kit).base_version, rollout(kit).promoted) == (3, 1, False)
+    stand(kit, promoted=promoted)
+    assert end(kit, verdict(kit, reason="none came up"))
+    assert (the(kit).version, [one.tasks[0].image for one in the(kit).spec.groups]) == (
+        (3, ["two", "two"]) if promoted else (4, ["one", "one"])
+    )
 
 
 def test_a_count_that_changed_meanwhile_does_not_keep_it_from_going_back() -> None:
