@@ -87,7 +87,9 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "orchestrator.scheduling.preempt": _PREEMPT_TESTS,
     "orchestrator.scheduling.preempt_gangs": _PREEMPT_TESTS,
     "orchestrator.scheduling.neighbours": ("tests/unit/scheduling/test_neighbours.py",),
-    "agent.reconcile": ("tests/unit/agent/test_reconcile.py",),
+    "agent.reconcile": tuple(
+        f"tests/unit/agent/test_{what}.py" for what in ("reconcile", "groups", "timeouts", "health")
+    ),
     "agent.supervisor": ("tests/unit/agent/test_supervisor.py",),
 }
 """Module -> the tests that promise something about it."""
@@ -97,6 +99,7 @@ _WAIT_S = 120.0  # whatever waits so long waits for ever
 _STARVED = 60  # times what a test took of CPU, on top of that: on a busy machine one that gets no CPU waits, too
 _EXAMPLES = 10  # of each generated test
 _SPARE_BYTES = 4 * 1024**3
+_PLAIN = (int, str, float, tuple, frozenset)  # what a module's constants are that a mutant can change
 
 KILLED, OUT_OF_TIME, SURVIVED, UNTESTED = "killed", "out of time", "survived", "untested"
 
@@ -304,14 +307,15 @@ def _traced(paths: list[Path], items: list[pytest.Item]) -> dict[Path, dict[str,
 
 
 def _import_lines(tree: ast.Module) -> set[int]:
-    """Lines that run when the module is imported."""
+    """Lines that run when the module is imported: also the fields of its classes, and the defaults of arguments."""
     lines: set[int] = set()
-    for node in tree.body:
+    todo: list[ast.stmt] = list(tree.body)
+    while todo:
+        node = todo.pop()
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            lines.update(range(node.lineno, node.body[0].lineno + 1))
-            for inner in ast.walk(node):
-                if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef):
-                    lines.update(range(inner.lineno, inner.body[0].lineno))
+            lines.update(range(node.lineno, node.body[0].lineno))
+            if isinstance(node, ast.ClassDef):
+                todo.extend(node.body)
         else:
             lines.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
     return lines
@@ -425,7 +429,9 @@ def _is_other(old: object, new: Any) -> bool:
     """Whether a module's constant is another one than before. Functions and classes are none."""
     if isinstance(old, np.ndarray):
         return not np.array_equal(old, new)
-    return isinstance(old, int | str | float | tuple | frozenset) and new != old
+    if isinstance(old, dict) and not all(isinstance(part, _PLAIN) for pair in old.items() for part in pair):
+        return False
+    return isinstance(old, (*_PLAIN, dict)) and new != old
 
 
 def _functions(module: types.ModuleType) -> Iterator[tuple[str, types.FunctionType]]:
