@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import dataclasses
 import gc
 import importlib
 import inspect
@@ -419,18 +420,21 @@ def _put_in(live: types.ModuleType, tree: ast.Module, mutant: Mutant) -> None:
         function.__kwdefaults__ = twin.__kwdefaults__
     for name, old in list(vars(live).items()):
         value = vars(changed).get(name)
-        if _is_other(old, value):
+        if _is_other(old, value, live.__name__):
             for module in list(sys.modules.values()):
                 if vars(module).get(name) is old:
                     setattr(module, name, value)
 
 
-def _is_other(old: object, new: Any) -> bool:
-    """Whether a module's constant is another one than before. Functions and classes are none."""
+def _is_other(old: object, new: Any, module: str) -> bool:
+    """Whether a module's constant is another one than before. Functions and classes are none, nor are objects of the
+    ``module``'s own classes, since those are others in the changed one."""
     if isinstance(old, np.ndarray):
         return not np.array_equal(old, new)
     if isinstance(old, dict) and not all(isinstance(part, _PLAIN) for pair in old.items() for part in pair):
         return False
+    if dataclasses.is_dataclass(old) and not isinstance(old, type):
+        return type(old).__module__ != module and new != old
     return isinstance(old, (*_PLAIN, dict)) and new != old
 
 

@@ -14,6 +14,7 @@ _ASKED = "equivalent: whoever is looked at without need is not refused; the ques
 _FLAG = "equivalent: rows that ask for nothing of the kind are passed over; the flag saves the look"
 _BEFORE = "equivalent: of the reason of before it only matters whether it is that of a preemption"
 _COUNTED = "equivalent: a character has at most 4 bytes, so the bytes decide; the first question saves counting them"
+_SAME_TIME = "equivalent: the same time is written again"
 _FULL = "equivalent: what is exactly full is looked at row by row, with the same result"
 
 SURVIVORS: dict[str, dict[str, str]] = {
@@ -31,9 +32,7 @@ SURVIVORS: dict[str, dict[str, str]] = {
         ),
     },
     "orchestrator.state.apply": {
-        "_apply_checked: entry.time_ms > state.time_ms -> entry.time_ms >= state.time_ms": (
-            "equivalent: the same time is written again"
-        ),
+        "_apply_checked: entry.time_ms > state.time_ms -> entry.time_ms >= state.time_ms": _SAME_TIME,
         **{
             f"_envelope_problem: {change}": "equivalent: a short way past the questions below it, which decide"
             for change in (
@@ -143,9 +142,7 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "find_row: 1 -> 2": _NONE,
         "find_row: 1 -> 2 (2)": _NONE,
         "note_progress: rollout is None or not under_way(rollout) or rollout.progress_ms == state.time_ms "
-        "or (place < 0) -> rollout is None or not under_way(rollout) or place < 0": (
-            "equivalent: the same time is written again"
-        ),
+        "or (place < 0) -> rollout is None or not under_way(rollout) or place < 0": _SAME_TIME,
         "note_progress: rollout is None or not under_way(rollout) or rollout.progress_ms == state.time_ms "
         "or (place < 0) -> not under_way(rollout) or rollout.progress_ms == state.time_ms or place < 0": (
             "equivalent: what is none is not under way either; mypy wants to hear it"
@@ -153,5 +150,25 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "observe: '' -> 'X'": _BEFORE,
         "_observe_health: '' -> 'X'": _BEFORE,
         "health_of: 0 < health <= MAX_HEALTH -> 0 <= health <= MAX_HEALTH": "equivalent: the word 0 is 0 either way",
+    },
+    "agent.reconcile": {
+        "_run: missing or reason or (not tasks) -> missing or not tasks": (
+            "equivalent: what comes after an init task that runs is missing, and a group has something after it"
+        ),
+        "_next_to_start: missing and shares_network(group) and (SANDBOX not in by_task) -> "
+        "shares_network(group) and SANDBOX not in by_task": (
+            "equivalent: where nothing is missing, a container is there, and the question below passes over it"
+        ),
+        "_timed: record.running_since_ms > now_ms -> record.running_since_ms >= now_ms": _SAME_TIME,
+        "_timed: record.init_since_ms > now_ms -> record.init_since_ms >= now_ms": _SAME_TIME,
+        "_timed: not late and record.init_task -> not late": "equivalent: where no init task was timed, none is found",
+        "_failure: 2 -> 3": "equivalent: no two tasks of a run have one name, so what is third is never compared",
+        "_failure: 0 -> 1 (2)": "no promise: which limit is named of a task that the group does not know",
+        "_after_failure: 0 -> 1": "equivalent: either is too short to have proved anything",
+        "_outdated: not one.running and one.run.restarts < record.restarts - 1 -> "
+        "one.run.restarts < record.restarts - 1": "equivalent: nothing older runs where this is asked",
+        "_stops: 1 -> 2": "equivalent: any number below those of the stages comes last",
+        "_stops: 0 -> 1 (2)": "equivalent: nobody asks which stage of nothing is the last",
+        "_stops: 0 -> 1 (3)": "no promise: when a task that the group does not know is stopped beside its others",
     },
 }

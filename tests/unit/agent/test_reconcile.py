@@ -143,6 +143,7 @@ def test_a_step_that_is_repeated_does_nothing() -> None:
     running = step(record(), [instance()], NOW).record
     again = step(running, [instance()], NOW + 5)
     assert again == reconcile.Step(record=running)
+    assert (again.actions, again.wake_ms, again.forget) == ((), 0, False)
 
 
 def test_a_container_that_was_created_but_not_started_is_started() -> None:
@@ -481,6 +482,12 @@ def test_without_contact_what_was_told_to_stop_ends_as_it_was_told() -> None:
     stopping = step(told, [instance()], NOW)
     assert [a.timeout_ms for a in stopping.actions if isinstance(a, Stop)] == [7_000]
     assert step(stopping.record, [instance(exit_=Exit(code=0))], NOW).record.state is AllocState.STOPPED
+
+
+def test_without_contact_a_newer_run_that_is_found_has_no_reason_of_an_older_one() -> None:
+    held = record(state=AllocState.BACKOFF, reason="exit code 1", hold=Hold.DISCONNECTED)
+    found = step(held, [instance(restarts=1)], NOW).record
+    assert (found.restarts, found.reason) == (1, "")
 
 
 def test_back_in_contact_it_runs_again_and_that_costs_no_restart() -> None:
