@@ -15,6 +15,8 @@ _FLAG = "equivalent: rows that ask for nothing of the kind are passed over; the 
 _BEFORE = "equivalent: of the reason of before it only matters whether it is that of a preemption"
 _COUNTED = "equivalent: a character has at most 4 bytes, so the bytes decide; the first question saves counting them"
 _SAME_TIME = "equivalent: the same time is written again"
+_ONE_NUMBER = "equivalent: no two attempts of an ordinal have one number"
+_IN_SPEC = "equivalent: every row's version is among the job's specs, and its place in that one's groups"
 _FULL = "equivalent: what is exactly full is looked at row by row, with the same result"
 
 SURVIVORS: dict[str, dict[str, str]] = {
@@ -113,7 +115,7 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "Placing._match_ordinals: True -> False": _LENGTHS.format("row"),
         "Placing._match_ordinals: 1 -> 2 (3)": _NONE,
         "Placing._match_ordinals: table.attempt[behind] > table.attempt[newest] -> "
-        "table.attempt[behind] >= table.attempt[newest]": "equivalent: no two attempts of an ordinal have one number",
+        "table.attempt[behind] >= table.attempt[newest]": _ONE_NUMBER,
         "Placing._match_taints: node is not None and node.taints -> node is not None": _FLAG,
         "Placing._fit_custom: for place in np.flatnonzero(self.ok).tolist() if self._facts(place).custom -> "
         "for place in np.flatnonzero(self.ok).tolist()": _FLAG,
@@ -150,6 +152,35 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "observe: '' -> 'X'": _BEFORE,
         "_observe_health: '' -> 'X'": _BEFORE,
         "health_of: 0 < health <= MAX_HEALTH -> 0 <= health <= MAX_HEALTH": "equivalent: the word 0 is 0 either way",
+    },
+    "orchestrator.state.disruption": {
+        **{
+            f"<module>: {change}": "no promise: any number above all that a group can have does as well"
+            for change in ("2 ** 31 - 1 -> 2 ** 31 + 1", "2 -> 3", "31 -> 32", "1 -> 2")
+        },
+        "Budgets.group_of: len(spec.groups) - 1 -> len(spec.groups) + 1": _IN_SPEC,
+        "Budgets._standing: 1 -> 2 (2)": _NONE,
+        "Budgets._standing: 0 -> 1 (4)": "equivalent: more that are up than are wanted are none that is down",
+        "Budgets._standing: 1 -> 2 (3)": "equivalent: the next job's rows are of other groups; the bound saves looks",
+        "Budgets._standing: columns.attempt[before] < columns.attempt[position] -> "
+        "columns.attempt[before] <= columns.attempt[position]": _ONE_NUMBER,
+        "Budgets._standing: '' -> 'X'": _BEFORE,
+        "drain_refusal_of: 1 -> 2": "equivalent: only the first of them is taken",
+        "refusal_of: 1 -> 2 (2)": _NONE,
+        "refusal_of: '' -> 'X' (3)": _BEFORE,
+    },
+    "orchestrator.state.quota": {
+        "_refusal: '' -> 'X'": "equivalent: only namespaces with a quota grow here; mypy wants to hear it",
+    },
+    "orchestrator.reconcile.quota": {
+        f"within_quota: ask.pinned and ask.job.spec.namespace in view.namespaces -> {less}": (
+            "equivalent: whoever is looked at without need is let through; the question saves the look"
+        )
+        for less in (
+            "ask.pinned or ask.job.spec.namespace in view.namespaces",
+            "ask.job.spec.namespace in view.namespaces",
+            "ask.pinned",
+        )
     },
     "agent.reconcile": {
         "_run: missing or reason or (not tasks) -> missing or not tasks": (

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestrator import plan
@@ -15,8 +15,8 @@ from orchestrator.reconcile.quota import within_quota
 from orchestrator.reconcile.work import Ask
 from orchestrator.state import views
 from orchestrator.state.commands import JobSubmission, NamespaceWrite, RegisterNode, SubmitJobs, WriteNamespace
-from orchestrator.state.quota import SPELLED, amount, exceeded
-from orchestrator.state.usage import add, of_instance
+from orchestrator.state.quota import SPELLED, amount, exceeded, in_use
+from orchestrator.state.usage import RESOURCES, add, of_instance
 from tests.properties.prompt import Real
 from tests.unit.scheduling.cluster import Cluster, group_spec, node_spec
 
@@ -66,6 +66,7 @@ def test_who_waits_for_room_that_is_being_made_for_it_keeps_its_quota() -> None:
     assert sum(key.startswith("team:urgent/") for key in real.where()) == 2
 
 
+SMALL = (100, 64, 0)
 QUOTAS = st.builds(
     Quota,
     **{name: st.none() | st.integers(0, 12).map(lambda few, by=by: few * by) for name, by in (
@@ -84,6 +85,12 @@ QUOTAS = st.builds(
     QUOTAS,
     st.sampled_from([Usage(), Usage(cpu_millis=300, memory_mib=64, gpu_millis=500, jobs=1, allocations=2)]),
 )  # fmt: skip
+@example([("team", True, 3, 0, SMALL)] * 2, Quota(cpu_millis=700), Usage(cpu_millis=300))
+@example([("team", True, 3, 0, SMALL)] * 3, Quota(cpu_millis=800, allocations=7), Usage(cpu_millis=300, allocations=2))
+@example(
+    [("free", True, 2, 0, SMALL), ("team", False, 4, 0, SMALL), *([("team", True, 4, 2, SMALL)] * 2)],
+    Quota(allocations=5), Usage(allocations=2),
+)  # fmt: skip
 def test_asks_of_system_jobs_get_as_much_as_one_instance_after_the_other_would(
     wanted: list[tuple[str, bool, int, int, tuple[int, int, int]]], limits: Quota, used: Usage
 ) -> None:
@@ -94,7 +101,8 @@ def test_asks_of_system_jobs_get_as_much_as_one_instance_after_the_other_would(
         job = cluster.job(f"j{at}", group_spec(cpu=cpu, memory=memory, gpu=gpus), namespace=namespace)
         ordinals = np.arange(count, dtype=np.int32)
         asks.append(Ask(job=job, group=0, ordinals=ordinals, attempts=ordinals, peers=ordinals[:0], pinned=system))
-        no_room[job.slot, 0] = min(without_room, count)
+        if without_room:
+            no_room[job.slot, 0] = min(without_room, count)
     namespaces = {"team": Namespace(name="team", quota=limits)}
     view = replace(cluster.view(), namespaces=namespaces, usage={"team": used})
 
@@ -112,7 +120,7 @@ def test_asks_of_system_jobs_get_as_much_as_one_instance_after_the_other_would(
                 most[len(kept)] = fits
         if fits:
             kept.append(ask)
-        for _ in range(min(fits, len(ask) - no_room[ask.job.slot, 0])):
+        for _ in range(min(fits, len(ask) - no_room.get((ask.job.slot, 0), 0))):
             used = add(used, one)
     found = within_quota(view, asks, no_room)
     assert (list(found.asks), dict(found.most)) == (kept, most)
@@ -131,3 +139,8 @@ def test_asks_of_system_jobs_get_as_much_as_one_instance_after_the_other_would(
 )  # fmt: skip
 def test_amounts_are_said_as_users_write_them(resource: str, value: int, text: str) -> None:
     assert amount(resource, value) == text
+
+
+def test_resources_are_called_as_users_call_them() -> None:
+    names = [in_use(Quota(**{name: 0}), Usage(), name, "team").split()[4] for name in RESOURCES]
+    assert names == ["cpu", "memory", "disk", "gpus", "jobs", "allocations"]

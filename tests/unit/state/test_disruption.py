@@ -25,8 +25,9 @@ from orchestrator.state.disruption import (
     most_down,
     refusal_of,
 )
+from orchestrator.state.model import Job
 from tests.unit.scheduling.cluster import Cluster, group_spec
-from tests.unit.state.kit import Kit, group, job, node
+from tests.unit.state.kit import Kit, Placement, group, job, node
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,7 @@ from tests.unit.state.kit import Kit, group, job, node
         (Disruption(max_unavailable=25, percent=True), 10, 2),
         (Disruption(max_unavailable=25, percent=True), 3, 1),
         (Disruption(max_unavailable=0, percent=True), 10, 0),
+        (Disruption(max_unavailable=1, percent=True), 10, 1),
         (Disruption(max_unavailable=100, percent=True), 10, 10),
     ],
 )
@@ -88,6 +90,97 @@ def test_of_a_system_job_what_was_preempted_and_is_not_back_is_down() -> None:
     assert Budgets(cluster.view(), none).left(key) == 1
     cluster.rows[0]["reason"] = "preempted by web/api/0 (priority 80)"
     assert Budgets(cluster.view(), none).left(key) == 0
+
+
+def left(cluster: Cluster, job: Job, name: str = "main") -> int:
+    return Budgets(cluster.view(), np.zeros(0, dtype=np.int64)).left((job.slot, name))
+
+
+def test_surplus_instances_stand_in_for_nobody_and_of_two_attempts_the_newer_counts() -> None:
+    cluster = Cluster()
+    there = cluster.node("n")
+    web = cluster.job("web", group_spec(count=2), disruption=Disruption(max_unavailable=1))
+    for ordinal in range(3):
+        cluster.alloc(web, there, ordinal)
+    assert left(cluster, web) == 1
+    cluster.rows[0] |= {"state": AllocState.FAILED}
+    assert left(cluster, web) == 0
+    cluster.alloc(web, there, 0, attempt=2)
+    assert left(cluster, web) == 1
+
+
+def test_a_system_instance_that_stops_by_itself_is_still_wanted() -> None:
+    cluster = Cluster()
+    logs = cluster.job("logs", type=JobType.SYSTEM, disruption=Disruption(max_unavailable=1))
+    for name in ("a", "b"):
+        there = cluster.node(name)
+        cluster.alloc(logs, there, there.slot)
+    cluster.rows[0] |= {"state": AllocState.STOPPING}
+    assert left(cluster, logs) == 0
+
+
+def test_what_a_batch_group_has_done_is_not_wanted_unless_an_older_version_did_it() -> None:
+    cluster = Cluster()
+    there = cluster.node("n")
+    work = cluster.job(
+        "work", group_spec(count=3), type=JobType.BATCH, disruption=Disruption(), version=2, group_versions=(2,)
+    )
+    for ordinal in range(3):
+        cluster.alloc(work, there, ordinal)
+    cluster.rows[0] |= {"state": AllocState.COMPLETE}
+    assert left(cluster, work) == 1
+    cluster.rows[0] |= {"version": 1}
+    assert left(cluster, work) == 0
+
+
+def test_a_group_has_its_name_whatever_its_place_was_and_one_that_is_gone_lacks_nobody() -> None:
+    cluster = Cluster()
+    there = cluster.node("n")
+    a, b = group_spec("a"), group_spec("b")
+    web = cluster.job("web", a, b, disruption=Disruption())
+    cluster.alloc(web, there, group=0)
+    cluster.alloc(web, there, group=1)
+    web = cluster.new_version(web, replace(web.spec, groups=(b, a)))
+    cluster.alloc(web, there, 1, group=0)
+    budgets = Budgets(cluster.view(), np.zeros(0, dtype=np.int64))
+    names = [("b" if row["version"] == 2 else "ab"[row["group"]]) for row in cluster.rows]
+    by_row = {int(row): budgets.group_of(at) for at, row in enumerate(cluster.view().allocations.row.tolist())}
+    assert [by_row[row["row"]] for row in cluster.rows] == [(web.slot, name) for name in names]
+    cluster.rows[0] |= {"state": AllocState.FAILED}
+    assert (left(cluster, web, "a"), left(cluster, web, "b")) == (0, 1)
+    assert left(cluster, web, "gone") == 1, "nothing of it is wanted, so nothing is down"
+
+
+def test_what_a_round_took_is_given_back_when_it_takes_it_back() -> None:
+    cluster = Cluster()
+    there = cluster.node("n")
+    web = cluster.job("web", group_spec(count=2), disruption=Disruption(max_unavailable=2))
+    free = cluster.job("free")
+    for ordinal in range(2):
+        cluster.alloc(web, there, ordinal)
+    budgets, key = Budgets(cluster.view(), np.zeros(0, dtype=np.int64)), (web.slot, "main")
+    assert (budgets.said(key), budgets.said((free.slot, "main"))) == ("2 of 2 may be down, 0 are", "")
+    mark = budgets.mark()
+    budgets.take(key, 2)
+    assert (budgets.left(key), budgets.said(key)) == (0, "2 of 2 may be down, 0 are")
+    budgets.undo(mark)
+    assert budgets.left(key) == 2
+    budgets.take((free.slot, "main"), 1)
+    assert budgets.left((free.slot, "main")) == BOUNDLESS
+
+
+def test_a_drain_may_end_who_is_down_anyway_and_others_only_within_the_budget() -> None:
+    kit = Kit()
+    kit.register(node("n1"))
+    kit.submit(replace(job("web", group(count=2)), disruption=Disruption(max_unavailable=1)))
+    kit.plan(Placement("web/api/0", "n1"), Placement("web/api/1", "n1"))
+    kit.observe("web/api/0", AllocState.RUNNING)
+    assert drain_refusal_of(kit.state, kit.row("web/api/1")) == ""
+    assert drain_refusal_of(kit.state, kit.row("web/api/0")) == (
+        "cannot leave its node: the disruption budget of web/api: 1 of 2 may be down, 1 is"
+    )
+    kit.observe("web/api/1", AllocState.RUNNING)
+    assert drain_refusal_of(kit.state, kit.row("web/api/0")) == ""
 
 
 # ---------------------------------------------------------------------------- against a count by hand
