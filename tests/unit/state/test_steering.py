@@ -216,6 +216,14 @@ def test_a_rollback_that_replaces_nothing_leaves_no_canary_waiting(level: int) -
     assert (rollout(kit).promoted, the(kit).modify_index) == (True, kit.state.index)
 
 
+def test_a_version_that_was_of_another_type_is_gone_back_to_and_is_rolled_out_no_more() -> None:
+    kit = Kit()
+    submit(kit, job("web", kind=JobType.BATCH))
+    submit(kit, job("web"))
+    kit.ok(RollbackJob(namespace="default", name="web", version=1))
+    assert (the(kit).spec.type, the(kit).rollout) == (JobType.BATCH, None)
+
+
 def test_there_is_a_version_to_go_back_to_or_the_rollback_is_refused() -> None:
     kit = rolling()
     back = RollbackJob(namespace="default", name="web")
@@ -380,6 +388,22 @@ def test_a_change_that_still_waits_for_its_promotion_is_taken_back_with_the_next
     assert (the(kit).version, [one.tasks[0].image for one in the(kit).spec.groups]) == (
         (3, ["two", "two"]) if promoted else (4, ["one", "one"])
     )
+
+
+def test_a_failed_canary_of_a_group_that_is_not_to_revert_is_left_whatever_the_policy_of_others_says() -> None:
+    kit = Kit()
+    kit.ok(SetFeatureLevel(level=HELD_VERSIONS))
+    kit.register(node("n1", cpu=100_000, memory=100_000))
+    for image in ("one", "two"):
+        db = replace(group("db", image=image), update=UpdateSpec(canaries=1))
+        submit(kit, job("web", replace(group("api"), update=REVERTS), db))
+        if image == "one":
+            for name in ("api", "db"):
+                kit.place(f"web/{name}/0", "n1")
+                kit.observe(f"web/{name}/0", AllocState.RUNNING)
+    assert not rollout(kit).promoted
+    assert end(kit, verdict(kit))
+    assert the(kit).version == 2
 
 
 def test_a_count_that_changed_meanwhile_does_not_keep_it_from_going_back() -> None:
