@@ -63,13 +63,8 @@ def parts_of_apply(folder: Path = ROOT / "orchestrator/state") -> list[str]:
 
 
 _CHECKER_TESTS = ("tests/unit/ops/test_linearizability.py", "tests/unit/ops/test_history.py")
-_JOURNAL_TESTS = (
-    "tests/unit/replication/test_journal.py", "tests/unit/replication/test_journal_damage.py",
-    "tests/properties/test_journal_model.py",
-)  # fmt: skip
 _BUDGET_TESTS = ("tests/unit/state/test_disruption.py", "tests/unit/reconcile/test_budgets.py")
 _QUOTA_TESTS = ("tests/unit/state/test_namespaces.py", "tests/unit/reconcile/test_quota.py")
-_PREEMPT_TESTS = ("tests/unit/scheduling/test_preempt.py", "tests/properties/test_priorities.py")
 
 TARGETS: dict[str, tuple[str, ...]] = {
     "orchestrator.replication.guard": _LOG_TESTS,
@@ -77,21 +72,12 @@ TARGETS: dict[str, tuple[str, ...]] = {
     # Where else a silent wrong answer would hurt most.
     "orchestrator.ops.linearizability": _CHECKER_TESTS,
     "orchestrator.ops.linear_search": _CHECKER_TESTS,
-    "orchestrator.ops.history_columns": _CHECKER_TESTS,
-    "orchestrator.replication.journal": _JOURNAL_TESTS,
-    "orchestrator.replication.journal_format": _JOURNAL_TESTS,
     "orchestrator.state.disruption": (*_BUDGET_TESTS, "tests/unit/state/test_evictions.py"),
     "orchestrator.state.quota": (*_QUOTA_TESTS, "tests/scenarios"),
     "orchestrator.reconcile.quota": _QUOTA_TESTS,
-    "orchestrator.reconcile.seats": ("tests/properties/test_canaries.py",),
-    "orchestrator.reconcile.drains": ("tests/properties/test_drains.py", "tests/properties/test_canaries.py"),
-    "orchestrator.scheduling.preempt": _PREEMPT_TESTS,
-    "orchestrator.scheduling.preempt_gangs": _PREEMPT_TESTS,
-    "orchestrator.scheduling.neighbours": ("tests/unit/scheduling/test_neighbours.py",),
     "agent.reconcile": tuple(
         f"tests/unit/agent/test_{what}.py" for what in ("reconcile", "groups", "timeouts", "health")
     ),
-    "agent.supervisor": ("tests/unit/agent/test_supervisor.py",),
 }
 """Module -> the tests that promise something about it."""
 NEEDED_PERCENT = 90

@@ -157,6 +157,30 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "_observe_health: '' -> 'X'": _BEFORE,
         "health_of: 0 < health <= MAX_HEALTH -> 0 <= health <= MAX_HEALTH": "equivalent: the word 0 is 0 either way",
     },
+    "orchestrator.ops.linearizability": {
+        **{
+            f"<module>: '{kind}' -> 'X{kind}'": "equivalent: the names are those of a type, which is for mypy"
+            for kind in ("not-linearizable", "undecided", "duplicate-index", "index-order", "index-replay")
+        },
+        "<module>: 20 -> 21": "no promise: how many keys are told of exactly",
+        "check_columns: True -> False": _LENGTHS.format("key"),
+        "_unproven: 1 -> 2": _NONE,
+    },
+    "orchestrator.ops.linear_search": {
+        "Search._moves: len(moves) > 1 -> len(moves) >= 1": "equivalent: one alone is sorted",
+        "Search._moves: moves.sort(key=lambda number: (self._wants[number] == NOTHING, self._returned[number]), "
+        "reverse=True) -> pass": "no promise: in which order they are tried changes the time, not the verdict",
+        "Search._unknown_moves: wants == NOTHING -> wants != NOTHING": (
+            "no promise: a write of no use is tried, or a swap of no use is not; that changes only the time"
+        ),
+        "Search._unknown_moves: needed -= {value, NOTHING} -> pass": (
+            "equivalent: the loop passes over the present value, and no write without an outcome gives nothing"
+        ),
+        "<module>: 1000000 -> 1000001": "no promise: after how many dead ends exactly the search gives up",
+        "Search.run: frame.ordered > deepest -> frame.ordered >= deepest": (
+            "no promise: which of equally long orders is shown"
+        ),
+    },
     "orchestrator.state.disruption": {
         **{
             f"<module>: {change}": "no promise: any number above all that a group can have does as well"

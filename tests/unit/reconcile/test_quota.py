@@ -67,10 +67,14 @@ def test_who_waits_for_room_that_is_being_made_for_it_keeps_its_quota() -> None:
 
 
 SMALL = (100, 64, 0)
+
+
+def few(of: int) -> st.SearchStrategy[int | None]:
+    return st.none() | st.integers(0, 12).map(of.__mul__)
+
+
 QUOTAS = st.builds(
-    Quota,
-    **{name: st.none() | st.integers(0, 12).map(lambda few, by=by: few * by) for name, by in (
-        ("cpu_millis", 100), ("memory_mib", 64), ("gpu_millis", 500), ("allocations", 1))},
+    Quota, cpu_millis=few(100), memory_mib=few(64), gpu_millis=few(500), allocations=few(1)
 )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from orchestrator.state.disruption import (
     refusal_of,
 )
 from orchestrator.state.model import Job
+from tests.effort import examples
 from tests.unit.scheduling.cluster import Cluster, group_spec
 from tests.unit.state.kit import Kit, Placement, group, job, node
 
@@ -238,7 +239,7 @@ def change(kit: Kit, kind: JobType, draw: Callable[[st.SearchStrategy[Any]], Any
             kit.do(MarkNodes(lost=(mark,)))
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(
     st.data(), st.sampled_from(JobType), st.sampled_from([Disruption(max_unavailable=n) for n in (0, 1, 2)]),
 )  # fmt: skip
