@@ -173,6 +173,9 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "Search._unknown_moves: wants == NOTHING -> wants != NOTHING": (
             "no promise: a write of no use is tried, or a swap of no use is not; that changes only the time"
         ),
+        "Search._order: self._writers[self._gives[number]] -= 1 -> self._writers[self._gives[number]] += 1": (
+            "no promise: less is left out that must fail later, which changes only the time"
+        ),
         "Search._unknown_moves: needed -= {value, NOTHING} -> pass": (
             "equivalent: the loop passes over the present value, and no write without an outcome gives nothing"
         ),
