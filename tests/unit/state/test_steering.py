@@ -19,6 +19,7 @@ from orchestrator.state.commands import (
     JobsAnswer,
     JobSubmission,
     NamespaceWrite,
+    RestartJob,
     RollbackJob,
     RolloutVerdict,
     ScaleJob,
@@ -222,6 +223,63 @@ def test_a_version_that_was_of_another_type_is_gone_back_to_and_is_rolled_out_no
     submit(kit, job("web"))
     kit.ok(RollbackJob(namespace="default", name="web", version=1))
     assert (the(kit).spec.type, the(kit).rollout) == (JobType.BATCH, None)
+
+
+CAREFUL = UpdateSpec(canaries=1)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "third", "waits"),
+    [
+        (("api",), ("api", "side"), ("api",), False),
+        (("api", "db"), ("api", "side"), ("api",), True),
+        (("api",), ("api two", "side"), ("api two",), True),
+    ],
+    ids=["all is as before", "a group that is gone would go", "another group waits, too"],
+)
+def test_a_submission_that_takes_back_what_waits_ends_the_wait_unless_something_else_does(
+    first: tuple[str, ...], second: tuple[str, ...], third: tuple[str, ...], waits: bool
+) -> None:
+    kit = Kit()
+    kit.ok(SetFeatureLevel(level=HELD_VERSIONS))
+    for names in (first, second, third):
+        groups = [group(name.split()[0], image=name) for name in names]
+        submit(kit, job("web", *(replace(one, update=CAREFUL) for one in groups)))
+    assert (the(kit).version, rollout(kit).promoted) == (3, not waits)
+
+
+def test_one_plan_places_as_many_canaries_as_may_be_and_the_rest_at_the_version_before() -> None:
+    groups = [group("api", count=3), group("db", count=3)]
+    kit = Kit()
+    kit.ok(SetFeatureLevel(level=HELD_VERSIONS))
+    kit.register(node("n1", cpu=100_000, memory=100_000))
+    submit(kit, job("web", *(replace(one, update=CAREFUL) for one in groups)))
+    changed = [replace(group(one.name, count=3, image="two"), update=CAREFUL) for one in groups]
+    submit(kit, job("web", *changed))
+    asked = [Placement(f"web/{name}/{ordinal}", "n1") for name in ("api", "db") for ordinal in range(2)]
+    answer = kit.plan(*asked, *(Placement(f"web/{name}/2", "n1", version=1) for name in ("api", "db")))
+    assert answer.placed == 4
+    assert [text.partition(":")[0] for text in answer.rejected] == ["web/api/1", "web/db/1"]
+    assert all("waits for its promotion: 1 of 3 may be of it" in text for text in answer.rejected)
+    kit.ok(steer(PROMOTE))
+    (text,) = kit.plan(Placement("web/api/1", "n1", version=1)).rejected
+    assert text.startswith("web/api/1: "), "nothing is placed at the version before any more"
+    assert kit.plan(*asked[1::2]).placed == 2
+
+
+def test_a_group_of_none_needs_no_canary() -> None:
+    kit = Kit()
+    for image in ("one", "two"):
+        submit(kit, web(image, count=0, update=CAREFUL))
+    assert rollout(kit).promoted
+
+
+def test_a_restart_replaces_everything_of_a_job_that_remembers_too() -> None:
+    kit = rolling(placed=False)
+    run(kit)
+    kit.ok(RestartJob(namespace="default", name="web"))
+    assert (the(kit).version, the(kit).group_versions) == (3, (3,))
+    assert not end(kit, verdict(kit, succeeded=True)), "all of it is outdated"
 
 
 def test_there_is_a_version_to_go_back_to_or_the_rollback_is_refused() -> None:
