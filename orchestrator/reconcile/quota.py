@@ -51,8 +51,8 @@ def within_quota(
         takes = min(fits, len(ask) - (no_room or {}).get((ask.job.slot, ask.group), 0))
         used[spec.namespace] = add(have, Usage(**{name: takes * getattr(one, name) for name in RESOURCES}))
         if resource:
-            waiting = len(ask) - fits + said.get((ask.job.slot, ask.group), (0, ""))[0]
-            said[(ask.job.slot, ask.group)] = waiting, quota.in_use(known.quota, have, resource, spec.namespace)
+            words = quota.in_use(known.quota, have, resource, spec.namespace)
+            said[(ask.job.slot, ask.group)] = len(ask) - fits, words  # the group's only ask: its instances are pinned
         if fits and fits < len(ask):
             most[len(kept)] = fits
         if fits:

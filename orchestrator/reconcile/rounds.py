@@ -291,6 +291,7 @@ def _within_budget(scene: Scene, stops: Int32Array, number: int, draining: BoolA
     stay = len(candidates) - len(leave)
     if not stay:
         return [*down, *leave], ""
+    assert budget is not None, "without one all of them may leave"
     said = disruption.describe(budget, wanted=wanted, up=well)
     return [*down, *leave], f"its disruption budget keeps {stay} on draining nodes: {said}"
 

@@ -182,7 +182,7 @@ def _twins(job: Job, spec: JobSpec, group: GroupSpec) -> tuple[int, ...]:
     for version, older in job.specs:
         if older.type != spec.type or older.constraints != spec.constraints:
             continue
-        if any(one.name == group.name and same_group(one, group) for one in older.groups):
+        if any(same_group(one, group) for one in older.groups):
             found.append(version)
     return tuple(found)
 

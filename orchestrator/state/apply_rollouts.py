@@ -70,7 +70,7 @@ def steer(state: State, command: SteerRollout) -> Outcome:
             stays = state.feature_level >= PAUSED_PROMOTIONS
             status = rollout.status if stays else RolloutStatus.RUNNING
             kind, rollout = "rollout.promoted", replace(rollout, status=status, promoted=True)
-    if command.action is not RolloutAction.PAUSE and under_way(rollout) and rollout.promoted:
+    if under_way(rollout) and rollout.promoted:
         job = resize_promoted(state, job)
     rollout = replace(rollout, progress_ms=state.time_ms)
     _put(state, replace(job, rollout=rollout, tracked=True))

@@ -106,11 +106,11 @@ class Budgets:
 
     def left(self, key: tuple[int, str]) -> int:
         """How many more instances of this group may go down."""
-        if self._view.jobs_by_slot[key[0]].spec.disruption is None:
+        budget = self._view.jobs_by_slot[key[0]].spec.disruption
+        if budget is None:
             return BOUNDLESS
         if key not in self._left:
             wanted, up = self._standing(key)
-            budget = self._view.jobs_by_slot[key[0]].spec.disruption
             self._left[key] = may_go_down(budget, wanted=wanted, up=up)
             self._said[key] = describe(budget, wanted=wanted, up=up)
         return self._left[key]
@@ -199,9 +199,7 @@ def refusal_of(state: State, row: int) -> str:
     return f"the disruption budget of {job.spec.name}/{name}: {describe(budget, wanted=wanted, up=up)}"
 
 
-def describe(budget: Disruption | None, *, wanted: int, up: int) -> str:
+def describe(budget: Disruption, *, wanted: int, up: int) -> str:
     """``1 of 4 may be down, 1 is``."""
-    if budget is None:
-        return "any number may be down"
     down = max(0, wanted - up)
     return f"{most_down(budget, wanted)} of {wanted} may be down, {down} {'is' if down == 1 else 'are'}"

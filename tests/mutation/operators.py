@@ -2,7 +2,7 @@
 
 Owns: the operators, and what is left alone. Leaves running tests to ``runner``. The one rule: a mutant changes what the
 code does, never what it says to people: text (f-strings, strings with blanks), log calls, annotations and assertions
-stay as they are, because no test should promise wording.
+stay as they are, because no test should promise wording. So do a dataclass's flags, which only forbid mistakes.
 
 Operators (Offutt et al., An Experimental Determination of Sufficient Mutant Operators, TOSEM 1996, and what reviewers
 miss): comparisons move by one or turn round; ``and`` and ``or`` change places or lose an operand; arithmetic and bit
@@ -125,7 +125,7 @@ def _left_alone(node: ast.AST) -> bool:
             and isinstance(call.func.value, ast.Name)
             and call.func.value.id in _LOGGERS
         )
-        or (isinstance(call.func, ast.Name) and call.func.id in ("assert_never", "NewType", "TypeVar"))
+        or (isinstance(call.func, ast.Name) and call.func.id in ("assert_never", "NewType", "TypeVar", "dataclass"))
         or (isinstance(call.func, ast.Attribute) and call.func.attr == "get_logger")
     )
 

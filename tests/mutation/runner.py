@@ -17,11 +17,14 @@ from __future__ import annotations
 
 import argparse
 import ast
+import dataclasses
+import gc
 import importlib
 import inspect
 import json
 import os
 import pickle
+import random
 import resource
 import signal
 import subprocess
@@ -59,16 +62,31 @@ def parts_of_apply(folder: Path = ROOT / "orchestrator/state") -> list[str]:
     return [f"orchestrator.state.{path.stem}" for path in sorted(folder.glob("apply*.py"))]
 
 
+_CHECKER_TESTS = ("tests/unit/ops/test_linearizability.py", "tests/unit/ops/test_history.py")
+_BUDGET_TESTS = ("tests/unit/state/test_disruption.py", "tests/unit/reconcile/test_budgets.py")
+_QUOTA_TESTS = ("tests/unit/state/test_namespaces.py", "tests/unit/reconcile/test_quota.py")
+
 TARGETS: dict[str, tuple[str, ...]] = {
     "orchestrator.replication.guard": _LOG_TESTS,
     **{module: (*_STATE_TESTS, *_MORE_STATE_TESTS.get(module.rpartition(".")[2], ())) for module in parts_of_apply()},
+    # Where else a silent wrong answer would hurt most.
+    "orchestrator.ops.linearizability": _CHECKER_TESTS,
+    "orchestrator.ops.linear_search": _CHECKER_TESTS,
+    "orchestrator.state.disruption": (*_BUDGET_TESTS, "tests/unit/state/test_evictions.py"),
+    "orchestrator.state.quota": (*_QUOTA_TESTS, "tests/scenarios"),
+    "orchestrator.reconcile.quota": _QUOTA_TESTS,
+    "agent.reconcile": tuple(
+        f"tests/unit/agent/test_{what}.py" for what in ("reconcile", "groups", "timeouts", "health")
+    ),
 }
 """Module -> the tests that promise something about it."""
 NEEDED_PERCENT = 90
 _GRACE_S = 2.0  # of CPU, on top of ten times what a test took: an endless loop is a killed mutant
 _WAIT_S = 120.0  # whatever waits so long waits for ever
+_STARVED = 60  # times what a test took of CPU, on top of that: on a busy machine one that gets no CPU waits, too
 _EXAMPLES = 10  # of each generated test
 _SPARE_BYTES = 4 * 1024**3
+_PLAIN = (int, str, float, tuple, frozenset)  # what a module's constants are that a mutant can change
 
 KILLED, OUT_OF_TIME, SURVIVED, UNTESTED = "killed", "out of time", "survived", "untested"
 
@@ -82,6 +100,7 @@ class Account:
     """Of one module. ``untested`` mutants are on lines that no test touches: they survive, too."""
 
     module: str
+    of: int = 0  # mutants there are; fewer are tried of a sample
     mutants: int = 0
     killed: int = 0
     out_of_time: int = 0  # counted as killed
@@ -104,10 +123,11 @@ class Touch:
 class Plugin:
     """Takes the place of pytest's own loop over the collected tests."""
 
-    def __init__(self, modules: list[str], *, only: tuple[str, ...], tests: tuple[str, ...]) -> None:
+    def __init__(self, modules: list[str], *, only: tuple[str, ...], tests: tuple[str, ...], sample: int) -> None:
         self._modules = modules
         self._tests = tests
         self._only = only
+        self._sample = sample
         self.accounts: list[Account] = []
 
     @pytest.hookimpl(trylast=True)
@@ -143,6 +163,8 @@ class Plugin:
         except BrokenTestsError as error:
             _show(str(error))
             return True
+        gc.collect()
+        gc.freeze()  # what was made so far need not be looked at in every fork
         for module in self._modules:
             self.accounts.append(self._judge(module, by_id, seen[_path(module)]))
         return True
@@ -150,14 +172,15 @@ class Plugin:
     def _judge(self, module: str, by_id: dict[str, pytest.Item], seen: dict[str, Touch]) -> Account:
         began = time.monotonic()
         path = _path(module)
-        text = path.read_text()
+        tree = ast.parse(path.read_text())
         live = importlib.import_module(module)
         touched = {name: touch.lines for name, touch in seen.items() if name.startswith(self._tests or TARGETS[module])}
         costs = {name: touch.seconds for name, touch in seen.items()}
-        account = Account(module)
-        found = [mutant for mutant in mutants(ast.parse(text)) if _has_any(mutant.key, self._only)]
+        found = [mutant for mutant in mutants(tree) if _has_any(mutant.key, self._only)]
+        account = Account(module, of=len(found))
+        found = _sampled(found, self._sample, module)
         killers: defaultdict[str, Counter[str]] = defaultdict(Counter)  # by function: who kills there
-        _show(f"{module}: {len(found)} mutants, {len(touched)} tests touch it")
+        _show(f"{module}: {len(found)} of {account.of} mutants, {len(touched)} tests touch it")
         for mutant in found:
             killed_here = killers[mutant.function]
             names = sorted(
@@ -167,7 +190,7 @@ class Plugin:
             verdict = UNTESTED
             if names:
                 limits_s = {name: _GRACE_S + 10 * costs[name] for name in names}
-                verdict, killer = _try(live, text, mutant, [(by_id[name], limits_s[name]) for name in names])
+                verdict, killer = _try(live, tree, mutant, [(by_id[name], limits_s[name]) for name in names])
                 if verdict == KILLED:
                     killed_here[names[killer]] += 1
             account.mutants += 1
@@ -198,6 +221,14 @@ def _statements(tree: ast.AST) -> list[tuple[int, int]]:
             last = body[0].lineno - 1 if body else (node.end_lineno or node.lineno)
             spans.append((node.lineno, max(node.lineno, last)))
     return sorted(spans, key=lambda span: span[0] - span[1])
+
+
+def _sampled(found: list[Mutant], size: int, module: str) -> list[Mutant]:
+    """``size`` of them at random, in their order; all where that is 0 or more than there are. Equal in every run."""
+    if not 0 < size < len(found):
+        return found
+    places = sorted(random.Random(module).sample(range(len(found)), size))
+    return [found[place] for place in places]
 
 
 def _has_any(key: str, texts: tuple[str, ...]) -> bool:
@@ -263,14 +294,15 @@ def _traced(paths: list[Path], items: list[pytest.Item]) -> dict[Path, dict[str,
 
 
 def _import_lines(tree: ast.Module) -> set[int]:
-    """Lines that run when the module is imported."""
+    """Lines that run when the module is imported: also the fields of its classes, and the defaults of arguments."""
     lines: set[int] = set()
-    for node in tree.body:
+    todo: list[ast.stmt] = list(tree.body)
+    while todo:
+        node = todo.pop()
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            lines.update(range(node.lineno, node.body[0].lineno + 1))
-            for inner in ast.walk(node):
-                if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef):
-                    lines.update(range(inner.lineno, inner.body[0].lineno))
+            lines.update(range(node.lineno, node.body[0].lineno))
+            if isinstance(node, ast.ClassDef):
+                todo.extend(node.body)
         else:
             lines.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
     return lines
@@ -295,7 +327,9 @@ def _in_child(work: Callable[[], object]) -> Any:
     return pickle.loads(data)  # noqa: S301 - from our own fork
 
 
-def _try(live: types.ModuleType, text: str, mutant: Mutant, items: list[tuple[pytest.Item, float]]) -> tuple[str, int]:
+def _try(
+    live: types.ModuleType, tree: ast.Module, mutant: Mutant, items: list[tuple[pytest.Item, float]]
+) -> tuple[str, int]:
     """``items``: the tests to run, with the seconds of CPU that each may take. Returns also the place of the last."""
     read, write = os.pipe()
     pid = os.fork()
@@ -304,14 +338,14 @@ def _try(live: types.ModuleType, text: str, mutant: Mutant, items: list[tuple[py
         _be_quiet()
         for number in (signal.SIGALRM, signal.SIGPROF):
             signal.signal(number, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, _WAIT_S)
         used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         resource.setrlimit(resource.RLIMIT_AS, (used + _SPARE_BYTES, used + _SPARE_BYTES))
         failed = False
         try:
-            _put_in(live, text, mutant)
+            _put_in(live, tree, mutant)
             for place, (item, limit_s) in enumerate(items):
                 os.write(write, place.to_bytes(4, "big"))
+                signal.setitimer(signal.ITIMER_REAL, _WAIT_S + _STARVED * limit_s / 10)
                 signal.setitimer(signal.ITIMER_PROF, limit_s)
                 failed = bool(_fails(item))
                 if failed:
@@ -356,10 +390,12 @@ def _be_quiet() -> None:
     os.dup2(nowhere, 2)
 
 
-def _put_in(live: types.ModuleType, text: str, mutant: Mutant) -> None:
-    """Change the imported module: the code and defaults of its functions, and its constants, wherever imported."""
-    tree = ast.parse(text)
-    {twin.key: twin for twin in mutants(tree)}[mutant.key].apply()
+def _put_in(live: types.ModuleType, tree: ast.Module, mutant: Mutant) -> None:
+    """Change the imported module: the code and defaults of its functions, and its constants, wherever imported.
+
+    ``mutant`` is one of ``tree``, which is changed, too: that is for a forked process.
+    """
+    mutant.apply()
     changed = types.ModuleType(live.__name__)
     changed.__file__ = live.__file__
     exec(compile(tree, str(live.__file__), "exec"), changed.__dict__)
@@ -370,17 +406,22 @@ def _put_in(live: types.ModuleType, text: str, mutant: Mutant) -> None:
         function.__kwdefaults__ = twin.__kwdefaults__
     for name, old in list(vars(live).items()):
         value = vars(changed).get(name)
-        if _is_other(old, value):
+        if _is_other(old, value, live.__name__):
             for module in list(sys.modules.values()):
                 if vars(module).get(name) is old:
                     setattr(module, name, value)
 
 
-def _is_other(old: object, new: Any) -> bool:
-    """Whether a module's constant is another one than before. Functions and classes are none."""
+def _is_other(old: object, new: Any, module: str) -> bool:
+    """Whether a module's constant is another one than before. Functions and classes are none, nor are objects of the
+    ``module``'s own classes, since those are others in the changed one."""
     if isinstance(old, np.ndarray):
         return not np.array_equal(old, new)
-    return isinstance(old, int | str | float | tuple | frozenset) and new != old
+    if isinstance(old, dict) and not all(isinstance(part, _PLAIN) for pair in old.items() for part in pair):
+        return False
+    if dataclasses.is_dataclass(old) and not isinstance(old, type):
+        return type(old).__module__ != module and new != old
+    return isinstance(old, (*_PLAIN, dict)) and new != old
 
 
 def _functions(module: types.ModuleType) -> Iterator[tuple[str, types.FunctionType]]:
@@ -391,6 +432,7 @@ def _functions(module: types.ModuleType) -> Iterator[tuple[str, types.FunctionTy
         members = vars(value).values() if inspect.isclass(value) else (value,)
         for member in members:
             plain = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
+            plain = inspect.unwrap(plain) if callable(plain) else plain  # what is cached or a context manager
             if isinstance(plain, types.FunctionType):
                 yield plain.__qualname__, plain
 
@@ -402,27 +444,36 @@ def _show(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def _names(module: str) -> list[str]:
+    """What chooses a target: all, its last name, its last two (where two modules have one name), and its family."""
+    package, _, name = module.removeprefix("orchestrator.").rpartition(".")
+    family = "apply" if package == "state" and name.startswith("apply") else package
+    return list(dict.fromkeys(("all", family, f"{package}.{name}", *([name] if name != "apply" else []))))
+
+
 def _chosen(words: list[str]) -> list[str]:
-    """The modules of these names; ``apply`` is all of it."""
-    names = {module: module.rpartition(".")[2] for module in TARGETS}
-    return [module for module, name in names.items() if {"all", name, name.partition("_")[0]}.intersection(words)]
+    return [module for module in TARGETS if set(_names(module)).intersection(words)]
 
 
 def main() -> int:
-    names = ["guard", "apply", "all", *(module.rpartition(".")[2] for module in TARGETS if "_" in module)]
+    names = list(dict.fromkeys(name for module in TARGETS for name in _names(module)))
     parser = argparse.ArgumentParser(prog="scripts/mutation", description=__doc__.partition("\n")[0])
     parser.add_argument(
         "--module", nargs="+", choices=names, default=["all"], metavar="NAME",
-        help=f"{', '.join(names)}; apply: all of state/apply*.py (default all)",
+        help=f"{', '.join(names)}; apply: all of state/apply*.py, state.apply only apply.py (default all)",
     )  # fmt: skip
     parser.add_argument(
         "--only", nargs="+", metavar="TEXT", help="only mutants whose description has one of these texts"
     )
     parser.add_argument("--tests", nargs="+", metavar="PATH", help="only these tests (default: all that matter to it)")
+    parser.add_argument(
+        "--sample", type=int, default=0, metavar="N",
+        help="of a module with more mutants only N, chosen at random, the same ones in every run",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout, last")
     said = parser.parse_args()
     modules = _chosen(said.module)
-    plugin = Plugin(modules, only=tuple(said.only or ()), tests=tuple(said.tests or ()))
+    plugin = Plugin(modules, only=tuple(said.only or ()), tests=tuple(said.tests or ()), sample=said.sample)
     tests = said.tests or list(dict.fromkeys(name for module in modules for name in TARGETS[module]))
     os.chdir(ROOT)
     quiet = ["-p", "no:terminal", "--timeout=0", "--override-ini", "addopts=", "-m", "not cluster"]
@@ -446,8 +497,9 @@ def _report(accounts: list[Account], *, as_json: bool, whole: bool) -> int:
                     "unexplained": len(bad), "load": round(os.getloadavg()[0], 2),
                     "modules": [
                         {
-                            "module": a.module, "mutants": a.mutants, "killed": a.killed, "percent": a.percent,
-                            "out_of_time": a.out_of_time, "seconds": a.seconds, "survivors": a.survivors,
+                            "module": a.module, "of": a.of, "mutants": a.mutants, "killed": a.killed,
+                            "percent": a.percent, "out_of_time": a.out_of_time, "seconds": a.seconds,
+                            "survivors": a.survivors,
                         }
                         for a in accounts
                     ],
@@ -456,7 +508,8 @@ def _report(accounts: list[Account], *, as_json: bool, whole: bool) -> int:
         )  # fmt: skip
     else:
         for a in accounts:
-            print(f"{a.module:<40} {a.mutants:>5} mutants {a.killed:>5} killed {a.percent:>6} % {a.seconds:>7} s")
+            tried = f"{a.mutants:>5} of {a.of:>4} mutants {a.killed:>5} killed"
+            print(f"{a.module:<40} {tried} {a.percent:>6} % {a.seconds:>7} s")
         print(f"{'all':<40} {total:>5} mutants {killed:>5} killed {percent:>6} %, {len(bad)} survivors unexplained")
     return 1 if whole and (percent < NEEDED_PERCENT or bad) else 0
 

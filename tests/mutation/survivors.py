@@ -14,6 +14,9 @@ _ASKED = "equivalent: whoever is looked at without need is not refused; the ques
 _FLAG = "equivalent: rows that ask for nothing of the kind are passed over; the flag saves the look"
 _BEFORE = "equivalent: of the reason of before it only matters whether it is that of a preemption"
 _COUNTED = "equivalent: a character has at most 4 bytes, so the bytes decide; the first question saves counting them"
+_SAME_TIME = "equivalent: the same time is written again"
+_ONE_NUMBER = "equivalent: no two attempts of an ordinal have one number"
+_IN_SPEC = "equivalent: every row's version is among the job's specs, and its place in that one's groups"
 _FULL = "equivalent: what is exactly full is looked at row by row, with the same result"
 
 SURVIVORS: dict[str, dict[str, str]] = {
@@ -29,6 +32,21 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "Guard._is_no_news: now - at < self._repeat_s -> now - at <= self._repeat_s": (
             "no promise: whether an answer is spared at exactly this moment or one later matters to nobody"
         ),
+    },
+    "orchestrator.state.apply": {
+        "_apply_checked: entry.time_ms > state.time_ms -> entry.time_ms >= state.time_ms": _SAME_TIME,
+        **{
+            f"_envelope_problem: {change}": "equivalent: a short way past the questions below it, which decide"
+            for change in (
+                "len(entry.identity) <= 256 -> len(entry.identity) < 256",
+                "len(request_id) <= 256 -> len(request_id) < 256",
+                "len(entry.digest) <= 64 -> len(entry.digest) < 64",
+                "0 <= entry.time_ms <= MAX_TIME_MS -> 0 < entry.time_ms <= MAX_TIME_MS",
+                "0 <= entry.time_ms <= MAX_TIME_MS -> 0 <= entry.time_ms < MAX_TIME_MS",
+                "0 -> 1",
+            )
+        },
+        "_envelope_problem: 0 -> 1 (5)": "equivalent: where the time is 0 and all else is right, nobody asks here",
     },
     "orchestrator.state.apply_evictions": {
         "_problem: 1 -> 2": _NONE,
@@ -96,7 +114,7 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "Placing._match_ordinals: True -> False": _LENGTHS.format("row"),
         "Placing._match_ordinals: 1 -> 2 (3)": _NONE,
         "Placing._match_ordinals: table.attempt[behind] > table.attempt[newest] -> "
-        "table.attempt[behind] >= table.attempt[newest]": "equivalent: no two attempts of an ordinal have one number",
+        "table.attempt[behind] >= table.attempt[newest]": _ONE_NUMBER,
         "Placing._match_taints: node is not None and node.taints -> node is not None": _FLAG,
         "Placing._fit_custom: for place in np.flatnonzero(self.ok).tolist() if self._facts(place).custom -> "
         "for place in np.flatnonzero(self.ok).tolist()": _FLAG,
@@ -121,13 +139,16 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "_is_longer: 4 -> 5": _COUNTED,
         "_is_longer: 'surrogatepass' -> 'Xsurrogatepass'": "equivalent: the log holds no text with surrogates",
     },
+    "orchestrator.state.apply_rollouts": {
+        "rollback: job.rollout is not None and (not job.rollout.promoted) -> job.rollout is not None": (
+            "equivalent: one that is promoted is written again as it is"
+        ),
+    },
     "orchestrator.state.apply_statuses": {
         "find_row: 1 -> 2": _NONE,
         "find_row: 1 -> 2 (2)": _NONE,
         "note_progress: rollout is None or not under_way(rollout) or rollout.progress_ms == state.time_ms "
-        "or (place < 0) -> rollout is None or not under_way(rollout) or place < 0": (
-            "equivalent: the same time is written again"
-        ),
+        "or (place < 0) -> rollout is None or not under_way(rollout) or place < 0": _SAME_TIME,
         "note_progress: rollout is None or not under_way(rollout) or rollout.progress_ms == state.time_ms "
         "or (place < 0) -> not under_way(rollout) or rollout.progress_ms == state.time_ms or place < 0": (
             "equivalent: what is none is not under way either; mypy wants to hear it"
@@ -135,5 +156,81 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "observe: '' -> 'X'": _BEFORE,
         "_observe_health: '' -> 'X'": _BEFORE,
         "health_of: 0 < health <= MAX_HEALTH -> 0 <= health <= MAX_HEALTH": "equivalent: the word 0 is 0 either way",
+    },
+    "orchestrator.ops.linearizability": {
+        **{
+            f"<module>: '{kind}' -> 'X{kind}'": "equivalent: the names are those of a type, which is for mypy"
+            for kind in ("not-linearizable", "undecided", "duplicate-index", "index-order", "index-replay")
+        },
+        "<module>: 20 -> 21": "no promise: how many keys are told of exactly",
+        "check_columns: True -> False": _LENGTHS.format("key"),
+        "_unproven: 1 -> 2": _NONE,
+    },
+    "orchestrator.ops.linear_search": {
+        "Search._moves: len(moves) > 1 -> len(moves) >= 1": "equivalent: one alone is sorted",
+        "Search._moves: moves.sort(key=lambda number: (self._wants[number] == NOTHING, self._returned[number]), "
+        "reverse=True) -> pass": "no promise: in which order they are tried changes the time, not the verdict",
+        "Search._unknown_moves: wants == NOTHING -> wants != NOTHING": (
+            "no promise: a write of no use is tried, or a swap of no use is not; that changes only the time"
+        ),
+        "Search._order: self._writers[self._gives[number]] -= 1 -> self._writers[self._gives[number]] += 1": (
+            "no promise: less is left out that must fail later, which changes only the time"
+        ),
+        "Search._unknown_moves: needed -= {value, NOTHING} -> pass": (
+            "equivalent: the loop passes over the present value, and no write without an outcome gives nothing"
+        ),
+        "<module>: 1000000 -> 1000001": "no promise: after how many dead ends exactly the search gives up",
+        "Search.run: frame.ordered > deepest -> frame.ordered >= deepest": (
+            "no promise: which of equally long orders is shown"
+        ),
+    },
+    "orchestrator.state.disruption": {
+        **{
+            f"<module>: {change}": "no promise: any number above all that a group can have does as well"
+            for change in ("2 ** 31 - 1 -> 2 ** 31 + 1", "2 -> 3", "31 -> 32", "1 -> 2")
+        },
+        "Budgets.group_of: len(spec.groups) - 1 -> len(spec.groups) + 1": _IN_SPEC,
+        "Budgets._standing: 1 -> 2 (2)": _NONE,
+        "Budgets._standing: 0 -> 1 (4)": "equivalent: more that are up than are wanted are none that is down",
+        "Budgets._standing: 1 -> 2 (3)": "equivalent: the next job's rows are of other groups; the bound saves looks",
+        "Budgets._standing: columns.attempt[before] < columns.attempt[position] -> "
+        "columns.attempt[before] <= columns.attempt[position]": _ONE_NUMBER,
+        "Budgets._standing: '' -> 'X'": _BEFORE,
+        "drain_refusal_of: 1 -> 2": "equivalent: only the first of them is taken",
+        "refusal_of: 1 -> 2 (2)": _NONE,
+        "refusal_of: '' -> 'X' (3)": _BEFORE,
+    },
+    "orchestrator.state.quota": {
+        "_refusal: '' -> 'X'": "equivalent: only namespaces with a quota grow here; mypy wants to hear it",
+    },
+    "orchestrator.reconcile.quota": {
+        f"within_quota: ask.pinned and ask.job.spec.namespace in view.namespaces -> {less}": (
+            "equivalent: whoever is looked at without need is let through; the question saves the look"
+        )
+        for less in (
+            "ask.pinned or ask.job.spec.namespace in view.namespaces",
+            "ask.job.spec.namespace in view.namespaces",
+            "ask.pinned",
+        )
+    },
+    "agent.reconcile": {
+        "_run: missing or reason or (not tasks) -> missing or not tasks": (
+            "equivalent: what comes after an init task that runs is missing, and a group has something after it"
+        ),
+        "_next_to_start: missing and shares_network(group) and (SANDBOX not in by_task) -> "
+        "shares_network(group) and SANDBOX not in by_task": (
+            "equivalent: where nothing is missing, a container is there, and the question below passes over it"
+        ),
+        "_timed: record.running_since_ms > now_ms -> record.running_since_ms >= now_ms": _SAME_TIME,
+        "_timed: record.init_since_ms > now_ms -> record.init_since_ms >= now_ms": _SAME_TIME,
+        "_timed: not late and record.init_task -> not late": "equivalent: where no init task was timed, none is found",
+        "_failure: 2 -> 3": "equivalent: no two tasks of a run have one name, so what is third is never compared",
+        "_failure: 0 -> 1 (2)": "no promise: which limit is named of a task that the group does not know",
+        "_after_failure: 0 -> 1": "equivalent: either is too short to have proved anything",
+        "_outdated: not one.running and one.run.restarts < record.restarts - 1 -> "
+        "one.run.restarts < record.restarts - 1": "equivalent: nothing older runs where this is asked",
+        "_stops: 1 -> 2": "equivalent: any number below those of the stages comes last",
+        "_stops: 0 -> 1 (2)": "equivalent: nobody asks which stage of nothing is the last",
+        "_stops: 0 -> 1 (3)": "no promise: when a task that the group does not know is stopped beside its others",
     },
 }

@@ -56,6 +56,7 @@ def test_every_operator_makes_its_mistakes(source: str, expected: list[str]) -> 
     "source",
     [
         '"""A docstring."""',
+        "@dataclass(frozen=True)\nclass A:\n    b: int",
         "x = f'{a + 1} is too many'",
         "f = lambda: 'a sentence'",
         "_log.info('event', count=1)",
@@ -106,21 +107,25 @@ def test_tests_that_are_to_kill_a_mutant_are_there() -> None:
 def test_a_changed_function_number_or_array_is_put_into_the_module_that_runs() -> None:
     text = (
         "import numpy as np\nLIMIT = 3\nKNOWN = np.zeros(2)\nKNOWN[1] = 5\nNAMES = frozenset(['a'])\n"
-        "def f(): return LIMIT + KNOWN[1] + 10 * ('a' in NAMES)\n"
+        "WORTH = {'b': 0}\nPARTS = {'f': len}\n"
+        "def f(): return LIMIT + KNOWN[1] + 10 * ('a' in NAMES) + WORTH.get('b', 50)\n"
     )
     for change, expected in (
         ("<module>: 3 -> 4", 19),
         ("KNOWN[1] = 5 -> pass", 13),
         ("<module>: 'a' -> 'Xa'", 8),
+        ("<module>: 'b' -> 'Xb'", 68),
         ("f: LIMIT + KNOWN[1] -> LIMIT - KNOWN[1]", 8),
+        ("f: 50 -> 51", 18),
     ):
         live = types.ModuleType("mutated_in_a_test")
         live.__file__ = "nowhere.py"
         exec(text, live.__dict__)
-        (mutant,) = (one for one in mutants(ast.parse(text)) if one.key.endswith(change))
+        tree = ast.parse(text)
+        (mutant,) = (one for one in mutants(tree) if one.key.endswith(change))
         sys.modules[live.__name__] = live
         try:
-            _put_in(live, text, mutant)
+            _put_in(live, tree, mutant)
             assert live.f() == expected, change
         finally:
             del sys.modules[live.__name__]
@@ -146,5 +151,5 @@ def test_a_real_mistake_is_caught_and_no_file_is_changed() -> None:
         ],
         cwd=ROOT, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
-    assert "2 mutants     2 killed  100.0 %" in done.stdout, done.stdout + done.stderr
+    assert "2 of    2 mutants     2 killed  100.0 %" in done.stdout, done.stdout + done.stderr
     assert path.read_bytes() == before

@@ -7,12 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from agent import records
+from agent import health, records
 from agent.driver import SANDBOX, Exit, Instance
 from agent.reconcile import Resize, Start, Step, Stop, step
 from agent.records import Record
 from agent.store import Store
-from orchestrator.contract.model import AllocState, ContainerSpec, Desired, JobType, TaskRole, TaskSpec
+from orchestrator.contract.model import (
+    AllocState,
+    ContainerSpec,
+    Desired,
+    JobType,
+    TaskRole,
+    TaskSpec,
+    WorkloadSpec,
+)
 from tests.unit.agent.test_reconcile import NOW, instance, record, task
 
 DONE = Exit(code=0, ended_ms=1)
@@ -98,6 +106,8 @@ def test_what_started_last_stops_first_but_all_at_once_where_there_is_a_time_to_
         order.append(stops(now))
         found = [one if one.run.task not in order[-1] else instance(one.run.task, exit_=DONE) for one in found]
     assert order == [["main"], ["side"], [SANDBOX]]
+    alone = step(going, [instance(SANDBOX)], NOW)
+    assert alone.actions == (Stop(instance=instance(SANDBOX), signal="SIGKILL", timeout_ms=0),), "it has nothing to end"
     assert step(going, found, NOW).record.state is AllocState.STOPPED
     lost = records.disconnected(replace(going, assignment=replace(going.assignment, desired=Desired.RUN)))
     running = [instance(SANDBOX), instance("side"), instance("main")]
@@ -110,6 +120,9 @@ def test_containers_that_share_a_network_get_one_that_holds_it_first() -> None:
     assert starts(began) == [SANDBOX, "a", "b"]
     assert starts(step(began.record, [instance(SANDBOX)], NOW)) == ["a", "b"]
     assert starts(step(record(container("a"), task("process")), [], NOW)) == ["a", "process"]
+    mixed = record(container("a"), container("b"), task("process"))
+    assert starts(step(mixed, [instance("process")], NOW)) == [SANDBOX, "a", "b"]
+    assert starts(step(mixed, [instance("a")], NOW)) == ["b", "process"], "it runs without one already"
     host = replace(pair, assignment=replace(pair.assignment, group=replace(pair.assignment.group, network_mode="host")))
     assert starts(step(host, [], NOW)) == ["a", "b"]
 
@@ -127,6 +140,14 @@ def test_without_the_container_that_holds_the_network_all_of_it_starts_again(gon
     assert sorted(stops(result)) == ["a", "b"]
     assert result.record.cause is not None
     assert result.record.cause.reason.startswith("the container that held the group's network")
+    assert result.record.cause.exit_code == -1
+
+
+def test_the_container_that_holds_the_network_ends_with_its_engine_as_any_does() -> None:
+    running = record(container("a"), container("b"), state=AllocState.RUNNING, launched=(SANDBOX, "a", "b"), used=1)
+    taken = Exit(code=137, signal=9, ended_ms=1, with_engine=True)
+    over = step(running, [instance(name, exit_=taken) for name in (SANDBOX, "a", "b")], NOW).record
+    assert (over.state, over.due_ms, over.used) == (AllocState.BACKOFF, NOW, 1)
 
 
 # ---------------------------------------------------------------------------- a new size
@@ -150,6 +171,16 @@ def test_a_new_size_reaches_every_task_that_runs_once() -> None:
     assert resizes(step(due.record, found, NOW)) == ["a", "b"]  # until it is said to be done
     assert step(records.resized(due.record, 3), found, NOW).actions == ()
     assert step(sized(1), found, NOW).actions == ()
+    known = sized(3)
+    group = replace(known.assignment.group, tasks=(init("one"), *known.assignment.group.tasks))
+    begun = replace(known, assignment=replace(known.assignment, group=group))
+    assert resizes(step(begun, [instance("one", exit_=DONE), *found], NOW)) == ["a", "b"]
+
+
+def test_checks_are_not_good_before_the_first_answer_and_without_any_there_is_no_word() -> None:
+    asking = replace(task("a"), workload=WorkloadSpec(ready=True))
+    for tasks, word in (((task("a"),), 0), ((asking,), health.next_word(5, False, NOW))):
+        assert step(record(*tasks, health=5), [instance("a")], NOW).record.health == word
 
 
 def test_what_starts_again_or_for_the_first_time_has_the_new_size_already() -> None:

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import across, reconcile, records
-from agent.driver import Exit, Instance, InstanceState, RunId, run_name
+from agent.driver import SANDBOX, Exit, Instance, InstanceState, RunId, run_name
 from agent.reconcile import Remove, Start, Stop, step
-from agent.records import Hold, Record
+from agent.records import Cause, Hold, Record
 from orchestrator.contract.model import (
     AllocationId,
     AllocState,
@@ -25,6 +25,8 @@ from orchestrator.contract.model import (
     RestartMode,
     RestartPolicy,
     StopPolicy,
+    TaskObservation,
+    TaskRole,
     TaskSpec,
 )
 from orchestrator.contract.transitions import follows
@@ -106,10 +108,42 @@ def test_it_runs_when_every_task_runs() -> None:
     assert [one.runtime_id for one in whole.record.tasks] == ["id-a-0", "id-b-0"]
 
 
+def test_what_runs_has_no_reason_and_what_is_complete_neither_nor_an_exit_code() -> None:
+    waited = record(state=AllocState.STARTING, reason="waits until raftsman-old has ended", exit_code=3)
+    running = step(waited, [instance()], NOW).record
+    assert (running.state, running.reason, running.running_since_ms) == (AllocState.RUNNING, "", NOW)
+    batch = record(job_type=JobType.BATCH, state=AllocState.BACKOFF, reason="exit code 3", exit_code=3)
+    for desired, state in ((Desired.RUN, AllocState.STARTING), (Desired.STOP, AllocState.RUNNING)):
+        before = replace(batch, state=state, assignment=replace(batch.assignment, desired=desired))
+        done = step(before, [instance(exit_=Exit(code=0))], NOW).record
+        assert (done.state, done.reason, done.exit_code, done.ended_ms) == (AllocState.COMPLETE, "", 0, NOW)
+
+
+def test_a_failure_that_was_seen_is_one_whatever_is_found_when_all_has_ended() -> None:
+    """What was stopped for its sake may exit with 0: a batch job is not done then."""
+    failing = record(job_type=JobType.BATCH, state=AllocState.RUNNING, cause=Cause(reason="no such image", exit_code=9))
+    stopping = step(failing, [instance()], NOW)
+    assert (kinds(stopping), stopping.record.cause) == (["Stop"], failing.cause)
+    over = step(stopping.record, [instance(exit_=Exit(code=0))], NOW).record
+    assert (over.state, over.reason, over.exit_code, over.cause) == (AllocState.BACKOFF, "no such image", 9, None)
+
+
+@pytest.mark.parametrize("job_type", [JobType.SERVICE, JobType.BATCH])
+@pytest.mark.parametrize("adopt_only", [False, True])
+def test_a_group_without_tasks_is_complete_at_once(adopt_only: bool, job_type: JobType) -> None:
+    known = record(job_type=job_type).assignment
+    none = replace(known.group, tasks=())
+    done = step(Record(assignment=replace(known, group=none, adopt_only=adopt_only)), [], NOW)
+    assert (done.record.state, done.record.reason, done.actions) == (
+        AllocState.COMPLETE, "the group has no tasks", ()
+    )  # fmt: skip
+
+
 def test_a_step_that_is_repeated_does_nothing() -> None:
     running = step(record(), [instance()], NOW).record
     again = step(running, [instance()], NOW + 5)
     assert again == reconcile.Step(record=running)
+    assert (again.actions, again.wake_ms, again.forget) == ((), 0, False)
 
 
 def test_a_container_that_was_created_but_not_started_is_started() -> None:
@@ -175,6 +209,20 @@ def test_batch_tasks_of_a_group_may_end_one_after_the_other() -> None:
     assert whole.record.state is AllocState.COMPLETE
 
 
+def test_a_batch_group_of_which_one_was_killed_for_its_memory_is_not_done() -> None:
+    """Also if it caught that and exited with 0."""
+    running = record(task("a"), task("b"), job_type=JobType.BATCH, state=AllocState.RUNNING, launched=("a", "b"))
+    found = [instance("a", exit_=Exit(code=0, oom_killed=True)), instance("b", exit_=Exit(code=0))]
+    assert step(running, found, NOW).record.state is AllocState.BACKOFF
+
+
+def test_a_batch_group_is_done_whatever_killed_a_sidecar() -> None:
+    beside = replace(task("log"), role=TaskRole.SIDECAR)
+    running = record(task("a"), beside, job_type=JobType.BATCH, state=AllocState.RUNNING, launched=("a", "log"))
+    found = [instance("a", exit_=Exit(code=0)), instance("log", exit_=Exit(code=0, oom_killed=True))]
+    assert step(running, found, NOW).record.state is AllocState.COMPLETE
+
+
 def test_a_backoff_waits_its_time_and_then_starts_the_next_run() -> None:
     waiting = record(state=AllocState.BACKOFF, due_ms=NOW + 100, used=1, launched=("main",))
     found = [instance(exit_=Exit(code=3))]
@@ -197,6 +245,21 @@ def test_what_somebody_starts_again_during_a_backoff_is_ended_before_the_next_ru
 def test_a_clock_that_was_set_back_does_not_prolong_a_backoff() -> None:
     waiting = record(state=AllocState.BACKOFF, due_ms=NOW + 86_400_000, used=1)
     assert step(waiting, [], NOW).wake_ms == NOW + 30_000
+    brief = record(state=AllocState.BACKOFF, due_ms=NOW + 86_400_000, policy=RestartPolicy(attempts=0, delay_ms=0))
+    assert step(brief, [], NOW).wake_ms == NOW + 1_000
+
+
+def test_the_next_run_begins_with_nothing_of_the_one_before() -> None:
+    known = replace(record().assignment, job_version=4)
+    over = Record(
+        assignment=known, state=AllocState.BACKOFF, restarts=1, used=2, reason="exit code 1", exit_code=1,
+        start_failed=True, sized_version=3, launched=("main",), due_ms=NOW, running_since_ms=5, init_task="i",
+        init_since_ms=6, overdue="main", health=9,
+    )  # fmt: skip
+    assert step(over, [], NOW).record == replace(
+        over, state=AllocState.STARTING, restarts=2, reason="", start_failed=False, sized_version=4, launched=(),
+        due_ms=0, running_since_ms=0, init_task="", init_since_ms=0, overdue="",
+    )  # fmt: skip
 
 
 def test_the_policy_allows_so_many_restarts_and_then_fails() -> None:
@@ -218,16 +281,19 @@ def test_delay_mode_waits_a_whole_interval_and_counts_anew() -> None:
     exhausted = record(policy=policy, state=AllocState.RUNNING, launched=("main",), used=2, restarts=2)
     result = step(exhausted, [instance(restarts=2, exit_=Exit(code=1))], NOW)
     assert (result.record.state, result.record.used, result.wake_ms) == (AllocState.BACKOFF, 0, NOW + 20_000)
+    at_once = RestartPolicy(attempts=0, delay_ms=0, mode=RestartMode.DELAY)
+    result = step(record(policy=at_once, state=AllocState.RUNNING), [instance(exit_=Exit(code=1))], NOW)
+    assert (result.record.state, result.wake_ms) == (AllocState.BACKOFF, NOW + 1_000), "a second at least"
 
 
 def test_a_service_that_ran_long_enough_has_its_restarts_back() -> None:
     fields: dict[str, Any] = {"state": AllocState.RUNNING, "launched": ("main",), "used": 2, "restarts": 2}
     found = [instance(restarts=2, exit_=Exit(code=1))]
-    brief = record(running_since_ms=NOW - reconcile.STABLE_MS + 1, **fields)
+    brief = record(running_since_ms=NOW - 60_000 + 1, **fields)
     assert step(brief, found, NOW).record.state is AllocState.FAILED
-    stable = record(running_since_ms=NOW - reconcile.STABLE_MS, **fields)
+    stable = record(running_since_ms=NOW - 60_000, **fields)
     assert (step(stable, found, NOW).record.state, step(stable, found, NOW).record.used) == (AllocState.BACKOFF, 1)
-    batch = record(running_since_ms=NOW - reconcile.STABLE_MS, job_type=JobType.BATCH, **fields)
+    batch = record(running_since_ms=NOW - 60_000, job_type=JobType.BATCH, **fields)
     assert step(batch, found, NOW).record.state is AllocState.FAILED
 
 
@@ -244,10 +310,12 @@ def test_a_start_that_fails_counts_as_a_failure_that_never_ran() -> None:
 
 
 def test_a_start_that_can_never_succeed_fails_at_once() -> None:
-    failed = records.start_failed(record(state=AllocState.STARTING), "main", "refused by policy", permanent=True)
-    result = step(failed, [], NOW)
-    assert (result.record.state, result.record.reason) == (AllocState.FAILED, "refused by policy")
-    assert result.record.start_failed
+    for mode in RestartMode:
+        starting = record(state=AllocState.STARTING, policy=replace(POLICY, mode=mode))
+        failed = records.start_failed(starting, "main", "refused by policy", permanent=True)
+        result = step(failed, [], NOW)
+        assert (result.record.state, result.record.reason) == (AllocState.FAILED, "refused by policy")
+        assert result.record.start_failed
 
 
 def test_a_group_whose_second_task_cannot_start_is_stopped_and_did_run() -> None:
@@ -274,8 +342,63 @@ def test_an_init_that_found_no_command_is_not_restarted_here() -> None:
 
 def test_a_container_that_somebody_removed_is_a_failure_not_a_fresh_start() -> None:
     result = step(record(state=AllocState.RUNNING, launched=("main",)), [], NOW)
-    assert result.record.state is AllocState.BACKOFF
-    assert "removed behind the agent's back" in result.record.reason
+    assert (result.record.state, result.record.exit_code) == (AllocState.BACKOFF, -1)
+    assert result.record.reason == "task main was removed behind the agent's back"
+
+
+def test_what_is_found_of_the_newest_run_was_started_by_this_agent_or_the_one_before() -> None:
+    """So that whoever removes it later causes a failure, and not a second start beside nothing."""
+    group = (task("a"), task("b"), task("c"))
+    found = [instance("a"), instance("b", exit_=Exit(code=0)), instance("c", created=True)]
+    assert step(record(*group), found, NOW).record.launched == ("a", "b")
+    assert step(record(*group, launched=("c",)), found[:1], NOW).record.launched == ("a", "c")
+    assert step(record(*group, launched=("b", "a")), found[:1], NOW).record.launched == ("b", "a"), "nothing new"
+    waiting = record(*group, state=AllocState.BACKOFF, due_ms=NOW + 1)
+    assert step(waiting, found[1:], NOW).record.launched == (), "that run is over"
+    ended = record(*group, state=AllocState.FAILED)
+    assert step(ended, found[1:], NOW).record == ended
+
+
+def test_the_newest_run_counts_whatever_else_is_found_and_nothing_that_has_ended_begins_again() -> None:
+    found = [instance(restarts=3), instance(restarts=1, exit_=Exit(code=1))]
+    assert step(record(), found, NOW).record.restarts == 3
+    ended = record(state=AllocState.FAILED)
+    assert (step(ended, found, NOW).record, kinds(step(ended, found, NOW))) == (ended, ["Stop"])
+
+
+def test_what_the_group_does_not_know_is_stopped_as_anything_is() -> None:
+    told = record(desired=Desired.STOP, state=AllocState.RUNNING)
+    assert step(told, [instance("ghost")], NOW).actions == (
+        Stop(instance=instance("ghost"), signal="SIGTERM", timeout_ms=10_000),
+    )
+
+
+def test_every_task_is_observed_by_itself() -> None:
+    names = ("created", "runs", "done", "failed", "killed", "missing")
+    known = record(*(task(name) for name in names), state=AllocState.RUNNING, restarts=2, reason="before")
+    found = [
+        instance("created", restarts=2, created=True),
+        instance("runs", restarts=2),
+        instance("done", restarts=2, exit_=Exit(code=0)),
+        instance("failed", restarts=2, exit_=Exit(code=3)),
+        instance("killed", restarts=2, exit_=Exit(code=137, oom_killed=True)),
+        instance("missing", restarts=1, exit_=Exit(code=9)),
+    ]
+
+    def seen(name: str, state: AllocState, code: int = 0, reason: str = "", oom: bool = False) -> TaskObservation:
+        return TaskObservation(
+            task=name, state=state, exit_code=code, reason=reason, restarts=2, runtime_id=f"id-{name}-2",
+            oom_killed=oom,
+        )  # fmt: skip
+
+    assert step(known, found, NOW).record.tasks == (
+        seen("created", AllocState.STARTING),
+        seen("runs", AllocState.RUNNING),
+        seen("done", AllocState.COMPLETE),
+        seen("failed", AllocState.FAILED, 3, "exit code 3"),
+        seen("killed", AllocState.FAILED, 137, "out of memory (limit 64 MiB)", True),
+    )
+    assert reconcile.memory_limit(task(memory_mib=0)) == 0, "without a limit none is named"
 
 
 @pytest.mark.parametrize("state", [AllocState.PENDING, AllocState.STARTING, AllocState.RUNNING, AllocState.BACKOFF])
@@ -285,6 +408,25 @@ def test_told_to_stop_it_stops_what_runs_and_says_so(state: AllocState) -> None:
     assert (stopping.record.state, kinds(stopping)) == (AllocState.STOPPING, ["Stop"])
     done = step(stopping.record, [instance(exit_=Exit(code=143, signal=15))], NOW)
     assert (done.record.state, done.actions) == (AllocState.STOPPED, ())
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"), [(0, 0), (143, 143), (None, 0)], ids=["ended well", "was killed", "never started"]
+)
+def test_its_exit_code_is_that_of_a_task_and_not_of_what_held_the_network(code: int | None, expected: int) -> None:
+    held = instance(SANDBOX, exit_=Exit(code=137, signal=9))
+    main = instance(created=True) if code is None else instance(exit_=Exit(code=code))
+    first = instance("first", exit_=Exit(code=0))
+    told = record(task("first"), task(), desired=Desired.STOP, state=AllocState.STOPPING)
+    over = step(told, [held, first, main], NOW).record
+    assert (over.state, over.exit_code, over.reason) == (AllocState.STOPPED, expected, "stopped as told")
+
+
+def test_why_it_stops_is_said_until_it_has() -> None:
+    told = record(desired=Desired.STOP, state=AllocState.RUNNING, reason="")
+    assert step(told, [instance()], NOW).record.reason == "told to stop"
+    superseded = replace(told, state=AllocState.STOPPING, reason="superseded")
+    assert step(superseded, [instance()], NOW).record.reason == "superseded"
 
 
 def test_told_to_stop_before_anything_ran_it_is_stopped_at_once() -> None:
@@ -317,6 +459,8 @@ def test_nothing_starts_while_something_else_must_end_first() -> None:
     result = step(record(), [], NOW, blockers=["raftsman-old"])
     assert (result.actions, result.record.state) == ((), AllocState.PENDING)
     assert "raftsman-old" in result.record.reason
+    running = step(record(), [instance()], NOW, blockers=["raftsman-old"])
+    assert (running.actions, running.record.state, running.record.reason) == ((), AllocState.RUNNING, "")
 
 
 # ---------------------------------------------------------------------------- on_disconnect: stop
@@ -326,11 +470,24 @@ def test_without_contact_it_stops_with_little_grace_and_waits() -> None:
     slow = replace(task(), stop=StopPolicy(signal="SIGTERM", timeout_ms=60_000))
     held = records.disconnected(record(slow, state=AllocState.RUNNING, launched=("main",)))
     stopping = step(held, [instance()], NOW)
-    assert [a.timeout_ms for a in stopping.actions if isinstance(a, Stop)] == [reconcile.DISCONNECT_GRACE_MS]
+    assert [a.timeout_ms for a in stopping.actions if isinstance(a, Stop)] == [5_000]
     over = step(stopping.record, [instance(exit_=Exit(code=143, signal=15))], NOW)
     assert (over.record.state, over.actions) == (AllocState.BACKOFF, ())
     later = step(over.record, [instance(exit_=Exit(code=143, signal=15))], NOW + 86_400_000)
     assert (later.record.state, later.actions) == (AllocState.BACKOFF, ())
+
+
+def test_without_contact_what_was_told_to_stop_ends_as_it_was_told() -> None:
+    told = record(desired=Desired.STOP, state=AllocState.STOPPING, hold=Hold.DISCONNECTED, launched=("main",))
+    stopping = step(told, [instance()], NOW)
+    assert [a.timeout_ms for a in stopping.actions if isinstance(a, Stop)] == [7_000]
+    assert step(stopping.record, [instance(exit_=Exit(code=0))], NOW).record.state is AllocState.STOPPED
+
+
+def test_without_contact_a_newer_run_that_is_found_has_no_reason_of_an_older_one() -> None:
+    held = record(state=AllocState.BACKOFF, reason="exit code 1", hold=Hold.DISCONNECTED)
+    found = step(held, [instance(restarts=1)], NOW).record
+    assert (found.restarts, found.reason) == (1, "")
 
 
 def test_back_in_contact_it_runs_again_and_that_costs_no_restart() -> None:
@@ -507,6 +664,14 @@ def test_an_attempt_from_before_a_restore_is_taken_up_where_it_runs_and_keeps_it
     assert ended.record.state is AllocState.BACKOFF
     again = step(ended.record, [], NOW + POLICY.delay_ms)
     assert (again.record.restarts, kinds(again)) == (1, ["Start"])
+
+
+def test_of_an_attempt_from_before_a_restore_that_runs_in_part_the_rest_is_started() -> None:
+    half = adopted()
+    group = replace(half.assignment.group, tasks=(task("a"), task("b")))
+    result = step(replace(half, assignment=replace(half.assignment, group=group)), [instance("a")], NOW)
+    assert [action.task.name for action in result.actions if isinstance(action, Start)] == ["b"]
+    assert result.record.state is AllocState.STARTING
 
 
 def test_an_attempt_from_before_a_restore_that_should_stop_is_stopped() -> None:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from agent.driver import Exit
+from agent.driver import Exit, Instance
 from agent.reconcile import Stop, step
-from agent.records import Record
+from agent.records import Cause, Record
 from agent.runspec import NodeFacts, run_spec
 from agent.steady import SteadyClock
 from agent.store import Store
 from orchestrator.contract.batch import Origin
-from orchestrator.contract.model import AllocState, JobType, RestartPolicy, TaskRole
+from orchestrator.contract.model import AllocState, JobType, RestartPolicy, TaskRole, TaskSpec
 from tests.unit.agent.test_reconcile import NOW, instance, record, task
 
 ONCE = RestartPolicy(attempts=0)
@@ -84,6 +84,45 @@ def test_an_init_task_has_a_time_of_its_own() -> None:
     exit_ = Exit(code=143, signal=15, ended_ms=NOW + 3_010)
     ended = step(late.record, [instance("init", exit_=exit_)], NOW + 3_020).record
     assert (ended.state, ended.reason) == (AllocState.FAILED, "task init: timed out after 3 s")
+
+
+def test_only_an_init_task_that_runs_and_has_a_timeout_is_timed_before_the_rest_runs() -> None:
+    def wakes(*tasks: TaskSpec, found: list[Instance]) -> tuple[int, str]:
+        result = step(record(*tasks, policy=ONCE, state=AllocState.STARTING), found, NOW)
+        return result.wake_ms, result.record.init_task
+
+    init, patient = (replace(task(name), timeout_ms=3_000, role=TaskRole.INIT) for name in ("init", "patient"))
+    ended = instance("init", exit_=Exit(code=0, ended_ms=NOW))
+    assert wakes(init, patient, task(), found=[instance("init")]) == (NOW + 3_000, "init")
+    assert wakes(init, patient, task(), found=[ended]) == (0, "")
+    assert wakes(init, patient, task(), found=[ended, instance("patient")]) == (NOW + 3_000, "patient")
+    assert wakes(replace(init, timeout_ms=0), task(), found=[instance("init")]) == (0, "")
+    assert wakes(replace(task(), timeout_ms=3_000), task("other"), found=[instance()]) == (0, "")
+
+
+def test_the_task_that_was_late_first_is_named_and_an_init_task_judges_no_other() -> None:
+    init = replace(task("init"), timeout_ms=3_000, role=TaskRole.INIT)
+    made = record(
+        init, replace(task(), timeout_ms=10_000), task("side"), job_type=JobType.BATCH, policy=ONCE,
+        state=AllocState.RUNNING, running_since_ms=NOW, init_task="init", init_since_ms=NOW - 60_000,
+    )  # fmt: skip
+    in_time = instance("init", exit_=Exit(code=0, ended_ms=NOW - 58_000))
+    found = [in_time, instance(), instance("side")]
+    assert step(made, found, NOW + 9_999).record.overdue == ""
+    assert step(made, found, NOW + 10_000).record.overdue == "main"
+    too_late = instance("init", exit_=Exit(code=0, ended_ms=NOW - 57_000))
+    assert step(made, [too_late, *found[1:]], NOW).record.overdue == "init"
+    assert step(replace(made, overdue="side"), found, NOW + 10_000).record.overdue == "side"
+    failed = replace(made, cause=Cause(reason="no such image"))
+    assert step(failed, found, NOW + 10_000).record.overdue == "", "it has failed already"
+
+
+def test_a_late_run_has_the_exit_code_of_the_task_that_was_late() -> None:
+    late = replace(timed(5_000, "side"), overdue="main")
+    ends = [instance("side", exit_=Exit(code=3, ended_ms=NOW)), instance(exit_=Exit(code=143, signal=15, ended_ms=NOW))]
+    assert step(late, ends, NOW + 6_000).record.exit_code == 143
+    gone = step(late, [instance(created=True), *ends[:1]], NOW + 6_000).record
+    assert (gone.state, gone.exit_code, gone.reason) == (AllocState.FAILED, 0, "task main: timed out after 5 s")
 
 
 def test_a_clock_that_was_set_back_gives_no_more_than_one_timeout() -> None:

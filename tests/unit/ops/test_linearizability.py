@@ -116,6 +116,13 @@ def test_a_wrong_history_is_found_among_many_right_operations(name: str) -> None
 
 
 RIGHT: dict[str, list[Operation]] = {
+    "of two writes without an outcome the later one came first": [
+        operation("put", "a", 0, 1, ok=None),
+        operation("put", "b", 1, 2, ok=None),
+        operation("get", "a", 3, 9),
+        operation("get", "b", 3, 9),
+        operation("get", "a", 10, 11),
+    ],
     "nothing": [],
     "only what did not happen": [operation("put", "a", 0, 1, ok=False)],
     "overlapping reads may see before and after": [

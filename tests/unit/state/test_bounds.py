@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,16 +63,37 @@ def test_cluster_time_never_falls_and_a_broken_clock_does_not_hold_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("identity", "request_id", "digest"),
-    [("i" * 257, "r", b""), ("i", "r" * 257, b""), ("i", "r", b"d" * 65)],
-    ids=["identity", "request id", "digest"],
+    ("named", "wrong"),
+    [
+        ("identity", {"identity": "i" * 257}),
+        ("request id", {"request_id": "r" * 257}),
+        ("digest", {"digest": b"d" * 65}),
+        ("time", {"time_ms": -1}),
+        ("time", {"time_ms": MAX_TIME_MS + 1}),
+    ],
 )
-def test_an_oversized_envelope_is_refused_and_not_remembered(identity: str, request_id: str, digest: bytes) -> None:
+def test_an_envelope_out_of_bounds_is_refused_and_not_remembered(named: str, wrong: dict[str, Any]) -> None:
+    for least in (True, False):
+        kit = Kit()
+        entry = Entry(
+            identity="" if least else "i", request_id="" if least else "r", digest=b"" if least else b"d",
+            time_ms=0 if least else 1, command=variable("v"),
+        )  # fmt: skip
+        outcome = apply(kit.state, replace(entry, **wrong))
+        assert isinstance(outcome, Rejected)
+        assert (outcome.reason, outcome.index, kit.state.index) == ("INVALID", 1, 1), "it takes its place in the log"
+        assert named in outcome.message
+        assert not len(kit.state.answers)
+        assert not kit.state.variables
+
+
+def test_the_largest_envelope_is_taken() -> None:
     kit = Kit()
-    outcome = kit.do(variable("v"), identity=identity, request_id=request_id, digest=digest)
-    assert isinstance(outcome, Rejected)
-    assert not len(kit.state.answers)
-    assert not kit.state.variables
+    kit.now_ms = MAX_TIME_MS - 1  # a command takes one more
+    outcome = kit.do(variable("v"), identity="i" * 256, request_id="r" * 256, digest=b"d" * 64)
+    assert isinstance(outcome, Applied)
+    assert len(kit.state.answers) == 1
+    assert kit.state.time_ms == MAX_TIME_MS
 
 
 def test_a_request_id_means_something_only_together_with_who_chose_it() -> None:

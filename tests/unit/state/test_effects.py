@@ -505,6 +505,27 @@ def test_many_writes_in_one_entry_are_as_many_commands() -> None:
     assert kit.state.index == 8, "repeating them is as many commands that do nothing"
 
 
+def test_many_writes_without_a_request_id_are_all_done_and_none_is_remembered() -> None:
+    kit = Kit()
+    same = WriteVariable(namespace=D, name="v", value="1")
+    for first in (1, 3):
+        answer = kit.ok(WriteVariables(writes=(same, same))).answer
+        assert isinstance(answer, VariablesAnswer)
+        outcomes = [(outcome.index, getattr(outcome, "repeated", None)) for outcome in answer.outcomes]
+        assert outcomes == [(first, False), (first + 1, False)]
+    assert not len(kit.state.answers)
+
+
+def test_of_many_writes_only_those_are_refused_whose_own_request_id_is_too_long() -> None:
+    kit = Kit()
+    writes = tuple(WriteVariable(namespace=D, name=f"v{place}", value="1") for place in range(11))
+    together = kit.do(WriteVariables(writes=writes), request_id="r" * 254)  # /9 is the last that fits
+    assert isinstance(together, Applied)
+    assert isinstance(together.answer, VariablesAnswer)
+    assert [isinstance(outcome, Applied) for outcome in together.answer.outcomes] == [True] * 10 + [False]
+    assert sorted(name for _, name in kit.state.variables) == sorted(f"v{place}" for place in range(10))
+
+
 def test_no_writes_at_all_are_refused() -> None:
     kit = Kit()
     outcome = kit.do(WriteVariables(writes=()))

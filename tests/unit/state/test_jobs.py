@@ -53,6 +53,26 @@ def test_one_name_twice_in_a_request_is_refused() -> None:
     assert "twice" in outcome.message
 
 
+def test_a_submission_is_told_as_what_it_was_and_one_of_the_same_is_none() -> None:
+    kit = Kit()
+    seen = []
+    for spec in (job("a"), job("a"), job("a", group(count=2))):
+        before = kit.state.index
+        outcome = kit.submit(spec)
+        assert isinstance(outcome, Applied) and isinstance(outcome.answer, JobsAnswer)
+        seen.append((outcome.answer.jobs[0].version, outcome.answer.jobs[0].changed, kit.kinds(before)))
+    assert seen == [(1, True, ["job.submitted"]), (1, False, []), (2, True, ["job.updated"])]
+
+
+@pytest.mark.parametrize(("expect", "words"), [(0, "expected not to exist"), (7, "expected at version 7")])
+def test_what_was_expected_of_a_job_that_is_another_is_said(expect: int, words: str) -> None:
+    kit = Kit()
+    kit.submit(job("a"))
+    outcome = kit.submit(job("a", group(count=2)), expect=expect)
+    assert isinstance(outcome, Rejected)
+    assert (outcome.reason, "is at version 1, but was " + words in outcome.message) == ("CONFLICT", True)
+
+
 def test_a_uid_of_another_job_is_refused() -> None:
     kit = Kit()
     kit.ok(SubmitJobs(jobs=(JobSubmission(spec=job("a"), uid="u"),)))

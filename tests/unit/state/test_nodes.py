@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.contract.model import Desired, Device, NodeSpec, NodeStatus, Resources
+from orchestrator.contract.model import Desired, Device, JobType, NodeSpec, NodeStatus, Resources, Taint, TaintEffect
 from orchestrator.state import views
 from orchestrator.state.commands import (
+    CordonDevice,
     CordonNode,
     DrainNode,
     ForgetNode,
@@ -19,7 +20,8 @@ from orchestrator.state.commands import (
     SetFeatureLevel,
     WriteAnswer,
 )
-from orchestrator.state.features import HIGHEST
+from orchestrator.state.features import OWNED_DEVICES
+from orchestrator.state.model import MAX_CORDONED_DEVICES
 from tests.unit.state.kit import Kit, Placement, group, job, node
 
 
@@ -58,7 +60,7 @@ def with_gpus(name: str, *ids: str) -> NodeSpec:
 def test_a_gpu_belongs_to_one_node_unless_the_other_is_lost() -> None:
     """Two agents on one machine would both give it out."""
     kit = Kit()
-    kit.ok(SetFeatureLevel(level=HIGHEST))
+    kit.ok(SetFeatureLevel(level=OWNED_DEVICES))
     kit.register(with_gpus("n1", "GPU-1", "GPU-2"))
     kit.register(with_gpus("n1", "GPU-1", "GPU-2"))  # again
     twin = with_gpus("n2", "GPU-9", "GPU-2")
@@ -96,6 +98,25 @@ def test_a_verdict_about_an_older_registration_is_void() -> None:
     kit.register(node("n1"))
     kit.ok(MarkNodes(lost=(stale,)))
     assert kit.state.nodes["n1"].status is NodeStatus.READY
+
+
+def test_verdicts_that_say_nothing_new_change_nothing() -> None:
+    kit = Kit()
+    kit.register(node("n1"))
+    verdict = (mark(kit, "n1"),)
+    seen = []
+    for command in (
+        MarkNodes(back=verdict), MarkNodes(lost=verdict), MarkNodes(lost=verdict), MarkNodes(back=verdict),
+        MarkNodes(back=verdict), MarkNodes(brake="too many at once"),
+    ):  # fmt: skip
+        before = kit.state.index
+        answer = kit.ok(command).answer
+        assert isinstance(answer, WriteAnswer)
+        seen.append((answer.changed, kit.kinds(before)))
+    nothing: tuple[bool, list[str]] = (False, [])
+    assert seen == [
+        nothing, (True, ["node.lost"]), nothing, (True, ["node.back"]), nothing, (True, ["node.braked"])
+    ]  # fmt: skip
 
 
 def test_less_capacity_than_is_in_use_takes_nothing_more_and_breaks_nothing() -> None:
@@ -209,6 +230,76 @@ def test_absurd_nodes_are_refused(spec: NodeSpec) -> None:
     assert not kit.state.nodes
 
 
+def test_a_system_job_whose_device_is_gone_uses_less_of_its_quota() -> None:
+    kit = Kit()
+    kit.register(node("n1", gpus=2))
+    kit.submit(job("a", group(gpus=2), kind=JobType.SYSTEM))
+    assert kit.plan(Placement("a/api/0", "n1", devices=(0, 1))).placed == 1
+    assert kit.state.usage.of("default").gpu_millis == 2000
+    kit.register(replace(node("n1"), devices=node("n1", gpus=2).devices[1:]))
+    assert kit.state.usage.of("default").gpu_millis == 1000
+
+
+def test_devices_are_cordoned_one_by_one_and_only_so_many_of_which_the_node_has() -> None:
+    kit = Kit()
+    kit.checked = False  # so many commands
+
+    def cordon(device: str, cordoned: bool = True, node_id: str = "n1") -> str:
+        outcome = kit.do(CordonDevice(node_id=node_id, device_id=device, cordoned=cordoned))
+        if isinstance(outcome, Rejected):
+            return outcome.reason
+        assert isinstance(outcome.answer, WriteAnswer)
+        return "changed" if outcome.answer.changed else "as it was"
+
+    names = [f"GPU-{place:03}" for place in range(MAX_CORDONED_DEVICES)]
+    for first in range(0, MAX_CORDONED_DEVICES, 64):
+        kit.register(with_gpus("n1", *names[first : first + 64]))  # an agent says at most so many at once
+        assert {cordon(name) for name in reversed(names[first : first + 64])} == {"changed"}
+    assert kit.state.nodes["n1"].cordoned_devices == tuple(names)
+    assert (cordon("GPU-000", node_id="nowhere"), cordon("GPU-new")) == ("NOT_FOUND", "NOT_FOUND")
+    before = kit.state.index
+    kit.register(with_gpus("n1", "GPU-new"))
+    assert (cordon("GPU-new"), cordon("GPU-005")) == ("FAILED_PRECONDITION", "as it was"), (
+        "they stay closed, gone or not"
+    )
+    assert (cordon("GPU-new", False), cordon("GPU-005", False)) == ("as it was", "changed")
+    assert (cordon("GPU-new"), cordon("GPU-new", False)) == ("changed", "changed")
+    assert len(kit.state.nodes["n1"].cordoned_devices) == MAX_CORDONED_DEVICES - 1
+    assert [(event.kind, event.message) for event in kit.state.events.after(before)][1:] == [
+        ("device.uncordoned", "GPU-005"), ("device.cordoned", "GPU-new"), ("device.uncordoned", "GPU-new"),
+    ]  # fmt: skip
+
+
+def test_what_a_node_says_of_itself_is_told_at_its_first_registration_and_then_only_what_changed() -> None:
+    kit = Kit()
+    taint = Taint(key="gpu", effect=TaintEffect.NO_SCHEDULE)
+    spec = replace(node("n1", gpus=1), sick_devices=(("n1-gpu-0", "XID 79"),), taints=(taint,))
+    told = []
+    for said in (spec, spec, replace(spec, version="2"), replace(spec, taints=(), sick_devices=())):
+        before = kit.state.index
+        kit.register(said)
+        told.append(kit.kinds(before))
+    assert told == [
+        ["node.registered", "device.sick", "node.tainted"],
+        [],
+        ["node.registered"],
+        ["node.registered", "device.well", "node.untainted"],
+    ]
+
+
+def test_a_drain_is_told_with_its_deadline_and_so_is_its_end() -> None:
+    kit = Kit()
+    kit.register(node("n1"))
+    before = kit.state.index
+    kit.ok(DrainNode(node_id="n1"))
+    kit.ok(DrainNode(node_id="n1", deadline_after_ms=5_500))
+    kit.ok(DrainNode(node_id="n1", cancel=True))
+    assert kit.ok(DrainNode(node_id="n1", cancel=True)).answer == WriteAnswer(changed=False)
+    assert [(event.kind, event.message) for event in kit.state.events.after(before)] == [
+        ("node.draining", ""), ("node.draining", "within 5.5 s"), ("node.undrained", ""),
+    ]  # fmt: skip
+
+
 def test_a_drain_has_one_deadline_and_it_is_cluster_time() -> None:
     kit = Kit()
     kit.register(node("n1"))
@@ -226,6 +317,9 @@ def test_a_drain_has_one_deadline_and_it_is_cluster_time() -> None:
     kit.ok(DrainNode(node_id="n1"))
     assert kit.state.nodes["n1"].drain_deadline_ms == 0, "of the last drain nothing is left"
     assert kit.refused(DrainNode(node_id="n1", deadline_after_ms=-1)).reason == "INVALID"
+    year_ms = 365 * 86_400_000
+    assert kit.refused(DrainNode(node_id="n1", deadline_after_ms=year_ms + 1)).reason == "INVALID"
+    kit.ok(DrainNode(node_id="n1", deadline_after_ms=year_ms))
 
 
 @pytest.mark.parametrize("keep", [False, True])

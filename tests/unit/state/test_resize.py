@@ -259,6 +259,17 @@ def test_before_all_peers_know_of_it_going_back_replaces_what_runs() -> None:
     assert sizes(kit) == [(2, 300), (2, 300)] and outdated(kit) == 2
 
 
+def test_what_waits_is_resized_once_it_is_promoted_and_goes_on_not_before() -> None:
+    update = UpdateSpec(canaries=1)
+    kit = remembering(update)
+    change(kit, 300, update)
+    seen = []
+    for action in ("PAUSE", "RESUME", "PAUSE", "PROMOTE", "RESUME"):
+        kit.ok(SteerRollout(namespace="default", name="web", action=RolloutAction[action]))
+        seen.append(sizes(kit))
+    assert seen == [[(1, 400)] * 2] * 4 + [[(2, 300)] * 2]
+
+
 def test_what_is_known_needs_no_canary_to_go_back_in_place() -> None:
     update = UpdateSpec(canaries=1)
     kit = remembering(update)
@@ -277,10 +288,13 @@ def outdated_now(kit: Kit) -> int:
     return sum(version < found.group_versions[0] and version not in twins for version, _ in sizes(kit))
 
 
-def test_a_failed_change_of_sizes_is_taken_back_in_place() -> None:
-    update = UpdateSpec(auto_revert=True)
+@pytest.mark.parametrize("canaries", [0, 1])
+def test_a_failed_change_of_sizes_is_taken_back_in_place(canaries: int) -> None:
+    update = UpdateSpec(auto_revert=True, canaries=canaries)
     kit = remembering(update)
     change(kit, 550, update)  # n1 has room for one of them
+    if canaries:
+        kit.ok(SteerRollout(namespace="default", name="web", action=RolloutAction.PROMOTE))
     assert sorted(sizes(kit)) == [(1, 400), (2, 550)]
     found = kit.state.find_job("default", "web")
     assert found is not None and found.rollout is not None

@@ -19,6 +19,7 @@ from orchestrator.state.commands import (
     JobsAnswer,
     JobSubmission,
     NamespaceWrite,
+    RestartJob,
     RollbackJob,
     RolloutVerdict,
     ScaleJob,
@@ -28,7 +29,7 @@ from orchestrator.state.commands import (
     SubmitJobs,
     WriteNamespace,
 )
-from orchestrator.state.features import PAUSED_PROMOTIONS
+from orchestrator.state.features import HELD_VERSIONS, PAUSED_PROMOTIONS
 from orchestrator.state.model import Job
 from tests.unit.state.kit import Kit, Placement, group, job, node
 
@@ -203,6 +204,84 @@ def test_a_rollback_is_a_version_of_its_own_that_waits_for_no_canaries() -> None
     assert end(kit, verdict(kit, succeeded=True)), "what still runs version 1 is as it should be"
 
 
+@pytest.mark.parametrize("level", [HELD_VERSIONS - 1, HELD_VERSIONS])
+def test_a_rollback_that_replaces_nothing_leaves_no_canary_waiting(level: int) -> None:
+    """The version that is left only added a group: nothing of what remains is changed by going back."""
+    kit = Kit()
+    kit.ok(SetFeatureLevel(level=level))
+    submit(kit, job("web", group("api")))
+    submit(kit, job("web", group("api"), replace(group("side"), update=UpdateSpec(canaries=1))))
+    assert not rollout(kit).promoted
+    kit.ok(RollbackJob(namespace="default", name="web", version=1))
+    assert [one.name for one in the(kit).spec.groups] == ["api"]
+    assert (rollout(kit).promoted, the(kit).modify_index) == (True, kit.state.index)
+
+
+def test_a_version_that_was_of_another_type_is_gone_back_to_and_is_rolled_out_no_more() -> None:
+    kit = Kit()
+    submit(kit, job("web", kind=JobType.BATCH))
+    submit(kit, job("web"))
+    kit.ok(RollbackJob(namespace="default", name="web", version=1))
+    assert (the(kit).spec.type, the(kit).rollout) == (JobType.BATCH, None)
+
+
+CAREFUL = UpdateSpec(canaries=1)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "third", "waits"),
+    [
+        (("api",), ("api", "side"), ("api",), False),
+        (("api", "db"), ("api", "side"), ("api",), True),
+        (("api",), ("api two", "side"), ("api two",), True),
+    ],
+    ids=["all is as before", "a group that is gone would go", "another group waits, too"],
+)
+def test_a_submission_that_takes_back_what_waits_ends_the_wait_unless_something_else_does(
+    first: tuple[str, ...], second: tuple[str, ...], third: tuple[str, ...], waits: bool
+) -> None:
+    kit = Kit()
+    kit.ok(SetFeatureLevel(level=HELD_VERSIONS))
+    for names in (first, second, third):
+        groups = [group(name.split()[0], image=name) for name in names]
+        submit(kit, job("web", *(replace(one, update=CAREFUL) for one in groups)))
+    assert (the(kit).version, rollout(kit).promoted) == (3, not waits)
+
+
+def test_one_plan_places_as_many_canaries_as_may_be_and_the_rest_at_the_version_before() -> None:
+    groups = [group("api", count=3), group("db", count=3)]
+    kit = Kit()
+    kit.ok(SetFeatureLevel(level=HELD_VERSIONS))
+    kit.register(node("n1", cpu=100_000, memory=100_000))
+    submit(kit, job("web", *(replace(one, update=CAREFUL) for one in groups)))
+    changed = [replace(group(one.name, count=3, image="two"), update=CAREFUL) for one in groups]
+    submit(kit, job("web", *changed))
+    asked = [Placement(f"web/{name}/{ordinal}", "n1") for name in ("api", "db") for ordinal in range(2)]
+    answer = kit.plan(*asked, *(Placement(f"web/{name}/2", "n1", version=1) for name in ("api", "db")))
+    assert answer.placed == 4
+    assert [text.partition(":")[0] for text in answer.rejected] == ["web/api/1", "web/db/1"]
+    assert all("waits for its promotion: 1 of 3 may be of it" in text for text in answer.rejected)
+    kit.ok(steer(PROMOTE))
+    (text,) = kit.plan(Placement("web/api/1", "n1", version=1)).rejected
+    assert text.startswith("web/api/1: "), "nothing is placed at the version before any more"
+    assert kit.plan(*asked[1::2]).placed == 2
+
+
+def test_a_group_of_none_needs_no_canary() -> None:
+    kit = Kit()
+    for image in ("one", "two"):
+        submit(kit, web(image, count=0, update=CAREFUL))
+    assert rollout(kit).promoted
+
+
+def test_a_restart_replaces_everything_of_a_job_that_remembers_too() -> None:
+    kit = rolling(placed=False)
+    run(kit)
+    kit.ok(RestartJob(namespace="default", name="web"))
+    assert (the(kit).version, the(kit).group_versions) == (3, (3,))
+    assert not end(kit, verdict(kit, succeeded=True)), "all of it is outdated"
+
+
 def test_there_is_a_version_to_go_back_to_or_the_rollback_is_refused() -> None:
     kit = rolling()
     back = RollbackJob(namespace="default", name="web")
@@ -247,6 +326,20 @@ def test_a_rollout_has_succeeded_once_nothing_is_outdated() -> None:
     assert the(kit).modify_index == kit.state.index
     assert told(kit) == [("rollout.succeeded", "version 2")]
     assert not end(kit, verdict(kit, succeeded=True))
+
+
+@pytest.mark.parametrize(
+    ("base", "promoted", "succeeds"), [(1, False, False), (1, True, True), (0, False, True), (0, True, True)]
+)
+def test_what_is_held_back_has_not_succeeded_before_its_promotion(base: int, promoted: bool, succeeds: bool) -> None:
+    """Nothing is outdated; of a rollout from before versions were held back, that is all there is to know."""
+    kit = rolling(UpdateSpec(canaries=1), placed=False, level=HELD_VERSIONS if base else HELD_VERSIONS - 1)
+    assert (rollout(kit).base_version, rollout(kit).promoted) == (base, False)
+    stand(kit, promoted=promoted)
+    assert end(kit, verdict(kit, succeeded=True)) is succeeds
+    if succeeds:
+        assert (rollout(kit).status, rollout(kit).promoted, rollout(kit).base_version) == (SUCCEEDED, True, 0)
+        assert the(kit).stable_version == 2
 
 
 def test_what_runs_of_a_group_that_is_gone_is_outdated() -> None:
@@ -332,6 +425,43 @@ def test_it_goes_back_only_where_the_policy_of_a_group_that_changed_says_so() ->
         submit(kit, job("web", *groups.values()))
         end(kit, verdict(kit))
         assert the(kit).version == version, changed
+
+
+@pytest.mark.parametrize("promoted", [False, True])
+def test_a_change_that_still_waits_for_its_promotion_is_taken_back_with_the_next(promoted: bool) -> None:
+    """Version 2 brought canaries of the group that says so, version 3 fails because of another group."""
+    kit = Kit()
+    kit.ok(SetFeatureLevel(level=HELD_VERSIONS))
+    kit.register(node("n1", cpu=100_000, memory=100_000))
+    cautious = UpdateSpec(canaries=1, auto_revert=True)
+    for api, db in (("one", "one"), ("two", "one"), ("two", "two")):
+        submit(kit, job("web", replace(group("api", image=api), update=cautious), group("db", image=db)))
+        if the(kit).version == 1:
+            for name in ("api", "db"):
+                kit.place(f"web/{name}/0", "n1")
+                kit.observe(f"web/{name}/0", AllocState.RUNNING)
+    assert (rollout(kit).began_version, rollout(kit).base_version, rollout(kit).promoted) == (3, 1, False)
+    stand(kit, promoted=promoted)
+    assert end(kit, verdict(kit, reason="none came up"))
+    assert (the(kit).version, [one.tasks[0].image for one in the(kit).spec.groups]) == (
+        (3, ["two", "two"]) if promoted else (4, ["one", "one"])
+    )
+
+
+def test_a_failed_canary_of_a_group_that_is_not_to_revert_is_left_whatever_the_policy_of_others_says() -> None:
+    kit = Kit()
+    kit.ok(SetFeatureLevel(level=HELD_VERSIONS))
+    kit.register(node("n1", cpu=100_000, memory=100_000))
+    for image in ("one", "two"):
+        db = replace(group("db", image=image), update=UpdateSpec(canaries=1))
+        submit(kit, job("web", replace(group("api"), update=REVERTS), db))
+        if image == "one":
+            for name in ("api", "db"):
+                kit.place(f"web/{name}/0", "n1")
+                kit.observe(f"web/{name}/0", AllocState.RUNNING)
+    assert not rollout(kit).promoted
+    assert end(kit, verdict(kit))
+    assert the(kit).version == 2
 
 
 def test_a_count_that_changed_meanwhile_does_not_keep_it_from_going_back() -> None:
