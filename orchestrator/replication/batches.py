@@ -28,11 +28,13 @@ _log = structlog.get_logger("raftsman.replication")
 
 
 def encode(payloads: Sequence[bytes], *, pack_from: int | None = None) -> bytes:
-    """A command of the log, packed where it has at least so many bytes; None: not every peer reads that."""
+    """A command of the log; packed where it has at least so many bytes and takes less then. None: not every peer reads
+    that."""
     plain = pb.Batch(format=PLAIN, payloads=payloads).SerializeToString()
     if pack_from is None or len(plain) < pack_from:
         return BATCH + plain
-    return BATCH + pb.Batch(format=PACKED, size=len(plain), packed=zlib.compress(plain, _LEVEL)).SerializeToString()
+    packed = pb.Batch(format=PACKED, size=len(plain), packed=zlib.compress(plain, _LEVEL)).SerializeToString()
+    return BATCH + min(packed, plain, key=len)
 
 
 def decode(command: bytes) -> list[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import zlib
 
 import pytest
@@ -25,12 +26,16 @@ def test_what_goes_in_comes_out(payloads: list[bytes], least: int | None, times:
     payloads = [payload * times for payload in payloads]
     command = encode(payloads, pack_from=least)
     assert decode(command) == payloads
-    plain = pb.Batch(format=1, payloads=payloads).SerializeToString()
-    if least is None or len(plain) < least:
-        assert command == BATCH + plain
-        assert weight(command) == len(command)
-    else:
-        assert weight(command) == max(len(command), len(plain))
+    plain = BATCH + pb.Batch(format=1, payloads=payloads).SerializeToString()
+    assert len(command) <= len(plain)
+    if least is None or len(plain) <= least:
+        assert command == plain
+    assert weight(command) == (len(command) if command == plain else len(plain) - 1)
+
+
+def test_what_cannot_be_packed_stays_as_it_is() -> None:
+    noise = [random.Random(1).randbytes(5_000)]
+    assert encode(noise, pack_from=0) == encode(noise)
 
 
 def test_only_what_is_large_is_packed_and_only_where_every_peer_reads_it() -> None:
