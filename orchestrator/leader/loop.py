@@ -193,9 +193,9 @@ class LeaderLoop:
 
     async def _round(self) -> float:
         """One look at everything; returns the seconds after which to look again even if nothing changes."""
-        rest_s = self._rest_until - self._clock()
-        if rest_s > 0:  # else without a turn of the loop: who was committed has waited for a dozen of them already
-            await asyncio.sleep(rest_s)
+        # A turn of the loop at least, here and for the task that proposes: what came meanwhile shares the plan's entry.
+        # Without them jobs that come one by one took twice as long (docs/scale.md).
+        await asyncio.sleep(max(0.0, self._rest_until - self._clock()))
         self._woken.clear()
         await self._judge()
         if await self._collect() or await self._raise_features():
@@ -267,27 +267,8 @@ class LeaderLoop:
             self._judge_after = self._clock() + LONGEST_PAUSE_S
 
     async def _apply(self, plans: Sequence[ApplyPlan]) -> None:
-        """If anything of the plans is stale, or nobody knows what became of it, the next round looks at everything."""
-        try:
-            went_in, whole = await self._propose_all(plans)
-        except BaseException:
-            self._sight.forget()
-            raise
-        if not whole:
-            self._sight.forget()
-        if went_in:
-            self._stale_pause = PAUSE_S
-        else:
-            # Each refused plan is a command, and a command wakes this loop: without a pause it would spin.
-            logger.warning("nothing of a plan went in", pause_s=self._stale_pause)
-            await asyncio.sleep(self._stale_pause)
-            self._stale_pause = min(2 * self._stale_pause, LONGEST_PAUSE_S)
-
-    async def _propose_all(self, plans: Sequence[ApplyPlan]) -> tuple[bool, bool]:
-        """The chunks in order, some at a time: the next is made and stored while one is on its way to the others.
-        Whether something went in, and whether everything did."""
-        if len(plans) == 1:  # at once: a task would begin, and end, a turn of the loop later
-            return _count(await self._propose(plans[0]), False, True)
+        """Propose the chunks in order, some at a time: the next is made and stored while one is on its way to the
+        others. If anything of them was stale, the next round looks at everything."""
         whole = True
         waiting: deque[asyncio.Task[object]] = deque()
         went_in = False
@@ -305,8 +286,17 @@ class LeaderLoop:
             for task in waiting:
                 task.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
+            self._sight.forget()
             raise
-        return went_in, whole
+        if not whole:
+            self._sight.forget()
+        if went_in:
+            self._stale_pause = PAUSE_S
+        else:
+            # Each refused plan is a command, and a command wakes this loop: without a pause it would spin.
+            logger.warning("nothing of a plan went in", pause_s=self._stale_pause)
+            await asyncio.sleep(self._stale_pause)
+            self._stale_pause = min(2 * self._stale_pause, LONGEST_PAUSE_S)
 
     async def _collect(self) -> bool:
         """Forget what is over the limits, when it is time; whether there may be more."""

@@ -94,42 +94,6 @@ async def test_what_is_submitted_is_placed_without_anybody_asking() -> None:
         await leader.until(lambda: len(leader.api.state.table.live_rows()) == 3)
 
 
-async def test_a_job_is_placed_in_the_turn_of_the_loop_that_follows_its_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A busy leader's turns last milliseconds, and whoever waits for a job waits for each of them."""
-    async with leading(Leader()) as leader:
-        api = leader.api
-        await api.register("a")
-        await api.submit("first")
-        await leader.until(lambda: len(api.state.table.live_rows()) == 1)
-        rounds = leader.rounds
-        for _ in range(50):  # it sleeps until something changes
-            await asyncio.sleep(0)
-        proposed: list[Command] = []
-
-        async def propose(command: Command, **_: Any) -> Outcome:
-            proposed.append(command)
-            never: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-            return await never
-
-        ready = asyncio.get_running_loop().create_future()
-        real = api.proposer.propose
-
-        async def submit(command: Command, **keywords: Any) -> Outcome:
-            outcome = await real(command, **keywords)
-            monkeypatch.setattr(api.proposer, "propose", propose)
-            ready.set_result(None)
-            return outcome
-
-        monkeypatch.setattr(api.proposer, "propose", submit)
-        submitting = asyncio.ensure_future(api.submit("second"))
-        await ready
-        await asyncio.sleep(0)
-        assert [type(command) for command in proposed] == [ApplyPlan]
-        assert leader.rounds > rounds
-        await submitting
-        monkeypatch.setattr(api.proposer, "propose", real)
-
-
 async def test_waiting_for_room_writes_nothing_and_a_new_node_wakes_it() -> None:
     async with leading(Leader()) as leader:
         await leader.api.submit("web")
