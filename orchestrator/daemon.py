@@ -113,6 +113,11 @@ GOODBYE_S = 2.0
 SETTLE_S = 10.0
 """A peer that starts encodes no state so soon, for a snapshot or to remember it: elections and the first calls come
 before."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
+LARGE_BYTES = 256 * 1024
+SPARE_BYTES = 8 * 1024 * 1024
+"""Of free memory at the heap's end so much is kept: without this glibc would go by its default of 128 KiB once
+``LARGE_BYTES`` is set, and ask the system again and again."""
 SNAPSHOT_REST = 3.0
 """Storing a snapshot takes a quarter of a thread's time, so that writes meanwhile wait little longer than else."""
 
@@ -464,6 +469,7 @@ async def run(settings: PeerSettings) -> None:
     """Run a peer until a signal ends it (``ending_signals``). Raises ``StartupError``."""
     raise_limit()
     stopped = asyncio.Event()
+    _keep_large_pieces_apart()
     loop = asyncio.get_running_loop()
     for number in ending_signals():
         loop.add_signal_handler(number, stopped.set)
@@ -488,6 +494,17 @@ async def run(settings: PeerSettings) -> None:
         logger.info("stopping")
     finally:
         await peer.stop()
+
+
+def _keep_large_pieces_apart() -> None:
+    """What is large gets memory of its own, which goes back to the system when it is freed and grows without being
+    copied. Else glibc learns from the first columns of megabytes that are freed to keep such in its heap, where what
+    they leave is taken up by what is small, and never goes back: of a leader with 1,500 nodes and 300,000 allocations
+    40 to 70 MiB, instead of 25."""
+    with contextlib.suppress(OSError, AttributeError):  # only glibc has this
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
+        libc.mallopt(M_TRIM_THRESHOLD, SPARE_BYTES)
 
 
 async def _say_goodbye(settings: PeerSettings, epoch: int) -> None:

@@ -17,7 +17,10 @@ of the log), `elections` (after the start), `node_marks` (commands by which the 
 last ones had not arrived yet), `state_hash_equal` (all peers, at one index).
 
 `--steady`: first `--live` allocations; then `--rate` jobs of one task a second, one `SubmitJob` call each, every job
-another: from when the call was due to the assignment's arrival at the agent. Keys `submit_to_delivered_ms {p50, p99}`.
+another: from when the call was due to the assignment's arrival at the agent. Keys `submit_to_delivered_ms {p50, p99}`;
+of it `begun_late_ms` (the load generator began the call so long after it was due) and `submit_to_answered_ms` (until it
+was committed); `peers_cpu_pct`, `nodes_cpu_pct`, `client_cpu_pct`: of one core, used by the peers, the simulated nodes
+and the caller.
 
 `--single`: jobs of one task from `--callers` callers, `--per-call` jobs in each `SubmitJobs` call (1: `SubmitJob`).
 """
@@ -375,11 +378,16 @@ async def steady(bench: Bench) -> dict[str, Any]:
     before, spent = await watch.metrics(bench.leader), Spent(bench.cluster, nodes)
     total = int(said.rate * said.seconds)
     due: dict[str, float] = {}
+    late: list[float] = []
+    answered: list[float] = []
     failed: list[str] = []
+    client = time.process_time()
 
     async def one(name: str, request: pb.SubmitJobRequest) -> None:
+        late.append(time.monotonic() - due[name])
         try:
             await bench.control.SubmitJob(request, timeout=20)
+            answered.append(time.monotonic() - due[name])
         except grpc.aio.AioRpcError as error:
             failed.append(f"{error.code().name}: {error.details()}")
 
@@ -400,22 +408,22 @@ async def steady(bench: Bench) -> dict[str, Any]:
     await asyncio.gather(*calls)
     took = time.monotonic() - began
     bench.asked += total - len(failed)
+    client = time.process_time() - client
     used, after = spent.told(bench.leader, total), await watch.metrics(bench.leader)
     await nodes.until(lambda: len(nodes.arrived) >= total - len(failed), "all jobs delivered", 60)
-    waited = [1000 * (nodes.arrived[name] - at) for name, at in due.items() if name in nodes.arrived]
+    waited = [nodes.arrived[name] - at for name, at in due.items() if name in nodes.arrived]
     found = {
         "nodes": said.nodes,
         "live": said.live,
         "rate": said.rate,
         "jobs": total,
         "failed": len(failed),
-        "submit_to_delivered_ms": {
-            "p50": round(percentile(waited, 0.5), 1),
-            "p99": round(percentile(waited, 0.99), 1),
-            "max": round(max(waited), 1),
-        },
+        "submit_to_delivered_ms": in_ms(waited),
+        "submit_to_answered_ms": in_ms(answered),
+        "begun_late_ms": in_ms(late),
         "peers_cpu_pct": round(100 * used["peers_cpu_s"] / took),
         "nodes_cpu_pct": round(100 * used["nodes_cpu_s"] / took),
+        "client_cpu_pct": round(100 * client / took),
         **used,
     }
     found |= facts(bench, before, after, await watch.elections() - elections)
@@ -423,6 +431,12 @@ async def steady(bench: Bench) -> dict[str, Any]:
     for line in sorted(set(failed))[:3]:
         print(f"\n  {line}", file=sys.stderr)
     return found
+
+
+def in_ms(seconds: list[float]) -> dict[str, float]:
+    return {
+        name: round(1000 * percentile(seconds, share), 1) for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
+    }
 
 
 async def single(bench: Bench) -> dict[str, Any]:

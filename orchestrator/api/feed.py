@@ -17,7 +17,7 @@ from prometheus_client import Counter, Gauge
 from orchestrator.contract.errors import OverloadedError
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.replication.log import ReplicatedLog
-from orchestrator.state.events import Record
+from orchestrator.state.events import DROPPED_PART, Record
 from orchestrator.state.state import State
 
 WATCHERS = Gauge("raftsman_watchers", "Streams of events that this peer serves")
@@ -179,7 +179,7 @@ class Feed:
             self._bytes -= oldest.size
             self._after = oldest.record[0]
             self._start += 1
-        if self._start > len(self._tail) // 2:
+        if self._start > len(self._tail) // DROPPED_PART:
             del self._tail[: self._start]
             self._first += self._start
             self._start = 0

@@ -16,7 +16,8 @@ from typing import Protocol
 from orchestrator.contract.model import JobType
 from orchestrator.reconcile.alone import decided_alone
 from orchestrator.state import views
-from orchestrator.state.allocations import Room
+from orchestrator.state.allocations import PACKED_ROW_BYTES
+from orchestrator.state.packed import Room
 from orchestrator.state.state import State
 from orchestrator.state.views import ClusterView, nodes_alone
 
@@ -71,12 +72,15 @@ class StateViews:
         return views.cluster_view(self._state(), self._room)
 
     def make_room(self) -> Callable[[], None] | None:
-        table = self._state().table
-        high = table.high
-        if high < INLINE_ROWS or not self._room.short_of(high + SPARE_ROWS // 2):
+        high = self._state().table.high
+        if high < INLINE_ROWS or self._room.size >= PACKED_ROW_BYTES * (high + SPARE_ROWS // 2):
             return None
-        blank = table.blank()
-        return lambda: self._room.grow(high + high // 8 + SPARE_ROWS, blank)
+
+        def work() -> None:
+            self._room = Room()  # before there is a new one
+            self._room = Room(PACKED_ROW_BYTES * (high + high // 8 + SPARE_ROWS))
+
+        return work
 
     def rest(self) -> None:
         self._room = Room()

@@ -18,10 +18,11 @@ from orchestrator.replication.codec import decode_entry, encode_entry
 from orchestrator.replication.journal import WAY_BACK
 from orchestrator.replication.log import FutureFormatError
 from orchestrator.replication.snapshot_codec import decode_snapshot, encode_snapshot
-from orchestrator.state.allocations import StoredColumns, room_for
+from orchestrator.state.allocations import PACKED_ROW_BYTES
 from orchestrator.state.apply import apply, apply_malformed
 from orchestrator.state.commands import AdmitPeers, Entry, Outcome, SetFeatureLevel
 from orchestrator.state.features import beyond
+from orchestrator.state.packed import Room
 from orchestrator.state.snapshot import SnapshotError, capture, image_hash, restore
 from orchestrator.state.state import State, new_state
 
@@ -39,7 +40,7 @@ class ClusterMachine:
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.state: State = new_state(limits)
-        self._rooms: list[StoredColumns] = []
+        self._rooms: list[Room] = []
 
     @property
     def index(self) -> int:
@@ -64,13 +65,13 @@ class ClusterMachine:
             return self.state.reject("INTERNAL", f"applying {type(entry.command).__name__} failed: {error!r}"[:500])
 
     def make_room(self) -> Callable[[], None]:
-        rows, blank = self.state.table.high + ROOM_ROWS, self.state.table.blank()
+        high = self.state.table.high
 
         def work() -> None:
             # Whoever asked for one that is there gave up, or is about to copy.
-            self._rooms = [room for room in self._rooms if len(room["job"]) + ROOM_ROWS >= rows]
+            self._rooms = [room for room in self._rooms if room.size >= PACKED_ROW_BYTES * high]
             if len(self._rooms) < ROOMS_MAX:
-                self._rooms.append(room_for(rows, blank))
+                self._rooms.append(Room(PACKED_ROW_BYTES * (high + ROOM_ROWS)))
 
         return work
 
@@ -79,11 +80,11 @@ class ClusterMachine:
         image = capture(self.state, self._room())
         return lambda: encode_snapshot(image)
 
-    def _room(self) -> StoredColumns | None:
+    def _room(self) -> Room | None:
         """The first that is large enough, used up; smaller ones are given back."""
         while self._rooms:
             room = self._rooms.pop(0)
-            if len(room["job"]) >= self.state.table.high:
+            if room.size >= PACKED_ROW_BYTES * self.state.table.high:
                 return room
         return None
 

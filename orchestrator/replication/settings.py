@@ -51,6 +51,9 @@ class EngineConfig:
     batch_bytes: int = BATCH_BYTES
     gather_bytes: int = 256 * 1024
     """Small proposals share an entry up to this size: applying one must not take an election timeout."""
+    pack_bytes: int = 4096
+    """Entries of at least so many bytes are packed, once every peer reads that: of smaller ones it would take longer
+    than it is worth."""
     compact_entries: int = 10_000  # entries applied since the last snapshot that make the next one due
     compact_commands: int = 25_000
     """Likewise, commands: an entry may hold hundreds, and a restart applies every one behind the snapshot again."""

@@ -9,6 +9,7 @@ PySyncObj's entries are ``(command, index, term)`` with one byte of kind in fron
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import overload
 
 from orchestrator.replication.log import Journal, SnapshotMeta
@@ -26,8 +27,17 @@ class TruncationError(Exception):
 class RaftStorage:
     """Implements what PySyncObj calls a journal; camel-case methods are its own."""
 
-    def __init__(self, journal: Journal, snapshot: SnapshotMeta | None, *, protected: bool = True) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        snapshot: SnapshotMeta | None,
+        *,
+        protected: bool = True,
+        weight: Callable[[bytes], int] = len,
+    ) -> None:
+        """``weight``: what an entry's command counts in ``bytes_since_snapshot``."""
         self._journal = journal
+        self._weight = weight
         self._protected = protected  # False only where a test shows what happens without
         self.snapshot = snapshot
         held = journal.entries(journal.first_index, journal.last_index + 1)
@@ -41,7 +51,7 @@ class RaftStorage:
             raise TruncationError(f"the journal begins at entry {self.first_index} and there is no snapshot before it")
         base = snapshot.last_index if snapshot is not None else self.first_index
         self.commit_index = max(base, min(journal.commit_hint, self.last_index))
-        self.bytes_since_snapshot = sum(len(row[0]) for row in self._entries if row[1] > base)
+        self.bytes_since_snapshot = sum(self._weight(row[0]) for row in self._entries if row[1] > base)
 
     def _align(self, snapshot: SnapshotMeta) -> None:
         """A snapshot that the journal does not continue replaces it (a crash between its rename and our trim)."""
@@ -84,7 +94,7 @@ class RaftStorage:
     def saved(self, snapshot: SnapshotMeta, *, tail_entries: int, tail_bytes: int) -> None:
         """A snapshot of ours is durable: forget what it covers, but for a tail that spares late peers a snapshot."""
         self.snapshot = snapshot
-        self.bytes_since_snapshot = sum(len(row[0]) for row in self._entries if row[1] > snapshot.last_index)
+        self.bytes_since_snapshot = sum(self._weight(row[0]) for row in self._entries if row[1] > snapshot.last_index)
         first = snapshot.last_index
         floor = max(self.first_index, snapshot.last_index - tail_entries)
         size = 0
@@ -104,7 +114,7 @@ class RaftStorage:
             return  # PySyncObj keeps two entries behind a snapshot and hands over the last one twice; we keep one
         self._journal.append([(idx, term, command)])
         self._entries.append((command, idx, term))
-        self.bytes_since_snapshot += len(command)
+        self.bytes_since_snapshot += self._weight(command)
 
     def clear(self) -> None:
         """Only ever called while a snapshot is installed, and ``install`` has done it."""
@@ -114,7 +124,7 @@ class RaftStorage:
         if index <= self.commit_index and self._protected:
             raise TruncationError(f"entry {index} would be dropped, but {self.commit_index} is committed")
         self._journal.truncate_from(index)
-        self.bytes_since_snapshot -= sum(len(row[0]) for row in self._entries[entryFrom:])
+        self.bytes_since_snapshot -= sum(self._weight(row[0]) for row in self._entries[entryFrom:])
         del self._entries[entryFrom:]
 
     def deleteEntriesTo(self, entryTo: int) -> None:  # noqa: N802, N803 - PySyncObj's name

@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from google.protobuf.message import DecodeError
 
 from orchestrator.contract.errors import (
     NoLeaderError,
@@ -30,6 +29,7 @@ from orchestrator.contract.errors import (
     StartupError,
     UnknownOutcomeError,
 )
+from orchestrator.replication import batches
 from orchestrator.replication.compaction import SnapshotKeeper, share_of
 from orchestrator.replication.elections import Elections
 from orchestrator.replication.guard import Guard
@@ -48,9 +48,10 @@ from orchestrator.replication.proposals import Proposals, answer_all, fail_all
 from orchestrator.replication.pysync import FOLLOWER, LEADER, SUCCESS, Message, RaftCore
 from orchestrator.replication.reads import Reads, RemoteReads
 from orchestrator.replication.settings import EngineConfig, Guards
-from orchestrator.replication.storage import BATCH, RaftStorage
+from orchestrator.replication.storage import RaftStorage
 from orchestrator.replication.v1 import peer_pb2 as pb
 from orchestrator.replication.waiting import Waiting, resolve
+from orchestrator.state.features import PACKED_ENTRIES
 
 _log = structlog.get_logger("raftsman.replication")
 
@@ -59,7 +60,6 @@ EXIT_STORAGE = 70
 EXIT_FUTURE_FORMAT = 71
 """Exit status of a process that found a command of a newer format in the log."""
 
-BATCH_FORMAT = 1
 AHEAD_PROPOSALS = 4
 """An entry of more proposals than this does not go ahead of its flush: with so many callers processors are what is
 short, and what comes in meanwhile makes the next entry larger, which costs less for each."""
@@ -83,21 +83,10 @@ def apply_entry(machine: StateMachine, command: bytes, *, epoch: int) -> list[Pr
     A proposal that begins the next epoch is the last one that counts: whatever stands behind it, in its entry or later,
     has no outcome. Raises ``FutureFormatError``.
     """
-    if command[:1] != BATCH or machine.epoch() > epoch:
-        return []
-    try:
-        batch = pb.Batch.FromString(command[1:])
-    except DecodeError:
-        batch = pb.Batch()
-    if batch.format > BATCH_FORMAT:
-        raise FutureFormatError(f"a batch of format {batch.format}; this version reads {BATCH_FORMAT}")
-    if batch.format < BATCH_FORMAT:
-        # No leader of ours writes this. It is the same on every peer and after every restart, so it must stop none of
-        # them (S14): it holds no commands.
-        _log.error("replication.malformed_entry", size=len(command))
+    if machine.epoch() > epoch:
         return []
     outcomes = []
-    for payload in batch.payloads:
+    for payload in batches.decode(command):
         outcome = machine.apply(payload)
         outcomes.append(Proposed(machine.index, outcome))
         if machine.epoch() > epoch:
@@ -206,7 +195,9 @@ class EngineRoom:
 
     def _build(self, snapshot: SnapshotMeta | None) -> None:
         config, guards, send = self._config, self._guards, self._outbox.send
-        self._storage = RaftStorage(self._journal, snapshot, protected=guards.keep_matching_entries)
+        self._storage = RaftStorage(
+            self._journal, snapshot, protected=guards.keep_matching_entries, weight=batches.weight
+        )
         self._membership = Membership(
             peer_id=self._peer_id, others=self._others, machine=self._machine, incarnation=self._incarnation,
             fresh=self._fresh or self._journal.term == 0, enforced=guards.disk_incarnations,
@@ -586,8 +577,8 @@ class EngineRoom:
 
         self._notice_due = False  # the entry says what is committed
         self._strict = self._strict or len(batch) > AHEAD_PROPOSALS
-        data = pb.Batch(format=BATCH_FORMAT, payloads=[row.payload for row in batch]).SerializeToString()
-        self._core.submit(BATCH + data, landed)
+        pack_from = self._config.pack_bytes if self._machine.feature_level() >= PACKED_ENTRIES else None
+        self._core.submit(batches.encode([row.payload for row in batch], pack_from=pack_from), landed)
 
     def _fail_proposals(self, why: str) -> None:
         """Nobody will hear of them from here (S18): in flight means unknown, queued means not done.

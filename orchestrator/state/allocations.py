@@ -14,7 +14,7 @@ is copied: of a million plain allocations that is a third of every copy.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.contract.model import AllocState, IntMap
+from orchestrator.state.packed import Packed, Room
 
 LAST_LIVE = int(AllocState.STOPPING)
 """Numbers up to here are live, numbers above are terminal (``contract.transitions``)."""
@@ -94,7 +95,8 @@ class _Gathered(Columns):
     _whole: Mapping[str, Any]
 
     def __init__(self, row: npt.NDArray[np.int32], whole: Mapping[str, Any]) -> None:
-        """``whole``: by name, a column with an entry for every row of the table, or what some rows have, by row."""
+        """``whole``: by name, a column with an entry for every row of the table (``Packed``), or what some rows have,
+        by row."""
         object.__setattr__(self, "row", row)
         object.__setattr__(self, "_whole", whole)
 
@@ -107,8 +109,8 @@ class _Gathered(Columns):
         except KeyError:
             raise AttributeError(name) from None
         value: Any
-        if isinstance(whole, np.ndarray):
-            value = whole[self.row]
+        if isinstance(whole, Packed):
+            value = np.asarray(whole)[self.row]
         else:
             value = _some(whole, self.row)
         object.__setattr__(self, name, value)
@@ -122,44 +124,6 @@ def _some(whole: Mapping[int, Any], rows: npt.NDArray[np.int32]) -> dict[int, An
     chosen = np.zeros(max(int(rows.max()), max(whole)) + 1, dtype=np.bool_)
     chosen[rows] = True
     return {row: one for row, one in whole.items() if chosen[row]}
-
-
-class Room:
-    """Memory for copies of a table's columns, used again and again: the system hands out a hundred fresh megabytes many
-    times slower than they are copied. A copy that was made in it is void as soon as the next one is made. Columns of
-    zeros need none: a single zero stands for all of them."""
-
-    def __init__(self) -> None:
-        self._columns: StoredColumns = {}
-        self._rows = 0
-
-    def short_of(self, rows: int) -> bool:
-        return self._rows < rows
-
-    def grow(self, rows: int, blank: Collection[str] = ()) -> None:
-        """Have room for so many, in memory that was touched, but for the columns in ``blank``, of which nothing is
-        expected. May run in a thread, while nobody uses what is held."""
-        self._columns, self._rows = {}, 0  # before there are new ones
-        columns = {name: np.empty(rows, dtype=_TYPES[name]) for name in VIEWED if name not in blank}
-        _touch(columns)
-        self._columns, self._rows = columns, rows
-
-    def hold(self, table: AllocationTable) -> StoredColumns:
-        """The ``VIEWED`` columns as they are now, ``high`` rows each; to be read only."""
-        high = table.high
-        if self.short_of(high):
-            self._columns, self._rows = {}, high
-        held: StoredColumns = {}
-        for name in VIEWED:
-            source = getattr(table, name)[:high]
-            if _is_blank(source):
-                held[name] = np.broadcast_to(np.zeros((), dtype=_TYPES[name]), (high,))
-                continue
-            if name not in self._columns:
-                self._columns[name] = np.empty(self._rows, dtype=_TYPES[name])
-            held[name] = self._columns[name][:high]
-            held[name][:] = source
-        return held
 
 
 def well(state: npt.NDArray[np.int8], health: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
@@ -196,24 +160,11 @@ STORED: tuple[tuple[str, str], ...] = (
 """Name and dtype of every column that a snapshot holds, in the order in which it is hashed."""
 
 StoredColumns = dict[str, npt.NDArray[Any]]
+PACKED_ROW_BYTES = 16
+"""What a row takes in a copy, about: of its 132 bytes."""
 
 
-def room_for(rows: int, blank: Collection[str] = ()) -> StoredColumns:
-    """Columns of zeros to copy into, in memory that was touched but for those in ``blank``, of which nothing is
-    expected: the system hands out a hundred fresh megabytes a thousand times slower than they are copied. May run in a
-    thread."""
-    room = {name: np.zeros(rows, dtype=dtype) for name, dtype in STORED}
-    _touch({name: column for name, column in room.items() if name not in blank})
-    return room
-
-
-def _touch(room: StoredColumns) -> None:
-    for column in room.values():
-        for start in range(0, len(column), _TOUCHED_ROWS):
-            column[start : start + _TOUCHED_ROWS] = 0
-
-
-_TOUCHED_ROWS = 50_000
+_COPIED_ROWS = 50_000
 
 
 def put(column: npt.NDArray[Any], rows: npt.NDArray[np.integer[Any]], values: Any) -> None:
@@ -227,10 +178,10 @@ def _is_blank(column: npt.NDArray[Any]) -> bool:
     return not (column[:_PEEK].any() or column.any())
 
 
-def _copy(source: npt.NDArray[Any], target: npt.NDArray[Any]) -> None:
+def _copy(source: Packed | npt.NDArray[Any], target: npt.NDArray[Any]) -> None:
     """``target`` holds zeros."""
-    for start in range(0, len(source), _TOUCHED_ROWS):
-        part = source[start : start + _TOUCHED_ROWS]
+    for start in range(0, len(source), _COPIED_ROWS):
+        part = source[start : start + _COPIED_ROWS]
         if not _is_blank(part):
             target[start : start + len(part)] = part
 
@@ -238,7 +189,6 @@ def _copy(source: npt.NDArray[Any], target: npt.NDArray[Any]) -> None:
 _PEEK = 256
 
 VIEWED: tuple[str, ...] = (*(name for name, _ in STORED if name != "gid"), "health")
-_TYPES = {**dict(STORED), "health": "<i8"}
 
 SPARSE = 8
 """A table with less than one row in so many of interest."""
@@ -289,7 +239,7 @@ class AllocationTable:
     told: npt.NDArray[np.int64]
     health: npt.NDArray[np.int64]
 
-    def __init__(self, columns: Mapping[str, npt.NDArray[Any]] | None = None) -> None:
+    def __init__(self, columns: Mapping[str, Packed | npt.NDArray[Any]] | None = None) -> None:
         """An empty table, or one with these ``STORED`` columns (copied; ``prev`` is then for ``ordinals`` to fill)."""
         self.high = 0 if columns is None else len(columns["job"])
         capacity = max(16, self.high)
@@ -361,14 +311,20 @@ class AllocationTable:
         return rows
 
     def copy(self, rows: npt.NDArray[np.int32], room: Room | None = None) -> Columns:
-        """The ``Columns`` of these rows, in this order. Where they are most of the table, whole columns are copied,
-        which costs less than gathering them; ``room``: into this, and the result is void when that is used again."""
+        """The ``Columns`` of these rows, in this order. Where they are most of the table, whole columns are packed,
+        which costs less than gathering them; ``room``: there, and the result is void when that is used again."""
         if len(rows) * SPARSE < self.high:
             return self.copy_few(rows)
-        whole = (room if room is not None else Room()).hold(self)
+        if room is not None:
+            room.clear()
         return _Gathered(
             rows.copy(),
-            {**whole, "ports": dict(self.ports), "reasons": dict(self.reasons), "custom": dict(self.custom)},
+            {
+                **self._packed(VIEWED, room),
+                "ports": dict(self.ports),
+                "reasons": dict(self.reasons),
+                "custom": dict(self.custom),
+            },
         )
 
     def copy_few(self, rows: npt.NDArray[np.int32]) -> Columns:
@@ -382,19 +338,13 @@ class AllocationTable:
             **{name: getattr(self, name)[rows] for name in VIEWED},
         )
 
-    def stored(self, room: StoredColumns | None = None) -> StoredColumns:
-        """Copies of all ``STORED`` columns, ``high`` rows each; in ``room`` (of ``room_for``, unused) where that is
-        large enough."""
-        high = self.high
-        if room is None or len(room["job"]) < high:
-            room = {name: np.zeros(high, dtype=dtype) for name, dtype in STORED}
-        for name, _ in STORED:
-            _copy(getattr(self, name)[:high], room[name])
-        return {name: room[name][:high] for name, _ in STORED}
+    def stored(self, room: Room | None = None) -> dict[str, Packed]:
+        """Copies of all ``STORED`` columns, ``high`` rows each; ``room``: there."""
+        return self._packed([name for name, _ in STORED], room)
 
-    def blank(self) -> frozenset[str]:
-        """The columns that hold zeros alone, of those that are copied."""
-        return frozenset(name for name in _TYPES if _is_blank(getattr(self, name)[: self.high]))
+    def _packed(self, names: Sequence[str], room: Room | None) -> dict[str, Packed]:
+        into = room if room is not None else Room()
+        return {name: Packed(getattr(self, name)[: self.high], into) for name in names}
 
     def _clear(self) -> None:
         self.high = 0

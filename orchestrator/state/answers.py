@@ -14,6 +14,9 @@ from orchestrator.contract.model import Limits
 from orchestrator.contract.quick import quick_init
 from orchestrator.state.commands import Applied, JobsAnswer, Outcome, PlanAnswer, Rejected, VariableAnswer
 
+DROPPED_PART = 16
+"""One part in so many of what is held has been forgotten, at most: it takes as much memory as what counts."""
+
 Key = tuple[str, str]
 """(identity, request id): a request id means something only together with who chose it."""
 
@@ -90,7 +93,7 @@ class Answers:
             self._start += 1
             self._bytes -= _size(oldest)
             forgotten += 1
-        if self._start > len(self._order) // 2:
+        if self._start > len(self._order) // DROPPED_PART:
             # Moving the list at every command would cost more than the commands.
             del self._order[: self._start]
             self._start = 0

@@ -89,6 +89,8 @@ third of its time. Making one never fails."""
 Kept = Record | Unread
 
 MAX_MESSAGE = 1_000
+DROPPED_PART = 16
+"""One part in so many of what is held has been dropped, at most: it takes as much memory as what counts."""
 
 
 def read(kept: Kept) -> Record:
@@ -168,7 +170,7 @@ class EventLog:
         if over > 0:
             self._start += over
             self.dropped_index = _index(self._records[self._start - 1])
-            if self._start > len(self._records) // 2:
+            if self._start > len(self._records) // DROPPED_PART:
                 # Moving the list at every command would cost more than the commands.
                 del self._records[: self._start]
                 self._start = 0

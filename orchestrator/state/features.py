@@ -30,7 +30,9 @@ before (``holding``); going back to a version changes sizes in place (``apply_ro
 COUNTED_MOVES = 8
 """An instance moves while all others that are wanted run: neither those above the count nor a second attempt of one
 stand in for another (``apply_moves``)."""
-HIGHEST = COUNTED_MOVES
+PACKED_ENTRIES = 9
+"""Peers read large entries of the log packed (``replication.batches``)."""
+HIGHEST = PACKED_ENTRIES
 """What this version supports."""
 LIMIT = 1_000_000
 """No level is above; a command that names one is malformed."""

@@ -16,13 +16,14 @@ import numpy.typing as npt
 
 from orchestrator.contract.model import Limits, Namespace, Settings, Variable
 from orchestrator.state import canonical
-from orchestrator.state.allocations import FREE, LAST_LIVE, STORED, AllocationTable, StoredColumns
+from orchestrator.state.allocations import FREE, LAST_LIVE, STORED, AllocationTable
 from orchestrator.state.answers import Answers, Kept, Key, read
 from orchestrator.state.events import EventLog
 from orchestrator.state.events import Kept as KeptEvent
 from orchestrator.state.events import read as read_event
 from orchestrator.state.model import Job, Node
 from orchestrator.state.ordinals import GroupImage, GroupImages
+from orchestrator.state.packed import BLOCK_ROWS, Packed, Room
 from orchestrator.state.state import State
 from orchestrator.state.typical import Shape, Typical
 from orchestrator.state.typical import problem as typical_problem
@@ -49,7 +50,7 @@ class Image:
     events: Sequence[KeptEvent]  # oldest first
     events_dropped_index: int
     groups: Sequence[GroupImage]  # by gid
-    columns: Mapping[str, npt.NDArray[Any]]  # allocations.STORED
+    columns: Mapping[str, Packed | npt.NDArray[Any]]  # allocations.STORED
     ports: Mapping[int, tuple[int, ...]]  # by row, as the following
     reasons: Mapping[int, str]
     namespaces: Mapping[str, Namespace] = field(default_factory=dict)
@@ -63,9 +64,9 @@ class SnapshotError(ValueError):
     """An image that is no state: it contradicts itself."""
 
 
-def capture(state: State, room: StoredColumns | None = None) -> Image:
-    """Copy what there is; costs about as much as copying the memory of the tables. ``room``: of ``room_for``, which is
-    used up."""
+def capture(state: State, room: Room | None = None) -> Image:
+    """Copy what there is; costs about as much as copying the memory of the tables. ``room``: where the allocations are
+    packed; it is used up."""
     return Image(
         index=state.index,
         time_ms=state.time_ms,
@@ -165,13 +166,14 @@ def image_hash(image: Image) -> str:
     for name, dtype in STORED:
         column = image.columns[name]
         digest.update(f"{name} {dtype} {len(column)};".encode())
-        digest.update(np.ascontiguousarray(column, dtype=dtype).data)
+        for start in range(0, len(column), BLOCK_ROWS):
+            digest.update(np.ascontiguousarray(column[start : start + BLOCK_ROWS], dtype=dtype).data)
     return digest.hexdigest()
 
 
 def _problem(image: Image) -> str:
     """Whether rows name what exists: checked before anything is indexed by it."""
-    columns = image.columns
+    columns = {name: np.asarray(image.columns[name]) for name in ("job", "node", "gid", "ordinal", "state")}
     used = columns["job"] != FREE
     jobs, nodes, gids = (columns[name][used] for name in ("job", "node", "gid"))
     names = {gid: (slot, name) for gid, slot, name, _ in image.groups}

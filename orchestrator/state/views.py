@@ -33,11 +33,12 @@ from orchestrator.contract.model import (
     StrMap,
     Usage,
 )
-from orchestrator.state.allocations import LAST_LIVE, NO_ROWS, Columns, Room
+from orchestrator.state.allocations import LAST_LIVE, NO_ROWS, Columns
 from orchestrator.state.holding import may_ask_for_ports
 from orchestrator.state.images import digests
 from orchestrator.state.model import Job, Node
 from orchestrator.state.ordinals import LastAttempts
+from orchestrator.state.packed import Room
 from orchestrator.state.rollouts import is_ready
 from orchestrator.state.state import Rows, State
 from orchestrator.state.status import job_status
@@ -91,7 +92,7 @@ class ClusterView:
 
 def cluster_view(state: State, room: Room | None = None) -> ClusterView:
     """The planner's copy. ``nodes_by_slot`` holds the forgotten nodes that rows still name, ``nodes`` does not.
-    ``room``: where the allocations are copied to; the view is void when that is used again."""
+    ``room``: where the allocations are packed; the view is void when that is used again."""
     # Whole tables at a time: this runs on the loop that owns the state, for every plan.
     jobs = dict(sorted(state.job_at.items()))
     by_job = state.ordinals.by_job

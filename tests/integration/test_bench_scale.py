@@ -52,6 +52,10 @@ def test_jobs_that_come_one_by_one_are_all_delivered() -> None:
     assert found["state_hash_equal"] is True
     assert found["jobs"] == 60
     assert found["submit_to_delivered_ms"]["p99"] >= found["submit_to_delivered_ms"]["p50"] > 0
+    assert (
+        found["submit_to_delivered_ms"]["max"] >= found["submit_to_answered_ms"]["p50"] > found["begun_late_ms"]["p50"]
+    )
+    assert found["client_cpu_pct"] > 0
 
 
 @pytest.mark.parametrize("per_call", ["1", "25"])

@@ -8,7 +8,7 @@ once makes little progress, and what needs progress is then never tested.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.replication.settings import EngineConfig
 
@@ -97,7 +97,7 @@ class Schedule:
         known = {name: weight for name, weight in FAULTS.items() if name in ALWAYS or rng.random() < 0.6}
         slow = rng.random() < 0.2
         large = rng.choice((1, 2, 3)) if rng.random() < 0.04 else 0
-        return cls(
+        made = cls(
             seed=seed,
             peers=peers,
             config=config,
@@ -123,3 +123,4 @@ class Schedule:
             every_s=rng.choice((0, 0, 0, 1, 2)),
             late_commits=rng.choice((0.0, 0.0, 0.0, 0.7, 0.97)),
         )
+        return replace(made, config=replace(config, pack_bytes=rng.choice((0, 300, config.pack_bytes))))

@@ -298,9 +298,13 @@ class ReadIndexReply(_message.Message):
     def __init__(self, id: _Optional[int] = ..., ok: _Optional[bool] = ..., commit_index: _Optional[int] = ...) -> None: ...
 
 class Batch(_message.Message):
-    __slots__ = ("format", "payloads")
+    __slots__ = ("format", "payloads", "size", "packed")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     PAYLOADS_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    PACKED_FIELD_NUMBER: _ClassVar[int]
     format: int
     payloads: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, format: _Optional[int] = ..., payloads: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    size: int
+    packed: bytes
+    def __init__(self, format: _Optional[int] = ..., payloads: _Optional[_Iterable[bytes]] = ..., size: _Optional[int] = ..., packed: _Optional[bytes] = ...) -> None: ...

@@ -24,9 +24,9 @@ from orchestrator.contract.model import AllocState, Device
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.foresight.settle import settle
 from orchestrator.state import views
-from orchestrator.state.allocations import Room
 from orchestrator.state.commands import DrainNode, RegisterNode, SetFeatureLevel
 from orchestrator.state.features import HIGHEST
+from orchestrator.state.packed import Room
 from orchestrator.state.state import State
 from tests.unit.api.harness import Api, call, job, node
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.contract.model import str_map
+from orchestrator.replication import batches
 from orchestrator.replication.codec import encode_entry
 from orchestrator.replication.datadir import open_data_directory
 from orchestrator.replication.disk import DiskFile, RealDisk
@@ -14,9 +15,8 @@ from orchestrator.replication.journal import FileJournal
 from orchestrator.replication.log import SnapshotMeta
 from orchestrator.replication.machine import ClusterMachine
 from orchestrator.replication.snapshots import FileSnapshots
-from orchestrator.replication.storage import BATCH, NO_OP
-from orchestrator.replication.turns import BATCH_FORMAT, apply_entry
-from orchestrator.replication.v1 import peer_pb2 as pb
+from orchestrator.replication.storage import NO_OP
+from orchestrator.replication.turns import apply_entry
 from orchestrator.state.commands import AdmitPeers, Command, Entry, WriteVariable
 
 CLUSTER_ID = "c-1"
@@ -32,7 +32,7 @@ def entry(*commands: Command, request_id: str = "") -> bytes:
         encode_entry(Entry(identity="client:a", request_id=request_id, digest=b"", time_ms=1_000, command=command))
         for command in commands
     ]
-    return BATCH + pb.Batch(format=BATCH_FORMAT, payloads=payloads).SerializeToString()
+    return batches.encode(payloads)
 
 
 def make(

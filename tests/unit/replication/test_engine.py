@@ -246,7 +246,7 @@ def test_command_of_a_newer_format_ends_the_process() -> None:
             await p1.say("p2", append=append(1, (1, 0), [b"future:x"], commit=2))
             assert (p1.exits, p1.machine.index) == ([71], 0)
         async with Puppet() as p1:
-            newer = pb.Entry(term=1, data=b"\x00" + pb.Batch(format=2, payloads=[b"x"]).SerializeToString())
+            newer = pb.Entry(term=1, data=b"\x00" + pb.Batch(format=3, payloads=[b"x"]).SerializeToString())
             await p1.say("p2", append=pb.AppendEntries(term=1, prev_index=1, commit_index=2, entries=[newer]))
             assert (p1.exits, p1.machine.index) == ([71], 0)
 

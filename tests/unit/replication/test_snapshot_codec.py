@@ -17,10 +17,11 @@ from orchestrator.replication.machine import ClusterMachine
 from orchestrator.replication.snapshot_codec import FORMAT, MAGIC, PART_BYTES, decode_snapshot, encode_snapshot
 from orchestrator.replication.v1 import log_pb2
 from orchestrator.state import commands as cmd
-from orchestrator.state.allocations import STORED, room_for
+from orchestrator.state.allocations import STORED
 from orchestrator.state.answers import Answers, Key, Remembered, read
 from orchestrator.state.events import EventLog
 from orchestrator.state.events import read as read_event
+from orchestrator.state.packed import Room
 from orchestrator.state.snapshot import Image, capture, image_hash
 from tests.effort import examples, places
 from tests.unit.replication.test_codec import SPEC
@@ -189,12 +190,9 @@ def test_the_columns_of_a_large_table_are_cut_into_parts() -> None:
 
 def test_a_copy_into_prepared_memory_is_the_same_copy() -> None:
     state = busy().state
-    rows, blank = state.table.high + 10, state.table.blank()
-    assert "node" not in blank
-    assert "moved" in blank
     plain = {name: getattr(state.table, name)[: state.table.high].copy() for name, _ in STORED}
     wanted = image_hash(replace(capture(state), columns=plain))
-    for room in (None, room_for(rows), room_for(rows, blank), room_for(rows, dict(STORED)), room_for(0)):
+    for room in (None, Room(), Room(100), Room(100_000)):
         assert image_hash(capture(state, room)) == wanted
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from orchestrator.replication import machine as machines
 from orchestrator.replication.machine import ROOMS_MAX, ClusterMachine
-from orchestrator.state.allocations import STORED, VIEWED, AllocationTable, Room, put, room_for
+from orchestrator.state.allocations import PACKED_ROW_BYTES, STORED, VIEWED, AllocationTable, put
+from orchestrator.state.packed import Room
 from tests.unit.state.kit import Kit, Placement, group, job, node
 
 
@@ -45,68 +46,56 @@ def test_a_copy_holds_what_was_there_and_only_of_its_rows() -> None:
 
 
 def test_of_a_table_with_few_rows_of_interest_only_those_are_copied() -> None:
-    table, room = filled(100), Room()
+    table, room = filled(100), Room(10_000)
     table.ports[97] = (8000,)
     table.custom[98] = (("licenses", 2),)
     rows = np.array([98, 97], dtype=np.int32)
+    before = room.take(8, np.dtype(np.uint8))
+    before[:] = 7
     copy = table.copy(rows, room)
-    assert room.short_of(1)  # nothing was copied there
+    assert before.tolist() == [7] * 8  # nothing was packed there
     assert {name: getattr(copy, name).tolist() for name in VIEWED} == {
         name: getattr(table, name)[rows].tolist() for name in VIEWED
     }
     assert (copy.row.tolist(), copy.ports, copy.custom) == ([98, 97], {97: (8000,)}, {98: (("licenses", 2),)})
 
 
-def test_room_is_used_again_while_it_is_large_enough() -> None:
-    table, room = filled(100), Room()
-    first = room.hold(table)
-    table.cpu_millis[:100] = 7
-    second = room.hold(table)
-    assert np.shares_memory(first["cpu_millis"], second["cpu_millis"])
-    assert second["cpu_millis"].tolist() == [7] * 100
-    table.take(500)
-    third = room.hold(table)
-    assert len(third["cpu_millis"]) == 600
-    assert third["cpu_millis"][:100].tolist() == [7] * 100
+def test_room_is_used_again_for_the_next_copy() -> None:
+    table, room = filled(100), Room(100 * PACKED_ROW_BYTES)
+    rows = np.arange(100, dtype=np.int32)
+    for number in (7, 8, 9):
+        table.cpu_millis[:100] = np.arange(100) + number
+        copy = table.copy(rows, room)
+        assert copy.cpu_millis.tolist() == (np.arange(100) + number).tolist()
+        assert copy.cpu_millis.flags.writeable
+    table.take(500)  # more than there is room for
+    rows = np.arange(600, dtype=np.int32)
+    assert table.copy(rows, room).cpu_millis.tolist() == [*range(9, 109), *[0] * 500]
 
 
-def test_room_that_was_made_beforehand_is_what_is_copied_into() -> None:
-    table, room = filled(100), Room()
-    assert room.short_of(1)
-    room.grow(150)
-    assert (room.short_of(150), room.short_of(151)) == (False, True)
-    held = room.hold(table)
-    assert held["job"].base is not None
-    assert len(held["job"].base) == 150
-    assert held["memory_mib"].tolist() == table.memory_mib[:100].tolist()
-    assert {name: column.dtype for name, column in held.items()} == {
-        name: getattr(table, name).dtype for name in VIEWED
+def test_what_a_copy_holds_takes_a_quarter_of_the_table() -> None:
+    """As a backlog writes it: jobs one after the other, nodes as they come, reports when they come."""
+    table = AllocationTable()
+    count = 200_000
+    rows = table.take(count)
+    generator = np.random.default_rng(1)
+    table.job[rows] = table.gid[rows] = np.arange(count) // 1_000
+    table.ordinal[rows] = np.arange(count) % 1_000
+    table.attempt[rows] = table.version[rows] = table.desired[rows] = 1
+    table.state[rows] = generator.choice([10, 30], count)
+    table.node[rows] = generator.integers(0, 5_000, count)
+    table.cpu_millis[rows], table.memory_mib[rows] = 150, 256
+    table.create_index[rows] = 6_000 + np.arange(count) // 20_000
+    table.modify_index[rows] = generator.integers(6_000, 12_000, count)
+    table.create_time_ms[rows] = 1_700_000_000_000 + np.arange(count) // 50
+    table.modify_time_ms[rows] = table.create_time_ms[rows] + generator.integers(0, 30_000, count)
+    stored = table.stored()
+    assert {name: np.asarray(column).tolist() for name, column in stored.items()} == {
+        name: getattr(table, name)[:count].tolist() for name, _ in STORED
     }
-
-
-def test_columns_of_zeros_take_no_room_until_something_is_in_them() -> None:
-    """Of a million plain allocations a third of every copy."""
-    table, room = filled(100), Room()
-    for name in ("device_mask", "failures", "health"):
-        getattr(table, name)[:] = 0
-    assert table.blank() >= {"device_mask", "failures", "health"}
-    room.grow(150, table.blank())
-    first = room.hold(table)
-    assert {name for name, column in first.items() if column.strides == (0,)} == table.blank() & set(VIEWED)
-    assert {name: column.tolist() for name, column in first.items()} == {
-        name: getattr(table, name)[:100].tolist() for name in VIEWED
-    }
-    table.device_mask[3] = 5
-    table.health[4] = 9
-    second = room.hold(table)
-    assert (second["device_mask"][3], second["health"][4], second["device_mask"][2]) == (5, 9, 0)
-    table.device_mask[3] = 0
-    assert not room.hold(table)["device_mask"].any()
-    assert {name: column.dtype for name, column in second.items()} == {
-        name: getattr(table, name).dtype for name in VIEWED
-    }
-    copy = table.copy(np.arange(100, dtype=np.int32), room)
-    assert copy.failures.tolist() == [0] * 100 and copy.failures.flags.writeable
+    took = sum(column.nbytes for column in stored.values())
+    assert took <= PACKED_ROW_BYTES * count
+    assert 4 * took < sum(getattr(table, name).itemsize for name, _ in STORED) * count
 
 
 def test_a_growing_table_keeps_what_it_holds_though_somebody_looks_at_it() -> None:
@@ -160,7 +149,7 @@ def test_room_that_became_too_small_keeps_nobody_from_getting_more(monkeypatch: 
         machine.make_room()()
     machine.state.table.take(100)
     machine.make_room()()
-    assert [len(room["job"]) for room in machine._rooms] == [104]
+    assert [room.size for room in machine._rooms] == [104 * PACKED_ROW_BYTES]
 
 
 def test_zeros_are_not_written_where_nothing_else_was() -> None:
@@ -189,10 +178,11 @@ def test_a_table_that_grows_and_is_copied_keeps_what_is_in_it() -> None:
             values = np.zeros(7_000, dtype=dtype) if empty else generator.integers(0, 2, 7_000).astype(dtype)
             put(getattr(table, name), rows, values)
             held[name] += values.tolist()
-    assert table.blank() == {"moved", "health"}
-    for room in (None, room_for(table.high), room_for(table.high + 5, dict(STORED))):
+    for room in (None, Room(10), Room(40 * table.high)):
         stored = table.stored(room)
-        assert {name: column.tolist() for name, column in stored.items()} == held
-    again = AllocationTable(table.stored())
-    assert all(np.array_equal(getattr(again, name)[: again.high], held[name]) for name, _ in STORED)
-    assert again.blank() == {"moved", "health"}
+        assert {name: np.asarray(column).tolist() for name, column in stored.items()} == held
+        assert {name: column.dtype for name, column in stored.items()} == {
+            name: np.dtype(dtype) for name, dtype in STORED
+        }
+        again = AllocationTable(stored)
+        assert all(np.array_equal(getattr(again, name)[: again.high], held[name]) for name, _ in STORED)

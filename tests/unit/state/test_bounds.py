@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from orchestrator.contract.errors import OutOfRangeError
 from orchestrator.contract.model import AllocState, JobType, Limits, LimitsChange
 from orchestrator.state import events
+from orchestrator.state.answers import Answers, Remembered
 from orchestrator.state.apply import MAX_TIME_MS, apply, apply_malformed
 from orchestrator.state.commands import (
     Applied,
@@ -28,7 +31,7 @@ from orchestrator.state.commands import (
     WriteAnswer,
     WriteVariable,
 )
-from orchestrator.state.events import KINDS
+from orchestrator.state.events import KINDS, EventLog
 from orchestrator.state.housekeeping import needs_collection
 from tests.unit.state.kit import Kit, group, job, node
 
@@ -139,6 +142,47 @@ def test_a_watch_that_fell_behind_is_told_so() -> None:
     with pytest.raises(OutOfRangeError) as raised:
         kit.state.events.after(19)
     assert raised.value.metadata["first_index"] == "21"
+
+
+def _events() -> Callable[[int], int]:
+    log = EventLog(2_000)
+
+    def add(number: int) -> int:
+        log.begin(number, number)
+        log.emit("alloc.placed", job=f"job {number}", allocation=f"an allocation of job {number}")
+        log.trim()
+        return len(log)
+
+    return add
+
+
+def _answers() -> Callable[[int], int]:
+    answers, limits = Answers(), Limits(answers=2_000)
+
+    def add(number: int) -> int:
+        outcome = Applied(index=number, answer=WriteAnswer(changed=True))
+        remembered = Remembered(digest=b"%032d" % number, time_ms=0, outcome=outcome)
+        answers.put(("client:a", f"request {number}"), remembered, limits)
+        return len(answers)
+
+    return add
+
+
+@pytest.mark.parametrize("make", [_events, _answers])
+def test_what_was_forgotten_takes_next_to_no_memory(make: Callable[[], Callable[[int], int]]) -> None:
+    """It did take as much again as what is kept: of 100,000 events 30 MiB, on every peer."""
+    tracemalloc.start()
+    try:
+        add = make()
+        for number in range(2_000):
+            add(number)
+        full, most = tracemalloc.get_traced_memory()[0], 0
+        for number in range(2_000, 8_000):
+            assert add(number) == 2_000
+            most = max(most, tracemalloc.get_traced_memory()[0])
+        assert most < 1.3 * full
+    finally:
+        tracemalloc.stop()
 
 
 def test_events_come_in_whole_indexes() -> None:

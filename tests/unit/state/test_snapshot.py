@@ -95,7 +95,7 @@ def test_the_hash_tells_any_difference() -> None:
         {"ports": {}},
         {"jobs": {slot: replace(known, stopped=not known.stopped) for slot, known in image.jobs.items()}},
         {"nodes": {slot: replace(known, cordoned=not known.cordoned) for slot, known in image.nodes.items()}},
-        *({"columns": {**image.columns, name: column ^ 1}} for name, column in image.columns.items()),
+        *({"columns": {**image.columns, name: np.asarray(column) ^ 1}} for name, column in image.columns.items()),
     ]
     for change in changes:
         hashes.add(image_hash(replace(image, **change)))
