@@ -24,12 +24,15 @@ from orchestrator.contract.errors import TimeoutError_
 
 INHERITED_FD = 3
 """Where a child finds the one descriptor that it may inherit."""
+EPOCH_SECONDS = 1e9
+"""No machine is up for 31 years: such a start is a time of day, as versions before 2026-11-27 noted it. This one stops
+and upgrades their clusters."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessId:
     pid: int
-    started: float  # seconds after boot, as the kernel says
+    started: float  # seconds after boot, as the kernel says; above EPOCH_SECONDS: since the epoch
 
 
 def raftsman_argv(*arguments: str) -> tuple[str, ...]:
@@ -71,7 +74,11 @@ def is_alive(process: ProcessId) -> bool:
         os.waitpid(process.pid, os.WNOHANG)
     try:
         found = psutil.Process(process.pid)
-        return started_s(process.pid) == process.started and found.status() != psutil.STATUS_ZOMBIE
+        if process.started > EPOCH_SECONDS:
+            began = abs(found.create_time() - process.started) < 0.1
+        else:
+            began = started_s(process.pid) == process.started
+        return began and found.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 

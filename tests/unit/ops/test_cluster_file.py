@@ -105,6 +105,15 @@ async def test_setting_the_machines_clock_makes_no_process_another(
     assert started_s(process.pid) == 0
 
 
+async def test_a_process_is_known_by_what_an_older_version_noted_too(tmp_path: Path) -> None:
+    process = spawn(SLEEP, tmp_path / "x.log")
+    noted = psutil.Process(process.pid).create_time()
+    assert is_alive(ProcessId(process.pid, noted))
+    assert not is_alive(ProcessId(process.pid, noted + 1))
+    await end([ProcessId(process.pid, noted)])
+    assert not is_alive(process)
+
+
 async def test_what_agents_left_running_is_known_by_what_they_noted(tmp_path: Path) -> None:
     process = spawn(SLEEP, tmp_path / "x.log")
     run = tmp_path / "agents" / "n1" / "process" / "r" / "run"
