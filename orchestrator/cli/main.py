@@ -20,7 +20,7 @@ import click
 
 from orchestrator.cli.lazy import Lazy
 from orchestrator.cli.session import common
-from orchestrator.contract.errors import ExitCode, RaftsmanError
+from orchestrator.contract.errors import ExitCode, RaftsmanError, UnknownOutcomeError
 
 _OWN: dict[str, tuple[str, str, str]] = {
     "run": ("orchestrator.cli.run", "run", "Start or change a job: from FILE, or '-- COMMAND...'."),
@@ -164,6 +164,11 @@ def _hint(error: RaftsmanError) -> str:
             "\n  The certificates of this context and of the peers must be valid and of one authority: "
             "'raftsman context show' says which this one is; where the authority is, 'raftsman certs show' lists them, "
             "and 'raftsman certs issue --renew' renews."
+        )
+    if isinstance(error, UnknownOutcomeError) and error.reason == UnknownOutcomeError.reason:
+        return (
+            "\n  It may have been done, or be done yet: look before you repeat it. With more time (--timeout) it would "
+            "have been repeated until it was answered; whether peers are missing shows 'raftsman peers'."
         )
     return (
         "\n  Writes need a majority of peers. See who is missing with 'raftsman peers', and start them again: "
