@@ -220,12 +220,11 @@ async def die(cluster: LocalCluster, recorder: Recorder, http: httpx.AsyncClient
     added = await cluster.add_peer()
     await until(lambda: recorder.newest[leader]["raftsman_epoch"]["raftsman_epoch[]"] == 2, "the next epoch")
     await cluster.remove_peer(added)
-    leader = await cluster.leader()
 
     nodes = {agent.name: agent for agent in cluster.agents}
     for name in nodes:
         await cluster.kill_agent(name)
-    await until(lambda: recorder.newest[leader]["raftsman_mass_loss_brake"]["raftsman_mass_loss_brake[]"] == 1, "brake")
+    await until(lambda: recorder.total("raftsman_mass_loss_brake") == 1, "whoever leads by now brakes")
     for name in nodes:
         await cluster.restart_agent(name)
     await until(lambda: recorder.total("raftsman_agent_container_adoptions") >= 1, "what ran was adopted")
