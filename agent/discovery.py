@@ -19,6 +19,7 @@ import structlog
 from google.protobuf import json_format
 
 from agent.dns.zone import Known
+from agent.steady import wall_ms
 from orchestrator.contract import codec
 from orchestrator.contract.model import Service, ServiceName
 from orchestrator.contract.status import from_rpc_error
@@ -46,7 +47,7 @@ class Directory:
         *,
         saved: Mapping[str, Any] | None = None,
         save: Callable[[dict[str, Any]], None] = lambda _value: None,
-        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        now_ms: Callable[[], int] = wall_ms,
         first_s: float = FIRST_S,
     ) -> None:
         self._save = save

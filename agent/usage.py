@@ -23,6 +23,7 @@ import structlog
 
 from agent.driver import Driver, DriverUnavailableError, Instance
 from agent.inventory import gpu_use
+from agent.steady import wall_ms
 from agent.supervisor import Supervisor
 from orchestrator.contract.devices import is_real
 from orchestrator.contract.v1.types_pb2 import AllocationId
@@ -140,7 +141,7 @@ class Usage:
         memory, disk = psutil.virtual_memory(), shutil.disk_usage(self._data)
         usage = NodeUsage(
             node_id=self._supervisor.node_id,
-            time_ms=time.time_ns() // 1_000_000,
+            time_ms=wall_ms(),
             interval_ms=round(seconds * 1000),
             cpu_millis=min(cores * 1000, max(0, round((now.busy_s - before.busy_s) / seconds * 1000))),
             cpu_total_millis=cores * 1000,
