@@ -6,7 +6,7 @@ import random
 import zlib
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestrator.replication import batches
@@ -21,6 +21,7 @@ from tests.sim.loop import run_virtual
 from tests.sim.machine import ListMachine
 
 
+@example(payloads=[b"\0\0\0\0", b"\0\0\0\0", b"", b"\0\0\1\1", b"\0\0\1\0"], least=0, times=1)  # as long packed
 @given(payloads=st.lists(st.binary(max_size=60)), least=st.sampled_from([None, 0, 200]), times=st.sampled_from([1, 50]))
 def test_what_goes_in_comes_out(payloads: list[bytes], least: int | None, times: int) -> None:
     payloads = [payload * times for payload in payloads]
