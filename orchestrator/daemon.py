@@ -111,8 +111,8 @@ WAITS_S = 2.0
 GOODBYE_S = 2.0
 """A removed peer answers so long on: clients that know no other learn here who the peers are."""
 SETTLE_S = 10.0
-"""A peer that starts encodes no state so soon, for a snapshot or to remember it: elections and the first calls come
-before."""
+"""A peer that starts encodes nothing of what it has read so soon, for a snapshot or to remember it: elections and the
+first calls come before."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 LARGE_BYTES = 256 * 1024
 SPARE_BYTES = 8 * 1024 * 1024

@@ -110,7 +110,8 @@ class SnapshotKeeper:
         self._keep_log = keep_log
         self._send = send
         self._clock = clock
-        self._settled_at = clock() + config.settle_s
+        # Whoever has read nothing has nothing to apply again, and no peers that do.
+        self._settled_at = clock() + config.settle_s if storage.bytes_since_snapshot else float("-inf")
         self._settling = False
         self.senders = SnapshotSenders(
             send=send,

@@ -59,8 +59,8 @@ class EngineConfig:
     """Likewise, commands: an entry may hold hundreds, and a restart applies every one behind the snapshot again."""
     compact_bytes: int = 32 * 1024 * 1024
     settle_s: float = 0.0
-    """So long after its start a peer takes no snapshot that is not long overdue: those that start together have better
-    things to do than to encode what they have just read."""
+    """So long after its start a peer that has entries to apply again takes no snapshot that is not long overdue: those
+    that start together have better things to do than to encode what they have just read."""
     snapshot_rest: float = 0.0
     """So many times as long as it worked at a part of a snapshot, the thread that stores it rests before the next part:
     it takes turns with the loop at the interpreter, and with the journal at the disk."""

@@ -20,7 +20,7 @@ from orchestrator.replication.log import Role
 from orchestrator.replication.memory import MemoryJournal
 from orchestrator.replication.settings import EngineConfig
 from orchestrator.replication.v1 import peer_pb2 as pb
-from tests.sim.cluster import SimCluster
+from tests.sim.cluster import SimCluster, SimPeer
 from tests.sim.loop import VirtualLoop, run_virtual
 from tests.unit.replication.puppet import Puppet, append
 
@@ -74,19 +74,38 @@ def test_many_commands_in_few_entries_are_compacted_too() -> None:
     in_virtual_time(scenario)
 
 
-def test_a_peer_that_has_just_started_takes_only_a_snapshot_that_is_long_overdue() -> None:
+def test_a_peer_that_has_just_started_anew_takes_only_a_snapshot_that_is_long_overdue() -> None:
+    async def scenario() -> None:
+        config = EngineConfig(compact_commands=50, tail_entries=0, settle_s=10)
+        async with SimCluster(seed=1, peers=1, config=config) as cluster:
+
+            async def started_again_and_given(commands: int) -> SimPeer:
+                await cluster.start("p1")
+                leader = await cluster.elect()
+                await asyncio.gather(*(leader.engine.propose(b"%d" % number) for number in range(commands)))
+                return leader
+
+            leader = await cluster.elect()
+            await leader.engine.propose(b"to be read again")
+            cluster.crash("p1")
+            leader = await started_again_and_given(100)
+            await cluster.pass_time(8)
+            assert leader.engine.snapshots_saved == 0
+            await cluster.wait(lambda: leader.engine.snapshots_saved == 1, within_s=4)
+            await leader.engine.propose(b"to be read again")
+            cluster.crash("p1")
+            leader = await started_again_and_given(420)
+            await cluster.wait(lambda: leader.engine.snapshots_saved == 1, within_s=2)
+
+    in_virtual_time(scenario)
+
+
+def test_a_peer_that_had_nothing_to_read_waits_for_nothing_before_its_first_snapshot() -> None:
     async def scenario() -> None:
         config = EngineConfig(compact_commands=50, tail_entries=0, settle_s=10)
         async with SimCluster(seed=1, peers=1, config=config) as cluster:
             leader = await cluster.elect()
             await asyncio.gather(*(leader.engine.propose(b"%d" % number) for number in range(100)))
-            await cluster.pass_time(8)
-            assert leader.engine.snapshots_saved == 0
-            await cluster.wait(lambda: leader.engine.snapshots_saved == 1, within_s=4)
-            cluster.crash("p1")
-            await cluster.start("p1")
-            leader = await cluster.elect()
-            await asyncio.gather(*(leader.engine.propose(b"%d" % number) for number in range(420)))
             await cluster.wait(lambda: leader.engine.snapshots_saved == 1, within_s=2)
 
     in_virtual_time(scenario)
