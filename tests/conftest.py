@@ -15,6 +15,8 @@ from tests.effort import FAST
 settings.register_profile("raftsman", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # `scripts/test fast` names this one.
 settings.register_profile("fast", settings.get_profile("raftsman"), max_examples=FAST)
+# `.ci/run` names this one: what passed here passes there. New examples are looked for wherever people run the tests.
+settings.register_profile("ci", settings.get_profile("raftsman"), derandomize=True)
 settings.load_profile("raftsman")
 
 structlog.configure(
