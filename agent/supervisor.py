@@ -474,7 +474,7 @@ class Supervisor:
                     return False  # nothing came of it while it was wanted
             spec = run_spec(record, task, self._store.cluster_id, self._node)
             if self.workload is not None:
-                spec = self.workload.dress(spec, record)
+                spec = await self.workload.dress(spec, record)
             spec = replace(spec, progress=tell)
             preparing = pins.prepare(driver, spec, record.assignment.job_version, self._settle)
             ready = await self._while_wanted(key, worker, preparing)

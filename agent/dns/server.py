@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import socket
 import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -29,6 +30,8 @@ AT_ONCE = 256
 CONNECTIONS = 64
 IDLE_S = 10.0
 UPSTREAM_S = 3.0
+CLUSTER_S = 1.0
+"""Another agent of this machine answers within a moment, or not at all."""
 
 log = structlog.get_logger("agent.dns")
 
@@ -36,14 +39,23 @@ log = structlog.get_logger("agent.dns")
 class DnsServer:
     """``upstream``: host and port of a resolver for all other names; None: they are refused."""
 
-    def __init__(self, lookup: Lookup, *, upstream: tuple[str, int] | None = None) -> None:
+    def __init__(
+        self, lookup: Lookup, *, upstream: tuple[str, int] | None = None, cluster_id: Callable[[], str] = lambda: ""
+    ) -> None:
         self._lookup = lookup
+        self._cluster_id = cluster_id
         self._upstream = upstream
         self._transport: asyncio.DatagramTransport | None = None
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections = 0
         self.answered = 0
+
+    async def serve(self, tcp: socket.socket, udp: socket.socket) -> None:
+        """Answer on sockets that are bound already."""
+        self._server = await asyncio.start_server(self._serve_tcp, sock=tcp, limit=wire.MAX_BYTES + 2)
+        loop = asyncio.get_running_loop()
+        self._transport, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self), sock=udp)
 
     async def start(self, host: str, port: int) -> str:
         """Listen on one port for both; 0: any that is free. Returns the address. Raises OSError where it is taken."""
@@ -127,7 +139,7 @@ class DnsServer:
             return Answer(code=Code.REFUSED, authoritative=False)
         wanted = zone.target(query.name)
         if wanted is None:
-            return zone.own(query)
+            return zone.own(query, self._cluster_id())
         return zone.answer(query, wanted, await self._lookup(wanted.service))
 
     def _written(self, query: Query, answer: Answer, udp: bool) -> bytes:
@@ -180,6 +192,27 @@ def _answers(data: bytes, asked: bytes, query: Query) -> bool:
         return False
     head = wire.HEADER.size
     return data[head : head + len(query.question)].lower() == query.question.lower() or data[4:6] == b"\0\0"
+
+
+async def of_cluster(asking: socket.socket, cluster_id: str) -> bool:
+    """Whether who answers at the other end of ``asking``, which is closed then, is an agent of this cluster."""
+    query = wire.question((cluster_id.encode(), *zone.CLUSTER), secrets.randbits(16))
+    loop = asyncio.get_running_loop()
+    try:
+        transport, protocol = await loop.create_datagram_endpoint(
+            lambda: _Asked(query, wire.read_query(query)), sock=asking
+        )
+    except BaseException:
+        asking.close()
+        raise
+    try:
+        transport.sendto(query)
+        async with asyncio.timeout(CLUSTER_S):
+            return wire.exists(await protocol.answer)
+    except (OSError, TimeoutError):
+        return False
+    finally:
+        transport.close()
 
 
 async def _ask_udp(upstream: tuple[str, int], asked: bytes, query: Query) -> bytes:

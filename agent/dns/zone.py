@@ -1,9 +1,9 @@
 """What names in ``raftsman.`` mean, and the answers to them. No I/O.
 
-Owns: ``[_LABEL._PROTO.]NAME[.NAMESPACE].service.raftsman`` and ``HEX.addr.raftsman`` (the target of SRV records whose
-instance has an address and no name); the order of instances, which changes with every answer; NXDOMAIN (nobody offers
-it) and NODATA (somebody does, but nobody is ready, or not with such an address). Leaves to others: what is known of a
-service (``agent.discovery``). The rule: a name is in this zone or it is refused.
+Owns: ``[_LABEL._PROTO.]NAME[.NAMESPACE].service.raftsman``, ``HEX.addr.raftsman`` (the target of SRV records whose
+instance has an address and no name), ``ID.cluster.raftsman``; the order of instances, which changes with every answer;
+NXDOMAIN (nobody offers it) and NODATA (somebody does, but nobody is ready, or not with such an address). Leaves to
+others: what is known of a service (``agent.discovery``). The rule: a name is in this zone or it is refused.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from orchestrator.contract.model import DEFAULT_NAMESPACE, Protocol, Service, Se
 ROOT: Labels = (b"raftsman",)
 SERVICE: Labels = (b"service", *ROOT)
 ADDR: Labels = (b"addr", *ROOT)
+CLUSTER: Labels = (b"cluster", *ROOT)
+"""``ID.cluster.raftsman`` is there, without addresses, at the agents of that cluster: so one knows another."""
 TTL_S = 5
 NO_TTL_S = 2
 STALE_MS = 10_000
@@ -73,12 +75,12 @@ def target(name: Labels) -> Target | None:
     return Target(service=ServiceName(namespace=namespace, name=words[0]), label=label, protocol=protocol)
 
 
-def own(query: Query) -> Answer:
+def own(query: Query, cluster_id: str = "") -> Answer:
     """To a name of the zone that is no service's."""
     name = query.name
     if name == ROOT and query.type in (Type.SOA, Type.ANY):
         return Answer(answers=(wire.authority(ROOT, ttl_s=TTL_S),))
-    if name in (ROOT, SERVICE, ADDR):
+    if name in (ROOT, SERVICE, ADDR, CLUSTER) or (cluster_id and name == (cluster_id.lower().encode(), *CLUSTER)):
         return _none(Code.NOERROR)
     if name[1:] == ADDR:
         ip = _hex_address(name[0])

@@ -8,14 +8,16 @@ import tarfile
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import docker.errors
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import env_file, pins
 from agent.driver import InlineFile, RunId, RunSpec, StartError
-from agent.drivers import docker_arguments, docker_files, docker_sandbox
+from agent.drivers import docker_arguments, docker_files, docker_networks, docker_sandbox
 from agent.drivers.docker_arguments import Engine, repository
 from agent.drivers.docker_images import _failed, _Progress
 from agent.drivers.fake import FakeDriver
@@ -172,7 +174,7 @@ def test_an_engine_that_can_mounts_a_directory_of_a_volume_itself() -> None:
     mount = MountSpec(source="v", target="/data", read_only=True, sub_path="a/b")
     host = MountSpec(source="/srv", target="/srv", sub_path="x")
     task = replace(task_of("run", image="x"), mounts=(mount, host))
-    made = docker_arguments.arguments(spec_of(task), Engine(), "127.0.0.1", {})["host"]
+    made = docker_arguments.arguments(spec_of(task), Engine(), ["127.0.0.1"], {})["host"]
     assert made["mounts"] == [
         {
             "Type": "volume",
@@ -188,14 +190,75 @@ def test_an_engine_that_can_mounts_a_directory_of_a_volume_itself() -> None:
 def test_paths_in_memory_have_the_size_the_mode_and_the_owner_that_were_asked_for() -> None:
     paths = (TmpfsSpec(target="/run"), TmpfsSpec(target="/x", size_mib=1, mode=0o750, uid=7, gid=8))
     task = replace(task_of("run", image="x"), container=ContainerSpec(tmpfs=paths))
-    made = docker_arguments.arguments(spec_of(task), Engine(), "127.0.0.1", {})["host"]
+    made = docker_arguments.arguments(spec_of(task), Engine(), ["127.0.0.1"], {})["host"]
     assert made["tmpfs"] == {"/run": "", "/x": "size=1048576,mode=750,uid=7,gid=8"}
+
+
+# ---------------------------------------------------------------------------- networks
+
+
+class Networks:
+    """As far as an engine tells of them."""
+
+    def __init__(self, **known: dict[str, Any]) -> None:
+        self.known = known
+        self.asked: list[str] = []
+
+    def inspect_network(self, name: str) -> dict[str, Any]:
+        self.asked.append(name)
+        if name not in self.known:
+            raise docker.errors.NotFound(f"network {name} not found")
+        return self.known[name]
+
+
+@pytest.mark.parametrize(
+    ("config", "address"),
+    [
+        ([{"Subnet": "172.17.0.0/16", "Gateway": "172.17.0.1"}], "172.17.0.1"),
+        ([{"Subnet": "10.9.0.0/24"}], "10.9.0.1"),
+        ([{"Subnet": "fd00::/64", "Gateway": "fd00::1"}, {"Subnet": "10.9.0.0/24", "Gateway": "10.9.0.7"}], "10.9.0.7"),
+        ([{"Subnet": "fd00::/64"}], ""),
+        (None, ""),
+    ],
+)
+def test_where_the_machine_is_in_the_bridge_network(config: Any, address: str) -> None:
+    assert docker_networks.gateway(Networks(bridge={"IPAM": {"Config": config}})) == address  # type: ignore[arg-type]
+
+
+def test_an_engine_without_a_bridge_network_has_no_address_there() -> None:
+    assert docker_networks.gateway(Networks()) == ""  # type: ignore[arg-type]
+
+
+def test_containers_ask_the_agent_for_names_where_they_reach_it() -> None:
+    engine = Networks(
+        mine={"Driver": "bridge", "Internal": False},
+        walled={"Driver": "bridge", "Internal": True},
+        beside={"Driver": "macvlan", "Internal": False},
+    )
+    asked = {}
+    for mode in ("bridge", "host", "none", "mine", "walled", "beside", "absent"):
+        spec = spec_of(task_of("run", image="x"), resolver="172.17.0.1", network_mode=mode)
+        spec = docker_networks.reaches_gateway(engine, spec)  # type: ignore[arg-type]
+        host = docker_arguments.arguments(spec, Engine(), ["127.0.0.1"], {})["host"]
+        assert ("dns_search" in host) == ("dns" in host)
+        asked[mode] = host.get("dns")
+    there = ["172.17.0.1"]
+    assert asked == {
+        "bridge": there, "host": None, "none": None, "mine": there, "walled": None, "beside": None, "absent": there,
+    }  # fmt: skip
+    assert engine.asked == ["mine", "walled", "beside", "absent"], "the engine is asked only where it may be otherwise"
+
+
+def test_a_port_binds_every_address_that_it_is_published_at() -> None:
+    spec = spec_of(task_of("run", image="x"), ports=(PortBinding(label="http", host_port=20_000, to=80),))
+    host = docker_arguments.arguments(spec, Engine(), ["127.0.0.1", "172.17.0.1"], {})["host"]
+    assert host["port_bindings"] == {"80/tcp": [("127.0.0.1", 20_000), ("172.17.0.1", 20_000)]}
 
 
 @pytest.mark.parametrize(("signal", "asked"), [("SIGTERM", None), ("SIGINT", "SIGINT")])
 def test_an_image_says_how_it_is_stopped_unless_the_job_does(signal: str, asked: str | None) -> None:
     task = replace(task_of("run", image="x"), stop=StopPolicy(signal=signal))
-    assert docker_arguments.arguments(spec_of(task), Engine(), "127.0.0.1", {})["stop_signal"] == asked
+    assert docker_arguments.arguments(spec_of(task), Engine(), ["127.0.0.1"], {})["stop_signal"] == asked
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
+import socket
 import struct
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -12,9 +15,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.dns import wire, zone
+from agent.dns.bridge import BridgeDns
 from agent.dns.server import DnsServer
 from agent.dns.wire import Code, Malformed, Query, Type
 from agent.dns.zone import Known
+from agent.driver import DriverUnavailableError
 from orchestrator.contract.model import AllocationId, Protocol, Service, ServiceInstance, ServiceName
 
 
@@ -337,3 +342,94 @@ async def test_a_free_port_is_one_that_is_free_for_both_protocols(monkeypatch: p
     taken = 1
     with pytest.raises(OSError, match="in use"):
         await DnsServer(nobody).start("127.0.0.1", 5_399)
+
+
+# ---------------------------------------------------------------------------- at the bridge
+
+
+class AtBridge:
+    """One agent's share in the address, which is a loopback one here."""
+
+    def __init__(self, port: int, cluster_id: str = "one", address: str = "127.0.0.1") -> None:
+        self.address: str | Exception = address
+        self.asked = 0
+        self.server = DnsServer(Asked(WEB).lookup, cluster_id=lambda: cluster_id)
+        self.dns = BridgeDns(self.server, self.find, cluster_id=lambda: cluster_id, machine=False, port=port)
+
+    async def find(self) -> str:
+        self.asked += 1
+        if isinstance(self.address, Exception):
+            raise self.address
+        return self.address
+
+
+def free_port() -> int:
+    """For both protocols."""
+    for _ in range(100):
+        with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            tcp.bind(("127.0.0.1", 0))
+            with contextlib.suppress(OSError):
+                udp.bind(tcp.getsockname())
+                port: int = tcp.getsockname()[1]
+                return port
+    raise AssertionError("no port is free for both protocols")
+
+
+@contextlib.asynccontextmanager
+async def at_bridge(*cluster_ids: str) -> AsyncIterator[list[AtBridge]]:
+    port = free_port()
+    made = [AtBridge(port, one) for one in cluster_ids]
+    try:
+        yield made
+    finally:
+        for one in made:
+            await one.server.close()
+
+
+async def test_agents_of_one_cluster_share_the_address_and_the_next_has_it_when_the_first_ends() -> None:
+    async with at_bridge("ONE", "ONE") as (first, second):
+        assert await first.dns.take() and not await second.dns.take()
+        assert await first.dns.resolver() == await second.dns.resolver() == "127.0.0.1"
+        assert first.server.answered == 1, "the second asked whether it is one of its own"
+        trying = asyncio.create_task(second.dns.keep_trying())
+        await first.server.close()
+        async with asyncio.timeout(30):
+            await trying
+        assert await second.dns.take()
+        third = AtBridge(second.dns._port, "ONE")
+        assert await third.dns.resolver() == "127.0.0.1"
+        assert second.server.answered == 1
+
+
+async def test_nobody_is_sent_to_another_clusters_dns_or_to_a_strangers() -> None:
+    async with at_bridge("one", "two", "") as (first, second, unnamed):
+        assert await first.dns.take()
+        assert await second.dns.resolver() == ""
+        assert await unnamed.dns.resolver() == "", "it does not know yet whose it is"
+    async with at_bridge("one", "one") as (mine, _):
+        stranger = DnsServer(Asked(WEB).lookup)  # of no cluster, like a resolver that somebody runs there
+        await stranger.start("127.0.0.1", mine.dns._port)
+        try:
+            assert await mine.dns.resolver() == ""
+            assert stranger.answered == 1
+        finally:
+            await stranger.close()
+
+
+async def test_an_engine_that_is_down_or_has_another_bridge_is_asked_again() -> None:
+    async with at_bridge("one") as (agent,):
+        agent.address = DriverUnavailableError("the engine does not answer")
+        assert await agent.dns.resolver() == ""
+        agent.address = "192.0.2.77"  # of no interface of this machine
+        assert await agent.dns.resolver() == ""
+        agent.address = "127.0.0.1"
+        assert await agent.dns.resolver() == "127.0.0.1"
+        assert agent.asked == 3
+
+
+async def test_a_clusters_name_is_there_without_addresses() -> None:
+    server = DnsServer(Asked(WEB).lookup, cluster_id=lambda: "Ab-1")
+    for name, code in (("ab-1.cluster.raftsman", Code.NOERROR), ("x.cluster.raftsman", Code.NXDOMAIN)):
+        reply = Reply(await server.answer(query_bytes(name), udp=True))
+        assert (reply.code, reply.sections[0]) == (code, [])
+    assert not wire.exists(await server.answer(query_bytes("example.com"), udp=True)), "no authority for it"
