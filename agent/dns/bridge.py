@@ -88,7 +88,7 @@ class BridgeDns:
         """The address to give to containers now, "": none, for nobody of this cluster answers there."""
         if await self.take():
             return self._address
-        if not self._address:
+        if not self._address or not self._cluster_id():  # whose it is can be asked once this agent is somebody's
             return ""
         asked_s, ours = self._ours
         if time.monotonic() - asked_s >= SURE_S:
@@ -99,12 +99,9 @@ class BridgeDns:
         return self._address if ours else ""
 
     async def _is_ours(self) -> bool:
-        cluster_id = self._cluster_id()
-        if not cluster_id:
-            return False
         with contextlib.suppress(OSError):
             asking = await datagrams_to(self._address, self._port, machine=self._machine)
-            return await of_cluster(asking, cluster_id)
+            return await of_cluster(asking, self._cluster_id())
         return False
 
     def _warn(self, why: str) -> None:

@@ -6,6 +6,7 @@ raises, whatever the spec; paths are those of a job file, where the settings sta
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -33,6 +34,11 @@ ULIMITS = (
     "rttime", "sigpending", "stack",
 )  # fmt: skip
 _OURS = "raftsman."
+AGENTS = "/run/raftsman"
+"""Where a container finds its agent."""
+_HIDDEN = ("/proc", "/sys", "/dev")
+"""Every container has its own mounted there when it starts."""
+_ENGINES = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
 NearMiss = Callable[[str, tuple[str, ...]], str]
 
 
@@ -133,9 +139,20 @@ def _mounts(at: Path, task: TaskSpec) -> Found:
         yield from _source(here, mount)
         if not is_absolute(mount.target) or mount.target == "/":
             yield (*here, "target"), f"expected an absolute path without '..', got {_quoted(mount.target)}"
+        elif _is_within(mount.target, AGENTS):
+            yield (*here, "target"), _OF_THE_AGENT
         if mount.target in targets:
             yield (*here, "target"), f"'{_short(mount.target)}' is mounted twice"
         targets.add(mount.target)
+
+
+_OF_THE_AGENT = f"{AGENTS} is where a container finds its agent"
+
+
+def _is_within(path: str, folder: str) -> bool:
+    """That folder, or a path below it."""
+    plain = posixpath.normpath(f"/{path.lstrip('/')}")
+    return plain == folder or plain.startswith(f"{folder}/")
 
 
 def _source(here: Path, mount: MountSpec) -> Found:
@@ -240,6 +257,8 @@ def _files(at: Path, task: TaskSpec, container: ContainerSpec) -> Found:
         here = (*at, "tmpfs", number)
         if not is_absolute(one.target) or one.target == "/":
             yield here, f"expected an absolute path without '..', got {_quoted(one.target)}"
+        elif _is_within(one.target, AGENTS):
+            yield here, _OF_THE_AGENT
         elif one.target in taken:
             yield here, f"'{_short(one.target)}' is mounted twice"
         if not 0 <= one.size_mib <= limits.MAX_MEMORY_MIB:
@@ -259,6 +278,10 @@ def _files(at: Path, task: TaskSpec, container: ContainerSpec) -> Found:
             yield here, f"expected an absolute path of a file without '..', got {_quoted(file.target)}"
         elif file.target in seen:
             yield here, "is there twice"
+        elif _is_within(file.target, AGENTS):
+            yield here, _OF_THE_AGENT
+        elif not around and any(_is_within(file.target, hidden) for hidden in (*_HIDDEN, *_ENGINES)):
+            yield here, "would not be seen: when a container starts, the engine has its own there"
         elif taken.get(around) == "a tmpfs":
             yield here, f"lies in the tmpfs '{_short(around)}', which is empty when the container starts"
         elif around in read_only:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import tarfile
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from agent import env_file, pins
 from agent.driver import InlineFile, RunId, RunSpec, StartError
-from agent.drivers import docker_arguments, docker_files, docker_networks, docker_sandbox
+from agent.drivers import docker_arguments, docker_files, docker_networks, docker_sandbox, docker_start
 from agent.drivers.docker_arguments import Engine, repository
 from agent.drivers.docker_images import _failed, _Progress
 from agent.drivers.fake import FakeDriver
@@ -192,6 +193,60 @@ def test_paths_in_memory_have_the_size_the_mode_and_the_owner_that_were_asked_fo
     task = replace(task_of("run", image="x"), container=ContainerSpec(tmpfs=paths))
     made = docker_arguments.arguments(spec_of(task), Engine(), ["127.0.0.1"], {})["host"]
     assert made["tmpfs"] == {"/run": "", "/x": "size=1048576,mode=750,uid=7,gid=8"}
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ('exec: "run": executable file not found in $PATH', "command 'run' not found in image x: "),
+        ('exec: "/run": stat /run: no such file or directory', "command 'run' not found in image x: "),
+        ('exec: "/etc": permission denied', "command 'run' cannot be run in image x: "),
+        (
+            'error mounting "tmpfs" to rootfs at "/proc/x": mkdir /merged/proc/x: no such file or directory',
+            "a volume or tmpfs cannot be mounted where it was asked for: ",
+        ),
+        ("source /merged/etc/passwd is not directory", "a volume or tmpfs cannot be mounted where it was asked for: "),
+        (
+            'exec failed: chdir to cwd ("/root") set in config.json failed: permission denied',
+            "the working directory '/root' cannot be entered: ",
+        ),
+    ],
+)
+def test_what_keeps_a_container_from_starting_is_told_for_what_it_is(said: str, reason: str) -> None:
+    error = docker_start._start_error(spec_of(replace(task_of("run", image="x"), work_dir="/root")), said)
+    assert (error.reason, error.permanent) == (reason + said, True)
+
+
+def test_groups_that_start_together_make_the_image_of_their_networks_holder_once() -> None:
+    class Slow:
+        """An engine that takes in an image while others ask for it."""
+
+        def __init__(self) -> None:
+            self.imports = 0
+            self.asked = 0
+            self.lock = threading.Lock()
+            self.asking = threading.Barrier(4)
+
+        def inspect_image(self, _name: str) -> None:
+            if self.imports:
+                return
+            with self.lock:
+                first = self.asked < 4
+                self.asked += 1
+            if first:
+                self.asking.wait(10)  # all see that it is not there
+            raise docker.errors.NotFound("no such image")
+
+        def import_image_from_data(self, *_image: object, **_names: object) -> None:
+            self.imports += 1
+
+    engine = Slow()
+    threads = [threading.Thread(target=docker_sandbox.make_image, args=(engine, "amd64")) for _ in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert engine.imports == 1
 
 
 # ---------------------------------------------------------------------------- networks
