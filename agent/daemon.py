@@ -390,9 +390,9 @@ class Agent:
 
 
 async def _keep_trimming() -> None:
-    while True:
-        await asyncio.sleep(lean.TRIM_EVERY_S)
+    while True:  # at once, too: what was loaded may have been compiled, which takes several times what is kept
         lean.trim()
+        await asyncio.sleep(lean.TRIM_EVERY_S)
 
 
 def resizes(info: DriverInfo | None) -> bool:
