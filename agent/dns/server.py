@@ -18,6 +18,7 @@ from pathlib import Path
 import structlog
 
 from agent.dns import wire, zone
+from agent.dns.hosts import Ask, Hosts, ask_system
 from agent.dns.wire import Answer, Code, Malformed, Query
 from agent.dns.zone import Known
 from orchestrator.contract.model import ServiceName
@@ -37,12 +38,18 @@ log = structlog.get_logger("agent.dns")
 
 
 class DnsServer:
-    """``upstream``: host and port of a resolver for all other names; None: they are refused."""
+    """``upstream``: host and port of a resolver for all other names; None: they are refused; ``ask``: of ``Hosts``."""
 
     def __init__(
-        self, lookup: Lookup, *, upstream: tuple[str, int] | None = None, cluster_id: Callable[[], str] = lambda: ""
+        self,
+        lookup: Lookup,
+        *,
+        upstream: tuple[str, int] | None = None,
+        cluster_id: Callable[[], str] = lambda: "",
+        ask: Ask = ask_system,
     ) -> None:
         self._lookup = lookup
+        self._hosts = Hosts(ask)
         self._cluster_id = cluster_id
         self._upstream = upstream
         self._transport: asyncio.DatagramTransport | None = None
@@ -140,7 +147,9 @@ class DnsServer:
         wanted = zone.target(query.name)
         if wanted is None:
             return zone.own(query, self._cluster_id())
-        return zone.answer(query, wanted, await self._lookup(wanted.service))
+        known = await self._lookup(wanted.service)
+        hosts = await self._hosts.find(zone.hosts(known)) if known is not None else {}
+        return zone.answer(query, wanted, known, hosts)
 
     def _written(self, query: Query, answer: Answer, udp: bool) -> bytes:
         limit = query.udp_limit if udp else wire.MAX_BYTES

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.dns import wire
@@ -89,12 +89,27 @@ def own(query: Query, cluster_id: str = "") -> Answer:
     return _none(Code.NXDOMAIN)
 
 
-def answer(query: Query, wanted: Target, known: Known | None, shuffle: Shuffle = random.shuffle) -> Answer:
-    """``known`` None: nobody could be asked."""
+def hosts(known: Known) -> set[str]:
+    """Names of nodes of which addresses are wanted. One of this zone is asked of nobody: it would be asked of us."""
+    return {
+        one.address
+        for one in known.service.instances
+        if _ip(one.address) is None and (labels := _host(one.address)) and labels[-1:] != ROOT
+    }
+
+
+def answer(
+    query: Query,
+    wanted: Target,
+    known: Known | None,
+    hosts: Mapping[str, Sequence[Ip]],
+    shuffle: Shuffle = random.shuffle,
+) -> Answer:
+    """``known`` None: nobody could be asked; ``hosts``: addresses of nodes that are known by a name, where known."""
     if known is None:
         why = "no peer has answered yet, and nothing is known from before"
         return Answer(code=Code.SERVFAIL, extended=(Extended.NOT_READY, why))
-    made = _answer(query, wanted, known.service, shuffle)
+    made = _answer(query, wanted, known.service, hosts, shuffle)
     if known.age_ms <= STALE_MS:
         return made
     text = f"last confirmed {known.age_ms // 1000} s ago"
@@ -107,18 +122,20 @@ def answer(query: Query, wanted: Target, known: Known | None, shuffle: Shuffle =
     )
 
 
-def _answer(query: Query, wanted: Target, service: Service, shuffle: Shuffle) -> Answer:
+def _answer(
+    query: Query, wanted: Target, service: Service, hosts: Mapping[str, Sequence[Ip]], shuffle: Shuffle
+) -> Answer:
     if not service.declared and not service.instances:
         return _none(Code.NXDOMAIN)
     chosen = [one for one in service.instances if _matches(one, wanted, service.name)]
     shuffle(chosen)
     chosen = chosen[:MOST]
     if query.type == Type.SRV:
-        return _services(chosen) or _none(Code.NOERROR)
-    ips = list(dict.fromkeys(ip for one in chosen if (ip := _ip(one.address)) is not None))
+        return _services(chosen, hosts) or _none(Code.NOERROR)
+    ips = list(dict.fromkeys(ip for one in chosen for ip in _ips(one, hosts)))
     found = _addresses(query, ips)
     if found is None and not ips and query.type in (Type.A, Type.AAAA, Type.CNAME, Type.ANY):
-        # Its node is known by a name: the resolver asks on, and an alias can only be one.
+        # Its node is known by a name, and not to us: the resolver may ask on, and an alias can only be one.
         host = next((labels for one in chosen if (labels := _host(one.address))), None)
         if host is not None:
             found = Answer(answers=(Resource(type=Type.CNAME, ttl_s=TTL_S, data=wire.encode_name(host)),))
@@ -137,9 +154,9 @@ def _addresses(query: Query, ips: Sequence[Ip]) -> Answer | None:
     return Answer(answers=records) if records else None
 
 
-def _services(chosen: Sequence[ServiceInstance]) -> Answer | None:
+def _services(chosen: Sequence[ServiceInstance], hosts: Mapping[str, Sequence[Ip]]) -> Answer | None:
     records: list[Resource] = []
-    more: dict[Labels, Resource] = {}
+    more: dict[Labels, list[Resource]] = {}
     for one in chosen:
         ip = _ip(one.address)
         if ip is not None:
@@ -149,9 +166,14 @@ def _services(chosen: Sequence[ServiceInstance]) -> Answer | None:
         if name is None:
             continue
         records.append(wire.service(one.port, name, ttl_s=TTL_S))
-        if ip is not None:
-            more[name] = wire.address(ip, ttl_s=TTL_S, name=name)
-    return Answer(answers=records, additional=tuple(more.values())) if records else None
+        more[name] = [wire.address(one_ip, ttl_s=TTL_S, name=name) for one_ip in _ips(one, hosts)]
+    additional = tuple(one for same in more.values() for one in same)
+    return Answer(answers=records, additional=additional) if records else None
+
+
+def _ips(one: ServiceInstance, hosts: Mapping[str, Sequence[Ip]]) -> Sequence[Ip]:
+    ip = _ip(one.address)
+    return hosts.get(one.address, ()) if ip is None else (ip,)
 
 
 def _none(code: Code) -> Answer:

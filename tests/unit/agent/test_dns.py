@@ -7,6 +7,7 @@ import contextlib
 import ipaddress
 import socket
 import struct
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agent.dns import wire, zone
+from agent.dns import hosts, wire, zone
 from agent.dns.bridge import BridgeDns
 from agent.dns.server import DnsServer
 from agent.dns.wire import Code, Malformed, Query, Type
@@ -167,7 +168,7 @@ def test_no_name_and_no_size_breaks_an_answer(name: tuple[bytes, ...], kind: int
     lowered = tuple(label.lower() for label in name)
     query = Query(id=3, recursion=True, name=lowered, type=kind, class_=1, question=question, udp_bytes=size)
     wanted = zone.target(query.name)
-    answer = zone.own(query) if wanted is None else zone.answer(query, wanted, Known(service=WEB))
+    answer = zone.own(query) if wanted is None else zone.answer(query, wanted, Known(service=WEB), {})
     written = wire.write(query, answer, limit=query.udp_limit)
     assert len(written) <= max(512, query.udp_limit)
     assert Reply(written).question == b".".join(name)
@@ -261,9 +262,52 @@ async def test_an_old_answer_says_how_old_it_is_to_who_can_hear_it() -> None:
     assert b"last confirmed" not in (await asked.ask("web.service.raftsman", edns=1232)).data
 
 
-async def test_a_node_that_is_known_by_name_is_an_alias() -> None:
+async def test_nodes_that_are_known_by_name_are_their_addresses_where_this_machine_knows_them() -> None:
+    at = ("n1.example", "10.0.0.9", "n2.example", "n3.raftsman", "n1.example")
+    instances = tuple(instance(number, address, 80 + number) for number, address in enumerate(at))
+    asked = Asked(Service(namespace="default", name="web", declared=True, instances=instances))
+    questions: list[str] = []
+
+    def ask(name: str) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, ...]:
+        questions.append(name)
+        return (ipaddress.ip_address("10.0.0.1"), ipaddress.ip_address("fd00::1")) if name == "n1.example" else ()
+
+    asked.server = DnsServer(asked.lookup, ask=ask)
+    assert (await asked.ask("web.service.raftsman")).addresses == {"10.0.0.1", "10.0.0.9"}
+    assert (await asked.ask("web.service.raftsman", Type.AAAA)).addresses == {"fd00::1"}
+    found = await asked.ask("web.service.raftsman", Type.SRV)
+    assert (80, b"n1.example") in found.targets and (82, b"n2.example") in found.targets
+    told = [name for name, kind, _, _ in found.sections[2] if kind in (Type.A, Type.AAAA)]
+    assert sorted(told) == [b"0a000009.addr.raftsman", b"n1.example", b"n1.example"]
+    assert sorted(questions) == ["n1.example", "n2.example"], "each once, and never one of our own zone"
+
+
+async def test_a_resolver_that_does_not_answer_holds_up_one_answer_for_a_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hosts, "PATIENCE_S", 0.05)
+    named = Service(namespace="default", name="web", declared=True, instances=(instance(0, "n1.example", 9),))
+    asked, hung, calls = Asked(named), threading.Event(), []
+
+    def ask(name: str) -> tuple[ipaddress.IPv4Address]:
+        calls.append(name)
+        hung.wait(30)
+        return (ipaddress.IPv4Address("10.0.0.1"),)
+
+    asked.server = DnsServer(asked.lookup, ask=ask)
+    for _ in range(2):
+        assert [kind for _, kind, _, _ in (await asked.ask("web.service.raftsman")).sections[0]] == [Type.CNAME]
+    assert calls == ["n1.example"], "nobody asks beside a question that is on its way"
+    hung.set()
+    async with asyncio.timeout(10):
+        while not (await asked.ask("web.service.raftsman")).addresses:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_node_that_is_known_by_name_and_not_to_this_machine_is_an_alias() -> None:
     named = Service(namespace="default", name="web", declared=True, instances=(instance(0, "n1.example", 9),))
     asked = Asked(named)
+    asked.server = DnsServer(asked.lookup, ask=lambda _name: ())
     ((_, kind, _, data),) = (await asked.ask("web.service.raftsman")).sections[0]
     assert (kind, data) == (Type.CNAME, wire.encode_name((b"n1", b"example")))
     assert (await asked.ask("web.service.raftsman", Type.SRV)).targets == {(9, b"n1.example")}
