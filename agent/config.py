@@ -291,7 +291,8 @@ class AgentSettings(BaseSettings):
         host, _, _ = value.rpartition(":")
         if value in words:
             return value
-        if not is_address(value, any_port=info.field_name == "dns") or not _is_ip(host.strip("[]")):
+        names = info.field_name == "dns" and HOST.fullmatch(host)
+        if not is_address(value, any_port=info.field_name == "dns") or not (names or _is_ip(host.strip("[]"))):
             known = f"auto, off, {AT_BRIDGE}" if info.field_name == "dns" else "system"
             raise ValueError(f"{short(value)}; expected {known} or address:port, for example 127.0.0.1:8600")
         return value

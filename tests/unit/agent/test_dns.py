@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import ipaddress
 import socket
 import struct
@@ -15,12 +16,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agent.dns import hosts, wire, zone
+from agent.dns import hosts, listen, wire, zone
 from agent.dns.bridge import BridgeDns
 from agent.dns.server import DnsServer
+from agent.dns.told import Told
 from agent.dns.wire import Code, Malformed, Query, Type
 from agent.dns.zone import Known
 from agent.driver import DriverUnavailableError
+from orchestrator.contract.errors import StartupError
 from orchestrator.contract.model import AllocationId, Protocol, Service, ServiceInstance, ServiceName
 
 
@@ -477,3 +480,53 @@ async def test_a_clusters_name_is_there_without_addresses() -> None:
         reply = Reply(await server.answer(query_bytes(name), udp=True))
         assert (reply.code, reply.sections[0]) == (code, [])
     assert not wire.exists(await server.answer(query_bytes("example.com"), udp=True)), "no authority for it"
+
+
+# ---------------------------------------------------------------------------- what an operator says
+
+
+async def test_where_it_listens_and_whom_containers_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    monkeypatch.setattr(listen, "PORT", port)  # an ordinary user may not have 53
+    monkeypatch.setattr(listen, "USUAL", ("127.0.0.1", port))
+    monkeypatch.setattr(listen, "system_resolver", lambda: None)
+    there = listen.Bridge(address=AtBridge(port).find, machine=False, cluster_id=lambda: "one")
+    bridge = Told(address=f"127.0.0.1:{port}", resolver="127.0.0.1")
+    for where, upstream, told in (
+        ("off", "", Told()),
+        ("auto", "", Told(address=f"127.0.0.1:{port}")),
+        (f"127.0.0.1:{port}", "127.0.0.9:53", Told(address=f"127.0.0.1:{port}")),  # loopback: each has its own
+    ):
+        async with contextlib.AsyncExitStack() as stack:
+            telling = await listen.serve_dns(stack, where, upstream, Asked(WEB).lookup, there)
+            assert await telling() == told, where
+        await asyncio.sleep(0)  # its socket closes in the next turn
+    async with contextlib.AsyncExitStack() as stack:
+        telling = await listen.serve_dns(stack, f"localhost:{port}", "", Asked(WEB).lookup, there)
+        assert (await telling()).address in (f"127.0.0.1:{port}", f"[::1]:{port}")
+    await asyncio.sleep(0)
+    async with contextlib.AsyncExitStack() as stack:
+        monkeypatch.setattr(listen, "BridgeDns", functools.partial(BridgeDns, port=port))
+        telling = await listen.serve_dns(stack, "bridge", "", Asked(WEB).lookup, there)
+        assert await telling() == bridge
+
+
+@pytest.mark.parametrize(
+    ("where", "upstream", "with_bridge", "said"),
+    [
+        ("bridge", "", False, "takes --driver docker"),
+        ("bridge", "127.0.0.1:53", True, "this agent's own --dns"),
+        ("bridge", "system", True, "names no nameserver"),
+        ("127.0.0.1:5399", "127.0.0.1:5399", False, "this agent's own --dns"),
+        ("203.0.113.7:5399", "", False, "cannot listen on --dns 203.0.113.7:5399"),
+        ("no.such.host.invalid:5399", "", False, "cannot listen on --dns no.such.host.invalid:5399"),
+    ],
+)
+async def test_what_cannot_be_is_refused_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, where: str, upstream: str, with_bridge: bool, said: str
+) -> None:
+    monkeypatch.setattr(listen, "system_resolver", lambda: None)
+    bridge = listen.Bridge(address=AtBridge(1).find, machine=False, cluster_id=lambda: "one") if with_bridge else None
+    async with contextlib.AsyncExitStack() as stack:
+        with pytest.raises(StartupError, match=said):
+            await listen.serve_dns(stack, where, upstream, Asked(WEB).lookup, bridge)
