@@ -162,6 +162,12 @@ def test_files_go_where_they_lie_also_where_nothing_else_can_be_written() -> Non
         ("/", [("etc/app/a", 0o444)]),
         ("/data", [("x/b", 0o600)]),
     ]
+    written = (InlineFile(target="//etc/./app/a", data=b"1"), InlineFile(target="//data/./x/b", data=b"2", mode=0o600))
+    odd = replace(task, mounts=(MountSpec(source="v", target="/data/", read_only=False),))
+    assert [(root, names(data)) for root, data in docker_files.archives(replace(plain, task=odd, files=written))] == [
+        ("/", [("etc/app/a", 0o444)]),
+        ("/data/", [("x/b", 0o600)]),
+    ]
     sealed = replace(plain, task=replace(task, container=ContainerSpec(read_only=True)))
     assert docker_files.own_volumes(sealed) == ["/etc/app"]
     assert [root for root, _ in docker_files.archives(sealed)] == ["/data", "/etc/app"]
