@@ -24,6 +24,8 @@ PORT = 53
 """The only port that a container's resolver asks at."""
 AGAIN_S = 1.0
 """How often who has it not tries: a resolver asks again after 2 to 5 s, so nobody notices a change of hands."""
+LATER_S = 10.0
+"""Where nobody can have it: the engine is down, or has no such address here, or this user may not listen there."""
 SURE_S = 1.0
 """An answer of who has it holds so long."""
 
@@ -57,7 +59,7 @@ class BridgeDns:
     async def keep_trying(self) -> None:
         """Until this agent has the address."""
         while not await self.take():
-            await asyncio.sleep(AGAIN_S)
+            await asyncio.sleep(AGAIN_S if self._address else LATER_S)
 
     async def take(self) -> bool:
         """Whether this agent has it now."""
