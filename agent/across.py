@@ -1,13 +1,14 @@
 """PURE: allocations of one node judged together: who is in whose way, who belongs to nobody, who is needed no more.
 
-Owns: fencing by attempt, what a full set and a replacement elsewhere leave over, how long ended allocations are kept.
+Owns: fencing by attempt, what a full set and a replacement elsewhere leave over, how long ended allocations are kept,
+what nodes that do not come back left.
 Leaves to others: one allocation's own road (``agent.reconcile``), ending what is named here (``agent.supervisor``). The
 rule: a run is ended only where the control plane has said that it is not wanted, or knows nothing of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from agent.driver import Instance
 from agent.records import Record
@@ -16,6 +17,9 @@ from orchestrator.contract.model import AssignmentKey
 KEPT_PER_ORDINAL = 2
 KEPT_TERMINAL = 200
 KEPT_MS = 24 * 3600 * 1000
+LEFT_MS = 7 * KEPT_MS
+"""So long after its end nobody has taken away a run whose node is there: that removes it after ``KEPT_MS``, and later
+only while another run of the same attempt goes on, or waits long to be started again."""
 
 
 def fenced(record: Record, found: Iterable[Instance], records: dict[AssignmentKey, Record]) -> list[Instance]:
@@ -67,6 +71,23 @@ def superseded(
         if key.attempt <= limits.get((key.id, key.job_uid), -1) and (known is None or not known.wanted):
             replaced.append(one)
     return replaced
+
+
+def left_over(listed: Sequence[Instance], node_id: str, noted_ms: int) -> list[Instance]:
+    """Runs of other nodes on this engine that ended long ago, with all of their attempt: those nodes do not come back.
+
+    ``noted_ms``: now, by the clock by which engines note when something ended.
+    """
+    ended: dict[tuple[str, AssignmentKey], list[Instance]] = {}
+    for one in listed:
+        if one.node_id != node_id:
+            ended.setdefault((one.node_id, one.run.key), []).append(one)
+    return [
+        one
+        for runs in ended.values()
+        if all(run.exit is not None and 0 < run.exit.ended_ms < noted_ms - LEFT_MS for run in runs)
+        for one in runs
+    ]
 
 
 def expired(records: Iterable[Record], now_ms: int) -> list[AssignmentKey]:

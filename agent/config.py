@@ -52,6 +52,8 @@ _UNIT_BYTES = {
 }
 
 
+AT_BRIDGE = "bridge"
+"""As ``--address`` and ``--dns``: this machine's own address in the Docker engine's bridge network."""
 NO_GPUS = "none"
 """As ``--gpu``: this node has no GPUs, whatever NVML says."""
 
@@ -285,12 +287,13 @@ class AgentSettings(BaseSettings):
     @pydantic.field_validator("dns", "dns_upstream")
     @classmethod
     def _dns(cls, value: str, info: pydantic.ValidationInfo) -> str:
-        words = ("auto", "off") if info.field_name == "dns" else ("", "system")
+        words = ("auto", "off", AT_BRIDGE) if info.field_name == "dns" else ("", "system")
         host, _, _ = value.rpartition(":")
         if value in words:
             return value
-        if not is_address(value, any_port=info.field_name == "dns") or not _is_ip(host.strip("[]")):
-            known = "auto, off" if info.field_name == "dns" else "system"
+        names = info.field_name == "dns" and HOST.fullmatch(host)
+        if not is_address(value, any_port=info.field_name == "dns") or not (names or _is_ip(host.strip("[]"))):
+            known = f"auto, off, {AT_BRIDGE}" if info.field_name == "dns" else "system"
             raise ValueError(f"{short(value)}; expected {known} or address:port, for example 127.0.0.1:8600")
         return value
 

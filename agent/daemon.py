@@ -15,6 +15,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,10 @@ import structlog
 
 from agent import certificates
 from agent.asking import Asking
-from agent.config import DEFAULT_PORTS, AgentSettings, load
+from agent.config import AT_BRIDGE, DEFAULT_PORTS, AgentSettings, load
 from agent.discovery import Directory
-from agent.dns.listen import resolver_for_containers, serve_dns
-from agent.driver import Driver, DriverInfo
+from agent.dns.listen import Bridge, serve_dns
+from agent.driver import Driver, DriverInfo, DriverUnavailableError, HasBridge
 from agent.inventory import gpu, machine
 from agent.inventory.gpu_health import GpuHealth
 from agent.metrics import Metrics, MetricsServer
@@ -74,8 +75,8 @@ class Agent:
             store = Store(settings.data)
             stack.callback(store.close)
             tls, name = self._certificate(store, stack)
-            address = settings.address or _own_address(settings.peers)
-            drivers = await self._drivers(address, store)
+            drivers = await self._drivers(store)
+            address = await self._address(drivers, store)
             health: GpuHealth | None = None
             if settings.gpu:
                 devices = gpu.declared(settings.gpu, name)
@@ -93,7 +94,10 @@ class Agent:
             services = Directory(
                 saved=store.read_json("services.json"), save=lambda value: store.write_json("services.json", value)
             )
-            dns = await serve_dns(stack, settings.dns, settings.dns_upstream, services.ask)
+            told_of_dns = await serve_dns(
+                stack, settings.dns, settings.dns_upstream, services.ask, self._bridge(drivers, store)
+            )
+            dns = (await told_of_dns()).address
             system = machine.system()
             this_boot = boot_id()
             asking = Asking(lambda: store.node_id)
@@ -123,8 +127,7 @@ class Agent:
                     reserved=tuple(dict.fromkeys((settings.ports, DEFAULT_PORTS))),  # another agent here may have those
                     saved=store.read_json("workload.json"),
                     save=lambda value: store.write_json("workload.json", value),
-                    dns=dns,
-                    resolver=resolver_for_containers(dns, settings.dns_upstream),
+                    dns=told_of_dns,
                 ),
                 report=self.outbox.add,
                 acknowledged=lambda key: not self.outbox.has(key),
@@ -267,11 +270,47 @@ class Agent:
         if ends - now < WARN_BEFORE:
             log.warning("certificate_ends_soon", file=str(files.cert), ends=ends.isoformat())
 
-    async def _drivers(self, address: str, store: Store) -> dict[str, Driver]:
+    def _bridge(self, drivers: Mapping[str, Driver], store: Store) -> Bridge | None:
+        driver = drivers.get("docker")
+        if driver is None or not isinstance(driver, HasBridge):
+            return None
+        machine = self.settings.reach == MACHINE
+        return Bridge(address=driver.gateway, machine=machine, cluster_id=lambda: store.cluster_id)
+
+    async def _address(self, drivers: Mapping[str, Driver], store: Store) -> str:
+        """Where published ports answer, as it was said or found; that of the bridge is remembered, for an engine may be
+        down while the agent starts."""
+        settings = self.settings
+        if settings.address != AT_BRIDGE:
+            return settings.address or _own_address(settings.peers)
+        bridge, found = self._bridge(drivers, store), ""
+        if bridge is not None:
+            try:
+                found = await bridge.address()
+            except DriverUnavailableError:
+                found = store.noted(AT_BRIDGE)
+        if not found:
+            raise StartupError(
+                f"--address {AT_BRIDGE}: no Docker engine of this agent tells of its bridge network; is it up? Name an "
+                "address of this machine otherwise, for example 127.0.0.1"
+            )
+        store.note(AT_BRIDGE, found)
+        return found
+
+    def _publish(self) -> tuple[str, ...]:
+        """Addresses that containers' ports bind."""
+        settings = self.settings
+        if settings.publish_address:
+            return (settings.publish_address,)
+        if settings.address == AT_BRIDGE:
+            return ("127.0.0.1", AT_BRIDGE)
+        address = settings.address or _own_address(settings.peers)
+        return ("127.0.0.1",) if address.startswith(LOOPBACK) else ("0.0.0.0",)
+
+    async def _drivers(self, store: Store) -> dict[str, Driver]:
         """Those that were asked for; of ``auto`` those that answer now or ever did here: an engine that is down while
         the agent starts (both at boot, or it is being restarted) comes back, and its tasks may well be running."""
         settings = self.settings
-        publish = settings.publish_address or ("127.0.0.1" if address.startswith(LOOPBACK) else "0.0.0.0")
         if settings.reach == MACHINE and (refused := await asyncio.to_thread(step_into_machine)):
             raise StartupError(
                 f"--reach {MACHINE}: cannot step into the machine's network: {refused}; in a container that needs its "
@@ -279,7 +318,7 @@ class Agent:
             )
         options = DriverSettings(
             data=settings.data,
-            publish_address=publish,
+            publish=self._publish(),
             reach=settings.reach,
             allow_privileged=settings.allow_privileged,
             allow_host_paths=settings.allow_host_paths,
@@ -351,9 +390,9 @@ class Agent:
 
 
 async def _keep_trimming() -> None:
-    while True:
-        await asyncio.sleep(lean.TRIM_EVERY_S)
+    while True:  # at once, too: what was loaded may have been compiled, which takes several times what is kept
         lean.trim()
+        await asyncio.sleep(lean.TRIM_EVERY_S)
 
 
 def resizes(info: DriverInfo | None) -> bool:
@@ -438,8 +477,15 @@ def run(settings: AgentSettings) -> None:
 @click.option("--resource", multiple=True, help="name=amount that tasks may ask for, such as licenses=5. Repeatable.")
 @click.option("--taint", multiple=True, help="key=value:Effect, to keep off what does not tolerate it. Repeatable.")
 @click.option("--dataset", multiple=True, help="Name of data that is on this node, for locality. Repeatable.")
-@click.option("--address", help="Where published ports answer. Default: this host's address towards the peers.")
-@click.option("--publish-address", help="Address that containers' ports bind. Default: 0.0.0.0, on loopback 127.0.0.1.")
+@click.option(
+    "--address",
+    help="Where published ports answer. Default: this host's address towards the peers. bridge: this machine's address "
+    "in Docker's bridge network, which it and its containers reach.",
+)
+@click.option(
+    "--publish-address",
+    help="Address that containers' ports bind. Default: 0.0.0.0, on loopback 127.0.0.1, with --address bridge both.",
+)
 @click.option(
     "--reach",
     help="Where this agent itself reaches published ports, for checks and port-forward: an address, or machine: in the "
@@ -447,8 +493,15 @@ def run(settings: AgentSettings) -> None:
 )
 @click.option("--http", help="host:port for /metrics and /healthz. Default: off.")
 @click.option("--ports", help="Host ports to hand out. Default: 20000-31999.")
-@click.option("--dns", help="address:port of DNS for services, or off. Default: 127.0.0.1:8600, or another free port.")
-@click.option("--dns-upstream", help="Who answers all other names: system, or address:port. Default: nobody.")
+@click.option(
+    "--dns",
+    help="address:port of DNS for services; bridge: where containers find it, port 53 of this machine's address in "
+    "Docker's bridge network; or off. Default: 127.0.0.1:8600, or another free port.",
+)
+@click.option(
+    "--dns-upstream",
+    help="Who answers all other names: system, or address:port. Default: nobody, with --dns bridge system.",
+)
 @click.option("--workload-dir", type=click.Path(), help="Directory of the socket that tasks speak to.")
 @click.option("--allow-privileged", is_flag=True, default=None, help="Let tasks ask for privileged containers.")
 @click.option("--allow-host-paths", is_flag=True, default=None, help="Let tasks mount paths of this host.")

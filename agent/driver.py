@@ -102,7 +102,7 @@ class RunSpec:
     listens: tuple[PortBinding, ...] = ()
     device_ids: tuple[str, ...] = ()
     workload_dir: str = ""  # a directory of this node that a container finds at /run/raftsman; "" = none
-    resolver: str = ""  # address of the DNS server that a container in a bridge network asks; "" = the engine's choice
+    resolver: str = ""  # address of the DNS server that a container asks, where it reaches it; "" = the engine's choice
     network_mode: str = "bridge"
     sandbox: str = ""
     hostname: str = ""
@@ -239,6 +239,14 @@ class PinsImages(Protocol):
     async def resolve(self, spec: RunSpec) -> str | None:
         """The digest (``sha256:...``) that the task's image has now, by its pull policy; "" where it has none that
         would say the same elsewhere, None where only fetching it can tell. Raises ``StartError``."""
+
+
+@runtime_checkable
+class HasBridge(Protocol):
+    """A driver whose runs are in a network of their own, in which this machine has an address."""
+
+    async def gateway(self) -> str:
+        """That address, "" = there is no such network. Raises ``DriverUnavailableError``."""
 
 
 @runtime_checkable

@@ -1,9 +1,9 @@
-"""Connections made in a network of this machine that is not the agent's own: a container's, or the machine's.
+"""Sockets made in a network of this machine that is not the agent's own: a container's, or the machine's.
 
 Owns: stepping into the network of a process, the word for the machine's (``MACHINE``), a way there for libraries that
-want an address. Leaves to others: which process, what is said. The rule: a thread cannot be trusted to come back, so
-each step is made in one of its own, which ends with it. Needs to see the process in ``/proc`` and CAP_SYS_ADMIN, and
-CAP_SYS_PTRACE where that is another user's.
+want an address, listening there. Leaves to others: which process, what is said. The rule: a thread cannot be trusted
+to come back, so each step is made in one of its own, which ends with it. Needs to see the process in ``/proc`` and
+CAP_SYS_ADMIN, and CAP_SYS_PTRACE where that is another user's.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import ssl
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import TypeVar
 
 MACHINE = "machine"
 """As the host of an address: the loopback of the machine whose processes are seen here."""
@@ -24,11 +25,12 @@ PROC = Path("/proc")
 CONNECT_S = 5.0
 CLONE_NEWNET = 0x40000000
 CHUNK = 64 * 1024
+T = TypeVar("T")
 
 
 async def connect_in(pid: int, port: int) -> socket.socket:
     """A socket that does not block, connected to the loopback of the network of process ``pid``. Raises ``OSError``."""
-    return await _in_own_thread(lambda: _socket_in(PROC / f"{pid}/ns/net", port))
+    return await _in_own_thread(lambda: _socket_in(PROC / f"{pid}/ns/net", port), _close)
 
 
 async def open_to(
@@ -37,7 +39,7 @@ async def open_to(
     """As ``asyncio.open_connection``, where ``host`` may be ``MACHINE``."""
     if host != MACHINE:
         return await asyncio.open_connection(host, port, ssl=secure)
-    made = await _in_own_thread(lambda: _socket_in(_machines(), port))
+    made = await _in_own_thread(lambda: _socket_in(_machines(), port), _close)
     return await asyncio.open_connection(sock=made, ssl=secure, server_hostname="localhost" if secure else None)
 
 
@@ -71,6 +73,54 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             await writer.drain()
     finally:
         writer.close()
+
+
+Pair = tuple[socket.socket, socket.socket]
+"""For TCP and for UDP."""
+
+
+async def bound_at(address: str, port: int, *, machine: bool) -> Pair:
+    """Bound to one address and port, of the machine's network or the agent's own. Raises ``OSError``."""
+
+    def make() -> Pair:
+        if machine:
+            _step_into(_machines())
+        made = socket.socket(socket.AF_INET, socket.SOCK_STREAM), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            made[0].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have ended take it, too
+            for one in made:
+                one.bind((address, port))
+                one.setblocking(False)
+            made[0].listen()
+        except BaseException:
+            _close(*made)
+            raise
+        return made
+
+    return await _in_own_thread(make, lambda made: _close(*made))
+
+
+async def datagrams_to(address: str, port: int, *, machine: bool) -> socket.socket:
+    """A socket for UDP that speaks to one address of the machine's network, or the agent's own. Raises ``OSError``."""
+
+    def make() -> socket.socket:
+        if machine:
+            _step_into(_machines())
+        made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            made.connect((address, port))
+            made.setblocking(False)
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+    return await _in_own_thread(make, _close)
+
+
+def _close(*sockets: socket.socket) -> None:
+    for one in sockets:
+        one.close()
 
 
 def step_into_machine() -> str:
@@ -121,31 +171,32 @@ def _socket_in(network: Path, port: int) -> socket.socket:
     return made
 
 
-async def _in_own_thread(work: Callable[[], socket.socket]) -> socket.socket:
+async def _in_own_thread(work: Callable[[], T], drop: Callable[[T], None]) -> T:
+    """``drop``: what is done with what was made for somebody who waits no more."""
     loop = asyncio.get_running_loop()
-    future: asyncio.Future[socket.socket] = loop.create_future()
+    future: asyncio.Future[T] = loop.create_future()
 
-    def tell(made: socket.socket | None, error: BaseException | None) -> None:
+    def tell(made: Callable[[], T], error: BaseException | None) -> None:
         if future.done():  # nobody waits any more
-            if made is not None:
-                made.close()
-        elif made is not None:
-            future.set_result(made)
+            if error is None:
+                drop(made())
         elif error is not None:
             future.set_exception(error)
+        else:
+            future.set_result(made())
 
     def run() -> None:
-        made: socket.socket | None = None
+        result: list[T] = []
         failed: BaseException | None = None
         try:
-            made = work()
+            result.append(work())
         except BaseException as error:
             failed = error
         try:
-            loop.call_soon_threadsafe(tell, made, failed)
+            loop.call_soon_threadsafe(tell, result.pop, failed)
         except RuntimeError:  # the loop is closed
-            if made is not None:
-                made.close()
+            for made in result:
+                drop(made)
 
     threading.Thread(target=run, name="network", daemon=True).start()
     return await future

@@ -19,7 +19,7 @@ class DriverSettings:
     """What an operator decides for all drivers of one agent."""
 
     data: Path
-    publish_address: str = "127.0.0.1"
+    publish: tuple[str, ...] = ("127.0.0.1",)
     reach: str = ""
     allow_privileged: bool = False
     allow_host_paths: bool = False
@@ -32,7 +32,7 @@ def _docker(settings: DriverSettings) -> Driver:
     from agent.drivers.docker import DockerDriver
 
     return DockerDriver(
-        publish_address=settings.publish_address,
+        publish=settings.publish,
         reach=settings.reach,
         allow_privileged=settings.allow_privileged,
         allow_host_paths=settings.allow_host_paths,

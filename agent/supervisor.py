@@ -120,6 +120,7 @@ class Supervisor:
         self._settle = settle
         self._progress = progress
         self._now_ms = now_ms
+        self._noted_ms = noted_ms
         self._found = Found()
         self._starting: set[str] = set()
         self._siblings: dict[AllocationId, set[AssignmentKey]] = {}
@@ -474,7 +475,7 @@ class Supervisor:
                     return False  # nothing came of it while it was wanted
             spec = run_spec(record, task, self._store.cluster_id, self._node)
             if self.workload is not None:
-                spec = self.workload.dress(spec, record)
+                spec = await self.workload.dress(spec, record)
             spec = replace(spec, progress=tell)
             preparing = pins.prepare(driver, spec, record.assignment.job_version, self._settle)
             ready = await self._while_wanted(key, worker, preparing)
@@ -701,9 +702,19 @@ class Supervisor:
             unknown = [one for one in listed if one.node_id == self._node.node_id and one.run.key not in self.records]
             if unknown:
                 self._spawn(self._end_all(unknown, remove=True))
+        if left := across.left_over(listed, self._node.node_id, self._noted_ms()):
+            self._spawn(self._take_away(left))
         for key, record in list(self.records.items()):
             if record.live and key not in self._workers:
                 self._wake(key)  # its worker failed
+
+    async def _take_away(self, ended: Iterable[Instance]) -> None:
+        try:
+            for one in ended:
+                log.info("taken_away", name=one.name, node=one.node_id)
+                await self._drivers[one.driver].remove(one.name)
+        except DriverUnavailableError as error:
+            log.warning("driver_unavailable", error=str(error))
 
     def driver_back(self) -> None:
         for key in list(self.records):

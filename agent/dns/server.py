@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import socket
 import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 import structlog
 
 from agent.dns import wire, zone
+from agent.dns.hosts import Ask, Hosts, ask_system
 from agent.dns.wire import Answer, Code, Malformed, Query
 from agent.dns.zone import Known
 from orchestrator.contract.model import ServiceName
@@ -29,21 +31,38 @@ AT_ONCE = 256
 CONNECTIONS = 64
 IDLE_S = 10.0
 UPSTREAM_S = 3.0
+CLUSTER_S = 1.0
+"""Another agent of this machine answers within a moment, or not at all."""
 
 log = structlog.get_logger("agent.dns")
 
 
 class DnsServer:
-    """``upstream``: host and port of a resolver for all other names; None: they are refused."""
+    """``upstream``: host and port of a resolver for all other names; None: they are refused; ``ask``: of ``Hosts``."""
 
-    def __init__(self, lookup: Lookup, *, upstream: tuple[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        lookup: Lookup,
+        *,
+        upstream: tuple[str, int] | None = None,
+        cluster_id: Callable[[], str] = lambda: "",
+        ask: Ask = ask_system,
+    ) -> None:
         self._lookup = lookup
+        self._hosts = Hosts(ask)
+        self._cluster_id = cluster_id
         self._upstream = upstream
         self._transport: asyncio.DatagramTransport | None = None
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections = 0
         self.answered = 0
+
+    async def serve(self, tcp: socket.socket, udp: socket.socket) -> None:
+        """Answer on sockets that are bound already."""
+        self._server = await asyncio.start_server(self._serve_tcp, sock=tcp, limit=wire.MAX_BYTES + 2)
+        loop = asyncio.get_running_loop()
+        self._transport, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self), sock=udp)
 
     async def start(self, host: str, port: int) -> str:
         """Listen on one port for both; 0: any that is free. Returns the address. Raises OSError where it is taken."""
@@ -127,8 +146,10 @@ class DnsServer:
             return Answer(code=Code.REFUSED, authoritative=False)
         wanted = zone.target(query.name)
         if wanted is None:
-            return zone.own(query)
-        return zone.answer(query, wanted, await self._lookup(wanted.service))
+            return zone.own(query, self._cluster_id())
+        known = await self._lookup(wanted.service)
+        hosts = await self._hosts.find(zone.hosts(known)) if known is not None else {}
+        return zone.answer(query, wanted, known, hosts)
 
     def _written(self, query: Query, answer: Answer, udp: bool) -> bytes:
         limit = query.udp_limit if udp else wire.MAX_BYTES
@@ -180,6 +201,27 @@ def _answers(data: bytes, asked: bytes, query: Query) -> bool:
         return False
     head = wire.HEADER.size
     return data[head : head + len(query.question)].lower() == query.question.lower() or data[4:6] == b"\0\0"
+
+
+async def of_cluster(asking: socket.socket, cluster_id: str) -> bool:
+    """Whether who answers at the other end of ``asking``, which is closed then, is an agent of this cluster."""
+    query = wire.question((cluster_id.encode(), *zone.CLUSTER), secrets.randbits(16))
+    loop = asyncio.get_running_loop()
+    try:
+        transport, protocol = await loop.create_datagram_endpoint(
+            lambda: _Asked(query, wire.read_query(query)), sock=asking
+        )
+    except BaseException:
+        asking.close()
+        raise
+    try:
+        transport.sendto(query)
+        async with asyncio.timeout(CLUSTER_S):
+            return wire.exists(await protocol.answer)
+    except (OSError, TimeoutError):
+        return False
+    finally:
+        transport.close()
 
 
 async def _ask_udp(upstream: tuple[str, int], asked: bytes, query: Query) -> bytes:

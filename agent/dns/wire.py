@@ -187,6 +187,17 @@ def _skip_name(data: bytes, at: int, id_: int) -> int:
 # ---------------------------------------------------------------------------- writing
 
 
+def question(name: Labels, id_: int) -> bytes:
+    """A query for the addresses of ``name``. Raises ValueError for what is no name."""
+    return HEADER.pack(id_, 0, 1, 0, 0, 0) + encode_name(name) + struct.pack("!2H", Type.A, CLASS_IN)
+
+
+def exists(data: bytes) -> bool:
+    """Whether an answer is of an authority for the name, and says that there is one."""
+    flags = HEADER.unpack_from(data)[1]
+    return bool(flags & 0x0400) and flags & 0xF == Code.NOERROR
+
+
 def write_error(id_: int, code: Code) -> bytes:
     """An answer to what could not be read."""
     return HEADER.pack(id_, 0x8000 | int(code) & 0xF, 0, 0, 0, 0)

@@ -1,9 +1,9 @@
 """What names in ``raftsman.`` mean, and the answers to them. No I/O.
 
-Owns: ``[_LABEL._PROTO.]NAME[.NAMESPACE].service.raftsman`` and ``HEX.addr.raftsman`` (the target of SRV records whose
-instance has an address and no name); the order of instances, which changes with every answer; NXDOMAIN (nobody offers
-it) and NODATA (somebody does, but nobody is ready, or not with such an address). Leaves to others: what is known of a
-service (``agent.discovery``). The rule: a name is in this zone or it is refused.
+Owns: ``[_LABEL._PROTO.]NAME[.NAMESPACE].service.raftsman``, ``HEX.addr.raftsman`` (the target of SRV records whose
+instance has an address and no name), ``ID.cluster.raftsman``; the order of instances, which changes with every answer;
+NXDOMAIN (nobody offers it) and NODATA (somebody does, but nobody is ready, or not with such an address). Leaves to
+others: what is known of a service (``agent.discovery``). The rule: a name is in this zone or it is refused.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.dns import wire
@@ -21,6 +21,8 @@ from orchestrator.contract.model import DEFAULT_NAMESPACE, Protocol, Service, Se
 ROOT: Labels = (b"raftsman",)
 SERVICE: Labels = (b"service", *ROOT)
 ADDR: Labels = (b"addr", *ROOT)
+CLUSTER: Labels = (b"cluster", *ROOT)
+"""``ID.cluster.raftsman`` is there, without addresses, at the agents of that cluster: so one knows another."""
 TTL_S = 5
 NO_TTL_S = 2
 STALE_MS = 10_000
@@ -73,12 +75,12 @@ def target(name: Labels) -> Target | None:
     return Target(service=ServiceName(namespace=namespace, name=words[0]), label=label, protocol=protocol)
 
 
-def own(query: Query) -> Answer:
+def own(query: Query, cluster_id: str = "") -> Answer:
     """To a name of the zone that is no service's."""
     name = query.name
     if name == ROOT and query.type in (Type.SOA, Type.ANY):
         return Answer(answers=(wire.authority(ROOT, ttl_s=TTL_S),))
-    if name in (ROOT, SERVICE, ADDR):
+    if name in (ROOT, SERVICE, ADDR, CLUSTER) or (cluster_id and name == (cluster_id.lower().encode(), *CLUSTER)):
         return _none(Code.NOERROR)
     if name[1:] == ADDR:
         ip = _hex_address(name[0])
@@ -87,12 +89,27 @@ def own(query: Query) -> Answer:
     return _none(Code.NXDOMAIN)
 
 
-def answer(query: Query, wanted: Target, known: Known | None, shuffle: Shuffle = random.shuffle) -> Answer:
-    """``known`` None: nobody could be asked."""
+def hosts(known: Known) -> set[str]:
+    """Names of nodes of which addresses are wanted. One of this zone is asked of nobody: it would be asked of us."""
+    return {
+        one.address
+        for one in known.service.instances
+        if _ip(one.address) is None and (labels := _host(one.address)) and labels[-1:] != ROOT
+    }
+
+
+def answer(
+    query: Query,
+    wanted: Target,
+    known: Known | None,
+    hosts: Mapping[str, Sequence[Ip]],
+    shuffle: Shuffle = random.shuffle,
+) -> Answer:
+    """``known`` None: nobody could be asked; ``hosts``: addresses of nodes that are known by a name, where known."""
     if known is None:
         why = "no peer has answered yet, and nothing is known from before"
         return Answer(code=Code.SERVFAIL, extended=(Extended.NOT_READY, why))
-    made = _answer(query, wanted, known.service, shuffle)
+    made = _answer(query, wanted, known.service, hosts, shuffle)
     if known.age_ms <= STALE_MS:
         return made
     text = f"last confirmed {known.age_ms // 1000} s ago"
@@ -105,18 +122,20 @@ def answer(query: Query, wanted: Target, known: Known | None, shuffle: Shuffle =
     )
 
 
-def _answer(query: Query, wanted: Target, service: Service, shuffle: Shuffle) -> Answer:
+def _answer(
+    query: Query, wanted: Target, service: Service, hosts: Mapping[str, Sequence[Ip]], shuffle: Shuffle
+) -> Answer:
     if not service.declared and not service.instances:
         return _none(Code.NXDOMAIN)
     chosen = [one for one in service.instances if _matches(one, wanted, service.name)]
     shuffle(chosen)
     chosen = chosen[:MOST]
     if query.type == Type.SRV:
-        return _services(chosen) or _none(Code.NOERROR)
-    ips = list(dict.fromkeys(ip for one in chosen if (ip := _ip(one.address)) is not None))
+        return _services(chosen, hosts) or _none(Code.NOERROR)
+    ips = list(dict.fromkeys(ip for one in chosen for ip in _ips(one, hosts)))
     found = _addresses(query, ips)
     if found is None and not ips and query.type in (Type.A, Type.AAAA, Type.CNAME, Type.ANY):
-        # Its node is known by a name: the resolver asks on, and an alias can only be one.
+        # Its node is known by a name, and not to us: the resolver may ask on, and an alias can only be one.
         host = next((labels for one in chosen if (labels := _host(one.address))), None)
         if host is not None:
             found = Answer(answers=(Resource(type=Type.CNAME, ttl_s=TTL_S, data=wire.encode_name(host)),))
@@ -135,9 +154,9 @@ def _addresses(query: Query, ips: Sequence[Ip]) -> Answer | None:
     return Answer(answers=records) if records else None
 
 
-def _services(chosen: Sequence[ServiceInstance]) -> Answer | None:
+def _services(chosen: Sequence[ServiceInstance], hosts: Mapping[str, Sequence[Ip]]) -> Answer | None:
     records: list[Resource] = []
-    more: dict[Labels, Resource] = {}
+    more: dict[Labels, list[Resource]] = {}
     for one in chosen:
         ip = _ip(one.address)
         if ip is not None:
@@ -147,9 +166,14 @@ def _services(chosen: Sequence[ServiceInstance]) -> Answer | None:
         if name is None:
             continue
         records.append(wire.service(one.port, name, ttl_s=TTL_S))
-        if ip is not None:
-            more[name] = wire.address(ip, ttl_s=TTL_S, name=name)
-    return Answer(answers=records, additional=tuple(more.values())) if records else None
+        more[name] = [wire.address(one_ip, ttl_s=TTL_S, name=name) for one_ip in _ips(one, hosts)]
+    additional = tuple(one for same in more.values() for one in same)
+    return Answer(answers=records, additional=additional) if records else None
+
+
+def _ips(one: ServiceInstance, hosts: Mapping[str, Sequence[Ip]]) -> Sequence[Ip]:
+    ip = _ip(one.address)
+    return hosts.get(one.address, ()) if ip is None else (ip,)
 
 
 def _none(code: Code) -> Answer:

@@ -3,9 +3,10 @@
 Owns: the driver's calls, each as one piece of blocking work. Leaves to others: threads and streams (``docker_calls``),
 what a container is given (``docker_arguments``), how GPUs are asked for (``docker_cdi``), starting it
 (``docker_start``), what the engine says of it (``docker_found``), its output (``docker_output``), images
-(``docker_images``), files (``docker_files``), the container that holds a group's network (``docker_sandbox``), people
-in it (``docker_hands``). A task that asks for more than the safe defaults is refused unless the operator allowed it
-for this agent. The rule: an engine that does not answer says nothing about its containers.
+(``docker_images``), files (``docker_files``), networks (``docker_networks``), the container that holds a group's
+network (``docker_sandbox``), people in it (``docker_hands``). A task that asks for more than the safe defaults is
+refused unless the operator allowed it for this agent. The rule: an engine that does not answer says nothing about its
+containers.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import contextlib
 import functools
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import docker
 import docker.errors
 
 from agent.answering import in_time
-from agent.config import PULL_STALL_S
+from agent.config import AT_BRIDGE, PULL_STALL_S
 from agent.driver import (
     SANDBOX,
     DriverInfo,
@@ -40,6 +42,7 @@ from agent.drivers import (
     docker_hands,
     docker_http,
     docker_inside,
+    docker_networks,
     docker_output,
     docker_processes,
     docker_sandbox,
@@ -77,7 +80,7 @@ class DockerDriver:
     def __init__(
         self,
         *,
-        publish_address: str = "127.0.0.1",
+        publish: Sequence[str] = ("127.0.0.1",),
         reach: str = "",
         allow_privileged: bool = False,
         allow_host_paths: bool = False,
@@ -85,7 +88,7 @@ class DockerDriver:
         allow_caps: frozenset[str] = frozenset(),
         pull_silence_s: float = PULL_STALL_S,
     ) -> None:
-        self._publish_address = publish_address
+        self._publish = tuple(publish)
         self._reach = reach
         self._policy = Policy(
             privileged=allow_privileged,
@@ -113,6 +116,7 @@ class DockerDriver:
             cpus=int(info.get("NCPU") or 0),
             architecture=str(info.get("Architecture", "")),
             api=await self._call(lambda api: tuple(int(part) for part in str(api.api_version).split("."))),
+            gateway=self._engine.gateway,
         )
         return DriverInfo(
             available=True,
@@ -143,13 +147,15 @@ class DockerDriver:
     async def start(self, spec: RunSpec) -> Instance:
         check_policy(spec, self._policy)
         await self._known_engine()
-        engine, allowed, address = self._engine, self._policy.host_paths, self._publish_address
+        engine, allowed = self._engine, self._policy.host_paths
+        publish = [engine.gateway if address == AT_BRIDGE else address for address in self._publish]
 
         def work(api: docker.APIClient) -> Instance:
+            asks = docker_networks.reaches_gateway(api, spec)
             binds = docker_volumes.make(api, spec, engine, host_paths=allowed)
             real = real_devices(spec)
             devices = docker_cdi.request(real, _info(api)) if real else None
-            return create_and_start(api, spec, arguments(spec, engine, address, binds, devices))
+            return create_and_start(api, asks, arguments(asks, engine, publish, binds, devices))
 
         creating = asyncio.ensure_future(self._call(work))
         try:
@@ -187,6 +193,16 @@ class DockerDriver:
     async def _known_engine(self) -> None:
         if not self._engine.cpus:
             await self.probe()
+        if AT_BRIDGE in self._publish and not self._engine.gateway and not await self.gateway():
+            raise StartError("this node publishes ports at the bridge network of its Docker engine, which has none")
+
+    async def gateway(self) -> str:
+        try:
+            found = await self._call(docker_networks.gateway)
+        except docker.errors.APIError as error:
+            raise DriverUnavailableError(f"the engine cannot tell of its bridge network: {why(error)}") from error
+        self._engine = replace(self._engine, gateway=found)
+        return found
 
     async def stop(self, name: str, *, signal: str, timeout_ms: int) -> None:
         seconds = math.ceil(timeout_ms / 1000)

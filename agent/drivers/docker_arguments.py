@@ -9,6 +9,7 @@ is a share; an init reaps and forwards signals; output is bounded; Docker's own 
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ import docker.types
 from agent.driver import LOG_FILE_BYTES, LOG_FILES, MIB, SANDBOX, RunId, RunSpec, StartError
 from agent.drivers import docker_files, docker_sandbox
 from orchestrator.contract import capabilities
-from orchestrator.contract.containers import BRIDGE, HOST, KEPT_LOGS
+from orchestrator.contract.containers import BRIDGE, HOST, KEPT_LOGS, NONE
 from orchestrator.contract.model import (
     AllocationId,
     AssignmentKey,
@@ -54,11 +55,13 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """What is known of the engine. ``cpus`` 0: unknown; ``api``: the version of its interface, that is spoken."""
+    """What is known of the engine. ``cpus`` 0: unknown; ``api``: the version of its interface, that is spoken;
+    ``gateway``: the machine's own address in the bridge network, where it was asked for."""
 
     cpus: int = 0
     architecture: str = ""
     api: tuple[int, ...] = ()
+    gateway: str = ""
 
 
 def check_policy(spec: RunSpec, policy: Policy) -> None:
@@ -131,15 +134,16 @@ def real_devices(spec: RunSpec) -> list[str]:
 def arguments(
     spec: RunSpec,
     engine: Engine,
-    publish_address: str,
+    publish: Sequence[str],
     binds: dict[str, str],
     devices: docker.types.DeviceRequest | None = None,
 ) -> dict[str, Any]:
     """For ``create_container``, with ``host`` (for ``create_host_config``) and ``limits`` (``HostConfig``'s own names)
     beside. ``binds``: the host path of a volume's sub-path, by the mount's target, where the engine cannot;
-    ``devices``: how the engine is asked for ``real_devices`` (``docker_cdi``)."""
+    ``publish``: addresses that the ports bind; ``devices``: how the engine is asked for ``real_devices``
+    (``docker_cdi``)."""
     if spec.run.task == SANDBOX:
-        return _sandbox(spec, publish_address)
+        return _sandbox(spec, publish)
     task = spec.task
     container = task.container or _PLAIN
     host: dict[str, Any] = {
@@ -171,7 +175,7 @@ def arguments(
         host["network_mode"] = f"container:{spec.sandbox}"
         exposed = None
     else:
-        exposed = _network(spec, host, publish_address)
+        exposed = _network(spec, host, publish)
     if devices is not None:
         host["device_requests"] = [devices]
     return {
@@ -192,7 +196,7 @@ def arguments(
     }
 
 
-def _sandbox(spec: RunSpec, publish_address: str) -> dict[str, Any]:
+def _sandbox(spec: RunSpec, publish: Sequence[str]) -> dict[str, Any]:
     host: dict[str, Any] = {
         "init": False,
         "pids_limit": 4,
@@ -201,7 +205,7 @@ def _sandbox(spec: RunSpec, publish_address: str) -> dict[str, Any]:
         "read_only": True,
         **_confined(_PLAIN),
     }
-    exposed = _network(spec, host, publish_address)
+    exposed = _network(spec, host, publish)
     return {
         "image": docker_sandbox.IMAGE,
         "labels": labels(spec),
@@ -226,19 +230,19 @@ def _confined(container: ContainerSpec) -> dict[str, Any]:
     return made
 
 
-def _network(spec: RunSpec, host: dict[str, Any], publish_address: str) -> list[tuple[int, str]] | None:
+def _network(spec: RunSpec, host: dict[str, Any], publish: Sequence[str]) -> list[tuple[int, str]] | None:
     """Sets mode and published ports; returns the exposed ones."""
     if spec.network_mode != BRIDGE:
         host["network_mode"] = spec.network_mode
-    elif spec.resolver:
+    if spec.resolver and spec.network_mode not in (HOST, NONE):
         host["dns"] = [spec.resolver]
         host["dns_search"] = [f"{spec.run.key.id.namespace}.service.raftsman"]
     exposed: list[tuple[int, str]] = []
-    bindings: dict[str, tuple[str, int]] = {}
+    bindings: dict[str, list[tuple[str, int]]] = {}
     for port in spec.ports:
         inside, kind = port.to or port.host_port, "udp" if port.protocol is Protocol.UDP else "tcp"
         exposed.append((inside, kind))
-        bindings[f"{inside}/{kind}"] = (publish_address, port.host_port)
+        bindings[f"{inside}/{kind}"] = [(address, port.host_port) for address in publish]
     if bindings:
         host["port_bindings"] = bindings
     return exposed or None

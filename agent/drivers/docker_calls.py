@@ -25,6 +25,8 @@ from agent.driver import DriverUnavailableError, StartError
 
 CALL_S = 30.0
 MAX_CALLS = 32
+"""At once. With fewer a hundred containers take longer to start (figures: docs/manual.md, Measuring); with more, each
+call on a slow engine would come near ``CALL_S``."""
 T = TypeVar("T")
 
 

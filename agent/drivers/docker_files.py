@@ -23,7 +23,7 @@ def own_volumes(spec: RunSpec) -> list[str]:
     if container is None or not container.read_only:
         return []
     targets = [mount.target for mount in spec.task.mounts]
-    return sorted({posixpath.dirname(file.target) for file in spec.files if not _around(file.target, targets)})
+    return sorted({posixpath.dirname(_plain(file.target)) for file in spec.files if not _around(file.target, targets)})
 
 
 def archives(spec: RunSpec) -> list[tuple[str, bytes]]:
@@ -62,4 +62,9 @@ def _directories(tar: tarfile.TarFile, parts: Sequence[str]) -> None:
 
 def _around(path: str, targets: Iterable[str]) -> str:
     """The longest of the mounted targets that the path lies in, or nothing."""
-    return max((target for target in targets if path.startswith(f"{target.rstrip('/')}/")), key=len, default="")
+    plain = _plain(path)
+    return max((target for target in targets if plain.startswith(f"{_plain(target)}/")), key=len, default="")
+
+
+def _plain(path: str) -> str:
+    return posixpath.normpath(f"/{path.lstrip('/')}")

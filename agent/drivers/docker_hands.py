@@ -302,7 +302,7 @@ async def _stat(name: str, path: str) -> dict[str, Any] | None:
         except EngineError as error:
             if error.status == 404:
                 return None
-            raise _refusal(error) from error
+            raise await _on_the_way(name, path, error) from error
         await found.close()
         try:
             facts: dict[str, Any] = json.loads(base64.b64decode(found.headers["x-docker-container-path-stat"]))
@@ -313,6 +313,23 @@ async def _stat(name: str, path: str) -> dict[str, Any] | None:
             return facts
         path = posixpath.join(posixpath.dirname(path), link)
     raise HandsError(f"{path}: too many links", reason="INVALID")
+
+
+async def _on_the_way(name: str, path: str, error: EngineError) -> HandsError:
+    """Why a path could not be looked at: an answer to HEAD has no text, one to GET has."""
+    try:
+        await (await docker_http.call("GET", f"/containers/{name}/archive", query={"path": path})).close()
+    except EngineError as told:
+        error = told
+    return _no_such(path, error)
+
+
+def _no_such(path: str, error: EngineError) -> HandsError:
+    if error.status == 404:
+        return HandsError(f"there is no {path} in the task", reason="NOT_FOUND")
+    if "not a directory" in str(error):  # with a path of the engine's own disk
+        return HandsError(f"there is no {path} in the task: what it goes through is a file", reason="NOT_FOUND")
+    return _refusal(error)
 
 
 async def facts_of(name: str) -> dict[str, Any]:
@@ -359,9 +376,7 @@ async def copy_out(name: str, path: str) -> tuple[str, AsyncIterator[bytes]]:
     try:
         found = await docker_http.call("GET", f"/containers/{name}/archive", query={"path": path})
     except EngineError as error:
-        if error.status == 404:
-            raise HandsError(f"there is no {path} in the task", reason="NOT_FOUND") from error
-        raise _refusal(error) from error
+        raise _no_such(path, error) from error
 
     async def chunks() -> AsyncIterator[bytes]:
         try:
@@ -377,7 +392,7 @@ async def copy_in(name: str, target: Target) -> tuple[str, Incoming]:
     container = await facts_of(name)
     path = _absolute(container, target.path)
     _seen(container, path)
-    facts = await _stat(name, path)
+    facts = await _stat(name, path.rstrip("/") or "/")
     is_directory = facts is not None and bool(int(facts["mode"]) & GO_MODE_DIR)
     try:
         lands = landing(

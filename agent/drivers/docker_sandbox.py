@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import struct
 import tarfile
+import threading
 
 import docker
 import docker.errors
@@ -43,14 +44,28 @@ _PROGRAMS = {"amd64": (62, _AMD64), "x86_64": (62, _AMD64), "arm64": (183, _ARM6
 """By architecture as engines and kernels call it: the number of the machine in ELF, and the code."""
 
 
+_making = threading.Lock()
+"""Each import makes another image of that name, and leaves the one before without any."""
+
+
 def make_image(api: docker.APIClient, architecture: str) -> None:
     """Have the image on this engine. Raises ``StartError`` where its architecture has no program here."""
+    if _is_there(api):
+        return
+    with _making:
+        if not _is_there(api):
+            _import(api, architecture)
+
+
+def _is_there(api: docker.APIClient) -> bool:
     try:
         api.inspect_image(IMAGE)  # type: ignore[no-untyped-call]
     except docker.errors.NotFound:
-        pass
-    else:
-        return
+        return False
+    return True
+
+
+def _import(api: docker.APIClient, architecture: str) -> None:
     image = image_tar(architecture)
     if image is None:
         raise StartError(

@@ -131,6 +131,10 @@ def _start_error(spec: RunSpec, why: str) -> StartError:
             f"CDI specifications for Docker 25 or newer (nvidia-ctk cdi generate): {why}",
             permanent=True,
         )
+    if "error mounting" in text or "is not directory" in text:
+        return StartError(f"a volume or tmpfs cannot be mounted where it was asked for: {why}", permanent=True)
+    if "chdir to cwd" in text:
+        return StartError(f"the working directory {spec.task.work_dir!r} cannot be entered: {why}", permanent=True)
     command = next(iter((*spec.task.command, *spec.task.args)), "")
     what = f"command {command!r}" if command else "the image's own command"
     if "executable file not found" in text or "no such file or directory" in text:

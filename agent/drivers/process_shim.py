@@ -208,7 +208,10 @@ class Shim:
                 raise RuntimeError(f"cannot enter control group {group}: {error.strerror}") from error
         if spec.data_bytes:
             resource.setrlimit(resource.RLIMIT_DATA, (spec.data_bytes, spec.data_bytes))
-        os.chdir(spec.cwd)
+        try:
+            os.chdir(spec.cwd)
+        except OSError as error:
+            raise OSError(error.errno, f"its working directory {spec.cwd}: {error.strerror}") from error
         os.get_exec_path(spec.env)  # imports what execvpe needs while the library can still be read
         if spec.gid >= 0:
             os.setgroups(spec.groups)

@@ -22,7 +22,7 @@ import structlog
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from agent.discovery import Directory
-from agent.dns.listen import reached_from_containers
+from agent.dns.told import Telling, told_nothing
 from agent.driver import SANDBOX, RunId, RunSpec, StartError
 from agent.records import Record
 from agent.workload import place
@@ -71,8 +71,7 @@ class _Saving:
 
 class WorkloadSide:
     """``data``: the agent's directory; ``directory``: of the endpoint; ``mounted``: whether containers can be given it;
-    ``needed``: the operator named it. ``dns``: where this agent's DNS answers, "" = nowhere; ``resolver``: address of a
-    DNS server for containers, "" = the engine's own."""
+    ``needed``: the operator named it. ``dns``: what tasks are told of DNS."""
 
     def __init__(
         self,
@@ -86,8 +85,7 @@ class WorkloadSide:
         reserved: Collection[tuple[int, int]],
         saved: Mapping[str, Any],
         save: Callable[[dict[str, Any]], None],
-        dns: str = "",
-        resolver: str = "",
+        dns: Telling = told_nothing,
         needed: bool = False,
         needs_s: float = NEEDS_S,
     ) -> None:
@@ -100,7 +98,6 @@ class WorkloadSide:
         self._secret = str(saved.get("secret") or secrets.token_hex(32))
         self._saved = saved
         self._dns = dns
-        self._resolver = resolver
         self._needed = needed
         self._needs_s = needs_s
         self._listens = False
@@ -165,10 +162,11 @@ class WorkloadSide:
             ) from None
         return True
 
-    def dress(self, spec: RunSpec, record: Record) -> RunSpec:
+    async def dress(self, spec: RunSpec, record: Record) -> RunSpec:
         """The same run, told where its agent is and who is there. Raises ``StartError`` where it cannot be."""
+        dns = await self._dns()
         if spec.run.task == SANDBOX:  # it holds the network that the others use
-            return replace(spec, resolver=self._resolver)
+            return replace(spec, resolver=dns.resolver)
         env = dict(spec.env)
         docker = spec.task.driver_name == "docker"
         mounted = docker and self._listens and self._mounted()
@@ -181,8 +179,8 @@ class WorkloadSide:
                 "start the agent with --workload-dir, for containers one that the engine finds under the same path",
                 permanent=True,
             )
-        if self._dns and (not docker or spec.network_mode == HOST or reached_from_containers(self._dns)):
-            env["RAFTSMAN_DNS"] = self._dns
+        if dns.address and (not docker or spec.network_mode == HOST or dns.reached_from_containers):
+            env["RAFTSMAN_DNS"] = dns.address
         for text in record.assignment.group.needs:
             known = self._services.known(parse_need(text, record.key.id.namespace))
             if known is not None and known.instances:
@@ -191,7 +189,7 @@ class WorkloadSide:
             spec,
             env=str_map(env),
             workload_dir=str(self._directory) if mounted else "",
-            resolver=self._resolver if docker else "",
+            resolver=dns.resolver if docker else "",
         )
 
     # ------------------------------------------------------------------------ a run ends

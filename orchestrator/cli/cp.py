@@ -7,6 +7,7 @@ import asyncio
 import click
 
 from orchestrator.cli.session import STALE_AFTER_S, Session, common
+from orchestrator.contract.errors import PreconditionError
 
 
 @click.command()
@@ -50,6 +51,8 @@ def cp(session: Session, source: str, target: str, task: str) -> None:
             session.warn(f"left out: {text}")
         files = "1 file" if copied.files == 1 else f"{copied.files} files"
         session.note(f"{source} -> {target}: {files}, {copied.bytes} bytes")
+        if copied.skipped and not copied.files:
+            raise PreconditionError("nothing was copied but what holds it: see what was left out")
 
     asyncio.run(run())
 

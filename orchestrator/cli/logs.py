@@ -178,7 +178,7 @@ async def _show(session: Session, reader: _Reader, sources: list[_Source], *, ti
         except RaftsmanError as error:
             failed[number] = error
             if follow:  # the others may go on for days
-                session.warn(f"{sources[number].id}: {error.message}")
+                session.warn(told(sources[number].id, error.message))
 
     patience_s = PATIENCE_S if follow else READ_PATIENCE_S
     every = merged([guarded(number) for number in range(len(sources))], patience_s=patience_s)
@@ -189,8 +189,13 @@ async def _show(session: Session, reader: _Reader, sources: list[_Source], *, ti
     if len(failed) == len(sources):
         raise failed[min(failed)]
     for number, error in sorted(failed.items()) if not follow else ():
-        session.warn(f"{sources[number].id}: {error.message}")
+        session.warn(told(sources[number].id, error.message))
     return 1 if failed else 0
+
+
+def told(id_: object, message: str) -> str:
+    """Whose message it is, once: agents name the allocation themselves."""
+    return message if message.startswith(f"{id_} ") else f"{id_}: {message}"
 
 
 def _moment(time_ms: int) -> str:

@@ -6,6 +6,7 @@ raises, whatever the spec; paths are those of a job file, where the settings sta
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -33,6 +34,11 @@ ULIMITS = (
     "rttime", "sigpending", "stack",
 )  # fmt: skip
 _OURS = "raftsman."
+AGENTS = "/run/raftsman"
+"""Where a container finds its agent."""
+_HIDDEN = ("/proc", "/sys", "/dev")
+"""Every container has its own mounted there when it starts."""
+_ENGINES = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
 NearMiss = Callable[[str, tuple[str, ...]], str]
 
 
@@ -133,9 +139,26 @@ def _mounts(at: Path, task: TaskSpec) -> Found:
         yield from _source(here, mount)
         if not is_absolute(mount.target) or mount.target == "/":
             yield (*here, "target"), f"expected an absolute path without '..', got {_quoted(mount.target)}"
-        if mount.target in targets:
+        elif _is_within(mount.target, AGENTS):
+            yield (*here, "target"), _OF_THE_AGENT
+        elif ":" in mount.target or (mount.of_host and ":" in posixpath.join(mount.source, mount.sub_path)):
+            yield (*here, "target"), "an engine cannot mount what has ':' in its path"
+        if _plain(mount.target) in targets:
             yield (*here, "target"), f"'{_short(mount.target)}' is mounted twice"
-        targets.add(mount.target)
+        targets.add(_plain(mount.target))
+
+
+_OF_THE_AGENT = f"{AGENTS} is where a container finds its agent"
+
+
+def _is_within(path: str, folder: str) -> bool:
+    """That folder, or a path below it."""
+    return _plain(path) == folder or _plain(path).startswith(f"{folder}/")
+
+
+def _plain(path: str) -> str:
+    """The same, written in the one way in which two that are equal are equal."""
+    return posixpath.normpath(f"/{path.lstrip('/')}")
 
 
 def _source(here: Path, mount: MountSpec) -> Found:
@@ -235,12 +258,14 @@ def _files(at: Path, task: TaskSpec, container: ContainerSpec) -> Found:
     size = sum(len(file.content.encode("utf-8", "replace")) for file in container.files)
     if size > limits.MAX_FILES_BYTES:
         yield (*at, "files"), f"at most {limits.MAX_FILES_BYTES} bytes in all, not {size}"
-    taken = {mount.target: "a volume" for mount in task.mounts}
+    taken = {_plain(mount.target): "a volume" for mount in task.mounts}
     for number, one in enumerate(container.tmpfs):
         here = (*at, "tmpfs", number)
         if not is_absolute(one.target) or one.target == "/":
             yield here, f"expected an absolute path without '..', got {_quoted(one.target)}"
-        elif one.target in taken:
+        elif _is_within(one.target, AGENTS):
+            yield here, _OF_THE_AGENT
+        elif _plain(one.target) in taken:
             yield here, f"'{_short(one.target)}' is mounted twice"
         if not 0 <= one.size_mib <= limits.MAX_MEMORY_MIB:
             yield here, f"its size must be from 0 to 1Pi, not {one.size_mib} MiB"
@@ -249,27 +274,31 @@ def _files(at: Path, task: TaskSpec, container: ContainerSpec) -> Found:
         for key, number in (("uid", one.uid), ("gid", one.gid)):
             if not 0 <= number < 2**31:
                 yield here, f"its {key} must be from 0 to {2**31 - 1}, not {number}"
-        taken[one.target] = "a tmpfs"
-    read_only = {mount.target for mount in task.mounts if mount.read_only}
+        taken[_plain(one.target)] = "a tmpfs"
+    read_only = {_plain(mount.target) for mount in task.mounts if mount.read_only}
     seen: set[str] = set()
     for file in container.files:
         here = (*at, "files", file.target)
-        around = _around(file.target, taken)
+        around = _around(_plain(file.target), taken)
         if not is_absolute(file.target) or file.target.endswith("/"):
             yield here, f"expected an absolute path of a file without '..', got {_quoted(file.target)}"
-        elif file.target in seen:
+        elif _plain(file.target) in seen:
             yield here, "is there twice"
+        elif _is_within(file.target, AGENTS):
+            yield here, _OF_THE_AGENT
+        elif not around and any(_is_within(file.target, hidden) for hidden in (*_HIDDEN, *_ENGINES)):
+            yield here, "would not be seen: when a container starts, the engine has its own there"
         elif taken.get(around) == "a tmpfs":
             yield here, f"lies in the tmpfs '{_short(around)}', which is empty when the container starts"
         elif around in read_only:
             yield here, f"lies in the volume '{_short(around)}', which is read-only"
-        elif container.read_only and not around and file.target.count("/") < 2:
+        elif container.read_only and not around and _plain(file.target).count("/") < 2:
             yield here, "with 'read_only: true' a file needs a directory of its own, such as /etc/app/app.conf"
         if file.variable and not limits.VARIABLE_NAME.fullmatch(file.variable):
             yield here, f"expected {limits.VARIABLE_NAME_RULE}, got {_quoted(file.variable)}"
         if not 0 < file.mode <= 0o777:
             yield here, f"expected a file mode such as 0644, got {file.mode:o}"
-        seen.add(file.target)
+        seen.add(_plain(file.target))
 
 
 def _around(path: str, targets: dict[str, str]) -> str:

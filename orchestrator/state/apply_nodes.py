@@ -24,7 +24,7 @@ from orchestrator.state.commands import (
     Outcome,
     RegisterNode,
 )
-from orchestrator.state.features import OWNED_DEVICES
+from orchestrator.state.features import OWNED_DEVICES, TOLD_REBOOTS
 from orchestrator.state.ledger import device_bits, engine_key
 from orchestrator.state.model import MAX_COMMAND_ROWS, MAX_CORDONED_DEVICES, Node
 from orchestrator.state.state import Rows, State
@@ -82,6 +82,9 @@ def register(state: State, command: RegisterNode) -> Outcome:
     if known.spec != spec:
         _replace_spec(state, known, spec)
         state.events.emit("node.registered", node_id=spec.id, message=spec.name)
+        before = known.spec.boot_id
+        if before and spec.boot_id and before != spec.boot_id and state.feature_level >= TOLD_REBOOTS:
+            state.events.emit("node.rebooted", node_id=spec.id, message=spec.name)
         _tell_sick(state, spec, known.spec.sick_devices)
         apply_taints.tell(state, known, state.nodes[spec.id])
     if known.status is NodeStatus.LOST:

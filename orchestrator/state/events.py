@@ -49,6 +49,7 @@ KINDS: dict[str, str] = {
     "node.registered": "a new node, or an old one that says something else of itself",
     "node.lost": "silent for too long",
     "node.back": "a lost node is heard of again",
+    "node.rebooted": "its machine was started anew: what ran there had ended",
     "node.braked": "too many fell silent together: nobody is marked lost for now; the message says what to do",
     "node.cordoned": "gets nothing new",
     "node.uncordoned": "may get work again",

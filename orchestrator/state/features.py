@@ -32,7 +32,9 @@ COUNTED_MOVES = 8
 stand in for another (``apply_moves``)."""
 PACKED_ENTRIES = 9
 """Peers read large entries of the log packed (``replication.batches``)."""
-HIGHEST = PACKED_ENTRIES
+TOLD_REBOOTS = 10
+"""An event says that a node's machine was started anew (``apply_nodes``)."""
+HIGHEST = TOLD_REBOOTS
 """What this version supports."""
 LIMIT = 1_000_000
 """No level is above; a command that names one is malformed."""

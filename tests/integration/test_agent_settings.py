@@ -92,9 +92,9 @@ async def test_a_whole_agent_does_what_each_setting_says(tmp_path: Path, monkeyp
     options: list[DriverSettings] = []
     upstreams: list[str] = []
 
-    async def listen(stack: Any, where: str, upstream: str, ask: Any) -> str:
+    async def listen(stack: Any, where: str, upstream: str, ask: Any, bridge: Any) -> Any:
         upstreams.append(upstream)
-        return await serve_dns(stack, where, upstream, ask)
+        return await serve_dns(stack, where, upstream, ask, bridge)
 
     def build(told: DriverSettings) -> Recorder:
         options.append(told)
@@ -125,7 +125,7 @@ async def test_a_whole_agent_does_what_each_setting_says(tmp_path: Path, monkeyp
 
         (told,) = options
         assert told.data == tmp_path / "data"
-        assert told.publish_address == "127.0.0.8"
+        assert told.publish == ("127.0.0.8",)
         assert told.reach == "127.0.0.6"
         assert told.allow_privileged
         assert told.allow_host_paths

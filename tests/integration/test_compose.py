@@ -257,6 +257,72 @@ def test_checks_and_port_forward_reach_a_task_on_the_machines_loopback(project: 
     project.raftsman("rm", "-y", "checked")
 
 
+ASKS = """
+name: asks-{number}
+type: batch
+count: 6
+placement: spread
+needs: [web]
+network_mode: {network}
+tasks:
+  first: {{role: init, image: {image}, command: [sh, -c, 'true'], resources: {{cpu: 50m, memory: 16Mi}}}}
+  asks:
+    image: {image}
+    command:
+    - sh
+    - -c
+    - set -e; wget -qO- http://web.service.raftsman:$WEB_SERVICE_PORT/; wget -qO- http://web:$WEB_SERVICE_PORT/
+    resources: {{cpu: 50m, memory: 32Mi}}
+"""
+
+
+def test_tasks_find_each_other_by_name_whichever_agent_runs_them(project: Project) -> None:
+    holders = agents_at_the_bridge(project)
+    if not holders:
+        pytest.skip("port 53 of the engine's bridge is somebody else's, for example another compose cluster's")
+    (holder,) = holders
+    network = f"{PROJECT}-named"
+    docker("network", "create", network)
+    try:
+        web = project.folder / "web.yaml"
+        web.write_text(
+            f"name: web\nimage: {IMAGE}\nports: [{{label: http, to: 80}}]\n"
+            "command: [sh, -c, 'echo found > /tmp/index.html; exec httpd -f -p 80 -h /tmp']\n"
+            "resources: {cpu: 100m, memory: 32Mi}\n"
+        )
+        project.raftsman("run", str(web))
+        for number, where in enumerate(("bridge", network)):
+            all_hear(project, number, where)
+        docker("kill", holder)  # another one answers in its stead
+        eventually(lambda: agents_at_the_bridge(project))
+        all_hear(project, 2, "bridge")
+        docker("start", holder)
+        eventually(lambda: len(project.ready_nodes()) == 3)
+        project.raftsman("rm", "-y", "web")
+    finally:
+        for task in docker("ps", "-aq", "--filter", f"network={network}").split():
+            docker("rm", "-f", task)
+        docker("network", "rm", network)
+
+
+def all_hear(project: Project, number: int, network: str) -> None:
+    """Six instances, on every agent that is there."""
+    job = project.folder / "asks.yaml"
+    job.write_text(ASKS.format(number=number, image=IMAGE, network=network))
+    project.raftsman("run", str(job))  # until all have ended well
+    project.raftsman("rm", "-y", f"asks-{number}")
+
+
+def agents_at_the_bridge(project: Project) -> list[str]:
+    """Containers of agents that have the bridge's address, of those that run."""
+    running = docker(
+        "ps", "-q", "--filter", f"label=com.docker.compose.project={project.name}",
+        "--filter", "label=com.docker.compose.service=agent",
+    ).split()  # fmt: skip
+    said = {one: subprocess.run(["docker", "logs", one], capture_output=True, text=True).stderr for one in running}
+    return [one for one in running if '"dns_at_bridge"' in said[one]]
+
+
 def test_agents_can_be_scaled(project: Project) -> None:
     project.compose("up", "-d", "--no-build", "--scale", "agent=5")
     eventually(lambda: len(project.ready_nodes()) == 5)

@@ -86,7 +86,7 @@ def test_three_nodes_have_three_engines_and_run_a_spread_job_inside_them(project
     file = project.folder / "job.yaml"
     file.write_text(
         f"name: everywhere\nimage: {IMAGE}\ncount: 3\nplacement: spread\n"
-        "command: [sh, -c, 'echo I am here; httpd -f -p $RAFTSMAN_PORT_HTTP']\n"
+        "command: [sh, -c, 'echo I am here > /tmp/index.html; httpd -f -p $RAFTSMAN_PORT_HTTP -h /tmp']\n"
         "resources: {cpu: 100m, memory: 32Mi}\nports: [{label: http}]\n"
         "health: {tcp: http, interval: 1s}\n"
     )
@@ -94,6 +94,14 @@ def test_three_nodes_have_three_engines_and_run_a_spread_job_inside_them(project
     found = {one: containers(project, one) for one in ENGINES}
     assert [len(ids) for ids in found.values()] == [1, 1, 1], found
     assert not docker("ps", "-q", "--filter", "label=raftsman.job=everywhere"), "one of them runs on the host's engine"
+
+    # From each engine the others are reached by name.
+    file.write_text(
+        f"name: asks\ntype: batch\nimage: {IMAGE}\ncount: 3\nplacement: spread\nneeds: [everywhere]\n"
+        "command: [sh, -c, 'wget -qO- http://everywhere.service.raftsman:$EVERYWHERE_SERVICE_PORT/']\n"
+        "resources: {cpu: 100m, memory: 32Mi}\n"
+    )
+    project.raftsman("run", str(file))  # until all have ended well
 
     # An agent's death touches nothing: the next one finds its engine and adopts.
     victim = project.container("agent-dind-1")

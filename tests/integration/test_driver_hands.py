@@ -335,7 +335,13 @@ async def test_what_the_engine_cannot_see_is_not_copied_as_if_it_were_empty(room
 
 @pytest.mark.parametrize(
     ("path", "directory", "said"),
-    [("/tmp/none/x", False, "no directory"), ("/bin/sh", True, "is a file"), ("/tmp/none/", False, "no directory")],
+    [
+        ("/tmp/none/x", False, "no directory"),
+        ("/bin/sh", True, "is a file"),
+        ("/tmp/none/", False, "no directory"),
+        ("/bin/sh/", False, "no directory /bin/sh/"),
+        ("/bin/sh/x", False, "there is no .*/bin/sh"),
+    ],
 )
 async def test_a_copy_that_cannot_land_says_why(room: Room, path: str, directory: bool, said: str) -> None:
     with pytest.raises(HandsError, match=said):
@@ -343,8 +349,9 @@ async def test_a_copy_that_cannot_land_says_why(room: Room, path: str, directory
 
 
 async def test_what_is_not_there_cannot_be_copied(room: Room) -> None:
-    with pytest.raises(HandsError, match="there is no /nowhere"):
-        await room.hands.copy_out(room.name, "/nowhere")
+    for path in ("/nowhere", "/bin/sh/x", "/bin/sh/"):
+        with pytest.raises(HandsError, match=f"there is no {path}"):
+            await room.hands.copy_out(room.name, path)
 
 
 # ---------------------------------------------------------------------------- connections, usage, times

@@ -159,6 +159,10 @@ async def test_files_go_both_ways(cluster: LocalCluster, job: str, tmp_path: Pat
     assert (tmp_path / "back" / "run").stat().st_mode & 0o777 == 0o750
     code, _, err = await raftsman(cluster, "cp", f"{job}/0:/nowhere", str(tmp_path))
     assert (code, "there is no /nowhere" in err) == (1, True)
+    os.mkfifo(source / "pipe")
+    code, _, err = await raftsman(cluster, "cp", str(source / "pipe"), f"{job}/0:{there}/pipe")
+    assert (code, "nothing was copied" in err) == (1, True), "what was named is left out"
+    assert (await raftsman(cluster, "cp", str(source), f"{job}/0:{there}/again"))[0] == 0, "other files are there"
 
 
 @pytest.mark.parametrize("job", ["box", "proc"])

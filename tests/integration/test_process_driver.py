@@ -315,12 +315,13 @@ async def test_a_driver_that_cannot_be_used_says_of_nothing_that_it_can_do_it(tm
         (spec_of(), "has no command for the process driver"),
         (spec_of("run", user="no-such-user"), "user 'no-such-user' does not exist on this node"),
         (spec_of("run", "a\0b"), "contains a NUL byte"),
+        (spec_of("true", work_dir="/no/such"), "its working directory /no/such: No such file or directory"),
         (
             replace(spec_of("run"), task=replace(task_of("run"), mounts=(MountSpec(source="/", target="/x"),))),
             "has no 'volumes'",
         ),
     ],
-    ids=["no command", "unknown user", "NUL", "mounts"],
+    ids=["no command", "unknown user", "NUL", "working directory", "mounts"],
 )
 async def test_what_can_never_run_here_is_refused_for_good(driver: ProcessDriver, spec: RunSpec, reason: str) -> None:
     with pytest.raises(StartError, match=reason) as caught:

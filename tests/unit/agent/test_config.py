@@ -223,3 +223,16 @@ def test_bad_declarations_are_told_by_name(flag: str, value: Any, says: str) -> 
     with pytest.raises(StartupError, match=flag) as caught:
         load({**GOOD, flag: value})
     assert says in caught.value.message
+
+
+@pytest.mark.parametrize("where", ["auto", "off", "bridge", "127.0.0.1:0", "[::1]:53", "dns-1:53"])
+def test_dns_listens_at_a_word_or_an_address_with_its_port(where: str) -> None:
+    assert load({**GOOD, "dns": where}).dns == where
+
+
+@pytest.mark.parametrize("where", ["10.0.0.1", "10.0.0.1:99999", "a b:53", "-x:53", ":53"])
+def test_dns_that_listens_nowhere_is_refused_with_the_words_that_there_are(where: str) -> None:
+    with pytest.raises(StartupError, match=r"--dns: .*; expected auto, off, bridge or address:port"):
+        load({**GOOD, "dns": where})
+    with pytest.raises(StartupError, match=r"--dns-upstream: .*; expected system or address:port"):
+        load({**GOOD, "dns_upstream": "resolver:53"})

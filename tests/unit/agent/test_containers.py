@@ -5,17 +5,20 @@ from __future__ import annotations
 import io
 import struct
 import tarfile
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import docker.errors
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import env_file, pins
 from agent.driver import InlineFile, RunId, RunSpec, StartError
-from agent.drivers import docker_arguments, docker_files, docker_sandbox
+from agent.drivers import docker_arguments, docker_files, docker_networks, docker_sandbox, docker_start
 from agent.drivers.docker_arguments import Engine, repository
 from agent.drivers.docker_images import _failed, _Progress
 from agent.drivers.fake import FakeDriver
@@ -159,6 +162,12 @@ def test_files_go_where_they_lie_also_where_nothing_else_can_be_written() -> Non
         ("/", [("etc/app/a", 0o444)]),
         ("/data", [("x/b", 0o600)]),
     ]
+    written = (InlineFile(target="//etc/./app/a", data=b"1"), InlineFile(target="//data/./x/b", data=b"2", mode=0o600))
+    odd = replace(task, mounts=(MountSpec(source="v", target="/data/", read_only=False),))
+    assert [(root, names(data)) for root, data in docker_files.archives(replace(plain, task=odd, files=written))] == [
+        ("/", [("etc/app/a", 0o444)]),
+        ("/data/", [("x/b", 0o600)]),
+    ]
     sealed = replace(plain, task=replace(task, container=ContainerSpec(read_only=True)))
     assert docker_files.own_volumes(sealed) == ["/etc/app"]
     assert [root for root, _ in docker_files.archives(sealed)] == ["/data", "/etc/app"]
@@ -172,7 +181,7 @@ def test_an_engine_that_can_mounts_a_directory_of_a_volume_itself() -> None:
     mount = MountSpec(source="v", target="/data", read_only=True, sub_path="a/b")
     host = MountSpec(source="/srv", target="/srv", sub_path="x")
     task = replace(task_of("run", image="x"), mounts=(mount, host))
-    made = docker_arguments.arguments(spec_of(task), Engine(), "127.0.0.1", {})["host"]
+    made = docker_arguments.arguments(spec_of(task), Engine(), ["127.0.0.1"], {})["host"]
     assert made["mounts"] == [
         {
             "Type": "volume",
@@ -188,14 +197,129 @@ def test_an_engine_that_can_mounts_a_directory_of_a_volume_itself() -> None:
 def test_paths_in_memory_have_the_size_the_mode_and_the_owner_that_were_asked_for() -> None:
     paths = (TmpfsSpec(target="/run"), TmpfsSpec(target="/x", size_mib=1, mode=0o750, uid=7, gid=8))
     task = replace(task_of("run", image="x"), container=ContainerSpec(tmpfs=paths))
-    made = docker_arguments.arguments(spec_of(task), Engine(), "127.0.0.1", {})["host"]
+    made = docker_arguments.arguments(spec_of(task), Engine(), ["127.0.0.1"], {})["host"]
     assert made["tmpfs"] == {"/run": "", "/x": "size=1048576,mode=750,uid=7,gid=8"}
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ('exec: "run": executable file not found in $PATH', "command 'run' not found in image x: "),
+        ('exec: "/run": stat /run: no such file or directory', "command 'run' not found in image x: "),
+        ('exec: "/etc": permission denied', "command 'run' cannot be run in image x: "),
+        (
+            'error mounting "tmpfs" to rootfs at "/proc/x": mkdir /merged/proc/x: no such file or directory',
+            "a volume or tmpfs cannot be mounted where it was asked for: ",
+        ),
+        ("source /merged/etc/passwd is not directory", "a volume or tmpfs cannot be mounted where it was asked for: "),
+        (
+            'exec failed: chdir to cwd ("/root") set in config.json failed: permission denied',
+            "the working directory '/root' cannot be entered: ",
+        ),
+    ],
+)
+def test_what_keeps_a_container_from_starting_is_told_for_what_it_is(said: str, reason: str) -> None:
+    error = docker_start._start_error(spec_of(replace(task_of("run", image="x"), work_dir="/root")), said)
+    assert (error.reason, error.permanent) == (reason + said, True)
+
+
+def test_groups_that_start_together_make_the_image_of_their_networks_holder_once() -> None:
+    class Slow:
+        """An engine that takes in an image while others ask for it."""
+
+        def __init__(self) -> None:
+            self.imports = 0
+            self.asked = 0
+            self.lock = threading.Lock()
+            self.asking = threading.Barrier(4)
+
+        def inspect_image(self, _name: str) -> None:
+            if self.imports:
+                return
+            with self.lock:
+                first = self.asked < 4
+                self.asked += 1
+            if first:
+                self.asking.wait(10)  # all see that it is not there
+            raise docker.errors.NotFound("no such image")
+
+        def import_image_from_data(self, *_image: object, **_names: object) -> None:
+            self.imports += 1
+
+    engine = Slow()
+    threads = [threading.Thread(target=docker_sandbox.make_image, args=(engine, "amd64")) for _ in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert engine.imports == 1
+
+
+# ---------------------------------------------------------------------------- networks
+
+
+class Networks:
+    """As far as an engine tells of them."""
+
+    def __init__(self, **known: dict[str, Any]) -> None:
+        self.known = known
+        self.asked: list[str] = []
+
+    def inspect_network(self, name: str) -> dict[str, Any]:
+        self.asked.append(name)
+        if name not in self.known:
+            raise docker.errors.NotFound(f"network {name} not found")
+        return self.known[name]
+
+
+@pytest.mark.parametrize(
+    ("config", "address"),
+    [
+        ([{"Subnet": "172.17.0.0/16", "Gateway": "172.17.0.1"}], "172.17.0.1"),
+        ([{"Subnet": "10.9.0.0/24"}], "10.9.0.1"),
+        ([{"Subnet": "fd00::/64", "Gateway": "fd00::1"}, {"Subnet": "10.9.0.0/24", "Gateway": "10.9.0.7"}], "10.9.0.7"),
+        ([{"Subnet": "fd00::/64"}], ""),
+        (None, ""),
+    ],
+)
+def test_where_the_machine_is_in_the_bridge_network(config: Any, address: str) -> None:
+    assert docker_networks.gateway(Networks(bridge={"IPAM": {"Config": config}})) == address  # type: ignore[arg-type]
+
+
+def test_an_engine_without_a_bridge_network_has_no_address_there() -> None:
+    assert docker_networks.gateway(Networks()) == ""  # type: ignore[arg-type]
+
+
+def test_containers_ask_the_agent_for_names_where_they_reach_it() -> None:
+    engine = Networks(
+        mine={"Driver": "bridge", "Internal": False},
+        walled={"Driver": "bridge", "Internal": True},
+        beside={"Driver": "macvlan", "Internal": False},
+    )
+    asked = {}
+    for mode in ("bridge", "host", "none", "mine", "walled", "beside", "absent"):
+        spec = spec_of(task_of("run", image="x"), resolver="172.17.0.1", network_mode=mode)
+        spec = docker_networks.reaches_gateway(engine, spec)  # type: ignore[arg-type]
+        host = docker_arguments.arguments(spec, Engine(), ["127.0.0.1"], {})["host"]
+        assert ("dns_search" in host) == ("dns" in host)
+        asked[mode] = host.get("dns")
+    there = ["172.17.0.1"]
+    assert asked == {
+        "bridge": there, "host": None, "none": None, "mine": there, "walled": None, "beside": None, "absent": there,
+    }  # fmt: skip
+    assert engine.asked == ["mine", "walled", "beside", "absent"], "the engine is asked only where it may be otherwise"
+
+
+def test_a_port_binds_every_address_that_it_is_published_at() -> None:
+    spec = spec_of(task_of("run", image="x"), ports=(PortBinding(label="http", host_port=20_000, to=80),))
+    host = docker_arguments.arguments(spec, Engine(), ["127.0.0.1", "172.17.0.1"], {})["host"]
+    assert host["port_bindings"] == {"80/tcp": [("127.0.0.1", 20_000), ("172.17.0.1", 20_000)]}
 
 
 @pytest.mark.parametrize(("signal", "asked"), [("SIGTERM", None), ("SIGINT", "SIGINT")])
 def test_an_image_says_how_it_is_stopped_unless_the_job_does(signal: str, asked: str | None) -> None:
     task = replace(task_of("run", image="x"), stop=StopPolicy(signal=signal))
-    assert docker_arguments.arguments(spec_of(task), Engine(), "127.0.0.1", {})["stop_signal"] == asked
+    assert docker_arguments.arguments(spec_of(task), Engine(), ["127.0.0.1"], {})["stop_signal"] == asked
 
 
 @pytest.mark.parametrize(

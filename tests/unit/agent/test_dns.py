@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import ipaddress
+import socket
 import struct
+import threading
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agent.dns import wire, zone
+from agent.dns import hosts, listen, wire, zone
+from agent.dns.bridge import BridgeDns
 from agent.dns.server import DnsServer
+from agent.dns.told import Told
 from agent.dns.wire import Code, Malformed, Query, Type
 from agent.dns.zone import Known
+from agent.driver import DriverUnavailableError
+from orchestrator.contract.errors import StartupError
 from orchestrator.contract.model import AllocationId, Protocol, Service, ServiceInstance, ServiceName
 
 
@@ -162,7 +171,7 @@ def test_no_name_and_no_size_breaks_an_answer(name: tuple[bytes, ...], kind: int
     lowered = tuple(label.lower() for label in name)
     query = Query(id=3, recursion=True, name=lowered, type=kind, class_=1, question=question, udp_bytes=size)
     wanted = zone.target(query.name)
-    answer = zone.own(query) if wanted is None else zone.answer(query, wanted, Known(service=WEB))
+    answer = zone.own(query) if wanted is None else zone.answer(query, wanted, Known(service=WEB), {})
     written = wire.write(query, answer, limit=query.udp_limit)
     assert len(written) <= max(512, query.udp_limit)
     assert Reply(written).question == b".".join(name)
@@ -256,9 +265,52 @@ async def test_an_old_answer_says_how_old_it_is_to_who_can_hear_it() -> None:
     assert b"last confirmed" not in (await asked.ask("web.service.raftsman", edns=1232)).data
 
 
-async def test_a_node_that_is_known_by_name_is_an_alias() -> None:
+async def test_nodes_that_are_known_by_name_are_their_addresses_where_this_machine_knows_them() -> None:
+    at = ("n1.example", "10.0.0.9", "n2.example", "n3.raftsman", "n1.example")
+    instances = tuple(instance(number, address, 80 + number) for number, address in enumerate(at))
+    asked = Asked(Service(namespace="default", name="web", declared=True, instances=instances))
+    questions: list[str] = []
+
+    def ask(name: str) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, ...]:
+        questions.append(name)
+        return (ipaddress.ip_address("10.0.0.1"), ipaddress.ip_address("fd00::1")) if name == "n1.example" else ()
+
+    asked.server = DnsServer(asked.lookup, ask=ask)
+    assert (await asked.ask("web.service.raftsman")).addresses == {"10.0.0.1", "10.0.0.9"}
+    assert (await asked.ask("web.service.raftsman", Type.AAAA)).addresses == {"fd00::1"}
+    found = await asked.ask("web.service.raftsman", Type.SRV)
+    assert (80, b"n1.example") in found.targets and (82, b"n2.example") in found.targets
+    told = [name for name, kind, _, _ in found.sections[2] if kind in (Type.A, Type.AAAA)]
+    assert sorted(told) == [b"0a000009.addr.raftsman", b"n1.example", b"n1.example"]
+    assert sorted(questions) == ["n1.example", "n2.example"], "each once, and never one of our own zone"
+
+
+async def test_a_resolver_that_does_not_answer_holds_up_one_answer_for_a_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hosts, "PATIENCE_S", 0.05)
+    named = Service(namespace="default", name="web", declared=True, instances=(instance(0, "n1.example", 9),))
+    asked, hung, calls = Asked(named), threading.Event(), []
+
+    def ask(name: str) -> tuple[ipaddress.IPv4Address]:
+        calls.append(name)
+        hung.wait(30)
+        return (ipaddress.IPv4Address("10.0.0.1"),)
+
+    asked.server = DnsServer(asked.lookup, ask=ask)
+    for _ in range(2):
+        assert [kind for _, kind, _, _ in (await asked.ask("web.service.raftsman")).sections[0]] == [Type.CNAME]
+    assert calls == ["n1.example"], "nobody asks beside a question that is on its way"
+    hung.set()
+    async with asyncio.timeout(10):
+        while not (await asked.ask("web.service.raftsman")).addresses:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_node_that_is_known_by_name_and_not_to_this_machine_is_an_alias() -> None:
     named = Service(namespace="default", name="web", declared=True, instances=(instance(0, "n1.example", 9),))
     asked = Asked(named)
+    asked.server = DnsServer(asked.lookup, ask=lambda _name: ())
     ((_, kind, _, data),) = (await asked.ask("web.service.raftsman")).sections[0]
     assert (kind, data) == (Type.CNAME, wire.encode_name((b"n1", b"example")))
     assert (await asked.ask("web.service.raftsman", Type.SRV)).targets == {(9, b"n1.example")}
@@ -337,3 +389,144 @@ async def test_a_free_port_is_one_that_is_free_for_both_protocols(monkeypatch: p
     taken = 1
     with pytest.raises(OSError, match="in use"):
         await DnsServer(nobody).start("127.0.0.1", 5_399)
+
+
+# ---------------------------------------------------------------------------- at the bridge
+
+
+class AtBridge:
+    """One agent's share in the address, which is a loopback one here."""
+
+    def __init__(self, port: int, cluster_id: str = "one", address: str = "127.0.0.1") -> None:
+        self.address: str | Exception = address
+        self.asked = 0
+        self.server = DnsServer(Asked(WEB).lookup, cluster_id=lambda: cluster_id)
+        self.dns = BridgeDns(self.server, self.find, cluster_id=lambda: cluster_id, machine=False, port=port)
+
+    async def find(self) -> str:
+        self.asked += 1
+        if isinstance(self.address, Exception):
+            raise self.address
+        return self.address
+
+
+def free_port() -> int:
+    """For both protocols."""
+    for _ in range(100):
+        with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            tcp.bind(("127.0.0.1", 0))
+            with contextlib.suppress(OSError):
+                udp.bind(tcp.getsockname())
+                port: int = tcp.getsockname()[1]
+                return port
+    raise AssertionError("no port is free for both protocols")
+
+
+@contextlib.asynccontextmanager
+async def at_bridge(*cluster_ids: str) -> AsyncIterator[list[AtBridge]]:
+    port = free_port()
+    made = [AtBridge(port, one) for one in cluster_ids]
+    try:
+        yield made
+    finally:
+        for one in made:
+            await one.server.close()
+
+
+async def test_agents_of_one_cluster_share_the_address_and_the_next_has_it_when_the_first_ends() -> None:
+    async with at_bridge("ONE", "ONE") as (first, second):
+        assert await first.dns.take() and not await second.dns.take()
+        assert await first.dns.resolver() == await second.dns.resolver() == "127.0.0.1"
+        assert first.server.answered == 1, "the second asked whether it is one of its own"
+        trying = asyncio.create_task(second.dns.keep_trying())
+        await first.server.close()
+        async with asyncio.timeout(30):
+            await trying
+        assert await second.dns.take()
+        third = AtBridge(second.dns._port, "ONE")
+        assert await third.dns.resolver() == "127.0.0.1"
+        assert second.server.answered == 1
+
+
+async def test_nobody_is_sent_to_another_clusters_dns_or_to_a_strangers() -> None:
+    async with at_bridge("one", "two", "") as (first, second, unnamed):
+        assert await first.dns.take()
+        assert await second.dns.resolver() == ""
+        assert await unnamed.dns.resolver() == "", "it does not know yet whose it is"
+    async with at_bridge("one", "one") as (mine, _):
+        stranger = DnsServer(Asked(WEB).lookup)  # of no cluster, like a resolver that somebody runs there
+        await stranger.start("127.0.0.1", mine.dns._port)
+        try:
+            assert await mine.dns.resolver() == ""
+            assert stranger.answered == 1
+        finally:
+            await stranger.close()
+
+
+async def test_an_engine_that_is_down_or_has_another_bridge_is_asked_again() -> None:
+    async with at_bridge("one") as (agent,):
+        agent.address = DriverUnavailableError("the engine does not answer")
+        assert await agent.dns.resolver() == ""
+        agent.address = "192.0.2.77"  # of no interface of this machine
+        assert await agent.dns.resolver() == ""
+        agent.address = "127.0.0.1"
+        assert await agent.dns.resolver() == "127.0.0.1"
+        assert agent.asked == 3
+
+
+async def test_a_clusters_name_is_there_without_addresses() -> None:
+    server = DnsServer(Asked(WEB).lookup, cluster_id=lambda: "Ab-1")
+    for name, code in (("ab-1.cluster.raftsman", Code.NOERROR), ("x.cluster.raftsman", Code.NXDOMAIN)):
+        reply = Reply(await server.answer(query_bytes(name), udp=True))
+        assert (reply.code, reply.sections[0]) == (code, [])
+    assert not wire.exists(await server.answer(query_bytes("example.com"), udp=True)), "no authority for it"
+
+
+# ---------------------------------------------------------------------------- what an operator says
+
+
+async def test_where_it_listens_and_whom_containers_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    monkeypatch.setattr(listen, "PORT", port)  # an ordinary user may not have 53
+    monkeypatch.setattr(listen, "USUAL", ("127.0.0.1", port))
+    monkeypatch.setattr(listen, "system_resolver", lambda: None)
+    there = listen.Bridge(address=AtBridge(port).find, machine=False, cluster_id=lambda: "one")
+    bridge = Told(address=f"127.0.0.1:{port}", resolver="127.0.0.1")
+    for where, upstream, told in (
+        ("off", "", Told()),
+        ("auto", "", Told(address=f"127.0.0.1:{port}")),
+        (f"127.0.0.1:{port}", "127.0.0.9:53", Told(address=f"127.0.0.1:{port}")),  # loopback: each has its own
+    ):
+        async with contextlib.AsyncExitStack() as stack:
+            telling = await listen.serve_dns(stack, where, upstream, Asked(WEB).lookup, there)
+            assert await telling() == told, where
+        await asyncio.sleep(0)  # its socket closes in the next turn
+    async with contextlib.AsyncExitStack() as stack:
+        telling = await listen.serve_dns(stack, f"localhost:{port}", "", Asked(WEB).lookup, there)
+        assert (await telling()).address in (f"127.0.0.1:{port}", f"[::1]:{port}")
+    await asyncio.sleep(0)
+    async with contextlib.AsyncExitStack() as stack:
+        monkeypatch.setattr(listen, "BridgeDns", functools.partial(BridgeDns, port=port))
+        telling = await listen.serve_dns(stack, "bridge", "", Asked(WEB).lookup, there)
+        assert await telling() == bridge
+
+
+@pytest.mark.parametrize(
+    ("where", "upstream", "with_bridge", "said"),
+    [
+        ("bridge", "", False, "takes --driver docker"),
+        ("bridge", "127.0.0.1:53", True, "this agent's own --dns"),
+        ("bridge", "system", True, "names no nameserver"),
+        ("127.0.0.1:5399", "127.0.0.1:5399", False, "this agent's own --dns"),
+        ("203.0.113.7:5399", "", False, "cannot listen on --dns 203.0.113.7:5399"),
+        ("no.such.host.invalid:5399", "", False, "cannot listen on --dns no.such.host.invalid:5399"),
+    ],
+)
+async def test_what_cannot_be_is_refused_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, where: str, upstream: str, with_bridge: bool, said: str
+) -> None:
+    monkeypatch.setattr(listen, "system_resolver", lambda: None)
+    bridge = listen.Bridge(address=AtBridge(1).find, machine=False, cluster_id=lambda: "one") if with_bridge else None
+    async with contextlib.AsyncExitStack() as stack:
+        with pytest.raises(StartupError, match=said):
+            await listen.serve_dns(stack, where, upstream, Asked(WEB).lookup, bridge)

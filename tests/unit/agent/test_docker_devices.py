@@ -101,8 +101,8 @@ def test_a_container_gets_its_devices_and_declared_ones_are_asked_of_nobody() ->
     spec = spec_of(ONE, "fake-n1-0", OTHER)
     assert real_devices(spec) == [ONE, OTHER]
     made = docker_cdi.request(real_devices(spec), discovered(ONE, OTHER))
-    assert arguments(spec, Facts(), "", {}, made)["host"]["device_requests"] == [BY_CDI]
-    assert "device_requests" not in arguments(spec_of("fake-n1-0"), Facts(), "", {})["host"]
+    assert arguments(spec, Facts(), (), {}, made)["host"]["device_requests"] == [BY_CDI]
+    assert "device_requests" not in arguments(spec_of("fake-n1-0"), Facts(), (), {})["host"]
 
 
 class Engine:

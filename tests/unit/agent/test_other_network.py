@@ -17,7 +17,7 @@ from agent.config import AgentSettings
 from agent.daemon import Agent
 from agent.drivers import docker_hands
 from agent.hands import HandsError
-from agent.other_network import MACHINE, connect_in, step_into_machine
+from agent.other_network import MACHINE, bound_at, connect_in, datagrams_to, step_into_machine
 from agent.store import Store
 from orchestrator.contract.errors import StartupError
 from orchestrator.contract.health import CheckKind, CheckSpec
@@ -132,6 +132,29 @@ async def test_a_socket_that_nobody_waits_for_any_more_is_closed(
             await asyncio.sleep(0.01)
 
 
+async def test_listening_in_the_machines_network_and_asking_there(elsewhere: Elsewhere) -> None:
+    tcp, udp = await bound_at("127.0.0.9", 5353, machine=True)
+    asking = await datagrams_to("127.0.0.9", 5353, machine=True)
+    here = await datagrams_to("127.0.0.9", 5353, machine=False)
+    loop = asyncio.get_running_loop()
+    try:
+        with pytest.raises(OSError, match="in use"):
+            await bound_at("127.0.0.9", 5353, machine=True)
+        with pytest.raises(OSError, match="refused"):  # it is there and nowhere else
+            here.send(b"x")
+            here.setblocking(True)
+            here.recv(1)
+        asking.send(b"question")
+        async with asyncio.timeout(10):
+            assert await loop.sock_recv(udp, 100) == b"question"
+            with await connect_in(1, elsewhere.http):  # somebody in the same network
+                pass
+        assert tcp.getsockname() == ("127.0.0.9", 5353)
+    finally:
+        for one in (tcp, udp, asking, here):
+            one.close()
+
+
 def published(port: int) -> dict[str, Any]:
     return {
         "Id": "x", "State": {"Pid": 0}, "HostConfig": {"NetworkMode": "bridge"},
@@ -162,7 +185,7 @@ async def test_an_agent_that_cannot_step_into_its_machine_says_what_it_lacks(
     monkeypatch.setattr(other_network, "PROC", tmp_path)  # where nobody is
     settings = AgentSettings(peers="127.0.0.1:1", data=tmp_path, insecure=True, driver="fake", reach=MACHINE)  # type: ignore[arg-type]
     with pytest.raises(StartupError, match=r"machine's network: No such file.*pid: host.*CAP_SYS_ADMIN"):
-        await Agent(settings)._drivers("127.0.0.1", Store(tmp_path))
+        await Agent(settings)._drivers(Store(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,13 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
-from agent import clearing
+from agent import across, clearing
 from agent.driver import DriverUnavailableError, Exit, Instance, InstanceState, LogsGoneError, RunId, RunSpec, run_name
 from agent.lookout import RETRY_S
 from agent.output import LOOK_S
 from agent.reconcile import Resize
 from agent.records import Record
+from agent.steady import wall_ms
 from orchestrator.contract.model import (
     AllocState,
     AssignmentKey,
@@ -288,6 +289,29 @@ async def test_nobodys_runs_are_removed_only_after_a_full_set_and_only_this_node
     assert bench.driver.removals == [name_of(nobodys)]
     assert await bench.driver.list("other") == (foreign,)
     assert neighbours in await bench.driver.list(CLUSTER)
+
+
+async def test_what_a_node_left_that_does_not_come_back_is_taken_away_in_the_end(bench: Bench) -> None:
+    now_ms, week_ms = wall_ms(), across.LEFT_MS + 60_000
+
+    def left(job: str, ended_ms: int, *, node: str = "gone", restarts: int = 0) -> Instance:
+        one = planted(key_of(job), node=node)
+        run = replace(one.run, restarts=restarts)
+        exit_ = Exit(code=1, ended_ms=ended_ms) if ended_ms else None
+        state = InstanceState.EXITED if ended_ms else InstanceState.RUNNING
+        return replace(one, name=run_name(CLUSTER, run), run=run, state=state, exit=exit_)
+
+    goes_on = [left("again", now_ms - week_ms), left("again", 0, restarts=1)]
+    kept = [*goes_on, left("lately", now_ms - week_ms // 2), left("mine", now_ms - week_ms, node=NODE)]
+    gone = [left("old", now_ms - week_ms - 1), left("old", now_ms - week_ms, restarts=1)]
+    for one in (*kept, *gone):
+        bench.driver.plant(one)
+    await until(lambda: len(bench.driver.removals) == 2, "the removals")
+    before = len(bench.driver.removals)
+    await bench.supervisor.lookout.refresh("fake")
+    assert len(bench.driver.removals) == before
+    assert set(bench.driver.removals) == {one.name for one in gone}
+    assert {one.name for one in await bench.driver.list(CLUSTER)} == {one.name for one in kept}
 
 
 async def test_what_a_full_set_no_longer_names_is_stopped_removed_and_forgotten(bench: Bench) -> None:

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.discovery import Directory
+from agent.dns.told import Told
 from agent.driver import RunId, StartError
 from agent.records import Record
 from agent.runspec import NodeFacts, run_spec
@@ -450,7 +451,7 @@ async def test_a_start_waits_for_what_it_needs_and_then_says_where_it_is(side: S
     spec = run_spec(
         record, record.assignment.group.tasks[0], "c", NodeFacts(node_id="n", name="n", address="a", api="")
     )
-    env = dict(side.side.dress(spec, record).env)
+    env = dict((await side.side.dress(spec, record)).env)
     assert env["RAFTSMAN_SERVICE_MY_DB"] == "10.0.0.1:5432,[fd00::1]:5432"
     assert (env["MY_DB_SERVICE_HOST"], env["MY_DB_SERVICE_PORT"]) == ("10.0.0.1", "mine")
     assert side.side.board.find(env["RAFTSMAN_WORKLOAD_TOKEN"]) == run_of(record)
@@ -464,10 +465,10 @@ async def test_a_container_that_could_never_say_it_is_ready_is_not_started(tmp_p
     facts = NodeFacts(node_id="n", name="n", address="a", api="")
     spec = run_spec(record, record.assignment.group.tasks[0], "c", facts)
     with pytest.raises(StartError, match="--workload-dir") as refused:
-        made.side.dress(spec, record)
+        await made.side.dress(spec, record)
     assert refused.value.permanent
     made.side._mounted = lambda: True
-    dressed = made.side.dress(spec, record)
+    dressed = await made.side.dress(spec, record)
     assert dressed.workload_dir == str(tmp_path / "s")
     assert dict(dressed.env)["RAFTSMAN_WORKLOAD_SOCKET"] == "/run/raftsman/agent.sock"
     await made.side.close()
@@ -489,10 +490,14 @@ async def test_a_task_is_told_of_dns_where_it_can_ask_there(
     record = record_of(image=image)
     group = replace(record.assignment.group, network_mode=network)
     record = replace(record, assignment=replace(record.assignment, group=group))
-    side.side._dns = dns
+
+    async def as_said() -> Told:
+        return Told(address=dns)
+
+    side.side._dns = as_said
     facts = NodeFacts(node_id="n", name="n", address="a", api="")
     spec = run_spec(record, record.assignment.group.tasks[0], "c", facts)
-    assert dict(side.side.dress(spec, record).env).get("RAFTSMAN_DNS") == (dns if told else None)
+    assert dict((await side.side.dress(spec, record)).env).get("RAFTSMAN_DNS") == (dns if told else None)
 
 
 async def test_an_agent_without_a_place_for_its_socket_works_without_one_unless_it_was_named(tmp_path: Path) -> None:
@@ -500,7 +505,7 @@ async def test_an_agent_without_a_place_for_its_socket_works_without_one_unless_
     made = Side(tmp_path / "file" / "s", record_of())
     await made.side.start()
     spec = run_spec(record_of(), task_of("x"), "c", NodeFacts(node_id="n", name="n", address="a", api=""))
-    assert "RAFTSMAN_WORKLOAD_SOCKET" not in dict(made.side.dress(spec, record_of()).env)
+    assert "RAFTSMAN_WORKLOAD_SOCKET" not in dict((await made.side.dress(spec, record_of())).env)
     await made.side.close()
     made = Side(tmp_path / "file" / "s", record_of())
     made.side._needed = True

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from orchestrator.cli import log_merge
 from orchestrator.cli.log_merge import HELD, Line, lines, merged
+from orchestrator.cli.logs import told
 
 
 @dataclass
@@ -116,3 +117,9 @@ async def test_what_fails_is_raised_after_what_the_others_say() -> None:
             found.append(line.text)
     assert found == [b"half", b"whole"]
     assert isinstance(caught.value.exceptions[0], ValueError)
+
+
+def test_whose_output_cannot_be_had_is_named_once() -> None:
+    assert told("web/main/0", "web/main/0 task b has no output") == "web/main/0 task b has no output"
+    assert told("web/main/0", "no answer within 30 s") == "web/main/0: no answer within 30 s"
+    assert told("web/main/1", "web/main/10 is gone") == "web/main/1: web/main/10 is gone"

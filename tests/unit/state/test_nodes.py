@@ -20,7 +20,7 @@ from orchestrator.state.commands import (
     SetFeatureLevel,
     WriteAnswer,
 )
-from orchestrator.state.features import OWNED_DEVICES
+from orchestrator.state.features import OWNED_DEVICES, TOLD_REBOOTS
 from orchestrator.state.model import MAX_CORDONED_DEVICES
 from tests.unit.state.kit import Kit, Placement, group, job, node
 
@@ -285,6 +285,22 @@ def test_what_a_node_says_of_itself_is_told_at_its_first_registration_and_then_o
         ["node.registered"],
         ["node.registered", "device.well", "node.untainted"],
     ]
+
+
+@pytest.mark.parametrize("level", [TOLD_REBOOTS - 1, TOLD_REBOOTS])
+def test_a_machine_that_was_started_anew_is_told(level: int) -> None:
+    kit = Kit()
+    kit.ok(SetFeatureLevel(level=level))
+    told = []
+    for boot_id in ("", "one", "one", "", "two", "three"):  # "": of an agent that could not read it
+        before = kit.state.index
+        kit.register(replace(node("n1"), boot_id=boot_id))
+        told.append(kit.kinds(before))
+    rebooted = ["node.rebooted"] if level == TOLD_REBOOTS else []
+    assert told == [
+        ["node.registered"], ["node.registered"], [], ["node.registered"], ["node.registered"],
+        ["node.registered", *rebooted],
+    ]  # fmt: skip
 
 
 def test_a_drain_is_told_with_its_deadline_and_so_is_its_end() -> None:
