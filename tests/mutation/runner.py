@@ -64,6 +64,10 @@ def parts_of_apply(folder: Path = ROOT / "orchestrator/state") -> list[str]:
 
 _CHECKER_TESTS = ("tests/unit/ops/test_linearizability.py", "tests/unit/ops/test_history.py")
 _BUDGET_TESTS = ("tests/unit/state/test_disruption.py", "tests/unit/reconcile/test_budgets.py")
+_HOLDING_TESTS = (
+    "tests/unit/state/test_holding.py", "tests/unit/state/test_steering.py", "tests/unit/reconcile/test_seats.py",
+    "tests/properties/test_canaries.py", "tests/properties/test_rollouts.py",
+)  # fmt: skip
 _QUOTA_TESTS = ("tests/unit/state/test_namespaces.py", "tests/unit/reconcile/test_quota.py")
 
 TARGETS: dict[str, tuple[str, ...]] = {
@@ -75,6 +79,34 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "orchestrator.state.disruption": (*_BUDGET_TESTS, "tests/unit/state/test_evictions.py"),
     "orchestrator.state.quota": (*_QUOTA_TESTS, "tests/scenarios"),
     "orchestrator.reconcile.quota": _QUOTA_TESTS,
+    "orchestrator.state.holding": _HOLDING_TESTS,
+    "orchestrator.state.rollouts": _HOLDING_TESTS,
+    "orchestrator.state.resize": ("tests/unit/state/test_resize.py", "tests/scenarios"),
+    "orchestrator.reconcile.seats": _HOLDING_TESTS,
+    "orchestrator.reconcile.rollouts": (*_HOLDING_TESTS, "tests/unit/reconcile/test_rounds.py"),
+    "orchestrator.reconcile.drains": ("tests/unit/reconcile", "tests/properties/test_drains.py"),
+    "orchestrator.reconcile.gaps": (
+        "tests/unit/reconcile",
+        "tests/unit/state/test_batch.py",
+        "tests/properties/test_lives.py",
+    ),
+    "orchestrator.replication.journal": (
+        *(f"tests/unit/replication/test_{what}.py" for what in ("journal", "journal_damage", "ahead_of_flush")),
+        "tests/properties/test_journal_model.py",
+    ),
+    "orchestrator.scheduling.preempt": ("tests/unit/scheduling/test_preempt.py", "tests/properties/test_priorities.py"),
+    "orchestrator.scheduling.gangs": ("tests/unit/scheduling/test_gangs.py", "tests/properties/test_gangs.py"),
+    "orchestrator.scheduling.gang_holds": ("tests/unit/scheduling/test_gangs.py", "tests/properties/test_gangs.py"),
+    "orchestrator.scheduling.neighbours": (
+        "tests/unit/scheduling/test_neighbours.py",
+        "tests/unit/scheduling/test_gangs.py",
+        "tests/properties/test_rich.py",
+    ),
+    "orchestrator.scheduling.ports": ("tests/unit/scheduling/test_ports.py",),
+    "orchestrator.scheduling.device_sets": ("tests/unit/scheduling",),
+    "agent.supervisor": ("tests/unit/agent/test_supervisor.py",),
+    "agent.clearing": ("tests/unit/agent",),
+    "agent.outbox": ("tests/unit/agent/test_outbox.py",),
     "agent.reconcile": tuple(
         f"tests/unit/agent/test_{what}.py" for what in ("reconcile", "groups", "timeouts", "health")
     ),
