@@ -127,6 +127,15 @@ def test_a_gap_is_refused_and_adds_nothing() -> None:
     assert journal.last_index == 2
 
 
+def test_an_empty_journal_begins_at_any_index_from_1_on() -> None:
+    journal = FileJournal(DIRECTORY, disk=SimDisk())
+    with pytest.raises(ValueError, match="entry 0 where entry 1 is due"):
+        journal.append([(0, 1, b"")])
+    assert not journal.dirty
+    journal.append(rows(7, 9))
+    assert (journal.first_index, journal.last_index) == (7, 8)
+
+
 @pytest.mark.parametrize(("term", "voted_for"), [(4, "p1"), (5, "p2"), (5, "")])
 def test_going_back_on_a_vote_is_refused(term: int, voted_for: str) -> None:
     journal = FileJournal(DIRECTORY, disk=SimDisk())

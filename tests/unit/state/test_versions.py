@@ -221,10 +221,11 @@ def test_a_count_leaves_what_was_promoted_promoted() -> None:
 
 
 def test_a_gang_that_grows_and_a_restart_bring_nothing_new_to_look_at() -> None:
-    kit = kit_of(careful("one", "one", ring=2))
+    kit = kit_of(careful("one", "one", ring=1))
     scale(kit, "ring", 3)
     assert the(kit).group_versions == (1, 1, 2)
     assert rollout(kit).promoted
+    assert kit.alloc("web/ring/0").job_version == 1, "its members know how many they are"
     kit.ok(RestartJob(namespace="default", name="web"))
     assert (the(kit).group_versions, rollout(kit).promoted) == ((3, 3, 3), True)
 
