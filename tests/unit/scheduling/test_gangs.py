@@ -31,6 +31,7 @@ from orchestrator.jobfile import limits
 from orchestrator.plan import ROWS_MAX, decide, explain, explain_many
 from orchestrator.reconcile.rounds import reconcile
 from orchestrator.scheduling import gangs
+from orchestrator.scheduling.gang_holds import HELD_GANGS
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.solve import solve
 from orchestrator.scheduling.wish import wish_of
@@ -547,6 +548,32 @@ def test_only_as_many_nodes_are_kept_as_the_gang_needs_the_nearest_first() -> No
     cluster.job("gang", group_spec(count=1, cpu=2000, gang=GangSpec()))
     cluster.job("small", group_spec(count=3, cpu=500))
     assert placed(cluster) == {"small": ["n2"]}
+
+
+def test_only_the_first_gangs_of_the_queue_keep_nodes() -> None:
+    cluster = Cluster()
+    for at in range(HELD_GANGS + 1):
+        node = cluster.node(f"n{at}", cpu=2000)
+        cluster.alloc(cluster.job(f"old-{at}", group_spec(cpu=1000), type=JobType.BATCH), node)
+        cluster.job(f"gang-{at}", group_spec(cpu=2000, gang=GangSpec()))
+    cluster.job("small", group_spec(count=4, cpu=500))
+    assert placed(cluster) == {"small": [f"n{HELD_GANGS}"] * 2}
+
+
+@pytest.mark.parametrize(("homes", "free"), [((2, 2), ["a-0", "a-1"]), ((0, 2), ["a-1", "b-3"])])
+def test_a_missing_member_keeps_a_node_in_the_rack_of_those_that_run_or_none(
+    homes: tuple[int, int], free: list[str]
+) -> None:
+    cluster = Cluster()
+    in_racks(cluster, "a", "a", "b", "b")
+    spec = GangSpec(domain=GangDomain.RACK, on_failure=GangFailure.REPLACE)
+    gang = cluster.job("gang", group_spec(count=3, cpu=2000, gang=spec))
+    for ordinal, home in enumerate(homes):
+        cluster.alloc(gang, cluster.nodes[home], ordinal, cpu_millis=500)
+    for at, node in enumerate(cluster.nodes):
+        cluster.alloc(cluster.job(f"old-{at}", group_spec(cpu=500), type=JobType.BATCH), node)
+    cluster.job("small", group_spec(count=4, cpu=1500))
+    assert sorted(placed(cluster)["small"]) == free
 
 
 # ---------------------------------------------------------------------------- words

@@ -259,8 +259,10 @@ def test_one_plan_places_as_many_canaries_as_may_be_and_the_rest_at_the_version_
     changed = [replace(group(one.name, count=3, image="two"), update=CAREFUL) for one in groups]
     submit(kit, job("web", *changed))
     asked = [Placement(f"web/{name}/{ordinal}", "n1") for name in ("api", "db") for ordinal in range(2)]
-    answer = kit.plan(*asked, *(Placement(f"web/{name}/2", "n1", version=1) for name in ("api", "db")))
-    assert answer.placed == 4
+    kit.submit(job("plain"))
+    before = (Placement(f"web/{name}/2", "n1", version=1) for name in ("api", "db"))
+    answer = kit.plan(Placement("plain/api/0", "n1"), *asked, *before)
+    assert answer.placed == 5
     assert [text.partition(":")[0] for text in answer.rejected] == ["web/api/1", "web/db/1"]
     assert all("waits for its promotion: 1 of 3 may be of it" in text for text in answer.rejected)
     kit.ok(steer(PROMOTE))
