@@ -17,6 +17,7 @@ from orchestrator.contract.model import (
     GroupSpec,
     JobSpec,
     JobType,
+    OnDisconnect,
     Resources,
 )
 from orchestrator.contract.rollouts import Rollout, RolloutAction, RolloutStatus, UpdateSpec
@@ -42,6 +43,7 @@ from orchestrator.state.commands import (
     SetFeatureLevel,
     SteerRollout,
     SubmitJobs,
+    WriteVariable,
 )
 from orchestrator.state.features import HELD_VERSIONS
 from orchestrator.state.invariants import check
@@ -607,3 +609,51 @@ def test_what_nobody_promoted_was_never_good() -> None:
     world.observe(world.row("web:2"), AllocState.FAILED)
     world.settle()
     assert world.images() == {"web:0": 1}
+
+
+def test_the_deadline_of_a_canary_that_is_kept_on_a_lost_node_runs_from_when_that_was_lost() -> None:
+    class Kept(Waiting):
+        def spec(self) -> JobSpec:
+            return replace(super().spec(), on_disconnect=OnDisconnect.KEEP)
+
+    world = Kept(INSTEAD)
+    canary = world.row("web:1")
+    world.now_ms += 600_000
+    world.lead()
+    assert world.stands() is RolloutStatus.RUNNING, "no deadline runs while a canary is ready"
+    world.lose(world.state.node_at[int(world.state.table.node[canary])].spec.id)
+    world.lead()
+    world.now_ms += 29_000
+    world.lead()
+    assert (world.row("web:1"), world.stands()) == (canary, RolloutStatus.RUNNING)
+    world.now_ms += 2_000
+    world.lead()
+    assert world.stands() is RolloutStatus.FAILED
+
+
+def test_a_stray_canary_goes_back_to_the_version_before_only_once_that_can_be_placed() -> None:
+    class Secret(Waiting):
+        """The version before needs a variable."""
+
+        def spec(self) -> JobSpec:
+            spec = super().spec()
+            if self.image:
+                return spec
+            (api,) = spec.groups
+            return replace(spec, groups=(replace(api, tasks=(replace(api.tasks[0], variables=(("K", "key"),)),)),))
+
+        def submit(self, image: int) -> None:
+            if not image:
+                self.done(self.do(WriteVariable(namespace="default", name="key", value="1")))
+            super().submit(image)
+
+    world = Secret(replace(INSTEAD, canaries=3))
+    assert world.images() == {"web:0": 1, "web:1": 3}
+    world.done(world.do(WriteVariable(namespace="default", name="key", value=None)))
+    world.update, world.bounded = replace(BESIDE, max_surge=4), False
+    world.submit(2)
+    world.settle()
+    assert world.images() == {"web:0": 1, "web:1": 2, "web:2": 1}
+    world.done(world.do(WriteVariable(namespace="default", name="key", value="2")))
+    world.settle()
+    assert world.images() == {"web:0": 3, "web:2": 1}

@@ -335,6 +335,41 @@ def test_an_instance_that_fails_for_good_fails_the_rollout_and_says_why() -> Non
     assert world.ready() == 2 and world.job.version == 2, "nothing more is touched"
 
 
+def test_a_successor_that_could_not_start_is_followed_by_another_after_a_pause_and_elsewhere() -> None:
+    """The round that finds it waiting says when to look again: nothing else may happen until then."""
+    world = World(5, UpdateSpec(max_surge=1, max_unavailable=0), 1)
+    world.submit(0)
+    world.settle()
+    world.submit(1)
+    world.lead()
+    (first,) = [row for row in world.rows() if world.state.table.version[row] == 2]
+    world.observe(first, AllocState.FAILED, start_failed=True)
+    decision = plan.decide(views.cluster_view(world.state), world.now_ms)
+    assert (decision.plans, decision.wake_at_ms) == ((), world.now_ms + 2_000)
+    world.now_ms += 1_999
+    assert not world.lead()
+    world.now_ms += 1
+    assert world.lead()
+    (second,) = [row for row in world.rows() if world.state.table.version[row] == 2]
+    assert world.state.table.node[second] != world.state.table.node[first]
+    assert world.state.table.ordinal[second] == world.state.table.ordinal[first]
+
+
+def test_a_rollout_for_which_there_is_no_room_fails_and_says_so() -> None:
+    world = World(6, UpdateSpec(max_surge=1, max_unavailable=0, progress_deadline_ms=30_000), 4, room=2)
+    world.submit(0)
+    world.settle()
+    world.submit(1)
+    world.settle()
+    rollout = world.job.rollout
+    assert rollout is not None
+    assert (rollout.status, rollout.reason) == (
+        RolloutStatus.FAILED,
+        "nothing became ready for 30 s; there is no room for the next",
+    )
+    assert world.ready() == 4
+
+
 @pytest.mark.parametrize(("max_surge", "live"), [(2, 6), (0, 4)])
 def test_canaries_wait_for_a_promotion_and_beside_the_old_ones_where_they_fit(max_surge: int, live: int) -> None:
     world = World(6, UpdateSpec(max_surge=max_surge, max_unavailable=1, canaries=2), 4)
