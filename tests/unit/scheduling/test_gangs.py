@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -181,6 +182,93 @@ def test_a_replaced_member_joins_the_rack_of_those_that_run() -> None:
     assert placed(cluster)["gang"] == ["a-1"]
     cluster.change(cluster.nodes[1], cordoned=True)
     assert placed(cluster) == {}
+
+
+def test_a_gang_that_could_not_start_on_a_node_goes_elsewhere_if_all_of_it_can() -> None:
+    cluster = Cluster()
+    for name in ("a", "b"):
+        cluster.node(name, cpu=2000)
+    job = cluster.job("gang", group_spec(count=2, cpu=1000, gang=GangSpec(domain=GangDomain.NODE)))
+    assert placed(cluster)["gang"] == ["a", "a"]
+    for ordinal in range(2):
+        cluster.alloc(job, cluster.nodes[0], ordinal, state=AllocState.STOPPED, moved=True)
+    assert placed(cluster)["gang"] == ["b", "b"]
+    cluster.change(cluster.nodes[1], cordoned=True)
+    assert placed(cluster)["gang"] == ["a", "a"]
+
+
+ISLAND_OF_THREE = GangSpec(domain=GangDomain.ISLAND, on_failure=REPLACE)
+
+
+def one_of_an_island_is_missing(gang: GangSpec = ISLAND_OF_THREE) -> Cluster:
+    """Node b, with two islands of three: a member runs on 0, device 3 and 4 are taken; the other member was lost."""
+    cluster = Cluster()
+    for name in ("a", "b"):
+        cluster.node(name, devices=gpus(6, islands=(0, 0, 0, 1, 1, 1)))
+    gpu = DeviceRequest(count=1)
+    job = cluster.job("gang", group_spec("old"), group_spec(count=2, cpu=10, gpu=gpu, gang=gang))
+    node = cluster.nodes[1]
+    cluster.alloc(job, node, 0, group=1, device_mask=1 << 0, gpu_millis=1000)
+    cluster.alloc(job, node, 1, group=1, device_mask=1 << 5, gpu_millis=1000, state=AllocState.LOST)
+    # The group has another place since; what runs of it is current.
+    spec = replace(job.spec, groups=job.spec.groups[1:])
+    cluster.change(job, spec=spec, version=2, group_versions=(1,), specs=((1, job.spec), (2, spec)))
+    other = cluster.job("other", group_spec(count=2, cpu=10, gpu=gpu), type=JobType.BATCH)
+    for ordinal in range(2):
+        cluster.alloc(other, node, ordinal, device_mask=1 << 3 + ordinal, gpu_millis=1000)
+    return cluster
+
+
+def devices_given(cluster: Cluster) -> list[tuple[str, int]]:
+    """(node, device mask) of each placement of the next round."""
+    return [
+        (one.nodes[node], mask)
+        for one in decide(cluster.view(), 0).plans
+        for node, mask in zip(one.placements.node.tolist(), one.placements.device_mask.tolist(), strict=True)
+    ]
+
+
+def test_a_missing_member_joins_the_others_in_their_island_though_it_fits_tighter_into_another() -> None:
+    assert devices_given(one_of_an_island_is_missing()) == [("b", 1 << 1)]
+    wider = GangSpec(domain=GangDomain.NODE, on_failure=REPLACE)
+    assert devices_given(one_of_an_island_is_missing(wider)) == [("b", 1 << 1)], "the smallest domain, too"
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["batch", "service"])
+def test_a_missing_member_waits_for_its_own_island_and_room_is_kept_and_made_only_there(ends: bool) -> None:
+    cluster = one_of_an_island_is_missing()
+    kind = JobType.BATCH if ends else JobType.SERVICE
+    near = cluster.job("near", group_spec(count=2, cpu=10, gpu=DeviceRequest(count=1)), type=kind, priority=50)
+    for ordinal in range(2):
+        cluster.alloc(near, cluster.nodes[1], ordinal, device_mask=1 << 1 + ordinal, gpu_millis=1000)
+    cluster.job("small", group_spec(cpu=10))
+    cluster.change(cluster.nodes[0], cordoned=True)
+    assert placed(cluster) == ({} if ends else {"small": ["b"]}), "what is free in the other island is of no use"
+    gang = cluster.jobs[0]
+    cluster.change(gang, spec=replace(gang.spec, priority=80))
+    actions = [
+        (plan.jobs[job], Action(action))
+        for plan in decide(cluster.view(), 0).plans
+        for job, action in zip(plan.actions.job.tolist(), plan.actions.action.tolist(), strict=True)
+    ]
+    assert actions == [("uid-near", Action.EVICT)]
+
+
+def test_a_missing_member_may_join_another_island_where_the_gang_may_be_so_far_apart() -> None:
+    cluster = one_of_an_island_is_missing(GangSpec(domain=GangDomain.NODE, on_failure=REPLACE))
+    near = cluster.job("near", group_spec(count=2, cpu=10, gpu=DeviceRequest(count=1)))
+    for ordinal in range(2):
+        cluster.alloc(near, cluster.nodes[1], ordinal, device_mask=1 << 1 + ordinal, gpu_millis=1000)
+    assert devices_given(cluster) == [("b", 1 << 5)]
+
+
+def test_members_of_one_island_that_must_be_apart_wait() -> None:
+    for affinity, expected in (((), {"gang": ["a", "a"]}), ((Affinity(weight=-100, required=True),), {})):
+        cluster = Cluster()
+        cluster.node("a", devices=gpus(4, islands=(0, 0, 1, 1)))
+        spec = GangSpec(domain=GangDomain.ISLAND)
+        cluster.job("gang", group_spec(count=2, cpu=10, gpu=DeviceRequest(count=1), affinity=affinity, gang=spec))
+        assert placed(cluster) == expected
 
 
 # ---------------------------------------------------------------------------- who is beside whom

@@ -18,9 +18,11 @@ from orchestrator.contract.model import (
     DeviceRequest,
     Disruption,
     GangDomain,
+    GangFailure,
     GangSpec,
     JobType,
     NodeStatus,
+    OnDisconnect,
     Settings,
 )
 from orchestrator.plan import decide, explain
@@ -441,6 +443,49 @@ def test_room_that_is_there_counts_and_what_is_freed_for_a_gang_goes_to_nobody_l
     assert "waiting for 1 allocation to stop on b" in said.summary
     stage.stopped(next(one for one in stage.cluster.jobs if one.spec.name == "low"))
     assert sorted(stage.placed()) == [("gang", "a"), ("gang", "a"), ("gang", "b")]
+
+
+def test_a_gang_of_which_a_member_is_out_of_reach_is_not_evicted() -> None:
+    """That one goes on running on its lost node, where nobody can stop it."""
+    stage = Stage()
+    for name in ("a", "b"):
+        stage.cluster.node(name, cpu=1000)
+    gang(stage, "gang", count=2, cpu=1000, priority=20, on_disconnect=OnDisconnect.KEEP)
+    for ordinal, node in enumerate(stage.cluster.nodes):
+        stage.cluster.alloc(stage.cluster.jobs[0], node, ordinal, create_index=1)
+    stage.wanted("web", priority=80, cpu=1000)
+    assert len(stage.evicted()) == 2
+    stage.cluster.change(stage.cluster.nodes[1], status=NodeStatus.LOST)
+    assert stage.evicted() == []
+
+
+def test_what_a_gang_tried_in_vain_is_undone_for_whoever_comes_after_it() -> None:
+    """Amounts would do on both nodes, and a budget forbids it on one of them."""
+    stage = Stage()
+    for name in ("a", "b"):
+        stage.cluster.node(name, cpu=1000)
+        stage.running(name, name, priority=20, cpu=1000, disruption=Disruption(max_unavailable=int(name == "a")))
+    gang(stage, "gang", count=2, cpu=1000, priority=80)
+    stage.wanted("web", priority=70, cpu=1000)
+    assert stage.evicted() == [f"a/0: {PREEMPTED}web/main/0 (priority 70)"]
+
+
+@pytest.mark.parametrize(("homes", "victims"), [((0,), ["near"]), ((0, 2), [])])
+def test_room_for_a_missing_member_is_made_where_the_others_are_whatever_it_costs(
+    homes: tuple[int, ...], victims: list[str]
+) -> None:
+    stage = Stage()
+    for rack, name in (("r1", "a"), ("r1", "b"), ("r2", "c"), ("r2", "d")):
+        stage.cluster.node(name, cpu=1000, labels={"rack": rack})
+    spec = GangSpec(domain=GangDomain.RACK, on_failure=GangFailure.REPLACE)
+    mine = stage.cluster.job("gang", group_spec(count=len(homes) + 1, cpu=1000, gang=spec), priority=80)
+    for ordinal, home in enumerate(homes):
+        stage.cluster.alloc(mine, stage.cluster.nodes[home], ordinal)
+    stage.running("near", "b", priority=60, cpu=1000)
+    if 2 not in homes:
+        stage.running("other", "c", priority=10, cpu=1000)
+    stage.running("far", "d", priority=10, cpu=1000)
+    assert [text.partition("/")[0] for text in stage.evicted()] == victims
 
 
 def test_an_island_is_emptied_for_a_gang_that_must_share_one() -> None:
