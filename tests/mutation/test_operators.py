@@ -64,6 +64,7 @@ def test_every_operator_makes_its_mistakes(source: str, expected: list[str]) -> 
         "def f(x: dict[1, 2]) -> Literal[3]: g",
         "from a import b",
         "name_problem('namespace', a)",
+        "__all__: Sequence[str] = ('a', 'b')",
     ],
 )
 def test_text_logs_annotations_and_assertions_are_left_alone(source: str) -> None:

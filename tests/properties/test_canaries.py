@@ -13,6 +13,7 @@ import pytest
 from orchestrator import plan
 from orchestrator.contract.model import (
     AllocState,
+    Desired,
     GangSpec,
     GroupSpec,
     JobSpec,
@@ -657,3 +658,27 @@ def test_a_stray_canary_goes_back_to_the_version_before_only_once_that_can_be_pl
     world.done(world.do(WriteVariable(namespace="default", name="key", value="2")))
     world.settle()
     assert world.images() == {"web:0": 3, "web:2": 1}
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["both there", "only the canary there"])
+def test_a_drain_leaves_the_canary_while_what_it_stands_beside_is_not_ready(together: bool) -> None:
+    """It is all that is ready of the instance. Where both are to leave, the one that serves nobody goes."""
+    world = Waiting(BESIDE, 1, rest=False)
+    elder = world.rows()[0]
+    here = world.state.node_at[int(world.state.table.node[elder])].spec.id
+    other = "n2" if here == "n1" else "n1"
+    world.done(world.do(CordonNode(node_id=other if together else here, cordoned=True)))
+    world.settle(30)
+    canary = world.row("web:1")
+    assert int(world.state.table.node[canary]) == world.state.nodes[here if together else other].slot
+    world.done(world.do(CordonNode(node_id=here if not together else other, cordoned=False)))
+    world.observe(elder, AllocState.RUNNING, ready=False)
+    world.done(world.do(DrainNode(node_id=here if together else other)))
+    world.lead()
+    desired = world.state.table.desired
+    assert desired[canary] == int(Desired.RUN)
+    assert desired[elder] == int(Desired.STOP if together else Desired.RUN)
+    world.settle(60)
+    assert world.images() == ({"web:1": 1} if together else {"web:0": 1, "web:1": 1})
+    assert world.ready() == 1
+    assert not [row for row in world.rows() if world.state.node_at[int(world.state.table.node[row])].draining]

@@ -15,7 +15,7 @@ from orchestrator.contract.rollouts import RolloutStatus, UpdateSpec
 from orchestrator.reconcile.rounds import reconcile
 from orchestrator.reconcile.work import GroupWork, Work
 from orchestrator.state import views
-from orchestrator.state.commands import JobSubmission, SetFeatureLevel, SubmitJobs
+from orchestrator.state.commands import DrainNode, JobSubmission, SetFeatureLevel, SubmitJobs
 from orchestrator.state.features import HELD_VERSIONS
 from tests.unit.state.kit import Kit, Placement, group, job, node
 
@@ -235,3 +235,13 @@ def test_every_group_has_its_own_canaries() -> None:
     work = reconcile(views.cluster_view(kit.state), kit.now_ms)
     found = {(ask.group, ask.job.version): ask.ordinals.tolist() for ask in work.asks}
     assert found == {(0, 2): [0], (0, 1): [1], (1, 2): [1]}
+
+
+def test_two_attempts_of_the_version_before_are_no_canary() -> None:
+    """One comes beside the other while a node is drained."""
+    world = Waits(BESIDE_TWO, ("1", "1"), status=RUNNING, promoted=False)
+    world.register(node("n2", cpu=100_000, memory=100_000))
+    world.ok(DrainNode(node_id="n1"))
+    assert world.plan(Placement("web/api/0", "n2", version=1)).placed == 1
+    assert len(world.attempts("web/api/0")) == 2
+    assert world.round().groups[(0, 0)].seated == 0

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.replication.journal import FileJournal, holds_anything
+from orchestrator.replication.journal_format import HEADER_BYTES
 from tests.sim.disk import SimDisk
 
 DIRECTORY = Path("/peer/journal")
@@ -136,6 +137,16 @@ def test_an_empty_journal_begins_at_any_index_from_1_on() -> None:
     assert (journal.first_index, journal.last_index) == (7, 8)
 
 
+def test_an_emptied_journal_may_begin_again_at_1() -> None:
+    disk = SimDisk()
+    journal = FileJournal(DIRECTORY, disk=disk)
+    journal.append(rows(1, 4))
+    journal.trim_before(9)
+    journal.append(rows(1, 3, term=2))
+    journal.flush()
+    assert FileJournal(DIRECTORY, disk=disk).entries(0, 99) == rows(1, 3, term=2)
+
+
 @pytest.mark.parametrize(("term", "voted_for"), [(4, "p1"), (5, "p2"), (5, "")])
 def test_going_back_on_a_vote_is_refused(term: int, voted_for: str) -> None:
     journal = FileJournal(DIRECTORY, disk=SimDisk())
@@ -166,6 +177,39 @@ def test_an_emptied_journal_goes_on_behind_an_installed_snapshot() -> None:
     journal.flush()
     again = FileJournal(DIRECTORY, disk=disk)
     assert (again.first_index, again.last_index, again.term, again.voted_for) == (500, 501, 7, "p3")
+
+
+def test_what_a_snapshot_takes_the_place_of_is_freed_with_the_next_flush() -> None:
+    disk = SimDisk()
+    journal = FileJournal(DIRECTORY, disk=disk, segment_bytes=1500)
+    for index in range(1, 61):
+        journal.append(rows(index, index + 1, size=50))
+        journal.flush()
+    assert len(segment_names(disk)) > 2
+    journal.truncate_from(1)
+    journal.append(rows(500, 502, size=50))
+    journal.flush()
+    assert len(segment_names(disk)) <= 2
+
+
+def test_a_trim_that_stands_behind_the_first_entries_of_what_is_left_takes_none_of_them() -> None:
+    """The segments before it were freed since, so on reading it names entries that are not there any more."""
+    disk = SimDisk()
+    journal = FileJournal(DIRECTORY, disk=disk, segment_bytes=1500)
+    for index in range(1, 61):
+        journal.append(rows(index, index + 1, size=50))
+        journal.flush()
+    first = len(segment_names(disk))
+    while len(segment_names(disk)) == first:
+        index = journal.last_index + 1
+        journal.append(rows(index, index + 1, size=50))
+        journal.flush()
+    journal.trim_before(10)
+    journal.flush()
+    journal.trim_before(index)
+    journal.flush()
+    assert len(segment_names(disk)) == 1
+    assert FileJournal(DIRECTORY, disk=disk).entries(0, 999) == rows(index, index + 1, size=50)
 
 
 def test_trimming_above_everything_empties_the_journal() -> None:
@@ -264,6 +308,19 @@ def test_a_journal_holds_something_only_after_its_first_flush() -> None:
     journal.set_vote(1, "p1")
     journal.flush()
     assert holds_anything(DIRECTORY, disk)
+    (name,) = segment_names(disk)
+    disk.cut(DIRECTORY / name, HEADER_BYTES)
+    assert not holds_anything(DIRECTORY, disk), "it was begun, and nothing was flushed"
+
+
+def test_other_files_are_nobodys_segments() -> None:
+    disk = SimDisk()
+    journal = FileJournal(DIRECTORY, disk=disk)
+    journal.append(rows(1, 4))
+    journal.flush()
+    for name in ("2.tmp", "journal", "x.journal", "0000000000000003"):
+        disk.open(DIRECTORY / name).write(0, b"no segment")
+    assert FileJournal(DIRECTORY, disk=disk).last_index == 3
 
 
 def test_equal_operations_give_equal_bytes_with_an_equal_salt() -> None:
@@ -306,6 +363,7 @@ def test_a_commit_hint_that_must_be_kept_makes_a_flush_of_its_own() -> None:
     journal.keep_commit_hint()
     journal.flush()
     assert FileJournal(DIRECTORY, disk=disk).commit_hint == 4
+    assert not journal.dirty
     before = list(disk.trace)
     journal.keep_commit_hint()  # it is durable already
     journal.flush()

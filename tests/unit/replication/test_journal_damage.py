@@ -118,11 +118,11 @@ def test_a_segment_that_ends_a_whole_frame_early_stops_the_peer() -> None:
 def test_a_missing_segment_stops_the_peer(position: int) -> None:
     disk, _ = filled(60, segment_bytes=1500)
     disk.unlink(DIRECTORY / segment_names(disk)[position])
-    with pytest.raises(CorruptError, match="missing"):
+    with pytest.raises(CorruptError, match=f"000{1 + position}.journal is missing" if position else "are missing"):
         FileJournal(DIRECTORY, disk=disk)
 
 
-@pytest.mark.parametrize("size", [0, 100, fmt.HEADER_BYTES - 1])
+@pytest.mark.parametrize("size", [0, 100, fmt.HEADER_BYTES - 1, fmt.HEADER_BYTES])
 def test_a_segment_whose_beginning_was_interrupted_is_removed(size: int) -> None:
     disk, _ = filled(60, segment_bytes=1500)
     names = segment_names(disk)
@@ -133,6 +133,17 @@ def test_a_segment_whose_beginning_was_interrupted_is_removed(size: int) -> None
     assert [entry["event"] for entry in logs] == ["journal.unborn_segment_removed"]
     assert segment_names(disk) == names
     assert journal.last_index == 60
+
+
+def test_what_stands_before_a_segment_whose_beginning_was_interrupted_must_be_whole() -> None:
+    """It was durable to its end before the next one was begun, so no crash cuts it short."""
+    disk, _ = filled(60, segment_bytes=1500)
+    last = DIRECTORY / segment_names(disk)[-1]
+    disk.cut(last, length(disk, last.name) - 5)
+    assert FileJournal(DIRECTORY, disk=disk.copy()).last_index == 59
+    disk.open(DIRECTORY / f"{int(last.stem) + 1:016d}.journal").write(0, b"\0" * 100)
+    with pytest.raises(CorruptError, match="not the last"):
+        FileJournal(DIRECTORY, disk=disk)
 
 
 @pytest.mark.parametrize("flushes", [1, 0])

@@ -271,6 +271,47 @@ def test_members_of_one_island_that_must_be_apart_wait() -> None:
         assert placed(cluster) == expected
 
 
+def test_where_a_node_takes_fewer_than_amounts_say_all_of_it_goes_elsewhere() -> None:
+    """Nodes of one engine share its ports, which only a try shows; the first of all nodes is such a one."""
+    cluster = Cluster()
+    cluster.node("a0", cpu=3000, engine_id="shared")
+    cluster.node("a1", cpu=1000, engine_id="shared")  # the fullest, so it comes first
+    cluster.job("gang", group_spec(count=2, cpu=1000, ports=(8080,), gang=GangSpec()))
+    assert placed(cluster) == {}
+    cluster.node("b", cpu=4000)
+    assert sorted(placed(cluster)["gang"]) == ["a1", "b"]
+
+
+def test_an_island_holds_as_many_as_have_all_their_devices_in_it() -> None:
+    """Two of two devices each: the smaller island has three."""
+    cluster = Cluster()
+    cluster.node("n", devices=gpus(7, islands=(0, 0, 0, 1, 1, 1, 1)))
+    gang = GangSpec(domain=GangDomain.ISLAND)
+    cluster.job("gang", group_spec(count=2, cpu=10, gpu=DeviceRequest(count=2), gang=gang))
+    given = [mask for _, mask in devices_given(cluster)]
+    assert (len(given), given[0] | given[1]) == (2, 0b1111000)
+
+
+def test_few_nodes_and_few_racks_are_used() -> None:
+    cluster = Cluster()
+    for name, rack, cpu in (("a", "r1", 1000), ("b", "r2", 3000), ("c", "r2", 2000), ("d", "r1", 3000)):
+        cluster.node(name, cpu=cpu, labels={"rack": rack})
+    cluster.job("gang", group_spec(count=8, cpu=1000, gang=GangSpec()))
+    # All of rack r2, which has the most room; of r1 the node that holds the rest.
+    assert Counter(placed(cluster)["gang"]) == {"b": 3, "c": 2, "d": 3}
+
+
+def test_why_counts_what_fits_beside_the_members_that_run() -> None:
+    cluster = Cluster()
+    in_racks(cluster, "a", "b", "b", cpu=1000)
+    spec = GangSpec(domain=GangDomain.RACK, on_failure=REPLACE)
+    gang = cluster.job("gang", group_spec(count=2, cpu=1000, gang=spec))
+    cluster.alloc(gang, cluster.nodes[0], 0)
+    assert "no node takes any" in why(cluster, "gang").summary, "though the other rack has room"
+    cluster.node("a-3", cpu=1000, labels={"rack": "a"}, cordoned=True)
+    assert placed(cluster) == {}
+
+
 # ---------------------------------------------------------------------------- who is beside whom
 
 APART = Affinity(weight=-100, required=True)
