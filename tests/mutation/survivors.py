@@ -17,6 +17,8 @@ _COUNTED = "equivalent: a character has at most 4 bytes, so the bytes decide; th
 _SAME_TIME = "equivalent: the same time is written again"
 _ONE_NUMBER = "equivalent: no two attempts of an ordinal have one number"
 _IN_SPEC = "equivalent: every row's version is among the job's specs, and its place in that one's groups"
+_HAS_ONE = "equivalent: what is held back has a rollout; mypy wants to hear it"
+_ALL_THERE_ARE = "equivalent: every negative number asks numpy for as many as there are"
 _FULL = "equivalent: what is exactly full is looked at row by row, with the same result"
 
 SURVIVORS: dict[str, dict[str, str]] = {
@@ -78,7 +80,17 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "_emit: True -> False": _LENGTHS.format("row"),
     },
     "orchestrator.state.apply_jobs": {
+        "submit_one: submission.remember and (not job.tracked) -> submission.remember": (
+            "equivalent: one that remembers is written again as it is"
+        ),
         "_next_job: True -> False": _LENGTHS.format("group"),
+        "_next_job: True -> False (2)": _LENGTHS.format("group"),
+        "_asks_for_canaries: True -> False": _LENGTHS.format("group"),
+        "next_version: False -> True": (
+            "equivalent: a count changes no size, a restart no content, and gangs are never given another size"
+        ),
+        "restart: is_held_back(job) and job.rollout is not None and (not job.rollout.promoted) -> "
+        "is_held_back(job) and (not job.rollout.promoted)": _HAS_ONE,
     },
     "orchestrator.state.apply_nodes": {
         "mark: node is not None and node.status is NodeStatus.LOST and (not _replaced(state, node)) -> "
@@ -101,6 +113,15 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "Placing._match_nodes: -1 -> 1": "equivalent: rows for a node that is gone are refused before this is used",
         "Placing._match_nodes: 1 -> 2": _NONE,
         "Placing._match_groups: 32 -> 33": _SHIFT,
+        "Placing._match_groups: columns.version != columns.version[first][inverse] -> "
+        "columns.version == columns.version[first][inverse]": (
+            "equivalent: told apart by version without need they come to the same; the question saves the time"
+        ),
+        "Placing._match_groups: 1 -> 2 (2)": _ALL_THERE_ARE,
+        "Placing._match_groups: 1 -> 2 (3)": _ALL_THERE_ARE,
+        "Placing._record: is_held_back(job) and job.rollout is not None and (version == job.rollout.base_version) -> "
+        "is_held_back(job) and version == job.rollout.base_version": _HAS_ONE,
+        "Placing._match_versions: job is not None and is_held_back(job) -> job is not None": _ASKED,
         "Placing._match_groups: self.ok[place] = False -> pass": (
             "equivalent: the facts of a refused group are zeros, and no ordinal is below a count of zero"
         ),
@@ -199,6 +220,14 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "drain_refusal_of: 1 -> 2": "equivalent: only the first of them is taken",
         "refusal_of: 1 -> 2 (2)": _NONE,
         "refusal_of: '' -> 'X' (3)": _BEFORE,
+    },
+    "orchestrator.state.holding": {
+        **{
+            f"<module>: {change}": "no promise: any number above all that a group can have does as well"
+            for change in ("1 -> 2", "31 -> 32")
+        },
+        "remains: not is_held_back(job) or job.rollout is None or job.rollout.promoted -> "
+        "not is_held_back(job) or job.rollout.promoted": _HAS_ONE,
     },
     "orchestrator.state.quota": {
         "_refusal: '' -> 'X'": "equivalent: only namespaces with a quota grow here; mypy wants to hear it",
