@@ -237,6 +237,66 @@ def test_each_waiting_instance_gets_room_of_its_own() -> None:
     assert stage.evicted() == []
 
 
+def test_of_many_waiting_as_many_are_helped_as_can_be() -> None:
+    stage = one_node()
+    stage.running("low", "n", priority=20, cpu=1000)
+    stage.wanted("web", priority=80, cpu=1000, count=3)
+    assert stage.evicted() == [f"low/0: {PREEMPTED}web/main/0 (priority 80)"]
+
+
+def test_only_what_is_missing_beside_what_is_being_freed_is_evicted() -> None:
+    stage = one_node()
+    ends = stage.running("ends", "n", priority=90, cpu=300)
+    stage.running("large", "n", priority=20, cpu=400)
+    stage.running("small", "n", priority=20, cpu=300)
+    stage.cluster.change(ends, stopped=True)
+    for row in stage.cluster.rows:
+        row["desired"] = Desired.STOP if row["job"] == ends.slot else Desired.RUN
+    stage.wanted("web", priority=80, cpu=700)
+    assert stage.evicted() == [f"large/0: {PREEMPTED}web/main/0 (priority 80)"]
+
+
+def test_a_device_that_is_being_freed_is_waited_for_by_one_alone() -> None:
+    stage = Stage()
+    stage.cluster.node("a", cpu=64_000, devices=gpus(1))
+    stage.cluster.node("b", cpu=64_000, devices=gpus(1))
+    ends = stage.running("ends", "a", priority=90, gpu=DeviceRequest(count=1), device_mask=1, gpu_millis=1000)
+    stage.cluster.change(ends, stopped=True)
+    stage.cluster.rows[0]["desired"] = Desired.STOP
+    stage.running("low", "b", priority=20, gpu=DeviceRequest(count=1), device_mask=1, gpu_millis=1000)
+    web = stage.wanted("web", priority=80, gpu=DeviceRequest(count=1))
+    assert stage.evicted() == [], "there will be one"
+    stage.cluster.change(web, spec=replace(web.spec, groups=(replace(web.spec.groups[0], count=2),)))
+    assert stage.evicted() == [f"low/0: {PREEMPTED}web/main/1 (priority 80)"]
+
+
+def test_devices_are_freed_of_whoever_has_the_ones_that_help() -> None:
+    """Two of four belong to what must stay; each of the victims has one of the others."""
+    stage = Stage()
+    stage.cluster.node("n", cpu=64_000, devices=gpus(4))
+    one = DeviceRequest(count=1)
+    stage.running("high", "n", priority=90, gpu=DeviceRequest(count=2), device_mask=0b0011, gpu_millis=1000)
+    for name, mask in (("third", 0b0100), ("fourth", 0b1000)):
+        stage.running(name, "n", priority=20, gpu=one, device_mask=mask, gpu_millis=1000)
+    stage.wanted("web", priority=80, gpu=DeviceRequest(count=3))
+    assert stage.evicted() == []
+    stage.wanted("two", priority=80, gpu=DeviceRequest(count=2))
+    assert sorted(text.partition(":")[0] for text in stage.evicted()) == ["fourth/0", "third/0"]
+
+
+def test_a_port_that_is_being_freed_and_one_of_a_victim_do_together() -> None:
+    stage = one_node(2000)
+    ends = stage.running("ends", "n", priority=90, cpu=500, ports=(8080,))
+    stage.cluster.change(ends, stopped=True)
+    stage.cluster.rows[0]["desired"] = Desired.STOP
+    stage.running("low", "n", priority=20, cpu=500, ports=(9090,))
+    stage.running("other", "n", priority=20, cpu=500, ports=(7070,))
+    stage.wanted("web", priority=80, cpu=100, ports=(8080, 9090))
+    stage.wanted("next", priority=70, cpu=100, ports=(8080,))
+    assert stage.evicted() == [f"low/0: {PREEMPTED}web/main/0 (priority 80)"]
+    assert stage.placed() == []
+
+
 def test_a_budget_bounds_what_is_evicted_and_the_explanation_says_so() -> None:
     stage = one_node(2000)
     stage.running("low", "n", priority=20, cpu=500, count=4, disruption=Disruption(max_unavailable=1))
