@@ -682,3 +682,36 @@ def test_a_drain_leaves_the_canary_while_what_it_stands_beside_is_not_ready(toge
     assert world.images() == ({"web:1": 1} if together else {"web:0": 1, "web:1": 1})
     assert world.ready() == 1
     assert not [row for row in world.rows() if world.state.node_at[int(world.state.table.node[row])].draining]
+
+
+@pytest.mark.parametrize("becomes", [True, False], ids=["a gang", "none"])
+def test_a_group_that_becomes_a_gang_or_none_runs_on_as_it_was_until_the_promotion(becomes: bool) -> None:
+    """There is no version at which what is missing of it could be placed meanwhile."""
+    world = Waiting(BESIDE, 2, rest=False)
+    world.bounded = False
+    (api,) = world.spec().groups
+    loose = GroupSpec(name="ring", count=2, tasks=api.tasks)
+    gang = replace(loose, gang=GangSpec())
+    before, after = (loose, gang) if becomes else (gang, loose)
+    world.submit_spec(replace(world.spec(), groups=(api, before)))
+    world.steer(RolloutAction.PROMOTE)
+    world.settle()
+    ring = [row for row in world.rows() if views.allocation(world.state, row).id.group == "ring"]
+    assert len(ring) == 2 and world.stands() is RolloutStatus.SUCCEEDED
+    world.image = 2
+    (api,) = world.spec().groups
+    world.submit_spec(replace(world.spec(), groups=(api, after)))
+    world.settle()
+    assert world.images() == {"web:1": 2, "web:2": 1}
+    assert [row for row in world.rows() if row in ring] == ring
+    world.observe(ring[0], AllocState.STOPPED)
+    world.settle()
+    assert world.images("ring") == {"web:1": 1} and ring[1] in world.rows()
+    (said,) = (
+        one for one in plan.explain(views.cluster_view(world.state), world.job.uid, world.now_ms) if one.group == "ring"
+    )
+    assert "until version 4 is promoted" in said.summary
+    world.steer(RolloutAction.PROMOTE)
+    world.settle()
+    assert world.images("ring") == {"web:1": 2} and ring[1] not in world.rows()
+    assert world.stands() is RolloutStatus.SUCCEEDED
