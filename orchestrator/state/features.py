@@ -32,7 +32,10 @@ COUNTED_MOVES = 8
 stand in for another (``apply_moves``)."""
 PACKED_ENTRIES = 9
 """Peers read large entries of the log packed (``replication.batches``)."""
-HIGHEST = PACKED_ENTRIES
+SAME_CONTENT = 10
+"""What is complete at an older version with the content of now is done for quotas, budgets and gangs as well
+(``versions.counted``); before, it was so for the leader alone."""
+HIGHEST = SAME_CONTENT
 """What this version supports."""
 LIMIT = 1_000_000
 """No level is above; a command that names one is malformed."""

@@ -8,13 +8,13 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.contract.batch import ParameterizedSpec
 from orchestrator.contract.model import (
     DeviceRequest,
     GroupSpec,
     JobSpec,
     JobType,
     LimitsChange,
-    ParameterizedSpec,
     Quota,
     Resources,
     TaskSpec,

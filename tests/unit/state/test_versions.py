@@ -8,11 +8,31 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from orchestrator.contract.model import AllocState, Constraint, ConstraintOperator, GangSpec, JobSpec, JobType
+from orchestrator import plan
+from orchestrator.contract.model import (
+    AllocState,
+    Constraint,
+    ConstraintOperator,
+    Disruption,
+    GangSpec,
+    JobSpec,
+    JobType,
+)
 from orchestrator.contract.rollouts import Rollout, RolloutStatus, UpdateSpec
-from orchestrator.state.commands import JobSubmission, RestartJob, ScaleJob, SetFeatureLevel, StopJob, SubmitJobs
-from orchestrator.state.features import HELD_VERSIONS
+from orchestrator.state import views
+from orchestrator.state.commands import (
+    JobSubmission,
+    PlanAnswer,
+    RestartJob,
+    ScaleJob,
+    SetFeatureLevel,
+    StopJob,
+    SubmitJobs,
+)
+from orchestrator.state.disruption import Budgets, refusal_of
+from orchestrator.state.features import HELD_VERSIONS, SAME_CONTENT
 from orchestrator.state.model import MAX_GANG
+from orchestrator.state.snapshot import capture, restore
 from orchestrator.state.versions import current, is_current
 from tests.unit.state.kit import Kit, Placement, group, job, node
 from tests.unit.state.test_steering import CAREFUL, run, stand, submit, the, web
@@ -275,3 +295,60 @@ def test_a_job_that_starts_again_is_another_though_only_its_size_has_changed() -
     kit.ok(SubmitJobs(jobs=(larger,)))
     old = kit.alloc("web/api/0")
     assert (old.job_version, old.resources.cpu_millis) == (1, 100)
+
+
+# ---------------------------------------------------------------------------- work that was done before
+
+
+def done_before(level: int, *, gang: GangSpec | None = None, ends: tuple[AllocState, AllocState]) -> Kit:
+    """A batch job of two ended so; version 2 was another, and version 3 is what version 1 was."""
+    kit = Kit()
+    kit.ok(SetFeatureLevel(level=level))
+    kit.register(node("n1"))
+    for image in ("one", "two", "one"):
+        spec = job("work", group("w", 2, image=image, gang=gang), group("side", 2), kind=JobType.BATCH)
+        spec = replace(spec, disruption=Disruption(max_unavailable=1))
+        kit.ok(SubmitJobs(jobs=(JobSubmission(spec=spec, uid="uid-work", remember=True),)))
+        if kit.state.jobs["uid-work"].version == 1:
+            names = [f"work/{name}/{ordinal}" for name in ("w", "side") for ordinal in (0, 1)]
+            kit.plan(*(Placement(name, "n1") for name in names))
+            for name in names:
+                kit.observe(name, AllocState.RUNNING)
+            for name, end in zip(names, ends, strict=False):
+                kit.observe(name, end)
+    assert kit.state.jobs["uid-work"].twins == ((1,), ())
+    return kit
+
+
+BEFORE, SINCE = SAME_CONTENT - 1, SAME_CONTENT
+COMPLETE = (AllocState.COMPLETE, AllocState.COMPLETE)
+
+
+def test_what_was_done_at_the_content_of_now_asks_for_nothing_of_a_quota() -> None:
+    kit = done_before(BEFORE, ends=COMPLETE)
+    assert kit.state.usage.of("default").allocations == 4, "as peers of before count"
+    kit.ok(SetFeatureLevel(level=SINCE))
+    assert kit.state.usage.of("default").allocations == 2
+    assert restore(capture(kit.state)).usage.of("default") == kit.state.usage.of("default")
+    assert done_before(SINCE, ends=COMPLETE).state.usage.of("default").allocations == 2
+    assert done_before(SINCE, ends=(AllocState.COMPLETE, AllocState.STOPPED)).state.usage.of("default").allocations == 3
+
+
+def test_who_is_done_is_not_down_and_costs_no_budget() -> None:
+    for level, refused in ((BEFORE, True), (SINCE, False)):
+        kit = done_before(level, ends=(AllocState.COMPLETE, AllocState.RUNNING))
+        assert bool(refusal_of(kit.state, kit.row("work/w/1"))) is refused
+        budgets = Budgets(views.cluster_view(kit.state), np.zeros(0, dtype=np.int64))
+        slot = kit.state.jobs["uid-work"].slot
+        assert [budgets.left((slot, name)) for name in ("w", "side")] == [0 if refused else 1, 1]
+
+
+def test_a_gang_of_which_a_member_is_done_goes_in_without_it() -> None:
+    """The leader asked for the others alone, and its plan was refused, round after round."""
+    for level, placed in ((BEFORE, 0), (SINCE, 1)):
+        kit = done_before(level, gang=GangSpec(), ends=(AllocState.COMPLETE, AllocState.STOPPED))
+        (plan_,) = plan.decide(views.cluster_view(kit.state), kit.now_ms).plans
+        assert plan_.placements.ordinal.tolist() == [1]
+        answer = kit.ok(plan_).answer
+        assert isinstance(answer, PlanAnswer)
+        assert answer.placed == placed
