@@ -229,6 +229,9 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "remains: not is_held_back(job) or job.rollout is None or job.rollout.promoted -> "
         "not is_held_back(job) or job.rollout.promoted": _HAS_ONE,
     },
+    "orchestrator.reconcile.seats": {
+        "_seat: 1 -> 2 (2)": _NONE,
+    },
     "orchestrator.state.quota": {
         "_refusal: '' -> 'X'": "equivalent: only namespaces with a quota grow here; mypy wants to hear it",
     },
