@@ -21,6 +21,9 @@ _HAS_ONE = "equivalent: what is held back has a rollout; mypy wants to hear it"
 _ALL_THERE_ARE = "equivalent: every negative number asks numpy for as many as there are"
 _FULL = "equivalent: what is exactly full is looked at row by row, with the same result"
 
+_SIZES = "no promise: how large a segment, or the room ahead, is exactly"
+_SET_BEFORE = "equivalent: it is set before it is read"
+
 SURVIVORS: dict[str, dict[str, str]] = {
     "orchestrator.replication.guard": {
         "Guard.__init__: 0 -> 1": "equivalent: without a voter in it, the voter set of term 1 is the one of term 0",
@@ -33,6 +36,51 @@ SURVIVORS: dict[str, dict[str, str]] = {
         ),
         "Guard._is_no_news: now - at < self._repeat_s -> now - at <= self._repeat_s": (
             "no promise: whether an answer is spared at exactly this moment or one later matters to nobody"
+        ),
+    },
+    "orchestrator.replication.journal": {
+        **{
+            f"<module>: {change}": _SIZES
+            for change in (
+                "16 -> 17",
+                "1024 -> 1025",
+                "1024 -> 1025 (2)",
+                "256 -> 257",
+                "1024 -> 1025 (3)",
+            )
+        },
+        "FileJournal.__init__: 0 -> 1 (3)": "equivalent: entry 1 is the first that a segment can have",
+        "FileJournal.__init__: False -> True (2)": "equivalent: it looks for what is to be freed, and finds nothing",
+        "FileJournal.__init__: self._room_to = 0 -> pass": _SET_BEFORE,
+        "FileJournal.__init__: 0 -> 1 (4)": _SET_BEFORE,
+        "FileJournal.__init__: self._codec = fmt.FrameCodec(b'') -> pass": _SET_BEFORE,
+        "FileJournal.get: self._first <= index < self._next -> self._first <= index <= self._next": (
+            "equivalent: the list has none there either, and says so by the same error"
+        ),
+        "FileJournal.flush: segment.size + size > self._segment_bytes -> "
+        "segment.size + size >= self._segment_bytes": _SIZES,
+        "FileJournal.flush: end > self._room_to -> end >= self._room_to": _SIZES,
+        "FileJournal.flush: self._raised = 0 -> pass": (
+            "equivalent: an earlier segment has that index, too, and is freed first"
+        ),
+        "FileJournal.flush: 0 -> 1": "equivalent: entry 1 is the first that a segment can have",
+        "FileJournal.flush: self._may_free = False -> pass": "equivalent: it looks again, and finds nothing to free",
+        "FileJournal.flush: False -> True (2)": "equivalent: it looks again, and finds nothing to free",
+        "FileJournal.close: self._file = None -> pass": "equivalent: a file may be closed twice",
+        "FileJournal._begin_segment: self._file = None -> pass": _SET_BEFORE,
+        "FileJournal._begin_segment: 0 -> 1 (2)": "equivalent: entry 1 is the first that a segment can have",
+        "FileJournal._open: self._disk.size(path) > self._room_to -> self._disk.size(path) >= self._room_to": (
+            "equivalent: a file is cut to the length that it has"
+        ),
+        "FileJournal._drop_unborn: self._disk.fsync_dir(self._directory) -> pass": (
+            "no promise: what comes back after a power cut is removed again"
+        ),
+        "FileJournal._drop_unborn: False -> True (2)": "equivalent: a newer format is refused before that matters",
+        "FileJournal._read_segment: 0 -> 1": _SET_BEFORE,
+        "FileJournal._read_segment: 0 -> 1 (2)": "equivalent: entry 1 is the first that a segment can have",
+        "FileJournal._check_header: 0 -> 1 (2)": "no promise: at which byte of its header a segment is wrong",
+        "FileJournal._replay: index > self._first -> index >= self._first": (
+            "equivalent: nothing is below the first entry"
         ),
     },
     "orchestrator.state.apply": {

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.replication.journal import FileJournal, holds_anything
 from orchestrator.replication.journal_format import HEADER_BYTES
-from tests.sim.disk import SimDisk
+from tests.sim.disk import PowerCutError, SimDisk
 
 DIRECTORY = Path("/peer/journal")
 
@@ -106,6 +106,50 @@ def test_a_killed_process_leaves_its_last_flush_and_reopening_makes_it_durable()
     assert FileJournal(DIRECTORY, disk=disk).last_index == 4
     disk.crash(torn=False)
     assert FileJournal(DIRECTORY, disk=disk).last_index == 4
+
+
+@pytest.mark.parametrize("segment_bytes", [1 << 20, 600])
+def test_wherever_a_process_was_killed_what_the_next_one_flushes_survives_a_power_cut(segment_bytes: int) -> None:
+    """Also where the killed one had begun a segment whose name was not durable yet."""
+    for call in itertools.count(1):
+        disk = SimDisk(seed=call)
+        disk.crash_at = call
+        try:
+            journal = FileJournal(DIRECTORY, disk=disk, segment_bytes=segment_bytes)
+            for index in range(1, 4):
+                journal.append(rows(index, index + 1, size=100))
+                journal.flush()
+        except PowerCutError:  # here the end of the process alone
+            pass
+        else:
+            assert call > 10, "it was killed nowhere"
+            return
+        disk.crash_at = 0
+        journal = FileJournal(DIRECTORY, disk=disk, segment_bytes=segment_bytes)
+        had = journal.last_index
+        journal.append(rows(had + 1, had + 2, term=2))
+        journal.flush()
+        disk.crash(torn=False)
+        expected = rows(1, had + 1, size=100) + rows(had + 1, had + 2, term=2)
+        assert FileJournal(DIRECTORY, disk=disk, segment_bytes=segment_bytes).entries(0, 99) == expected
+
+
+def test_the_directory_itself_is_durable_before_anything_in_it_is_relied_on() -> None:
+    class Noted(SimDisk):
+        """The simulated disk forgets files, not directories."""
+
+        def fsync_dir(self, directory: Path) -> None:
+            synced.append((directory, len(self.trace)))
+            super().fsync_dir(directory)
+
+    synced: list[tuple[Path, int]] = []
+    disk = Noted()
+    FileJournal(DIRECTORY, disk=disk).append([])
+    journal = FileJournal(DIRECTORY, disk=disk)
+    journal.append(rows(1, 2))
+    journal.flush()
+    assert [directory for directory, _ in synced] == [DIRECTORY.parent, DIRECTORY]
+    assert all("fdatasync" in disk.trace[at:] for _, at in synced), "the entries are flushed behind it"
 
 
 def test_truncating_replaces_the_tail() -> None:
@@ -315,6 +359,24 @@ def test_a_segment_that_holds_nothing_yet_takes_even_a_flush_that_is_larger() ->
     assert segment_names(disk) == [name]
 
 
+def test_one_file_is_open_at_a_time_and_none_after_the_end(tmp_path: Path) -> None:
+    directory = tmp_path / "journal"
+
+    def opened() -> int:
+        links = [path.readlink() for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+        return sum(directory in link.parents for link in links)
+
+    journal = FileJournal(directory, segment_bytes=1000)
+    for index in range(1, 20):
+        journal.append(rows(index, index + 1, size=400))
+        journal.flush()
+        assert opened() == 1
+    assert len(list(directory.iterdir())) > 5
+    journal.close()
+    journal.close()
+    assert opened() == 0
+
+
 def test_a_closed_journal_drops_what_is_staged_and_refuses_to_flush() -> None:
     disk = SimDisk()
     journal = FileJournal(DIRECTORY, disk=disk)
@@ -338,6 +400,8 @@ def test_a_journal_holds_something_only_after_its_first_flush() -> None:
     (name,) = segment_names(disk)
     disk.cut(DIRECTORY / name, HEADER_BYTES)
     assert not holds_anything(DIRECTORY, disk), "it was begun, and nothing was flushed"
+    disk.open(DIRECTORY / f"{2:016d}.journal").write(0, b"")
+    assert holds_anything(DIRECTORY, disk), "a second one is begun only behind something, whatever became of that"
 
 
 def test_other_files_are_nobodys_segments() -> None:
