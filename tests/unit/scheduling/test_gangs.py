@@ -679,6 +679,43 @@ def test_only_as_many_nodes_are_kept_as_the_gang_needs_the_nearest_first() -> No
     assert placed(cluster) == {"small": ["n2"]}
 
 
+@pytest.mark.parametrize(
+    ("used", "free"),
+    [((2000, 1000, 1500), []), ((0, 1000, 1500), ["n2"]), ((1000, 0, 1500), ["n2"])],
+    ids=["which lacks least", "what is free", "wherever that is"],
+)
+def test_of_several_nodes_of_one_domain_the_nearest_are_kept(used: tuple[int, ...], free: list[str]) -> None:
+    cluster = Cluster()
+    for at, cpu in enumerate(used):
+        node = cluster.node(f"n{at}", cpu=2000)
+        if cpu:
+            cluster.alloc(cluster.job(f"old-{at}", group_spec(cpu=cpu), type=JobType.BATCH), node)
+    cluster.job("gang", group_spec(count=2, cpu=2000, gang=GangSpec()))
+    cluster.job("small", group_spec(count=4, cpu=500))
+    assert placed(cluster) == ({"small": free} if free else {})
+
+
+def test_of_nodes_whose_devices_come_free_those_that_lack_fewest_are_kept() -> None:
+    cluster = Cluster()
+    for at, taken in enumerate((2, 1, 1)):
+        node = cluster.node(f"n{at}", devices=gpus(2))
+        old = cluster.job(f"old-{at}", group_spec(cpu=10, gpu=DeviceRequest(count=taken)), type=JobType.BATCH)
+        cluster.alloc(old, node, device_mask=(1 << taken) - 1, gpu_millis=1000)
+    cluster.job("gang", group_spec(count=2, cpu=10, gpu=DeviceRequest(count=2), gang=GangSpec()))
+    cluster.job("small", group_spec(cpu=10))
+    assert placed(cluster) == {"small": ["n0"]}
+
+
+def test_a_port_that_a_gang_could_have_later_is_given_to_nobody_meanwhile() -> None:
+    cluster = Cluster()
+    node = cluster.node("a")
+    cluster.alloc(cluster.job("old", group_spec(ports=(8080,)), type=JobType.BATCH), node, ports=(8080,))
+    cluster.job("gang", group_spec(count=2, ports=(9090,), gang=GangSpec()))  # there is one node: nothing is kept
+    cluster.job("same", group_spec(ports=(8080,)))
+    cluster.job("other", group_spec(ports=(7070,)))
+    assert placed(cluster) == {"other": ["a"]}
+
+
 def test_only_the_first_gangs_of_the_queue_keep_nodes() -> None:
     cluster = Cluster()
     for at in range(HELD_GANGS + 1):
