@@ -79,7 +79,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "orchestrator.state.quota": (*_QUOTA_TESTS, "tests/scenarios"),
     "orchestrator.reconcile.quota": _QUOTA_TESTS,
     "orchestrator.state.holding": _HOLDING_TESTS,
-    "orchestrator.reconcile.seats": ("tests/unit/reconcile/test_seats.py",),
+    "orchestrator.reconcile.seats": ("tests/unit/reconcile/test_seats.py", "tests/unit/reconcile/test_rounds.py"),
     "orchestrator.replication.journal": (
         *(f"tests/unit/replication/test_{what}.py" for what in ("journal", "journal_damage", "ahead_of_flush")),
         "tests/properties/test_journal_model.py",

@@ -252,6 +252,31 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "Search.run: frame.ordered > deepest -> frame.ordered >= deepest": (
             "no promise: which of equally long orders is shown"
         ),
+        "<module>: 5 -> 6": "no promise: how many steps are shown before the end",
+        "Verdict: 'linearizable' -> 'Xlinearizable'": "equivalent: nobody reads the value of this word",
+        "Search.__init__: self.stuck = Stuck(last=(), value=initial, next=()) -> pass": (
+            "equivalent: whoever finds no order says where it was stuck; mypy wants to hear it"
+        ),
+        "Search.run: 1 -> 2": _NONE,
+        "Search.run: self._back_to(frame, trail) -> pass (2)": "equivalent: the line above has gone back to there",
+        **{
+            f"Search._unknown_moves: {change}": "no promise: what is of no use is tried, which changes only the time"
+            for change in (
+                "for number in window if self._equal[number] -> for number in window",
+                "for wants, count in self._unknown_wants.items() if count -> "
+                "for wants, count in self._unknown_wants.items()",
+                "any((not self._equal[number] and self._wants[number] == value for number in window)) -> "
+                "all((not self._equal[number] and self._wants[number] == value for number in window))",
+                "not self._equal[number] and self._wants[number] == value -> not self._equal[number]",
+                "continue -> pass",
+                "wants == NOTHING and gives not in needed and (not self._readers[gives]) -> "
+                "wants == NOTHING and (not self._readers[gives])",
+            )
+        },
+        "Search._unknown_moves: not self._unknown_of or self._irreplaceable(value) -> self._irreplaceable(value)": (
+            "equivalent: where there is none, none is found; the question saves the look"
+        ),
+        "Search._unknown_moves: return [] -> return None": "equivalent: either is nothing to try",
     },
     "orchestrator.state.disruption": {
         **{
@@ -270,6 +295,9 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "refusal_of: '' -> 'X' (3)": _BEFORE,
     },
     "orchestrator.state.holding": {
+        "place_in: 1 -> 2": _NONE,
+        "_place_alike: at >= 0 and (spec.groups[at].gang is None) == (group.gang is None) -> "
+        "(spec.groups[at].gang is None) == (group.gang is None)": "equivalent: of no group it is -1 either way",
         **{
             f"<module>: {change}": "no promise: any number above all that a group can have does as well"
             for change in ("1 -> 2", "31 -> 32")
