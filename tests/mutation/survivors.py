@@ -277,6 +277,13 @@ SURVIVORS: dict[str, dict[str, str]] = {
             "equivalent: where there is none, none is found; the question saves the look"
         ),
         "Search._unknown_moves: return [] -> return None": "equivalent: either is nothing to try",
+        **{
+            f"Search._order: {change}": "no promise: what is of no use is tried, which changes only the time"
+            for change in (
+                "self._unknown_wants[self._wants[number]] -= 1 -> self._unknown_wants[self._wants[number]] += 1",
+                "self._unknown_wants[self._wants[number]] -= 1 -> pass",
+            )
+        },
     },
     "orchestrator.state.disruption": {
         **{
