@@ -95,6 +95,7 @@ class Search:
         self._readers = Counter(step.wants for step in self._steps[: self._known] if step.equal)
         self._writers = Counter(step.gives for step in self._steps)
         self._unknown_wants = Counter(step.wants for step in self._steps[self._known :])
+        self._missed = {step.wants for step in self._steps[: self._known] if not step.equal}
         self.stuck = Stuck(last=(), value=initial, next=())
         """Meaningful after ``run`` found no order."""
 
@@ -191,7 +192,9 @@ class Search:
         """The writes without an outcome that are worth trying: those that the very next step needs.
 
         Nothing waits for them to return, so in any order that has one its first beneficiary can follow at once, and
-        without a beneficiary it can be left out. Of equal ones the earliest does as well as any.
+        without a beneficiary it can be left out. Of equal ones the earliest does as well as any; so does one of those
+        that only take the present value away, as long as nobody cares which value comes instead: neither who must find
+        it nor who must not.
         """
         if not self._unknown_of or self._irreplaceable(value):
             return []
@@ -201,7 +204,7 @@ class Search:
         needed -= {value, NOTHING}
         blocked = any(not self._equal[number] and self._wants[number] == value for number in window)
         moves: list[int] = []
-        idle: list[int] = []  # of no use but to be another value than the present one
+        idle: dict[int, int] = {}  # of no use but to be another value than the present one, by that if it matters
         for gives in self._unknown_of if blocked else sorted(needed & self._unknown_of.keys()):
             if gives == value:
                 continue
@@ -214,10 +217,10 @@ class Search:
                     continue
                 seen.add(wants)
                 if wants == NOTHING and gives not in needed and not self._readers[gives]:
-                    idle.append(number)
+                    idle.setdefault(gives if gives in self._missed else NOTHING, number)
                 else:
                     moves.append(number)
-        return [*moves, min(idle)] if idle else moves
+        return [*moves, *(idle[gives] for gives in sorted(idle, key=lambda gives: gives == NOTHING))]
 
     def _order(self, number: int) -> None:
         self._writers[self._gives[number]] -= 1

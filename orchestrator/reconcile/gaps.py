@@ -32,7 +32,7 @@ def find_gaps(
     instances = scene.instances
     fate, due = _fates(scene, now_ms)
     wanted = _wanted(scene)
-    seats = seat(scene, fate, due, wanted)
+    seats = seat(scene, fate, wanted)
     settled = wanted & (instances.live | (fate != Fate.AGAIN))
     stops, held = judge(scene, fate, wanted)
     asks: list[Ask] = []

@@ -283,6 +283,7 @@ def _within_budget(scene: Scene, stops: Int32Array, number: int, draining: BoolA
         state=columns.state[newest],
         up=up,
         preempted=np.array(preempted, dtype=np.bool_),
+        level=scene.view.feature_level,
     )
     budget = job.spec.disruption
     down = np.flatnonzero(draining & ~up).tolist()  # who is down anyway costs nobody anything

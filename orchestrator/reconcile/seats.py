@@ -33,28 +33,26 @@ class Seats:
     taken: int
 
 
-def seat(scene: Scene, fate: Int32Array, due: Int64Array, wanted: BoolArray) -> Mapping[int, Seats]:
-    """By number, for every group that is held; ``fate``, ``due``, ``wanted`` per instance as ``gaps`` finds them. An
-    instance that comes back at another version than its last attempt's is placed at once, whatever that came to."""
+def seat(scene: Scene, fate: Int32Array, wanted: BoolArray) -> Mapping[int, Seats]:
+    """By number, for every group that is held; ``fate``, ``wanted`` per instance as ``gaps`` finds them. An instance
+    that comes back at another version than its last attempt's is placed at once, whatever that came to."""
     found = {}
     for number, hold in enumerate(scene.groups.holds):
         if hold is not None:
-            found[number] = _seat(scene, number, hold, fate, due, wanted)
+            found[number] = _seat(scene, number, hold, fate, wanted)
     return found
 
 
-def _seat(scene: Scene, number: int, hold: Hold, fate: Int32Array, due: Int64Array, wanted: BoolArray) -> Seats:
+def _seat(scene: Scene, number: int, hold: Hold, fate: Int32Array, wanted: BoolArray) -> Seats:
     instances, rows = scene.instances, scene.rows
     live, back, sick = 0, [], []  # live ones of the newer version; by what their last attempt was: newer, failed before
     gone: list[int] = []  # other ends of the version before
-    known: set[int] = set()
     runs_before = False
     at_of: dict[int, int] = {}
     for at in range(scene.bounds[number], scene.bounds[number + 1]):
         ordinal = int(instances.ordinal[at])
         if not wanted[at]:
             continue
-        known.add(ordinal)
         at_of[ordinal] = at
         newest, beside = int(instances.newest[at]), int(instances.beside[at])
         if instances.live[at]:
@@ -67,24 +65,24 @@ def _seat(scene: Scene, number: int, hold: Hold, fate: Int32Array, due: Int64Arr
             sick.append(ordinal)
         else:
             gone.append(ordinal)
-    never = [ordinal for ordinal in range(int(scene.groups.count[number])) if ordinal not in known]
-    room = hold.canaries - live
-    if hold.beside and scene.groups.bases[number] is not None:
+    never = [ordinal for ordinal in range(int(scene.groups.count[number])) if ordinal not in at_of]
+    room = max(0, hold.canaries - live)
+    if hold.beside:
         newer: list[int] = []
         if hold.growing:
             newer = [*sick, *(never if not (gone or back or runs_before) else [])]
         again = back  # the version before first, and the canary beside it
     else:
-        newer, again = back[: max(0, room)], back[max(0, room) :]
+        newer, again = back[:room], back[room:]
         if hold.growing:
             newer += [*sick, *gone, *never]
-    newer = newer[: max(0, room)]
+    newer = newer[:room]
     for ordinal in newer:
         at = at_of.get(ordinal, -1)
         if at >= 0 and ordinal not in back:
-            fate[at], due[at] = Fate.AGAIN, 0
+            fate[at] = Fate.AGAIN
     for ordinal in again:
-        fate[at_of[ordinal]], due[at_of[ordinal]] = Fate.AGAIN, 0
+        fate[at_of[ordinal]] = Fate.AGAIN
     return Seats(newer=frozenset(newer), taken=live + len(newer))
 
 

@@ -34,9 +34,8 @@ class Groups:
     """Every group of every job, numbered by job slot and place; arrays by that number.
 
     count: wanted instances (0 when the job is stopped or being removed, and of a template; not used for system jobs);
-    version: rows below it are outdated; retries: of a start that failed; active: neither of these; budgeted: its job
-    has a disruption budget; gang: all of it runs or none; policy: ``rollouts`` says how it is replaced; ``jobs[i]``,
-    ``places[i]``: whose and which.
+    active: neither of these; retries: of a start that failed; budgeted: its job has a disruption budget; gang: all of
+    it runs or none; policy: ``rollouts`` says how it is replaced; ``jobs[i]``, ``places[i]``: whose and which.
 
     Of groups that are held at the version before (``state.holding``): ``holds[i]``; ``bases[i]``: the record to ask
     with at that version, whose groups stand at the same places, None: nothing is placed at it; base_retries. What the
@@ -46,7 +45,6 @@ class Groups:
     jobs: tuple[Job, ...]
     places: tuple[int, ...]
     count: Int64Array
-    version: Int32Array
     retries: Int32Array
     job_type: npt.NDArray[np.int8]
     system: BoolArray
@@ -137,7 +135,6 @@ def number_groups(view: ClusterView) -> Groups:
     jobs: list[Job] = []
     places: list[int] = []
     counts: list[int] = []
-    versions: list[int] = []
     retries: list[int] = []
     types: list[int] = []
     active: list[bool] = []
@@ -157,7 +154,6 @@ def number_groups(view: ClusterView) -> Groups:
             jobs.append(job)
             places.append(place)
             counts.append(held.count if running else 0)
-            versions.append(job.group_versions[place])
             retries.append(retries_of(group.restart))
             types.append(job.spec.type)
             active.append(running)
@@ -173,7 +169,6 @@ def number_groups(view: ClusterView) -> Groups:
             jobs.append(before.aligned)
             places.append(place)
             counts.append(group.count)
-            versions.append(before.aligned.version)
             retries.append(retries_of(group.restart))
             types.append(job.spec.type)
             active.append(True)
@@ -186,7 +181,6 @@ def number_groups(view: ClusterView) -> Groups:
         jobs=tuple(jobs),
         places=tuple(places),
         count=np.array(counts, dtype=np.int64),
-        version=np.array(versions, dtype=np.int32),
         retries=np.array(retries, dtype=np.int32),
         job_type=np.array(types, dtype=np.int8),
         system=np.array(types, dtype=np.int8) == JobType.SYSTEM,

@@ -54,8 +54,8 @@ def _numbers(disk: Disk, directory: Path) -> list[int]:
     """Numbers of the segment files in the directory, ascending."""
     return sorted(
         int(stem)
-        for stem, dot, suffix in (name.partition(".") for name in disk.listdir(directory))
-        if suffix == "journal" and dot and stem.isdigit()
+        for stem, _, suffix in (name.partition(".") for name in disk.listdir(directory))
+        if suffix == "journal" and stem.isdigit()
     )
 
 

@@ -33,7 +33,6 @@ MAX_VOTE_BYTES = 255
 
 _SEGMENT_MAGIC = b"RAFTJRNL"
 # magic, version, salt, number, first sequence, first index, next index, commit hint, term, length of the vote
-# magic, version, salt, number, first sequence, first index, next index, commit hint, term, length of the vote
 _SEGMENT = struct.Struct("<8sHxx8sQQQQQQB")
 _FRAME_MAGIC = b"\xf4RJ\x01"
 _FRAME = struct.Struct("<4sIQII")  # magic, body length, sequence, body checksum, header checksum

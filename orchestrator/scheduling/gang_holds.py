@@ -24,7 +24,7 @@ from orchestrator.contract.model import Desired, GangDomain, JobType
 from orchestrator.contract.transitions import TERMINAL
 from orchestrator.scheduling.domains import numbered
 from orchestrator.scheduling.filters import ENDLESS, suitable
-from orchestrator.scheduling.gangs import LARGER, fits_by_island, times_on
+from orchestrator.scheduling.gangs import LARGER, fits_by_island, home_islands, times_on
 from orchestrator.scheduling.neighbours import neighbours_of
 from orchestrator.scheduling.presence import Presence
 from orchestrator.scheduling.problem import Problem
@@ -71,8 +71,9 @@ def _nodes_to_hold(problem: Problem, wish: Wish, ask: Ask, placed: Ending) -> In
     free, devices, custom = _room_later(problem, ending, placed)
     later = np.minimum(times_on(problem, wish, mask, free, devices, custom), _ports_later(problem, wish, ending))
     if wish.gang.domain is GangDomain.ISLAND:
-        _of_one_island(problem, wish, now, problem.devices.free)
-        _of_one_island(problem, wish, later, devices)
+        mine = home_islands(problem, ask)
+        _of_one_island(problem, wish, now, problem.devices.free, mine)
+        _of_one_island(problem, wish, later, devices, mine)
     later = np.maximum(now, later)
     neighbours = neighbours_of(problem, wish, mask, Presence(problem.view, *ending, len(problem)))
     if neighbours is not None:
@@ -127,10 +128,13 @@ def _ports_later(problem: Problem, wish: Wish, ending: tuple[Int64Array, Int64Ar
     return np.array(times, dtype=np.int64)
 
 
-def _of_one_island(problem: Problem, wish: Wish, times: Int64Array, devices: npt.NDArray[np.int32]) -> None:
-    """No more on a node than its best island takes. ``devices``: what is free of each, of all nodes."""
+def _of_one_island(
+    problem: Problem, wish: Wish, times: Int64Array, devices: npt.NDArray[np.int32], mine: frozenset[int] | None
+) -> None:
+    """No more on a node than its best island takes, of those in which members run. ``devices``: what is free of each,
+    of all nodes."""
     for node in np.flatnonzero(times).tolist() if wish.gpus is not None else ():
-        most = max(fits_by_island(problem, wish, node, devices[node]).values(), default=0)
+        most = max(fits_by_island(problem, wish, node, devices[node], mine).values(), default=0)
         times[node] = min(int(times[node]), most)
 
 

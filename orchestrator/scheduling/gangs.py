@@ -168,7 +168,8 @@ def _choose(
     limit = wish.gang.domain
     peers = problem.numbers(np.unique(ask.peers).astype(np.int32))
     if wish.gpus is not None:
-        single = _choose_island(problem, wish, wanted, times, scores, preferred, peers, neighbours)
+        homes = home_islands(problem, ask)
+        single = _choose_island(problem, wish, wanted, times, scores, preferred, peers, homes, neighbours)
         if single is not None:
             return single
     levels = np.unique(preferred[times > 0])[::-1].tolist()
@@ -235,9 +236,10 @@ def _choose_island(
     scores: Int64Array,
     preferred: Int64Array,
     peers: Int64Array,
+    homes: frozenset[int] | None,
     neighbours: Neighbours | None,
 ) -> _Chosen | None:
-    """All in one island of one node."""
+    """All in one island of one node. ``homes``: as ``home_islands``."""
     assert wish.gpus is not None, "the caller has seen that"
     devices = problem.devices
     best: tuple[int, int, int, int, int] | None = None
@@ -246,7 +248,7 @@ def _choose_island(
             continue
         if neighbours is not None and len(neighbours.fill(np.array([node]), times, wanted)) < wanted:
             continue
-        for island, fits in fits_by_island(problem, wish, node, devices.free[node]).items():
+        for island, fits in fits_by_island(problem, wish, node, devices.free[node], homes).items():
             spare = fits - wanted
             key = (-int(preferred[node]), spare, -int(scores[node]), node, island)
             if spare >= 0 and (best is None or key < best):
@@ -254,8 +256,31 @@ def _choose_island(
     return None if best is None else _Chosen([best[3]], [wanted], best[4])
 
 
-def fits_by_island(problem: Problem, wish: Wish, node: int, free: npt.NDArray[np.int32]) -> dict[int, int]:
-    """How many instances the devices of each island of a node suffice for. ``free``: millis of each device."""
+def home_islands(problem: Problem, ask: Ask) -> frozenset[int] | None:
+    """The islands in which members of the gang run, of the node that they share: whoever is missing joins them there.
+    None: nobody runs, so any will do."""
+    if not len(ask.peers):
+        return None
+    columns, specs = problem.view.allocations, dict(ask.job.specs)
+    name = ask.job.spec.groups[ask.group].name
+    found: set[int] = set()
+    # Rows are in the order of job slots; a group is the same whatever its place in a version.
+    begin, end = np.searchsorted(columns.job, [ask.job.slot, ask.job.slot + 1]).tolist()
+    for position in range(begin, end):
+        groups = specs.get(int(columns.version[position]), ask.job.spec).groups
+        place, node = int(columns.group[position]), problem.number_of_slot.get(int(columns.node[position]), -1)
+        if not columns.live[position] or node < 0 or place >= len(groups) or groups[place].name != name:
+            continue
+        mask = int(columns.device_mask[position])
+        found.update(one.island for at, one in enumerate(problem.nodes[node].spec.devices) if mask >> at & 1)
+    return frozenset(found)
+
+
+def fits_by_island(
+    problem: Problem, wish: Wish, node: int, free: npt.NDArray[np.int32], homes: frozenset[int] | None
+) -> dict[int, int]:
+    """How many instances the devices of each island of a node suffice for, of ``homes`` alone where some are given.
+    ``free``: millis of each device."""
     assert wish.gpus is not None, "the caller has seen that"
     request, devices = wish.gpus, problem.devices
     usable = devices.matching(request)[node] & ~devices.closed[node] & (free >= request.gpu_millis)
@@ -263,6 +288,8 @@ def fits_by_island(problem: Problem, wish: Wish, node: int, free: npt.NDArray[np
     for number in np.flatnonzero(usable).tolist():
         fits = 1 if request.count > 1 else int(free[number]) // request.gpu_millis
         island = problem.nodes[node].spec.devices[number].island
+        if homes is not None and island not in homes:
+            continue
         members[island] = members.get(island, 0) + fits
     return {island: fits // request.count for island, fits in members.items()}
 
@@ -384,6 +411,8 @@ __all__: Sequence[str] = (
     "Nearest",
     "Place",
     "alone",
+    "fits_by_island",
+    "home_islands",
     "nearest",
     "place",
     "room_for_members",

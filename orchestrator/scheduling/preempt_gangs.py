@@ -21,7 +21,7 @@ import numpy as np
 from orchestrator.contract.model import GangDomain
 from orchestrator.scheduling.domains import numbered
 from orchestrator.scheduling.filters import suitable
-from orchestrator.scheduling.gangs import LARGER, times_on
+from orchestrator.scheduling.gangs import LARGER, home_islands, times_on
 from orchestrator.scheduling.preempt import Preemption
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.wish import Ask, Int64Array, Wish
@@ -111,7 +111,8 @@ def _domains(preemption: Preemption, ask: Ask, wish: Wish) -> Iterator[_Domain]:
         for one in enough[np.lexsort((enough, -rooms[enough], -now[enough]))][:DOMAINS_MAX].tolist():
             nodes = np.flatnonzero((where == one) & (most > 0))
             if domain is GangDomain.ISLAND:
-                yield from (_Domain(nodes, island) for island in _islands(problem, int(nodes[0])))
+                islands, mine = _islands(problem, int(nodes[0])), home_islands(problem, ask)
+                yield from (_Domain(nodes, island) for island in islands if mine is None or island in mine)
                 continue
             for part in neighbours.parts(nodes) if neighbours is not None else [nodes]:
                 if int(most[part].sum()) >= wanted:

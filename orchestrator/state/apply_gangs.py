@@ -18,6 +18,7 @@ from orchestrator.state.allocations import LAST_LIVE
 from orchestrator.state.commands import ApplyPlan, Int32Array
 from orchestrator.state.model import Job
 from orchestrator.state.state import Rows, State
+from orchestrator.state.versions import counted
 
 
 def device_refusals(
@@ -75,8 +76,8 @@ def gang_refusal(state: State, job: Job, group: int, ordinals: Int32Array) -> st
     done = np.zeros(facts.instances, dtype=np.bool_)
     if job.spec.type is JobType.BATCH:
         rows = newest[there]
-        current = (table.version[rows] >= job.group_versions[group]) & (table.desired[rows] == Desired.RUN)
-        done[there] = current & (table.state[rows] == AllocState.COMPLETE)
+        fresh = counted(job, group, table.version[rows], state.feature_level) & (table.desired[rows] == Desired.RUN)
+        done[there] = fresh & (table.state[rows] == AllocState.COMPLETE)
     done[ordinals] = True
     missing = int((~done).sum())
     return f"its gang goes in together, and {missing} of {facts.instances} are missing in the plan" if missing else ""

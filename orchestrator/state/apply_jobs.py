@@ -139,7 +139,7 @@ def submit_one(state: State, submission: JobSubmission) -> JobAnswer:
     again = job.stopped
     if submission.remember and not job.tracked:
         job = replace(job, tracked=True)
-    job = next_version(state, job, spec, everything=again, in_place=submission.in_place and not again)
+    job = next_version(state, job, spec, everything=again, in_place=submission.in_place)
     kind = "job.submitted" if again else "job.updated"
     state.events.emit(kind, namespace=spec.namespace, job=spec.name, message=f"version {job.version}")
     return JobAnswer(uid=job.uid, version=job.version, changed=True)

@@ -22,6 +22,7 @@ from orchestrator.contract.model import AllocState, Desired, Disruption, JobType
 from orchestrator.state.allocations import LAST_LIVE, well
 from orchestrator.state.model import Job
 from orchestrator.state.state import State
+from orchestrator.state.versions import counted
 from orchestrator.state.views import ClusterView
 
 BOUNDLESS = 2**31 - 1
@@ -65,11 +66,12 @@ def standing(
     state: npt.NDArray[np.int8],
     up: BoolArray,
     preempted: BoolArray,
+    level: int,
 ) -> tuple[int, int]:
     """(wanted, up) of a group of the job's current spec; arrays: the newest attempts of its instances.
 
-    ``preempted``: told to stop for others' sake. Of a system job nobody knows a count here: what lives is wanted, and
-    what was preempted and has not come back.
+    ``level``: the feature level; ``preempted``: told to stop for others' sake. Of a system job nobody knows a count
+    here: what lives is wanted, and what was preempted and has not come back.
     """
     spec = job.spec.groups[group]
     if job.spec.type is JobType.SYSTEM:
@@ -79,7 +81,7 @@ def standing(
     done = 0
     if job.spec.type is JobType.BATCH:
         complete = state == int(AllocState.COMPLETE)
-        done = int((mine & complete & (version >= job.group_versions[group])).sum())
+        done = int((mine & complete & counted(job, group, version, level)).sum())
     return spec.count - done, int((mine & up).sum())
 
 
@@ -155,6 +157,7 @@ class Budgets:
             state=columns.state[at],
             up=up & ~self._leaving[at],
             preempted=np.array(preempted, dtype=np.bool_),
+            level=self._view.feature_level,
         )
 
 
@@ -193,6 +196,7 @@ def refusal_of(state: State, row: int) -> str:
         state=table.state[rows],
         up=is_up(well(table.state[rows], table.health[rows]), table.desired[rows], lost),
         preempted=np.array(preempted, dtype=np.bool_),
+        level=state.feature_level,
     )
     if may_go_down(budget, wanted=wanted, up=up) > 0:
         return ""

@@ -32,7 +32,10 @@ COUNTED_MOVES = 8
 stand in for another (``apply_moves``)."""
 PACKED_ENTRIES = 9
 """Peers read large entries of the log packed (``replication.batches``)."""
-TOLD_REBOOTS = 10
+SAME_CONTENT = 10
+"""What is complete at an older version with the content of now is done for quotas, budgets and gangs as well
+(``versions.counted``); before, it was so for the leader alone."""
+TOLD_REBOOTS = 11
 """An event says that a node's machine was started anew (``apply_nodes``)."""
 HIGHEST = TOLD_REBOOTS
 """What this version supports."""

@@ -39,16 +39,16 @@ class Hold:
 def is_held_back(job: Job) -> bool:
     """Whether the job's newest version must not spread now."""
     rollout = job.rollout
-    if rollout is None or not rollout.base_version or job.stopped or job.removing:
+    if rollout is None or not rollout.base_version or job.stopped:  # what is being removed is stopped, too
         return False
     return not rollout.promoted or rollout.status in (RolloutStatus.PAUSED, RolloutStatus.FAILED)
 
 
 def base_spec(job: Job) -> JobSpec | None:
     """What the job was at the version before the one that is rolled out."""
-    if job.rollout is None or not job.rollout.base_version:
+    if job.rollout is None:
         return None
-    return next((spec for version, spec in job.specs if version == job.rollout.base_version), None)
+    return next((spec for version, spec in job.specs if version == job.rollout.base_version), None)  # 0 is none
 
 
 def may_ask_for_ports(job: Job) -> bool:
@@ -86,9 +86,7 @@ def hold_of(job: Job, place: int, base: Job | None) -> Hold | None:
     assert rollout is not None, "it is held back"
     if is_current(job, place, rollout.base_version):
         return None
-    at = -1 if base is None else place_in(base.spec, group.name)
-    if base is not None and at >= 0 and (base.spec.groups[at].gang is None) != (group.gang is None):
-        at = -1
+    at = -1 if base is None else _place_alike(base.spec, group)
     if rollout.promoted:
         if at < 0 or group.gang is not None:
             return None
@@ -107,20 +105,24 @@ def place_in(spec: JobSpec, name: str) -> int:
     return next((at for at, group in enumerate(spec.groups) if group.name == name), -1)
 
 
+def _place_alike(spec: JobSpec, group: GroupSpec) -> int:
+    """The same, of a group that was a gang if it is one now, and none if it is none."""
+    at = place_in(spec, group.name)
+    return at if at >= 0 and (spec.groups[at].gang is None) == (group.gang is None) else -1
+
+
 def is_of_base(job: Job, name: str, version: int) -> bool:
     """Whether an allocation of this version is as the version before has it, of a group that it has."""
     base = base_spec(job)
-    assert job.rollout is not None
-    at = -1 if base is None else place_in(base, name)
-    if base is None or at < 0:
+    if base is None or (at := place_in(base, name)) < 0:
         return False
+    assert job.rollout is not None, "it names the version"
     if version == job.rollout.base_version:
         return True
     older = next((spec for number, spec in job.specs if number == version), None)
     if older is None or older.type != base.type or older.constraints != base.constraints:
         return False
-    there = place_in(older, name)
-    return there >= 0 and same_group(older.groups[there], base.groups[at])
+    return any(same_group(group, base.groups[at]) for group in older.groups)
 
 
 def may_be_placed(job: Job, place: int, version: int) -> bool:
@@ -153,6 +155,5 @@ def base_refusal(job: Job, name: str) -> str:
 
 def differs(base: JobSpec, spec: JobSpec, group: GroupSpec) -> bool:
     """Whether a group of ``spec`` is not what it was in ``base``."""
-    at = place_in(base, group.name)
     moved = base.type != spec.type or base.constraints != spec.constraints
-    return at < 0 or moved or not same_group(base.groups[at], group)
+    return moved or not any(same_group(one, group) for one in base.groups)

@@ -156,6 +156,7 @@ def raise_feature_level(state: State, command: SetFeatureLevel) -> Outcome:
     if command.level == state.feature_level:
         return state.changed(False)
     state.feature_level = command.level
+    state.usage.rebuild(state)  # what counts as done may be more from now on
     state.events.emit("feature.raised", message=str(command.level))
     return state.changed()
 

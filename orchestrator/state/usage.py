@@ -21,6 +21,7 @@ from orchestrator.contract.model import AllocState, GroupSpec, JobSpec, JobType,
 from orchestrator.state.dependencies import judge
 from orchestrator.state.failures import Ended, retries_of, stays_failed
 from orchestrator.state.model import Job
+from orchestrator.state.versions import counted
 
 if TYPE_CHECKING:
     from orchestrator.state.state import State
@@ -103,7 +104,7 @@ def _ended(state: State, job: Job, place: int) -> tuple[int, int]:
         return 0, 0
     table, rows = state.table, state.ordinals.rows(gid)[: group.count]
     rows = rows[rows >= 0]
-    rows = rows[table.version[rows] >= job.group_versions[place]]
+    rows = rows[counted(job, place, table.version[rows], state.feature_level)]
     complete = int((table.state[rows] == int(AllocState.COMPLETE)).sum())
     failed = rows[table.state[rows] == int(AllocState.FAILED)]
     if not len(failed):

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.contract.model import GroupSpec, JobSpec, JobType
+from orchestrator.state.features import SAME_CONTENT
 from orchestrator.state.model import Job
 
 Bools = npt.NDArray[np.bool_]
@@ -30,6 +31,14 @@ def current(job: Job, place: int, versions: npt.NDArray[np.int32]) -> Bools:
     if job.twins and job.twins[place]:
         fresh |= np.isin(versions, job.twins[place])
     return fresh
+
+
+def counted(job: Job, place: int, versions: npt.NDArray[np.int32], level: int) -> Bools:
+    """bool per version: ``is_current``, as far as what is judged at commit knows it at the feature level ``level``."""
+    if level >= SAME_CONTENT:
+        return current(job, place, versions)
+    newer: Bools = versions >= job.group_versions[place]
+    return newer
 
 
 def place_of(job: Job, name: str) -> int:

@@ -118,6 +118,8 @@ def _left_alone(node: ast.AST) -> bool:
         return True
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         return True  # a docstring
+    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == "__all__":
+        return True  # nobody imports everything
     call = node.value if isinstance(node, ast.Expr) else node
     return isinstance(call, ast.Call) and (
         (

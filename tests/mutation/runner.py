@@ -64,6 +64,9 @@ def parts_of_apply(folder: Path = ROOT / "orchestrator/state") -> list[str]:
 
 _CHECKER_TESTS = ("tests/unit/ops/test_linearizability.py", "tests/unit/ops/test_history.py")
 _BUDGET_TESTS = ("tests/unit/state/test_disruption.py", "tests/unit/reconcile/test_budgets.py")
+_HOLDING_TESTS = ("tests/unit/state/test_holding.py", "tests/unit/state/test_steering.py")
+_ROLLOUT_TESTS = ("tests/properties/test_canaries.py", "tests/properties/test_rollouts.py")
+_GANG_TESTS = ("tests/unit/scheduling/test_gangs.py", "tests/properties/test_gangs.py")
 _QUOTA_TESTS = ("tests/unit/state/test_namespaces.py", "tests/unit/reconcile/test_quota.py")
 
 TARGETS: dict[str, tuple[str, ...]] = {
@@ -75,11 +78,31 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "orchestrator.state.disruption": (*_BUDGET_TESTS, "tests/unit/state/test_evictions.py"),
     "orchestrator.state.quota": (*_QUOTA_TESTS, "tests/scenarios"),
     "orchestrator.reconcile.quota": _QUOTA_TESTS,
+    "orchestrator.state.holding": _HOLDING_TESTS,
+    "orchestrator.reconcile.seats": ("tests/unit/reconcile/test_seats.py", "tests/unit/reconcile/test_rounds.py"),
+    "orchestrator.replication.journal": (
+        *(f"tests/unit/replication/test_{what}.py" for what in ("journal", "journal_damage", "ahead_of_flush")),
+        "tests/properties/test_journal_model.py",
+    ),
     "agent.reconcile": tuple(
         f"tests/unit/agent/test_{what}.py" for what in ("reconcile", "groups", "timeouts", "health")
     ),
 }
 """Module -> the tests that promise something about it."""
+SAMPLED: dict[str, tuple[str, ...]] = {
+    "orchestrator.state.resize": ("tests/unit/state/test_resize.py", "tests/scenarios"),
+    "orchestrator.state.rollouts": (*_HOLDING_TESTS, *_ROLLOUT_TESTS),
+    "orchestrator.reconcile.drains": ("tests/unit/reconcile", "tests/properties/test_drains.py"),
+    "orchestrator.reconcile.gaps": ("tests/unit/reconcile", "tests/unit/state/test_batch.py"),
+    "orchestrator.reconcile.rollouts": _ROLLOUT_TESTS,
+    "orchestrator.scheduling.gang_holds": _GANG_TESTS,
+    "orchestrator.scheduling.gangs": _GANG_TESTS,
+    "orchestrator.scheduling.neighbours": (*_GANG_TESTS, "tests/unit/scheduling/test_neighbours.py"),
+    "orchestrator.scheduling.preempt": ("tests/unit/scheduling/test_preempt.py", "tests/properties/test_priorities.py"),
+    "agent.supervisor": ("tests/unit/agent/test_supervisor.py",),
+}
+"""The same of modules that are looked at by name only: not all that survives there has its reason yet."""
+_TESTS_OF = TARGETS | SAMPLED
 NEEDED_PERCENT = 90
 _GRACE_S = 2.0  # of CPU, on top of ten times what a test took: an endless loop is a killed mutant
 _WAIT_S = 120.0  # whatever waits so long waits for ever
@@ -174,7 +197,9 @@ class Plugin:
         path = _path(module)
         tree = ast.parse(path.read_text())
         live = importlib.import_module(module)
-        touched = {name: touch.lines for name, touch in seen.items() if name.startswith(self._tests or TARGETS[module])}
+        touched = {
+            name: touch.lines for name, touch in seen.items() if name.startswith(self._tests or _TESTS_OF[module])
+        }
         costs = {name: touch.seconds for name, touch in seen.items()}
         found = [mutant for mutant in mutants(tree) if _has_any(mutant.key, self._only)]
         account = Account(module, of=len(found))
@@ -448,15 +473,16 @@ def _names(module: str) -> list[str]:
     """What chooses a target: all, its last name, its last two (where two modules have one name), and its family."""
     package, _, name = module.removeprefix("orchestrator.").rpartition(".")
     family = "apply" if package == "state" and name.startswith("apply") else package
-    return list(dict.fromkeys(("all", family, f"{package}.{name}", *([name] if name != "apply" else []))))
+    words = (f"{package}.{name}", *([name] if name != "apply" else []))
+    return list(dict.fromkeys(("all", family, *words) if module in TARGETS else words))
 
 
 def _chosen(words: list[str]) -> list[str]:
-    return [module for module in TARGETS if set(_names(module)).intersection(words)]
+    return [module for module in _TESTS_OF if set(_names(module)).intersection(words)]
 
 
 def main() -> int:
-    names = list(dict.fromkeys(name for module in TARGETS for name in _names(module)))
+    names = list(dict.fromkeys(name for module in _TESTS_OF for name in _names(module)))
     parser = argparse.ArgumentParser(prog="scripts/mutation", description=__doc__.partition("\n")[0])
     parser.add_argument(
         "--module", nargs="+", choices=names, default=["all"], metavar="NAME",
@@ -474,7 +500,7 @@ def main() -> int:
     said = parser.parse_args()
     modules = _chosen(said.module)
     plugin = Plugin(modules, only=tuple(said.only or ()), tests=tuple(said.tests or ()), sample=said.sample)
-    tests = said.tests or list(dict.fromkeys(name for module in modules for name in TARGETS[module]))
+    tests = said.tests or list(dict.fromkeys(name for module in modules for name in _TESTS_OF[module]))
     os.chdir(ROOT)
     quiet = ["-p", "no:terminal", "--timeout=0", "--override-ini", "addopts=", "-m", "not cluster"]
     off = [word for name in ("xdist", "randomly", "cacheprovider", "faulthandler") for word in ("-p", f"no:{name}")]

@@ -17,7 +17,12 @@ _COUNTED = "equivalent: a character has at most 4 bytes, so the bytes decide; th
 _SAME_TIME = "equivalent: the same time is written again"
 _ONE_NUMBER = "equivalent: no two attempts of an ordinal have one number"
 _IN_SPEC = "equivalent: every row's version is among the job's specs, and its place in that one's groups"
+_HAS_ONE = "equivalent: what is held back has a rollout; mypy wants to hear it"
+_ALL_THERE_ARE = "equivalent: every negative number asks numpy for as many as there are"
 _FULL = "equivalent: what is exactly full is looked at row by row, with the same result"
+
+_SIZES = "no promise: how large a segment, or the room ahead, is exactly"
+_SET_BEFORE = "equivalent: it is set before it is read"
 
 SURVIVORS: dict[str, dict[str, str]] = {
     "orchestrator.replication.guard": {
@@ -31,6 +36,51 @@ SURVIVORS: dict[str, dict[str, str]] = {
         ),
         "Guard._is_no_news: now - at < self._repeat_s -> now - at <= self._repeat_s": (
             "no promise: whether an answer is spared at exactly this moment or one later matters to nobody"
+        ),
+    },
+    "orchestrator.replication.journal": {
+        **{
+            f"<module>: {change}": _SIZES
+            for change in (
+                "16 -> 17",
+                "1024 -> 1025",
+                "1024 -> 1025 (2)",
+                "256 -> 257",
+                "1024 -> 1025 (3)",
+            )
+        },
+        "FileJournal.__init__: 0 -> 1 (3)": "equivalent: entry 1 is the first that a segment can have",
+        "FileJournal.__init__: False -> True (2)": "equivalent: it looks for what is to be freed, and finds nothing",
+        "FileJournal.__init__: self._room_to = 0 -> pass": _SET_BEFORE,
+        "FileJournal.__init__: 0 -> 1 (4)": _SET_BEFORE,
+        "FileJournal.__init__: self._codec = fmt.FrameCodec(b'') -> pass": _SET_BEFORE,
+        "FileJournal.get: self._first <= index < self._next -> self._first <= index <= self._next": (
+            "equivalent: the list has none there either, and says so by the same error"
+        ),
+        "FileJournal.flush: segment.size + size > self._segment_bytes -> "
+        "segment.size + size >= self._segment_bytes": _SIZES,
+        "FileJournal.flush: end > self._room_to -> end >= self._room_to": _SIZES,
+        "FileJournal.flush: self._raised = 0 -> pass": (
+            "equivalent: an earlier segment has that index, too, and is freed first"
+        ),
+        "FileJournal.flush: 0 -> 1": "equivalent: entry 1 is the first that a segment can have",
+        "FileJournal.flush: self._may_free = False -> pass": "equivalent: it looks again, and finds nothing to free",
+        "FileJournal.flush: False -> True (2)": "equivalent: it looks again, and finds nothing to free",
+        "FileJournal.close: self._file = None -> pass": "equivalent: a file may be closed twice",
+        "FileJournal._begin_segment: self._file = None -> pass": _SET_BEFORE,
+        "FileJournal._begin_segment: 0 -> 1 (2)": "equivalent: entry 1 is the first that a segment can have",
+        "FileJournal._open: self._disk.size(path) > self._room_to -> self._disk.size(path) >= self._room_to": (
+            "equivalent: a file is cut to the length that it has"
+        ),
+        "FileJournal._drop_unborn: self._disk.fsync_dir(self._directory) -> pass": (
+            "no promise: what comes back after a power cut is removed again"
+        ),
+        "FileJournal._drop_unborn: False -> True (2)": "equivalent: a newer format is refused before that matters",
+        "FileJournal._read_segment: 0 -> 1": _SET_BEFORE,
+        "FileJournal._read_segment: 0 -> 1 (2)": "equivalent: entry 1 is the first that a segment can have",
+        "FileJournal._check_header: 0 -> 1 (2)": "no promise: at which byte of its header a segment is wrong",
+        "FileJournal._replay: index > self._first -> index >= self._first": (
+            "equivalent: nothing is below the first entry"
         ),
     },
     "orchestrator.state.apply": {
@@ -78,7 +128,17 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "_emit: True -> False": _LENGTHS.format("row"),
     },
     "orchestrator.state.apply_jobs": {
+        "submit_one: submission.remember and (not job.tracked) -> submission.remember": (
+            "equivalent: one that remembers is written again as it is"
+        ),
         "_next_job: True -> False": _LENGTHS.format("group"),
+        "_next_job: True -> False (2)": _LENGTHS.format("group"),
+        "_asks_for_canaries: True -> False": _LENGTHS.format("group"),
+        "next_version: False -> True": (
+            "equivalent: a count changes no size, a restart no content, and gangs are never given another size"
+        ),
+        "restart: is_held_back(job) and job.rollout is not None and (not job.rollout.promoted) -> "
+        "is_held_back(job) and (not job.rollout.promoted)": _HAS_ONE,
     },
     "orchestrator.state.apply_nodes": {
         "mark: node is not None and node.status is NodeStatus.LOST and (not _replaced(state, node)) -> "
@@ -101,6 +161,15 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "Placing._match_nodes: -1 -> 1": "equivalent: rows for a node that is gone are refused before this is used",
         "Placing._match_nodes: 1 -> 2": _NONE,
         "Placing._match_groups: 32 -> 33": _SHIFT,
+        "Placing._match_groups: columns.version != columns.version[first][inverse] -> "
+        "columns.version == columns.version[first][inverse]": (
+            "equivalent: told apart by version without need they come to the same; the question saves the time"
+        ),
+        "Placing._match_groups: 1 -> 2 (2)": _ALL_THERE_ARE,
+        "Placing._match_groups: 1 -> 2 (3)": _ALL_THERE_ARE,
+        "Placing._record: is_held_back(job) and job.rollout is not None and (version == job.rollout.base_version) -> "
+        "is_held_back(job) and version == job.rollout.base_version": _HAS_ONE,
+        "Placing._match_versions: job is not None and is_held_back(job) -> job is not None": _ASKED,
         "Placing._match_groups: self.ok[place] = False -> pass": (
             "equivalent: the facts of a refused group are zeros, and no ordinal is below a count of zero"
         ),
@@ -183,6 +252,38 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "Search.run: frame.ordered > deepest -> frame.ordered >= deepest": (
             "no promise: which of equally long orders is shown"
         ),
+        "<module>: 5 -> 6": "no promise: how many steps are shown before the end",
+        "Verdict: 'linearizable' -> 'Xlinearizable'": "equivalent: nobody reads the value of this word",
+        "Search.__init__: self.stuck = Stuck(last=(), value=initial, next=()) -> pass": (
+            "equivalent: whoever finds no order says where it was stuck; mypy wants to hear it"
+        ),
+        "Search.run: 1 -> 2": _NONE,
+        "Search.run: self._back_to(frame, trail) -> pass (2)": "equivalent: the line above has gone back to there",
+        **{
+            f"Search._unknown_moves: {change}": "no promise: what is of no use is tried, which changes only the time"
+            for change in (
+                "for number in window if self._equal[number] -> for number in window",
+                "for wants, count in self._unknown_wants.items() if count -> "
+                "for wants, count in self._unknown_wants.items()",
+                "any((not self._equal[number] and self._wants[number] == value for number in window)) -> "
+                "all((not self._equal[number] and self._wants[number] == value for number in window))",
+                "not self._equal[number] and self._wants[number] == value -> not self._equal[number]",
+                "continue -> pass",
+                "wants == NOTHING and gives not in needed and (not self._readers[gives]) -> "
+                "wants == NOTHING and (not self._readers[gives])",
+            )
+        },
+        "Search._unknown_moves: not self._unknown_of or self._irreplaceable(value) -> self._irreplaceable(value)": (
+            "equivalent: where there is none, none is found; the question saves the look"
+        ),
+        "Search._unknown_moves: return [] -> return None": "equivalent: either is nothing to try",
+        **{
+            f"Search._order: {change}": "no promise: what is of no use is tried, which changes only the time"
+            for change in (
+                "self._unknown_wants[self._wants[number]] -= 1 -> self._unknown_wants[self._wants[number]] += 1",
+                "self._unknown_wants[self._wants[number]] -= 1 -> pass",
+            )
+        },
     },
     "orchestrator.state.disruption": {
         **{
@@ -199,6 +300,20 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "drain_refusal_of: 1 -> 2": "equivalent: only the first of them is taken",
         "refusal_of: 1 -> 2 (2)": _NONE,
         "refusal_of: '' -> 'X' (3)": _BEFORE,
+    },
+    "orchestrator.state.holding": {
+        "place_in: 1 -> 2": _NONE,
+        "_place_alike: at >= 0 and (spec.groups[at].gang is None) == (group.gang is None) -> "
+        "(spec.groups[at].gang is None) == (group.gang is None)": "equivalent: of no group it is -1 either way",
+        **{
+            f"<module>: {change}": "no promise: any number above all that a group can have does as well"
+            for change in ("1 -> 2", "31 -> 32")
+        },
+        "remains: not is_held_back(job) or job.rollout is None or job.rollout.promoted -> "
+        "not is_held_back(job) or job.rollout.promoted": _HAS_ONE,
+    },
+    "orchestrator.reconcile.seats": {
+        "_seat: 1 -> 2 (2)": _NONE,
     },
     "orchestrator.state.quota": {
         "_refusal: '' -> 'X'": "equivalent: only namespaces with a quota grow here; mypy wants to hear it",

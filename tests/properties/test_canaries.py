@@ -13,10 +13,12 @@ import pytest
 from orchestrator import plan
 from orchestrator.contract.model import (
     AllocState,
+    Desired,
     GangSpec,
     GroupSpec,
     JobSpec,
     JobType,
+    OnDisconnect,
     Resources,
 )
 from orchestrator.contract.rollouts import Rollout, RolloutAction, RolloutStatus, UpdateSpec
@@ -42,6 +44,7 @@ from orchestrator.state.commands import (
     SetFeatureLevel,
     SteerRollout,
     SubmitJobs,
+    WriteVariable,
 )
 from orchestrator.state.features import HELD_VERSIONS
 from orchestrator.state.invariants import check
@@ -607,3 +610,108 @@ def test_what_nobody_promoted_was_never_good() -> None:
     world.observe(world.row("web:2"), AllocState.FAILED)
     world.settle()
     assert world.images() == {"web:0": 1}
+
+
+def test_the_deadline_of_a_canary_that_is_kept_on_a_lost_node_runs_from_when_that_was_lost() -> None:
+    class Kept(Waiting):
+        def spec(self) -> JobSpec:
+            return replace(super().spec(), on_disconnect=OnDisconnect.KEEP)
+
+    world = Kept(INSTEAD)
+    canary = world.row("web:1")
+    world.now_ms += 600_000
+    world.lead()
+    assert world.stands() is RolloutStatus.RUNNING, "no deadline runs while a canary is ready"
+    world.lose(world.state.node_at[int(world.state.table.node[canary])].spec.id)
+    world.lead()
+    world.now_ms += 29_000
+    world.lead()
+    assert (world.row("web:1"), world.stands()) == (canary, RolloutStatus.RUNNING)
+    world.now_ms += 2_000
+    world.lead()
+    assert world.stands() is RolloutStatus.FAILED
+
+
+def test_a_stray_canary_goes_back_to_the_version_before_only_once_that_can_be_placed() -> None:
+    class Secret(Waiting):
+        """The version before needs a variable."""
+
+        def spec(self) -> JobSpec:
+            spec = super().spec()
+            if self.image:
+                return spec
+            (api,) = spec.groups
+            return replace(spec, groups=(replace(api, tasks=(replace(api.tasks[0], variables=(("K", "key"),)),)),))
+
+        def submit(self, image: int) -> None:
+            if not image:
+                self.done(self.do(WriteVariable(namespace="default", name="key", value="1")))
+            super().submit(image)
+
+    world = Secret(replace(INSTEAD, canaries=3))
+    assert world.images() == {"web:0": 1, "web:1": 3}
+    world.done(world.do(WriteVariable(namespace="default", name="key", value=None)))
+    world.update, world.bounded = replace(BESIDE, max_surge=4), False
+    world.submit(2)
+    world.settle()
+    assert world.images() == {"web:0": 1, "web:1": 2, "web:2": 1}
+    world.done(world.do(WriteVariable(namespace="default", name="key", value="2")))
+    world.settle()
+    assert world.images() == {"web:0": 3, "web:2": 1}
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["both there", "only the canary there"])
+def test_a_drain_leaves_the_canary_while_what_it_stands_beside_is_not_ready(together: bool) -> None:
+    """It is all that is ready of the instance. Where both are to leave, the one that serves nobody goes."""
+    world = Waiting(BESIDE, 1, rest=False)
+    elder = world.rows()[0]
+    here = world.state.node_at[int(world.state.table.node[elder])].spec.id
+    other = "n2" if here == "n1" else "n1"
+    world.done(world.do(CordonNode(node_id=other if together else here, cordoned=True)))
+    world.settle(30)
+    canary = world.row("web:1")
+    assert int(world.state.table.node[canary]) == world.state.nodes[here if together else other].slot
+    world.done(world.do(CordonNode(node_id=here if not together else other, cordoned=False)))
+    world.observe(elder, AllocState.RUNNING, ready=False)
+    world.done(world.do(DrainNode(node_id=here if together else other)))
+    world.lead()
+    desired = world.state.table.desired
+    assert desired[canary] == int(Desired.RUN)
+    assert desired[elder] == int(Desired.STOP if together else Desired.RUN)
+    world.settle(60)
+    assert world.images() == ({"web:1": 1} if together else {"web:0": 1, "web:1": 1})
+    assert world.ready() == 1
+    assert not [row for row in world.rows() if world.state.node_at[int(world.state.table.node[row])].draining]
+
+
+@pytest.mark.parametrize("becomes", [True, False], ids=["a gang", "none"])
+def test_a_group_that_becomes_a_gang_or_none_runs_on_as_it_was_until_the_promotion(becomes: bool) -> None:
+    """There is no version at which what is missing of it could be placed meanwhile."""
+    world = Waiting(BESIDE, 2, rest=False)
+    world.bounded = False
+    (api,) = world.spec().groups
+    loose = GroupSpec(name="ring", count=2, tasks=api.tasks)
+    gang = replace(loose, gang=GangSpec())
+    before, after = (loose, gang) if becomes else (gang, loose)
+    world.submit_spec(replace(world.spec(), groups=(api, before)))
+    world.steer(RolloutAction.PROMOTE)
+    world.settle()
+    ring = [row for row in world.rows() if views.allocation(world.state, row).id.group == "ring"]
+    assert len(ring) == 2 and world.stands() is RolloutStatus.SUCCEEDED
+    world.image = 2
+    (api,) = world.spec().groups
+    world.submit_spec(replace(world.spec(), groups=(api, after)))
+    world.settle()
+    assert world.images() == {"web:1": 2, "web:2": 1}
+    assert [row for row in world.rows() if row in ring] == ring
+    world.observe(ring[0], AllocState.STOPPED)
+    world.settle()
+    assert world.images("ring") == {"web:1": 1} and ring[1] in world.rows()
+    (said,) = (
+        one for one in plan.explain(views.cluster_view(world.state), world.job.uid, world.now_ms) if one.group == "ring"
+    )
+    assert "until version 4 is promoted" in said.summary
+    world.steer(RolloutAction.PROMOTE)
+    world.settle()
+    assert world.images("ring") == {"web:1": 2} and ring[1] not in world.rows()
+    assert world.stands() is RolloutStatus.SUCCEEDED

@@ -103,6 +103,7 @@ def up_by_group(world: World) -> dict[tuple[str, str], tuple[int, int]]:
                 preempted=np.array(
                     [table.reasons.get(int(row), "").startswith("preempted by ") for row in rows], dtype=np.bool_
                 ),
+                level=state.feature_level,
             )
     return found
 

@@ -20,6 +20,7 @@ from orchestrator.contract.model import (
     AllocState,
     AssignmentKey,
     Desired,
+    Disruption,
     GroupSpec,
     JobSpec,
     JobType,
@@ -333,6 +334,103 @@ def test_an_instance_that_fails_for_good_fails_the_rollout_and_says_why() -> Non
     assert rollout is not None and rollout.status is RolloutStatus.FAILED and "web/api/0 failed" in rollout.reason
     world.settle()
     assert world.ready() == 2 and world.job.version == 2, "nothing more is touched"
+
+
+def test_a_successor_that_could_not_start_is_followed_by_another_after_a_pause_and_elsewhere() -> None:
+    """The round that finds it waiting says when to look again: nothing else may happen until then."""
+    world = World(5, UpdateSpec(max_surge=1, max_unavailable=0), 1)
+    world.submit(0)
+    world.settle()
+    world.submit(1)
+    world.lead()
+    (first,) = [row for row in world.rows() if world.state.table.version[row] == 2]
+    world.observe(first, AllocState.FAILED, start_failed=True)
+    decision = plan.decide(views.cluster_view(world.state), world.now_ms)
+    assert (decision.plans, decision.wake_at_ms) == ((), world.now_ms + 2_000)
+    world.now_ms += 1_999
+    assert not world.lead()
+    world.now_ms += 1
+    assert world.lead()
+    (second,) = [row for row in world.rows() if world.state.table.version[row] == 2]
+    assert world.state.table.node[second] != world.state.table.node[first]
+    assert world.state.table.ordinal[second] == world.state.table.ordinal[first]
+
+
+@pytest.mark.parametrize(
+    "update",
+    [
+        UpdateSpec(max_surge=1, max_unavailable=0, min_ready_ms=5_000),
+        UpdateSpec(max_surge=0, max_unavailable=1, min_ready_ms=5_000),
+    ],
+    ids=["surge", "in place"],
+)
+def test_who_has_not_been_ready_for_long_enough_lets_nobody_else_go(update: UpdateSpec) -> None:
+    world = World(7, update, 2)
+    world.submit(0)
+    world.settle()
+    world.submit(1)
+    ready_at: dict[int, int] = {}  # of version 2, by ordinal
+    begun: list[int] = []  # when an instance of version 2 was placed
+    for _ in range(40):
+        world.lead()
+        assert world.job.rollout is not None
+        if world.job.rollout.status is not RolloutStatus.RUNNING:
+            break
+        table = world.state.table
+        for row in world.rows():
+            if table.state[row] == int(AllocState.PENDING):
+                begun.append(world.now_ms)
+                world.observe(row, AllocState.RUNNING)
+                ready_at[int(table.ordinal[row])] = world.now_ms
+            elif table.desired[row] == STOP:
+                world.obey(row)
+        decision = plan.decide(views.cluster_view(world.state), world.now_ms)
+        if not decision.plans and not decision.verdicts:  # else there is more to do now
+            assert decision.wake_at_ms is not None
+            world.now_ms = decision.wake_at_ms
+    assert world.job.stable_version == 2
+    first, second = sorted(ready_at.values())
+    assert (begun[1] - first, world.now_ms - second) == (5_000, 5_000)
+
+
+def test_a_budget_holds_up_a_rollout_only_while_a_drain_needs_it() -> None:
+    class Budgeted(World):
+        def spec(self) -> JobSpec:
+            return replace(super().spec(), disruption=Disruption(max_unavailable=1))
+
+    world = Budgeted(8, UpdateSpec(max_surge=0, max_unavailable=2), 4)
+    world.submit(0)
+    world.settle()
+    (node,) = {world.state.node_at[slot].spec.id for slot in world.state.table.node[world.rows()].tolist()}
+    world.submit(1)
+    world.do(DrainNode(node_id=node))
+    assert world.lead()
+    assert world.ready() == 3, "two may be missing for the rollout, and one for all else: that is the drain's"
+    world.settle()
+    assert world.job.stable_version == 2
+    assert {world.state.node_at[slot].spec.id for slot in world.state.table.node[world.rows()].tolist()} == (
+        {"n1", "n2"} - {node}
+    )
+    world.submit(2)
+    assert world.lead()
+    assert world.ready() == 2
+    world.settle()
+    assert world.job.stable_version == 3
+
+
+def test_a_rollout_for_which_there_is_no_room_fails_and_says_so() -> None:
+    world = World(6, UpdateSpec(max_surge=1, max_unavailable=0, progress_deadline_ms=30_000), 4, room=2)
+    world.submit(0)
+    world.settle()
+    world.submit(1)
+    world.settle()
+    rollout = world.job.rollout
+    assert rollout is not None
+    assert (rollout.status, rollout.reason) == (
+        RolloutStatus.FAILED,
+        "nothing became ready for 30 s; there is no room for the next",
+    )
+    assert world.ready() == 4
 
 
 @pytest.mark.parametrize(("max_surge", "live"), [(2, 6), (0, 4)])

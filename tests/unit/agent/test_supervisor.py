@@ -324,6 +324,33 @@ async def test_what_a_full_set_no_longer_names_is_stopped_removed_and_forgotten(
     assert [record.key for record in bench.store.load()[0]] == [kept]
 
 
+async def test_what_an_update_takes_away_is_stopped_removed_and_forgotten_and_the_rest_runs_on(bench: Bench) -> None:
+    kept, dropped = key_of("kept"), key_of("dropped")
+    await bench.assign(assignment_of(kept, fake_task()), assignment_of(dropped, fake_task()))
+    for key in (kept, dropped):
+        await bench.wait_state(key, AllocState.RUNNING)
+    bench.index += 1
+    removed = (dropped, key_of("never-heard-of"))
+    assert await bench.supervisor.apply(index=bench.index, full=False, assignments=(), removed=removed)
+    await until(lambda: dropped not in bench.supervisor.records, "it to be forgotten")
+    assert bench.driver.removals == [name_of(dropped)]
+    await bench.until_running({name_of(kept)})
+    assert [record.key for record in bench.store.load()[0]] == [kept]
+
+
+async def test_nobodys_runs_that_are_known_are_removed_with_the_full_set_itself(bench: Bench) -> None:
+    """Not only with the next look at everything."""
+    bench.refresh_s = 3600.0
+    nobodys = planted(key_of("nobodys"))
+    bench.driver.plant(nobodys)
+    await bench.restart()
+    assert bench.supervisor.running_count() == 1
+    await bench.assign(full=True)
+    await bench.until_running(set())
+    await until(lambda: bench.driver.removals, "the removal")
+    assert bench.driver.removals == [nobodys.name]
+
+
 async def test_output_of_an_ended_job_stays_readable_after_a_full_set_without_it(bench: Bench) -> None:
     key = key_of()
     await bench.assign(
@@ -521,6 +548,21 @@ async def test_starts_stops_and_what_runs_are_counted(bench: Bench) -> None:
     await bench.wait_state(key, AllocState.STOPPED)
     assert (value("container_stops_total", driver="fake"), value("container_running")) == (1, 0)
     assert value("allocations", state="stopped") == 1
+
+
+async def test_what_an_agent_finds_running_is_counted_as_adopted_and_no_end_a_second_time(bench: Bench) -> None:
+    def value(name: str) -> float | None:
+        return bench.metrics.registry.get_sample_value(f"raftsman_agent_container_{name}_total", {"driver": "fake"})
+
+    runs, ends = key_of("runs"), key_of("ends")
+    await bench.assign(assignment_of(runs, fake_task()), assignment_of(ends, fake_task(), job_type=JobType.BATCH))
+    for key in (runs, ends):
+        await bench.wait_state(key, AllocState.RUNNING)
+    bench.driver.end(name_of(ends), Exit(code=0))
+    await bench.wait_state(ends, AllocState.COMPLETE)
+    assert (value("adoptions"), value("exits")) == (None, 1)
+    await bench.restart()
+    assert (value("adoptions"), value("exits")) == (1, 1)
 
 
 @pytest.mark.soak

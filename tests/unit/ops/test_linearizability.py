@@ -7,9 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from orchestrator.ops import counterexample
 from orchestrator.ops.history import Operation, Value
+from orchestrator.ops.history_columns import columns
 from orchestrator.ops.linear_search import Search, Verdict
 from orchestrator.ops.linearizability import Kind, check_history
 from tests.effort import examples, seeds
@@ -146,6 +149,41 @@ RIGHT: dict[str, list[Operation]] = {
         operation("put", "x", 2, 3, ok=None),
         operation("cas", "b", 4, 5, expect="a", hit=False),
         operation("get", "x", 6, 7),
+    ],
+    "an unknown write may be all that makes a miss one": [
+        operation("put", "a", 0, 1, ok=None),
+        operation("delete", None, 2, 3, expect=None, hit=False),
+    ],
+    "an unknown write that was tried too early is tried again": [
+        operation("cas", "a", 0, 1, expect=None, ok=None),
+        operation("cas", "b", 0, 9, expect="a"),
+        operation("put", "x", 4, 9, ok=None),
+        operation("get", "x", 4, 5),
+    ],
+    "of two unknown writes that explain a miss one is found later": [
+        operation("put", "a", 0, 1),
+        operation("put", "x", 2, 3, ok=None),
+        operation("put", "y", 2, 3, ok=None),
+        operation("cas", "b", 4, 5, expect="a", hit=False),
+        operation("put", "c", 6, 7),
+        operation("get", "x", 8, 9),
+    ],
+    "of two unknown writes that explain a miss one alone explains the next": [
+        operation("put", "a", 0, 1),
+        operation("put", "y", 2, 3, ok=None),
+        operation("cas", "z", 3, 4, expect="a", ok=None),
+        operation("cas", "q", 5, 6, expect="a", hit=False),
+        operation("put", "b", 7, 8),
+        operation("cas", "q", 9, 10, expect="b", hit=False),
+    ],
+    "of two unknown writes that explain a miss one would break the next": [
+        operation("put", "a", 0, 1),
+        operation("put", "y", 2, 3, ok=None),
+        operation("put", "z", 2, 3, ok=None),
+        operation("cas", "q", 4, 5, expect="a", hit=False),
+        operation("cas", "q", 6, 7, expect="y", hit=False),
+        operation("put", "b", 8, 9),
+        operation("cas", "q", 10, 11, expect="b", hit=False),
     ],
     "unknown writes may build on each other": [
         operation("put", "a", 0, 1, ok=None),
@@ -318,9 +356,6 @@ def test_a_search_that_gives_up_does_not_say_linearizable(monkeypatch: pytest.Mo
 
 def test_the_search_stops_at_its_limit() -> None:
     """Twelve overlapping writes of few values, and a read of a value that is written too late."""
-    from orchestrator.ops import counterexample
-    from orchestrator.ops.history_columns import columns
-
     puts = [operation("cas", f"v{at % 4}", 0, 50, expect=f"v{(at + 1) % 4}") for at in range(12)]
     history = columns(
         [operation("put", "v0", 0, 50), *puts, operation("get", "x", 60, 61), operation("put", "x", 70, 71)]
@@ -328,6 +363,55 @@ def test_the_search_stops_at_its_limit() -> None:
     steps = counterexample.steps(history, history.number - 1)
     assert Search(steps, 0).run() is Verdict.NOT_LINEARIZABLE
     assert Search(steps, 0, limit=3).run() is Verdict.GAVE_UP
+
+
+# ---------------------------------------------------------------------------- how long it takes
+
+
+def unindexed(seed: int, count: int, *, values: int, unknown: float = 0.0) -> list[Operation]:
+    found = recorded(random.Random(seed), count, clients=6, values=values, unknown=unknown)
+    return [replace(one, index=0) for one in found]
+
+
+NEVER_WRITTEN = operation("get", "never", 1000, 1001)
+SOUGHT: dict[str, tuple[bool, int, list[Operation]]] = {
+    "two of six writes were the last": (
+        False, 64,
+        [*(operation("put", f"v{at}", 0, 50) for at in range(6)), operation("get", "v0", 60, 61),
+         operation("get", "v1", 62, 63)],
+    ),
+    "swaps in a ring": (
+        False, 60,
+        [operation("put", "v0", 0, 50),
+         *(operation("cas", f"v{at % 4}", 0, 50, expect=f"v{(at + 1) % 4}") for at in range(9)),
+         operation("get", "x", 60, 61), operation("put", "x", 70, 71)],
+    ),
+    "writes without an outcome of which none helps": (
+        False, 2,
+        [operation("put", "a", 0, 1), *(operation("put", f"u{at}", 2, 3, ok=None) for at in range(8)),
+         operation("cas", "b", 4, 5, expect="a", hit=False), operation("get", "x", 6, 7)],
+    ),
+    "equal writes without an outcome": (
+        False, 5,
+        [*(operation("put", f"u{at % 2}", 0, 1, ok=None) for at in range(8)), operation("put", "a", 2, 3),
+         operation("get", "u1", 4, 5), operation("get", "u0", 4, 5), operation("get", "b", 6, 7)],
+    ),
+    "few values, all explained": (True, 8, unindexed(0, 60, values=3)),
+    "and others": (True, 2, unindexed(3, 60, values=3)),
+    "some without an outcome, all explained": (True, 15, unindexed(2, 40, values=4, unknown=0.15)),
+    "few values, and one that nobody wrote": (False, 77, [*unindexed(1, 25, values=3, unknown=0.1), NEVER_WRITTEN]),
+    "and that in another": (False, 74, [*unindexed(2, 25, values=3, unknown=0.1), NEVER_WRITTEN]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SOUGHT)
+def test_the_search_leaves_out_what_cannot_help(name: str) -> None:
+    """In dead ends to remember, which are its time and its memory; it gives up rather than take more."""
+    linearizable, dead_ends, operations = SOUGHT[name]
+    history = columns(operations)
+    steps = counterexample.steps(history, np.arange(len(history.call)))
+    verdict = Search(steps, 0, limit=dead_ends).run()
+    assert verdict is (Verdict.LINEARIZABLE if linearizable else Verdict.NOT_LINEARIZABLE)
 
 
 # ---------------------------------------------------------------------------- all orders

@@ -504,6 +504,13 @@ def test_a_group_whose_variable_is_missing_is_not_asked_for_and_says_so(cluster:
     assert asked(round_of(cluster)) == [("web", 0, 1)]
 
 
+def test_several_missing_variables_are_all_named(cluster: Cluster) -> None:
+    job = cluster.job("web", group_spec(variables={"A": "zeta", "B": "there", "C": "alpha"}))
+    cluster.variables.add(("default", "there"))
+    work = round_of(cluster)
+    assert (work.asks, work.groups[(job.slot, 0)].blocked) == ((), "variables alpha, zeta missing")
+
+
 def test_a_system_job_runs_once_on_every_node_that_matches(cluster: Cluster) -> None:
     cluster.change(cluster.nodes[1], cordoned=True)
     job = cluster.job("log", type=JobType.SYSTEM)

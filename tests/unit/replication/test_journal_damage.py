@@ -118,11 +118,11 @@ def test_a_segment_that_ends_a_whole_frame_early_stops_the_peer() -> None:
 def test_a_missing_segment_stops_the_peer(position: int) -> None:
     disk, _ = filled(60, segment_bytes=1500)
     disk.unlink(DIRECTORY / segment_names(disk)[position])
-    with pytest.raises(CorruptError, match="missing"):
+    with pytest.raises(CorruptError, match=f"000{1 + position}.journal is missing" if position else "are missing"):
         FileJournal(DIRECTORY, disk=disk)
 
 
-@pytest.mark.parametrize("size", [0, 100, fmt.HEADER_BYTES - 1])
+@pytest.mark.parametrize("size", [0, 100, fmt.HEADER_BYTES - 1, fmt.HEADER_BYTES])
 def test_a_segment_whose_beginning_was_interrupted_is_removed(size: int) -> None:
     disk, _ = filled(60, segment_bytes=1500)
     names = segment_names(disk)
@@ -135,9 +135,25 @@ def test_a_segment_whose_beginning_was_interrupted_is_removed(size: int) -> None
     assert journal.last_index == 60
 
 
-def test_a_newer_format_is_refused_with_the_way_on() -> None:
+def test_what_stands_before_a_segment_whose_beginning_was_interrupted_must_be_whole() -> None:
+    """It was durable to its end before the next one was begun, so no crash cuts it short."""
+    disk, _ = filled(60, segment_bytes=1500)
+    last = DIRECTORY / segment_names(disk)[-1]
+    disk.cut(last, length(disk, last.name) - 5)
+    assert FileJournal(DIRECTORY, disk=disk.copy()).last_index == 59
+    disk.open(DIRECTORY / f"{int(last.stem) + 1:016d}.journal").write(0, b"\0" * 100)
+    with pytest.raises(CorruptError, match="not the last"):
+        FileJournal(DIRECTORY, disk=disk)
+
+
+@pytest.mark.parametrize("flushes", [1, 0])
+def test_a_newer_format_is_refused_with_the_way_on_and_left_as_it_is(flushes: int) -> None:
+    """Also where nothing but the header is there: it is intact, so its beginning was not interrupted."""
     disk, _ = filled(1)
     path = DIRECTORY / segment_names(disk)[0]
+    if not flushes:
+        disk.cut(path, fmt.HEADER_BYTES)
+    size = disk.size(path)
     header = bytearray(disk.read(path)[: fmt.HEADER_BYTES])
     header[8] = 9
     header[-4:] = fmt._crc(bytes(header[:-4])).to_bytes(4, "little")
@@ -146,6 +162,48 @@ def test_a_newer_format_is_refused_with_the_way_on() -> None:
     with pytest.raises(StartupError, match="newer raftsman") as caught:
         FileJournal(DIRECTORY, disk=disk)
     assert not isinstance(caught.value, CorruptError)
+    assert disk.size(path) == size
+
+
+def test_a_segment_under_the_name_of_another_stops_the_peer() -> None:
+    disk, _ = filled(1)
+    (name,) = segment_names(disk)
+    disk.open(DIRECTORY / f"{7:016d}.journal").write(0, disk.read(DIRECTORY / name))
+    disk.unlink(DIRECTORY / name)
+    with pytest.raises(CorruptError, match="at byte 0: it calls itself segment 1"):
+        FileJournal(DIRECTORY, disk=disk)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (fmt.encode_entry(5, 1, 0), "entry 5 where entry 4 is due"),
+        (fmt.encode_entry(3, 1, 0), "entry 3 where entry 4 is due"),
+        (fmt.encode_truncate(1) + fmt.encode_entry(0, 1, 0), "entry 0 where entry 1 is due"),
+        (b"\x09", "unknown operation 9"),
+        (fmt.encode_entry(4, 1, 1), "cut short"),
+        (fmt.encode_vote(9, "p1")[:-1], "cut short"),
+        (fmt.encode_commit(2)[:-1], "unpack"),
+    ],
+    ids=[
+        "a gap",
+        "again",
+        "below the first",
+        "unknown",
+        "a payload cut short",
+        "a name cut short",
+        "a number cut short",
+    ],
+)
+def test_an_intact_frame_that_does_not_fit_stops_the_peer(body: bytes, said: str) -> None:
+    """No crash leaves one: its checksum is right."""
+    disk, ends = filled(3)
+    path = DIRECTORY / segment_names(disk)[0]
+    salt = fmt.decode_header(disk.read(path)).salt
+    disk.open(path).write(ends[-1], fmt.FrameCodec(salt).encode(4, body))
+    with pytest.raises(CorruptError, match=f"the frame at byte {ends[-1]} cannot be replayed: .*{said}") as caught:
+        FileJournal(DIRECTORY, disk=disk)
+    assert "raftsman peers reset --data DIR" in caught.value.message
 
 
 def test_a_stored_payload_that_looks_like_frames_does_not_turn_a_torn_end_into_damage() -> None:

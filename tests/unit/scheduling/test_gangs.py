@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from orchestrator.jobfile import limits
 from orchestrator.plan import ROWS_MAX, decide, explain, explain_many
 from orchestrator.reconcile.rounds import reconcile
 from orchestrator.scheduling import gangs
+from orchestrator.scheduling.gang_holds import HELD_GANGS
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.solve import solve
 from orchestrator.scheduling.wish import wish_of
@@ -179,6 +181,134 @@ def test_a_replaced_member_joins_the_rack_of_those_that_run() -> None:
     cluster.alloc(job, cluster.nodes[1], 1, state=AllocState.LOST)
     assert placed(cluster)["gang"] == ["a-1"]
     cluster.change(cluster.nodes[1], cordoned=True)
+    assert placed(cluster) == {}
+
+
+def test_a_gang_that_could_not_start_on_a_node_goes_elsewhere_if_all_of_it_can() -> None:
+    cluster = Cluster()
+    for name in ("a", "b"):
+        cluster.node(name, cpu=2000)
+    job = cluster.job("gang", group_spec(count=2, cpu=1000, gang=GangSpec(domain=GangDomain.NODE)))
+    assert placed(cluster)["gang"] == ["a", "a"]
+    for ordinal in range(2):
+        cluster.alloc(job, cluster.nodes[0], ordinal, state=AllocState.STOPPED, moved=True)
+    assert placed(cluster)["gang"] == ["b", "b"]
+    cluster.change(cluster.nodes[1], cordoned=True)
+    assert placed(cluster)["gang"] == ["a", "a"]
+
+
+ISLAND_OF_THREE = GangSpec(domain=GangDomain.ISLAND, on_failure=REPLACE)
+
+
+def one_of_an_island_is_missing(gang: GangSpec = ISLAND_OF_THREE) -> Cluster:
+    """Node b, with two islands of three: a member runs on 0, device 3 and 4 are taken; the other member was lost."""
+    cluster = Cluster()
+    for name in ("a", "b"):
+        cluster.node(name, devices=gpus(6, islands=(0, 0, 0, 1, 1, 1)))
+    gpu = DeviceRequest(count=1)
+    job = cluster.job("gang", group_spec("old"), group_spec(count=2, cpu=10, gpu=gpu, gang=gang))
+    node = cluster.nodes[1]
+    cluster.alloc(job, node, 0, group=1, device_mask=1 << 0, gpu_millis=1000)
+    cluster.alloc(job, node, 1, group=1, device_mask=1 << 5, gpu_millis=1000, state=AllocState.LOST)
+    # The group has another place since; what runs of it is current.
+    spec = replace(job.spec, groups=job.spec.groups[1:])
+    cluster.change(job, spec=spec, version=2, group_versions=(1,), specs=((1, job.spec), (2, spec)))
+    other = cluster.job("other", group_spec(count=2, cpu=10, gpu=gpu), type=JobType.BATCH)
+    for ordinal in range(2):
+        cluster.alloc(other, node, ordinal, device_mask=1 << 3 + ordinal, gpu_millis=1000)
+    return cluster
+
+
+def devices_given(cluster: Cluster) -> list[tuple[str, int]]:
+    """(node, device mask) of each placement of the next round."""
+    return [
+        (one.nodes[node], mask)
+        for one in decide(cluster.view(), 0).plans
+        for node, mask in zip(one.placements.node.tolist(), one.placements.device_mask.tolist(), strict=True)
+    ]
+
+
+def test_a_missing_member_joins_the_others_in_their_island_though_it_fits_tighter_into_another() -> None:
+    assert devices_given(one_of_an_island_is_missing()) == [("b", 1 << 1)]
+    wider = GangSpec(domain=GangDomain.NODE, on_failure=REPLACE)
+    assert devices_given(one_of_an_island_is_missing(wider)) == [("b", 1 << 1)], "the smallest domain, too"
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["batch", "service"])
+def test_a_missing_member_waits_for_its_own_island_and_room_is_kept_and_made_only_there(ends: bool) -> None:
+    cluster = one_of_an_island_is_missing()
+    kind = JobType.BATCH if ends else JobType.SERVICE
+    near = cluster.job("near", group_spec(count=2, cpu=10, gpu=DeviceRequest(count=1)), type=kind, priority=50)
+    for ordinal in range(2):
+        cluster.alloc(near, cluster.nodes[1], ordinal, device_mask=1 << 1 + ordinal, gpu_millis=1000)
+    cluster.job("small", group_spec(cpu=10))
+    cluster.change(cluster.nodes[0], cordoned=True)
+    assert placed(cluster) == ({} if ends else {"small": ["b"]}), "what is free in the other island is of no use"
+    gang = cluster.jobs[0]
+    cluster.change(gang, spec=replace(gang.spec, priority=80))
+    actions = [
+        (plan.jobs[job], Action(action))
+        for plan in decide(cluster.view(), 0).plans
+        for job, action in zip(plan.actions.job.tolist(), plan.actions.action.tolist(), strict=True)
+    ]
+    assert actions == [("uid-near", Action.EVICT)]
+
+
+def test_a_missing_member_may_join_another_island_where_the_gang_may_be_so_far_apart() -> None:
+    cluster = one_of_an_island_is_missing(GangSpec(domain=GangDomain.NODE, on_failure=REPLACE))
+    near = cluster.job("near", group_spec(count=2, cpu=10, gpu=DeviceRequest(count=1)))
+    for ordinal in range(2):
+        cluster.alloc(near, cluster.nodes[1], ordinal, device_mask=1 << 1 + ordinal, gpu_millis=1000)
+    assert devices_given(cluster) == [("b", 1 << 5)]
+
+
+def test_members_of_one_island_that_must_be_apart_wait() -> None:
+    for affinity, expected in (((), {"gang": ["a", "a"]}), ((Affinity(weight=-100, required=True),), {})):
+        cluster = Cluster()
+        cluster.node("a", devices=gpus(4, islands=(0, 0, 1, 1)))
+        spec = GangSpec(domain=GangDomain.ISLAND)
+        cluster.job("gang", group_spec(count=2, cpu=10, gpu=DeviceRequest(count=1), affinity=affinity, gang=spec))
+        assert placed(cluster) == expected
+
+
+def test_where_a_node_takes_fewer_than_amounts_say_all_of_it_goes_elsewhere() -> None:
+    """Nodes of one engine share its ports, which only a try shows; the first of all nodes is such a one."""
+    cluster = Cluster()
+    cluster.node("a0", cpu=3000, engine_id="shared")
+    cluster.node("a1", cpu=1000, engine_id="shared")  # the fullest, so it comes first
+    cluster.job("gang", group_spec(count=2, cpu=1000, ports=(8080,), gang=GangSpec()))
+    assert placed(cluster) == {}
+    cluster.node("b", cpu=4000)
+    assert sorted(placed(cluster)["gang"]) == ["a1", "b"]
+
+
+def test_an_island_holds_as_many_as_have_all_their_devices_in_it() -> None:
+    """Two of two devices each: the smaller island has three."""
+    cluster = Cluster()
+    cluster.node("n", devices=gpus(7, islands=(0, 0, 0, 1, 1, 1, 1)))
+    gang = GangSpec(domain=GangDomain.ISLAND)
+    cluster.job("gang", group_spec(count=2, cpu=10, gpu=DeviceRequest(count=2), gang=gang))
+    given = [mask for _, mask in devices_given(cluster)]
+    assert (len(given), given[0] | given[1]) == (2, 0b1111000)
+
+
+def test_few_nodes_and_few_racks_are_used() -> None:
+    cluster = Cluster()
+    for name, rack, cpu in (("a", "r1", 1000), ("b", "r2", 3000), ("c", "r2", 2000), ("d", "r1", 3000)):
+        cluster.node(name, cpu=cpu, labels={"rack": rack})
+    cluster.job("gang", group_spec(count=8, cpu=1000, gang=GangSpec()))
+    # All of rack r2, which has the most room; of r1 the node that holds the rest.
+    assert Counter(placed(cluster)["gang"]) == {"b": 3, "c": 2, "d": 3}
+
+
+def test_why_counts_what_fits_beside_the_members_that_run() -> None:
+    cluster = Cluster()
+    in_racks(cluster, "a", "b", "b", cpu=1000)
+    spec = GangSpec(domain=GangDomain.RACK, on_failure=REPLACE)
+    gang = cluster.job("gang", group_spec(count=2, cpu=1000, gang=spec))
+    cluster.alloc(gang, cluster.nodes[0], 0)
+    assert "no node takes any" in why(cluster, "gang").summary, "though the other rack has room"
+    cluster.node("a-3", cpu=1000, labels={"rack": "a"}, cordoned=True)
     assert placed(cluster) == {}
 
 
@@ -547,6 +677,69 @@ def test_only_as_many_nodes_are_kept_as_the_gang_needs_the_nearest_first() -> No
     cluster.job("gang", group_spec(count=1, cpu=2000, gang=GangSpec()))
     cluster.job("small", group_spec(count=3, cpu=500))
     assert placed(cluster) == {"small": ["n2"]}
+
+
+@pytest.mark.parametrize(
+    ("used", "free"),
+    [((2000, 1000, 1500), []), ((0, 1000, 1500), ["n2"]), ((1000, 0, 1500), ["n2"])],
+    ids=["which lacks least", "what is free", "wherever that is"],
+)
+def test_of_several_nodes_of_one_domain_the_nearest_are_kept(used: tuple[int, ...], free: list[str]) -> None:
+    cluster = Cluster()
+    for at, cpu in enumerate(used):
+        node = cluster.node(f"n{at}", cpu=2000)
+        if cpu:
+            cluster.alloc(cluster.job(f"old-{at}", group_spec(cpu=cpu), type=JobType.BATCH), node)
+    cluster.job("gang", group_spec(count=2, cpu=2000, gang=GangSpec()))
+    cluster.job("small", group_spec(count=4, cpu=500))
+    assert placed(cluster) == ({"small": free} if free else {})
+
+
+def test_of_nodes_whose_devices_come_free_those_that_lack_fewest_are_kept() -> None:
+    cluster = Cluster()
+    for at, taken in enumerate((2, 1, 1)):
+        node = cluster.node(f"n{at}", devices=gpus(2))
+        old = cluster.job(f"old-{at}", group_spec(cpu=10, gpu=DeviceRequest(count=taken)), type=JobType.BATCH)
+        cluster.alloc(old, node, device_mask=(1 << taken) - 1, gpu_millis=1000)
+    cluster.job("gang", group_spec(count=2, cpu=10, gpu=DeviceRequest(count=2), gang=GangSpec()))
+    cluster.job("small", group_spec(cpu=10))
+    assert placed(cluster) == {"small": ["n0"]}
+
+
+def test_a_port_that_a_gang_could_have_later_is_given_to_nobody_meanwhile() -> None:
+    cluster = Cluster()
+    node = cluster.node("a")
+    cluster.alloc(cluster.job("old", group_spec(ports=(8080,)), type=JobType.BATCH), node, ports=(8080,))
+    cluster.job("gang", group_spec(count=2, ports=(9090,), gang=GangSpec()))  # there is one node: nothing is kept
+    cluster.job("same", group_spec(ports=(8080,)))
+    cluster.job("other", group_spec(ports=(7070,)))
+    assert placed(cluster) == {"other": ["a"]}
+
+
+def test_only_the_first_gangs_of_the_queue_keep_nodes() -> None:
+    cluster = Cluster()
+    for at in range(HELD_GANGS + 1):
+        node = cluster.node(f"n{at}", cpu=2000)
+        cluster.alloc(cluster.job(f"old-{at}", group_spec(cpu=1000), type=JobType.BATCH), node)
+        cluster.job(f"gang-{at}", group_spec(cpu=2000, gang=GangSpec()))
+    cluster.job("small", group_spec(count=4, cpu=500))
+    assert placed(cluster) == {"small": [f"n{HELD_GANGS}"] * 2}
+
+
+@pytest.mark.parametrize(("homes", "free"), [((2, 2), ["a-0", "a-1"]), ((0, 2), ["a-1", "b-3"])])
+def test_a_missing_member_keeps_a_node_in_the_rack_of_those_that_run_or_none(
+    homes: tuple[int, int], free: list[str]
+) -> None:
+    cluster = Cluster()
+    in_racks(cluster, "a", "a", "b", "b")
+    spec = GangSpec(domain=GangDomain.RACK, on_failure=GangFailure.REPLACE)
+    gang = cluster.job("gang", group_spec(count=3, cpu=2000, gang=spec))
+    for ordinal, home in enumerate(homes):
+        cluster.alloc(gang, cluster.nodes[home], ordinal, cpu_millis=500)
+    for at, node in enumerate(cluster.nodes):
+        cluster.alloc(cluster.job(f"old-{at}", group_spec(cpu=500), type=JobType.BATCH), node)
+    cluster.job("small", group_spec(count=4, cpu=1500))
+    assert sorted(placed(cluster)["small"]) == free
 
 
 # ---------------------------------------------------------------------------- words

@@ -18,9 +18,11 @@ from orchestrator.contract.model import (
     DeviceRequest,
     Disruption,
     GangDomain,
+    GangFailure,
     GangSpec,
     JobType,
     NodeStatus,
+    OnDisconnect,
     Settings,
 )
 from orchestrator.plan import decide, explain
@@ -235,6 +237,66 @@ def test_each_waiting_instance_gets_room_of_its_own() -> None:
     assert stage.evicted() == []
 
 
+def test_of_many_waiting_as_many_are_helped_as_can_be() -> None:
+    stage = one_node()
+    stage.running("low", "n", priority=20, cpu=1000)
+    stage.wanted("web", priority=80, cpu=1000, count=3)
+    assert stage.evicted() == [f"low/0: {PREEMPTED}web/main/0 (priority 80)"]
+
+
+def test_only_what_is_missing_beside_what_is_being_freed_is_evicted() -> None:
+    stage = one_node()
+    ends = stage.running("ends", "n", priority=90, cpu=300)
+    stage.running("large", "n", priority=20, cpu=400)
+    stage.running("small", "n", priority=20, cpu=300)
+    stage.cluster.change(ends, stopped=True)
+    for row in stage.cluster.rows:
+        row["desired"] = Desired.STOP if row["job"] == ends.slot else Desired.RUN
+    stage.wanted("web", priority=80, cpu=700)
+    assert stage.evicted() == [f"large/0: {PREEMPTED}web/main/0 (priority 80)"]
+
+
+def test_a_device_that_is_being_freed_is_waited_for_by_one_alone() -> None:
+    stage = Stage()
+    stage.cluster.node("a", cpu=64_000, devices=gpus(1))
+    stage.cluster.node("b", cpu=64_000, devices=gpus(1))
+    ends = stage.running("ends", "a", priority=90, gpu=DeviceRequest(count=1), device_mask=1, gpu_millis=1000)
+    stage.cluster.change(ends, stopped=True)
+    stage.cluster.rows[0]["desired"] = Desired.STOP
+    stage.running("low", "b", priority=20, gpu=DeviceRequest(count=1), device_mask=1, gpu_millis=1000)
+    web = stage.wanted("web", priority=80, gpu=DeviceRequest(count=1))
+    assert stage.evicted() == [], "there will be one"
+    stage.cluster.change(web, spec=replace(web.spec, groups=(replace(web.spec.groups[0], count=2),)))
+    assert stage.evicted() == [f"low/0: {PREEMPTED}web/main/1 (priority 80)"]
+
+
+def test_devices_are_freed_of_whoever_has_the_ones_that_help() -> None:
+    """Two of four belong to what must stay; each of the victims has one of the others."""
+    stage = Stage()
+    stage.cluster.node("n", cpu=64_000, devices=gpus(4))
+    one = DeviceRequest(count=1)
+    stage.running("high", "n", priority=90, gpu=DeviceRequest(count=2), device_mask=0b0011, gpu_millis=1000)
+    for name, mask in (("third", 0b0100), ("fourth", 0b1000)):
+        stage.running(name, "n", priority=20, gpu=one, device_mask=mask, gpu_millis=1000)
+    stage.wanted("web", priority=80, gpu=DeviceRequest(count=3))
+    assert stage.evicted() == []
+    stage.wanted("two", priority=80, gpu=DeviceRequest(count=2))
+    assert sorted(text.partition(":")[0] for text in stage.evicted()) == ["fourth/0", "third/0"]
+
+
+def test_a_port_that_is_being_freed_and_one_of_a_victim_do_together() -> None:
+    stage = one_node(2000)
+    ends = stage.running("ends", "n", priority=90, cpu=500, ports=(8080,))
+    stage.cluster.change(ends, stopped=True)
+    stage.cluster.rows[0]["desired"] = Desired.STOP
+    stage.running("low", "n", priority=20, cpu=500, ports=(9090,))
+    stage.running("other", "n", priority=20, cpu=500, ports=(7070,))
+    stage.wanted("web", priority=80, cpu=100, ports=(8080, 9090))
+    stage.wanted("next", priority=70, cpu=100, ports=(8080,))
+    assert stage.evicted() == [f"low/0: {PREEMPTED}web/main/0 (priority 80)"]
+    assert stage.placed() == []
+
+
 def test_a_budget_bounds_what_is_evicted_and_the_explanation_says_so() -> None:
     stage = one_node(2000)
     stage.running("low", "n", priority=20, cpu=500, count=4, disruption=Disruption(max_unavailable=1))
@@ -441,6 +503,49 @@ def test_room_that_is_there_counts_and_what_is_freed_for_a_gang_goes_to_nobody_l
     assert "waiting for 1 allocation to stop on b" in said.summary
     stage.stopped(next(one for one in stage.cluster.jobs if one.spec.name == "low"))
     assert sorted(stage.placed()) == [("gang", "a"), ("gang", "a"), ("gang", "b")]
+
+
+def test_a_gang_of_which_a_member_is_out_of_reach_is_not_evicted() -> None:
+    """That one goes on running on its lost node, where nobody can stop it."""
+    stage = Stage()
+    for name in ("a", "b"):
+        stage.cluster.node(name, cpu=1000)
+    gang(stage, "gang", count=2, cpu=1000, priority=20, on_disconnect=OnDisconnect.KEEP)
+    for ordinal, node in enumerate(stage.cluster.nodes):
+        stage.cluster.alloc(stage.cluster.jobs[0], node, ordinal, create_index=1)
+    stage.wanted("web", priority=80, cpu=1000)
+    assert len(stage.evicted()) == 2
+    stage.cluster.change(stage.cluster.nodes[1], status=NodeStatus.LOST)
+    assert stage.evicted() == []
+
+
+def test_what_a_gang_tried_in_vain_is_undone_for_whoever_comes_after_it() -> None:
+    """Amounts would do on both nodes, and a budget forbids it on one of them."""
+    stage = Stage()
+    for name in ("a", "b"):
+        stage.cluster.node(name, cpu=1000)
+        stage.running(name, name, priority=20, cpu=1000, disruption=Disruption(max_unavailable=int(name == "a")))
+    gang(stage, "gang", count=2, cpu=1000, priority=80)
+    stage.wanted("web", priority=70, cpu=1000)
+    assert stage.evicted() == [f"a/0: {PREEMPTED}web/main/0 (priority 70)"]
+
+
+@pytest.mark.parametrize(("homes", "victims"), [((0,), ["near"]), ((0, 2), [])])
+def test_room_for_a_missing_member_is_made_where_the_others_are_whatever_it_costs(
+    homes: tuple[int, ...], victims: list[str]
+) -> None:
+    stage = Stage()
+    for rack, name in (("r1", "a"), ("r1", "b"), ("r2", "c"), ("r2", "d")):
+        stage.cluster.node(name, cpu=1000, labels={"rack": rack})
+    spec = GangSpec(domain=GangDomain.RACK, on_failure=GangFailure.REPLACE)
+    mine = stage.cluster.job("gang", group_spec(count=len(homes) + 1, cpu=1000, gang=spec), priority=80)
+    for ordinal, home in enumerate(homes):
+        stage.cluster.alloc(mine, stage.cluster.nodes[home], ordinal)
+    stage.running("near", "b", priority=60, cpu=1000)
+    if 2 not in homes:
+        stage.running("other", "c", priority=10, cpu=1000)
+    stage.running("far", "d", priority=10, cpu=1000)
+    assert [text.partition("/")[0] for text in stage.evicted()] == victims
 
 
 def test_an_island_is_emptied_for_a_gang_that_must_share_one() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.contract.model import AllocState, DeviceRequest, GangFailure, GangSpec, JobSpec, JobType, Resources
-from orchestrator.state.commands import CordonDevice, PlanAnswer, RestartJob, ScaleJob
+from orchestrator.state.commands import CordonDevice, CordonNode, PlanAnswer, RestartJob, ScaleJob
 from tests.unit.state.kit import Kit, Placement, group, job, node
 
 TOGETHER = GangSpec()
@@ -117,3 +117,26 @@ def test_only_devices_that_the_group_asks_for_and_that_are_well_are_given_to_it(
     assert other == "train/w/0: its device n1-gpu-0 does not match the group's model"
     assert sick == "train/w/2: device n1-gpu-2 of node n1 is sick"
     assert cordoned == "train/w/3: device n1-gpu-3 of node n1 is cordoned"
+
+
+def test_a_gang_goes_in_whole_or_not_at_all_and_says_who_was_in_the_way() -> None:
+    """Whatever becomes of others in the same plan: they are of the same place in their job, and of the same version."""
+    kit = Kit()
+    for name in ("n1", "n2"):
+        kit.register(node(name))
+    kit.submit(job("gang", group(count=3, gang=TOGETHER)), job("plain", group(count=3)))
+    kit.ok(CordonNode(node_id="n2", cordoned=True))
+    others = [Placement("plain/api/0", "n1"), Placement("plain/api/1", "n2")]
+    whole = [Placement(f"gang/api/{ordinal}", "n1") for ordinal in range(3)]
+    answer = kit.plan(others[0], *whole[:1], *(Placement(f"gang/api/{ordinal}", "n2") for ordinal in (1, 2)), others[1])
+    cordoned = "node n2 is cordoned"
+    of_it = f"its gang goes in whole or not at all, and gang/api/1 does not: {cordoned}"
+    assert answer == PlanAnswer(
+        placed=1,
+        acted=0,
+        rejected=(
+            f"gang/api/0: {of_it}", f"gang/api/1: {cordoned}", f"gang/api/2: {cordoned}", f"plain/api/1: {cordoned}",
+        ),
+    )  # fmt: skip
+    answer = kit.plan(*whole, others[1], Placement("plain/api/2", "n1"))
+    assert (answer.placed, answer.rejected) == (4, (f"plain/api/1: {cordoned}",))

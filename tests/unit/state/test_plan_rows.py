@@ -328,6 +328,21 @@ def test_full_node_keeps_nothing_off_the_other_nodes_of_the_plan() -> None:
     assert [reason.partition(":")[0] for reason in answer.rejected] == ["a/api/4", "a/api/5"]
 
 
+def test_a_resource_of_the_operators_own_is_kept_to_whoever_else_is_in_the_plan() -> None:
+    kit = Kit()
+    kit.register(node("n1", licenses=3))
+    kit.register(node("n2", licenses=1))
+    kit.submit(job("a", group("x", 4, licenses=2), group("y", 2, licenses=1), group("z", 1)))
+    rows = [Placement("a/x/0", "n1"), Placement("a/x/1", "n1"), Placement("a/y/0", "n1"), Placement("a/x/2", "n2")]
+    assert rejected(kit, *rows, Placement("a/y/1", "n2"), Placement("a/z/0", "n2")) == [
+        "a/x/1: node n1 has not enough licenses left",
+        "a/x/2: node n2 has not enough licenses left",
+    ]
+    assert rejected(kit, Placement("a/x/3", "n1")) == ["a/x/3: node n1 has not enough licenses left"]
+    held = [kit.alloc(name).resources.custom for name in ("a/x/0", "a/y/1", "a/z/0")]
+    assert held == [(("licenses", 2),), (("licenses", 1),), ()]
+
+
 @pytest.mark.parametrize(("share", "fit"), [(1000, 1), (500, 2), (501, 1), (334, 2), (333, 3)])
 def test_device_is_shared_up_to_the_whole_and_not_beyond(share: int, fit: int) -> None:
     for together in (True, False):

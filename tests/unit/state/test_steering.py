@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from orchestrator.api.observed import recorded
@@ -19,6 +20,7 @@ from orchestrator.state.commands import (
     JobsAnswer,
     JobSubmission,
     NamespaceWrite,
+    PlanAnswer,
     RestartJob,
     RollbackJob,
     RolloutVerdict,
@@ -257,14 +259,57 @@ def test_one_plan_places_as_many_canaries_as_may_be_and_the_rest_at_the_version_
     changed = [replace(group(one.name, count=3, image="two"), update=CAREFUL) for one in groups]
     submit(kit, job("web", *changed))
     asked = [Placement(f"web/{name}/{ordinal}", "n1") for name in ("api", "db") for ordinal in range(2)]
-    answer = kit.plan(*asked, *(Placement(f"web/{name}/2", "n1", version=1) for name in ("api", "db")))
-    assert answer.placed == 4
+    kit.submit(job("plain"))
+    before = (Placement(f"web/{name}/2", "n1", version=1) for name in ("api", "db"))
+    answer = kit.plan(Placement("plain/api/0", "n1"), *asked, *before)
+    assert answer.placed == 5
     assert [text.partition(":")[0] for text in answer.rejected] == ["web/api/1", "web/db/1"]
     assert all("waits for its promotion: 1 of 3 may be of it" in text for text in answer.rejected)
     kit.ok(steer(PROMOTE))
     (text,) = kit.plan(Placement("web/api/1", "n1", version=1)).rejected
     assert text.startswith("web/api/1: "), "nothing is placed at the version before any more"
     assert kit.plan(*asked[1::2]).placed == 2
+
+
+def test_rows_of_two_versions_in_one_plan_hold_what_each_asks_for_and_are_named_by_it() -> None:
+    kit = Kit()
+    kit.ok(SetFeatureLevel(level=HELD_VERSIONS))
+    kit.register(node("n1", cpu=100_000, memory=100_000))
+    careful = replace(group("api", count=3, cpu=10, ports=(0,)), update=CAREFUL)
+    submit(kit, job("web", group("old", 2, cpu=30), careful))
+    submit(kit, job("web", replace(careful, tasks=group("api", cpu=200, gpus=0, image="two").tasks, ports=())))
+    answer = kit.plan(
+        Placement("web/api/0", "n1"),
+        Placement("web/old/0", "n1", version=1),  # the first group of that version
+        Placement("web/old/5", "n1", version=1),
+        Placement("web/old/1", "n1", version=1),
+    )
+    assert answer == PlanAnswer(placed=3, acted=0, rejected=("web/old/5: the ordinal is not below the count",))
+    rows = [(kit.alloc(name).job_version, kit.alloc(name).resources.cpu_millis) for name in ("web/api/0", "web/old/1")]
+    assert rows == [(2, 200), (1, 30)]
+    told = [(one.allocation, one.attempt) for one in kit.state.events.after(0) if one.kind == "alloc.placed"]
+    assert told == [("web/api/0", 1), ("web/old/0", 1), ("web/old/1", 1)]
+
+
+def test_only_the_version_that_is_held_is_placed_beside_the_newest_and_by_its_own_groups() -> None:
+    kit = Kit()
+    kit.ok(SetFeatureLevel(level=HELD_VERSIONS))
+    kit.register(node("n1", cpu=100_000, memory=100_000))
+    careful = replace(group("api"), update=CAREFUL)
+    submit(kit, job("web", careful, group("old")))
+    submit(kit, job("web", replace(group("api", image="two"), update=CAREFUL)))
+    for version, number, said in (
+        (1, 1, ()),
+        (3, 0, "another version"),
+        (2, 1, "no such group"),
+        (1, 2, "no such group"),
+    ):
+        plan = kit.make_plan(Placement("web/old/0", "n1", version=version))
+        numbers = np.array([number], dtype=np.int32)
+        answer = kit.ok(replace(plan, placements=replace(plan.placements, group=numbers))).answer
+        assert isinstance(answer, PlanAnswer)
+        assert answer.placed == (1 if not said else 0)
+        assert not said or said in answer.rejected[0]
 
 
 def test_a_group_of_none_needs_no_canary() -> None:

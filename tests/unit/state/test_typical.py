@@ -8,6 +8,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.contract.batch import ParameterizedSpec
 from orchestrator.contract.model import (
     DeviceRequest,
     GroupSpec,
@@ -98,6 +99,17 @@ def test_a_stopped_job_that_is_submitted_again_counts_again() -> None:
     do(state, StopJob(namespace="default", name="train"))
     submit(state, spec())
     assert dict(state.typical.shown()) == {SHAPE: 6}
+
+
+def test_a_template_counts_nothing_and_all_of_it_counts_once_it_is_an_ordinary_job() -> None:
+    state = new_state()
+    template = spec(type=JobType.BATCH, parameterized=ParameterizedSpec())
+    submit(state, template)
+    assert state.typical.shown() == ()
+    submit(state, spec(type=JobType.BATCH))
+    assert dict(state.typical.shown()) == {SHAPE: 3}
+    submit(state, template)
+    assert dict(state.typical.shown()) == {SHAPE: 3}
 
 
 def test_system_jobs_say_nothing() -> None:
