@@ -18,6 +18,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
+from orchestrator.client import forks
 from orchestrator.client.calls import SERVICE, Call, Stream
 from orchestrator.contract.address import problem
 from orchestrator.contract.channel import WHICH_PEERS, TlsFiles
@@ -156,10 +157,13 @@ class Endpoints:
         closed, self._closed = self._closed, True  # first: nobody is to dial anew
         if not closed and self._is_ours():
             await asyncio.gather(*(endpoint.close() for endpoint in [*self._all, *self._gone]))
+            forks.ends(self)
 
     def enter(self) -> None:
         """Before each call: connections belong to the event loop that made them. Raises ``PreconditionError``."""
         self.require_open()
+        forks.require_none_lost()
+        forks.connects(self)
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         if self._is_ours():

@@ -164,6 +164,13 @@ class Shutdown:
             self._then.append(then)
         await come.wait()
 
+    def _forked(self) -> None:
+        self._lock = threading.Lock()
+        self._then = []  # who waits in the parent's loops
+        came, self._event = self._event.is_set(), threading.Event()
+        if came:
+            self._event.set()
+
     def _set(self, grace_s: float | None = None) -> None:
         if grace_s is not None:
             self._deadline = time.monotonic() + grace_s
@@ -188,6 +195,7 @@ class Workload:
         self._lock = threading.Lock()
         self._ports: set[tuple[int, str]] = set()  # without an agent
         self._shutdown: Shutdown | None = None
+        self._listening = 0  # the process that listens for it: a fork takes no thread along
         self._ready = False
         self.metrics: dict[str, float] = {}
         """What was reported last, by this process."""
@@ -250,12 +258,14 @@ class Workload:
 
         ``hold``: ask for the whole grace, so that no signal comes before ``graceful_shutdown()`` or nearly the grace's
         end; without it the signal follows a second later. ``signals``: SIGTERM and SIGINT set it too, where this is
-        called in the main thread; a handler that was there is called as well.
+        called in the main thread; a handler that was there is called as well. A forked process that wants to hear of
+        it before the signal asks itself.
         """
         with self._lock:
-            if self._shutdown is not None:
+            if self._shutdown is not None and self._listening == os.getpid():
                 return self._shutdown
-            shutdown = self._shutdown = Shutdown()
+            shutdown = self._shutdown = self._shutdown or Shutdown()
+            self._listening = os.getpid()
         if signals and threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._also(number, shutdown)
@@ -289,6 +299,12 @@ class Workload:
                 continue
             if said.get("stopping"):
                 shutdown._set(said.get("grace_s"))
+
+    def _forked(self) -> None:
+        """In the child: threads of the parent may have held these."""
+        self._lock = threading.Lock()
+        if self._shutdown is not None:
+            self._shutdown._forked()
 
     # ------------------------------------------------------------------------ ports
 
@@ -466,6 +482,17 @@ def current() -> Workload:
         return _own
 
 
+def _forked() -> None:
+    global _own_lock
+    _own_lock = threading.Lock()
+    if _own is not None:
+        _own._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
 def allocation() -> Facts:
     """The same as ``facts()``."""
     return facts()
@@ -546,9 +573,21 @@ class _Aio:
     async def graceful_shutdown() -> bool:
         return await asyncio.to_thread(current().graceful_shutdown)
 
+    notify_shutdown = graceful_shutdown
+
+    @staticmethod
+    async def shutdown_signal(*, hold: bool = True, signals: bool = True) -> Shutdown:
+        return current().shutdown_signal(
+            hold=hold, signals=signals
+        )  # waits for nobody, and signals want the main thread
+
     @staticmethod
     async def allocate_port(ports: tuple[int, int] | range | int | None = None) -> int:
         return await asyncio.to_thread(current().allocate_port, ports)
+
+    @staticmethod
+    async def allocate_specific_port(port: int) -> int:
+        return await asyncio.to_thread(current().allocate_specific_port, port)
 
     @staticmethod
     async def allocate_udp_port(ports: tuple[int, int] | range | int | None = None) -> int:

@@ -183,7 +183,51 @@ def test_a_signal_is_the_wish_to_end_and_the_handler_before_is_called_too() -> N
         signal.signal(signal.SIGINT, interrupt)
 
 
+def test_a_forked_process_hears_of_the_end_itself(tmp_path: Path) -> None:
+    """As the workers of a server that forks: the thread that listens stayed with the parent, so that a worker was told
+    by the signal alone, if it got one."""
+    path = tmp_path / "agent.sock"
+    script = """
+import os, sys, threading
+from raftsman import workload
+stop = workload.shutdown_signal(signals=False)
+workload.current()._lock.acquire()  # as a thread may hold it at the fork
+child = os.fork()
+if child == 0:
+    assert not stop.is_set()
+    assert workload.shutdown_signal(signals=False) is stop
+    told = stop.wait(60)
+    os._exit(0 if told and stop.grace_s > 0 else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        environ = {**os.environ, "RAFTSMAN_WORKLOAD_SOCKET": str(path), "RAFTSMAN_WORKLOAD_TOKEN": "t"}
+        with subprocess.Popen([sys.executable, "-c", script], env=environ, stdout=subprocess.PIPE, text=True) as task:
+            parent, _ = server.accept()  # is never told
+            server.settimeout(60)
+            child, _ = server.accept()
+            child.recv(65_536)
+            child.sendall(b'HTTP/1.1 200 OK\r\n\r\n{"stopping": true, "grace_s": 30}')
+            child.close()
+            out, _ = task.communicate(timeout=60)
+            parent.close()
+    assert out == "0\n"
+
+
+def test_coroutines_have_every_word() -> None:
+    words = {name for name in vars(Workload) if name in vars(kit) and not name.startswith("_")}
+    assert {"ready", "allocate_specific_port", "notify_shutdown", "shutdown_signal"} <= words
+    assert words <= set(dir(kit.aio))
+
+
 async def test_the_same_words_as_coroutines() -> None:
+    assert await kit.aio.allocate_specific_port(17_149) == 17_149
+    with pytest.raises(PortError, match="Port 17149 already allocated"):
+        await kit.aio.allocate_specific_port(17_149)
+    shutdown = await kit.aio.shutdown_signal(signals=False)
+    assert shutdown is kit.shutdown_signal() and not shutdown.is_set()
     assert await kit.aio.ready() is False
     port = await kit.aio.allocate_port((17_100, 17_150))
     assert await kit.aio.release_port(port)
