@@ -245,7 +245,7 @@ class Endpoints:
 
         ``make`` is asked anew each time, so that it can say where to resume. Ends when the peer ends it; raises what is
         not worth retrying at once, and anything else when nothing was heard for ``patience_s``; where a peer says that
-        it knows no leader, for ``leaderless_s``.
+        it knows no leader, or none can be reached at all, for ``leaderless_s``.
         """
         self.enter()
         heard = time.monotonic()
@@ -281,7 +281,9 @@ class Endpoints:
                 if isinstance(error, OverloadedError):
                     refusals += 1
                     await asyncio.sleep(pause_s(error, refusals))
-            leaderless = any(isinstance(error, NoLeaderError) for error in failures.values())
+            leaderless = any(isinstance(error, NoLeaderError) for error in failures.values()) or all(
+                error.reason == UNCONNECTED for error in failures.values()
+            )
             limit_s = min(patience_s, leaderless_s) if leaderless else patience_s
             if time.monotonic() - heard > limit_s:
                 raise nobody(failures, limit_s)
