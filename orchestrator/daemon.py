@@ -18,7 +18,6 @@ gc.disable()
 import asyncio
 import contextlib
 import ctypes
-import logging
 import os
 import socket
 import sys
@@ -72,6 +71,7 @@ from orchestrator.contract import channel
 from orchestrator.contract.address import split_address
 from orchestrator.contract.descriptors import raise_limit
 from orchestrator.contract.errors import RaftsmanError, StartupError
+from orchestrator.contract.log_lines import json_lines
 from orchestrator.contract.loop import run_on_loop
 from orchestrator.contract.signals import ending_signals
 from orchestrator.contract.v1 import agent_pb2, control_pb2
@@ -545,18 +545,7 @@ def _configure_logging(settings: PeerSettings, built: Sequence[Peer]) -> None:
             event.setdefault("index", peer.index)
         return event
 
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            where,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.log_level.upper())),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
+    json_lines(settings.log_level, where)
 
 
 def _run(settings: PeerSettings) -> int:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import socket
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -43,3 +48,23 @@ def test_every_flag_can_stand_in_the_environment(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("RAFTSMAN_GATEWAY_INSECURE", "1")
     assert main.run(["gateway"]) == 0
     assert served == [["a:1", "b:2"], None, "::1", 0, ("one.example", "two.example"), None]
+
+
+def test_it_logs_json_lines_on_stderr_and_so_do_its_libraries() -> None:
+    words = [sys.executable, "-m", "orchestrator.cli.main", "gateway", "--listen", "127.0.0.1:0"]
+    words += ["--insecure", "--endpoints", "127.0.0.1:1"]
+    environ = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ) as gateway:
+        assert gateway.stderr is not None and gateway.stdout is not None
+        try:
+            serves = json.loads(gateway.stderr.readline())
+            with socket.create_connection(("127.0.0.1", int(serves["listen"].rpartition(":")[2])), timeout=30) as link:
+                link.sendall(b"no http\r\n\r\n")  # uvicorn warns of it
+                link.recv(1024)
+            complains = json.loads(gateway.stderr.readline())
+        finally:
+            gateway.terminate()
+        rest, told = gateway.stderr.read(), gateway.stdout.read()
+    assert (serves["event"], serves["level"]) == ("gateway_serves", "info")
+    assert (complains["library"], complains["level"]) == ("uvicorn.error", "warning")
+    assert (rest, told) == ("", "")
