@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.contract.answers import DeviceUse, JobStatus, NodeInfo
+from orchestrator.contract.answers import DeviceUse, NodeInfo
 from orchestrator.contract.containers import variables_of
 from orchestrator.contract.model import (
     Allocation,
@@ -41,7 +41,6 @@ from orchestrator.state.ordinals import LastAttempts
 from orchestrator.state.packed import Room
 from orchestrator.state.rollouts import is_ready
 from orchestrator.state.state import Rows, State
-from orchestrator.state.status import job_status
 from orchestrator.state.typical import Shape
 
 
@@ -210,18 +209,6 @@ def allocation_id(state: State, row: int) -> AllocationId:
     return AllocationId(namespace=spec.namespace, job=spec.name, group=group, ordinal=int(table.ordinal[row]))
 
 
-def find_allocation(state: State, wanted: AllocationId, attempt: int = 0) -> Allocation | None:
-    """The newest attempt (0) or a certain one, if the table still has it."""
-    job = state.find_job(wanted.namespace, wanted.job)
-    gid = None if job is None else state.ordinals.gids.get((job.slot, wanted.group))
-    if gid is None:
-        return None
-    row = state.ordinals.find(gid, wanted.ordinal)
-    while attempt and row >= 0 and int(state.table.attempt[row]) != attempt:
-        row = int(state.table.prev[row])
-    return allocation(state, row) if row >= 0 else None
-
-
 def allocations(
     state: State, *, namespace: str = "*", job: str = "", node_id: str = "", live_only: bool = False
 ) -> list[Allocation]:
@@ -255,15 +242,6 @@ def live_count(state: State) -> int:
 # ---------------------------------------------------------------------------- jobs and nodes
 
 
-def job_statuses(state: State, namespace: str = "*") -> list[JobStatus]:
-    """All jobs of a namespace ("*": of all), by namespace and name."""
-    return [
-        job_status(state, state.jobs[state.job_names[key]])
-        for key in sorted(state.job_names)
-        if namespace in ("*", key[0])
-    ]
-
-
 def node_info(state: State, node: Node) -> NodeInfo:
     """A node with what is given away of it; ``heartbeat_age_ms`` is the caller's to fill in."""
     ledger, slot = state.ledger, node.slot
@@ -294,12 +272,6 @@ def node_info(state: State, node: Node) -> NodeInfo:
         taints=node.taints,
         drain_deadline_ms=node.drain_deadline_ms,
     )
-
-
-def node_infos(state: State) -> list[NodeInfo]:
-    """All nodes, by name and id."""
-    nodes = sorted(state.nodes.values(), key=lambda node: (node.spec.name, node.spec.id))
-    return [node_info(state, node) for node in nodes]
 
 
 # ---------------------------------------------------------------------------- assignments

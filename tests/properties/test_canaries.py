@@ -47,6 +47,7 @@ from orchestrator.state.features import HELD_VERSIONS
 from orchestrator.state.invariants import check
 from orchestrator.state.snapshot import capture, image_hash, restore
 from orchestrator.state.state import new_state
+from orchestrator.state.status import job_status
 from tests.properties.test_rollouts import World
 
 BESIDE = UpdateSpec(max_surge=1, max_unavailable=0, canaries=1, progress_deadline_ms=30_000)
@@ -262,7 +263,7 @@ def test_what_fails_for_good_at_the_version_before_becomes_the_canary_or_stays_f
     assert world.images() == {"web:1": 1, "web:0": 2}, "what failed at once does so again"
     (said,) = plan.explain(views.cluster_view(world.state), world.job.uid, world.now_ms)
     assert "1 failed for good" in said.summary and said.pending == 0
-    (group,) = views.job_statuses(world.state)[0].groups
+    (group,) = job_status(world.state, world.job).groups
     assert (group.running, group.failed, group.pending, group.updated, group.outdated) == (3, 1, 0, 1, 2)
     world.steer(RolloutAction.PROMOTE)
     world.settle()

@@ -38,7 +38,7 @@ def test_certificates_live_a_year_and_began_in_the_past(authority: Path) -> None
     certificate = x509.load_pem_x509_certificate((directory / "cert.pem").read_bytes())
     assert certificate.not_valid_before_utc < now - datetime.timedelta(minutes=5)
     assert 363 <= certs.read(directory / "cert.pem").days_left(now) <= 365
-    assert certs.expiry(directory / "cert.pem") == certificate.not_valid_after_utc
+    assert certs.read(directory / "cert.pem").expires == certificate.not_valid_after_utc
 
 
 @pytest.mark.parametrize(("kind", "serves"), [("peer", True), ("agent", False), ("client", False), ("gateway", False)])

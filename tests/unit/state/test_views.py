@@ -161,7 +161,7 @@ def test_status_counts_every_instance_once() -> None:
     kit = running()
     kit.observe("a/x/0", AllocState.RUNNING)
     kit.observe("a/x/1", AllocState.FAILED)
-    by_name = {status.spec.name: status for status in views.job_statuses(kit.state)}
+    by_name = {job.spec.name: job_status(kit.state, job) for job in kit.state.jobs.values()}
     assert sorted(by_name) == ["a", "b"]
     x, y = by_name["a"].groups
     assert (x.running, x.failed, x.starting, x.pending) == (1, 1, 0, 0)
