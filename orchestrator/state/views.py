@@ -33,7 +33,7 @@ from orchestrator.contract.model import (
     StrMap,
     Usage,
 )
-from orchestrator.state.allocations import LAST_LIVE, NO_ROWS, Columns
+from orchestrator.state.allocations import NO_ROWS, Columns
 from orchestrator.state.holding import may_ask_for_ports
 from orchestrator.state.images import digests
 from orchestrator.state.model import Job, Node
@@ -207,31 +207,6 @@ def allocation_id(state: State, row: int) -> AllocationId:
     spec = state.job_at[int(table.job[row])].spec
     group = state.ordinals.names[int(table.gid[row])][1]
     return AllocationId(namespace=spec.namespace, job=spec.name, group=group, ordinal=int(table.ordinal[row]))
-
-
-def allocations(
-    state: State, *, namespace: str = "*", job: str = "", node_id: str = "", live_only: bool = False
-) -> list[Allocation]:
-    """Those that match, by id and attempt. ``namespace`` "*", ``job`` "" and ``node_id`` "" match all."""
-    table = state.table
-    if job and namespace != "*":
-        found = state.find_job(namespace, job)
-        rows = state.job_rows(found.slot) if found else np.empty(0, dtype=np.int32)
-    else:
-        rows = table.used()
-        slots = [
-            slot
-            for slot, known in state.job_at.items()
-            if namespace in ("*", known.spec.namespace) and job in ("", known.spec.name)
-        ]
-        if len(slots) < len(state.job_at):
-            rows = rows[np.isin(table.job[rows], slots)]
-    if node_id:
-        here = [slot for slot, node in state.node_at.items() if node.spec.id == node_id]
-        rows = rows[np.isin(table.node[rows], here)]
-    if live_only:
-        rows = rows[table.state[rows] <= LAST_LIVE]
-    return sorted((allocation(state, row) for row in rows.tolist()), key=lambda found: (found.id, found.attempt))
 
 
 def live_count(state: State) -> int:

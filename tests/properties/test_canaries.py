@@ -48,6 +48,7 @@ from orchestrator.state.invariants import check
 from orchestrator.state.snapshot import capture, image_hash, restore
 from orchestrator.state.state import new_state
 from orchestrator.state.status import job_status
+from tests import listed
 from tests.properties.test_rollouts import World
 
 BESIDE = UpdateSpec(max_surge=1, max_unavailable=0, canaries=1, progress_deadline_ms=30_000)
@@ -96,7 +97,7 @@ class Waiting(World):
 
     def images(self, group: str = "api") -> dict[str, int]:
         found: Counter[str] = Counter()
-        for one in views.allocations(self.state, live_only=True):
+        for one in listed.allocations(self.state, live_only=True):
             if one.id.group == group:
                 spec = next(spec for version, spec in self.job.specs if version == one.job_version)
                 found[next(of for of in spec.groups if of.name == group).tasks[0].image] += 1
@@ -267,7 +268,9 @@ def test_what_fails_for_good_at_the_version_before_becomes_the_canary_or_stays_f
     assert (group.running, group.failed, group.pending, group.updated, group.outdated) == (3, 1, 0, 1, 2)
     world.steer(RolloutAction.PROMOTE)
     world.settle()
-    assert world.images() == {"web:1": 4} and name in {one.id for one in views.allocations(world.state, live_only=True)}
+    assert world.images() == {"web:1": 4} and name in {
+        one.id for one in listed.allocations(world.state, live_only=True)
+    }
 
 
 def test_starts_that_fail_at_the_version_before_wait_longer_and_longer() -> None:
