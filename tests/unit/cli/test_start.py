@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.contract import answers
+from orchestrator.contract import answers, model
 from orchestrator.contract.model import Event
 from tests.unit.client.fake import FakePeer, World, job_spec
 
@@ -113,3 +113,26 @@ def test_closed_standard_streams_are_no_reason_to_fail(closed: str) -> None:
     done = subprocess.run(["sh", "-c", line], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert bool(done.stdout) == (">&-" not in closed.replace("2>&-", ""))
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("var", "get", "v"), b"\xfc \\u03b1\n"),
+        (("var", "get", "v", "-o", "json"), b'"value": "\\u00fc \\u03b1"'),
+        (("var", "get", "v", "-o", "yaml"), b'value: "\\xFC \\u03B1"'),
+    ],
+)
+def test_a_locale_that_lacks_a_letter_ends_no_command(words: tuple[str, ...], expected: bytes) -> None:
+    world = World()
+    world.variables["default", "v"] = model.Variable(
+        namespace="default", name="v", value="\u00fc \u03b1", version=1, create_index=1, modify_index=1
+    )
+    peer = FakePeer(world)
+    try:
+        environ = {**environment(peer), "PYTHONIOENCODING": "latin-1"}
+        done = subprocess.run([*PROGRAM, *words], cwd=ROOT, env=environ, capture_output=True, check=False)
+    finally:
+        peer.kill()
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert expected in done.stdout
