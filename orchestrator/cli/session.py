@@ -97,7 +97,7 @@ class Session:
 
 
 def colors_allowed(no_color: bool) -> bool:
-    return not no_color and not os.environ.get("NO_COLOR")
+    return not no_color and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 class _Seconds(click.ParamType[float]):

@@ -136,3 +136,32 @@ def test_a_locale_that_lacks_a_letter_ends_no_command(words: tuple[str, ...], ex
         peer.kill()
     assert (done.returncode, done.stderr) == (0, b"")
     assert expected in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("environ", "flags", "colored"),
+    [
+        ({"TERM": "xterm"}, (), True),
+        ({"TERM": "xterm", "NO_COLOR": "1"}, (), False),
+        ({"TERM": "xterm", "NO_COLOR": ""}, (), True),
+        ({"TERM": "xterm"}, ("--no-color",), False),
+        ({"TERM": "dumb"}, (), False),
+    ],
+)
+def test_a_terminal_gets_colours_unless_it_has_none_or_nobody_wants_them(
+    environ: dict[str, str], flags: tuple[str, ...], colored: bool
+) -> None:
+    world = World()
+    world.jobs["default", "web"] = answers.JobStatus(spec=job_spec(), state="running")
+    peer = FakePeer(world)
+    main_end, ours = os.openpty()
+    try:
+        inherited = {name: value for name, value in environment(peer).items() if name not in ("NO_COLOR", "TERM")}
+        words = [*PROGRAM, "ps", *flags]
+        subprocess.run(words, cwd=ROOT, env=inherited | environ, stdout=ours, stderr=subprocess.PIPE, check=True)
+        os.close(ours)
+        said = os.read(main_end, 65_536)
+    finally:
+        peer.kill()
+        os.close(main_end)
+    assert b"web" in said and (b"\x1b[" in said) is colored
