@@ -143,5 +143,5 @@ async def kill_dev_leader(data: Path) -> dict[str, Any]:
     out, err = await process.communicate()
     if process.returncode != 0:
         raise PreconditionError(err.decode("utf-8", "replace").strip() or "could not kill the leader")
-    answer: dict[str, Any] = json.loads(out.splitlines()[-1])
+    answer: dict[str, Any] = json.loads(out)
     return answer
