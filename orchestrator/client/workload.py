@@ -23,8 +23,10 @@ import asyncio
 import contextlib
 import errno
 import json
+import math
 import os
 import random
+import re
 import signal
 import socket
 import threading
@@ -41,6 +43,8 @@ AGAIN_S = 0.25
 """Who waits for the end comes back so soon to an agent that restarts: it gives who listened a second."""
 PORT_RANGE = (10_000, 20_000)
 """Where ports are looked for when nothing is said; the end is not part of it."""
+METRICS_MAX = 64
+_METRIC = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,63}")  # as agents judge it
 _ANSWER_BYTES = 16 * 1024 * 1024
 
 
@@ -232,9 +236,14 @@ class Workload:
     def report_metrics(self, metrics: Mapping[str, float] | None = None, /, **more: float) -> bool:
         """Numbers by name: the newest value of each is kept. Whether it was heard.
 
-        Raises ``WorkloadError`` for what is no metric, or too many: at most 64 names, of letters, digits and ``_``.
+        Raises ``WorkloadError`` for what is no metric, or too many: at most 64 names, of letters, digits and ``_``. So
+        it does outside of a cluster, where a mistake is found best.
         """
         reported = {**(metrics or {}), **more}
+        for name, value in reported.items():
+            _check_metric(name, value)
+        if len(self.metrics.keys() | reported.keys()) > METRICS_MAX:
+            raise WorkloadError(f"a task reports at most {METRICS_MAX} metrics", status=400)
         heard = self._say("POST", "metrics", reported)
         self.metrics.update(reported)
         return heard
@@ -433,6 +442,19 @@ class Workload:
         if status != 200:
             raise WorkloadError(str(answer.get("error", f"status {status}")), status=status)
         return answer
+
+
+def _check_metric(name: object, value: object) -> None:
+    if not isinstance(name, str) or not _METRIC.fullmatch(name):
+        raise WorkloadError(
+            f"metric {name!r:.80}: expected 1 to 64 letters, digits and '_', not beginning with a digit", status=400
+        )
+    try:
+        good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        raise WorkloadError(f"metric {name}: expected a number below 1.8e308", status=400) from None
+    if not good:
+        raise WorkloadError(f"metric {name}: expected a finite number, got {value!r:.80}", status=400)
 
 
 def _exchange(path: str, request: bytes, timeout_s: float) -> bytes:

@@ -11,9 +11,11 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from agent.workload import board
 from orchestrator.client import workload as kit
 from orchestrator.client.workload import Address, PortError, Workload, WorkloadError
 
@@ -54,6 +56,32 @@ def test_saying_something_to_nobody_is_remembered_and_not_heard() -> None:
     assert kit.current().metrics == {"queue": 2, "load": 0.5}
     assert not kit.graceful_shutdown()
     assert not kit.current().is_ready
+
+
+@pytest.mark.parametrize(
+    ("metrics", "said"),
+    [
+        ({"a b": 1}, "metric 'a b': expected 1 to 64 letters"),
+        ({"1a": 1}, "metric '1a': expected"),
+        ({"a" * 65: 1}, "expected 1 to 64 letters"),
+        ({"a": "1"}, "metric a: expected a finite number, got '1'"),
+        ({"a": float("nan")}, "metric a: expected a finite number, got nan"),
+        ({"a": 10**400}, "metric a: expected a number below 1.8e308"),
+        ({"a": True}, "metric a: expected a finite number, got True"),
+        ({f"m{number}": 1 for number in range(65)}, "at most 64 metrics"),
+    ],
+)
+def test_what_is_no_metric_is_refused_outside_of_a_cluster_too(metrics: dict[str, Any], said: str) -> None:
+    """It was found out by the first agent that heard it."""
+    with pytest.raises(WorkloadError, match=said):
+        kit.report_metrics(metrics)
+    assert kit.current().metrics == {}
+
+
+def test_the_kit_judges_metrics_as_agents_do() -> None:
+    assert (kit._METRIC.pattern, kit.METRICS_MAX) == (board.METRIC.pattern, board.METRICS_MAX)
+    assert kit.report_metrics({f"m{number}": number for number in range(64)}) is False
+    assert kit.report_metrics(m0=5, m1=0.5) is False
 
 
 def test_ports_are_this_processes_alone_and_tried_before_they_are_given() -> None:
