@@ -210,8 +210,8 @@ def run(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        told = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
-        _told(told)
+        reason = error.strerror or str(error)
+        _told(f"{error.filename}: {reason}" if error.filename else reason)
         return ExitCode.ERROR
 
 

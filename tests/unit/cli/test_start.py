@@ -165,3 +165,13 @@ def test_a_terminal_gets_colours_unless_it_has_none_or_nobody_wants_them(
         peer.kill()
         os.close(main_end)
     assert b"web" in said and (b"\x1b[" in said) is colored
+
+
+def test_a_full_disk_behind_stdout_is_said_in_words() -> None:
+    peer = FakePeer(World())
+    try:
+        words = ["sh", "-c", '"$@" > /dev/full', "sh", *PROGRAM, "ps"]
+        done = subprocess.run(words, cwd=ROOT, env=environment(peer), stderr=subprocess.PIPE, text=True, check=False)
+    finally:
+        peer.kill()
+    assert (done.returncode, done.stderr) == (1, "raftsman: No space left on device\n")
