@@ -67,7 +67,7 @@ from orchestrator.api.watch import HashingMachine, StateHashes, Watch
 from orchestrator.api.workload import Workloads
 from orchestrator.config import PeerSettings, load
 from orchestrator.contract import channel, memory
-from orchestrator.contract.address import split_address
+from orchestrator.contract.address import not_bound, split_address
 from orchestrator.contract.descriptors import raise_limit
 from orchestrator.contract.errors import RaftsmanError, StartupError
 from orchestrator.contract.log_lines import json_lines
@@ -442,11 +442,7 @@ def _check_members(directory: DataDirectory, settings: PeerSettings) -> None:
 
 
 def _taken(flag: str, address: str, error: Exception) -> StartupError:
-    why = getattr(error, "strerror", None) or str(error)
-    return StartupError(
-        f"{flag} {address}: {why}; another process (perhaps another peer) listens there, or the address is not this "
-        "machine's: stop it, or choose another address"
-    )
+    return StartupError(f"{flag} {address}: {not_bound(error)}")
 
 
 def _version() -> str:

@@ -103,9 +103,10 @@ class Endpoint:
         try:
             return await self._line.channel()
         except OSError as error:
+            what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
             raise StartupError(
-                f"cannot read the certificates: {error}; point the context (raftsman context add) at ca.pem, "
-                "cert.pem and key.pem"
+                f"cannot read the certificates: {what}; point the context (raftsman "
+                "context add) at ca.pem, cert.pem and key.pem that this user reads"
             ) from None
 
     async def connected(self, timeout_s: float) -> bool:

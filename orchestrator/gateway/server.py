@@ -69,6 +69,10 @@ def command(
         for path in (files.ca, files.cert, files.key):
             if not path.is_file():
                 raise StartupError(f"{path} is missing; make certificates with `raftsman certs`")
+            try:
+                path.open("rb").close()
+            except OSError as error:
+                raise StartupError(f"{path}: {error.strerror}; --tls names a directory that this user reads") from None
     json_lines(log_level)
     asyncio.run(serve(addresses, files, host, port, names, dev_data))
 
@@ -99,9 +103,7 @@ async def serve(
         listener.listen(BACKLOG)  # at once: whoever reads that it serves is not refused
     except OSError as error:
         listener.close()
-        raise StartupError(
-            f"cannot listen on {host}:{port}: {error.strerror}; stop what uses it or choose another with --listen"
-        ) from None
+        raise StartupError(f"cannot listen on --listen {host}:{port}: {address.not_bound(error)}") from None
 
     async with Client(endpoints, tls=tls) as client:
 

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,6 +34,28 @@ def test_what_is_wrong_is_told_before_anything_starts(
 ) -> None:
     assert main.run([*GOOD, *flags]) == 2
     assert text in capsys.readouterr().err
+
+
+def test_a_key_that_cannot_be_read_is_found_out_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It served, and every request failed."""
+    for name in ("ca.pem", "cert.pem", "key.pem"):
+        (tmp_path / name).touch()
+    opened = Path.open
+
+    def denied(path: Path, *rest: Any, **more: Any) -> Any:
+        if path.name == "key.pem":
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *rest, **more)
+
+    async def serve(*_: Any) -> None:
+        raise AssertionError("it serves")
+
+    monkeypatch.setattr(Path, "open", denied)
+    monkeypatch.setattr(server, "serve", serve)
+    assert main.run(["gateway", "--endpoints", "10.0.0.1:7400", "--tls", str(tmp_path)]) == 1
+    assert f"{tmp_path}/key.pem: Permission denied" in capsys.readouterr().err
 
 
 def test_every_flag_can_stand_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
