@@ -17,8 +17,6 @@ gc.disable()
 
 import asyncio
 import contextlib
-import ctypes
-import logging
 import os
 import socket
 import sys
@@ -68,10 +66,11 @@ from orchestrator.api.usage import Usages
 from orchestrator.api.watch import HashingMachine, StateHashes, Watch
 from orchestrator.api.workload import Workloads
 from orchestrator.config import PeerSettings, load
-from orchestrator.contract import channel
-from orchestrator.contract.address import split_address
+from orchestrator.contract import channel, memory
+from orchestrator.contract.address import not_bound, split_address
 from orchestrator.contract.descriptors import raise_limit
 from orchestrator.contract.errors import RaftsmanError, StartupError
+from orchestrator.contract.log_lines import json_lines
 from orchestrator.contract.loop import run_on_loop
 from orchestrator.contract.signals import ending_signals
 from orchestrator.contract.v1 import agent_pb2, control_pb2
@@ -113,11 +112,6 @@ GOODBYE_S = 2.0
 SETTLE_S = 10.0
 """A peer that starts encodes nothing of what it has read so soon, for a snapshot or to remember it: elections and the
 first calls come before."""
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
-LARGE_BYTES = 256 * 1024
-SPARE_BYTES = 8 * 1024 * 1024
-"""Of free memory at the heap's end so much is kept: without this glibc would go by its default of 128 KiB once
-``LARGE_BYTES`` is set, and ask the system again and again."""
 SNAPSHOT_REST = 3.0
 """Storing a snapshot takes a quarter of a thread's time, so that writes meanwhile wait little longer than else."""
 
@@ -448,11 +442,7 @@ def _check_members(directory: DataDirectory, settings: PeerSettings) -> None:
 
 
 def _taken(flag: str, address: str, error: Exception) -> StartupError:
-    why = getattr(error, "strerror", None) or str(error)
-    return StartupError(
-        f"{flag} {address}: {why}; another process (perhaps another peer) listens there, or the address is not this "
-        "machine's: stop it, or choose another address"
-    )
+    return StartupError(f"{flag} {address}: {not_bound(error)}")
 
 
 def _version() -> str:
@@ -469,7 +459,7 @@ async def run(settings: PeerSettings) -> None:
     """Run a peer until a signal ends it (``ending_signals``). Raises ``StartupError``."""
     raise_limit()
     stopped = asyncio.Event()
-    _keep_large_pieces_apart()
+    memory.keep_large_pieces_apart()
     loop = asyncio.get_running_loop()
     for number in ending_signals():
         loop.add_signal_handler(number, stopped.set)
@@ -483,7 +473,7 @@ async def run(settings: PeerSettings) -> None:
     built.append(peer)
     try:
         await peer.start()
-        _settle()
+        memory.settle()
         stopping = asyncio.create_task(stopped.wait())
         await asyncio.wait((stopping, peer.unfit, peer.removed), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -496,17 +486,6 @@ async def run(settings: PeerSettings) -> None:
         await peer.stop()
 
 
-def _keep_large_pieces_apart() -> None:
-    """What is large gets memory of its own, which goes back to the system when it is freed and grows without being
-    copied. Else glibc learns from the first columns of megabytes that are freed to keep such in its heap, where what
-    they leave is taken up by what is small, and never goes back: of a leader with 1,500 nodes and 300,000 allocations
-    40 to 70 MiB, instead of 25."""
-    with contextlib.suppress(OSError, AttributeError):  # only glibc has this
-        libc = ctypes.CDLL(None)
-        libc.mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
-        libc.mallopt(M_TRIM_THRESHOLD, SPARE_BYTES)
-
-
 async def _say_goodbye(settings: PeerSettings, epoch: int) -> None:
     """This peer was removed and is needed no more."""
     logger.warning("removed", epoch=epoch, data=str(settings.data))
@@ -516,21 +495,6 @@ async def _say_goodbye(settings: PeerSettings, epoch: int) -> None:
         err=True,
     )
     await asyncio.sleep(GOODBYE_S)
-
-
-def _settle() -> None:
-    """Everything made so far stays for ever; and what a state of many records costs must not be paid at every turn."""
-    gc.freeze()
-    gc.enable()
-    # A look at the young objects also meets those of every open stream that moved since the last one, twenty a node,
-    # and one at the middle-aged those of all streams that were opened since: the more often, the shorter. At all of
-    # them as seldom as can be.
-    gc.set_threshold(2_000, 10, 5_000)
-    # Plans are made in a thread; whenever the loop has waited for the disk or a socket it must get the interpreter back
-    # soon, or heartbeats are late (the default is 5 ms each time).
-    sys.setswitchinterval(0.001)
-    with contextlib.suppress(OSError, AttributeError):  # only glibc can give back what importing left behind
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _configure_logging(settings: PeerSettings, built: Sequence[Peer]) -> None:
@@ -545,18 +509,7 @@ def _configure_logging(settings: PeerSettings, built: Sequence[Peer]) -> None:
             event.setdefault("index", peer.index)
         return event
 
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            where,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.log_level.upper())),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
+    json_lines(settings.log_level, where)
 
 
 def _run(settings: PeerSettings) -> int:

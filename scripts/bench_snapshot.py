@@ -39,6 +39,7 @@ import numpy as np
 import psutil
 import structlog
 
+from orchestrator.contract.memory import settle
 from orchestrator.contract.model import (
     AllocState,
     Desired,
@@ -219,10 +220,7 @@ async def measure(allocations: int, repeat: int, directory: Path) -> dict[str, A
     machine = ClusterMachine()
     machine.state = restore(state_image(allocations, Limits()))
     gc.collect()
-    gc.freeze()
-    # As in a peer (``daemon._settle``).
-    gc.set_threshold(2_000, 10, 5_000)
-    sys.setswitchinterval(0.001)
+    settle()
     place = directory / "snapshots"
     store = FileSnapshots(place)
     found: dict[str, Any] = await worst(repeat, lambda number: take(machine, store, directory, number))

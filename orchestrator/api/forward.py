@@ -15,7 +15,7 @@ import random
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -88,11 +88,6 @@ class Call:
         if self.deadline is None:
             return most
         return max(0.001, min(most, self.deadline - time.monotonic() - MARGIN_S))
-
-
-Unary = Callable[[Any, Call], Awaitable[Message]]
-Streaming = Callable[[Any, Call], AsyncIterator[Message | bytes]]
-Duplex = Callable[[AsyncIterator[Any], Call], AsyncIterator[Message]]
 
 
 class _Method:

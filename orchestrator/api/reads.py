@@ -23,6 +23,7 @@ from orchestrator.api.requests import group_name, job_key, namespace_of
 from orchestrator.contract import codec
 from orchestrator.contract.errors import InvalidError, NoLeaderError, NotFoundError, RaftsmanError
 from orchestrator.contract.model import AllocationId, AssignmentKey, NodeStatus, Revision
+from orchestrator.contract.place import nowhere
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.replication.log import LogStatus, PeerProgress, ReplicatedLog
 from orchestrator.state import views
@@ -396,6 +397,8 @@ def _row(state: State, wanted: AllocationId, attempt: int) -> int:
         return row
     if attempt:
         raise NotFoundError(f"{wanted} has no attempt {attempt} (any more): the last 10 are kept for a day")
+    if gone := nowhere(job.spec, (wanted.group, str(wanted.ordinal))):
+        raise NotFoundError(gone)
     raise NotFoundError(f"{wanted} was never placed: `raftsman why {wanted.job}` says what it waits for")
 
 

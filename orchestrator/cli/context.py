@@ -136,7 +136,12 @@ def add(
     if bool(made.ca) != bool(made.cert) or bool(made.cert) != bool(made.key):
         raise click.UsageError("--ca, --cert and --key go together")
     contexts.add(made, use=use)
-    session.note(f"context {name}: {', '.join(endpoints)}")
+    selected = " (selected)" if contexts.load().current == name else ""
+    session.note(f"context {name}{selected}: {', '.join(endpoints)}")
+    if not made.ca:
+        session.warn(
+            "it has no certificates, so it speaks plain text and reaches only peers with --insecure: --tls-dir"
+        )
 
 
 @context.command()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli.following import follow as run_followed
+from orchestrator.cli.output import writes_anything
 from orchestrator.cli.session import STALE_AFTER_S, Session, common
 from orchestrator.contract.plain import plain
 
@@ -114,11 +115,11 @@ class _Names:
 
 def _print(session: Session, event: Event, node: str) -> None:
     if session.output == "json":
-        click.echo(json.dumps(plain(event), ensure_ascii=False))
+        click.echo(json.dumps(plain(event), ensure_ascii=not writes_anything()))
     elif session.output == "yaml":
         import yaml
 
-        click.echo(yaml.safe_dump([plain(event)], sort_keys=False, allow_unicode=True), nl=False)
+        click.echo(yaml.safe_dump([plain(event)], sort_keys=False, allow_unicode=writes_anything()), nl=False)
     elif session.output == "name":
         click.echo(f"{event.index}.{event.sequence}")
     else:

@@ -20,9 +20,9 @@ from orchestrator.cli.log_merge import PATIENCE_S, Line, lines, merged
 from orchestrator.cli.log_tasks import Tasks
 from orchestrator.cli.session import STALE_AFTER_S, Session, colors_allowed, common
 from orchestrator.cli.views import newest
-from orchestrator.contract.batch import split_place
 from orchestrator.contract.errors import InvalidError, NotFoundError, PreconditionError, RaftsmanError
 from orchestrator.contract.model import AllocState, Desired
+from orchestrator.contract.place import nowhere, split_place
 from orchestrator.contract.transitions import TERMINAL
 
 if TYPE_CHECKING:
@@ -228,6 +228,8 @@ async def _sources(
     if not chosen:
         if known:
             raise NotFoundError(f"{parts[0]} has no task '{task}' (it has: {', '.join(known)})")
+        if gone := nowhere(found.job.spec, parts[1:]):
+            raise NotFoundError(gone)
         raise NotFoundError(f"nothing of {text} was placed yet: there are no logs; 'raftsman why {parts[0]}' says why")
     if len(chosen) > MOST_AT_ONCE:
         session.warn(f"showing {MOST_AT_ONCE} of {len(chosen)} logs; name a group or an instance for others")

@@ -7,6 +7,7 @@ imported before it is called; help comes from the table below.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
@@ -209,13 +210,14 @@ def run(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        told = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
-        _told(told)
+        reason = error.strerror or str(error)
+        _told(f"{error.filename}: {reason}" if error.filename else reason)
         return ExitCode.ERROR
 
 
 def main() -> None:
     _fill_closed()
+    _write_what_can_be_written()
     sys.exit(run())
 
 
@@ -228,6 +230,13 @@ def _fill_closed() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
             setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", encoding="utf-8"))
+
+
+def _write_what_can_be_written() -> None:
+    """A letter that the locale lacks (Latin-1, and a name in Greek) ends no command: ``\\u03b1`` stands there."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 if __name__ == "__main__":

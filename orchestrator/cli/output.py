@@ -6,6 +6,7 @@ table is the same text on a terminal and in a pipe, colours aside; rich is not n
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -27,11 +28,16 @@ def structured(value: Any, output: str) -> str:
     if output == "json":
         import json
 
-        return json.dumps(plain(value), indent=2, ensure_ascii=False)
+        return json.dumps(plain(value), indent=2, ensure_ascii=not writes_anything())
     import yaml
 
-    text: str = yaml.safe_dump(plain(value), sort_keys=False, allow_unicode=True)
+    text: str = yaml.safe_dump(plain(value), sort_keys=False, allow_unicode=writes_anything())
     return text.rstrip("\n")
+
+
+def writes_anything() -> bool:
+    """Whether every letter can be written on stdout; else JSON and YAML have their own ways to write it."""
+    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
 
 
 def show(

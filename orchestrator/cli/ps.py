@@ -20,7 +20,7 @@ from orchestrator.cli.views import (
 )
 from orchestrator.cli.views import shown as visible
 from orchestrator.contract import priorities
-from orchestrator.contract.batch import split_place
+from orchestrator.contract.place import split_place
 from orchestrator.contract.rollouts import RolloutStatus
 
 if TYPE_CHECKING:

@@ -118,13 +118,17 @@ def _verdict(job: JobStatus, version: int, text: str) -> Judgement | None:
 
 
 class Rollout:
-    """Waits for ``spec`` at ``version``; shows how it goes on stderr."""
+    """Waits for ``spec`` at ``version``; shows how it goes on stderr, and of what failed the last output unless the
+    caller shows all of it."""
 
-    def __init__(self, session: Session, client: Client, spec: JobSpec, version: int) -> None:
+    def __init__(
+        self, session: Session, client: Client, spec: JobSpec, version: int, *, shows_output: bool = True
+    ) -> None:
         self._session = session
         self._client = client
         self._spec = spec
         self._version = version
+        self._shows_output = shows_output
         self._runs: frozenset[tuple[str, int, int]] = frozenset()
         self._runs_since = 0.0
         self._told: set[str] = set()
@@ -248,7 +252,7 @@ class Rollout:
             where = f" on {one.node_name}" if one.node_name else ""
             said = one.reason or (f"exit code {one.exit_code}" if one.exit_code else "no reason given")
             click.echo(f"  {one.id}{where}: {said}", err=True)
-            for line in self._last_lines(one):
+            for line in self._last_lines(one) if self._shows_output else ():
                 click.echo(f"    | {line}", err=True)
         if len(failed) > FAILURES_SHOWN:
             click.echo(f"  and {len(failed) - FAILURES_SHOWN} more: raftsman status {self._spec.name}", err=True)

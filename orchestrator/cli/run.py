@@ -10,15 +10,20 @@ import re
 import secrets
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from orchestrator.cli.output import show
 from orchestrator.cli.session import Session, common
 from orchestrator.cli.views import allocations_table
+from orchestrator.contract.errors import ExitCode, NotFoundError, RaftsmanError
 from orchestrator.contract.model import JobSpec, JobType
 from orchestrator.contract.plain import plain
+
+if TYPE_CHECKING:
+    from orchestrator.cli.rollout import Ended
+    from orchestrator.client.sync import Client
 
 _ONLY_WITH_A_COMMAND = ("name", "image", "cpu", "memory", "gpus", "kind", "env", "ports", "placement")
 
@@ -86,13 +91,15 @@ def run(
             return
         from orchestrator.cli.rollout import Rollout
 
-        ended = Rollout(session, client, spec, result.version).wait()
-        if command and ended.exit_code == 0 and spec.type is JobType.BATCH and session.output in ("table", "wide"):
-            # What the command wrote is the result that was asked for.
-            for one in ended.allocations:
-                for chunk in client.logs(one.id):
-                    sys.stdout.buffer.write(chunk.data)
-            sys.stdout.buffer.flush()
+        # What a command wrote is the result that was asked for, also if it failed in the end.
+        wrote = bool(command) and spec.type is JobType.BATCH and session.output in ("table", "wide")
+        try:
+            ended = Rollout(session, client, spec, result.version, shows_output=not wrote).wait()
+        except KeyboardInterrupt:
+            session.note(f"{spec.name} goes on without you: 'raftsman stop {spec.name}' ends it")
+            raise
+        if wrote and ended.exit_code in (ExitCode.OK, ExitCode.ROLLOUT_FAILED):
+            _print_output(session, client, ended)
         elif session.output not in ("table", "wide") or (ended.allocations and not session.quiet):
             show(
                 session.output,
@@ -101,6 +108,19 @@ def run(
                 table=lambda wide: allocations_table(ended.allocations, wide=wide),
             )
     ctx.exit(ended.exit_code)
+
+
+def _print_output(session: Session, client: Client, ended: Ended) -> None:
+    for one in ended.allocations:
+        try:
+            for chunk in client.logs(one.id, attempt=one.attempt):
+                sys.stdout.buffer.write(chunk.data)
+        except RaftsmanError as error:
+            if ended.exit_code == ExitCode.OK:
+                raise
+            if not isinstance(error, NotFoundError):  # it never ran, and its reason says why
+                session.warn(f"no output of {one.id}: {error.message}")
+    sys.stdout.buffer.flush()
 
 
 def spec_from_file(session: Session, file: str) -> JobSpec:

@@ -97,7 +97,7 @@ class Session:
 
 
 def colors_allowed(no_color: bool) -> bool:
-    return not no_color and not os.environ.get("NO_COLOR")
+    return not no_color and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 class _Seconds(click.ParamType[float]):
@@ -131,7 +131,12 @@ _OPTIONS: tuple[Callable[..., Any], ...] = (
     click.option("-q", "--quiet", is_flag=True, default=None, help="Only results and errors."),
     click.option("--no-color", is_flag=True, default=None, help="No colours; NO_COLOR does the same."),
     click.option(
-        "--timeout", "timeout_s", type=_Seconds(), metavar="TIME", envvar="RAFTSMAN_TIMEOUT", help="How long."
+        "--timeout",
+        "timeout_s",
+        type=_Seconds(),
+        metavar="TIME",
+        envvar="RAFTSMAN_TIMEOUT",
+        help="How long it may take: 30s, 2m (a single call: 30s when unsaid).",
     ),
     click.option("-y", "--yes", is_flag=True, default=None, help="Do not ask."),
 )

@@ -16,8 +16,8 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast, get_type_hints
 from google.protobuf.message import Message
 
 from orchestrator.contract import answers, codec, foresight, model
-from orchestrator.contract.batch import split_place
 from orchestrator.contract.errors import InvalidError
+from orchestrator.contract.place import split_place
 from orchestrator.contract.rollouts import RolloutAction
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.contract.v1 import types_pb2

@@ -69,9 +69,11 @@ def load() -> Contexts:
         return Contexts(current=str(raw.get("current", "")), contexts=made)
     except FileNotFoundError:
         return Contexts()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
+        raise StartupError(f"cannot read {file}: {error.strerror or error}; it is to be this user's") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StartupError(
-            f"cannot read {file}: {type(error).__name__}: {error}; repair it, or remove it and add your contexts again"
+            f"{file} holds no contexts ({type(error).__name__}: {error}): repair it, or remove it and add them again"
         ) from None
 
 

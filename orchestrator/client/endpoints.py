@@ -18,6 +18,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
+from orchestrator.client import forks
 from orchestrator.client.calls import SERVICE, Call, Stream
 from orchestrator.contract.address import problem
 from orchestrator.contract.channel import WHICH_PEERS, TlsFiles
@@ -102,9 +103,10 @@ class Endpoint:
         try:
             return await self._line.channel()
         except OSError as error:
+            what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
             raise StartupError(
-                f"cannot read the certificates: {error}; point the context (raftsman context add) at ca.pem, "
-                "cert.pem and key.pem"
+                f"cannot read the certificates: {what}; point the context (raftsman "
+                "context add) at ca.pem, cert.pem and key.pem that this user reads"
             ) from None
 
     async def connected(self, timeout_s: float) -> bool:
@@ -156,10 +158,13 @@ class Endpoints:
         closed, self._closed = self._closed, True  # first: nobody is to dial anew
         if not closed and self._is_ours():
             await asyncio.gather(*(endpoint.close() for endpoint in [*self._all, *self._gone]))
+            forks.ends(self)
 
     def enter(self) -> None:
         """Before each call: connections belong to the event loop that made them. Raises ``PreconditionError``."""
         self.require_open()
+        forks.require_none_lost()
+        forks.connects(self)
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         if self._is_ours():
@@ -241,7 +246,7 @@ class Endpoints:
 
         ``make`` is asked anew each time, so that it can say where to resume. Ends when the peer ends it; raises what is
         not worth retrying at once, and anything else when nothing was heard for ``patience_s``; where a peer says that
-        it knows no leader, for ``leaderless_s``.
+        it knows no leader, or none can be reached at all, for ``leaderless_s``.
         """
         self.enter()
         heard = time.monotonic()
@@ -277,7 +282,9 @@ class Endpoints:
                 if isinstance(error, OverloadedError):
                     refusals += 1
                     await asyncio.sleep(pause_s(error, refusals))
-            leaderless = any(isinstance(error, NoLeaderError) for error in failures.values())
+            leaderless = any(isinstance(error, NoLeaderError) for error in failures.values()) or all(
+                error.reason == UNCONNECTED for error in failures.values()
+            )
             limit_s = min(patience_s, leaderless_s) if leaderless else patience_s
             if time.monotonic() - heard > limit_s:
                 raise nobody(failures, limit_s)

@@ -16,8 +16,8 @@ from orchestrator.client.calls import Call, T
 from orchestrator.client.endpoints import Endpoints
 from orchestrator.client.sessions import Forward, Session, open_session, send_tree, take_tree
 from orchestrator.contract import answers, codec, model
-from orchestrator.contract.batch import split_place
 from orchestrator.contract.errors import InvalidError, NotFoundError, PreconditionError, RaftsmanError
+from orchestrator.contract.place import nowhere, split_place
 from orchestrator.contract.tree import Copied, Target
 from orchestrator.contract.v1 import session_pb2 as pb
 
@@ -239,7 +239,9 @@ class Hands:
                 newest[one.id] = one
         found = [newest[id_] for id_ in sorted(newest)]
         if not found:
-            await self._call(calls.get_job(space, job, False))  # raises where there is no such job
+            spec = (await self._call(calls.get_job(space, job, False))).job.spec  # raises where there is no such job
+            if gone := nowhere(spec, rest):
+                raise NotFoundError(gone)
             raise NotFoundError(f"nothing of {where} was placed; 'raftsman why {job}' says why")
         up = [one for one in found if one.state is model.AllocState.RUNNING]
         if not up and running:

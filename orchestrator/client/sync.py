@@ -1,7 +1,7 @@
 """The blocking client: the methods of ``client.aio``, run on a private event loop in a thread of their own.
 
 Owns: nothing but waiting. The rule: no logic here, so that both clients always behave alike. Safe to use from several
-threads; not after a fork.
+threads, also from those of event loops; after a fork every call of the child is refused (``client.forks``).
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import concurrent.futures
 import contextlib
 import copy
 import functools
+import os
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from orchestrator.client import aio, contexts, sessions
+from orchestrator.client import aio, contexts, forks, sessions
 from orchestrator.client.endpoints import CLOSED
 from orchestrator.contract import answers, model
 from orchestrator.contract.channel import TlsFiles
@@ -39,6 +40,15 @@ def _close_all() -> None:
         loop.close()
 
 
+def _left_behind() -> None:
+    """In the child of a fork: no thread came along, and what the loops watch is the parent's as well."""
+    for loop in list(_running):
+        loop.leave()
+
+
+os.register_at_fork(after_in_child=_left_behind)
+
+
 class _Loop:
     """An event loop that runs in a daemon thread until it is closed."""
 
@@ -46,7 +56,8 @@ class _Loop:
         self._loop = asyncio.new_event_loop()
         self._turn = threading.Lock()  # what is begun before the end is told of it
         self._ending = False
-        self._thread = threading.Thread(target=self._loop.run_forever, name="raftsman-client", daemon=True)
+        self._left = False
+        self._thread = threading.Thread(target=self._serve, name="raftsman-client", daemon=True)
         self._thread.start()
         _running.add(self)
 
@@ -54,12 +65,20 @@ class _Loop:
     def closed(self) -> bool:
         return self._ending
 
+    def leave(self) -> None:
+        """After a fork, in the child: never touch it again."""
+        self._turn = threading.Lock()  # a thread of the parent may have held it
+        self._ending = self._left = True
+        forks.keep(self)
+
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """What ``work`` returns or raises. Raises ``PreconditionError`` once closed; ``UnknownOutcomeError`` where that
         came while it was under way."""
         with self._turn:
             if self._ending:
                 work.close()
+                if self._left:
+                    raise forks.lost()
                 raise PreconditionError("this client is closed: make another one", reason=CLOSED)
             future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
@@ -79,6 +98,10 @@ class _Loop:
             self._ending = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+
+    def _serve(self) -> None:
+        self._loop.run_forever()
+        # The end as well belongs to this thread: whoever closes may be in the middle of an event loop of its own.
         left = asyncio.all_tasks(self._loop)
         for task in left:
             task.cancel()

@@ -23,8 +23,10 @@ import asyncio
 import contextlib
 import errno
 import json
+import math
 import os
 import random
+import re
 import signal
 import socket
 import threading
@@ -41,6 +43,8 @@ AGAIN_S = 0.25
 """Who waits for the end comes back so soon to an agent that restarts: it gives who listened a second."""
 PORT_RANGE = (10_000, 20_000)
 """Where ports are looked for when nothing is said; the end is not part of it."""
+METRICS_MAX = 64
+_METRIC = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,63}")  # as agents judge it
 _ANSWER_BYTES = 16 * 1024 * 1024
 
 
@@ -164,6 +168,13 @@ class Shutdown:
             self._then.append(then)
         await come.wait()
 
+    def _forked(self) -> None:
+        self._lock = threading.Lock()
+        self._then = []  # who waits in the parent's loops
+        came, self._event = self._event.is_set(), threading.Event()
+        if came:
+            self._event.set()
+
     def _set(self, grace_s: float | None = None) -> None:
         if grace_s is not None:
             self._deadline = time.monotonic() + grace_s
@@ -188,6 +199,7 @@ class Workload:
         self._lock = threading.Lock()
         self._ports: set[tuple[int, str]] = set()  # without an agent
         self._shutdown: Shutdown | None = None
+        self._listening = 0  # the process that listens for it: a fork takes no thread along
         self._ready = False
         self.metrics: dict[str, float] = {}
         """What was reported last, by this process."""
@@ -224,9 +236,14 @@ class Workload:
     def report_metrics(self, metrics: Mapping[str, float] | None = None, /, **more: float) -> bool:
         """Numbers by name: the newest value of each is kept. Whether it was heard.
 
-        Raises ``WorkloadError`` for what is no metric, or too many: at most 64 names, of letters, digits and ``_``.
+        Raises ``WorkloadError`` for what is no metric, or too many: at most 64 names, of letters, digits and ``_``. So
+        it does outside of a cluster, where a mistake is found best.
         """
         reported = {**(metrics or {}), **more}
+        for name, value in reported.items():
+            _check_metric(name, value)
+        if len(self.metrics.keys() | reported.keys()) > METRICS_MAX:
+            raise WorkloadError(f"a task reports at most {METRICS_MAX} metrics", status=400)
         heard = self._say("POST", "metrics", reported)
         self.metrics.update(reported)
         return heard
@@ -250,12 +267,14 @@ class Workload:
 
         ``hold``: ask for the whole grace, so that no signal comes before ``graceful_shutdown()`` or nearly the grace's
         end; without it the signal follows a second later. ``signals``: SIGTERM and SIGINT set it too, where this is
-        called in the main thread; a handler that was there is called as well.
+        called in the main thread; a handler that was there is called as well. A forked process that wants to hear of
+        it before the signal asks itself.
         """
         with self._lock:
-            if self._shutdown is not None:
+            if self._shutdown is not None and self._listening == os.getpid():
                 return self._shutdown
-            shutdown = self._shutdown = Shutdown()
+            shutdown = self._shutdown = self._shutdown or Shutdown()
+            self._listening = os.getpid()
         if signals and threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._also(number, shutdown)
@@ -289,6 +308,12 @@ class Workload:
                 continue
             if said.get("stopping"):
                 shutdown._set(said.get("grace_s"))
+
+    def _forked(self) -> None:
+        """In the child: threads of the parent may have held these."""
+        self._lock = threading.Lock()
+        if self._shutdown is not None:
+            self._shutdown._forked()
 
     # ------------------------------------------------------------------------ ports
 
@@ -419,6 +444,19 @@ class Workload:
         return answer
 
 
+def _check_metric(name: object, value: object) -> None:
+    if not isinstance(name, str) or not _METRIC.fullmatch(name):
+        raise WorkloadError(
+            f"metric {name!r:.80}: expected 1 to 64 letters, digits and '_', not beginning with a digit", status=400
+        )
+    try:
+        good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        raise WorkloadError(f"metric {name}: expected a number below 1.8e308", status=400) from None
+    if not good:
+        raise WorkloadError(f"metric {name}: expected a finite number, got {value!r:.80}", status=400)
+
+
 def _exchange(path: str, request: bytes, timeout_s: float) -> bytes:
     deadline = time.monotonic() + timeout_s
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
@@ -464,6 +502,17 @@ def current() -> Workload:
         if _own is None:
             _own = Workload.from_environment()
         return _own
+
+
+def _forked() -> None:
+    global _own_lock
+    _own_lock = threading.Lock()
+    if _own is not None:
+        _own._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def allocation() -> Facts:
@@ -546,9 +595,21 @@ class _Aio:
     async def graceful_shutdown() -> bool:
         return await asyncio.to_thread(current().graceful_shutdown)
 
+    notify_shutdown = graceful_shutdown
+
+    @staticmethod
+    async def shutdown_signal(*, hold: bool = True, signals: bool = True) -> Shutdown:
+        return current().shutdown_signal(
+            hold=hold, signals=signals
+        )  # waits for nobody, and signals want the main thread
+
     @staticmethod
     async def allocate_port(ports: tuple[int, int] | range | int | None = None) -> int:
         return await asyncio.to_thread(current().allocate_port, ports)
+
+    @staticmethod
+    async def allocate_specific_port(port: int) -> int:
+        return await asyncio.to_thread(current().allocate_specific_port, port)
 
     @staticmethod
     async def allocate_udp_port(ports: tuple[int, int] | range | int | None = None) -> int:

@@ -7,6 +7,7 @@ accepts is part of what equal logs mean: another judgement needs a feature level
 
 from __future__ import annotations
 
+import errno
 import re
 
 _HOST_PORT = re.compile(r"(\[[0-9a-fA-F:]{2,45}\]|[^:\s\[\]/]{1,253}):([0-9]{1,5})")
@@ -31,3 +32,17 @@ def split_address(address: str) -> tuple[str, int]:
     """Host (without brackets) and port of a checked ``host:port``."""
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)
+
+
+def not_bound(error: BaseException) -> str:
+    """Why nothing can listen at an address, and what to do about it."""
+    number = getattr(error, "errno", None)
+    if number == errno.EACCES:
+        return (
+            "Permission denied: a port below 1024 is for root, or for who has CAP_NET_BIND_SERVICE (systemd: "
+            "AmbientCapabilities); choose another one, or give it that"
+        )
+    if number == errno.EADDRNOTAVAIL:
+        return "it is no address of this machine: choose another one, such as 0.0.0.0 for all that it has"
+    why = getattr(error, "strerror", None) or str(error)
+    return f"{why}: another process listens there; stop it, or choose another address"

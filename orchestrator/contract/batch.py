@@ -122,9 +122,3 @@ def dispatch_name(job: str, time_ms: int, uid: str) -> str:
 def is_run_suffix(word: str) -> bool:
     """Whether it is what stands behind the slash in the name of a run."""
     return _RUN.fullmatch(word) is not None
-
-
-def split_place(text: str) -> list[str]:
-    """``JOB[/GROUP[/ORDINAL]]`` in its parts; the name of a run keeps its slash."""
-    parts = text.split("/")
-    return [f"{parts[0]}/{parts[1]}", *parts[2:]] if len(parts) > 1 and is_run_suffix(parts[1]) else parts

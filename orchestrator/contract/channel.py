@@ -113,15 +113,6 @@ def dial(address: str, tls: TlsFiles | None, *, options: Iterable[tuple[str, int
     return grpc.aio.secure_channel(address, channel_credentials(tls), options=every)
 
 
-def dial_sync(address: str, tls: TlsFiles | None, *, options: Iterable[tuple[str, int | str]] = ()) -> grpc.Channel:
-    """Like ``dial``, blocking; for the command line, which should not pay for an event loop."""
-    every = [*CHANNEL_OPTIONS, *options]
-    if tls is None:
-        return grpc.insecure_channel(address, options=every)
-    every.append(("grpc.ssl_target_name_override", PEER_SERVER_NAME))
-    return grpc.secure_channel(address, channel_credentials(tls), options=every)
-
-
 def channel_credentials(tls: TlsFiles) -> grpc.ChannelCredentials:
     return grpc.ssl_channel_credentials(
         root_certificates=tls.ca.read_bytes(),

@@ -54,7 +54,6 @@ EDGES: dict[AllocState, frozenset[AllocState]] = {
 }
 
 TERMINAL = frozenset(state for state, edges in EDGES.items() if not edges)
-LIVE = frozenset(EDGES) - TERMINAL
 
 
 def is_terminal(state: AllocState) -> bool:

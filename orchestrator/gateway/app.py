@@ -105,6 +105,11 @@ def _add_errors(app: FastAPI) -> None:
         code = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}.get(error.status_code, "INVALID")
         return JSONResponse({"error": str(error.detail), "code": code}, status_code=error.status_code)
 
+    @app.exception_handler(Exception)
+    async def on_mistake(_request: Request, _error: Exception) -> Response:  # which is raised again, and logged
+        body = {"error": "a mistake of the gateway; its log says more", "code": "INTERNAL"}
+        return JSONResponse(body, status_code=500)
+
 
 async def _json_body(request: Request) -> Any:
     body = await _body(request)

@@ -17,9 +17,13 @@ from orchestrator.contract import address
 from orchestrator.contract.channel import TlsFiles
 from orchestrator.contract.descriptors import raise_limit
 from orchestrator.contract.errors import PreconditionError, StartupError
+from orchestrator.contract.log_lines import LEVELS, json_lines
 from orchestrator.contract.signals import ending_signals
 
 logger = structlog.get_logger()
+
+BACKLOG = 2048
+"""Connections that wait to be taken; as many as uvicorn asks for."""
 
 
 @click.command("gateway", context_settings={"auto_envvar_prefix": "RAFTSMAN_GATEWAY"})
@@ -28,9 +32,18 @@ logger = structlog.get_logger()
 @click.option("--tls", type=click.Path(path_type=Path), help="Directory with ca.pem, cert.pem and key.pem.")
 @click.option("--insecure", is_flag=True, help="Talk to the peers without TLS (tests on loopback only).")
 @click.option("--allow-host", multiple=True, metavar="NAME", help="Serve under this host name too; repeatable.")
+@click.option(
+    "--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="Of its JSON lines on stderr."
+)
 @click.option("--dev-data", type=click.Path(path_type=Path), help="A dev cluster's data: offers to kill its leader.")
 def command(
-    listen: str, endpoints: str, tls: Path | None, insecure: bool, allow_host: tuple[str, ...], dev_data: Path | None
+    listen: str,
+    endpoints: str,
+    tls: Path | None,
+    insecure: bool,
+    allow_host: tuple[str, ...],
+    log_level: str,
+    dev_data: Path | None,
 ) -> None:
     """Serve REST/JSON, event streams and the status page.
 
@@ -56,6 +69,11 @@ def command(
         for path in (files.ca, files.cert, files.key):
             if not path.is_file():
                 raise StartupError(f"{path} is missing; make certificates with `raftsman certs`")
+            try:
+                path.open("rb").close()
+            except OSError as error:
+                raise StartupError(f"{path}: {error.strerror}; --tls names a directory that this user reads") from None
+    json_lines(log_level)
     asyncio.run(serve(addresses, files, host, port, names, dev_data))
 
 
@@ -82,11 +100,10 @@ async def serve(
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(BACKLOG)  # at once: whoever reads that it serves is not refused
     except OSError as error:
         listener.close()
-        raise StartupError(
-            f"cannot listen on {host}:{port}: {error.strerror}; stop what uses it or choose another with --listen"
-        ) from None
+        raise StartupError(f"cannot listen on --listen {host}:{port}: {address.not_bound(error)}") from None
 
     async with Client(endpoints, tls=tls) as client:
 
@@ -98,6 +115,7 @@ async def serve(
         app = build_app(client, overview, GatewayMetrics(), hosts=(*LOOPBACK, *allow_host))
         config = uvicorn.Config(
             app,
+            log_config=None,
             log_level="warning",
             access_log=False,
             loop="none",
@@ -106,7 +124,7 @@ async def serve(
             # Open event streams must not hold up a stop.
             timeout_graceful_shutdown=2,
         )
-        logger.info("gateway serves", listen=f"{host}:{port}", endpoints=endpoints)
+        logger.info("gateway_serves", listen=f"{host}:{listener.getsockname()[1]}", endpoints=endpoints)
         try:
             server = uvicorn.Server(config)
             if signal.SIGHUP in ending_signals():  # uvicorn sees to the others
@@ -127,5 +145,5 @@ async def kill_dev_leader(data: Path) -> dict[str, Any]:
     out, err = await process.communicate()
     if process.returncode != 0:
         raise PreconditionError(err.decode("utf-8", "replace").strip() or "could not kill the leader")
-    answer: dict[str, Any] = json.loads(out.splitlines()[-1])
+    answer: dict[str, Any] = json.loads(out)
     return answer

@@ -76,6 +76,8 @@ _ELSEWHERE = {
     "readonly": "read_only", "read_only_root": "read_only", "annotations": "metadata",
     "service": "services", "schedule": "periodic", "timezone": "time_zone", "crons": "cron", "depends_on": "needs",
     "healthcheck": "health", "probes": "health", "strategy": "update", "update_config": "update",
+    "instance_count": "count", "gpu_count": "count", "env_vars": "env", "target_port": "to", "container_port": "to",
+    "node_port": "static", "host_port": "static",
 }  # fmt: skip
 """Words of other orchestrators for our keys."""
 
@@ -336,7 +338,21 @@ class _Reading:
             position += 1
         if made not in self._places and "models" in made and (*made[: made.index("models")], "model") in self._places:
             return (*made[: made.index("models")], "model")
-        return made
+        return self._as_said(made)
+
+    def _as_said(self, path: Path) -> Path:
+        """Health and update may be said in other words, and a check alone stands for two."""
+        for ours, theirs in (("health", "health_check"), ("update", "rolling_update_config")):
+            at = path.index(ours) if ours in path else -1
+            if at < 0 or (at > 0 and not isinstance(path[at - 1], int)):
+                continue
+            above, below = path[:at], path[at + 1 :]
+            if (*above, theirs) in self._places:
+                below = ("tcp_check", *below[2:]) if ours == "health" and len(below) > 1 else below
+                return (*above, theirs, *below)
+            if ours == "health" and below and (*path[: at + 1], below[0]) not in self._places:
+                return (*path[: at + 1], *below[1:])
+        return path
 
 
 def _unknown_key(path: Path) -> str:
@@ -347,13 +363,11 @@ def _unknown_key(path: Path) -> str:
     elsewhere = _ELSEWHERE.get(key.lower(), "")
     if elsewhere in known:
         return f"unknown key '{_cut(key)}'; did you mean '{elsewhere}'?"
-    hint = near_miss(key, known)
-    if (
-        not hint
-        and "resources" in known
-        and (key in models.ResourceKeys.model_fields or elsewhere in ("cpu", "memory", "gpus"))
-    ):
-        hint = f"; did you mean '{elsewhere or key}' within 'resources'?"
+    resource = elsewhere or key
+    if "resources" in known and resource in models.ResourceKeys.model_fields:
+        hint = f"; did you mean '{resource}' within 'resources'?"
+    else:
+        hint = near_miss(key, known)
     return f"unknown key '{_cut(key)}'{hint}" + ("" if hint else f" (known: {', '.join(sorted(known))})")
 
 

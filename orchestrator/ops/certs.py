@@ -195,11 +195,6 @@ def read(path: Path | str) -> CertificateInfo:
     )
 
 
-def expiry(path: Path | str) -> datetime.datetime:
-    """When the certificate in the PEM file ends (aware, UTC)."""
-    return read(path).expires
-
-
 def list_certificates(directory: Path | str) -> list[CertificateInfo]:
     """Every certificate in the layout, the authority's first, then by kind and name."""
     base = Path(directory)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime
-import json
 from pathlib import Path
 
 import click
 
+from orchestrator.cli import output
+from orchestrator.cli.session import Session, common
 from orchestrator.contract import address
 from orchestrator.contract.channel import KINDS, Kind
 from orchestrator.ops import certs
@@ -100,16 +101,17 @@ def issue(directory: Path, kind: Kind, name: str, hosts: tuple[str, ...], renew:
 
 
 @command.command()
+@common
 @_DIRECTORY
-@click.option(
-    "-o", "output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How results look."
-)
-def show(directory: Path, output: str) -> None:
+def show(session: Session, directory: Path) -> None:
     """List the certificates with the days that they have left."""
     found = certs.list_certificates(directory)
     now = datetime.datetime.now(datetime.UTC)
-    if output == "json":
-        rows = [
+    if not found and session.output in ("table", "wide"):
+        raise click.ClickException(f"no certificates in {directory}; `raftsman certs init --dir DIR` makes them")
+    output.show(
+        session.output,
+        value=lambda: [
             {
                 "subject": info.subject,
                 "cluster": info.cluster,
@@ -119,13 +121,17 @@ def show(directory: Path, output: str) -> None:
                 "path": str(info.path),
             }
             for info in found
-        ]
-        click.echo(json.dumps(rows, indent=2))
-        return
-    if not found:
-        raise click.ClickException(f"no certificates in {directory}; `raftsman certs init --dir DIR` makes them")
+        ],
+        names=lambda: [info.subject for info in found],
+        table=lambda wide: _table(found, now),
+    )
+
+
+def _table(found: list[certs.CertificateInfo], now: datetime.datetime) -> str:
     width = max(len(info.subject) for info in found)
+    lines = []
     for info in found:
         left = info.days_left(now)
         note = "  expires soon: certs issue --renew" if left < certs.WARN_BEFORE.days else ""
-        click.echo(f"{info.subject:<{width}}  {info.expires:%Y-%m-%d}  {left:>5} days  {info.path}{note}")
+        lines.append(f"{info.subject:<{width}}  {info.expires:%Y-%m-%d}  {left:>5} days  {info.path}{note}")
+    return "\n".join(lines)

@@ -14,6 +14,8 @@ from typing import Any
 
 import click
 
+from orchestrator.cli.output import show
+from orchestrator.cli.session import Session, common
 from orchestrator.client import contexts
 from orchestrator.contract.errors import NotFoundError, PreconditionError, RaftsmanError
 from orchestrator.contract.signals import ending_signals
@@ -38,9 +40,6 @@ data_option = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     envvar="RAFTSMAN_DEV_DATA",
     help="Where the cluster keeps everything [default: ~/.local/state/raftsman/dev].",
-)
-_OUTPUT = click.option(
-    "-o", "output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How results look."
 )
 
 
@@ -106,9 +105,9 @@ def _check_kept(data: Path, agents: int | None, no_gateway: bool) -> None:
 
 
 @command.command()
+@common
 @data_option
-@_OUTPUT
-def status(data: Path | None, output: str) -> None:
+def status(session: Session, data: Path | None) -> None:
     """What the cluster consists of and what of it runs. Exits 1 when something does not."""
     record = _record(data)
     rows = [
@@ -123,14 +122,16 @@ def status(data: Path | None, output: str) -> None:
         }
         for member in record.members
     ]
-    if output == "json":
-        click.echo(json.dumps({"name": record.name, "cluster_id": record.cluster_id, "members": rows}, indent=2))
-    else:
-        for row in rows:
-            click.echo(
-                f"{row['name']:<8} {row['state']:<8} pid {row['pid']:<8} {row['address'] or '-':<16} "
-                f"metrics {row['http']:<16} {row['log']}"
-            )
+    show(
+        session.output,
+        value=lambda: {"name": record.name, "cluster_id": record.cluster_id, "members": rows},
+        names=lambda: [member.name for member in record.members],
+        table=lambda wide: "\n".join(
+            f"{row['name']:<8} {row['state']:<8} pid {row['pid']:<8} {row['address'] or '-':<16} "
+            f"metrics {row['http']:<16} {row['log']}"
+            for row in rows
+        ),
+    )
     if any(row["state"] != "running" for row in rows):
         click.get_current_context().exit(1)
 
@@ -146,9 +147,9 @@ def stop(data: Path | None) -> None:
 
 
 @command.command("kill-leader")
+@common
 @data_option
-@_OUTPUT
-def kill_leader(data: Path | None, output: str) -> None:
+def kill_leader(session: Session, data: Path | None) -> None:
     """SIGKILL the peer that leads; it is started again after three seconds."""
     cluster = attached(data)
 
@@ -162,7 +163,12 @@ def kill_leader(data: Path | None, output: str) -> None:
     # On its own, since whoever asked for the kill wants to see the gap now.
     argv = raftsman_argv("dev", "restart", killed, "--data", str(cluster.data), "--after", str(RESTART_AFTER_S))
     spawn(argv, cluster.data / "logs" / "dev.log")
-    click.echo(json.dumps({"killed": killed}) if output == "json" else f"killed {killed}")
+    if session.output == "json":  # in one line, which gateways of before look for
+        click.echo(json.dumps({"killed": killed}))
+        return
+    show(
+        session.output, value=lambda: {"killed": killed}, names=lambda: [killed], table=lambda wide: f"killed {killed}"
+    )
 
 
 @command.command()

@@ -129,7 +129,7 @@ class EngineLog(EngineRoom):
         return (
             not self._core.is_leader
             or seal is None
-            or all(heard.get(peer, float("-inf")) > seal.at for peer in self._up)
+            or all(heard.get(peer, float("-inf")) > seal.at for peer in self._contacts.up)
         )
 
     def entry_term(self, index: int) -> int | None:
@@ -169,15 +169,15 @@ class EngineLog(EngineRoom):
                 feature_level=self._config.feature_level, cert_expires_ms=0,
             )  # fmt: skip
         hello = self._membership.hellos.get(peer_id, pb.Hello())
-        heard = self._heard_from.get(peer_id)
-        if peer_id in self._up and self._is_quiet(peer_id):
+        heard = self._contacts.heard_at(peer_id)
+        if peer_id in self._contacts.up and self._is_quiet(peer_id):
             heard = now
         return PeerProgress(
-            peer_id=peer_id, address=self._peers[peer_id], connected=peer_id in self._up,
+            peer_id=peer_id, address=self._peers[peer_id], connected=peer_id in self._contacts.up,
             voter=self._membership.complete and self._membership.counts(peer_id), incarnation=hello.incarnation,
             match_index=self._guard.acked.get(peer_id, 0) if self._core.is_leader else 0,
             last_contact_ms=-1 if heard is None else int((now - heard) * 1000), feature_level=hello.feature_level,
-            cert_expires_ms=self._cert_expires.get(peer_id, 0),
+            cert_expires_ms=self._contacts.cert_expires_ms(peer_id),
         )  # fmt: skip
 
     def _last_quorum_ms(self, now: float) -> int:
@@ -279,7 +279,7 @@ class EngineLog(EngineRoom):
         leader = self._core.leader_id
         if self._core.is_leader:
             return await within(self._ask_here(), left)
-        if not leader or leader not in self._up:
+        if not leader or leader not in self._contacts.up:
             return None
         future: asyncio.Future[int | None] = self._loop.create_future()
         number = self._remote_reads.ask(leader, future)

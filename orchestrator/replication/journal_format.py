@@ -45,7 +45,6 @@ VOTE, TRUNCATE, TRIM, ENTRY, COMMIT = 1, 2, 3, 4, 5
 _VOTE = struct.Struct("<BQB")
 _INDEX = struct.Struct("<BQ")
 _ENTRY = struct.Struct("<BQQI")
-ENTRY_OVERHEAD_BYTES = _ENTRY.size
 
 _U32 = struct.Struct("<I")
 

@@ -2,7 +2,7 @@
 
 Owns: the order of a turn. Whatever happens (a frame, a proposal, a deadline) asks for one turn of the loop; a turn
 handles what came, lets PySyncObj tick, flushes the journal once, and only then lets frames and answers leave. Leaves to
-others: what PySyncObj may see (``guard``), elections, whose disk counts (``membership``), reads, batches
+others: what PySyncObj may see (``guard``), elections, whose disk counts (``membership``), ``contacts``, reads, batches
 (``proposals``), snapshots (``compaction``), sessions (a ``Network``) and bytes on disk (``Journal``,
 ``SnapshotStore``). The one rule: nothing leaves before the flush that it depends on; if that fails, the process ends.
 
@@ -31,6 +31,7 @@ from orchestrator.contract.errors import (
 )
 from orchestrator.replication import batches
 from orchestrator.replication.compaction import SnapshotKeeper, share_of
+from orchestrator.replication.contacts import Contacts
 from orchestrator.replication.elections import Elections
 from orchestrator.replication.guard import Guard
 from orchestrator.replication.link import Network, greeting_problem
@@ -144,8 +145,6 @@ class EngineRoom:
 
         self.elections = 0  # leaders seen by this process
         self.snapshots_sent = 0
-        self.refusals: dict[str, str] = {}  # peer id -> why we do not talk
-        self._refusals_logged: set[tuple[str, str]] = set()
 
         self._loop: asyncio.AbstractEventLoop
         self._running = self._stopped = False
@@ -163,10 +162,7 @@ class EngineRoom:
         self._outbox = Outbox()
         self._answers: list[Callable[[], None]] = []  # after the flush
         self._notify = False
-        self._up: set[str] = set()
-        self._sessions: dict[str, str] = {}  # peer id -> incarnation: who talks to us
-        self._heard_from: dict[str, float] = {}
-        self._cert_expires: dict[str, int] = {}
+        self._contacts = Contacts(clock=self._clock, epoch=self._config.epoch)
         self._seen_leader = ("", 0)
         self._state = FOLLOWER
         self._term_start = 0  # while leading: index of the first entry of our term
@@ -220,7 +216,7 @@ class EngineRoom:
         self._elections = Elections(
             peer_id=self._peer_id, others=self._others, core=self._core, storage=self._storage,
             membership=self._membership, config=config, prevote=guards.prevote, send=send,
-            reachable=lambda: bool(self._up), clock=self._clock, rng=self._rng,
+            reachable=lambda: bool(self._contacts.up), clock=self._clock, rng=self._rng,
         )  # fmt: skip
         self._snapshots = SnapshotKeeper(
             host=self, core=self._core, storage=self._storage, guard=self._guard, machine=self._machine,
@@ -329,7 +325,7 @@ class EngineRoom:
             return False
         ahead = self._outbox.take_entries()
         for peer_id, frames in ahead.items():
-            if peer_id in self._up:
+            if peer_id in self._contacts.up:
                 self._network.send(peer_id, frames)
         return bool(ahead)
 
@@ -389,7 +385,7 @@ class EngineRoom:
     def _release(self) -> None:
         """Everything that waited for the flush."""
         for peer_id, frames in self._outbox.take().items():
-            if peer_id in self._up:
+            if peer_id in self._contacts.up:
                 self._network.send(peer_id, frames)
         self._answer()
         if self._notify:
@@ -453,7 +449,7 @@ class EngineRoom:
     def _dispatch(self, peer_id: str, frame: pb.Frame) -> None:
         kind = frame.WhichOneof("kind")
         core, guard = self._core, self._guard
-        self._heard_from[peer_id] = self._clock()
+        self._contacts.heard(peer_id)
         if self.seal is not None and kind not in ("append", "append_reply"):
             return
         if kind == "append":
@@ -502,7 +498,7 @@ class EngineRoom:
             self.snapshots_sent += 1
             senders.end(peer_id)
             self._guard.snapshot_done(peer_id, reply.next_index)
-            if peer_id in self._up:
+            if peer_id in self._contacts.up:
                 self._core.peer_connected(peer_id)
             self._core.send_soon()
 
@@ -656,7 +652,7 @@ class EngineRoom:
         if old == LEADER:
             self._reads.fail()
             for peer_id in self._snapshots.senders.abort():
-                if peer_id in self._up:
+                if peer_id in self._contacts.up:
                     self._core.peer_connected(peer_id)
             if self._guards.fail_pending:
                 self._fail_proposals("this peer lost its leadership while the write was in flight")
@@ -682,7 +678,7 @@ class EngineRoom:
         """Peers that have not applied as much learn from us that they are admitted."""
         hello = self.hello()
         for peer_id in self._others:
-            if peer_id in self._up:
+            if peer_id in self._contacts.up:
                 self._outbox.send(peer_id, pb.Frame(hello=hello))
 
     # ================================================================== the network calls
@@ -697,30 +693,21 @@ class EngineRoom:
 
     def judge(self, hello: pb.Hello) -> str:
         level = self._machine.feature_level()
-        return greeting_problem(self.hello(), hello, level=level) or self._second_disk(hello)
+        problem = greeting_problem(self.hello(), hello, level=level)
+        return problem or self._contacts.second_disk(hello, self._membership.admitted.get(hello.peer_id))
 
-    def _second_disk(self, hello: pb.Hello) -> str:
-        """A new disk must not drive away the admitted one of its peer while that lives, on another machine."""
-        peer_id, admitted = hello.peer_id, self._membership.admitted.get(hello.peer_id)
-        if hello.incarnation != admitted and admitted is not None and self._sessions.get(peer_id) == admitted:
-            return (
-                f"peer {peer_id} is connected, with another disk: stop that one, or take this one in by "
-                f"`raftsman peers replace {peer_id} {peer_id}=HOST:PORT`"
-            )
-        return ""
+    @property
+    def refusals(self) -> dict[str, str]:
+        """Peer id -> why we do not talk."""
+        return self._contacts.refusals
 
     def refused(self, peer_id: str, reason: str, hello: pb.Hello | None = None) -> None:
-        self.refusals[peer_id] = reason
-        if (peer_id, reason) not in self._refusals_logged:
-            self._refusals_logged.add((peer_id, reason))
-            # That the other is in another epoch passes by itself.
-            say = _log.error if hello is None or hello.epoch == self._config.epoch else _log.info
-            say("replication.refused", peer=peer_id, reason=reason)
+        self._contacts.refused(peer_id, reason, hello)
         if self._on_refused is not None:
             self._on_refused(peer_id, reason, hello)
 
     def peer_up(self, peer_id: str, hello: pb.Hello) -> None:
-        self._up.add(peer_id)
+        self._contacts.up.add(peer_id)
         self._met(peer_id, hello)
         self._core.peer_connected(peer_id)
         if self._core.is_leader:
@@ -729,9 +716,9 @@ class EngineRoom:
         self.wake()
 
     def peer_down(self, peer_id: str) -> None:
-        if peer_id in self._up and self._is_quiet(peer_id):
-            self._heard_from[peer_id] = self._clock()
-        self._up.discard(peer_id)
+        if peer_id in self._contacts.up and self._is_quiet(peer_id):
+            self._contacts.heard(peer_id)
+        self._contacts.up.discard(peer_id)
         if self._running:
             self._core.peer_disconnected(peer_id)
             self._snapshots.senders.end(peer_id)
@@ -747,14 +734,12 @@ class EngineRoom:
     def session_began(self, peer_id: str, hello: pb.Hello, *, cert_expires_ms: int) -> None:
         # What the session before has left in the inbox is of the old disk, or may be.
         self._inbox = [row for row in self._inbox if row[0] != peer_id]
-        self._sessions[peer_id] = hello.incarnation
+        self._contacts.session_began(peer_id, hello.incarnation, cert_expires_ms=cert_expires_ms)
         self._met(peer_id, hello)
-        self._cert_expires[peer_id] = cert_expires_ms
-        self._heard_from[peer_id] = self._clock()
         self.wake()
 
     def session_ended(self, peer_id: str) -> None:
-        self._sessions.pop(peer_id, None)
+        self._contacts.session_ended(peer_id)
         if self._running:
             self._elections.lost(peer_id)
             self.wake()
@@ -765,8 +750,7 @@ class EngineRoom:
             self.wake()
 
     def _met(self, peer_id: str, hello: pb.Hello) -> None:
-        self.refusals.pop(peer_id, None)
-        self._refusals_logged.clear()
+        self._contacts.met(peer_id)
         if self._membership.learn(hello):
             _log.warning("replication.disk_changed", peer=peer_id, incarnation=hello.incarnation)
             if self._guards.disk_incarnations:

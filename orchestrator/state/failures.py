@@ -69,11 +69,6 @@ def retries_of(policy: RestartPolicy) -> int:
     return WITHOUT_LIMIT if policy.mode is RestartMode.DELAY else max(0, min(policy.attempts, WITHOUT_LIMIT))
 
 
-def backoff_ms(failures: int) -> int:
-    """The pause after the n-th failed start in a row."""
-    return 1000 << min(max(failures, 0), BACKOFF_EXPONENT_MAX)
-
-
 def fates(ended: Ended, now_ms: int) -> tuple[npt.NDArray[np.int8], Int64Array]:
     """int8, numbers of ``Fate``; int64, the deadline of those that WAIT (0 elsewhere)."""
     batch = ended.job_type == JobType.BATCH

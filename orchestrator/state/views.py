@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.contract.answers import DeviceUse, JobStatus, NodeInfo
+from orchestrator.contract.answers import DeviceUse, NodeInfo
 from orchestrator.contract.containers import variables_of
 from orchestrator.contract.model import (
     Allocation,
@@ -33,7 +33,7 @@ from orchestrator.contract.model import (
     StrMap,
     Usage,
 )
-from orchestrator.state.allocations import LAST_LIVE, NO_ROWS, Columns
+from orchestrator.state.allocations import NO_ROWS, Columns
 from orchestrator.state.holding import may_ask_for_ports
 from orchestrator.state.images import digests
 from orchestrator.state.model import Job, Node
@@ -41,7 +41,6 @@ from orchestrator.state.ordinals import LastAttempts
 from orchestrator.state.packed import Room
 from orchestrator.state.rollouts import is_ready
 from orchestrator.state.state import Rows, State
-from orchestrator.state.status import job_status
 from orchestrator.state.typical import Shape
 
 
@@ -210,58 +209,12 @@ def allocation_id(state: State, row: int) -> AllocationId:
     return AllocationId(namespace=spec.namespace, job=spec.name, group=group, ordinal=int(table.ordinal[row]))
 
 
-def find_allocation(state: State, wanted: AllocationId, attempt: int = 0) -> Allocation | None:
-    """The newest attempt (0) or a certain one, if the table still has it."""
-    job = state.find_job(wanted.namespace, wanted.job)
-    gid = None if job is None else state.ordinals.gids.get((job.slot, wanted.group))
-    if gid is None:
-        return None
-    row = state.ordinals.find(gid, wanted.ordinal)
-    while attempt and row >= 0 and int(state.table.attempt[row]) != attempt:
-        row = int(state.table.prev[row])
-    return allocation(state, row) if row >= 0 else None
-
-
-def allocations(
-    state: State, *, namespace: str = "*", job: str = "", node_id: str = "", live_only: bool = False
-) -> list[Allocation]:
-    """Those that match, by id and attempt. ``namespace`` "*", ``job`` "" and ``node_id`` "" match all."""
-    table = state.table
-    if job and namespace != "*":
-        found = state.find_job(namespace, job)
-        rows = state.job_rows(found.slot) if found else np.empty(0, dtype=np.int32)
-    else:
-        rows = table.used()
-        slots = [
-            slot
-            for slot, known in state.job_at.items()
-            if namespace in ("*", known.spec.namespace) and job in ("", known.spec.name)
-        ]
-        if len(slots) < len(state.job_at):
-            rows = rows[np.isin(table.job[rows], slots)]
-    if node_id:
-        here = [slot for slot, node in state.node_at.items() if node.spec.id == node_id]
-        rows = rows[np.isin(table.node[rows], here)]
-    if live_only:
-        rows = rows[table.state[rows] <= LAST_LIVE]
-    return sorted((allocation(state, row) for row in rows.tolist()), key=lambda found: (found.id, found.attempt))
-
-
 def live_count(state: State) -> int:
     """How many allocations may still run."""
     return sum(map(len, state.ledger.live))
 
 
 # ---------------------------------------------------------------------------- jobs and nodes
-
-
-def job_statuses(state: State, namespace: str = "*") -> list[JobStatus]:
-    """All jobs of a namespace ("*": of all), by namespace and name."""
-    return [
-        job_status(state, state.jobs[state.job_names[key]])
-        for key in sorted(state.job_names)
-        if namespace in ("*", key[0])
-    ]
 
 
 def node_info(state: State, node: Node) -> NodeInfo:
@@ -294,12 +247,6 @@ def node_info(state: State, node: Node) -> NodeInfo:
         taints=node.taints,
         drain_deadline_ms=node.drain_deadline_ms,
     )
-
-
-def node_infos(state: State) -> list[NodeInfo]:
-    """All nodes, by name and id."""
-    nodes = sorted(state.nodes.values(), key=lambda node: (node.spec.name, node.spec.id))
-    return [node_info(state, node) for node in nodes]
 
 
 # ---------------------------------------------------------------------------- assignments

@@ -22,7 +22,7 @@ import docker
 import grpc
 import pytest
 
-from orchestrator.contract.channel import dial_sync
+from orchestrator.contract.channel import CHANNEL_OPTIONS, PEER_SERVER_NAME, channel_credentials
 from orchestrator.contract.status import from_rpc_error
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.contract.v1 import control_pb2_grpc as rpc
@@ -61,10 +61,15 @@ def cluster() -> Iterator[LocalCluster]:
         yield made
 
 
+def dial(cluster: LocalCluster) -> grpc.Channel:
+    options = (*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", PEER_SERVER_NAME))
+    return grpc.secure_channel(cluster.endpoints[0], channel_credentials(cluster.tls), options=options)
+
+
 @pytest.fixture
 def control(cluster: LocalCluster) -> Iterator[rpc.ControlStub]:
     """What a client in any language has: a stub, and one peer."""
-    with dial_sync(cluster.endpoints[0], cluster.tls) as channel:
+    with dial(cluster) as channel:
         yield rpc.ControlStub(channel)
 
 
@@ -399,7 +404,7 @@ def test_an_agent_with_a_foreign_certificate_refuses_to_run(
 
 
 def cluster_status(cluster: LocalCluster) -> Any:
-    with dial_sync(cluster.endpoints[0], cluster.tls) as channel:
+    with dial(cluster) as channel:
         return rpc.ControlStub(channel).ClusterStatus(pb.ClusterStatusRequest(), timeout=20)
 
 

@@ -52,6 +52,7 @@ from orchestrator.state.commands import (
 )
 from orchestrator.state.features import HIGHEST
 from orchestrator.state.state import State, new_state
+from tests import listed
 from tests.unit.scheduling.cluster import gpus, group_spec, node_spec
 
 
@@ -146,7 +147,7 @@ class Real:
 
     def where(self) -> dict[str, tuple[str, tuple[str, ...]]]:
         """Of every live instance: node name and devices."""
-        found = views.allocations(self.state, live_only=True)
+        found = listed.allocations(self.state, live_only=True)
         return {f"{one.id.namespace}:{one.id}": (one.node_name, one.device_ids) for one in found}
 
 

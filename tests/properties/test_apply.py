@@ -77,7 +77,8 @@ from orchestrator.state.commands import (
 from orchestrator.state.invariants import check
 from orchestrator.state.snapshot import capture, image_hash
 from orchestrator.state.state import State
-from orchestrator.state.views import assignments_for, cluster_view, job_statuses
+from orchestrator.state.status import job_status
+from orchestrator.state.views import assignments_for, cluster_view
 from tests.effort import examples, seeds
 from tests.unit.state.kit import group, job, node
 
@@ -198,7 +199,8 @@ def _look(state: State) -> None:
     view = cluster_view(state)
     assert view.index == state.index
     assert len(view.allocations) == len(set(view.allocations.row.tolist()))
-    job_statuses(state)
+    for one in state.jobs.values():
+        job_status(state, one)
     for node_id in NODES:
         update = assignments_for(state, node_id)
         assert update.full

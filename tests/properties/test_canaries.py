@@ -50,6 +50,8 @@ from orchestrator.state.features import HELD_VERSIONS
 from orchestrator.state.invariants import check
 from orchestrator.state.snapshot import capture, image_hash, restore
 from orchestrator.state.state import new_state
+from orchestrator.state.status import job_status
+from tests import listed
 from tests.properties.test_rollouts import World
 
 BESIDE = UpdateSpec(max_surge=1, max_unavailable=0, canaries=1, progress_deadline_ms=30_000)
@@ -98,7 +100,7 @@ class Waiting(World):
 
     def images(self, group: str = "api") -> dict[str, int]:
         found: Counter[str] = Counter()
-        for one in views.allocations(self.state, live_only=True):
+        for one in listed.allocations(self.state, live_only=True):
             if one.id.group == group:
                 spec = next(spec for version, spec in self.job.specs if version == one.job_version)
                 found[next(of for of in spec.groups if of.name == group).tasks[0].image] += 1
@@ -265,11 +267,13 @@ def test_what_fails_for_good_at_the_version_before_becomes_the_canary_or_stays_f
     assert world.images() == {"web:1": 1, "web:0": 2}, "what failed at once does so again"
     (said,) = plan.explain(views.cluster_view(world.state), world.job.uid, world.now_ms)
     assert "1 failed for good" in said.summary and said.pending == 0
-    (group,) = views.job_statuses(world.state)[0].groups
+    (group,) = job_status(world.state, world.job).groups
     assert (group.running, group.failed, group.pending, group.updated, group.outdated) == (3, 1, 0, 1, 2)
     world.steer(RolloutAction.PROMOTE)
     world.settle()
-    assert world.images() == {"web:1": 4} and name in {one.id for one in views.allocations(world.state, live_only=True)}
+    assert world.images() == {"web:1": 4} and name in {
+        one.id for one in listed.allocations(world.state, live_only=True)
+    }
 
 
 def test_starts_that_fail_at_the_version_before_wait_longer_and_longer() -> None:

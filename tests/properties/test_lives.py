@@ -100,7 +100,7 @@ from orchestrator.state.invariants import check
 from orchestrator.state.model import Job
 from orchestrator.state.snapshot import capture, image_hash, restore
 from orchestrator.state.state import State, new_state
-from orchestrator.state.views import job_statuses
+from orchestrator.state.status import job_status
 from tests.effort import seeds
 
 T = TypeVar("T")
@@ -532,7 +532,8 @@ class Life:
 
     def look(self) -> None:
         """What people ask for at any time."""
-        job_statuses(self.state)
+        for job in self.state.jobs.values():
+            job_status(self.state, job)
         view = views.cluster_view(self.state)
         uids = sorted(self.state.jobs)
         plan.explain_many(view, uids, self.now_ms)

@@ -24,6 +24,7 @@ from orchestrator.state.commands import (
 )
 from orchestrator.state.invariants import check
 from orchestrator.state.snapshot import capture, image_hash, restore
+from tests import listed
 from tests.effort import examples, seeds
 from tests.properties.prompt import Real, some_cluster
 from tests.unit.scheduling.cluster import group_spec, node_spec
@@ -150,7 +151,7 @@ def test_two_at_once_never_take_down_two_of_a_group() -> None:
         real.run()
         rng = random.Random(seed)
         for _ in range(10):
-            for found in views.allocations(real.state, live_only=True):
+            for found in listed.allocations(real.state, live_only=True):
                 outcome = real.do(
                     MoveAllocation(
                         namespace="default",
@@ -164,7 +165,7 @@ def test_two_at_once_never_take_down_two_of_a_group() -> None:
                     continue
                 mine = [
                     one
-                    for one in views.allocations(real.state, live_only=True)
+                    for one in listed.allocations(real.state, live_only=True)
                     if (one.id.job, one.id.group) == (found.id.job, found.id.group)
                 ]
                 well = sum(one.state is AllocState.RUNNING and one.desired is Desired.RUN for one in mine)
@@ -202,4 +203,4 @@ def test_without_room_elsewhere_a_moved_instance_comes_back_rather_than_wait() -
     perform(real, "web", "main", 0, 1)
     real.run()
     assert real.where() == {"default:web/main/0": ("n0", ())}
-    assert views.allocations(real.state, live_only=True)[0].attempt == 2
+    assert listed.allocations(real.state, live_only=True)[0].attempt == 2

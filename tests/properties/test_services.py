@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from orchestrator.contract.model import AllocationId, Service, ServiceInstance
 from orchestrator.contract.services import offered
-from orchestrator.state import views
 from orchestrator.state.services import Key, ServiceIndex
 from orchestrator.state.snapshot import capture, restore
 from orchestrator.state.state import State
+from tests import listed
 from tests.effort import examples
 from tests.properties.test_plan import World, disturb, some_node
 
@@ -22,7 +22,7 @@ def plainly(state: State) -> dict[Key, Service]:
     for job in state.jobs.values():
         if not job.stopped and not job.removing:
             declared |= {(job.spec.namespace, one.name) for g in job.spec.groups for one in offered(job.spec.name, g)}
-    for allocation in views.allocations(state):
+    for allocation in listed.allocations(state):
         job = state.jobs[allocation.job_uid]
         spec = state.spec_of(job, allocation.job_version)
         if not allocation.ready:

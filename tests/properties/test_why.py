@@ -26,6 +26,7 @@ from orchestrator.state.commands import (
 )
 from orchestrator.state.snapshot import capture, restore
 from orchestrator.state.state import State
+from tests import listed
 from tests.effort import examples
 from tests.properties.prompt import Real, some_cluster
 
@@ -68,7 +69,7 @@ def placed(state: State, spec: JobSpec, group: GroupSpec, now_ms: int) -> bool:
     assert not isinstance(perform(state, SubmitJobs(jobs=(JobSubmission(spec=twin, uid=TWIN),)), now_ms), Rejected)
     for one in plan.decide(views.cluster_view(state), now_ms).plans:
         perform(state, one, now_ms)
-    return bool(views.allocations(state, namespace=spec.namespace, job=TWIN, live_only=True))
+    return bool(listed.allocations(state, namespace=spec.namespace, job=TWIN, live_only=True))
 
 
 def made(

@@ -37,6 +37,7 @@ from orchestrator.state import views
 from orchestrator.state.commands import JobSubmission, Rejected, SubmitJobs
 from orchestrator.state.snapshot import capture, restore
 from orchestrator.state.state import State
+from tests import listed
 from tests.effort import examples
 from tests.properties.prompt import Real, some_cluster
 from tests.properties.test_why import URGENT, made, with_resources
@@ -365,5 +366,5 @@ def settled_in(state: State, spec: JobSpec, now_ms: int) -> bool:
     """Whether one round gives the whole gang its nodes."""
     for one in plan.decide(views.cluster_view(state), now_ms).plans:
         perform(state, one, now_ms)
-    live = views.allocations(state, namespace=spec.namespace, job=spec.name, live_only=True)
+    live = listed.allocations(state, namespace=spec.namespace, job=spec.name, live_only=True)
     return len(live) == spec.groups[0].count

@@ -76,6 +76,7 @@ from orchestrator.state.commands import (
     WriteVariables,
 )
 from orchestrator.state.status import job_status
+from tests import listed
 from tests.unit.state.kit import Kit, Placement, group, job, node
 
 
@@ -377,7 +378,7 @@ class Conversation:
         return "\n".join([f"{'everything' if update.full else 'changes'}:", *(lines or ["  nothing"])])
 
     def _say_rows(self, words: list[str], options: dict[str, str]) -> str:
-        found = views.allocations(self.kit.state, namespace="default", job=words[0])
+        found = listed.allocations(self.kit.state, namespace="default", job=words[0])
         lines = [
             f"  {row.id}#{row.attempt} v{row.job_version} {row.state.name.lower()} on {row.node_id}"
             + (f" ports {[binding.host_port for binding in row.ports]}" if row.ports else "")

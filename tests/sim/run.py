@@ -22,7 +22,8 @@ from orchestrator.reconcile.rounds import reconcile
 from orchestrator.replication.settings import Guards
 from orchestrator.state.model import Job
 from orchestrator.state.state import State
-from orchestrator.state.views import allocations, cluster_view
+from orchestrator.state.views import cluster_view
+from tests import listed
 from tests.sim.agents import Floor, SimAgent
 from tests.sim.clients import NAMESPACE, NODES, TICK, Clients
 from tests.sim.disk import PowerCutError
@@ -172,7 +173,7 @@ class _Run:
         state = lives[0].machine.state
         if any(node not in state.nodes for node in NODES):
             return "a node is not registered"
-        rows = allocations(state)
+        rows = listed.allocations(state)
         for uid, job in sorted(state.jobs.items()):
             newest = {row.id: row for row in rows if row.job_uid == uid}
             live = [row for row in newest.values() if row.state not in TERMINAL]

@@ -11,7 +11,7 @@ import pytest
 SCRIPT = """
 import ctypes
 import sys
-from orchestrator import daemon
+from orchestrator.contract import memory
 
 class Said(ctypes.Structure):
     names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"  # of mallinfo2(3)
@@ -22,13 +22,13 @@ libc.mallinfo2.restype = Said
 libc.malloc.restype = ctypes.c_void_p
 libc.free.argtypes = [ctypes.c_void_p]
 if sys.argv[1] == "apart":
-    daemon._keep_large_pieces_apart()
+    memory.keep_large_pieces_apart()
 large = libc.malloc(16 << 20)
 libc.free(large)
 before = libc.mallinfo2().hblkhd
-libc.malloc(daemon.LARGE_BYTES + 4096)
-libc.malloc(daemon.LARGE_BYTES // 2)
-print((libc.mallinfo2().hblkhd - before) // daemon.LARGE_BYTES)
+libc.malloc(memory.LARGE_BYTES + 4096)
+libc.malloc(memory.LARGE_BYTES // 2)
+print((libc.mallinfo2().hblkhd - before) // memory.LARGE_BYTES)
 """
 
 

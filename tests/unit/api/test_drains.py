@@ -9,7 +9,7 @@ import pytest
 from orchestrator.contract.errors import InvalidError, NotFoundError
 from orchestrator.contract.model import AllocState
 from orchestrator.contract.v1 import control_pb2 as pb
-from orchestrator.state import views
+from tests import listed
 from tests.unit.api.harness import Api, call
 from tests.unit.api.test_foresight import run, two_nodes, where
 
@@ -79,7 +79,7 @@ async def test_a_budget_that_holds_up_a_drain_is_named_until_the_deadline() -> N
     await run(api)
     assert await status(api) == []
     assert set(where(api).values()) == {"name-n2"}
-    assert all(one.state is AllocState.RUNNING for one in views.allocations(api.state, live_only=True))
+    assert all(one.state is AllocState.RUNNING for one in listed.allocations(api.state, live_only=True))
 
 
 async def test_a_cancelled_drain_leaves_what_is_there() -> None:

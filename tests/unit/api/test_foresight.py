@@ -28,6 +28,7 @@ from orchestrator.state.commands import DrainNode, RegisterNode, SetFeatureLevel
 from orchestrator.state.features import HIGHEST
 from orchestrator.state.packed import Room
 from orchestrator.state.state import State
+from tests import listed
 from tests.unit.api.harness import Api, call, job, node
 
 
@@ -49,7 +50,7 @@ async def run(api: Api) -> None:
     while True:
         placed = await api.place()
         moved = False
-        for one in views.allocations(api.state, live_only=True):
+        for one in listed.allocations(api.state, live_only=True):
             stops = one.desired.name == "STOP"
             if not stops and one.state is AllocState.RUNNING:
                 continue
@@ -63,7 +64,7 @@ async def run(api: Api) -> None:
 
 
 def where(api: Api) -> dict[str, str]:
-    return {str(one.id): one.node_name for one in views.allocations(api.state, live_only=True)}
+    return {str(one.id): one.node_name for one in listed.allocations(api.state, live_only=True)}
 
 
 async def test_a_drain_is_foretold_as_it_then_happens(api: Api) -> None:
@@ -265,7 +266,7 @@ async def test_a_drain_is_played_job_by_job_and_not_with_everything_in_view(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await two_nodes(api, count=12)
-    busy = views.allocations(api.state, live_only=True)[0].node_id
+    busy = listed.allocations(api.state, live_only=True)[0].node_id
     await api.proposer.propose(DrainNode(node_id=busy))
     looks: list[int] = []
     whole = views.cluster_view
@@ -279,4 +280,4 @@ async def test_a_drain_is_played_job_by_job_and_not_with_everything_in_view(
     assert ran.settled
     assert ran.rounds >= 12
     assert len(looks) == 1
-    assert busy not in {one.node_id for one in views.allocations(api.state, live_only=True)}
+    assert busy not in {one.node_id for one in listed.allocations(api.state, live_only=True)}

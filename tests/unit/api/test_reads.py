@@ -97,7 +97,7 @@ async def test_an_allocation_is_read_by_attempt_or_the_newest(api: Api) -> None:
     assert answer.allocation.node_name == "name-node-1"
     for request, text in (
         (pb.GetAllocationRequest(id=only.id, attempt=2), "no attempt 2"),
-        (pb.GetAllocationRequest(id={"job": "web", "group": "main", "ordinal": 5}), "never placed"),
+        (pb.GetAllocationRequest(id={"job": "web", "group": "main", "ordinal": 5}), "has no instance 5; it has only 0"),
         (pb.GetAllocationRequest(id={"job": "web", "group": "nope"}), "no group 'nope'"),
         (pb.GetAllocationRequest(id={"job": "nope", "group": "main"}), "no job 'nope'"),
     ):

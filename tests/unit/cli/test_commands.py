@@ -14,7 +14,7 @@ import yaml
 from orchestrator.cli import rollout
 from orchestrator.client import contexts
 from orchestrator.contract import answers, model
-from orchestrator.contract.errors import InvalidError, NoLeaderError
+from orchestrator.contract.errors import InvalidError, NoLeaderError, NotFoundError, PreconditionError
 from orchestrator.contract.model import AllocationId, AllocState, Revision
 from orchestrator.contract.rollouts import Rollout, RolloutStatus
 from tests.unit.cli.conftest import Cli
@@ -353,6 +353,39 @@ def test_run_of_a_command_prints_what_it_wrote(cli: Cli, world: World) -> None:
     assert spec.groups[0].restart.attempts == 0
 
 
+def test_a_command_that_failed_has_its_output_on_stdout_too(cli: Cli, world: World) -> None:
+    """All of it, as of one that did well: it is what somebody looks for who reads the log of a build."""
+    finish(world, "failed", [allocation(state=AllocState.FAILED, reason="exit code 3", exit_code=3)], failed=1)
+    wrote = "".join(f"line {number}\n" for number in range(30))
+    world.logs["tests/main/0"] = wrote.encode()
+    code, out, err = cli("run", "--name", "tests", "--", "make", "test")
+    assert (code, out) == (4, wrote)
+    assert "exit code 3" in err and "line 29" not in err
+
+
+def test_a_command_that_failed_before_it_wrote_anything_says_why(cli: Cli, world: World, peer: FakePeer) -> None:
+    finish(world, "failed", [allocation(state=AllocState.FAILED, reason="no such command")], failed=1)
+    peer.fail("Logs", NotFoundError("it never ran"))
+    code, out, err = cli("run", "--name", "tests", "--", "nosuch")
+    assert (code, out) == (4, "")
+    assert "no such command" in err and "it never ran" not in err
+    finish(world, "failed", [allocation(state=AllocState.FAILED, reason="exit code 1")], failed=1)
+    peer.fail("Logs", PreconditionError("its node is gone"))
+    assert "no output of tests/main/0: its node is gone" in cli("run", "--name", "tests", "--", "nosuch")[2]
+
+
+def test_ctrl_c_while_run_waits_says_that_the_job_goes_on(
+    cli: Cli, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rollout.Rollout, "wait", interrupted)
+    code, _, err = cli("run", "--name", "tests", "--", "sleep", "9")
+    assert code == 130
+    assert "tests goes on without you: 'raftsman stop tests' ends it" in err
+
+
 def test_run_invents_a_name_for_a_command(cli: Cli, world: World) -> None:
     code, out, _ = cli("run", "-d", "--", "/bin/My_Prog")
     assert code == 0
@@ -504,6 +537,21 @@ def test_logs_of_nothing_say_where_to_look(cli: Cli, world: World) -> None:
     code, _, err = cli("logs", "web")
     assert code == 1
     assert "raftsman why web" in err
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("web/main/7", "group 'main' of job 'web' has no instance 7; it has only 0"),
+        ("web/api", "job 'web' has no group 'api'; it has main"),
+    ],
+)
+@pytest.mark.parametrize("command", [("logs",), ("exec",)])
+def test_an_instance_that_the_job_does_not_have_is_not_called_waiting(
+    cli: Cli, running: World, command: tuple[str, ...], place: str, said: str
+) -> None:
+    words = [*command, place] + (["--", "ls"] if command == ("exec",) else [])
+    assert cli(*words) == (1, "", f"raftsman: {said}\n")
 
 
 # ---------------------------------------------------------------------------- nodes, peers, events, variables
@@ -752,8 +800,11 @@ def test_variables_by_command(cli: Cli) -> None:
 def test_contexts_by_command(cli: Cli, tmp_path: Path, peer: FakePeer, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ca.pem", "cert.pem", "key.pem"):
         (tmp_path / name).write_text("")
-    assert cli("context", "add", "far", "--endpoint", "a:1", "--tls-dir", str(tmp_path))[0] == 0
-    assert cli("context", "add", "near", "--endpoint", peer.address, "--no-use")[0] == 0
+    added = cli("context", "add", "far", "--endpoint", "a:1", "--tls-dir", str(tmp_path))
+    assert added == (0, "", "context far (selected): a:1\n")
+    code, _, err = cli("context", "add", "near", "--endpoint", peer.address, "--no-use")
+    assert code == 0
+    assert err.startswith(f"context near: {peer.address}\n") and "plain text" in err
     assert cli("context", "list", "-o", "name")[1] == "far\nnear\n"
     _, line, _ = cli("context", "show", "far", "--grpcurl")
     assert line == (

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.contract import answers
+from orchestrator.contract import answers, model
 from orchestrator.contract.model import Event
 from tests.unit.client.fake import FakePeer, World, job_spec
 
@@ -113,3 +113,65 @@ def test_closed_standard_streams_are_no_reason_to_fail(closed: str) -> None:
     done = subprocess.run(["sh", "-c", line], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert bool(done.stdout) == (">&-" not in closed.replace("2>&-", ""))
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("var", "get", "v"), b"\xfc \\u03b1\n"),
+        (("var", "get", "v", "-o", "json"), b'"value": "\\u00fc \\u03b1"'),
+        (("var", "get", "v", "-o", "yaml"), b'value: "\\xFC \\u03B1"'),
+    ],
+)
+def test_a_locale_that_lacks_a_letter_ends_no_command(words: tuple[str, ...], expected: bytes) -> None:
+    world = World()
+    world.variables["default", "v"] = model.Variable(
+        namespace="default", name="v", value="\u00fc \u03b1", version=1, create_index=1, modify_index=1
+    )
+    peer = FakePeer(world)
+    try:
+        environ = {**environment(peer), "PYTHONIOENCODING": "latin-1"}
+        done = subprocess.run([*PROGRAM, *words], cwd=ROOT, env=environ, capture_output=True, check=False)
+    finally:
+        peer.kill()
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert expected in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("environ", "flags", "colored"),
+    [
+        ({"TERM": "xterm"}, (), True),
+        ({"TERM": "xterm", "NO_COLOR": "1"}, (), False),
+        ({"TERM": "xterm", "NO_COLOR": ""}, (), True),
+        ({"TERM": "xterm"}, ("--no-color",), False),
+        ({"TERM": "dumb"}, (), False),
+    ],
+)
+def test_a_terminal_gets_colours_unless_it_has_none_or_nobody_wants_them(
+    environ: dict[str, str], flags: tuple[str, ...], colored: bool
+) -> None:
+    world = World()
+    world.jobs["default", "web"] = answers.JobStatus(spec=job_spec(), state="running")
+    peer = FakePeer(world)
+    main_end, ours = os.openpty()
+    try:
+        inherited = {name: value for name, value in environment(peer).items() if name not in ("NO_COLOR", "TERM")}
+        words = [*PROGRAM, "ps", *flags]
+        subprocess.run(words, cwd=ROOT, env=inherited | environ, stdout=ours, stderr=subprocess.PIPE, check=True)
+        os.close(ours)
+        said = os.read(main_end, 65_536)
+    finally:
+        peer.kill()
+        os.close(main_end)
+    assert b"web" in said and (b"\x1b[" in said) is colored
+
+
+def test_a_full_disk_behind_stdout_is_said_in_words() -> None:
+    peer = FakePeer(World())
+    try:
+        words = ["sh", "-c", '"$@" > /dev/full', "sh", *PROGRAM, "ps"]
+        done = subprocess.run(words, cwd=ROOT, env=environment(peer), stderr=subprocess.PIPE, text=True, check=False)
+    finally:
+        peer.kill()
+    assert (done.returncode, done.stderr) == (1, "raftsman: No space left on device\n")

@@ -81,5 +81,15 @@ def test_no_context_says_what_to_do() -> None:
 def test_a_damaged_file_is_named(config: Path, text: str) -> None:
     config.mkdir()
     (config / "contexts.json").write_text(text)
-    with pytest.raises(StartupError, match=r"contexts\.json"):
+    with pytest.raises(StartupError, match=r"contexts\.json holds no contexts"):
         contexts.load()
+
+
+def test_a_file_that_cannot_be_read_is_not_called_damaged(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: Path, *_: object) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", denied)
+    with pytest.raises(StartupError) as caught:
+        contexts.load()
+    assert caught.value.message == f"cannot read {config / 'contexts.json'}: Permission denied; it is to be this user's"

@@ -131,6 +131,17 @@ async def test_a_backup_is_given_up_while_every_peer_says_that_it_knows_no_leade
         assert stale.head is not None and stale.head.stale
 
 
+async def test_a_backup_is_given_up_as_soon_while_no_peer_can_be_reached(
+    addresses: list[str], peers: list[FakePeer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aio, "BACKUP_LEADERLESS_S", 0.0)
+    for peer in peers:
+        peer.kill()
+    async with Client(addresses, timeout_s=10_000.0) as client:
+        with pytest.raises(NoLeaderError, match="no peer could be reached"):
+            await anext(client.backup())
+
+
 async def test_a_broken_allocation_name_is_refused(addresses: list[str]) -> None:
     async with Client(addresses) as client:
         with pytest.raises(InvalidError, match="job/group/ordinal"):

@@ -215,7 +215,78 @@ print(next(watching).index)
     assert (done.returncode, done.stdout, done.stderr) == (0, "7\n", "")
 
 
+# ---------------------------------------------------------------------------- forks
+
+
+def _ran(script: str, peer: FakePeer) -> tuple[int, str, str]:
+    head = f"""
+import asyncio, os, sys
+from raftsman import Client, SyncClient, errors
+AT = {peer.address!r}
+def fork(then):
+    sys.stdout.flush()
+    if child := os.fork():
+        print("child", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    else:
+        then()
+        sys.stdout.flush()
+        sys.exit(0)  # not os._exit: what is called at the end must not hang, or say anything
+def told(use):
+    try:
+        print("answered", type(use()).__name__)
+    except errors.RaftsmanError as error:
+        print(type(error).__name__, error.reason)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", head + script],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_child_of_a_fork_ends_quietly_and_the_parent_goes_on(peer: FakePeer) -> None:
+    script = """
+with SyncClient(AT, timeout_s=20) as client:
+    told(client.list_jobs)
+    for _ in range(5):
+        fork(lambda: asyncio.run(asyncio.to_thread(int)))
+    told(client.list_jobs)
+"""
+    assert _ran(script, peer) == (0, "answered JobList\n" + "child 0\n" * 5 + "answered JobList\n", "")
+
+
+@pytest.mark.parametrize(
+    "use", ["client.list_jobs()", "SyncClient(AT).list_jobs()", "asyncio.run(Client(AT).list_jobs())"]
+)
+def test_a_child_of_a_fork_is_told_that_no_client_works_there(peer: FakePeer, use: str) -> None:
+    """The client of the parent waited for ever there, a new one until its time was up."""
+    script = f"""
+client = SyncClient(AT, timeout_s=20)
+client.list_jobs()
+fork(lambda: told(lambda: {use}))
+"""
+    assert _ran(script, peer) == (0, "PreconditionError FORKED\nchild 0\n", "")
+
+
+def test_a_child_of_a_fork_uses_its_own_client_where_the_parents_was_closed(peer: FakePeer) -> None:
+    script = """
+with SyncClient(AT, timeout_s=20) as client:
+    told(client.list_jobs)
+fork(lambda: told(SyncClient(AT, timeout_s=20).list_jobs))
+"""
+    assert _ran(script, peer) == (0, "answered JobList\nanswered JobList\nchild 0\n", "")
+
+
 # ---------------------------------------------------------------------------- loops and threads
+
+
+async def test_a_blocking_client_may_be_closed_where_an_event_loop_runs(peer: FakePeer) -> None:
+    """As in a notebook."""
+    with sync.Client(peer.address, timeout_s=20) as it:
+        it.list_jobs()
+    with pytest.raises(PreconditionError) as caught:
+        it.list_jobs()
+    assert caught.value.reason == CLOSED
 
 
 def test_an_asyncio_client_goes_on_in_the_next_event_loop(peer: FakePeer) -> None:

@@ -11,9 +11,11 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from agent.workload import board
 from orchestrator.client import workload as kit
 from orchestrator.client.workload import Address, PortError, Workload, WorkloadError
 
@@ -54,6 +56,32 @@ def test_saying_something_to_nobody_is_remembered_and_not_heard() -> None:
     assert kit.current().metrics == {"queue": 2, "load": 0.5}
     assert not kit.graceful_shutdown()
     assert not kit.current().is_ready
+
+
+@pytest.mark.parametrize(
+    ("metrics", "said"),
+    [
+        ({"a b": 1}, "metric 'a b': expected 1 to 64 letters"),
+        ({"1a": 1}, "metric '1a': expected"),
+        ({"a" * 65: 1}, "expected 1 to 64 letters"),
+        ({"a": "1"}, "metric a: expected a finite number, got '1'"),
+        ({"a": float("nan")}, "metric a: expected a finite number, got nan"),
+        ({"a": 10**400}, "metric a: expected a number below 1.8e308"),
+        ({"a": True}, "metric a: expected a finite number, got True"),
+        ({f"m{number}": 1 for number in range(65)}, "at most 64 metrics"),
+    ],
+)
+def test_what_is_no_metric_is_refused_outside_of_a_cluster_too(metrics: dict[str, Any], said: str) -> None:
+    """It was found out by the first agent that heard it."""
+    with pytest.raises(WorkloadError, match=said):
+        kit.report_metrics(metrics)
+    assert kit.current().metrics == {}
+
+
+def test_the_kit_judges_metrics_as_agents_do() -> None:
+    assert (kit._METRIC.pattern, kit.METRICS_MAX) == (board.METRIC.pattern, board.METRICS_MAX)
+    assert kit.report_metrics({f"m{number}": number for number in range(64)}) is False
+    assert kit.report_metrics(m0=5, m1=0.5) is False
 
 
 def test_ports_are_this_processes_alone_and_tried_before_they_are_given() -> None:
@@ -183,7 +211,51 @@ def test_a_signal_is_the_wish_to_end_and_the_handler_before_is_called_too() -> N
         signal.signal(signal.SIGINT, interrupt)
 
 
+def test_a_forked_process_hears_of_the_end_itself(tmp_path: Path) -> None:
+    """As the workers of a server that forks: the thread that listens stayed with the parent, so that a worker was told
+    by the signal alone, if it got one."""
+    path = tmp_path / "agent.sock"
+    script = """
+import os, sys, threading
+from raftsman import workload
+stop = workload.shutdown_signal(signals=False)
+workload.current()._lock.acquire()  # as a thread may hold it at the fork
+child = os.fork()
+if child == 0:
+    assert not stop.is_set()
+    assert workload.shutdown_signal(signals=False) is stop
+    told = stop.wait(60)
+    os._exit(0 if told and stop.grace_s > 0 else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        environ = {**os.environ, "RAFTSMAN_WORKLOAD_SOCKET": str(path), "RAFTSMAN_WORKLOAD_TOKEN": "t"}
+        with subprocess.Popen([sys.executable, "-c", script], env=environ, stdout=subprocess.PIPE, text=True) as task:
+            parent, _ = server.accept()  # is never told
+            server.settimeout(60)
+            child, _ = server.accept()
+            child.recv(65_536)
+            child.sendall(b'HTTP/1.1 200 OK\r\n\r\n{"stopping": true, "grace_s": 30}')
+            child.close()
+            out, _ = task.communicate(timeout=60)
+            parent.close()
+    assert out == "0\n"
+
+
+def test_coroutines_have_every_word() -> None:
+    words = {name for name in vars(Workload) if name in vars(kit) and not name.startswith("_")}
+    assert {"ready", "allocate_specific_port", "notify_shutdown", "shutdown_signal"} <= words
+    assert words <= set(dir(kit.aio))
+
+
 async def test_the_same_words_as_coroutines() -> None:
+    assert await kit.aio.allocate_specific_port(17_149) == 17_149
+    with pytest.raises(PortError, match="Port 17149 already allocated"):
+        await kit.aio.allocate_specific_port(17_149)
+    shutdown = await kit.aio.shutdown_signal(signals=False)
+    assert shutdown is kit.shutdown_signal() and not shutdown.is_set()
     assert await kit.aio.ready() is False
     port = await kit.aio.allocate_port((17_100, 17_150))
     assert await kit.aio.release_port(port)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
+
 import pytest
 
-from orchestrator.contract.address import is_address, problem, split_address
+from orchestrator.contract.address import is_address, not_bound, problem, split_address
 from orchestrator.state.peers import address_problem
 
 GOOD = ["10.0.0.1:7400", "[::1]:7400", "host.example:1", "a:65535", "a" * 253 + ":80"]
@@ -39,3 +43,23 @@ def test_a_scheme_is_named_as_the_mistake() -> None:
 def test_the_brackets_of_an_ipv6_address_are_no_part_of_the_host() -> None:
     assert split_address("[::1]:7400") == ("::1", 7400)
     assert split_address("0.0.0.0:7400") == ("0.0.0.0", 7400)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError(errno.EACCES, os.strerror(errno.EACCES)), "a port below 1024 is for root"),
+        (OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL)), "it is no address of this machine"),
+        (OSError("it cannot be bound"), "it cannot be bound: another process listens there"),
+    ],
+)
+def test_why_nothing_can_listen_is_said_with_what_to_do(error: OSError, said: str) -> None:
+    assert not_bound(error).count(said) == 1
+    assert ("another process" in not_bound(error)) == ("another process" in said)
+
+
+def test_a_port_that_is_taken_is_somebody_elses() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.socket() as second, pytest.raises(OSError) as caught:
+        second.bind(first.getsockname())
+    taken = "Address already in use: another process listens there; stop it, or choose another address"
+    assert not_bound(caught.value) == taken

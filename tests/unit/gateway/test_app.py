@@ -274,6 +274,18 @@ async def test_killing_the_leader_is_offered_on_dev_clusters_only(http: httpx.As
     assert (await http.post("/api/v1/dev/kill-leader")).status_code == 404
 
 
+async def test_a_mistake_of_the_gateway_is_an_error_like_any_other(fake: FakeClient) -> None:
+    async def fails() -> dict[str, Any]:
+        raise ZeroDivisionError
+
+    overview = Overview(cast(Any, fake), kill_leader=fails)
+    app = build_app(cast(Any, fake), overview, GatewayMetrics())
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8080") as http:
+        answer = await http.post("/api/v1/dev/kill-leader")
+    assert (answer.status_code, answer.json()["code"]) == (500, "INTERNAL")
+
+
 async def test_requests_are_counted_by_route_not_by_path(http: httpx.AsyncClient) -> None:
     await http.get("/api/v1/tasks/" + "0" * 32)
     text = (await http.get("/metrics")).text

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.contract.batch import After, AfterCondition, Missed, Overlap, PayloadRule, split_place
+from orchestrator.contract.batch import After, AfterCondition, Missed, Overlap, PayloadRule
 from orchestrator.contract.errors import InvalidError
+from orchestrator.contract.place import split_place
 from orchestrator.contract.services import default_name
 from orchestrator.jobfile.dump import dump
 from orchestrator.jobfile.file import load

@@ -17,6 +17,8 @@ BAD: list[tuple[str, str, str]] = [
         "job.yaml:6:1: unknown key 'imge'; did you mean 'image'?",
     ),
     ("a-word-of-kubernetes", GOOD + "replicas: 3\n", "job.yaml:3:1: unknown key 'replicas'; did you mean 'count'?"),
+    ("a-word-of-a-predecessor", GOOD + "env_vars: {}\n", "unknown key 'env_vars'; did you mean 'env'?"),
+    ("a-limit-at-the-wrong-level", GOOD + "cpu_limit: 2\n", "did you mean 'cpu_max' within 'resources'?"),
     ("a-key-at-the-wrong-level", GOOD + "cpu: 2\n", "did you mean 'cpu' within 'resources'?"),
     (
         "an-unknown-key-far-from-all",

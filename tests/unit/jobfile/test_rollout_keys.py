@@ -126,6 +126,27 @@ def test_a_port_of_a_container_has_to_be_published() -> None:
         load("name: web\nimage: nginx\nports: [80]\nhealth: {tcp: 9000}\n")
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("health_check:\n  tcp_check:\n    port: 81", "f:6:11: health_check.tcp_check.port: port 81 of the container"),
+        ("health: {http: 81}", "f:4:16: health.http.port: port 81 of the container"),
+        (
+            "rolling_update_config: {max_surge: 0, max_unavailable: 0}",
+            "f:4:56: rolling_update_config.max_unavailable: with max_surge 0",
+        ),
+        ("groups: {a: {tasks: {m: {image: x, health_check: {tcp_check: {port: 81}}}}}}", "tcp_check.port: port 81"),
+    ],
+)
+def test_a_mistake_is_told_once_in_the_words_of_the_file(text: str, says: str) -> None:
+    """A check that stands for two or three was wrong so many times, at the first line of the file."""
+    head = "name: web\n" if "groups" in text else "name: web\nimage: nginx\nports: [80]\n"
+    with pytest.raises(InvalidError) as error:
+        load(head + text, "f")
+    (only,) = str(error.value).splitlines()
+    assert says in only
+
+
 def test_numbers_that_a_client_left_out_get_their_defaults_at_the_server() -> None:
     bare = CheckSpec(kind=CheckKind.HTTP, port="80", interval_ms=0, timeout_ms=0, successes=0, failures=0)
     task = TaskSpec(name="main", command=("x",), health=HealthSpec(readiness=bare))

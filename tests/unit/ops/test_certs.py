@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import ssl
 import stat
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from cryptography import x509
 
+from orchestrator.cli import main
 from orchestrator.contract.channel import Identity, Kind, TlsFiles, dial, identity_of, server_credentials
 from orchestrator.contract.errors import CorruptError, InvalidError, NotFoundError
 from orchestrator.ops import certs
@@ -38,7 +40,7 @@ def test_certificates_live_a_year_and_began_in_the_past(authority: Path) -> None
     certificate = x509.load_pem_x509_certificate((directory / "cert.pem").read_bytes())
     assert certificate.not_valid_before_utc < now - datetime.timedelta(minutes=5)
     assert 363 <= certs.read(directory / "cert.pem").days_left(now) <= 365
-    assert certs.expiry(directory / "cert.pem") == certificate.not_valid_after_utc
+    assert certs.read(directory / "cert.pem").expires == certificate.not_valid_after_utc
 
 
 @pytest.mark.parametrize(("kind", "serves"), [("peer", True), ("agent", False), ("client", False), ("gateway", False)])
@@ -81,6 +83,21 @@ def test_a_certificate_that_is_kept_without_the_hosts_says_so(authority: Path) -
     done = CliRunner().invoke(command, asked)
     assert "peer:p1 was kept as it is, without b.example; --renew makes a new one" in done.output
     assert "was kept" not in CliRunner().invoke(command, [*asked, "--renew"]).output
+
+
+def test_certificates_are_shown_as_asked_before_the_command_and_behind_it(
+    authority: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    certs.issue(authority, "agent", "n1")
+    words = ["certs", "show", "--dir", str(authority)]
+
+    def said(*arguments: str) -> str:
+        assert main.run(list(arguments)) == 0
+        return capsys.readouterr().out
+
+    assert said(*words, "-o", "name") == "authority\nagent:n1\n"
+    assert json.loads(said("-o", "json", *words)) == json.loads(said(*words, "-o", "json"))
+    assert said(*words, "-q") == said(*words)
 
 
 @pytest.mark.parametrize("host", ["", "\u00fc.example", "a b", "a" * 300, "http://a"])

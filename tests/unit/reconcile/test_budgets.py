@@ -16,6 +16,7 @@ from orchestrator.state.commands import (
     SubmitJobs,
 )
 from orchestrator.state.features import BUDGETED_DRAINS
+from tests import listed
 from tests.properties.prompt import Real, answer_of
 from tests.unit.scheduling.cluster import group_spec, node_spec
 
@@ -31,12 +32,12 @@ def test_a_plan_of_before_a_move_takes_nobody_down_beside_it(level: int) -> None
     real.run()
     real.do(DrainNode(node_id="a"))
     (drain,) = plan.decide(views.cluster_view(real.state), real.now_ms).plans
-    moving = next(one.id for one in views.allocations(real.state, live_only=True) if one.node_name == "b")
+    moving = next(one.id for one in listed.allocations(real.state, live_only=True) if one.node_name == "b")
     move = MoveAllocation(namespace="default", name="web", group="main", ordinal=moving.ordinal, attempt=1)
     assert answer_of(real.do(move)).changed
 
     answer = answer_of(real.do(drain))
-    stopping = sum(one.desired is Desired.STOP for one in views.allocations(real.state, live_only=True))
+    stopping = sum(one.desired is Desired.STOP for one in listed.allocations(real.state, live_only=True))
     if level < BUDGETED_DRAINS:
         assert stopping == 2, "as peers of before judge it"
         return

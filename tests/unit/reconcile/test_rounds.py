@@ -23,7 +23,7 @@ from orchestrator.contract.model import (
 from orchestrator.reconcile.rounds import reconcile
 from orchestrator.reconcile.work import Work
 from orchestrator.state.commands import Action
-from orchestrator.state.failures import STEADY_MS, backoff_ms
+from orchestrator.state.failures import STEADY_MS
 from orchestrator.state.model import Job
 from tests.unit.scheduling.cluster import Cluster, group_spec
 
@@ -224,15 +224,16 @@ def test_a_system_instance_that_could_not_start_is_tried_again_on_its_node(clust
     assert work.asks[0].pinned
 
 
-def test_backoff_doubles_and_ends_at_256_seconds() -> None:
-    assert [backoff_ms(failures) for failures in (1, 2, 3, 8, 9, 1000)] == [
-        2_000,
-        4_000,
-        8_000,
-        256_000,
-        256_000,
-        256_000,
-    ]
+@pytest.mark.parametrize(
+    ("failures", "pause_ms"),
+    [(1, 2_000), (2, 4_000), (3, 8_000), (7, 128_000), (8, 256_000), (9, 256_000), (1000, 256_000)],
+)
+def test_backoff_doubles_and_ends_at_256_seconds(cluster: Cluster, failures: int, pause_ms: int) -> None:
+    policy = RestartPolicy(mode=RestartMode.DELAY)
+    failed(cluster, restart=policy, start_failed=True, failures=failures, modify_time_ms=NOW - 500)
+    work = round_of(cluster)
+    assert work.asks == ()
+    assert work.wake_at_ms == NOW - 500 + pause_ms
 
 
 def test_a_service_that_ran_and_soon_failed_stays_failed(cluster: Cluster) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings
@@ -10,8 +12,9 @@ from hypothesis import strategies as st
 
 from orchestrator.contract.model import AllocState, Device, DeviceRequest, GroupSpec
 from orchestrator.reconcile.rounds import reconcile
-from orchestrator.scheduling import registry
+from orchestrator.scheduling import device_sets, registry, scoring
 from orchestrator.scheduling.device_sets import DeviceSet, best_set, link_cost
+from orchestrator.scheduling.policies import gpu_locality, spread
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.solve import solve
 from tests.effort import examples
@@ -221,3 +224,17 @@ def test_an_instance_that_could_not_start_goes_elsewhere_but_back_if_it_must() -
     assert nodes_of(cluster) == ["b"]
     cluster.change(second, cordoned=True)
     assert nodes_of(cluster) == ["a"]
+
+
+def test_the_pages_state_the_weights_that_the_code_has() -> None:
+    pages = Path(__file__).parents[3] / "docs" / "placements"
+    page = (pages / "gpu-locality.md").read_text()
+    found = re.search(r"fullness - 2\^(\d+) · loss - 2\^(\d+) · links", page)
+    assert found is not None
+    assert (1 << int(found[1]), 1 << int(found[2])) == (gpu_locality.REST, gpu_locality.LINKS)
+    costs = re.search(r"(\d) in one island .*, (\d) below one PCIe switch, (\d) in one NUMA node,\s+(\d) across", page)
+    assert costs is not None
+    assert [int(cost) for cost in costs.groups()] == [0, device_sets.SWITCH, device_sets.SOCKET, device_sets.ACROSS]
+    found = re.search(r"2\^(\d+) · allocations of the group", (pages / "spread.md").read_text())
+    assert found is not None and 1 << int(found[1]) == spread.LEVEL
+    assert f"({2 * scoring.SCALE:,} less)" in (pages / "binpack.md").read_text()

@@ -299,11 +299,11 @@ class Kit:
     # ------------------------------------------------------------------------ looking
 
     def alloc(self, alloc: str, attempt: int = 0) -> Allocation:
-        name, group_name, ordinal = alloc.rsplit("/", 2)
-        wanted = AllocationId(namespace="default", job=name, group=group_name, ordinal=int(ordinal))
-        found = views.find_allocation(self.state, wanted, attempt)
-        assert found is not None, f"there is no {alloc} (attempt {attempt or 'any'})"
-        return found
+        row = self.row(alloc)
+        while attempt and row >= 0 and int(self.state.table.attempt[row]) != attempt:
+            row = int(self.state.table.prev[row])
+        assert row >= 0, f"there is no {alloc} (attempt {attempt or 'any'})"
+        return views.allocation(self.state, row)
 
     def attempts(self, alloc: str) -> list[int]:
         """The attempts that the table still has, newest first."""

@@ -26,6 +26,7 @@ from orchestrator.state.disruption import (
     refusal_of,
 )
 from orchestrator.state.model import Job
+from tests import listed
 from tests.effort import examples
 from tests.unit.scheduling.cluster import Cluster, group_spec
 from tests.unit.state.kit import Kit, Placement, group, job, node
@@ -197,7 +198,7 @@ def by_hand(kit: Kit, name: str) -> tuple[int, int] | None:
     place = next((place for place, one in enumerate(known.spec.groups) if one.name == name), -1)
     if place < 0:
         return None
-    newest = {one.id.ordinal: one for one in views.allocations(kit.state) if one.id.group == name}  # by attempt
+    newest = {one.id.ordinal: one for one in listed.allocations(kit.state) if one.id.group == name}  # by attempt
     lost = {node.spec.id for node in kit.state.nodes.values() if node.status is NodeStatus.LOST}
     wanted, up = known.spec.groups[place].count, 0
     if known.spec.type is JobType.SYSTEM:

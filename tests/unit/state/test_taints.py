@@ -34,7 +34,7 @@ def test_an_operator_puts_taints_on_and_takes_them_off_and_events_say_so() -> No
         NodeTaint(taint=BROKEN, since_ms=since_ms),
         NodeTaint(taint=GPU, since_ms=since_ms),
     )
-    assert views.node_infos(kit.state)[0].taints == kit.state.nodes["n1"].taints
+    assert views.node_info(kit.state, kit.state.nodes["n1"]).taints == kit.state.nodes["n1"].taints
     kit.ok(TaintNode(node_id="n1", drop=(TaintKey(key="gpu"),)))
     assert [one.taint for one in kit.state.nodes["n1"].taints] == [BROKEN]
     assert texts(kit, "node.tainted") == ["broken:NoExecute", "gpu=only:NoSchedule"]
@@ -173,7 +173,7 @@ def test_apply_refuses_to_give_away_more_of_a_custom_resource_than_there_is() ->
     answer = kit.plan(*(Placement(f"sim/api/{n}", "n1") for n in range(4)))
     assert isinstance(answer, PlanAnswer)
     assert (answer.placed, answer.rejected[0]) == (2, "sim/api/2: node n1 has not enough licenses left")
-    assert views.node_infos(kit.state)[0].used.custom == (("licenses", 4),)
+    assert views.node_info(kit.state, kit.state.nodes["n1"]).used.custom == (("licenses", 4),)
     assert kit.plan(Placement("sim/api/2", "n1")).placed == 0
     kit.observe("sim/api/0", AllocState.COMPLETE)
     assert kit.plan(Placement("sim/api/2", "n1")).placed == 1

@@ -1,0 +1,64 @@
+"""What a fork leaves of the clients that were open: nothing that works.
+
+gRPC's threads do not go along into a child, and it cannot begin anew there as long as it believes that they run: a call
+would wait for them, whichever client makes it. Without an open client in the parent a child may use its own.
+
+Owns: knowing that this process was forked from one whose clients were open. The rule: a child is told so by its first
+call, before anybody waits.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+
+from orchestrator.contract.errors import PreconditionError
+
+FORKED = "FORKED"
+"""Reason of what every call raises in a process that was forked from one with an open client."""
+
+
+class _Clients:
+    def __init__(self) -> None:
+        self.connected: weakref.WeakSet[object] = weakref.WeakSet()
+        self.lost = False
+
+    def left_behind(self) -> None:
+        for owner in list(self.connected):
+            self.lost = True
+            keep(owner)
+
+
+_clients = _Clients()
+os.register_at_fork(after_in_child=_clients.left_behind)
+
+
+def keep(owner: object) -> None:
+    """Never collected, nor is what it holds: a gRPC channel that is in a child ends the process by SIGSEGV."""
+    from ctypes import py_object, pythonapi
+
+    pythonapi.Py_IncRef(py_object(owner))
+
+
+def connects(owner: object) -> None:
+    """``owner`` is about to make connections, until ``ends``, or until nobody has it any more."""
+    _clients.connected.add(owner)
+
+
+def ends(owner: object) -> None:
+    """``owner`` has closed its connections."""
+    _clients.connected.discard(owner)
+
+
+def require_none_lost() -> None:
+    """Raises ``PreconditionError`` (``FORKED``) in a process in which no client can work."""
+    if _clients.lost:
+        raise lost()
+
+
+def lost() -> PreconditionError:
+    return PreconditionError(
+        "this process was forked from one whose client was open, and gRPC does not outlive that: close clients before "
+        "a fork, or start processes otherwise (multiprocessing.get_context('spawn'))",
+        reason=FORKED,
+    )
