@@ -528,7 +528,7 @@ def _explain_group(
     else:
         lacking = _lacking(problem, placements, work.asks, mine) if wish.everywhere else None
         reasons = explain_wish(problem, wish, lacking)
-        remedy = smallest_change(problem, wish, lacking)
+        remedy = smallest_change(problem, wish, lacking, tasks=len(asked.groups[place].tasks))
     waiting_before = sum(1 for at in range(mine[0]) if placements.unplaced[at])
     return GroupExplanation(
         group=group.name,

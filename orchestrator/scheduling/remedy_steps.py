@@ -31,6 +31,11 @@ class Remedy:
     cost: float
 
 
+def least(tasks: int) -> tuple[int, int, int]:
+    """The smallest request that a group of so many tasks can make: each asks for some cpu and some memory."""
+    return tasks, tasks, 0
+
+
 def less(dimension: int, wanted: int, left: int) -> tuple[float, RemedyStep]:
     text = f"ask for {less_of(dimension, wanted - left)} ({amount(dimension, left)})"
     return (wanted - left) / wanted, RemedyStep(

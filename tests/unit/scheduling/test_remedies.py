@@ -62,6 +62,29 @@ def test_a_taint_to_tolerate() -> None:
     assert placed(cluster, tolerations=(tolerated,)) == 1
 
 
+def test_nobody_is_told_to_ask_for_nothing() -> None:
+    cluster = Cluster()
+    node = cluster.node("a", cpu=2000, memory=1000)
+    cluster.alloc(cluster.job("other", group_spec(cpu=2000, memory=100)), node)
+    one_job(cluster, group_spec(cpu=1, memory=100))
+    said = why(cluster)
+    assert said.remedy == ()
+    assert said.hint == "free 1m of cpu on a, or add a node"
+
+
+def test_each_task_is_left_something_to_ask_for() -> None:
+    two = group_spec(cpu=300, memory=100)
+    two = replace(two, tasks=(two.tasks[0], replace(two.tasks[0], name="second")))
+    cluster = Cluster()
+    cluster.alloc(cluster.job("other", group_spec(cpu=1998, memory=100)), cluster.node("a", cpu=2000, memory=1000))
+    one_job(cluster, two)
+    assert [step.after for step in why(cluster).remedy] == ["2"]
+    full = Cluster()
+    full.alloc(full.job("other", group_spec(cpu=1999, memory=100)), full.node("a", cpu=2000, memory=1000))
+    one_job(full, two)
+    assert why(full).remedy == ()
+
+
 def test_an_affinity_to_make_a_preference() -> None:
     cluster = Cluster()
     cluster.node("a")
