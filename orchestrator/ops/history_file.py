@@ -60,7 +60,7 @@ def _blocks(file: BinaryIO) -> Iterator[tuple[int, list[bytes]]]:
 
 
 def _at_once(first: int, lines: list[bytes]) -> Batch | None:
-    """The block as ``History`` writes it, or with what may be left out filled in; None when any line is not like that."""
+    """The block as ``History`` writes it, perhaps without what may be left out; None when any line is not like that."""
     try:
         objects: list[Any] = json.loads(b"[%b]" % b",".join(lines))
     except (ValueError, RecursionError):

@@ -161,6 +161,22 @@ async def test_a_restarted_process_is_waited_for_until_it_serves(tmp_path: Path)
         await cluster.wait_serving("gateway")
 
 
+async def test_who_else_serves_at_its_address_is_not_taken_for_a_restarted_process(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        process = spawn([sys.executable, "-I", "-S", "-c", "raise SystemExit('in use')"], tmp_path / "x.log")
+        one = dataclasses.replace(
+            member("gateway"),
+            address=f"127.0.0.1:{other.getsockname()[1]}",
+            log=str(tmp_path / "x.log"),
+            pid=process.pid,
+            started=process.started,
+        )
+        file = ClusterFile(tmp_path)
+        file.save(ClusterRecord(name="dev", driver="auto", fast_failover=False, members=(one,)))
+        with pytest.raises(StartupError, match=r"gateway ended; the end of .*x\.log:\nin use"):
+            await LocalCluster.attach(tmp_path).wait_serving("gateway")
+
+
 async def test_a_paused_process_ends_within_the_grace(tmp_path: Path) -> None:
     process = spawn(SLEEP, tmp_path / "x.log")
     send(process, signal.SIGSTOP)

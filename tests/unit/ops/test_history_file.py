@@ -56,7 +56,7 @@ def test_an_empty_file_is_an_empty_history(tmp_path: Path) -> None:
 
 
 def test_what_says_nothing_may_be_left_out(tmp_path: Path) -> None:
-    """``index`` always, ``hit`` where nothing was expected or answered, ``return_ns`` where nothing happened for sure."""
+    """``index`` always, ``hit`` where nothing was expected or answered, ``return_ns`` of what did not happen."""
     short = {"process": 1, "op": "put", "key": "k", "value": "a", "ok": True, "call_ns": 1, "return_ns": 2}
     path = write(
         tmp_path / "h",
