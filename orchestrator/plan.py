@@ -499,8 +499,9 @@ def _explain_group(
     placed = 0 if stands_still else note.missing - without - over_quota
     texts = list(said.texts)
     hint = said.hint
+    quota_text = f"{over_quota} held back by {quota_said}" if over_quota else ""
     if over_quota:
-        texts.insert(0, f"{over_quota} held back by {quota_said}")
+        texts.insert(0, quota_text)
         hint = f"stop or scale down a job there, or have the quota raised: raftsman namespace set {job.spec.namespace}"
     waits = remarks_on_waits(served.waits.get((job.slot, place)))
     texts = [*waits, *texts]
@@ -542,6 +543,7 @@ def _explain_group(
         remedy_node=remedy.node if remedy is not None else "",
         blocked_by="quota" if over_quota else "",
         blocked_text=quota_said if over_quota else "",
+        remarks=tuple(text for text in texts if text != quota_text),
     )
 
 
