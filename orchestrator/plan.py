@@ -510,8 +510,8 @@ def _explain_group(
     short = next((work.asks[at] for at in mine if placements.unplaced[at]), None)
     asked = job.spec if short is None else short.job.spec  # it may be held at the version before
     wish = wish_of(asked, asked.groups[place], policy=registry.chooser(view.default_placement))
-    if instead := registry.stand_in(wish.policy):
-        texts.append(f"placement {wish.policy} is not installed on the leading peer: placed by {instead}")
+    if complaint := registry.complaint(wish.policy):
+        texts.append(complaint)
     if not without:
         return GroupExplanation(
             group=group.name,
