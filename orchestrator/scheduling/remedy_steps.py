@@ -79,6 +79,7 @@ OF_GPUS: dict[str, tuple[Any, str]] = {
     "memory_mib": (0, "let GPUs with less memory do"),
     "compute_capability": ("", "let any compute capability do"),
     "driver_version": ("", "let any driver version of the GPUs do"),
+    "mig": ("", "take whole GPUs instead of MIG slices"),
     "link": (Link.ANY, "let the GPUs be linked in any way"),
 }
 """Conditions on GPUs: what a request says that has none, and the words for giving it up."""

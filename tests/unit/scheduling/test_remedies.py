@@ -157,7 +157,13 @@ def of_gpus(said: GroupExplanation) -> list[tuple[str, str, str]]:
 
 @pytest.mark.parametrize(
     ("what", "asked"),
-    [("models", ("A100",)), ("memory_mib", 90_000), ("compute_capability", ">= 9.0"), ("driver_version", ">= 550")],
+    [
+        ("models", ("A100",)),
+        ("memory_mib", 90_000),
+        ("compute_capability", ">= 9.0"),
+        ("driver_version", ">= 550"),
+        ("mig", "1g.10gb"),
+    ],
 )
 def test_one_condition_on_gpus_is_given_up_before_the_gpu_is(what: str, asked: Any) -> None:
     cluster = Cluster()
