@@ -96,6 +96,8 @@ def test_structured_output_is_parseable(cli: Cli, running: World, output: str, l
 def test_names_are_one_a_line(cli: Cli, running: World) -> None:
     assert cli("-o", "name", "ps")[1] == "web\n"
     assert cli("status", "web", "-o", "name")[1] == "web/main/0\n"
+    running.allocations += [replace(one, attempt=one.attempt + 1) for one in running.allocations]
+    assert cli("status", "web", "-o", "name")[1] == "web/main/0\n"
 
 
 def test_the_columns_of_a_job_stand_below_their_names(cli: Cli, running: World) -> None:
