@@ -14,6 +14,7 @@ from typing import Any, Literal
 from orchestrator.contract.answers import RemedyStep
 from orchestrator.contract.model import DeviceRequest, Link, NodeStatus
 from orchestrator.scheduling.explain import amount, less_of
+from orchestrator.scheduling.preferences import DISTINCT_HOSTS
 from orchestrator.scheduling.problem import Problem
 
 UNITS = ("cpu_millis", "memory_mib", "disk_mib")
@@ -61,6 +62,8 @@ def tolerating(key: str) -> tuple[float, RemedyStep]:
 def preferring(kind: Literal["affinity", "spread"], what: str) -> tuple[float, RemedyStep]:
     """What was a condition, as a preference."""
     way = "required: false" if kind == "affinity" else "when_unsatisfiable: place-anyway"
+    if what == DISTINCT_HOSTS:
+        way = "required: false, or without distinct_hosts"
     text = f"make `{what}` a preference ({way})"
     return COST_CONDITION, RemedyStep(kind=kind, what=what, before=what, text=text)
 
