@@ -129,19 +129,21 @@ async def test_what_agents_left_running_is_known_by_what_they_noted(tmp_path: Pa
 LATE = """
 import socket, sys
 print('up', flush=True)
-sys.stdin = open(sys.argv[2])
+sys.stdin = open(sys.argv[1])
 sys.stdin.read()  # a pipe that is opened by the test
-server = socket.create_server(('127.0.0.1', int(sys.argv[1])))
-open(sys.argv[2]).read()
+server = socket.socket(fileno=3)  # bound by the test, so that nobody else gets the port
+server.listen()
+open(sys.argv[1]).read()
 """
 
 
 async def test_a_restarted_process_is_waited_for_until_it_serves(tmp_path: Path) -> None:
     pipe, log = tmp_path / "pipe", tmp_path / "x.log"
     os.mkfifo(pipe)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    process = spawn([sys.executable, "-I", "-S", "-c", LATE, str(port), str(pipe)], log)
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
+        process = spawn([sys.executable, "-I", "-S", "-c", LATE, str(pipe)], log, inherit=bound.fileno())
     one = dataclasses.replace(
         member("gateway"), address=f"127.0.0.1:{port}", log=str(log), pid=process.pid, started=process.started
     )
