@@ -499,8 +499,9 @@ def _explain_group(
     placed = 0 if stands_still else note.missing - without - over_quota
     texts = list(said.texts)
     hint = said.hint
+    quota_text = f"{over_quota} held back by {quota_said}" if over_quota else ""
     if over_quota:
-        texts.insert(0, f"{over_quota} held back by {quota_said}")
+        texts.insert(0, quota_text)
         hint = f"stop or scale down a job there, or have the quota raised: raftsman namespace set {job.spec.namespace}"
     waits = remarks_on_waits(served.waits.get((job.slot, place)))
     texts = [*waits, *texts]
@@ -509,8 +510,8 @@ def _explain_group(
     short = next((work.asks[at] for at in mine if placements.unplaced[at]), None)
     asked = job.spec if short is None else short.job.spec  # it may be held at the version before
     wish = wish_of(asked, asked.groups[place], policy=registry.chooser(view.default_placement))
-    if instead := registry.stand_in(wish.policy):
-        texts.append(f"placement {wish.policy} is not installed on the leading peer: placed by {instead}")
+    if complaint := registry.complaint(wish.policy):
+        texts.append(complaint)
     if not without:
         return GroupExplanation(
             group=group.name,
@@ -528,7 +529,7 @@ def _explain_group(
     else:
         lacking = _lacking(problem, placements, work.asks, mine) if wish.everywhere else None
         reasons = explain_wish(problem, wish, lacking)
-        remedy = smallest_change(problem, wish, lacking)
+        remedy = smallest_change(problem, wish, lacking, tasks=len(asked.groups[place].tasks))
     waiting_before = sum(1 for at in range(mine[0]) if placements.unplaced[at])
     return GroupExplanation(
         group=group.name,
@@ -542,6 +543,7 @@ def _explain_group(
         remedy_node=remedy.node if remedy is not None else "",
         blocked_by="quota" if over_quota else "",
         blocked_text=quota_said if over_quota else "",
+        remarks=tuple(text for text in texts if text != quota_text),
     )
 
 

@@ -60,3 +60,7 @@ def __getattr__(name: str) -> Any:
         raise ImportError(
             f"LocalCluster needs more than a client install has ({error.name} is missing): pip install 'raftsman[all]'"
         ) from error
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

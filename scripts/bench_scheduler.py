@@ -154,7 +154,12 @@ class Run:
     cpu_seconds: float = 0.0
     session_ms: float = 0.0
     placed: int = 0
+    untimed: int = 0  # of them, those of the first call of a session
     nodes_used: int = 0
+
+    @property
+    def timed(self) -> int:
+        return self.placed - self.untimed
 
 
 class Stopwatch:
@@ -201,12 +206,13 @@ def run_singles(bench: Bench, wishes: Wishes, backlogs: list[Backlog]) -> Run:
     solver = Solver(bench.problem, wishes)
     numbers = backlogs[0].wish.tolist()
     began = time.perf_counter()
-    solver.take(numbers[0])
+    first = solver.take(numbers[0])
     run.session_ms = 1000 * (time.perf_counter() - began)
     with Stopwatch(run):
         nodes = [solver.take(number) for number in numbers[1:]]
         solver.settle()
-    run.placed, run.nodes_used = len(nodes) - nodes.count(-1), bench.nodes_used()
+    run.untimed = int(first != -1)
+    run.placed, run.nodes_used = run.untimed + len(nodes) - nodes.count(-1), bench.nodes_used()
     return run
 
 
@@ -281,9 +287,9 @@ def row(bench: Bench, mode: str, arguments: argparse.Namespace, oracle: int | No
         "tasks": len(bench.asks),
         "mode": mode,
         "policy": arguments.policy,
-        "placements_per_s": round(statistics.median(run.placed / run.seconds for run in runs)),
-        "per_cpu_s": round(statistics.median(run.placed / run.cpu_seconds for run in runs)),
-        "best_per_cpu_s": round(max(run.placed / run.cpu_seconds for run in runs)),
+        "placements_per_s": round(statistics.median(run.timed / run.seconds for run in runs)),
+        "per_cpu_s": round(statistics.median(run.timed / run.cpu_seconds for run in runs)),
+        "best_per_cpu_s": round(max(run.timed / run.cpu_seconds for run in runs)),
         "placed": last.placed,
         "nodes_used": last.nodes_used,
         "oracle_nodes": oracle,

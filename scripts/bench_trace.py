@@ -44,7 +44,7 @@ import numpy as np
 
 from orchestrator.contract.model import WHOLE_DEVICE
 from orchestrator.ops.plot import curves
-from orchestrator.ops.trace import TraceError, TraceNode, TracePod, read_nodes, read_pods
+from orchestrator.ops.trace import TraceNode, TracePod, read_nodes, read_pods
 from orchestrator.ops.trace_cluster import shape_of_pod, shapes_of, view_of, wish_of_pod
 from orchestrator.scheduling import registry
 from orchestrator.scheduling.fragments import Fragments
@@ -348,18 +348,20 @@ def main(arguments: Several[str] | None = None) -> int:
     for policy in (BestFit(), Fgd()):
         if policy.name not in registry.names():
             registry.add([policy])
-    policies = options.policy.split(",")
+    policies = [name for names in options.policy or ["fragmentation"] for name in names.split(",")]
     unknown = [name for name in policies if name not in registry.names()]
     if unknown:
         return _fail(f"no such policy: {', '.join(unknown)} (there are: {', '.join(registry.names())})")
     if options.plot is not None and options.departures:
         return _fail("--plot draws what is allocated as pods arrive: not with --departures")
+    if options.plot is not None and options.plot.suffix != ".svg":
+        return _fail(f"--plot {options.plot}: draws SVG, so its name must end in .svg")
     if options.plot is not None and not options.plot.parent.is_dir():
         return _fail(f"--plot {options.plot}: there is no directory {options.plot.parent}")
     try:
         nodes, pods = read_nodes(options.nodes), mixed(read_pods(options.pods), options.mix)
         trace = Trace(nodes, pods, view_of(nodes), 1000 * sum(node.gpus for node in nodes))
-    except (OSError, TraceError) as error:
+    except (OSError, ValueError) as error:  # TraceError is one; so is what the state says of a node
         return _fail(str(error))
     if not trace.millis or not any(pod.gpus for pod in pods):
         return _fail("the trace has no GPUs, or no pod asks for one: there is nothing to measure")
@@ -407,7 +409,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--nodes", type=Path, required=True, metavar="CSV")
     parser.add_argument("--pods", type=Path, required=True, metavar="CSV")
-    parser.add_argument("--policy", default="fragmentation", metavar="P[,P...]", help="also: fgd, bestfit")
+    parser.add_argument(
+        "--policy",
+        action="append",
+        metavar="P[,P...]",
+        help="may be repeated; default: fragmentation; also: fgd, bestfit",
+    )
     parser.add_argument("--seeds", type=_positive(int), default=10)
     parser.add_argument("--arrived", type=_positive(float), default=1.3, help="GPUs asked for, as a share of all")
     parser.add_argument(
@@ -421,7 +428,7 @@ def _parser() -> argparse.ArgumentParser:
         "--hours", type=_positive(float), default=2.0, help="with --departures: how long pods arrive, in trace time"
     )
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="SVG; not with --departures")
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="not with --departures")
     return parser
 
 

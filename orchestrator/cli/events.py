@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import click
 from orchestrator.cli.following import follow as run_followed
 from orchestrator.cli.output import writes_anything
 from orchestrator.cli.session import STALE_AFTER_S, Session, common
+from orchestrator.contract.errors import OutOfRangeError
 from orchestrator.contract.plain import plain
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 QUIET_S = 0.7
 """Without --follow: the stored events have all come when nothing more comes for so long."""
+NEAR = 100
+"""The last events are looked for in so many commands first: there may be 100,000 in all, which take a while."""
 
 
 @click.command()
@@ -64,37 +68,69 @@ def events(
             status = await client.cluster_status()
             session.warn_if_stale(status.read)
             until = status.read.index  # the end of what is stored
-            source = client.watch_events(after_index or 0, namespace, kinds, job)
-            if after_index == -1:
-                source = client.watch_events(until, namespace, kinds, job)
             names = _Names(client, session.output in ("table", "wide"))
-            kept: list[Event] = []
-            stored = after_index != -1
-            waiting: asyncio.Task[Event] | None = None
+
+            def watch(after: int) -> _Reader:
+                return _Reader(client.watch_events(after, namespace, kinds, job))
+
+            later: Event | None = None
+            near = until - NEAR if tail and after_index is None and not (kinds or job) else 0
+            reader = watch(near if near > 0 else until if after_index == -1 else after_index or 0)
             try:
-                while True:
-                    waiting = waiting or asyncio.ensure_future(anext(source))
-                    done, _ = await asyncio.wait([waiting], timeout=QUIET_S if stored else None)
-                    event = waiting.result() if done else None
-                    if done:
-                        waiting = None
-                    if stored and (event is None or event.index > until):
-                        stored = False
-                        for one in kept[-tail:] if tail else kept:
-                            _print(session, one, await names.of(one.node_id))
-                        if not follow:
-                            return
-                    if event is None:
-                        continue
-                    if stored:
-                        kept.append(event)
-                    else:
+                if after_index != -1:
+                    kept, later = await reader.stored(until, or_none=near > 0)
+                    if near > 0 and len(kept) < (tail or 0):  # they lie further back
+                        await reader.close()
+                        reader = watch(0)
+                        kept, later = await reader.stored(until)
+                    for one in kept[-tail:] if tail else kept:
+                        _print(session, one, await names.of(one.node_id))
+                while follow:
+                    event = later or await reader.next()
+                    later = None
+                    if event is not None:
                         _print(session, event, await names.of(event.node_id))
             finally:
-                if waiting is not None:
-                    waiting.cancel()
+                await reader.close()
 
     run_followed(read())
+
+
+class _Reader:
+    """A stream of events of which one can ask for the next without losing it by not waiting for it."""
+
+    def __init__(self, source: AsyncIterator[Event]) -> None:
+        self._source = source
+        self._waiting: asyncio.Future[Event] | None = None
+
+    async def next(self, timeout_s: float | None = None) -> Event | None:
+        """None: nothing came for so long."""
+        self._waiting = self._waiting or asyncio.ensure_future(anext(self._source))
+        done, _ = await asyncio.wait([self._waiting], timeout=timeout_s)
+        if not done:
+            return None
+        waiting, self._waiting = self._waiting, None
+        return waiting.result()
+
+    async def stored(self, until: int, *, or_none: bool = False) -> tuple[list[Event], Event | None]:
+        """All up to this index, and the first one behind it if that has come already.
+
+        ``or_none``: nothing where the index to begin at was collected, instead of ``OutOfRangeError``.
+        """
+        found: list[Event] = []
+        try:
+            while (event := await self.next(QUIET_S)) is not None and event.index <= until:
+                found.append(event)
+        except OutOfRangeError:
+            if not or_none:
+                raise
+            return [], None
+        return found, event
+
+    async def close(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            await asyncio.wait([self._waiting])
 
 
 class _Names:

@@ -51,7 +51,7 @@ def show(
     if output in ("json", "yaml"):
         click.echo(structured(value(), output))
     elif output == "name":
-        for name in names():
+        for name in dict.fromkeys(names()):  # each once: of an instance several attempts may be listed
             click.echo(name)
     else:
         click.echo(table(output == "wide"))

@@ -213,6 +213,7 @@ def explanation_text(explanation: Explanation) -> str:
         lines += [f"  {one.nodes} {'node' if one.nodes == 1 else 'nodes'}: {one.text}" for one in group.rejections]
         if group.nearest:
             lines.append(f"  nearest: {group.nearest}")
+        lines += [f"  {remark}" for remark in group.remarks]
         if group.blocked_text and group.blocked_by not in ("order", "skipped"):
             lines.append(f"  held back by {group.blocked_by or 'something'}: {group.blocked_text}")
         if group.remedy:

@@ -185,7 +185,8 @@ class GroupExplanation:
 
     ``remedy``: the smallest change after which one more fits, or all of a gang, tried and found to work; all of its
     steps together, on ``remedy_node`` (of a gang the first five nodes and how many more). ``blocked_by``: what holds
-    the group back that is no node's fault (quota, gang); ``blocked_text`` says how ("" = nothing does).
+    the group back that is no node's fault (quota, gang); ``blocked_text`` says how ("" = nothing does). ``remarks``:
+    beside ``rejections``, what the summary says that no node is refused for (budgets, stops that are waited for).
     """
 
     group: str
@@ -199,6 +200,7 @@ class GroupExplanation:
     remedy_node: str = ""
     blocked_by: str = ""
     blocked_text: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

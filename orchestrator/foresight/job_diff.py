@@ -31,7 +31,13 @@ def _record(before: Any, after: Any, path: str) -> Iterator[FieldChange]:
     for field in dataclasses.fields(one):
         old = getattr(before, field.name) if before is not None else _default(field)
         new = getattr(after, field.name) if after is not None else _default(field)
-        yield from _value(old, new, f"{path}.{field.name}" if path else field.name)
+        for change in _value(old, new, f"{path}.{field.name}" if path else field.name):
+            # Nobody had written the default that a new thing does not keep, and nobody will that of one that goes.
+            if before is None and change.after:
+                change = dataclasses.replace(change, kind="added", before="")
+            elif after is None and change.before:
+                change = dataclasses.replace(change, kind="removed", after="")
+            yield change
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

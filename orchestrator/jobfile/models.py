@@ -80,6 +80,14 @@ class Gpus(Keys):
         default_factory=lambda: nouns.Link.ANY, description="All of them in one NVLink 'island', or one 'numa' node."
     )
 
+    @field_validator("share")
+    @classmethod
+    def _is_some(cls, value: int) -> int:
+        """On the way to a peer 0 means that none was named, which is a whole device."""
+        if value == 0:
+            raise ValueError("expected more than 0; leave it out for a whole device")
+        return value
+
     def build(self) -> nouns.DeviceRequest:
         models = ([self.model] if self.model is not None else []) + self.models
         return nouns.DeviceRequest(

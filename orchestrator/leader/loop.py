@@ -24,6 +24,7 @@ from orchestrator.reconcile.sight import Sight, Views
 from orchestrator.replication.cluster_clock import unix_ms
 from orchestrator.replication.log import ReplicatedLog
 from orchestrator.replication.propose import Proposer
+from orchestrator.scheduling import registry
 from orchestrator.state.commands import (
     Applied,
     ApplyPlan,
@@ -139,6 +140,7 @@ class LeaderLoop:
         self._rest_until = 0.0
         self._sight = Sight(cluster)
         self._timetable = Timetable(cluster, mint=mint)
+        self._failed_placements: set[str] = set()  # that were told
 
     async def run(self) -> None:
         """Never returns and never raises, except when cancelled."""
@@ -248,6 +250,10 @@ class LeaderLoop:
         except BaseException:
             self._sight.forget()
             raise
+        for name, why in registry.failures():
+            if name not in self._failed_placements:
+                self._failed_placements.add(name)
+                logger.error("placement_failed", placement=name, reason=why, placed_by=registry.DEFAULT)
         return view, plan, self._clock() - began
 
     def _pause_s(self, wake_at_ms: int | None) -> float:

@@ -21,14 +21,14 @@ from orchestrator.scheduling.policy import Policy
 GROUP = "raftsman.placements"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _METHODS = ("scores", "choose", "place_many")
-_FLAGS = ("knows_groups", "big_first")
+_FLAGS = ("knows_groups", "big_first", "fullest_first")
 
 
 def install_placements() -> None:
     """Offer what the installed packages bring, from now on. Raises ``StartupError``."""
     policies = load(entry_points(group=GROUP))
     try:
-        registry.add(policies)
+        registry.add_foreign(policies)
     except ValueError as error:
         raise StartupError(
             f"{error}: one is brought by a plug-in (entry points {GROUP}); rename or remove it"

@@ -108,6 +108,7 @@ def _without(kept: Sequence[Step], start: int, end: int) -> list[Step]:
 
 EXPLAIN_LIMIT: Final = 20_000
 """Configurations to try for the more readable of two reasons."""
+BRIEF_LIMIT: Final = 1_000
 
 
 def explain(history: Columns, whole: Sequence[Step], initial: int) -> str:
@@ -129,6 +130,14 @@ def explain(history: Columns, whole: Sequence[Step], initial: int) -> str:
     lines += _table(history, [step.row for step in shown], unknown={step.row for step in part if not step.known})
     lines += _reason(history, whole, initial, search.stuck)
     return "\n".join(lines)
+
+
+def explain_briefly(history: Columns, whole: Sequence[Step], initial: int) -> str:
+    """The same from where one search of all of it ends, without looking for a smaller part."""
+    search = Search(whole, initial, limit=BRIEF_LIMIT, look_ahead=False)
+    search.run()
+    reason = _reason(history, whole, initial, search.stuck)
+    return "\n".join([f"No order of its {len(whole)} operations explains every answer.", *reason])
 
 
 def _reason(history: Columns, whole: Sequence[Step], initial: int, stuck: Stuck) -> Iterable[str]:

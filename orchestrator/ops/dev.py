@@ -37,7 +37,7 @@ from orchestrator.ops.cluster_file import ClusterFile, ClusterRecord, Member
 from orchestrator.ops.dev_plan import Wanted, newcomer, peer_directory, plan
 from orchestrator.ops.http import probe
 from orchestrator.ops.ports import PortBlock, Ports
-from orchestrator.ops.processes import end, gone, last_lines, send, spawn
+from orchestrator.ops.processes import end, gone, last_lines, listens, send, spawn
 from orchestrator.ops.rolling import restart_all
 
 READY_TIMEOUT_S = 60.0
@@ -323,17 +323,15 @@ class LocalCluster:
             self._file.save(record.replacing(self._spawn(member)))
 
     async def wait_serving(self, name: str, timeout_s: float = READY_TIMEOUT_S) -> None:
-        """Until that process accepts connections; whether there is a majority is another question.
+        """Until that process, and no other one at its address, accepts connections; whether there is a majority is
+        another question.
 
         Raises ``StartupError`` with the last log lines of one that died, ``TimeoutError_``.
         """
         deadline = time.monotonic() + timeout_s
         while True:
             member = self._member(name)
-            host, _, port = (member.address or member.http).rpartition(":")
-            with contextlib.suppress(OSError):
-                _, writer = await asyncio.open_connection(host, int(port))
-                writer.close()
+            if listens(member.process, int((member.address or member.http).rpartition(":")[2])):
                 return
             if not member.alive:
                 raise StartupError(f"{name} ended; the end of {member.log}:\n{last_lines(Path(member.log))}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -37,7 +37,7 @@ _TYPES: Final[dict[str, tuple[frozenset[type], str]]] = {
     "expect": (frozenset({str, int, type(None)}), _TEXT),
 }
 _WHOLE: Final = tuple(name for name in _TYPES if name != "expect")
-"""What ``History`` always writes; ``_line`` says which of them others may leave out."""
+"""What ``History`` always writes; ``_complete`` says which of them others may leave out."""
 _fields = operator.itemgetter(*_WHOLE)
 
 
@@ -60,16 +60,26 @@ def _blocks(file: BinaryIO) -> Iterator[tuple[int, list[bytes]]]:
 
 
 def _at_once(first: int, lines: list[bytes]) -> Batch | None:
-    """The block as ``History`` writes it; None when any line is not like that."""
+    """The block as ``History`` writes it, perhaps without what may be left out; None when any line is not like that."""
     try:
         objects: list[Any] = json.loads(b"[%b]" % b",".join(lines))
     except (ValueError, RecursionError):
         return None
     if len(objects) != len(lines) or {*map(type, objects)} != {dict}:
         return None
+    found = _columns(objects)
+    if found is None:
+        for line in objects:
+            _complete(line)
+        found = _columns(objects)
+    return None if found is None else Batch(number=range(first, first + len(lines)), **found)
+
+
+def _columns(objects: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The fields of whole lines by name; None when any line has less or more, or what may not be there."""
     expect = [line.get("expect", UNCONDITIONAL) for line in objects]
-    conditional = len(lines) - expect.count(UNCONDITIONAL)
-    if sum(map(len, objects)) != len(_WHOLE) * len(lines) + conditional:
+    conditional = len(objects) - expect.count(UNCONDITIONAL)
+    if sum(map(len, objects)) != len(_WHOLE) * len(objects) + conditional:
         return None
     try:
         rows = list(map(_fields, objects))
@@ -86,7 +96,19 @@ def _at_once(first: int, lines: list[bytes]) -> Batch | None:
     numbers = (*columns["process"], *call, *returned, *index)
     if max(numbers) > MAX_INTEGER or min(numbers) < -MAX_INTEGER:
         return None
-    return Batch(number=range(first, first + len(lines)), expect=expect, **columns)
+    return columns | {"expect": expect}
+
+
+def _complete(line: dict[str, Any]) -> None:
+    """Fill in what may be left out (or be null), for it says nothing there: ``hit`` where nothing was expected or
+    answered, ``index`` always, ``return_ns`` of what did not happen or has no outcome."""
+    answered = "ok" not in line or line["ok"] is True
+    if line.get("index") is None:
+        line["index"] = 0
+    if line.get("hit") is None and not (answered and "expect" in line and line.get("op") in ("cas", "delete")):
+        line["hit"] = False
+    if line.get("return_ns") is None and not answered:
+        line["return_ns"] = MAX_INTEGER
 
 
 def _line_by_line(path: Path, first: int, lines: list[bytes]) -> Batch:
@@ -96,11 +118,7 @@ def _line_by_line(path: Path, first: int, lines: list[bytes]) -> Batch:
 
 
 def _line(path: Path, number: int, text: bytes) -> dict[str, Any]:
-    """One operation with every field; raises ``InvalidError``.
-
-    ``hit`` may be left out where nothing was expected or answered, ``index`` always, ``return_ns`` where nothing
-    returned.
-    """
+    """One operation with every field; raises ``InvalidError``."""
 
     def wrong(reason: str) -> InvalidError:
         return InvalidError(f"{path}:{number}: {reason}")
@@ -115,15 +133,7 @@ def _line(path: Path, number: int, text: bytes) -> dict[str, Any]:
         raise wrong(f"{_shown(line)}; expected a JSON object")
     for name in line.keys() - _TYPES.keys():
         raise wrong(f"unknown field {_shown(name)}; expected {', '.join(_TYPES)}")
-    unanswered = "ok" in line and line["ok"] is None
-    if line.get("index", 0) is None:
-        line["index"] = 0
-    if unanswered and line.get("return_ns") is None:
-        line["return_ns"] = MAX_INTEGER
-    line.setdefault("index", 0)
-    expects = "expect" in line and line.get("op") in ("cas", "delete")
-    if not expects or line.get("ok") is not True:
-        line.setdefault("hit", False)
+    _complete(line)
     for name, (types, expected) in _TYPES.items():
         if name == "expect" and name not in line:
             continue
@@ -136,7 +146,7 @@ def _line(path: Path, number: int, text: bytes) -> dict[str, Any]:
             raise wrong(f"{name}: {line[name]}; expected an integer of 64 bits")
     if line["index"] < 0:
         raise wrong(f"index: {line['index']}; expected 0 (none) or more")
-    if not unanswered and line["return_ns"] < line["call_ns"]:
+    if line["ok"] is not None and line["return_ns"] < line["call_ns"]:
         raise wrong(f"return_ns: {line['return_ns']} is before call_ns {line['call_ns']}")
     line.setdefault("expect", UNCONDITIONAL)
     return line

@@ -83,6 +83,16 @@ def is_alive(process: ProcessId) -> bool:
         return False
 
 
+def listens(process: ProcessId, port: int) -> bool:
+    """Whether that very process takes connections there: once a process has ended, its port may be anybody's."""
+    try:
+        found = psutil.Process(process.pid)
+        sockets = getattr(found, "net_connections", None) or found.connections  # its name before psutil 6
+        return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in sockets("tcp"))
+    except psutil.Error:
+        return False
+
+
 def send(process: ProcessId, number: signal.Signals) -> bool:
     """Signal that very process; False when it is gone."""
     if not is_alive(process):

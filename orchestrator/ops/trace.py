@@ -5,9 +5,10 @@ Owns: reading and checking both files. Leaves to others: what to do with the row
 rule: columns go by name, in any order, others are ignored; a file that is wrong is refused with its name, line and
 column.
 
-Nodes: ``sn, cpu_milli, memory_mib, gpu, model``; no ``gpu`` column or 0: none. Pods: ``name, cpu_milli, memory_mib,
-num_gpu, gpu_milli, gpu_spec`` (models that will do, ``A|B``; empty: any), where times matter ``creation_time,
-deletion_time, scheduled_time`` in seconds, and where it is known ``node``: the ``sn`` of the node it runs on.
+Nodes: ``sn, cpu_milli, memory_mib, gpu, model``; no ``gpu`` column, empty or 0: none. Pods: ``name, cpu_milli,
+memory_mib, num_gpu`` (empty: none), ``gpu_milli`` of each (empty, or no such column: whole ones), ``gpu_spec`` (models
+that will do, ``A|B``; empty: any), where times matter ``creation_time, deletion_time, scheduled_time`` in seconds, and
+where it is known ``node``: the ``sn`` of the node it runs on.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from orchestrator.contract.model import MAX_DEVICES, WHOLE_DEVICE
 
 _NUMBER = re.compile(r"[0-9]{1,15}(\.0+)?")
 _NODE_COLUMNS = ("sn", "cpu_milli", "memory_mib")
-_POD_COLUMNS = ("name", "cpu_milli", "memory_mib", "num_gpu", "gpu_milli")
+_POD_COLUMNS = ("name", "cpu_milli", "memory_mib", "num_gpu")
 
 T = TypeVar("T")
 
@@ -133,7 +134,8 @@ def _node(row: _Row) -> TraceNode:
 
 
 def _pod(row: _Row) -> TracePod:
-    gpus, millis = row.number("num_gpu", MAX_DEVICES), row.number("gpu_milli", WHOLE_DEVICE)
+    gpus, share = row.maybe("num_gpu", MAX_DEVICES) or 0, row.maybe("gpu_milli", WHOLE_DEVICE)
+    millis = share if share is not None else WHOLE_DEVICE if gpus else 0
     if gpus and not millis:
         row.refuse("gpu_milli", f"is 0, but num_gpu is {gpus}")
     if millis and not gpus:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from orchestrator.contract.taints import describe, repelling
 from orchestrator.scheduling.filters import suitable
-from orchestrator.scheduling.preferences import disallowed
+from orchestrator.scheduling.preferences import DISTINCT_HOSTS, disallowed
 from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.wish import Wish
 
@@ -83,4 +83,5 @@ def hint_for_condition(condition: Condition) -> str:
         if condition.text.endswith("missing") or ": it has no " in condition.text:
             return "tell more agents where they are (--zone, --rack, --label), or spread over something else"
         return "add room where there are fewer instances, raise max_skew, or write when_unsatisfiable: place-anyway"
-    return "add a node, or make the affinity a preference (required: false)"
+    way = ", or without distinct_hosts" if DISTINCT_HOSTS in condition.text else ""
+    return f"add a node, or make the affinity a preference (required: false{way})"

@@ -25,7 +25,7 @@ from orchestrator.scheduling.conditions import (
 )
 from orchestrator.scheduling.explain_devices import device_shortage
 from orchestrator.scheduling.problem import Problem
-from orchestrator.scheduling.wish import CPU, DIMENSIONS, Wish
+from orchestrator.scheduling.wish import CPU, DIMENSIONS, DISK, Wish
 from orchestrator.state.model import Node
 
 MIB_PER_GIB = 1024
@@ -313,10 +313,12 @@ def _hint_for_room(problem: Problem, wish: Wish, node: int) -> str:
     name = problem.nodes[node].spec.name
     asks: list[str] = []
     frees: list[str] = []
+    all_of_it = False
     for dimension, wanted in enumerate(wish.request):
         free = int(problem.free[node, dimension])
         if free < wanted:
             asks.append(less_of(dimension, wanted - max(free, 0)))
+            all_of_it |= free <= 0 and dimension != DISK  # a task without any cpu or memory there is none
             if wanted <= int(problem.capacity[node, dimension]):
                 frees.append(_amount_of(dimension, wanted - free))
             else:
@@ -335,7 +337,8 @@ def _hint_for_room(problem: Problem, wish: Wish, node: int) -> str:
         if shortage.constraint == "port":
             asks.append("another host port" if shortage.key != "range" else "fewer ports")
             frees.append(f"port {shortage.key}" if shortage.key != "range" else "ports")
-    hint = f"ask for {' and '.join(asks)}"
+    ways = [] if all_of_it else [f"ask for {' and '.join(asks)}"]
     if all(frees):
-        return f"{hint}, free {' and '.join(frees)} on {name}, or add a node"
-    return f"{hint}, or add a larger node"
+        ways.append(f"free {' and '.join(frees)} on {name}")
+    last = "add a node" if all(frees) else "add a larger node"
+    return f"{', '.join(ways)}, or {last}" if ways else last

@@ -152,6 +152,10 @@ def group_of(wanted: Preferences, one: Affinity) -> str:
 # ---------------------------------------------------------------------------- words
 
 
+DISTINCT_HOSTS = "not on the same node as its own instances"
+"""How ``describe_affinity`` says what ``distinct_hosts: true`` means; a job file may have written either."""
+
+
 def describe_affinity(one: Affinity) -> str:
     """``not on a node with web``, ``same node.rack as db/main``."""
     if one.constraint is not None:

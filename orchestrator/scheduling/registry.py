@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from orchestrator.scheduling.foreign import Foreign
 from orchestrator.scheduling.policies.binpack import BinPack
 from orchestrator.scheduling.policies.first_fit_decreasing import FirstFitDecreasing
 from orchestrator.scheduling.policies.fragmentation import Fragmentation
@@ -38,9 +39,20 @@ def get(name: str) -> Policy:
     return _POLICIES.get(name, _POLICIES[DEFAULT])
 
 
-def stand_in(name: str) -> str:
-    """What an unknown name is placed by; "" for a known one."""
-    return "" if name in _POLICIES else DEFAULT
+def complaint(name: str) -> str:
+    """Why jobs that name it are placed by another one; "" where they are not."""
+    policy = _POLICIES.get(name)
+    if policy is None:
+        return f"placement {name} is not installed on the leading peer: placed by {DEFAULT}"
+    if isinstance(policy, Foreign) and policy.failure:
+        why = f"failed ({policy.failure}) and is not used until the peer starts again"
+        return f"placement {name} {why}: placed by {DEFAULT}"
+    return ""
+
+
+def failures() -> tuple[tuple[str, str], ...]:
+    """Placements of other packages that are not used any more, and why."""
+    return tuple((name, one.failure) for name, one in _POLICIES.items() if isinstance(one, Foreign) and one.failure)
 
 
 def add(policies: Iterable[Policy]) -> None:
@@ -51,6 +63,11 @@ def add(policies: Iterable[Policy]) -> None:
             raise ValueError(f"there are two placements named {policy.name!r}")
         fresh[policy.name] = policy
     _POLICIES.update(fresh)
+
+
+def add_foreign(policies: Iterable[Policy]) -> None:
+    """As ``add``, of policies that are nobody's of us: what fails is not asked again, and the default decides."""
+    add([Foreign(policy, _POLICIES[DEFAULT]) for policy in policies])
 
 
 def chooser(cluster_default: str) -> Callable[[str, bool], str]:

@@ -33,11 +33,12 @@ from orchestrator.scheduling.wish import DIMENSIONS, Wish
 
 @dataclass(slots=True, kw_only=True)
 class _Trial:
-    """One node, and the wish as it has been changed for it so far."""
+    """One node, and the wish as it has been changed for it so far. ``least``: as of ``steps.least``."""
 
     problem: Problem
     node: int
     wish: Wish
+    least: tuple[int, int, int]
     steps: list[RemedyStep]
     cost: float = 0.0
     uncordoned: list[int] = field(default_factory=list)  # devices, by number
@@ -51,15 +52,18 @@ class _Trial:
         self.steps.append(made[1])
 
 
-def smallest_change(problem: Problem, wish: Wish, only: Sequence[int] | None = None) -> Remedy | None:
+def smallest_change(
+    problem: Problem, wish: Wish, only: Sequence[int] | None = None, *, tasks: int = 1
+) -> Remedy | None:
     """What is cheapest over all nodes, on what is free in ``problem`` now (which is left as it is); None: no node can
-    be made to fit. ``only``: of a system job, the numbers of the nodes that lack it."""
+    be made to fit. ``only``: of a system job, the numbers of the nodes that lack it; ``tasks``: of the wish's group."""
     best: Remedy | None = None
+    least = steps.least(tasks)
     nodes = range(len(problem)) if only is None else only
     closed = [node for node in nodes if not problem.open[node]]
     for node in nodes:
         if problem.open[node]:
-            best = _better(_Trial(problem=problem, node=node, wish=wish, steps=[]), best)
+            best = _better(_Trial(problem=problem, node=node, wish=wish, least=least, steps=[]), best)
     # Which nodes are open decides over what is spread, so where that matters each is opened by itself.
     apart = wish.preferences is not None and wish.preferences.binding
     for some in [[node] for node in closed] if apart else [closed]:
@@ -68,7 +72,7 @@ def smallest_change(problem: Problem, wish: Wish, only: Sequence[int] | None = N
             continue
         with _opened(problem, some):
             for node in some:
-                trial = _Trial(problem=problem, node=node, wish=wish, steps=[])
+                trial = _Trial(problem=problem, node=node, wish=wish, least=least, steps=[])
                 trial.add(opening[node])
                 best = _better(trial, best)
     return best
@@ -117,7 +121,7 @@ def _lift_all(trial: _Trial, *, limit: float) -> bool:
 def _lift_amount(trial: _Trial, refusal: Refusal) -> bool:
     dimension = DIMENSIONS.index(refusal.constraint)
     wanted, free = trial.wish.request[dimension], int(trial.problem.free[trial.node, dimension])
-    if free < 0 or wanted <= free:
+    if free < trial.least[dimension] or wanted <= free:
         return False
     request = list(trial.wish.request)
     request[dimension] = free

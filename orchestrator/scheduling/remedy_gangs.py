@@ -51,8 +51,8 @@ PLACES_MAX = 8
 NAMED_MAX = 5
 
 _Option = tuple[tuple[float, RemedyStep], Callable[[Wish], Wish]]
-_Amount = tuple[int, Callable[[int], Wish], Callable[[int], tuple[float, RemedyStep]]]
-"""What is wanted of something; the wish with so much of it, and what is said of that."""
+_Amount = tuple[int, int, Callable[[int], Wish], Callable[[int], tuple[float, RemedyStep]]]
+"""The least and what is wanted of something; the wish with so much of it, and what is said of that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +87,7 @@ class _Trials:
         assert wish.gang is not None, "the caller has seen that it is a gang"
         self.problem, self.wish, self.gang = problem, wish, wish.gang
         self.wanted = len(ask.ordinals)
+        self.least = steps.least(len(ask.job.spec.groups[ask.group].tasks))
         self.where = {domain: numbered(problem.nodes, domain)[0] for domain in gangs.LARGER}
         self._ask = ask
         self._left = max(TRIES_MIN, EFFORT // max(len(problem), 1))
@@ -222,16 +223,16 @@ def _less(trials: _Trials, limit: float) -> Remedy | None:
     """Of cpu, memory, disk or a custom resource."""
     wish = trials.wish
     amounts: list[_Amount] = [
-        (wanted, partial(_with_request, wish, dimension), partial(steps.less, dimension, wanted))
-        for dimension, wanted in enumerate(wish.request)
+        (least, wanted, partial(_with_request, wish, dimension), partial(steps.less, dimension, wanted))
+        for dimension, (least, wanted) in enumerate(zip(trials.least, wish.request, strict=True))
     ]
     amounts += [
-        (wanted, partial(_with_custom, wish, name), partial(steps.less_custom, name, wanted))
+        (0, wanted, partial(_with_custom, wish, name), partial(steps.less_custom, name, wanted))
         for name, wanted in wish.custom
     ]
     best: Remedy | None = None
-    for wanted, changed, made in amounts:
-        lowest = _lowest(0, wanted, limit if best is None else best.cost)
+    for least, wanted, changed, made in amounts:
+        lowest = _lowest(least, wanted, limit if best is None else best.cost)
         found = _largest(lowest, wanted - 1, partial(_places_with, trials, changed))
         if found is not None:
             best = trials.remedy(found[1], made(found[0]))

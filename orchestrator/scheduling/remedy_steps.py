@@ -14,6 +14,7 @@ from typing import Any, Literal
 from orchestrator.contract.answers import RemedyStep
 from orchestrator.contract.model import DeviceRequest, Link, NodeStatus
 from orchestrator.scheduling.explain import amount, less_of
+from orchestrator.scheduling.preferences import DISTINCT_HOSTS
 from orchestrator.scheduling.problem import Problem
 
 UNITS = ("cpu_millis", "memory_mib", "disk_mib")
@@ -29,6 +30,11 @@ class Remedy:
     steps: tuple[RemedyStep, ...]
     node: str
     cost: float
+
+
+def least(tasks: int) -> tuple[int, int, int]:
+    """The smallest request that a group of so many tasks can make: each asks for some cpu and some memory."""
+    return tasks, tasks, 0
 
 
 def less(dimension: int, wanted: int, left: int) -> tuple[float, RemedyStep]:
@@ -56,6 +62,8 @@ def tolerating(key: str) -> tuple[float, RemedyStep]:
 def preferring(kind: Literal["affinity", "spread"], what: str) -> tuple[float, RemedyStep]:
     """What was a condition, as a preference."""
     way = "required: false" if kind == "affinity" else "when_unsatisfiable: place-anyway"
+    if what == DISTINCT_HOSTS:
+        way = "required: false, or without distinct_hosts"
     text = f"make `{what}` a preference ({way})"
     return COST_CONDITION, RemedyStep(kind=kind, what=what, before=what, text=text)
 
@@ -74,6 +82,7 @@ OF_GPUS: dict[str, tuple[Any, str]] = {
     "memory_mib": (0, "let GPUs with less memory do"),
     "compute_capability": ("", "let any compute capability do"),
     "driver_version": ("", "let any driver version of the GPUs do"),
+    "mig": ("", "take whole GPUs instead of MIG slices"),
     "link": (Link.ANY, "let the GPUs be linked in any way"),
 }
 """Conditions on GPUs: what a request says that has none, and the words for giving it up."""

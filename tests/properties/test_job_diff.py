@@ -68,6 +68,16 @@ def test_what_has_no_name_is_told_in_words_and_what_a_map_gains_with_its_value()
     assert said["groups.main.tasks.main.resources.custom.licenses"] == "2"
 
 
+def test_what_is_new_was_nothing_else_before() -> None:
+    """Not the default, which nobody had written: a new job's count is no `1 -> 3`."""
+    job = load("name: web\ncount: 3\npriority: 10\ncommand: [sleep]\nresources: {cpu: 500m}")
+    assert {(one.kind, one.before) for one in job_diff(None, job)} == {("added", "")}
+    assert ("groups.main.count", "3") in {(one.path, one.after) for one in job_diff(None, job)}
+    more = replace(job, groups=(*job.groups, replace(job.groups[0], name="more")))
+    assert {(one.kind, one.before) for one in job_diff(job, more)} == {("added", "")}
+    assert {(one.kind, one.after) for one in job_diff(more, job)} == {("removed", "")}
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_no_example_is_told_in_the_words_of_the_program(path: Path) -> None:
     kinds = {kind.__name__ for kind in vars(model).values() if isinstance(kind, type)}

@@ -166,7 +166,7 @@ def every_change(gang: Gang, machines: tuple[Machine, ...]) -> Iterator[tuple[fl
             yield 0.25 * (domain - gang.domain), (replace(gang, domain=domain), machines)
     for name in ("count", "cpu", "memory", "gpus"):
         wanted = getattr(gang, name)
-        for left in range(1 if name == "count" else 0, wanted):
+        for left in range(0 if name == "gpus" else 1, wanted):  # nobody can ask for no cpu or no memory
             cost = 3.0 if (name, left) == ("gpus", 0) else (wanted - left) / wanted
             yield cost, (with_amount(gang, name, left), machines)
     for some in subsets(gang.constraints):

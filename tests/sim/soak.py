@@ -96,7 +96,7 @@ def _jobs(first: int, seeds: int, peers: Sequence[int]) -> Iterator[tuple[int, i
         yield seed, peers[seed % len(peers)]
 
 
-def _replay(seed: int, peers: int, *, verbose: bool) -> int:
+def _replay(seed: int, peers: int, *, verbose: bool, as_json: bool) -> int:
     outcome = run_seed(seed, peers, tell=print if verbose else None)
     if outcome.error and not verbose:
         print("\n".join(outcome.last_lines))
@@ -107,15 +107,25 @@ def _replay(seed: int, peers: int, *, verbose: bool) -> int:
         f"{outcome.virtual_s:.1f} virtual s in {outcome.wall_s:.2f} s; {outcome.acknowledged} writes acknowledged, "
         f"{outcome.reads} reads, {outcome.elections} elections, {outcome.starts} starts"
     )
+    if as_json:
+        totals = Totals()
+        totals.add(outcome)
+        print(json.dumps(totals.summary(outcome.wall_s)))
     return 1 if outcome.error else 0
+
+
+def _count(text: str) -> int:
+    if (count := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{count} is none: a run of nothing would look like success")
+    return count
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="scripts/soak", description=__doc__.split("\n\n")[0].partition(": ")[2])
-    parser.add_argument("--seeds", type=int, default=10_000, help="how many (default 10000)")
+    parser.add_argument("--seeds", type=_count, default=10_000, help="how many (default 10000)")
     parser.add_argument("--from", dest="first", type=int, default=0, metavar="N", help="the first seed (default 0)")
     parser.add_argument("--peers", choices=("3", "5", "both"), default="both", help="default: seed by seed in turn")
-    parser.add_argument("--jobs", type=int, default=2, help="processes (default 2)")
+    parser.add_argument("--jobs", type=_count, default=2, help="processes (default 2)")
     parser.add_argument("--seconds", type=float, default=0.0, help="stop beginning runs after so long")
     parser.add_argument("--json", action="store_true", help="the last line is one JSON object")
     parser.add_argument("--seed", type=int, help="replay this one, with --peers 3 (default) or 5")
@@ -126,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     if options.seed is not None:
-        return _replay(options.seed, 5 if options.peers == "5" else 3, verbose=options.verbose)
+        return _replay(options.seed, 5 if options.peers == "5" else 3, verbose=options.verbose, as_json=options.json)
     peers = (3, 5) if options.peers == "both" else (int(options.peers),)
     totals, began = Totals(), time.monotonic()
     told = began
@@ -162,7 +172,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     if options.json:
         print(json.dumps(totals.summary(wall_s)))
-    return 1 if totals.failures else 0
+    return 1 if totals.failures or not totals.seeds else 0
 
 
 def _in_time(jobs: Iterator[tuple[int, int]], began: float, seconds: float) -> Iterator[tuple[int, int]]:

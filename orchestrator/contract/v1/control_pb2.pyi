@@ -333,7 +333,7 @@ class Rejection(_message.Message):
     def __init__(self, constraint: _Optional[str] = ..., text: _Optional[str] = ..., nodes: _Optional[int] = ...) -> None: ...
 
 class GroupExplanation(_message.Message):
-    __slots__ = ("group", "pending", "summary", "rejections", "nearest", "queue_position", "hint", "remedy", "remedy_node", "blocked_by", "blocked_text")
+    __slots__ = ("group", "pending", "summary", "rejections", "nearest", "queue_position", "hint", "remedy", "remedy_node", "blocked_by", "blocked_text", "remarks")
     GROUP_FIELD_NUMBER: _ClassVar[int]
     PENDING_FIELD_NUMBER: _ClassVar[int]
     SUMMARY_FIELD_NUMBER: _ClassVar[int]
@@ -345,6 +345,7 @@ class GroupExplanation(_message.Message):
     REMEDY_NODE_FIELD_NUMBER: _ClassVar[int]
     BLOCKED_BY_FIELD_NUMBER: _ClassVar[int]
     BLOCKED_TEXT_FIELD_NUMBER: _ClassVar[int]
+    REMARKS_FIELD_NUMBER: _ClassVar[int]
     group: str
     pending: int
     summary: str
@@ -356,7 +357,8 @@ class GroupExplanation(_message.Message):
     remedy_node: str
     blocked_by: str
     blocked_text: str
-    def __init__(self, group: _Optional[str] = ..., pending: _Optional[int] = ..., summary: _Optional[str] = ..., rejections: _Optional[_Iterable[_Union[Rejection, _Mapping]]] = ..., nearest: _Optional[str] = ..., queue_position: _Optional[int] = ..., hint: _Optional[str] = ..., remedy: _Optional[_Iterable[_Union[RemedyStep, _Mapping]]] = ..., remedy_node: _Optional[str] = ..., blocked_by: _Optional[str] = ..., blocked_text: _Optional[str] = ...) -> None: ...
+    remarks: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, group: _Optional[str] = ..., pending: _Optional[int] = ..., summary: _Optional[str] = ..., rejections: _Optional[_Iterable[_Union[Rejection, _Mapping]]] = ..., nearest: _Optional[str] = ..., queue_position: _Optional[int] = ..., hint: _Optional[str] = ..., remedy: _Optional[_Iterable[_Union[RemedyStep, _Mapping]]] = ..., remedy_node: _Optional[str] = ..., blocked_by: _Optional[str] = ..., blocked_text: _Optional[str] = ..., remarks: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RemedyStep(_message.Message):
     __slots__ = ("kind", "what", "before", "after", "text")

@@ -14,7 +14,13 @@ import yaml
 from orchestrator.cli import rollout
 from orchestrator.client import contexts
 from orchestrator.contract import answers, model
-from orchestrator.contract.errors import InvalidError, NoLeaderError, NotFoundError, PreconditionError
+from orchestrator.contract.errors import (
+    InvalidError,
+    NoLeaderError,
+    NotFoundError,
+    OutOfRangeError,
+    PreconditionError,
+)
 from orchestrator.contract.model import AllocationId, AllocState, Revision
 from orchestrator.contract.rollouts import Rollout, RolloutStatus
 from tests.unit.cli.conftest import Cli
@@ -95,6 +101,8 @@ def test_structured_output_is_parseable(cli: Cli, running: World, output: str, l
 
 def test_names_are_one_a_line(cli: Cli, running: World) -> None:
     assert cli("-o", "name", "ps")[1] == "web\n"
+    assert cli("status", "web", "-o", "name")[1] == "web/main/0\n"
+    running.allocations += [replace(one, attempt=one.attempt + 1) for one in running.allocations]
     assert cli("status", "web", "-o", "name")[1] == "web/main/0\n"
 
 
@@ -703,6 +711,28 @@ def test_events_end_with_the_stored_ones(cli: Cli, world: World) -> None:
     assert cli("events", "-o", "name", "--tail", "2")[1] == "9.0\n10.0\n"
     assert cli("events", "-o", "name", "--after", "8")[1] == "9.0\n10.0\n"
     assert json.loads(cli("events", "-o", "json", "--tail", "1")[1])["kind"] == "job.submitted"
+
+
+def test_the_last_events_are_asked_for_near_the_end_first(cli: Cli, world: World, peer: FakePeer) -> None:
+    """Of a full ring there are 100,000, and all would have to come here."""
+
+    def asked(*arguments: str) -> tuple[list[int], list[str]]:
+        peer.calls.clear()
+        out = cli("events", "-o", "name", *arguments)[1]
+        return [request.after_index for method, request in peer.calls if method == "WatchEvents"], out.split()
+
+    def event(index: int) -> model.Event:
+        return model.Event(index=index, sequence=0, time_ms=1, kind="job.submitted", job="web")
+
+    world.index = 5_000
+    world.events = [event(index) for index in (7, *range(4_990, 5_001))]
+    assert asked("--tail", "3") == ([4_900], ["4998.0", "4999.0", "5000.0"])
+    assert asked("--tail", "12")[0] == [4_900, 0]
+    assert asked("--tail", "12")[1][:2] == ["7.0", "4990.0"]
+    assert asked("--tail", "2", "--job", "web")[0] == [0]  # what is looked for may lie anywhere
+    assert asked("--tail", "2", "--after", "10") == ([10], ["4999.0", "5000.0"])
+    peer.fail("WatchEvents", OutOfRangeError("index 4900 is collected"))
+    assert asked("--tail", "1") == ([4_900, 0], ["5000.0"])
 
 
 def test_a_tail_of_no_events_is_none(cli: Cli, world: World) -> None:

@@ -34,6 +34,7 @@ WAITS = answers.GroupExplanation(
     remedy_node="one",
     blocked_by="quota",
     blocked_text="namespace default has 4 of 4 cores",
+    remarks=("waiting for 2 allocations to stop on one",),
 )
 
 
@@ -149,6 +150,7 @@ def test_what_if_says_who_moves_and_who_waits_and_why(cli: Cli, world: World, pe
     assert "1 moved (1 more would change anyway); pending 0 -> 2; nodes in use 2 -> 1." in out
     assert "smallest change: ask for 300m less cpu; then it fits on one" in out
     assert "held back by quota: namespace default has 4 of 4 cores" in out
+    assert "\n  waiting for 2 allocations to stop on one\n" in out
     assert asked(peer).drain == "one"
     assert world.writes == 0
 

@@ -153,6 +153,11 @@ BAD: list[tuple[str, str, str]] = [
         GOOD + "resources: {gpus: {count: 2, link: best}}\n",
         "gpus.link: expected one of any, island, numa",
     ),
+    (
+        "a-share-of-nothing",
+        GOOD + "resources: {gpus: {share: 0}}\n",
+        "gpus.share: expected more than 0; leave it out for",
+    ),
     ("a-share-above-one", GOOD + "resources: {gpus: {share: 1.5}}\n", "gpus.share: must be from 1m to 1"),
     ("a-port-too-high", GOOD + "ports: [70000]\n", "ports[0].to: must be at most 65535"),
     ("a-port-below-one", GOOD + "ports: [-1]\n", "ports[0]: expected a port such as"),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+import structlog.testing
 
 from orchestrator import plan
 from orchestrator.contract import codec
@@ -23,6 +24,7 @@ from orchestrator.leader.liveness import GATHER_S, Liveness
 from orchestrator.leader.loop import LeaderLoop
 from orchestrator.replication.cluster_clock import ClusterClock
 from orchestrator.replication.log import LogStatus
+from orchestrator.scheduling import registry
 from orchestrator.state import views
 from orchestrator.state.commands import ApplyPlan, Command, Outcome, RolloutVerdict
 from orchestrator.state.features import HIGHEST, LAST_WITHOUT_RULES
@@ -235,6 +237,27 @@ async def test_a_plan_of_which_nothing_goes_in_is_not_repeated_in_a_hot_loop(mon
             await asyncio.sleep(0)
         assert leader.rounds == rounds
         assert len(leader.api.state.table.live_rows()) == 1
+
+
+async def test_a_placement_that_failed_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "failures", lambda: (("coldest", "RuntimeError: boom"),))
+    with structlog.testing.capture_logs() as logged:
+        async with leading(Leader()) as leader:
+            await leader.api.register("a")
+            await leader.api.submit("one")
+            await leader.until(lambda: leader.rounds >= 1)
+            await leader.api.submit("two")
+            await leader.until(lambda: leader.rounds >= 2)
+    told = [line for line in logged if line["event"] == "placement_failed"]
+    assert told == [
+        {
+            "event": "placement_failed",
+            "log_level": "error",
+            "placement": "coldest",
+            "reason": "RuntimeError: boom",
+            "placed_by": "binpack",
+        }
+    ]
 
 
 async def test_several_chunks_are_on_their_way_at_once_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:

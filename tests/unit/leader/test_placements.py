@@ -24,6 +24,12 @@ class Unfinished:
     fullest_first = False
 
 
+class Unflagged(Unfinished):
+    name = "unflagged"
+    fullest_first = None  # type: ignore[assignment]
+    scores = choose = place_many = BestFit.scores
+
+
 made = Named()
 
 
@@ -49,6 +55,7 @@ def test_a_class_or_an_object_will_do(what: str) -> None:
         ("broken", "Broken", "cannot be loaded: RuntimeError: no luck"),
         ("other", "Named", "calls itself 'by-name'"),
         ("unfinished", "Unfinished", "has no method scores"),
+        ("unflagged", "Unflagged", "fullest_first must be True or False"),
         ("no good", "Named", "its name must be letters"),
     ],
 )

@@ -129,19 +129,21 @@ async def test_what_agents_left_running_is_known_by_what_they_noted(tmp_path: Pa
 LATE = """
 import socket, sys
 print('up', flush=True)
-sys.stdin = open(sys.argv[2])
+sys.stdin = open(sys.argv[1])
 sys.stdin.read()  # a pipe that is opened by the test
-server = socket.create_server(('127.0.0.1', int(sys.argv[1])))
-open(sys.argv[2]).read()
+server = socket.socket(fileno=3)  # bound by the test, so that nobody else gets the port
+server.listen()
+open(sys.argv[1]).read()
 """
 
 
 async def test_a_restarted_process_is_waited_for_until_it_serves(tmp_path: Path) -> None:
     pipe, log = tmp_path / "pipe", tmp_path / "x.log"
     os.mkfifo(pipe)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    process = spawn([sys.executable, "-I", "-S", "-c", LATE, str(port), str(pipe)], log)
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
+        process = spawn([sys.executable, "-I", "-S", "-c", LATE, str(pipe)], log, inherit=bound.fileno())
     one = dataclasses.replace(
         member("gateway"), address=f"127.0.0.1:{port}", log=str(log), pid=process.pid, started=process.started
     )
@@ -159,6 +161,22 @@ async def test_a_restarted_process_is_waited_for_until_it_serves(tmp_path: Path)
     await end([process])
     with pytest.raises(StartupError, match=r"gateway ended; the end of .*x\.log"):
         await cluster.wait_serving("gateway")
+
+
+async def test_who_else_serves_at_its_address_is_not_taken_for_a_restarted_process(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        process = spawn([sys.executable, "-I", "-S", "-c", "raise SystemExit('in use')"], tmp_path / "x.log")
+        one = dataclasses.replace(
+            member("gateway"),
+            address=f"127.0.0.1:{other.getsockname()[1]}",
+            log=str(tmp_path / "x.log"),
+            pid=process.pid,
+            started=process.started,
+        )
+        file = ClusterFile(tmp_path)
+        file.save(ClusterRecord(name="dev", driver="auto", fast_failover=False, members=(one,)))
+        with pytest.raises(StartupError, match=r"gateway ended; the end of .*x\.log:\nin use"):
+            await LocalCluster.attach(tmp_path).wait_serving("gateway")
 
 
 async def test_a_paused_process_ends_within_the_grace(tmp_path: Path) -> None:

@@ -53,6 +53,18 @@ def test_columns_may_come_in_any_order_and_nodes_without_gpus(tmp_path: Path) ->
     assert (node.name, node.cpu_millis, node.memory_mib, node.gpus) == ("x", 500, 1024, 0)
 
 
+def test_pods_without_gpus_may_leave_their_cells_empty_and_whole_gpus_their_share(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text("num_gpu,name,memory_mib,cpu_milli,gpu_milli\r\n,a,1,1,\r\n2,b,1,1,\r\n1,c,1,1,300\r\n")
+    assert [(pod.gpus, pod.gpu_millis, pod.models) for pod in read_pods(path)] == [
+        (0, 0, ()),
+        (2, 1000, ()),
+        (1, 300, ()),
+    ]
+    path.write_text("name,cpu_milli,memory_mib,num_gpu\na,1,1,0\nb,1,1,8\n")
+    assert [(pod.gpus, pod.gpu_millis) for pod in read_pods(path)] == [(0, 0), (8, 1000)]
+
+
 def test_a_model_is_the_whole_name(files: tuple[Path, Path]) -> None:
     """A10 is a part of A100, but a pod that wants an A10 does not want that."""
     problem = Problem(view_of(read_nodes(files[0])))
@@ -107,7 +119,8 @@ def bench(files: tuple[Path, Path], *more: str) -> subprocess.CompletedProcess[s
 
 def test_the_benchmark_says_what_was_allocated(files: tuple[Path, Path], tmp_path: Path) -> None:
     plot = tmp_path / "plot.svg"
-    done = bench(files, "--policy", "fragmentation,fgd,bestfit", "--seeds", "2", "--json", "--plot", str(plot))
+    policies = ("--policy", "fragmentation,fgd", "--policy", "bestfit")
+    done = bench(files, *policies, "--seeds", "2", "--json", "--plot", str(plot))
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout.splitlines()[-1])["rows"]
     assert [row["policy"] for row in rows] == ["fragmentation", "fgd", "bestfit"]
@@ -142,6 +155,14 @@ def test_with_departures_it_says_what_was_delivered_and_waited_for(files: tuple[
     assert row["refused"] == 0
 
 
+def test_a_node_that_no_cluster_could_have_is_named(tmp_path: Path, files: tuple[Path, Path]) -> None:
+    nodes = tmp_path / "huge.csv"
+    nodes.write_text(NODES.replace("16000", "1" + "0" * 14))
+    done = bench((nodes, files[1]))
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "node a: cpu_millis must be from 0 to" in done.stderr
+
+
 def test_another_mix_takes_so_many_of_a_kind_evenly(files: tuple[Path, Path]) -> None:
     pods = read_pods(files[1])
     names = [pod.name for pod in mixed(pods, {"cpu": 2, "several": 0, "share": 0.5})]
@@ -163,6 +184,7 @@ def test_another_mix_takes_so_many_of_a_kind_evenly(files: tuple[Path, Path]) ->
         (["--policy", "bestest"], "no such policy: bestest (there are: binpack"),
         pytest.param(["--pods", "/nowhere/pods.csv"], "/nowhere/pods.csv", marks=pytest.mark.soak),
         pytest.param(["--departures", "--plot", "x.svg"], "not with --departures", marks=pytest.mark.soak),
+        pytest.param(["--plot", "x.png"], "draws SVG, so its name must end in .svg", marks=pytest.mark.soak),
         pytest.param(["--plot", "/nowhere/x.svg"], "there is no directory /nowhere", marks=pytest.mark.soak),
     ],
     ids=[
@@ -174,6 +196,7 @@ def test_another_mix_takes_so_many_of_a_kind_evenly(files: tuple[Path, Path]) ->
         "policy",
         "file",
         "plot of departures",
+        "plot of another kind",
         "plot nowhere",
     ],
 )

@@ -56,6 +56,13 @@ def gang(cluster: Cluster, group: GroupSpec, **more: Any) -> tuple[RemedyStep, .
     return said.remedy
 
 
+def test_a_gang_is_not_told_to_ask_for_nothing() -> None:
+    cluster = racks("r1", "r1")
+    for node in cluster.nodes:
+        cluster.alloc(cluster.job(f"on-{node.spec.name}", group_spec(cpu=2000, memory=1)), node)
+    assert not [step for step in gang(cluster, group_spec(count=2, cpu=500, gang=ANYWHERE)) if step.kind == "request"]
+
+
 def test_a_wider_domain() -> None:
     cluster = racks("r1", "r2")
     (step,) = gang(cluster, group_spec(count=4, cpu=1000, gang=IN_A_RACK))

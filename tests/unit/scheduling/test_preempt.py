@@ -310,7 +310,9 @@ def test_a_budget_bounds_what_is_evicted_and_the_explanation_says_so() -> None:
     stage.cluster.change(stage.cluster.jobs[0], spec=replace_budget(stage.cluster.jobs[0], 0))
     small = stage.wanted("small", priority=90, cpu=500)
     (group,) = explain(stage.view(), small.uid, 0)
-    assert "disruption budgets forbid to preempt low/main (0 of 4 may be down, 0 are)" in group.summary
+    said = "disruption budgets forbid to preempt low/main (0 of 4 may be down, 0 are)"
+    assert said in group.summary
+    assert group.remarks == (said,)
 
 
 def replace_budget(job: Job, most: int) -> Any:

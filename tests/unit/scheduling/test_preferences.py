@@ -86,6 +86,7 @@ def test_distinct_hosts_leave_what_has_no_node_of_its_own_waiting() -> None:
     assert (
         said.summary == "1 without a node: 3 of 3 nodes: not on the same node as its own instances; 3 being placed now"
     )
+    assert said.hint == ("add a node, or make the affinity a preference (required: false, or without distinct_hosts)")
     assert "required: false" in said.hint
 
 

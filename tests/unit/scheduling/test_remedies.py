@@ -62,13 +62,38 @@ def test_a_taint_to_tolerate() -> None:
     assert placed(cluster, tolerations=(tolerated,)) == 1
 
 
+def test_nobody_is_told_to_ask_for_nothing() -> None:
+    cluster = Cluster()
+    node = cluster.node("a", cpu=2000, memory=1000)
+    cluster.alloc(cluster.job("other", group_spec(cpu=2000, memory=100)), node)
+    one_job(cluster, group_spec(cpu=1, memory=100))
+    said = why(cluster)
+    assert said.remedy == ()
+    assert said.hint == "free 1m of cpu on a, or add a node"
+
+
+def test_each_task_is_left_something_to_ask_for() -> None:
+    two = group_spec(cpu=300, memory=100)
+    two = replace(two, tasks=(two.tasks[0], replace(two.tasks[0], name="second")))
+    cluster = Cluster()
+    cluster.alloc(cluster.job("other", group_spec(cpu=1998, memory=100)), cluster.node("a", cpu=2000, memory=1000))
+    one_job(cluster, two)
+    assert [step.after for step in why(cluster).remedy] == ["2"]
+    full = Cluster()
+    full.alloc(full.job("other", group_spec(cpu=1999, memory=100)), full.node("a", cpu=2000, memory=1000))
+    one_job(full, two)
+    assert why(full).remedy == ()
+
+
 def test_an_affinity_to_make_a_preference() -> None:
     cluster = Cluster()
     cluster.node("a")
     one_job(cluster, group_spec(count=2, affinity=(APART,)))
     (step,) = why(cluster).remedy
     assert (step.kind, step.what) == ("affinity", "not on the same node as its own instances")
-    assert step.text == "make `not on the same node as its own instances` a preference (required: false)"
+    assert step.text == (
+        "make `not on the same node as its own instances` a preference (required: false, or without distinct_hosts)"
+    )
     assert placed(cluster) == 1
     assert placed(cluster, affinity=(replace(APART, required=False),)) == 2
 
@@ -134,7 +159,13 @@ def of_gpus(said: GroupExplanation) -> list[tuple[str, str, str]]:
 
 @pytest.mark.parametrize(
     ("what", "asked"),
-    [("models", ("A100",)), ("memory_mib", 90_000), ("compute_capability", ">= 9.0"), ("driver_version", ">= 550")],
+    [
+        ("models", ("A100",)),
+        ("memory_mib", 90_000),
+        ("compute_capability", ">= 9.0"),
+        ("driver_version", ">= 550"),
+        ("mig", "1g.10gb"),
+    ],
 )
 def test_one_condition_on_gpus_is_given_up_before_the_gpu_is(what: str, asked: Any) -> None:
     cluster = Cluster()
