@@ -13,8 +13,10 @@ Nobody else who uses PySyncObj in the same process is affected.
 
 from __future__ import annotations
 
+import _socket
 import importlib.util
 import random
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
@@ -29,6 +31,8 @@ from pysyncobj.version import VERSION
 
 if _cryptography is None:
     del sys.modules["cryptography"]
+# Its module for Windows puts in the place of this one what works there alone, and does so everywhere.
+socket.inet_ntop = _socket.inet_ntop
 
 from orchestrator.contract.errors import StartupError
 from orchestrator.replication.storage import RaftEntry, RaftStorage

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 
 import pytest
 
@@ -302,6 +303,12 @@ def test_missing_private_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_pickle_cannot_be_reached_in_our_copy() -> None:
     with pytest.raises(RuntimeError, match="never used"):
         pysync._NoPickle().loads(b"")
+
+
+def test_the_process_keeps_its_own_inet_ntop() -> None:
+    """``pysyncobj.win_inet_pton`` 0.3.17 replaces it on every system, with what only Windows has."""
+    assert socket.inet_ntop(socket.AF_INET, b"\x7f\0\0\1") == "127.0.0.1"
+    assert socket.inet_ntop(socket.AF_INET6, b"\0" * 15 + b"\1") == "::1"
 
 
 def test_a_peer_of_a_version_that_the_cluster_has_left_behind_is_no_company() -> None:
