@@ -63,6 +63,7 @@ class Servicer:
 
     def __getattr__(self, name: str) -> Any:
         if name in (
+            "attend",
             "register",
             "heartbeat",
             "heartbeats",
