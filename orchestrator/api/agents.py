@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 from prometheus_client import Counter
 
 from orchestrator.api.assigned import AssignmentWriter
-from orchestrator.api.attendance import Attendance, News
+from orchestrator.api.attendance import Attendance, News, Woken
 from orchestrator.api.confirming import Confirming
 from orchestrator.api.forward import STALLED_S, Call, Route
 from orchestrator.api.hello import first_of
@@ -262,7 +262,7 @@ class Agents:
         """Each update in one message; while a large one is made, heartbeats pass in between."""
         term = self._log.term
         await self._log.read_barrier(timeout_s=call.timeout_s(CONFIRM_S))
-        news, woken = News(request.node_id, self._state, self._writer), asyncio.Event()
+        news, woken = News(request.node_id, self._state, self._writer), Woken()
         with self._streams.open(self._node(request.node_id, call).slot, woken):
             while True:
                 self._require_lead(term)
@@ -321,7 +321,7 @@ class _Streams:
     def __init__(self, log: ReplicatedLog, state: Callable[[], State]) -> None:
         self._log = log
         self._state = state
-        self._events: dict[int, set[asyncio.Event]] = {}
+        self._events: dict[int, tuple[Woken, ...]] = {}  # by slot; nearly always one
         self._seen: tuple[State | None, int, int, int] = (None, 0, 0, 0)
         self._to_wake: dict[int, None] = {}  # slots, in the order in which they will be
         self._waking: asyncio.Handle | None = None
@@ -338,7 +338,7 @@ class _Streams:
             self._waking.cancel()
             self._waking = None
 
-    def open(self, slot: int, woken: asyncio.Event) -> _Subscription:
+    def open(self, slot: int, woken: Woken) -> _Subscription:
         return _Subscription(self._events, slot, woken)
 
     def _look(self) -> None:
@@ -369,16 +369,17 @@ class _Subscription:
 
     __slots__ = ("_event", "_events", "_slot")
 
-    def __init__(self, events: dict[int, set[asyncio.Event]], slot: int, event: asyncio.Event) -> None:
+    def __init__(self, events: dict[int, tuple[Woken, ...]], slot: int, event: Woken) -> None:
         self._events = events
         self._slot = slot
         self._event = event
 
     def __enter__(self) -> None:
-        self._events.setdefault(self._slot, set()).add(self._event)
+        self._events[self._slot] = (*self._events.get(self._slot, ()), self._event)
 
     def __exit__(self, *_: object) -> None:
-        mine = self._events[self._slot]
-        mine.discard(self._event)
-        if not mine:
+        others = tuple(event for event in self._events[self._slot] if event is not self._event)
+        if others:
+            self._events[self._slot] = others
+        else:
             del self._events[self._slot]

@@ -24,6 +24,9 @@ PART = 100
 """Assignments that are written at once: some ten kilobytes, a millisecond."""
 
 
+_NOTHING: Iterator[tuple[pb.AssignmentsUpdate, bool]] = iter(())
+
+
 class News:
     """What a node's agent has to hear, from a full set on."""
 
@@ -65,6 +68,35 @@ class News:
             part = pb.AssignmentsUpdate()
 
 
+class Woken:
+    """An ``asyncio.Event`` for one who waits, in a tenth of its 760 bytes."""
+
+    __slots__ = ("_set", "_waiter")
+
+    def __init__(self) -> None:
+        self._set = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def is_set(self) -> bool:
+        return self._set
+
+    def set(self) -> None:
+        self._set = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def clear(self) -> None:
+        self._set = False
+
+    async def wait(self) -> None:
+        if not self._set:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+
+
 class Attendance:
     """The two halves of an agent's stream, which meet here: ``woken`` is set when there may be something to send."""
 
@@ -74,11 +106,11 @@ class Attendance:
         if not node_id:
             raise InvalidError("expected a heartbeat with node_id first")
         self.node_id = node_id
-        self.woken = asyncio.Event()
+        self.woken = Woken()
         self._beat: pb.HeartbeatRequest | None = None  # not answered yet
         self._asked: asyncio.Future[None] | None = None
         self._news = News(node_id, state, writer)
-        self._parts: Iterator[tuple[pb.AssignmentsUpdate, bool]] = iter(())
+        self._parts: Iterator[tuple[pb.AssignmentsUpdate, bool]] = _NOTHING
         self._pieces = Pieces()
 
     # ------------------------------------------------------------------------ what the agent says
@@ -120,7 +152,7 @@ class Attendance:
             found = next(self._parts, None)
             if found is None:
                 found = next(parts := self._news.parts(), None)
-                self._parts = parts if found is not None else iter(())
+                self._parts = parts if found is not None else _NOTHING
             if found is None:
                 return None
             self._pieces.put(found[0].SerializeToString(), last=found[1])

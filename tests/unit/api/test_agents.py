@@ -216,7 +216,7 @@ async def test_thousands_of_streams_are_not_woken_in_one_turn(api: Api, monkeypa
     monkeypatch.setattr(agents, "AT_ONCE", 2)
     streams = api.agents._streams
     slots = range(5)
-    events = [asyncio.Event() for _ in slots]
+    events = [attendance.Woken() for _ in slots]
     opened = [streams.open(slot, event) for slot, event in zip(slots, events, strict=True)]
     for subscription in opened:
         subscription.__enter__()
