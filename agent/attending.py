@@ -12,10 +12,17 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
+import grpc.aio
+
 from orchestrator.contract.v1 import agent_pb2
 
 MOST_BYTES = 64 * 1024 * 1024
 """Of one update."""
+
+
+STATUS_S = 0.01
+STATUS_TRIES = 50
 
 
 class TooLargeError(Exception):
@@ -48,7 +55,7 @@ class Attending:
     async def read(self) -> None:
         """Until the peer ends the stream; raises what gRPC does, and ``TooLargeError``."""
         parts = bytearray()
-        while isinstance(down := await self._call.read(), agent_pb2.AttendDown):
+        while isinstance(down := await self._next(), agent_pb2.AttendDown):
             if down.HasField("acknowledged"):
                 if self._answer is not None and not self._answer.done():
                     self._answer.set_result(down.acknowledged)
@@ -66,9 +73,22 @@ class Attending:
     def cancel(self) -> None:
         self._call.cancel()
 
+    async def _next(self) -> Any:
+        """A call that ends while something is written has ended for an ``INTERNAL`` reason, says ``grpc.aio``, until it
+        has taken in the status that the peer sent: that it does not know the method, or has too much to do."""
+        tries = 0
+        while True:
+            try:
+                return await self._call.read()
+            except grpc.aio.AioRpcError as error:
+                tries += 1
+                if tries > STATUS_TRIES or error.details() != "Internal error from Core":
+                    raise
+                await asyncio.sleep(STATUS_S)
+
     async def _write(self, up: agent_pb2.AttendUp) -> None:
         async with self._writing:
             try:
                 await self._call.write(up)
-            except asyncio.InvalidStateError:  # the call has ended; ``read`` says why
+            except (asyncio.InvalidStateError, grpc.aio.AioRpcError):  # the call has ended; ``read`` says why
                 await asyncio.get_running_loop().create_future()

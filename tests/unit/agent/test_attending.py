@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import grpc
+import grpc.aio
 import pytest
 
 from agent import attending
@@ -20,15 +22,18 @@ class Call:
     def __init__(self) -> None:
         self.downs: asyncio.Queue[Any] = asyncio.Queue()
         self.ups: asyncio.Queue[pb.AttendUp] = asyncio.Queue()
-        self.ended = False
+        self.ended: Exception | None = None
         self._writing = False
 
     async def read(self) -> Any:
-        return await self.downs.get()
+        down = await self.downs.get()
+        if isinstance(down, Exception):
+            raise down
+        return down
 
     async def write(self, up: pb.AttendUp) -> None:
-        if self.ended:
-            raise asyncio.InvalidStateError
+        if self.ended is not None:
+            raise self.ended
         assert not self._writing, "two writes at a time"
         self._writing = True
         await asyncio.sleep(0)
@@ -94,15 +99,40 @@ async def test_heartbeats_and_marks_are_not_written_at_once() -> None:
     reading.cancel()
 
 
-async def test_the_end_of_the_stream_is_what_read_says() -> None:
+def rpc_error(code: grpc.StatusCode, details: str) -> grpc.aio.AioRpcError:
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details, None)
+
+
+CORE = rpc_error(grpc.StatusCode.INTERNAL, "Internal error from Core")
+
+
+@pytest.mark.parametrize("ended", [asyncio.InvalidStateError(), CORE])
+async def test_the_end_of_the_stream_is_what_read_says(ended: Exception) -> None:
     call = Call()
     stream = Attending(call)
-    call.ended = True
+    call.ended = ended
     beating = asyncio.ensure_future(stream.beat(pb.HeartbeatRequest(sequence=1)))
     call.downs.put_nowait(END)
     await stream.read()
     assert not beating.done()
     beating.cancel()
+
+
+async def test_a_refusal_is_heard_though_it_came_while_something_was_written() -> None:
+    call = Call()
+    for error in (CORE, CORE, rpc_error(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")):
+        call.downs.put_nowait(error)
+    with pytest.raises(grpc.aio.AioRpcError, match="UNIMPLEMENTED"):
+        await Attending(call).read()
+
+
+async def test_an_error_that_stays_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attending, "STATUS_TRIES", 2)
+    call = Call()
+    for _ in range(3):
+        call.downs.put_nowait(CORE)
+    with pytest.raises(grpc.aio.AioRpcError, match="INTERNAL"):
+        await Attending(call).read()
 
 
 async def test_an_update_without_end_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
