@@ -350,14 +350,10 @@ class Session:
                 else:
                     await self._by_two_calls(stub, address, for_good=not attends)
             except grpc.aio.AioRpcError as error:
-                cause = from_rpc_error(error)
-                if cause.reason == "UNIMPLEMENTED" and attends:
+                if from_rpc_error(error).reason == "UNIMPLEMENTED" and attends:
                     attends = False
-                elif isinstance(cause, OverloadedError):
-                    # The leader is there and has too much to do: another session would only add to it.
-                    await asyncio.sleep(cause.retry_after_ms / 1000 * random.uniform(1.0, 1.5))
                 else:
-                    raise
+                    await _spare(error)
 
     def _answer_s(self) -> float:
         return max(1.0, self._heartbeat_ms / 2000)
@@ -402,7 +398,11 @@ class Session:
         try:
             while for_good or not self._at_leader:
                 began_ms = self._clock_ms()
-                await self._beat(stub, address, timeout_s=self._answer_s())
+                try:
+                    await self._beat(stub, address, timeout_s=self._answer_s())
+                except grpc.aio.AioRpcError as error:
+                    await _spare(error)
+                    continue
                 done, _ = await asyncio.wait([taking], timeout=self._until_next_beat_s(began_ms))
                 if done:
                     taking.result()
@@ -498,6 +498,15 @@ def _is_handshake(message: str) -> bool:
     if "certificate has expired" in message or "certificate is not yet valid" in message:
         return False
     return "CERTIFICATE_VERIFY_FAILED" in message or "SSL_ERROR_SSL" in message
+
+
+async def _spare(error: grpc.aio.AioRpcError) -> None:
+    """Returns when to ask again a leader that is there and has too much to do: another session would only add to it.
+    Raises any other error."""
+    cause = from_rpc_error(error)
+    if not isinstance(cause, OverloadedError):
+        raise error
+    await asyncio.sleep(cause.retry_after_ms / 1000 * random.uniform(1.0, 1.5))
 
 
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:

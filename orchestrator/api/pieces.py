@@ -2,9 +2,10 @@
 
 Owns: how many bytes are on their way to one agent, and how large a piece is. Leaves to others: what the bytes say
 (``agents``), sending them. The rule: what was sent and not yet said to have arrived is at most the window. That is
-``LEAST`` at first, which 11 KB/s take within the 1.5 s that an agent waits for its answer; it doubles where a piece
+``LEAST`` at first, which 10 KB/s take within the 1.5 s that an agent waits for its answer; it doubles where a piece
 arrived quickly, and begins anew where one was slow. (HTTP/2 has windows of its own, but they grow to what a message
-needs, and behind them the kernel keeps megabytes.)
+needs, and behind them the kernel keeps megabytes. Its smallest has 65,535 bytes, in which ``MOST`` has room: so it is
+here that a peer waits for an agent that takes nothing, and here that it is seen for how long.)
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from collections.abc import Callable
 
 from orchestrator.contract.v1 import agent_pb2 as pb
 
-LEAST = 16 * 1024
-MOST = 256 * 1024
+LEAST = 15 * 1024
+MOST = 4 * LEAST
 QUICK_S = 0.25
 SLOW_S = 0.5
 

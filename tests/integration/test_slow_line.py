@@ -19,7 +19,7 @@ pytestmark = pytest.mark.cluster
 BYTES_PER_S = 48 * 1024
 CHUNK = 2 * 1024
 INSTANCES, LONG = 30, 12_000
-"""Together seven times what goes through within the time that an agent waits for an answer."""
+"""Together five times what goes through within the time that an agent waits for an answer."""
 
 
 class SlowLine:
