@@ -25,7 +25,8 @@ class Pieces:
     """Of one agent's stream. ``clock`` gives seconds that never go back."""
 
     __slots__ = (
-        "_arrived", "_at", "_clock", "_ends", "_marked", "_moved_s", "_raw", "_sent", "_timed", "_timed_s", "_window",
+        "_arrived", "_at", "_clock", "_ends", "_marked", "_moved_s", "_raw", "_sent", "_timed",
+        "_timed_last", "_timed_s", "_window",
     )  # fmt: skip
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -36,6 +37,7 @@ class Pieces:
         self._sent = self._marked = self._arrived = 0  # bytes since the stream began
         self._timed = 0  # the mark whose way is being measured, 0: none
         self._timed_s = 0.0
+        self._timed_last = False
         self._window = LEAST
         self._moved_s = 0.0
 
@@ -50,7 +52,8 @@ class Pieces:
         self._moved_s = self._clock()
 
     def next(self) -> pb.AssignmentsPiece | None:
-        """What can be sent now. A part of the window is always marked, or free: whoever waits is woken by a mark."""
+        """What can be sent now. Each half of the window is marked, so that a mark will wake whoever waits; not more of
+        it, for a mark that is said back costs a peer as much as a heartbeat."""
         part = self._window // 2
         data = self._raw[self._at : self._at + part]
         under_way = self._sent - self._arrived
@@ -65,8 +68,9 @@ class Pieces:
         self._moved_s = self._clock()
         if self._sent - self._marked >= part:
             self._marked = piece.mark = self._sent
-            if not self._timed and not last:  # the last one is said back when the agent has taken it up
-                self._timed, self._timed_s = self._sent, self._moved_s
+            if not self._timed:
+                # The last one is said back when the agent has taken up the update: that it takes long says nothing.
+                self._timed, self._timed_s, self._timed_last = self._sent, self._moved_s, last
         return piece
 
     def arrived(self, mark: int) -> None:
@@ -79,7 +83,7 @@ class Pieces:
             took_s, self._timed = self._moved_s - self._timed_s, 0
             if took_s <= QUICK_S:
                 self._window = min(2 * self._window, MOST)
-            elif took_s > SLOW_S:
+            elif took_s > SLOW_S and not self._timed_last:
                 self._window = LEAST
 
     def stands_s(self) -> float:

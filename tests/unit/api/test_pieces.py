@@ -71,6 +71,19 @@ def test_the_window_grows_on_a_quick_line_up_to_its_most_and_begins_anew_on_a_sl
     assert line.send() == LEAST
 
 
+def test_small_updates_that_are_taken_up_quickly_widen_the_window_and_slowly_do_not_narrow_it() -> None:
+    line = Line(clock := Clock())
+    for taken_up_s in (0.0, 2 * SLOW_S):
+        while not line.marks:
+            line.pieces.put(bytes(500), last=True)
+            line.send()
+        clock.s += taken_up_s
+        line.say_back()
+    line.pieces.put(bytes(10 * MOST), last=True)
+    line.send()
+    assert LEAST < len(line.got) - line.heard <= 2 * LEAST
+
+
 def test_small_updates_are_marked_now_and_then_and_never_wait_while_marks_come_back() -> None:
     line = Line(Clock())
     for number in range(200):
