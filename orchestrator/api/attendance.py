@@ -50,7 +50,9 @@ class News:
         told, self._told = self._told, state.index
         rows = views.assignment_rows(state, self._node_id, after)
         created = state.table.create_index[rows]
-        part = pb.AssignmentsUpdate(index=state.index, full=after == 0)
+        head = pb.AssignmentsUpdate(index=state.index, full=after == 0)
+        part = pb.AssignmentsUpdate()
+        part.CopyFrom(head)
         for kept, keys in (
             (part.removed, views.removed_for(state, self._node_id, after)),
             (part.superseded, views.superseded_for(state, self._node_id, after)),
@@ -66,6 +68,9 @@ class News:
             self._writer.write(state, some[state.table.create_index[some] == then], part.assignments)
             yield part, start + PART >= len(rows)
             part = pb.AssignmentsUpdate()
+            part.CopyFrom(
+                head
+            )  # so that it is never empty: its rows may all have gone meanwhile, and it may be the last
 
 
 class Woken:

@@ -187,6 +187,21 @@ async def test_a_set_of_many_parts_is_whole_though_the_state_moves_on(
     assert [one.desired for one in delta.assignments] == [2] * 20
 
 
+async def test_an_update_ends_though_the_rows_of_its_last_part_are_gone(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attendance, "PART", 10)
+    await api.register("a")
+    await api.submit("web", count=20, task=WIDE)
+    assert await api.place() == 20
+    agent = Agent(api)
+    agent.beat()
+    while len(agent.unread) < LEAST // 2:
+        await agent.next()
+    api.state.table.create_index[10:20] += 1_000_000  # rows that others have taken
+    assert [one.key.id.ordinal for one in (await agent.update()).assignments] == list(range(10))
+
+
 async def test_it_ends_with_the_leadership_also_within_a_set(api: Api) -> None:
     await api.register("a")
     await api.submit("web", count=40, task=WIDE)
