@@ -68,9 +68,7 @@ class News:
             self._writer.write(state, some[state.table.create_index[some] == then], part.assignments)
             yield part, start + PART >= len(rows)
             part = pb.AssignmentsUpdate()
-            part.CopyFrom(
-                head
-            )  # so that it is never empty: its rows may all have gone meanwhile, and it may be the last
+            part.CopyFrom(head)  # never empty, though its rows may all have gone: it may be the last
 
 
 class Woken:
