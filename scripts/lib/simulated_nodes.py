@@ -19,9 +19,11 @@ import asyncio
 import contextlib
 import gc
 import json
+import os
 import random
 import sys
 import time
+import traceback
 import uuid
 from collections import Counter
 from collections.abc import Sequence
@@ -205,7 +207,10 @@ class Node:
 
     async def _say(self, call: Any, up: pb.AttendUp) -> None:
         async with self._writing:
-            await call.write(up)
+            try:
+                await call.write(up)
+            except (asyncio.InvalidStateError, grpc.aio.AioRpcError):  # the call has ended; ``_listen`` says why
+                await asyncio.get_running_loop().create_future()
 
     async def _listen(self, call: Any, address: str) -> None:
         fleet = self._fleet
@@ -310,9 +315,9 @@ async def run(said: argparse.Namespace) -> None:
             gc.collect()
             gc.freeze()
             gc.set_threshold(700, 10, 1_000_000)
-        for node in nodes:
-            if node.done():
-                node.result()
+        if broken := [node for node in nodes if node.done()]:
+            traceback.print_exception(broken[0].exception())
+            os._exit(1)  # whoever reads stdin in a thread would be waited for otherwise
         print(json.dumps(fleet.told()), flush=True)
     for node in nodes:
         node.cancel()
