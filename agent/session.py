@@ -20,6 +20,7 @@ import grpc.aio
 import structlog
 
 from agent.asking import Asking
+from agent.attending import Attending, TooLargeError
 from agent.discovery import Directory
 from agent.log_server import Measuring, serve_logs
 from agent.metrics import Metrics
@@ -122,7 +123,6 @@ class Session:
         self._bad_hints: dict[str, int] = {}
         self._everything = True
         self._at_leader = False  # as the last answered heartbeat said
-        self._beats_stream = True  # the peer knows heartbeats on a stream
         self._handshakes = 0
         self._repeats = Repeats()
         self._refusable = True  # until the first registration; later a refusal must not end what runs
@@ -218,7 +218,7 @@ class Session:
         tasks: list[asyncio.Task[None]] = []
         try:
             stub = agent_pb2_grpc.AgentsStub(channel)
-            self._at_leader, self._beats_stream = False, True
+            self._at_leader = False
             await self._first_contact(stub, address)
             self.connected_to = address
             self._metrics.connected.set(1)
@@ -231,8 +231,7 @@ class Session:
             tasks = [
                 loop.create_task(work)
                 for work in (
-                    self._heartbeats(stub, address),
-                    self._assignments(stub),
+                    self._listen(stub, address),
                     self._reports(stub),
                     self._register_changes(stub),
                     *([self._services.follow(stub, self._store.node_id)] if self._services is not None else []),
@@ -247,18 +246,10 @@ class Session:
             raise self._ended(error) from error
         finally:
             self._asking.disconnect()
-            # The channel first: a call that gRPC is just failing can swallow a task's cancellation, and a session that
-            # waits for such a task would never begin again. Hence also the asking again until every task has ended.
+            # The channel first: calls that wait end with it, and a session that waits for one would never begin again.
             with contextlib.suppress(asyncio.CancelledError):
                 await channel.close(None)
-            running = set(tasks)
-            while running:
-                for task in running:
-                    task.cancel()
-                _, running = await asyncio.wait(running, timeout=END_AGAIN_S)
-            for task in tasks:
-                if not task.cancelled():
-                    task.exception()  # retrieved: the first one's is what ended the session
+            await _end(tasks)
 
     def _ended(self, error: grpc.aio.AioRpcError) -> _Ended:
         cause = from_rpc_error(error)
@@ -348,59 +339,78 @@ class Session:
             raise _Ended(f"{response.leader.peer_id} leads", hint=leader)
         self._at_leader = leader == address
 
-    async def _heartbeats(self, stub: Any, address: str) -> None:
-        """To the leader on one stream, which costs both a third of single calls; through another peer, or to a peer
-        that does not know the stream, one by one."""
+    async def _listen(self, stub: Any, address: str) -> None:
+        """Heartbeats and assignments: on one stream with the leader, which costs both a third; through another peer,
+        or with one that does not know that stream, by two calls. Raises why that ended."""
+        attends = True  # as far as is known
         while True:
-            began = self._clock_ms()
             try:
-                if self._at_leader and self._beats_stream:
-                    await self._beat_on_stream(stub, address)
+                if self._at_leader and attends:
+                    await self._attend(Attending(stub.Attend()), address)
                 else:
-                    await self._beat(stub, address, timeout_s=self._answer_s())
+                    await self._by_two_calls(stub, address, for_good=not attends)
             except grpc.aio.AioRpcError as error:
-                cause = from_rpc_error(error)
-                if cause.reason == "UNIMPLEMENTED" and self._beats_stream:
-                    self._beats_stream = False
-                    continue
-                if not isinstance(cause, OverloadedError):
-                    raise
-                # The leader is there and has too much to do: another session would only add to it.
-                await asyncio.sleep(cause.retry_after_ms / 1000 * random.uniform(1.0, 1.5))
-                continue
-            await self._until_next_beat(began)
+                if from_rpc_error(error).reason == "UNIMPLEMENTED" and attends:
+                    attends = False
+                else:
+                    await _spare(error)
 
     def _answer_s(self) -> float:
         return max(1.0, self._heartbeat_ms / 2000)
 
-    async def _until_next_beat(self, began_ms: int) -> None:
-        spent_ms = self._clock_ms() - began_ms
-        await asyncio.sleep(max(0.0, self._heartbeat_ms - spent_ms) / 1000)
+    def _until_next_beat_s(self, began_ms: int) -> float:
+        return max(0, self._heartbeat_ms - (self._clock_ms() - began_ms)) / 1000
 
-    async def _beat_on_stream(self, stub: Any, address: str) -> None:
-        """Until the leader is found to be another peer; raises when the stream ends."""
-        call = stub.Heartbeats()
+    async def _attend(self, stream: Attending, address: str) -> None:
+        """Until the leader is found to be another peer."""
+        loop = asyncio.get_running_loop()
+        beating = loop.create_task(self._beat_on(stream, address))
+        tasks = [beating, loop.create_task(stream.read()), loop.create_task(self._take(stream.updates()))]
         try:
-            while self._at_leader:
-                request, sent_ms = self._heartbeat()
-                try:
-                    async with asyncio.timeout(self._answer_s()):
-                        await call.write(request)
-                        response = await call.read()
-                except TimeoutError:
-                    self._metrics.heartbeats.labels("failed").inc()
-                    raise _Ended("a heartbeat was not answered") from None
-                if not isinstance(response, agent_pb2.HeartbeatResponse):  # the end of the stream
-                    raise _Ended("the peer ended the heartbeats: it leads no more")
-                self._acknowledged(response, address, sent_ms)
-                await self._until_next_beat(sent_ms)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            if beating not in done:
+                raise _Ended("the peer ended the stream: it leads no more")
+        except TooLargeError as error:
+            raise _Ended(str(error)) from None
         finally:
-            call.cancel()
+            stream.cancel()
+            await _end(tasks)
 
-    async def _assignments(self, stub: Any) -> None:
-        updates: AsyncIterator[agent_pb2.AssignmentsUpdate] = stub.Assignments(
-            agent_pb2.AssignmentsRequest(node_id=self._store.node_id)
+    async def _beat_on(self, stream: Attending, address: str) -> None:
+        while self._at_leader:
+            request, sent_ms = self._heartbeat()
+            try:
+                async with asyncio.timeout(self._answer_s()):
+                    response = await stream.beat(request)
+            except TimeoutError:
+                self._metrics.heartbeats.labels("failed").inc()
+                raise _Ended("a heartbeat was not answered") from None
+            self._acknowledged(response, address, sent_ms)
+            await asyncio.sleep(self._until_next_beat_s(sent_ms))
+
+    async def _by_two_calls(self, stub: Any, address: str, *, for_good: bool) -> None:
+        """Until it is found that this peer leads, unless ``for_good``."""
+        taking = asyncio.get_running_loop().create_task(
+            self._take(stub.Assignments(agent_pb2.AssignmentsRequest(node_id=self._store.node_id)))
         )
+        try:
+            while for_good or not self._at_leader:
+                began_ms = self._clock_ms()
+                try:
+                    await self._beat(stub, address, timeout_s=self._answer_s())
+                except grpc.aio.AioRpcError as error:
+                    await _spare(error)
+                    continue
+                done, _ = await asyncio.wait([taking], timeout=self._until_next_beat_s(began_ms))
+                if done:
+                    taking.result()
+                    raise _Ended("the peer ended the assignments: it leads no more")
+        finally:
+            await _end([taking])
+
+    async def _take(self, updates: AsyncIterator[agent_pb2.AssignmentsUpdate]) -> None:
         first = True
         async for update in updates:
             if first and not update.full:
@@ -424,7 +434,6 @@ class Session:
                     f"a full set as of {update.index} is older than what is known ({self._supervisor.index}); if the "
                     "cluster was restored from an older backup, restart this agent"
                 )
-        raise _Ended("the peer ended the assignments: it leads no more")
 
     async def _reports(self, stub: Any) -> None:
         while True:
@@ -489,6 +498,27 @@ def _is_handshake(message: str) -> bool:
     if "certificate has expired" in message or "certificate is not yet valid" in message:
         return False
     return "CERTIFICATE_VERIFY_FAILED" in message or "SSL_ERROR_SSL" in message
+
+
+async def _spare(error: grpc.aio.AioRpcError) -> None:
+    """Returns when to ask again a leader that is there and has too much to do: another session would only add to it.
+    Raises any other error."""
+    cause = from_rpc_error(error)
+    if not isinstance(cause, OverloadedError):
+        raise error
+    await asyncio.sleep(cause.retry_after_ms / 1000 * random.uniform(1.0, 1.5))
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel them until all have ended: a call that gRPC is just failing can swallow a task's cancellation."""
+    running = set(tasks)
+    while running:
+        for task in running:
+            task.cancel()
+        _, running = await asyncio.wait(running, timeout=END_AGAIN_S)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # retrieved: the first one's is what counts
 
 
 async def _decoded(update: agent_pb2.AssignmentsUpdate) -> list[Assignment]:

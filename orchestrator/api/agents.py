@@ -17,8 +17,10 @@ from google.protobuf.message import Message
 from prometheus_client import Counter
 
 from orchestrator.api.assigned import AssignmentWriter
+from orchestrator.api.attendance import Attendance, News, Woken
 from orchestrator.api.confirming import Confirming
-from orchestrator.api.forward import Call, Route
+from orchestrator.api.forward import STALLED_S, Call, Route
+from orchestrator.api.hello import first_of
 from orchestrator.api.observed import recorded
 from orchestrator.api.requests import body_digest, rejection, write
 from orchestrator.contract import codec
@@ -35,7 +37,6 @@ from orchestrator.reconcile.liveness import HEARTBEAT_MS
 from orchestrator.replication.log import ReplicatedLog
 from orchestrator.replication.propose import Proposer
 from orchestrator.state import commands as cmd
-from orchestrator.state import views
 from orchestrator.state.images import pinned
 from orchestrator.state.model import Node
 from orchestrator.state.state import State
@@ -48,8 +49,6 @@ APPLY_WAIT_S = 5.0
 CONFIRM_S = 5.0
 CHUNK = 1_000
 """Observations in one command: applying it must not keep a peer from its heartbeats."""
-SLICE = 500
-"""Assignments that are written before the loop gets air."""
 AT_ONCE = 50
 """Streams that are woken in one turn of the loop: an election ends all of them, and a large plan concerns most."""
 
@@ -57,6 +56,7 @@ ROUTES: dict[str, Route] = {
     "ServeLogs": Route.HERE,
     "JoinSession": Route.HERE,
     "Services": Route.HERE,
+    "Attend": Route.HERE,
     "Heartbeats": Route.HERE,
 }
 """Everything else is the leader's."""
@@ -126,12 +126,16 @@ class Agents:
 
     async def heartbeats(self, requests: AsyncIterator[pb.HeartbeatRequest], call: Call) -> AsyncIterator[Message]:
         """One answer to each; the stream ends when this peer leads no more."""
-        if not self._log.is_leader():
-            raise NotLeaderError("this peer does not lead", leader_id=self._log.leader_id)
+        self._require_lead()
         async for request in requests:
             self._hear(request, call)
             await self._confirming.confirmed()
             yield self._heard(request)
+
+    def _require_lead(self, term: int | None = None) -> None:
+        """Raises ``NotLeaderError`` unless this peer leads, as it did in ``term``."""
+        if not self._log.is_leader() or term not in (None, self._log.term):
+            raise NotLeaderError("this peer does not lead", leader_id=self._log.leader_id)
 
     def _hear(self, request: pb.HeartbeatRequest, call: Call) -> None:
         node = self._state().nodes.get(request.node_id)
@@ -210,50 +214,72 @@ class Agents:
             raise RaftsmanError(f"{type(command).__name__} was answered with {type(outcome.answer).__name__}")
         return outcome.answer
 
+    async def attend(self, ups: AsyncIterator[pb.AttendUp], call: Call) -> AsyncIterator[Message]:
+        """``heartbeats`` and ``assignments`` on one stream, where an answer stands behind few bytes of assignments."""
+        self._require_lead()
+        first = await first_of(ups)
+        if first is None:
+            return
+        agent, term = Attendance(first.heartbeat.node_id, self._state, self._writer), self._log.term
+        hearing = asyncio.get_running_loop().create_task(self._attended(agent, first, ups, call))
+        try:
+            await self._log.read_barrier(timeout_s=call.timeout_s(CONFIRM_S))
+            with self._streams.open(self._node(agent.node_id, call).slot, agent.woken):
+                while not hearing.done() or agent.asked:
+                    agent.woken.clear()
+                    self._require_lead(term)
+                    self._node(agent.node_id, call)
+                    if (beat := agent.confirmed()) is not None:
+                        yield pb.AttendDown(acknowledged=self._heard(beat))
+                    elif (piece := agent.next_piece()) is not None:
+                        yield pb.AttendDown(piece=piece)
+                    else:
+                        await agent.wait(STALLED_S)
+            hearing.result()
+        finally:
+            hearing.cancel()
+            await asyncio.gather(hearing, return_exceptions=True)
+
+    async def _attended(
+        self, agent: Attendance, first: pb.AttendUp, ups: AsyncIterator[pb.AttendUp], call: Call
+    ) -> None:
+        try:
+            self._attend(agent, first, call)
+            async for up in ups:
+                self._attend(agent, up, call)
+        finally:
+            agent.woken.set()
+
+    def _attend(self, agent: Attendance, up: pb.AttendUp, call: Call) -> None:
+        if up.WhichOneof("message") == "heartbeat":
+            agent.hear(up.heartbeat)
+            self._hear(up.heartbeat, call)
+            agent.ask(self._confirming)
+        else:
+            agent.arrived(up.arrived)
+
     async def assignments(self, request: pb.AssignmentsRequest, call: Call) -> AsyncIterator[Message]:
+        """Each update in one message; while a large one is made, heartbeats pass in between."""
         term = self._log.term
-        await self._log.read_barrier(timeout_s=call.timeout_s(5.0))
-        node = self._node(request.node_id, call)
-        told = -1  # nothing yet: an update since index 0 is the full set
-        with self._streams.open(node.slot) as changed:
+        await self._log.read_barrier(timeout_s=call.timeout_s(CONFIRM_S))
+        news, woken = News(request.node_id, self._state, self._writer), Woken()
+        with self._streams.open(self._node(request.node_id, call).slot, woken):
             while True:
-                if not self._log.is_leader() or self._log.term != term:
-                    raise NotLeaderError("this peer stopped leading", leader_id=self._log.leader_id)
-                changed.clear()
+                self._require_lead(term)
+                woken.clear()
                 self._node(request.node_id, call)
-                state = self._state()
-                if views.assignments_index(state, request.node_id) > told:
-                    async with self._writing:
-                        update = await self._update(request.node_id, max(told, 0))
-                    if told < 0 or update.assignments or update.removed or update.superseded:
-                        yield update
-                    told = update.index
-                    del update  # thousands of streams wait here for long, and each may have been told of hundreds
-                await changed.wait()
-
-    async def _update(self, node_id: str, after: int) -> pb.AssignmentsUpdate:
-        """What a node's agent has to hear; a large one is written in slices, so that heartbeats pass in between.
-
-        A row that changes meanwhile is left out or as it was: it changed after ``index``, so the next update has it.
-        """
-        state = self._state()
-        rows = views.assignment_rows(state, node_id, after)
-        created = state.table.create_index[rows]
-        update = pb.AssignmentsUpdate(index=state.index, full=after == 0)
-        for kept, keys in (
-            (update.removed, views.removed_for(state, node_id, after)),
-            (update.superseded, views.superseded_for(state, node_id, after)),
-        ):
-            for key in keys:
-                codec.encode(key, kept.add())
-        for start in range(0, len(rows), SLICE):
-            if start:
-                await asyncio.sleep(0)
-                state = self._state()
-            some, then = rows[start : start + SLICE], created[start : start + SLICE]
-            some, then = some[some < state.table.high], then[some < state.table.high]
-            self._writer.write(state, some[state.table.create_index[some] == then], update.assignments)
-        return update
+                update: pb.AssignmentsUpdate | None = None
+                async with self._writing:
+                    for part, _ in news.parts():
+                        if update is None:
+                            update = part
+                        else:
+                            await asyncio.sleep(0)
+                            update.MergeFrom(part)
+                if update is not None:
+                    yield update
+                update = None  # thousands of streams wait here for long, and each may have been told of hundreds
+                await woken.wait()
 
     async def check_speaker(self, call: Call, node_id: str) -> None:
         """Refuse a caller that is not this node's agent; waits a while for a registration to arrive at this peer."""
@@ -295,7 +321,7 @@ class _Streams:
     def __init__(self, log: ReplicatedLog, state: Callable[[], State]) -> None:
         self._log = log
         self._state = state
-        self._events: dict[int, set[asyncio.Event]] = {}
+        self._events: dict[int, tuple[Woken, ...]] = {}  # by slot; nearly always one
         self._seen: tuple[State | None, int, int, int] = (None, 0, 0, 0)
         self._to_wake: dict[int, None] = {}  # slots, in the order in which they will be
         self._waking: asyncio.Handle | None = None
@@ -312,8 +338,8 @@ class _Streams:
             self._waking.cancel()
             self._waking = None
 
-    def open(self, slot: int) -> _Subscription:
-        return _Subscription(self._events, slot)
+    def open(self, slot: int, woken: Woken) -> _Subscription:
+        return _Subscription(self._events, slot, woken)
 
     def _look(self) -> None:
         if not self._events:
@@ -341,17 +367,19 @@ class _Streams:
 class _Subscription:
     """An event that is set when a node slot is touched; a context manager."""
 
-    def __init__(self, events: dict[int, set[asyncio.Event]], slot: int) -> None:
+    __slots__ = ("_event", "_events", "_slot")
+
+    def __init__(self, events: dict[int, tuple[Woken, ...]], slot: int, event: Woken) -> None:
         self._events = events
         self._slot = slot
-        self._event = asyncio.Event()
+        self._event = event
 
-    def __enter__(self) -> asyncio.Event:
-        self._events.setdefault(self._slot, set()).add(self._event)
-        return self._event
+    def __enter__(self) -> None:
+        self._events[self._slot] = (*self._events.get(self._slot, ()), self._event)
 
     def __exit__(self, *_: object) -> None:
-        mine = self._events[self._slot]
-        mine.discard(self._event)
-        if not mine:
+        others = tuple(event for event in self._events[self._slot] if event is not self._event)
+        if others:
+            self._events[self._slot] = others
+        else:
             del self._events[self._slot]

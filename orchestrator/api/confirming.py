@@ -35,6 +35,10 @@ class Confirming:
 
     async def confirmed(self) -> None:
         """Returns once a majority has said, after now, that this peer leads; raises as ``confirm_leadership`` does."""
+        await self.ask()
+
+    def ask(self) -> asyncio.Future[None]:
+        """The same, for who does not wait for it."""
         if self._next is None:
             self._next = []
             task = asyncio.create_task(self._confirm(self._next))
@@ -42,7 +46,7 @@ class Confirming:
             task.add_done_callback(self._tasks.discard)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._next.append(future)
-        await future
+        return future
 
     async def _confirm(self, waiters: _Waiters) -> None:
         problem: RaftsmanError | None = None

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Many nodes in one process: the agents' protocol as it is on the wire, with a driver that runs nothing.
 
-Started by ``bench_scale.py``. Each node registers, beats every few seconds, keeps its stream of assignments open and
-reports in batches what it "runs", by the calls and messages of ``agent.session``, and begins anew when a peer stops
-leading. What a real agent does for a machine is left out: no records on disk, no streams of logs; and nodes share
-connections (``--nodes-per-connection``), so that what a connection costs a peer is not measured here.
+Started by ``bench_scale.py``. Each node registers, keeps its one stream to the leader open, on which it beats every few
+seconds and hears its assignments, and reports in batches what it "runs", by the calls and messages of ``agent.session``
+and ``agent.attending``, and begins anew when a peer stops leading. What a real agent does for a machine is left out: no
+records on disk, no streams of logs; and nodes share connections (``--nodes-per-connection``), so that what a connection
+costs a peer is not measured here.
 
 Lines of JSON on stdout, one every ``TELL_S``: how many nodes are registered and listen, how many allocations were
 delivered and acknowledged as running, and when (``time.monotonic``, one clock for the whole machine) jobs whose names
@@ -18,9 +19,11 @@ import asyncio
 import contextlib
 import gc
 import json
+import os
 import random
 import sys
 import time
+import traceback
 import uuid
 from collections import Counter
 from collections.abc import Sequence
@@ -114,6 +117,8 @@ class Node:
         self._sending: list[bytes] = []
         self._batch: Any = None  # being reported, until it is acknowledged
         self._filled = asyncio.Event()
+        self._answered = asyncio.Event()  # the last heartbeat
+        self._writing = asyncio.Lock()
 
     async def run(self) -> None:
         while True:
@@ -141,14 +146,16 @@ class Node:
         fleet.sessions += 1
         for key, desired in self._known.items():  # as a session of an agent begins
             self._observe(key, pb.AssignmentKey.FromString(key), RUNNING if desired == RUN else STOPPED)
+        call = stub.Attend()
         tasks = [
-            asyncio.create_task(work) for work in (self._beats(stub, address), self._listen(stub), self._reports(stub))
+            asyncio.create_task(work) for work in (self._listen(call, address), self._beats(call), self._reports(stub))
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
+            call.cancel()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -185,35 +192,54 @@ class Node:
             self._fleet.leader = leader.address
             raise ConnectionResetError("another peer leads")
 
-    async def _beats(self, stub: Any, address: str) -> None:
-        await asyncio.sleep(self._beat_s * random.random())
-        call = stub.Heartbeats()
+    async def _beats(self, call: Any) -> None:
+        pause_s = self._beat_s * random.random()
         sequence = 1
         while True:
             began = time.monotonic()
             sequence += 1
-            await call.write(pb.HeartbeatRequest(node_id=self._id, sequence=sequence, running=len(self._known)))
-            answer = await call.read()
-            if not isinstance(answer, pb.HeartbeatResponse):
-                raise ConnectionResetError("the peer ended the heartbeats")
-            self._heard(answer, address)
-            await asyncio.sleep(max(0.0, self._beat_s - (time.monotonic() - began)))
+            self._answered.clear()
+            beat = pb.HeartbeatRequest(node_id=self._id, sequence=sequence, running=len(self._known))
+            await self._say(call, pb.AttendUp(heartbeat=beat))
+            await self._answered.wait()
+            await asyncio.sleep(max(0.0, pause_s - (time.monotonic() - began)))
+            pause_s = self._beat_s
 
-    async def _listen(self, stub: Any) -> None:
+    async def _say(self, call: Any, up: pb.AttendUp) -> None:
+        async with self._writing:
+            try:
+                await call.write(up)
+            except (asyncio.InvalidStateError, grpc.aio.AioRpcError):  # the call has ended; ``_listen`` says why
+                await asyncio.get_running_loop().create_future()
+
+    async def _listen(self, call: Any, address: str) -> None:
         fleet = self._fleet
         first = True
+        parts = b""
         try:
-            async for update in stub.Assignments(pb.AssignmentsRequest(node_id=self._id)):
-                if first:
-                    assert update.full, "the assignments did not begin with a full set"
-                    first = False
-                    fleet.listening += 1
-                assert update.index >= self._index, "a peer went back in time"
-                self._index = update.index
-                self._take(update)
+            while isinstance(down := await call.read(), pb.AttendDown):
+                if down.HasField("acknowledged"):
+                    self._heard(down.acknowledged, address)
+                    self._answered.set()
+                    continue
+                piece = down.piece
+                parts += piece.data
+                if piece.last:
+                    update, parts = pb.AssignmentsUpdate.FromString(parts), b""
+                    if first:
+                        assert update.full, "the assignments did not begin with a full set"
+                        first = False
+                        fleet.listening += 1
+                    assert update.index >= self._index, "a peer went back in time"
+                    self._index = update.index
+                    self._take(update)
+                    del update
+                if piece.mark:
+                    await self._say(call, pb.AttendUp(arrived=piece.mark))
+                del down, piece
         finally:
             fleet.listening -= not first
-        raise ConnectionResetError("the peer ended the assignments")
+        raise ConnectionResetError("the peer ended the stream")
 
     def _take(self, update: pb.AssignmentsUpdate) -> None:
         fleet, known = self._fleet, self._known
@@ -289,9 +315,9 @@ async def run(said: argparse.Namespace) -> None:
             gc.collect()
             gc.freeze()
             gc.set_threshold(700, 10, 1_000_000)
-        for node in nodes:
-            if node.done():
-                node.result()
+        if broken := [node for node in nodes if node.done()]:
+            traceback.print_exception(broken[0].exception())
+            os._exit(1)  # whoever reads stdin in a thread would be waited for otherwise
         print(json.dumps(fleet.told()), flush=True)
     for node in nodes:
         node.cancel()

@@ -116,8 +116,12 @@ class FakePeer(agent_pb2_grpc.AgentsServicer):
         self.register_requests: list[agent_pb2.RegisterRequest] = []
         self.heartbeats = 0
         self.heartbeat_ms = 100
-        self.beat_streams = 0
-        self.knows_beat_streams = True
+        self.attended = 0
+        """Streams for both; the others are of assignments alone."""
+        self.knows_attending = True
+        self.piece_bytes = 100
+        self.arrived: list[int] = []
+        """Marks that came back."""
         self.silent = False
         self.refuse = False
         self.busy = 0
@@ -306,14 +310,44 @@ class FakePeer(agent_pb2_grpc.AgentsServicer):
         await self._check(context)
         return await self._beat(request, context)
 
-    async def Heartbeats(self, requests: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+    async def Attend(self, requests: Any, context: Any) -> None:  # noqa: N802
         await self._check(context)
-        if not self.knows_beat_streams:
+        if not self.knows_attending:
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
-        self.beat_streams += 1
-        async for request in requests:
-            await self._check(context)
-            yield await self._beat(request, context)
+        self.attended += 1
+        writing = asyncio.Lock()
+
+        async def tell() -> None:
+            sent = 0
+            async for update in self._updates():
+                raw = update.SerializeToString()
+                for start in range(0, len(raw), self.piece_bytes):
+                    data = raw[start : start + self.piece_bytes]
+                    last = start + self.piece_bytes >= len(raw)
+                    sent += len(data)
+                    piece = agent_pb2.AssignmentsPiece(data=data, last=last, mark=sent)
+                    async with writing:
+                        await context.write(agent_pb2.AttendDown(piece=piece))
+
+        async def hear() -> None:
+            async for up in requests:
+                await self._check(context)
+                if up.HasField("arrived"):
+                    self.arrived.append(up.arrived)
+                    continue
+                async with writing:  # for a refusal, too
+                    answer = await self._beat(up.heartbeat, context)
+                    await context.write(agent_pb2.AttendDown(acknowledged=answer))
+
+        tasks = [asyncio.ensure_future(hear()), asyncio.ensure_future(tell())]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _beat(self, request: Any, context: Any) -> Any:
         if self.busy:
@@ -327,6 +361,10 @@ class FakePeer(agent_pb2_grpc.AgentsServicer):
 
     async def Assignments(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
         await self._check(context)
+        async for update in self._updates():
+            yield update
+
+    async def _updates(self) -> AsyncIterator[agent_pb2.AssignmentsUpdate]:
         queue: asyncio.Queue[agent_pb2.AssignmentsUpdate | None] = asyncio.Queue()
         self._deltas.add(queue)
         self.streams += 1

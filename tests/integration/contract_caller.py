@@ -83,11 +83,13 @@ async def play_agent(stub: Any, logs_stub: Any, node: str) -> tuple[Any, Any]:
     )  # fmt: skip
     assert registered is not None, CODES
     await call(stub, "Heartbeat", agent.HeartbeatRequest(node_id=node, sequence=1))
-    beats = stub.Heartbeats()
-    with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # a follower may refuse before it hears
-        await beats.write(agent.HeartbeatRequest(node_id=node, sequence=2))
-    await first("Heartbeats", beats)
-    beats.cancel()
+    beat = agent.HeartbeatRequest(node_id=node, sequence=2)
+    for name, up in (("Heartbeats", beat), ("Attend", agent.AttendUp(heartbeat=beat))):
+        beats = getattr(stub, name)()
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # a follower may refuse too early
+            await beats.write(up)
+        await first(name, beats)
+        beats.cancel()
     stream = stub.Assignments(agent.AssignmentsRequest(node_id=node))
     full = await first("Assignments", stream)
     assert full is not None and full.full, CODES

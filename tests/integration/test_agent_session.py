@@ -185,25 +185,47 @@ async def test_a_leader_with_too_much_to_do_is_asked_again_and_not_left(peers: l
     peers[0].busy = 5
     await until(lambda: peers[0].heartbeats > beats, "the heartbeat that was refused")
     assert peers[0].busy == 0
-    assert [one.streams for one in peers] == sessions
+    assert [one.attended for one in peers] == [sessions[0] + 5, 0, 0]
 
 
-async def test_heartbeats_take_one_stream_where_the_leader_is_reached(peers: list[FakePeer], agent: Stack) -> None:
-    await until(lambda: peers[0].beat_streams and peers[0].heartbeats > 5, "heartbeats")
-    assert peers[0].beat_streams == 1
-    assert peers[0].streams == 1
-
-
-async def test_a_peer_that_does_not_know_streams_of_heartbeats_gets_them_one_by_one(
+async def test_heartbeats_and_assignments_take_one_stream_where_the_leader_is_reached(
     peers: list[FakePeer], agent: Stack
 ) -> None:
-    await until(lambda: peers[0].beat_streams, "the session")
+    key = key_of()
+    peers[0].assign(assignment_of(key, fake_task(LONG="x" * 1000)))
+    await peers[0].wait_state(key, AllocState.RUNNING)
+    await until(lambda: peers[0].heartbeats > 5, "heartbeats")
+    assert (peers[0].attended, peers[0].streams) == (1, 1)
+    assert peers[0].arrived == sorted(peers[0].arrived), "marks are said back in the order in which they came"
+    assert len(peers[0].arrived) > 10
+
+
+async def test_a_peer_that_does_not_know_that_stream_is_served_by_two_calls(
+    peers: list[FakePeer], agent: Stack
+) -> None:
+    await until(lambda: peers[0].attended and peers[0].heartbeats, "the session")
     for one in peers:
-        one.knows_beat_streams = False
+        one.knows_attending = False
+    streams, reconnects = peers[0].streams, agent.metrics.reconnects._value.get()
     peers[0].busy = 1  # ends the stream, not the session
-    beats = peers[0].heartbeats
-    await until(lambda: peers[0].heartbeats > beats + 3, "heartbeats one by one")
-    assert peers[0].streams == 1
+    await until(lambda: peers[0].streams > streams, "the stream of assignments alone")
+    beats, key = peers[0].heartbeats, key_of()
+    peers[0].assign(assignment_of(key, fake_task()))
+    await peers[0].wait_state(key, AllocState.RUNNING)
+    peers[0].busy = 3  # costs neither the session nor that stream
+    await until(lambda: not peers[0].busy and peers[0].heartbeats > beats + 3, "heartbeats one by one")
+    assert (peers[0].attended, peers[0].streams) == (1, streams + 1)
+    assert agent.metrics.reconnects._value.get() == reconnects
+
+
+async def test_a_follower_that_comes_to_lead_gets_the_one_stream(peers: list[FakePeer], agent: Stack) -> None:
+    for one in peers:
+        one.leader_address = "127.0.0.1:1"
+        one.end_streams()
+    await until(lambda: any(one.heartbeats and not one.attended for one in peers), "a session through a follower")
+    for one in peers:
+        one.leader_address = one.address
+    await until(lambda: any(one.attended for one in peers if one.address == agent.session.connected_to), "the stream")
 
 
 async def test_a_node_that_was_forgotten_registers_again(peers: list[FakePeer], agent: Stack) -> None:

@@ -58,6 +58,7 @@ REASONS: dict[str, set[str]] = {
     "PlanJob": {"INVALID"},
     "WhatIf": {"INVALID"},
     # A stream of heartbeats that ends before the first one asked for nothing.
+    "Attend": {"OK", "NO_LEADER", "NOT_LEADER"},
     "Heartbeats": {"OK", "NO_LEADER", "NOT_LEADER"},
     # Passed on to the peer that led a moment ago; the agent tries the next one.
     "Assignments": {"NO_LEADER", "NOT_LEADER", "UNKNOWN_OUTCOME", "UNCONNECTED", "INVALID", "NOT_FOUND"},

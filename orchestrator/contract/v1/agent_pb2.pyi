@@ -65,6 +65,32 @@ class HeartbeatResponse(_message.Message):
     peers: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, sequence: _Optional[int] = ..., leader: _Optional[_Union[LeaderHint, _Mapping]] = ..., register_again: _Optional[bool] = ..., peers: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class AttendUp(_message.Message):
+    __slots__ = ("heartbeat", "arrived")
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    ARRIVED_FIELD_NUMBER: _ClassVar[int]
+    heartbeat: HeartbeatRequest
+    arrived: int
+    def __init__(self, heartbeat: _Optional[_Union[HeartbeatRequest, _Mapping]] = ..., arrived: _Optional[int] = ...) -> None: ...
+
+class AttendDown(_message.Message):
+    __slots__ = ("acknowledged", "piece")
+    ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
+    PIECE_FIELD_NUMBER: _ClassVar[int]
+    acknowledged: HeartbeatResponse
+    piece: AssignmentsPiece
+    def __init__(self, acknowledged: _Optional[_Union[HeartbeatResponse, _Mapping]] = ..., piece: _Optional[_Union[AssignmentsPiece, _Mapping]] = ...) -> None: ...
+
+class AssignmentsPiece(_message.Message):
+    __slots__ = ("data", "last", "mark")
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    MARK_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    last: bool
+    mark: int
+    def __init__(self, data: _Optional[bytes] = ..., last: _Optional[bool] = ..., mark: _Optional[int] = ...) -> None: ...
+
 class AssignmentsRequest(_message.Message):
     __slots__ = ("node_id",)
     NODE_ID_FIELD_NUMBER: _ClassVar[int]

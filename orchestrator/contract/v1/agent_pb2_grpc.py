@@ -40,13 +40,13 @@ class AgentsStub:
                 request_serializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.RegisterRequest.SerializeToString,
                 response_deserializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.RegisterResponse.FromString,
                 _registered_method=True)
+        self.Attend = channel.stream_stream(
+                '/orchestrator.contract.v1.Agents/Attend',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.AttendUp.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.AttendDown.FromString,
+                _registered_method=True)
         self.Heartbeat = channel.unary_unary(
                 '/orchestrator.contract.v1.Agents/Heartbeat',
-                request_serializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.HeartbeatRequest.SerializeToString,
-                response_deserializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.HeartbeatResponse.FromString,
-                _registered_method=True)
-        self.Heartbeats = channel.stream_stream(
-                '/orchestrator.contract.v1.Agents/Heartbeats',
                 request_serializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.HeartbeatRequest.SerializeToString,
                 response_deserializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.HeartbeatResponse.FromString,
                 _registered_method=True)
@@ -54,6 +54,11 @@ class AgentsStub:
                 '/orchestrator.contract.v1.Agents/Assignments',
                 request_serializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.AssignmentsRequest.SerializeToString,
                 response_deserializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.AssignmentsUpdate.FromString,
+                _registered_method=True)
+        self.Heartbeats = channel.stream_stream(
+                '/orchestrator.contract.v1.Agents/Heartbeats',
+                request_serializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.HeartbeatRequest.SerializeToString,
+                response_deserializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.HeartbeatResponse.FromString,
                 _registered_method=True)
         self.ReportStatuses = channel.unary_unary(
                 '/orchestrator.contract.v1.Agents/ReportStatuses',
@@ -96,21 +101,29 @@ class AgentsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Heartbeat(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+    def Attend(self, request_iterator, context):
+        """An agent's one stream to the leader, which alone takes it: heartbeats, one answer to each, and the assignments of the
+        node that the first heartbeat names (first a full set at an index, then deltas). It ends when that peer stops leading.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Heartbeats(self, request_iterator, context):
-        """The same, one answer to each, at a third of the price of single calls. Only the leader takes it.
+    def Heartbeat(self, request, context):
+        """The same by two calls, at a higher price: through a peer that does not lead, or to one that is older than Attend.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Assignments(self, request, context):
-        """First a full set at an index, then deltas. The stream ends when the serving peer stops leading.
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Heartbeats(self, request_iterator, context):
+        """Heartbeats on a stream of their own, as agents older than Attend send them to the leader.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -165,13 +178,13 @@ def add_AgentsServicer_to_server(servicer, server):
                     request_deserializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.RegisterRequest.FromString,
                     response_serializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.RegisterResponse.SerializeToString,
             ),
+            'Attend': grpc.stream_stream_rpc_method_handler(
+                    servicer.Attend,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.AttendUp.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.AttendDown.SerializeToString,
+            ),
             'Heartbeat': grpc.unary_unary_rpc_method_handler(
                     servicer.Heartbeat,
-                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.HeartbeatRequest.FromString,
-                    response_serializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.HeartbeatResponse.SerializeToString,
-            ),
-            'Heartbeats': grpc.stream_stream_rpc_method_handler(
-                    servicer.Heartbeats,
                     request_deserializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.HeartbeatRequest.FromString,
                     response_serializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.HeartbeatResponse.SerializeToString,
             ),
@@ -179,6 +192,11 @@ def add_AgentsServicer_to_server(servicer, server):
                     servicer.Assignments,
                     request_deserializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.AssignmentsRequest.FromString,
                     response_serializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.AssignmentsUpdate.SerializeToString,
+            ),
+            'Heartbeats': grpc.stream_stream_rpc_method_handler(
+                    servicer.Heartbeats,
+                    request_deserializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.HeartbeatRequest.FromString,
+                    response_serializer=orchestrator_dot_contract_dot_v1_dot_agent__pb2.HeartbeatResponse.SerializeToString,
             ),
             'ReportStatuses': grpc.unary_unary_rpc_method_handler(
                     servicer.ReportStatuses,
@@ -249,6 +267,33 @@ class Agents:
             _registered_method=True)
 
     @staticmethod
+    def Attend(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/orchestrator.contract.v1.Agents/Attend',
+            orchestrator_dot_contract_dot_v1_dot_agent__pb2.AttendUp.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_agent__pb2.AttendDown.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Heartbeat(request,
             target,
             options=(),
@@ -263,33 +308,6 @@ class Agents:
             request,
             target,
             '/orchestrator.contract.v1.Agents/Heartbeat',
-            orchestrator_dot_contract_dot_v1_dot_agent__pb2.HeartbeatRequest.SerializeToString,
-            orchestrator_dot_contract_dot_v1_dot_agent__pb2.HeartbeatResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def Heartbeats(request_iterator,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.stream_stream(
-            request_iterator,
-            target,
-            '/orchestrator.contract.v1.Agents/Heartbeats',
             orchestrator_dot_contract_dot_v1_dot_agent__pb2.HeartbeatRequest.SerializeToString,
             orchestrator_dot_contract_dot_v1_dot_agent__pb2.HeartbeatResponse.FromString,
             options,
@@ -319,6 +337,33 @@ class Agents:
             '/orchestrator.contract.v1.Agents/Assignments',
             orchestrator_dot_contract_dot_v1_dot_agent__pb2.AssignmentsRequest.SerializeToString,
             orchestrator_dot_contract_dot_v1_dot_agent__pb2.AssignmentsUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Heartbeats(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/orchestrator.contract.v1.Agents/Heartbeats',
+            orchestrator_dot_contract_dot_v1_dot_agent__pb2.HeartbeatRequest.SerializeToString,
+            orchestrator_dot_contract_dot_v1_dot_agent__pb2.HeartbeatResponse.FromString,
             options,
             channel_credentials,
             insecure,

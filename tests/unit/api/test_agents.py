@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.api import agents
+from orchestrator.api import agents, attendance
 from orchestrator.contract import codec
 from orchestrator.contract.errors import InvalidError, NoLeaderError, NotFoundError, NotLeaderError, PermissionError_
 from orchestrator.contract.model import Assignment
@@ -216,8 +216,10 @@ async def test_thousands_of_streams_are_not_woken_in_one_turn(api: Api, monkeypa
     monkeypatch.setattr(agents, "AT_ONCE", 2)
     streams = api.agents._streams
     slots = range(5)
-    opened = [streams.open(slot) for slot in slots]
-    events = [subscription.__enter__() for subscription in opened]
+    events = [attendance.Woken() for _ in slots]
+    opened = [streams.open(slot, event) for slot, event in zip(slots, events, strict=True)]
+    for subscription in opened:
+        subscription.__enter__()
     streams._look()  # the first look finds a state that it has not seen
     woken = [sum(event.is_set() for event in events)]
     for _ in range(3):
@@ -283,7 +285,7 @@ async def test_an_assignment_is_written_whole(api: Api) -> None:
 async def test_a_full_set_longer_than_a_slice_is_whole_though_the_state_moves_on(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agents, "SLICE", 3)
+    monkeypatch.setattr(attendance, "PART", 3)
     await api.register("a")
     await api.submit("web", count=20)
     assert await api.place() == 20
