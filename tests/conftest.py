@@ -6,10 +6,13 @@ takes a third of a second.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
+from orchestrator.contract.log_lines import leave_libraries_alone
 from tests.effort import FAST
 
 settings.register_profile("raftsman", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -25,6 +28,13 @@ structlog.configure(
         structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
     ]
 )
+
+
+@pytest.fixture(autouse=True)
+def _libraries_left_alone() -> Iterator[None]:
+    """A command that ran within a test no longer writes what libraries say, into what the next one reads."""
+    yield
+    leave_libraries_alone()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

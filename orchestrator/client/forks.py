@@ -1,9 +1,11 @@
-"""What a fork leaves of the clients that were open: nothing that works.
+"""What a fork leaves of clients: nothing that works.
 
 gRPC's threads do not go along into a child, and it cannot begin anew there as long as it believes that they run: a call
-would wait for them, whichever client makes it. Without an open client in the parent a child may use its own.
+would wait for them, whichever client makes it. They end some time after the last client was closed, and nobody can know
+when: with a client that was closed just before, one child in three waited in vain. So only where the parent has never
+used one may a child use its own.
 
-Owns: knowing that this process was forked from one whose clients were open. The rule: a child is told so by its first
+Owns: knowing that this process was forked from one that had used a client. The rule: a child is told so by its first
 call, before anybody waits.
 """
 
@@ -15,17 +17,17 @@ import weakref
 from orchestrator.contract.errors import PreconditionError
 
 FORKED = "FORKED"
-"""Reason of what every call raises in a process that was forked from one with an open client."""
+"""Reason of what every call raises in a process that was forked from one that had used a client."""
 
 
 class _Clients:
     def __init__(self) -> None:
         self.connected: weakref.WeakSet[object] = weakref.WeakSet()
-        self.lost = False
+        self.used = self.lost = False
 
     def left_behind(self) -> None:
+        self.lost = self.used
         for owner in list(self.connected):
-            self.lost = True
             keep(owner)
 
 
@@ -42,6 +44,7 @@ def keep(owner: object) -> None:
 
 def connects(owner: object) -> None:
     """``owner`` is about to make connections, until ``ends``, or until nobody has it any more."""
+    _clients.used = True
     _clients.connected.add(owner)
 
 
@@ -58,7 +61,7 @@ def require_none_lost() -> None:
 
 def lost() -> PreconditionError:
     return PreconditionError(
-        "this process was forked from one whose client was open, and gRPC does not outlive that: close clients before "
-        "a fork, or start processes otherwise (multiprocessing.get_context('spawn'))",
+        "this process was forked from one that had used a client, and gRPC does not outlive that: fork before the "
+        "first client is used, or start processes otherwise (multiprocessing.get_context('spawn'))",
         reason=FORKED,
     )

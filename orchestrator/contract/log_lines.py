@@ -33,6 +33,12 @@ def json_lines(level: str, *more: Processor) -> None:
     logging.getLogger().addHandler(_LIBRARIES)
 
 
+def leave_libraries_alone() -> None:
+    """Again: for a program in which a process of ours ran, and has ended."""
+    logging.captureWarnings(False)
+    logging.getLogger().removeHandler(_LIBRARIES)
+
+
 class _Libraries(logging.Handler):
     """What asyncio, uvicorn and others tell ``logging``."""
 

@@ -103,6 +103,26 @@ class Engine:
         )
         _raise_for_stream(text, f"import of {image}")
 
+    async def build_image(self, base: str, files: Mapping[str, bytes], image: str) -> None:
+        """``base`` with ``files`` (path from the root: content) added, under the name ``image``."""
+        buffer = io.BytesIO()
+        # The marker keeps the folder from being absent where no files are given.
+        rooted = {f"root/{path}": content for path, content in {"etc/raftsman-example": b"", **files}.items()}
+        with tarfile.open(fileobj=buffer, mode="w") as tar:
+            for path, content in {"Dockerfile": f"FROM {base}\nCOPY root /\n".encode(), **rooted}.items():
+                info = tarfile.TarInfo(path)
+                info.size, info.mode = len(content), 0o644
+                tar.addfile(info, io.BytesIO(content))
+        text = await self._text(
+            "POST",
+            "/build",
+            params={"t": image, "rm": "1"},
+            content=buffer.getvalue(),
+            headers={"content-type": "application/x-tar"},
+            timeout=httpx.Timeout(120.0),
+        )
+        _raise_for_stream(text, f"build of {image}")
+
     async def containers(self, labels: Mapping[str, str]) -> list[Container]:
         """Every container, running or not, that carries all ``labels``."""
         rows = await self._call("GET", "/containers/json", params={"all": "1", "filters": _filters(labels)})
