@@ -19,10 +19,9 @@ from orchestrator.contract.v1 import agent_pb2
 
 MOST_BYTES = 64 * 1024 * 1024
 """Of one update."""
-
-
 STATUS_S = 0.01
 STATUS_TRIES = 50
+"""How often, and how many times, a call that has ended is asked again why."""
 
 
 class TooLargeError(Exception):

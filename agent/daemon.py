@@ -10,10 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
-import logging
 import os
 import socket
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,6 +45,7 @@ from agent.workload.side import WorkloadSide
 from orchestrator.contract.address import split_address
 from orchestrator.contract.channel import TlsFiles
 from orchestrator.contract.errors import RaftsmanError, StartupError
+from orchestrator.contract.log_lines import json_lines
 from orchestrator.contract.loop import run_on_loop
 from orchestrator.contract.model import NodeSpec, Resources, str_map
 from orchestrator.contract.signals import ending_signals
@@ -417,23 +416,6 @@ def _own_address(peers: tuple[str, ...]) -> str:
     return "127.0.0.1"
 
 
-def configure_logging(level: str) -> None:
-    """JSON lines on stderr."""
-    number = logging.getLevelNamesMapping()[level.upper()]
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-
-
 async def serve(settings: AgentSettings) -> None:
     """Run an agent until a signal ends it (``ending_signals``)."""
     agent = Agent(settings)
@@ -520,7 +502,7 @@ def command(config: Path | None, **flags: Any) -> None:
         settings = load(
             {name: value or None if isinstance(value, tuple) else value for name, value in flags.items()}, file=config
         )
-        configure_logging(settings.log_level)
+        json_lines(settings.log_level)
         run(settings)
     except RaftsmanError as error:
         click.echo(f"raftsman agent: {error.message}", err=True)

@@ -22,8 +22,6 @@ from orchestrator.state.state import State
 
 PART = 100
 """Assignments that are written at once: some ten kilobytes, a millisecond."""
-
-
 _NOTHING: Iterator[tuple[pb.AssignmentsUpdate, bool]] = iter(())
 
 

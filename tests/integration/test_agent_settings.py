@@ -19,6 +19,7 @@ from agent.driver import Instance, RunSpec
 from agent.drivers.fake import FakeDriver
 from agent.registry import DriverSettings
 from agent.runspec import NodeFacts
+from orchestrator.contract.log_lines import json_lines
 from orchestrator.contract.model import NodeSpec
 from orchestrator.contract.taints import describe
 from orchestrator.ops import certs
@@ -189,7 +190,7 @@ async def test_a_certificate_of_a_pool_names_the_node_and_is_what_it_calls_with(
 def test_the_level_decides_what_is_logged(level: str, shown: bool, capsys: pytest.CaptureFixture[str]) -> None:
     before = structlog.get_config()
     try:
-        daemon.configure_logging(load({"peers": "a:1", "data": "/d", "insecure": True, "log_level": level}).log_level)
+        json_lines(load({"peers": "a:1", "data": "/d", "insecure": True, "log_level": level}).log_level)
         structlog.get_logger().debug("fine_print")
         structlog.get_logger().warning("told")
     finally:

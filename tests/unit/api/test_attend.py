@@ -168,10 +168,8 @@ async def test_who_takes_nothing_is_cut_off_and_who_has_nothing_to_take_is_not(
             await agent.next()
 
 
-async def test_a_set_of_many_parts_is_whole_though_the_state_moves_on(
-    api: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(attendance, "PART", 3)
+async def within_a_set(api: Api) -> Agent:
+    """Of 20 wide assignments the agent has had the first part, and not the last."""
     await api.register("a")
     await api.submit("web", count=20, task=WIDE)
     assert await api.place() == 20
@@ -179,6 +177,14 @@ async def test_a_set_of_many_parts_is_whole_though_the_state_moves_on(
     agent.beat()
     while len(agent.unread) < LEAST // 2:
         await agent.next()
+    return agent
+
+
+async def test_a_set_of_many_parts_is_whole_though_the_state_moves_on(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attendance, "PART", 3)
+    agent = await within_a_set(api)
     await api.writes.stop_job(control_pb2.StopJobRequest(job={"name": "web"}), call())
     full = await agent.update()
     assert [one.key.id.ordinal for one in full.assignments] == list(range(20))
@@ -191,13 +197,7 @@ async def test_an_update_ends_though_the_rows_of_its_last_part_are_gone(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attendance, "PART", 10)
-    await api.register("a")
-    await api.submit("web", count=20, task=WIDE)
-    assert await api.place() == 20
-    agent = Agent(api)
-    agent.beat()
-    while len(agent.unread) < LEAST // 2:
-        await agent.next()
+    agent = await within_a_set(api)
     api.state.table.create_index[10:20] += 1_000_000  # rows that others have taken
     assert [one.key.id.ordinal for one in (await agent.update()).assignments] == list(range(10))
 
