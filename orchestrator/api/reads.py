@@ -168,10 +168,7 @@ class Reads:
         row = _row(state, wanted, request.attempt)
         previous = request.previous
         if previous and int(state.table.restarts[row]) == 0:
-            attempt = int(state.table.attempt[row])
-            if attempt <= 1:
-                raise NotFoundError(f"{wanted} has no previous run: it was neither restarted nor placed again")
-            row, previous = _row(state, wanted, attempt - 1), False
+            row, previous = _row_before(state, wanted, row, named=request.attempt > 0), False
         node = state.node_at[int(state.table.node[row])]
         return LogTarget(
             node_id=node.spec.id,
@@ -400,6 +397,18 @@ def _row(state: State, wanted: AllocationId, attempt: int) -> int:
     if gone := nowhere(job.spec, (wanted.group, str(wanted.ordinal))):
         raise NotFoundError(gone)
     raise NotFoundError(f"{wanted} was never placed: `raftsman why {wanted.job}` says what it waits for")
+
+
+def _row_before(state: State, wanted: AllocationId, row: int, *, named: bool) -> int:
+    """Of the attempt before that of ``row``. ``named``: an attempt was asked for; otherwise of what came before the one
+    that counts: also a successor that has failed, or was taken back, while the older one runs on."""
+    attempt = int(state.table.attempt[row])
+    behind = -1 if named else int(state.table.prev[row])
+    if behind >= 0:
+        return behind
+    if attempt <= 1:
+        raise NotFoundError(f"{wanted} has no previous run: it was neither restarted nor placed again")
+    return _row(state, wanted, attempt - 1)
 
 
 def _rows(state: State, *, namespace: str, job: str, node_id: str, live_only: bool) -> Rows:

@@ -7,7 +7,7 @@ import contextlib
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from orchestrator.cli.following import follow as run_followed
 from orchestrator.cli.log_merge import PATIENCE_S, Line, lines, merged
 from orchestrator.cli.log_tasks import Tasks
 from orchestrator.cli.session import STALE_AFTER_S, Session, colors_allowed, common
-from orchestrator.cli.views import newest
+from orchestrator.cli.views import is_live, newest
 from orchestrator.contract.errors import InvalidError, NotFoundError, PreconditionError, RaftsmanError
 from orchestrator.contract.model import AllocState, Desired
 from orchestrator.contract.place import nowhere, split_place
@@ -235,11 +235,12 @@ async def _sources(
         session.warn(f"showing {MOST_AT_ONCE} of {len(chosen)} logs; name a group or an instance for others")
         chosen = chosen[:MOST_AT_ONCE]
     several_tasks = len({(one.id, one.task) for one in chosen}) > len({one.id for one in chosen})
+    several = len({(one.id, one.task) for one in chosen}) > 1
     width = max(len(_label(one.id, one.task, several_tasks)) for one in chosen)
     colored = sys.stdout.isatty() and colors_allowed(session.no_color)
 
     def prefix(number: int, label: str) -> bytes:
-        if len(chosen) == 1:
+        if not several:
             return b""
         text = f"{label.ljust(width)} | "
         return (click.style(text, fg=COLORS[number % len(COLORS)]) if colored else text).encode()
@@ -257,32 +258,43 @@ async def _of_instance(
     attempts of then are to be shown."""
     attempts = {one.attempt: one for one in everything if one.id == now.id}
     shown = attempts.get(wanted.attempt, now)
-    if wanted.previous and not now.restarts:
-        shown = attempts.get(now.attempt - 1, now)
-    runs: dict[str, list[_Run]] = {}
-    for one in [*_earlier(now, everything, wanted), shown]:
-        for name in await tasks.of(one):
-            runs.setdefault(name, []).append((one.attempt, one.restarts))
+    if wanted.previous and not shown.restarts:
+        shown = attempts.get(shown.attempt - 1, shown) if wanted.attempt else _before(now, attempts.values())
+    others = _others(now, everything, wanted)
     found = []
-    for name, of in runs.items():
-        gone = shown is now and of[-1][0] != now.attempt
-        attempt = of[-1][0] if gone else 0
-        found.append(_Source(now.id, name, b"", of[-1], tuple(of[:-1]), attempt))
+    # What a rollout began and gave up is newer than what runs on, and has ended: read beside it, in the order of time.
+    for of in (
+        [*(one for one in others if one.attempt < now.attempt), shown],
+        [one for one in others if one.attempt > now.attempt],
+    ):
+        runs: dict[str, list[_Run]] = {}
+        for one in of:
+            for name in await tasks.of(one):
+                runs.setdefault(name, []).append((one.attempt, one.restarts))
+        for name, its in runs.items():
+            gone = shown is now and its[-1][0] != now.attempt
+            found.append(_Source(now.id, name, b"", its[-1], tuple(its[:-1]), its[-1][0] if gone else 0))
     return found
 
 
-def _earlier(now: Allocation, everything: tuple[Allocation, ...], wanted: _Wanted) -> list[Allocation]:
-    """Attempts before the newest that are to be shown: all, or those that still ran at the time that was said."""
+def _before(now: Allocation, attempts: Iterable[Allocation]) -> Allocation:
+    """The attempt before ``now``, as the API has it: the newest other one, and first of those that live."""
+    others = [one for one in attempts if one.attempt != now.attempt]
+    return max(others, key=lambda one: (is_live(one), one.attempt), default=now)
+
+
+def _others(now: Allocation, everything: tuple[Allocation, ...], wanted: _Wanted) -> list[Allocation]:
+    """Other attempts that are to be shown, by number: all, or those that still ran at the time that was said."""
     if wanted.attempt or wanted.previous or not wanted.earlier_too:
         return []
-    before = [
+    others = [
         one
         for one in everything
         if one.id == now.id
-        and one.attempt < now.attempt
-        and (wanted.all_attempts or one.modify_time_ms >= wanted.since_ms)
+        and one.attempt != now.attempt
+        and (wanted.all_attempts or is_live(one) or one.modify_time_ms >= wanted.since_ms)
     ]
-    return sorted(before, key=lambda one: one.attempt)
+    return sorted(others, key=lambda one: one.attempt)
 
 
 def _label(where: AllocationId, task: str, several_tasks: bool) -> str:

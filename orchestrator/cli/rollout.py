@@ -240,8 +240,9 @@ class Rollout:
         """Whether some instance waits for a node; those that failed to start wait for their next try."""
         if not judgement.pending:
             return False
-        placed = self._client.list_allocations(job=self._spec.name, namespace=self._spec.namespace)
-        return judgement.pending > sum(one.state is AllocState.FAILED for one in newest(placed.allocations))
+        placed = newest(self._client.list_allocations(job=self._spec.name, namespace=self._spec.namespace).allocations)
+        tried = [one for one in placed if one.state is AllocState.FAILED and one.job_version == self._version]
+        return judgement.pending > len(tried)
 
     def _show_failures(self, allocations: list[Allocation], judgement: Judgement, *, quiet: bool = False) -> None:
         if not quiet:

@@ -18,6 +18,7 @@ from orchestrator.client.sessions import Forward, Session, open_session, send_tr
 from orchestrator.contract import answers, codec, model
 from orchestrator.contract.errors import InvalidError, NotFoundError, PreconditionError, RaftsmanError
 from orchestrator.contract.place import nowhere, split_place
+from orchestrator.contract.transitions import TERMINAL
 from orchestrator.contract.tree import Copied, Target
 from orchestrator.contract.v1 import session_pb2 as pb
 
@@ -26,8 +27,8 @@ OUTPUT_MAX = 16 * 1024 * 1024
 
 class Hands:
     """A part of ``client.aio.Client``. ``where``: an allocation (``web/api/0``), its id, or a job (``web``,
-    ``web/api``), of which the first running instance is meant, a ready one if
-    there is one. ``task``: where there are several; "" = the first."""
+    ``web/api``), of which the first running instance is meant, a ready one if there is one. Where two attempts of an
+    allocation run, the newer one is meant. ``task``: where there are several; "" = the first."""
 
     _endpoints: Endpoints
     namespace: str
@@ -235,7 +236,7 @@ class Hands:
         listed = (await self._call(calls.list_allocations(space, job, "", False, False))).allocations
         newest: dict[model.AllocationId, model.Allocation] = {}
         for one in listed:
-            if _matches(one.id, rest) and (one.id not in newest or newest[one.id].attempt < one.attempt):
+            if _matches(one.id, rest) and (one.id not in newest or _counts(newest[one.id]) < _counts(one)):
                 newest[one.id] = one
         found = [newest[id_] for id_ in sorted(newest)]
         if not found:
@@ -251,6 +252,12 @@ class Hands:
             raise PreconditionError(f"nothing of {where} runs: {standing}", reason="NOT_RUNNING")
         up.sort(key=lambda one: not one.ready)  # stable: the first of those that are ready
         return up or found
+
+
+def _counts(one: model.Allocation) -> tuple[bool, bool, int]:
+    """Of two attempts the greater is meant. In a rollout the older one runs while its successor starts, and goes on
+    where that has failed."""
+    return one.state is model.AllocState.RUNNING, one.state not in TERMINAL, one.attempt
 
 
 def _matches(id_: model.AllocationId, rest: tuple[str, ...]) -> bool:

@@ -167,6 +167,23 @@ async def test_previous_logs_are_of_the_run_before_or_of_the_attempt_before(api:
     assert (await api.reads.log_target(pb.LogsRequest(id=which), call())).key.attempt == 2
 
 
+async def test_previous_logs_of_what_outlived_its_successor_are_the_successors(api: Api) -> None:
+    """They were those of the attempt before both, or it was said that there were none."""
+    first, second = await placed(api)
+    for one in (first, second):
+        await api.report("node-1", {"id": one.id, "job_uid": one.job_uid, "attempt": 1}, RUNNING)
+    await api.submit("web", count=2, task={"env": {"VERSION": "2"}}, group={"update": {"max_surge": 1}})
+    assert await api.place() == 1
+    which = {"job": "web", "group": "main"}
+    asked = pb.LogsRequest(id=which, previous=True)
+    assert (await api.reads.log_target(asked, call())).key.attempt == 1
+    await api.report("node-1", {"id": first.id, "job_uid": first.job_uid, "attempt": 2}, FAILED)
+    assert (await api.reads.log_target(pb.LogsRequest(id=which), call())).key.attempt == 1
+    assert (await api.reads.log_target(asked, call())).key.attempt == 2
+    with pytest.raises(NotFoundError, match="no previous run"):
+        await api.reads.log_target(pb.LogsRequest(id=which, previous=True, attempt=1), call())
+
+
 async def test_a_version_that_waits_for_its_promotion_is_told_from_the_one_that_is_held_to(api: Api) -> None:
     api.state.feature_level = HIGHEST
     await placed(api)

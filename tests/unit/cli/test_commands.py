@@ -310,6 +310,25 @@ def test_run_says_why_there_is_no_room_and_exits_with_three(cli: Cli, world: Wor
     assert "to change it: a larger node" in err
 
 
+@pytest.mark.parametrize(("version", "exit_code"), [(0, 3), (1, 5)])
+def test_what_an_older_version_failed_of_is_no_reason_why_this_one_waits(
+    cli: Cli, world: World, job_file: str, version: int, exit_code: int
+) -> None:
+    """It gave the reason of a failure that the new version had mended, and not what that waited for."""
+    finish(
+        world,
+        "pending",
+        [replace(allocation(state=AllocState.FAILED, reason="denied"), job_version=version)],
+        pending=1,
+    )
+    world.explanation = answers.Explanation(
+        groups=(answers.GroupExplanation(group="main", pending=1, summary="variable pw missing"),)
+    )
+    code, _, err = cli("run", job_file, "--timeout", "300ms")
+    last = err.partition("after 0 s")[2]
+    assert (code, "variable pw missing" in last, "denied" in last) == (exit_code, version == 0, version == 1)
+
+
 def test_run_says_what_it_waits_for_each_reason_once(cli: Cli, world: World, job_file: str) -> None:
     finish(world, "pending", [allocation(state=AllocState.BACKOFF, reason="no such image: ngnix")], starting=1)
     code, _, err = cli("run", job_file, "--timeout", "4s")

@@ -210,6 +210,30 @@ def test_logs_go_back_through_earlier_attempts(cli: Cli, running: World) -> None
     assert cli("logs", "web", "--since", "1970-01-01T00:00:01.800+00:00")[1] == "second\nthird\n"
 
 
+def test_logs_of_what_a_rollout_gave_up_are_there_beside_those_of_what_runs_on(cli: Cli, running: World) -> None:
+    """An attempt that is newer than the one that runs was left out by ``--all``, ``--since`` and ``--previous``."""
+    running.allocations = [placed(0, 1, ended_ms=1_500), placed(0, 2), placed(0, 3, ended_ms=3_500)]
+    running.timed_logs = {
+        ("web/main/0", 1): [(1_000, b"first\n")],
+        ("web/main/0", 0): [(2_000, b"runs\n"), (4_000, b"on\n")],
+        ("web/main/0", 3): [(3_000, b"given up\n")],
+    }
+    assert cli("logs", "web")[1] == "runs\non\n"
+    assert cli("logs", "web", "--all")[1] == "first\nruns\ngiven up\non\n"
+    assert cli("logs", "web", "--since", "1970-01-01T00:00:01.800+00:00")[1] == "runs\ngiven up\non\n"
+    assert cli("logs", "web", "--since", "1970-01-01T00:00:03.800+00:00")[1] == "on\n"
+
+
+def test_previous_logs_are_of_the_tasks_of_what_a_rollout_gave_up(cli: Cli, renamed: World) -> None:
+    renamed.allocations = [
+        replace(placed(0, 1), job_version=1),
+        replace(placed(0, 2, ended_ms=2_500), job_version=2),
+    ]
+    renamed.task_logs, renamed.previous_logs = {}, {"web/main/0": b"given up\n"}
+    assert cli("logs", "web", "--previous", "--task", "z")[:2] == (0, "given up\n")
+    assert "has no task 'y' (it has: x, z)" in cli("logs", "web", "--previous", "--task", "y")[2]
+
+
 def test_logs_until_a_time_end_there_whatever_the_attempt(cli: Cli, running: World) -> None:
     running.allocations = [placed(0, 1, ended_ms=2_000), placed(0, 2), placed(1, 1)]
     running.timed_logs = {

@@ -7,12 +7,14 @@ import inspect
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from orchestrator.client import aio, sync
 from orchestrator.contract import model
 from orchestrator.contract.errors import InvalidError, NotFoundError, PreconditionError, RaftsmanError
+from orchestrator.contract.model import AllocState
 from orchestrator.contract.v1.session_pb2 import SessionOpen
 from tests.unit.client.fake import FakePeer, World
 
@@ -64,6 +66,19 @@ def test_a_command_is_talked_to(client: sync.Client, peer: FakePeer) -> None:
     assert isinstance(asked, SessionOpen)
     assert (list(asked.exec.command), asked.exec.tty, asked.exec.stdin, asked.task) == (["cat"], True, True, "main")
     assert (asked.exec.size.rows, asked.exec.size.columns) == (24, 80)
+
+
+@pytest.mark.parametrize(
+    ("successor", "meant"), [(AllocState.STARTING, 3), (AllocState.FAILED, 3), (AllocState.RUNNING, 4)]
+)
+def test_while_a_successor_starts_or_has_failed_the_one_that_runs_is_meant(
+    client: sync.Client, peer: FakePeer, successor: AllocState, meant: int
+) -> None:
+    """Nothing ran, it said, in every rollout that brings successors first."""
+    (running,) = peer.world.allocations
+    peer.world.allocations = [running, replace(running, attempt=4, state=successor)]
+    assert client.find_running("web/0")[1] == meant
+    assert client.find_running("web", running=False)[1] == meant
 
 
 def test_one_thread_reads_while_another_one_sends(client: sync.Client) -> None:
