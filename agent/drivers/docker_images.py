@@ -3,7 +3,8 @@
 Owns: pull policies, digests, credentials, progress, the bound on silence. Leaves to others: which digest all
 instances of a version run (``agent.pins``). The rules: a pull may take as long as it likes and only silence ends it
 (the operator says how long a silence); who waits for an image that is being fetched waits for that pull, and those
-who want to know at the same time whether one is here ask once; a password is in a request's header and nowhere else.
+who want to know at the same time whether one is here, or what it is at its registry, ask once; a password is in a
+request's header and nowhere else.
 
 Credentials are the job's own, else what this node's Docker configuration says (``~/.docker/config.json`` or
 ``DOCKER_CONFIG``: logins and credential helpers), read anew for every pull.
@@ -16,7 +17,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import docker
 import docker.auth
@@ -31,6 +32,7 @@ from orchestrator.contract.model import ContainerSpec, PullPolicy
 
 ASK_S = 30.0
 REPORT_S = 1.0
+K = TypeVar("K")
 T = TypeVar("T")
 Call = Callable[[Callable[[docker.APIClient], T]], Awaitable[T]]
 _REFUSED = ("unauthorized", "denied", "authentication required", "no basic auth", "forbidden")
@@ -61,6 +63,42 @@ class _Pull:
             self.stream.close()
 
 
+class _Shared(Generic[K, T]):
+    """Answers that many want at once, as the hundred instances of a job do: an engine or a registry is not asked a
+    hundred times. Whoever comes while a question is on its way shares the next one, so no answer is older than what its
+    asker knew."""
+
+    def __init__(self) -> None:
+        self._asked: dict[K, asyncio.Task[T]] = {}  # and not answered yet
+        self._to_ask: dict[K, asyncio.Task[T]] = {}  # and not asked yet
+
+    async def __call__(self, about: K, call: Call[T], question: Callable[[docker.APIClient], T]) -> T:
+        asking = self._to_ask.get(about)
+        if asking is None:
+            asking = asyncio.get_running_loop().create_task(self._ask(about, call, question))
+            self._to_ask[about] = asking
+            asking.add_done_callback(lambda task: task.cancelled() or task.exception())  # all may have given up
+        return await asyncio.shield(asking)
+
+    async def _ask(self, about: K, call: Call[T], question: Callable[[docker.APIClient], T]) -> T:
+        before = self._asked.get(about)
+        if before is not None:
+            await asyncio.wait({before})
+        this = self._asked[about] = self._to_ask[about]
+
+        def ask(api: docker.APIClient) -> T:
+            self._to_ask.pop(about, None)  # it may have waited for its turn until now; who comes later is too late
+            return question(api)
+
+        try:
+            return await call(ask)
+        finally:
+            if self._to_ask.get(about) is this:  # it could not be asked at all
+                del self._to_ask[about]
+            if self._asked.get(about) is this:
+                del self._asked[about]
+
+
 class Images:
     """``call`` runs short blocking work in a thread, ``slow`` what may take long; ``silence_s``: see above."""
 
@@ -69,8 +107,8 @@ class Images:
         self._slow = slow
         self._silence_s = silence_s
         self._pulls: dict[str, _Pull] = {}
-        self._looking: dict[str, asyncio.Task[dict[str, Any] | None]] = {}  # by image: asked, and not answered yet
-        self._to_look: dict[str, asyncio.Task[dict[str, Any] | None]] = {}  # by image: not asked yet
+        self._looks: _Shared[str, dict[str, Any] | None] = _Shared()
+        self._asks: _Shared[tuple[str, Login | None], str] = _Shared()
 
     async def resolve(self, spec: RunSpec) -> str | None:
         """The digest of the task's image by its pull policy; "" where there is none that says the same elsewhere, None
@@ -87,8 +125,7 @@ class Images:
                 raise _not_here(image)
         login = spec.login
         try:
-            digest: str = await self._slow(lambda api: _ask_registry(api, image, login))
-            return digest
+            return await self._asks((image, login), self._slow, lambda api: _ask_registry(api, image, login))
         except docker.errors.APIError as error:
             text = _why(error)
             if policy is PullPolicy.ALWAYS or _is(text, _REFUSED):
@@ -109,35 +146,8 @@ class Images:
             await self._call(lambda api: _name(api, spec.task.image, image))
 
     async def _here(self, image: str) -> dict[str, Any] | None:
-        """What the engine says of an image now, None where it does not have it.
-
-        A hundred instances of a job ask the same at once. Whoever comes while a question is on its way shares the next
-        one, so no answer is older than what its asker knew.
-        """
-        asking = self._to_look.get(image)
-        if asking is None:
-            asking = self._to_look[image] = asyncio.get_running_loop().create_task(self._look(image))
-            asking.add_done_callback(lambda task: task.cancelled() or task.exception())  # all may have given up
-        return await asyncio.shield(asking)
-
-    async def _look(self, image: str) -> dict[str, Any] | None:
-        before = self._looking.get(image)
-        if before is not None:
-            await asyncio.wait({before})
-        this = self._looking[image] = self._to_look[image]
-
-        def ask(api: docker.APIClient) -> dict[str, Any] | None:
-            self._to_look.pop(image, None)  # it may have waited for its turn until now; who comes later is too late
-            return _inspect(api, image)
-
-        try:
-            found: dict[str, Any] | None = await self._call(ask)
-            return found
-        finally:
-            if self._to_look.get(image) is this:  # the engine could not be asked at all
-                del self._to_look[image]
-            if self._looking.get(image) is this:
-                del self._looking[image]
+        """What the engine says of an image now, None where it does not have it."""
+        return await self._looks(image, self._call, lambda api: _inspect(api, image))
 
     async def _pulled(self, image: str, spec: RunSpec) -> bool:
         """Wait for a pull of the image, or do one. False: look again, somebody else's had other credentials."""

@@ -12,9 +12,9 @@ import docker.errors
 import pytest
 import requests
 
-from agent.driver import DriverUnavailableError, Instance, InstanceState, RunId, RunSpec, StartError
+from agent.driver import DriverUnavailableError, Instance, InstanceState, Login, RunId, RunSpec, StartError
 from agent.drivers import docker as docker_driver
-from agent.drivers import docker_start
+from agent.drivers import docker_images, docker_start
 from agent.drivers.docker import DockerDriver
 from agent.drivers.docker_arguments import Engine as Engines
 from agent.drivers.docker_arguments import labels
@@ -72,6 +72,29 @@ async def test_a_hundred_instances_ask_for_their_image_once() -> None:
     assert await asyncio.gather(*asking) == 100 * ["sha256:1"]
     assert engine.asked == ["x:1"]
     assert await images.resolve(spec_of()) == "sha256:2"  # nothing is remembered
+
+
+async def test_a_hundred_instances_ask_a_registry_once_for_each_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each asked by itself, and registries count who asks too often."""
+    asked: list[Login | None] = []
+
+    def ask(_api: object, image: str, login: Login | None) -> str:
+        asked.append(login)
+        return f"sha256:{len(asked)}"
+
+    monkeypatch.setattr(docker_images, "_ask_registry", ask)
+    engine = Engine()
+    images = Images(engine.call, engine.call, silence_s=1.0)
+    joe = Login(username="joe", password="secret")
+    asking = [
+        asyncio.ensure_future(images.resolve(replace(spec_of(ordinal), login=joe if ordinal % 2 else None)))
+        for ordinal in range(100)
+    ]
+    await settled()
+    engine.let.set()
+    assert await asyncio.gather(*asking) == 50 * ["sha256:1", "sha256:2"]
+    assert asked == [None, joe]
+    assert await images.resolve(spec_of()) == "sha256:3"  # nothing is remembered
 
 
 async def test_who_asks_after_an_image_came_does_not_hear_that_it_is_not_there() -> None:
