@@ -247,9 +247,10 @@ def _move(look: Looking, group: Group, rollout: Rollout, moves: Moves, note: Gro
         asked = ask_successors(look, group.number, group.fallen, first, room, moves)
     stray = _go_back(look, group, [row for row in first if row not in asked][may_take - len(asked) :], asked, moves)
     note.missing += len(stray)
-    stuck = not group.elders and look.now_ms - rollout.progress_ms >= STUCK_MS
-    if group.old and group.unavailable and asked and not stuck:
-        moves.wake(rollout.progress_ms + STUCK_MS)
+    stuck_at_ms = rollout.progress_ms + STUCK_MS
+    stuck = not group.elders and look.now_ms >= stuck_at_ms
+    if asked and group.unavailable and look.now_ms < stuck_at_ms:
+        moves.wake(stuck_at_ms)
     note.missing += len(asked)
     if not group.unavailable or held:
         return

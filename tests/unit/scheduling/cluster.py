@@ -184,7 +184,10 @@ class Cluster:
 
     def view(self, shuffle: Any = None) -> ClusterView:
         """``shuffle``: a ``random.Random``; the mappings then have another order, which must not matter."""
-        rows = sorted(self.rows, key=lambda row: (row["job"], row["group"], row["ordinal"], row["attempt"]))
+        live = {id(row): row["state"] <= AllocState.STOPPING for row in self.rows}  # what lives counts, as in the table
+        rows = sorted(
+            self.rows, key=lambda row: (row["job"], row["group"], row["ordinal"], live[id(row)], row["attempt"])
+        )
 
         def order(items: list[Any]) -> list[Any]:
             mixed = list(items)
