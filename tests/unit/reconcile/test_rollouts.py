@@ -29,6 +29,7 @@ from orchestrator.reconcile.rounds import reconcile
 from orchestrator.reconcile.work import GroupWork, Work
 from orchestrator.state.commands import Action
 from orchestrator.state.failures import STEADY_MS
+from orchestrator.state.features import SURGING_DRAINS
 from tests.unit.scheduling.cluster import Cluster, group_spec
 
 NOW = 1_000_000
@@ -93,7 +94,8 @@ class Rolling(Cluster):
     def last(self, ordinal: int) -> dict[str, Any]:
         """The last attempt of an instance of the first group."""
         return max(
-            (row for row in self.rows if row["group"] == 0 and row["ordinal"] == ordinal), key=lambda row: row["attempt"]
+            (row for row in self.rows if row["group"] == 0 and row["ordinal"] == ordinal),
+            key=lambda row: row["attempt"],
         )
 
     def first(self, ordinal: int) -> dict[str, Any]:
@@ -110,13 +112,13 @@ def rolling(policy: UpdateSpec | None, *story: str, newest: int = 2, **more: Any
 def stopped(work: Work, cluster: Cluster) -> list[tuple[int, int]]:
     """(ordinal, attempt) of those that are told to stop for the rollout, by ordinal."""
     columns, actions = cluster.view().allocations, work.actions
-    found = [
-        (int(columns.ordinal[at]), int(columns.attempt[at]))
-        for at, action, reason in zip(
-            actions.positions.tolist(), actions.actions.tolist(), actions.reasons.tolist(), strict=True
-        )
-        if action == Action.REPLACE and actions.texts[reason] == REPLACED
-    ]
+    found = []
+    for at, action, reason in zip(
+        actions.positions.tolist(), actions.actions.tolist(), actions.reasons.tolist(), strict=True
+    ):
+        if actions.texts[reason] == REPLACED:
+            assert action == Action.REPLACE, "it is judged again at commit"
+            found.append((int(columns.ordinal[at]), int(columns.attempt[at])))
     return sorted(found)
 
 
@@ -181,6 +183,15 @@ def test_a_successor_is_the_next_attempt_beside_the_others_of_its_group() -> Non
     assert (note_of(work).missing, note_of(work).outdated, note_of(work).halted) == (2, 3, "")
 
 
+def test_the_nodes_of_its_own_group_are_what_a_successor_hears_of() -> None:
+    side = group_spec("side", count=2, update=update(2, 0))
+    cluster = rolling(update(1, 0), "2 sick", "2 sick", more_groups=(side,))
+    for ordinal in range(2):
+        cluster.alloc(cluster.jobs[0], cluster.nodes[2 + ordinal], ordinal, group=1, version=1)
+    (ask,) = cluster.round().asks
+    assert (ask.group, sorted(ask.peers.tolist()), ask.last_node) == (1, [2, 3], 3)
+
+
 def test_those_that_avoid_no_node_and_each_that_avoids_one_are_asked_for_apart() -> None:
     cluster = rolling(update(4, 0), "1", "1 + 2 unstarted", "1 + 2 unstarted", "1 sick", "1 + 2 gone")
     cluster.last(2)["node"] = 3
@@ -222,6 +233,23 @@ def test_a_successor_that_ended_at_an_older_version_says_nothing_of_the_newest()
     work = rolling(update(1, 0), "1 + 2 failed", "1", newest=3).round()
     assert asked(work) == [(3, 0, 3)]
     assert work.verdicts == ()
+
+
+def test_what_became_of_another_job_says_nothing_of_this_one() -> None:
+    """Its rows are behind those of the rollout, where a look before the first one ends."""
+    cluster = rolling(update(2, 0), "1", "1")
+    other = cluster.job("other")
+    cluster.alloc(other, cluster.nodes[0], state=AllocState.FAILED)
+    assert asked(cluster.round())[:2] == [(2, 0, 2), (2, 1, 2)]
+    assert note_of(cluster.round()).outdated == 2
+
+
+def test_what_is_outdated_is_counted_of_the_group_alone_and_of_what_lives() -> None:
+    cluster = rolling(update(1, 0), "1", "1 gone", "2", more_groups=(group_spec("side", count=2),))
+    for ordinal in range(2):
+        cluster.alloc(cluster.jobs[0], cluster.nodes[0], ordinal, group=1, version=1)
+    work = cluster.round()
+    assert [work.groups[(0, place)].outdated for place in (0, 1)] == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -325,9 +353,55 @@ def test_who_is_ready_elsewhere_and_unready_by_itself_leaves_no_ready_one_to_be_
     assert step(cluster) == ([0], [])
 
 
+def test_of_a_pair_of_which_none_is_ready_and_of_one_alone_that_is_not_none_counts_as_ready() -> None:
+    assert step(rolling(update(1, 1), "1 sick + 2 sick", "1", "1")) == ([], [])
+    assert step(rolling(update(1, 1), "1 sick + 2 sick", "1", "1 sick")) == ([], [2]), "that costs nobody anything"
+    assert step(rolling(update(1, 1), "1 + 2 sick", "1", "1")) == ([], [1])
+    assert step(rolling(update(1, 1), "2 sick", "1", "1")) == ([1], [])
+
+
+def test_where_nobody_is_asked_for_or_may_be_missing_no_room_is_waited_for() -> None:
+    for policy, story in (
+        (update(1, 1), ("2 starting", "2 starting", "1")),
+        (update(1, 0), ("1", "1")),
+        (update(0, 1), ("1", "1")),
+    ):
+        assert rolling(policy, *story, progress_ms=NOW).round().wake_at_ms is None, story
+    assert rolling(update(1, 1), "1", "1", progress_ms=NOW).round().wake_at_ms == NOW + STUCK_MS
+
+
+def test_who_gets_a_successor_is_on_the_way_until_there_is_no_room_for_it() -> None:
+    sick = ("1 sick",) * 4
+    assert step(rolling(update(1, 1), *sick, progress_ms=NOW)) == ([0], [1])
+    assert step(rolling(update(1, 1), *sick)) == ([0], [0, 1])
+
+
 def test_without_a_policy_it_is_one_at_a_time_and_stopped_first() -> None:
     assert step(rolling(None, "1", "1", "1")) == ([], [0])
     assert step(rolling(None, "2 starting", "1", "1")) == ([], [])
+
+
+def test_a_drains_successors_are_among_those_that_may_surge() -> None:
+    cluster = rolling(update(1, 0), "2", "1", "1")
+    cluster.feature_level = SURGING_DRAINS
+    assert asked(cluster.round()) == [(2, 1, 2)]
+    cluster.change(cluster.nodes[0], cordoned=True, draining=True)
+    assert asked(cluster.round()) == [(2, 0, 2)]
+
+
+def test_a_drain_of_a_job_without_a_budget_holds_up_nothing() -> None:
+    cluster = rolling(update(0, 2), "1", "1", "1", "1")
+    cluster.change(cluster.nodes[2], cordoned=True, draining=True)
+    assert step(cluster) == ([], [0])
+
+
+def test_a_gang_is_not_rolled_out_by_it() -> None:
+    gang = group_spec("ring", count=2, gang=GangSpec(), update=update(1, 1))
+    cluster = rolling(update(), "2", more_groups=(gang,))
+    for ordinal in range(2):
+        cluster.alloc(cluster.jobs[0], cluster.nodes[ordinal], ordinal, group=1, version=1)
+    work = cluster.round()
+    assert (work.asks, work.actions.actions.tolist()) == ((), [Action.STOP, Action.STOP])
 
 
 @pytest.mark.parametrize(("waited_ms", "expected"), [(STUCK_MS - 1, ([0], [1, 2])), (STUCK_MS, ([0], [0, 1]))])
@@ -370,6 +444,19 @@ def test_what_the_count_leaves_out_plays_no_part() -> None:
     assert step(cluster)[1] == []
 
 
+def test_two_attempts_of_an_instance_beyond_the_count_have_a_successor_as_any_others() -> None:
+    """The commit counts them: a plan was made and refused in each round until they had stopped."""
+    cluster = rolling(update(1, 0), "1", "1", "1 + 2 starting", count=2)
+    assert step(cluster) == ([], [])
+    cluster.last(2)["state"] = AllocState.STOPPED
+    assert step(cluster) == ([0], [])
+
+
+def test_what_failed_beyond_the_count_fails_nothing() -> None:
+    assert verdict(rolling(update(), "2", "2", "2 failed", count=2)) == (True, "")
+    assert verdict(rolling(update(), "2", "2 sick", "2 failed", count=2)) is None
+
+
 def test_what_is_kept_on_a_lost_node_is_not_replaced_and_not_ready() -> None:
     cluster = rolling(update(0, 2), "1 lost", "1", "1", "1")
     cluster.change(cluster.nodes[3], status=NodeStatus.LOST)
@@ -382,6 +469,21 @@ def test_a_budget_that_a_drain_needs_leaves_nothing_for_a_rollout_to_stop() -> N
         cluster = rolling(policy, "1", "1", "1", "1", disruption=Disruption(max_unavailable=1), progress_ms=NOW)
         cluster.change(cluster.nodes[2], cordoned=draining, draining=draining)
         assert step(cluster) == ([0], [] if draining else [1, 2])
+
+
+def test_a_drain_of_one_group_holds_up_no_other() -> None:
+    cluster = rolling(
+        update(0, 1), "1", disruption=Disruption(max_unavailable=1), more_groups=(group_spec("side"), group_spec("z"))
+    )
+    for place in (1, 2):
+        cluster.alloc(cluster.jobs[0], cluster.nodes[place], group=place, version=1)
+    cluster.change(cluster.nodes[1], cordoned=True, draining=True)
+    columns, replaced = cluster.view().allocations, cluster.round().actions
+    found = [
+        (int(columns.group[at]), replaced.texts[reason])
+        for at, reason in zip(replaced.positions.tolist(), replaced.reasons.tolist(), strict=True)
+    ]
+    assert found == [(0, REPLACED), (1, "its node is being drained"), (2, REPLACED)]
 
 
 def test_nobody_gives_way_for_what_cannot_be_placed() -> None:
@@ -423,9 +525,10 @@ def test_a_rollout_that_is_over_is_not_looked_at() -> None:
 
 
 def test_a_stopped_job_is_not_rolled_out() -> None:
-    cluster = rolling(update(1, 1), "1", "2 gone")
+    cluster = rolling(update(1, 1), "1", "2 failed")
     cluster.change(cluster.jobs[0], stopped=True)
     work = cluster.round()
+    assert len(work.actions) == 1, "it is stopped"
     assert (asked(work), stopped(work, cluster), work.verdicts) == ([], [], ())
 
 
@@ -458,6 +561,11 @@ def test_canaries_that_fit_into_the_surge_come_beside_and_nobody_goes() -> None:
     assert step(cluster) == ([], [0, 1])
 
 
+def test_a_canary_for_which_there_is_a_successor_is_not_one_more_that_is_stopped() -> None:
+    policy = update(1, 2, canaries=2)
+    assert step(rolling(policy, *("1",) * 5, promoted=False, progress_ms=NOW)) == ([0], [1])
+
+
 def test_canaries_that_do_not_fit_into_the_surge_replace_what_runs() -> None:
     policy = update(1, 1, canaries=2)
     assert step(rolling(policy, "1 + 2", "1", "1", promoted=False)) == ([], [0, 1])
@@ -480,6 +588,23 @@ def test_what_is_held_gets_canaries_and_no_more() -> None:
     assert step(held(update(2, 0, canaries=2), "1 + 2", "1", "1")) == ([1], [])
 
 
+def test_a_group_that_has_no_canaries_waits_for_those_of_others() -> None:
+    side = group_spec("side", update=update(0, 1, canaries=1))
+    for before in (0, 1):
+        cluster = rolling(None, "1", "1", more_groups=(side,), promoted=False, base_version=before)
+        cluster.alloc(cluster.jobs[0], cluster.nodes[0], group=1, version=1)
+        columns = cluster.view().allocations
+        found = cluster.round().actions.positions.tolist()
+        assert [int(columns.group[at]) for at in found] == [1], before
+
+
+def test_canaries_of_which_fewer_are_left_than_were_asked_for_come_beside_where_those_do() -> None:
+    """Scaled down to two since: all of the two that are left may surge."""
+    for before in (0, 1):
+        cluster = rolling(update(2, 1, canaries=3), "1 + 2", "1", promoted=False, base_version=before)
+        assert step(cluster) == ([1], []), before
+
+
 def test_what_is_of_a_third_version_becomes_a_canary_first_and_else_goes_back() -> None:
     """Version 2 was another one's canary; version 3 waits now."""
     cluster = held(update(1, 0, canaries=1), "1", "1", "2", newest=3)
@@ -491,6 +616,15 @@ def test_what_is_of_a_third_version_becomes_a_canary_first_and_else_goes_back() 
     back = next(ask for ask in work.asks if ask.job.version == 1)
     assert back.at == 0
     assert note_of(work).missing == 2
+
+
+def test_nobody_goes_back_to_what_cannot_be_placed() -> None:
+    cluster = held(update(2, 0, canaries=1), "3", "1", "2", newest=3)
+    assert asked(cluster.round()) == [(1, 2, 2)]
+    job = cluster.jobs[0]
+    main = group_spec(count=3, update=cluster.policy, variables={"TOKEN": "api-token"})
+    cluster.change(job, specs=((1, replace(job.spec, groups=(main,))), *job.specs[1:]))
+    assert asked(cluster.round()) == []
 
 
 def test_what_goes_back_waits_until_the_surge_has_room() -> None:
@@ -505,11 +639,41 @@ def test_a_successor_back_at_the_version_before_follows_one_that_ended_there() -
     policy = update(1, 0, canaries=1)
     cluster = held(policy, "3", "1", "2 + 1 failed", newest=3)
     assert asked(cluster.round()) == [], "it failed for good"
+    cluster = held(policy, "1", "1", "2 + 1 failed", newest=3)
+    assert asked(cluster.round()) == [(3, 2, 3)]
+    cluster = held(policy, "3", "1", "2 + 3 failed", newest=3)
+    assert asked(cluster.round()) == [(1, 2, 3)]
     cluster = held(policy, "3", "1", "2 + 1 unstarted", newest=3)
     work = cluster.round()
     assert asked(work) == [(1, 2, 3)]
     assert [ask.avoid for ask in work.asks] == [2]
     assert work.verdicts == ()
+
+
+def test_what_ended_at_a_third_version_says_nothing_of_the_version_before() -> None:
+    cluster = held(update(1, 0, canaries=1), "4", "1", "2 + 3 failed", newest=4)
+    assert asked(cluster.round()) == [(1, 2, 3)]
+
+
+def test_how_often_a_start_is_tried_again_is_said_by_the_version_that_is_tried() -> None:
+    cluster = held(update(1, 0, canaries=1), "3", "1", "2 + 1 unstarted", newest=3)
+    job = cluster.jobs[0]
+    (main,) = job.spec.groups
+    never = replace(job.specs[0][1], groups=(replace(main, restart=RestartPolicy(attempts=0)),))
+    cluster.change(job, specs=((1, never), *job.specs[1:]))
+    assert asked(cluster.round()) == []
+    cluster = rolling(update(1, 0), "1 + 2 unstarted")
+    job = cluster.jobs[0]
+    (main,) = job.spec.groups
+    cluster.change(job, spec=replace(job.spec, groups=(replace(main, restart=RestartPolicy(attempts=0)),)))
+    assert verdict(cluster) == (False, "web/main/0 failed: it is failed")
+
+
+def test_what_is_of_a_third_version_goes_also_where_a_group_has_no_canaries() -> None:
+    assert step(held(update(0, 1, canaries=0), "1", "2 sick", "1", newest=3)) == ([], [1])
+    cluster = held(update(0, 1, canaries=0), "1 gone", "2 sick", "1", newest=3)
+    work = cluster.round()
+    assert (asked(work), stopped(work, cluster)) == ([(1, 0, 2)], [(1, 1)])
 
 
 def test_without_a_surge_what_is_of_a_third_version_is_stopped_first() -> None:
@@ -654,9 +818,7 @@ def timed(surge: int = 0, unavailable: int = 1, **more: Any) -> UpdateSpec:
 @pytest.mark.parametrize(("waited_ms", "late"), [(29_999, False), (30_000, True)])
 def test_without_progress_for_so_long_it_has_failed(waited_ms: int, late: bool) -> None:
     cluster = rolling(timed(), "2 sick", "1", progress_ms=NOW - waited_ms)
-    assert verdict(cluster) == (
-        (False, "nothing became ready for 30 s; web/main/0 is not ready") if late else None
-    )
+    assert verdict(cluster) == ((False, "nothing became ready for 30 s; web/main/0 is not ready") if late else None)
     assert cluster.round().wake_at_ms == (None if late else NOW + 1)
 
 
@@ -699,6 +861,36 @@ def test_the_longest_deadline_of_what_is_not_through_counts_and_none_is_the_long
     assert verdict(two(update(), sick=False)) is not None
 
 
+def test_what_is_ready_needs_no_deadline_though_something_older_takes_its_time_to_stop() -> None:
+    """Or a drain's successor its time to be ready: it failed the rollout, and was taken back, with all of it ready."""
+    cluster = rolling(timed(1, 0), "1 leaves + 2", "2")
+    assert (verdict(cluster), cluster.round().wake_at_ms) == (None, None)
+    assert verdict(rolling(timed(1, 0), "2 + 2 sick", "2")) == (True, "")
+
+
+def test_the_earliest_moment_counts() -> None:
+    cluster = rolling(timed(0, 1, min_ready_ms=5_000), "2", "2 sick", progress_ms=NOW - 28_000)
+    cluster.last(0)["modify_time_ms"] = NOW - 4_000
+    assert cluster.round().wake_at_ms == NOW + 1_000
+    cluster.last(0)["modify_time_ms"] = NOW - 1_000
+    assert cluster.round().wake_at_ms == NOW + 2_000
+
+
+def test_what_is_old_is_not_named_and_who_waits_for_room_is_looked_for_in_every_group() -> None:
+    assert verdict(rolling(timed(1, 0), "1 sick", "2 sick")) == (
+        False,
+        "nothing became ready for 30 s; web/main/1 is not ready",
+    )
+    cluster = rolling(timed(1, 0), "2", more_groups=(group_spec("side", update=timed(1, 0)),))
+    row = cluster.alloc(cluster.jobs[0], cluster.nodes[0], group=1, version=1)
+    assert verdict(cluster) == (False, "nothing became ready for 30 s; there is no room for the next")
+    row.update(version=2, health=health.word(1, False))
+    assert verdict(cluster) == (False, "nothing became ready for 30 s; web/side/0 is not ready")
+    cluster = rolling(timed(1, 0), "2", "1")
+    cluster.alloc(cluster.job("other"), cluster.nodes[0], health=health.word(1, False))
+    assert verdict(cluster) == (False, "nothing became ready for 30 s; there is no room for the next")
+
+
 def test_what_waits_for_a_promotion_has_no_deadline() -> None:
     policy = timed(0, 2, canaries=1)
     cluster = rolling(policy, "2", "1", "2 sick", promoted=False)
@@ -717,9 +909,7 @@ def test_what_waits_for_a_promotion_has_no_deadline() -> None:
     ],
     ids=["nothing since", "placed since", "tried again since", "was ready before", "placed with it", "placed after it"],
 )
-def test_a_canary_that_stops_being_ready_or_moves_has_all_of_the_time_anew(
-    what: dict[str, Any], since_ms: int
-) -> None:
+def test_a_canary_that_stops_being_ready_or_moves_has_all_of_the_time_anew(what: dict[str, Any], since_ms: int) -> None:
     policy = update(0, 1, canaries=1, progress_deadline_ms=200_000)
     cluster = rolling(policy, "2 sick", "1", promoted=False)
     cluster.last(0).update(what)
@@ -737,6 +927,28 @@ def test_canaries_that_are_lost_or_drained_now_have_all_of_the_time_from_now_on(
     drained = rolling(policy, "2 lost", "1", promoted=False)
     drained.change(drained.nodes[3], cordoned=True, draining=True)
     assert drained.round().wake_at_ms == NOW + 200_000
+
+
+def test_whatever_else_happened_gives_canaries_no_more_time() -> None:
+    policy = update(0, 2, canaries=2, progress_deadline_ms=200_000)
+    due_ms = LONG_AGO + 200_000
+    for story in (("2", "2 sick", "1"), ("2 sick", "1 sick", "1"), ("2 leaves", "1", "1"), ("2 gone", "1", "1")):
+        cluster = rolling(policy, *story, promoted=False)
+        for row in cluster.rows:
+            if row["version"] == 1 or ("health" not in row and row["desired"] == Desired.RUN):
+                row["modify_time_ms"] = NOW - 3_000
+        assert cluster.round().wake_at_ms == due_ms, story
+    cluster = rolling(policy, "2 lost", "2", "1", promoted=False)
+    cluster.last(0)["state"] = AllocState.STOPPED
+    cluster.change(cluster.nodes[3], status=NodeStatus.LOST, status_time_ms=NOW - 5_000)
+    assert cluster.round().wake_at_ms == due_ms, "it had ended before its node was lost"
+
+
+def test_the_canaries_of_every_group_have_their_time() -> None:
+    policy = update(0, 1, canaries=1, progress_deadline_ms=200_000)
+    cluster = rolling(policy, "2", more_groups=(group_spec("side", update=policy),), promoted=False)
+    cluster.alloc(cluster.jobs[0], cluster.nodes[0], group=1, health=health.word(1, False), modify_time_ms=NOW - 3_000)
+    assert cluster.round().wake_at_ms == NOW + 197_000
 
 
 def test_once_they_are_promoted_only_progress_counts() -> None:

@@ -85,6 +85,7 @@ class Cluster:
     typical: tuple[tuple[Shape, int], ...] = ()
     default_placement: str = ""
     last_attempts: dict[tuple[int, str], list[int]] = field(default_factory=dict)
+    feature_level: int = 0
     time_ms: int = 1_000_000
     index: int = 100
 
@@ -209,6 +210,7 @@ class Cluster:
             variables=frozenset(self.variables),
             typical=self.typical,
             default_placement=self.default_placement,
+            feature_level=self.feature_level,
         )
 
 
