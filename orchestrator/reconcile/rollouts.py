@@ -77,6 +77,10 @@ class Group:
         return self.count - len(self.old) if self.seats < 0 else self.seated
 
     @property
+    def is_through(self) -> bool:
+        return self.fresh >= self.count
+
+    @property
     def on_the_way(self) -> int:
         return self.taken - self.fresh
 
@@ -118,7 +122,8 @@ class Looking:
         self.scene = scene
         self.now_ms = now_ms
         columns, rows = scene.view.allocations, scene.rows
-        self.stays = (columns.desired == Desired.RUN) & (stops == STAYS)
+        self.leaves: BoolArray = stops != STAYS  # with this very round, for another reason
+        self.stays = (columns.desired == Desired.RUN) & ~self.leaves
         self.ready: BoolArray = columns.ready & self.stays & ~rows.node_lost & scene.live
 
     def blocked(self, number: int) -> str:
@@ -132,7 +137,7 @@ class Looking:
         return bool(draining.any())
 
     def at(self, number: int, moves: Moves) -> Group:
-        scene, columns = self.scene, self.scene.view.allocations
+        scene = self.scene
         job, place = scene.groups.jobs[number], scene.groups.places[number]
         spec = job.spec.groups[place]
         update = spec.update or DEFAULT
@@ -146,7 +151,6 @@ class Looking:
         hold = scene.groups.holds[number]
         if hold is not None:
             group.seats = hold.canaries
-        min_ready_ms = update.min_ready_ms
         mine = scene.live & (scene.rows.group == number)
         group.outdated = int((mine & scene.rows.outdated).sum())
         here = slice(scene.bounds[number], scene.bounds[number + 1])
@@ -156,15 +160,15 @@ class Looking:
             scene.instances.beside[here].tolist(),
             strict=True,
         ):
+            both = beside >= 0 and bool(scene.live[beside])
+            group.pairs += both  # also beyond the count: so it is judged at commit
             if ordinal >= group.count:
                 continue
-            both = beside >= 0 and bool(scene.live[beside])
-            group.pairs += both
             group.ready += bool(self.ready[newest]) or (both and bool(self.ready[beside]))
             for row in (newest, beside):
-                if row >= 0 and scene.live[row] and not scene.rows.outdated[row] and self.ready[row]:
-                    settled_ms = int(columns.modify_time_ms[row]) + min_ready_ms
-                    if not min_ready_ms or settled_ms <= self.now_ms:
+                if row >= 0 and not scene.rows.outdated[row] and self.ready[row]:
+                    settled_ms = settles_at(self, row)
+                    if settled_ms <= self.now_ms:
                         group.fresh += 1
                         break
                     moves.wake(settled_ms)
@@ -187,8 +191,6 @@ class Looking:
         """What follows from the end of a row, and from when on."""
         columns, groups = self.scene.view.allocations, self.scene.groups
         number = int(self.scene.rows.group[row])
-        if number == GONE or self.scene.lose[row]:
-            return Fate.AGAIN, 0
         at = np.array([row])
         fate, due = fates(
             Ended(
@@ -220,24 +222,14 @@ class Looking:
 def _move(look: Looking, group: Group, rollout: Rollout, moves: Moves, note: GroupWork, *, held: bool) -> None:
     """``held``: the disruption budget is busy with a drain, so nothing that is ready may be stopped besides."""
     scene = look.scene
-    job, place = scene.groups.jobs[group.number], scene.groups.places[group.number]
-    update = job.spec.groups[place].update or DEFAULT
-    waits_for_promotion = not rollout.promoted
-    wrong = scene.rows.wrong
-    keep = waits_for_promotion and group.surge >= update.canaries
+    keep = not rollout.promoted and group.surge >= group.canaries
     for elder, successor in group.elders:
         leaver = _leaver(look, elder, successor, keep=keep and not _is_stray(look, group, elder))
         if leaver >= 0 and look.stays[leaver]:
             moves.replaced.append(leaver)
-    may_take = update.canaries - group.taken if waits_for_promotion else len(group.old)
-    if group.seats >= 0:
-        may_take = group.seats - group.taken
-    may_take = max(0, may_take)
-    columns = scene.view.allocations
-    first = sorted(
-        group.old,
-        key=lambda row: (group.seats >= 0 and not wrong[row], bool(look.ready[row]), int(columns.ordinal[row])),
-    )
+    may_take = len(group.old) if rollout.promoted else max(0, group.canaries - group.taken)
+    wrong, ordinal = scene.rows.wrong, scene.view.allocations.ordinal
+    first = sorted(group.old, key=lambda row: (not wrong[row], bool(look.ready[row]), int(ordinal[row])))
     width = group.surge + group.unavailable
     asked: list[int] = []
     if look.blocked(group.number):
@@ -247,9 +239,10 @@ def _move(look: Looking, group: Group, rollout: Rollout, moves: Moves, note: Gro
         asked = ask_successors(look, group.number, group.fallen, first, room, moves)
     stray = _go_back(look, group, [row for row in first if row not in asked][may_take - len(asked) :], asked, moves)
     note.missing += len(stray)
-    stuck = not group.elders and look.now_ms - rollout.progress_ms >= STUCK_MS
-    if group.old and group.unavailable and asked and not stuck:
-        moves.wake(rollout.progress_ms + STUCK_MS)
+    stuck_at_ms = rollout.progress_ms + STUCK_MS
+    stuck = not group.elders and look.now_ms >= stuck_at_ms
+    if asked and group.unavailable and look.now_ms < stuck_at_ms:
+        moves.wake(stuck_at_ms)
     note.missing += len(asked)
     if not group.unavailable or held:
         return
@@ -278,28 +271,24 @@ def _go_back(look: Looking, group: Group, old: list[int], asked: list[int], move
     a successor already; returns who gets one besides."""
     scene = look.scene
     base = scene.groups.bases[group.number]
+    if base is None or blocked_by(scene.view, base, scene.groups.places[group.number]):
+        return []
     stray = [row for row in old if _is_stray(look, group, row)]
-    if base is None or not stray:
-        return []
-    if blocked_by(scene.view, base, scene.groups.places[group.number]):
-        return []
     room = group.surge - group.pairs - len(asked)
     return ask_successors(look, group.number, group.fallen, stray, room, moves, before=True)
 
 
 def _leaver(look: Looking, elder: int, successor: int, *, keep: bool) -> int:
     """Which of two that live together goes now, or -1."""
-    outdated, of_base = look.scene.rows.outdated, look.scene.rows.of_base
+    outdated, of_base, wrong = look.scene.rows.outdated, look.scene.rows.of_base, look.scene.rows.wrong
     settled = look.ready[successor] and settles_at(look, successor) <= look.now_ms
     if not outdated[successor]:
         return elder if settled and not keep else -1
     if of_base[successor] and outdated[elder]:
         # Held at that version: two of it are a drain's, what is of a third version goes.
         return elder if settled and not of_base[elder] else -1
-    if of_base[elder]:
-        return successor if look.ready[elder] or not look.ready[successor] else -1
-    if not outdated[elder] and look.stays[elder]:
-        # The version of the successor was taken back.
+    if not wrong[elder]:
+        # The version of the successor was taken back, or is of a third one where the elder's is held.
         return successor if look.ready[elder] or not look.ready[successor] else -1
     return elder if look.ready[successor] else successor  # both are outdated: make room for a third
 
@@ -390,7 +379,7 @@ def _judge(look: Looking, slot: int, rollout: Rollout, seen: list[Group], moves:
     columns = scene.view.allocations
     live = scene.live & (columns.job == slot)
     left = live & (scene.rows.outdated | (scene.rows.group == GONE))
-    done = all(group.fresh >= group.count and not group.elders for group in seen) and not left.any()
+    done = all(group.is_through for group in seen) and not left.any()
     others = live & ~scene.groups.policy[np.maximum(scene.rows.group, 0)] & ~columns.ready
     if done and rollout.promoted and not others.any():
         moves.verdicts.append(RolloutVerdict(uid=job.uid, version=rollout.version, succeeded=True))
@@ -432,8 +421,7 @@ def _counts_from_ms(look: Looking, rollout: Rollout, short: list[Group]) -> int:
             if scene.rows.outdated[row] or look.ready[row]:
                 continue
             made_ms = int(columns.create_time_ms[row])
-            leaves = scene.live[row] and columns.desired[row] == Desired.RUN and not look.stays[row]
-            if leaves or scene.lose[row]:  # with this very round
+            if look.leaves[row] or scene.lose[row]:  # with this very round
                 since_ms = look.now_ms
             elif scene.live[row] and scene.rows.node_lost[row]:  # and kept there
                 since_ms = max(since_ms, scene.view.nodes_by_slot[int(columns.node[row])].status_time_ms)
@@ -448,8 +436,8 @@ def _patience_ms(scene: Scene, seen: list[Group]) -> int:
     """The longest deadline of the groups that are not through; 0: one of them has none."""
     found = []
     for group in seen:
-        if group.fresh >= group.count and not group.elders and not group.outdated:
-            continue
+        if group.is_through:
+            continue  # what is older has only to go
         spec = scene.groups.jobs[group.number].spec.groups[scene.groups.places[group.number]]
         found.append((spec.update or DEFAULT).progress_deadline_ms)
     return 0 if not all(found) else max(found, default=0)

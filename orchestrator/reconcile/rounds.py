@@ -20,7 +20,7 @@ from orchestrator.reconcile.drains import Surging, surge
 from orchestrator.reconcile.gangs import Cause, gang_of
 from orchestrator.reconcile.gaps import find_gaps
 from orchestrator.reconcile.pace import Pace, choose_victim
-from orchestrator.reconcile.rollouts import STUCK_MS, advance
+from orchestrator.reconcile.rollouts import STAYS, STUCK_MS, advance
 from orchestrator.reconcile.table import GONE, BoolArray, Scene, constraints_of, key_of, look
 from orchestrator.reconcile.taints import evictions
 from orchestrator.reconcile.work import Actions, Ask, GroupWork, StopFirst, Work
@@ -47,7 +47,6 @@ REASONS = (
 LOST, STOPPED, SURPLUS, REMOVED, DRAINED, OUTDATED, UNMATCHED, BROKEN, GANG_DRAINED, OVERDUE, SPARE, NO_ROOM = range(
     len(REASONS)
 )
-STAYS = -1
 _GANG_REASONS = {Cause.BROKEN: BROKEN, Cause.OUTDATED: OUTDATED, Cause.DRAINED: GANG_DRAINED}
 
 

@@ -37,7 +37,10 @@ SAME_CONTENT = 10
 (``versions.counted``); before, it was so for the leader alone."""
 TOLD_REBOOTS = 11
 """An event says that a node's machine was started anew (``apply_nodes``)."""
-HIGHEST = TOLD_REBOOTS
+RESIZED_TWINS = 12
+"""What still runs an older version with the content of now is given other sizes in place, too (``resize``), and the
+digests that a version's canaries settled stay when the others become of it (``images``)."""
+HIGHEST = RESIZED_TWINS
 """What this version supports."""
 LIMIT = 1_000_000
 """No level is above; a command that names one is malformed."""

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from orchestrator.contract.model import StrMap
 from orchestrator.state.commands import Outcome, PinAnswer, PinImage
+from orchestrator.state.features import RESIZED_TWINS
 from orchestrator.state.model import ImagePin, Job
 from orchestrator.state.state import State
 
@@ -75,10 +76,14 @@ def kept(job: Job) -> tuple[ImagePin, ...]:
     return tuple(one for one in job.pins if one.version >= oldest or (one.group, one.version) in needed)
 
 
-def carried(pins: tuple[ImagePin, ...], group: str, before: int, after: int) -> tuple[ImagePin, ...]:
-    """With those of a group's version ``before`` also for ``after``, whose instances are partly the same."""
-    more = (replace(one, version=after) for one in pins if one.group == group and one.version == before)
-    return tuple(sorted((*pins, *more), key=_order))
+def carried(pins: tuple[ImagePin, ...], group: str, before: int, after: int, *, level: int) -> tuple[ImagePin, ...]:
+    """With those of a group's version ``before`` also for ``after``, whose instances are partly the same. What is
+    settled for ``after`` already stays, from a feature level on."""
+    settled = {one.image for one in pins if one.group == group and one.version == after}
+    if level < RESIZED_TWINS:
+        settled = set()
+    mine = [one for one in pins if one.group == group and one.version == before and one.image not in settled]
+    return tuple(sorted((*pins, *(replace(one, version=after) for one in mine)), key=_order))
 
 
 def since(job: Job, group: str, version: int) -> int:

@@ -18,11 +18,12 @@ from orchestrator.contract.containers import has_processes, in_place
 from orchestrator.contract.model import Desired, GroupSpec, JobSpec, JobType, NodeStatus
 from orchestrator.state import images
 from orchestrator.state.distinct import distinct
+from orchestrator.state.features import RESIZED_TWINS
 from orchestrator.state.holding import base_spec, is_of_base, place_in
 from orchestrator.state.model import Job
 from orchestrator.state.quota import quota_of
 from orchestrator.state.state import Rows, State
-from orchestrator.state.versions import is_current
+from orchestrator.state.versions import counted, is_current
 
 
 def resize(state: State, before: Job, after: Job) -> Job:
@@ -51,9 +52,11 @@ def resize(state: State, before: Job, after: Job) -> Job:
         need = group.resources
         rows = _with_room(state, rows, need.cpu_millis, need.memory_mib)
         if len(rows):
+            ran = {images.since(before, group.name, version) for version in distinct(state.table.version[rows])}
             state.resize_rows(rows, after.version, place, need.cpu_millis, need.memory_mib)
-            since = before.group_versions[old[0]]
-            after = replace(after, pins=images.carried(after.pins, group.name, since, after.version))
+            for since in sorted(ran, reverse=True):
+                pins = images.carried(after.pins, group.name, since, after.version, level=state.feature_level)
+                after = replace(after, pins=pins)
         moved += len(rows)
     _tell(state, after, moved)
     return after
@@ -92,7 +95,8 @@ def resize_promoted(state: State, job: Job) -> Job:
         if len(rows):
             since = images.since(job, group.name, job.rollout.base_version)
             state.resize_rows(rows, job.version, place, need.cpu_millis, need.memory_mib)
-            pins = images.carried(job.pins, group.name, since, job.group_versions[place])
+            at_version = job.group_versions[place]
+            pins = images.carried(job.pins, group.name, since, at_version, level=state.feature_level)
             job = replace(job, pins=pins)
         moved += len(rows)
     _tell(state, job, moved)
@@ -127,7 +131,7 @@ def may_resize(state: State, spec: JobSpec) -> bool:
 def _candidates(state: State, job: Job, place: int) -> Rows:
     """int32: live rows of the group's present content that are meant to run on a node that is there."""
     rows = _reachable(state, job, job.spec.groups[place])
-    return rows[state.table.version[rows] >= job.group_versions[place]]
+    return rows[counted(job, place, state.table.version[rows], state.feature_level, known_from=RESIZED_TWINS)]
 
 
 def _reachable(state: State, job: Job, group: GroupSpec) -> Rows:

@@ -33,9 +33,12 @@ def current(job: Job, place: int, versions: npt.NDArray[np.int32]) -> Bools:
     return fresh
 
 
-def counted(job: Job, place: int, versions: npt.NDArray[np.int32], level: int) -> Bools:
-    """bool per version: ``is_current``, as far as what is judged at commit knows it at the feature level ``level``."""
-    if level >= SAME_CONTENT:
+def counted(
+    job: Job, place: int, versions: npt.NDArray[np.int32], level: int, *, known_from: int = SAME_CONTENT
+) -> Bools:
+    """bool per version: ``is_current``, as far as what is judged at commit knows it at the feature level ``level``.
+    ``known_from``: the level from which on it knows of older versions with the content of now."""
+    if level >= known_from:
         return current(job, place, versions)
     newer: Bools = versions >= job.group_versions[place]
     return newer

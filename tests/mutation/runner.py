@@ -80,6 +80,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "orchestrator.reconcile.quota": _QUOTA_TESTS,
     "orchestrator.state.holding": _HOLDING_TESTS,
     "orchestrator.reconcile.seats": ("tests/unit/reconcile/test_seats.py", "tests/unit/reconcile/test_rounds.py"),
+    "orchestrator.reconcile.rollouts": ("tests/unit/reconcile/test_rollouts.py", *_ROLLOUT_TESTS),
     "orchestrator.replication.journal": (
         *(f"tests/unit/replication/test_{what}.py" for what in ("journal", "journal_damage", "ahead_of_flush")),
         "tests/properties/test_journal_model.py",
@@ -94,7 +95,6 @@ SAMPLED: dict[str, tuple[str, ...]] = {
     "orchestrator.state.rollouts": (*_HOLDING_TESTS, *_ROLLOUT_TESTS),
     "orchestrator.reconcile.drains": ("tests/unit/reconcile", "tests/properties/test_drains.py"),
     "orchestrator.reconcile.gaps": ("tests/unit/reconcile", "tests/unit/state/test_batch.py"),
-    "orchestrator.reconcile.rollouts": _ROLLOUT_TESTS,
     "orchestrator.scheduling.gang_holds": _GANG_TESTS,
     "orchestrator.scheduling.gangs": _GANG_TESTS,
     "orchestrator.scheduling.neighbours": (*_GANG_TESTS, "tests/unit/scheduling/test_neighbours.py"),

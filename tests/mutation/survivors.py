@@ -312,6 +312,18 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "remains: not is_held_back(job) or job.rollout is None or job.rollout.promoted -> "
         "not is_held_back(job) or job.rollout.promoted": _HAS_ONE,
     },
+    "orchestrator.reconcile.rollouts": {
+        "<module>: 1 -> 2": _NONE,
+        **{f"Group: {change}": _SET_BEFORE for change in ("0 -> 1 (4)", "0 -> 1 (5)")},
+        **{f"Group: {change}": _NONE for change in ("1 -> 2", "1 -> 2 (2)")},
+        "advance: rollout is not None and rollout.status is not RolloutStatus.SUCCEEDED -> "
+        "rollout.status is not RolloutStatus.SUCCEEDED": (
+            "equivalent: a group follows the policy only where its job has a rollout; mypy wants to hear it"
+        ),
+        "Looking.at: True -> False": _LENGTHS.format("instance"),
+        **{f"_leaver: {change}": _NONE for change in ("1 -> 2", "1 -> 2 (2)", "1 -> 2 (3)")},
+        "ask_successors: True -> False": _LENGTHS.format("row"),
+    },
     "orchestrator.reconcile.seats": {
         "_seat: 1 -> 2 (2)": _NONE,
     },

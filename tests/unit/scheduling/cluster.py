@@ -85,6 +85,7 @@ class Cluster:
     typical: tuple[tuple[Shape, int], ...] = ()
     default_placement: str = ""
     last_attempts: dict[tuple[int, str], list[int]] = field(default_factory=dict)
+    feature_level: int = 0
     time_ms: int = 1_000_000
     index: int = 100
 
@@ -184,7 +185,10 @@ class Cluster:
 
     def view(self, shuffle: Any = None) -> ClusterView:
         """``shuffle``: a ``random.Random``; the mappings then have another order, which must not matter."""
-        rows = sorted(self.rows, key=lambda row: (row["job"], row["group"], row["ordinal"], row["attempt"]))
+        live = {id(row): row["state"] <= AllocState.STOPPING for row in self.rows}  # what lives counts, as in the table
+        rows = sorted(
+            self.rows, key=lambda row: (row["job"], row["group"], row["ordinal"], live[id(row)], row["attempt"])
+        )
 
         def order(items: list[Any]) -> list[Any]:
             mixed = list(items)
@@ -206,6 +210,7 @@ class Cluster:
             variables=frozenset(self.variables),
             typical=self.typical,
             default_placement=self.default_placement,
+            feature_level=self.feature_level,
         )
 
 

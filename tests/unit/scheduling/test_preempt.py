@@ -402,6 +402,47 @@ def test_a_system_job_preempts_on_its_own_node_alone() -> None:
     assert stage.evicted() == [f"low/0: {PREEMPTED}logs/main/0 (priority 80)"]
 
 
+def test_a_system_job_that_cannot_be_helped_on_one_node_is_on_the_next() -> None:
+    stage = Stage()
+    for name, priority in (("a", 95), ("b", 20)):
+        stage.cluster.node(name, cpu=1000)
+        stage.running(f"on-{name}", name, priority=priority, cpu=1000)
+    stage.wanted("logs", priority=80, cpu=100, type=JobType.SYSTEM)
+    assert stage.evicted() == [f"on-b/0: {PREEMPTED}logs/main/1 (priority 80)"]
+
+
+def test_what_stops_in_this_round_frees_its_room_once() -> None:
+    """It was no victim besides: what it has does not do, and nobody lower is left."""
+    stage = one_node(1000)
+    done = stage.running("done", "n", priority=20, cpu=500)
+    stage.running("high", "n", priority=95, cpu=500)
+    stage.cluster.change(done, stopped=True)
+    stage.wanted("web", priority=80, cpu=1000)
+    assert stage.evicted() == []
+
+
+def test_what_a_budget_left_for_one_instance_is_gone_for_the_next_on_another_node() -> None:
+    stage = Stage()
+    low = stage.cluster.job("low", group_spec(count=2, cpu=1000), priority=20, disruption=Disruption(max_unavailable=1))
+    for ordinal, name in enumerate(("a", "b")):
+        stage.cluster.alloc(low, stage.cluster.node(name, cpu=1000), ordinal, create_index=1)
+    stage.wanted("web", priority=80, cpu=1000, count=2)
+    assert len(stage.evicted()) == 1
+
+
+def test_a_port_that_is_waited_for_is_waited_for_by_one_alone() -> None:
+    stage = Stage()
+    for name in ("a", "b"):
+        stage.cluster.node(name, cpu=4000)
+        stage.running(f"on-{name}", name, priority=20, cpu=500, ports=(8080,))
+    stage.wanted("one", priority=80, cpu=100, ports=(8080,))
+    stage.wanted("two", priority=70, cpu=100, ports=(8080,))
+    assert sorted(text.partition(" (")[0] for text in stage.evicted()) == [
+        f"on-a/0: {PREEMPTED}one/main/0",
+        f"on-b/0: {PREEMPTED}two/main/0",
+    ]
+
+
 def test_a_gang_is_evicted_whole() -> None:
     stage = Stage()
     for name in ("a", "b"):

@@ -32,11 +32,11 @@ from orchestrator.state.commands import (
     SubmitJobs,
     WriteNamespace,
 )
-from orchestrator.state.features import HELD_VERSIONS
+from orchestrator.state.features import HELD_VERSIONS, HIGHEST, RESIZED_TWINS
 from orchestrator.state.snapshot import capture, restore
 from tests.unit.state.kit import Kit, Placement, group, job, node
 
-DIGEST = f"sha256:{'a' * 64}"
+DIGEST, OTHER = (f"sha256:{digit * 64}" for digit in "ab")
 
 
 def submit(kit: Kit, spec: JobSpec, *, in_place: bool = True) -> None:
@@ -228,8 +228,8 @@ def remembering(update: UpdateSpec | None = None, *, level: int = HELD_VERSIONS)
     return kit
 
 
-def change(kit: Kit, cpu: int, update: UpdateSpec | None = None) -> None:
-    spec = job("web", replace(group(count=2, cpu=cpu), update=update))
+def change(kit: Kit, cpu: int, update: UpdateSpec | None = None, image: str = "nginx") -> None:
+    spec = job("web", replace(group(count=2, cpu=cpu, image=image), update=update))
     one = JobSubmission(spec=spec, uid=f"uid-{kit.state.index}", in_place=True, remember=True)
     kit.ok(SubmitJobs(jobs=(one,)))
 
@@ -328,3 +328,62 @@ def test_nothing_is_resized_before_its_version_is_promoted_and_what_waited_is_th
     assert sorted(sizes(kit)) == [(3, 200), (3, 300), (3, 300)]
     restored = restore(capture(kit.state))
     assert int(restored.ledger.cpu_millis[0]) == 600 and int(restored.ledger.cpu_millis[1]) == 200
+
+
+def pin(kit: Kit, version: int, digest: str) -> None:
+    (uid,) = kit.state.jobs
+    kit.ok(PinImage(job_uid=uid, group="api", version=version, image="nginx", digest=digest))
+
+
+@pytest.mark.parametrize("level", [RESIZED_TWINS - 1, RESIZED_TWINS])
+def test_what_still_runs_an_older_version_with_the_content_of_now_is_resized_too(level: int) -> None:
+    """Version 2 was taken back before anything was replaced: both run version 1, which is what 3 is."""
+    kit = remembering(level=level)
+    pin(kit, 1, DIGEST)
+    change(kit, 400, image="apache")
+    change(kit, 400)
+    assert outdated_now(kit) == 0
+    change(kit, 300)
+    done = level == RESIZED_TWINS
+    assert sizes(kit) == [(4, 300) if done else (1, 400)] * 2
+    assert outdated_now(kit) == (0 if done else 2)
+    assert int(kit.state.ledger.cpu_millis[0]) == (600 if done else 800)
+    if done:
+        kit.observe("web/api/1", AllocState.STOPPED)
+        kit.plan(Placement("web/api/1", "n2"))
+        for ordinal in range(2):
+            assert views.assignment(kit.state, kit.row(f"web/api/{ordinal}")).digests == (("nginx", DIGEST),)
+
+
+def test_of_two_digests_that_go_on_together_the_newer_counts() -> None:
+    kit = remembering(level=RESIZED_TWINS)
+    pin(kit, 1, DIGEST)
+    change(kit, 400, image="apache")
+    change(kit, 400)
+    kit.observe("web/api/1", AllocState.STOPPED)
+    kit.plan(Placement("web/api/1", "n1"))
+    pin(kit, 3, OTHER)
+    change(kit, 300)
+    assert sizes(kit) == [(4, 300)] * 2
+    for ordinal in range(2):
+        assert views.assignment(kit.state, kit.row(f"web/api/{ordinal}")).digests == (("nginx", OTHER),)
+    (found,) = kit.state.jobs.values()
+    assert [one.digest for one in found.pins if one.version == 4] == [OTHER]
+
+
+@pytest.mark.parametrize(("level", "digest"), [(RESIZED_TWINS - 1, DIGEST), (HIGHEST, OTHER)])
+def test_the_digest_that_canaries_settled_stays_when_the_others_become_of_their_version(
+    level: int, digest: str
+) -> None:
+    """It was given up for that of the version before, so a canary was told another one than it runs."""
+    update = UpdateSpec(canaries=1, max_unavailable=1)
+    kit = remembering(update, level=level)
+    pin(kit, 1, DIGEST)
+    change(kit, 300, update)
+    kit.observe("web/api/0", AllocState.STOPPED)
+    kit.plan(Placement("web/api/0", "n1"))
+    pin(kit, 2, OTHER)
+    kit.ok(SteerRollout(namespace="default", name="web", action=RolloutAction.PROMOTE))
+    assert sorted(sizes(kit)) == [(2, 300)] * 2
+    for ordinal in range(2):
+        assert dict(views.assignment(kit.state, kit.row(f"web/api/{ordinal}")).digests) == {"nginx": digest}
