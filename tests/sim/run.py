@@ -56,6 +56,7 @@ class Outcome:
     starts: int
     lossy_cuts: int  # power cuts that lost something
     wipes: int
+    states: int
     hashes: int
     commands: int
     allocations_started: int
@@ -274,7 +275,7 @@ class _Run:
             holes=dict(world.holes.counts), steps=dict(world.steps_struck), faults=dict(self.faults.done),
             acknowledged=self.clients.acknowledged, reads=self.clients.reads, unknown=self.clients.unknown,
             elections=len(witness.leaders), snapshots=0, starts=sum(peer.starts for peer in world.peers.values()),
-            lossy_cuts=world.lossy_cuts, wipes=self.faults.wipes, hashes=witness.hashed,
+            lossy_cuts=world.lossy_cuts, wipes=self.faults.wipes, states=witness.compared, hashes=witness.hashed,
             commands=len(witness.applied), allocations_started=self.floor.starts,
             ticks=len(witness.ticks.runs), ticks_skipped=witness.ticks.skipped, virtual_s=world.seconds,
             wall_s=wall_s,
