@@ -186,11 +186,17 @@ class _Run:
             settled = [row for row in live if row.desired is Desired.RUN and row.state is AllocState.RUNNING]
             ended = [row for row in newest.values() if row.state is AllocState.COMPLETE]
             missing = 0 if len(settled) == wanted else wanted - len(settled) - len(ended)
+            wrong = f"job {job.spec.name} wants {wanted}, has {len(settled)} running of {len(live)} live"
+            if len(live) != len(settled):
+                return wrong
+            old = any(row.job_version < job.group_versions[0] for row in settled)
+            if missing <= 0 and not old:
+                continue
             given_up = _given_up(state, job)
-            if len(live) != len(settled) or (missing > 0 and missing > given_up):
-                return f"job {job.spec.name} wants {wanted}, has {len(settled)} running of {len(live)} live"
+            if missing > 0 and missing > given_up:
+                return wrong
             # What fails for good halts the rollout, so that the rest of the old version stays.
-            if not given_up and any(row.job_version < job.group_versions[0] for row in settled):
+            if not given_up and old:
                 return f"job {job.spec.name} runs an old version"
         really = sorted((slot, node, attempt) for slot, runs in self.floor.running().items() for node, attempt in runs)
         believed = sorted(
