@@ -17,6 +17,8 @@ import numpy.typing as npt
 
 BLOCK_ROWS = 65_536
 _NARROW = ((0xFF, np.dtype("<u1")), (0xFFFF, np.dtype("<u2")), (0xFFFF_FFFF, np.dtype("<u4")))
+_FEW_ROWS = 256
+"""Up to so many are copied as they are: to look for the smallest and the largest takes longer than it could save."""
 _TOUCHED_BYTES = 1 << 20
 
 Block = tuple[int, "npt.NDArray[Any] | None"]
@@ -91,6 +93,8 @@ class Packed:
 
 
 def _pack(part: npt.NDArray[Any], room: Room) -> Block:
+    if len(part) <= _FEW_ROWS:
+        return 0, part.copy()
     low, high = int(part.min()), int(part.max())
     if low == high:
         return low, None

@@ -11,6 +11,7 @@ The one rule: equal seeds give equal disks.
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import random
 from collections.abc import Callable
@@ -18,6 +19,12 @@ from pathlib import Path
 
 StepAction = Callable[[float], object]
 """Does the given part (0 to 1, 1 is all) of a changing call."""
+
+
+@functools.cache
+def _directory(path: Path) -> str:
+    """Of a file; there are few of them, and each is asked about for every flush of a name."""
+    return str(path.parent)
 
 
 class PowerCutError(BaseException):
@@ -214,9 +221,10 @@ class SimDisk:
     def fsync_dir(self, directory: Path) -> None:
         def sync(part: float) -> None:
             if part == 1:
-                for path in [path for path in self._durable if path.parent == directory]:
+                name = str(directory)
+                for path in [path for path in self._durable if _directory(path) == name]:
                     del self._durable[path]
-                self._durable.update({path: inode for path, inode in self._seen.items() if path.parent == directory})
+                self._durable.update({path: inode for path, inode in self._seen.items() if _directory(path) == name})
 
         self.step("fsync_dir", sync)
 

@@ -40,21 +40,21 @@ class Trap:
 
 
 class _AreaFile:
-    def __init__(self, disk: FaultyDisk, path: Path, file: DiskFile) -> None:
+    def __init__(self, disk: FaultyDisk, area: str, file: DiskFile) -> None:
         self._disk = disk
-        self._path = path
+        self._area = area
         self._file = file
 
     def write(self, offset: int, data: bytes) -> None:
-        self._disk.touch(self._path)
+        self._disk.area = self._area
         self._file.write(offset, data)
 
     def truncate(self, size: int) -> None:
-        self._disk.touch(self._path)
+        self._disk.area = self._area
         self._file.truncate(size)
 
     def fdatasync(self) -> None:
-        self._disk.touch(self._path)
+        self._disk.area = self._area
         self._file.fdatasync()
 
     def close(self) -> None:
@@ -71,15 +71,15 @@ class FaultyDisk(SimDisk):
         self.flushed: Callable[[str], None] = lambda _step: None
         self.struck: dict[str, int] = {}  # step -> faults that struck there
         self.lossy = 0  # power cuts that found something unflushed
-        self._area = ""
+        self.area = ""  # what is being worked on
 
     def touch(self, path: Path) -> None:
         directory = path if path.suffix == "" else path.parent
         # Each epoch's journal is a directory of its own; what is above them is the data directory.
-        self._area = directory.name.partition("-")[0] if directory.parent.name else "data"
+        self.area = directory.name.partition("-")[0] if directory.parent.name else "data"
 
     def step(self, name: str, act: StepAction) -> None:
-        label = f"{self._area}:{name}"
+        label = f"{self.area}:{name}"
         trap = self.trap
         if trap is not None and not trap.after and trap.step == label:
             if trap.skip == 0:
@@ -119,7 +119,7 @@ class FaultyDisk(SimDisk):
 
     def open(self, path: Path) -> _AreaFile:  # type: ignore[override]  # as good as the base's for ``Disk``
         self.touch(path)
-        return _AreaFile(self, path, super().open(path))
+        return _AreaFile(self, self.area, super().open(path))
 
     def rename(self, source: Path, target: Path) -> None:
         self.touch(source)

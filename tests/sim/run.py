@@ -56,6 +56,7 @@ class Outcome:
     starts: int
     lossy_cuts: int  # power cuts that lost something
     wipes: int
+    states: int
     hashes: int
     commands: int
     allocations_started: int
@@ -185,11 +186,17 @@ class _Run:
             settled = [row for row in live if row.desired is Desired.RUN and row.state is AllocState.RUNNING]
             ended = [row for row in newest.values() if row.state is AllocState.COMPLETE]
             missing = 0 if len(settled) == wanted else wanted - len(settled) - len(ended)
+            wrong = f"job {job.spec.name} wants {wanted}, has {len(settled)} running of {len(live)} live"
+            if len(live) != len(settled):
+                return wrong
+            old = any(row.job_version < job.group_versions[0] for row in settled)
+            if missing <= 0 and not old:
+                continue
             given_up = _given_up(state, job)
-            if len(live) != len(settled) or (missing > 0 and missing > given_up):
-                return f"job {job.spec.name} wants {wanted}, has {len(settled)} running of {len(live)} live"
+            if missing > 0 and missing > given_up:
+                return wrong
             # What fails for good halts the rollout, so that the rest of the old version stays.
-            if not given_up and any(row.job_version < job.group_versions[0] for row in settled):
+            if not given_up and old:
                 return f"job {job.spec.name} runs an old version"
         really = sorted((slot, node, attempt) for slot, runs in self.floor.running().items() for node, attempt in runs)
         believed = sorted(
@@ -274,7 +281,7 @@ class _Run:
             holes=dict(world.holes.counts), steps=dict(world.steps_struck), faults=dict(self.faults.done),
             acknowledged=self.clients.acknowledged, reads=self.clients.reads, unknown=self.clients.unknown,
             elections=len(witness.leaders), snapshots=0, starts=sum(peer.starts for peer in world.peers.values()),
-            lossy_cuts=world.lossy_cuts, wipes=self.faults.wipes, hashes=witness.hashed,
+            lossy_cuts=world.lossy_cuts, wipes=self.faults.wipes, states=witness.compared, hashes=witness.hashed,
             commands=len(witness.applied), allocations_started=self.floor.starts,
             ticks=len(witness.ticks.runs), ticks_skipped=witness.ticks.skipped, virtual_s=world.seconds,
             wall_s=wall_s,

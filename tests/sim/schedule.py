@@ -111,7 +111,7 @@ class Schedule:
             faults=known,
             clock_rates=tuple(rng.choice((1.0, rng.uniform(0.95, 1.05))) for _ in range(peers)),
             lost_after_ms=rng.choice((2000, 3000)),
-            stride=rng.choice((7, 13, 20)),
+            stride=rng.choice((20, 30, 40)),
             clients=rng.randint(2, 5),
             keys=rng.randint(1, 4),
             value_bytes=rng.choice((0, 0, 300)),

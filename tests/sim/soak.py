@@ -72,7 +72,7 @@ class Totals:
 
 
 SUMS = (
-    "acknowledged", "reads", "unknown", "elections", "starts", "lossy_cuts", "wipes", "hashes", "commands",
+    "acknowledged", "reads", "unknown", "elections", "starts", "lossy_cuts", "wipes", "states", "hashes", "commands",
     "allocations_started", "ticks", "ticks_skipped",
 )  # fmt: skip
 

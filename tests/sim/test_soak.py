@@ -14,7 +14,7 @@ from tests.sim.run import Outcome, run_seed
 KEPT = Outcome(
     seed=0, peers=3, error="", trace="t", last_lines=["the last line"], holes={"S1": 2, "S3": 0},
     steps={"journal:write": 1}, faults={"kill": 3}, acknowledged=5, reads=4, unknown=1, elections=2, snapshots=1,
-    starts=6, lossy_cuts=1, wipes=0, hashes=7, commands=9, allocations_started=3, ticks=1, ticks_skipped=0,
+    starts=6, lossy_cuts=1, wipes=0, states=8, hashes=7, commands=9, allocations_started=3, ticks=1, ticks_skipped=0,
     virtual_s=10.0, wall_s=0.5,
 )  # fmt: skip
 

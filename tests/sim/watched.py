@@ -17,6 +17,7 @@ from orchestrator.replication.machine import ClusterMachine
 from orchestrator.replication.pysync import LEADER
 from orchestrator.replication.snapshots import FileSnapshots
 from orchestrator.state.commands import Outcome
+from tests.sim.fingerprint import Fingerprint
 from tests.sim.holes import Holes
 from tests.sim.witness import Witness
 
@@ -29,6 +30,10 @@ class WatchedMachine(ClusterMachine):
         super().__init__(Limits(events=EVENTS_KEPT))
         self._name = name
         self._witness = witness
+        self._fingerprint = Fingerprint()
+
+    def fingerprint(self) -> tuple[object, ...]:
+        return self._fingerprint.of(self.state)
 
     def apply(self, payload: bytes) -> Outcome:
         outcome = super().apply(payload)

@@ -7,16 +7,17 @@ after every turn of every engine, from what the engine holds, and never changes 
 Checked after every turn: one leader a term and epoch; a leader's log holds everything that was committed in earlier
 terms (one that learns late that it was elected may be behind a later one, and can commit nothing); what it counts as
 stored at another peer is there; what is committed never changes and is on a majority when a leader first commits it.
-With every applied command: the same command at the same index everywhere, with the same outcome. At every
-``stride``-th command: equal hashes of the state without its past (answers, events), and now and then the invariants. At
-every snapshot: equal bytes.
+With every applied command: the same command at the same index everywhere, with the same outcome, and an equal state
+behind it, by its ``Fingerprint``; the invariants, where it changed what they speak of. At every ``stride``-th command:
+equal full hashes of the state without its past (answers, events). Now and then: whether the indexes are those that the
+tables would give. At every snapshot: equal bytes, and with what was made of them the fingerprint again.
 """
 
 from __future__ import annotations
 
 import zlib
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -26,14 +27,20 @@ from orchestrator.state import invariants
 from orchestrator.state.commands import Applied, LaunchRuns, Outcome, Rejected, WriteVariable
 from orchestrator.state.snapshot import capture, image_hash
 from orchestrator.state.state import State
+from tests.sim.fingerprint import Fingerprint
 from tests.sim.ticks import Ticks
 
 if TYPE_CHECKING:
     from tests.sim.watched import WatchedLog, WatchedMachine
 
 
-INVARIANTS_EVERY = 50
-"""Commands: a check takes as long as some ten commands."""
+INDEXES_EVERY = 50
+"""Commands: a check of the indexes takes as long as some ten commands."""
+TABLES = tuple(
+    Fingerprint.PARTS.index(part)
+    for part in ("settings", "jobs", "nodes", "forgotten", "columns", "ports", "reasons", "groups")
+)
+"""What the other invariants speak of: they are checked after every command that changed any of it."""
 
 
 class ViolationError(AssertionError):
@@ -69,9 +76,11 @@ class Witness:
         self.newest: State | None = None  # of the peer that has applied most
         self.variables: dict[str, list[tuple[int, str | None]]] = {}  # name -> (index, value), ascending
         self.rejected: dict[str, int] = {}  # reason -> commands
-        self._hashes: dict[int, tuple[object, str]] = {}  # command index -> hash, who had it first
+        self._fingerprints: dict[int, tuple[tuple[object, ...], str]] = {}  # command index -> state, who had it first
+        self._hashes: dict[int, tuple[object, str]] = {}  # likewise
         self._snapshots: dict[int, tuple[object, str]] = {}  # likewise, of a snapshot's bytes
-        self.hashed = 0  # comparisons made
+        self.hashed = 0  # comparisons of hashes made
+        self.compared = 0  # of fingerprints
 
     def violation(self, what: str) -> None:
         """Remember it; the run ends at its next look."""
@@ -156,10 +165,13 @@ class Witness:
                 self.violation(f"{name} applied another command at index {index} than the others")
             elif known[1] != outcome:
                 self.violation(f"{name} answered command {index} with {outcome}, others with {known[1]}")
+        self._fingerprint(name, machine)
         if index % self._stride == 0:
             self._hash(name, machine)
-        if known is None and index % INVARIANTS_EVERY == 0:
+        if known is None and index % INDEXES_EVERY == 0:
             self.check_invariants(name, state)
+        elif known is None and self._tables_changed(index):
+            self._broken(name, state, invariants.check_tables(state))
 
     def _first_applied(self, state: State, payload: bytes, checksum: int, outcome: Outcome) -> None:
         index = state.index
@@ -184,10 +196,19 @@ class Witness:
         if machine.index > len(self.applied):
             self.violation(f"{name} restored a snapshot of command {machine.index}, which nobody has applied")
         self.snapshot(name, machine.index, zlib.crc32(data))
+        self._fingerprint(name, machine)
 
     def snapshot(self, name: str, index: int, checksum: int) -> None:
         """Equal states give equal bytes, so all snapshots of one index have one checksum."""
         self._same(self._snapshots, name, index, checksum)
+
+    def _fingerprint(self, name: str, machine: WatchedMachine) -> None:
+        mine = machine.fingerprint()
+        others, who = self._fingerprints.setdefault(machine.index, (mine, name))
+        self.compared += who != name
+        if others != mine:
+            wrong = [part for part, one, other in zip(Fingerprint.PARTS, mine, others, strict=True) if one != other]
+            self.violation(f"{name} and {who} have different states at index {machine.index}: {', '.join(wrong)}")
 
     def _hash(self, name: str, machine: WatchedMachine) -> None:
         image = replace(capture(machine.state), answers=[], events=[])
@@ -199,8 +220,15 @@ class Witness:
         if first[0] != mine:
             self.violation(f"{name} and {first[1]} have different states at index {index}")
 
+    def _tables_changed(self, index: int) -> bool:
+        (now, _), before = self._fingerprints[index], self._fingerprints.get(index - 1)
+        return before is None or any(now[part] != before[0][part] for part in TABLES)
+
     def check_invariants(self, name: str, state: State) -> None:
-        for broken in invariants.check(state):
+        self._broken(name, state, invariants.check(state))
+
+    def _broken(self, name: str, state: State, what: Iterable[str]) -> None:
+        for broken in what:
             self.violation(f"{name} at index {state.index}: {broken}")
 
     # ------------------------------------------------------------------ what clients were told

@@ -145,11 +145,12 @@ class World:
 
     def believes(self, leader: WatchedLog) -> str:
         """What a leader counts as stored at a peer that does not hold it; "" if nothing."""
+        standing = (leader.epoch, leader.term)
         for name in leader.members:
-            log = self.peers[name].engine
-            if name == leader.name or log is None or not self.peers[name].admitted:
+            if name == leader.name:
                 continue
-            if (log.epoch, log.term) != (leader.epoch, leader.term):
+            log = self.peers[name].engine
+            if log is None or (log.epoch, log.term) != standing or not self.peers[name].admitted:
                 continue
             match = leader.match_index(name)
             both_hold = match >= max(log.first_entry, leader.first_entry)

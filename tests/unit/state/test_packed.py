@@ -16,6 +16,11 @@ from orchestrator.state.packed import Packed, Room
 KINDS = ("<i1", "<i4", "<i8", "<u8", "|b1")
 
 
+@pytest.fixture(autouse=True)
+def _few_rows_are_packed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "_FEW_ROWS", 0)
+
+
 @st.composite
 def columns(draw: st.DrawFn) -> np.ndarray[Any, Any]:
     """Of each kind: anything at all, or values near each other anywhere."""
@@ -31,10 +36,16 @@ def columns(draw: st.DrawFn) -> np.ndarray[Any, Any]:
 
 
 @given(
-    column=columns(), size=st.sampled_from([0, 7, 64, 10_000]), cut=st.tuples(st.integers(0, 41), st.integers(0, 41))
+    column=columns(),
+    few=st.sampled_from([0, 5, 256]),
+    size=st.sampled_from([0, 7, 64, 10_000]),
+    cut=st.tuples(st.integers(0, 41), st.integers(0, 41)),
 )
-def test_what_comes_out_is_what_went_in(column: np.ndarray[Any, Any], size: int, cut: tuple[int, int]) -> None:
+def test_what_comes_out_is_what_went_in(
+    column: np.ndarray[Any, Any], few: int, size: int, cut: tuple[int, int]
+) -> None:
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packed, "_FEW_ROWS", few)
         patch.setattr(packed, "BLOCK_ROWS", 8)
         held = Packed(column, Room(size))
         wanted = column.copy()
@@ -81,3 +92,9 @@ def test_copies_in_one_room_do_not_share_memory_until_it_is_cleared() -> None:
     room.clear()
     Packed(np.arange(3) + 7 * np.arange(3), room)
     assert np.asarray(first).tolist() != [0, 1, 2]
+
+
+def test_a_few_rows_are_copied_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "_FEW_ROWS", 3)
+    assert Packed(np.array([5, 5, 5]), Room()).nbytes == 3 * 8
+    assert Packed(np.array([5, 5, 5, 5]), Room()).nbytes == 0
