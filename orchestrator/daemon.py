@@ -459,7 +459,7 @@ async def run(settings: PeerSettings) -> None:
     """Run a peer until a signal ends it (``ending_signals``). Raises ``StartupError``."""
     raise_limit()
     stopped = asyncio.Event()
-    memory.keep_large_pieces_apart()
+    memory.keep_pieces_apart()
     loop = asyncio.get_running_loop()
     for number in ending_signals():
         loop.add_signal_handler(number, stopped.set)
@@ -474,9 +474,11 @@ async def run(settings: PeerSettings) -> None:
     try:
         await peer.start()
         memory.settle()
+        trimming = asyncio.create_task(memory.keep_trimming(), name="trimming")
         stopping = asyncio.create_task(stopped.wait())
         await asyncio.wait((stopping, peer.unfit, peer.removed), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
+        trimming.cancel()
         if peer.unfit.done():
             raise peer.unfit.result()
         if peer.removed.done():

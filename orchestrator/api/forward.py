@@ -225,12 +225,17 @@ class Forwarder:
                 raise UnknownOutcomeError(f"{peer_id} stopped leading before it answered") from None
             raise UnknownOutcomeError("this peer stopped before the leader answered") from None
         except grpc.aio.AioRpcError as error:
-            found = from_rpc_error(error)
-            if follow and isinstance(found, OverloadedError):
-                self._full_until[service] = time.monotonic() + LEADER_FULL_S
-            raise found from None
+            raise self._failure(error, service if follow else "") from None
         finally:
             self._bound.pop(pending, None)
+
+    def _failure(self, error: grpc.aio.AioRpcError, followed: str) -> RaftsmanError:
+        """``followed``: the service of a call to who leads. A function of its own: a caller that holds what it raises
+        would be held by it in turn, with the call."""
+        found = from_rpc_error(error)
+        if followed and isinstance(found, OverloadedError):
+            self._full_until[followed] = time.monotonic() + LEADER_FULL_S
+        return found
 
     async def stream(
         self, peer_id: str, path: str, raw: bytes, call: Call, *, bound_to_leader: bool
@@ -327,9 +332,9 @@ class Service:
                 try:
                     await _write_all(context, method.serve(_parsed(method, raws), self._begin(method, context)), None)
                 except RaftsmanError as error:
-                    await context.abort_with_status(to_status(error))
+                    _refuse(context, error)
                 except Exception as error:
-                    await self._failed(method, context, error)
+                    self._failed(method, context, error)
 
             return grpc.stream_stream_rpc_method_handler(duplex)
         if method.gives_stream:
@@ -339,9 +344,9 @@ class Service:
                     with self._admitted(len(raw)):
                         await _write_all(context, await self._source(method, raw, context), STALLED_S)
                 except RaftsmanError as error:
-                    await context.abort_with_status(to_status(error))
+                    _refuse(context, error)
                 except Exception as error:
-                    await self._failed(method, context, error)
+                    self._failed(method, context, error)
 
             return grpc.unary_stream_rpc_method_handler(streaming)
 
@@ -353,13 +358,11 @@ class Service:
                 with self._admission.hold(self._lane(context), len(raw)):
                     return await self._unary(method, raw, context)
             except RaftsmanError as error:
-                status = to_status(error)
-                status.trailing_metadata = (*status.trailing_metadata, *beside)
-                await context.abort_with_status(status)
+                _refuse(context, error, beside)
             except Exception:
                 logger.exception("call failed", method=method.name)
-                await context.abort_with_status(to_status(_internal(method)))
-            raise AssertionError("abort_with_status raises")
+                _refuse(context, _internal(method))
+            return b""  # is not sent
 
         return grpc.unary_unary_rpc_method_handler(unary)
 
@@ -393,13 +396,13 @@ class Service:
             or "no leader is known: a majority of the peers must be up and reach each other"
         )
 
-    async def _failed(self, method: _Method, context: Any, error: Exception) -> None:
+    def _failed(self, method: _Method, context: Any, error: Exception) -> None:
         """End a stream for a reason that nobody foresaw."""
-        # ``InternalError``: what was to be written found the caller gone, which gRPC, who gets it back, knows as well.
-        if isinstance(error, (grpc.aio.AbortError, grpc.aio.InternalError)):
+        # What was to be written found the caller gone, which gRPC, who gets it back, knows as well.
+        if isinstance(error, grpc.aio.InternalError):
             raise error
         logger.error("call failed", method=method.name, exc_info=error)
-        await context.abort_with_status(to_status(_internal(method)))
+        _refuse(context, _internal(method))
 
     # ------------------------------------------------------------------ unary
 
@@ -479,13 +482,15 @@ class _Patience:
         self._deadline = call.deadline
         self._seconds = read_patience_s(log) if method.reads else WRITE_PATIENCE_S
         self._until: float | None = None
-        self._unknown: RaftsmanError | None = None
+        self._unknown = (
+            ""  # what was said of a try that may have been done; the error itself would hold this, by frames
+        )
 
     def lasts(self, error: RaftsmanError) -> bool:
         """Whether to try again; the time counts from the first failure."""
         now = time.monotonic()
         if isinstance(error, UnknownOutcomeError):
-            self._unknown = error
+            self._unknown = error.message
         if self._until is None:
             self._until = now + self._seconds
             if self._deadline is not None:
@@ -496,9 +501,9 @@ class _Patience:
         """A try that may have been done outweighs later ones that certainly were not."""
         if not self._writes:
             return error if isinstance(error, NotLeaderError) else NoLeaderError(error.message)
-        if self._unknown is not None:
+        if self._unknown:
             return UnknownOutcomeError(
-                f"{self._unknown.message}; it may or may not be done: repeat it with the same request id"
+                f"{self._unknown}; it may or may not be done: repeat it with the same request id"
             )
         return error
 
@@ -520,8 +525,21 @@ async def _write_all(context: Any, messages: Any, stalled_s: float | None) -> No
                     async with asyncio.timeout(stalled_s):
                         await context.write(raw)
                 except TimeoutError:
-                    await context.abort_with_status(to_status(too_slow()))
+                    raise too_slow() from None
             del raw
+
+
+def _refuse(context: Any, error: RaftsmanError, beside: Sequence[tuple[str, str]] = ()) -> None:
+    """What the call ends with once its handler returns.
+
+    Not by ``context.abort_with_status``: the call would hold the exception that this raises, which holds by its frames
+    the call and, of a forwarded one, the call to the other peer, 16 KiB. Of ten thousand refusals a second those that a
+    look at the young objects finds under way would stay until one at all objects, and those are hours apart.
+    """
+    status = to_status(error)
+    context.set_code(status.code)
+    context.set_details(status.details)
+    context.set_trailing_metadata((*status.trailing_metadata, *beside))
 
 
 async def _parsed(method: _Method, raws: AsyncIterator[bytes]) -> AsyncIterator[Message]:

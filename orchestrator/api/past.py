@@ -10,9 +10,9 @@ with its start; others may still know more, and are asked (``explain``). All of 
 most, oldest forgotten first; nothing is promised beyond that, and every answer says what is known.
 
 A *stretch* is one starting point (an encoded, compressed snapshot) and commands after it. When a stretch has become
-long, a new one begins: the state is copied on the loop as for a snapshot and encoded in a thread. That is done seldom
-(``STRETCH_S``, and never for more than a hundredth of the time), so under very heavy load there may be gaps; and a
-cluster of more than ``LARGEST_ROWS`` rows keeps no past.
+long, a new one begins: the state is copied on the loop as for a snapshot and encoded in a thread; then the commands of
+the one before it are compressed there too. That is done seldom (``STRETCH_S``, and never for more than a hundredth of
+the time), so under very heavy load there may be gaps; and a cluster of more than ``LARGEST_ROWS`` rows keeps no past.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ import asyncio
 import bisect
 import time
 import zlib
-from collections.abc import Callable, Iterable
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 
 import structlog
 
@@ -35,7 +37,7 @@ from orchestrator.state.state import State
 
 logger = structlog.get_logger(__name__)
 
-MEMORY_BYTES = 32 * 1024 * 1024
+MEMORY_BYTES = 16 * 1024 * 1024
 STRETCH_BYTES = 2 * 1024 * 1024
 """Of commands; applying them again takes about as long as 50,000 rows do."""
 STRETCH_S = 30.0
@@ -49,21 +51,45 @@ OVERDUE = 2
 LARGEST_ROWS = 250_000
 """Of the allocation table: copying a larger one would take too much memory beside everything else."""
 COMMAND_BYTES = 120
-"""What remembering one command takes beside its bytes."""
+"""What a command counts beside its bytes as long as it is not packed, about."""
+PACKED_COMMAND_BYTES = 3 * 8
+"""And then: an index, a time and an end."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packed:
+    """Commands in order, by ``iter``: ``data`` holds perhaps more than these, ``ends`` where each of these ends."""
+
+    data: bytes
+    ends: array[int]
+
+    @classmethod
+    def of(cls, commands: Sequence[bytes]) -> Packed:
+        """Takes a fiftieth of the time that applying them does."""
+        return cls(data=zlib.compress(b"".join(commands), 1), ends=array("Q", accumulate(map(len, commands))))
+
+    def first(self, count: int) -> Packed:
+        return Packed(data=self.data, ends=self.ends[:count])
+
+    def __iter__(self) -> Iterator[bytes]:
+        data = zlib.decompress(self.data)
+        return (data[begin:end] for begin, end in pairwise((0, *self.ends)))
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
 class _Stretch:
     """``start``: the starting point, compressed; None while it is being encoded. Per command after it: ``indexes`` and
-    ``times`` (cluster time) right after it, and its bytes."""
+    ``times`` (cluster time) right after it, and its bytes: in ``commands`` until no more come, then in ``packed``.
+    """
 
     first_index: int
     first_time_ms: int
     start: bytes | None
-    indexes: list[int] = field(default_factory=list)
-    times: list[int] = field(default_factory=list)
+    indexes: array[int] = field(default_factory=lambda: array("Q"))
+    times: array[int] = field(default_factory=lambda: array("Q"))
     commands: list[bytes] = field(default_factory=list)
     command_bytes: int = 0
+    packed: Packed | None = None
 
     @property
     def last_index(self) -> int:
@@ -75,7 +101,15 @@ class _Stretch:
 
     @property
     def size(self) -> int:
-        return self.command_bytes + len(self.start or b"")
+        """Bytes of memory, about."""
+        commands = self.command_bytes
+        if self.packed is not None:
+            commands = len(self.packed.data) + PACKED_COMMAND_BYTES * len(self.indexes)
+        return commands + len(self.start or b"")
+
+    def pack(self, packed: Packed) -> None:
+        self.packed = packed
+        self.commands = []
 
     def span(self) -> KnownSpan:
         return KnownSpan(
@@ -93,7 +127,7 @@ class Recipe:
     index: int
     time_ms: int
     start: bytes
-    commands: tuple[bytes, ...]
+    commands: Iterable[bytes]
 
     def cook(self) -> State:
         """The state at ``index``. Raises ``PreconditionError`` if that fails, which would be a mistake of ours."""
@@ -203,8 +237,9 @@ class Past(Around[HashedMachine]):
                 self._recording = [stretch] if stretch.start is not None else []
             if stretch.start is None and stretch in self._stretches:
                 self._stretches.remove(stretch)
-            self._forget()
         self._next_at = self._clock() + max(STRETCH_S, COST_SHARE * (self._clock() - began))
+        await self._pack()
+        self._forget()
 
     def _begin(self, start: bytes | None) -> _Stretch:
         state = self._state()
@@ -217,12 +252,22 @@ class Past(Around[HashedMachine]):
         self._forget()
         return stretch
 
+    async def _pack(self) -> None:
+        """The commands of every stretch that is over."""
+        for stretch in [one for one in self._stretches if one.packed is None and one not in self._recording]:
+            stretch.pack(await asyncio.to_thread(Packed.of, stretch.commands))
+
     def _forget(self) -> None:
         """Drop the oldest stretches until the rest fits; the one being recorded stays."""
-        while len(self._stretches) > 1 and sum(one.size for one in self._stretches) > self._memory_bytes:
+        while len(self._stretches) > 1 and self.memory_bytes > self._memory_bytes:
             del self._stretches[0]
 
     # ------------------------------------------------------------------ asking
+
+    @property
+    def memory_bytes(self) -> int:
+        """What all that is remembered takes, about."""
+        return sum(one.size for one in self._stretches)
 
     def known(self) -> tuple[KnownSpan, ...]:
         """What can be asked for, oldest first; spans that touch are one."""
@@ -265,7 +310,7 @@ class Past(Around[HashedMachine]):
                 index=stretch.indexes[count - 1] if count else stretch.first_index,
                 time_ms=stretch.times[count - 1] if count else stretch.first_time_ms,
                 start=stretch.start,
-                commands=tuple(stretch.commands[:count]),
+                commands=stretch.packed.first(count) if stretch.packed is not None else stretch.commands[:count],
             )
         raise OutOfRangeError("that is not known here")
 

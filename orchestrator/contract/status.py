@@ -55,7 +55,7 @@ class Status(grpc.Status):
 
 
 def to_status(error: RaftsmanError) -> Status:
-    """The status to abort a call with (``context.abort_with_status``); works with blocking and asyncio servers."""
+    """The status to end a call with: one by one on its context, or by ``context.abort_with_status``."""
     from google.protobuf import duration_pb2
     from google.rpc import error_details_pb2, status_pb2
 

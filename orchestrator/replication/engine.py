@@ -236,6 +236,7 @@ class EngineLog(EngineRoom):
             raise
         finally:
             timer.cancel()
+            del future, proposal  # an error that comes by them would hold them, by this frame, which only GC undoes
 
     def _expire(self, proposal: Proposal) -> None:
         error: RaftsmanError

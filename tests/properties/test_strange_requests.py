@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from google.protobuf.descriptor import Descriptor, MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
@@ -55,15 +56,12 @@ IT = {"job": "web", "group": "main", "ordinal": 0}
 KEY = {"id": IT, "job_uid": "x", "attempt": 1}
 
 
-class Aborted(Exception):
-    pass
-
-
 class Context:
     """What gRPC gives a call, as far as it is used."""
 
     def __init__(self) -> None:
-        self.status: Any = None
+        self.code = grpc.StatusCode.OK
+        self.beside: dict[str, Any] = {}
         self.said = asyncio.Event()
 
     def invocation_metadata(self) -> tuple[Any, ...]:
@@ -75,15 +73,17 @@ class Context:
     def time_remaining(self) -> float:
         return 5.0
 
-    def set_trailing_metadata(self, _metadata: Any) -> None:
-        pass
+    def set_trailing_metadata(self, metadata: Any) -> None:
+        self.beside = dict(metadata)
 
     async def write(self, _answer: bytes) -> None:
         self.said.set()
 
-    async def abort_with_status(self, status: Any) -> None:
-        self.status = status
-        raise Aborted
+    def set_code(self, code: grpc.StatusCode) -> None:
+        self.code = code
+
+    def set_details(self, _details: str) -> None:
+        pass
 
 
 class Peer:
@@ -137,11 +137,11 @@ class Peer:
             said.cancel()
             work.cancel()
         outcome: object = (await asyncio.gather(work, return_exceptions=True))[0]
-        if context.status is None:
+        if context.code is grpc.StatusCode.OK:
             assert not isinstance(outcome, Exception), f"{method.name}: {outcome!r}"
             return "OK", ""
-        rich = status_pb2.Status.FromString(dict(context.status.trailing_metadata)[DETAILS_KEY])
-        return context.status.code.name, rich.message
+        rich = status_pb2.Status.FromString(context.beside[DETAILS_KEY])
+        return context.code.name, rich.message
 
 
 class _Elsewhere:

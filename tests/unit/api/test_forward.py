@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -295,6 +297,31 @@ async def test_an_error_of_the_leader_arrives_as_it_was(peers: Peers, failure: R
         assert (type(error), error.reason, error.message) == (type(failure), failure.reason, failure.message)
 
 
+@pytest.mark.parametrize(("at", "failure"), [
+    ("p1", InvalidError("no")), ("p2", InvalidError("no")), ("p2", UnknownOutcomeError("perhaps")),
+])  # fmt: skip
+async def test_a_refused_call_is_held_by_nothing_once_it_is_answered(
+    peers: Peers, impatient: None, at: str, failure: RaftsmanError
+) -> None:
+    """Nothing waits for a look at all objects: in a burst of refusals that would be a lot, for long."""
+    peers.lead("p1")
+    peers.servicers["p1"].fail = [failure] * 1_000
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                await peers.stubs[at].PutVariable(pb.PutVariableRequest(name="v", value="x", request_id="r"))
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        held = Counter(type(one).__name__ for one in gc.garbage)
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert not held & Counter(dict.fromkeys(("RPCState", "UnaryUnaryCall", type(failure).__name__), 100)), held
+
+
 async def test_a_programming_error_is_internal_and_tells_nothing_more(peers: Peers) -> None:
     peers.lead("p1")
     peers.servicers["p1"].fail = [ZeroDivisionError("secret")]
@@ -481,8 +508,8 @@ async def test_a_caller_who_is_gone_when_something_is_written_is_no_failure_of_t
         async def write(self, _answer: bytes) -> None:
             raise grpc.aio.InternalError("execute_batch")
 
-        async def abort_with_status(self, status: object) -> None:
-            self.ended = status
+        def set_code(self, code: grpc.StatusCode) -> None:
+            self.ended = code
 
     context = Gone()
     handler: Any = service.handlers()["WatchEvents"]

@@ -91,12 +91,33 @@ async def test_memory_is_bounded_and_the_oldest_goes_first() -> None:
     assert len(spans) == 1, "stretches that touch are one span"
     assert spans[0].first_index > 1_000
     assert spans[0].last_index == machine.index == 3_000
-    assert sum(one.size for one in past._stretches) <= 30_000
+    assert past.memory_bytes <= 30_000
     with pytest.raises(OutOfRangeError):
         past.recipe(index=1)
     middle = (spans[0].first_index + spans[0].last_index) // 2
     value = past.recipe(index=middle).cook().variables[("default", "v")].value
     assert int(value) == middle - 1
+
+
+async def test_a_stretch_that_is_over_takes_a_part_of_its_bytes_and_comes_back_exactly() -> None:
+    machine, past = machine_with_past()
+    await past.begin()
+    hashes, applied = {}, 0
+    for number in range(200):
+        command = variable(f"{number} " + "a line of some file\n" * 20, number)
+        past.apply(command)
+        applied += len(command)
+        hashes[machine.index] = image_hash(capture(machine.state))
+    unpacked = past.memory_bytes
+    assert unpacked > applied
+    await past.begin()
+    past.apply(variable("after", 1_000))
+    assert past.memory_bytes < applied / 2
+    for index in (1, 2, 100, 200):
+        recipe = past.recipe(index=index)
+        for _ in range(2):  # it is a value: it says the same again
+            assert image_hash(capture(recipe.cook())) == hashes[index]
+    assert past.recipe(index=201).cook().variables[("default", "v")].value == "after"
 
 
 async def test_where_no_new_stretch_may_begin_there_is_a_gap_and_no_growth() -> None:
