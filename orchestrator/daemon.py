@@ -273,7 +273,11 @@ class Peer:
                 ),
             )
         ]
-        self._server = accepting.server([*channel.SERVER_OPTIONS, *transport.SERVER_OPTIONS])
+        self._server = accepting.server(
+            [*channel.SERVER_OPTIONS, *transport.SERVER_OPTIONS],
+            gate=admission,
+            behind=[path for service in services for path in service.hurried()],
+        )
         for service in services:
             service.add_to_server(self._server)
         network.add_to_server(self._server)

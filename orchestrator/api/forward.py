@@ -57,7 +57,8 @@ PAUSE_S = 0.05
 MARGIN_S = 0.05
 """Give up this long before the caller's own deadline, so that it hears why."""
 LEADER_FULL_S = 0.05
-"""A leader that refused a call for want of room is spared further ones for so long: we refuse them here."""
+"""A leader that refused a call for want of room is spared further ones for so long: they wait outside, and what was let
+in is refused here."""
 STALLED_S = 30.0
 """A stream whose reader takes nothing for so long is ended."""
 DEFAULT_TIMEOUT_S = 30.0
@@ -315,6 +316,12 @@ class Service:
         """By the methods' names. Requests and answers cross them as raw bytes."""
         return {method.name: self._method_handler(method) for method in self._methods}
 
+    def hurried(self) -> list[str]:
+        """Paths of the methods whose calls count in the lanes of clients: they are begun as there is room."""
+        if self.name == AGENTS:
+            return []
+        return [one.path for one in self._methods if not one.takes_stream and not one.gives_stream]
+
     def add_to_server(self, server: grpc.aio.Server) -> None:
         """Serve there, from when it starts.
 
@@ -427,6 +434,10 @@ class Service:
                 if not leader:
                     raise NoLeaderError(self._why_no_leader())
                 return await self._forwarder.call(leader, method.path, raw, call, timeout_s=call.timeout_s())
+            except OverloadedError:
+                if self.name != AGENTS:
+                    self._admission.shut(LEADER_FULL_S)
+                raise
             except (NotLeaderError, NoLeaderError, UnknownOutcomeError) as error:
                 if call.caller.forwarded or self._forwarder.leaving or not patience.lasts(error):
                     raise patience.verdict(error) from None

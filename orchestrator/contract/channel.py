@@ -59,10 +59,11 @@ SERVER_OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_ping_strikes", 0),
-    # What the loop has not got to yet: from the first number on a growing part is refused, above the second all of it.
-    # Refusing costs gRPC's own threads a fraction of what it costs Python, and keeps waiting short of any deadline.
-    ("grpc.server.max_pending_requests", 256),
-    ("grpc.server.max_pending_requests_hard_limit", 512),
+    # Of each method, what the loop has not got to yet or has no room for: from the first number on a growing part is
+    # refused, above the second all of it. That costs gRPC's own threads a fraction of what it costs Python, and the
+    # numbers keep a call from waiting until its deadline.
+    ("grpc.server.max_pending_requests", 128),
+    ("grpc.server.max_pending_requests_hard_limit", 256),
     # Two processes on one port would split the calls between them: refuse instead.
     ("grpc.so_reuseport", 0),
 )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import grpc
 import grpc.aio
+import pytest
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from orchestrator.api import accepting
@@ -92,6 +94,107 @@ async def test_a_call_for_a_waiter_that_was_cancelled_is_dropped() -> None:
     core.asked[0].set_result("late")
     await turn()
     assert len(core.open) == 1
+
+
+class Door:
+    def __init__(self) -> None:
+        self.free = 0
+        self.begun = 0
+
+    def room(self) -> int:
+        return max(0, self.free - self.begun)
+
+    def came(self) -> None:
+        self.begun += 1
+
+
+async def until(what: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not what():
+            await asyncio.sleep(0.001)
+
+
+async def test_as_many_are_asked_for_as_there_is_room_for() -> None:
+    core, door = Core(), Door()
+    door.free = 3
+    ahead = Ahead(core.ask, door)
+    ahead._most = MOST_AHEAD
+    ahead.next()
+    assert len(core.open) == 3
+
+
+async def test_without_room_one_at_a_time_is_let_in_and_more_once_there_is_some() -> None:
+    """However long those take that are being served: whoever waits outside gets an answer."""
+    core, door = Core(), Door()
+    ahead = Ahead(core.ask, door)
+    ahead._most = MOST_AHEAD
+    waiter = ahead.next()
+    assert core.asked == []
+    await until(lambda: len(core.asked) == 1)
+    core.asked[0].set_result("first")
+    await turn()
+    assert waiter.result() == "first" and door.begun == 1
+    ahead.next()
+    assert len(core.asked) == 1
+    await until(lambda: len(core.asked) == 2)
+    door.free = 5
+    core.asked[1].set_result("second")
+    await turn()
+    ahead.next()
+    assert len(core.open) == 3  # of five two were begun
+    ahead.close()
+
+
+async def test_where_there_was_no_room_nothing_is_asked_for_after_the_end() -> None:
+    core = Core()
+    ahead = Ahead(core.ask, Door())
+    ahead.next()
+    ahead.close()
+    loop = asyncio.get_running_loop()
+    later = loop.create_future()
+    loop.call_later(3 * accepting.PACE_S, later.set_result, None)
+    await later
+    assert core.asked == []
+
+
+async def test_what_there_is_no_room_for_is_refused_by_the_core_and_does_not_hold_up_other_methods(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(accepting, "PACE_S", 1e6)
+    served = 0
+
+    async def serve(request: bytes, _: Any) -> bytes:
+        nonlocal served
+        served += 1
+        return request
+
+    door = Door()
+    options = [("grpc.server.max_pending_requests", 4), ("grpc.server.max_pending_requests_hard_limit", 8)]
+    server = accepting.server(options, gate=door, behind=["/of.Test/Hurried"])
+    handlers = {name: grpc.unary_unary_rpc_method_handler(serve) for name in ("Hurried", "Other")}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("of.Test", handlers),))
+    server.add_registered_method_handlers("of.Test", handlers)  # type: ignore[attr-defined]
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        hurried = channel.unary_unary("/of.Test/Hurried", None, None)
+        calls = [asyncio.ensure_future(hurried(b"%d" % number, timeout=60)) for number in range(50)]
+        await until(lambda: sum(call.done() for call in calls) >= 42)
+        refused = [call for call in calls if call.done()]
+        for call in refused:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                call.result()
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert served == 0 and len(refused) <= 46
+        other = channel.unary_unary("/of.Test/Other", None, None)
+        for _ in range(50):
+            assert await other(b"x", timeout=60) == b"x"
+        door.free = 100
+        server._server._ahead[b"/of.Test/Hurried"]._let_one_in()  # type: ignore[attr-defined]
+        for call in set(calls) - set(refused):
+            await call
+        assert served == 50 + len(calls) - len(refused)
+    await server.stop(None)
 
 
 def test_the_installed_grpc_has_what_is_mixed_into() -> None:

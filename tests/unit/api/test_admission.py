@@ -68,8 +68,12 @@ def test_the_bytes_of_clients_requests_are_bounded(one: Admission) -> None:
 def test_where_calls_take_long_more_of_them_at_once_are_refused(one: Admission, clock: Clock) -> None:
     took(one, clock, 2 * TARGET_S)
     with contextlib.ExitStack() as held:
+        assert one.room() == FLOOR
         for _ in range(FLOOR):
             held.enter_context(one.hold(Lane.CLIENT, 0))  # a slow disk is no overload
+        assert one.room() == 0
+        for _ in range(FLOOR // 2):  # what came nevertheless
+            held.enter_context(one.hold(Lane.CLIENT, 0))
         for lane in (Lane.CLIENT, Lane.FORWARDED):
             with pytest.raises(OverloadedError), one.hold(lane, 0):
                 pass
@@ -83,6 +87,42 @@ def test_where_calls_are_short_again_more_are_taken_on(one: Admission, clock: Cl
     with contextlib.ExitStack() as held:
         for _ in range(2 * FLOOR):
             held.enter_context(one.hold(Lane.CLIENT, 0))
+
+
+def test_there_is_room_for_as_many_as_end_in_time(one: Admission, clock: Clock) -> None:
+    """At 1,000 a second: for 150 that take 150 ms."""
+    with contextlib.ExitStack() as held:
+        for _ in range(3_000):
+            call = one.hold(Lane.FORWARDED, 0)
+            call.__enter__()
+            clock.now += 0.001
+            held.push(call)
+            if len(held._exit_callbacks) > 2 * 1_000 * TARGET_S:  # type: ignore[attr-defined]
+                held._exit_callbacks.popleft()[1](None, None, None)  # type: ignore[attr-defined]
+    assert one.room() == pytest.approx(1_000 * TARGET_S, rel=0.05)
+
+
+def test_what_was_begun_takes_up_room_before_it_is_there_but_not_for_ever(one: Admission, clock: Clock) -> None:
+    room = one.room()
+    one.came()
+    one.came()
+    assert one.room() == room - 2
+    with one.hold(Lane.CLIENT, 0):  # one of them
+        assert one.room() == room - 2
+        with one.hold(Lane.AGENT, 0):  # none of them
+            assert one.room() == room - 2
+    assert one.room() == room - 1
+    clock.now += 2 * admission.ON_ITS_WAY_S  # its caller was gone before it got there
+    assert one.room() == room
+
+
+def test_while_what_they_wait_for_is_full_there_is_no_room(one: Admission, clock: Clock) -> None:
+    one.shut(0.05)
+    assert one.room() == 0
+    with one.hold(Lane.CLIENT, 0):  # whatever was begun is served
+        pass
+    clock.now += 0.06
+    assert one.room() == CALLS[Lane.CLIENT]
 
 
 def test_calls_that_fail_say_nothing_about_how_long_calls_take(one: Admission, clock: Clock) -> None:
