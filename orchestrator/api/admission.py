@@ -42,7 +42,7 @@ BYTES = 64 * 1024 * 1024
 """Of the requests in the lanes of clients together; an agent's are bounded by their number and size."""
 FLOOR = 64
 """So many are taken on however long they take: a slow disk is no overload."""
-TARGET_S = 0.15
+TARGET_S = 0.3
 WEIGHT = 0.05
 """Of the newest call in the average of how long calls take."""
 OVER = 1.5

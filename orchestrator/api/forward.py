@@ -369,7 +369,7 @@ class Service:
             except Exception:
                 logger.exception("call failed", method=method.name)
                 _refuse(context, _internal(method))
-            return b""  # is not sent
+            return b""  # clients leave it aside, as the status is not OK
 
         return grpc.unary_unary_rpc_method_handler(unary)
 

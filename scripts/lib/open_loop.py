@@ -3,8 +3,9 @@
 Calls are begun on a fixed schedule, whether or not earlier ones were answered, and latency counts from when a call was
 due (no coordinated omission). A Python gRPC client spends more processor time on a call than a peer spends on refusing
 one, and here both share two cores; this one writes ready-made frames (RFC 9113: HEADERS with literals that need no
-compression state, DATA, END_STREAM) and reads no more of an answer than it must: a DATA frame means that the call was
-done, trailers alone that it was refused. It keeps to the server's flow control and gives the server none to wait for.
+compression state, DATA, END_STREAM) and reads no more of an answer than it must: a message that is not empty (all
+answers that are counted here have an index) means that the call was done, else it was refused. It keeps to the
+server's flow control and gives the server none to wait for.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RESET, SETTINGS, PING, GOAWAY, WINDOW = 0x0, 0x1, 0x3, 0x4, 0x6, 0x7, 0x8
 END_STREAM, END_HEADERS, ACK = 0x1, 0x4, 0x1
 LARGEST_WINDOW = 2**31 - 1
+EMPTY = 5
+"""Bytes of a message that has none: what ``grpc.aio`` sends before the trailers of a refusal."""
 
 
 @dataclass
@@ -118,7 +121,8 @@ class Connection(asyncio.Protocol):
             stream = int.from_bytes(buffer[at + 5 : at + 9], "big") & 0x7FFFFFFF
             if kind == DATA:
                 taken += length
-                self._answered.add(stream)
+                if length > EMPTY:
+                    self._answered.add(stream)
             elif kind == WINDOW and stream == 0:
                 self._window += int.from_bytes(buffer[at + 9 : end], "big")
             elif kind == SETTINGS and not flags & ACK:

@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import json
 import multiprocessing
+import resource
 import sys
 import time
 from collections import Counter
@@ -86,8 +87,21 @@ def table(totals: Totals) -> str:
     return "\n".join([*lines, f"faults struck in the middle of: {struck or 'nothing'}"])
 
 
+MOST_BYTES = 4 * 2**30
+"""Of address space for a process that makes runs; one run takes a few hundred MiB."""
+
+
+def _bound_memory() -> None:
+    """A run that takes more and more is then a failure with a seed. Without, the kernel ends the process, and the pool
+    waits for its outcome for ever (seen once, at 22 GiB)."""
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
+
+
 def _run(job: tuple[int, int]) -> Outcome:
-    return run_seed(*job)
+    try:
+        return run_seed(*job)
+    except MemoryError:
+        raise RuntimeError(f"out of memory; replay: {replay_command(*job)}") from None
 
 
 def _jobs(first: int, seeds: int, peers: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -145,7 +159,7 @@ def main(arguments: Sequence[str]) -> int:
         jobs = _jobs(options.first, options.seeds, peers)
         outcomes: Iterator[Outcome] = map(_run, jobs)
         if options.jobs > 1:
-            pool = stack.enter_context(context.Pool(options.jobs, maxtasksperchild=200))
+            pool = stack.enter_context(context.Pool(options.jobs, _bound_memory, maxtasksperchild=200))
             outcomes = pool.imap_unordered(_run, _in_time(jobs, began, options.seconds), chunksize=1)
         for outcome in outcomes:
             totals.add(outcome)

@@ -184,7 +184,7 @@ async def test_what_there_is_no_room_for_is_refused_by_the_core_and_does_not_hol
         for call in refused:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 call.result()
-            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert caught.value.code() is grpc.StatusCode.CANCELLED  # so says gRPC's core
         assert served == 0 and len(refused) <= 46
         other = channel.unary_unary("/of.Test/Other", None, None)
         for _ in range(50):
