@@ -117,7 +117,9 @@ async def test_an_agent_restarts_what_fails_while_no_peer_answers(
     port = int(peer.address.rpartition(":")[2])
     await peer.stop()
     (tmp_path / "gate1").touch()
-    await until(lambda: count.read_text().count("x") == 2, "the second run, without a control plane")
+    await until(
+        lambda: count.exists() and count.read_text().count("x") == 2, "the second run, without a control plane"
+    )  # that it runs is known before it has written
     await peer.start(port)
     observed = await until(
         lambda: next((o for o in peer.observations if o.restarts == 1), None), "the restart's report"

@@ -70,7 +70,7 @@ class Fingerprint:
 
     def __init__(self) -> None:
         self._rows = {name: _Rows() for name in (*self.ROWS, "ports", "reasons")}
-        self._columns: tuple[bytes, int] = (b"", 0)
+        self._columns = b"", _number(b"")
         self._groups: tuple[object, int] = (None, 0)
 
     def of(self, state: State) -> tuple[object, ...]:

@@ -126,6 +126,12 @@ def test_a_restored_state_has_the_same_one_and_goes_on_with_it() -> None:
         seen.append(mine.of(kit.state))
 
 
+def test_a_table_that_is_empty_again_counts_as_one_that_always_was() -> None:
+    one, columns = Fingerprint(), Fingerprint.PARTS.index("columns")
+    assert one.of(busy().state)[columns] != one.of(State())[columns]
+    assert one.of(State())[columns] == Fingerprint().of(State())[columns]
+
+
 def test_a_record_that_is_changed_in_place_is_not_seen_as_long_as_it_is_known() -> None:
     """It must not happen (``state.model``); the full hash, which is taken every few commands, tells it."""
     state, seen = busy().state, Fingerprint()
