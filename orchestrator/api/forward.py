@@ -207,7 +207,7 @@ class Forwarder:
         hold the call until its deadline.
         """
         service = path.rpartition("/")[0]
-        if follow and time.monotonic() < self._full_until.get(service, 0.0):
+        if follow and self.spares(service):
             raise OverloadedError(
                 f"{peer_id}, which leads, has more to do than it can: try again a little later",
                 retry_after_ms=random.randint(*RETRY_MS),
@@ -230,11 +230,18 @@ class Forwarder:
         finally:
             self._bound.pop(pending, None)
 
+    def spares(self, service: str) -> bool:
+        """Whether the leader lately had no room for a call of that service, so that it is asked for nothing."""
+        return time.monotonic() < self._full_until.get(service, 0.0)
+
     def _failure(self, error: grpc.aio.AioRpcError, followed: str) -> RaftsmanError:
         """``followed``: the service of a call to who leads. A function of its own: a caller that holds what it raises
         would be held by it in turn, with the call."""
         found = from_rpc_error(error)
-        if followed and isinstance(found, OverloadedError):
+        # CANCELLED is what gRPC's core says where it has no room, but also what a peer that stops says of the calls
+        # that it was serving. Which of them is not told: the outcome stays unknown, but the leader is spared.
+        full = isinstance(found, OverloadedError) or error.code() is grpc.StatusCode.CANCELLED
+        if followed and full:
             self._full_until[followed] = time.monotonic() + LEADER_FULL_S
         return found
 
@@ -275,6 +282,7 @@ class Forwarder:
         seen = (self._log.is_leader(), self._log.leader_id)
         if seen != self._seen:
             self._seen = seen
+            self._full_until.clear()  # said of another one, or of one that has begun anew
             event, self._moved = self._moved, asyncio.Event()
             event.set()
             if self._log.leader_id:
@@ -434,12 +442,11 @@ class Service:
                 if not leader:
                     raise NoLeaderError(self._why_no_leader())
                 return await self._forwarder.call(leader, method.path, raw, call, timeout_s=call.timeout_s())
-            except OverloadedError:
-                if self.name != AGENTS:
+            except (NotLeaderError, NoLeaderError, UnknownOutcomeError, OverloadedError) as error:
+                full = isinstance(error, OverloadedError)
+                if self.name != AGENTS and (full or self._forwarder.spares(self.name)):
                     self._admission.shut(LEADER_FULL_S)
-                raise
-            except (NotLeaderError, NoLeaderError, UnknownOutcomeError) as error:
-                if call.caller.forwarded or self._forwarder.leaving or not patience.lasts(error):
+                if full or call.caller.forwarded or self._forwarder.leaving or not patience.lasts(error):
                     raise patience.verdict(error) from None
             await self._forwarder.wait_moved(PAUSE_S)
 
@@ -493,9 +500,8 @@ class _Patience:
         self._deadline = call.deadline
         self._seconds = read_patience_s(log) if method.reads else WRITE_PATIENCE_S
         self._until: float | None = None
-        self._unknown = (
-            ""  # what was said of a try that may have been done; the error itself would hold this, by frames
-        )
+        # What was said of a try that may have been done; the error itself would hold this object, by its frames.
+        self._unknown = ""
 
     def lasts(self, error: RaftsmanError) -> bool:
         """Whether to try again; the time counts from the first failure."""
@@ -511,7 +517,7 @@ class _Patience:
     def verdict(self, error: RaftsmanError) -> RaftsmanError:
         """A try that may have been done outweighs later ones that certainly were not."""
         if not self._writes:
-            return error if isinstance(error, NotLeaderError) else NoLeaderError(error.message)
+            return error if isinstance(error, NotLeaderError | OverloadedError) else NoLeaderError(error.message)
         if self._unknown:
             return UnknownOutcomeError(
                 f"{self._unknown}; it may or may not be done: repeat it with the same request id"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -108,6 +108,16 @@ class Door:
         self.begun += 1
 
 
+async def start(server: Any, **methods: Callable[[bytes, Any], Awaitable[bytes]]) -> int:
+    """Serve them as those of ``of.Test``, and return the port."""
+    handlers = {name: grpc.unary_unary_rpc_method_handler(serve) for name, serve in methods.items()}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("of.Test", handlers),))
+    server.add_registered_method_handlers("of.Test", handlers)
+    port: int = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    return port
+
+
 async def until(what: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
         while not what():
@@ -171,11 +181,7 @@ async def test_what_there_is_no_room_for_is_refused_by_the_core_and_does_not_hol
     door = Door()
     options = [("grpc.server.max_pending_requests", 4), ("grpc.server.max_pending_requests_hard_limit", 8)]
     server = accepting.server(options, gate=door, behind=["/of.Test/Hurried"])
-    handlers = {name: grpc.unary_unary_rpc_method_handler(serve) for name in ("Hurried", "Other")}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("of.Test", handlers),))
-    server.add_registered_method_handlers("of.Test", handlers)  # type: ignore[attr-defined]
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
+    port = await start(server, Hurried=serve, Other=serve)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         hurried = channel.unary_unary("/of.Test/Hurried", None, None)
         calls = [asyncio.ensure_future(hurried(b"%d" % number, timeout=60)) for number in range(50)]
@@ -209,11 +215,7 @@ async def test_a_server_answers_calls_that_come_together_and_stops() -> None:
     plain = cygrpc.AioServer
     server = accepting.server([])
     assert cygrpc.AioServer is plain
-    handlers = {"Double": grpc.unary_unary_rpc_method_handler(double)}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("of.Test", handlers),))
-    server.add_registered_method_handlers("of.Test", handlers)  # type: ignore[attr-defined]
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
+    port = await start(server, Double=double)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         call = channel.unary_unary("/of.Test/Double", None, None)
         answers = await asyncio.gather(*(call(b"%d " % number) for number in range(300)))
