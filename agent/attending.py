@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from orchestrator.contract.status import BROKE
 from orchestrator.contract.v1 import agent_pb2
 
 MOST_BYTES = 64 * 1024 * 1024
@@ -26,6 +27,10 @@ STATUS_TRIES = 50
 
 class TooLargeError(Exception):
     """An update has more than ``MOST_BYTES``."""
+
+
+class UnexplainedError(Exception):
+    """The stream ended, and gRPC does not tell why."""
 
 
 class Attending:
@@ -52,7 +57,7 @@ class Attending:
                 await self._write(agent_pb2.AttendUp(arrived=mark))
 
     async def read(self) -> None:
-        """Until the peer ends the stream; raises what gRPC does, and ``TooLargeError``."""
+        """Until the peer ends the stream; raises what gRPC does, ``UnexplainedError`` and ``TooLargeError``."""
         parts = bytearray()
         while isinstance(down := await self._next(), agent_pb2.AttendDown):
             if down.HasField("acknowledged"):
@@ -74,15 +79,18 @@ class Attending:
 
     async def _next(self) -> Any:
         """A call that ends while something is written has ended for an ``INTERNAL`` reason, says ``grpc.aio``, until it
-        has taken in the status that the peer sent: that it does not know the method, or has too much to do."""
+        has taken in the status that the peer sent: that it does not know the method, or has too much to do. Where it
+        took that in first, the write's failure has replaced it for good."""
         tries = 0
         while True:
             try:
                 return await self._call.read()
             except grpc.aio.AioRpcError as error:
-                tries += 1
-                if tries > STATUS_TRIES or error.details() != "Internal error from Core":
+                if error.details() != BROKE:
                     raise
+                tries += 1
+                if tries > STATUS_TRIES:
+                    raise UnexplainedError(f"the stream broke: {BROKE}") from None
                 await asyncio.sleep(STATUS_S)
 
     async def _write(self, up: agent_pb2.AttendUp) -> None:

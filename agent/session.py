@@ -20,7 +20,7 @@ import grpc.aio
 import structlog
 
 from agent.asking import Asking
-from agent.attending import Attending, TooLargeError
+from agent.attending import Attending, TooLargeError, UnexplainedError
 from agent.discovery import Directory
 from agent.log_server import Measuring, serve_logs
 from agent.metrics import Metrics
@@ -64,6 +64,9 @@ MANY_STARTS = 8
 """With so many under way one that has gone well is no news that others could not wait for."""
 LOGS_AGAIN_S = 0.5
 END_AGAIN_S = 0.2
+UNEXPLAINED = 3
+"""So often a stream that ended for no reason that gRPC tells is tried again: most likely the peer had too much to do,
+as the next try is told."""
 DECODE_SLICE = 50
 
 
@@ -269,10 +272,16 @@ class Session:
     # ------------------------------------------------------------------------ the loops of one session
 
     async def _first_contact(self, stub: Any, address: str) -> None:
-        if self._registered is None:
-            await self._register(stub, address)
-        else:
-            await self._beat(stub, address, timeout_s=FIRST_CALL_S)
+        while True:
+            try:
+                if self._registered is None:
+                    await self._register(stub, address)
+                else:
+                    await self._beat(stub, address, timeout_s=FIRST_CALL_S)
+            except grpc.aio.AioRpcError as error:
+                await _spare(error)
+            else:
+                return
 
     async def _register(self, stub: Any, address: str) -> None:
         spec = self._node()
@@ -343,13 +352,21 @@ class Session:
         """Heartbeats and assignments: on one stream with the leader, which costs both a third; through another peer,
         or with one that does not know that stream, by two calls. Raises why that ended."""
         attends = True  # as far as is known
+        unexplained = 0  # ends of the stream in a row
         while True:
             try:
                 if self._at_leader and attends:
                     await self._attend(Attending(stub.Attend()), address)
                 else:
                     await self._by_two_calls(stub, address, for_good=not attends)
+                unexplained = 0
+            except UnexplainedError as error:
+                unexplained += 1
+                if unexplained > UNEXPLAINED:
+                    raise _Ended(str(error)) from None
+                await asyncio.sleep(END_AGAIN_S * random.uniform(0.8, 1.2))
             except grpc.aio.AioRpcError as error:
+                unexplained = 0
                 if from_rpc_error(error).reason == "UNIMPLEMENTED" and attends:
                     attends = False
                 else:

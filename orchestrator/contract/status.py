@@ -79,7 +79,7 @@ def _cut(text: str, limit_bytes: int) -> str:
     return data[: limit_bytes - 3].decode("utf-8", "ignore") + "…"
 
 
-_BROKE = "Internal error from Core"
+BROKE = "Internal error from Core"
 """What gRPC's asyncio layer says of a stream on which it was just writing when its connection broke."""
 
 
@@ -103,7 +103,7 @@ def from_rpc_error(error: Any) -> RaftsmanError:
             return from_reason(info.reason, message, metadata, grpc_code=name)
         except (TypeError, ValueError):  # metadata of a stranger that does not fit the class
             return from_reason(info.reason, message, {}, grpc_code=name)
-    if name in ("UNAVAILABLE", "CANCELLED") or (name == "INTERNAL" and message == _BROKE):
+    if name in ("UNAVAILABLE", "CANCELLED") or (name == "INTERNAL" and message == BROKE):
         # Whoever cancels a call of its own hears no status; the other side does so to calls that it must leave.
         return UnknownOutcomeError(f"no answer: {message}", reason=UNCONNECTED)
     if name == "RESOURCE_EXHAUSTED" and "pending requests" in message:

@@ -36,7 +36,7 @@ from orchestrator.contract.model import (
     TaskSpec,
     str_map,
 )
-from orchestrator.contract.status import to_status
+from orchestrator.contract.status import BROKE, to_status
 from orchestrator.contract.v1 import agent_pb2, agent_pb2_grpc
 
 CLUSTER = "cluster-under-test"
@@ -125,7 +125,9 @@ class FakePeer(agent_pb2_grpc.AgentsServicer):
         self.silent = False
         self.refuse = False
         self.busy = 0
-        """So many of the next heartbeats are refused for want of time."""
+        """So many of the next registrations and heartbeats are refused for want of time."""
+        self.unexplained = 0
+        """So many of the next streams end with what gRPC says where it has lost the reason."""
         self.refuse_node = ""
         self.refusals: list[str] = []
         self.refuse_as: type[RaftsmanError] = PermissionError_
@@ -291,6 +293,7 @@ class FakePeer(agent_pb2_grpc.AgentsServicer):
 
     async def Register(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._check(context)
+        await self._check_time(context)
         if self.refuse_node:
             self.refusals.append(self.refuse_node)
             await context.abort_with_status(to_status(self.refuse_as(self.refuse_node)))
@@ -315,6 +318,9 @@ class FakePeer(agent_pb2_grpc.AgentsServicer):
         if not self.knows_attending:
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
         self.attended += 1
+        if self.unexplained:
+            self.unexplained -= 1
+            await context.abort(grpc.StatusCode.INTERNAL, BROKE)
         writing = asyncio.Lock()
 
         async def tell() -> None:
@@ -349,10 +355,13 @@ class FakePeer(agent_pb2_grpc.AgentsServicer):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _beat(self, request: Any, context: Any) -> Any:
+    async def _check_time(self, context: Any) -> None:
         if self.busy:
             self.busy -= 1
             await context.abort_with_status(to_status(OverloadedError("too much to do", retry_after_ms=1)))
+
+    async def _beat(self, request: Any, context: Any) -> Any:
+        await self._check_time(context)
         self.heartbeats += 1
         known = request.node_id in self.nodes
         return agent_pb2.HeartbeatResponse(

@@ -17,7 +17,7 @@ from agent.drivers.fake import FakeDriver
 from agent.metrics import Metrics
 from agent.outbox import Outbox
 from agent.runspec import NodeFacts
-from agent.session import CONTACT_MS, REFUSED_S, Session
+from agent.session import CONTACT_MS, REFUSED_S, UNEXPLAINED, Session
 from agent.sessions import SessionServer
 from agent.store import Store
 from agent.supervisor import Supervisor
@@ -178,7 +178,15 @@ async def test_a_batch_of_reports_is_repeated_with_its_request_id_until_acknowle
     await until(lambda: not agent.outbox.has(key), "the acknowledgement")
 
 
-async def test_a_leader_with_too_much_to_do_is_asked_again_and_not_left(peers: list[FakePeer], agent: Stack) -> None:
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No heartbeat is given up on a machine that is slow: where sessions are counted."""
+    monkeypatch.setattr(Session, "_answer_s", lambda _: 60.0)
+
+
+async def test_a_leader_with_too_much_to_do_is_asked_again_and_not_left(
+    patient: None, peers: list[FakePeer], agent: Stack
+) -> None:
     """Another session would be more work for it, and a heartbeat given up might cost the node."""
     await until(lambda: peers[0].streams and peers[0].heartbeats, "the session")
     sessions, beats = [one.streams for one in peers], peers[0].heartbeats
@@ -186,6 +194,36 @@ async def test_a_leader_with_too_much_to_do_is_asked_again_and_not_left(peers: l
     await until(lambda: peers[0].heartbeats > beats, "the heartbeat that was refused")
     assert peers[0].busy == 0
     assert [one.attended for one in peers] == [sessions[0] + 5, 0, 0]
+
+
+@pytest.mark.parametrize("knows", [False, True])
+async def test_a_leader_that_has_too_much_to_do_at_first_is_asked_again_and_not_left(
+    patient: None, peers: list[FakePeer], agent: Stack, knows: bool
+) -> None:
+    """It would be no place to be hinted at for half a minute then."""
+    await until(lambda: peers[0].streams and peers[0].heartbeats, "the session")
+    reconnects = agent.metrics.reconnects._value.get()
+    if not knows:
+        peers[0].nodes.clear()  # so that it must register
+    peers[0].busy = 5
+    peers[0].end_streams()
+    beats = peers[0].heartbeats
+    await until(lambda: peers[0].heartbeats > beats + 1 and not peers[0].busy, "heartbeats")
+    await until(lambda: agent.session.connected_to == peers[0].address, "the session there")
+    assert agent.metrics.reconnects._value.get() <= reconnects + 2
+    assert agent.session._bad_hints == {}
+
+
+async def test_a_stream_that_ends_for_no_reason_told_is_tried_again(
+    patient: None, peers: list[FakePeer], agent: Stack
+) -> None:
+    await until(lambda: peers[0].streams and peers[0].heartbeats, "the session")
+    reconnects, beats = agent.metrics.reconnects._value.get(), peers[0].heartbeats
+    peers[0].unexplained, peers[0].busy = 2, 1  # the latter ends the present one
+    await until(lambda: peers[0].heartbeats > beats and not peers[0].unexplained, "heartbeats")
+    assert agent.metrics.reconnects._value.get() == reconnects
+    peers[0].unexplained, peers[0].busy = UNEXPLAINED + 1, 1
+    await until(lambda: agent.metrics.reconnects._value.get() > reconnects, "another session, after some tries")
 
 
 async def test_heartbeats_and_assignments_take_one_stream_where_the_leader_is_reached(

@@ -10,7 +10,7 @@ import grpc.aio
 import pytest
 
 from agent import attending
-from agent.attending import Attending, TooLargeError
+from agent.attending import Attending, TooLargeError, UnexplainedError
 from orchestrator.contract.v1 import agent_pb2 as pb
 
 END = object()
@@ -131,7 +131,7 @@ async def test_an_error_that_stays_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     call = Call()
     for _ in range(3):
         call.downs.put_nowait(CORE)
-    with pytest.raises(grpc.aio.AioRpcError, match="INTERNAL"):
+    with pytest.raises(UnexplainedError, match="Internal error from Core"):
         await Attending(call).read()
 
 
