@@ -3,6 +3,8 @@
 Owns: ``AgentSettings`` and parsing ``2``, ``500m``, ``16Gi``, ``count=2,model=A100,memory=80Gi``. Leaves to others: the
 flags (``daemon``), measuring what was not declared (``inventory``). The rule: every problem is found before anything is
 opened, and each message names the setting, what was expected and one example.
+
+A running agent does not load this (``reading``).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from agent.defaults import AT_BRIDGE, DEFAULT_PORTS, PULL_STALL_S
 from agent.inventory.gpu import DeclaredGpus
 from orchestrator.contract.address import is_address
 from orchestrator.contract.capabilities import parse_allowed
@@ -27,8 +30,6 @@ from orchestrator.contract.taints import parse as parse_taint
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 RESOURCE = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 DATASET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,253}")
-DEFAULT_PORTS = (20_000, 31_999)
-PULL_STALL_S = 120.0
 PULL_STALL_BOUNDS_S = (5.0, 86_400.0)
 """An engine tells how a pull goes about once a second; below some seconds an ordinary pause would end it."""
 DRIVER_NAMES = ("auto", "docker", "process", "fake")
@@ -52,8 +53,6 @@ _UNIT_BYTES = {
 }
 
 
-AT_BRIDGE = "bridge"
-"""As ``--address`` and ``--dns``: this machine's own address in the Docker engine's bridge network."""
 NO_GPUS = "none"
 """As ``--gpu``: this node has no GPUs, whatever NVML says."""
 

@@ -15,7 +15,7 @@ import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent import lean  # isort: skip  (it has to come first)
 import click
@@ -23,7 +23,7 @@ import structlog
 
 from agent import certificates
 from agent.asking import Asking
-from agent.config import AT_BRIDGE, DEFAULT_PORTS, AgentSettings, load
+from agent.defaults import AT_BRIDGE, DEFAULT_PORTS
 from agent.discovery import Directory
 from agent.dns.listen import Bridge, serve_dns
 from agent.driver import Driver, DriverInfo, DriverUnavailableError, HasBridge
@@ -32,6 +32,7 @@ from agent.inventory.gpu_health import GpuHealth
 from agent.metrics import Metrics, MetricsServer
 from agent.other_network import MACHINE, step_into_machine
 from agent.outbox import Outbox
+from agent.reading import read
 from agent.registry import DRIVERS, DriverSettings
 from agent.runspec import NodeFacts
 from agent.session import Session
@@ -49,6 +50,9 @@ from orchestrator.contract.log_lines import json_lines
 from orchestrator.contract.loop import run_on_loop
 from orchestrator.contract.model import NodeSpec, Resources, str_map
 from orchestrator.contract.signals import ending_signals
+
+if TYPE_CHECKING:
+    from agent.config import AgentSettings
 
 VERSION = "0.1.0"
 WARN_BEFORE = datetime.timedelta(days=30)
@@ -499,7 +503,7 @@ def command(config: Path | None, **flags: Any) -> None:
     agent and leaves its tasks running; the next agent with the same --data adopts them.
     """
     try:
-        settings = load(
+        settings = read(
             {name: value or None if isinstance(value, tuple) else value for name, value in flags.items()}, file=config
         )
         json_lines(settings.log_level)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.config import PULL_STALL_S
+from agent.defaults import PULL_STALL_S
 from agent.driver import Driver
 
 

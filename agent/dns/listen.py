@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from agent.config import AT_BRIDGE
+from agent.defaults import AT_BRIDGE
 from agent.dns.bridge import PORT, BridgeDns
 from agent.dns.server import DnsServer, Lookup, system_resolver
 from agent.dns.told import Telling, Told, told_nothing

@@ -23,7 +23,7 @@ import docker
 import docker.errors
 
 from agent.answering import in_time
-from agent.config import AT_BRIDGE, PULL_STALL_S
+from agent.defaults import AT_BRIDGE, PULL_STALL_S
 from agent.driver import (
     SANDBOX,
     DriverInfo,
