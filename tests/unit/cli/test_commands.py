@@ -881,6 +881,7 @@ def test_dev_names_the_cluster_of_the_context(
     cli: Cli, peer: FakePeer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RAFTSMAN_ENDPOINTS")
+    monkeypatch.delenv("RAFTSMAN_DEV_DATA", raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     contexts.add(contexts.Context(name="mine", endpoints=(peer.address,), kind="dev", data=str(tmp_path / "there")))
     code, _, err = cli("dev", "stop")
