@@ -401,6 +401,18 @@ def test_a_command_that_failed_before_it_wrote_anything_says_why(cli: Cli, world
     assert "no output of tests/main/0: its node is gone" in cli("run", "--name", "tests", "--", "nosuch")[2]
 
 
+def test_run_and_why_say_whose_end_a_rollout_waits_for(
+    cli: Cli, world: World, job_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollout, "REASONS_S", 0.0)
+    old = replace(allocation(state=AllocState.STOPPING, reason="told to stop"), desired=model.Desired.STOP)
+    finish(world, "running", [old, replace(allocation(), attempt=2)], running=1, outdated=1, surplus=1)
+    said = "web/main/0 (attempt 1) on one was told to stop and still runs"
+    code, _, err = cli("run", job_file, "--timeout", "300ms")
+    assert (code, said in err) == (5, True)
+    assert "told to stop" in cli("why", "web")[1]
+
+
 def test_ctrl_c_while_run_waits_says_that_the_job_goes_on(
     cli: Cli, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
