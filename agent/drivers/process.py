@@ -605,7 +605,7 @@ def _user(user: str) -> tuple[int, int, list[int]]:
         if not group.isdigit():
             raise StartError(f"user {user!r}: write the group as a number", permanent=True)
         gid = int(group)
-    if uid == os.geteuid():
+    if uid == os.geteuid() and (not group or gid == os.getegid()):
         return -1, -1, []
     if os.geteuid() != 0:
         raise StartError(

@@ -199,6 +199,16 @@ async def test_a_task_runs_as_the_user_that_it_names(driver: ProcessDriver) -> N
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="switching users takes root")
+@pytest.mark.parametrize("user", ["0:1234", "4321:1234"])
+async def test_a_task_runs_with_the_group_that_it_names(driver: ProcessDriver, user: str) -> None:
+    """``0:1234`` ran with root's own group, for the agent was root already."""
+    spec = spec_of("sh", "-c", "echo $(id -u):$(id -g)", user=user)
+    await driver.start(spec)
+    await ended(driver, spec.name)
+    assert (await text(driver, spec.name)).strip() == user
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="switching users takes root")
 async def test_files_of_another_users_task_are_copied_through_directories_that_are_closed_to_it(
     driver: ProcessDriver, tmp_path: Path
 ) -> None:
