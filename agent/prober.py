@@ -14,7 +14,7 @@ from typing import Protocol
 
 import structlog
 
-from agent.checks import NoAnswerError, ask
+from agent.checks import SAID_MAX, NoAnswerError, ask
 from agent.driver import Driver, RunId, run_name
 from agent.health import Tally, asks, is_checked, says
 from agent.records import Record
@@ -183,6 +183,9 @@ class Prober:
             said = await ask(tally.check, record.assignment, self._host, driver, name)
         except NoAnswerError:
             return ""
+        except Exception as error:  # a defect in a check says nothing of the task, and must not go unsaid
+            log.exception("check_failed", allocation=str(record.key.id), task=task.name)
+            return f"it cannot be asked: {type(error).__name__}: {error}"[:SAID_MAX]
         tally.count(not said, max(0, self._now_ms() - record.running_since_ms))
         return said
 

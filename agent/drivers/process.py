@@ -397,7 +397,7 @@ class ProcessDriver:
         found = self._read(name)
         if found is None or not found.running:
             return Ran(code=-1, output=f"{name} does not run")
-        return await run_beside(self._root / name / "spec", command, timeout_ms)
+        return await run_beside(self._root / name, command, timeout_ms)
 
     async def close(self) -> None:
         for task in self._pollers:
