@@ -902,6 +902,18 @@ def test_dev_names_the_cluster_of_the_context(
     assert f"--data {tmp_path / 'there'}" in err
 
 
+@pytest.mark.parametrize(
+    "where", [("--data", "A", "stop"), ("stop", "--data", "A"), ("--data", "B", "stop", "--data", "A")]
+)
+def test_dev_stops_the_cluster_that_is_named_wherever_that_is_said(
+    cli: Cli, where: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the subcommand it was left unread: another cluster was stopped, the user's own."""
+    monkeypatch.setenv("RAFTSMAN_DEV_DATA", str(tmp_path / "mine"))
+    code, _, err = cli("dev", *(str(tmp_path / word) if len(word) == 1 else word for word in where))
+    assert (code, f"no cluster in {tmp_path / 'A'}" in err) == (1, True)
+
+
 def test_help_names_every_command_without_loading_any(cli: Cli) -> None:
     code, out, _ = cli("--help")
     assert code == 0
