@@ -645,6 +645,10 @@ def test_a_node_is_shown_with_all_that_is_known_of_it(cli: Cli, world: World) ->
                 datasets=("imagenet",),
             ),
             used=model.Resources(custom=(("licenses", 2),)),
+            devices=(
+                answers.DeviceUse(device=model.Device(id="GPU-1", model="A100"), cordoned=True),
+                answers.DeviceUse(device=model.Device(id="GPU-2", model="A100"), used_millis=500, sick="XID 79"),
+            ),
             taints=(model.NodeTaint(taint=only, declared=True),),
         )
     ]
@@ -654,6 +658,8 @@ def test_a_node_is_shown_with_all_that_is_known_of_it(cli: Cli, world: World) ->
         words = [" ".join(line.split()) for line in out.splitlines()]
         for line in (
             "resources licenses 2/5",
+            "device GPU-1 (A100, island 0, numa 0, 0 used, cordoned)",
+            "device GPU-2 (A100, island 0, numa 0, 0.5 used, sick: XID 79)",
             "datacenter dc1",
             "rack r7",
             "system linux arm64 6.8.0",
