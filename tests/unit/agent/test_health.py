@@ -192,6 +192,15 @@ async def test_the_others_wait_for_the_startup_check_and_one_that_never_comes_up
     assert not any(word & 1 for word in words(bench))
 
 
+async def test_what_a_startup_check_sees_is_told_before_it_is_over(bench: Bench) -> None:
+    """For as long as a slow start may take there was no reason but that it starts."""
+    spec = replace(checked_task(startup=replace(QUICK, failures=1000)), env=(("FAKE_CHECK", "7"),))
+    await bench.assign(assignment_of(key_of(), spec))
+    said = "main is starting up, startup check (exec check): exit code 7"
+    await until(lambda: bench.reported and bench.reported[-1].reason.startswith(said), "the reason")
+    assert bench.reported[-1].state is AllocState.RUNNING
+
+
 async def test_an_agent_that_comes_back_goes_on_with_what_was_ready_and_above_what_it_said(bench: Bench) -> None:
     key = key_of()
     await bench.assign(assignment_of(key, checked_task(readiness=QUICK)))
