@@ -40,7 +40,7 @@ AGAIN_S = (1.0, 15.0)
 _REFUSED = ("unauthorized", "denied", "authentication required", "no basic auth", "forbidden")
 _UNKNOWN = ("manifest unknown", "not found", "name unknown", "invalid reference", "not exist")
 _AWAY = (
-    "connection refused", "connection reset", "broken pipe", "no such host", "server misbehaving", "name resolution",
+    "connection refused", "connection reset", "broken pipe", "server misbehaving", "name resolution",
     "no route to host", "unreachable", "timeout", "timed out", "deadline exceeded", "request canceled", " eof",
     "toomanyrequests", "too many requests", "unexpected http status: 5", "internal server error", "bad gateway",
     "service unavailable",
@@ -236,6 +236,8 @@ def _failed(image: str, text: str, login: Login | None) -> StartError:
     if _is(text, _REFUSED):
         way = "look at what its 'auth' names" if login else "give the task 'auth', or log this node in (docker login)"
         return StartError(f"image {image} may not be pulled: {text}; {way}", permanent=True)
+    if "no such host" in text.lower():  # of a name that resolvers do know is not there: mostly a mistake in the job
+        return StartError(f"image {image} not found: no such registry: {text}", permanent=True)
     if _is(text, _AWAY):
         return AwayError(f"image {image} cannot be had: its registry does not answer: {text}", permanent=True)
     if "no space left on device" in text.lower():

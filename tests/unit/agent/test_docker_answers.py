@@ -155,7 +155,10 @@ async def test_a_registry_is_waited_for_no_longer_than_a_pull_may_be_silent(monk
     assert len(asked) == 2
 
 
-@pytest.mark.parametrize("said", ["manifest unknown", "denied", "x509: certificate signed by unknown authority"])
+@pytest.mark.parametrize(
+    "said",
+    ["manifest unknown", "denied", "x509: certificate signed by unknown authority", "lookup r.invalid: no such host"],
+)
 async def test_what_a_registry_says_for_good_is_not_asked_again(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
 
