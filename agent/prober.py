@@ -8,13 +8,14 @@ RUNNING, or begins another run, is asked no more; what an agent takes up again g
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
 
-from agent.checks import NoAnswerError, ask
+from agent.checks import SAID_MAX, NoAnswerError, ask
 from agent.driver import Driver, RunId, run_name
 from agent.health import Tally, asks, is_checked, says
 from agent.records import Record
@@ -23,6 +24,8 @@ from orchestrator.contract.model import AllocState, AssignmentKey, TaskSpec, Wor
 
 EAGER_S = 1.0
 """Until a task was ready for the first time it is asked so often, if its interval is longer."""
+TELL_S = 10.0
+"""Why a task is not through its startup check is told so often."""
 
 log = structlog.get_logger("agent.prober")
 
@@ -118,9 +121,15 @@ class Prober:
         if spec.startup is not None and not started:
             standing.say(task.name, False, f"{task.name} is starting up")
             tally = Tally(spec.startup)
+            tell_s = 0.0
             while tally.passing is None:
                 said = await self._ask(tally, record, task)
                 if tally.passing is None:
+                    now_s = time.monotonic()
+                    if said and now_s >= tell_s:  # not with each answer: they may all be different
+                        tell_s = now_s + TELL_S
+                        check = f"startup check ({describe(spec.startup)})"
+                        standing.say(task.name, False, f"{task.name} is starting up, {check}: {said}")
                     await asyncio.sleep(max(0.05, spec.startup.interval_ms / 1000))
             if not tally.passing:
                 self._dead(run, f"startup check of {task.name} failed ({describe(spec.startup)}): {said}")
@@ -183,6 +192,9 @@ class Prober:
             said = await ask(tally.check, record.assignment, self._host, driver, name)
         except NoAnswerError:
             return ""
+        except Exception as error:  # a defect in a check says nothing of the task, and must not go unsaid
+            log.exception("check_failed", allocation=str(record.key.id), task=task.name)
+            return f"it cannot be asked: {type(error).__name__}: {error}"[:SAID_MAX]
         tally.count(not said, max(0, self._now_ms() - record.running_since_ms))
         return said
 

@@ -2,9 +2,9 @@
 
 Owns: pull policies, digests, credentials, progress, the bound on silence. Leaves to others: which digest all
 instances of a version run (``agent.pins``). The rules: a pull may take as long as it likes and only silence ends it
-(the operator says how long a silence); who waits for an image that is being fetched waits for that pull, and those
-who want to know at the same time whether one is here, or what it is at its registry, ask once; a password is in a
-request's header and nowhere else.
+(the operator says how long a silence); a registry that is away is silent, too, and is asked again until then; who waits
+for an image that is being fetched waits for that pull, and those who want to know at the same time whether one is here,
+or what it is at its registry, ask once; a password is in a request's header and nowhere else.
 
 Credentials are the job's own, else what this node's Docker configuration says (``~/.docker/config.json`` or
 ``DOCKER_CONFIG``: logins and credential helpers), read anew for every pull.
@@ -35,8 +35,21 @@ REPORT_S = 1.0
 K = TypeVar("K")
 T = TypeVar("T")
 Call = Callable[[Callable[[docker.APIClient], T]], Awaitable[T]]
+AGAIN_S = (1.0, 15.0)
+"""A registry that is away is asked again after the first, each time after twice as long, at most after the second."""
 _REFUSED = ("unauthorized", "denied", "authentication required", "no basic auth", "forbidden")
 _UNKNOWN = ("manifest unknown", "not found", "name unknown", "invalid reference", "not exist")
+_AWAY = (
+    "connection refused", "connection reset", "broken pipe", "server misbehaving", "name resolution",
+    "no route to host", "unreachable", "timeout", "timed out", "deadline exceeded", "request canceled", " eof",
+    "toomanyrequests", "too many requests", "unexpected http status: 5", "internal server error", "bad gateway",
+    "service unavailable",
+)  # fmt: skip
+"""What passes without anybody changing the job: as a registry, a proxy or a resolver that is restarted says it."""
+
+
+class AwayError(StartError):
+    """The image's registry cannot be asked now."""
 
 
 @dataclass(slots=True)
@@ -113,6 +126,28 @@ class Images:
     async def resolve(self, spec: RunSpec) -> str | None:
         """The digest of the task's image by its pull policy; "" where there is none that says the same elsewhere, None
         where its registry does not say without a pull."""
+        return await self._patiently(spec, self._resolve)
+
+    async def ensure(self, spec: RunSpec) -> None:
+        """Have the image (``reference``) on this node. Raises ``StartError``."""
+        await self._patiently(spec, self._ensure)
+
+    async def _patiently(self, spec: RunSpec, ask: Callable[[RunSpec], Awaitable[T]]) -> T:
+        """``ask``, again and again while the registry is away, for as long as a pull may be silent."""
+        began_s, pause_s = time.monotonic(), AGAIN_S[0]
+        while True:
+            try:
+                return await ask(spec)
+            except AwayError as error:
+                left_s = began_s + self._silence_s - time.monotonic()
+                if left_s <= 0:
+                    raise
+                if spec.progress is not None:
+                    spec.progress(f"{error.reason}; asked again until it does")
+                await asyncio.sleep(min(pause_s, left_s))
+                pause_s = min(2 * pause_s, AGAIN_S[1])
+
+    async def _resolve(self, spec: RunSpec) -> str | None:
         image = spec.task.image
         if "@" in image:
             return ""  # says it itself
@@ -132,8 +167,7 @@ class Images:
                 raise _failed(image, text, login) from error
             return None  # an old registry, a mirror: the pull itself will tell
 
-    async def ensure(self, spec: RunSpec) -> None:
-        """Have the image (``reference``) on this node. Raises ``StartError``."""
+    async def _ensure(self, spec: RunSpec) -> None:
         image, policy = reference(spec), _policy(spec)
         # What was asked for by name and has no digest is fetched anew where that was said; a digest never changes.
         fresh = policy is PullPolicy.ALWAYS and "@" not in image
@@ -196,15 +230,19 @@ def _not_here(image: str) -> StartError:
 
 
 def _failed(image: str, text: str, login: Login | None) -> StartError:
-    """What a registry, or the way there, said: in the user's words. Trying here again at once would not help."""
+    """What a registry, or the way there, said: in the user's words. A full disk alone may soon be another matter."""
     if _is(text, _UNKNOWN):
         return StartError(f"image {image} not found: {text}", permanent=True)
     if _is(text, _REFUSED):
         way = "look at what its 'auth' names" if login else "give the task 'auth', or log this node in (docker login)"
         return StartError(f"image {image} may not be pulled: {text}; {way}", permanent=True)
-    return StartError(
-        f"image {image} not found: it is not here, and its registry does not answer: {text}", permanent=True
-    )
+    if "no such host" in text.lower():  # of a name that resolvers do know is not there: mostly a mistake in the job
+        return StartError(f"image {image} not found: no such registry: {text}", permanent=True)
+    if _is(text, _AWAY):
+        return AwayError(f"image {image} cannot be had: its registry does not answer: {text}", permanent=True)
+    if "no space left on device" in text.lower():
+        return StartError(f"the disk of this node's Docker engine is full: {text}")
+    return StartError(f"image {image} cannot be pulled: {text}", permanent=True)
 
 
 def _is(text: str, words: tuple[str, ...]) -> bool:

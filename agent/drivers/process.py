@@ -397,7 +397,7 @@ class ProcessDriver:
         found = self._read(name)
         if found is None or not found.running:
             return Ran(code=-1, output=f"{name} does not run")
-        return await run_beside(self._root / name / "spec", command, timeout_ms)
+        return await run_beside(self._root / name, command, timeout_ms)
 
     async def close(self) -> None:
         for task in self._pollers:
@@ -605,7 +605,7 @@ def _user(user: str) -> tuple[int, int, list[int]]:
         if not group.isdigit():
             raise StartError(f"user {user!r}: write the group as a number", permanent=True)
         gid = int(group)
-    if uid == os.geteuid():
+    if uid == os.geteuid() and (not group or gid == os.getegid()):
         return -1, -1, []
     if os.geteuid() != 0:
         raise StartError(

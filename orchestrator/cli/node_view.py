@@ -9,7 +9,7 @@ from orchestrator.cli.output import age, cores, mebibytes, span
 from orchestrator.contract import taints
 
 if TYPE_CHECKING:
-    from orchestrator.contract.answers import NodeInfo
+    from orchestrator.contract.answers import DeviceUse, NodeInfo
 
 SHOWN = 10
 """Images and datasets that are listed; ``-o wide`` shows all."""
@@ -48,6 +48,19 @@ def system_text(node: NodeInfo) -> str:
     return " ".join(part for part in (node.spec.os, node.spec.arch, node.spec.kernel) if part)
 
 
+def device_text(use: DeviceUse) -> str:
+    """``GPU-1 (A100 80Gi 8.0, island 0, 0.5 used, cordoned)``."""
+    one = use.device
+    kind = " ".join(
+        text for text in (one.model or "?", f"MIG {one.mig}" if one.mig else "", one.compute_capability) if text
+    )
+    parts = [kind, f"{mebibytes(one.memory_mib)}" if one.memory_mib else "", f"island {one.island}"]
+    parts.append(f"switch {one.pcie}" if one.pcie else "")
+    parts += [f"numa {one.numa}" if one.numa >= 0 else "", f"{use.used_millis / 1000:g} used"]
+    parts += ["cordoned" if use.cordoned else "", f"sick: {use.sick}" if use.sick else ""]
+    return f"{one.id} ({', '.join(part for part in parts if part)})"
+
+
 def details(node: NodeInfo, state: str, *, wide: bool) -> str:
     spec, used, capacity = node.spec, node.used, node.spec.capacity
     lines: list[tuple[str, str]] = [
@@ -68,10 +81,7 @@ def details(node: NodeInfo, state: str, *, wide: bool) -> str:
         ("disk", f"{mebibytes(used.disk_mib)} of {mebibytes(capacity.disk_mib)}" if capacity.disk_mib else ""),
         ("resources", custom_text(node)),
     ]
-    lines += [
-        ("device", f"{one.device.id} ({one.device.model or '?'}, {one.used_millis / 1000:g} used)")
-        for one in node.devices
-    ]
+    lines += [("device", device_text(one)) for one in node.devices]
     lines += [
         ("taint", f"{taints.describe(one.taint)} ({'declared by its agent' if one.declared else age(one.since_ms)})")
         for one in node.taints

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli.drain import drain
-from orchestrator.cli.node_view import custom_text, system_text, taints_text, where_text
+from orchestrator.cli.node_view import custom_text, device_text, system_text, taints_text, where_text
 from orchestrator.cli.output import cores, mebibytes, show, span, table
 from orchestrator.cli.session import Session, common
 
 if TYPE_CHECKING:
-    from orchestrator.contract.answers import DeviceUse, NodeInfo
+    from orchestrator.contract.answers import NodeInfo
 
 
 def _state(node: NodeInfo) -> str:
@@ -33,19 +33,6 @@ def _gpus(node: NodeInfo) -> str:
     }
     closed = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     return f"{used:g}/{len(node.devices)}" + (f" ({closed})" if closed else "")
-
-
-def _device(use: DeviceUse) -> str:
-    """``GPU-1 (A100 80Gi 8.0, island 0, 0.5 used, cordoned)``."""
-    one = use.device
-    kind = " ".join(
-        text for text in (one.model or "?", f"MIG {one.mig}" if one.mig else "", one.compute_capability) if text
-    )
-    parts = [kind, f"{mebibytes(one.memory_mib)}" if one.memory_mib else "", f"island {one.island}"]
-    parts.append(f"switch {one.pcie}" if one.pcie else "")
-    parts += [f"numa {one.numa}" if one.numa >= 0 else "", f"{use.used_millis / 1000:g} used"]
-    parts += ["cordoned" if use.cordoned else "", f"sick: {use.sick}" if use.sick else ""]
-    return f"{one.id} ({', '.join(part for part in parts if part)})"
 
 
 @click.command()
@@ -104,7 +91,7 @@ def nodes_table(listed: tuple[NodeInfo, ...], *, wide: bool) -> str:
         if "RESOURCES" in headings:
             row.append(custom_text(node))
         if wide:
-            devices = ", ".join(_device(one) for one in node.devices)
+            devices = ", ".join(device_text(one) for one in node.devices)
             row += [
                 f"{mebibytes(node.used.disk_mib)}/{mebibytes(capacity.disk_mib)}" if capacity.disk_mib else "",
                 spec.address,

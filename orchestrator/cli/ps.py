@@ -14,7 +14,7 @@ from orchestrator.cli.views import (
     gpus_text,
     is_live,
     jobs_table,
-    newest,
+    leaving,
     runs_text,
     schedule_text,
 )
@@ -24,11 +24,14 @@ from orchestrator.contract.place import split_place
 from orchestrator.contract.rollouts import RolloutStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from orchestrator.client.sync import Client
     from orchestrator.contract.answers import Explanation, JobStatus
     from orchestrator.contract.model import Allocation
 
 WATCH_S = 1.0
+LEAVING_SHOWN = 3
 _ENDED_WELL = ("COMPLETE", "STOPPED")
 
 
@@ -105,8 +108,8 @@ def status(session: Session, job: str, stale: bool) -> None:
     )
 
 
-def rollout_text(job: JobStatus) -> str:
-    """How the job's rollout stands, "" where it never had one."""
+def rollout_text(job: JobStatus, allocations: Iterable[Allocation] = ()) -> str:
+    """How the job's rollout stands, "" where it never had one; ``allocations``: who may keep it from its end."""
     rollout = job.rollout
     if rollout is None:
         return ""
@@ -119,6 +122,11 @@ def rollout_text(job: JobStatus) -> str:
         said += "; canaries wait for 'raftsman promote'"
         if rollout.base_version:
             said += f", all else is held at version {rollout.base_version}"
+    going = leaving(allocations)
+    if going:
+        said += f"; {', '.join(going[:LEAVING_SHOWN])} {'was' if len(going) == 1 else 'were'} told to stop and still "
+        said += "runs" if len(going) == 1 else "run"
+        said += f" (and {len(going) - LEAVING_SHOWN} more)" if len(going) > LEAVING_SHOWN else ""
     return said + (f"; {rollout.reason}" if rollout.reason else "")
 
 
@@ -130,7 +138,7 @@ def _status(job: JobStatus, allocations: list[Allocation], why_not: Explanation 
         ("Type", spec.type.name.lower()),
         ("State", "removing" if job.removing else job.state),
         ("Version", str(job.version)),
-        ("Rollout", rollout_text(job)),
+        ("Rollout", rollout_text(job, allocations)),
         ("Parent", spec.origin.job if spec.origin else ""),
         ("Schedule", schedule_text(job)),
         ("Runs", runs_text(job)),
@@ -183,7 +191,7 @@ def why(session: Session, job: str, at: str | None) -> None:
     with session.client() as client:
         explanation = client.explain_job(name)
         session.warn_if_stale(explanation.read)
-        allocations = newest(client.list_allocations(job=name, stale=explanation.read.stale).allocations)
+        allocations = visible(client.list_allocations(job=name, stale=explanation.read.stale).allocations)
     troubled = [one for one in allocations if one.reason and not one.ready and one.state.name not in _ENDED_WELL]
 
     def text(wide: bool) -> str:

@@ -17,7 +17,7 @@ import click
 
 from orchestrator.cli.ps import explanation_text
 from orchestrator.cli.session import Session
-from orchestrator.cli.views import newest
+from orchestrator.cli.views import leaving, newest
 from orchestrator.contract.errors import ExitCode, NoLeaderError, RaftsmanError
 from orchestrator.contract.model import AllocState, JobType
 from orchestrator.contract.rollouts import RolloutStatus
@@ -68,8 +68,10 @@ def judge(job: JobStatus, version: int) -> Judgement:
     complete = sum(group.complete for group in job.groups)
     skipped = sum(group.skipped for group in job.groups)
     outdated = sum(group.outdated for group in job.groups)
+    beside = sum(group.surplus for group in job.groups)
     total = sum(group.count for group in job.groups)
-    parts = [(running, "running"), (starting, "starting"), (pending, "pending"), (complete, "complete")]
+    parts = [(running, "running"), (starting, "starting"), (beside, "beside their successors")]
+    parts += [(pending, "pending"), (complete, "complete")]
     updated = sum(group.updated for group in job.groups) if outdated else 0
     parts += [(failed, "failed"), (skipped, "skipped"), (updated, "updated"), (outdated, "to be replaced")]
     text = ", ".join(f"{number} {word}" for number, word in parts if number) or "nothing to run"
@@ -201,7 +203,9 @@ class Rollout:
         if judgement.pending:
             explanation = self._client.explain_job(name, namespace=namespace)
             reasons += [f"{one.group}: {one.summary}" for one in explanation.groups if one.pending and one.summary]
-        for one in newest(self._client.list_allocations(job=name, namespace=namespace).allocations):
+        placed = self._client.list_allocations(job=name, namespace=namespace).allocations
+        reasons += [f"{one} was told to stop and still runs" for one in leaving(placed)]
+        for one in newest(placed):
             # What failed is in the explanation while it will be tried again, and shown at the end else.
             if one.reason and one.state not in (AllocState.RUNNING, AllocState.COMPLETE, AllocState.FAILED):
                 reasons.append(f"{one.id}: {one.state.name.lower()}: {one.reason}")

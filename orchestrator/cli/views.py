@@ -35,6 +35,17 @@ def shown(allocations: Iterable[Allocation]) -> list[Allocation]:
     return sorted([*counting, *also], key=lambda one: (one.id, one.attempt))
 
 
+def leaving(allocations: Iterable[Allocation]) -> list[str]:
+    """Who was told to stop, has a successor, and has not ended: ``web/main/0 (attempt 1) on n2``."""
+    listed = list(allocations)
+    counting = {(one.id, one.attempt) for one in newest(listed)}
+    return [
+        f"{one.id} (attempt {one.attempt}) on {one.node_name or 'a forgotten node'}"
+        for one in shown(listed)
+        if (one.id, one.attempt) not in counting and one.desired is Desired.STOP
+    ]
+
+
 def is_live(allocation: Allocation) -> bool:
     return allocation.state not in TERMINAL
 

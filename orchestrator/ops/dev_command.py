@@ -35,8 +35,17 @@ def default_data() -> Path:
     return (Path(state) / "raftsman" / "dev").expanduser()
 
 
+def _said_before(context: click.Context, _parameter: click.Parameter, value: Path | None) -> Path | None:
+    """``dev --data DIR stop`` means that cluster, as ``dev stop --data DIR`` does."""
+    parent, typed = context.parent, click.core.ParameterSource.COMMANDLINE
+    if parent is None or parent.get_parameter_source("data") is not typed:
+        return value
+    return value if context.get_parameter_source("data") is typed else parent.params["data"]
+
+
 data_option = click.option(
     "--data",
+    callback=_said_before,
     type=click.Path(path_type=Path, file_okay=False),
     envvar="RAFTSMAN_DEV_DATA",
     help="Where the cluster keeps everything [default: ~/.local/state/raftsman/dev].",

@@ -12,6 +12,7 @@ import contextlib
 import secrets
 import shutil
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,11 @@ class Options:
     """Instances of the service; 0: one per agent, at least two."""
     keep_no_trace: bool = True
     """Remove the drill's variables afterwards (a throw-away cluster goes as a whole)."""
+
+
+def each_once(lines: Counter[str]) -> list[str]:
+    """In the order in which they came first, each with how often."""
+    return [line if times == 1 else f"{line} ({times} times)" for line, times in lines.items()]
 
 
 class Drill:
@@ -93,8 +99,8 @@ class Drill:
             await self._audit(writers)
             await self._judge_history(history)
         verdict = judge(self.facts)
-        for problem in (*verdict.problems, *self._load.failures):
-            self._say(problem)
+        for line in each_once(Counter(verdict.problems) + self._load.failures):
+            self._say(line)
         return verdict
 
     def _client_of(self, number: int) -> Client:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +21,8 @@ from orchestrator.ops.leftovers import CLUSTER_LABEL
 
 ALLOCATION_LABEL = "raftsman.allocation"
 ENDED = ("die", "destroy")
+FAILURES_KEPT = 100
+"""Different ones."""
 
 
 class Observer(Protocol):
@@ -139,7 +142,8 @@ class HttpLoad:
     def __init__(self, interval_s: float = 0.05, timeout_s: float = 2.0) -> None:
         self.requests = 0
         self.failed = 0
-        self.failures: list[str] = []
+        self.failures: Counter[str] = Counter()
+        """What went wrong, and how often: one address that is away fails twenty times a second."""
         self._interval_s, self._timeout_s = interval_s, timeout_s
         self._targets: dict[str, asyncio.Task[None]] = {}
 
@@ -166,6 +170,7 @@ class HttpLoad:
             self.requests += 1
             if problem:
                 self.failed += 1
-                if len(self.failures) < 100:
-                    self.failures.append(f"{address}: {problem}")
+                said = f"{address}: {problem}"
+                if len(self.failures) < FAILURES_KEPT or said in self.failures:
+                    self.failures[said] += 1
             await asyncio.sleep(self._interval_s)

@@ -338,7 +338,9 @@ def ask_successors(
         assert base is not None and hold is not None, "it is held there"
         job, at = base, hold.at
     here = slice(scene.bounds[number], scene.bounds[number + 1])
-    peers = columns.node[scene.instances.newest[here][scene.instances.live[here]]]
+    # Whoever gets a successor goes: counted, it would lean a spread to the other nodes, and at the end it is not there.
+    stay = scene.instances.newest[here][scene.instances.live[here]]
+    peers = columns.node[stay[~np.isin(columns.ordinal[stay], columns.ordinal[chosen])]]
     for node in sorted(set(avoid)):
         rows = sorted(
             (row for row, one in zip(chosen, avoid, strict=True) if one == node),

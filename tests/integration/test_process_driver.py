@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import hashlib
 import io
@@ -10,12 +11,14 @@ import signal
 import socket
 import sys
 import tarfile
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -196,6 +199,52 @@ async def test_a_task_runs_as_the_user_that_it_names(driver: ProcessDriver) -> N
     await ended(driver, spec.name)
     assert (await text(driver, spec.name)).splitlines()[0] == "65534"
     assert len((await text(driver, spec.name)).splitlines()) == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="switching users takes root")
+@pytest.mark.parametrize("user", ["0:1234", "4321:1234"])
+async def test_a_task_runs_with_the_group_that_it_names(driver: ProcessDriver, user: str) -> None:
+    """``0:1234`` ran with root's own group, for the agent was root already."""
+    spec = spec_of("sh", "-c", "echo $(id -u):$(id -g)", user=user)
+    await driver.start(spec)
+    await ended(driver, spec.name)
+    assert (await text(driver, spec.name)).strip() == user
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="switching users takes root")
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_check_runs_as_its_task_and_leaves_nothing(
+    tmp_path: Path, loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """Agents run on uvloop, which knows no other user, and gives children what it opened for them: such a check was
+    never answered. What it started ran on after the task, outside of its control groups."""
+    long = f"{time.time_ns()}"  # of seconds: nobody else sleeps for so long
+    script = f"id -u; setsid sleep {long} >/dev/null 2>&1 & cat /proc/self/cgroup; sleep 1000 & exit 3"
+
+    def left() -> list[int]:
+        return [one.pid for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["sleep", long]]
+
+    async def check() -> None:
+        driver = ProcessDriver(tmp_path / "process")
+        spec = spec_of("sh", "-c", "cat /proc/self/cgroup; exec sleep 1000", user="nobody")
+        await driver.start(spec)
+        try:
+            await until(lambda: lies(str(next((tmp_path / "process" / spec.name).glob("log.*"), ""))), "its output")
+            ran = await driver.run_in(spec.name, ("sh", "-c", script), timeout_ms=60_000)
+            assert (ran.code, ran.output.splitlines()[0]) == (3, "65534")
+            assert ran.output.splitlines()[1:] == (await text(driver, spec.name)).splitlines()
+            assert not left()
+            with pytest.raises(TimeoutError):
+                await driver.run_in(
+                    spec.name, ("sh", "-c", f"trap '' HUP; setsid sleep {long} & sleep 1000"), timeout_ms=2000
+                )
+            assert not left()
+        finally:
+            await driver.remove(spec.name)
+            await driver.close()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(check())
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="switching users takes root")

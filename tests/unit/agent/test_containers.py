@@ -328,7 +328,16 @@ def test_an_image_says_how_it_is_stopped_unless_the_job_does(signal: str, asked:
         ("manifest unknown", "image x:1 not found: manifest unknown"),
         (
             "dial tcp: lookup r on 1.1.1.1:53: no such host",
-            "image x:1 not found: it is not here, and its registry does not answer: dial",
+            "image x:1 not found: no such registry: dial",
+        ),
+        (
+            "dial tcp: lookup r on 1.1.1.1:53: server misbehaving",
+            "image x:1 cannot be had: its registry does not answer: dial",
+        ),
+        ("no matching manifest for linux/amd64", "image x:1 cannot be pulled: no matching manifest"),
+        (
+            "failed to register layer: write /x: no space left on device",
+            "the disk of this node's Docker engine is full: failed",
         ),
     ],
 )

@@ -20,6 +20,7 @@ from agent.drivers.docker_arguments import Engine as Engines
 from agent.drivers.docker_arguments import labels
 from agent.drivers.docker_images import Images
 from agent.drivers.docker_start import create_and_start
+from orchestrator.contract.model import ContainerSpec, PullPolicy
 from tests.integration.agent_fakes import CLUSTER, key_of, task_of
 
 
@@ -95,6 +96,82 @@ async def test_a_hundred_instances_ask_a_registry_once_for_each_login(monkeypatc
     assert await asyncio.gather(*asking) == 50 * ["sha256:1", "sha256:2"]
     assert asked == [None, joe]
     assert await images.resolve(spec_of()) == "sha256:3"  # nothing is remembered
+
+
+AWAY = 'Get "http://r:5000/v2/": dial tcp 10.0.0.1:5000: connect: connection refused'
+
+
+@pytest.mark.parametrize("policy", [PullPolicy.ALWAYS, PullPolicy.MISSING])
+async def test_a_registry_that_is_away_for_a_while_fails_no_start(
+    policy: PullPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A registry that was restarted failed every instance that began meanwhile, for good after 14 s."""
+    monkeypatch.setattr(docker_images, "AGAIN_S", (0.0, 0.0))
+    engine = Engine()
+    told: list[str] = []
+    engine.let.set()
+    away = [4]
+
+    def answer() -> None:
+        if away[0]:
+            away[0] -= 1
+            raise docker.errors.APIError("500", explanation=AWAY)
+
+    def ask(*_: object) -> str:
+        answer()
+        return "sha256:1"
+
+    def pull(*_: object) -> None:
+        answer()
+        engine.has.add("x:1")
+
+    monkeypatch.setattr(docker_images, "_ask_registry", ask)
+    monkeypatch.setattr(docker_images, "_pull", pull)
+    images = Images(engine.call, engine.call, silence_s=60.0)
+    spec = replace(spec_of(), progress=told.append)
+    spec = replace(spec, task=replace(spec.task, container=ContainerSpec(pull_policy=policy)))
+    if policy is PullPolicy.ALWAYS:
+        assert await images.resolve(spec) == "sha256:1"
+    else:
+        await images.ensure(spec)
+        assert "x:1" in engine.has
+    assert away == [0]
+    assert told == 4 * [f"image x:1 cannot be had: its registry does not answer: {AWAY}; asked again until it does"]
+
+
+async def test_a_registry_is_waited_for_no_longer_than_a_pull_may_be_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def pull(*_: object) -> None:
+        asked.append(_)
+        raise docker.errors.APIError("500", explanation=AWAY)
+
+    monkeypatch.setattr(docker_images, "_pull", pull)
+    engine = Engine()
+    engine.let.set()
+    with pytest.raises(StartError, match="does not answer") as caught:
+        await Images(engine.call, engine.call, silence_s=0.01).ensure(spec_of())
+    assert caught.value.permanent  # another node may reach it
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["manifest unknown", "denied", "x509: certificate signed by unknown authority", "lookup r.invalid: no such host"],
+)
+async def test_what_a_registry_says_for_good_is_not_asked_again(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def pull(*_: object) -> None:
+        asked.append(_)
+        raise docker.errors.APIError("500", explanation=said)
+
+    monkeypatch.setattr(docker_images, "_pull", pull)
+    engine = Engine()
+    engine.let.set()
+    with pytest.raises(StartError):
+        await Images(engine.call, engine.call, silence_s=60.0).ensure(spec_of())
+    assert len(asked) == 1
 
 
 async def test_who_asks_after_an_image_came_does_not_hear_that_it_is_not_there() -> None:

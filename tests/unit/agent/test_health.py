@@ -12,7 +12,7 @@ import grpc.aio
 import pytest
 
 from agent.checks import ask, port_of
-from agent.driver import Exit
+from agent.driver import Exit, Ran
 from agent.health import Tally, next_word
 from orchestrator.contract.health import CheckKind, CheckSpec, HealthSpec
 from orchestrator.contract.model import AllocState, PortBinding, RestartPolicy, TaskSpec
@@ -192,6 +192,15 @@ async def test_the_others_wait_for_the_startup_check_and_one_that_never_comes_up
     assert not any(word & 1 for word in words(bench))
 
 
+async def test_what_a_startup_check_sees_is_told_before_it_is_over(bench: Bench) -> None:
+    """For as long as a slow start may take there was no reason but that it starts."""
+    spec = replace(checked_task(startup=replace(QUICK, failures=1000)), env=(("FAKE_CHECK", "7"),))
+    await bench.assign(assignment_of(key_of(), spec))
+    said = "main is starting up, startup check (exec check): exit code 7"
+    await until(lambda: bench.reported and bench.reported[-1].reason.startswith(said), "the reason")
+    assert bench.reported[-1].state is AllocState.RUNNING
+
+
 async def test_an_agent_that_comes_back_goes_on_with_what_was_ready_and_above_what_it_said(bench: Bench) -> None:
     key = key_of()
     await bench.assign(assignment_of(key, checked_task(readiness=QUICK)))
@@ -225,3 +234,19 @@ async def test_an_engine_that_does_not_answer_says_nothing_about_health(bench: B
     bench.driver.set_available(True)
     await until(lambda: bench.supervisor.lookout.available["fake"], "the engine to be back")
     assert words(bench)[-1] & 1 and bench.driver.starts == [name_of(key)]
+
+
+async def test_a_check_that_breaks_is_told_and_the_others_go_on(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All checks of the allocation ended with it, unsaid: it was never ready, and liveness was asked no more."""
+
+    async def broken(*_: object, **__: object) -> Ran:
+        raise ValueError("unexpected kwargs: user")
+
+    key = key_of()
+    works = bench.driver.run_in
+    monkeypatch.setattr(bench.driver, "run_in", broken)
+    await bench.assign(assignment_of(key, checked_task(readiness=QUICK, liveness=QUICK)))
+    await until(lambda: bench.reported and "it cannot be asked: ValueError" in bench.reported[-1].reason, "the reason")
+    assert bench.reported[-1].state is AllocState.RUNNING
+    monkeypatch.setattr(bench.driver, "run_in", works)
+    await until_ready(bench, True)

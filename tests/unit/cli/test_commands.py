@@ -401,6 +401,18 @@ def test_a_command_that_failed_before_it_wrote_anything_says_why(cli: Cli, world
     assert "no output of tests/main/0: its node is gone" in cli("run", "--name", "tests", "--", "nosuch")[2]
 
 
+def test_run_and_why_say_whose_end_a_rollout_waits_for(
+    cli: Cli, world: World, job_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollout, "REASONS_S", 0.0)
+    old = replace(allocation(state=AllocState.STOPPING, reason="told to stop"), desired=model.Desired.STOP)
+    finish(world, "running", [old, replace(allocation(), attempt=2)], running=1, outdated=1, surplus=1)
+    said = "web/main/0 (attempt 1) on one was told to stop and still runs"
+    code, _, err = cli("run", job_file, "--timeout", "300ms")
+    assert (code, said in err) == (5, True)
+    assert "told to stop" in cli("why", "web")[1]
+
+
 def test_ctrl_c_while_run_waits_says_that_the_job_goes_on(
     cli: Cli, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -633,6 +645,10 @@ def test_a_node_is_shown_with_all_that_is_known_of_it(cli: Cli, world: World) ->
                 datasets=("imagenet",),
             ),
             used=model.Resources(custom=(("licenses", 2),)),
+            devices=(
+                answers.DeviceUse(device=model.Device(id="GPU-1", model="A100"), cordoned=True),
+                answers.DeviceUse(device=model.Device(id="GPU-2", model="A100"), used_millis=500, sick="XID 79"),
+            ),
             taints=(model.NodeTaint(taint=only, declared=True),),
         )
     ]
@@ -642,6 +658,8 @@ def test_a_node_is_shown_with_all_that_is_known_of_it(cli: Cli, world: World) ->
         words = [" ".join(line.split()) for line in out.splitlines()]
         for line in (
             "resources licenses 2/5",
+            "device GPU-1 (A100, island 0, numa 0, 0 used, cordoned)",
+            "device GPU-2 (A100, island 0, numa 0, 0.5 used, sick: XID 79)",
             "datacenter dc1",
             "rack r7",
             "system linux arm64 6.8.0",
@@ -881,12 +899,25 @@ def test_dev_names_the_cluster_of_the_context(
     cli: Cli, peer: FakePeer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RAFTSMAN_ENDPOINTS")
+    monkeypatch.delenv("RAFTSMAN_DEV_DATA", raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     contexts.add(contexts.Context(name="mine", endpoints=(peer.address,), kind="dev", data=str(tmp_path / "there")))
     code, _, err = cli("dev", "stop")
     assert code == 1
     assert f"no cluster in {tmp_path / 'state' / 'raftsman' / 'dev'}" in err
     assert f"--data {tmp_path / 'there'}" in err
+
+
+@pytest.mark.parametrize(
+    "where", [("--data", "A", "stop"), ("stop", "--data", "A"), ("--data", "B", "stop", "--data", "A")]
+)
+def test_dev_stops_the_cluster_that_is_named_wherever_that_is_said(
+    cli: Cli, where: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the subcommand it was left unread: another cluster was stopped, the user's own."""
+    monkeypatch.setenv("RAFTSMAN_DEV_DATA", str(tmp_path / "mine"))
+    code, _, err = cli("dev", *(str(tmp_path / word) if len(word) == 1 else word for word in where))
+    assert (code, f"no cluster in {tmp_path / 'A'}" in err) == (1, True)
 
 
 def test_help_names_every_command_without_loading_any(cli: Cli) -> None:

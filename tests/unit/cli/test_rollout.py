@@ -10,7 +10,7 @@ from orchestrator.cli.ps import rollout_text
 from orchestrator.cli.rollout import judge
 from orchestrator.cli.views import newest, shown
 from orchestrator.contract.answers import GroupStatus, JobStatus
-from orchestrator.contract.model import AllocState, GroupSpec, JobSpec
+from orchestrator.contract.model import AllocState, Desired, GroupSpec, JobSpec
 from orchestrator.contract.rollouts import Rollout, RolloutStatus, UpdateSpec
 from tests.unit.cli.test_commands import allocation
 
@@ -32,6 +32,8 @@ def job(
         (job(rollout=None), "done", "3 running"),
         (job(replace(WELL, ready=2)), "", "1 not ready"),
         (job(replace(WELL, outdated=2, updated=1)), "", "1 updated, 2 to be replaced"),
+        (job(replace(WELL, running=2, starting=1, surplus=1, outdated=3, updated=0)),
+         "", "2 running, 1 starting, 1 beside their successors, 3 to be replaced"),
         (job(rollout=replace(ROLLOUT, status=RolloutStatus.FAILED, reason="web/main/0 failed: exit code 1")),
          "failed", "web/main/0 failed: exit code 1"),
         (job(rollout=replace(ROLLOUT, status=RolloutStatus.PAUSED)), "held", "paused (raftsman resume web)"),
@@ -73,3 +75,15 @@ def test_the_status_says_where_a_rollout_stands() -> None:
     assert rollout_text(held).endswith("canaries wait for 'raftsman promote', all else is held at version 1")
     assert rollout_text(job(rollout=replace(ROLLOUT, status=RolloutStatus.SUCCEEDED))) == "to version 2: done"
     assert rollout_text(job(rollout=None)) == ""
+
+
+def test_the_status_says_whose_end_a_rollout_waits_for() -> None:
+    """All was ready, and an old instance that would not stop was named by nothing."""
+    old = replace(allocation(0), desired=Desired.STOP, state=AllocState.STOPPING, reason="told to stop")
+    both = [old, replace(allocation(0), attempt=2)]
+    said = rollout_text(job(replace(WELL, outdated=1)), both)
+    assert said.endswith("1 still to be replaced; web/main/0 (attempt 1) on one was told to stop and still runs")
+    many = [one for ordinal in range(5) for one in (replace(allocation(ordinal), desired=Desired.STOP),
+                                                    replace(allocation(ordinal), attempt=2))]  # fmt: skip
+    assert "web/main/2 (attempt 1) on one were told to stop and still run (and 2 more)" in rollout_text(job(), many)
+    assert "told" not in rollout_text(job(), [replace(allocation(0), desired=Desired.STOP)])

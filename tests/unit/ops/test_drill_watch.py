@@ -7,11 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from orchestrator.ops.drill import each_once
 from orchestrator.ops.drill_facts import Facts, Run, judge
 from orchestrator.ops.drill_jobs import SERVICE_SCRIPT
 from orchestrator.ops.drill_watch import (
@@ -137,7 +139,17 @@ async def test_load_counts_requests_and_failures(start: Callable[[int], subproce
     assert load.failed == 0
     load.aim([good, dead])
     async with asyncio.timeout(10):
-        while not load.failed:
+        while load.failed < 3:
             await asyncio.sleep(0.01)
     await load.stop()
     assert all(failure.startswith(dead) for failure in load.failures)
+    assert load.failures.total() == load.failed
+
+
+def test_what_went_wrong_a_hundred_times_is_told_once() -> None:
+    failures = Counter({"127.0.0.1:1: refused": 100, "127.0.0.1:2: HTTP 500": 1})
+    assert each_once(Counter(["lost: a"]) + failures) == [
+        "lost: a",
+        "127.0.0.1:1: refused (100 times)",
+        "127.0.0.1:2: HTTP 500",
+    ]

@@ -179,17 +179,43 @@ def test_a_successor_is_the_next_attempt_beside_the_others_of_its_group() -> Non
     work = cluster.round()
     assert asked(work) == [(2, 0, 2), (2, 1, 8)]
     (ask,) = work.asks
-    assert (sorted(ask.peers.tolist()), ask.last_node, ask.avoid, ask.at, ask.first) == ([0, 1, 2], 1, -1, -1, False)
+    assert (sorted(ask.peers.tolist()), ask.last_node, ask.avoid, ask.at, ask.first) == ([2], 1, -1, -1, False)
     assert (note_of(work).missing, note_of(work).outdated, note_of(work).halted) == (2, 3, "")
 
 
 def test_the_nodes_of_its_own_group_are_what_a_successor_hears_of() -> None:
-    side = group_spec("side", count=2, update=update(2, 0))
+    side = group_spec("side", count=2, update=update(1, 0))
     cluster = rolling(update(1, 0), "2 sick", "2 sick", more_groups=(side,))
     for ordinal in range(2):
         cluster.alloc(cluster.jobs[0], cluster.nodes[2 + ordinal], ordinal, group=1, version=1)
     (ask,) = cluster.round().asks
-    assert (ask.group, sorted(ask.peers.tolist()), ask.last_node) == (1, [2, 3], 3)
+    assert (ask.group, ask.ordinals.tolist(), ask.peers.tolist(), ask.last_node) == (1, [0], [3], 2)
+
+
+@pytest.mark.parametrize("surge", [1, 2])
+def test_a_spread_is_kept_from_one_version_to_the_next(surge: int) -> None:
+    """The instance that goes counted, so its successor went to the other node, and two by two became three and one."""
+    cluster = rolling(update(surge, 0), "1", "1", "1", "1")
+    for ordinal in range(4):
+        cluster.first(ordinal)["node"] = ordinal % 2
+    for _ in range(4 // surge):
+        (ask,) = cluster.round().asks
+        counts = [ask.peers.tolist().count(node) for node in (0, 1)]
+        for ordinal in ask.ordinals.tolist():
+            node = counts.index(min(counts))  # as ``placement: spread`` chooses
+            counts[node] += 1
+            old = cluster.first(ordinal)
+            cluster.rows.remove(old)
+            cluster.alloc(
+                cluster.jobs[0],
+                cluster.nodes[node],
+                ordinal,
+                version=2,
+                attempt=2,
+                **WORDS[""],
+                create_time_ms=LONG_AGO,
+            )
+    assert sorted(row["node"] for row in cluster.rows) == [0, 0, 1, 1]
 
 
 def test_those_that_avoid_no_node_and_each_that_avoids_one_are_asked_for_apart() -> None:
