@@ -119,16 +119,11 @@ def _ask(look: Looking, number: int, moves: Moves, found: Surging, notes: dict[t
     fallen, pairs, canaries = {}, 0, 0
     rows, instances = scene.rows, scene.instances
     here = slice(scene.bounds[number], scene.bounds[number + 1])
-    for ordinal, newest, beside in zip(
-        instances.ordinal[here].tolist(),
-        instances.newest[here].tolist(),
-        instances.beside[here].tolist(),
-        strict=True,
-    ):
+    for newest, beside in zip(instances.newest[here].tolist(), instances.beside[here].tolist(), strict=True):
         both = beside >= 0 and bool(scene.live[beside])
         pairs += both
         canaries += both and newest not in found.leavers and _waits(look, beside, newest)
-        if ordinal >= spec.count or not look.ready[newest] or rows.wrong[newest] or not rows.node_draining[newest]:
+        if not look.ready[newest] or rows.wrong[newest] or not rows.node_draining[newest]:
             continue
         if closed[int(rows.outdated[newest])]:
             continue
@@ -140,7 +135,7 @@ def _ask(look: Looking, number: int, moves: Moves, found: Surging, notes: dict[t
                 continue
             fallen[newest] = beside
         waiting.append(newest)
-    if not waiting or canaries >= most:
+    if canaries >= most:
         return
     found.spared[waiting] = True
     asked: list[int] = []
