@@ -109,8 +109,6 @@ def _fates(scene: Scene, now_ms: int) -> tuple[Int32Array, Int64Array]:
 def _wanted(scene: Scene) -> BoolArray:
     """bool per instance: should there be one?"""
     groups, instances = scene.groups, scene.instances
-    if not len(instances.group):
-        return np.zeros(0, dtype=np.bool_)
     wanted: BoolArray = instances.ordinal < groups.count[instances.group]
     for number in np.flatnonzero(groups.system).tolist():
         here = slice(int(instances.bounds[number]), int(instances.bounds[number + 1]))

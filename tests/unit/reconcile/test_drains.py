@@ -173,6 +173,21 @@ def test_where_nothing_is_drained_nothing_is_done(story: tuple[str, ...]) -> Non
     assert step(world(*story)) == ([], [])
 
 
+def test_of_several_jobs_each_is_judged_by_its_own() -> None:
+    cluster = world("2c", "2d")
+    groups = (group_spec("one", count=2, update=surging(1)), group_spec("two", count=2, update=surging(1)))
+    over = Rollout(version=1, began_version=1, status=RolloutStatus.SUCCEEDED, promoted=True)
+    other = cluster.job("other", *groups)
+    cluster.change(other, rollout=over)
+    for place, nodes in enumerate(("ca", "bc")):
+        for ordinal, name in enumerate(nodes):
+            cluster.alloc(other, cluster.nodes["abcdx".index(name)], ordinal, group=place)
+    cluster.alloc(other, cluster.nodes[3], 0, group=1, attempt=2)
+    work = cluster.round()
+    assert [(ask.group, ask.ordinals.tolist()) for ask in work.asks] == [(0, [1])]
+    assert stops(work, cluster) == [(0, 1, DRAINED)]
+
+
 def test_where_nothing_runs_there_is_nothing_to_do() -> None:
     cluster = World(newest=1).set_up((), 0, {})
     assert step(cluster) == ([], [])
@@ -233,7 +248,9 @@ def test_a_canary_beside_the_version_before_stays_unless_its_own_node_is_drained
     story: str, goes: tuple[int, str] | None
 ) -> None:
     cluster = world(story, update=surging(1, canaries=1), rollout={**HELD, "base_version": 1})
-    assert stops(cluster.round(), cluster) == ([] if goes is None else [(0, *goes)])
+    work = cluster.round()
+    assert stops(work, cluster) == ([] if goes is None else [(0, *goes)])
+    assert set(work.actions.actions.tolist()) <= {Action.REPLACE}, "it is judged again at commit"
 
 
 def test_a_canary_that_came_in_place_of_another_is_no_successor_that_stays() -> None:
@@ -278,6 +295,8 @@ def test_where_canaries_are_all_that_may_surge_others_are_drained_as_if_none_cou
         (2, ("2c", "2a sick", "2b"), [2], []),
         (2, ("2c", "2a leaves"), [], []),
         (1, ("2c leaves + 2a",), [], []),
+        (2, ("2c leaves + 2a",), [], []),
+        (1, ("2a", "2c hopeless"), [0], []),
         (0, ("2c", "2a"), [], [(1, 1, DRAINED)]),
     ],
 )
@@ -286,6 +305,16 @@ def test_what_is_ready_on_a_draining_node_waits_for_its_successor_as_many_at_onc
 ) -> None:
     cluster = world(*story, update=surging(most))
     assert step(cluster) == ([(2, ordinal, 2) for ordinal in asked], stopped)
+
+
+def test_a_drains_successor_is_no_canary() -> None:
+    cluster = world("2a + 2c", "2b", update=surging(1, min_ready_ms=100_001))
+    assert step(cluster) == ([], []), "the second waits for its turn to have one"
+
+
+def test_what_is_of_a_third_version_is_drained_at_once() -> None:
+    held = {**PAUSED, "promoted": False, "base_version": 2}
+    assert step(world("1a", "2c", newest=3, rollout=held)) == ([], [(0, 1, DRAINED)])
 
 
 def test_what_is_surplus_gets_none() -> None:

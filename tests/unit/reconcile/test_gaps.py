@@ -238,6 +238,18 @@ def test_a_run_waits_until_the_one_that_it_replaces_has_stopped(cluster: Cluster
     assert asked(round_of(cluster)) == [("nightly-2", 1, 0, 1)]
 
 
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [(("A",), "variable A missing"), (("B", "A", "HAVE"), "variables A, B missing"), (("HAVE",), "")],
+)
+def test_which_variables_are_missing_is_said(cluster: Cluster, names: tuple[str, ...], text: str) -> None:
+    cluster.variables = {("default", "HAVE"), ("other", "A")}
+    cluster.job("web", group_spec(variables={f"VAR_{name}": name for name in names}))
+    work = round_of(cluster)
+    assert work.groups[(0, 0)].blocked == text
+    assert bool(work.asks) is not bool(text)
+
+
 # ---------------------------------------------------------------------------- versions that wait for their promotion
 
 
