@@ -122,7 +122,8 @@ async def test_what_comes_in_the_same_moment_goes_together() -> None:
     box = Outbox()
     box.add(seen(S.COMPLETE, key=key_of("first")))
     asyncio.get_running_loop().call_soon(box.add, seen(S.COMPLETE, key=key_of("second")))
-    await box.gather(lambda: False)
+    async with asyncio.timeout(10):
+        await box.gather(lambda: False)
     assert drain(box) == [[(0, S.COMPLETE), (0, S.COMPLETE)]]
 
 
@@ -133,7 +134,8 @@ async def test_that_one_report_could_not_wait_hurries_none_after_it(monkeypatch:
     drain(box)
     box.add(seen(S.RUNNING))
     left = iter((True, True, False))
-    await box.gather(lambda: next(left))
+    async with asyncio.timeout(10):
+        await box.gather(lambda: next(left))
     assert next(left, "all asked") == "all asked"
 
 
@@ -155,7 +157,8 @@ async def test_in_a_burst_of_starts_those_that_go_well_are_said_together(monkeyp
         box.add(seen(S.RUNNING, key=key_of("further")))
         return next(left)
 
-    await box.gather(busy)
+    async with asyncio.timeout(10):
+        await box.gather(busy)
     assert next(left, "all asked") == "all asked"
     assert drain(box) == [[(0, S.RUNNING), (0, S.RUNNING)]]
 
