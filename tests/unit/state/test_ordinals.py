@@ -166,6 +166,19 @@ def test_as_many_ordinals_as_were_asked_for_have_room_and_what_was_there_stays(o
     assert index.find(gid, ordinals - 1) == ordinals - 1 and index.find(gid, len(rows)) == index.find(gid, -1) == -1
 
 
+def test_what_moved_to_a_larger_block_leaves_its_own_to_others() -> None:
+    index = Ordinals()
+    gid, other = index.add(0, "a"), index.add(1, "a")
+    index.ensure(gid, 2)
+    first = int(index.base[gid])
+    index.ensure(gid, 2)
+    assert int(index.base[gid]) == first, "it has room"
+    index.ensure(gid, 3)
+    assert int(index.base[gid]) != first
+    index.ensure(other, 2)
+    assert int(index.base[other]) == first and index.rows(other).tolist() == [-1, -1]
+
+
 @pytest.mark.parametrize("length", [0, 1, 7, 8, 9, 16, 17])
 @pytest.mark.parametrize("last", [-1, 0, 5, 8, 12])
 def test_attempts_end_with_the_last_ordinal_that_ever_had_one(length: int, last: int) -> None:

@@ -152,6 +152,9 @@ TOO_MANY, TOO_MANY_DISKS = peers(MAX_MEMBERS + 1)
         ((("p1", "h1:1"), ("p2", "h2:1")), (("p1", "d1"),), "one address and one disk"),
         ((("p1", "h1:1"),), (("p1", "d1"), ("p2", "d2")), "one address and one disk"),
         ((("p1", "h1:1"), ("p2", "h1:1")), (("p1", "d1"), ("p2", "d2")), "same address"),
+        (TOO_MANY, (("p1", "d1"),), "number of peers"),
+        ((("p1", "nowhere"), ("p2", "nowhere")), (("p1", "d1"), ("p2", "d2")), "'nowhere' of peer 'p1'"),
+        ((("p1", "h1:1"),), (("p1", "d1"), ("p2", "d1")), "one address and one disk"),
         ((("p1", "h1:1"), ("p2", "h2:1")), (("p1", "d1"), ("p2", "d1")), "same disk"),
     ],
 )
