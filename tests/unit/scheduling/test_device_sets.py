@@ -64,6 +64,9 @@ def test_a_set_costs_what_its_pairs_cost() -> None:
 
 # ---------------------------------------------------------------------------- against all sets
 
+THREE = ((0, "a", 0), (0, "a", 0), (1, "b", 0), (2, "c", 0))
+FOUR = ((3, "d", 0), (4, "d", 0), (5, "e", 0), (6, "e", 0))
+"""Of as many links, and of as much worth."""
 MACHINES = {
     "one island": machine(*[(0, "", 0)] * 6),
     "two islands": machine(*[(0, "", 0)] * 3, *[(1, "", 0)] * 3),
@@ -76,6 +79,9 @@ MACHINES = {
     "mixed": machine((0, "a", 0), (0, "a", 0), (1, "a", 0), (2, "b", 0), (3, "", 1), (3, "", 1), (4, "c", 1)),
     "memories": machine(*[(at // 3, "", 0) for at in range(6)], memory=(40, 80, 40, 80, 40, 80)),
     "one": machine((0, "", 0)),
+    "a pair, and three below a switch": machine((0, "a", 0), (0, "a", 0), (1, "b", 0), (2, "b", 0), (3, "b", 0)),
+    "four over three islands or four": machine(*THREE, *FOUR),
+    "and the other way round": machine(*FOUR, *THREE),
 }
 
 
@@ -147,6 +153,20 @@ def test_what_is_not_usable_is_not_taken_and_counts_in_what_is_left() -> None:
     assert found == by_looking(devices, [1000] * 6, [1, 2, 3, 4, 5], DeviceRequest(count=3))
     assert found is not None and found.numbers == (3, 4, 5)
     assert best_set(devices, [1000] * 6, [1, 2], DeviceRequest(count=3)) is None
+
+
+def test_in_an_island_the_smallest_come_first_and_of_equal_ones_those_side_by_side() -> None:
+    devices = machine(*[(0, "", 0)] * 6, memory=(80, 80, 80, 80, 80, 40))
+    found = best_set(devices, [1000, 0, 1000, 1000, 0, 1000], [0, 2, 3, 5], DeviceRequest(count=3))
+    assert found is not None and found.numbers == (2, 3, 5)
+
+
+def test_devices_that_are_near_through_others_are_one_circle_of_what_is_left() -> None:
+    """The first two share a switch, the last two a NUMA node."""
+    devices = machine((0, "a", 0), (1, "a", 1), (2, "b", 1))
+    found = best_set(devices, [1000] * 3, [0, 1, 2], DeviceRequest(count=1))
+    assert found == by_looking(devices, [1000] * 3, [0, 1, 2], DeviceRequest(count=1))
+    assert found is not None and (found.numbers, found.rest, found.loss) == ((2,), 14, 26 - 14)
 
 
 def test_sixty_four_devices_are_no_more_than_that() -> None:
