@@ -21,6 +21,7 @@ from orchestrator.contract.model import (
 )
 from orchestrator.plan import decide, explain
 from orchestrator.scheduling import preempt as module
+from orchestrator.scheduling import serve
 from orchestrator.state.model import Job
 from tests.unit.scheduling.cluster import gpus, group_spec
 from tests.unit.scheduling.test_preempt import Stage
@@ -388,6 +389,40 @@ def test_a_round_looks_at_so_many_wishes(monkeypatch: pytest.MonkeyPatch) -> Non
         for at in range(3):
             stage.wanted(f"web-{at}", priority=80 - at, cpu=900 - at)
         assert len(names(stage)) == helped, looks
+
+
+def many_full(count: int) -> Stage:
+    """So many nodes, each full of something lower."""
+    stage = stage_of(*(f"n{at}" for at in range(count)))
+    for at in range(count):
+        stage.running(f"low-{at}", f"n{at}", priority=20, cpu=1000)
+    return stage
+
+
+@pytest.mark.parametrize("ring", [None, GangSpec()])
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_a_round_makes_room_for_so_many_asks(monkeypatch: pytest.MonkeyPatch, ring: GangSpec | None, most: int) -> None:
+    monkeypatch.setattr(serve, "ASKS_MAX", most)
+    stage = many_full(4)
+    for at in range(4):
+        stage.cluster.job(f"web-{at}", group_spec(cpu=900 - at, gang=ring), priority=80 - at)
+    assert len(names(stage)) == most
+
+
+@pytest.mark.parametrize(
+    ("ring", "most", "helped"),
+    [(None, 1, 1), (None, 2, 2), (None, 3, 4), (None, 4, 4), (None, 5, 5),
+     (GangSpec(), 1, 2), (GangSpec(), 4, 2), (GangSpec(), 5, 4), (GangSpec(), 9, 5)],
+)  # fmt: skip
+def test_and_for_so_many_instances(
+    monkeypatch: pytest.MonkeyPatch, ring: GangSpec | None, most: int, helped: int
+) -> None:
+    """What was begun goes on: a gang is never parted, and each try of it counts: it is tried, and then done."""
+    monkeypatch.setattr(serve, "INSTANCES_MAX", most)
+    stage = many_full(5)
+    for at, count in enumerate((2, 2, 1)):
+        stage.cluster.job(f"web-{at}", group_spec(count=count, cpu=900 - at, gang=ring), priority=80 - at)
+    assert len(names(stage)) == helped
 
 
 def test_where_preemption_is_off_only_what_stops_makes_room() -> None:
