@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from orchestrator.contract.model import MAX_DEVICES, AllocState, DeviceRequest, GroupSpec, Resources
+from orchestrator.contract.model import MAX_DEVICES, AllocState, DeviceRequest, GroupSpec, Limits, Resources
+from orchestrator.state.commands import Action, Collect, MarkNodes, NodeMark
 from orchestrator.state.ledger import Ledger, device_bits, engine_key
 from orchestrator.state.snapshot import capture, restore
 from orchestrator.state.state import State
@@ -81,6 +82,47 @@ def test_rows_are_known_by_node_live_ones_and_all() -> None:
     kit.observe("web/api/1", AllocState.FAILED)
     kit.plan(Placement("web/api/1", "n1"))
     assert rows() == [(["0#1", "1#2"], 2), (["2#1"], 2)]
+
+
+def test_several_rows_are_given_back_by_one_command() -> None:
+    kit = Kit()
+    for name in ("n1", "n2"):
+        kit.register(node(name))
+    kit.submit(job("web", asks(100, 64, 7)))
+    kit.plan(Placement("web/api/0", "n1"), Placement("web/api/1", "n1"), Placement("web/api/2", "n2"))
+    kit.ok(MarkNodes(lost=(NodeMark(node_id="n1", register_index=kit.state.nodes["n1"].register_index),)))
+    assert both(kit.state, 0) == (200, 128, 14, [0] * 4)
+    kit.plan(actions=[(Action.LOSE, f"web/api/{ordinal}", "gone") for ordinal in (0, 1)])
+    assert both(kit.state, 0) == (0, 0, 0, [0] * 4) and both(kit.state, 1) == (100, 64, 7, [0] * 4)
+    assert [len(rows) for rows in kit.state.ledger.live[:2]] == [0, 1]
+
+
+def test_rows_that_leave_the_table_are_counted_out() -> None:
+    kit = Kit(Limits(allocations_per_ordinal=1))
+    kit.register(node("n1"))
+    kit.submit(job("web", asks(1, 1, 1)))
+    for _ in range(3):
+        kit.place("web/api/0", "n1")
+        kit.observe("web/api/0", AllocState.FAILED)
+    assert int(kit.state.ledger.rows_kept[0]) == 3
+    kit.ok(Collect())
+    assert int(kit.state.ledger.rows_kept[0]) == 1
+
+
+def test_custom_resources_are_held_and_given_back() -> None:
+    kit = Kit()
+    kit.register(node("n1", licenses=5))
+    kit.submit(job("web", group(count=2, licenses=2)))
+    kit.plan(Placement("web/api/0", "n1"), Placement("web/api/1", "n1"))
+
+    def held() -> int:
+        for state in (kit.state, restore(capture(kit.state))):
+            found = dict(state.ledger.custom.of(0)).get("licenses", 0)
+        return found
+
+    assert held() == 4
+    kit.observe("web/api/0", AllocState.FAILED)
+    assert held() == 2
 
 
 def test_ports_are_an_engines_where_the_agent_names_one_else_the_nodes_own() -> None:

@@ -132,13 +132,14 @@ def test_there_may_be_many_groups() -> None:
     assert len({int(base) for base in index.base[:40]}) == 40
 
 
-def test_a_block_that_was_given_back_is_empty_and_used_again() -> None:
+@pytest.mark.parametrize("ordinal", [0, 3])
+def test_a_block_that_was_given_back_is_empty_and_used_again(ordinal: int) -> None:
     world = World()
-    world.place(0, "a", 3, attempt=5, row=9)
+    world.place(0, "a", ordinal, attempt=5, row=9)
     first = int(world.index.base[0])
-    world.place(1, "a", 3, attempt=1, row=8)
+    world.place(1, "a", ordinal, attempt=1, row=8)
     world.forget(0)
-    world.place(2, "a", 3, attempt=2, row=7)
+    world.place(2, "a", ordinal, attempt=2, row=7)
     gid = world.index.gids[(2, "a")]
     assert int(world.index.base[gid]) == first, "the lowest of its size"
     world.check()
@@ -222,3 +223,10 @@ def test_what_was_stored_is_entered_again_with_the_same_numbers() -> None:
     assert index.add(9, "next") == world.index.add(9, "next") == 0
     assert index.add(9, "then") == world.index.add(9, "then") == 5
     assert index.job_rows(1).dtype == index.job_rows(77).dtype == np.int32
+
+
+def test_a_number_far_above_the_others_has_room() -> None:
+    index = Ordinals()
+    index.restore([(100, 4, "a", ints(3, 1))])
+    assert index.attempts(100).tolist() == [3, 1] and index.by_job == {4: [100]}
+    assert index.add(4, "b") == 0
