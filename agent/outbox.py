@@ -36,9 +36,6 @@ class Outbox:
         self._filled = asyncio.Event()
         self._urgent = False  # something waits that is more than that a start goes as it should
 
-    def __len__(self) -> int:
-        return sum(len(queue) for queue in self._pending.values())
-
     def add(self, observation: Observation) -> None:
         queue = self._pending.setdefault(observation.key, deque(maxlen=MAX_PER_ALLOCATION))
         if queue and queue[-1].restarts == observation.restarts and queue[-1].state <= AllocState.STARTING:

@@ -25,7 +25,7 @@ import numpy as np
 
 from orchestrator.contract.rollouts import surge as surge_of
 from orchestrator.reconcile.gaps import blocked_by
-from orchestrator.reconcile.rollouts import STAYS, Looking, Moves, ask_successors, settles_at
+from orchestrator.reconcile.rollouts import Looking, Moves, ask_successors, settles_at
 from orchestrator.reconcile.table import BoolArray, Scene, key_of
 from orchestrator.reconcile.work import Ask, GroupWork
 from orchestrator.state.commands import Int32Array
@@ -53,7 +53,7 @@ def surge(
     all peers know of it (``features``)."""
     found = Surging(spared=np.zeros(len(stops), dtype=np.bool_))
     groups, instances, rows = scene.groups, scene.instances, scene.rows
-    if not len(instances.group) or scene.view.feature_level < SURGING_DRAINS:
+    if scene.view.feature_level < SURGING_DRAINS:
         return found
     twice = (instances.beside >= 0) & scene.live[instances.beside]
     leaving = rows.node_draining[instances.newest] & instances.live
@@ -66,36 +66,37 @@ def surge(
         for newest, beside, both in zip(
             instances.newest[here].tolist(), instances.beside[here].tolist(), twice[here].tolist(), strict=True
         ):
-            if both:
-                leaver, reason = _leaver(look, beside, newest, moves, drained, spare)
-                if leaver >= 0:
-                    stops[leaver] = reason
-                    found.leavers.append(leaver)
+            gone = _leaver(look, beside, newest, moves, drained, spare) if both else None
+            if gone is not None:
+                leaver, stops[leaver] = gone
+                found.leavers.append(leaver)
         if leaving[here].any():
             _ask(look, number, moves, found, notes)
     found.asks, found.wake_at_ms = moves.asks, moves.wake_at_ms
     return found
 
 
-def _leaver(look: Looking, elder: int, successor: int, moves: Moves, drained: int, spare: int) -> tuple[int, int]:
-    """Which of two that live together goes now, or -1, and for which reason."""
+def _leaver(
+    look: Looking, elder: int, successor: int, moves: Moves, drained: int, spare: int
+) -> tuple[int, int] | None:
+    """Which of two that live together goes now, and for which reason; None: neither."""
     rows, draining = look.scene.rows, look.scene.rows.node_draining
     if not (look.stays[elder] and look.stays[successor]) or rows.node_lost[elder] or rows.node_lost[successor]:
-        return -1, STAYS  # one goes already, or cannot be reached
+        return None  # one goes already, or cannot be reached
     if draining[successor] and _waits(look, elder, successor):
         if look.ready[elder] or not look.ready[successor]:
             return successor, drained
-        return (elder, drained) if draining[elder] else (-1, STAYS)
+        return (elder, drained) if draining[elder] else None
     if draining[elder] and not draining[successor]:
         if not look.ready[successor]:
-            return -1, STAYS
+            return None
         at_ms = settles_at(look, successor)
         if at_ms > look.now_ms:
             moves.wake(at_ms)
-            return -1, STAYS
+            return None
         return elder, drained
     if rows.wrong[elder] or rows.wrong[successor] or rows.outdated[elder] != rows.outdated[successor]:
-        return -1, STAYS  # a rollout's
+        return None  # a rollout's
     return (successor if look.ready[elder] or not look.ready[successor] else elder), spare
 
 
@@ -119,16 +120,11 @@ def _ask(look: Looking, number: int, moves: Moves, found: Surging, notes: dict[t
     fallen, pairs, canaries = {}, 0, 0
     rows, instances = scene.rows, scene.instances
     here = slice(scene.bounds[number], scene.bounds[number + 1])
-    for ordinal, newest, beside in zip(
-        instances.ordinal[here].tolist(),
-        instances.newest[here].tolist(),
-        instances.beside[here].tolist(),
-        strict=True,
-    ):
+    for newest, beside in zip(instances.newest[here].tolist(), instances.beside[here].tolist(), strict=True):
         both = beside >= 0 and bool(scene.live[beside])
         pairs += both
         canaries += both and newest not in found.leavers and _waits(look, beside, newest)
-        if ordinal >= spec.count or not look.ready[newest] or rows.wrong[newest] or not rows.node_draining[newest]:
+        if not look.ready[newest] or rows.wrong[newest] or not rows.node_draining[newest]:
             continue
         if closed[int(rows.outdated[newest])]:
             continue
@@ -140,7 +136,7 @@ def _ask(look: Looking, number: int, moves: Moves, found: Surging, notes: dict[t
                 continue
             fallen[newest] = beside
         waiting.append(newest)
-    if not waiting or canaries >= most:
+    if canaries >= most:
         return
     found.spared[waiting] = True
     asked: list[int] = []

@@ -52,7 +52,7 @@ def find_gaps(
         notes[key_of(scene.groups, number)] = GroupWork(
             missing=len(missing) - unpromoted,
             blocked=blocked,
-            gang=gang if len(missing) > unpromoted else "",
+            gang=gang,
             after=verdict.text,
             skipped=verdict.skipped,
             unpromoted=unpromoted,
@@ -109,8 +109,6 @@ def _fates(scene: Scene, now_ms: int) -> tuple[Int32Array, Int64Array]:
 def _wanted(scene: Scene) -> BoolArray:
     """bool per instance: should there be one?"""
     groups, instances = scene.groups, scene.instances
-    if not len(instances.group):
-        return np.zeros(0, dtype=np.bool_)
     wanted: BoolArray = instances.ordinal < groups.count[instances.group]
     for number in np.flatnonzero(groups.system).tolist():
         here = slice(int(instances.bounds[number]), int(instances.bounds[number + 1]))
@@ -192,7 +190,7 @@ def _asks(scene: Scene, number: int, missing: Int64Array, job: Job, in_spec: int
 def next_attempts(view: ClusterView, job: Job, place: int, ordinals: Int32Array) -> Int32Array:
     last = view.last_attempt.get((job.slot, job.spec.groups[place].name))
     attempts = np.full(len(ordinals), view.attempt_floor + 1, dtype=np.int32)
-    if last is None or not len(last):
+    if last is None:
         return attempts
     inside = ordinals < len(last)
     attempts[inside] = np.maximum(last[ordinals[inside]], view.attempt_floor) + 1

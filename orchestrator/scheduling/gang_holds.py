@@ -88,7 +88,7 @@ def _nodes_to_hold(problem: Problem, wish: Wish, ask: Ask, placed: Ending) -> In
         homes = np.unique(where[peers]) if len(peers) else None
         if homes is not None and len(homes) != 1:
             continue
-        rooms = np.bincount(where, weights=np.minimum(later, wanted), minlength=int(where.max(initial=-1)) + 1)
+        rooms = np.bincount(where, weights=np.minimum(later, wanted))
         for one in np.flatnonzero(rooms >= wanted).tolist():
             if homes is not None and one != homes[0]:
                 continue
@@ -166,13 +166,13 @@ def _ending(problem: Problem) -> tuple[Int64Array, Int64Array]:
     """What there is that ends by itself, batch work and what is stopping: positions, and numbers of the nodes."""
     view = problem.view
     columns = view.allocations
-    ends = np.zeros(max(view.jobs_by_slot, default=-1) + 2, dtype=np.bool_)
+    ends = np.zeros(max(view.jobs_by_slot, default=-1) + 1, dtype=np.bool_)
     for slot, job in view.jobs_by_slot.items():
         ends[slot] = job.spec.type is JobType.BATCH
     live = ~np.isin(columns.state, _ENDED)
     if problem.given_up is not None:
         live[problem.given_up] = False
-    ending = live & (ends[np.minimum(columns.job, len(ends) - 1)] | (columns.desired == Desired.STOP))
+    ending = live & (ends[columns.job] | (columns.desired == Desired.STOP))
     positions = np.flatnonzero(ending)
     at = np.minimum(np.searchsorted(problem.slots, columns.node[positions]), max(len(problem.slots) - 1, 0))
     known = problem.slots[at] == columns.node[positions] if len(problem.slots) else np.zeros(len(at), dtype=np.bool_)

@@ -89,7 +89,7 @@ class Ports:
     def taken(self, node: int, wanted: tuple[int, ...]) -> list[int]:
         """Which of the fixed ports are taken. A wish may name a number twice, by TCP and by UDP; nobody shares it."""
         taken = self._engine[node].taken
-        return [port for port in dict.fromkeys(wanted) if port and port in taken]
+        return [port for port in dict.fromkeys(wanted) if port in taken]
 
     def missing(self, node: int, wanted: tuple[int, ...]) -> int:
         """How many free ports the node's range lacks for the wish."""

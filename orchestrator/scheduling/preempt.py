@@ -51,7 +51,7 @@ NOBODY = 1_000
 class Preemption:
     """One round's search. ``leaving``: positions that are told to stop, by an earlier round or by this one."""
 
-    def __init__(self, view: ClusterView, problem: Problem, leaving: Int64Array, given_up: Int64Array) -> None:
+    def __init__(self, view: ClusterView, problem: Problem, leaving: Int64Array) -> None:
         self._view, self.problem = view, problem
         self.evictions: list[Eviction] = []
         self.waits: dict[tuple[int, int], Wait] = {}
@@ -74,7 +74,7 @@ class Preemption:
         self._gone = Presence(view, known, self._node[known], len(problem))
         for position in known.tolist():
             self._will_be_free(position)
-        self._priority = self._evictable(leaving, given_up)
+        self._priority = self._evictable(leaving)
         self._units = units_of(view)
         self._by_unit = np.argsort(self._units, kind="stable")
         self._sorted_units = self._units[self._by_unit]
@@ -93,7 +93,7 @@ class Preemption:
         live: BoolArray = self._columns.live & (self._columns.desired == Desired.RUN)
         return live
 
-    def _evictable(self, leaving: Int64Array, given_up: Int64Array) -> Int64Array:
+    def _evictable(self, leaving: Int64Array) -> Int64Array:
         """int64 per row: its job's priority, NOBODY where it must stay."""
         columns, view = self._columns, self._view
         top = max(view.jobs_by_slot, default=-1) + 1
@@ -106,7 +106,6 @@ class Preemption:
         priority: Int64Array = by_job[columns.job]
         priority[~(self._live_running() & ready[self._node])] = NOBODY  # ready[-1]: on no node that there is
         priority[leaving] = NOBODY
-        priority[given_up] = NOBODY
         return priority
 
     def _will_be_free(self, position: int) -> None:
@@ -211,9 +210,15 @@ class Preemption:
         """Where the next ones may be because of others, once those have gone who were told to before this round."""
         return neighbours_of(self.problem, wish, self._suits(wish), self._gone)
 
-    def not_met(self, ask: Ask, count: int) -> None:
-        """So many instances have nothing to wait for."""
-        self._wait_of(ask).unmet += count
+    def budgets_of(self, ask: Ask) -> dict[str, str]:
+        """What stood in the way of evicting more for it, so far."""
+        return dict(self._wait_of(ask).budgets)
+
+    def not_met(self, ask: Ask, count: int, budgets: Mapping[str, str]) -> None:
+        """So many instances have nothing to wait for, and that stood in the way."""
+        wait = self._wait_of(ask)
+        wait.unmet += count
+        wait.budgets.update(budgets)
 
     def harm_since(self, evictions: int) -> tuple[int, int]:
         """The highest priority among what is evicted after the first so many, and how many that are."""

@@ -46,18 +46,20 @@ def make_room(preemption: Preemption, ask: Ask, wish: Wish, places: Sequence[int
     problem.held_for[kept] = -1
     begun = len(preemption.evictions)
     best: tuple[tuple[int, int], _Domain] | None = None
+    budgets: dict[str, str] = {}
     for domain in _domains(preemption, ask, wish):
         mark = preemption.mark(ports=any(wish.ports))
         harm = preemption.harm_since(begun) if _try(preemption, ask, wish, places, domain) else None
         if harm is not None and not harm[1]:
             best = harm, domain
             break  # and what was held stays so
+        budgets |= preemption.budgets_of(ask)
         preemption.undo(mark)
         if harm is not None and (best is None or harm < best[0]):
             best = harm, domain
     if best is None:
         problem.held_for[kept] = number
-        preemption.not_met(ask, len(places))
+        preemption.not_met(ask, len(places), budgets)
         preemption.give_up(ask, wish)
         return False
     (_, victims), domain = best

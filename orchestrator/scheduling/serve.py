@@ -73,7 +73,7 @@ def serve(
         return Served(problem=problem, placements=placements, waits={})
 
     problem = fresh() if fresh is not None else Problem(view, given_up)
-    preemption = Preemption(view, problem, leaving, given_up)
+    preemption = Preemption(view, problem, leaving)
     start = 0
     served = _Serving(problem, asks, preemption, without_room, steps_max)
     for index in short:

@@ -63,23 +63,19 @@ def needs_collection(state: State, now_ms: int) -> bool:
 
 
 def _old_jobs(state: State, now_ms: int) -> list[Job]:
-    """Jobs to forget, by slot: those being removed of which nothing lives, and those that ended long ago."""
+    """Jobs to forget, by slot: those that ended long ago. One that is being removed goes with its last live row."""
     oldest_ms = now_ms - state.limits.stopped_job_age_ms
     found = []
     for slot in sorted(state.job_at):
         job = state.job_at[slot]
-        if not (job.removing or job.stopped or job.spec.type is JobType.BATCH):
+        if not (job.stopped or job.spec.type is JobType.BATCH) or job.modify_time_ms >= oldest_ms:
             continue
-        if not job.removing and job.modify_time_ms >= oldest_ms:
-            continue
-        if job.spec.origin is not None and not job.removing:
+        if job.spec.origin is not None:
             continue  # ``_old_runs``
         rows = state.ordinals.job_rows(slot)
-        if np.any(state.table.state[rows] <= LAST_LIVE):
+        if np.any(state.table.state[rows] <= LAST_LIVE) or np.any(state.table.modify_time_ms[rows] >= oldest_ms):
             continue
-        if job.removing or (
-            (job.stopped or has_ended(state, job)) and not np.any(state.table.modify_time_ms[rows] >= oldest_ms)
-        ):
+        if job.stopped or has_ended(state, job):
             found.append(job)
     return found + _old_runs(state, now_ms)
 
@@ -92,9 +88,7 @@ def _old_runs(state: State, now_ms: int) -> list[Job]:
         kept = 0
         for job in reversed(state.runs_of(namespace, name)):
             rows = state.ordinals.job_rows(job.slot)
-            if job.removing or np.any(state.table.state[rows] <= LAST_LIVE):
-                continue
-            if not (job.stopped or has_ended(state, job)):
+            if np.any(state.table.state[rows] <= LAST_LIVE) or not (job.stopped or has_ended(state, job)):
                 continue
             ended_ms = max(job.modify_time_ms, int(state.table.modify_time_ms[rows].max(initial=0)))
             if kept >= state.limits.children_per_job or ended_ms < oldest_ms:

@@ -74,7 +74,7 @@ def change(state: State, command: ChangePeers) -> Outcome:
         or _incarnation_problem(command.incarnations)
         or next((said for peer, address in command.addresses if (said := address_problem(peer, address))), "")
     )
-    if not problem and (addresses.keys() != incarnations.keys() or len(addresses) != len(command.addresses)):
+    if not problem and addresses.keys() != incarnations.keys():
         problem = "every peer needs one address and one disk incarnation"
     if not problem and len(set(addresses.values())) != len(addresses):
         problem = "two peers have the same address"

@@ -40,7 +40,7 @@ def resize(state: State, before: Job, after: Job) -> Job:
     moved = 0
     for place, group in enumerate(after.spec.groups):
         old = olds.get(group.name)
-        if old is None or after.group_versions[place] != after.version or old[1] == group:
+        if old is None or after.group_versions[place] != after.version:
             continue
         if after.spec.constraints != before.spec.constraints or after.spec.type != before.spec.type:
             continue
@@ -143,7 +143,6 @@ def _reachable(state: State, job: Job, group: GroupSpec) -> Rows:
     processes = has_processes(group)
     there = {
         slot: state.node_at[slot].status is NodeStatus.READY
-        and slot not in state.forgotten
         and (state.node_at[slot].spec.resizes_processes or not processes)
         for slot in distinct(table.node[rows])
     }

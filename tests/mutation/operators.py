@@ -2,7 +2,8 @@
 
 Owns: the operators, and what is left alone. Leaves running tests to ``runner``. The one rule: a mutant changes what the
 code does, never what it says to people: text (f-strings, strings with blanks), log calls, annotations and assertions
-stay as they are, because no test should promise wording. So do a dataclass's flags, which only forbid mistakes.
+stay as they are, because no test should promise wording. So do a dataclass's flags and the names of slots, which only
+forbid mistakes.
 
 Operators (Offutt et al., An Experimental Determination of Sufficient Mutant Operators, TOSEM 1996, and what reviewers
 miss): comparisons move by one or turn round; ``and`` and ``or`` change places or lose an operand; arithmetic and bit
@@ -118,6 +119,8 @@ def _left_alone(node: ast.AST) -> bool:
         return True
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         return True  # a docstring
+    if isinstance(node, ast.Assign) and [one.id for one in node.targets if isinstance(one, ast.Name)] == ["__slots__"]:
+        return True  # it only forbids mistakes, and belongs to a class that is made already
     if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == "__all__":
         return True  # nobody imports everything
     call = node.value if isinstance(node, ast.Expr) else node

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import ast
 import dataclasses
+import datetime
 import gc
 import importlib
 import inspect
@@ -25,6 +26,7 @@ import json
 import os
 import pickle
 import random
+import re
 import resource
 import signal
 import subprocess
@@ -62,6 +64,7 @@ def parts_of_apply(folder: Path = ROOT / "orchestrator/state") -> list[str]:
     return [f"orchestrator.state.{path.stem}" for path in sorted(folder.glob("apply*.py"))]
 
 
+_UNIT = "tests/unit"
 _CHECKER_TESTS = ("tests/unit/ops/test_linearizability.py", "tests/unit/ops/test_history.py")
 _BUDGET_TESTS = ("tests/unit/state/test_disruption.py", "tests/unit/reconcile/test_budgets.py")
 _HOLDING_TESTS = ("tests/unit/state/test_holding.py", "tests/unit/state/test_steering.py")
@@ -78,6 +81,24 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "orchestrator.state.disruption": (*_BUDGET_TESTS, "tests/unit/state/test_evictions.py"),
     "orchestrator.state.quota": (*_QUOTA_TESTS, "tests/scenarios"),
     "orchestrator.reconcile.quota": _QUOTA_TESTS,
+    # What apply calls.
+    "orchestrator.state.batch": (f"{_UNIT}/state/test_templates.py", f"{_UNIT}/state/test_batch.py"),
+    "orchestrator.state.dependencies": (f"{_UNIT}/state/test_order.py",),
+    "orchestrator.state.failures": (f"{_UNIT}/state/test_fates.py",),
+    "orchestrator.state.housekeeping": tuple(
+        f"{_UNIT}/state/test_{what}.py" for what in ("housekeeping", "bounds", "versions")
+    ),
+    "orchestrator.state.images": (f"{_UNIT}/state/test_images.py",),
+    "orchestrator.state.ledger": (f"{_UNIT}/state/test_ledger.py",),
+    "orchestrator.state.ordinals": (f"{_UNIT}/state/test_ordinals.py",),
+    "orchestrator.state.peers": (f"{_UNIT}/state/test_peers.py",),
+    "orchestrator.state.renewal": (f"{_UNIT}/state/test_renewal.py",),
+    "orchestrator.state.resize": (f"{_UNIT}/state/test_resize.py",),
+    "orchestrator.state.versions": (f"{_UNIT}/state/test_versions.py",),
+    # What nobody else would notice: who is placed at all, and where inside a node.
+    "orchestrator.reconcile.drains": (f"{_UNIT}/reconcile/test_drains.py",),
+    "orchestrator.reconcile.gaps": (f"{_UNIT}/reconcile/test_gaps.py", f"{_UNIT}/reconcile/test_rounds.py"),
+    "orchestrator.scheduling.ports": (f"{_UNIT}/scheduling/test_ports.py",),
     "orchestrator.state.holding": _HOLDING_TESTS,
     "orchestrator.reconcile.seats": ("tests/unit/reconcile/test_seats.py", "tests/unit/reconcile/test_rounds.py"),
     "orchestrator.reconcile.rollouts": ("tests/unit/reconcile/test_rollouts.py", *_ROLLOUT_TESTS),
@@ -85,20 +106,22 @@ TARGETS: dict[str, tuple[str, ...]] = {
         *(f"tests/unit/replication/test_{what}.py" for what in ("journal", "journal_damage", "ahead_of_flush")),
         "tests/properties/test_journal_model.py",
     ),
+    "agent.clearing": (f"{_UNIT}/agent/test_clearing.py",),
+    "agent.outbox": (f"{_UNIT}/agent/test_outbox.py",),
     "agent.reconcile": tuple(
         f"tests/unit/agent/test_{what}.py" for what in ("reconcile", "groups", "timeouts", "health")
     ),
 }
 """Module -> the tests that promise something about it."""
 SAMPLED: dict[str, tuple[str, ...]] = {
-    "orchestrator.state.resize": ("tests/unit/state/test_resize.py", "tests/scenarios"),
     "orchestrator.state.rollouts": (*_HOLDING_TESTS, *_ROLLOUT_TESTS),
-    "orchestrator.reconcile.drains": ("tests/unit/reconcile", "tests/properties/test_drains.py"),
-    "orchestrator.reconcile.gaps": ("tests/unit/reconcile", "tests/unit/state/test_batch.py"),
-    "orchestrator.scheduling.gang_holds": _GANG_TESTS,
+    "orchestrator.scheduling.device_sets": (f"{_UNIT}/scheduling/test_device_sets.py",),
+    "orchestrator.scheduling.gang_holds": (*_GANG_TESTS, f"{_UNIT}/scheduling/test_gang_holds.py"),
     "orchestrator.scheduling.gangs": _GANG_TESTS,
     "orchestrator.scheduling.neighbours": (*_GANG_TESTS, "tests/unit/scheduling/test_neighbours.py"),
-    "orchestrator.scheduling.preempt": ("tests/unit/scheduling/test_preempt.py", "tests/properties/test_priorities.py"),
+    "orchestrator.scheduling.preempt": tuple(
+        f"{_UNIT}/scheduling/test_{what}.py" for what in ("preempt", "preempt_rules", "gangs")
+    ),
     "agent.supervisor": ("tests/unit/agent/test_supervisor.py",),
 }
 """The same of modules that are looked at by name only: not all that survives there has its reason yet."""
@@ -109,7 +132,8 @@ _WAIT_S = 120.0  # whatever waits so long waits for ever
 _STARVED = 60  # times what a test took of CPU, on top of that: on a busy machine one that gets no CPU waits, too
 _EXAMPLES = 10  # of each generated test
 _SPARE_BYTES = 4 * 1024**3
-_PLAIN = (int, str, float, tuple, frozenset)  # what a module's constants are that a mutant can change
+_PLAIN = (int, str, float, tuple, frozenset, re.Pattern, datetime.datetime)
+"""What a module's constants are that a mutant can change."""
 
 KILLED, OUT_OF_TIME, SURVIVED, UNTESTED = "killed", "out of time", "survived", "untested"
 

@@ -21,6 +21,17 @@ _HAS_ONE = "equivalent: what is held back has a rollout; mypy wants to hear it"
 _ALL_THERE_ARE = "equivalent: every negative number asks numpy for as many as there are"
 _FULL = "equivalent: what is exactly full is looked at row by row, with the same result"
 
+_LOOK = "equivalent: whoever is looked at without need is passed over below; the question saves the look"
+_MYPY = "equivalent: {}; mypy wants to hear it"
+_NEW_CLASS = "not to be seen here: the runner puts no class in that is made anew; every test of the module names it"
+_HOW_MUCH = "no promise: {}"
+_TIME = "no promise: what is of no use is looked at, or something twice, which changes only the time"
+_ASKED_AGAIN = "equivalent: the search for the least harm asks what a budget leaves, too"
+_UNMET = "equivalent: whether there are any is all that is asked"
+_EITHER = "equivalent: either way finds the same; one takes less time"
+_ROOMY = "no promise: how much room there is beyond what was asked for"
+_EVERY_SET = "equivalent: it adds as much to the key of every set that is compared"
+
 _SIZES = "no promise: how large a segment, or the room ahead, is exactly"
 _SET_BEFORE = "equivalent: it is set before it is read"
 
@@ -102,6 +113,9 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "_problem: 1 -> 2": _NONE,
     },
     "orchestrator.state.apply_gangs": {
+        "_device_refusal: return 'its group asks for no devices' -> return None": (
+            "equivalent: whoever is given more devices than its group asks for is refused before; mypy wants to hear it"
+        ),
         "gang_refusal: 1 -> 2": _NONE,
     },
     "orchestrator.state.apply_near": {
@@ -226,6 +240,192 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "_observe_health: '' -> 'X'": _BEFORE,
         "health_of: 0 < health <= MAX_HEALTH -> 0 <= health <= MAX_HEALTH": "equivalent: the word 0 is 0 either way",
     },
+    "orchestrator.state.batch": {
+        "next_schedule: before is None or schedule is None -> schedule is None": _MYPY.format(
+            "of no job before there is no schedule either"
+        ),
+    },
+    "orchestrator.state.dependencies": {
+        "Turn: '' -> 'X'": "equivalent: whoever waits or is skipped says why; NOW, which does not, is made already",
+    },
+    "orchestrator.state.failures": {
+        **{f"Fate: {number} -> {number + 1}": _NEW_CLASS for number in range(4)},
+        "stays_failed: 0 -> 1": "equivalent: what has failed for good has so whatever the time",
+    },
+    "orchestrator.state.housekeeping": {
+        "_old_jobs: not (job.stopped or job.spec.type is JobType.BATCH) or job.modify_time_ms >= oldest_ms -> "
+        "job.modify_time_ms >= oldest_ms": _LOOK,
+        "_old_runs: 0 -> 1 (2)": "equivalent: the job's own time is above either",
+    },
+    "orchestrator.state.images": {
+        "kept: one.version >= oldest -> one.version > oldest": "equivalent: that of the oldest version is needed",
+        "since: True -> False": _LENGTHS.format("group"),
+    },
+    "orchestrator.state.ledger": {
+        **{f"Ledger.__init__: 0 -> 1{nth}": _ROOMY for nth in ("", *(f" ({number})" for number in range(2, 8)))},
+        "Ledger.reserve: 1 -> 2": _ROOMY,
+        "Ledger.reserve: 2 -> 3": _ROOMY,
+        "Ledger.hold: 1 -> 2 (3)": "equivalent: no slot is negative, so the first one always differs",
+        "Ledger.hold: True -> False": _LENGTHS.format("node"),
+        "Ledger.release: len(rows) == 1 -> len(rows) != 1": _EITHER,
+        "Ledger.release: 1 -> 2 (2)": _EITHER,
+        "Ledger.rebuild: -1 -> 1": _ROOMY,
+        "Ledger.rebuild: 1 -> 2": _ROOMY,
+        "Ledger._add: True -> False": _LENGTHS.format("row"),
+        "Ledger._add: if table.custom -> if not table.custom": "equivalent: where none has any, nothing is added",
+    },
+    "orchestrator.state.ordinals": {
+        "Ordinals.__init__: 0 -> 1": "no promise: where blocks lie",
+        **{f"Ordinals.__init__: {change}": _ROOMY for change in ("16 -> 17 (2)", "64 -> 65", "64 -> 65 (2)")},
+        **{
+            f"Ordinals._enter: {change}": _ROOMY
+            for change in (
+                "1 -> 2",
+                "2 * len(self.base) -> 2 // len(self.base)",
+                "2 -> 3",
+            )
+        },
+        "Ordinals._reserve: places <= len(self.newest) -> places < len(self.newest)": _ROOMY,
+        "Ordinals._reserve: len(self.newest) + len(self.newest) // 2 -> len(self.newest) - len(self.newest) // 2": (
+            _ROOMY
+        ),
+        "Ordinals._reserve: 2 -> 3": _ROOMY,
+        **{
+            f"_used: {change}": "equivalent: either way finds the same; which takes less time depends on the length"
+            for change in ("length > 8 -> length >= 8", "length > 8 -> length <= 8", "8 -> 9")
+        },
+    },
+    "orchestrator.state.renewal": {
+        f"<module>: {change}": _HOW_MUCH.format("how far exactly a new life moves its numbers on")
+        for change in ("1000 -> 1001", "1000000 -> 1000001", "10 -> 11", "12 -> 13")
+    },
+    "orchestrator.state.versions": {
+        "current: job.twins and job.twins[place] -> job.twins": "equivalent: of none nothing is a twin either",
+        "_bare: 0 -> 1": "equivalent: any count does, if it is one for both",
+    },
+    "orchestrator.state.resize": {
+        "resize: waits and rollout is not None and rollout.base_version -> waits and rollout.base_version": (
+            _MYPY.format("what waits has a rollout")
+        ),
+        "resize_promoted: at < 0 or is_current(job, place, job.rollout.base_version) or (not in_place("
+        "base.groups[at], group)) -> is_current(job, place, job.rollout.base_version) or not in_place("
+        "base.groups[at], group)": "equivalent: nothing that runs is of a group that the version before has not",
+        "_alone: True -> False": _LENGTHS.format("row"),
+        "_alone: True -> False (2)": _LENGTHS.format("row"),
+    },
+    "orchestrator.reconcile.drains": {
+        "surge: rows.node_draining[instances.newest] & instances.live -> "
+        "rows.node_draining[instances.newest] | instances.live": _LOOK,
+        "surge: True -> False": _LENGTHS.format("instance"),
+        "_ask: True -> False": _LENGTHS.format("instance"),
+    },
+    "orchestrator.reconcile.gaps": {
+        "find_gaps: base is not None and hold is not None and len(before) -> base is not None and len(before)": (
+            _MYPY.format("what has a version before is held")
+        ),
+    },
+    "orchestrator.scheduling.device_sets": {
+        "best_set: candidate[0] < found[0] -> candidate[0] <= found[0]": "equivalent: no two sets have one key",
+        "_within: key < found[0] -> key <= found[0]": "equivalent: no two sets have one key",
+        "_circles: request.link is Link.ANY or request.count < 2 -> request.count < 2": _LOOK,
+        "_tree: 256 -> 257": _HOW_MUCH.format("how many trees exactly are remembered"),
+        "_table: len(below) > 1 -> len(below) >= 1": _LOOK,
+        "<module>: 0 -> 1 (7)": _EVERY_SET,
+        "_within: numbers[-1] - numbers[0] + 1 - count -> numbers[-1] - numbers[0] + 1 + count": _EVERY_SET,
+        **{
+            f"_within: {change}": "equivalent: twice as much for each number, so in the same order"
+            for change in ("1 -> 2 (5)", "63 -> 64")
+        },
+    },
+    "orchestrator.scheduling.preempt": {
+        "Preemption.not_met: wait.unmet += count -> wait.unmet -= count": _UNMET,
+        "<module>: 32 -> 33": _HOW_MUCH.format("how many nodes exactly are looked at together"),
+        "<module>: 512 -> 513": _HOW_MUCH.format("how many nodes exactly are tried for one"),
+        "<module>: 2000 -> 2001": _HOW_MUCH.format("how many wishes exactly a round looks at"),
+        "<module>: 1000 -> 1001": "equivalent: any number above every priority does",
+        "Preemption.__init__: 1 -> 2": "equivalent: one bound more, which nobody asks for",
+        "Preemption.__init__: self._priority < NOBODY -> self._priority <= NOBODY": (
+            "equivalent: no priority is above that of an asker"
+        ),
+        "Preemption._evictable: -1 -> 1": _ROOMY,
+        "Preemption._evictable: 1 -> 2": _ROOMY,
+        "Preemption._evictable: 1 -> 2 (2)": _ROOMY,
+        "Preemption._evictable: 1 -> 2 (3)": _ROOMY,
+        "Preemption._evictable: False -> True": "equivalent: what lives is on a node that is there",
+        "Preemption._will_be_free: '' -> 'X'": _BEFORE,
+        "Preemption._add: 1000 -> 1001": "equivalent: no node has a thousand devices",
+        "Preemption.is_worth_trying: self._hopeless.get((wish, _together(ask, wish)), -1) >= "
+        "ask.job.spec.priority or self._looks >= LOOKS_MAX -> self._looks >= LOOKS_MAX": _TIME,
+        "Preemption.is_worth_trying: self._hopeless.get((wish, _together(ask, wish)), -1) >= "
+        "ask.job.spec.priority -> self._hopeless.get((wish, _together(ask, wish)), -1) > "
+        "ask.job.spec.priority": _TIME,
+        "Preemption.is_worth_trying: 1 -> 2": _NONE,
+        "Preemption.is_worth_trying: not ask.pinned -> ask.pinned": _TIME,
+        "Preemption.is_worth_trying: self.give_up(ask, wish) -> pass": _TIME,
+        "Preemption._may_be_helped: mask[np.setdiff1d(np.arange(len(problem)), only)] = False -> pass": _TIME,
+        "Preemption._may_be_helped: False -> True": _TIME,
+        "Preemption.give_up: self._hopeless[key] = max(self._hopeless.get(key, -1), ask.job.spec.priority) "
+        "-> pass": _TIME,
+        "Preemption.give_up: max(self._hopeless.get(key, -1), ask.job.spec.priority) -> "
+        "min(self._hopeless.get(key, -1), ask.job.spec.priority)": _TIME,
+        "Preemption.give_up: -1 -> 1": _TIME,
+        "Preemption.give_up: 1 -> 2": _NONE,
+        "Preemption.make_room: wait.unmet += 1 -> wait.unmet -= 1": _UNMET,
+        "Preemption.make_room: 1 -> 2 (3)": _UNMET,
+        "Preemption.make_room: self.give_up(ask, wish) -> pass": _TIME,
+        "Preemption.harm_since: 1 -> 2": _NONE,
+        "Preemption.later: self._priority < priority -> self._priority <= priority": _TIME,
+        "Preemption._add_devices: 1000 -> 1001": "equivalent: no node has a thousand devices",
+        "Preemption._allowed: -1 -> 1": "equivalent: an ordinal of a system job is the slot of a node that is there",
+        "Preemption._allowed: 1 -> 2": _NONE,
+        "Preemption._one: False -> True": "equivalent: it is known that what is free does not do",
+        "Preemption._one: 1 -> 2": _NONE,
+        "Preemption._being_freed: 1 -> 2": _NONE,
+        "Preemption._harm: 0 -> 1": _TIME,
+        "Preemption._harm: known.victims > 0 -> known.victims >= 0": _TIME,
+        "Preemption._harm: (later + known.freed >= request).all(axis=1) -> (later + known.freed >= "
+        "request).any(axis=1)": _TIME,
+        "Preemption._harm: len(nodes) > NODES_MAX -> len(nodes) >= NODES_MAX": _TIME,
+        "Preemption._harm: 1000 -> 1001": _TIME,
+        "Preemption._would_do: 1 -> 2": _TIME,
+        "Preemption._holders: True -> False": _LENGTHS.format("row"),
+        "Preemption._freeable_to: self._freeable[level] = known -> pass": _TIME,
+        "Preemption._harm_on: True -> False": _LENGTHS.format("dimension"),
+        "Preemption._singles: True -> False": _LENGTHS.format("row"),
+        "Preemption._singles: continue -> pass": _ASKED_AGAIN,
+        "Preemption._whole_units: continue -> pass (2)": _ASKED_AGAIN,
+        "Preemption._whole_units: max((int(self._priority[member]) for member in members)) -> "
+        "min((int(self._priority[member]) for member in members))": "equivalent: the members of a unit are of one job",
+        "Preemption._whole_units: columns.create_index[mine].max() -> "
+        "columns.create_index[mine].min()": _HOW_MUCH.format("by which of its members a gang is the younger one"),
+        "Preemption._is_held: return bool(held) -> return None": _ASKED_AGAIN,
+        "Preemption._evict: known.freed[node] -= np.array(held, dtype=np.int64) -> known.freed[node] += "
+        "np.array(held, dtype=np.int64)": _TIME,
+        "Preemption._evict: known.freed[node] -= np.array(held, dtype=np.int64) -> pass": _TIME,
+        "Preemption._evict: known.victims[node] -= 1 -> known.victims[node] += 1": _TIME,
+        "Preemption._evict: known.victims[node] -= 1 -> pass": _TIME,
+        "Preemption._hold: 0 -> 1": _HOW_MUCH.format("a thousandth of a processor more or less"),
+        "Preemption.mark: False -> True": _TIME,
+    },
+    "orchestrator.scheduling.ports": {
+        "<module>: 2654435769 -> 2654435770": _HOW_MUCH.format("where exactly the search for a free port begins"),
+        "Ports.__init__: 0 -> 1": _HOW_MUCH.format("where exactly the search for a free port begins"),
+        "_Engine.following: self.next[span] = port -> pass": _HOW_MUCH.format("it looks again, which only takes time"),
+        "Ports.missing: port and span[0] <= port <= span[1] and (port not in engine.taken) -> "
+        "span[0] <= port <= span[1] and port not in engine.taken": "equivalent: no range of ports begins at 0",
+        "Ports.take: for port in wanted if port -> for port in wanted": "equivalent: no free port is 0",
+    },
+    "agent.clearing": {
+        "<module>: 5000 -> 5001": _HOW_MUCH.format("how long exactly a run has to stop"),
+        "<module>: 16 -> 17": _HOW_MUCH.format("how many runs exactly are stopped at once"),
+        "Clearing.__init__: self._clear_until_s = 0.0 -> pass": _SET_BEFORE,
+        "Clearing._clear: True -> False": _LENGTHS.format("allocation"),
+    },
+    "agent.outbox": {
+        "<module>: 1000 -> 1001": _HOW_MUCH.format("how many reports exactly go together"),
+        "<module>: 16 -> 17": _HOW_MUCH.format("how many reports exactly of one allocation wait"),
+        "Outbox.gather: loop.time() < until -> loop.time() <= until": _HOW_MUCH.format("a moment more or less"),
+    },
     "orchestrator.ops.linearizability": {
         **{
             f"<module>: '{kind}' -> 'X{kind}'": "equivalent: the names are those of a type, which is for mypy"
@@ -277,6 +477,7 @@ SURVIVORS: dict[str, dict[str, str]] = {
             "equivalent: where there is none, none is found; the question saves the look"
         ),
         "Search._unknown_moves: return [] -> return None": "equivalent: either is nothing to try",
+        "Search._take_back: 1 -> 2 (4)": "no promise: what is of no use is tried, which changes only the time",
         **{
             f"Search._order: {change}": "no promise: what is of no use is tried, which changes only the time"
             for change in (

@@ -65,6 +65,7 @@ def test_every_operator_makes_its_mistakes(source: str, expected: list[str]) -> 
         "from a import b",
         "name_problem('namespace', a)",
         "__all__: Sequence[str] = ('a', 'b')",
+        "class A:\n    __slots__ = ('a', 'b')",
     ],
 )
 def test_text_logs_annotations_and_assertions_are_left_alone(source: str) -> None:

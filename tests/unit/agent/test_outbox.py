@@ -41,6 +41,13 @@ def test_starting_is_no_news_once_it_runs() -> None:
     assert drain(box) == [[(0, S.RUNNING)]]
 
 
+def test_that_an_earlier_run_was_starting_is_told_before_the_next_one() -> None:
+    box = Outbox()
+    for restarts in (0, 1):
+        box.add(seen(S.STARTING, restarts=restarts))
+    assert drain(box) == [[(0, S.STARTING)], [(1, S.STARTING)]]
+
+
 def test_an_unacknowledged_batch_is_sent_again_under_the_same_id() -> None:
     box = Outbox()
     box.add(seen(S.RUNNING))
@@ -96,6 +103,50 @@ async def test_waiting_ends_with_the_next_observation() -> None:
     await asyncio.wait_for(waiting, 5)
 
 
+async def test_nobody_waits_while_something_is_left_to_be_said_and_everybody_once_all_of_it_is() -> None:
+    box = Outbox()
+    for state in (S.RUNNING, S.COMPLETE):
+        box.add(seen(state))
+    for left in (True, False):
+        batch = box.batch()
+        assert batch is not None
+        await asyncio.wait_for(box.wait(), 5)  # it may have to be sent again
+        box.done(batch)
+        waiting = asyncio.ensure_future(box.wait())
+        await asyncio.sleep(0)
+        assert waiting.done() is left
+        waiting.cancel()
+
+
+async def test_what_comes_in_the_same_moment_goes_together() -> None:
+    box = Outbox()
+    box.add(seen(S.COMPLETE, key=key_of("first")))
+    asyncio.get_running_loop().call_soon(box.add, seen(S.COMPLETE, key=key_of("second")))
+    async with asyncio.timeout(10):
+        await box.gather(lambda: False)
+    assert drain(box) == [[(0, S.COMPLETE), (0, S.COMPLETE)]]
+
+
+async def test_that_one_report_could_not_wait_hurries_none_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BURST_S", float("inf"))
+    box = Outbox()
+    box.add(seen(S.FAILED))
+    drain(box)
+    box.add(seen(S.RUNNING))
+    left = iter((True, True, False))
+    async with asyncio.timeout(10):
+        await box.gather(lambda: next(left))
+    assert next(left, "all asked") == "all asked"
+
+
+async def test_the_agent_goes_on_during_a_burst(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BURST_S", float("inf"))
+    ended: list[bool] = []
+    asyncio.get_running_loop().call_later(2 * module.GATHER_S, ended.append, True)
+    async with asyncio.timeout(10):
+        await Outbox().gather(lambda: not ended)
+
+
 async def test_in_a_burst_of_starts_those_that_go_well_are_said_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BURST_S", float("inf"))
     box = Outbox()
@@ -106,7 +157,8 @@ async def test_in_a_burst_of_starts_those_that_go_well_are_said_together(monkeyp
         box.add(seen(S.RUNNING, key=key_of("further")))
         return next(left)
 
-    await box.gather(busy)
+    async with asyncio.timeout(10):
+        await box.gather(busy)
     assert next(left, "all asked") == "all asked"
     assert drain(box) == [[(0, S.RUNNING), (0, S.RUNNING)]]
 

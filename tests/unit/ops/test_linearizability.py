@@ -132,6 +132,16 @@ def test_of_many_wrong_keys_the_first_are_cut_down_and_the_others_told_from_wher
     ]
 
 
+BUILT_UPON = [  # only the second order of the two puts explains y, and then x takes both writes without an outcome
+    operation("put", "w", 0, 9),
+    operation("put", "y", 0, 8),
+    operation("put", "w", 0, 1, ok=None),
+    operation("cas", "x", 0, 1, expect="w", ok=None),
+    operation("get", "y", 10, 19),
+    operation("get", "x", 10, 19),
+    operation("put", "y", 30, 31, ok=None),
+]
+
 RIGHT: dict[str, list[Operation]] = {
     "of two writes without an outcome the later one came first": [
         operation("put", "a", 0, 1, ok=None),
@@ -207,6 +217,8 @@ RIGHT: dict[str, list[Operation]] = {
         operation("get", "b", 8, 9),
         operation("get", None, 10, 11),
     ],
+    "an unknown write that was tried in vain is built upon elsewhere": BUILT_UPON,
+    "and so is one of two that want the same": [*BUILT_UPON, operation("cas", "z", 30, 31, expect="w", ok=None)],
     "an unknown read says nothing": [operation("get", "x", 0, 1, ok=None)],
     "deleting what is absent": [operation("delete", None, 0, 1), operation("delete", None, 2, 3, expect=None)],
     "a swap of a value for itself": [

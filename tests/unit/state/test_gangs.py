@@ -48,6 +48,15 @@ def test_nothing_goes_in_while_a_member_lives_in_any_way(state: AllocState, memb
     assert answer.rejected[0].endswith("its gang goes in together, and a member of it is live")
 
 
+def test_that_others_live_keeps_no_gang_from_going_in() -> None:
+    kit = kit_with(job("before"), gang(2), job("after"))
+    kit.place("before/api/0", "n1")
+    place(kit, 0, 1)
+    kit.place("after/api/0", "n1")
+    end(kit, AllocState.FAILED, 0, 1)
+    assert place(kit, 0, 1).placed == 2
+
+
 def test_members_of_a_batch_job_that_are_complete_are_not_needed_again() -> None:
     kit = kit_with(gang(3))
     place(kit, 0, 1, 2)

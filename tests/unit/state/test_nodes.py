@@ -303,6 +303,15 @@ def test_a_machine_that_was_started_anew_is_told(level: int) -> None:
     ]  # fmt: skip
 
 
+def test_another_spec_in_the_same_life_of_a_machine_is_no_new_start() -> None:
+    kit = Kit()
+    kit.ok(SetFeatureLevel(level=TOLD_REBOOTS))
+    kit.register(replace(node("n1"), boot_id="one"))
+    before = kit.state.index
+    kit.register(replace(node("n1", cpu=2000), boot_id="one"))
+    assert kit.kinds(before) == ["node.registered"]
+
+
 def test_a_drain_is_told_with_its_deadline_and_so_is_its_end() -> None:
     kit = Kit()
     kit.register(node("n1"))

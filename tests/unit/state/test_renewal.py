@@ -50,8 +50,24 @@ def test_numbers_rise_beyond_what_the_old_life_can_have_reached(cluster: Kit) ->
     for old in (1, index, index + 1, INDEX_STEP + 5):
         with pytest.raises(OutOfRangeError):
             again.events.after(old)
+    with pytest.raises(OutOfRangeError):
+        again.events.after(2 * INDEX_STEP - 2)
     (event,) = again.events.after(0)
+    assert again.events.after(2 * INDEX_STEP - 1) == [event]
     assert (event.kind, event.index, event.message) == ("cluster.restored", 2 * INDEX_STEP, "restored in a test")
+
+
+def test_the_highest_attempt_of_all_counts_and_what_has_never_run_has_none(cluster: Kit) -> None:
+    cluster.submit(job("idle", group("never")), job("busy", group("api", 3)))
+    for ordinal in range(3):
+        cluster.plan(Placement(f"busy/api/{ordinal}", "n"))
+    state = cluster.state
+    slots = {known.spec.name: known.slot for known in state.jobs.values()}
+    assert state.ordinals.attempts(state.ordinals.add(slots["idle"], "never")).tolist() == []
+    first = int(state.ordinals.base[state.ordinals.gids[(slots["busy"], "api")]])
+    state.ordinals.last_attempt[first : first + 3] = (1, ATTEMPT_STEP, 3)
+    renew(state, peer_id="p1", incarnation="new", address="host:7400", cause="")
+    assert state.attempt_floor == 2 * ATTEMPT_STEP
 
 
 def test_every_placement_is_above_the_floor_also_of_groups_and_ordinals_that_the_backup_does_not_know(
@@ -87,5 +103,8 @@ def test_agents_are_told_which_attempts_they_may_only_take_up(cluster: Kit) -> N
 
 
 def test_a_cluster_that_never_started_has_no_life_to_go_on_with() -> None:
-    with pytest.raises(ValueError, match="never complete"):
-        renew(Kit().state, peer_id="p1", incarnation="x", address="a:1", cause="")
+    for epoch, cluster_id in ((0, ""), (0, "c-1"), (1, "")):
+        state = Kit().state
+        state.epoch, state.cluster_id = epoch, cluster_id
+        with pytest.raises(ValueError, match="never complete"):
+            renew(state, peer_id="p1", incarnation="x", address="a:1", cause="")

@@ -9,11 +9,14 @@ import pytest
 from orchestrator import plan
 from orchestrator.contract.model import (
     AllocState,
+    Constraint,
+    ConstraintOperator,
     ContainerSpec,
     GangSpec,
     GroupSpec,
     JobSpec,
     JobType,
+    NodeSpec,
     Quota,
     TaskSpec,
 )
@@ -21,22 +24,28 @@ from orchestrator.contract.rollouts import RolloutAction, UpdateSpec
 from orchestrator.state import views
 from orchestrator.state.commands import (
     Applied,
+    DrainNode,
     EndRollouts,
     JobSubmission,
+    MarkNodes,
     NamespaceWrite,
+    NodeMark,
     PinImage,
     RollbackJob,
     RolloutVerdict,
     SetFeatureLevel,
     SteerRollout,
+    StopJob,
     SubmitJobs,
     WriteNamespace,
 )
 from orchestrator.state.features import HELD_VERSIONS, HIGHEST, RESIZED_TWINS
+from orchestrator.state.resize import may_resize
 from orchestrator.state.snapshot import capture, restore
 from tests.unit.state.kit import Kit, Placement, group, job, node
 
 DIGEST, OTHER = (f"sha256:{digit * 64}" for digit in "ab")
+ELSEWHERE = (Constraint(attribute="zone", operator=ConstraintOperator.EQUAL, values=("b",)),)
 
 
 def submit(kit: Kit, spec: JobSpec, *, in_place: bool = True) -> None:
@@ -387,3 +396,205 @@ def test_the_digest_that_canaries_settled_stays_when_the_others_become_of_their_
     assert sorted(sizes(kit)) == [(2, 300)] * 2
     for ordinal in range(2):
         assert dict(views.assignment(kit.state, kit.row(f"web/api/{ordinal}")).digests) == {"nginx": digest}
+
+
+# ---------------------------------------------------------------------------- what fits, and what is not looked at
+
+
+@pytest.mark.parametrize(
+    ("cpu", "memory", "moved"),
+    [
+        (500, 64, 2),
+        (501, 64, 1),
+        (601, 64, 0),
+        (400, 512, 2),
+        (400, 513, 1),
+        (400, 961, 0),
+        (500, 512, 2),
+        (600, 961, 0),
+    ],
+)
+def test_rows_move_one_by_one_as_far_as_their_node_has_the_difference(cpu: int, memory: int, moved: int) -> None:
+    """The node has 1000 millicores and 1024 MiB; two instances hold 400 and 64 of it each."""
+    kit = running()
+    submit(kit, job("web", group(count=2, cpu=cpu, memory=memory)))
+    assert sizes(kit) == [(2, cpu)] * moved + [(1, 400)] * (2 - moved)
+    used = (int(kit.state.ledger.cpu_millis[0]), int(kit.state.ledger.memory_mib[0]))
+    assert used == (800 + moved * (cpu - 400), 128 + moved * (memory - 64))
+
+
+@pytest.mark.parametrize(
+    ("smaller", "cpu", "memory"),
+    [
+        (node("n1", cpu=500), 400, 128),
+        (node("n1", cpu=500), 300, 128),
+        (node("n1", memory=100), 450, 64),
+        (node("n1", memory=100), 450, 32),
+    ],
+)
+def test_of_what_a_node_has_too_little_only_more_is_refused(smaller: NodeSpec, cpu: int, memory: int) -> None:
+    """It came back smaller than what it holds, which is 800 millicores and 128 MiB."""
+    kit = running()
+    kit.register(smaller)
+    submit(kit, job("web", group(count=2, cpu=cpu, memory=memory)))
+    assert sizes(kit) == [(2, cpu)] * 2
+
+
+def test_what_is_on_a_lost_node_is_left_as_it_was() -> None:
+    kit = running(count=1)
+    registered = kit.state.nodes["n1"].register_index
+    kit.ok(MarkNodes(lost=(NodeMark(node_id="n1", register_index=registered),)))
+    submit(kit, job("web", group(count=1, cpu=300)))
+    assert sizes(kit) == [(1, 400)]
+
+
+def test_a_service_may_be_resized_whatever_quota_its_namespace_has() -> None:
+    """What it asks for is held against it when it is submitted."""
+    kit = running()
+    kit.ok(WriteNamespace(name="default", kind=NamespaceWrite.SET, quota=Quota(cpu_millis=900)))
+    submit(kit, job("web", group(count=2, cpu=450)))
+    assert sizes(kit) == [(2, 450)] * 2
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        replace(job("web", group(count=2, cpu=300)), constraints=ELSEWHERE),
+        job("web", group(count=2, cpu=300), kind=JobType.BATCH),
+        job("web", group("other", count=2, cpu=300)),
+    ],
+    ids=["constraints", "type", "no such group before"],
+)
+def test_a_job_that_changes_in_other_ways_is_replaced(after: JobSpec) -> None:
+    kit = running()
+    submit(kit, after)
+    assert sizes(kit) == [(1, 400)] * 2
+
+
+def test_a_count_alone_moves_nothing() -> None:
+    kit = running()
+    submit(kit, job("web", group(count=3, cpu=400)))
+    assert sizes(kit) == [(1, 400)] * 2
+    assert "job.resized" not in kit.kinds()
+
+
+def test_a_policy_without_canaries_is_no_reason_to_replace() -> None:
+    kit = running()
+    submit(kit, job("web", replace(group(count=2, cpu=300), update=UpdateSpec(max_unavailable=1))))
+    assert sizes(kit) == [(2, 300)] * 2
+
+
+WEB = job("web", group(cpu=400), group("side", cpu=100))
+
+
+@pytest.mark.parametrize(
+    ("spec", "may"),
+    [
+        (WEB, False),
+        (job("web", group(cpu=300), group("side", cpu=100)), True),
+        (job("web", group(cpu=400), group("side", cpu=200)), True),
+        (job("web", group(cpu=300), group("new", cpu=100)), True),
+        (job("web", group(cpu=400), group("new", cpu=100)), False),
+        (job("web", group(cpu=300, image="apache"), group("side", cpu=100)), False),
+        (job("none", group(cpu=300)), False),
+    ],
+    ids=["equal", "first", "second", "first, beside a new one", "a new one", "image, too", "no such job"],
+)
+def test_a_proposer_asks_for_it_where_a_group_that_is_there_changes_in_size_alone(spec: JobSpec, may: bool) -> None:
+    kit = Kit()
+    kit.submit(WEB)
+    assert may_resize(kit.state, spec) is may
+
+
+def test_a_proposer_does_not_ask_for_it_of_a_job_that_is_stopped() -> None:
+    kit = Kit()
+    kit.submit(WEB)
+    kit.ok(StopJob(namespace="default", name="web"))
+    assert not may_resize(kit.state, job("web", group(cpu=300), group("side", cpu=100)))
+
+
+# ---------------------------------------------------------------------------- what is promoted
+
+CAREFUL = UpdateSpec(canaries=1, max_unavailable=1)
+
+
+def api(cpu: int, *, count: int = 2, image: str = "nginx", update: UpdateSpec = CAREFUL) -> GroupSpec:
+    return replace(group(count=count, cpu=cpu, image=image), update=update)
+
+
+def versions(*specs: JobSpec, level: int = RESIZED_TWINS) -> Kit:
+    """The first one runs with all its instances on n1; the others are submitted one after the other."""
+    kit = Kit()
+    kit.ok(SetFeatureLevel(level=level))
+    kit.register(node("n1"))
+    kit.register(node("n2"))
+    for number, spec in enumerate(specs):
+        kit.ok(SubmitJobs(jobs=(JobSubmission(spec=spec, uid="uid-web", in_place=True, remember=True),)))
+        if not number:
+            names = [f"web/{one.name}/{ordinal}" for one in spec.groups for ordinal in range(one.count)]
+            kit.plan(*(Placement(name, "n1") for name in names))
+            for name in names:
+                kit.observe(name, AllocState.RUNNING)
+    return kit
+
+
+def promote(kit: Kit) -> None:
+    kit.ok(SteerRollout(namespace="default", name="web", action=RolloutAction.PROMOTE))
+
+
+OLD = job("web", api(400), group("side", cpu=100))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "then"),
+    [
+        (OLD, job("web", api(300), group("side", cpu=100)), [(2, 300), (2, 300), (1, 100)]),
+        (OLD, job("web", api(300), group("side", cpu=50)), [(2, 300), (2, 300), (2, 50)]),
+        (OLD, job("web", api(300, count=1), group("side", cpu=100)), [(2, 300), (1, 400), (1, 100)]),
+        (OLD, job("web", api(300), group("side", cpu=50, image="apache")), [(2, 300), (2, 300), (1, 100)]),
+        (
+            OLD,
+            replace(job("web", api(300), group("side", cpu=50)), constraints=ELSEWHERE),
+            [(1, 400), (1, 400), (1, 100)],
+        ),
+        (
+            job("web", group(count=2, cpu=400), group("side", cpu=100), kind=JobType.BATCH),
+            job("web", api(300), group("side", cpu=50)),
+            [(1, 400), (1, 400), (1, 100)],
+        ),
+    ],
+    ids=["one group", "both", "fewer", "image of one", "constraints", "type"],
+)  # fmt: skip
+def test_a_promotion_gives_the_new_sizes_to_what_differs_in_nothing_else(
+    before: JobSpec, after: JobSpec, then: list[tuple[int, int]]
+) -> None:
+    kit = versions(before, after)
+    was = sizes(kit)
+    assert [version for version, _ in was] == [1, 1, 1]
+    promote(kit)
+    assert sizes(kit) == then
+    moved = sum(version == 2 for version, _ in then)
+    said = "1 instance goes" if moved == 1 else f"{moved} instances go"
+    assert [event.message for event in kit.state.events.after(0) if event.kind == "job.resized"] == (
+        [f"version 2: {said} on with the new cpu and memory"] if moved else []
+    )
+
+
+def test_where_a_drain_has_brought_a_successor_neither_of_the_two_is_resized() -> None:
+    """One of them goes; the other one is replaced as in any rollout."""
+    surging = UpdateSpec(canaries=1, max_surge=1, max_unavailable=0)
+    kit = versions(job("web", api(400, update=surging)))
+    kit.ok(DrainNode(node_id="n1"))
+    kit.place("web/api/0", "n2")
+    kit.ok(SubmitJobs(jobs=(JobSubmission(spec=job("web", api(300, update=surging)), uid="uid-web", remember=True),)))
+    assert sorted(sizes(kit)) == [(1, 400)] * 3
+    promote(kit)
+    assert sorted(sizes(kit)) == [(1, 400), (1, 400), (2, 300)]
+    assert [kit.alloc("web/api/0", attempt).job_version for attempt in (1, 2)] == [1, 1]
+
+
+def test_before_versions_were_held_back_only_groups_with_canaries_waited_and_promoting_resized_none() -> None:
+    kit = versions(OLD, job("web", api(300), group("side", cpu=50)), level=HELD_VERSIONS - 1)
+    assert sizes(kit) == [(1, 400), (1, 400), (2, 50)]
+    promote(kit)
+    assert sizes(kit) == [(1, 400), (1, 400), (2, 50)]

@@ -15,6 +15,7 @@ from orchestrator.contract.model import (
     ConstraintOperator,
     Disruption,
     GangSpec,
+    GroupSpec,
     JobSpec,
     JobType,
 )
@@ -33,7 +34,7 @@ from orchestrator.state.disruption import Budgets, refusal_of
 from orchestrator.state.features import HELD_VERSIONS, SAME_CONTENT
 from orchestrator.state.model import MAX_GANG
 from orchestrator.state.snapshot import capture, restore
-from orchestrator.state.versions import current, is_current
+from orchestrator.state.versions import counted, current, follows_policy, is_current, place_of
 from tests.unit.state.kit import Kit, Placement, group, job, node
 from tests.unit.state.test_steering import CAREFUL, run, stand, submit, the, web
 
@@ -352,3 +353,44 @@ def test_a_gang_of_which_a_member_is_done_goes_in_without_it() -> None:
         answer = kit.ok(plan_).answer
         assert isinstance(answer, PlanAnswer)
         assert answer.placed == placed
+
+
+# ---------------------------------------------------------------------------- as values
+
+
+def test_what_is_judged_at_commit_knows_of_twins_only_from_a_level_on() -> None:
+    found = replace(the(kit_of(job("web", group()), job("web", group("api"), group("side")))), version=5)
+    found = replace(found, group_versions=(4, 2), twins=((1, 2), ()))
+    numbers = np.arange(1, 6, dtype=np.int32)
+
+    def known(place: int, level: int, **more: int) -> list[int]:
+        counts: list[int] = numbers[counted(found, place, numbers, level, **more)].tolist()
+        return counts
+
+    assert known(0, SAME_CONTENT) == [1, 2, 4, 5] == known(0, 7, known_from=7)
+    assert known(0, SAME_CONTENT - 1) == [4, 5] == known(0, 6, known_from=7)
+    assert known(1, SAME_CONTENT) == [2, 3, 4, 5]
+
+
+def test_a_group_is_found_by_its_name() -> None:
+    found = the(kit_of(job("web", group("api"), group("side"))))
+    assert [place_of(found, name) for name in ("api", "side", "none")] == [0, 1, -1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "remembers", "follows"),
+    [
+        (JobType.SERVICE, group(), True, True),
+        (JobType.SERVICE, group(), False, False),
+        (JobType.SERVICE, group(gang=GangSpec()), True, False),
+        (JobType.BATCH, group(), True, False),
+        (JobType.SYSTEM, group(), True, False),
+    ],
+)
+def test_rollouts_are_of_services_that_remember_and_of_no_gang(
+    kind: JobType, one: GroupSpec, *, remembers: bool, follows: bool
+) -> None:
+    other = group("other") if one.gang is not None or kind is JobType.SYSTEM else group("other", gang=GangSpec())
+    found = the(kit_of(job("web", other, one, kind=kind)))
+    record = Rollout(version=1, began_version=1, status=RUNNING) if remembers else None
+    assert follows_policy(replace(found, rollout=record), 1) is follows
