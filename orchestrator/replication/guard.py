@@ -89,8 +89,14 @@ class Guard:
         if prev >= floor:
             return entries, prev, prev_term
         for _, index, term in entries[: floor - prev]:
-            if self._storage.term_at(index) not in (None, term):
-                raise TruncationError(f"committed entry {index} is of term {self._storage.term_at(index)}, not {term}")
+            here = self._storage.term_at(index)
+            if here not in (None, term):
+                raise TruncationError(
+                    f"committed entry {index} is of term {here} here and of term {term} at the leader: the disk of a "
+                    "peer has lost what it had flushed, and nothing is dropped here. Way back: to keep what the others "
+                    "have, `raftsman peers reset --data DIR` on this machine; to keep what this disk has, stop the "
+                    "others and `raftsman recover` from it"
+                )
         floor_term = self._storage.term_at(floor)
         assert floor_term is not None
         return entries[floor - prev :], floor, floor_term

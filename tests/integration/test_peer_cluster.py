@@ -196,7 +196,7 @@ async def test_20000_jobs_in_one_submit_change_no_term(tmp_path: Path) -> None:
         group = {**GROUP, "tasks": [{**TASK, "resources": {"cpu_millis": 200, "memory_mib": 16}}]}
         jobs = [{"name": f"job-{number:05}", "type": 2, "groups": [group]} for number in range(20_000)]
         request = pb.SubmitJobsRequest(request_id="many", jobs=jobs)
-        response = await stub.SubmitJobs(request, timeout=120)
+        response = await stub.SubmitJobs(request, timeout=600)
         assert len(response.jobs) == 20_000
         again = await stub.SubmitJobs(request, timeout=120)
         assert [job.uid for job in again.jobs] == [job.uid for job in response.jobs]

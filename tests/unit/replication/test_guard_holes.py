@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from orchestrator.replication.log import SnapshotMeta
 from orchestrator.replication.memory import MemoryJournal
@@ -57,9 +58,12 @@ def test_s2_leader_that_contradicts_what_is_committed_stops_the_process() -> Non
     async def scenario() -> None:
         async with Puppet() as p1:
             await p1.say("p2", append=append(1, (1, 0), [b"a", b"b"], commit=3))
-            frames = await p1.say("p3", append=append(4, (1, 0), [b"x", b"y", b"z"]))
+            with capture_logs() as logs:
+                frames = await p1.say("p3", append=append(4, (1, 0), [b"x", b"y", b"z"]))
             assert p1.exits == [70]
             assert frames == []
+            (said,) = [line["error"] for line in logs if line["log_level"] == "critical"]
+            assert "of term 1 here and of term 4 at the leader" in said and "Way back: " in said
 
     in_virtual_time(scenario)
 
