@@ -6,7 +6,7 @@ an earlier state is made by applying the very commands again, so it is exact or 
 
 How far back. Every peer remembers by itself, so what is known does not depend on who led, and a new leader knows as
 much as the old one did. A peer that restarts begins with the snapshot that it starts from, where that is small, else
-with its start; others may still know more, and are asked (``explain``). All of it lies in memory: ``MEMORY_BYTES`` at
+with its start; others may still know more, and are asked (``explain``). All of it lies in memory: ``memory_bytes`` at
 most, oldest forgotten first; nothing is promised beyond that, and every answer says what is known.
 
 A *stretch* is one starting point (an encoded, compressed snapshot) and commands after it. When a stretch has become
@@ -40,6 +40,8 @@ logger = structlog.get_logger(__name__)
 MEMORY_BYTES = 16 * 1024 * 1024
 STRETCH_BYTES = 2 * 1024 * 1024
 """Of commands; applying them again takes about as long as 50,000 rows do."""
+STRETCHES = 8
+"""As many fit at least, as far as their starting points are small."""
 STRETCH_S = 30.0
 """Between the beginnings of two stretches, at least."""
 COST_SHARE = 100
@@ -159,7 +161,7 @@ class Past(Around[HashedMachine]):
         super().__init__(machine)
         self._state = state
         self._memory_bytes = memory_bytes
-        self._stretch_bytes = stretch_bytes
+        self._stretch_bytes = min(stretch_bytes, memory_bytes // STRETCHES)  # one is kept whatever its size
         self._settle_s = settle_s
         self._clock = clock
         self._stretches: list[_Stretch] = []

@@ -99,6 +99,23 @@ async def test_memory_is_bounded_and_the_oldest_goes_first() -> None:
     assert int(value) == middle - 1
 
 
+async def test_where_little_memory_is_given_stretches_are_as_short_as_that_asks() -> None:
+    """The one that is being recorded stays whatever its size, so it must not have the usual one."""
+    machine, past = machine_with_past(memory_bytes=16_000, clock=lambda: 0.0)
+    await past.begin()
+    most = 0
+    for number in range(300):
+        past.apply(variable(str(number), number))
+        if past._due.is_set():
+            past._due.clear()
+            await past.begin()
+        most = max(most, past.memory_bytes)
+    assert most <= 16_000
+    (span,) = past.known()
+    assert 0 < span.first_index < span.last_index - 10
+    assert span.last_index == machine.index
+
+
 async def test_a_stretch_that_is_over_takes_a_part_of_its_bytes_and_comes_back_exactly() -> None:
     machine, past = machine_with_past()
     await past.begin()
