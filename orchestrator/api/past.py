@@ -43,7 +43,7 @@ STRETCH_BYTES = 2 * 1024 * 1024
 STRETCHES = 8
 """As many fit at least, as far as their starting points are small."""
 STRETCH_S = 30.0
-"""Between the beginnings of two stretches, at least."""
+"""Between the beginnings of two stretches of the usual size, at least; of smaller ones in proportion."""
 COST_SHARE = 100
 """And so many times what beginning the last one took."""
 SMALL_SNAPSHOT_BYTES = 4 * 1024 * 1024
@@ -202,6 +202,8 @@ class Past(Around[HashedMachine]):
     def prepare(self, data: bytes) -> Callable[[], None]:
         put = self._machine.prepare(data)
         start = zlib.compress(data, 1) if len(data) <= SMALL_SNAPSHOT_BYTES else None
+        if start is not None and len(start) > self._memory_bytes:
+            start = None
 
         def put_and_begin() -> None:
             put()
@@ -239,7 +241,8 @@ class Past(Around[HashedMachine]):
                 self._recording = [stretch] if stretch.start is not None else []
             if stretch.start is None and stretch in self._stretches:
                 self._stretches.remove(stretch)
-        self._next_at = self._clock() + max(STRETCH_S, COST_SHARE * (self._clock() - began))
+        pause_s = STRETCH_S * min(1.0, self._stretch_bytes / STRETCH_BYTES)
+        self._next_at = self._clock() + max(pause_s, COST_SHARE * (self._clock() - began))
         await self._pack()
         self._forget()
 
