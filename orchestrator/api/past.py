@@ -263,8 +263,8 @@ class Past(Around[HashedMachine]):
             stretch.pack(await asyncio.to_thread(Packed.of, stretch.commands))
 
     def _forget(self) -> None:
-        """Drop the oldest stretches until the rest fits; the one being recorded stays."""
-        while len(self._stretches) > 1 and self.memory_bytes > self._memory_bytes:
+        """Drop the oldest stretches until the rest fits, with the commands to come; the one being recorded stays."""
+        while len(self._stretches) > 1 and self.memory_bytes + self._stretch_bytes > self._memory_bytes:
             del self._stretches[0]
 
     # ------------------------------------------------------------------ asking
