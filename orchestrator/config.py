@@ -21,6 +21,9 @@ from orchestrator.contract.settings import load_settings, path_of, short
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 MAX_PEERS = 9
+PAST_BYTES = 16 * 2**20
+PAST_BOUNDS = (2**20, 64 * 2**30)
+_SIZE = re.compile(r"([0-9]{1,6})(Mi|Gi)")
 
 
 class PeerSettings(BaseSettings):
@@ -42,6 +45,7 @@ class PeerSettings(BaseSettings):
     allow_host_paths: bool = False
     allow_host_network: bool = False
     allow_cap: Annotated[frozenset[str], NoDecode] = frozenset()
+    past: Annotated[int, NoDecode] = PAST_BYTES  # bytes of memory
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @pydantic.field_validator("peers", mode="before")
@@ -86,6 +90,17 @@ class PeerSettings(BaseSettings):
         if not isinstance(names, list | tuple | frozenset):
             raise ValueError("expected a list of capabilities, for example NET_ADMIN,SYS_PTRACE")
         return parse_allowed(name for one in names if (name := str(one).strip()))
+
+    @pydantic.field_validator("past", mode="before")
+    @classmethod
+    def _past(cls, value: object) -> object:
+        if value == PAST_BYTES:  # the default is looked at, too
+            return value
+        match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+        size = int(match[1]) * 2 ** (20 if match[2] == "Mi" else 30) if match is not None else 0
+        if not PAST_BOUNDS[0] <= size <= PAST_BOUNDS[1]:
+            raise ValueError(f"{short(value)}; expected 1Mi to 64Gi, for example 16Mi")
+        return size
 
     @pydantic.field_validator("id", "cluster")
     @classmethod

@@ -147,7 +147,7 @@ class Peer:
         # The replicated log and the state that it drives.
         self._state_machine = ClusterMachine()
         clock_ms = ClusterClock(lambda: self._state().time_ms)
-        self._past = Past(self._state_machine, self._state, settle_s=SETTLE_S)
+        self._past = Past(self._state_machine, self._state, memory_bytes=settings.past, settle_s=SETTLE_S)
         machine = HashingMachine(self._past)
         self._whereabouts = Whereabouts(settings.id, settings.peers)
         network = transport.GrpcNetwork(
@@ -542,6 +542,7 @@ def _run(settings: PeerSettings) -> int:
 @click.option("--allow-host-paths", is_flag=True, default=None, help="Let jobs mount paths of the host.")
 @click.option("--allow-host-network", is_flag=True, default=None, help="Let jobs use the host's own network.")
 @click.option("--allow-cap", metavar="NAME,...", help="Linux capabilities beyond Docker's defaults, or ALL.")
+@click.option("--past", metavar="SIZE", help="Memory for the states that 'why --at' can ask of.  [16Mi]")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[info]")
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="YAML file with any of these settings.")
 def command(id_: str | None, config: Path | None, **flags: Any) -> None:

@@ -5,8 +5,9 @@
 
 Three peers and two agents (driver `fake`) get `--rate` operations a second through the client library: 60 % writes of
 variables, 30 % reads, 10 % jobs that are submitted, scaled and removed; ten watchers follow all events. What is kept
-for long is lowered with `raftsman limits set`, so that ten minutes are enough to reach it (--answers 5000, --events
-5000); everything else, compaction too, is as in production. `--answers 0` leaves the limits alone.
+for long is lowered, so that ten minutes are enough to reach it, with `raftsman limits set` (--answers 5000, --events
+5000) and, for the past of `why --at`, `raftsman peer --past` (--past 2Mi); everything else, compaction too, is as in
+production. `--answers 0` leaves the limits alone.
 
 Keys: `minutes, operations, failed, peers: {name: {rss_mib, fds, disk_mib: {start, middle, end, max,
 slope_per_hour}}}, levelled_off`. The slope is fitted to the second half. `levelled_off`: in no peer did memory rise
@@ -144,6 +145,7 @@ async def watch(client: Client) -> None:
 
 
 async def measure(said: argparse.Namespace) -> dict[str, Any]:
+    os.environ["RAFTSMAN_PEER_PAST"] = said.past
     async with LocalCluster(peers=3, agents=2, driver="fake", log_level="warning") as cluster:
         client = cluster.client
         if said.answers:
@@ -188,6 +190,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=60.0, help="operations a second (default 60)")
     parser.add_argument("--answers", type=int, default=5_000, help="remembered outcomes that are kept; 0: as it is")
     parser.add_argument("--events", type=int, default=5_000, help="events that are kept")
+    parser.add_argument("--past", default="2Mi", metavar="SIZE", help="memory of each peer's past (default 2Mi)")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout, last")
     said = parser.parse_args()

@@ -6,7 +6,7 @@ an earlier state is made by applying the very commands again, so it is exact or 
 
 How far back. Every peer remembers by itself, so what is known does not depend on who led, and a new leader knows as
 much as the old one did. A peer that restarts begins with the snapshot that it starts from, where that is small, else
-with its start; others may still know more, and are asked (``explain``). All of it lies in memory: ``MEMORY_BYTES`` at
+with its start; others may still know more, and are asked (``explain``). All of it lies in memory: ``memory_bytes`` at
 most, oldest forgotten first; nothing is promised beyond that, and every answer says what is known.
 
 A *stretch* is one starting point (an encoded, compressed snapshot) and commands after it. When a stretch has become
@@ -40,8 +40,10 @@ logger = structlog.get_logger(__name__)
 MEMORY_BYTES = 16 * 1024 * 1024
 STRETCH_BYTES = 2 * 1024 * 1024
 """Of commands; applying them again takes about as long as 50,000 rows do."""
+STRETCHES = 8
+"""As many fit at least, as far as their starting points are small."""
 STRETCH_S = 30.0
-"""Between the beginnings of two stretches, at least."""
+"""Between the beginnings of two stretches of the usual size, at least; of smaller ones in proportion."""
 COST_SHARE = 100
 """And so many times what beginning the last one took."""
 SMALL_SNAPSHOT_BYTES = 4 * 1024 * 1024
@@ -159,7 +161,7 @@ class Past(Around[HashedMachine]):
         super().__init__(machine)
         self._state = state
         self._memory_bytes = memory_bytes
-        self._stretch_bytes = stretch_bytes
+        self._stretch_bytes = min(stretch_bytes, memory_bytes // STRETCHES)  # one is kept whatever its size
         self._settle_s = settle_s
         self._clock = clock
         self._stretches: list[_Stretch] = []
@@ -200,6 +202,8 @@ class Past(Around[HashedMachine]):
     def prepare(self, data: bytes) -> Callable[[], None]:
         put = self._machine.prepare(data)
         start = zlib.compress(data, 1) if len(data) <= SMALL_SNAPSHOT_BYTES else None
+        if start is not None and len(start) > self._memory_bytes:
+            start = None
 
         def put_and_begin() -> None:
             put()
@@ -237,7 +241,8 @@ class Past(Around[HashedMachine]):
                 self._recording = [stretch] if stretch.start is not None else []
             if stretch.start is None and stretch in self._stretches:
                 self._stretches.remove(stretch)
-        self._next_at = self._clock() + max(STRETCH_S, COST_SHARE * (self._clock() - began))
+        pause_s = STRETCH_S * min(1.0, self._stretch_bytes / STRETCH_BYTES)
+        self._next_at = self._clock() + max(pause_s, COST_SHARE * (self._clock() - began))
         await self._pack()
         self._forget()
 
@@ -258,8 +263,8 @@ class Past(Around[HashedMachine]):
             stretch.pack(await asyncio.to_thread(Packed.of, stretch.commands))
 
     def _forget(self) -> None:
-        """Drop the oldest stretches until the rest fits; the one being recorded stays."""
-        while len(self._stretches) > 1 and self.memory_bytes > self._memory_bytes:
+        """Drop the oldest stretches until the rest fits, with the commands to come; the one being recorded stays."""
+        while len(self._stretches) > 1 and self.memory_bytes + self._stretch_bytes > self._memory_bytes:
             del self._stretches[0]
 
     # ------------------------------------------------------------------ asking

@@ -39,6 +39,7 @@ def said(directory: Path) -> dict[str, Any]:
         "allow_host_paths": True,
         "allow_host_network": True,
         "allow_cap": "NET_ADMIN",
+        "past": "3Mi",
     }
 
 
@@ -51,13 +52,13 @@ class Parts:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.given: dict[str, dict[str, Any]] = {}
-        for module, name in ((daemon, "EpochLog"), (daemon, "Facts"), (control, "Policy")):
+        for module, name in ((daemon, "EpochLog"), (daemon, "Facts"), (daemon, "Past"), (control, "Policy")):
             monkeypatch.setattr(module, name, self._recording(name, getattr(module, name)))
 
     def _recording(self, name: str, kind: Any) -> Any:
-        def build(**given: Any) -> Any:
+        def build(*parts: Any, **given: Any) -> Any:
             self.given[name] = given
-            return kind(**given)
+            return kind(*parts, **given)
 
         return build
 
@@ -90,6 +91,7 @@ async def test_a_whole_peer_does_what_each_setting_says(tmp_path: Path, monkeypa
     assert (log["peer_id"], log["peers"]) == ("p7", {"p7": flags["listen"]})
     assert log["config"].election_max_s == EngineConfig.fast_failover().election_max_s != EngineConfig().election_max_s
     assert (facts["cluster_name"], facts["dev"]) == ("blue", True)
+    assert parts.given["Past"]["memory_bytes"] == 3 * 2**20
     assert policy["allow_privileged"]
     assert policy["allow_host_paths"]
     assert policy["allow_host_network"]

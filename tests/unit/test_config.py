@@ -85,6 +85,10 @@ def test_a_file_may_give_the_peers_as_a_mapping(tmp_path: Path) -> None:
         ({"insecure": None}, "--tls DIR is missing"),
         ({"tls": Path("/t")}, "exclude each other"),
         ({"log_level": "loud"}, "--log-level"),
+        ({"past": "0Mi"}, "--past: '0Mi'; expected 1Mi to 64Gi, for example 16Mi"),
+        ({"past": "65Gi"}, "--past: '65Gi'; expected 1Mi"),
+        ({"past": "16"}, "--past: '16'; expected 1Mi"),
+        ({"past": 16}, "--past: 16; expected 1Mi"),
     ],
 )
 def test_what_is_wrong_is_named_as_the_flag(change: dict[str, Any], text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from typing import Any
 
 import pytest
@@ -97,6 +98,42 @@ async def test_memory_is_bounded_and_the_oldest_goes_first() -> None:
     middle = (spans[0].first_index + spans[0].last_index) // 2
     value = past.recipe(index=middle).cook().variables[("default", "v")].value
     assert int(value) == middle - 1
+
+
+async def test_where_little_memory_is_given_stretches_are_as_short_as_that_asks() -> None:
+    """The one that is being recorded stays whatever its size, so it must not have the usual one."""
+    machine, past = machine_with_past(memory_bytes=16_000, clock=lambda: 0.0)
+    await past.begin()
+    most = 0
+    for number in range(300):
+        past.apply(variable(str(number), number))
+        if past._due.is_set():
+            past._due.clear()
+            await past.begin()
+        most = max(most, past.memory_bytes)
+    assert most <= 16_000
+    (span,) = past.known()
+    assert 0 < span.first_index < span.last_index - 10
+    assert span.last_index == machine.index
+
+
+@pytest.mark.parametrize(("memory_mib", "pause_s"), [(64, 30.0), (16, 30.0), (4, 7.5), (1, 1.875)])
+async def test_short_stretches_may_follow_each_other_sooner(memory_mib: int, pause_s: float) -> None:
+    """As many commands a second fit into the past without a gap, however much of it there is."""
+    _, past = machine_with_past(memory_bytes=memory_mib << 20, clock=lambda: 0.0)
+    await past.begin()
+    assert past._next_at == pause_s
+
+
+async def test_a_snapshot_that_is_larger_than_the_past_may_be_is_not_kept() -> None:
+    source = ClusterMachine(Limits())
+    source.apply(variable(os.urandom(10_000).hex(), 1))
+    snapshot = b"".join(source.capture()())
+    for memory_bytes, known in ((5_000, 0), (50_000, 1)):
+        _, past = machine_with_past(memory_bytes=memory_bytes)
+        past.prepare(snapshot)()
+        assert len(past.known()) == known
+        assert past.memory_bytes <= memory_bytes
 
 
 async def test_a_stretch_that_is_over_takes_a_part_of_its_bytes_and_comes_back_exactly() -> None:
