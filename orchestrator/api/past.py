@@ -30,6 +30,7 @@ import structlog
 
 from orchestrator.api.around import Around
 from orchestrator.api.watch import HashedMachine
+from orchestrator.config import PAST_BYTES
 from orchestrator.contract.errors import OutOfRangeError, PreconditionError
 from orchestrator.contract.foresight import KnownSpan
 from orchestrator.replication.machine import ClusterMachine
@@ -37,7 +38,6 @@ from orchestrator.state.state import State
 
 logger = structlog.get_logger(__name__)
 
-MEMORY_BYTES = 16 * 1024 * 1024
 STRETCH_BYTES = 2 * 1024 * 1024
 """Of commands; applying them again takes about as long as 50,000 rows do."""
 STRETCHES = 8
@@ -153,7 +153,7 @@ class Past(Around[HashedMachine]):
         machine: HashedMachine,
         state: Callable[[], State],
         *,
-        memory_bytes: int = MEMORY_BYTES,
+        memory_bytes: int = PAST_BYTES,
         stretch_bytes: int = STRETCH_BYTES,
         settle_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,

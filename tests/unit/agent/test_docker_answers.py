@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import docker
@@ -139,20 +140,29 @@ async def test_a_registry_that_is_away_for_a_while_fails_no_start(
     assert told == 4 * [f"image x:1 cannot be had: its registry does not answer: {AWAY}; asked again until it does"]
 
 
-async def test_a_registry_is_waited_for_no_longer_than_a_pull_may_be_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[object] = []
+def refusing(monkeypatch: pytest.MonkeyPatch, said: str, *, takes_s: float) -> tuple[Engine, list[float]]:
+    """An engine whose every pull ends with that, after so long on its clock, and when they ended."""
+    now, ended = [0.0], []
 
     def pull(*_: object) -> None:
-        asked.append(_)
-        raise docker.errors.APIError("500", explanation=AWAY)
+        now[0] += takes_s
+        ended.append(now[0])
+        raise docker.errors.APIError("500", explanation=said)
 
     monkeypatch.setattr(docker_images, "_pull", pull)
+    monkeypatch.setattr(docker_images, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(docker_images, "AGAIN_S", (0.001, 0.001))
     engine = Engine()
     engine.let.set()
+    return engine, ended
+
+
+async def test_a_registry_is_waited_for_no_longer_than_a_pull_may_be_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, asked = refusing(monkeypatch, AWAY, takes_s=40.0)
     with pytest.raises(StartError, match="does not answer") as caught:
-        await Images(engine.call, engine.call, silence_s=0.01).ensure(spec_of())
+        await Images(engine.call, engine.call, silence_s=100.0).ensure(spec_of())
     assert caught.value.permanent  # another node may reach it
-    assert len(asked) == 2
+    assert asked == [40.0, 80.0, 120.0]
 
 
 @pytest.mark.parametrize(
@@ -160,15 +170,7 @@ async def test_a_registry_is_waited_for_no_longer_than_a_pull_may_be_silent(monk
     ["manifest unknown", "denied", "x509: certificate signed by unknown authority", "lookup r.invalid: no such host"],
 )
 async def test_what_a_registry_says_for_good_is_not_asked_again(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[object] = []
-
-    def pull(*_: object) -> None:
-        asked.append(_)
-        raise docker.errors.APIError("500", explanation=said)
-
-    monkeypatch.setattr(docker_images, "_pull", pull)
-    engine = Engine()
-    engine.let.set()
+    engine, asked = refusing(monkeypatch, said, takes_s=1.0)
     with pytest.raises(StartError):
         await Images(engine.call, engine.call, silence_s=60.0).ensure(spec_of())
     assert len(asked) == 1
