@@ -73,8 +73,15 @@ def is_own(wanted: Preferences, one: Affinity) -> bool:
 # ---------------------------------------------------------------------------- what changes
 
 
-def moving(problem: Problem, wish: Wish, suitable: BoolArray) -> tuple[Int64Array, BoolArray]:
-    """int64 and bool per node, as of now: the rest of the preference, and where one more instance is allowed at all."""
+def moving(
+    problem: Problem, wish: Wish, suitable: BoolArray, staying: Int64Array | None = None
+) -> tuple[Int64Array, BoolArray]:
+    """int64 and bool per node, as of now: the rest of the preference, and where one more instance is allowed at all.
+
+    ``staying``: int64 per node, the group's instances that will still be there once whoever gets a successor has gone;
+    all live ones if unsaid. What is preferred looks at these, or a rollout would lean to the nodes that it empties
+    last; what is required holds at every moment, and looks at all.
+    """
     score = np.zeros(len(problem.nodes), dtype=np.int64)
     allowed = np.ones(len(problem.nodes), dtype=np.bool_)
     wanted = wish.preferences
@@ -83,13 +90,13 @@ def moving(problem: Problem, wish: Wish, suitable: BoolArray) -> tuple[Int64Arra
     for one in wanted.affinity:
         if one.constraint is not None:
             continue
-        near = together(problem, wanted, one)
-        if not one.required:
-            score += one.weight * (DEGREE * near // (near + 1))
+        if one.required:
+            allowed &= permitted(problem, wanted, one, together(problem, wanted, one))
         else:
-            allowed &= permitted(problem, wanted, one, near)
+            near = together(problem, wanted, one, staying)
+            score += one.weight * (DEGREE * near // (near + 1))
     for spread in wanted.spread:
-        after, has = skew_after(problem, wanted, spread, suitable)
+        after, has = skew_after(problem, wanted, spread, suitable, None if spread.required else staying)
         if spread.required:
             allowed &= has & (after <= spread.max_skew)
         else:
@@ -97,9 +104,14 @@ def moving(problem: Problem, wish: Wish, suitable: BoolArray) -> tuple[Int64Arra
     return score, allowed
 
 
-def together(problem: Problem, wanted: Preferences, one: Affinity) -> Int64Array:
-    """int64 per node: instances that the affinity speaks of, on nodes with the same topology value (0 without one)."""
-    counts = problem.presence.counts(wanted.namespace, one.job or wanted.job, group_of(wanted, one))
+def together(problem: Problem, wanted: Preferences, one: Affinity, staying: Int64Array | None = None) -> Int64Array:
+    """int64 per node: instances that the affinity speaks of, on nodes with the same topology value (0 without one).
+    ``staying`` takes the place of the group's own, where it speaks of these alone."""
+    job, group = one.job or wanted.job, group_of(wanted, one)
+    if staying is not None and (job, group) == (wanted.job, wanted.group):
+        counts = staying
+    else:
+        counts = problem.presence.counts(wanted.namespace, job, group)
     codes, values = problem.labels.column(one.topology)
     if not len(codes):
         return counts
@@ -122,10 +134,11 @@ def permitted(problem: Problem, wanted: Preferences, one: Affinity, near: Int64A
 
 
 def skew_after(
-    problem: Problem, wanted: Preferences, spread: Spread, suitable: BoolArray
+    problem: Problem, wanted: Preferences, spread: Spread, suitable: BoolArray, staying: Int64Array | None = None
 ) -> tuple[Int64Array, BoolArray]:
-    """int64 per node: the skew of its value once one more instance is there; bool: whether it has a value."""
-    counts = problem.presence.counts(wanted.namespace, wanted.job, wanted.group)
+    """int64 per node: the skew of its value once one more instance is there; bool: whether it has a value.
+    ``staying``: as in ``moving``."""
+    counts = problem.presence.counts(wanted.namespace, wanted.job, wanted.group) if staying is None else staying
     codes, values = problem.labels.column(spread.attribute)
     has = problem.labels.has(spread.attribute)
     if not len(codes):

@@ -27,11 +27,11 @@ class Preferring:
 
     def one(self, scores: Int64Array, avoid: int, turn: Turn) -> int:
         """The node for one instance, or -1. ``scores``: the policy's, NOWHERE where it does not fit; ``avoid``: a node
-        to use only when no other is left, or -1."""
+        to use only when no other is left, or -1; ``turn``: the group's."""
         left = scores != NOWHERE
         preferred = self._steady
         if self._changing:
-            score, allowed = moving(self._problem, self._wish, self._suitable)
+            score, allowed = moving(self._problem, self._wish, self._suitable, turn.counts)
             preferred = preferred + score
             left &= allowed
         if avoid >= 0 and left[avoid]:

@@ -350,7 +350,8 @@ class Solver:
     def _place_preferring(self, index: int, number: int, policy: Policy) -> None:
         """One ask's instances, one by one on the nodes that they prefer (``preferring``)."""
         ask, wish = self._backlog.asks[index], self._wishes.known[number]
-        turn = self._turn_of(ask) if policy.knows_groups else self._anyone
+        changing = wish.preferences is not None and wish.preferences.changing
+        turn = self._turn_of(ask) if policy.knows_groups or changing else self._anyone
         count = len(ask.ordinals)
         known = self._class(number)
         choice = Preferring(self._problem, wish, policy, known.suitable)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from orchestrator.contract.model import (
     Affinity,
     Constraint,
     ConstraintOperator,
+    GroupSpec,
     JobType,
     NodeTaint,
     Spread,
@@ -18,6 +20,7 @@ from orchestrator.contract.model import (
     TaintEffect,
     Toleration,
 )
+from orchestrator.contract.rollouts import Rollout, RolloutStatus, UpdateSpec
 from orchestrator.plan import decide, explain
 from orchestrator.reconcile.rounds import reconcile
 from orchestrator.scheduling import registry
@@ -196,6 +199,51 @@ def test_a_soft_spread_goes_on_where_the_emptier_zone_is_full() -> None:
     cluster.node("b", zone="z2", cpu=500)
     cluster.job("web", group_spec(count=4, spread=(Spread(attribute="node.zone", required=False),)))
     assert Counter(placed(cluster, "web")) == {"a": 3, "b": 1}
+
+
+LIKED = [
+    group_spec(count=4, spread=(Spread(attribute="node.zone", required=False),)),
+    group_spec(count=4, affinity=(Affinity(weight=-50, topology="node.zone"),)),
+]
+
+
+@pytest.mark.parametrize("surge", [1, 2])
+@pytest.mark.parametrize("group", LIKED, ids=["spread", "apart"])
+def test_what_is_preferred_of_a_group_s_own_instances_holds_after_a_rollout_as_before(
+    group: GroupSpec, surge: int
+) -> None:
+    """Whoever went counted, so that its successor went to the other zone, and two by two became three and one."""
+    cluster = Cluster()
+    nodes = [cluster.node(name, zone=f"z-{name}", cpu=10_000) for name in "ab"]
+    policy = UpdateSpec(max_surge=surge, max_unavailable=0, progress_deadline_ms=0)
+    job = cluster.job("web", replace(group, update=policy))
+    for ordinal in range(4):
+        cluster.alloc(job, nodes[ordinal % 2], ordinal)
+    cluster.new_version(job, replace(job.spec, groups=(replace(job.spec.groups[0], tasks=group_spec(cpu=501).tasks),)))
+    cluster.change(job, rollout=Rollout(version=2, began_version=2, status=RolloutStatus.RUNNING))
+    for _ in range(4 // surge):
+        (plan,) = decide(cluster.view(), 0).plans
+        assert len(plan.placements.node) == surge
+        for ordinal, place in zip(plan.placements.ordinal.tolist(), plan.placements.node.tolist(), strict=True):
+            (old,) = (row for row in cluster.rows if row["ordinal"] == ordinal)
+            cluster.rows.remove(old)
+            cluster.alloc(job, nodes["ab".index(plan.nodes[place])], ordinal, attempt=2)
+    assert Counter(row["node"] for row in cluster.rows) == {0: 2, 1: 2}
+    assert {row["version"] for row in cluster.rows} == {2}
+
+
+def test_a_required_spread_counts_whoever_is_still_there() -> None:
+    """It holds at every moment, also while a successor and the one that it replaces run beside each other."""
+    cluster = Cluster()
+    nodes = [cluster.node(name, zone=f"z-{name}", cpu=10_000) for name in "ab"]
+    policy = UpdateSpec(max_surge=1, max_unavailable=0, progress_deadline_ms=0)
+    job = cluster.job("web", group_spec(count=2, update=policy, spread=(Spread(attribute="node.zone"),)))
+    cluster.alloc(job, nodes[0], 0)
+    cluster.alloc(job, nodes[0], 1)
+    cluster.new_version(job, replace(job.spec, groups=(replace(job.spec.groups[0], tasks=group_spec(cpu=501).tasks),)))
+    cluster.change(job, rollout=Rollout(version=2, began_version=2, status=RolloutStatus.RUNNING))
+    (plan,) = decide(cluster.view(), 0).plans
+    assert [plan.nodes[place] for place in plan.placements.node.tolist()] == ["b"]
 
 
 def _is(attribute: str, value: str) -> Constraint:
