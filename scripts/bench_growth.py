@@ -194,7 +194,10 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, metavar="FILE.svg")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout, last")
     said = parser.parse_args()
-    found = asyncio.run(measure(said))
+    try:
+        found = asyncio.run(measure(said))
+    except RaftsmanError as error:
+        raise SystemExit(f"bench_growth: {error}") from None
     found["load"] = round(os.getloadavg()[0], 1)
     if said.json:
         print(json.dumps(found))
