@@ -83,6 +83,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "orchestrator.reconcile.quota": _QUOTA_TESTS,
     # What apply calls.
     "orchestrator.state.batch": (f"{_UNIT}/state/test_templates.py", f"{_UNIT}/state/test_batch.py"),
+    "orchestrator.state.check": (f"{_UNIT}/state/test_check.py",),
     "orchestrator.state.dependencies": (f"{_UNIT}/state/test_order.py",),
     "orchestrator.state.failures": (f"{_UNIT}/state/test_fates.py",),
     "orchestrator.state.housekeeping": tuple(
@@ -94,6 +95,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "orchestrator.state.peers": (f"{_UNIT}/state/test_peers.py",),
     "orchestrator.state.renewal": (f"{_UNIT}/state/test_renewal.py",),
     "orchestrator.state.resize": (f"{_UNIT}/state/test_resize.py",),
+    "orchestrator.state.rollouts": (f"{_UNIT}/state/test_rollouts.py", f"{_UNIT}/state/test_steering.py"),
     "orchestrator.state.versions": (f"{_UNIT}/state/test_versions.py",),
     # What nobody else would notice: who is placed at all, and where inside a node.
     "orchestrator.reconcile.drains": (f"{_UNIT}/reconcile/test_drains.py",),
@@ -114,7 +116,9 @@ TARGETS: dict[str, tuple[str, ...]] = {
 }
 """Module -> the tests that promise something about it."""
 SAMPLED: dict[str, tuple[str, ...]] = {
-    "orchestrator.state.rollouts": (*_HOLDING_TESTS, *_ROLLOUT_TESTS),
+    "orchestrator.state.allocations": tuple(f"{_UNIT}/state/test_{what}.py" for what in ("allocations", "ordinals")),
+    "orchestrator.state.usage": (*_QUOTA_TESTS, f"{_UNIT}/state/test_usage.py"),
+    "orchestrator.scheduling.preempt_gangs": (*_GANG_TESTS, f"{_UNIT}/scheduling/test_preempt_rules.py"),
     "orchestrator.scheduling.device_sets": (f"{_UNIT}/scheduling/test_device_sets.py",),
     "orchestrator.scheduling.gang_holds": (*_GANG_TESTS, f"{_UNIT}/scheduling/test_gang_holds.py"),
     "orchestrator.scheduling.gangs": _GANG_TESTS,

@@ -248,6 +248,18 @@ SURVIVORS: dict[str, dict[str, str]] = {
     "orchestrator.state.dependencies": {
         "Turn: '' -> 'X'": "equivalent: whoever waits or is skipped says why; NOW, which does not, is made already",
     },
+    "orchestrator.state.check": {
+        "_wishes_problem: 0 -> 1 (5)": "equivalent: both are a delay that may be",
+        "node_problem: 65535 -> 65536": "equivalent: no highest port is as high; the next question says so",
+    },
+    "orchestrator.state.rollouts": {
+        "Bounds._replaced: int(table.attempt[other]) > int(table.attempt[row]) -> "
+        "int(table.attempt[other]) >= int(table.attempt[row])": _ONE_NUMBER,
+        "Bounds._beside: other >= 0 and table.is_live(other) -> table.is_live(other)": (
+            "equivalent: -1 is what both give where there is none"
+        ),
+        "Bounds._beside: 1 -> 2": _NONE,
+    },
     "orchestrator.state.failures": {
         **{f"Fate: {number} -> {number + 1}": _NEW_CLASS for number in range(4)},
         "stays_failed: 0 -> 1": "equivalent: what has failed for good has so whatever the time",
