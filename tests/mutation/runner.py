@@ -117,6 +117,9 @@ TARGETS: dict[str, tuple[str, ...]] = {
 """Module -> the tests that promise something about it."""
 SAMPLED: dict[str, tuple[str, ...]] = {
     "orchestrator.state.allocations": tuple(f"{_UNIT}/state/test_{what}.py" for what in ("allocations", "ordinals")),
+    "orchestrator.state.state": (
+        *(f"{_UNIT}/state/test_{what}.py" for what in ("state", "rollouts", "resize", "ordinals", "effects", "nodes")),
+    ),
     "orchestrator.state.usage": (*_QUOTA_TESTS, f"{_UNIT}/state/test_usage.py"),
     "orchestrator.scheduling.preempt_gangs": (*_GANG_TESTS, f"{_UNIT}/scheduling/test_preempt_rules.py"),
     "orchestrator.scheduling.device_sets": (f"{_UNIT}/scheduling/test_device_sets.py",),

@@ -259,6 +259,7 @@ SURVIVORS: dict[str, dict[str, str]] = {
             "equivalent: -1 is what both give where there is none"
         ),
         "Bounds._beside: 1 -> 2": _NONE,
+        "spread_refusal: 1 -> 2": _NONE,
     },
     "orchestrator.state.failures": {
         **{f"Fate: {number} -> {number + 1}": _NEW_CLASS for number in range(4)},

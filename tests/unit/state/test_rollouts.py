@@ -476,11 +476,11 @@ def before(world: World, node_id: str, ordinal: int) -> str:
     return "".join(answer.rejected).removeprefix(f"web/api/{ordinal}: ")
 
 
-def waiting() -> World:
-    """Version 2 waits for its promotion: 2 is a canary, in row 0; 0 is of version 1; 1 and 3 were never placed."""
+def waiting(*canaries: int) -> World:
+    """Version 2 waits for its promotion: 2 is a canary, in row 0, and perhaps others; 0 is of version 1."""
     world = World(api(count=4, update=replace(CANARY, canaries=2)))
     world.next(api("two", 4, replace(CANARY, canaries=2)))
-    world.run(2)
+    world.run(2, *canaries)
     world.run(0, version=1)
     return world
 
@@ -527,6 +527,9 @@ def test_while_a_promoted_version_stands_still_only_what_was_of_it_comes_back_at
         world.stop(f"web/api/{ordinal}")
         world.observe(f"web/api/{ordinal}", AllocState.STOPPED)
     assert said(world) == [spreads, spreads, "", spreads]
+    world = waiting(3)
+    world.stands(PAUSED)
+    assert said(world) == [spreads, spreads, "", ""]
 
 
 def test_the_attempt_that_came_last_decides_at_which_version_it_comes_back() -> None:
