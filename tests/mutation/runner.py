@@ -69,7 +69,10 @@ _CHECKER_TESTS = ("tests/unit/ops/test_linearizability.py", "tests/unit/ops/test
 _BUDGET_TESTS = ("tests/unit/state/test_disruption.py", "tests/unit/reconcile/test_budgets.py")
 _HOLDING_TESTS = ("tests/unit/state/test_holding.py", "tests/unit/state/test_steering.py")
 _ROLLOUT_TESTS = ("tests/properties/test_canaries.py", "tests/properties/test_rollouts.py")
-_GANG_TESTS = ("tests/unit/scheduling/test_gangs.py", "tests/properties/test_gangs.py")
+_GANG_TESTS = (
+    *(f"tests/unit/scheduling/test_{what}.py" for what in ("gangs", "gang_domains")),
+    "tests/properties/test_gangs.py",
+)
 _QUOTA_TESTS = ("tests/unit/state/test_namespaces.py", "tests/unit/reconcile/test_quota.py")
 
 TARGETS: dict[str, tuple[str, ...]] = {
@@ -121,7 +124,9 @@ SAMPLED: dict[str, tuple[str, ...]] = {
         *(f"{_UNIT}/state/test_{what}.py" for what in ("state", "rollouts", "resize", "ordinals", "effects", "nodes")),
     ),
     "orchestrator.state.usage": (*_QUOTA_TESTS, f"{_UNIT}/state/test_usage.py"),
-    "orchestrator.scheduling.preempt_gangs": (*_GANG_TESTS, f"{_UNIT}/scheduling/test_preempt_rules.py"),
+    "orchestrator.scheduling.preempt_gangs": tuple(
+        f"{_UNIT}/scheduling/test_{what}.py" for what in ("preempt_gangs", "preempt_rules", "gangs")
+    ),
     "orchestrator.scheduling.device_sets": (f"{_UNIT}/scheduling/test_device_sets.py",),
     "orchestrator.scheduling.gang_holds": (*_GANG_TESTS, f"{_UNIT}/scheduling/test_gang_holds.py"),
     "orchestrator.scheduling.gangs": _GANG_TESTS,
