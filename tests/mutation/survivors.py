@@ -20,6 +20,8 @@ _IN_SPEC = "equivalent: every row's version is among the job's specs, and its pl
 _HAS_ONE = "equivalent: what is held back has a rollout; mypy wants to hear it"
 _ALL_THERE_ARE = "equivalent: every negative number asks numpy for as many as there are"
 _FULL = "equivalent: what is exactly full is looked at row by row, with the same result"
+_STRICT = _LENGTHS.format("group")
+_ANNOTATED = "not to be seen here: what is imported then is named by annotations alone"
 
 _LOOK = "equivalent: whoever is looked at without need is passed over below; the question saves the look"
 _MYPY = "equivalent: {}; mypy wants to hear it"
