@@ -99,6 +99,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "orchestrator.state.renewal": (f"{_UNIT}/state/test_renewal.py",),
     "orchestrator.state.resize": (f"{_UNIT}/state/test_resize.py",),
     "orchestrator.state.rollouts": (f"{_UNIT}/state/test_rollouts.py", f"{_UNIT}/state/test_steering.py"),
+    "orchestrator.state.usage": (*_QUOTA_TESTS, f"{_UNIT}/state/test_usage.py"),
     "orchestrator.state.versions": (f"{_UNIT}/state/test_versions.py",),
     # What nobody else would notice: who is placed at all, and where inside a node.
     "orchestrator.reconcile.drains": (f"{_UNIT}/reconcile/test_drains.py",),
@@ -123,7 +124,6 @@ SAMPLED: dict[str, tuple[str, ...]] = {
     "orchestrator.state.state": (
         *(f"{_UNIT}/state/test_{what}.py" for what in ("state", "rollouts", "resize", "ordinals", "effects", "nodes")),
     ),
-    "orchestrator.state.usage": (*_QUOTA_TESTS, f"{_UNIT}/state/test_usage.py"),
     "orchestrator.scheduling.preempt_gangs": tuple(
         f"{_UNIT}/scheduling/test_{what}.py" for what in ("preempt_gangs", "preempt_rules", "gangs")
     ),

@@ -314,6 +314,27 @@ SURVIVORS: dict[str, dict[str, str]] = {
         f"<module>: {change}": _HOW_MUCH.format("how far exactly a new life moves its numbers on")
         for change in ("1000 -> 1001", "1000000 -> 1000001", "10 -> 11", "12 -> 13")
     },
+    "orchestrator.state.usage": {
+        "<module>: if TYPE_CHECKING -> if not TYPE_CHECKING": _ANNOTATED,
+        "of_job: True -> False": _STRICT,
+        "_counted: True -> False": _STRICT,
+        "UsageIndex.put: job.spec.type is JobType.BATCH and now.allocations < sum((group.count for "
+        "group in job.spec.groups)) -> job.spec.type is JobType.BATCH or now.allocations < "
+        "sum((group.count for group in job.spec.groups))": _TIME,
+        "UsageIndex.put: job.spec.type is JobType.BATCH and now.allocations < sum((group.count for "
+        "group in job.spec.groups)) -> now.allocations < sum((group.count for group in job.spec.groups))": (_TIME),
+        "UsageIndex.put: job.spec.type is JobType.BATCH and now.allocations < sum((group.count for "
+        "group in job.spec.groups)) -> job.spec.type is JobType.BATCH": _TIME,
+        "UsageIndex.put: now.allocations < sum((group.count for group in job.spec.groups)) -> "
+        "now.allocations <= sum((group.count for group in job.spec.groups))": _TIME,
+        "UsageIndex.put: self._partly.discard(job.slot) -> pass": _TIME,
+        "UsageIndex.drop: self._partly.discard(job.slot) -> pass": _TIME,
+        "UsageIndex.ended: for_good and job.spec.type is JobType.BATCH -> for_good or job.spec.type is "
+        "JobType.BATCH": _TIME,
+        "UsageIndex.ended: for_good and job.spec.type is JobType.BATCH -> job.spec.type is JobType.BATCH": _TIME,
+        "UsageIndex.ended: for_good and job.spec.type is JobType.BATCH -> for_good": _TIME,
+        "UsageIndex.rebuild: self._partly.clear() -> pass": _TIME,
+    },
     "orchestrator.state.versions": {
         "current: job.twins and job.twins[place] -> job.twins": "equivalent: of none nothing is a twin either",
         "_bare: 0 -> 1": "equivalent: any count does, if it is one for both",
