@@ -33,6 +33,7 @@ _UNMET = "equivalent: whether there are any is all that is asked"
 _EITHER = "equivalent: either way finds the same; one takes less time"
 _ROOMY = "no promise: how much room there is beyond what was asked for"
 _EVERY_SET = "equivalent: it adds as much to the key of every set that is compared"
+_NO_SUCH_DOMAIN = "equivalent: a domain that there is not has no room"
 
 _SIZES = "no promise: how large a segment, or the room ahead, is exactly"
 _SET_BEFORE = "equivalent: it is set before it is read"
@@ -250,6 +251,14 @@ SURVIVORS: dict[str, dict[str, str]] = {
     "orchestrator.state.dependencies": {
         "Turn: '' -> 'X'": "equivalent: whoever waits or is skipped says why; NOW, which does not, is made already",
     },
+    "orchestrator.state.allocations": {  # of its first 180 lines
+        "_some: 1 -> 2": "equivalent: one place more than is asked for",
+        "<module>: 16 -> 17": _HOW_MUCH.format("how much room is asked for ahead"),
+        "<module>: 50000 -> 50001": _HOW_MUCH.format("how much is copied at once"),
+        "_is_blank: return not (column[:_PEEK].any() or column.any()) -> return None": (
+            "equivalent: zeros that are written once more change nothing; it saves memory"
+        ),
+    },
     "orchestrator.state.check": {
         "_wishes_problem: 0 -> 1 (5)": "equivalent: both are a delay that may be",
         "node_problem: 65535 -> 65536": "equivalent: no highest port is as high; the next question says so",
@@ -442,6 +451,19 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "Preemption._evict: known.victims[node] -= 1 -> pass": _TIME,
         "Preemption._hold: 0 -> 1": _HOW_MUCH.format("a thousandth of a processor more or less"),
         "Preemption.mark: False -> True": _TIME,
+    },
+    "orchestrator.scheduling.preempt_gangs": {
+        "<module>: 4 -> 5": _HOW_MUCH.format("how many domains of a size are tried"),
+        "_Domain: -1 -> 1": _NEW_CLASS,
+        "_Domain: 1 -> 2": _NEW_CLASS,
+        "make_room: 1 -> 2 (2)": _NONE,
+        "_domains: domain > limit or (domain is GangDomain.ISLAND and wish.gpus is None) -> domain > limit": (
+            "equivalent: an island of whose devices nothing is asked for is its node"
+        ),
+        "_domains: -1 -> 1": _NO_SUCH_DOMAIN,
+        "_domains: 1 -> 2": _NO_SUCH_DOMAIN,
+        "_domains: 1 -> 2 (2)": _NO_SUCH_DOMAIN,
+        "_domains: most > 0 -> most >= 0": _TIME,
     },
     "orchestrator.scheduling.ports": {
         "<module>: 2654435769 -> 2654435770": _HOW_MUCH.format("where exactly the search for a free port begins"),
