@@ -109,6 +109,7 @@ class World(Kit):
 
     def fill(self) -> None:
         """The table has no row left, and its last one is ready, a second attempt, and of a high version."""
+        self.checked = False  # it is checked again after the next command
         for version in range(1, 9):
             self.submit(job("filler", group("fill", 100, image=f"v{version}")))
         self.place("filler/fill/0", "n2")
@@ -116,6 +117,7 @@ class World(Kit):
         for ordinal in range(1, len(self.state.table.job) - self.state.table.high):
             self.place(f"filler/fill/{ordinal}", "n2")
         self.place("filler/fill/0", "n2")
+        self.checked = True
         self.observe("filler/fill/0", AllocState.RUNNING)
         assert self.state.table.job[-1] != FREE
         assert is_ready(self.state, -1)
