@@ -38,7 +38,7 @@ class _Domain:
     island: int = -1
 
 
-def make_room(preemption: Preemption, ask: Ask, wish: Wish, places: Sequence[int], number: int) -> bool:
+def make_room(preemption: Preemption, ask: Ask, wish: Wish, places: Sequence[int], number: int) -> None:
     """Find and hold room for all of the gang, or for none of it. ``number``: its own, for ``Problem.held_for``."""
     problem = preemption.problem
     preemption.asks += 1
@@ -61,13 +61,12 @@ def make_room(preemption: Preemption, ask: Ask, wish: Wish, places: Sequence[int
         problem.held_for[kept] = number
         preemption.not_met(ask, len(places), budgets)
         preemption.give_up(ask, wish)
-        return False
+        return
     (_, victims), domain = best
     if victims:
         done = _try(preemption, ask, wish, places, domain)
         assert done, "it was possible a moment ago"
     problem.waiting.pop(number, None)
-    return True
 
 
 def _try(preemption: Preemption, ask: Ask, wish: Wish, places: Sequence[int], domain: _Domain) -> bool:

@@ -363,7 +363,7 @@ class AllocationTable:
         # In small steps: of a million rows a column is several megabytes, and touching new memory is what it costs.
         larger = max(rows, capacity + capacity // 8 + 16)
         for name in (*(name for name, _ in STORED), "prev", "told", "health"):
-            if name != "job" and _is_blank(getattr(self, name)):
+            if _is_blank(getattr(self, name)):
                 setattr(self, name, np.zeros(larger, dtype=getattr(self, name).dtype))
                 continue
             try:

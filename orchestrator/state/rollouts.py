@@ -177,7 +177,7 @@ def _successor_refusal(state: State, job: Job, place: int, row: int, version: in
     table = state.table
     live = "an attempt of it is live"
     before = version != job.version  # the version before, at which it is held (``apply_placements`` has judged that)
-    if place < 0 or not follows_policy(job, place) or (before and not is_held_back(job)):
+    if place < 0 or not follows_policy(job, place):
         return live
     behind = int(table.prev[row])
     if behind >= 0 and table.is_live(behind):
@@ -211,7 +211,8 @@ def spread_refusal(state: State, job: Job, place: int, ordinal: int, newer: set[
     assert job.rollout is not None, "it is held back"
     if job.rollout.promoted:
         row = state.ordinals.find(gid, ordinal)
-        newest = row if row < 0 or table.prev[row] < 0 else max(row, int(table.prev[row]), key=table.attempt.item)
+        attempts = [row, int(table.prev[row])] if row >= 0 else []
+        newest = max((one for one in attempts if one >= 0), key=table.attempt.item, default=-1)
         back = newest >= 0 and is_current(job, place, int(table.version[newest]))
         return "" if back else "the version must not spread: its rollout does not go on"
     if len(newer) - (ordinal in newer) < hold.canaries:

@@ -54,7 +54,7 @@ def of_new(spec: JobSpec) -> Usage:
 def of_job(state: State, job: Job) -> Usage:
     """What a job asks for, its record as given: it need not be the one in the state (a version that is considered)."""
     spec = job.spec
-    if job.stopped or job.removing or spec.is_template:
+    if job.stopped or spec.is_template:  # what is being removed is stopped, too
         return NOTHING
     if spec.type is JobType.SYSTEM:
         return _held(state, job)

@@ -69,7 +69,10 @@ _CHECKER_TESTS = ("tests/unit/ops/test_linearizability.py", "tests/unit/ops/test
 _BUDGET_TESTS = ("tests/unit/state/test_disruption.py", "tests/unit/reconcile/test_budgets.py")
 _HOLDING_TESTS = ("tests/unit/state/test_holding.py", "tests/unit/state/test_steering.py")
 _ROLLOUT_TESTS = ("tests/properties/test_canaries.py", "tests/properties/test_rollouts.py")
-_GANG_TESTS = ("tests/unit/scheduling/test_gangs.py", "tests/properties/test_gangs.py")
+_GANG_TESTS = (
+    *(f"tests/unit/scheduling/test_{what}.py" for what in ("gangs", "gang_domains")),
+    "tests/properties/test_gangs.py",
+)
 _QUOTA_TESTS = ("tests/unit/state/test_namespaces.py", "tests/unit/reconcile/test_quota.py")
 
 TARGETS: dict[str, tuple[str, ...]] = {
@@ -83,6 +86,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "orchestrator.reconcile.quota": _QUOTA_TESTS,
     # What apply calls.
     "orchestrator.state.batch": (f"{_UNIT}/state/test_templates.py", f"{_UNIT}/state/test_batch.py"),
+    "orchestrator.state.check": (f"{_UNIT}/state/test_check.py",),
     "orchestrator.state.dependencies": (f"{_UNIT}/state/test_order.py",),
     "orchestrator.state.failures": (f"{_UNIT}/state/test_fates.py",),
     "orchestrator.state.housekeeping": tuple(
@@ -94,6 +98,8 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "orchestrator.state.peers": (f"{_UNIT}/state/test_peers.py",),
     "orchestrator.state.renewal": (f"{_UNIT}/state/test_renewal.py",),
     "orchestrator.state.resize": (f"{_UNIT}/state/test_resize.py",),
+    "orchestrator.state.rollouts": (f"{_UNIT}/state/test_rollouts.py", f"{_UNIT}/state/test_steering.py"),
+    "orchestrator.state.usage": (*_QUOTA_TESTS, f"{_UNIT}/state/test_usage.py"),
     "orchestrator.state.versions": (f"{_UNIT}/state/test_versions.py",),
     # What nobody else would notice: who is placed at all, and where inside a node.
     "orchestrator.reconcile.drains": (f"{_UNIT}/reconcile/test_drains.py",),
@@ -114,7 +120,13 @@ TARGETS: dict[str, tuple[str, ...]] = {
 }
 """Module -> the tests that promise something about it."""
 SAMPLED: dict[str, tuple[str, ...]] = {
-    "orchestrator.state.rollouts": (*_HOLDING_TESTS, *_ROLLOUT_TESTS),
+    "orchestrator.state.allocations": tuple(f"{_UNIT}/state/test_{what}.py" for what in ("allocations", "ordinals")),
+    "orchestrator.state.state": (
+        *(f"{_UNIT}/state/test_{what}.py" for what in ("state", "rollouts", "resize", "ordinals", "effects", "nodes")),
+    ),
+    "orchestrator.scheduling.preempt_gangs": tuple(
+        f"{_UNIT}/scheduling/test_{what}.py" for what in ("preempt_gangs", "preempt_rules", "gangs")
+    ),
     "orchestrator.scheduling.device_sets": (f"{_UNIT}/scheduling/test_device_sets.py",),
     "orchestrator.scheduling.gang_holds": (*_GANG_TESTS, f"{_UNIT}/scheduling/test_gang_holds.py"),
     "orchestrator.scheduling.gangs": _GANG_TESTS,

@@ -20,6 +20,8 @@ _IN_SPEC = "equivalent: every row's version is among the job's specs, and its pl
 _HAS_ONE = "equivalent: what is held back has a rollout; mypy wants to hear it"
 _ALL_THERE_ARE = "equivalent: every negative number asks numpy for as many as there are"
 _FULL = "equivalent: what is exactly full is looked at row by row, with the same result"
+_STRICT = _LENGTHS.format("group")
+_ANNOTATED = "not to be seen here: what is imported then is named by annotations alone"
 
 _LOOK = "equivalent: whoever is looked at without need is passed over below; the question saves the look"
 _MYPY = "equivalent: {}; mypy wants to hear it"
@@ -31,6 +33,7 @@ _UNMET = "equivalent: whether there are any is all that is asked"
 _EITHER = "equivalent: either way finds the same; one takes less time"
 _ROOMY = "no promise: how much room there is beyond what was asked for"
 _EVERY_SET = "equivalent: it adds as much to the key of every set that is compared"
+_NO_SUCH_DOMAIN = "equivalent: a domain that there is not has no room"
 
 _SIZES = "no promise: how large a segment, or the room ahead, is exactly"
 _SET_BEFORE = "equivalent: it is set before it is read"
@@ -248,6 +251,27 @@ SURVIVORS: dict[str, dict[str, str]] = {
     "orchestrator.state.dependencies": {
         "Turn: '' -> 'X'": "equivalent: whoever waits or is skipped says why; NOW, which does not, is made already",
     },
+    "orchestrator.state.allocations": {  # of its first 180 lines
+        "_some: 1 -> 2": "equivalent: one place more than is asked for",
+        "<module>: 16 -> 17": _HOW_MUCH.format("how much room is asked for ahead"),
+        "<module>: 50000 -> 50001": _HOW_MUCH.format("how much is copied at once"),
+        "_is_blank: return not (column[:_PEEK].any() or column.any()) -> return None": (
+            "equivalent: zeros that are written once more change nothing; it saves memory"
+        ),
+    },
+    "orchestrator.state.check": {
+        "_wishes_problem: 0 -> 1 (5)": "equivalent: both are a delay that may be",
+        "node_problem: 65535 -> 65536": "equivalent: no highest port is as high; the next question says so",
+    },
+    "orchestrator.state.rollouts": {
+        "Bounds._replaced: int(table.attempt[other]) > int(table.attempt[row]) -> "
+        "int(table.attempt[other]) >= int(table.attempt[row])": _ONE_NUMBER,
+        "Bounds._beside: other >= 0 and table.is_live(other) -> table.is_live(other)": (
+            "equivalent: -1 is what both give where there is none"
+        ),
+        "Bounds._beside: 1 -> 2": _NONE,
+        "spread_refusal: 1 -> 2": _NONE,
+    },
     "orchestrator.state.failures": {
         **{f"Fate: {number} -> {number + 1}": _NEW_CLASS for number in range(4)},
         "stays_failed: 0 -> 1": "equivalent: what has failed for good has so whatever the time",
@@ -298,6 +322,27 @@ SURVIVORS: dict[str, dict[str, str]] = {
     "orchestrator.state.renewal": {
         f"<module>: {change}": _HOW_MUCH.format("how far exactly a new life moves its numbers on")
         for change in ("1000 -> 1001", "1000000 -> 1000001", "10 -> 11", "12 -> 13")
+    },
+    "orchestrator.state.usage": {
+        "<module>: if TYPE_CHECKING -> if not TYPE_CHECKING": _ANNOTATED,
+        "of_job: True -> False": _STRICT,
+        "_counted: True -> False": _STRICT,
+        "UsageIndex.put: job.spec.type is JobType.BATCH and now.allocations < sum((group.count for "
+        "group in job.spec.groups)) -> job.spec.type is JobType.BATCH or now.allocations < "
+        "sum((group.count for group in job.spec.groups))": _TIME,
+        "UsageIndex.put: job.spec.type is JobType.BATCH and now.allocations < sum((group.count for "
+        "group in job.spec.groups)) -> now.allocations < sum((group.count for group in job.spec.groups))": (_TIME),
+        "UsageIndex.put: job.spec.type is JobType.BATCH and now.allocations < sum((group.count for "
+        "group in job.spec.groups)) -> job.spec.type is JobType.BATCH": _TIME,
+        "UsageIndex.put: now.allocations < sum((group.count for group in job.spec.groups)) -> "
+        "now.allocations <= sum((group.count for group in job.spec.groups))": _TIME,
+        "UsageIndex.put: self._partly.discard(job.slot) -> pass": _TIME,
+        "UsageIndex.drop: self._partly.discard(job.slot) -> pass": _TIME,
+        "UsageIndex.ended: for_good and job.spec.type is JobType.BATCH -> for_good or job.spec.type is "
+        "JobType.BATCH": _TIME,
+        "UsageIndex.ended: for_good and job.spec.type is JobType.BATCH -> job.spec.type is JobType.BATCH": _TIME,
+        "UsageIndex.ended: for_good and job.spec.type is JobType.BATCH -> for_good": _TIME,
+        "UsageIndex.rebuild: self._partly.clear() -> pass": _TIME,
     },
     "orchestrator.state.versions": {
         "current: job.twins and job.twins[place] -> job.twins": "equivalent: of none nothing is a twin either",
@@ -406,6 +451,19 @@ SURVIVORS: dict[str, dict[str, str]] = {
         "Preemption._evict: known.victims[node] -= 1 -> pass": _TIME,
         "Preemption._hold: 0 -> 1": _HOW_MUCH.format("a thousandth of a processor more or less"),
         "Preemption.mark: False -> True": _TIME,
+    },
+    "orchestrator.scheduling.preempt_gangs": {
+        "<module>: 4 -> 5": _HOW_MUCH.format("how many domains of a size are tried"),
+        "_Domain: -1 -> 1": _NEW_CLASS,
+        "_Domain: 1 -> 2": _NEW_CLASS,
+        "make_room: 1 -> 2 (2)": _NONE,
+        "_domains: domain > limit or (domain is GangDomain.ISLAND and wish.gpus is None) -> domain > limit": (
+            "equivalent: an island of whose devices nothing is asked for is its node"
+        ),
+        "_domains: -1 -> 1": _NO_SUCH_DOMAIN,
+        "_domains: 1 -> 2": _NO_SUCH_DOMAIN,
+        "_domains: 1 -> 2 (2)": _NO_SUCH_DOMAIN,
+        "_domains: most > 0 -> most >= 0": _TIME,
     },
     "orchestrator.scheduling.ports": {
         "<module>: 2654435769 -> 2654435770": _HOW_MUCH.format("where exactly the search for a free port begins"),

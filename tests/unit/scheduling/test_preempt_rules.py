@@ -439,11 +439,11 @@ def test_where_preemption_is_off_only_what_stops_makes_room() -> None:
 # ---------------------------------------------------------------------------- what was tried in vain
 
 
-@pytest.mark.parametrize("what", ["cpu", "custom", "ports", "gpu"])
+@pytest.mark.parametrize("what", ["cpu", "custom", "ports", "any port", "gpu"])
 def test_what_a_gang_tried_in_vain_leaves_nothing_behind(what: str) -> None:
     """On node a it would have room with a victim gone, on b a budget forbids it; the next one finds all as it was."""
     mine: Any = {
-        "cpu": {}, "custom": {"custom": {"licence": 1}}, "ports": {"ports": (8080,)},
+        "cpu": {}, "custom": {"custom": {"licence": 1}}, "ports": {"ports": (8080,)}, "any port": {"ports": (0, 8080)},
         "gpu": {"gpu": DeviceRequest(count=1)},
     }[what]  # fmt: skip
     has: Any = {"custom": {"custom": {"licence": 1}}, "gpu": {"devices": gpus(1)}}.get(what, {})

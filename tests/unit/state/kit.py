@@ -213,6 +213,9 @@ class Kit:
             name, _, said = alloc.partition("#")
             uid, number, ordinal, newest = self._find(name)
             row = self.row(name)
+            behind = int(self.state.table.prev[row]) if row >= 0 else -1
+            if said and behind >= 0 and int(self.state.table.attempt[behind]) == int(said):
+                row = behind
             version = int(self.state.table.version[row]) if row >= 0 else 1
             number = int(self.state.table.group[row]) if row >= 0 else number
             acts.append(

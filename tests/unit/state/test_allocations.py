@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import random
 import threading
 
 import numpy as np
 import pytest
 
+from orchestrator.contract import health
+from orchestrator.contract.model import AllocState
 from orchestrator.replication import machine as machines
 from orchestrator.replication.machine import ROOMS_MAX, ClusterMachine
-from orchestrator.state.allocations import PACKED_ROW_BYTES, STORED, VIEWED, AllocationTable, put
+from orchestrator.state.allocations import FREE, PACKED_ROW_BYTES, STORED, VIEWED, AllocationTable, put, well
 from orchestrator.state.packed import Room
 from tests.unit.state.kit import Kit, Placement, group, job, node
 
@@ -106,6 +109,7 @@ def test_a_growing_table_keeps_what_it_holds_though_somebody_looks_at_it() -> No
     rows = table.take(5000)
     assert rows.tolist() == list(range(1000, 6000))
     for name, _ in STORED:
+        assert len(getattr(table, name)) >= 6000, name
         assert getattr(table, name)[:1000].tolist() == before[name], name
         assert not getattr(table, name)[1000:6000].any() or name == "job", name
     assert all(array[:1000].tolist() == before[name] for name, array in held.items())
@@ -163,7 +167,7 @@ def test_zeros_are_not_written_where_nothing_else_was() -> None:
     column.flags.writeable = True
     put(column, np.array([1, 3]), np.array([0, 7]))
     assert column.tolist() == [0, 0, 0, 7, 0, 0, 0, 0]
-    put(column, np.array([3]), 0)
+    put(column, np.array([1, 3]), 0)
     assert column.tolist() == [0] * 8
 
 
@@ -186,3 +190,119 @@ def test_a_table_that_grows_and_is_copied_keeps_what_is_in_it() -> None:
         }
         again = AllocationTable(stored)
         assert all(np.array_equal(getattr(again, name)[: again.high], held[name]) for name, _ in STORED)
+
+
+# ---------------------------------------------------------------------------- rows
+
+
+def assert_new(table: AllocationTable, rows: list[int]) -> None:
+    """These hold nothing."""
+    for name in (*(name for name, _ in STORED), "health", "told"):
+        if name != "job":
+            assert not getattr(table, name)[rows].any(), name
+    assert (table.job[rows] == FREE).all()
+    assert (table.prev[rows] == -1).all()
+    assert not {*table.ports, *table.reasons, *table.custom}.intersection(rows)
+
+
+def use(table: AllocationTable, rows: list[int]) -> None:
+    """Something stands in all that a row can have."""
+    for name in (*(name for name, _ in STORED), "health", "told", "prev"):
+        getattr(table, name)[rows] = 1
+    for row in rows:
+        table.ports[row], table.reasons[row], table.custom[row] = (80,), "because", (("licenses", 1),)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rows_are_handed_out_smallest_first_with_nothing_in_them(seed: int) -> None:
+    chance = random.Random(seed)
+    table, used = AllocationTable(), set[int]()
+    for _ in range(40):
+        if used and chance.random() < 0.5:
+            gone = chance.sample(sorted(used), chance.randint(1, len(used)))
+            table.drop(np.array(gone, dtype=np.int32))
+            used.difference_update(gone)
+            assert_new(table, [row for row in gone if row < len(table.job)])
+        else:
+            wanted = chance.randint(0, 9)
+            free = [row for row in range(len(used) + wanted) if row not in used][:wanted]
+            rows = table.take(wanted)
+            assert rows.tolist() == free
+            assert rows.dtype == np.dtype(np.int32)
+            assert_new(table, free)
+            use(table, free)
+            used.update(free)
+        assert table.used().tolist() == sorted(used)
+        assert table.count == len(used)
+        assert table.high <= len(table.job)
+        if chance.random() < 0.3:  # as a peer that starts from a snapshot
+            again = AllocationTable(table.stored())
+            assert (again.high, again.count) == (table.high, table.count)
+            assert_new(again, list(range(again.high, len(again.job))))
+            for name in ("prev", "health", "told"):
+                getattr(again, name)[: table.high] = getattr(table, name)[: table.high]
+            for name in ("ports", "reasons", "custom"):
+                setattr(again, name, getattr(table, name))
+            table = again
+
+
+def test_a_table_of_which_all_is_given_back_is_as_small_as_a_new_one() -> None:
+    table, new = AllocationTable(), AllocationTable()
+    rows = table.take(1_000)
+    use(table, rows.tolist())
+    table.drop(rows)
+    for name in (*(name for name, _ in STORED), "health", "told", "prev"):
+        assert getattr(table, name).tolist() == getattr(new, name).tolist()
+        assert getattr(table, name).dtype == getattr(new, name).dtype
+    assert (table.high, table.count) == (0, 0)
+    assert table.take(3).tolist() == [0, 1, 2]
+
+
+def test_who_may_still_run_is_live() -> None:
+    table = AllocationTable()
+    rows = table.take(len(AllocState) + 1)
+    table.state[rows[1:]] = [int(state) for state in AllocState]
+    table.job[rows[1:]] = 0
+    live = {AllocState.PENDING, AllocState.STARTING, AllocState.RUNNING, AllocState.BACKOFF, AllocState.STOPPING}
+    expected = [False, *(state in live for state in AllocState)]
+    assert [table.is_live(row) for row in rows.tolist()] == expected
+    assert table.live_rows().tolist() == [row for row in rows.tolist() if expected[row]]
+    for copied in (table.copy(rows[1:]), table.copy_few(rows[1:])):
+        assert copied.live.tolist() == expected[1:]
+
+
+def test_who_runs_and_has_good_checks_is_ready() -> None:
+    words = [0, health.word(1, False), health.word(1, True), health.word(7, False), health.word(7, True)]
+    state = np.repeat(np.array([int(state) for state in AllocState], dtype=np.int8), len(words))
+    word = np.array(words * len(AllocState), dtype=np.int64)
+    expected = [
+        at == AllocState.RUNNING and health.is_ready(one) for at, one in zip(state.tolist(), word.tolist(), strict=True)
+    ]
+    assert sum(expected) == 3
+    assert well(state, word).tolist() == expected
+    table = AllocationTable()
+    rows = table.take(len(state))
+    table.state[rows], table.health[rows] = state, word
+    for copied in (table.copy(rows), table.copy_few(rows)):
+        assert copied.ready.tolist() == expected
+    assert table.healths() == {row: one for row, one in enumerate(word.tolist()) if one}
+
+
+def test_what_only_some_rows_have_is_copied_of_those_that_are_asked_for() -> None:
+    table = filled(30)
+    none = table.copy(np.array([3, 4, 5, 6], dtype=np.int32))
+    assert (none.ports, none.reasons, none.custom) == ({}, {}, {})
+    table.ports.update({5: (80,), 29: (81,)})
+    some = table.copy(np.array([3, 4, 5, 6], dtype=np.int32))
+    assert some.ports == {5: (80,)}
+    assert some.ports is some.ports and some.state is some.state, "it is gathered once"
+    small = AllocationTable()
+    small.ports[3] = (80,)
+    empty = small.copy(np.empty(0, dtype=np.int32))
+    assert (len(empty), empty.ports, empty.state.tolist()) == (0, {}, [])
+
+
+def test_a_copy_that_is_only_being_made_has_nothing() -> None:
+    """As ``copy`` and debuggers find it; it must not ask itself for ever."""
+    made = type(filled(4).copy(np.arange(4, dtype=np.int32)))
+    assert not hasattr(made.__new__(made), "state")

@@ -66,6 +66,18 @@ def lost_spec(state: State) -> None:
     state.table.version[0] = 9
 
 
+def stray_run(state: State) -> None:
+    state.children[("default", "nightly")] = {0: None}
+
+
+def stray_template(state: State) -> None:
+    state.periodic[0] = None
+
+
+def wrong_drains(state: State) -> None:
+    state.draining += 1
+
+
 @pytest.mark.parametrize(
     "plant",
     [
@@ -79,6 +91,9 @@ def lost_spec(state: State) -> None:
         from_the_future,
         dirty_free_row,
         lost_spec,
+        stray_run,
+        stray_template,
+        wrong_drains,
     ],
     ids=lambda plant: plant.__name__,
 )
