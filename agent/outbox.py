@@ -87,12 +87,15 @@ class Outbox:
         if self._sending is None:
             await self._filled.wait()
 
-    async def gather(self, busy: Callable[[], bool]) -> None:
+    async def gather(self, busy: Callable[[], bool], last: Callable[[], bool]) -> None:
         """Let more come to be said at once: for ``GATHER_S``, and for as long as ``busy`` and for ``BURST_S`` at most.
 
         Every report is an entry in the log of all peers, on disk. An engine that starts a hundred runs takes seconds
         for each, so that one of them has started may wait for the next ones; what ended or failed waits for nobody.
+        Nor does a start that went well when nothing else is about to run (``last``): somebody waits for it.
         """
+        if not self._urgent and self._sending is None and last():
+            return
         loop = asyncio.get_running_loop()
         until = loop.time() + BURST_S
         await asyncio.sleep(GATHER_S)

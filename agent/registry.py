@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent import lean
 from agent.defaults import PULL_STALL_S
 from agent.driver import Driver
 
@@ -29,6 +30,7 @@ class DriverSettings:
 
 
 def _docker(settings: DriverSettings) -> Driver:
+    lean.load_requests()
     from agent.drivers.docker import DockerDriver
 
     return DockerDriver(

@@ -455,7 +455,9 @@ class Session:
     async def _reports(self, stub: Any) -> None:
         while True:
             await self._outbox.wait()
-            await self._outbox.gather(lambda: self._supervisor.starts_under_way() >= MANY_STARTS)
+            await self._outbox.gather(
+                lambda: self._supervisor.starts_under_way() >= MANY_STARTS, self._supervisor.all_started
+            )
             batch = self._outbox.batch()
             if batch is None:
                 continue

@@ -290,6 +290,10 @@ class Supervisor:
         """Runs that their driver was told to start and that it has not started yet."""
         return len(self._starting)
 
+    def all_started(self) -> bool:
+        """Whether no allocation is on its way to run."""
+        return not any(record.state <= AllocState.STARTING for record in self.records.values())
+
     def running_count(self) -> int:
         """Allocations with something running."""
         return self._found.running_allocations()

@@ -1,8 +1,8 @@
 """Calls of the Docker SDK for a loop that must not block: threads with deadlines, streams, and what their ends mean.
 
-Owns: the client, the bound on calls at once, streams that may be silent for ever, telling an engine that does not
-answer from one that says no. Leaves to others: what is called. The rule: the SDK blocks, so every call runs in a thread
-of its own with a deadline, and every stream has a client without one, that is closed with it.
+Owns: the bound on calls at once, streams that may be silent for ever, telling an engine that does not answer from one
+that says no. Leaves to others: what is called, the client (``docker_client``). The rule: the SDK blocks, so every call
+runs in a thread of its own with a deadline, and every stream has a client without one, that is closed with it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import docker.utils
 import requests.exceptions
 
 from agent.driver import DriverUnavailableError, StartError
+from agent.drivers.docker_client import connect
 
 CALL_S = 30.0
 MAX_CALLS = 32
@@ -48,7 +49,7 @@ class Calls:
     def _api(self) -> docker.APIClient:
         """The client for everything but streams; made when first needed."""
         if self._connected is None:
-            self._connected = _connect(CALL_S)
+            self._connected = connect(CALL_S)
         return self._connected
 
     async def stream(self, open_: Callable[[docker.APIClient], Any], *, first: Any = None) -> AsyncIterator[Any]:
@@ -60,7 +61,7 @@ class Calls:
         queue: asyncio.Queue[tuple[str, Any]] = asyncio.Queue(64)
 
         def open_stream() -> tuple[docker.APIClient, Any]:
-            api = _connect(CALL_S)
+            api = connect(CALL_S)
             try:
                 return api, open_(api)
             except BaseException:
@@ -118,12 +119,6 @@ class Calls:
             stream.close()
         if self._connected is not None:
             self._connected.close()
-
-
-def _connect(timeout_s: float) -> docker.APIClient:
-    parameters: dict[str, Any] = {**docker.utils.kwargs_from_env()}
-    parameters |= {"version": "auto", "timeout": timeout_s, "max_pool_size": MAX_CALLS * 2}
-    return docker.APIClient(**parameters)
 
 
 def _close_late(opened: asyncio.Future[tuple[docker.APIClient, Any]]) -> None:

@@ -39,14 +39,15 @@ def commands(pid: int, proc: Path = PROC) -> set[bytes]:
     """The different command lines of that process and its children, dead ones left out; nothing when it has ended."""
     found = set()
     for one in (pid, *(_children(pid, proc) or ())):
-        with contextlib.suppress(OSError):  # it has just ended
-            if line := (proc / str(one) / "cmdline").read_bytes():  # a dead one has none
+        with contextlib.suppress(OSError), open(f"{proc}/{one}/cmdline", "rb", buffering=0) as file:
+            if line := file.read():  # a dead one has none; one that has just ended no file
                 found.add(line)
     return found
 
 
 def _children(pid: int, proc: Path) -> list[int] | None:
     try:
-        return [int(child) for child in (proc / str(pid) / "task" / str(pid) / "children").read_text().split()]
+        with open(f"{proc}/{pid}/task/{pid}/children", "rb", buffering=0) as file:
+            return [int(child) for child in file.read().split()]
     except OSError:
         return None

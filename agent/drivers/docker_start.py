@@ -22,6 +22,9 @@ from agent.drivers.docker_found import instance_of, look_up, runs
 from orchestrator.contract.model import ContainerSpec
 
 EXECUTED_S = 2.0
+SEEN_PAUSE_S, SEEN_PAUSE_MAX_S = 0.002, 0.02
+"""Looking for the command: at first so often, then less (by half as long again) where many starts keep the machine
+busy, and each look is taken from them."""
 MADE_S, MADE_PAUSE_S = 5.0, 0.05
 """A container has its name so much before the engine tells of it, at most, where its disk is slow."""
 _PORT = re.compile(r":(\d{1,5})\b")
@@ -83,6 +86,7 @@ def _executed(api: docker.APIClient, name: str, pid: int, id_: str) -> bool:
     """
     deadline = time.monotonic() + EXECUTED_S
     seen_here = docker_processes.is_of(pid, id_)
+    pause_s = SEEN_PAUSE_S
     while time.monotonic() < deadline:
         if seen_here:
             commands = len(docker_processes.commands(pid))
@@ -100,7 +104,8 @@ def _executed(api: docker.APIClient, name: str, pid: int, id_: str) -> bool:
                 commands = 0
         if commands > 1:
             return True
-        time.sleep(0.002 if seen_here else 0.01)
+        time.sleep(pause_s if seen_here else 0.01)
+        pause_s = min(1.5 * pause_s, SEEN_PAUSE_MAX_S)
     return False
 
 

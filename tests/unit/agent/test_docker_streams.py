@@ -31,7 +31,7 @@ class Endless:
 def test_a_thread_that_waits_for_a_slow_reader_ends_quietly_with_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     broken: list[Any] = []
     stream = Endless()
-    monkeypatch.setattr(docker_calls, "_connect", lambda timeout_s: stream)
+    monkeypatch.setattr(docker_calls, "connect", lambda timeout_s: stream)
     monkeypatch.setattr(threading, "excepthook", broken.append)
     readers: list[threading.Thread] = []
 

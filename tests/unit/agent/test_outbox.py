@@ -118,12 +118,33 @@ async def test_nobody_waits_while_something_is_left_to_be_said_and_everybody_onc
         waiting.cancel()
 
 
+def not_all_started() -> bool:
+    return False
+
+
+async def test_the_last_of_those_that_start_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "GATHER_S", 3600.0)
+    box = Outbox()
+    box.add(seen(S.RUNNING))
+    async with asyncio.timeout(10):
+        await box.gather(lambda: True, lambda: True)
+
+
+async def test_reports_of_ends_share_even_where_all_has_started() -> None:
+    box = Outbox()
+    box.add(seen(S.COMPLETE, key=key_of("first")))
+    asyncio.get_running_loop().call_soon(box.add, seen(S.COMPLETE, key=key_of("second")))
+    async with asyncio.timeout(10):
+        await box.gather(lambda: False, lambda: True)
+    assert drain(box) == [[(0, S.COMPLETE), (0, S.COMPLETE)]]
+
+
 async def test_what_comes_in_the_same_moment_goes_together() -> None:
     box = Outbox()
     box.add(seen(S.COMPLETE, key=key_of("first")))
     asyncio.get_running_loop().call_soon(box.add, seen(S.COMPLETE, key=key_of("second")))
     async with asyncio.timeout(10):
-        await box.gather(lambda: False)
+        await box.gather(lambda: False, not_all_started)
     assert drain(box) == [[(0, S.COMPLETE), (0, S.COMPLETE)]]
 
 
@@ -135,7 +156,7 @@ async def test_that_one_report_could_not_wait_hurries_none_after_it(monkeypatch:
     box.add(seen(S.RUNNING))
     left = iter((True, True, False))
     async with asyncio.timeout(10):
-        await box.gather(lambda: next(left))
+        await box.gather(lambda: next(left), not_all_started)
     assert next(left, "all asked") == "all asked"
 
 
@@ -144,7 +165,7 @@ async def test_the_agent_goes_on_during_a_burst(monkeypatch: pytest.MonkeyPatch)
     ended: list[bool] = []
     asyncio.get_running_loop().call_later(2 * module.GATHER_S, ended.append, True)
     async with asyncio.timeout(10):
-        await Outbox().gather(lambda: not ended)
+        await Outbox().gather(lambda: not ended, not_all_started)
 
 
 async def test_in_a_burst_of_starts_those_that_go_well_are_said_together(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +179,7 @@ async def test_in_a_burst_of_starts_those_that_go_well_are_said_together(monkeyp
         return next(left)
 
     async with asyncio.timeout(10):
-        await box.gather(busy)
+        await box.gather(busy, not_all_started)
     assert next(left, "all asked") == "all asked"
     assert drain(box) == [[(0, S.RUNNING), (0, S.RUNNING)]]
 
@@ -176,11 +197,11 @@ async def test_what_is_more_than_a_start_that_goes_well_waits_for_no_burst(
     box.add(seen(S.RUNNING, key=key_of("calm")))
     box.add(urgent)
     async with asyncio.timeout(10):
-        await box.gather(lambda: True)
+        await box.gather(lambda: True, not_all_started)
     batch = box.batch()
     assert batch is not None
     async with asyncio.timeout(10):
-        await box.gather(lambda: True)  # nor does it when it has to be said again
+        await box.gather(lambda: True, not_all_started)  # nor does it when it has to be said again
     box.done(batch)
 
 
@@ -189,4 +210,4 @@ async def test_no_burst_keeps_anything_back_for_ever(monkeypatch: pytest.MonkeyP
     box = Outbox()
     box.add(seen(S.RUNNING))
     async with asyncio.timeout(10):
-        await box.gather(lambda: True)
+        await box.gather(lambda: True, not_all_started)

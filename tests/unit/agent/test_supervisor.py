@@ -63,6 +63,18 @@ async def test_an_assignment_is_started_and_its_states_are_reported_in_order(ben
     assert bench.driver.starts == [name_of(key, task="a"), name_of(key, task="b")]
 
 
+async def test_all_has_started_once_the_last_one_runs(bench: Bench) -> None:
+    first, second = key_of("first"), key_of("second")
+    assert bench.supervisor.all_started()
+    await bench.assign(assignment_of(first, fake_task()))
+    await bench.wait_state(first, AllocState.RUNNING)
+    assert bench.supervisor.all_started()
+    await bench.assign(assignment_of(first, fake_task()), assignment_of(second, fake_task()))
+    assert not bench.supervisor.all_started()
+    await bench.wait_state(second, AllocState.RUNNING)
+    assert bench.supervisor.all_started()
+
+
 async def test_a_failure_is_restarted_by_policy_and_then_reported_as_failed(bench: Bench) -> None:
     key = key_of()
     spec = fake_task(FAKE_EXIT_AFTER_MS="1", FAKE_EXIT_CODE="3")
