@@ -9,10 +9,11 @@ for long is lowered, so that ten minutes are enough to reach it, with `raftsman 
 5000) and, for the past of `why --at`, `raftsman peer --past` (--past 2Mi); everything else, compaction too, is as in
 production. `--answers 0` leaves the limits alone.
 
-Keys: `minutes, operations, failed, peers: {name: {rss_mib, fds, disk_mib: {start, middle, end, max,
-slope_per_hour}}}, levelled_off`. The slope is fitted to the second half. `levelled_off`: in no peer did memory rise
-by more than half a percent a minute there, nor the mean of descriptors and disk from the third to the last quarter by
-more than a tenth (plus 8 descriptors, 8 MiB: disk comes in segments of that size).
+Keys: `minutes, rate, operations, failed, jobs, load, peers: {name: {rss_mib, fds, disk_mib: {start, middle, end, max,
+slope_per_hour}}}, levelled_off`. `jobs`: so many are there at the end, a few where the load was steady. The slope is
+fitted to the second half. `levelled_off`: in no peer did memory rise by more than half a percent a minute there, nor
+the mean of descriptors and disk from the third to the last quarter by more than a tenth (plus 8 descriptors, 8 MiB:
+disk comes in segments of that size).
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ class Load:
         self.operations = 0
         self.failed = 0
         self._jobs = itertools.count()
+        self._turns: dict[int, asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, seconds: float) -> None:
@@ -93,6 +95,13 @@ class Load:
 
     async def _job(self) -> None:
         number = next(self._jobs)
+        # In this order: a job that comes after its removal stays for ever, and then the load is not steady.
+        async with self._turns.setdefault(number // 3, asyncio.Lock()):
+            await self._step(number)
+        if number % 3 == 2:
+            del self._turns[number // 3]
+
+    async def _step(self, number: int) -> None:
         if number % 3 == 0:
             resources = Resources(cpu_millis=10, memory_mib=1, disk_mib=0)
             task = TaskSpec(name="main", driver="fake", command=("run",), resources=resources)
@@ -161,6 +170,7 @@ async def measure(said: argparse.Namespace) -> dict[str, Any]:
             samples.append(sample(cluster))
             await asyncio.wait((running,), timeout=SAMPLE_S)
         await running
+        jobs = len((await client.list_jobs()).jobs)
         for watcher in watchers:
             watcher.cancel()
         await asyncio.gather(*watchers, return_exceptions=True)
@@ -180,7 +190,7 @@ async def measure(said: argparse.Namespace) -> dict[str, Any]:
         said.plot.write_text(lines_over_time(title, panels))
     return {
         "minutes": said.minutes, "rate": said.rate, "operations": load.operations, "failed": load.failed,
-        "peers": peers, "levelled_off": levelled,
+        "jobs": jobs, "peers": peers, "levelled_off": levelled,
     }  # fmt: skip
 
 
