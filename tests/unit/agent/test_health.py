@@ -124,7 +124,7 @@ async def test_grpc_asks_the_standard_health_service() -> None:
             return await ask(check, assignment, "127.0.0.1", None, "")
 
         assert await said("") == ""
-        assert await said("web") == "serving status 2"
+        assert await said("web") == "it says NOT_SERVING"
         assert (await said("nobody")).startswith("NOT_FOUND")
         await servicer.set("web", health_pb2.HealthCheckResponse.SERVING)
         assert await said("web") == ""
