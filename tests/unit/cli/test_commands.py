@@ -14,6 +14,7 @@ import yaml
 from orchestrator.cli import rollout
 from orchestrator.client import contexts
 from orchestrator.contract import answers, model
+from orchestrator.contract.batch import PeriodicSpec
 from orchestrator.contract.errors import (
     InvalidError,
     NoLeaderError,
@@ -576,6 +577,13 @@ def test_logs_of_nothing_say_where_to_look(cli: Cli, world: World) -> None:
     code, _, err = cli("logs", "web")
     assert code == 1
     assert "raftsman why web" in err
+
+
+def test_logs_of_a_template_are_those_of_its_runs(cli: Cli, world: World) -> None:
+    spec = replace(job_spec("tick"), type=model.JobType.BATCH, periodic=PeriodicSpec(cron=("@daily",)))
+    world.jobs[("default", "tick")] = job("scheduled", spec)
+    said = "tick is a template, of which nothing runs: its runs have logs (raftsman job runs tick)"
+    assert cli("logs", "tick") == (1, "", f"raftsman: {said}\n")
 
 
 @pytest.mark.parametrize(
