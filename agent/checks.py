@@ -126,4 +126,6 @@ async def _run(check: CheckSpec, driver: object, run: str) -> str:
     if ran.code == 0:
         return ""
     said = " ".join(ran.output.split())[:SAID_MAX]
+    if ran.code < 0 and said:  # it never ran
+        return said
     return f"exit code {ran.code}" + (f": {said}" if said else "")
