@@ -20,6 +20,7 @@ from orchestrator.contract.model import Assignment
 
 SERVING = 1
 """``grpc.health.v1.HealthCheckResponse.ServingStatus``"""
+STATUSES = {0: "it says UNKNOWN", 2: "it says NOT_SERVING", 3: "it says SERVICE_UNKNOWN"}
 SAID_MAX = 200
 
 
@@ -112,7 +113,7 @@ async def _serving(check: CheckSpec, host: str, port: int) -> str:
         except grpc.aio.AioRpcError as error:
             return f"{error.code().name}: {error.details() or ''}"[:SAID_MAX].rstrip(": ")
     status = answer[1] if len(answer) >= 2 and answer[0] == 0x08 else 0
-    return "" if status == SERVING else f"serving status {status}"
+    return "" if status == SERVING else STATUSES.get(status, f"serving status {status}")
 
 
 async def _run(check: CheckSpec, driver: object, run: str) -> str:
@@ -125,4 +126,6 @@ async def _run(check: CheckSpec, driver: object, run: str) -> str:
     if ran.code == 0:
         return ""
     said = " ".join(ran.output.split())[:SAID_MAX]
+    if ran.code < 0 and said:  # it never ran
+        return said
     return f"exit code {ran.code}" + (f": {said}" if said else "")

@@ -260,7 +260,8 @@ class Resizes(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:
-    """How a command in a task ended; ``output``: the beginning of what it wrote."""
+    """How a command in a task ended; ``output``: the beginning of what it wrote. ``code`` below 0: it never ran, and
+    ``output`` says why."""
 
     code: int
     output: str = ""

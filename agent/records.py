@@ -144,12 +144,18 @@ def unwell(record: Record, restarts: int, *, reason: str, now_ms: int) -> Record
 
 
 def assigned(record: Record | None, assignment: Assignment) -> Record:
-    """What an assignment makes of what was known; an older version of it changes nothing."""
+    """What an assignment makes of what was known; an older version of it changes nothing. An attempt keeps the values
+    of variables that it was placed with: else a restart would bring others or not, by whether the agent happened to
+    hear everything anew in between."""
     if record is None:
         return Record(assignment=assignment, sized_version=assignment.job_version)
     if assignment.modify_index < record.assignment.modify_index:
         return record
     hold = record.hold if record.hold is Hold.DISCONNECTED else Hold.NONE
+    known = record.assignment.variables
+    if known != assignment.variables:
+        both = dict(assignment.variables) | dict(known)
+        assignment = replace(assignment, variables=tuple(sorted(both.items())))
     return replace(record, assignment=assignment, hold=hold)
 
 

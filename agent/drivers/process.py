@@ -115,7 +115,10 @@ class ProcessDriver:
         """What a task's neighbours are not protected from, for operators."""
         shared = "files, network and processes are shared with this machine"
         if not self._groups.version:
-            return f"no control groups: memory is limited of each process alone, and roughly; cpu is not; {shared}"
+            return (
+                "no control groups: memory is limited of each process alone, and roughly; cpu and the number of "
+                f"processes are not; {shared}"
+            )
         by = f"by cgroup v{self._groups.version}"
         missing = f", {' and '.join(self._groups.missing)} not" if self._groups.missing else ""
         return f"{', '.join(self._groups.limits) or 'nothing'} limited {by}{missing}; {shared}"

@@ -366,6 +366,13 @@ def resolve_device(state: State, node_id: str, text: str) -> str:
 def no_job(state: State, namespace: str, name: str) -> NotFoundError:
     elsewhere = sorted(space for space, other in state.job_names if other == name and space != namespace)
     hint = f"; there is one in namespace {elsewhere[0]!r}" if elsewhere else ""
+    template, _, run = name.partition("/")
+    if not hint and run and (namespace, template) in state.job_names:
+        kept = state.limits.children_per_job
+        hint = (
+            f"; of the runs of {template!r} the last {kept} that have ended are kept, and no longer than the limit "
+            f"child_age_ms says (raftsman job runs {template}, raftsman limits get)"
+        )
     return NotFoundError(f"no job {name!r} in namespace {namespace!r}{hint}")
 
 

@@ -230,6 +230,10 @@ async def _sources(
             raise NotFoundError(f"{parts[0]} has no task '{task}' (it has: {', '.join(known)})")
         if gone := nowhere(found.job.spec, parts[1:]):
             raise NotFoundError(gone)
+        if found.job.spec.is_template:
+            raise NotFoundError(
+                f"{parts[0]} is a template, of which nothing runs: its runs have logs (raftsman job runs {parts[0]})"
+            )
         raise NotFoundError(f"nothing of {text} was placed yet: there are no logs; 'raftsman why {parts[0]}' says why")
     if len(chosen) > MOST_AT_ONCE:
         session.warn(f"showing {MOST_AT_ONCE} of {len(chosen)} logs; name a group or an instance for others")

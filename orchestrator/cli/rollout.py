@@ -32,6 +32,9 @@ UNPLACED_S = 60.0
 """Without --timeout: nothing placed and nothing moving for so long is "no room"."""
 SETTLED_S = 2.0
 """What started must run for so long, without a restart, before it counts as up: much fails in its first second."""
+LEAVING_S = 30.0
+"""All is ready at the new version, and the older ones are told to stop: beyond their grace for so long, their end is no
+longer waited for. The new version is there; what keeps an old process from ending is a matter of its own."""
 REASONS_S = 1.5
 """Nothing moved for so long: say what it waits for."""
 REASONS_SHOWN = 5
@@ -49,7 +52,8 @@ class Ended:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
     """``done``: as asked. ``failed``: something failed for good, and nothing is under way. Else in between. ``held``:
-    it waits for a person; ``canaries``: to promote them, once they have run for a moment."""
+    it waits for a person; ``canaries``: to promote them, once they have run for a moment. ``leaving``: all that was
+    asked for is there, but older ones have not ended."""
 
     done: bool = False
     failed: bool = False
@@ -57,6 +61,7 @@ class Judgement:
     text: str = ""
     held: bool = False
     canaries: bool = False
+    leaving: bool = False
 
 
 def judge(job: JobStatus, version: int) -> Judgement:
@@ -91,11 +96,13 @@ def judge(job: JobStatus, version: int) -> Judgement:
     if job.spec.type is JobType.BATCH:
         done = job.state == "complete"
         return Judgement(done=done, failed=job.state == "failed", pending=pending, text=text)
+    there = not starting and not pending and not failed
     return Judgement(
         done=not moving and not failed and running >= total and not (unready and job.spec.type is JobType.SERVICE),
         failed=failed > 0 and not starting and not pending,
         pending=pending,
         text=text,
+        leaving=bool(outdated) and there and all(group.updated >= group.count for group in job.groups),
     )
 
 
@@ -141,6 +148,7 @@ class Rollout:
         asked = began
         pending: int | None = None
         out_of_time = False
+        left: list[str] = []
         pause_s = POLL_S[0]
         with _progress(self._session) as tell:
             while True:
@@ -160,6 +168,10 @@ class Rollout:
                 if (came_back or now - max(moved, asked) >= REASONS_S) and not job.stopped:
                     asked = now
                     self._tell_reasons(tell, judgement)
+                if judgement.leaving and now - moved >= LEAVING_S + self._longest_grace_s():
+                    left = self._leaving(job)
+                    if left:
+                        break
                 if judgement.failed or (judgement.held and not judgement.canaries):
                     break
                 if limit_s is not None:
@@ -174,6 +186,10 @@ class Rollout:
         # Below the live display, which is gone by now.
         if judgement.done:
             return self._ended(ExitCode.OK, job)
+        if left:
+            for one in left[:REASONS_SHOWN]:
+                self._session.warn(f"{self._spec.name}: {one} was told to stop and still runs")
+            return self._ended(ExitCode.OK, job)
         if judgement.held:
             click.echo(f"raftsman: {self._spec.name}: {judgement.text}", err=True)
             return self._ended(ExitCode.OK, job)
@@ -183,6 +199,15 @@ class Rollout:
         placed = self._client.list_allocations(job=self._spec.name, namespace=self._spec.namespace)
         self._show_failures(list(placed.allocations), judgement)
         return ended
+
+    def _longest_grace_s(self) -> float:
+        return max(task.stop.timeout_ms for group in self._spec.groups for task in group.tasks) / 1000
+
+    def _leaving(self, job: JobStatus) -> list[str]:
+        """Who is all that is left of older versions, if each of them was told to stop."""
+        placed = self._client.list_allocations(job=self._spec.name, namespace=self._spec.namespace).allocations
+        left = leaving(placed)
+        return left if len(left) >= sum(group.outdated for group in job.groups) else []
 
     def _settled(self, job: JobStatus, now: float) -> bool:
         """Whether exactly these runs have been up for long enough; asked only while all are up, as ``job`` says."""

@@ -9,6 +9,7 @@ are refused, links that lead out of the tree are left out and said so (unless th
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import posixpath
 import stat
@@ -19,6 +20,8 @@ from typing import IO, cast
 
 CHUNK = 256 * 1024
 BLOCK = tarfile.BLOCKSIZE
+UNSIZED_MAX = 64 << 20
+"""Of a file that does not say its size: it is read before its header is written."""
 SKIPPED_MAX = 100
 KEPT_MODE = 0o777
 
@@ -87,7 +90,9 @@ def landing(target: Target, *, exists: bool, is_directory: bool) -> Landing:
 def pack(path: str, name: str, copied: Copied) -> Iterator[bytes]:
     """A tar stream of the file or tree at ``path``, whose names begin with ``name``; ``copied`` is filled meanwhile.
 
-    Raises ``TreeError``. A file that changes while it is read is cut or filled up to the size that it had.
+    Raises ``TreeError``. A file that changes while it is read is cut or filled up to the size that it had. The kernel's
+    own files (``/proc``, ``/sys``) say nothing true of their size: what can be read of them is copied, at most
+    ``UNSIZED_MAX`` bytes.
     """
     held = bytearray()
     for piece in _pieces(path, name, copied):
@@ -110,12 +115,20 @@ def _pieces(path: str, name: str, copied: Copied) -> Iterator[bytes]:
                 inside = sorted(os.listdir(here), reverse=True)  # noqa: PTH208
                 waiting += [(os.path.join(here, one), f"{called}/{one}") for one in inside]  # noqa: PTH118
             elif stat.S_ISREG(found.st_mode):
-                with open(here, "rb") as file:
+                with open(here, "rb", buffering=0, opener=_open) as file:
                     found = os.fstat(file.fileno())
-                    yield _header(called, found, tarfile.REGTYPE)
-                    yield from _content(file, found.st_size)
+                    try:
+                        begun = _beginning(file.fileno(), found.st_size)
+                    except OSError as error:
+                        if here is path or found.st_size:
+                            raise
+                        copied.skip(f"{here}: {error.strerror}")  # of the kernel's files many can only be written
+                        continue
+                    size = found.st_size if len(begun) == CHUNK and found.st_size else len(begun)
+                    yield _header(called, found, tarfile.REGTYPE, size=size)
+                    yield from _content(begun, file, size)
                 copied.files += 1
-                copied.bytes += found.st_size
+                copied.bytes += size
             elif stat.S_ISLNK(found.st_mode):
                 yield _header(called, found, tarfile.SYMTYPE, os.readlink(here))  # noqa: PTH115
             else:
@@ -128,19 +141,35 @@ def _pieces(path: str, name: str, copied: Copied) -> Iterator[bytes]:
             raise TreeError(f"cannot read {here}: {error.strerror}") from error
 
 
-def _header(name: str, found: os.stat_result, kind: bytes, link: str = "") -> bytes:
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)  # some of the kernel's files wait for what comes next
+
+
+def _beginning(descriptor: int, size: int) -> bytes:
+    """The file's first ``CHUNK``, no more than ``size``; of one that says that it is empty all that can be read."""
+    wanted = min(size, CHUNK) or UNSIZED_MAX + 1
+    found = bytearray()
+    while len(found) < wanted and (piece := os.read(descriptor, min(wanted - len(found), CHUNK))):
+        found += piece
+    if len(found) > UNSIZED_MAX:
+        raise OSError(errno.EFBIG, f"it does not say its size, and is larger than {UNSIZED_MAX >> 20} MiB")
+    return bytes(found)
+
+
+def _header(name: str, found: os.stat_result, kind: bytes, link: str = "", size: int = 0) -> bytes:
     info = tarfile.TarInfo(name)
     info.type = kind
     info.mode = stat.S_IMODE(found.st_mode) & KEPT_MODE
     info.mtime = int(found.st_mtime)
-    info.size = found.st_size if kind == tarfile.REGTYPE else 0
+    info.size = size
     info.linkname = link
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 
-def _content(file: IO[bytes], size: int) -> Iterator[bytes]:
-    left = size
-    while left:
+def _content(begun: bytes, file: IO[bytes], size: int) -> Iterator[bytes]:
+    yield begun
+    left = size - len(begun)
+    while left > 0:
         piece = file.read(min(left, CHUNK)) or bytes(min(left, CHUNK))
         left -= len(piece)
         yield piece

@@ -13,6 +13,8 @@ rules, for a group of ``count`` with ``surge`` and ``unavailable``:
   Once they are ready no deadline runs, whatever a drain, a lost node or another count has placed besides. Until then
   the others are held at the version before (``state.holding``): what is of a third one becomes a canary first, or goes
   back. However much is lost meanwhile, without a promotion no rollout has succeeded.
+- Nobody is stopped first for a version that no node could take (``nowhere``), were it empty: what is not there now need
+  not come while nothing runs.
 - Paused or failed: nothing gives way. What is missing is placed all the same (``seats`` says at which version).
 """
 
@@ -23,13 +25,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from orchestrator.contract.model import AllocState, Desired
+from orchestrator.contract.model import AllocState, Desired, JobSpec
 from orchestrator.contract.rollouts import DEFAULT, Rollout, RolloutStatus, surge, unavailable
 from orchestrator.reconcile.gaps import blocked_by, next_attempts
 from orchestrator.reconcile.table import GONE, BoolArray, Scene, key_of
 from orchestrator.reconcile.work import NO_NODE, Ask, GroupWork
 from orchestrator.state.commands import Int32Array, RolloutVerdict
 from orchestrator.state.failures import Ended, Fate, fates
+from orchestrator.state.matching import lacks
+from orchestrator.state.views import ClusterView
 
 STUCK_MS = 10_000
 STAYS = -1
@@ -53,7 +57,7 @@ class Group:
     """One group while it is looked at. Positions of rows: ``old``: outdated, alone, meant to run (and reachable), by
     ordinal; ``elders``: live beside a successor, with the row of that; ``fallen``: newer attempts that ended.
     ``seats``: so many may be of the newer version, where it is held back (else -1); ``seated``: so many are, or get
-    there."""
+    there; ``nowhere``: why nobody is stopped first."""
 
     number: int
     count: int
@@ -70,6 +74,7 @@ class Group:
     failed_at: int = -1
     seats: int = -1
     seated: int = 0
+    nowhere: str = ""
 
     @property
     def taken(self) -> int:
@@ -109,7 +114,7 @@ def advance(scene: Scene, stops: Int32Array, notes: dict[tuple[int, int], GroupW
             if rollout.status is RolloutStatus.RUNNING:
                 held = scene.view.jobs_by_slot[slot].spec.disruption is not None and look.drains(group.number)
                 _move(look, group, rollout, moves, note, held=held)
-            note.halted = _halted(rollout, group) or (look.blocked(group.number) if group.old else "")
+            note.halted = _halted(rollout, group) or (look.blocked(group.number) if group.old else "") or group.nowhere
         if rollout.status is RolloutStatus.RUNNING:
             _judge(look, slot, rollout, seen, moves)
     return moves
@@ -250,6 +255,10 @@ def _move(look: Looking, group: Group, rollout: Rollout, moves: Moves, note: Gro
         first = [row for row in first if row not in asked]
         may_take -= len(asked)
     turn = [] if keep else first[:may_take]
+    if turn:
+        group.nowhere = nowhere(scene.view, scene.groups.jobs[group.number].spec, scene.groups.places[group.number])
+    if group.nowhere:
+        turn = []
     turn += [row for row in first if _is_stray(look, group, row) and row not in (*turn, *asked, *stray)]
     on_the_way = group.on_the_way + (0 if stuck else len(asked))
     ready = group.ready
@@ -259,6 +268,18 @@ def _move(look: Looking, group: Group, rollout: Rollout, moves: Moves, note: Gro
         moves.replaced.append(row)
         ready -= bool(look.ready[row])
         on_the_way += 1
+
+
+def nowhere(view: ClusterView, job: JobSpec, place: int) -> str:
+    """Why no node could take an instance even if it were empty, or ""."""
+    counts: dict[str, int] = {}
+    for node in view.nodes.values():
+        lack = lacks(node, job, job.groups[place])
+        if not lack:
+            return ""
+        counts[lack] = counts.get(lack, 0) + 1
+    said = ", ".join(f"{count}: {lack}" for lack, count in sorted(counts.items()))
+    return f"no node could take the new version ({said or 'there is none'})"
 
 
 def _is_stray(look: Looking, group: Group, row: int) -> bool:
@@ -456,4 +477,5 @@ def _what_is_in_the_way(look: Looking, seen: list[Group]) -> str:
                 state = AllocState(int(columns.state[row])).name.lower()
                 state = "not ready" if state == "running" else state
                 return f"; {look.name(row)} is {state}" + (f": {said}" if said else "")
-    return "; there is no room for the next" if any(group.old for group in seen) else ""
+    said = next((group.nowhere for group in seen if group.nowhere), "there is no room for the next")
+    return f"; {said}" if any(group.old for group in seen) else ""

@@ -142,6 +142,16 @@ def test_the_gpu_job_shows_which_devices_each_instance_got(shell: Shell) -> None
     assert len(devices) == len(set(devices)) == 4, "no device twice"
 
 
+def test_the_pod_starts_again_beside_what_its_first_start_left_in_the_volume(shell: Shell) -> None:
+    started = shell.raftsman("run", EXAMPLES / "pod.yaml")
+    assert started.returncode == 0, started.stderr
+    again = shell.raftsman("restart", "pod")
+    assert again.returncode == 0, again.stdout + again.stderr
+    settled = shell.raftsman("run", EXAMPLES / "pod.yaml")
+    assert settled.returncode == 0, settled.stderr
+    assert shell.raftsman("logs", "pod/0", "--task", "make").stdout == ""
+
+
 def test_the_job_that_cannot_fit_is_explained(shell: Shell) -> None:
     result = shell.raftsman("run", EXAMPLES / "wontfit.yaml", "--timeout", "3s")
     assert result.returncode == 3, result.stderr

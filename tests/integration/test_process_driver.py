@@ -277,6 +277,17 @@ async def test_files_of_another_users_task_are_copied_through_directories_that_a
         await driver.copy_out(spec.name, str(secret))
 
 
+@pytest.mark.parametrize("path", ["..", "../..", "../spec", "../work/../lock", "../../other/work"])
+async def test_nothing_is_copied_over_what_the_agent_keeps_of_its_runs(driver: ProcessDriver, path: str) -> None:
+    spec = spec_of("sleep", "60")
+    await driver.start(spec)
+    (driver._root / "other" / "work").mkdir(parents=True)
+    with pytest.raises(HandsError, match="where the node's agent keeps what it knows of its runs"):
+        await driver.copy_in(spec.name, Target(path=path, name="spec", directory=False, contents=False))
+    _, incoming = await driver.copy_in(spec.name, Target(path="../work", name="x", directory=False, contents=False))
+    await incoming.close()
+
+
 @pytest.mark.parametrize("options", [{}, {"user": "nobody"}, {"user": "nobody", "work_dir": "/"}], ids=str)
 async def test_a_payload_is_a_file_that_only_its_task_can_read(driver: ProcessDriver, options: dict[str, str]) -> None:
     payload = bytes(range(256)) * 64

@@ -35,7 +35,7 @@ from orchestrator.scheduling.problem import Problem
 from orchestrator.scheduling.solve import Ways, solve
 from orchestrator.scheduling.wish import wish_of
 from orchestrator.state.commands import Action
-from orchestrator.state.matching import may_take
+from orchestrator.state.matching import lacks, may_take
 from orchestrator.state.model import Node
 from orchestrator.state.views import ClusterView
 from tests.effort import examples
@@ -265,6 +265,20 @@ def test_where_a_group_may_go_is_one_judgement(cluster: Cluster) -> None:
             mask = suitable(problem, wish_of(job.spec, group, policy=registry.chooser("binpack"))).tolist()
             assert mask == [may_take(node, job.spec, group) for node in problem.nodes]
             assert mask == [may(node, job.spec, place) for node in problem.nodes]
+
+
+@given(cluster=clusters())
+@QUICK
+def test_what_a_node_lacks_were_it_empty_is_one_judgement(cluster: Cluster) -> None:
+    """Rollouts, which stop nobody for what no node could take, and the scheduler agree on every empty node."""
+    cluster.rows.clear()
+    problem = Problem(cluster.view())
+    everywhere = np.arange(len(problem), dtype=np.int64)
+    for job in cluster.jobs:
+        for group in job.spec.groups:
+            wish = wish_of(job.spec, group, policy=registry.chooser("binpack"))._replace(ports=())
+            mask = (suitable(problem, wish) & has_room(problem, wish, everywhere)).tolist()
+            assert mask == [not lacks(node, job.spec, group) for node in problem.nodes]
 
 
 @given(cluster=clusters())

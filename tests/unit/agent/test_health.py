@@ -124,12 +124,30 @@ async def test_grpc_asks_the_standard_health_service() -> None:
             return await ask(check, assignment, "127.0.0.1", None, "")
 
         assert await said("") == ""
-        assert await said("web") == "serving status 2"
+        assert await said("web") == "it says NOT_SERVING"
         assert (await said("nobody")).startswith("NOT_FOUND")
         await servicer.set("web", health_pb2.HealthCheckResponse.SERVING)
         assert await said("web") == ""
     finally:
         await server.stop(0)
+
+
+@pytest.mark.parametrize(
+    ("ran", "said"),
+    [
+        (Ran(code=0, output="well"), ""),
+        (Ran(code=1), "exit code 1"),
+        (Ran(code=1, output="not\nyet"), "exit code 1: not yet"),
+        (Ran(code=-1, output="web is paused"), "web is paused"),
+    ],
+)
+async def test_what_a_command_says_is_told_and_why_it_never_ran(ran: Ran, said: str) -> None:
+    class Inside:
+        async def run_in(self, name: str, command: tuple[str, ...], *, timeout_ms: int) -> Ran:
+            return ran
+
+    check = CheckSpec(kind=CheckKind.EXEC, command=("true",))
+    assert await ask(check, assignment_of(key_of(), fake_task()), "127.0.0.1", Inside(), "run") == said
 
 
 def test_a_port_is_a_label_or_a_number_in_the_task_or_on_the_host() -> None:

@@ -508,6 +508,16 @@ def test_an_older_assignment_changes_nothing() -> None:
     assert records.assigned(newer, known.assignment) == newer
 
 
+def test_an_attempt_keeps_the_values_of_variables_that_it_was_placed_with() -> None:
+    def told(*variables: tuple[str, str], index: int) -> Assignment:
+        return replace(record().assignment, variables=variables, modify_index=index)
+
+    first = records.assigned(None, told(("a", "1"), index=1))
+    again = records.assigned(first, told(("a", "2"), ("b", "new"), index=1))
+    assert again.assignment.variables == (("a", "1"), ("b", "new"))
+    assert records.assigned(again, told(index=2)).assignment.variables == again.assignment.variables, "deleted since"
+
+
 # ---------------------------------------------------------------------------- across allocations
 
 

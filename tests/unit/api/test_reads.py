@@ -41,6 +41,14 @@ async def test_a_missing_job_names_the_namespace_that_has_one(api: Api) -> None:
         await api.reads.get_job(pb.GetJobRequest(job={"name": "web"}), call())
 
 
+async def test_a_run_that_is_kept_no_more_says_how_many_are(api: Api) -> None:
+    await api.submit("nightly")
+    with pytest.raises(NotFoundError, match=r"of the runs of 'nightly' the last 100 that have ended are kept"):
+        await api.reads.get_job(pb.GetJobRequest(job={"name": "nightly/periodic-1767225600"}), call())
+    with pytest.raises(NotFoundError, match=r"no job 'weekly/periodic-1767225600' in namespace 'default'$"):
+        await api.reads.get_job(pb.GetJobRequest(job={"name": "weekly/periodic-1767225600"}), call())
+
+
 async def test_a_listing_is_of_one_namespace_or_of_all(api: Api) -> None:
     for namespace, name in (("default", "b"), ("default", "a"), ("other", "c")):
         await api.submit(name, namespace=namespace)

@@ -14,6 +14,7 @@ import yaml
 from orchestrator.cli import rollout
 from orchestrator.client import contexts
 from orchestrator.contract import answers, model
+from orchestrator.contract.batch import PeriodicSpec
 from orchestrator.contract.errors import (
     InvalidError,
     NoLeaderError,
@@ -413,6 +414,26 @@ def test_run_and_why_say_whose_end_a_rollout_waits_for(
     assert "told to stop" in cli("why", "web")[1]
 
 
+@pytest.mark.parametrize(
+    ("told", "updated", "code"),
+    [
+        (model.Desired.STOP, 1, 0),
+        (model.Desired.RUN, 1, 5),  # its turn has yet to come
+        (model.Desired.STOP, 0, 5),  # the new one is not ready
+    ],
+)
+def test_run_waits_no_longer_for_old_ones_that_do_not_end(
+    cli: Cli, world: World, job_file: str, monkeypatch: pytest.MonkeyPatch, told: model.Desired, updated: int, code: int
+) -> None:
+    """All was ready, and one process that no signal ends kept 'run' for ever."""
+    monkeypatch.setattr(rollout, "LEAVING_S", -10.0)  # and the grace is 10 s
+    old = replace(allocation(state=AllocState.STOPPING, reason="told to stop"), desired=told)
+    finish(world, "running", [old, replace(allocation(), attempt=2)], running=1, updated=updated, outdated=1, surplus=1)
+    found, _, err = cli("run", job_file, "--timeout", "5s" if code == 0 else "300ms")
+    said = "raftsman: warning: web: web/main/0 (attempt 1) on one was told to stop and still runs"
+    assert (found, said in err) == (code, code == 0)
+
+
 def test_ctrl_c_while_run_waits_says_that_the_job_goes_on(
     cli: Cli, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -576,6 +597,13 @@ def test_logs_of_nothing_say_where_to_look(cli: Cli, world: World) -> None:
     code, _, err = cli("logs", "web")
     assert code == 1
     assert "raftsman why web" in err
+
+
+def test_logs_of_a_template_are_those_of_its_runs(cli: Cli, world: World) -> None:
+    spec = replace(job_spec("tick"), type=model.JobType.BATCH, periodic=PeriodicSpec(cron=("@daily",)))
+    world.jobs[("default", "tick")] = job("scheduled", spec)
+    said = "tick is a template, of which nothing runs: its runs have logs (raftsman job runs tick)"
+    assert cli("logs", "tick") == (1, "", f"raftsman: {said}\n")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.contract import tree
 from orchestrator.contract.tree import CHUNK, Copied, Landing, Target, TreeError, landing, pack, unpack
 
 
@@ -57,6 +58,40 @@ def test_a_tree_comes_out_as_it_went_in(tmp_path: Path) -> None:
     assert stat.S_IMODE((found / "run").stat().st_mode) == 0o751, "without set-user-id"
     assert stat.S_IMODE((found / "a").stat().st_mode) == 0o555
     assert (found / "run").stat().st_mtime == 1_000_000
+
+
+def kernel_file(kind: str) -> Path:
+    """A file whose content has another length than it says: none, or more than there is."""
+    for path in (
+        Path("/proc/version"),
+        *sorted(Path("/sys/kernel/mm").rglob("enabled")),
+        Path("/sys/kernel/profiling"),
+    ):
+        if path.is_file() and (path.stat().st_size == 0) == (kind == "none") and path.read_bytes():
+            return path
+    pytest.skip(f"this machine has no file with {kind}")
+
+
+@pytest.mark.parametrize("kind", ["none", "more"])
+def test_files_of_the_kernel_come_out_as_they_are_read(tmp_path: Path, kind: str) -> None:
+    path = kernel_file(kind)
+    copied = Copied()
+    unpacked(b"".join(pack(str(path), "t", copied)), tmp_path, "here")
+    assert (tmp_path / "here").read_bytes() == path.read_bytes()
+    assert copied.bytes == len(path.read_bytes())
+
+
+def test_a_file_of_no_size_is_bounded_and_within_a_tree_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tree, "UNSIZED_MAX", 4)
+    path = kernel_file("none")
+    with pytest.raises(TreeError, match=f"cannot read {path}: it does not say its size, and is larger than"):
+        packed(path)
+    copied = Copied()
+    for _ in pack("/proc/self/net", "t", copied):
+        pass
+    assert any(text.startswith("/proc/self/net/") and "larger" in text for text in copied.skipped)
 
 
 def test_contents_go_into_the_directory_itself(tmp_path: Path) -> None:

@@ -525,6 +525,26 @@ def test_nobody_gives_way_for_what_cannot_be_placed() -> None:
     assert step(cluster) == ([0], [1])
 
 
+def test_nobody_is_stopped_first_for_what_no_node_could_take() -> None:
+    policy = timed()
+    cluster = rolling(policy, "1", "1")
+    job = cluster.jobs[0]
+    cluster.change(job, spec=replace(job.spec, groups=(group_spec(count=2, update=policy, cpu=1_000_000),)))
+    work = cluster.round()
+    assert (asked(work), stopped(work, cluster)) == ([], [])
+    assert note_of(work).halted == "no node could take the new version (4: too little cpu)"
+    stands = Rollout(version=2, began_version=2, status=RUNNING)
+    cluster.change(job, rollout=replace(stands, progress_ms=NOW - 30_000))
+    assert verdict(cluster) == (
+        False,
+        "nothing became ready for 30 s; no node could take the new version (4: too little cpu)",
+    )
+    large = replace(cluster.nodes[3].spec.capacity, cpu_millis=2_000_000)
+    cluster.change(cluster.nodes[3], spec=replace(cluster.nodes[3].spec, capacity=large))
+    cluster.change(job, rollout=replace(stands, progress_ms=NOW))
+    assert step(cluster) == ([], [0]), "it may have room made there"
+
+
 # ---------------------------------------------------------------------------- who may decide
 
 
