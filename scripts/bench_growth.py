@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Whether a cluster under steady load levels off: memory, file descriptors and disk of every peer over time.
 
-    scripts/bench_growth.py [--minutes 10] [--rate 60] [--json] [--plot FILE.svg]
+    scripts/bench_growth.py [--minutes 10] [--rate 80] [--json] [--plot FILE.svg]
 
 Three peers and two agents (driver `fake`) get `--rate` operations a second through the client library: 60 % writes of
 variables, 30 % reads, 10 % jobs that are submitted, scaled and removed; ten watchers follow all events. What is kept
@@ -44,6 +44,7 @@ from orchestrator.contract.errors import RaftsmanError
 from orchestrator.contract.model import GroupSpec, JobSpec, LimitsChange, Resources, TaskSpec
 from orchestrator.ops.dev import LocalCluster
 from orchestrator.ops.plot import lines_over_time
+from scripts.lib.ended import end_on_sigterm
 
 SAMPLE_S = 3.0
 WATCHERS = 10
@@ -154,6 +155,7 @@ async def watch(client: Client) -> None:
 
 
 async def measure(said: argparse.Namespace) -> dict[str, Any]:
+    end_on_sigterm()
     os.environ["RAFTSMAN_PEER_PAST"] = said.past
     async with LocalCluster(peers=3, agents=2, driver="fake", log_level="warning") as cluster:
         client = cluster.client
@@ -197,7 +199,7 @@ async def measure(said: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--rate", type=float, default=60.0, help="operations a second (default 60)")
+    parser.add_argument("--rate", type=float, default=80.0, help="operations a second (default 80)")
     parser.add_argument("--answers", type=int, default=5_000, help="remembered outcomes that are kept; 0: as it is")
     parser.add_argument("--events", type=int, default=5_000, help="events that are kept")
     parser.add_argument("--past", default="2Mi", metavar="SIZE", help="memory of each peer's past (default 2Mi)")

@@ -23,6 +23,7 @@ own_python.go_on()
 import psutil
 
 from orchestrator.ops.dev import LocalCluster
+from scripts.lib.ended import end_on_sigterm
 
 
 def cpu_s(pid: int) -> float:
@@ -31,6 +32,7 @@ def cpu_s(pid: int) -> float:
 
 
 async def measure(settle_s: float, measure_s: float, driver: str) -> dict[str, dict[str, float]]:
+    end_on_sigterm()
     async with LocalCluster(peers=3, agents=2, driver=driver, gateway=True) as cluster:
         await cluster.close()  # a client's keepalives are not idleness
         await asyncio.sleep(settle_s)

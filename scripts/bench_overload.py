@@ -43,6 +43,7 @@ from orchestrator.client.aio import Client
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.ops.cluster_file import Member
 from orchestrator.ops.dev import LocalCluster
+from scripts.lib.ended import end_on_sigterm
 from scripts.lib.open_loop import Generator, Tally
 
 PATH = "/orchestrator.contract.v1.Control/PutVariable"
@@ -148,6 +149,7 @@ def rss(member: Member) -> int:
 
 
 async def measure(seconds: float, deadline_s: float, factors: list[float], data: Path | None) -> dict[str, Any]:
+    end_on_sigterm()
     async with LocalCluster(peers=3, agents=0, driver="process", log_level="warning", data=data) as cluster:
         with contextlib.suppress(PermissionError):
             psutil.Process().nice(psutil.Process().nice() - 5)

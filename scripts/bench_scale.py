@@ -56,6 +56,7 @@ from orchestrator.contract.channel import MAX_MESSAGE_BYTES
 from orchestrator.contract.v1 import control_pb2 as pb
 from orchestrator.contract.v1 import control_pb2_grpc as rpc
 from scripts.lib.clusters import CHANNEL_OPTIONS, Raftsman, machine, percentile
+from scripts.lib.ended import end_on_sigterm
 from scripts.lib.keeper import kept
 
 HERE = Path(__file__).resolve().parent
@@ -569,9 +570,7 @@ async def running(said: argparse.Namespace, folder: Path) -> AsyncIterator[Bench
 
 
 async def measure(said: argparse.Namespace) -> dict[str, Any]:
-    task = asyncio.current_task()
-    assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # leaves no process behind
+    end_on_sigterm()
     with kept("raftsman-scale-", said.data) as folder:
         async with running(said, folder) as bench:
             mode = steady if said.steady else single if said.single else backlog
