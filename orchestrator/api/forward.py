@@ -84,11 +84,13 @@ class Call:
     caller: Caller
     deadline: float | None
 
-    def timeout_s(self, most: float = DEFAULT_TIMEOUT_S) -> float:
-        """Seconds left, at most ``most``, less the margin that answering takes."""
+    def timeout_s(self, most: float | None = None) -> float:
+        """Seconds left, less the margin that answering takes; at most ``most`` where that is said. The caller alone
+        says how long all of it may take: a large submit may well take minutes."""
         if self.deadline is None:
-            return most
-        return max(0.001, min(most, self.deadline - time.monotonic() - MARGIN_S))
+            return DEFAULT_TIMEOUT_S if most is None else most
+        left = self.deadline - time.monotonic() - MARGIN_S
+        return max(0.001, left if most is None else min(most, left))
 
 
 class _Method:
